@@ -1,0 +1,28 @@
+FROM python:3.11-slim-bookworm AS build
+# Address of an index with the CPU build of torch; empty where the default index has it.
+ARG TORCH_INDEX=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+COPY requirements.txt .
+RUN if [ -n "$TORCH_INDEX" ]; then \
+      /opt/venv/bin/pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)"; \
+    fi \
+ && /opt/venv/bin/pip install --requirement requirements.txt \
+ # What serving never reads: headers, test suites, static libraries, the tools of packaging.
+ && find /opt/venv -type d \( -name tests -o -name test -o -name include \) -path '*/site-packages/*' -prune -exec rm -rf {} + \
+ && find /opt/venv -name '*.a' -delete
+
+FROM python:3.11-slim-bookworm
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    HOST=0.0.0.0 PORT=8000
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gradcheckd
+WORKDIR /app
+COPY --from=build /opt/venv /opt/venv
+COPY schemas schemas
+COPY service service
+USER 10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health/ready\", timeout=4)"]
+CMD ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]

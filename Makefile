@@ -1,0 +1,60 @@
+# The two commands: `make serve` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+# Address of an index with the CPU build of torch, where the default one brings another build.
+TORCH_INDEX ?=
+
+export HOST PORT
+
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# The stamp carries a checksum, so that a changed file, not a touched one, installs again.
+SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
+TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format unit bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
+	@printf '\ngradcheckd serves on http://%s:%s. Try, in another terminal:\n\n  %s\n\n' '$(HOST)' '$(PORT)' \
+	  "curl -s http://$(HOST):$(PORT)/v1/check -H 'Content-Type: application/json' -d @examples/reference.json"
+	@exec $(BIN)/gunicorn --config python:service.gunicorn_config 'service.app:create_app()'
+
+test: lint unit ## set up, lint, and run the tests with coverage
+
+lint: $(TEST_STAMP) ## static checks alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+
+unit: $(TEST_STAMP)
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
+format: $(TEST_STAMP) ## lay the code out
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(TEST_STAMP) ## measure beside torch.autograd.gradcheck
+	$(BIN)/python -m benchmarks.reference
+
+clean: ## remove what was set up
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage*
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+$(SERVE_STAMP): | .venv/bin/pip
+	@echo 'Installing what is needed into .venv, once; with torch that is some 200 MB.'
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
+	@$(PIP) --requirement requirements.txt
+	@touch $@
+
+$(TEST_STAMP): $(SERVE_STAMP)
+	@$(PIP) --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""What crosses the wire: requests, answers, problems. Knows no service, no Flask, no torch."""

@@ -1,0 +1,117 @@
+"""`POST /v1/check`, the request."""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.tensor import AnyTensor, Tensor
+
+Dtype = Literal["float64", "float32"]
+Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
+Encoding = Literal["nested", "b64"]
+Part = Literal["gradients", "intermediates"]
+Name = Annotated[str, MinLen(1)]
+NotNegative = Annotated[float, Ge(0), Field(allow_inf_nan=False)]
+
+
+class StrictModel(BaseModel):
+    """No conversions, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def _inputs(value: Any) -> Any:
+    operands = list(cast("dict[str, Any]", value).values()) if isinstance(value, dict) else value
+    if not isinstance(operands, list) or not all(map(_is_operand, cast("list[Any]", operands))):
+        raise PydanticCustomError(
+            "inputs",
+            "inputs must be a list in PyTorch's parameter order, or an object by parameter name, "
+            "of names and finite numbers",
+        )
+    return cast("Any", value)
+
+
+def _is_operand(value: object) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return abs(value) < float("inf")
+    return isinstance(value, str)
+
+
+_OPERAND_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
+Inputs = Annotated[
+    Any,
+    BeforeValidator(_inputs),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _OPERAND_SCHEMA},
+                {"type": "object", "additionalProperties": _OPERAND_SCHEMA},
+            ],
+            "description": "Names of tensors, weights or nodes, and constant numbers: a list in the order of PyTorch's "
+            "parameters, or an object by parameter name.",
+        }
+    ),
+]
+
+
+class NodeBase(StrictModel):
+    """A node of a graph: what all ops have in common."""
+
+    name: Name
+    inputs: Inputs
+
+
+NodeT = TypeVar("NodeT")
+
+
+class GraphSpec(StrictModel, Generic[NodeT]):
+    """A model as a graph. The last listed node is the loss; the others may come in any order."""
+
+    nodes: Annotated[list[NodeT], MinLen(1)]
+
+
+class FiniteDifferenceSpec(StrictModel):
+    """How the loss is differenced."""
+
+    method: Literal["adaptive", "central", "forward"] = "adaptive"
+    step: Annotated[float, Gt(0), Le(1e300), Field(allow_inf_nan=False)] | None = Field(
+        default=None, description="The step, for central and forward only."
+    )
+
+
+class ToleranceSpec(StrictModel):
+    """Pass if abs(c - g) <= atol + rtol abs(g)."""
+
+    rtol: NotNegative = 0.0
+    atol: NotNegative = 0.0
+
+
+def _model_kind(value: object) -> str:
+    return "preset" if isinstance(value, str) else "graph"
+
+
+class CheckRequest(StrictModel, Generic[NodeT]):
+    """Tensors and weights of a model, and what to check of its gradient."""
+
+    tensors: dict[Name, Tensor] = Field(description="Inputs, targets, masks, by name.")
+    weights: dict[Name, Tensor] = Field(description="What is trained, by name; may be empty.")
+    model: Annotated[
+        Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")], Discriminator(_model_kind)
+    ] = Field(default="conv_tanh_scale_sigmoid", description="A preset's name, or a graph.")
+    with_respect_to: list[Name] | None = Field(
+        default=None, description="Weights, float tensors or nodes; every weight if left out."
+    )
+    candidate: dict[Name, AnyTensor] | None = Field(
+        default=None, description="The client's own gradient, by name; each is judged in place of our two."
+    )
+    candidate_dtype: Arithmetic | None = Field(
+        default=None, description="Arithmetic in which the candidate was computed: sets what it may be off by."
+    )
+    dtype: Dtype = Field(default="float64", description="Of the analytic and autograd routes.")
+    finite_difference: FiniteDifferenceSpec = FiniteDifferenceSpec()
+    tolerance: ToleranceSpec | None = Field(default=None, description="Replaces the automatic tolerance.")
+    include: list[Part] = ["gradients"]
+    encoding: Encoding = Field(default="nested", description="Of the tensors of the answer.")
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="All that is random follows from it.")

@@ -1,0 +1,133 @@
+"""Errors on the wire: RFC 9457, `application/problem+json`, with one entry for each place that is wrong."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from typing_extensions import NotRequired, TypedDict
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 100
+
+
+class PlacedError(TypedDict):
+    """What is wrong at one place of the request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(TypedDict):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[PlacedError]]
+    total_errors: NotRequired[int]
+
+
+@dataclass
+class InvalidRequestError(Exception):
+    """A request that is JSON but cannot be answered: 422."""
+
+    errors: Sequence[PlacedError]
+
+
+def pointer(*path: str | int) -> str:
+    """JSON Pointer (RFC 6901) of a path into the request."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def placed(detail: str, *path: str | int) -> PlacedError:
+    """Say what is wrong at a path into the request."""
+    return {"pointer": pointer(*path), "detail": detail}
+
+
+def from_validation(error: ValidationError, body: object, known_fields: Iterable[str]) -> list[PlacedError]:
+    """One entry for each place that pydantic found fault with.
+
+    A union reports each of its branches; what they say of one place is joined.
+    """
+    details: dict[str, list[str]] = {}
+    for each in error.errors(include_url=False, include_input=False):
+        path = _path(each["loc"], body, missing=each["type"] == "missing")
+        if each["type"] in _ABOUT_TAG:
+            path.append("op")
+        text = _detail(each, path, list(known_fields))
+        said = details.setdefault(pointer(*path), [])
+        if text not in said:
+            said.append(text)
+    return [{"pointer": place, "detail": ", or ".join(said)} for place, said in details.items()]
+
+
+def _path(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
+    """The part of pydantic's location that lies in the body: without the tags of unions."""
+    path: list[str | int] = []
+    here = body
+    for position, part in enumerate(location):
+        if isinstance(here, dict) and part in here:
+            here = cast("dict[str | int, Any]", here)[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(cast("list[Any]", here)):
+            here = cast("list[Any]", here)[part]
+        elif not (missing and position == len(location) - 1):
+            continue
+        path.append(part)
+    return path
+
+
+_ABOUT_TAG = {"union_tag_invalid", "union_tag_not_found"}
+
+_PLAIN = {
+    "missing": "is missing",
+    "union_tag_not_found": "is missing",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must not be empty",
+}
+
+
+def _detail(error: ErrorDetails, path: Sequence[str | int], known_fields: list[str]) -> str:
+    if error["type"] == "extra_forbidden":
+        return _unknown("field", str(path[-1]), known_fields if len(path) == 1 else [])
+    if error["type"] == "union_tag_invalid":
+        context = error.get("ctx", {})
+        return _unknown("op", str(context["tag"]), context["expected_tags"].replace("'", "").split(", "))
+    message = _PLAIN.get(error["type"], error["msg"].replace("Input should ", "must "))
+    return message[:1].lower() + message[1:]
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    text = f"unknown {what} {shown(name)}"
+    if near := difflib.get_close_matches(name[:100], known, n=1):
+        return f"{text}; did you mean {near[0]!r}?"
+    return f"{text}; known here: {', '.join(known)}" if known else text
+
+
+def shown(name: str) -> str:
+    """A name of the request, quoted, shortened to what fits into a sentence."""
+    return repr(name if len(name) <= 60 else name[:60] + "...")
+
+
+def problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
+    """Put a problem document together; of very many errors the first are listed."""
+    document: Problem = {
+        "type": f"urn:gradcheckd:problem:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        document["errors"] = list(errors[:MAX_ERRORS])
+        document["total_errors"] = len(errors)
+    return document

@@ -1,0 +1,201 @@
+"""`POST /v1/check`, the answer, and the catalogues.
+
+These are types of plain dictionaries: a report is written once and read by clients, so that nothing is gained by
+validating it on its way out; the JSON Schema in `/openapi.json` comes from them all the same.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+from typing_extensions import NotRequired, TypedDict
+
+from schemas.tensor import SPELLINGS, wire_schema
+
+Number = Annotated[
+    float | str,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number"}, {"enum": list(SPELLINGS)}],
+            "description": "A number; NaN and the infinities are spelled as strings.",
+        }
+    ),
+]
+Values = Annotated[Any, WithJsonSchema(wire_schema(finite=False))]
+Index = list[int]
+OutcomeName = Literal["pass", "fail", "inconclusive"]
+
+
+class Loss(TypedDict):
+    """The loss by two routes."""
+
+    analytic: Number
+    autograd: Number
+
+
+class Gradient(TypedDict):
+    """One gradient by every route."""
+
+    analytic: Values
+    autograd: Values
+    finite_difference: Values
+    error_bound: Values
+    candidate: NotRequired[Values]
+
+
+class Metrics(TypedDict):
+    """How far two gradients are apart; the second is the reference."""
+
+    max_abs: Number
+    max_rel: Number
+    rms: Number
+    relative_l2: Number
+    cosine: Number
+    max_ulp: Number
+    worst_index: Index
+
+
+class Discrepancies(TypedDict):
+    """Every pair of routes."""
+
+    analytic_vs_autograd: Metrics
+    analytic_vs_finite_difference: Metrics
+    autograd_vs_finite_difference: Metrics
+    candidate_vs_analytic: NotRequired[Metrics]
+    candidate_vs_autograd: NotRequired[Metrics]
+    candidate_vs_finite_difference: NotRequired[Metrics]
+
+
+Elements = TypedDict("Elements", {"total": int, "pass": int, "fail": int, "inconclusive": int, "not_examined": int})
+"""Counts of elements by outcome."""
+
+
+class WorstElement(TypedDict):
+    """One element, with all that its outcome follows from."""
+
+    index: Index
+    route: Literal["candidate", "analytic", "autograd"]
+    reference: Annotated[Number, Field(description="The finite difference.")]
+    judged: Number
+    error_bound: Number
+    allowed: Number
+    ratio: Annotated[Number, Field(description="abs(judged - reference) / allowed")]
+    outcome: OutcomeName
+
+
+class Kink(TypedDict):
+    """An element at which the loss has no derivative, with both one-sided ones."""
+
+    index: Index
+    left: Number
+    right: Number
+
+
+class Diagnosis(TypedDict):
+    """A bug that would have produced the candidate."""
+
+    name: str
+    explanation: str
+    fit: Number
+
+
+class Verdict(TypedDict):
+    """What is to be thought of one gradient."""
+
+    outcome: OutcomeName
+    reason: str
+    elements: Elements
+    smallest_detectable_error: Annotated[
+        Number,
+        Field(description="Largest relative error that an element which matters may hide: what a pass is worth."),
+    ]
+    worst: list[WorstElement]
+    kinks: list[Kink]
+    diagnoses: list[Diagnosis]
+
+
+class Intermediate(TypedDict):
+    """A node's value and the loss's gradient with respect to it."""
+
+    value: Values
+    analytic: Values
+    autograd: Values
+
+
+class Stages(TypedDict):
+    """Seconds by stage."""
+
+    analytic: float
+    autograd: float
+    finite_difference: float
+    verdict: float
+    diagnosis: float
+
+
+class Cost(TypedDict):
+    """What the check took."""
+
+    loss_evaluations: int
+    seconds: float
+    stages: Stages
+
+
+class Model(TypedDict):
+    """The graph, every default spelled out."""
+
+    nodes: list[dict[str, Any]]
+
+
+class CheckReport(TypedDict):
+    """Three gradients, how far they disagree, and a verdict."""
+
+    outcome: OutcomeName
+    summary: Annotated[str, Field(description="One sentence for a person.")]
+    loss: Loss
+    gradients: dict[str, Gradient]
+    discrepancies: dict[str, Discrepancies]
+    verdicts: dict[str, Verdict]
+    intermediates: dict[str, Intermediate]
+    cost: Cost
+    model: Model
+
+
+class OpInput(TypedDict):
+    """One input of an op."""
+
+    name: str
+    optional: bool
+
+
+class OpEntry(TypedDict):
+    """An op of the model language."""
+
+    name: str
+    inputs: list[OpInput]
+    attributes: Annotated[dict[str, Any], Field(description="JSON Schema.")]
+    backward: Annotated[str, Field(description="The derivation.")]
+
+
+class OpsAnswer(TypedDict):
+    """The ops there are."""
+
+    ops: list[OpEntry]
+
+
+class ModelEntry(TypedDict):
+    """A preset; its request can be posted as it is."""
+
+    name: str
+    description: str
+    request: dict[str, Any]
+
+
+class ModelsAnswer(TypedDict):
+    """The presets there are."""
+
+    models: list[ModelEntry]
+
+
+class Health(TypedDict):
+    """State of the service."""
+
+    status: Literal["live", "ready"]

@@ -1,0 +1,284 @@
+"""Wire forms of a tensor, and the NumPy array behind them.
+
+A tensor is a nested list of numbers, or a number, or an object with `datatype`, `shape` and `data` (nested or flat,
+row-major) or `b64` (little-endian, row-major). Whatever is wrong with one is one error, at the tensor.
+"""
+
+import binascii
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import numpy as np
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
+
+MAX_DIMENSIONS = 32
+SPELLINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _refused(message: str) -> PydanticCustomError:
+    # The message is data, not a template of pydantic's.
+    return PydanticCustomError("tensor", "{message}", {"message": message})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as it came: its array, and its datatype where one was declared.
+
+    `integral` tells a bare list of integers, which takes the kind that its use asks for.
+    """
+
+    array: Array
+    datatype: Datatype | None
+    integral: bool
+
+    @classmethod
+    def decode(cls, value: object) -> "Tensor":
+        """Read a tensor whose numbers must be finite."""
+        tensor = cls.decode_any(value)
+        if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
+            raise _refused(f"not a finite number at index {_index(~np.isfinite(tensor.array))}")
+        return tensor
+
+    @classmethod
+    def decode_any(cls, value: object) -> "Tensor":
+        """Read a tensor that may hold NaN and infinities, spelled as strings."""
+        return _declared(cast("dict[str, Any]", value)) if isinstance(value, dict) else _bare(value)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.decode)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return wire_schema(finite=True)
+
+
+class _AnyTensor:
+    """Annotation: a tensor that may hold NaN and infinities."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(Tensor.decode_any)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return wire_schema(finite=False)
+
+
+AnyTensor = Annotated[Tensor, _AnyTensor]
+
+
+def wire_schema(*, finite: bool) -> dict[str, Any]:
+    """JSON Schema of a tensor on the wire."""
+    number: dict[str, Any] = {"type": "number"}
+    if not finite:
+        number = {"anyOf": [number, {"enum": list(SPELLINGS)}]}
+    nested: dict[str, Any] = {"type": "array", "items": {}, "description": "Numbers, nested to the shape; not ragged."}
+    shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": MAX_DIMENSIONS}
+    common = {"datatype": {"enum": list(BY_ANY_NAME)}, "shape": shape}
+    return {
+        "description": "A tensor: a number, nested lists of numbers, or an object with its datatype and shape.",
+        "anyOf": [
+            number,
+            nested,
+            _object_schema({**common, "data": {"anyOf": [number, {"type": "boolean"}, nested]}}),
+            _object_schema({**common, "b64": {"type": "string", "contentEncoding": "base64"}}),
+        ],
+    }
+
+
+def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _bare(value: object) -> Tensor:
+    array, types = _parsed(value)
+    if bool in types:
+        raise _refused("true and false among numbers: a mask is declared, with datatype BOOL")
+    return Tensor(array, None, integral=types == {int})
+
+
+def _parsed(value: object) -> tuple[Array, set[type]]:
+    """Array of nested numbers or booleans, and the types of its elements."""
+    shape, leaves = _flattened(value)
+    types = set(map(type, leaves))
+    _check_types(types, leaves)
+    if str in types:
+        leaves = [SPELLINGS[leaf] if isinstance(leaf, str) else leaf for leaf in leaves]
+    try:
+        array = np.array(leaves, dtype=np.int64 if types == {int} else np.bool_ if types == {bool} else np.float64)
+    except OverflowError:
+        if any(isinstance(leaf, int) and abs(leaf) > 2**1023 for leaf in leaves):
+            raise _refused("an integer too large for a float64") from None
+        array = np.array(leaves, dtype=np.float64)
+    return array.reshape(shape), types
+
+
+def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
+    """Shape and elements, row-major, of nested lists."""
+    level: list[Any] = [value]
+    shape: list[int] = []
+    while any(isinstance(item, list) for item in level):
+        if len(shape) == MAX_DIMENSIONS:
+            raise _refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
+        sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
+        if len(sizes) > 1:
+            found = ", ".join("a number" if size < 0 else f"{size} elements" for size in sorted(sizes)[:4])
+            raise _refused(f"ragged: in dimension {len(shape)} there stand side by side {found}")
+        shape.append(sizes.pop())
+        if shape[-1] == 0:
+            raise _refused(f"empty: dimension {len(shape) - 1} has no elements")
+        level = [element for item in level for element in item]
+    return tuple(shape), level
+
+
+def _check_types(types: set[type], leaves: list[Any]) -> None:
+    if type(None) in types:
+        raise _refused("null among numbers")
+    if dict in types:
+        raise _refused("an object among numbers")
+    if str in types:
+        strange = next((leaf for leaf in leaves if isinstance(leaf, str) and leaf not in SPELLINGS), None)
+        if strange is not None:
+            shown = strange if len(strange) <= 20 else strange[:20] + "..."
+            raise _refused(f"a string among numbers: {shown!r}")
+    if bool in types and len(types) > 1:
+        raise _refused("true or false among numbers")
+
+
+_FIELDS = {"datatype", "shape", "data", "b64"}
+
+
+def _declared(value: dict[str, Any]) -> Tensor:
+    if unknown := value.keys() - _FIELDS:
+        raise _refused(f"unknown field {min(unknown)!r}; a tensor has datatype, shape, and data or b64")
+    if missing := {"datatype", "shape"} - value.keys():
+        raise _refused(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
+    if ("data" in value) == ("b64" in value):
+        raise _refused("a tensor has either data or b64")
+    datatype, shape = _datatype(value["datatype"]), _shape(value["shape"])
+    read: Callable[[Any, Datatype, tuple[int, ...]], Array] = _from_b64 if "b64" in value else _from_data
+    array = read(value["b64"] if "b64" in value else value["data"], datatype, shape)
+    return Tensor(array.reshape(shape), datatype, integral=False)
+
+
+def _datatype(name: object) -> Datatype:
+    if not isinstance(name, str) or name not in BY_ANY_NAME:
+        raise _refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name")
+    return BY_ANY_NAME[name]
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    sizes = cast("list[Any]", value) if isinstance(value, list) else None
+    if sizes is None or any(type(size) is not int or size < 0 for size in sizes):
+        raise _refused("shape must be a list of sizes, like [2, 3]")
+    if len(sizes) > MAX_DIMENSIONS:
+        raise _refused(f"shape has {len(sizes)} dimensions; at most {MAX_DIMENSIONS} are taken")
+    if 0 in sizes:
+        raise _refused(f"empty: its shape is {_shown(sizes)}")
+    return tuple(sizes)
+
+
+def _shown(sizes: list[int]) -> str:
+    text = str(sizes)
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _from_data(data: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    array, types = _parsed(data)
+    if array.size != math.prod(shape) or (array.ndim != 1 and array.shape != shape):
+        raise _refused(f"shape {_shown(list(shape))} does not fit data of shape {list(array.shape)}")
+    return _cast(array, types, datatype)
+
+
+def _cast(array: Array, types: set[type], datatype: Datatype) -> Array:
+    if datatype.kind == "boolean":
+        if types != {bool} and not (types == {int} and np.isin(array, (0, 1)).all()):
+            raise _refused("datatype BOOL takes true and false, or 0 and 1")
+        return array.astype(np.bool_)
+    if bool in types:
+        raise _refused(f"true or false where the datatype is {datatype.name}")
+    if datatype.kind == "float":
+        return _narrowed(array.astype(np.float64), datatype)
+    if types != {int} or array.dtype != np.int64:
+        raise _refused(f"datatype {datatype.name} takes integers that fit it")
+    narrow = array.astype(datatype.stored.newbyteorder("="))
+    if not np.array_equal(narrow, array):
+        raise _refused(f"an integer that does not fit {datatype.name}")
+    return narrow
+
+
+def _narrowed(wide: Array, datatype: Datatype) -> Array:
+    """Round float64 to a float datatype; bfloat16 stays in the float32 that holds it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = round_to_bfloat16(wide) if datatype.name == "BF16" else wide.astype(datatype.stored)
+    lost = np.isfinite(wide) & ~np.isfinite(narrow)
+    if lost.any():
+        raise _refused(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
+    return narrow
+
+
+def _from_b64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    if not isinstance(text, str):
+        raise _refused("b64 must be a string")
+    try:
+        raw = b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _refused("b64 is not base64") from None
+    expected = math.prod(shape) * datatype.stored.itemsize
+    if len(raw) != expected:
+        raise _refused(f"shape {_shown(list(shape))} of {datatype.name} takes {_bytes(expected)}; b64 holds {len(raw)}")
+    if datatype.kind == "boolean" and raw.strip(b"\0\1"):
+        raise _refused("datatype BOOL takes bytes 0 and 1")
+    return datatype.restored(raw)
+
+
+def _bytes(count: int) -> str:
+    # A shape may declare a number of many thousand digits; Python refuses to print such a one.
+    return f"{count} bytes" if count < 2**63 else "more bytes than any body has"
+
+
+def _index(mask: Array) -> list[int]:
+    return [int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape)]
+
+
+def spelled(value: float) -> float | str:
+    """A number of the answer: itself, or its spelling where JSON has none."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def encode(array: Array, encoding: str, datatype: Datatype | None = None) -> Any:
+    """Wire form of an array for an answer, "nested" or "b64".
+
+    Nested numbers parse back to exactly the value: narrower floats are widened first.
+    """
+    if encoding == "b64":
+        return _as_b64(array, datatype or _datatype(array.dtype.name))
+    wide = np.ascontiguousarray(array, dtype=np.float64)
+    if not wide.ndim:
+        return spelled(float(array))
+    return wide if np.isfinite(wide).all() else _spelled_list(wide.tolist())
+
+
+def _as_b64(array: Array, datatype: Datatype) -> dict[str, Any]:
+    if datatype.name == "BF16":
+        array = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32) >> 16
+    raw = np.asarray(array, dtype=datatype.stored).tobytes()
+    return {"datatype": datatype.name, "shape": list(array.shape), "b64": b64encode(raw).decode("ascii")}
+
+
+def _spelled_list(values: list[Any]) -> list[Any]:
+    return [_spelled_list(cast("list[Any]", each)) if isinstance(each, list) else spelled(each) for each in values]

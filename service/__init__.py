@@ -1,0 +1,1 @@
+"""gradcheckd: a second opinion for gradients, over HTTP."""

@@ -1,0 +1,23 @@
+"""The one place where the parts of the service are put together."""
+
+from flask import Flask
+
+from service.http import catalogue, check, health, openapi, problems
+from service.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the WSGI application.
+
+    Parameters
+    ----------
+    settings
+        Taken from the environment if left out.
+    """
+    app = Flask("gradcheckd", static_folder=None)
+    app.url_map.strict_slashes = True
+    app.extensions["gradcheckd"] = settings or Settings()
+    for part in (check, catalogue, health, openapi):
+        app.register_blueprint(part.blueprint)
+    problems.register(app)
+    return app

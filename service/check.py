@@ -1,0 +1,66 @@
+"""`POST /v1/check`: request to numerics to report. Knows no Flask."""
+
+import time
+
+import numpy as np
+
+from schemas.problem import InvalidRequestError, placed, shown
+from schemas.report import CheckReport
+from service.checking import language
+from service.checking.answer import report
+from service.checking.judge import Judge, Routes
+from service.checking.question import Limits, Problem, check_budget, posed
+from service.checking.stopwatch import Stopwatch
+from service.numerics.gradients import analytic, autograd, finite_difference
+
+__all__ = ["Limits", "check"]
+
+
+def check(body: object, limits: Limits | None = None) -> CheckReport:
+    """Answer a request.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    watch = Stopwatch()
+    limits = limits or Limits()
+    problem = posed(language.parsed(body))
+    check_budget(problem, limits)
+    # Overflow and NaN are findings here; they are looked for in the results.
+    with np.errstate(all="ignore"):
+        routes = _routes(problem, watch, limits)
+        with watch.stage("verdict"):
+            judge = Judge(problem, routes)
+            verdicts = {name: judge.of(name) for name in problem.names}
+        return report(problem, routes, judge, verdicts, watch)
+
+
+def _routes(problem: Problem, watch: Stopwatch, limits: Limits) -> Routes:
+    with watch.stage("analytic"):
+        by_hand = analytic.differentiate(problem.graph, problem.leaves)
+    with watch.stage("autograd"):
+        by_torch = autograd.differentiate(problem.graph, problem.leaves)
+    deadline = time.monotonic() + limits.seconds
+
+    def in_time(name: str, done: int, total: int) -> None:
+        if time.monotonic() > deadline:
+            detail = (
+                f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
+                f"{limits.seconds:g} s was reached. Name fewer or smaller tensors"
+            )
+            raise InvalidRequestError([placed(detail, "with_respect_to")])
+
+    with watch.stage("finite_difference"):
+        differences = finite_difference.differentiate(
+            problem.graph, problem.wide, problem.names, problem.method, problem.request.seed, in_time
+        )
+    return Routes(by_hand, by_torch, differences)

@@ -1,0 +1,169 @@
+"""From the results to the report on the wire."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.datatype import Array
+from schemas.problem import shown
+from schemas.report import CheckReport, Discrepancies, Gradient, Intermediate, Metrics, WorstElement
+from schemas.report import Verdict as VerdictReport
+from schemas.tensor import encode, spelled
+from service.checking import language
+from service.checking.judge import Judge, Routes
+from service.checking.question import Problem
+from service.checking.stopwatch import Stopwatch
+from service.numerics import discrepancy, verdict
+from service.numerics.outcome import Outcome
+from service.numerics.precision import Precision
+from service.numerics.verdict import Verdict, Worst
+
+
+def report(
+    problem: Problem,
+    routes: Routes,
+    judge: Judge,
+    verdicts: Mapping[str, Verdict],
+    watch: Stopwatch,
+) -> CheckReport:
+    """Put the report together."""
+    include = problem.request.include
+    outcome = verdict.overall([each.outcome for each in verdicts.values()])
+    with watch.stage("verdict"):
+        discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in problem.names}
+    return {
+        "outcome": cast("Any", outcome.text),
+        "summary": _summary(outcome, verdicts),
+        "loss": {
+            "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
+            "autograd": spelled(routes.autograd.loss.item()),
+        },
+        "gradients": (
+            {name: _gradient(problem, routes, name) for name in problem.names} if "gradients" in include else {}
+        ),
+        "discrepancies": discrepancies,
+        "verdicts": {name: _verdict(each) for name, each in verdicts.items()},
+        "intermediates": _intermediates(problem, routes) if "intermediates" in include else {},
+        "cost": {
+            "loss_evaluations": sum(each.evaluations for each in routes.differences.values()),
+            "seconds": watch.seconds,
+            "stages": cast("Any", watch.stages),
+        },
+        "model": {"nodes": language.resolved(problem.graph)},
+    }
+
+
+def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:
+    encoding = problem.request.encoding
+    difference = routes.differences[name]
+    gradient: Gradient = {
+        "analytic": encode(routes.analytic.gradients[name], encoding),
+        "autograd": encode(routes.autograd.gradients[name], encoding),
+        "finite_difference": encode(difference.value, encoding),
+        "error_bound": encode(difference.error_bound, encoding),
+    }
+    if name in problem.candidate:
+        tensor = problem.candidate[name]
+        array = tensor.array if tensor.datatype is not None else tensor.array.astype(np.float64)
+        gradient["candidate"] = encode(array, encoding, tensor.datatype)
+    return gradient
+
+
+def _intermediates(problem: Problem, routes: Routes) -> dict[str, Intermediate]:
+    encoding = problem.request.encoding
+    return {
+        node.name: {
+            "value": encode(routes.analytic.values[node.name], encoding),
+            "analytic": encode(routes.analytic.gradients[node.name], encoding),
+            "autograd": encode(routes.autograd.gradients[node.name], encoding),
+        }
+        for node in problem.graph.listed[:-1]
+    }
+
+
+def _discrepancies(problem: Problem, routes: Routes, judge: Judge, name: str) -> Discrepancies:
+    by_hand, by_torch = routes.analytic.gradients[name], routes.autograd.gradients[name]
+    difference = routes.differences[name].value
+    own = problem.dtype.precision
+    found: Discrepancies = {
+        "analytic_vs_autograd": _metrics(by_hand, by_torch, own),
+        "analytic_vs_finite_difference": _metrics(by_hand, difference, own),
+        "autograd_vs_finite_difference": _metrics(by_torch, difference, own),
+    }
+    if judge.comparable(name):
+        candidate, precision = problem.candidate[name].array, judge.precision(name)
+        found["candidate_vs_analytic"] = _metrics(candidate, by_hand, precision)
+        found["candidate_vs_autograd"] = _metrics(candidate, by_torch, precision)
+        found["candidate_vs_finite_difference"] = _metrics(candidate, difference, precision)
+    return found
+
+
+def _metrics(a: Array, b: Array, precision: Precision) -> Metrics:
+    found = discrepancy.measure(a, b, precision)
+    return {
+        "max_abs": spelled(found.max_abs),
+        "max_rel": spelled(found.max_rel),
+        "rms": spelled(found.rms),
+        "relative_l2": spelled(found.relative_l2),
+        "cosine": spelled(found.cosine),
+        "max_ulp": spelled(found.max_ulp),
+        "worst_index": list(found.worst_index),
+    }
+
+
+def _verdict(found: Verdict) -> VerdictReport:
+    return {
+        "outcome": cast("Any", found.outcome.text),
+        "reason": found.reason,
+        "elements": {
+            "total": found.total,
+            "pass": found.counts[Outcome.PASS],
+            "fail": found.counts[Outcome.FAIL],
+            "inconclusive": found.counts[Outcome.INCONCLUSIVE],
+            "not_examined": 0,
+        },
+        "smallest_detectable_error": spelled(found.smallest_detectable_error),
+        "worst": [_worst(each) for each in found.worst],
+        "kinks": [],
+        "diagnoses": [],
+    }
+
+
+def _worst(worst: Worst) -> WorstElement:
+    return {
+        "index": list(worst.index),
+        "route": cast("Any", worst.route),
+        "reference": spelled(worst.reference),
+        "judged": spelled(worst.judged),
+        "error_bound": spelled(worst.error_bound),
+        "allowed": spelled(worst.allowed),
+        "ratio": spelled(worst.ratio),
+        "outcome": cast("Any", worst.outcome.text),
+    }
+
+
+def _summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
+    """One sentence: the outcome, the worst element, what a pass is worth."""
+    leading = [name for name, each in verdicts.items() if each.outcome == outcome]
+    if outcome == Outcome.PASS:
+        detectable = max(each.smallest_detectable_error for each in verdicts.values())
+        total = sum(each.total for each in verdicts.values())
+        worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
+        return f"pass: all {total} elements of {_listed(leading)} agree with the finite difference{worth}."
+    count = sum(verdicts[name].counts[outcome] for name in leading)
+    total = sum(verdicts[name].total for name in leading)
+    text = f"{outcome.text}: {count} of {total} elements of {_listed(leading)}"
+    worst = next((each for each in verdicts[leading[0]].worst if each.outcome == outcome), None)
+    if worst is None:
+        return f"{text}; {verdicts[leading[0]].reason}"
+    index = "".join(f"[{i}]" for i in worst.index)
+    return (
+        f"{text}; the worst is {leading[0]}{index}, where the {worst.route} gradient is {worst.judged:.10g} and the "
+        f"finite difference {worst.reference:.10g} +- {worst.error_bound:.1g}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    text = ", ".join(map(shown, names[:5])).replace("'", "")
+    return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,93 @@
+"""The verdict on each name, with the rounding allowance of each arithmetic worked out once."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.datatype import BY_ANY_NAME, Array
+from service.checking.question import Problem
+from service.numerics import verdict
+from service.numerics.gradients.analytic import Analytic
+from service.numerics.gradients.autograd import Autograd
+from service.numerics.gradients.finite_difference import Difference
+from service.numerics.graph import Values
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS, Precision
+from service.numerics.rounding import allowances
+from service.numerics.verdict import Reference, Verdict
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The gradients by all routes."""
+
+    analytic: Analytic
+    autograd: Autograd
+    differences: Mapping[str, Difference]
+
+
+class Judge:
+    """Judges the names of one problem."""
+
+    def __init__(self, problem: Problem, routes: Routes) -> None:
+        self._problem = problem
+        self._routes = routes
+        self._allowances: dict[str, Values] = {}
+        tolerance = problem.request.tolerance
+        self._tolerance = None if tolerance is None else verdict.Tolerance(tolerance.rtol, tolerance.atol)
+
+    def precision(self, name: str) -> Precision:
+        """Return the arithmetic in which the judged gradient was computed."""
+        tensor = self._problem.candidate.get(name)
+        if tensor is None:
+            return self._problem.dtype.precision
+        declared = self._problem.request.candidate_dtype
+        if declared is not None:
+            return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
+        return self._problem.dtype.precision if tensor.datatype is None else PRECISIONS[tensor.datatype.name]
+
+    def comparable(self, name: str) -> bool:
+        """Whether there is a candidate, of the right shape."""
+        tensor = self._problem.candidate.get(name)
+        return tensor is not None and tensor.array.shape == self._problem.graph.shapes[name]
+
+    def of(self, name: str) -> Verdict:
+        """Judge the candidate, or where there is none both of our routes."""
+        own = self._reference(name, self._problem.dtype.precision)
+        candidate = self._problem.candidate.get(name)
+        by_hand, by_torch = self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]
+        if candidate is None:
+            return verdict.judge(
+                {"analytic": by_hand, "autograd": by_torch}, dataclasses.replace(own, tolerance=self._tolerance)
+            )
+        if not self.comparable(name):
+            return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
+        apart = np.abs(by_hand.astype(np.float64) - by_torch) > 2 * own.rounding
+        disputed = verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | apart
+        reference = dataclasses.replace(
+            self._reference(name, self.precision(name)), disputed=disputed, tolerance=self._tolerance
+        )
+        found = verdict.judge({"candidate": candidate.array}, reference)
+        return self._with_hint(found, name, candidate.array, reference)
+
+    def _with_hint(self, found: Verdict, name: str, candidate: Array, reference: Reference) -> Verdict:
+        """Say so where a lower precision would explain the failure."""
+        lower = reference.precision.lower
+        if found.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
+            return found
+        at_lower = self._reference(name, PRECISIONS[lower])
+        if verdict.failing(candidate.astype(np.float64), at_lower).any():
+            return found
+        hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
+        return dataclasses.replace(found, reason=f"{found.reason} {hint}")
+
+    def _reference(self, name: str, precision: Precision) -> Reference:
+        difference = self._routes.differences[name]
+        if precision.name not in self._allowances:
+            self._allowances[precision.name] = allowances(
+                self._problem.graph, self._problem.wide, precision, self._problem.request.seed
+            )
+        rounding = self._allowances[precision.name][name]
+        return Reference(difference.value, difference.error_bound, rounding, precision)

@@ -1,0 +1,180 @@
+"""From a request to the terms of the numerics: names, shapes, dtype, method, and whether it is affordable."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.check import CheckRequest, NodeBase
+from schemas.problem import InvalidRequestError, PlacedError, placed, shown
+from schemas.tensor import Tensor
+from service.checking import language
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import Method
+from service.numerics.graph import Graph, Values
+from service.numerics.precision import DTYPES, Dtype
+from service.numerics.rounding import SWEEPS
+from service.numerics.tiles import size, tiled
+
+Request = CheckRequest[NodeBase]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one check may take.
+
+    Attributes
+    ----------
+    elements
+        Elements of all tensors and nodes together.
+    work
+        Multiply-adds.
+    seconds
+        Time for finite differences.
+    """
+
+    elements: int = 2**21
+    work: int = 10**11
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be checked, in the terms of the numerics.
+
+    Attributes
+    ----------
+    leaves, wide
+        Every tensor and weight, (1, ...), rounded to the dtype: in the dtype, and widened to float64.
+    names
+        What to differentiate by.
+    """
+
+    request: Request
+    graph: Graph
+    dtype: Dtype
+    leaves: Values
+    wide: Values
+    names: tuple[str, ...]
+    method: Method
+
+    @property
+    def candidate(self) -> Mapping[str, Tensor]:
+        """The client's own gradients, by name."""
+        return self.request.candidate or {}
+
+
+def posed(request: Request) -> Problem:
+    """Bring a request into the terms of the numerics.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    errors = [*_clashes(request), *_leaf_errors(request)]
+    if errors:
+        raise InvalidRequestError(errors)
+    graph = language.graph_of(request)
+    dtype = DTYPES[request.dtype]
+    with np.errstate(over="ignore"):
+        leaves = {
+            name: tiled(dtype.rounded(tensor.array)) for name, tensor in (request.tensors | request.weights).items()
+        }
+    wide = {name: leaf.astype(np.float64) for name, leaf in leaves.items()}
+    errors = [
+        placed(f"a number too large for dtype {dtype.name}", _section(request, name), name)
+        for name, leaf in leaves.items()
+        if not np.isfinite(leaf).all()
+    ]
+    errors += _candidate_errors(request, graph)
+    names = _names(request, graph, errors)
+    if errors:
+        raise InvalidRequestError(errors)
+    return Problem(request, graph, dtype, leaves, wide, names, _method(request))
+
+
+def _section(request: Request, name: str) -> str:
+    return "weights" if name in request.weights else "tensors"
+
+
+def _clashes(request: Request) -> Iterator[PlacedError]:
+    for name in request.tensors.keys() & request.weights.keys():
+        yield placed("there is a tensor of the same name; names are shared", "weights", name)
+
+
+def _leaf_errors(request: Request) -> Iterator[PlacedError]:
+    for name, tensor in (request.tensors | request.weights).items():
+        if tensor.datatype is not None and tensor.datatype.kind != "float":
+            section = _section(request, name)
+            why = "a weight must be of floats" if section == "weights" else "its use takes floats"
+            yield placed(f"{why}; datatype {tensor.datatype.name} was given", section, name)
+
+
+def _candidate_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
+    for name, tensor in (request.candidate or {}).items():
+        if name not in graph.shapes:
+            yield placed(f"there is no tensor, weight or node {shown(name)}; {_known(graph)}", "candidate", name)
+        elif name == graph.loss:
+            yield placed(_LOSS, "candidate", name)
+        elif tensor.datatype is not None and tensor.datatype.kind != "float":
+            yield placed(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
+
+
+_LOSS = "this is the loss; its gradient with respect to itself is 1"
+
+
+def _known(graph: Graph) -> str:
+    names = [name for name in graph.shapes if name != graph.loss]
+    return f"there are: {', '.join(map(shown, names[:20]))}{', ...' if len(names) > 20 else ''}"
+
+
+def _names(request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
+    """What to differentiate by; appends what is wrong with it."""
+    asked = request.with_respect_to
+    for position, name in enumerate(asked or ()):
+        if name not in graph.shapes:
+            unknown = f"there is no tensor, weight or node {shown(name)}; {_known(graph)}"
+            errors.append(placed(unknown, "with_respect_to", position))
+        elif name == graph.loss:
+            errors.append(placed(_LOSS, "with_respect_to", position))
+    chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
+    names = tuple(dict.fromkeys(chosen))
+    if not names:
+        errors.append(placed("nothing to judge: name a weight, a tensor or a node", "with_respect_to"))
+    return names
+
+
+def _method(request: Request) -> Method:
+    spec = request.finite_difference
+    if spec.method == "adaptive":
+        if spec.step is not None:
+            detail = "adaptive finds its own steps; a step goes with method central or forward"
+            raise InvalidRequestError([placed(detail, "finite_difference", "step")])
+        return finite_difference.ADAPTIVE
+    named = finite_difference.central if spec.method == "central" else finite_difference.forward
+    return named(spec.step)
+
+
+def check_budget(problem: Problem, limits: Limits) -> None:
+    """Refuse what would take too much, before anything is allocated."""
+    graph = problem.graph
+    once = graph.cost()
+    elements = once.elements + sum(leaf.size for leaf in problem.leaves.values())
+    if elements > limits.elements:
+        detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
+        raise InvalidRequestError([placed(detail, "model")])
+    sweeps = 8 * (SWEEPS + 1) * once.work
+    differences = sum(_difference_work(problem, name) for name in problem.names)
+    if sweeps + differences > limits.work:
+        detail = (
+            f"the check would take about {sweeps + differences:.1e} operations; the limit is {limits.work:.1e}. "
+            "Name fewer or smaller tensors"
+        )
+        raise InvalidRequestError([placed(detail, "with_respect_to")])
+
+
+def _difference_work(problem: Problem, name: str) -> int:
+    graph = problem.graph
+    count = finite_difference.evaluations(problem.method, size(graph.shapes[name]))
+    return count * (graph.cost(graph.downstream([name])).work + size(graph.shapes[name]))

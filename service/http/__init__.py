@@ -1,0 +1,1 @@
+"""What serves: Flask, and no mathematics. One blueprint a file."""

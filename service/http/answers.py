@@ -1,0 +1,12 @@
+"""Answers as JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Response
+
+
+def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
+    """Answer with a document that may hold NumPy arrays; it must be free of NaN, which JSON cannot spell."""
+    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, mimetype="application/json")

@@ -1,0 +1,47 @@
+"""`GET /health/live`, `GET /health/ready`, and the same under /v2 as KServe has them."""
+
+import logging
+from functools import cache
+
+from flask import Blueprint, Response
+
+from schemas.problem import problem
+from schemas.report import Health
+from service.check import check
+from service.checking import language
+from service.http.answers import json_answer
+from service.http.operation import Operation, documented
+from service.http.problems import answer
+
+blueprint = Blueprint("health", __name__)
+_log = logging.getLogger("gradcheckd")
+
+
+@cache
+def self_check() -> bool:
+    """Whether the reference example passes here. It also loads what a first request would wait for."""
+    try:
+        return check(language.models()["models"][0]["request"])["outcome"] == "pass"
+    except Exception as error:  # noqa: BLE001  # whatever is broken, the service is not ready
+        _log.error("the self-check failed", exc_info=error)
+        return False
+
+
+@blueprint.get("/health/live")
+@blueprint.get("/v2/health/live", endpoint="live_v2")
+@documented(Operation("Tell whether the process answers", answer=Health))
+def live() -> Response:
+    """Answer as long as the process does."""
+    return json_answer({"status": "live"})
+
+
+@blueprint.get("/health/ready")
+@blueprint.get("/v2/health/ready", endpoint="ready_v2")
+@documented(
+    Operation("Tell whether checks can be answered", answer=Health, problems=((503, "The self-check does not pass."),))
+)
+def ready() -> Response:
+    """Answer 200 once the reference example passes."""
+    if self_check():
+        return json_answer({"status": "ready"})
+    return answer(problem(503, "Service Unavailable", "The self-check on the reference example does not pass."))

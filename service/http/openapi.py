@@ -1,0 +1,92 @@
+"""`GET /openapi.json`: made from the routes, the types and the registry of ops, so that it cannot fall behind them."""
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from werkzeug.routing import Rule
+
+from schemas.problem import MEDIA_TYPE, Problem
+from service.http.answers import json_answer
+from service.http.body import JSON
+from service.http.operation import Operation, documented, operation_of
+
+blueprint = Blueprint("openapi", __name__)
+
+_KEPT = "gradcheckd.openapi"
+_TEMPLATE = "#/components/schemas/{model}"
+
+
+class _PlainNames(GenerateJsonSchema):
+    """Leave the parameters of a generic model out of its name."""
+
+    def normalize_name(self, name: str) -> str:
+        """Name of a definition."""
+        return super().normalize_name(name.split("[")[0])
+
+
+@blueprint.get("/openapi.json")
+@documented(Operation("Describe this interface", answer=dict[str, Any]))
+def get_openapi() -> Response:
+    """Answer with the OpenAPI 3.1 document."""
+    kept = current_app.extensions
+    if _KEPT not in kept:
+        kept[_KEPT] = _document(list(current_app.url_map.iter_rules()))
+    return json_answer(kept[_KEPT])
+
+
+def _document(rules: list[Rule]) -> dict[str, Any]:
+    views = current_app.view_functions
+    operations = [(rule, operation) for rule in rules if (operation := operation_of(views[rule.endpoint]))]
+    references, components = _schemas([operation for _, operation in operations])
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, operation in operations:
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in sorted(methods):
+            described = _described(operation, references, f"{method.lower()}_{rule.endpoint.replace('.', '_')}")
+            paths.setdefault(rule.rule, {})[method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gradcheckd",
+            "version": "1",
+            "description": "A second opinion for gradients: analytic, autograd and finite difference, with a verdict.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": components},
+    }
+
+
+def _schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Reference of each type, and the definitions that they refer to."""
+    answers: list[Any] = [Problem, *(operation.answer for operation in operations)]
+    bodies: list[Any] = [operation.body for operation in operations if operation.body is not None]
+    adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
+    for each in answers:
+        adapters[id(each)] = id(each), "serialization", TypeAdapter(each)
+    for each in bodies:
+        adapters[id(each)] = id(each), "validation", TypeAdapter(each)
+    schemas, definitions = TypeAdapter.json_schemas(
+        adapters.values(), ref_template=_TEMPLATE, schema_generator=_PlainNames
+    )
+    return {key: schema for (key, _), schema in schemas.items()}, definitions.get("$defs", {})
+
+
+def _described(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
+    problems = {
+        str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
+        for status, text in operation.problems
+    }
+    success = {"description": "The answer.", "content": {JSON: {"schema": references[id(operation.answer)]}}}
+    described: dict[str, Any] = {
+        "operationId": identifier,
+        "summary": operation.summary,
+        "responses": {"200": success} | problems,
+    }
+    if operation.body is not None:
+        content: dict[str, Any] = {"schema": references[id(operation.body)]}
+        if operation.examples is not None:
+            content["examples"] = operation.examples()
+        described["requestBody"] = {"required": True, "content": {JSON: content}}
+    return described

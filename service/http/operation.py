@@ -1,0 +1,49 @@
+"""What `/openapi.json` says of a route, declared where the route is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_ATTRIBUTE = "openapi_operation"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the interface.
+
+    Attributes
+    ----------
+    summary
+        One line.
+    answer
+        Type of the answer with status 200.
+    body
+        Type of the request's body, if it has one.
+    problems
+        Statuses of the problems it may answer with, with what each means.
+    examples
+        Bodies that can be posted as they are, by name.
+    """
+
+    summary: str
+    answer: Any
+    body: Any = None
+    problems: tuple[tuple[int, str], ...] = ()
+    examples: Callable[[], dict[str, Any]] | None = None
+
+
+def documented(operation: Operation) -> Callable[[View], View]:
+    """Attach an operation to its view."""
+
+    def attach(view: View) -> View:
+        setattr(view, _ATTRIBUTE, operation)
+        return view
+
+    return attach
+
+
+def operation_of(view: Callable[..., Any]) -> Operation | None:
+    """Return the operation of a view."""
+    return getattr(view, _ATTRIBUTE, None)

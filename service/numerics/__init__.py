@@ -1,0 +1,1 @@
+"""What computes: NumPy, and no knowledge of HTTP or of the wire."""

@@ -1,0 +1,61 @@
+"""The autograd route: the same model in PyTorch, differentiated by it. The one module that imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from service.numerics.graph import Graph, Node, Operand, Values
+from service.numerics.tiles import Array
+
+
+@dataclass(frozen=True)
+class Autograd:
+    """The loss, and the gradient of every leaf and node."""
+
+    loss: Array
+    gradients: Values
+
+
+@cache
+def _torch() -> Any:
+    # Imported when first asked for: it takes seconds, and who asks for no gradient of it should not wait.
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
+def differentiate(graph: Graph, leaves: Mapping[str, Array]) -> Autograd:
+    """Differentiate the loss by PyTorch in the dtype of the leaves.
+
+    Parameters
+    ----------
+    graph
+        The model; each op's `twin` builds it.
+    leaves
+        Every tensor and weight, (1, ...), in one dtype.
+    """
+    torch = _torch()
+    values: dict[str, Any] = {}
+    with torch.enable_grad():
+        for name, leaf in leaves.items():
+            values[name] = torch.from_numpy(np.array(leaf[0])).requires_grad_()
+        for node in graph.nodes:
+            output = node.op.twin(torch, *(_operand(torch, operand, values, node) for operand in node.operands))
+            values[node.name] = output
+        names = list(values)
+        found = torch.autograd.grad(
+            values[graph.loss].sum(), [values[name] for name in names], allow_unused=True, materialize_grads=True
+        )
+    gradients = {name: gradient.detach().numpy() for name, gradient in zip(names, found, strict=True)}
+    return Autograd(values[graph.loss].detach().numpy(), gradients)
+
+
+def _operand(torch: Any, operand: Operand, values: Mapping[str, Any], node: Node) -> Any:
+    if operand is None or isinstance(operand, str):
+        return None if operand is None else values[operand]
+    dtype = values[node.sources[0]].dtype if node.sources else torch.float64
+    return torch.tensor(operand, dtype=dtype)

@@ -1,0 +1,100 @@
+"""Methods as data: where the loss is evaluated, and how value and bound follow from the quotients.
+
+An element's quotients are D(h), D(h/2), ... for each first step h, each with the floor n(h) = (noise of the
+differenced terms) / h that rounding leaves under it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+Reduction = Callable[[Array, Array], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to difference.
+
+    Attributes
+    ----------
+    name
+        As on the wire.
+    offsets
+        Where the loss is evaluated, in steps from the point; the quotient is f(first) - f(second) over the distance.
+    rungs
+        First steps: fractions of the step scale that is found for the tensor, or of `step`.
+    levels
+        Quotients for each first step, each with half the step of the one before.
+    reduce
+        (quotients, floors), each (levels, elements), to (values, bounds), each (elements,).
+    step
+        The step, where it is given instead of found.
+    """
+
+    name: str
+    offsets: tuple[float, float]
+    rungs: tuple[float, ...]
+    levels: int
+    reduce: Reduction
+    step: float | None = None
+
+    @property
+    def steps(self) -> Array:
+        """Steps in units of the scale, (rungs, levels)."""
+        return np.outer(self.rungs, 2.0 ** -np.arange(self.levels))
+
+
+def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
+    """Neville's table for central quotients, whose error is a series in h^2.
+
+        A[i, 0] = D(h / 2^i)            A[i, k] = (4^k A[i, k-1] - A[i-1, k-1]) / (4^k - 1)
+        n[i, 0] = noise / (h / 2^i)     n[i, k] = (4^k n[i, k-1] + n[i-1, k-1]) / (4^k - 1)
+
+    The error of A[i, k] is estimated by the larger distance to the two entries it came from; with its floor n[i, k]
+    that is its bound, and the entry of the smallest bound is taken, element by element. The estimate presumes that
+    the table converges: where halving the step did not at least halve the change of the quotient, noise aside, the
+    step was outside the range of the series, and there is no bound.
+
+    Source: Ridders, Advances in Engineering Software 4 (1982) 75-76; Numerical Recipes (2007), section 5.7. The
+    floor is this project's: the estimate alone is no bound where rounding decides.
+    """
+    values = np.full(quotients.shape[1:], np.nan)
+    bounds = np.full(quotients.shape[1:], np.inf)
+    column, noise = quotients, floors
+    changes = np.abs(np.diff(quotients, axis=0))
+    converging = (changes[1:] <= changes[:-1] / 2 + floors[2:]).all(axis=0)
+    for k in range(1, len(quotients)):
+        weight = 4.0**k
+        finer, coarser = column[1:], column[:-1]
+        column = finer + (finer - coarser) / (weight - 1)
+        noise = (weight * noise[1:] + noise[:-1]) / (weight - 1)
+        bound = np.maximum(np.abs(column - finer), np.abs(column - coarser)) + noise
+        for candidate, its_bound in zip(column, bound, strict=True):
+            better = its_bound < bounds
+            values, bounds = np.where(better, candidate, values), np.where(better, its_bound, bounds)
+    return values, np.where(converging, bounds, np.inf)
+
+
+def _first(factor: float) -> Reduction:
+    """Take D(h) as it is; its bound is `factor` abs(D(h) - D(h/2)) and the floors of both."""
+
+    def reduce(quotients: Array, floors: Array) -> tuple[Array, Array]:
+        return quotients[0], factor * np.abs(quotients[0] - quotients[1]) + floors[0] + floors[1]
+
+    return reduce
+
+
+ADAPTIVE = Method("adaptive", (1.0, -1.0), (2.0**-4, 2.0**-9), 3, extrapolated)
+
+
+def central(step: float | None = None) -> Method:
+    """Central difference with one step: error c h^2 + O(h^4), of which D(h) - D(h/2) is 3/4."""
+    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 2, _first(2.0), step)
+
+
+def forward(step: float | None = None) -> Method:
+    """Forward difference with one step: error c h + O(h^2), of which D(h) - D(h/2) is 1/2."""
+    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 2, _first(3.0), step)

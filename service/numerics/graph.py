@@ -1,0 +1,302 @@
+"""The graph of a model: its order, its shapes, its forward pass and its reverse sweep.
+
+The reverse sweep is reverse accumulation (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2): nodes in
+reverse order, each handing the gradient of its output back to its inputs, where contributions add up.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Protocol
+
+import numpy as np
+
+from service.numerics.ops.op import Backward, Cost, Gradients, Op, ShapeError
+from service.numerics.tiles import Array, Shape, size
+
+Operand = str | float | None
+Values = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One application of an op. Operands in slot order: a name, a constant, or None where one is left out."""
+
+    name: str
+    op: Op
+    operands: tuple[Operand, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names among the operands."""
+        return tuple(operand for operand in self.operands if isinstance(operand, str))
+
+
+class ModelError(ValueError):
+    """A model that cannot be run: the position of the node at fault, and the leaf that is, or is missing."""
+
+    def __init__(self, message: str, node: int | None = None, leaf: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+        self.leaf = leaf
+
+
+class InvalidModelError(ValueError):
+    """All that is wrong with a model."""
+
+    def __init__(self, errors: Sequence[ModelError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
+
+
+class Observer(Protocol):
+    """Follows a pass and may change what it computed: the rounding model adds its errors here."""
+
+    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """See, and return, the output of a node."""
+        ...
+
+    def gradients(
+        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    ) -> Gradients:
+        """See, and return, the gradients that a node hands back to its inputs."""
+        ...
+
+    def addition(self, total: Array) -> Array:
+        """See, and return, the sum of two contributions to one gradient."""
+        ...
+
+
+class Graph:
+    """Nodes in an order in which each comes behind what it reads, with the shape of everything.
+
+    Parameters
+    ----------
+    nodes
+        In any order but for the loss, which is last.
+    leaves
+        Shape of every tensor and weight, by name.
+
+    Raises
+    ------
+    InvalidModelError
+        Unknown or repeated names, a cycle, something that does not reach the loss, shapes that do not fit, a loss
+        of more than one element.
+    """
+
+    def __init__(self, nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+        _check_names(nodes, leaves)
+        self.loss = nodes[-1].name
+        self.listed = tuple(nodes)
+        self.nodes = _ordered(nodes)
+        _check_reach(nodes, leaves)
+        self.shapes: dict[str, Shape] = {**leaves, **_node_shapes(self.nodes, nodes, leaves)}
+        if size(self.shapes[self.loss]) != 1:
+            raise InvalidModelError(
+                [
+                    ModelError(
+                        f"the last node, {self.loss!r}, is the loss and must have one element; its shape is "
+                        f"{list(self.shapes[self.loss])}",
+                        node=len(nodes) - 1,
+                    )
+                ]
+            )
+
+    def forward(self, leaves: Mapping[str, Array], observer: Observer | None = None) -> Values:
+        """Evaluate every node.
+
+        Parameters
+        ----------
+        leaves
+            Every tensor and weight, each behind a tile axis.
+        observer
+            Sees, and may change, each output.
+
+        Returns
+        -------
+        Values
+            Every leaf and node by name, behind tile axes of length K or 1.
+        """
+        values = dict(leaves)
+        self._run(self.nodes, values, observer)
+        return values
+
+    def resume(
+        self, base: Mapping[str, Array], replaced: Mapping[str, Array], observer: Observer | None = None
+    ) -> Values:
+        """Evaluate again only what lies downstream of the names in `replaced`, which take the arrays given."""
+        values = {**base, **replaced}
+        self._run([node for node in self.downstream(replaced) if node.name not in replaced], values, observer)
+        return values
+
+    def downstream(self, names: Iterable[str]) -> list[Node]:
+        """The nodes that read any of the names, directly or through others, in order."""
+        reached = set(names)
+        nodes: list[Node] = []
+        for node in self.nodes:
+            if not reached.isdisjoint(node.sources):
+                reached.add(node.name)
+                nodes.append(node)
+        return nodes
+
+    def reverse(
+        self,
+        values: Mapping[str, Array],
+        override: Mapping[str, Backward] | None = None,
+        observer: Observer | None = None,
+    ) -> Values:
+        """Gradient of the loss with respect to every leaf and node.
+
+        Parameters
+        ----------
+        values
+            What `forward` returned.
+        override
+            A backward pass to take instead of the op's own, by node: `backward(gradient, output, *inputs)`.
+        observer
+            Sees, and may change, what each node hands back.
+        """
+        override = override or {}
+        loss = values[self.loss]
+        gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
+        for node in reversed(self.nodes):
+            gradient, output, inputs = gradients[node.name], values[node.name], _inputs(node, values)
+            results = override.get(node.name, node.op.backward)(gradient, output, *inputs)
+            if observer is not None:
+                results = observer.gradients(node, gradient, output, inputs, results)
+            _accumulate(gradients, node, results, observer)
+        return gradients
+
+    def cost(self, nodes: Iterable[Node] | None = None) -> Cost:
+        """What evaluating the nodes takes, all of them by default; the elements are those of all arrays."""
+        costs = [
+            node.op.cost(self.shapes[node.name], *(_operand_shape(each, self.shapes) for each in node.operands))
+            for node in (self.nodes if nodes is None else nodes)
+        ]
+        return Cost(sum(each.work for each in costs), sum(each.elements for each in costs))
+
+    def terms(self, values: Mapping[str, Array]) -> Array:
+        """Terms of the loss, (K or 1, n), whose sum is the loss."""
+        node = self.nodes[-1]
+        return node.op.terms(values[node.name], *_inputs(node, values))
+
+    def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
+        for node in nodes:
+            inputs = _inputs(node, values)
+            output = node.op.forward(*inputs)
+            values[node.name] = output if observer is None else observer.value(node, output, inputs)
+
+
+def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Observer | None) -> None:
+    for operand, result in zip(node.operands, results, strict=True):
+        if not isinstance(operand, str) or result is None:
+            continue
+        if operand not in gradients:
+            gradients[operand] = result
+            continue
+        total = gradients[operand] + result
+        gradients[operand] = total if observer is None else observer.addition(total)
+
+
+def _inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
+    """Arrays of a node's operands; a constant takes the dtype of the other operands."""
+    dtype = values[node.sources[0]].dtype if node.sources else np.dtype(np.float64)
+    return tuple(
+        values[operand]
+        if isinstance(operand, str)
+        else None
+        if operand is None
+        else np.full((1,), operand, dtype=dtype)
+        for operand in node.operands
+    )
+
+
+def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+    known = set(leaves) | {node.name for node in nodes}
+    seen: set[str] = set()
+    errors: list[ModelError] = []
+    for position, node in enumerate(nodes):
+        if node.name in leaves:
+            errors.append(
+                ModelError(f"a node may not take the name of a tensor or weight: {node.name!r}", position, node.name)
+            )
+        if node.name in seen:
+            errors.append(ModelError(f"two nodes are named {node.name!r}", position))
+        seen.add(node.name)
+        errors.extend(
+            ModelError(
+                f"node {node.name!r} reads {source!r}, which is no tensor, weight or node here", position, source
+            )
+            for source in dict.fromkeys(node.sources)
+            if source not in known
+        )
+    if errors:
+        raise InvalidModelError(errors)
+
+
+def _ordered(nodes: Sequence[Node]) -> list[Node]:
+    by_name = {node.name: node for node in nodes}
+    sorter = TopologicalSorter({node.name: [s for s in node.sources if s in by_name] for node in nodes})
+    try:
+        return [by_name[name] for name in sorter.static_order()]
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        position = next(i for i, node in enumerate(nodes) if node.name in cycle)
+        raise InvalidModelError(
+            [ModelError(f"the nodes form a cycle: {' -> '.join(reversed(cycle))}", position)]
+        ) from None
+
+
+def _check_reach(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+    by_name = {node.name: node for node in nodes}
+    reached: set[str] = set()
+    pending = [nodes[-1].name]
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached.add(name)
+            pending.extend(by_name[name].sources if name in by_name else ())
+    loss = nodes[-1].name
+    errors = [
+        ModelError(f"node {node.name!r} does not reach the loss {loss!r}", position)
+        for position, node in enumerate(nodes)
+        if node.name not in reached
+    ]
+    errors += [
+        ModelError(f"{leaf!r} does not reach the loss {loss!r}: no node on the way reads it", leaf=leaf)
+        for leaf in leaves
+        if leaf not in reached
+    ]
+    if errors:
+        raise InvalidModelError(errors)
+
+
+def _node_shapes(order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shape of every node. A node behind one at fault is not blamed for it."""
+    position = {node.name: index for index, node in enumerate(listed)}
+    shapes: dict[str, Shape] = dict(leaves)
+    errors: list[ModelError] = []
+    for node in order:
+        if any(source not in shapes for source in node.sources):
+            continue
+        given = [_operand_shape(operand, shapes) for operand in node.operands]
+        try:
+            shapes[node.name] = node.op.shape(*given)
+        except ShapeError as error:
+            errors.append(ModelError(_misfit(node, given, error), position[node.name]))
+    if errors:
+        raise InvalidModelError(errors)
+    return {node.name: shapes[node.name] for node in order}
+
+
+def _operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | None:
+    return shapes[operand] if isinstance(operand, str) else None if operand is None else ()
+
+
+def _misfit(node: Node, given: Sequence[Shape | None], error: ShapeError) -> str:
+    got = ", ".join(
+        f"{slot.name} {operand!r} of shape {list(shape)}"
+        for slot, operand, shape in zip(node.op.slots, node.operands, given, strict=True)
+        if shape is not None
+    )
+    return f"node {node.name!r} ({node.op.name}) takes {error}; got {got}"

@@ -1,0 +1,235 @@
+"""Convolutions: cross-correlations, as PyTorch calls convolution."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Len
+
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size
+
+Positive = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+PositivePair = Annotated[list[Positive], Len(2, 2)]
+NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
+
+_CALL = 5000
+"""Multiply-adds in the time of one call of NumPy."""
+
+
+def _pair(value: int | list[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Which window of the padded input each kernel offset (i, j) meets.
+
+    Output (p, q) reads padded input (p sh + i dh, q sw + j dw): for one offset, over all (p, q), a strided window.
+    """
+
+    kernel: tuple[int, int]
+    output: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    def offsets(self) -> Iterator[tuple[int, int]]:
+        return product(range(self.kernel[0]), range(self.kernel[1]))
+
+    def window(self, padded: Array, offset: tuple[int, int]) -> Array:
+        """View, (..., out_h, out_w), of a padded input, (..., H, W)."""
+        rows, columns = (
+            slice(i * dilation, i * dilation + stride * (count - 1) + 1, stride)
+            for i, dilation, stride, count in zip(offset, self.dilation, self.stride, self.output, strict=True)
+        )
+        return padded[..., rows, columns]
+
+    def padded(self, array: Array) -> Array:
+        if not any(self.before + self.after):
+            return array
+        widths = [(0, 0)] * (array.ndim - 2) + list(zip(self.before, self.after, strict=True))
+        return np.pad(array, widths)
+
+    def cropped(self, padded: Array) -> Array:
+        """Undo `padded`."""
+        height, width = padded.shape[-2:]
+        rows = slice(self.before[0], height - self.after[0])
+        return padded[..., rows, self.before[1] : width - self.after[1]]
+
+
+@op("conv2d")
+class Conv2d(Op):
+    """Two-dimensional cross-correlation, in groups of channels.
+
+    Input x (B, C, H, W) or (C, H, W) with weight w (O, C/groups, kh, kw), or the plain x (H, W) with w (kh, kw);
+    bias b (O,), for the plain form (). With p, q over the output and x padded with zeros, in each group:
+
+        y[n, o, p, q] = b[o] + sum_{c, i, j} w[o, c, i, j] x[n, c, p sh + i dh, q sw + j dw]
+
+    With g = dL/dy of shape (B, O, out_h, out_w), each factor of each product meets the other and g:
+
+        dL/dx[n, c, p sh + i dh, q sw + j dw] += sum_o w[o, c, i, j] g[n, o, p, q]     for all i, j, p, q
+        dL/dw[o, c, i, j] = sum_{n, p, q} g[n, o, p, q] x[n, c, p sh + i dh, q sw + j dw]
+        dL/db[o] = sum_{n, p, q} g[n, o, p, q]
+
+    For each kernel offset (i, j) this is one product of matrices over a strided window of x.
+    """
+
+    stride: Positive | PositivePair = 1
+    padding: NotNegative | NotNegativePair | Literal["valid", "same"] = 0
+    dilation: Positive | PositivePair = 1
+    groups: Positive = 1
+
+    inputs = ("input", "weight", "bias?")
+    cases = (
+        Case(((3, 3), (2, 2), None)),
+        Case(((5, 7), (3, 2), ()), {"stride": 2, "padding": [1, 0]}),
+        Case(((2, 5, 6), (3, 2, 2, 3), (3,)), {"dilation": [2, 1]}),
+        Case(((2, 4, 6, 5), (6, 2, 3, 3), (6,)), {"groups": 2, "padding": 1, "stride": [2, 1]}),
+        Case(((2, 3, 5, 4), (2, 3, 2, 4), None), {"padding": "same"}),
+        Case(((1, 2, 4, 4), (2, 2, 1, 1), None), {"padding": "valid"}),
+    )
+
+    def shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+        _check_ranks(input, weight)
+        channels, out_channels = _full(input)[1], _full(weight)[0]
+        self._check_channels(channels, out_channels, _full(weight)[1])
+        of_bias = (out_channels,) if len(weight) == 4 else ()
+        if bias is not None and bias != of_bias:
+            raise ShapeError(f"a bias of shape {list(of_bias)}")
+        window = self._geometry(input, weight).output
+        if min(window) < 1:
+            raise ShapeError("a kernel that fits into the padded input")
+        return (*input[:-3], out_channels, *window) if len(weight) == 4 else window
+
+    def _check_channels(self, channels: int, out_channels: int, weight_channels: int) -> None:
+        if channels % self.groups or out_channels % self.groups:
+            raise ShapeError(f"numbers of channels divisible by groups={self.groups}")
+        if channels != weight_channels * self.groups:
+            expected = channels // self.groups
+            raise ShapeError(f"a weight of shape (out, {expected}, kh, kw) for {channels} input channels")
+
+    def _geometry(self, input: Shape, weight: Shape) -> _Geometry:
+        stride, dilation = _pair(self.stride), _pair(self.dilation)
+        kernel = (weight[-2], weight[-1])
+        extent = tuple((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
+        before, after = self._padding(extent)
+        output = tuple(
+            (length + b + a - e - 1) // s + 1 if length + b + a > e else 0
+            for length, b, a, e, s in zip(input[-2:], before, after, extent, stride, strict=True)
+        )
+        return _Geometry(kernel, (output[0], output[1]), stride, dilation, before, after)
+
+    def _padding(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        if self.padding == "same":
+            if _pair(self.stride) != (1, 1):
+                raise ShapeError('stride 1 where padding is "same"')
+            # PyTorch puts the odd one behind.
+            before = (extent[0] // 2, extent[1] // 2)
+            return before, (extent[0] - before[0], extent[1] - before[1])
+        pair = (0, 0) if self.padding == "valid" else _pair(self.padding)  # pyright: ignore[reportArgumentType]
+        return pair, pair
+
+    def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
+        x, w = self._grouped(input, weight)
+        geometry = self._geometry(x.shape, w.shape)
+        padded = geometry.padded(x)
+        total: Array | int = 0
+        for i, j in geometry.offsets():
+            total = total + w[..., i, j] @ _flat(geometry.window(padded, (i, j)))
+        assert isinstance(total, np.ndarray)
+        shape = self.shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
+        output = total.reshape(total.shape[:1] + shape)
+        if bias is None:
+            return output
+        return output + aligned(bias.reshape(*bias.shape, 1, 1), len(shape))
+
+    def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        x, w = self._grouped(input, weight)
+        geometry = self._geometry(x.shape, w.shape)
+        padded = geometry.padded(x)
+        tiles, batch, groups = gradient.shape[0], x.shape[1], self.groups
+        g = gradient.reshape(tiles, batch, groups, w.shape[3], -1)
+        by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=gradient.dtype)
+        by_weight = np.empty((tiles, *w.shape[2:]), dtype=gradient.dtype)
+        transposed = np.swapaxes(g, -1, -2)
+        for i, j in geometry.offsets():
+            window = geometry.window(padded, (i, j))
+            by_window = np.swapaxes(w[..., i, j], -1, -2) @ g
+            geometry.window(by_padded, (i, j))[...] += by_window.reshape((tiles, *window.shape[1:]))
+            by_weight[..., i, j] = np.swapaxes(_flat(window) @ transposed, -1, -2).sum(axis=1)
+        by_input = geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
+        by_bias = None if bias is None else g.sum(axis=(1, 4)).reshape((tiles, *bias.shape[1:]))
+        return by_input, by_weight.reshape((tiles, *weight.shape[1:])), by_bias
+
+    def _grouped(self, input: Array, weight: Array) -> tuple[Array, Array]:
+        """Shape x as (K, B, groups, C/groups, H, W), w as (K, 1, groups, O/groups, C/groups, kh, kw)."""
+        x, w = _full(input.shape[1:]), _full(weight.shape[1:])
+        return (
+            input.reshape(-1, x[0], self.groups, x[1] // self.groups, *x[2:]),
+            weight.reshape(-1, 1, self.groups, w[0] // self.groups, *w[1:]),
+        )
+
+    def rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+        magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
+        return Rounding(magnitude, size(_full(weight.shape[1:])[1:]) + (bias is not None))
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
+        out_channels, _, *kernel = _full(weight.shape[1:])
+        positions = size(output.shape[1:]) // out_channels
+        terms = (size(tuple(kernel)) * out_channels // self.groups, positions, positions)
+        return tuple(
+            None if magnitude is None else Rounding(magnitude, count)
+            for magnitude, count in zip(magnitudes, terms, strict=True)
+        )
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        input, weight = shapes[0], shapes[1]
+        assert input is not None
+        assert weight is not None
+        kernel = size(_full(weight)[1:])
+        geometry = self._geometry(input, weight)
+        padded = size(input[:-2]) * math.prod(
+            length + b + a for length, b, a in zip(input[-2:], geometry.before, geometry.after, strict=True)
+        )
+        # Each kernel offset costs a call besides its arithmetic.
+        return Cost(size(output) * kernel + _CALL * size(weight[-2:]), max(size(output), padded))
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        attributes = (_native(self.stride), _native(self.padding), _native(self.dilation), self.groups)
+        if weight.ndim == 4:
+            return torch.nn.functional.conv2d(input, weight, bias, *attributes)
+        bias = None if bias is None else bias.reshape(1)
+        return torch.nn.functional.conv2d(input[None, None], weight[None, None], bias, *attributes)[0, 0]
+
+
+def _native(value: int | list[int] | str) -> int | tuple[int, ...] | str:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _full(shape: Shape) -> Shape:
+    """Four dimensions, for the plain and the unbatched form too."""
+    return (1,) * (4 - len(shape)) + shape
+
+
+def _flat(window: Array) -> Array:
+    """The last two axes as one."""
+    return window.reshape(*window.shape[:-2], -1)
+
+
+def _check_ranks(input: Shape, weight: Shape) -> None:
+    if len(weight) == 2 and len(input) == 2:
+        return
+    if len(weight) != 4 or len(input) not in (3, 4):
+        raise ShapeError(
+            "input (B, C, H, W) or (C, H, W) with weight (out, C/groups, kh, kw), or plain (H, W) with (kh, kw)"
+        )

@@ -1,0 +1,150 @@
+"""What an op declares, and the registry of the ops there are.
+
+From the one declaration of an op come its validation on the wire, its entry in `GET /v1/ops`, the three gradients,
+the rounding allowance and its tests. An op is a frozen dataclass: its fields are its attributes, with their limits
+as `Annotated` metadata and their defaults those of PyTorch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
+
+import numpy as np
+
+from service.numerics.tiles import Array, Shape, size
+
+Gradients = tuple[Array | None, ...]
+Backward = Callable[..., Gradients]
+
+
+class ShapeError(ValueError):
+    """Shapes that an op does not take. The text says what it takes; the graph adds the node and what was given."""
+
+
+class Rounding(NamedTuple):
+    """What the rounding of one result is made of: an error of about u sqrt(terms) magnitude.
+
+    `magnitude` is the op in its textbook form evaluated on absolute values, of the result's shape behind a tile
+    axis; `terms` is the length of the longest sum inside it.
+    """
+
+    magnitude: Array
+    terms: int
+
+
+class Cost(NamedTuple):
+    """What a forward pass takes: multiply-adds, and elements of the largest array it makes."""
+
+    work: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input of an op, by PyTorch's parameter name."""
+
+    name: str
+    optional: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Slot":
+        """Read `name` or, for an input that may be left out, `name?`."""
+        return cls(text.removesuffix("?"), text.endswith("?"))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An example of an op for the tests: the shapes of its inputs and its attributes."""
+
+    shapes: tuple[Shape | None, ...]
+    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType[str, Any]({}))
+    scale: float = 1.0
+
+
+class Op(ABC):
+    """A function of tensors, its derivative by hand, and what is known of both.
+
+    Arrays come in slot order, None for an optional input that was left out, each with its declared shape behind one
+    tile axis of length K or 1; results likewise. Any real dtype goes through unchanged.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]]
+    slots: ClassVar[tuple[Slot, ...]]
+    cases: ClassVar[tuple[Case, ...]]
+    mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
+
+    @abstractmethod
+    def shape(self, *shapes: Any) -> Shape:
+        """Shape of the output, without the tile axis; ShapeError for inputs that do not fit."""
+
+    @abstractmethod
+    def forward(self, *inputs: Any) -> Array:
+        """The output."""
+
+    @abstractmethod
+    def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The gradient of the loss for each input, from that for the output. The derivation is the class's text."""
+
+    @abstractmethod
+    def twin(self, torch: Any, *inputs: Any) -> Any:
+        """The same function in PyTorch, on tensors without a tile axis."""
+
+    def rounding(self, output: Array, *inputs: Any) -> Rounding | None:
+        """Rounding of the output; None where the op only moves values. Default: one sum over everything."""
+        magnitude = np.abs(self.forward(*map(_absolute, inputs)))
+        return Rounding(magnitude, _largest(inputs))
+
+    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+        """Rounding of each input's gradient, None where values only move. Default: one sum over everything."""
+        magnitudes = self.backward(np.abs(gradient), np.abs(output), *map(_absolute, inputs))
+        terms = max(_largest(inputs), _elements(output))
+        return tuple(None if each is None else Rounding(np.abs(each), terms) for each in magnitudes)
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        """Estimate what a forward pass takes. Default: one operation for each element."""
+        largest = max(size(shape) for shape in (output, *shapes) if shape is not None)
+        return Cost(largest, largest)
+
+    def terms(self, output: Array, *inputs: Any) -> Array:
+        """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself."""
+        return output.reshape(output.shape[0], -1)
+
+
+def _absolute(array: Array | None) -> Array | None:
+    return None if array is None else np.abs(array)
+
+
+def _elements(array: Array) -> int:
+    return size(array.shape[1:])
+
+
+def _largest(inputs: tuple[Array | None, ...]) -> int:
+    return max(_elements(array) for array in inputs if array is not None)
+
+
+REGISTRY: dict[str, type[Op]] = {}
+
+OpClass = TypeVar("OpClass", bound=type[Op])
+
+
+class _Decorator(Protocol):
+    def __call__(self, cls: OpClass, /) -> OpClass: ...
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def op(name: str) -> _Decorator:
+    """Make a class an op: a frozen dataclass, registered under `name`."""
+
+    def register(cls: OpClass) -> OpClass:
+        if name in REGISTRY:
+            raise ValueError(f"an op named {name!r} is registered already")
+        cls.name = name
+        cls.slots = tuple(map(Slot.parse, cls.inputs))
+        declared: Any = dataclass(frozen=True, kw_only=True)(cls)
+        REGISTRY[name] = declared
+        return declared
+
+    return register

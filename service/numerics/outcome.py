@@ -1,0 +1,81 @@
+"""Outcomes as a vocabulary: each cause with what it leads to, how it reads, and what mends it."""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Outcome(IntEnum):
+    """Outcomes, in the order in which one prevails over another."""
+
+    PASS = 0
+    INCONCLUSIVE = 1
+    FAIL = 2
+
+    @property
+    def text(self) -> str:
+        """As on the wire."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a cause leads to, how it reads, and what mends it."""
+
+    outcome: Outcome
+    cause: str
+    remedy: str
+
+
+class Cause(Enum):
+    """Why an element has its outcome. The order is that in which one is named where several elements differ."""
+
+    SHAPE_DIFFERS = Meaning(
+        Outcome.FAIL,
+        "the candidate has another shape than what it is the gradient of",
+        "a sum over broadcast axes left out and a transpose left in are the usual causes",
+    )
+    NOT_FINITE = Meaning(
+        Outcome.FAIL,
+        "it is not a finite number where the reference is",
+        "look for an overflow, a division by zero or an uninitialised buffer",
+    )
+    EXCEEDS = Meaning(
+        Outcome.FAIL,
+        "it differs from the finite difference by more than the error bound and rounding allow",
+        "compare the backward pass with the derivation at the elements listed in `worst`",
+    )
+    ROUTES_DISAGREE = Meaning(
+        Outcome.INCONCLUSIVE,
+        "analytic, autograd and finite difference disagree among themselves here, so that none can judge the candidate",
+        "this is a fault of this service: please report it with the request",
+    )
+    NO_REFERENCE = Meaning(
+        Outcome.INCONCLUSIVE,
+        "no finite difference with a bound could be had here",
+        "move the point away from where the loss is not finite or not smooth, or give central with a step",
+    )
+    TOO_UNCERTAIN = Meaning(
+        Outcome.INCONCLUSIVE,
+        "the error bound and rounding allow more than half of the smallest error that must be found",
+        "use a more precise arithmetic, or a point at which the loss is better conditioned",
+    )
+    TOLERANCE_TOO_FINE = Meaning(
+        Outcome.INCONCLUSIVE,
+        "the error bound of the finite difference exceeds the tolerance that was given",
+        "give a larger tolerance, or leave it out and let the bound decide",
+    )
+    AGREES = Meaning(
+        Outcome.PASS,
+        "every element agrees with the finite difference within its error bound and rounding",
+        "nothing to mend",
+    )
+
+    @property
+    def meaning(self) -> Meaning:
+        """Outcome, cause and remedy."""
+        return self.value
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of an element with this cause."""
+        return self.meaning.outcome

@@ -1,0 +1,118 @@
+"""The arithmetics a gradient may have been computed in, and what each of them can resolve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One arithmetic.
+
+    Attributes
+    ----------
+    name
+        The name on the wire.
+    digits
+        Bits of the significand, the hidden one included: the unit roundoff is 2**-digits.
+    exponent
+        Exponent of the smallest normal number.
+    matters
+        An element matters if its size exceeds this fraction of the largest of its tensor.
+    detects
+        The relative error of an element that matters which must never pass.
+    lower
+        The next lower precision, by name, that a gradient may have been computed in without its sender knowing.
+    """
+
+    name: str
+    digits: int
+    exponent: int
+    matters: float
+    detects: float
+    lower: str | None = None
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Largest relative error of rounding to nearest."""
+        return 2.0**-self.digits
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """Spacing of the numbers next to zero."""
+        return 2.0 ** (self.exponent - self.digits + 1)
+
+    def ulps(self, a: Array, b: Array) -> Array:
+        """Distance of finite float64 arrays in units in the last place, both rounded to this precision first."""
+        if self.digits == _FP64_DIGITS:
+            low, high = np.sort(np.stack([_ordered_bits(a), _ordered_bits(b)]), axis=0)
+            # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.
+            return high.astype(np.uint64) - low.astype(np.uint64)
+        return np.abs(self._ordinal(a) - self._ordinal(b))
+
+    def _ordinal(self, values: Array) -> Array:
+        """Position of each value among the numbers of this precision, counted from zero outwards.
+
+        Within a binade the numbers are 2**(exponent - digits) apart; binade b starts at ordinal
+        2**(digits - 1) (b + 1), and the subnormals fill what lies below the first.
+        """
+        significand, exponent = np.frexp(np.abs(values))
+        lowest = self.exponent - self.digits + 1
+        spacing = np.maximum(exponent - self.digits, lowest)
+        steps = np.rint(np.ldexp(significand, exponent - spacing))
+        return np.copysign(steps + (spacing - lowest) * 2.0 ** (self.digits - 1), values)
+
+    def represents(self, values: Array) -> Array:
+        """Which values of a float64 array are numbers of this precision (overflow aside)."""
+        if self.digits >= _FP64_DIGITS:
+            return np.ones(values.shape, dtype=np.bool_)
+        _, exponent = np.frexp(values)
+        spacing = np.maximum(exponent - self.digits, self.exponent - self.digits + 1)
+        scaled = np.ldexp(values, -spacing)
+        return scaled == np.rint(scaled)
+
+
+_FP64_DIGITS = 53
+
+
+def _ordered_bits(values: Array) -> Array:
+    """Map the bits of float64 to integers in the order of the numbers; both zeros to 0."""
+    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
+    return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
+
+
+PRECISIONS: dict[str, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision("FP64", digits=53, exponent=-1022, matters=1e-6, detects=1e-4, lower="FP32"),
+        Precision("FP32", digits=24, exponent=-126, matters=1e-2, detects=1e-2, lower="TF32"),
+        Precision("TF32", digits=11, exponent=-126, matters=1e-2, detects=1e-2),
+        Precision("FP16", digits=11, exponent=-14, matters=0.1, detects=0.1),
+        Precision("BF16", digits=8, exponent=-126, matters=0.3, detects=0.3),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Dtype:
+    """A dtype in which the analytic and autograd routes run: its name, its precision, how to round to it."""
+
+    name: str
+    precision: Precision
+    rounded: Callable[[Array], Array]
+
+
+def _cast(dtype: type[np.floating]) -> Callable[[Array], Array]:
+    return lambda array: array.astype(dtype)
+
+
+DTYPES: dict[str, Dtype] = {
+    dtype.name: dtype
+    for dtype in (
+        Dtype("float64", PRECISIONS["FP64"], _cast(np.float64)),
+        Dtype("float32", PRECISIONS["FP32"], _cast(np.float32)),
+    )
+}

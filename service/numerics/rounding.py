@@ -1,0 +1,119 @@
+"""What rounding may do to a correct pass: Monte Carlo arithmetic with a local error that knows each op.
+
+To every value and every intermediate gradient an error d (sqrt(n) S + t) is added: S is the op on absolute values, n
+the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
+the error is half the spacing of subnormal numbers. The spread of the results over some sweeps is what rounding does.
+Where u is near float64's own, 1 + d would be rounded away; there the amplitude 2**-30 is used and the spread scaled
+back, which the linearity of small errors allows.
+
+Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error sqrt(n) S is the statistical form of
+the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.ops.op import Gradients, Rounding
+from service.numerics.precision import Precision
+from service.numerics.tiles import Array
+
+SWEEPS = 8
+"""Perturbed sweeps. Before them stands one without errors, in the same tile."""
+
+SAFETY = 6.0
+"""Allowance over root mean square spread."""
+
+_SMALLEST_AMPLITUDE = 2.0**-30
+
+
+class MonteCarlo:
+    """An observer that adds rounding errors to what a pass computes.
+
+    Of every SWEEPS + 1 tiles the first stays as it is. `scale` brings a spread that was measured back to the size of
+    the unit roundoff.
+    """
+
+    def __init__(self, precision: Precision, generator: np.random.Generator, groups: int = 1) -> None:
+        self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
+        self._smallest_normal = 2.0**precision.exponent
+        self._generator = generator
+        self._tiles = groups * (SWEEPS + 1)
+        self.scale = precision.unit_roundoff / self._amplitude
+
+    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """Add the error of a node's output."""
+        return self.perturbed(output, node.op.rounding(output, *inputs))
+
+    def gradients(
+        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    ) -> Gradients:
+        """Add the error of each gradient that a node hands back."""
+        roundings = node.op.backward_rounding(gradient, output, *inputs)
+        return tuple(
+            None if result is None else self.perturbed(result, rounding)
+            for result, rounding in zip(results, roundings, strict=True)
+        )
+
+    def addition(self, total: Array) -> Array:
+        """Add the error of one addition."""
+        return self.perturbed(total, Rounding(np.abs(total), 1))
+
+    def perturbed(self, array: Array, rounding: Rounding | None) -> Array:
+        """Array (K or 1, ...) with errors added: (K, ...)."""
+        if rounding is None:
+            return array
+        error = self._generator.uniform(-self._amplitude, self._amplitude, (self._tiles, *array.shape[1:]))
+        error[:: SWEEPS + 1] = 0
+        return array + error * (np.sqrt(rounding.terms) * rounding.magnitude + self._smallest_normal)
+
+
+def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarlo) -> Values:
+    """Leaves as the precision would hold them: an error where one of its numbers is not what was given."""
+    rounded: Values = {}
+    for name, leaf in leaves.items():
+        inexact = ~precision.represents(leaf)
+        rounded[name] = observer.perturbed(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
+    return rounded
+
+
+def root_mean_square(deviations: Array) -> Array:
+    """Root mean square over the first axis; infinite where any of it is not a number."""
+    largest = np.max(np.abs(deviations), axis=0, initial=0)
+    unit = np.where(largest > 0, largest, 1)
+    result = unit * np.sqrt(np.mean(np.square(deviations / unit), axis=0))
+    return np.where(np.isnan(result), np.inf, result)
+
+
+def allowances(graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int) -> Values:
+    """Rounding that a correct gradient in `precision` may carry.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight in float64, (1, ...). Where `precision` does not have the number, its rounding counts.
+    precision
+        The arithmetic judged.
+    seed
+        All the errors follow from it.
+
+    Returns
+    -------
+    Values
+        For each leaf and node the largest difference to be expected of its gradient, of its shape; infinite where a
+        sweep left the finite numbers.
+    """
+    observer = MonteCarlo(precision, np.random.default_rng([seed, precision.digits]))
+    values = graph.forward(perturbed_leaves(leaves, precision, observer), observer)
+    gradients = graph.reverse(values, observer=observer)
+    factor = SAFETY * observer.scale
+    return {name: factor * _spread(gradient) for name, gradient in gradients.items()}
+
+
+def _spread(gradient: Array) -> Array:
+    if gradient.shape[0] == 1:
+        return np.zeros(gradient.shape[1:])
+    return root_mean_square(gradient[1:] - gradient[0])

@@ -1,0 +1,228 @@
+"""The verdict: outcomes for elements, tensors and checks, and what each means.
+
+No absolute tolerance, nothing that grows with the number of elements: an element may be off by the error bound of the
+finite difference and by the rounding that a correct pass in its arithmetic may carry, and by nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.outcome import Cause, Outcome
+from service.numerics.precision import Precision
+from service.numerics.tiles import Array, size
+
+MAX_WORST = 10
+
+
+_CAUSES: tuple[Cause, ...] = tuple(Cause)
+_OUTCOMES = np.array([cause.outcome for cause in _CAUSES])
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A tolerance of the client's: pass if abs(c - g) <= atol + rtol abs(g)."""
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a gradient is judged against, arrays of one shape.
+
+    Attributes
+    ----------
+    value, error_bound
+        The finite difference and its bound.
+    rounding
+        What a correct pass in the judged arithmetic may be off by.
+    precision
+        That arithmetic.
+    disputed
+        Where the routes disagree among themselves; None while no candidate is judged.
+    tolerance
+        Replaces bound and rounding, if given.
+    """
+
+    value: Array
+    error_bound: Array
+    rounding: Array
+    precision: Precision
+    disputed: Array | None = None
+    tolerance: Tolerance | None = None
+
+    @property
+    def allowed(self) -> Array:
+        """Largest difference that passes."""
+        if self.tolerance is not None:
+            return self.tolerance.atol + self.tolerance.rtol * np.abs(self.value)
+        return self.error_bound + self.rounding
+
+    @property
+    def missing(self) -> Array:
+        """Where there is nothing to judge against."""
+        return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
+
+    @property
+    def matters(self) -> Array:
+        """Elements whose size is not negligible in their tensor."""
+        sizes = np.where(self.missing, 0, np.abs(self.value))
+        return sizes > self.precision.matters * sizes.max()
+
+    @property
+    def uncertain(self) -> Array:
+        """Where an error that must be found could hide."""
+        if self.tolerance is not None:
+            return self.error_bound > self.allowed
+        return self.matters & (self.allowed > self.precision.detects * np.abs(self.value) / 2)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """One element, with all that its outcome follows from."""
+
+    index: tuple[int, ...]
+    route: str
+    reference: float
+    judged: float
+    error_bound: float
+    allowed: float
+    ratio: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be thought of one gradient."""
+
+    outcome: Outcome
+    reason: str
+    total: int
+    counts: Mapping[Outcome, int]
+    smallest_detectable_error: float
+    worst: tuple[Worst, ...]
+
+
+def _causes(judged: Array, reference: Reference) -> Array:
+    """Cause of each element's outcome, as positions in `Cause`; rules in the order of precedence."""
+    disputed = np.False_ if reference.disputed is None else reference.disputed
+    with np.errstate(invalid="ignore", over="ignore"):
+        exceeds = ~(np.abs(judged - reference.value) <= reference.allowed)
+    too_fine = reference.uncertain if reference.tolerance is not None else np.False_
+    rules = (
+        (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
+        (disputed, Cause.ROUTES_DISAGREE),
+        (~np.isfinite(judged), Cause.NOT_FINITE),
+        (too_fine, Cause.TOLERANCE_TOO_FINE),
+        (exceeds, Cause.EXCEEDS),
+        (reference.uncertain, Cause.TOO_UNCERTAIN),
+    )
+    shape = judged.shape
+    return np.select(
+        [np.broadcast_to(mask, shape) for mask, _ in rules],
+        [_CAUSES.index(cause) for _, cause in rules],
+        _CAUSES.index(Cause.AGREES),
+    )
+
+
+def failing(judged: Array, reference: Reference) -> Array:
+    """Which elements fail."""
+    return _OUTCOMES[_causes(judged, reference)] == Outcome.FAIL
+
+
+def judge(judged: Mapping[str, Array], reference: Reference) -> Verdict:
+    """Judge one gradient, as computed by one route or by several.
+
+    Parameters
+    ----------
+    judged
+        Gradients by the name of their route, each of the reference's shape; an element's outcome is its worst.
+    reference
+        What they are judged against.
+    """
+    causes = {route: _causes(values.astype(np.float64), reference) for route, values in judged.items()}
+    outcomes = np.max([_OUTCOMES[each] for each in causes.values()], axis=0)
+    counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
+    return Verdict(
+        outcome=Outcome(int(outcomes.max())),
+        reason=_reason(causes),
+        total=reference.value.size,
+        counts=counts,
+        smallest_detectable_error=_detectable(reference, outcomes),
+        worst=_worst(judged, causes, reference),
+    )
+
+
+def of_another_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> Verdict:
+    """Judge a candidate whose shape is not that of what it should be the gradient of."""
+    meaning = Cause.SHAPE_DIFFERS.meaning
+    total = size(expected)
+    return Verdict(
+        outcome=Outcome.FAIL,
+        reason=f"{meaning.cause}: its shape is {list(given)}, not {list(expected)}; {meaning.remedy}.",
+        total=total,
+        counts={Outcome.PASS: 0, Outcome.INCONCLUSIVE: 0, Outcome.FAIL: total},
+        smallest_detectable_error=np.inf,
+        worst=(),
+    )
+
+
+def overall(outcomes: list[Outcome]) -> Outcome:
+    """Outcome of several gradients: fail over inconclusive over pass."""
+    return max(outcomes)
+
+
+def _reason(causes: Mapping[str, Array]) -> str:
+    """Name the first cause, of those that led to the outcome, by route."""
+    worst = max(int(_OUTCOMES[each].max()) for each in causes.values())
+    parts: list[str] = []
+    for route, each in causes.items():
+        leading = [i for i in np.unique(each) if _OUTCOMES[i] == worst]
+        if leading and worst != Outcome.PASS:
+            meaning = _CAUSES[int(leading[0])].meaning
+            count = int(np.count_nonzero(each == leading[0]))
+            parts.append(f"{route}, {count} of {each.size}: {meaning.cause}; {meaning.remedy}.")
+    return " ".join(parts) or f"{Cause.AGREES.meaning.cause}."
+
+
+def _detectable(reference: Reference, outcomes: Array) -> float:
+    """Largest relative error that may hide in an element that matters and is conclusive."""
+    counted = reference.matters & (outcomes != Outcome.INCONCLUSIVE)
+    if not counted.any():
+        return np.inf
+    with np.errstate(over="ignore"):
+        return float((reference.allowed[counted] / np.abs(reference.value[counted])).max())
+
+
+def _worst(judged: Mapping[str, Array], causes: Mapping[str, Array], reference: Reference) -> tuple[Worst, ...]:
+    """Return the worst elements: failing ones first, then by ratio; NaN before all numbers."""
+    found: list[tuple[bool, float, Worst]] = []
+    for route, values in judged.items():
+        values = values.astype(np.float64)
+        ratios = _ratios(values, reference)
+        fails = _OUTCOMES[causes[route]] == Outcome.FAIL
+        ranks = np.where(np.isnan(ratios), np.inf, ratios)
+        for flat in np.lexsort((-ranks.ravel(), ~fails.ravel()))[:MAX_WORST]:
+            index = tuple(int(i) for i in np.unravel_index(int(flat), values.shape))
+            worst = Worst(
+                index=index,
+                route=route,
+                reference=float(reference.value[index]),
+                judged=float(values[index]),
+                error_bound=float(reference.error_bound[index]),
+                allowed=float(reference.allowed[index]),
+                ratio=float(ratios[index]),
+                outcome=_CAUSES[int(causes[route][index])].outcome,
+            )
+            found.append((not fails[index], -float(ranks[index]), worst))
+    found.sort(key=lambda each: each[:2])
+    return tuple(worst for _, _, worst in found[:MAX_WORST])
+
+
+def _ratios(judged: Array, reference: Reference) -> Array:
+    """abs(judged - reference) / allowed; 0 where both are 0."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        difference = np.abs(judged - reference.value)
+        return np.where(difference == 0, 0.0, difference / reference.allowed)

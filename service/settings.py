@@ -1,0 +1,26 @@
+"""Every setting: its name, its default, its help. Set by environment variables, GRADCHECKD_ before the name."""
+
+from typing import Annotated
+
+from annotated_types import Gt
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "GRADCHECKD_"
+
+
+class Settings(BaseSettings):
+    """Settings of the service."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    max_body_bytes: Annotated[int, Gt(0)] = Field(default=16 * 2**20, description="Largest body of a request.")
+    max_elements: Annotated[int, Gt(0)] = Field(
+        default=2**21, description="Most elements that all tensors and nodes of a model may have together."
+    )
+    max_work: Annotated[int, Gt(0)] = Field(
+        default=10**11, description="Most multiply-adds that a check may be estimated to take."
+    )
+    max_seconds: Annotated[float, Gt(0)] = Field(
+        default=60.0, description="Longest time for the finite differences of a check."
+    )
