@@ -27,7 +27,7 @@ control_socket_disable = True
 preload_app = False
 
 
-def post_worker_init(worker: Any) -> None:  # noqa: ARG001
+def post_worker_init(worker: Any) -> None:
     """Load torch and run the self-check before the first request, not in it."""
     from service.http.health import self_check
 

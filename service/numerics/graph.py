@@ -62,6 +62,10 @@ class Observer(Protocol):
         """See, and return, the gradients that a node hands back to its inputs."""
         ...
 
+    def terms(self, op: Op, terms: Array) -> Array:
+        """See, and return, the terms of the loss."""
+        ...
+
     def addition(self, total: Array) -> Array:
         """See, and return, the sum of two contributions to one gradient."""
         ...
@@ -175,10 +179,11 @@ class Graph:
         ]
         return Cost(sum(each.work for each in costs), sum(each.elements for each in costs))
 
-    def terms(self, values: Mapping[str, Array]) -> Array:
+    def terms(self, values: Mapping[str, Array], observer: Observer | None = None) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
-        return node.op.terms(values[node.name], *_inputs(node, values))
+        terms = node.op.terms(values[node.name], *_inputs(node, values))
+        return terms if observer is None else observer.terms(node.op, terms)
 
     def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
         for node in nodes:

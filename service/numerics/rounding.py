@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops.op import Gradients, Rounding
+from service.numerics.ops.op import Gradients, Op, Rounding
 from service.numerics.precision import Precision
 from service.numerics.tiles import Array
 
@@ -55,6 +55,10 @@ class MonteCarlo:
             None if result is None else self.perturbed(result, rounding)
             for result, rounding in zip(results, roundings, strict=True)
         )
+
+    def terms(self, op: Op, terms: Array) -> Array:
+        """Add the error of the terms of the loss."""
+        return self.perturbed(terms, op.terms_rounding(terms))
 
     def addition(self, total: Array) -> Array:
         """Add the error of one addition."""

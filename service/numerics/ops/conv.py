@@ -118,13 +118,17 @@ class Conv2d(Op):
     def _geometry(self, input: Shape, weight: Shape) -> _Geometry:
         stride, dilation = _pair(self.stride), _pair(self.dilation)
         kernel = (weight[-2], weight[-1])
-        extent = tuple((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
+        extent = self._extent(weight)
         before, after = self._padding(extent)
         output = tuple(
             (length + b + a - e - 1) // s + 1 if length + b + a > e else 0
             for length, b, a, e, s in zip(input[-2:], before, after, extent, stride, strict=True)
         )
         return _Geometry(kernel, (output[0], output[1]), stride, dilation, before, after)
+
+    def _extent(self, weight: Shape) -> tuple[int, ...]:
+        """Distance of the kernel's last offset from its first."""
+        return tuple((k - 1) * d for k, d in zip(weight[-2:], _pair(self.dilation), strict=True))
 
     def _padding(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.padding == "same":
@@ -205,11 +209,16 @@ class Conv2d(Op):
         return Cost(size(output) * kernel + _CALL * size(weight[-2:]), max(size(output), padded))
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        attributes = (_native(self.stride), _native(self.padding), _native(self.dilation), self.groups)
+        functional, padding = torch.nn.functional, _native(self.padding)
+        if padding == "same":
+            # PyTorch warns when it has to pad by itself, where the kernel is even.
+            (top, left), (bottom, right) = self._padding(self._extent(weight.shape))
+            input, padding = functional.pad(input, (left, right, top, bottom)), 0
+        attributes = (_native(self.stride), padding, _native(self.dilation), self.groups)
         if weight.ndim == 4:
-            return torch.nn.functional.conv2d(input, weight, bias, *attributes)
+            return functional.conv2d(input, weight, bias, *attributes)
         bias = None if bias is None else bias.reshape(1)
-        return torch.nn.functional.conv2d(input[None, None], weight[None, None], bias, *attributes)[0, 0]
+        return functional.conv2d(input[None, None], weight[None, None], bias, *attributes)[0, 0]
 
 
 def _native(value: int | list[int] | str) -> int | tuple[int, ...] | str:

@@ -112,6 +112,10 @@ class Op(ABC):
         """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself."""
         return output.reshape(output.shape[0], -1)
 
+    def terms_rounding(self, terms: Array) -> Rounding | None:
+        """Rounding of the terms beyond that of the inputs; None where they are the output itself."""
+        return None
+
 
 def _absolute(array: Array | None) -> Array | None:
     return None if array is None else np.abs(array)

@@ -6,6 +6,7 @@ from the perturbed tensor on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -60,45 +61,69 @@ def differentiate(
     results: dict[str, Difference] = {}
     for name in names:
         unit = method.step or scale(graph, base, name, generator)
-        steps = unit * method.steps
-        noise = meter.measure(name, method.offsets, steps[:, 0])
-        quotients, floors = _quotients(graph, base, name, method.offsets, steps, noise, progress)
-        results[name] = _combined(method, quotients, floors, base[name].shape[1:])
+        tensor = _Tensor(graph, base, name, method, unit, meter, progress)
+        results[name] = tensor.difference()
     return results
 
 
 def evaluations(method: Method, elements: int) -> int:
-    """Evaluations of the loss that differencing a tensor of so many elements takes."""
-    return len(method.offsets) * method.steps.size * elements
+    """Evaluations of the loss that differencing a tensor of so many elements takes, restarts aside."""
+    return len(method.offsets) * method.levels * len(method.rungs) * elements
 
 
-def _quotients(
-    graph: Graph,
-    base: Values,
-    name: str,
-    offsets: tuple[float, float],
-    steps: Array,
-    noise: Array,
-    progress: Progress | None,
-) -> tuple[Array, Array]:
-    """Difference quotients and the floors under them, each (rungs, levels, elements)."""
-    elements = base[name].size
-    quotients = np.empty((*steps.shape, elements))
-    floors = np.empty_like(quotients)
-    per_element = len(offsets) * steps.size
-    total = per_element * elements
-    for chunk in _chunks(graph, name, elements, per_element):
-        if progress is not None:
-            progress(name, per_element * chunk.start, total)
-        terms, widths = _evaluated(graph, base, name, offsets, steps.ravel(), chunk)
+@dataclass
+class _Tensor:
+    """The differences with respect to one tensor or node."""
+
+    graph: Graph
+    base: Values
+    name: str
+    method: Method
+    unit: float
+    meter: NoiseMeter
+    progress: Progress | None
+    evaluations: int = 0
+
+    def difference(self) -> Difference:
+        """Reduce each rung to a value and a bound, restart where none has one, and take the best for each element."""
+        point = self.base[self.name]
+        values, bounds = self._reduced(self.method.rungs, np.arange(point.size))
+        for restart in self.method.restarts:
+            lost = np.flatnonzero(~np.isfinite(bounds).any(axis=0))
+            if not lost.size:
+                break
+            more = np.full((2, 1, point.size), np.nan)
+            more[:, :, lost] = self._reduced((restart,), lost)
+            values = np.concatenate([values, more[0]])
+            bounds = np.concatenate([bounds, np.where(np.isnan(more[1]), np.inf, more[1])])
+        return _best(values, bounds, point.shape[1:], self.evaluations)
+
+    def _reduced(self, rungs: tuple[float, ...], elements: Array) -> tuple[Array, Array]:
+        """Values and bounds, each (rungs, elements)."""
+        steps = self.unit * self.method.steps(rungs)
+        noise = self.meter.measure(self.name, self.method.offsets, steps[:, 0])
+        values = np.empty((len(rungs), elements.size))
+        bounds = np.empty_like(values)
+        for chunk in _chunks(self.graph, self.name, elements.size, steps.size * len(self.method.offsets)):
+            quotients, floors = self._quotients(steps, noise, elements[chunk])
+            for rung in range(len(rungs)):
+                values[rung, chunk], bounds[rung, chunk] = self.method.reduce(quotients[rung], floors[rung])
+        known = np.isfinite(values) & np.isfinite(bounds)
+        return values, np.where(known, bounds, np.inf)
+
+    def _quotients(self, steps: Array, noise: Array, elements: Array) -> tuple[Array, Array]:
+        """Difference quotients and the floors under them, each (rungs, levels, elements)."""
+        if self.progress is not None:
+            total = max(evaluations(self.method, self.base[self.name].size), self.evaluations)
+            self.progress(self.name, self.evaluations, total)
+        terms, widths = _evaluated(self.graph, self.base, self.name, self.method.offsets, steps.ravel(), elements)
+        self.evaluations += len(self.method.offsets) * widths.size
         differences = terms[:, :, 0] - terms[:, :, 1]
-        summed = differences.sum(axis=-1)
         summation = (2 + np.log2(differences.shape[-1])) * _UNIT_ROUNDOFF * np.abs(differences).sum(axis=-1)
         of_noise = np.repeat(noise, steps.shape[1])[:, None]
-        shape = (*steps.shape, widths.shape[1])
-        quotients[:, :, chunk] = (summed / widths).reshape(shape)
-        floors[:, :, chunk] = ((of_noise + summation) / widths).reshape(shape)
-    return quotients, floors
+        shape = (*steps.shape, elements.size)
+        quotients = differences.sum(axis=-1) / widths
+        return quotients.reshape(shape), ((of_noise + summation) / widths).reshape(shape)
 
 
 def _chunks(graph: Graph, name: str, elements: int, per_element: int) -> Iterator[slice]:
@@ -110,11 +135,10 @@ def _chunks(graph: Graph, name: str, elements: int, per_element: int) -> Iterato
 
 
 def _evaluated(
-    graph: Graph, base: Values, name: str, offsets: tuple[float, float], steps: Array, chunk: slice
+    graph: Graph, base: Values, name: str, offsets: tuple[float, float], steps: Array, which: Array
 ) -> tuple[Array, Array]:
     """Terms, (steps, elements, 2, terms), and the distances as represented, (steps, elements); NaN if none is left."""
     point = base[name]
-    which = np.arange(chunk.start, chunk.stop, dtype=np.intp)
     moved = point.ravel()[which][:, None] + np.multiply.outer(steps, offsets)[:, None, :]
     widths = moved[..., 0] - moved[..., 1]
     widths = np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=-1)), widths, np.nan)
@@ -124,15 +148,13 @@ def _evaluated(
     return graph.terms(values).reshape(*moved.shape, -1), widths
 
 
-def _combined(method: Method, quotients: Array, floors: Array, shape: tuple[int, ...]) -> Difference:
-    """Reduce each rung to a value and a bound, and take the best rung for each element."""
-    reduced = [method.reduce(*rung) for rung in zip(quotients, floors, strict=True)]
-    values, bounds = (np.stack(each) for each in zip(*reduced, strict=True))
-    bounds = np.where(np.isfinite(values) & np.isfinite(bounds), bounds, np.inf)
+def _best(values: Array, bounds: Array, shape: tuple[int, ...], evaluations: int) -> Difference:
+    """Take the rung of the smallest bound for each element; values and bounds are (rungs, elements)."""
     best = np.argmin(bounds, axis=0)[None]
     value, bound = (np.take_along_axis(each, best, axis=0)[0] for each in (values, bounds))
     # Where two rungs exclude each other, one estimate was too bold, and which one is not known.
-    gaps = np.where(np.isfinite(bounds), np.abs(values - value) - bounds - bound, 0)
+    known = np.isfinite(bounds)
+    gaps = np.where(known, np.abs(np.where(known, values, 0) - value) - bounds - bound, 0)
     gap = np.maximum(0, gaps.max(axis=0))
     lost = ~np.isfinite(bound)
     finite = np.isfinite(values).any(axis=0)
@@ -141,5 +163,5 @@ def _combined(method: Method, quotients: Array, floors: Array, shape: tuple[int,
         np.where(lost, np.nan, value).reshape(shape),
         np.where(lost, np.inf, bound + gap).reshape(shape),
         status.astype(np.uint8).reshape(shape),
-        evaluations(method, quotients.shape[-1]),
+        evaluations,
     )

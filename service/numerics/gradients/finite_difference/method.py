@@ -26,6 +26,8 @@ class Method:
         Where the loss is evaluated, in steps from the point; the quotient is f(first) - f(second) over the distance.
     rungs
         First steps: fractions of the step scale that is found for the tensor, or of `step`.
+    restarts
+        More first steps, for the elements that none of the first gave a bound.
     levels
         Quotients for each first step, each with half the step of the one before.
     reduce
@@ -40,11 +42,11 @@ class Method:
     levels: int
     reduce: Reduction
     step: float | None = None
+    restarts: tuple[float, ...] = ()
 
-    @property
-    def steps(self) -> Array:
+    def steps(self, rungs: tuple[float, ...]) -> Array:
         """Steps in units of the scale, (rungs, levels)."""
-        return np.outer(self.rungs, 2.0 ** -np.arange(self.levels))
+        return np.outer(rungs, 2.0 ** -np.arange(self.levels))
 
 
 def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
@@ -87,7 +89,7 @@ def _first(factor: float) -> Reduction:
     return reduce
 
 
-ADAPTIVE = Method("adaptive", (1.0, -1.0), (2.0**-4, 2.0**-9), 3, extrapolated)
+ADAPTIVE = Method("adaptive", (1.0, -1.0), (2.0**-4, 2.0**-9), 3, extrapolated, restarts=(2.0**-14, 2.0**-20, 2.0**-28))
 
 
 def central(step: float | None = None) -> Method:

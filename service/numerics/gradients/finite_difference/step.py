@@ -23,8 +23,8 @@ def directions(count: int, shape: tuple[int, ...], generator: np.random.Generato
 def scale(graph: Graph, base: Mapping[str, Array], name: str, generator: np.random.Generator) -> float:
     """Largest power of two by which all elements may move at once, in each of some random directions.
 
-    No unit downstream moves by more than one, or by more than its own size where that is larger, at this step and at
-    every smaller one that is tried.
+    None of them and no unit downstream moves by more than about one, or its own size where that is larger, at this step
+    and at every smaller one that is tried.
     """
     point = base[name]
     largest = float(np.max(np.abs(point), initial=0))
@@ -33,8 +33,8 @@ def scale(graph: Graph, base: Mapping[str, Array], name: str, generator: np.rand
     moves = np.multiply.outer(steps, directions(_DIRECTIONS, point.shape[1:], generator))
     moved = graph.resume(base, {name: point + moves.reshape(-1, *point.shape[1:])})
     calm = np.ones(len(steps), dtype=np.bool_)
-    for node in graph.downstream([name]):
-        before, after = base[node.name], moved[node.name]
+    for unit_name in (name, *(node.name for node in graph.downstream([name]))):
+        before, after = base[unit_name], moved[unit_name]
         within = np.abs(after - before) <= np.maximum(1, np.abs(before))
         calm &= within.reshape(len(steps), -1).all(axis=1)
     reach = int(np.argmin(calm)) if not calm.all() else len(steps)

@@ -1,0 +1,35 @@
+"""What all tests share: the reference example, and arithmetic that says when it goes wrong."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "reference.json"
+
+
+@pytest.fixture(autouse=True)
+def strict_arithmetic() -> Iterator[None]:
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        yield
+
+
+@pytest.fixture
+def example() -> dict[str, Any]:
+    """A copy of the reference example's request."""
+    return json.loads(EXAMPLE.read_text())
+
+
+@pytest.fixture
+def changed(example: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """The reference example with fields replaced, or dropped where they are `...`."""
+
+    def change(**fields: Any) -> dict[str, Any]:
+        body = copy.deepcopy(example) | fields
+        return {name: value for name, value in body.items() if value is not ...}
+
+    return change

@@ -1,0 +1,182 @@
+"""One loop over ops, cases and routes. It checks itself by planting errors that it must find."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.graph import Graph, Values
+from service.numerics.ops import REGISTRY
+from service.numerics.ops.op import Backward, Case, Gradients, Op
+from service.numerics.precision import PRECISIONS
+from service.numerics.rounding import allowances
+from service.numerics.tiles import Array
+from tests.problems import around
+
+EVERY = [
+    pytest.param(op, case, id=f"{name}-{number}")
+    for name, op in sorted(REGISTRY.items())
+    for number, case in enumerate(op.cases)
+]
+every_op = pytest.mark.parametrize(("op", "case"), EVERY)
+
+
+def names_of(graph: Graph) -> list[str]:
+    return [name for name in graph.shapes if name not in ("loss", "goal")]
+
+
+def disagreements(graph: Graph, leaves: Values, override: dict[str, Backward] | None = None) -> list[str]:
+    """Names at which the routes disagree by more than error bound and rounding allow."""
+    by_hand = analytic.differentiate(graph, leaves, override).gradients
+    by_torch = autograd.differentiate(graph, leaves).gradients
+    differences = finite_difference.differentiate(graph, leaves, names_of(graph))
+    rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
+    return [
+        name
+        for name in names_of(graph)
+        if (np.abs(by_hand[name] - by_torch[name]) > 2 * rounding[name]).any()
+        or (np.abs(by_hand[name] - differences[name].value) > differences[name].error_bound + rounding[name]).any()
+    ]
+
+
+@every_op
+def test_the_three_routes_agree(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    assert disagreements(graph, leaves) == []
+
+
+@every_op
+def test_the_difference_is_worth_something(op: type[Op], case: Case) -> None:
+    """A bound so wide that anything agrees would make the loop blind."""
+    graph, leaves = around(op, case)
+    for difference in finite_difference.differentiate(graph, leaves, names_of(graph)).values():
+        assert np.median(difference.error_bound) <= 1e-8 * max(np.abs(difference.value).max(), 1e-3)
+
+
+def _changed(factor: Callable[[Array], Array]) -> Callable[[Gradients], Gradients]:
+    return lambda results: tuple(None if result is None else factor(result) for result in results)
+
+
+def _first_element(result: Array) -> Array:
+    wrong = result.copy()
+    wrong.reshape(wrong.shape[0], -1)[:, 0] += 1e-4 * np.abs(result).max() + 1e-7
+    return wrong
+
+
+PLANTED = {
+    "sign": _changed(np.negative),
+    "factor": _changed(lambda result: result * 1.0001 + 1e-7),
+    "one element": _changed(_first_element),
+    "zeros": _changed(lambda result: result * 0 + 1e-3),
+    "swapped": lambda results: tuple(np.flip(result) * 1.001 if result is not None else None for result in results),
+}
+
+
+@every_op
+@pytest.mark.parametrize("error", PLANTED)
+def test_a_wrong_backward_is_caught(op: type[Op], case: Case, error: str) -> None:
+    graph, leaves = around(op, case)
+    node = graph.nodes[0]
+
+    def wrong(gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return PLANTED[error](node.op.backward(gradient, output, *inputs))
+
+    given = set(node.sources)
+    assert set(disagreements(graph, leaves, {"output": wrong})) == given
+
+
+@every_op
+def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    output = graph.forward(leaves)["output"]
+    assert output.shape == (1, *graph.shapes["output"])
+    loss = autograd.differentiate(graph, leaves).loss
+    np.testing.assert_allclose(graph.forward(leaves)["loss"][0], loss, rtol=1e-13)
+
+
+@every_op
+@pytest.mark.parametrize("moved", [0, -1])
+def test_tiles_are_evaluations_side_by_side(op: type[Op], case: Case, moved: int) -> None:
+    """Forward, backward and rounding of K tiles, of all inputs or of one, are those of each tile alone."""
+    graph, leaves = around(op, case)
+    node = graph.nodes[0]
+    generator = np.random.default_rng(1)
+    names = node.sources
+    tiles = dict(leaves)
+    for name in names if moved == 0 else names[moved:]:
+        tiles[name] = leaves[name] * generator.uniform(0.5, 1.5, (3, *leaves[name].shape[1:]))
+    values = graph.forward(tiles)
+    gradients = graph.reverse(values)
+    for tile in range(3):
+        alone = {name: each[min(tile, len(each) - 1)][None] for name, each in tiles.items()}
+        expected = graph.forward(alone)
+        backward = graph.reverse(expected)
+        np.testing.assert_allclose(values["output"][min(tile, len(values["output"]) - 1)], expected["output"][0])
+        for name in names:
+            each = gradients[name]
+            np.testing.assert_allclose(each[min(tile, len(each) - 1)], backward[name][0], rtol=1e-12, atol=1e-14)
+
+
+@every_op
+def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    node = graph.nodes[0]
+    values = graph.forward(leaves)
+    inputs = [None if each is None else values[str(each)] for each in node.operands]
+    output = values["output"]
+    for owner in (node.op, _with_default_rounding(node.op)):
+        forward = owner.rounding(output, *inputs)
+        assert forward is None or forward.magnitude.shape == output.shape
+        backward = owner.backward_rounding(np.ones_like(output), output, *inputs)
+        for rounding, given in zip(backward, inputs, strict=True):
+            assert rounding is None or rounding.magnitude.shape == given.shape
+            assert rounding is None or (rounding.magnitude >= 0).all()
+
+
+def _with_default_rounding(op: Op) -> Op:
+    """The op as if it declared no rounding of its own."""
+    defaults = {"rounding": Op.rounding, "backward_rounding": Op.backward_rounding}
+    plain = type("Plain", (type(op),), defaults)
+    return plain(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
+
+
+@every_op
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_route_keeps_the_dtype(op: type[Op], case: Case, dtype: type[np.floating]) -> None:
+    graph, leaves = around(op, case)
+    narrow = {name: leaf.astype(dtype) for name, leaf in leaves.items()}
+    by_hand = analytic.differentiate(graph, narrow)
+    by_torch = autograd.differentiate(graph, narrow)
+    assert {array.dtype for array in by_hand.values.values()} == {np.dtype(dtype)}
+    assert {array.dtype for array in by_hand.gradients.values()} == {np.dtype(dtype)}
+    assert {array.dtype for array in by_torch.gradients.values()} == {np.dtype(dtype)}
+
+
+@every_op
+def test_float32_stays_within_its_rounding(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    narrow = {name: leaf.astype(np.float32) for name, leaf in leaves.items()}
+    wide = {name: leaf.astype(np.float64) for name, leaf in narrow.items()}
+    rounding = allowances(graph, wide, PRECISIONS["FP32"], seed=0)
+    truth = analytic.differentiate(graph, wide).gradients
+    for route in (analytic, autograd):
+        for name, gradient in route.differentiate(graph, narrow).gradients.items():
+            assert (np.abs(gradient - truth[name]) <= rounding[name]).all(), (route.__name__, name)
+
+
+@every_op
+def test_non_contiguous_inputs_make_no_difference(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    strided = {name: np.repeat(leaf[..., None], 2, axis=-1)[..., 0] for name, leaf in leaves.items()}
+    expected = analytic.differentiate(graph, leaves).gradients
+    for name, gradient in analytic.differentiate(graph, strided).gradients.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+
+
+def test_every_op_states_its_derivation() -> None:
+    for op in REGISTRY.values():
+        assert "dL/d" in (op.__doc__ or ""), op.name
+        assert op.cases, op.name
