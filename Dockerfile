@@ -2,6 +2,7 @@ FROM python:3.11-slim-bookworm AS build
 # Address of an index with the CPU build of torch; empty where the default index has it.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
 RUN python -m venv /opt/venv
 COPY requirements.txt .
 RUN if [ -n "$TORCH_INDEX" ]; then \

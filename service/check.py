@@ -9,7 +9,7 @@ from schemas.report import CheckReport
 from service.checking import language
 from service.checking.answer import report
 from service.checking.judge import Judge, Routes
-from service.checking.question import Limits, Problem, check_budget, posed
+from service.checking.question import Limits, Problem, check_budget, check_counts, posed
 from service.checking.stopwatch import Stopwatch
 from service.numerics.gradients import analytic, autograd, finite_difference
 
@@ -33,7 +33,9 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
     """
     watch = Stopwatch()
     limits = limits or Limits()
-    problem = posed(language.parsed(body))
+    request = language.parsed(body)
+    check_counts(request, limits)
+    problem = posed(request)
     check_budget(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.
     with np.errstate(all="ignore"):

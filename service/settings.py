@@ -15,6 +15,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     max_body_bytes: Annotated[int, Gt(0)] = Field(default=16 * 2**20, description="Largest body of a request.")
+    max_names: Annotated[int, Gt(0)] = Field(
+        default=1000, description="Most tensors and weights of a request, and most candidates."
+    )
+    max_nodes: Annotated[int, Gt(0)] = Field(default=1000, description="Most nodes of a model.")
     max_elements: Annotated[int, Gt(0)] = Field(
         default=2**21, description="Most elements that all tensors and nodes of a model may have together."
     )

@@ -156,7 +156,7 @@ def _summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
     text = f"{outcome.text}: {count} of {total} elements of {_listed(leading)}"
     worst = next((each for each in verdicts[leading[0]].worst if each.outcome == outcome), None)
     if worst is None:
-        return f"{text}; {verdicts[leading[0]].reason}"
+        return f"{text}. {verdicts[leading[0]].reason}"
     index = "".join(f"[{i}]" for i in worst.index)
     return (
         f"{text}; the worst is {leading[0]}{index}, where the {worst.route} gradient is {worst.judged:.10g} and the "

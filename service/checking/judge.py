@@ -87,7 +87,7 @@ class Judge:
         difference = self._routes.differences[name]
         if precision.name not in self._allowances:
             self._allowances[precision.name] = allowances(
-                self._problem.graph, self._problem.wide, precision, self._problem.request.seed
+                self._problem.graph, self._problem.wide, precision, self._problem.request.seed, self._problem.names
             )
         rounding = self._allowances[precision.name][name]
         return Reference(difference.value, difference.error_bound, rounding, precision)

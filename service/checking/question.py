@@ -25,6 +25,8 @@ class Limits:
 
     Attributes
     ----------
+    names, nodes
+        Tensors and weights; nodes of a model.
     elements
         Elements of all tensors and nodes together.
     work
@@ -33,6 +35,8 @@ class Limits:
         Time for finite differences.
     """
 
+    names: int = 1000
+    nodes: int = 1000
     elements: int = 2**21
     work: int = 10**11
     seconds: float = 60.0
@@ -92,6 +96,24 @@ def posed(request: Request) -> Problem:
     if errors:
         raise InvalidRequestError(errors)
     return Problem(request, graph, dtype, leaves, wide, names, _method(request))
+
+
+def check_counts(request: Request, limits: Limits) -> None:
+    """Refuse more names than are taken, before anything is done for each."""
+    nodes = 0 if isinstance(request.model, str) else len(request.model.nodes)
+    counts = (
+        (len(request.tensors) + len(request.weights), limits.names, "tensors and weights", "tensors"),
+        (len(request.candidate or {}), limits.names, "candidates", "candidate"),
+        (len(request.with_respect_to or ()), limits.names, "names", "with_respect_to"),
+        (nodes, limits.nodes, "nodes", "model"),
+    )
+    errors = [
+        placed(f"{count} {what} were given; the limit is {limit}", place)
+        for count, limit, what, place in counts
+        if count > limit
+    ]
+    if errors:
+        raise InvalidRequestError(errors)
 
 
 def _section(request: Request, name: str) -> str:

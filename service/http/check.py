@@ -39,5 +39,11 @@ def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     negotiate(request, JSON)
     settings: Settings = current_app.extensions["gradcheckd"]
-    limits = Limits(settings.max_elements, settings.max_work, settings.max_seconds)
+    limits = Limits(
+        names=settings.max_names,
+        nodes=settings.max_nodes,
+        elements=settings.max_elements,
+        work=settings.max_work,
+        seconds=settings.max_seconds,
+    )
     return json_answer(check(json_body(request), limits))

@@ -6,12 +6,13 @@ reverse order, each handing the gradient of its output back to its inputs, where
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 import numpy as np
 
-from service.numerics.ops.op import Backward, Cost, Gradients, Op, ShapeError
+from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, ShapeError
 from service.numerics.tiles import Array, Shape, size
 
 Operand = str | float | None
@@ -26,7 +27,7 @@ class Node:
     op: Op
     operands: tuple[Operand, ...]
 
-    @property
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """The names among the operands."""
         return tuple(operand for operand in self.operands if isinstance(operand, str))
@@ -177,7 +178,7 @@ class Graph:
             node.op.cost(self.shapes[node.name], *(_operand_shape(each, self.shapes) for each in node.operands))
             for node in (self.nodes if nodes is None else nodes)
         ]
-        return Cost(sum(each.work for each in costs), sum(each.elements for each in costs))
+        return Cost(sum(CALL + each.work for each in costs), sum(each.elements for each in costs))
 
     def terms(self, values: Mapping[str, Array], observer: Observer | None = None) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""

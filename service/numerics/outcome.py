@@ -31,43 +31,43 @@ class Cause(Enum):
 
     SHAPE_DIFFERS = Meaning(
         Outcome.FAIL,
-        "the candidate has another shape than what it is the gradient of",
-        "a sum over broadcast axes left out and a transpose left in are the usual causes",
+        "another shape than that of what it is the gradient of",
+        "A sum over broadcast axes left out and a transpose left in are the usual causes.",
     )
     NOT_FINITE = Meaning(
         Outcome.FAIL,
-        "it is not a finite number where the reference is",
-        "look for an overflow, a division by zero or an uninitialised buffer",
+        "not a finite number where the finite difference is one",
+        "Look for an overflow, a division by zero or an uninitialised buffer.",
     )
     EXCEEDS = Meaning(
         Outcome.FAIL,
-        "it differs from the finite difference by more than the error bound and rounding allow",
-        "compare the backward pass with the derivation at the elements listed in `worst`",
+        "farther from the finite difference than is allowed",
+        "Compare the backward pass with its derivation at the elements listed in `worst`.",
     )
     ROUTES_DISAGREE = Meaning(
         Outcome.INCONCLUSIVE,
-        "analytic, autograd and finite difference disagree among themselves here, so that none can judge the candidate",
-        "this is a fault of this service: please report it with the request",
+        "not judged, since analytic, autograd and finite difference disagree among themselves here",
+        "This is a fault of this service: please report it with the request.",
     )
     NO_REFERENCE = Meaning(
         Outcome.INCONCLUSIVE,
-        "no finite difference with a bound could be had here",
-        "move the point away from where the loss is not finite or not smooth, or give central with a step",
+        "not judged, since no finite difference with a bound could be had here",
+        "Move the point away from where the loss is not finite or not smooth, or give method central with a step.",
     )
     TOO_UNCERTAIN = Meaning(
         Outcome.INCONCLUSIVE,
-        "the error bound and rounding allow more than half of the smallest error that must be found",
-        "use a more precise arithmetic, or a point at which the loss is better conditioned",
+        "not certain: error bound and rounding allow more than half of the smallest error that must be found",
+        "Use a more precise arithmetic, or a point at which the loss is better conditioned.",
     )
     TOLERANCE_TOO_FINE = Meaning(
         Outcome.INCONCLUSIVE,
-        "the error bound of the finite difference exceeds the tolerance that was given",
-        "give a larger tolerance, or leave it out and let the bound decide",
+        "not certain: the error bound of the finite difference exceeds the tolerance that was given",
+        "Give a larger tolerance, or leave it out and let the bound decide.",
     )
     AGREES = Meaning(
         Outcome.PASS,
-        "every element agrees with the finite difference within its error bound and rounding",
-        "nothing to mend",
+        "as near to the finite difference as its error bound and rounding ask for",
+        "Nothing to mend.",
     )
 
     @property

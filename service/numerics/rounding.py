@@ -10,7 +10,7 @@ Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error
 the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -90,7 +90,9 @@ def root_mean_square(deviations: Array) -> Array:
     return np.where(np.isnan(result), np.inf, result)
 
 
-def allowances(graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int) -> Values:
+def allowances(
+    graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int, names: Iterable[str] | None = None
+) -> Values:
     """Rounding that a correct gradient in `precision` may carry.
 
     Parameters
@@ -103,18 +105,20 @@ def allowances(graph: Graph, leaves: Mapping[str, Array], precision: Precision, 
         The arithmetic judged.
     seed
         All the errors follow from it.
+    names
+        Leaves and nodes that are asked for; all by default.
 
     Returns
     -------
     Values
-        For each leaf and node the largest difference to be expected of its gradient, of its shape; infinite where a
-        sweep left the finite numbers.
+        The largest difference to be expected of each gradient, of its shape; infinite where a sweep left the finite
+        numbers.
     """
     observer = MonteCarlo(precision, np.random.default_rng([seed, precision.digits]))
     values = graph.forward(perturbed_leaves(leaves, precision, observer), observer)
     gradients = graph.reverse(values, observer=observer)
     factor = SAFETY * observer.scale
-    return {name: factor * _spread(gradient) for name, gradient in gradients.items()}
+    return {name: factor * _spread(gradients[name]) for name in (gradients if names is None else names)}
 
 
 def _spread(gradient: Array) -> Array:

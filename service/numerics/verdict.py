@@ -6,6 +6,7 @@ finite difference and by the rounding that a correct pass in its arithmetic may 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -53,25 +54,25 @@ class Reference:
     disputed: Array | None = None
     tolerance: Tolerance | None = None
 
-    @property
+    @cached_property
     def allowed(self) -> Array:
         """Largest difference that passes."""
         if self.tolerance is not None:
             return self.tolerance.atol + self.tolerance.rtol * np.abs(self.value)
         return self.error_bound + self.rounding
 
-    @property
+    @cached_property
     def missing(self) -> Array:
         """Where there is nothing to judge against."""
         return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
 
-    @property
+    @cached_property
     def matters(self) -> Array:
         """Elements whose size is not negligible in their tensor."""
         sizes = np.where(self.missing, 0, np.abs(self.value))
         return sizes > self.precision.matters * sizes.max()
 
-    @property
+    @cached_property
     def uncertain(self) -> Array:
         """Where an error that must be found could hide."""
         if self.tolerance is not None:
@@ -161,7 +162,7 @@ def of_another_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> Verdi
     total = size(expected)
     return Verdict(
         outcome=Outcome.FAIL,
-        reason=f"{meaning.cause}: its shape is {list(given)}, not {list(expected)}; {meaning.remedy}.",
+        reason=f"The candidate has {meaning.cause}: {list(given)} instead of {list(expected)}. {meaning.remedy}",
         total=total,
         counts={Outcome.PASS: 0, Outcome.INCONCLUSIVE: 0, Outcome.FAIL: total},
         smallest_detectable_error=np.inf,
@@ -183,8 +184,8 @@ def _reason(causes: Mapping[str, Array]) -> str:
         if leading and worst != Outcome.PASS:
             meaning = _CAUSES[int(leading[0])].meaning
             count = int(np.count_nonzero(each == leading[0]))
-            parts.append(f"{route}, {count} of {each.size}: {meaning.cause}; {meaning.remedy}.")
-    return " ".join(parts) or f"{Cause.AGREES.meaning.cause}."
+            parts.append(f"{count} of {each.size} elements of the {route} gradient: {meaning.cause}. {meaning.remedy}")
+    return " ".join(parts) or f"Every element is {Cause.AGREES.meaning.cause}."
 
 
 def _detectable(reference: Reference, outcomes: Array) -> float:

@@ -9,16 +9,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, op
 from service.numerics.tiles import Array, Shape, aligned, size
 
 Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
 PositivePair = Annotated[list[Positive], Len(2, 2)]
 NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
-
-_CALL = 5000
-"""Multiply-adds in the time of one call of NumPy."""
 
 
 def _pair(value: int | list[int]) -> tuple[int, int]:
@@ -206,7 +203,7 @@ class Conv2d(Op):
             length + b + a for length, b, a in zip(input[-2:], geometry.before, geometry.after, strict=True)
         )
         # Each kernel offset costs a call besides its arithmetic.
-        return Cost(size(output) * kernel + _CALL * size(weight[-2:]), max(size(output), padded))
+        return Cost(size(output) * kernel + CALL * size(weight[-2:]), max(size(output), padded))
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         functional, padding = torch.nn.functional, _native(self.padding)

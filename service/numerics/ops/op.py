@@ -34,8 +34,12 @@ class Rounding(NamedTuple):
     terms: int
 
 
+CALL = 5000
+"""Multiply-adds in the time of one call of NumPy."""
+
+
 class Cost(NamedTuple):
-    """What a forward pass takes: multiply-adds, and elements of the largest array it makes."""
+    """What a forward pass takes: multiply-adds beside one call, and elements of the largest array it makes."""
 
     work: int
     elements: int

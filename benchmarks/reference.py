@@ -1,0 +1,124 @@
+"""The reference request, warm, beside torch.autograd.gradcheck on the same model: `make bench`.
+
+Both sides check the gradient with respect to w1 and w2, taking turns, so that a noisy machine disturbs both alike.
+The request is measured twice: as a call of `service.check.check`, and over HTTP on a real gunicorn on loopback.
+"""
+
+import http.client
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from service.check import check
+
+ROOT = Path(__file__).parent.parent
+REQUEST = (ROOT / "examples" / "reference.json").read_bytes()
+ROUNDS = 300
+
+
+def gradcheck_of(body: dict[str, Any]) -> Callable[[], object]:
+    """The peer: the model written as one would in PyTorch, in float64, gradcheck with its defaults."""
+    x, y = (torch.tensor(body["tensors"][name], dtype=torch.float64) for name in ("x", "y"))
+    w1, w2 = (torch.tensor(body["weights"][name], dtype=torch.float64, requires_grad=True) for name in ("w1", "w2"))
+
+    def loss(w1: torch.Tensor, w2: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(torch.nn.functional.conv2d(x[None, None], w1[None, None]).flatten())
+        return 0.5 * (torch.sigmoid(hidden * w2) - y).square().sum()
+
+    return lambda: torch.autograd.gradcheck(loss, (w1, w2))
+
+
+@contextmanager
+def server() -> Iterator[int]:
+    """A real gunicorn with one worker; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"}
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:service.gunicorn_config", "service.app:create_app()"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(port)
+            yield port
+        finally:
+            process.terminate()
+
+
+def wait_for(port: int) -> None:
+    """Wait until the server is ready."""
+    for _ in range(300):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the server did not become ready")
+
+
+def post_of(port: int) -> Callable[[], object]:
+    """One request over a connection that is kept."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def post() -> None:
+        connection.request("POST", "/v1/check", REQUEST, {"Content-Type": "application/json"})
+        assert b'"outcome":"pass"' in connection.getresponse().read()
+
+    return post
+
+
+def medians(contenders: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, measured in turns."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(ROUNDS + 20):
+        for name, call in contenders.items():
+            started = time.perf_counter()
+            call()
+            if turn >= 20:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def main() -> None:
+    """Print the table and write it to benchmarks/results/reference.json."""
+    torch.set_num_threads(1)
+    body = json.loads(REQUEST)
+    with server() as port:
+        found = medians(
+            {
+                "torch.autograd.gradcheck": gradcheck_of(body),
+                "check, called": lambda: check(body),
+                "check, over HTTP": post_of(port),
+            }
+        )
+    base = found["torch.autograd.gradcheck"]
+    for name, seconds in found.items():
+        print(f"{name:26} {seconds * 1e3:8.2f} ms {seconds / base:6.2f} x")
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    result = {
+        "milliseconds": {name: round(seconds * 1e3, 3) for name, seconds in found.items()},
+        "ratio_to_gradcheck": {name: round(seconds / base, 2) for name, seconds in found.items()},
+        "rounds": ROUNDS,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "versions": versions,
+    }
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(exist_ok=True)
+    (results / "reference.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

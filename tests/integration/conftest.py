@@ -1,0 +1,79 @@
+"""A real gunicorn, started once for the session, and clients that speak HTTP to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Server:
+    """A running service."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> int:
+        """Ask it to stop, as a container engine does, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, "the server ended"
+        try:
+            if httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TimeoutError("the server did not become ready")
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start servers, by the command of the image, with settings of one's own."""
+    running: list[Server] = []
+
+    def begin(**settings: str) -> Server:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
+        command = ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]
+        with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
+            process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, stderr=log)
+        server = Server(process, port)
+        running.append(server)
+        wait_until_ready(server)
+        return server
+
+    yield begin
+    for server in running:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[..., Server]) -> Server:
+    return start()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client

@@ -1,0 +1,133 @@
+"""The service as its users meet it: HTTP, to a real gunicorn."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from tests.integration.conftest import Server
+
+CORRECT = {"w1": [[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]]}
+
+
+def test_the_reference_example(client: httpx.Client, example: dict[str, Any]) -> None:
+    response = client.post("/v1/check", json=example)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    report = response.json()
+    assert report["outcome"] == "pass"
+    assert report["loss"] == {"analytic": 2.3767862745225306, "autograd": 2.3767862745225306}
+    assert report["gradients"]["w1"]["analytic"][0][0] == pytest.approx(-0.1342557202950444, rel=1e-15)
+
+
+def test_a_planted_bug_is_named_by_its_index(client: httpx.Client, example: dict[str, Any]) -> None:
+    wrong = [[*row] for row in CORRECT["w1"]]
+    wrong[1][0] += 1e-4
+    for candidate, outcome in ((CORRECT["w1"], "pass"), (wrong, "fail")):
+        verdict = client.post("/v1/check", json=example | {"candidate": {"w1": candidate}}).json()["verdicts"]["w1"]
+        assert verdict["outcome"] == outcome
+    assert verdict["worst"][0]["index"] == [1, 0]
+    assert verdict["elements"] == {"total": 4, "pass": 3, "fail": 1, "inconclusive": 0, "not_examined": 0}
+
+
+def test_the_same_request_has_the_same_answer_in_every_worker(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(WEB_CONCURRENCY="2")
+
+    def answer(_: int) -> str:
+        report = httpx.post(f"{server.url}/v1/check", json=example, timeout=60).json()
+        del report["cost"]["seconds"], report["cost"]["stages"]
+        return json.dumps(report)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(answer, range(32)))) == 1
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"])
+def test_health(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+def test_the_interface_describes_itself(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    assert {op["name"] for op in client.get("/v1/ops").json()["ops"]} >= {"conv2d", "half_squared_error"}
+    for model in client.get("/v1/models").json()["models"]:
+        assert client.post("/v1/check", json=model["request"]).json()["outcome"] == "pass"
+
+
+BAD = [
+    ("not JSON", {"content": b"{", "headers": {"Content-Type": "application/json"}}, 400),
+    ("another content type", {"content": b"{}", "headers": {"Content-Type": "text/csv"}}, 415),
+    ("a content encoding", {"json": {}, "headers": {"Content-Encoding": "gzip"}}, 415),
+    ("an answer that is not served", {"json": {}, "headers": {"Accept": "image/png"}}, 406),
+    ("an empty object", {"json": {}}, 422),
+]
+
+
+@pytest.mark.parametrize(("request_of", "status"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input_is_a_problem_document(client: httpx.Client, request_of: dict[str, Any], status: int) -> None:
+    response = client.post("/v1/check", **request_of)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/check", 405)])
+def test_other_addresses_and_methods(client: httpx.Client, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
+
+
+def test_a_body_too_large_is_refused_announced_or_not(start: Callable[..., Server]) -> None:
+    server = start(GRADCHECKD_MAX_BODY_BYTES="2000")
+    headers = {"Content-Type": "application/json"}
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b" " * 100
+
+    for content in (b" " * 3000, chunks()):
+        response = httpx.post(f"{server.url}/v1/check", content=content, headers=headers, timeout=30)
+        assert response.status_code == 413
+        assert "2000 bytes" in response.json()["detail"]
+    small = httpx.post(f"{server.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=30)
+    assert small.status_code == 422
+
+
+def test_a_check_over_time_is_stopped(start: Callable[..., Server], example: dict[str, Any]) -> None:
+    server = start(GRADCHECKD_MAX_SECONDS="0.000001")
+    response = httpx.post(f"{server.url}/v1/check", json=example, timeout=30)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "/with_respect_to"
+    assert "out of time" in response.json()["detail"]
+
+
+def test_sigterm_lets_a_request_finish(start: Callable[..., Server], example: dict[str, Any]) -> None:
+    server = start()
+    body = json.dumps(example).encode()
+    head = (
+        f"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head + body[:10])
+        time.sleep(0.5)
+        server.process.terminate()
+        time.sleep(0.5)
+        connection.sendall(body[10:])
+        answer = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert server.process.wait(timeout=60) == 0

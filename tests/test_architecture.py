@@ -1,0 +1,92 @@
+"""The boundaries of the architecture hold, and the contracts that say so can fail."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported_by(statement: str) -> set[str]:
+    """Top-level modules in memory after a statement, in a process of its own."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import service.check", {"torch", "flask", "werkzeug"}),
+        ("import service.numerics.verdict, service.numerics.ops", {"torch", "flask", "pydantic", "schemas"}),
+        ("import schemas.check, schemas.report, schemas.problem", {"torch", "flask", "werkzeug", "service"}),
+    ],
+)
+def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]) -> None:
+    assert imported_by(statement) & absent == set()
+
+
+def test_the_probe_sees_torch_where_it_is() -> None:
+    assert "torch" in imported_by(
+        "import service.check as c, json; c.check(json.load(open('examples/reference.json')))"
+    )
+
+
+def _contracts_hold(root: Path) -> bool:
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--config", "pyproject.toml"]
+    return subprocess.run(command, cwd=root, check=False, capture_output=True).returncode == 0
+
+
+PLANTED = [
+    ("service/numerics/tiles.py", "import flask"),
+    ("service/numerics/graph.py", "import schemas.tensor"),
+    ("service/numerics/graph.py", "import service.check"),
+    ("service/check.py", "import torch"),
+    ("service/check.py", "import flask"),
+    ("service/checking/language.py", "import service.checking.answer"),
+    ("schemas/tensor.py", "import service"),
+    ("service/numerics/gradients/analytic.py", "import service.numerics.gradients.autograd"),
+]
+
+
+def _copied(tmp_path: Path) -> Path:
+    for source in [ROOT / "pyproject.toml", *(ROOT / "service").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")]:
+        target = tmp_path / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    return tmp_path
+
+
+def test_the_contracts_hold_as_it_is(tmp_path: Path) -> None:
+    assert _contracts_hold(_copied(tmp_path))
+
+
+@pytest.mark.parametrize(("module", "line"), PLANTED)
+def test_a_planted_import_breaks_a_contract(tmp_path: Path, module: str, line: str) -> None:
+    path = _copied(tmp_path) / module
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    assert not _contracts_hold(tmp_path)
+
+
+def test_every_package_is_tested_where_it_lies() -> None:
+    """The tests mirror the packages: each module with code of its own has a test file."""
+    plain = {"__init__.py", "gunicorn_config.py"}
+    exempt = {
+        "schemas/report.py",  # types alone; tests/service/http/test_openapi.py holds a real report against them
+        "service/checking/stopwatch.py",
+        "service/http/answers.py",
+        "service/http/operation.py",
+        "service/numerics/models.py",  # every preset is posted by tests/service/http/test_catalogue.py
+        "service/numerics/gradients/finite_difference/difference.py",
+    }
+    missing = [
+        str(source.relative_to(ROOT))
+        for package in ("service", "schemas")
+        for source in (ROOT / package).rglob("*.py")
+        if source.name not in plain
+        and str(source.relative_to(ROOT)) not in exempt
+        and not (ROOT / "tests" / source.relative_to(ROOT).parent / f"test_{source.name}").exists()
+    ]
+    assert missing == []

@@ -1,0 +1,88 @@
+"""What the README says is what comes out."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.app import create_app
+from service.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return create_app().test_client()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def says(document: Any, excerpt: Any) -> bool:
+    """Whether the document holds what the excerpt shows of it; numbers to the digits that a reader looks at."""
+    if isinstance(excerpt, dict):
+        return all(key in document and says(document[key], each) for key, each in excerpt.items())
+    if isinstance(excerpt, list):
+        return all(says(*pair) for pair in zip(document, excerpt, strict=False)) and len(document) >= len(excerpt)
+    if isinstance(excerpt, float):
+        return document == pytest.approx(excerpt, rel=5e-3)
+    return document == excerpt
+
+
+def curl_body() -> dict[str, Any]:
+    (command,) = (block for block in blocks("sh") if "curl" in block)
+    return json.loads(command.split("-d '")[1].rsplit("'", 1)[0])
+
+
+def test_the_curl_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
+    shown = json.loads(blocks("json")[0])
+    answer = client.post("/v1/check", json=curl_body()).json
+    assert says(answer, shown)
+    shown["verdicts"]["w1"]["worst"][0]["index"] = [0, 1]
+    assert not says(answer, shown), "the comparison must be able to fail"
+
+
+def test_the_model_of_ones_own_passes(client: FlaskClient) -> None:
+    answer = client.post("/v1/check", json=json.loads(blocks("json")[1])).json
+    assert answer is not None
+    assert answer["outcome"] == "pass"
+
+
+def test_it_opens_with_a_sentence_and_the_two_commands() -> None:
+    title, sentence, commands = README.split("\n\n")[:3]
+    assert title == "# gradcheckd"
+    assert sentence.count(". ") == 0
+    assert re.findall(r"^make \w+", commands, re.MULTILINE) == ["make serve", "make test"]
+
+
+def test_every_setting_is_listed_as_it_is() -> None:
+    listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE))
+    assert listed == {
+        (PREFIX + name.upper(), str(field.default), field.description) for name, field in Settings.model_fields.items()
+    }
+
+
+def test_what_the_layout_names_is_there() -> None:
+    table = README.split("## Layout")[1]
+    for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)[2:]:
+        for name in re.findall(r"`([\w/.]+)`", cell):
+            assert (ROOT / name).exists() or (ROOT / "service/numerics" / name).exists(), name
+
+
+def test_make_lists_its_commands() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for command in ("serve", "test", "lint", "format", "bench", "clean"):
+        assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command
+
+
+def test_the_speed_that_is_quoted_was_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/reference.json").read_text())["ratio_to_gradcheck"]
+    for name, ratio in measured.items():
+        assert f"| {name} | {ratio} |" in README
