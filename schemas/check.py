@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -12,7 +12,7 @@ Dtype = Literal["float64", "float32"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
 Encoding = Literal["nested", "b64"]
 Part = Literal["gradients", "intermediates"]
-Name = Annotated[str, MinLen(1)]
+Name = Annotated[str, MinLen(1), MaxLen(200)]
 NotNegative = Annotated[float, Ge(0), Field(allow_inf_nan=False)]
 
 
@@ -28,7 +28,7 @@ def _inputs(value: Any) -> Any:
         raise PydanticCustomError(
             "inputs",
             "inputs must be a list in PyTorch's parameter order, or an object by parameter name, "
-            "of names and finite numbers",
+            "of names (200 characters at most) and finite numbers",
         )
     return cast("Any", value)
 
@@ -36,7 +36,7 @@ def _inputs(value: Any) -> Any:
 def _is_operand(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return abs(value) < float("inf")
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= 200
 
 
 _OPERAND_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}

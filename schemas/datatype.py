@@ -18,7 +18,7 @@ def round_to_bfloat16(wide: Array) -> Array:
     finite = np.isfinite(narrow) & np.isfinite(wide)
     inexact = finite & (narrow.astype(np.float64) != wide)
     away = inexact & (np.abs(narrow.astype(np.float64)) > np.abs(wide))
-    bits = np.ascontiguousarray(narrow).view(np.uint32).copy()
+    bits = narrow.view(np.uint32).copy()
     bits -= away.astype(np.uint32)
     bits |= inexact.astype(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)

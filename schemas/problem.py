@@ -94,6 +94,7 @@ _PLAIN = {
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
+    "string_too_long": "must not be longer than 200 characters",
 }
 
 

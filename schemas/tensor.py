@@ -267,7 +267,7 @@ def encode(array: Array, encoding: str, datatype: Datatype | None = None) -> Any
     """
     if encoding == "b64":
         return _as_b64(array, datatype or _datatype(array.dtype.name))
-    wide = np.ascontiguousarray(array, dtype=np.float64)
+    wide = np.asarray(array, dtype=np.float64, order="C")
     if not wide.ndim:
         return spelled(float(array))
     return wide if np.isfinite(wide).all() else _spelled_list(wide.tolist())
@@ -275,7 +275,7 @@ def encode(array: Array, encoding: str, datatype: Datatype | None = None) -> Any
 
 def _as_b64(array: Array, datatype: Datatype) -> dict[str, Any]:
     if datatype.name == "BF16":
-        array = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32) >> 16
+        array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
     raw = np.asarray(array, dtype=datatype.stored).tobytes()
     return {"datatype": datatype.name, "shape": list(array.shape), "b64": b64encode(raw).decode("ascii")}
 

@@ -33,9 +33,8 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
     """
     watch = Stopwatch()
     limits = limits or Limits()
-    request = language.parsed(body)
-    check_counts(request, limits)
-    problem = posed(request)
+    check_counts(body, limits)
+    problem = posed(language.parsed(body))
     check_budget(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.
     with np.errstate(all="ignore"):

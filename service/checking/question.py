@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -98,22 +99,55 @@ def posed(request: Request) -> Problem:
     return Problem(request, graph, dtype, leaves, wide, names, _method(request))
 
 
-def check_counts(request: Request, limits: Limits) -> None:
-    """Refuse more names than are taken, before anything is done for each."""
-    nodes = 0 if isinstance(request.model, str) else len(request.model.nodes)
-    counts = (
-        (len(request.tensors) + len(request.weights), limits.names, "tensors and weights", "tensors"),
-        (len(request.candidate or {}), limits.names, "candidates", "candidate"),
-        (len(request.with_respect_to or ()), limits.names, "names", "with_respect_to"),
-        (nodes, limits.nodes, "nodes", "model"),
-    )
+def check_counts(body: object, limits: Limits) -> None:
+    """Refuse more of anything than is taken, before each is looked at and each may be wrong.
+
+    Raises
+    ------
+    InvalidRequestError
+        With the counts and the limits.
+    """
+    if not isinstance(body, dict):
+        return
+    fields = cast("dict[str, Any]", body)
+    graph: Any = fields.get("model")
+    nodes: Any = cast("dict[str, Any]", graph).get("nodes") if isinstance(graph, dict) else None
+    counts: list[tuple[int, int, tuple[str, ...]]] = [
+        (_length(fields.get(name)), limits.names, (name,)) for name in (*_OF_TENSORS, "with_respect_to")
+    ]
+    counts.append((_length(nodes), limits.nodes, ("model", "nodes")))
     errors = [
-        placed(f"{count} {what} were given; the limit is {limit}", place)
-        for count, limit, what, place in counts
+        placed(f"{count} are more than the {limit} that are taken", *place)
+        for count, limit, place in counts
         if count > limit
     ]
+    rest = {name: value for name, value in fields.items() if name not in _OF_TENSORS}
+    entries, most = _entries(rest), _ENTRIES_OF_NODE * limits.nodes
+    if not errors and entries > most:
+        errors = [placed(f"tensors aside, the request has {entries} entries; at most {most} are taken")]
     if errors:
         raise InvalidRequestError(errors)
+
+
+_OF_TENSORS = ("tensors", "weights", "candidate")
+_ENTRIES_OF_NODE = 40
+
+
+def _length(value: object) -> int:
+    return len(cast("list[Any]", value)) if isinstance(value, list | dict) else 0
+
+
+def _entries(value: object) -> int:
+    """Count the entries of lists and objects, nested ones too."""
+    total = 0
+    pending: list[Any] = [value]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, list | dict):
+            inside = list(cast("dict[str, Any]", here).values()) if isinstance(here, dict) else cast("list[Any]", here)
+            total += len(inside)
+            pending.extend(inside)
+    return total
 
 
 def _section(request: Request, name: str) -> str:

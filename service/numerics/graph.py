@@ -205,8 +205,8 @@ def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Obs
 
 
 def _inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
-    """Arrays of a node's operands; a constant takes the dtype of the other operands."""
-    dtype = values[node.sources[0]].dtype if node.sources else np.dtype(np.float64)
+    """Arrays of a node's operands; a constant takes the dtype of the leaves."""
+    dtype = next((each.dtype for each in values.values()), np.dtype(np.float64))
     return tuple(
         values[operand]
         if isinstance(operand, str)

@@ -1,13 +1,13 @@
 """The autograd route: the same model in PyTorch, differentiated by it. The one module that imports torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from service.numerics.graph import Graph, Node, Operand, Values
+from service.numerics.graph import Graph, Operand, Values
 from service.numerics.tiles import Array
 
 
@@ -44,8 +44,8 @@ def differentiate(graph: Graph, leaves: Mapping[str, Array]) -> Autograd:
         for name, leaf in leaves.items():
             values[name] = torch.from_numpy(np.array(leaf[0])).requires_grad_()
         for node in graph.nodes:
-            output = node.op.twin(torch, *(_operand(torch, operand, values, node) for operand in node.operands))
-            values[node.name] = output
+            operands = [_operand(torch, operand, values) for operand in node.operands]
+            values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
         names = list(values)
         found = torch.autograd.grad(
             values[graph.loss].sum(), [values[name] for name in names], allow_unused=True, materialize_grads=True
@@ -54,8 +54,19 @@ def differentiate(graph: Graph, leaves: Mapping[str, Array]) -> Autograd:
     return Autograd(values[graph.loss].detach().numpy(), gradients)
 
 
-def _operand(torch: Any, operand: Operand, values: Mapping[str, Any], node: Node) -> Any:
+def _operand(torch: Any, operand: Operand, values: Mapping[str, Any]) -> Any:
     if operand is None or isinstance(operand, str):
         return None if operand is None else values[operand]
-    dtype = values[node.sources[0]].dtype if node.sources else torch.float64
+    dtype = next((each.dtype for each in values.values()), torch.float64)
     return torch.tensor(operand, dtype=dtype)
+
+
+def _of_its_own(output: Any, operands: Sequence[Any]) -> Any:
+    """Make an output a tensor of its own, with a gradient of its own.
+
+    PyTorch hands back its input where nothing is to be done, whose gradient would be that of both; and the result of
+    constants alone has none.
+    """
+    if any(output is operand for operand in operands):
+        output = output.view_as(output)
+    return output if output.requires_grad else output.requires_grad_()
