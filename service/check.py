@@ -49,7 +49,7 @@ def _routes(problem: Problem, watch: Stopwatch, limits: Limits) -> Routes:
     with watch.stage("analytic"):
         by_hand = analytic.differentiate(problem.graph, problem.leaves)
     with watch.stage("autograd"):
-        by_torch = autograd.differentiate(problem.graph, problem.leaves)
+        by_torch = autograd.differentiate(problem.graph, problem.leaves, problem.reported)
     deadline = time.monotonic() + limits.seconds
 
     def in_time(name: str, done: int, total: int) -> None:

@@ -64,6 +64,13 @@ class Problem:
     method: Method
 
     @property
+    def reported(self) -> tuple[str, ...]:
+        """Names whose gradients stand in the report: those judged, and with intermediates every node."""
+        if "intermediates" not in self.request.include:
+            return self.names
+        return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.nodes))))
+
+    @property
     def candidate(self) -> Mapping[str, Tensor]:
         """The client's own gradients, by name."""
         return self.request.candidate or {}

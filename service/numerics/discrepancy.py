@@ -1,5 +1,6 @@
 """How far two gradients are apart: pure functions of two arrays."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,17 +46,15 @@ class Metrics:
 def measure(a: Array, b: Array, precision: Precision) -> Metrics:
     """Compare two arrays of one shape, at least one element, in float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    if np.isnan(a).any() or np.isnan(b).any():
-        return Metrics(*[np.nan] * 6, worst_index=_where(np.isnan(a) | np.isnan(b)))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return _infinite(a, b)
+    if not (np.isfinite(a) & np.isfinite(b)).all():
+        return _not_finite(a, b)
     with np.errstate(over="ignore", under="ignore"):
         difference = np.abs(a - b)
         distance, largest, exponent = _norms(a, b)
         return Metrics(
             max_abs=float(difference.max()),
             max_rel=_largest_relative(a, b),
-            rms=float(np.ldexp(distance / np.sqrt(a.size), exponent)),
+            rms=math.ldexp(distance / math.sqrt(a.size), exponent),
             relative_l2=distance / largest if largest else 0.0,
             cosine=_cosine(a, b),
             max_ulp=int(precision.ulps(a, b).max()),
@@ -63,7 +62,10 @@ def measure(a: Array, b: Array, precision: Precision) -> Metrics:
         )
 
 
-def _infinite(a: Array, b: Array) -> Metrics:
+def _not_finite(a: Array, b: Array) -> Metrics:
+    not_numbers = np.isnan(a) | np.isnan(b)
+    if not_numbers.any():
+        return Metrics(*[np.nan] * 6, worst_index=_where(not_numbers))
     differ = (a != b) & ~(np.isfinite(a) & np.isfinite(b))
     if differ.any():
         return Metrics(np.inf, np.nan, np.inf, np.nan, np.nan, np.inf, _where(differ))
@@ -82,20 +84,23 @@ def _largest_relative(a: Array, b: Array) -> float:
 
 def _scaled(array: Array) -> tuple[Array, int]:
     """Array over the power of two next to its largest element, and its exponent: squares stay in range."""
-    _, exponent = np.frexp(np.abs(array).max())
-    return np.ldexp(array, -exponent), int(exponent)
+    _, exponent = math.frexp(np.abs(array).max())
+    return np.ldexp(array, -exponent), exponent
+
+
+def _norm(vector: Array) -> float:
+    return math.sqrt(vector @ vector)
 
 
 def _norms(a: Array, b: Array) -> tuple[float, float, int]:
     """norm(a - b) and the larger of norm(a) and norm(b), both in units of 2**exponent, and that exponent."""
     pair, exponent = _scaled(np.stack([a.ravel(), b.ravel()]))
     difference, below = _scaled(pair[0] - pair[1])
-    largest = max(np.linalg.norm(pair[0]), np.linalg.norm(pair[1]))
-    return float(np.ldexp(np.linalg.norm(difference), below)), float(largest), exponent
+    return math.ldexp(_norm(difference), below), max(_norm(pair[0]), _norm(pair[1])), exponent
 
 
 def _cosine(a: Array, b: Array) -> float:
     if not (a.any() and b.any()):
         return float(not (a.any() or b.any()))
     (a, _), (b, _) = _scaled(a.ravel()), _scaled(b.ravel())
-    return float(np.clip(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
+    return min(1.0, max(-1.0, float(a @ b) / (_norm(a) * _norm(b))))

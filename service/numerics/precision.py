@@ -48,7 +48,8 @@ class Precision:
     def ulps(self, a: Array, b: Array) -> Array:
         """Distance of finite float64 arrays in units in the last place, both rounded to this precision first."""
         if self.digits == _FP64_DIGITS:
-            low, high = np.sort(np.stack([_ordered_bits(a), _ordered_bits(b)]), axis=0)
+            bits = _ordered_bits(a), _ordered_bits(b)
+            low, high = np.minimum(*bits), np.maximum(*bits)
             # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.
             return high.astype(np.uint64) - low.astype(np.uint64)
         return np.abs(self._ordinal(a) - self._ordinal(b))

@@ -107,25 +107,21 @@ class Verdict:
 
 
 def _causes(judged: Array, reference: Reference) -> Array:
-    """Cause of each element's outcome, as positions in `Cause`; rules in the order of precedence."""
-    disputed = np.False_ if reference.disputed is None else reference.disputed
+    """Cause of each element's outcome, as positions in `Cause`; of several the last that is written counts."""
     with np.errstate(invalid="ignore", over="ignore"):
         exceeds = ~(np.abs(judged - reference.value) <= reference.allowed)
-    too_fine = reference.uncertain if reference.tolerance is not None else np.False_
-    rules = (
-        (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
-        (disputed, Cause.ROUTES_DISAGREE),
-        (~np.isfinite(judged), Cause.NOT_FINITE),
-        (too_fine, Cause.TOLERANCE_TOO_FINE),
-        (exceeds, Cause.EXCEEDS),
+    causes = np.full(judged.shape, _CAUSES.index(Cause.AGREES))
+    for mask, cause in (
         (reference.uncertain, Cause.TOO_UNCERTAIN),
-    )
-    shape = judged.shape
-    return np.select(
-        [np.broadcast_to(mask, shape) for mask, _ in rules],
-        [_CAUSES.index(cause) for _, cause in rules],
-        _CAUSES.index(Cause.AGREES),
-    )
+        (exceeds, Cause.EXCEEDS),
+        (reference.uncertain if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
+        (~np.isfinite(judged), Cause.NOT_FINITE),
+        (reference.disputed, Cause.ROUTES_DISAGREE),
+        (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
+    ):
+        if mask is not None:
+            causes[mask] = _CAUSES.index(cause)
+    return causes
 
 
 def failing(judged: Array, reference: Reference) -> Array:

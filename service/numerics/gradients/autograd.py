@@ -1,6 +1,6 @@
 """The autograd route: the same model in PyTorch, differentiated by it. The one module that imports torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from service.numerics.tiles import Array
 
 @dataclass(frozen=True)
 class Autograd:
-    """The loss, and the gradient of every leaf and node."""
+    """The loss, and its gradient by name."""
 
     loss: Array
     gradients: Values
@@ -28,7 +28,7 @@ def _torch() -> Any:
     return torch
 
 
-def differentiate(graph: Graph, leaves: Mapping[str, Array]) -> Autograd:
+def differentiate(graph: Graph, leaves: Mapping[str, Array], names: Collection[str] | None = None) -> Autograd:
     """Differentiate the loss by PyTorch in the dtype of the leaves.
 
     Parameters
@@ -37,20 +37,22 @@ def differentiate(graph: Graph, leaves: Mapping[str, Array]) -> Autograd:
         The model; each op's `twin` builds it.
     leaves
         Every tensor and weight, (1, ...), in one dtype.
+    names
+        Leaves and nodes to differentiate by; all by default.
     """
+    wanted = list(graph.shapes) if names is None else list(names)
     torch = _torch()
     values: dict[str, Any] = {}
     with torch.enable_grad():
         for name, leaf in leaves.items():
-            values[name] = torch.from_numpy(np.array(leaf[0])).requires_grad_()
+            values[name] = torch.from_numpy(np.array(leaf[0])).requires_grad_(name in wanted)
         for node in graph.nodes:
             operands = [_operand(torch, operand, values) for operand in node.operands]
             values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
-        names = list(values)
         found = torch.autograd.grad(
-            values[graph.loss].sum(), [values[name] for name in names], allow_unused=True, materialize_grads=True
+            values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
         )
-    gradients = {name: gradient.detach().numpy() for name, gradient in zip(names, found, strict=True)}
+    gradients = {name: gradient.detach().numpy() for name, gradient in zip(wanted, found, strict=True)}
     return Autograd(values[graph.loss].detach().numpy(), gradients)
 
 
