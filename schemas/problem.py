@@ -69,7 +69,11 @@ def _path(location: Sequence[str | int], body: object, *, missing: bool) -> list
     """The part of pydantic's location that lies in the body: without the tags of unions."""
     path: list[str | int] = []
     here = body
+    tagged: object = None
     for position, part in enumerate(location):
+        if isinstance(here, dict) and here is not tagged and cast("dict[str, Any]", here).get("op") == part:
+            tagged = cast("Any", here)  # the tag comes first, once, and a field may have its name
+            continue
         if isinstance(here, dict) and part in here:
             here = cast("dict[str | int, Any]", here)[part]
         elif isinstance(here, list) and isinstance(part, int) and part < len(cast("list[Any]", here)):

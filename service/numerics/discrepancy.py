@@ -54,7 +54,7 @@ def measure(a: Array, b: Array, precision: Precision) -> Metrics:
         return Metrics(
             max_abs=float(difference.max()),
             max_rel=_largest_relative(a, b),
-            rms=math.ldexp(distance / math.sqrt(a.size), exponent),
+            rms=float(np.ldexp(distance / math.sqrt(a.size), exponent)),
             relative_l2=distance / largest if largest else 0.0,
             cosine=_cosine(a, b),
             max_ulp=int(precision.ulps(a, b).max()),

@@ -62,7 +62,8 @@ class Precision:
         """
         significand, exponent = np.frexp(np.abs(values))
         lowest = self.exponent - self.digits + 1
-        spacing = np.maximum(exponent - self.digits, lowest)
+        # frexp gives zero the exponent 0, as if it were of the size of 1.
+        spacing = np.where(significand == 0, lowest, np.maximum(exponent - self.digits, lowest))
         steps = np.rint(np.ldexp(significand, exponent - spacing))
         return np.copysign(steps + (spacing - lowest) * 2.0 ** (self.digits - 1), values)
 

@@ -1,0 +1,119 @@
+"""Problem documents: RFC 9457, with JSON Pointers of RFC 6901 into the request."""
+
+import re
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas.check import StrictModel
+from schemas.problem import from_validation, placed, pointer, problem, shown
+from schemas.tensor import Tensor
+
+# RFC 6901, section 5, but for the characters that its two escapes do not touch.
+POINTERS = [
+    ((), ""),
+    (("foo",), "/foo"),
+    (("foo", 0), "/foo/0"),
+    (("",), "/"),
+    (("a/b",), "/a~1b"),
+    (("m~n",), "/m~0n"),
+    (("~1",), "/~01"),
+    ((" ", "é"), "/ /é"),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), POINTERS)
+def test_pointer(path: tuple[str | int, ...], expected: str) -> None:
+    assert pointer(*path) == expected
+    assert placed("wrong", *path) == {"pointer": expected, "detail": "wrong"}
+
+
+@given(st.lists(st.text(alphabet="~/01ab é"), max_size=4))
+def test_a_pointer_leads_back_to_its_path(path: list[str]) -> None:
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer(*path).split("/")[1:]]
+    assert parts == path
+
+
+@given(st.text())
+def test_a_name_is_shown_in_short(name: str) -> None:
+    text = shown(name)
+    assert (text == repr(name)) == (len(name) <= 60)
+    assert shown("x" * 1000) == repr("x" * 60 + "...")
+
+
+def test_a_problem_has_the_members_of_the_rfc() -> None:
+    document = problem(422, "Invalid request", "what is wrong")
+    assert re.fullmatch(r"[a-z]+:[a-z0-9:-]+", document["type"]), "a URI"
+    assert {key: document[key] for key in ("title", "status", "detail")} == {
+        "title": "Invalid request",
+        "status": 422,
+        "detail": "what is wrong",
+    }
+    assert "errors" not in document
+    assert problem(404, "Not Found", "")["type"] != document["type"]
+
+
+@pytest.mark.parametrize(("count", "listed"), [(1, 1), (100, 100), (101, 100), (5000, 100)])
+def test_of_very_many_errors_the_first_hundred_are_listed(count: int, listed: int) -> None:
+    document = problem(422, "Invalid request", "", [placed("wrong", number) for number in range(count)])
+    assert [each["pointer"] for each in document["errors"]] == [f"/{number}" for number in range(listed)]
+    assert document["total_errors"] == count
+
+
+class Round(StrictModel):
+    op: Literal["round"]
+    radius: float
+
+
+class Square(StrictModel):
+    op: Literal["square"]
+    side: int | list[int]
+
+
+class Body(StrictModel):
+    shapes: list[Annotated[Round | Square, Field(discriminator="op")]] = Field(default=[])
+    tensors: dict[str, Tensor] = Field(default={})
+    mode: Literal["a", "b"] = "a"
+
+
+SHAPES = {"op": "square", "side": 1}
+
+INVALID: dict[str, tuple[Any, dict[str, str]]] = {
+    "no object": ([], {"": "must be an object"}),
+    "unknown field": ({"tensor": 1}, {"/tensor": "did you mean 'tensors'?"}),
+    "unknown field, nothing near": ({"zzz": 1}, {"/zzz": "known here: shapes, tensors, mode"}),
+    "unknown field inside": ({"shapes": [SHAPES | {"tensor": 1}]}, {"/shapes/0/tensor": "unknown field 'tensor'"}),
+    "choice": ({"mode": "c"}, {"/mode": "must be 'a' or 'b'"}),
+    "list": ({"shapes": {}}, {"/shapes": "must be a list"}),
+    "tag missing": ({"shapes": [SHAPES, {}]}, {"/shapes/1/op": "is missing"}),
+    "tag unknown": ({"shapes": [{"op": "sqare"}]}, {"/shapes/0/op": "did you mean 'square'?"}),
+    "missing inside a union": ({"shapes": [{"op": "round"}]}, {"/shapes/0/radius": "is missing"}),
+    "type inside a union": ({"shapes": [{"op": "round", "radius": "1"}]}, {"/shapes/0/radius": "must be a number"}),
+    "branches of a union": (
+        {"shapes": [{"op": "square", "side": "1"}]},
+        {"/shapes/0/side": "must be an integer, or must be a list"},
+    ),
+    "inside a branch": (
+        {"shapes": [{"op": "square", "side": [1, "2"]}]},
+        {"/shapes/0/side": "must be an integer", "/shapes/0/side/1": "must be an integer"},
+    ),
+    "a field of a tag's name": (
+        {"shapes": [{"op": "round", "round": {}}]},
+        {"/shapes/0/radius": "is missing", "/shapes/0/round": "unknown field 'round'"},
+    ),
+    "tensors": ({"tensors": {"a/b": [None], "c~": "x"}}, {"/tensors/a~1b": "null", "/tensors/c~0": "'x'"}),
+    "braces": ({"tensors": {"x": ["{message}"]}}, {"/tensors/x": "'{message}'"}),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), INVALID.values(), ids=INVALID)
+def test_each_error_is_placed_where_the_request_is_wrong(body: Any, expected: dict[str, str]) -> None:
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(Body).validate_python(body)
+    found = {each["pointer"]: each["detail"] for each in from_validation(error.value, body, Body.model_fields)}
+    assert set(found) == set(expected)
+    for place, words in expected.items():
+        assert words in found[place]

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from service.numerics.graph import Graph, InvalidModelError, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import tiled
+from tests.problems import reference_example
+
+MUL, TANH, LOSS = REGISTRY["mul"](), REGISTRY["tanh"](), REGISTRY["half_squared_error"](reduction="sum")
+
+
+def build(*nodes, **shapes):
+    return Graph([Node(name, op, operands) for name, op, operands in nodes], shapes)
+
+
+def square_of_a_product():
+    """L = (x w)^2 / 2 by a node used twice, listed out of order: dL/dw = sum x^2 w."""
+    return build(
+        ("half", MUL, ("p", 0.5)),
+        ("p", MUL, ("x", "w")),
+        ("q", MUL, ("half", "p")),
+        ("loss", LOSS, ("q", "zero")),
+        x=(3,),
+        w=(),
+        zero=(3,),
+    )
+
+
+def test_contributions_of_every_use_add_up():
+    graph = square_of_a_product()
+    x, w = np.array([1.0, -2, 3]), 0.5
+    values = graph.forward({"x": tiled(x), "w": tiled(np.array(w)), "zero": np.zeros((1, 3))})
+    q = (x * w) ** 2 / 2
+    assert values["loss"][0] == pytest.approx((q**2 / 2).sum())
+    gradients = graph.reverse(values)
+    assert gradients["w"][0] == pytest.approx((q * x * x * w).sum())
+    np.testing.assert_allclose(gradients["p"][0], q * x * w)
+    np.testing.assert_allclose(gradients["x"][0], q * x * w * w)
+
+
+def test_order_and_shapes():
+    graph = square_of_a_product()
+    order = [node.name for node in graph.nodes]
+    assert order.index("p") < order.index("half") < order.index("q") < order.index("loss")
+    assert graph.shapes["q"] == (3,)
+    assert [node.name for node in graph.listed] == ["half", "p", "q", "loss"]
+    assert [node.name for node in graph.downstream(["half"])] == ["q", "loss"]
+    assert graph.downstream(["loss"]) == []
+
+
+@pytest.mark.parametrize("name", ["x", "w1", "L1", "L2A"])
+def test_resuming_is_bit_for_bit_what_a_whole_pass_gives(name):
+    graph, leaves = reference_example()
+    base = graph.forward(leaves)
+    resumed = graph.resume(base, {name: base[name]})
+    for other, value in base.items():
+        np.testing.assert_array_equal(resumed[other], value)
+    moved = graph.resume(base, {name: base[name] + 1})
+    assert moved["loss"] != base["loss"]
+
+
+def test_an_override_takes_the_place_of_a_backward_pass():
+    graph, leaves = reference_example()
+    values = graph.forward(leaves)
+    plain = graph.reverse(values)
+    zeros = graph.reverse(values, {"L1A": lambda gradient, output, *inputs: (gradient * 0,)})
+    assert plain["w1"].all()
+    assert not zeros["w1"].any()
+    np.testing.assert_array_equal(zeros["w2"], plain["w2"])
+
+
+BROKEN = {
+    "unknown": ([("loss", LOSS, ("x", "nope"))], {"x": (2,)}, "'nope', which is no tensor", 0, "nope"),
+    "clash": ([("x", TANH, ("x",)), ("loss", LOSS, ("x", "x"))], {"x": (2,)}, "may not take the name", 0, "x"),
+    "repeated": (
+        [("a", TANH, ("x",)), ("a", TANH, ("x",)), ("loss", LOSS, ("a", "x"))],
+        {"x": (2,)},
+        "two nodes are named 'a'",
+        1,
+        None,
+    ),
+    "cycle": (
+        [("a", TANH, ("b",)), ("b", TANH, ("a",)), ("loss", LOSS, ("b", "x"))],
+        {"x": (2,)},
+        "form a cycle: ",
+        0,
+        None,
+    ),
+    "own input": ([("loss", LOSS, ("loss", "x"))], {"x": (2,)}, "cycle: loss -> loss", 0, None),
+    "unreached node": (
+        [("a", TANH, ("x",)), ("loss", LOSS, ("x", "x"))],
+        {"x": (2,)},
+        "'a' does not reach the loss 'loss'",
+        0,
+        None,
+    ),
+    "unreached leaf": ([("loss", LOSS, ("x", "x"))], {"x": (2,), "y": (2,)}, "'y' does not reach the loss", None, "y"),
+    "not a scalar": ([("a", TANH, ("x",))], {"x": (2,)}, r"must have one element; its shape is \[2\]", 0, None),
+    "misfit": (
+        [("p", MUL, ("x", "y")), ("t", TANH, ("p",)), ("loss", LOSS, ("t", "x"))],
+        {"x": (2,), "y": (3,)},
+        r"node 'p' \(mul\) takes shapes that broadcast together; "
+        r"got input 'x' of shape \[2\], other 'y' of shape \[3\]",
+        0,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "shapes", "message", "position", "leaf"), BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_run_is_said_with_its_place(nodes, shapes, message, position, leaf):
+    with pytest.raises(InvalidModelError, match=message) as caught:
+        build(*nodes, **shapes)
+    (error,) = caught.value.errors
+    assert (error.node, error.leaf) == (position, leaf)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(InvalidModelError) as caught:
+        build(("a", MUL, ("x", "p")), ("b", MUL, ("y", "q")), ("loss", LOSS, ("a", "b")), x=(2,), y=(2,))
+    assert [error.leaf for error in caught.value.errors] == ["p", "q"]
+
+
+def test_cost_counts_every_node():
+    graph = square_of_a_product()
+    assert graph.cost().work > graph.cost(graph.downstream(["half"])).work > 0
+    assert graph.cost().elements == 3 * 4

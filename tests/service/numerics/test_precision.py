@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.numerics.precision import DTYPES, PRECISIONS
+
+NATIVE = {"FP64": np.float64, "FP32": np.float32, "FP16": np.float16}
+ORDINARY = st.floats(-1e4, 1e4)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@given(value=ORDINARY)
+def test_neighbours_are_one_unit_apart(name, value):
+    here = NATIVE[name](value)
+    there = np.nextafter(here, NATIVE[name](np.inf))
+    precision = PRECISIONS[name]
+    pair = np.array([float(here)]), np.array([float(there)])
+    assert precision.ulps(*pair) == 1
+    assert precision.ulps(*pair[::-1]) == 1
+    assert precision.ulps(pair[0], pair[0]) == 0
+
+
+@pytest.mark.parametrize(("name", "steps"), [("FP64", 2), ("FP32", 2), ("FP16", 2)])
+def test_the_smallest_numbers_on_both_sides_of_zero(name, steps):
+    tiny = PRECISIONS[name].smallest_subnormal
+    assert float(np.nextafter(NATIVE[name](0), NATIVE[name](1))) == tiny
+    assert PRECISIONS[name].ulps(np.array(-tiny), np.array(tiny)) == steps
+    assert PRECISIONS[name].ulps(np.array(-0.0), np.array(0.0)) == 0
+
+
+def test_the_largest_distance_is_exact():
+    largest = np.finfo(np.float64).max
+    bits = int(np.array(largest).view(np.int64))
+    assert int(PRECISIONS["FP64"].ulps(np.array(-largest), np.array(largest)).item()) == 2 * bits
+
+
+@pytest.mark.parametrize("name", ["FP32", "FP16"])
+@given(value=ORDINARY)
+def test_what_a_precision_represents_survives_a_cast(name, value):
+    survives = float(NATIVE[name](value)) == value
+    assert PRECISIONS[name].represents(np.array(value)) == survives
+    assert PRECISIONS[name].represents(np.array(float(NATIVE[name](value))))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS.values(), ids=PRECISIONS)
+def test_the_unit_roundoff_is_where_one_begins_to_move(precision):
+    u = precision.unit_roundoff
+    assert precision.represents(np.array(1 + 2 * u))
+    assert precision.digits == 53 or not precision.represents(np.array(1 + u))
+    assert math.log2(precision.smallest_subnormal) == precision.exponent - precision.digits + 1
+    assert precision.lower is None or PRECISIONS[precision.lower].unit_roundoff > u
+
+
+def test_dtypes_round_to_their_own_precision():
+    for dtype in DTYPES.values():
+        rounded = dtype.rounded(np.array([0.1, 1 / 3])).astype(np.float64)
+        assert dtype.precision.represents(rounded).all()

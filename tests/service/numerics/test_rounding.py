@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients import analytic, autograd
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.precision import PRECISIONS
+from service.numerics.rounding import allowances
+from service.numerics.tiles import tiled
+from tests import truth
+from tests.problems import preset_graph, reference_model
+
+FAMILIES = ("ordinary", "weights", "inputs")
+
+
+def problem(family, seed):
+    """The reference model at 6x6/3x3, its weights or inputs scaled over many decades."""
+    graph, leaves = reference_model((6, 6), (3, 3), seed)
+    generator = np.random.default_rng([seed, 7])
+    if family == "weights":
+        factor = 10 ** generator.uniform(-4, 4)
+        leaves |= {"w1": leaves["w1"] * factor, "w2": leaves["w2"] * factor}
+    if family == "inputs":
+        factor = 10 ** generator.uniform(-4, 9)
+        leaves |= {"x": leaves["x"] * factor, "w1": leaves["w1"] / factor}
+    return graph, leaves
+
+
+def narrowed(leaves, dtype):
+    return {name: leaf.astype(dtype) for name, leaf in leaves.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("name", "dtype"), [("FP64", np.float64), ("FP32", np.float32)])
+def test_what_rounding_does_to_a_correct_gradient_is_allowed(family, seed, name, dtype):
+    graph, leaves = problem(family, seed)
+    narrow = narrowed(leaves, dtype)
+    wide = narrowed(narrow, np.float64)
+    allowed = allowances(graph, wide, PRECISIONS[name], seed)
+    with np.errstate(all="ignore"):
+        routes = [route.differentiate(graph, narrow).gradients for route in (analytic, autograd)]
+    for each, expected in truth.gradients(wide).items():
+        for gradients in routes:
+            assert (np.abs(gradients[each].astype(np.float64) - expected) <= allowed[each]).all(), each
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_not_much_more_is_allowed(seed):
+    graph, leaves = problem("ordinary", seed)
+    for name in ("FP64", "FP32"):
+        u = PRECISIONS[name].unit_roundoff
+        allowed = allowances(graph, narrowed(narrowed(leaves, np.float32), np.float64), PRECISIONS[name], seed)
+        for each, expected in truth.gradients(leaves).items():
+            assert (allowed[each] <= 300 * u * np.abs(expected).max()).all()
+            assert (allowed[each] >= u * np.abs(expected)).all()
+
+
+def test_a_gradient_that_is_wrong_by_little_is_not_allowed():
+    graph, leaves = problem("ordinary", 0)
+    leaves = narrowed(narrowed(leaves, np.float32), np.float64)
+    allowed = allowances(graph, leaves, PRECISIONS["FP32"], 0)
+    expected = truth.gradients(leaves)["w1"]
+    wrong = expected.copy()
+    largest = np.unravel_index(np.abs(expected).argmax(), expected.shape)
+    wrong[largest] *= 1 + 1000 * 2.0**-24
+    assert np.abs(wrong - expected)[largest] > allowed["w1"][largest]
+
+
+def test_the_same_seed_gives_the_same_allowance_and_another_a_like_one():
+    graph, leaves = problem("ordinary", 0)
+    first, again, other = (allowances(graph, leaves, PRECISIONS["FP64"], seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first["w1"], again["w1"])
+    assert (first["w1"] != other["w1"]).all()
+    np.testing.assert_allclose(first["w1"], other["w1"], rtol=2)
+
+
+def product(value):
+    """L = x w at one point; dL/dw = x."""
+    graph = Graph([Node("loss", REGISTRY["mul"](), ("x", "w"))], {"x": (), "w": ()})
+    return graph, {"x": tiled(np.array(value)), "w": tiled(np.array(0.5))}
+
+
+def test_inputs_count_where_the_precision_does_not_have_them():
+    """Of L = sum x w^2 / 2 the gradient x w carries the rounding of w only where that is inexact."""
+    count = 500
+    nodes = [Node("p", REGISTRY["mul"](), ("x", "w")), Node("loss", REGISTRY["half_squared_error"](), ("p", "y"))]
+    graph = Graph(nodes, {"x": (count,), "w": (count,), "y": (count,)})
+
+    def mean_allowed(value):
+        leaves = {"x": np.ones((1, count)), "w": np.full((1, count), value), "y": np.zeros((1, count))}
+        return allowances(graph, leaves, PRECISIONS["FP32"], 0)["x"].mean() / value**2
+
+    assert mean_allowed(0.1) > 1.1 * mean_allowed(0.75)
+
+
+def test_only_what_is_asked_for_is_worked_out():
+    graph, leaves = preset_graph(problem("ordinary", 0)[1])
+    assert set(allowances(graph, leaves, PRECISIONS["FP64"], 0, ["w1"])) == {"w1"}
+
+
+def test_a_sweep_that_leaves_the_finite_numbers_allows_anything():
+    graph, leaves = product(0.5)
+    leaves["x"] = tiled(np.array(np.inf))
+    with np.errstate(all="ignore"):
+        assert allowances(graph, leaves, PRECISIONS["FP64"], 0)["w"] == np.inf
+
+
+def test_a_gradient_that_only_moves_values_has_no_allowance_of_its_own():
+    graph = Graph(
+        [Node("a", REGISTRY["flatten"](), ("x",)), Node("loss", REGISTRY["flatten"](), ("a",))], {"x": (1, 1)}
+    )
+    assert allowances(graph, {"x": np.ones((1, 1, 1))}, PRECISIONS["FP64"], 0)["x"] == 0
