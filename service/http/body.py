@@ -1,5 +1,6 @@
 """The body of a request, and the form of the answer that it asks for."""
 
+import json
 import re
 
 import orjson
@@ -34,7 +35,10 @@ def json_body(request: Request) -> object:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(_not_json(raw, error)) from None
+        try:
+            return _with_infinities(raw)
+        except (ValueError, RecursionError):
+            raise BadRequest(_not_json(raw, error)) from None
 
 
 def _read(request: Request) -> bytes:
@@ -53,6 +57,22 @@ def _read(request: Request) -> bytes:
 
 def _too_large(limit: int) -> RequestEntityTooLarge:
     return RequestEntityTooLarge(f"The body is larger than the {limit} bytes that are taken.")
+
+
+def _with_infinities(raw: bytes) -> object:
+    """Parse JSON with numbers too large for a float64, which orjson refuses though JSON allows them, as infinities."""
+    return json.loads(raw, parse_constant=_refused, parse_int=_integer)
+
+
+def _refused(token: str) -> object:
+    raise ValueError(f"JSON has no {token}")
+
+
+def _integer(text: str) -> float:
+    return int(text) if len(text) < _LONGEST_INTEGER else float(text)
+
+
+_LONGEST_INTEGER = 300
 
 
 _BARE_NUMBER = re.compile(rb"(-?)(NaN|Infinity)\b")

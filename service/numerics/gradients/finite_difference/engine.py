@@ -20,6 +20,8 @@ from service.numerics.tiles import Array, size
 
 _TILE_ELEMENTS = 2**17
 _UNIT_ROUNDOFF = 2.0**-53
+_MOST_OF_REACH = 4.0
+"""Largest step from which a bound may follow: the reach is found for all elements moving at once, a step moves one."""
 
 
 class Progress(Protocol):
@@ -60,8 +62,8 @@ def differentiate(
     meter = NoiseMeter(graph, leaves, generator)
     results: dict[str, Difference] = {}
     for name in names:
-        unit = method.step or scale(graph, base, name, generator)
-        tensor = _Tensor(graph, base, name, method, unit, meter, progress)
+        reach = scale(graph, base, name, generator)
+        tensor = _Tensor(graph, base, name, method, reach, meter, progress)
         results[name] = tensor.difference()
     return results
 
@@ -79,7 +81,7 @@ class _Tensor:
     base: Values
     name: str
     method: Method
-    unit: float
+    reach: float
     meter: NoiseMeter
     progress: Progress | None
     evaluations: int = 0
@@ -100,7 +102,7 @@ class _Tensor:
 
     def _reduced(self, rungs: tuple[float, ...], elements: Array) -> tuple[Array, Array]:
         """Values and bounds, each (rungs, elements)."""
-        steps = self.unit * self.method.steps(rungs)
+        steps = (self.method.step or self.reach) * self.method.steps(rungs)
         noise = self.meter.measure(self.name, self.method.offsets, steps[:, 0])
         values = np.empty((len(rungs), elements.size))
         bounds = np.empty_like(values)
@@ -108,7 +110,9 @@ class _Tensor:
             quotients, floors = self._quotients(steps, noise, elements[chunk])
             for rung in range(len(rungs)):
                 values[rung, chunk], bounds[rung, chunk] = self.method.reduce(quotients[rung], floors[rung])
-        known = np.isfinite(values) & np.isfinite(bounds)
+        # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
+        within = steps[:, :1] <= _MOST_OF_REACH * self.reach
+        known = np.isfinite(values) & np.isfinite(bounds) & within
         return values, np.where(known, bounds, np.inf)
 
     def _quotients(self, steps: Array, noise: Array, elements: Array) -> tuple[Array, Array]:

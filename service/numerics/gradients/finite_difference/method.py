@@ -80,11 +80,19 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     return values, np.where(converging, bounds, np.inf)
 
 
-def _first(factor: float) -> Reduction:
-    """Take D(h) as it is; its bound is `factor` abs(D(h) - D(h/2)) and the floors of both."""
+def _first(ratio: float) -> Reduction:
+    """Take D(h) as it is, with changes d1 = D(h) - D(h/2) and d2 = D(h/2) - D(h/4).
+
+    If every further halving shrinks the change by `ratio` or more, the error of D(h), the sum of all changes to come,
+    is at most abs(d1) / (1 - ratio). That it does is presumed where abs(d2) <= ratio abs(d1), noise aside; elsewhere
+    h is outside the range of the series, and there is no bound.
+    """
 
     def reduce(quotients: Array, floors: Array) -> tuple[Array, Array]:
-        return quotients[0], factor * np.abs(quotients[0] - quotients[1]) + floors[0] + floors[1]
+        first, second = np.abs(np.diff(quotients, axis=0))
+        converging = second <= ratio * first + floors.sum(axis=0)
+        bounds = first / (1 - ratio) + floors[0] + floors[1]
+        return quotients[0], np.where(converging, bounds, np.inf)
 
     return reduce
 
@@ -93,10 +101,10 @@ ADAPTIVE = Method("adaptive", (1.0, -1.0), (2.0**-4, 2.0**-9), 3, extrapolated, 
 
 
 def central(step: float | None = None) -> Method:
-    """Central difference with one step: error c h^2 + O(h^4), of which D(h) - D(h/2) is 3/4."""
-    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 2, _first(2.0), step)
+    """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
+    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 3, _first(1 / 2), step)
 
 
 def forward(step: float | None = None) -> Method:
-    """Forward difference with one step: error c h + O(h^2), of which D(h) - D(h/2) is 1/2."""
-    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 2, _first(3.0), step)
+    """Forward difference with one step: error c h + O(h^2), so that halving h leaves half of a change."""
+    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 3, _first(3 / 4), step)

@@ -1,0 +1,57 @@
+"""What a report says of outcomes that a whole check seldom shows; the rest is in `tests/service/test_check.py`."""
+
+import numpy as np
+import pytest
+
+from service.check import check
+
+
+def summary(body):
+    return check(body)["summary"]
+
+
+def test_a_pass_says_what_it_is_worth(example):
+    text = summary(example)
+    assert text.startswith("pass: all 8 elements of w1, w2 agree with the finite difference; a relative error of ")
+    assert float(text.split("relative error of ")[1].split()[0]) < 1e-6
+
+
+def test_a_failure_names_the_worst_element(example):
+    text = summary(example | {"candidate": {"w2": [0.2, 0.3, -0.1, -0.1]}})
+    assert text.startswith("fail: 4 of 4 elements of w2; the worst is w2[")
+    assert "where the candidate gradient is" in text
+
+
+def test_a_failure_without_a_worst_element_gives_its_reason(example):
+    text = summary(example | {"candidate": {"w2": [0.2]}})
+    assert text.startswith("fail: 4 of 4 elements of w2. The candidate has another shape")
+
+
+def test_what_is_not_known_is_not_said_to_be_known():
+    """A gradient that is truly zero has nothing that could be wrong by a part of it."""
+    nodes = [
+        {"name": "p", "op": "mul", "inputs": ["w", 0]},
+        {"name": "loss", "op": "half_squared_error", "inputs": ["p", "y"]},
+    ]
+    report = check({"tensors": {"y": 0}, "weights": {"w": 1}, "model": {"nodes": nodes}})
+    assert report["summary"] == "pass: all 1 elements of w agree with the finite difference."
+    assert report["verdicts"]["w"]["smallest_detectable_error"] == "Infinity"
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_of_many_names_some_are_listed(count):
+    names = [f"w{number}" for number in range(count)]
+    nodes = [{"name": "p0", "op": "mul", "inputs": ["x", names[0]]}]
+    nodes += [{"name": f"p{n}", "op": "mul", "inputs": [f"p{n - 1}", names[n]]} for n in range(1, count)]
+    nodes += [{"name": "loss", "op": "half_squared_error", "inputs": [nodes[-1]["name"], "x"]}]
+    text = summary({"tensors": {"x": 1.5}, "weights": dict.fromkeys(names, 0.9), "model": {"nodes": nodes}})
+    assert ("w0, w1, w2, w3, w4 and 2 more" in text) == (count == 7)
+
+
+def test_non_finite_candidates_are_shown_as_they_came(example):
+    report = check(example | {"candidate": {"w2": ["NaN", "Infinity", 1, 2]}, "include": ["gradients"]})
+    assert report["gradients"]["w2"]["candidate"] == ["NaN", "Infinity", 1.0, 2.0]
+    metrics = report["discrepancies"]["w2"]["candidate_vs_analytic"]
+    assert metrics["max_abs"] == "NaN"
+    assert metrics["worst_index"] == [0]
+    assert isinstance(report["gradients"]["w1"]["analytic"], np.ndarray)

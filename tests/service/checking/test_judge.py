@@ -1,0 +1,84 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from schemas.tensor import Tensor
+from service.checking import language
+from service.checking.judge import Judge, Routes
+from service.checking.question import posed
+from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.outcome import Outcome
+
+
+def routes_of(problem, override=None):
+    return Routes(
+        analytic.differentiate(problem.graph, problem.leaves, override),
+        autograd.differentiate(problem.graph, problem.leaves, problem.reported),
+        finite_difference.differentiate(problem.graph, problem.wide, problem.names),
+    )
+
+
+def problem_of(body, **fields):
+    return posed(language.parsed(body | fields))
+
+
+def twice(problem, name):
+    node = next(node for node in problem.graph.nodes if node.name == name)
+    return {name: lambda gradient, output, *inputs: node.op.backward(2 * gradient, output, *inputs)}
+
+
+CANDIDATE = {"candidate": {"w1": [[0.0, 0.0], [0.0, 0.0]]}}
+
+
+def test_without_a_candidate_both_routes_are_judged(example):
+    problem = problem_of(example)
+    assert Judge(problem, routes_of(problem)).of("w1").outcome == Outcome.PASS
+    wrong = Judge(problem, routes_of(problem, twice(problem, "L1A"))).of("w1")
+    assert wrong.outcome == Outcome.FAIL
+    assert {each.route for each in wrong.worst if each.outcome == Outcome.FAIL} == {"analytic"}
+
+
+def test_no_candidate_fails_on_the_evidence_of_routes_that_disagree(example):
+    problem = problem_of(example, **CANDIDATE)
+    assert Judge(problem, routes_of(problem)).of("w1").outcome == Outcome.FAIL
+    disputed = Judge(problem, routes_of(problem, twice(problem, "L1A"))).of("w1")
+    assert disputed.outcome == Outcome.INCONCLUSIVE
+    assert "disagree among themselves" in disputed.reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "FP64"),
+        ({"dtype": "float32"}, "FP32"),
+        ({"dtype": "float32", "candidate": {"w1": {"datatype": "FP64", "shape": [1], "data": [1]}}}, "FP64"),
+        ({"candidate": {"w1": {"datatype": "FP16", "shape": [1], "data": [1]}}}, "FP16"),
+        ({"candidate": {"w1": {"datatype": "BF16", "shape": [1], "data": [1]}}, "candidate_dtype": "TF32"}, "TF32"),
+        ({"candidate_dtype": "bfloat16"}, "BF16"),
+    ],
+)
+def test_the_arithmetic_that_is_judged(example, fields, name):
+    problem = problem_of(example, **CANDIDATE | fields)
+    assert Judge(problem, routes_of(problem)).precision("w1").name == name
+    assert Judge(problem, routes_of(problem)).precision("w2").name == problem.dtype.precision.name
+
+
+def test_a_candidate_is_comparable_if_its_shape_fits(example):
+    problem = problem_of(example, **CANDIDATE)
+    judge = Judge(problem, routes_of(problem))
+    assert judge.comparable("w1")
+    assert not judge.comparable("w2")
+    other = dataclasses.replace(
+        problem, request=problem.request.model_copy(update={"candidate": {"w1": Tensor(np.ones(3), None, False)}})
+    )
+    assert not Judge(other, routes_of(problem)).comparable("w1")
+    assert Judge(other, routes_of(problem)).of("w1").outcome == Outcome.FAIL
+
+
+def test_a_hint_is_given_only_where_it_is_true(example):
+    correct = routes_of(problem_of(example)).analytic.gradients["w1"]
+    narrow = correct.astype(np.float32).astype(np.float64)
+    for candidate, hinted in ((narrow, True), (narrow * 1.1, False), (correct, False)):
+        problem = problem_of(example, candidate={"w1": candidate.tolist()})
+        assert ("candidate_dtype" in Judge(problem, routes_of(problem)).of("w1").reason) == hinted

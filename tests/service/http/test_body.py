@@ -1,0 +1,66 @@
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+
+CLIENT = create_app(Settings(max_body_bytes=1000)).test_client()
+
+
+def posted(data, content_type="application/json", **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return CLIENT.post("/v1/check", data=data, content_type=content_type, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 422),
+        ("application/json; charset=utf-8", 422),
+        ("Application/JSON", 422),
+        ("text/json", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("", 415),
+    ],
+)
+def test_the_content_type(content_type, status):
+    response = posted(b"{}", content_type)
+    assert response.status_code == status
+    if status == 415:
+        assert "application/json" in response.json["detail"]
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("identity", 422), ("gzip", 415), ("br", 415)])
+def test_the_content_encoding(encoding, status):
+    assert posted(b"{}", Content_Encoding=encoding).status_code == status
+
+
+NOT_JSON = {
+    "nothing": (b"", "The body is empty"),
+    "blanks": (b" \n", "The body is empty"),
+    "half": (b'{"tensors": ', "at line 1 column"),
+    "another line": (b'{\n"tensors": x}', "at line 2 column"),
+    "NaN": (b'{"tensors": {"x": [1, NaN]}}', 'spelled as the string "NaN"'),
+    "infinite": (b'{"tensors": {"x": Infinity}}', 'spelled as the string "Infinity"'),
+    "minus infinite": (b'{"tensors": {"x": -Infinity}}', 'spelled as the string "-Infinity"'),
+    "behind letters of two bytes": ('{"ééééééééééééééééé": NaN}'.encode(), 'the string "NaN"'),
+    "too large a number, and half": (b'{"tensors": 1e999', "The body is not JSON"),
+    "too large a number beside NaN": (b'{"tensors": [1e999, NaN]}', 'the string "NaN"'),
+    "too large a number, deep": (b"[1e999," + b"[" * 990, "The body is not JSON"),
+    "not UTF-8": (b'{"\xff": 1}', "The body is not JSON"),
+    "deep": (b"[" * 999, "The body is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), NOT_JSON.values(), ids=NOT_JSON)
+def test_what_is_not_json(body, words):
+    response = posted(body)
+    assert (response.status_code, response.mimetype) == (400, "application/problem+json")
+    assert words in response.json["detail"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(999, 422), (1000, 422), (1001, 413), (10**6, 413)])
+def test_the_limit_is_the_limit(size, status):
+    response = posted(b"{}" + b" " * (size - 2))
+    assert response.status_code == status
+    if status == 413:
+        assert "the 1000 bytes" in response.json["detail"]

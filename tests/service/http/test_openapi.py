@@ -1,0 +1,70 @@
+import copy
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from service.app import create_app
+from service.numerics.ops import REGISTRY
+
+CLIENT = create_app().test_client()
+
+
+@pytest.fixture(scope="module")
+def document():
+    return CLIENT.get("/openapi.json").json
+
+
+def validator(document, reference):
+    schema = {"$ref": reference, "components": document["components"]}
+    return Draft202012Validator(schema)
+
+
+def schema_of(document, path, method, status="200"):
+    content = document["paths"][path][method]["responses"][status]["content"]
+    ((media_type, body),) = content.items()
+    return media_type, {**body["schema"], "components": document["components"]}
+
+
+def test_it_is_valid_and_lists_every_route(document):
+    validate(document)
+    assert set(document["paths"]) == {rule.rule for rule in create_app().url_map.iter_rules()}
+    broken = copy.deepcopy(document)
+    del broken["info"]
+    with pytest.raises(Exception, match="info"):
+        validate(broken)
+
+
+def test_a_real_report_is_as_described(document, example):
+    media_type, schema = schema_of(document, "/v1/check", "post")
+    report = CLIENT.post(
+        "/v1/check", json=example | {"include": ["intermediates"], "candidate": {"w2": ["NaN", 1, 2, 3]}}
+    ).json
+    Draft202012Validator(schema).validate(report)
+    assert media_type == "application/json"
+    for field in report:
+        assert not Draft202012Validator(schema).is_valid({key: value for key, value in report.items() if key != field})
+
+
+def test_a_real_problem_is_as_described(document):
+    for status, body in (("422", {}), ("415", None)):
+        media_type, schema = schema_of(document, "/v1/check", "post", status)
+        response = CLIENT.post("/v1/check", json=body) if body is not None else CLIENT.post("/v1/check")
+        assert (response.status_code, response.mimetype) == (int(status), media_type)
+        Draft202012Validator(schema).validate(response.json)
+
+
+@pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/health/live", "/health/ready"])
+def test_what_is_got_is_as_described(document, path):
+    Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
+
+
+def test_the_request_is_described_op_by_op_with_examples(document):
+    body = document["paths"]["/v1/check"]["post"]["requestBody"]["content"]["application/json"]
+    accepts = Draft202012Validator({**body["schema"], "components": document["components"]})
+    for example in body["examples"].values():
+        accepts.validate(example["value"])
+    assert body["examples"]
+    assert set(REGISTRY) <= set(document["components"]["schemas"])
+    assert not accepts.is_valid({"tensors": {}, "weights": {}, "model": {"nodes": [{"name": "a", "op": "tan"}]}})
+    assert "[" not in "".join(document["components"]["schemas"])

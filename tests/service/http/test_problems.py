@@ -1,0 +1,46 @@
+import logging
+import re
+
+import pytest
+from werkzeug.exceptions import ServiceUnavailable
+
+from service.app import create_app
+
+
+def failing(error):
+    app = create_app()
+
+    @app.get("/fails")
+    def fails():
+        raise error
+
+    return app.test_client().get("/fails")
+
+
+def test_nothing_of_the_inside_leaks_out_but_a_number_that_is_in_the_log(caplog):
+    with caplog.at_level(logging.ERROR, logger="gradcheckd"):
+        response = failing(RuntimeError("the secret of line 17"))
+    assert (response.status_code, response.mimetype) == (500, "application/problem+json")
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    (number,) = re.findall(r"[0-9a-f]{32}", response.json["detail"])
+    assert number in caplog.text
+    assert "the secret of line 17" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/x", 404), ("GET", "/v1/check", 405), ("PUT", "/v1/ops", 405)]
+)
+def test_addresses_and_methods(method, path, status):
+    response = create_app().test_client().open(path, method=method)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert response.json["status"] == status
+    if status == 405:
+        assert "This address takes " in response.json["detail"]
+        assert set(response.headers["Allow"].split(", ")) & {"POST", "GET"}
+
+
+def test_headers_that_belong_to_an_error_are_kept():
+    response = failing(ServiceUnavailable("full", retry_after=3))
+    assert response.headers["Retry-After"] == "3"
+    assert response.json["title"] == "Service Unavailable"

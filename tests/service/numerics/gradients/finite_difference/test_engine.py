@@ -1,0 +1,137 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, forward
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import tiled
+from tests import truth
+from tests.problems import reference_example, reference_model
+
+MUL, TANH, LOSS = REGISTRY["mul"](), REGISTRY["tanh"](), REGISTRY["half_squared_error"](reduction="sum")
+FAMILIES = ("ordinary", "weights", "inputs", "fitted")
+
+
+def problem(family, seed):
+    """The reference model at 5x5/2x2: scaled over many decades, or fitted to its target."""
+    graph, leaves = reference_model((5, 5), (2, 2), seed)
+    generator = np.random.default_rng([seed, 11])
+    if family == "weights":
+        leaves |= {name: leaves[name] * 10 ** generator.uniform(-4, 4) for name in ("w1", "w2")}
+    if family == "inputs":
+        factor = 10 ** generator.uniform(-4, 9)
+        leaves |= {"x": leaves["x"] * factor, "w1": leaves["w1"] / factor}
+    if family == "fitted":
+        leaves["y"] = graph.forward(leaves)["L2A"] + generator.normal(size=(1, 16)) * 10 ** generator.uniform(-12, -2)
+    return graph, leaves
+
+
+def misses(family, shrink=1.0, method=ADAPTIVE):
+    count = total = 0
+    for seed in range(8):
+        graph, leaves = problem(family, seed)
+        found = finite_difference.differentiate(graph, leaves, ["w1", "w2", "x"], method, seed)
+        for name, expected in truth.gradients(leaves).items():
+            count += int(np.count_nonzero(np.abs(found[name].value - expected) > found[name].error_bound * shrink))
+            total += expected.size
+    return count, total
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_truth_lies_within_the_bound(family):
+    count, total = misses(family)
+    assert (count, total) == (0, 8 * (4 + 16 + 25))
+
+
+def test_a_bound_a_ten_thousandth_as_wide_would_miss():
+    """The negative control: the bounds are not so wide that anything would do."""
+    assert misses("ordinary", shrink=1e-4)[0] > 8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bound_is_tight(seed):
+    graph, leaves = problem("ordinary", seed)
+    for each in finite_difference.differentiate(graph, leaves, ["w1", "w2", "x"], seed=seed).values():
+        assert np.median(each.error_bound) < 1e-9 * np.abs(each.value).max()
+
+
+@pytest.mark.parametrize("method", [central(), forward()], ids=lambda method: method.name)
+def test_the_other_methods_hold_their_bounds_too(method):
+    assert misses("ordinary", method=method)[0] == 0
+    assert misses("ordinary", shrink=1e-4, method=method)[0] > 8
+
+
+def test_a_step_that_is_given_is_the_step_that_is_taken():
+    """D(h) of L = w^4 / 2 at 1 is 2 + 2 h^2, forward 2 + 3 h + 2 h^2 + h^3 / 2."""
+    graph = Graph([Node("p", MUL, ("w", "w")), Node("loss", LOSS, ("p", 0.0))], {"w": ()})
+    leaves = {"w": np.ones(1)}
+    for method, expected in ((central(0.25), 2 + 2 / 16), (forward(0.25), 2 + 3 / 4 + 2 / 16 + 1 / 128)):
+        found = finite_difference.differentiate(graph, leaves, ["w"], method)["w"]
+        assert found.value == pytest.approx(expected, rel=1e-14)
+        assert abs(found.value - 2) <= found.error_bound
+
+
+def test_evaluations_are_counted_and_told_as_they_come():
+    graph, leaves = reference_model((12, 12), (3, 3))
+    told = []
+    found = finite_difference.differentiate(graph, leaves, ["w1", "x"], progress=lambda *news: told.append(news))
+    for name in ("w1", "x"):
+        own = [(done, total) for each, done, total in told if each == name]
+        assert own[0][0] == 0
+        assert all(a[0] < b[0] for a, b in itertools.pairwise(own))
+        assert all(done <= total for done, total in own)
+        size = found[name].value.size
+        assert found[name].evaluations == own[-1][1] == finite_difference.evaluations(ADAPTIVE, size) == 12 * size
+
+
+def test_progress_may_stop_it():
+    class EnoughError(Exception):
+        pass
+
+    def stop(*_):
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        finite_difference.differentiate(*reference_example(), ["w1"], progress=stop)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    graph, leaves = problem("ordinary", 0)
+    first, again, other = (finite_difference.differentiate(graph, leaves, ["w1"], seed=s)["w1"] for s in (5, 5, 6))
+    np.testing.assert_array_equal(first.value, again.value)
+    np.testing.assert_array_equal(first.error_bound, again.error_bound)
+    assert (first.error_bound != other.error_bound).any()
+
+
+def test_a_node_is_differenced_like_a_leaf():
+    graph, leaves = reference_example()
+    found = finite_difference.differentiate(graph, leaves, ["L2A"])["L2A"]
+    residual = (graph.forward(leaves)["L2A"] - leaves["y"])[0]
+    expected = graph.reverse(graph.forward(leaves))["L2A"][0]
+    assert (np.abs(found.value - expected) <= found.error_bound).all()
+    assert np.sign(expected).tolist() == np.sign(residual).tolist()
+
+
+def test_where_the_loss_is_not_finite_there_is_no_difference():
+    nodes = [Node("p", MUL, ("x", "w")), Node("q", MUL, ("p", "p")), Node("loss", LOSS, ("q", "zero"))]
+    graph = Graph(nodes, {"x": (2,), "w": (2,), "zero": (2,)})
+    leaves = {"x": tiled(np.array([1e200, 1.0])), "w": tiled(np.array([1.0, 2.0])), "zero": np.zeros((1, 2))}
+    with np.errstate(all="ignore"):
+        found = finite_difference.differentiate(graph, leaves, ["w"])["w"]
+    assert found.status.tolist()[0] == Status.NOT_FINITE
+    assert np.isnan(found.value[0])
+    assert found.error_bound[0] == np.inf
+
+
+def test_a_function_that_swings_within_every_step_is_found_by_a_smaller_one():
+    """tanh(1e6 w): no step that suits w itself suits it; the scale is found from the units downstream."""
+    nodes = [Node("s", MUL, ("w", 1e6)), Node("t", TANH, ("s",)), Node("loss", LOSS, ("t", 0.5))]
+    graph = Graph(nodes, {"w": ()})
+    leaves = {"w": np.array([3e-7])}
+    found = finite_difference.differentiate(graph, leaves, ["w"])["w"]
+    t = np.tanh(0.3)
+    assert abs(found.value - (t - 0.5) * (1 - t * t) * 1e6) <= found.error_bound < 1e-3
+    assert found.status == Status.SETTLED

@@ -1,0 +1,58 @@
+import mpmath
+import numpy as np
+import pytest
+
+from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import tiled
+from tests.problems import reference_model
+
+CENTRAL = (1.0, -1.0)
+
+
+def meter(graph, leaves, seed=0):
+    return NoiseMeter(graph, leaves, np.random.default_rng(seed))
+
+
+def quartic(w):
+    """L = (w^2)^2 / 2 under float64."""
+    nodes = [
+        Node("p", REGISTRY["mul"](), ("w", "w")),
+        Node("loss", REGISTRY["half_squared_error"](reduction="sum"), ("p", 0.0)),
+    ]
+    return Graph(nodes, {"w": ()}), {"w": tiled(np.array(w))}
+
+
+@pytest.mark.parametrize("w", [0.7, 1e-5, 3e7])
+@pytest.mark.parametrize("step", [2.0**-4, 2.0**-12])
+def test_it_covers_what_float64_does_to_a_difference_and_not_much_more(w, step):
+    graph, leaves = quartic(w)
+    h = w * step
+    noise = meter(graph, leaves).measure("w", CENTRAL, np.array([h]))[0]
+    generator = np.random.default_rng(1)
+    errors = []
+    for _ in range(50):
+        moved = h * generator.uniform(1, 2)
+        points = np.array([w + moved, w - moved])
+        terms = graph.resume(graph.forward(leaves), {"w": points})["loss"]
+        with mpmath.workdps(50):
+            exact = [mpmath.mpf(float(point)) ** 4 / 2 for point in points]
+            errors.append(float(mpmath.mpf(float(terms[0])) - mpmath.mpf(float(terms[1])) - (exact[0] - exact[1])))
+    assert np.abs(errors).max() <= noise <= 1000 * np.abs(errors).max()
+
+
+def test_of_a_residual_of_zero_it_is_that_of_the_points_aside():
+    """At the base a fitted model has terms of 0, which have no noise; its differences do."""
+    graph, leaves = reference_model()
+    leaves["y"] = graph.forward(leaves)["L2A"]
+    assert (meter(graph, leaves).measure("w1", CENTRAL, np.array([2.0**-4])) > 1e-18).all()
+
+
+def test_it_is_measured_for_each_step_and_follows_from_the_seed():
+    graph, leaves = reference_model()
+    steps = np.array([2.0**-4, 2.0**-9])
+    first, again = (meter(graph, leaves, seed=3).measure("w1", CENTRAL, steps) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (2,)
+    assert (meter(graph, leaves, seed=4).measure("w1", CENTRAL, steps) != first).all()

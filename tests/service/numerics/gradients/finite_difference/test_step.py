@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients.finite_difference.step import directions, scale
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import tiled
+
+TANH, MUL, LOSS = REGISTRY["tanh"](), REGISTRY["mul"](), REGISTRY["half_squared_error"](reduction="sum")
+
+
+def product_under_tanh(x, w):
+    """L = (tanh(x w) - 1)^2 / 2: a step in w moves the unit p by x times as much."""
+    nodes = [Node("p", MUL, ("x", "w")), Node("t", TANH, ("p",)), Node("loss", LOSS, ("t", 1.0))]
+    graph = Graph(nodes, {"x": (), "w": ()})
+    return graph, graph.forward({"x": tiled(np.array(x)), "w": tiled(np.array(w))})
+
+
+@pytest.mark.parametrize("x", [1e-6, 1.0, 1e3, 1e9])
+def test_no_unit_downstream_moves_by_more_than_about_one(x):
+    graph, base = product_under_tanh(x, 0.3 / x)
+    step = scale(graph, base, "w", np.random.default_rng(0))
+    most = min(max(1, 0.3 / x), 1 / x)
+    assert most / 64 <= step <= most, "and it is not so small that it would not be felt"
+    assert np.log2(step) == int(np.log2(step)), "a power of two"
+
+
+def test_a_point_of_zeros_has_a_scale():
+    graph, base = product_under_tanh(1.0, 0.0)
+    assert 2.0**-5 <= scale(graph, base, "w", np.random.default_rng(0)) <= 2.0
+
+
+def test_where_nothing_is_finite_there_is_a_step_all_the_same():
+    graph, base = product_under_tanh(1.0, 0.5)
+    base = {name: value * np.inf for name, value in base.items()}
+    with np.errstate(all="ignore"):
+        assert 0 < scale(graph, base, "w", np.random.default_rng(0)) < np.inf
+
+
+def test_directions_move_every_element_both_ways_and_not_alike():
+    found = directions(1000, (2, 3), np.random.default_rng(0))
+    assert ((np.abs(found) >= 1) & (np.abs(found) <= 2)).all()
+    up = (found > 0).mean(axis=0)
+    assert ((up > 0.4) & (up < 0.6)).all()
+    assert np.unique(np.abs(found)).size == found.size

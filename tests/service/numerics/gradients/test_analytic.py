@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients import analytic
+from tests import truth
+from tests.problems import reference_example, reference_model
+
+
+@pytest.mark.parametrize("sizes", [((3, 3), (2, 2)), ((7, 4), (3, 2)), ((2, 5), (2, 5))])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_the_truth_to_the_last_digits(sizes, seed):
+    graph, leaves = reference_model(*sizes, seed)
+    found = analytic.differentiate(graph, leaves)
+    for name, expected in truth.gradients(leaves).items():
+        assert found.gradients[name].shape == expected.shape
+        np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-12, atol=1e-15 * np.abs(expected).max())
+
+
+def test_it_has_every_value_and_gradient_without_a_tile_axis():
+    graph, leaves = reference_example()
+    found = analytic.differentiate(graph, leaves)
+    assert found.values.keys() == found.gradients.keys() == set(graph.shapes)
+    for name, shape in graph.shapes.items():
+        assert found.values[name].shape == found.gradients[name].shape == shape
+    assert found.gradients[graph.loss] == 1
+
+
+def test_an_override_is_taken_for_its_node_alone():
+    graph, leaves = reference_example()
+    plain = analytic.differentiate(graph, leaves).gradients
+    doubled = analytic.differentiate(graph, leaves, {"L1": _doubled(graph, "L1")}).gradients
+    np.testing.assert_allclose(doubled["w1"], 2 * plain["w1"])
+    np.testing.assert_array_equal(doubled["w2"], plain["w2"])
+
+
+def _doubled(graph, name):
+    node = next(node for node in graph.nodes if node.name == name)
+    return lambda gradient, output, *inputs: node.op.backward(2 * gradient, output, *inputs)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients import autograd
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import tiled
+from tests import truth
+from tests.problems import reference_example, reference_model
+
+LOSS = REGISTRY["half_squared_error"](reduction="sum")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_the_truth_to_the_last_digits(seed):
+    graph, leaves = reference_model((6, 5), (3, 2), seed)
+    found = autograd.differentiate(graph, leaves)
+    for name, expected in truth.gradients(leaves).items():
+        np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-11, atol=1e-14 * np.abs(expected).max())
+
+
+def test_only_what_is_asked_for_is_differentiated():
+    graph, leaves = reference_example()
+    everything = autograd.differentiate(graph, leaves).gradients
+    assert everything.keys() == set(graph.shapes)
+    some = autograd.differentiate(graph, leaves, ["w1", "L2"]).gradients
+    assert some.keys() == {"w1", "L2"}
+    np.testing.assert_array_equal(some["L2"], everything["L2"])
+
+
+def test_a_node_that_hands_its_input_back_has_a_gradient_of_its_own():
+    """In PyTorch flatten of one axis is its input itself, which here is used a second time."""
+    nodes = [Node("flat", REGISTRY["flatten"](), ("x",)), Node("loss", LOSS, ("flat", "p"))]
+    nodes.insert(1, Node("p", REGISTRY["mul"](), ("x", 3.0)))
+    graph = Graph(nodes, {"x": (2,)})
+    found = autograd.differentiate(graph, {"x": tiled(np.array([1.0, -2.0]))}).gradients
+    np.testing.assert_allclose(found["flat"], [-2, 4])
+    np.testing.assert_allclose(found["x"], [4, -8])
+
+
+def test_a_node_of_constants_alone_has_a_gradient():
+    nodes = [Node("c", REGISTRY["mul"](), (2.0, 3.0)), Node("p", REGISTRY["mul"](), ("x", "c"))]
+    graph = Graph([*nodes, Node("loss", LOSS, ("p", "p"))], {"x": ()})
+    assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 0
+    graph = Graph([*nodes, Node("loss", REGISTRY["mul"](), ("p", "p"))], {"x": ()})
+    assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 12
+
+
+def test_the_leaves_are_not_written_to():
+    graph, leaves = reference_example()
+    before = {name: leaf.copy() for name, leaf in leaves.items()}
+    autograd.differentiate(graph, leaves)
+    for name, leaf in leaves.items():
+        np.testing.assert_array_equal(leaf, before[name])

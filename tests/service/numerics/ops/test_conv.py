@@ -1,0 +1,57 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from service.numerics.ops.op import ShapeError
+
+Conv2d = REGISTRY["conv2d"]
+
+
+def test_it_is_the_sum_that_its_text_says():
+    """The sum written out with loops, beside strides, dilation and padding that differ by axis."""
+    generator = np.random.default_rng(0)
+    x, w = generator.normal(size=(1, 2, 4, 7, 6)), generator.normal(size=(1, 6, 2, 2, 3))
+    b = generator.normal(size=(1, 6))
+    op = Conv2d(stride=[2, 1], dilation=[1, 2], padding=[0, 1], groups=2)
+    padded = np.pad(x[0], [(0, 0), (0, 0), (0, 0), (1, 1)])
+    output = op.forward(x, w, b)[0]
+    expected = np.zeros((2, 6, 3, 4))
+    for n, o, p, q in itertools.product(range(2), range(6), range(3), range(4)):
+        first = 2 * (o // 3)
+        expected[n, o, p, q] = b[0, o] + sum(
+            w[0, o, c, i, j] * padded[n, first + c, 2 * p + i, q + 2 * j]
+            for c, i, j in itertools.product(range(2), range(2), range(3))
+        )
+    assert output.shape == op.shape((2, 4, 7, 6), (6, 2, 2, 3), (6,)) == expected.shape
+    np.testing.assert_allclose(output, expected, rtol=1e-13, atol=1e-14)
+
+
+GOOD = ((2, 4, 6, 5), (6, 4, 3, 3), (6,))
+REFUSED = {
+    "a plain input and a whole weight": ({}, ((6, 5), (6, 4, 3, 3), None), "plain"),
+    "a whole input and a plain weight": ({}, ((1, 6, 5), (3, 3), None), "plain"),
+    "rank 5": ({}, ((1, 1, 4, 6, 5), (6, 4, 3, 3), None), "plain"),
+    "other channels": ({}, ((2, 3, 6, 5), *GOOD[1:]), r"a weight of shape \(out, 3, kh, kw\) for 3 input channels"),
+    "groups of the input": ({"groups": 3}, GOOD, "divisible by groups=3"),
+    "groups of the output": ({"groups": 4}, ((2, 4, 6, 5), (6, 1, 3, 3), (6,)), "divisible by groups=4"),
+    "a bias too long": ({}, (*GOOD[:2], (7,)), r"a bias of shape \[6\]"),
+    "a bias for the plain form": ({}, ((6, 5), (3, 3), (1,)), r"a bias of shape \[\]"),
+    "a kernel too large": ({}, ((2, 4, 2, 5), *GOOD[1:]), "a kernel that fits"),
+    "too large by its dilation": ({"dilation": 3}, GOOD, "a kernel that fits"),
+    "same with a stride": ({"padding": "same", "stride": 2}, GOOD, "stride 1"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "shapes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_refused(attributes, shapes, message):
+    assert Conv2d().shape(*GOOD) == (2, 6, 4, 3)
+    with pytest.raises(ShapeError, match=message):
+        Conv2d(**attributes).shape(*shapes)
+
+
+def test_cost_counts_products_and_what_padding_makes():
+    small, large = Conv2d(), Conv2d(padding=100)
+    assert small.cost((4, 4), (6, 6), (3, 3), None).work >= 16 * 9
+    assert large.cost((204, 204), (6, 6), (3, 3), None).elements >= 206 * 206

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from service.numerics.ops.op import Gradients, Op, Slot, op
+from service.numerics.tiles import Array
+
+
+class Doubled(Op):
+    """y = 2 x, all of shape (...): dL/dx = 2 g."""
+
+    inputs = ("input", "bias?")
+
+    def shape(self, input, bias):
+        return input
+
+    def forward(self, input, bias):
+        return 2 * input
+
+    def backward(self, gradient: Array, output: Array, input: Array, bias: Array) -> Gradients:
+        return 2 * gradient, None
+
+    def twin(self, torch, input, bias):
+        return 2 * input
+
+
+@pytest.fixture
+def doubled():
+    yield op("doubled")(type("Doubled", (Doubled,), {}))
+    del REGISTRY["doubled"]
+
+
+def test_an_op_is_registered_under_its_name_with_its_slots(doubled):
+    assert REGISTRY["doubled"] is doubled
+    assert doubled.name == "doubled"
+    assert doubled.slots == (Slot("input", optional=False), Slot("bias", optional=True))
+
+
+def test_a_name_is_taken_once(doubled):
+    with pytest.raises(ValueError, match="an op named 'doubled' is registered already"):
+        op("doubled")(type("Another", (Doubled,), {}))
+
+
+def test_ops_of_the_same_attributes_are_equal_and_cannot_be_changed():
+    flatten = REGISTRY["flatten"]
+    assert flatten(start_dim=1) == flatten(start_dim=1) != flatten()
+    with pytest.raises(AttributeError):
+        flatten().start_dim = 2
+
+
+def test_what_an_op_need_not_declare_is_safe(doubled):
+    """Rounding by default: the op on absolute values, as if all were summed into each."""
+    x = np.array([[1.0, -2.0, 3.0]])
+    output = doubled().forward(x, None)
+    rounding = doubled().rounding(output, x, None)
+    np.testing.assert_array_equal(rounding.magnitude, [[2, 4, 6]])
+    assert rounding.terms == 3
+    by_input, by_bias = doubled().backward_rounding(-x, output, x, None)
+    np.testing.assert_array_equal(by_input.magnitude, [[2, 4, 6]])
+    assert by_input.terms == 3
+    assert by_bias is None
+    np.testing.assert_array_equal(doubled().terms(output, x, None), output)
+    assert doubled().terms_rounding(output) is None
+    assert doubled().cost((3,), (3,), None) == (3, 3)

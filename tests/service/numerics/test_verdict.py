@@ -1,0 +1,153 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.numerics.outcome import Cause, Outcome
+from service.numerics.precision import PRECISIONS
+from service.numerics.verdict import Reference, Tolerance, failing, judge, of_another_shape, overall
+
+FP64 = PRECISIONS["FP64"]
+
+
+def reference(value, bound=1e-12, rounding=1e-13, **more):
+    value = np.array(value, dtype=np.float64)
+    return Reference(value, np.broadcast_to(bound, value.shape), np.broadcast_to(rounding, value.shape), FP64, **more)
+
+
+def judged(candidate, against):
+    return judge({"candidate": np.array(candidate, dtype=np.float64)}, against)
+
+
+NAN, INF = np.nan, np.inf
+ONE = reference([1.0, 2.0])
+WIDE = reference([1.0, 2.0], bound=[1e-12, 1e-3])
+COARSE = reference([1.0, 2.0], tolerance=Tolerance(rtol=1e-2, atol=0.0))
+FINE = reference([1.0, 2.0], bound=1e-6, tolerance=Tolerance(rtol=1e-9, atol=0.0))
+UNKNOWN = reference([1.0, NAN], bound=[1e-12, INF])
+DISPUTED = reference([1.0, 2.0], disputed=np.array([False, True]))
+LOST = reference([1.0, 2.0], rounding=[1e-13, INF])
+
+ELEMENTS = {
+    "exact": ([1, 2], ONE, Cause.AGREES),
+    "within bound and rounding": ([1, 2 + 1e-12], ONE, Cause.AGREES),
+    "beyond both": ([1, 2 + 1.2e-12], ONE, Cause.EXCEEDS),
+    "beyond below": ([1, 2 - 1.2e-12], ONE, Cause.EXCEEDS),
+    "not a number": ([1, NAN], ONE, Cause.NOT_FINITE),
+    "infinite": ([1, INF], ONE, Cause.NOT_FINITE),
+    "an error could hide": ([1, 2], WIDE, Cause.TOO_UNCERTAIN),
+    "an error could hide, but it is larger": ([1, 3], WIDE, Cause.EXCEEDS),
+    "no reference": ([1, 2], UNKNOWN, Cause.NO_REFERENCE),
+    "nor for what is not a number": ([1, NAN], UNKNOWN, Cause.NO_REFERENCE),
+    "rounding without end": ([1, 5], LOST, Cause.NO_REFERENCE),
+    "the routes disagree": ([1, 5], DISPUTED, Cause.ROUTES_DISAGREE),
+    "a tolerance of one's own": ([1, 2.01], COARSE, Cause.AGREES),
+    "beyond it": ([1, 2.021], COARSE, Cause.EXCEEDS),
+    "finer than the bound": ([1, 2], FINE, Cause.TOLERANCE_TOO_FINE),
+    "finer than the bound, nothing is known": ([1, 3], FINE, Cause.TOLERANCE_TOO_FINE),
+}
+
+
+@pytest.mark.parametrize(("candidate", "against", "cause"), ELEMENTS.values(), ids=ELEMENTS)
+def test_the_outcome_of_an_element(candidate, against, cause):
+    verdict = judged(candidate, against)
+    assert verdict.outcome == cause.outcome
+    assert cause.meaning.cause in verdict.reason
+    expected = 1 if cause is Cause.AGREES or against is FINE else 0
+    assert verdict.counts[cause.outcome] == (2 if expected else 1)
+    assert sum(verdict.counts.values()) == verdict.total == 2
+    assert failing(np.array(candidate), against)[1] == (cause.outcome == Outcome.FAIL)
+
+
+def test_what_is_negligible_in_its_tensor_need_not_be_certain():
+    small = reference([1.0, 1e-9], bound=1e-10)
+    assert judged([1.0, 1e-9], small).outcome == Outcome.PASS
+    assert judged([1.0, 1e-9 + 2e-10], small).outcome == Outcome.FAIL, "it is judged all the same"
+
+
+def test_a_gradient_of_zeros_passes_as_zeros_and_nothing_else():
+    zeros = reference([0.0, 0.0], bound=0.0, rounding=0.0)
+    assert judged([0, 0], zeros).outcome == Outcome.PASS
+    assert judged([0, 5e-324], zeros).outcome == Outcome.FAIL
+    assert judged([0, 0], zeros).smallest_detectable_error == INF
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-8, 1e8, 1e300])
+def test_no_scale_is_special(scale):
+    against = reference(np.array([1.0, 2.0]) * scale, bound=1e-10 * scale, rounding=0.0)
+    assert judged([scale, 2 * scale], against).outcome == Outcome.PASS
+    assert judged([scale, 2.0001 * scale], against).outcome == Outcome.FAIL
+    assert judged([scale, 0], against).outcome == Outcome.FAIL
+
+
+@given(st.lists(st.floats(-1e3, 1e3).filter(lambda g: abs(g) > 1e-3), min_size=1, max_size=6), st.data())
+def test_an_error_that_must_be_found_is_never_passed(values, data):
+    against = reference(values, bound=data.draw(st.floats(1e-14, 1e-2)), rounding=0.0)
+    position = data.draw(st.integers(0, len(values) - 1))
+    wrong = np.array(values)
+    wrong[position] *= 1 + FP64.detects * data.draw(st.sampled_from([-1.0, 1.0]))
+    if against.matters[position]:
+        assert judged(wrong, against).outcome != Outcome.PASS
+
+
+def test_what_a_pass_is_worth():
+    verdict = judged([1, 2], reference([1.0, 2.0], bound=1e-6, rounding=0.0))
+    assert verdict.smallest_detectable_error == pytest.approx(1e-6)
+    assert judged([1, 2], WIDE).smallest_detectable_error == pytest.approx(1.1e-12), "of conclusive elements only"
+
+
+def test_the_worst_are_listed_first_failing_then_by_ratio():
+    values = np.arange(1.0, 21).reshape(4, 5)
+    candidate = values.copy()
+    candidate[1, 2] += 1e-6
+    candidate[3, 4] += 1e-4
+    candidate[0, 0] = NAN
+    verdict = judged(candidate, reference(values))
+    assert len(verdict.worst) == 10
+    assert [each.index for each in verdict.worst[:3]] == [(0, 0), (3, 4), (1, 2)]
+    worst = verdict.worst[1]
+    assert (worst.route, worst.reference, worst.judged) == ("candidate", 20.0, 20.0 + 1e-4)
+    assert worst.allowed == pytest.approx(1.1e-12)
+    assert worst.error_bound == 1e-12
+    assert worst.ratio == pytest.approx(1e-4 / 1.1e-12, rel=1e-6)
+    assert worst.outcome == Outcome.FAIL
+    assert verdict.counts[Outcome.FAIL] == 3
+
+
+def test_an_inconclusive_element_does_not_hide_a_failing_one():
+    against = reference([1.0, 2.0], bound=[1e-12, INF])
+    verdict = judged([1.5, 2.0], against)
+    assert verdict.outcome == Outcome.FAIL
+    assert verdict.worst[0].index == (0,)
+    assert verdict.counts == {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.FAIL: 1}
+
+
+def test_of_two_routes_the_worse_counts_and_is_named():
+    by_hand, by_torch = np.array([1.0, 2.0]), np.array([1.0, 2.5])
+    verdict = judge({"analytic": by_hand, "autograd": by_torch}, ONE)
+    assert verdict.outcome == Outcome.FAIL
+    assert verdict.reason.startswith("1 of 2 elements of the autograd gradient: ")
+    assert (verdict.worst[0].route, verdict.worst[0].index) == ("autograd", (1,))
+    assert verdict.counts[Outcome.PASS] == 1
+
+
+def test_narrow_gradients_are_judged_as_the_numbers_they_are():
+    narrow = np.array([1.0, 0.1], dtype=np.float32)
+    against = reference([1.0, 0.1], rounding=1e-12)
+    assert judge({"candidate": narrow}, against).outcome == Outcome.FAIL
+    assert judge({"candidate": narrow}, dataclasses.replace(against, rounding=np.full(2, 1e-8))).outcome == Outcome.PASS
+
+
+def test_another_shape_fails_with_both_shapes():
+    verdict = of_another_shape((3,), (2, 3))
+    assert verdict.outcome == Outcome.FAIL
+    assert "[3] instead of [2, 3]" in verdict.reason
+    assert verdict.counts[Outcome.FAIL] == verdict.total == 6
+
+
+def test_overall():
+    assert overall([Outcome.PASS, Outcome.INCONCLUSIVE]) == Outcome.INCONCLUSIVE
+    assert overall([Outcome.FAIL, Outcome.INCONCLUSIVE]) == Outcome.FAIL
+    assert overall([Outcome.PASS]) == Outcome.PASS

@@ -1,0 +1,27 @@
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+
+EXPECTED = {
+    "/v1/check", "/v1/ops", "/v1/models", "/openapi.json",
+    "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready",
+}  # fmt: skip
+
+
+def test_it_has_the_addresses_of_the_contract_and_serves_no_files():
+    app = create_app()
+    assert {rule.rule for rule in app.url_map.iter_rules()} == EXPECTED
+
+
+def test_settings_are_those_given_or_of_the_environment(monkeypatch, example):
+    body = {"json": example}
+    assert create_app(Settings(max_names=1)).test_client().post("/v1/check", **body).status_code == 422
+    assert create_app().test_client().post("/v1/check", **body).status_code == 200
+    monkeypatch.setenv("GRADCHECKD_MAX_NAMES", "1")
+    assert create_app().test_client().post("/v1/check", **body).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/v1/check/", "//v1/check", "/V1/check"])
+def test_an_address_has_one_spelling(path):
+    assert create_app().test_client().get(path).status_code in (308, 404)
