@@ -134,8 +134,8 @@ def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
             raise _refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
         sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
         if len(sizes) > 1:
-            found = ", ".join("a number" if size < 0 else f"{size} elements" for size in sorted(sizes)[:4])
-            raise _refused(f"ragged: in dimension {len(shape)} there stand side by side {found}")
+            found = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
+            raise _refused(f"ragged: dimension {len(shape)} has side by side {found}")
         shape.append(sizes.pop())
         if shape[-1] == 0:
             raise _refused(f"empty: dimension {len(shape) - 1} has no elements")

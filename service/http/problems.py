@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import orjson
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from schemas.problem import MEDIA_TYPE, InvalidRequestError, Problem, problem
 
@@ -40,6 +40,8 @@ def _described(error: HTTPException) -> str:
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         return f"This address takes {', '.join(sorted(allowed))}."
+    if isinstance(error, NotFound):
+        return "There is nothing at this address; GET /openapi.json lists what there is."
     return error.description or ""
 
 

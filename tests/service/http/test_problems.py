@@ -35,6 +35,8 @@ def test_addresses_and_methods(method, path, status):
     response = create_app().test_client().open(path, method=method)
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
     assert response.json["status"] == status
+    if status == 404:
+        assert "GET /openapi.json" in response.json["detail"]
     if status == 405:
         assert "This address takes " in response.json["detail"]
         assert set(response.headers["Allow"].split(", ")) & {"POST", "GET"}
