@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.tensor import AnyTensor, Tensor
 
-Dtype = Literal["float64", "float32"]
+Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
 Encoding = Literal["nested", "b64"]
 Part = Literal["gradients", "intermediates"]
@@ -28,18 +28,23 @@ def _inputs(value: Any) -> Any:
         raise PydanticCustomError(
             "inputs",
             "inputs must be a list in PyTorch's parameter order, or an object by parameter name, "
-            "of names (200 characters at most) and finite numbers",
+            "of names (200 characters at most) and finite numbers; a list of them where an op takes several tensors",
         )
     return cast("Any", value)
 
 
 def _is_operand(value: object) -> bool:
+    return all(map(_is_single, cast("list[Any]", value))) if isinstance(value, list) else _is_single(value)
+
+
+def _is_single(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return abs(value) < float("inf")
     return isinstance(value, str) and len(value) <= 200
 
 
-_OPERAND_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
+_SINGLE_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
+_OPERAND_SCHEMA: dict[str, Any] = {"anyOf": [_SINGLE_SCHEMA, {"type": "array", "items": _SINGLE_SCHEMA}]}
 Inputs = Annotated[
     Any,
     BeforeValidator(_inputs),
@@ -50,7 +55,7 @@ Inputs = Annotated[
                 {"type": "object", "additionalProperties": _OPERAND_SCHEMA},
             ],
             "description": "Names of tensors, weights or nodes, and constant numbers: a list in the order of PyTorch's "
-            "parameters, or an object by parameter name.",
+            "parameters, or an object by parameter name. A list of them where an op takes several tensors.",
         }
     ),
 ]

@@ -164,6 +164,8 @@ class OpInput(TypedDict):
 
     name: str
     optional: bool
+    several: Annotated[bool, Field(description="Whether it takes any number of tensors, at least one.")]
+    of: Annotated[list[str], Field(description="What it takes: float, index (integers) or bool.")]
 
 
 class OpEntry(TypedDict):

@@ -47,9 +47,9 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
 
 def _routes(problem: Problem, watch: Stopwatch, limits: Limits) -> Routes:
     with watch.stage("analytic"):
-        by_hand = analytic.differentiate(problem.graph, problem.leaves)
+        by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
-        by_torch = autograd.differentiate(problem.graph, problem.leaves, problem.reported)
+        by_torch = autograd.differentiate(problem.graph, problem.leaves, problem.reported, problem.dtype.name)
     deadline = time.monotonic() + limits.seconds
 
     def in_time(name: str, done: int, total: int) -> None:

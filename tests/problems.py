@@ -9,27 +9,52 @@ from service.checking import language
 from service.numerics.graph import Graph, Node, Values
 from service.numerics.models import PRESETS
 from service.numerics.ops import REGISTRY
-from service.numerics.ops.op import Case, Op
-from service.numerics.tiles import Shape, tiled
+from service.numerics.ops.op import Case, Op, Slot
+from service.numerics.tiles import Array, Shape, tiled
 
 
 def around(op_type: type[Op], case: Case, seed: int = 0) -> tuple[Graph, Values]:
     """A graph of one op under 0.5 sum (output - target)^2, and leaves in float64."""
     generator = np.random.default_rng([seed, *map(ord, op_type.name)])
     op = op_type(**case.attributes)
-    names = [None if shape is None else slot.name for shape, slot in zip(case.shapes, op.slots, strict=True)]
+    names = _names(op, case)
+    slots = [op.slots[min(position, len(op.slots) - 1)] for position in range(len(names))]
     leaves: Values = {
-        name: tiled(generator.uniform(-2, 2, shape) * case.scale)
-        for name, shape in zip(names, case.shapes, strict=True)
+        name: tiled(_leaf(case, slot, shape, generator))
+        for name, slot, shape in zip(names, slots, case.shapes, strict=True)
         if name is not None and shape is not None
     }
-    output = op.shape(*case.shapes)
+    output = op.output_shape(*case.shapes)
     leaves["goal"] = tiled(generator.uniform(-1, 1, output))
     nodes = [
         Node("output", op, tuple(names)),
         Node("loss", REGISTRY["half_squared_error"](reduction="sum"), ("output", "goal")),
     ]
-    return Graph(nodes, shapes_of(leaves)), leaves
+    return Graph(nodes, shapes_of(leaves), kinds_of(leaves)), leaves
+
+
+def _names(op: Op, case: Case) -> list[str | None]:
+    """Names of the leaves: those of the slots, numbered where a slot takes several."""
+    fixed = [slot.name for slot in op.slots if not slot.variadic]
+    several = [f"{op.slots[-1].name}{number}" for number in range(len(case.shapes) - len(fixed))]
+    return [None if shape is None else name for name, shape in zip(fixed + several, case.shapes, strict=True)]
+
+
+def _leaf(case: Case, slot: Slot, shape: Shape, generator: np.random.Generator) -> Array:
+    if slot.name in case.below:
+        return generator.integers(0, case.below[slot.name], shape)
+    if slot.kinds == ("bool",) or slot.name in case.bools:
+        return np.asarray(generator.random(shape) < 0.6)
+    if slot.name in case.signs:
+        return np.where(generator.random(shape) < 0.5, -1.0, 1.0)
+    return generator.uniform(case.low, case.high, shape)
+
+
+_KINDS = {"f": "float", "i": "index", "b": "bool"}
+
+
+def kinds_of(leaves: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _KINDS[leaf.dtype.kind] for name, leaf in leaves.items() if leaf.dtype.kind != "f"}
 
 
 def shapes_of(leaves: Mapping[str, Any]) -> dict[str, Shape]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from schemas.datatype import Array
+from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem import shown
 from schemas.report import CheckReport, Discrepancies, Gradient, Intermediate, Metrics, WorstElement
 from schemas.report import Verdict as VerdictReport
@@ -57,9 +57,10 @@ def report(
 def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:
     encoding = problem.request.encoding
     difference = routes.differences[name]
+    own = BY_ANY_NAME[problem.dtype.name]
     gradient: Gradient = {
-        "analytic": encode(routes.analytic.gradients[name], encoding),
-        "autograd": encode(routes.autograd.gradients[name], encoding),
+        "analytic": encode(routes.analytic.gradients[name], encoding, own),
+        "autograd": encode(routes.autograd.gradients[name], encoding, own),
         "finite_difference": encode(difference.value, encoding),
         "error_bound": encode(difference.error_bound, encoding),
     }
@@ -71,12 +72,12 @@ def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:
 
 
 def _intermediates(problem: Problem, routes: Routes) -> dict[str, Intermediate]:
-    encoding = problem.request.encoding
+    encoding, own = problem.request.encoding, BY_ANY_NAME[problem.dtype.name]
     return {
         node.name: {
-            "value": encode(routes.analytic.values[node.name], encoding),
-            "analytic": encode(routes.analytic.gradients[node.name], encoding),
-            "autograd": encode(routes.autograd.gradients[node.name], encoding),
+            "value": encode(routes.analytic.values[node.name], encoding, own),
+            "analytic": encode(routes.analytic.gradients[node.name], encoding, own),
+            "autograd": encode(routes.autograd.gradients[node.name], encoding, own),
         }
         for node in problem.graph.listed[:-1]
     }

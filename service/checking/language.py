@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
@@ -11,9 +12,12 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model
 from schemas.check import CheckRequest, NodeBase
 from schemas.problem import InvalidRequestError, PlacedError, from_validation, placed, shown
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
+from schemas.tensor import Tensor
 from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand
 from service.numerics.models import PRESETS, Preset
 from service.numerics.ops import REGISTRY, Op
+from service.numerics.ops.op import Slot
+from service.numerics.precision import DTYPES
 from service.numerics.tiles import Shape
 
 
@@ -67,12 +71,51 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
     InvalidRequestError
         Where names or shapes do not fit.
     """
-    nodes = _nodes_of(request)
-    leaves = {name: tensor.array.shape for name, tensor in (request.tensors | request.weights).items()}
+    listed = _nodes_of(request)
+    tensors = request.tensors | request.weights
+    leaves = {name: tensor.array.shape for name, tensor in tensors.items()}
+    epsilon = 2 * DTYPES[request.dtype].precision.unit_roundoff
+    nodes = [_built(node, position, epsilon) for position, node in enumerate(listed)]
     try:
-        return Graph([_built(node, position) for position, node in enumerate(nodes)], leaves)
+        graph = Graph(nodes, leaves, _kinds(request, nodes))
+        graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
-        raise InvalidRequestError([_placed(error, request, nodes, leaves) for error in errors.errors]) from None
+        raise InvalidRequestError([_placed(error, request, listed, leaves) for error in errors.errors]) from None
+    return graph
+
+
+_KIND_OF_DATATYPE = {"float": "float", "integer": "index", "boolean": "bool"}
+
+
+def _kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> dict[str, str]:
+    """Kinds of the leaves that are not of floats: as declared, or of bare integers as their use wants them."""
+    wanted = _wanted(nodes)
+    kinds = {
+        name: _KIND_OF_DATATYPE[tensor.datatype.kind]
+        if tensor.datatype is not None
+        else _bare_kind(tensor, wanted[name])
+        for name, tensor in request.tensors.items()
+    }
+    return {name: kind for name, kind in kinds.items() if kind != "float"}
+
+
+def _wanted(nodes: Sequence[Node]) -> Mapping[str, set[tuple[str, ...]]]:
+    """Kinds of the slots in which each name is used."""
+    wanted: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for node in nodes:
+        for operand, slot in zip(node.operands, node.slots, strict=True):
+            if isinstance(operand, str):
+                wanted[operand].add(slot.kinds)
+    return wanted
+
+
+def _bare_kind(tensor: Tensor, wanted: set[tuple[str, ...]]) -> str:
+    if not tensor.integral or tensor.array.dtype.kind != "i":
+        return "float"
+    if any(kinds[0] == "index" for kinds in wanted):
+        return "index"
+    truths = wanted == {("bool",)} and ((tensor.array == 0) | (tensor.array == 1)).all()
+    return "bool" if truths else "float"
 
 
 def _nodes_of(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
@@ -84,31 +127,53 @@ def _nodes_of(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
     return _preset_nodes(request.model)
 
 
-def _built(node: NodeBase, position: int) -> Node:
+def _built(node: NodeBase, position: int, epsilon: float) -> Node:
     op_type = REGISTRY[cast("Any", node).op]
-    op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)})
+    op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)}).in_dtype(epsilon)
     return Node(node.name, op, _operands(node, op_type, position))
 
 
 def _operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:
     """Operands in slot order, from either form of `inputs`."""
-    slots = [slot.name for slot in op.slots]
-    takes = f"{op.name} takes {', '.join(op.inputs)}".replace("?", " (optional)")
+    takes = f"{op.name} takes {', '.join(map(_shown, op.slots))}"
     where = ("model", "nodes", position, "inputs")
-    given: dict[str, Operand]
-    inputs: Any = node.inputs
-    if isinstance(inputs, dict):
-        given = cast("dict[str, Operand]", inputs)
-        if unknown := [name for name in given if name not in slots]:
-            raise InvalidRequestError([placed(f"{takes}; not this", *where, name) for name in unknown])
-    else:
-        listed = cast("list[Operand]", inputs)
-        if len(listed) > len(slots):
-            raise InvalidRequestError([placed(f"{takes}; {len(listed)} inputs were given", *where)])
-        given = dict(zip(slots, listed, strict=False))
-    if missing := [slot.name for slot in op.slots if not slot.optional and slot.name not in given]:
+    given = _by_slot(node.inputs, op.slots, takes, where)
+    if missing := [slot.name for slot in op.slots if not slot.optional and not given.get(slot.name)]:
         raise InvalidRequestError([placed(f"{takes}; {', '.join(missing)} is missing", *where)])
-    return tuple(given.get(slot) for slot in slots)
+    found: list[Operand] = []
+    for slot in op.slots:
+        operands = given.get(slot.name, [None])
+        if len(operands) > 1 and not slot.variadic:
+            raise InvalidRequestError([placed(f"{takes}; {slot.name} is one tensor", *where)])
+        found.extend(operands)
+    return tuple(found)
+
+
+def _shown(slot: Slot) -> str:
+    return slot.name + (" (optional)" if slot.optional else " (one or more)" if slot.variadic else "")
+
+
+def _by_slot(
+    inputs: Any, slots: tuple[Slot, ...], takes: str, where: tuple[str | int, ...]
+) -> dict[str, list[Operand]]:
+    """Operands by the name of their slot."""
+    names = [slot.name for slot in slots]
+    if isinstance(inputs, dict):
+        by_name = cast("dict[str, Any]", inputs)
+        if unknown := [name for name in by_name if name not in names]:
+            raise InvalidRequestError([placed(f"{takes}; not this", *where, name) for name in unknown])
+        return {name: _listed(operand) for name, operand in by_name.items()}
+    listed = cast("list[Any]", inputs)
+    if slots[-1].variadic and len(listed) >= len(slots):
+        rest = [operand for each in listed[len(slots) - 1 :] for operand in _listed(each)]
+        listed = [*listed[: len(slots) - 1], rest]
+    if len(listed) > len(slots):
+        raise InvalidRequestError([placed(f"{takes}; {len(listed)} inputs were given", *where)])
+    return {name: _listed(operand) for name, operand in zip(names, listed, strict=False)}
+
+
+def _listed(operand: Any) -> list[Operand]:
+    return cast("list[Operand]", operand) if isinstance(operand, list) else [operand]
 
 
 def _placed(
@@ -151,11 +216,10 @@ def resolved(graph: Graph) -> list[dict[str, Any]]:
 
 
 def _wire_inputs(node: Node) -> list[str | float] | dict[str, str | float]:
-    given = {
-        slot.name: operand for slot, operand in zip(node.op.slots, node.operands, strict=True) if operand is not None
-    }
-    in_a_row = None not in node.operands[: len(given)]
-    return list(given.values()) if in_a_row else given
+    given = [operand for operand in node.operands if operand is not None]
+    if None not in node.operands[: len(given)]:
+        return given
+    return {slot.name: operand for slot, operand in zip(node.slots, node.operands, strict=True) if operand is not None}
 
 
 @cache
@@ -169,7 +233,10 @@ def _op_entry(op: type[Op]) -> OpEntry:
     attributes = {each.name for each in _attributes(op)}
     return {
         "name": op.name,
-        "inputs": [{"name": slot.name, "optional": slot.optional} for slot in op.slots],
+        "inputs": [
+            {"name": slot.name, "optional": slot.optional, "several": slot.variadic, "of": list(slot.kinds)}
+            for slot in op.slots
+        ],
         "attributes": {
             "type": "object",
             "properties": {name: each for name, each in schema["properties"].items() if name in attributes},

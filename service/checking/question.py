@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from schemas.check import CheckRequest, NodeBase
+from schemas.datatype import Array
 from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.checking import language
@@ -84,16 +85,15 @@ def posed(request: Request) -> Problem:
     InvalidRequestError
         With all that is wrong with it.
     """
-    errors = [*_clashes(request), *_leaf_errors(request)]
+    errors = [*_clashes(request), *_weight_errors(request)]
     if errors:
         raise InvalidRequestError(errors)
     graph = language.graph_of(request)
     dtype = DTYPES[request.dtype]
+    tensors = request.tensors | request.weights
     with np.errstate(over="ignore"):
-        leaves = {
-            name: tiled(dtype.rounded(tensor.array)) for name, tensor in (request.tensors | request.weights).items()
-        }
-    wide = {name: leaf.astype(np.float64) for name, leaf in leaves.items()}
+        leaves = {name: tiled(_leaf(tensor.array, graph.kinds.get(name), dtype)) for name, tensor in tensors.items()}
+    wide = {name: leaf if name in graph.kinds else leaf.astype(np.float64) for name, leaf in leaves.items()}
     errors = [
         placed(f"a number too large for dtype {dtype.name}", _section(request, name), name)
         for name, leaf in leaves.items()
@@ -104,6 +104,12 @@ def posed(request: Request) -> Problem:
     if errors:
         raise InvalidRequestError(errors)
     return Problem(request, graph, dtype, leaves, wide, names, _method(request))
+
+
+def _leaf(array: Array, kind: str | None, dtype: Dtype) -> Array:
+    if kind is None:
+        return dtype.rounded(array.astype(np.float64))
+    return array.astype(np.int64 if kind == "index" else np.bool_)
 
 
 def check_counts(body: object, limits: Limits) -> None:
@@ -166,12 +172,10 @@ def _clashes(request: Request) -> Iterator[PlacedError]:
         yield placed("there is a tensor of the same name; names are shared", "weights", name)
 
 
-def _leaf_errors(request: Request) -> Iterator[PlacedError]:
-    for name, tensor in (request.tensors | request.weights).items():
+def _weight_errors(request: Request) -> Iterator[PlacedError]:
+    for name, tensor in request.weights.items():
         if tensor.datatype is not None and tensor.datatype.kind != "float":
-            section = _section(request, name)
-            why = "a weight must be of floats" if section == "weights" else "its use takes floats"
-            yield placed(f"{why}; datatype {tensor.datatype.name} was given", section, name)
+            yield placed(f"a weight must be of floats; datatype {tensor.datatype.name} was given", "weights", name)
 
 
 def _candidate_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
@@ -180,15 +184,18 @@ def _candidate_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
             yield placed(f"there is no tensor, weight or node {shown(name)}; {_known(graph)}", "candidate", name)
         elif name == graph.loss:
             yield placed(_LOSS, "candidate", name)
+        elif name in graph.kinds:
+            yield placed(_NO_FLOATS, "candidate", name)
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
             yield placed(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
 
 
 _LOSS = "this is the loss; its gradient with respect to itself is 1"
+_NO_FLOATS = "this tensor is not of floats, and has no gradient"
 
 
 def _known(graph: Graph) -> str:
-    names = [name for name in graph.shapes if name != graph.loss]
+    names = [name for name in graph.shapes if name != graph.loss and name not in graph.kinds]
     return f"there are: {', '.join(map(shown, names[:20]))}{', ...' if len(names) > 20 else ''}"
 
 
@@ -201,6 +208,8 @@ def _names(request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[s
             errors.append(placed(unknown, "with_respect_to", position))
         elif name == graph.loss:
             errors.append(placed(_LOSS, "with_respect_to", position))
+        elif name in graph.kinds:
+            errors.append(placed(_NO_FLOATS, "with_respect_to", position))
     chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
     names = tuple(dict.fromkeys(chosen))
     if not names:

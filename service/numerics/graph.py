@@ -5,14 +5,15 @@ reverse order, each handing the gradient of its output back to its inputs, where
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 import numpy as np
 
-from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, ShapeError
+from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, ShapeError, Slot
 from service.numerics.tiles import Array, Shape, size
 
 Operand = str | float | None
@@ -21,11 +22,43 @@ Values = dict[str, Array]
 
 @dataclass(frozen=True)
 class Node:
-    """One application of an op. Operands in slot order: a name, a constant, or None where one is left out."""
+    """One application of an op.
+
+    Attributes
+    ----------
+    name, op
+        Of the node.
+    operands
+        In slot order: a name, a constant, or None where one is left out; of a slot that takes several, each.
+    branch
+        The pieces to which a piecewise op is held; None where it is not.
+    """
 
     name: str
     op: Op
     operands: tuple[Operand, ...]
+    branch: Array | None = field(default=None, compare=False)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Slot of each operand."""
+        slots = self.op.slots
+        return slots + slots[-1:] * (len(self.operands) - len(slots))
+
+    def forward(self, *inputs: Array | None) -> Array:
+        """Evaluate."""
+        return self.op.forward(*inputs) if self.branch is None else self.op.along(self.branch, *inputs)
+
+    def terms(self, output: Array, *inputs: Array | None) -> Array:
+        """Terms of the output."""
+        return (
+            self.op.terms(output, *inputs) if self.branch is None else self.op.terms_along(self.branch, output, *inputs)
+        )
+
+    def held(self, inputs: tuple[Array | None, ...]) -> "Node":
+        """Hold a piecewise op to the pieces that it is on."""
+        branch = self.op.branch(*inputs)
+        return self if branch is None else replace(self, branch=branch)
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -81,6 +114,8 @@ class Graph:
         In any order but for the loss, which is last.
     leaves
         Shape of every tensor and weight, by name.
+    kinds
+        `index` or `bool` of the leaves that are not of floats.
 
     Raises
     ------
@@ -89,12 +124,16 @@ class Graph:
         of more than one element.
     """
 
-    def __init__(self, nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
+    ) -> None:
+        self.kinds = dict(kinds or {})
         _check_names(nodes, leaves)
         self.loss = nodes[-1].name
         self.listed = tuple(nodes)
         self.nodes = _ordered(nodes)
         _check_reach(nodes, leaves)
+        _check_kinds(nodes, leaves, self.kinds)
         self.shapes: dict[str, Shape] = {**leaves, **_node_shapes(self.nodes, nodes, leaves)}
         if size(self.shapes[self.loss]) != 1:
             raise InvalidModelError(
@@ -106,6 +145,37 @@ class Graph:
                     )
                 ]
             )
+
+    def held(self, values: Mapping[str, Array]) -> "Graph":
+        """Return the graph with every piecewise op held to the pieces that it is on at `values`: smooth from there."""
+        held = copy(self)
+        held.nodes = [node.held(_inputs(node, values)) for node in self.nodes]
+        return held
+
+    def check_values(self, leaves: Mapping[str, Array]) -> None:
+        """Refuse values that an op does not take, such as an index out of range.
+
+        Parameters
+        ----------
+        leaves
+            Every tensor and weight, without a tile axis.
+
+        Raises
+        ------
+        InvalidModelError
+            With the leaf at fault, where there is one of indices.
+        """
+        errors: list[ModelError] = []
+        for position, node in enumerate(self.listed):
+            shapes = [_operand_shape(each, self.shapes) for each in node.operands]
+            known = [leaves.get(each) if isinstance(each, str) else _number(each) for each in node.operands]
+            try:
+                node.op.check_values(tuple(shape or () for shape in shapes), *known)
+            except ShapeError as error:
+                leaf = next((each for each in node.sources if self.kinds.get(each) == "index"), None)
+                errors.append(ModelError(f"node {node.name!r} ({node.op.name}) takes {error}", position, leaf))
+        if errors:
+            raise InvalidModelError(errors)
 
     def forward(self, leaves: Mapping[str, Array], observer: Observer | None = None) -> Values:
         """Evaluate every node.
@@ -183,13 +253,13 @@ class Graph:
     def terms(self, values: Mapping[str, Array], observer: Observer | None = None) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
-        terms = node.op.terms(values[node.name], *_inputs(node, values))
+        terms = node.terms(values[node.name], *_inputs(node, values))
         return terms if observer is None else observer.terms(node.op, terms)
 
     def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
         for node in nodes:
             inputs = _inputs(node, values)
-            output = node.op.forward(*inputs)
+            output = node.forward(*inputs)
             values[node.name] = output if observer is None else observer.value(node, output, inputs)
 
 
@@ -205,16 +275,20 @@ def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Obs
 
 
 def _inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
-    """Arrays of a node's operands; a constant takes the dtype of the leaves."""
-    dtype = next((each.dtype for each in values.values()), np.dtype(np.float64))
+    """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+    floats = next((each.dtype for each in values.values() if each.dtype.kind == "f"), np.dtype(np.float64))
     return tuple(
         values[operand]
         if isinstance(operand, str)
         else None
         if operand is None
-        else np.full((1,), operand, dtype=dtype)
-        for operand in node.operands
+        else np.full((1,), operand, dtype=floats if "float" in slot.kinds else np.int64)
+        for operand, slot in zip(node.operands, node.slots, strict=True)
     )
+
+
+def _number(operand: Operand) -> Array | None:
+    return np.array(operand) if isinstance(operand, int | float) else None
 
 
 def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
@@ -277,6 +351,33 @@ def _check_reach(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
         raise InvalidModelError(errors)
 
 
+_KINDS = {"float": "floats", "index": "integers", "bool": "truths (datatype BOOL)"}
+
+
+def _check_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str]) -> None:
+    errors: list[ModelError] = []
+    for position, node in enumerate(nodes):
+        for operand, slot in zip(node.operands, node.slots, strict=True):
+            kind = _kind(operand, slot, kinds)
+            if operand is None or kind in slot.kinds:
+                continue
+            takes = " or ".join(_KINDS[each] for each in slot.kinds)
+            message = (
+                f"node {node.name!r} ({node.op.name}) takes {takes} as {slot.name}; {operand!r} is of {_KINDS[kind]}"
+            )
+            leaf = operand if isinstance(operand, str) and operand in leaves else None
+            errors.append(ModelError(message, position, leaf))
+    if errors:
+        raise InvalidModelError(errors)
+
+
+def _kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
+    """Kind of an operand; an integer constant is what the slot wants of numbers."""
+    if isinstance(operand, int) and "index" in slot.kinds:
+        return "index"
+    return kinds.get(operand, "float") if isinstance(operand, str) else "float"
+
+
 def _node_shapes(order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]) -> dict[str, Shape]:
     """Shape of every node. A node behind one at fault is not blamed for it."""
     position = {node.name: index for index, node in enumerate(listed)}
@@ -287,7 +388,7 @@ def _node_shapes(order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[
             continue
         given = [_operand_shape(operand, shapes) for operand in node.operands]
         try:
-            shapes[node.name] = node.op.shape(*given)
+            shapes[node.name] = node.op.output_shape(*given)
         except ShapeError as error:
             errors.append(ModelError(_misfit(node, given, error), position[node.name]))
     if errors:
@@ -302,7 +403,7 @@ def _operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | Non
 def _misfit(node: Node, given: Sequence[Shape | None], error: ShapeError) -> str:
     got = ", ".join(
         f"{slot.name} {operand!r} of shape {list(shape)}"
-        for slot, operand, shape in zip(node.op.slots, node.operands, given, strict=True)
+        for slot, operand, shape in zip(node.slots, node.operands, given, strict=True)
         if shape is not None
     )
     return f"node {node.name!r} ({node.op.name}) takes {error}; got {got}"

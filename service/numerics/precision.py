@@ -1,6 +1,5 @@
 """The arithmetics a gradient may have been computed in, and what each of them can resolve."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +70,20 @@ class Precision:
         """Which values of a float64 array are numbers of this precision (overflow aside)."""
         if self.digits >= _FP64_DIGITS:
             return np.ones(values.shape, dtype=np.bool_)
-        _, exponent = np.frexp(values)
-        spacing = np.maximum(exponent - self.digits, self.exponent - self.digits + 1)
-        scaled = np.ldexp(values, -spacing)
+        scaled = np.ldexp(values, -self._spacing(values))
         return scaled == np.rint(scaled)
+
+    def nearest(self, values: Array) -> Array:
+        """Round to this precision, ties to even, in the float dtype given; infinite beyond its largest number."""
+        spacing = self._spacing(values)
+        rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
+        largest = np.ldexp(1 - 2.0**-self.digits, 2 - self.exponent)
+        return np.where(np.abs(rounded) > largest, np.copysign(np.inf, values), rounded).astype(values.dtype)
+
+    def _spacing(self, values: Array) -> Array:
+        """Exponent of the distance between neighbours of each value."""
+        _, exponent = np.frexp(values)
+        return np.maximum(exponent - self.digits, self.exponent - self.digits + 1)
 
 
 _FP64_DIGITS = 53
@@ -100,21 +109,34 @@ PRECISIONS: dict[str, Precision] = {
 
 @dataclass(frozen=True)
 class Dtype:
-    """A dtype in which the analytic and autograd routes run: its name, its precision, how to round to it."""
+    """A dtype in which the analytic and autograd routes run.
+
+    Attributes
+    ----------
+    name
+        PyTorch's.
+    precision
+        What it resolves.
+    holder
+        NumPy's dtype in which its numbers are held: where that is wider, every result has to be rounded.
+    """
 
     name: str
     precision: Precision
-    rounded: Callable[[Array], Array]
+    holder: type[np.floating]
+    wider: bool = False
 
-
-def _cast(dtype: type[np.floating]) -> Callable[[Array], Array]:
-    return lambda array: array.astype(dtype)
+    def rounded(self, array: Array) -> Array:
+        """Round a float array to the dtype, in its holder."""
+        return (self.precision.nearest(array) if self.wider else array).astype(self.holder)
 
 
 DTYPES: dict[str, Dtype] = {
     dtype.name: dtype
     for dtype in (
-        Dtype("float64", PRECISIONS["FP64"], _cast(np.float64)),
-        Dtype("float32", PRECISIONS["FP32"], _cast(np.float32)),
+        Dtype("float64", PRECISIONS["FP64"], np.float64),
+        Dtype("float32", PRECISIONS["FP32"], np.float32),
+        Dtype("float16", PRECISIONS["FP16"], np.float32, wider=True),
+        Dtype("bfloat16", PRECISIONS["BF16"], np.float32, wider=True),
     )
 }

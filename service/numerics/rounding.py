@@ -77,7 +77,7 @@ def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer
     """Leaves as the precision would hold them: an error where one of its numbers is not what was given."""
     rounded: Values = {}
     for name, leaf in leaves.items():
-        inexact = ~precision.represents(leaf)
+        inexact = ~precision.represents(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, np.bool_)
         rounded[name] = observer.perturbed(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
     return rounded
 

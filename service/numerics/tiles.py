@@ -9,6 +9,7 @@ evaluations, and no op loops over them.
 import math
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -23,6 +24,11 @@ def size(shape: Shape) -> int:
 def tiled(array: Array) -> Array:
     """Put one tile in front: shape (...) to (1, ...)."""
     return array[None]
+
+
+def repeated(array: Array, tiles: int) -> Array:
+    """Give an array that is the same in all tiles, or has as many already, that many: a view."""
+    return np.broadcast_to(array, (tiles, *array.shape[1:]))
 
 
 def aligned(array: Array, rank: int) -> Array:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.numerics.graph import Graph, Values
-from service.numerics.ops.op import Backward
+from service.numerics.graph import Graph, Node, Observer, Values
+from service.numerics.ops.op import Backward, Gradients, Op
+from service.numerics.precision import Dtype
 from service.numerics.tiles import Array
 
 
@@ -16,8 +17,32 @@ class Analytic:
     gradients: Values
 
 
+class _RoundedThroughout(Observer):
+    """Rounds every result to a dtype narrower than the one that holds it."""
+
+    def __init__(self, dtype: Dtype) -> None:
+        self._dtype = dtype
+
+    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
+        return self._dtype.rounded(output)
+
+    def gradients(
+        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    ) -> Gradients:
+        return tuple(None if result is None else self._dtype.rounded(result) for result in results)
+
+    def terms(self, op: Op, terms: Array) -> Array:
+        return self._dtype.rounded(terms)
+
+    def addition(self, total: Array) -> Array:
+        return self._dtype.rounded(total)
+
+
 def differentiate(
-    graph: Graph, leaves: Mapping[str, Array], override: Mapping[str, Backward] | None = None
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    override: Mapping[str, Backward] | None = None,
+    dtype: Dtype | None = None,
 ) -> Analytic:
     """Differentiate the loss in the dtype of the leaves.
 
@@ -29,9 +54,12 @@ def differentiate(
         Every tensor and weight, (1, ...), in one dtype.
     override
         A backward pass to take instead of the op's own, by node name.
+    dtype
+        The dtype whose numbers the leaves hold; needed where NumPy has none of its own for it.
     """
-    values = graph.forward(leaves)
-    gradients = graph.reverse(values, override)
+    observer = _RoundedThroughout(dtype) if dtype is not None and dtype.wider else None
+    values = graph.forward(leaves, observer)
+    gradients = graph.reverse(values, override, observer)
     return Analytic(_without_tile(values), _without_tile(gradients))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.graph import Graph, Operand, Values
+from service.numerics.ops.op import Slot
 from service.numerics.tiles import Array
 
 
@@ -28,7 +29,9 @@ def _torch() -> Any:
     return torch
 
 
-def differentiate(graph: Graph, leaves: Mapping[str, Array], names: Collection[str] | None = None) -> Autograd:
+def differentiate(
+    graph: Graph, leaves: Mapping[str, Array], names: Collection[str] | None = None, dtype: str | None = None
+) -> Autograd:
     """Differentiate the loss by PyTorch in the dtype of the leaves.
 
     Parameters
@@ -39,27 +42,43 @@ def differentiate(graph: Graph, leaves: Mapping[str, Array], names: Collection[s
         Every tensor and weight, (1, ...), in one dtype.
     names
         Leaves and nodes to differentiate by; all by default.
+    dtype
+        PyTorch's name of the dtype to run in; that of the leaves by default.
     """
-    wanted = list(graph.shapes) if names is None else list(names)
+    wanted = [name for name in graph.shapes if name not in graph.kinds] if names is None else list(names)
     torch = _torch()
     values: dict[str, Any] = {}
     with torch.enable_grad():
         for name, leaf in leaves.items():
-            values[name] = torch.from_numpy(np.array(leaf[0])).requires_grad_(name in wanted)
+            values[name] = _leaf(torch, leaf, dtype).requires_grad_(name in wanted)
         for node in graph.nodes:
-            operands = [_operand(torch, operand, values) for operand in node.operands]
+            operands = [
+                _operand(torch, operand, slot, values) for operand, slot in zip(node.operands, node.slots, strict=True)
+            ]
             values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
         found = torch.autograd.grad(
             values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
         )
-    gradients = {name: gradient.detach().numpy() for name, gradient in zip(wanted, found, strict=True)}
-    return Autograd(values[graph.loss].detach().numpy(), gradients)
+    gradients = {name: _numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
+    return Autograd(_numpy(torch, values[graph.loss]), gradients)
 
 
-def _operand(torch: Any, operand: Operand, values: Mapping[str, Any]) -> Any:
+def _leaf(torch: Any, leaf: Array, dtype: str | None) -> Any:
+    tensor = torch.from_numpy(np.array(leaf[0]))
+    return tensor.to(getattr(torch, dtype)) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _numpy(torch: Any, tensor: Any) -> Array:
+    """Bring a result to NumPy, which has no bfloat16 and computes nothing in float16: in float32, exactly."""
+    narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+    return (tensor.detach().float() if narrow else tensor.detach()).numpy()
+
+
+def _operand(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
     if operand is None or isinstance(operand, str):
         return None if operand is None else values[operand]
-    dtype = next((each.dtype for each in values.values()), torch.float64)
+    floats = next((each.dtype for each in values.values() if each.is_floating_point()), torch.float64)
+    dtype = floats if "float" in slot.kinds else torch.int64
     return torch.tensor(operand, dtype=dtype)
 
 

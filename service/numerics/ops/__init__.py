@@ -1,6 +1,48 @@
 """The ops of the model language: one family a file, one class an op. Importing the families fills the registry."""
 
-from service.numerics.ops import conv, elementwise, loss, shape
+from service.numerics.ops import (
+    activation,
+    attention,
+    binary,
+    class_loss,
+    conv,
+    conv1d,
+    conv_transpose,
+    elementwise,
+    embedding_loss,
+    index,
+    join,
+    linear,
+    loss,
+    norm,
+    pool,
+    probability_loss,
+    reduction,
+    shape,
+    softmax,
+)
 from service.numerics.ops.op import REGISTRY, Op
 
-__all__ = ["REGISTRY", "Op", "conv", "elementwise", "loss", "shape"]
+__all__ = [
+    "REGISTRY",
+    "Op",
+    "activation",
+    "attention",
+    "binary",
+    "class_loss",
+    "conv",
+    "conv1d",
+    "conv_transpose",
+    "elementwise",
+    "embedding_loss",
+    "index",
+    "join",
+    "linear",
+    "loss",
+    "norm",
+    "pool",
+    "probability_loss",
+    "reduction",
+    "shape",
+    "softmax",
+]

@@ -93,7 +93,7 @@ class Conv2d(Op):
         Case(((1, 2, 4, 4), (2, 2, 1, 1), None), {"padding": "valid"}),
     )
 
-    def shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         _check_ranks(input, weight)
         channels, out_channels = _full(input)[1], _full(weight)[0]
         self._check_channels(channels, out_channels, _full(weight)[1])
@@ -145,7 +145,7 @@ class Conv2d(Op):
         for i, j in geometry.offsets():
             total = total + w[..., i, j] @ _flat(geometry.window(padded, (i, j)))
         assert isinstance(total, np.ndarray)
-        shape = self.shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
+        shape = self.output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
         output = total.reshape(total.shape[:1] + shape)
         if bias is None:
             return output
@@ -155,18 +155,18 @@ class Conv2d(Op):
         x, w = self._grouped(input, weight)
         geometry = self._geometry(x.shape, w.shape)
         padded = geometry.padded(x)
-        tiles, batch, groups = gradient.shape[0], x.shape[1], self.groups
-        g = gradient.reshape(tiles, batch, groups, w.shape[3], -1)
+        tiles = max(len(gradient), len(x), len(w))
+        g = gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=gradient.dtype)
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=gradient.dtype)
         transposed = np.swapaxes(g, -1, -2)
         for i, j in geometry.offsets():
             window = geometry.window(padded, (i, j))
             by_window = np.swapaxes(w[..., i, j], -1, -2) @ g
-            geometry.window(by_padded, (i, j))[...] += by_window.reshape((tiles, *window.shape[1:]))
+            geometry.window(by_padded, (i, j))[...] += by_window.reshape((len(by_window), *window.shape[1:]))
             by_weight[..., i, j] = np.swapaxes(_flat(window) @ transposed, -1, -2).sum(axis=1)
         by_input = geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
-        by_bias = None if bias is None else g.sum(axis=(1, 4)).reshape((tiles, *bias.shape[1:]))
+        by_bias = None if bias is None else g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
         return by_input, by_weight.reshape((tiles, *weight.shape[1:])), by_bias
 
     def _grouped(self, input: Array, weight: Array) -> tuple[Array, Array]:

@@ -1,124 +1,307 @@
-"""Ops that act on each element by itself."""
+"""Functions of one tensor, element by element."""
 
+import math
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+from scipy.special import erf
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
-from service.numerics.tiles import Array, Shape, aligned, repeats, unbroadcast
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, op
+from service.numerics.tiles import Array, Shape
+
+_LIBRARY = 4
+"""Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
 
 class Unary(Op):
     """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...)."""
 
     inputs = ("input",)
-    cases = (Case(((3, 4),)), Case(((),)), Case(((5,),), scale=6.0))
+    cases = (Case(((3, 4),)), Case(((),)), Case(((5,),), low=-8, high=8))
 
-    def shape(self, input: Shape) -> Shape:
+    @abstractmethod
+    def slope(self, x: Array, y: Array) -> Array:
+        """Return phi'(x)."""
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        """Return phi'(x) in its textbook form, on absolute values: as much as its rounding may be of."""
+        return np.abs(self.slope(x, y))
+
+    def value_size(self, x: Array, y: Array) -> Array:
+        """Return phi(x) in its textbook form, on absolute values."""
+        return np.abs(y)
+
+    def output_shape(self, input: Shape) -> Shape:
         return input
 
-    def rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(np.abs(output), 1)
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * self.slope(input, output),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding | None:
+        return Rounding(self.value_size(input, output), _LIBRARY)
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
+        return (Rounding(np.abs(gradient) * self.slope_size(input, output), _LIBRARY),)
 
 
-@op("tanh")
-class Tanh(Unary):
-    """t = tanh(x), element by element.
+_POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Case(((5,),), low=1e-3, high=50))
 
-    With g = dL/dt, all of shape (...):
-        dL/dx = g (1 - t^2) = g sech^2(x) = g 4 e / (1 + e)^2,   e = exp(-2 abs(x))
-    The last form is computed: 1 - t^2 has no digits left where t rounds to 1.
-    """
+
+@op("neg")
+class Neg(Unary):
+    """y = -x: dL/dx = -g."""
 
     def forward(self, input: Array) -> Array:
-        return np.tanh(input)
+        return -input
 
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        e = np.exp(-2 * np.abs(input))
-        return (gradient * (4 * e / np.square(1 + e)),)
+    def slope(self, x: Array, y: Array) -> Array:
+        return -np.ones_like(x)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        # The textbook's 1 - t^2, cancellation included: a correct pass may well be written so.
-        return (Rounding(np.abs(gradient) * (1 + np.square(output)), 1),)
+    def rounding(self, output: Array, input: Array) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+        return (None,)
 
     def twin(self, torch: Any, input: Any) -> Any:
-        return torch.tanh(input)
+        return torch.neg(input)
 
 
-@op("sigmoid")
-class Sigmoid(Unary):
-    """s = 1 / (1 + exp(-x)), element by element.
-
-    With g = dL/ds, e = exp(-abs(x)), all of shape (...):
-        s = 1 / (1 + e) for x >= 0, e / (1 + e) below, which never overflows
-        dL/dx = g s (1 - s) = g e / (1 + e)^2
-    The last form is computed: 1 - s has no digits left where s rounds to 1.
-    """
+@op("exp")
+class Exp(Unary):
+    """y = exp(x): dL/dx = g y."""
 
     def forward(self, input: Array) -> Array:
-        e = np.exp(-np.abs(input))
-        return np.where(input >= 0, 1, e) / (1 + e)
+        return np.exp(input)
 
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        e = np.exp(-np.abs(input))
-        return (gradient * (e / np.square(1 + e)),)
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        # The textbook's s (1 - s), cancellation included.
-        return (Rounding(np.abs(gradient) * output * (1 + output), 1),)
+    def slope(self, x: Array, y: Array) -> Array:
+        return y
 
     def twin(self, torch: Any, input: Any) -> Any:
-        return torch.sigmoid(input)
+        return torch.exp(input)
 
 
-@op("mul")
-class Mul(Op):
-    """y = a b, with the broadcasting of NumPy.
+@op("expm1")
+class Expm1(Unary):
+    """y = exp(x) - 1, without cancellation near 0: dL/dx = g exp(x)."""
 
-    With g = dL/dy of the broadcast shape:
-        dL/da = sum g b over the axes along which a was broadcast
-        dL/db = sum g a over the axes along which b was broadcast
-    """
+    def forward(self, input: Array) -> Array:
+        return np.expm1(input)
 
-    inputs = ("input", "other")
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.exp(x)
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        # y + 1, as PyTorch has it
+        return np.abs(y) + 1
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.expm1(input)
+
+
+@op("log")
+class Log(Unary):
+    """y = log(x): dL/dx = g / x."""
+
+    cases = _POSITIVE
+
+    def forward(self, input: Array) -> Array:
+        return np.log(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return 1 / x
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.log(input)
+
+
+@op("log1p")
+class Log1p(Unary):
+    """y = log(1 + x), without cancellation near 0: dL/dx = g / (1 + x)."""
+
+    cases = (Case(((3, 4),), low=-0.9, high=3), Case(((),), low=0.5, high=2))
+
+    def forward(self, input: Array) -> Array:
+        return np.log1p(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return 1 / (1 + x)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.log1p(input)
+
+
+@op("sqrt")
+class Sqrt(Unary):
+    """y = sqrt(x): dL/dx = g / (2 y)."""
+
+    cases = _POSITIVE
+
+    def forward(self, input: Array) -> Array:
+        return np.sqrt(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return 1 / (2 * y)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.sqrt(input)
+
+
+@op("rsqrt")
+class Rsqrt(Unary):
+    """y = 1 / sqrt(x): dL/dx = -g y^3 / 2."""
+
+    cases = _POSITIVE
+
+    def forward(self, input: Array) -> Array:
+        return 1 / np.sqrt(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return -(y * y * y) / 2
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.rsqrt(input)
+
+
+@op("sin")
+class Sin(Unary):
+    """y = sin(x): dL/dx = g cos(x)."""
+
+    def forward(self, input: Array) -> Array:
+        return np.sin(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.cos(x)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.sin(input)
+
+
+@op("cos")
+class Cos(Unary):
+    """y = cos(x): dL/dx = -g sin(x)."""
+
+    def forward(self, input: Array) -> Array:
+        return np.cos(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return -np.sin(x)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.cos(input)
+
+
+@op("erf")
+class Erf(Unary):
+    """y = erf(x) = 2/sqrt(pi) int_0^x exp(-t^2) dt: dL/dx = g 2/sqrt(pi) exp(-x^2)."""
+
+    cases = (Case(((3, 4),)), Case(((),)))
+
+    def forward(self, input: Array) -> Array:
+        return erf(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return 2 / math.sqrt(math.pi) * np.exp(-np.square(x))
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        # x^2 is off by u x^2, and so is its exponential, relatively.
+        return self.slope(x, y) * (1 + np.square(x))
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.erf(input)
+
+
+@op("pow")
+class Pow(Unary):
+    """y = x^p for a number p: dL/dx = g p x^(p-1), and 0 for p = 0."""
+
+    exponent: float
+
     cases = (
-        Case(((3, 4), (3, 4))),
-        Case(((2, 3, 4), (4,))),
-        Case(((3, 1), (1, 4))),
-        Case(((), (2, 3))),
+        Case(((3, 4),), {"exponent": 2.0}),
+        Case(((3, 4),), {"exponent": 3}),
+        Case(((4,),), {"exponent": -1.5}, low=0.2, high=3),
+        Case(((4,),), {"exponent": 0.5}, low=0.2, high=3),
     )
 
-    def shape(self, input: Shape, other: Shape) -> Shape:
-        try:
-            return np.broadcast_shapes(input, other)
-        except ValueError:
-            raise ShapeError("shapes that broadcast together") from None
+    def forward(self, input: Array) -> Array:
+        return np.power(input, self._exponent(input))
 
-    def forward(self, input: Array, other: Array) -> Array:
-        rank = max(input.ndim, other.ndim) - 1
-        return aligned(input, rank) * aligned(other, rank)
+    def slope(self, x: Array, y: Array) -> Array:
+        if self.exponent == 0:
+            return np.zeros_like(x)
+        return self.exponent * np.power(x, self._exponent(x) - 1)
 
-    def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        rank = output.ndim - 1
-        return (
-            unbroadcast(gradient * aligned(other, rank), input.shape[1:]),
-            unbroadcast(gradient * aligned(input, rank), other.shape[1:]),
-        )
+    def _exponent(self, like: Array) -> Any:
+        return like.dtype.type(self.exponent)
 
-    def rounding(self, output: Array, input: Array, other: Array) -> Rounding:
-        return Rounding(np.abs(output), 1)
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.pow(input, self.exponent)
 
-    def backward_rounding(
-        self, gradient: Array, output: Array, input: Array, other: Array
-    ) -> tuple[Rounding, Rounding]:
-        by_input, by_other = self.backward(np.abs(gradient), output, np.abs(input), np.abs(other))
-        assert by_input is not None
-        assert by_other is not None
-        result = output.shape[1:]
-        return (
-            Rounding(by_input, repeats(result, input.shape[1:])),
-            Rounding(by_other, repeats(result, other.shape[1:])),
-        )
 
-    def twin(self, torch: Any, input: Any, other: Any) -> Any:
-        return torch.mul(input, other)
+class Piecewise(Unary):
+    """A function of pieces: `branch` says on which piece each element is, `along` continues that piece."""
+
+    def forward(self, input: Array) -> Array:
+        return self.along(self.branch(input), input)
+
+    @abstractmethod
+    def branch(self, input: Array) -> Array:
+        """Piece of each element."""
+
+
+@op("abs")
+class Abs(Piecewise):
+    """y = abs(x): dL/dx = g sign(x), 0 at 0."""
+
+    def branch(self, input: Array) -> Array:
+        return np.sign(input)
+
+    def along(self, branch: Array, input: Array) -> Array:
+        return branch * input
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.sign(x)
+
+    def rounding(self, output: Array, input: Array) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+        return (None,)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.abs(input)
+
+
+@op("clamp")
+class Clamp(Piecewise):
+    """y = min(max(x, low), high): dL/dx = g where low <= x <= high, else 0."""
+
+    min: float | None = None
+    max: float | None = None
+
+    cases = (Case(((3, 4),), {"min": -1.0, "max": 1}), Case(((5,),), {"min": 0.3}), Case(((5,),), {"max": 0.3}))
+
+    def branch(self, input: Array) -> Array:
+        below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)
+        above = np.zeros(input.shape, np.int8) if self.max is None else (input > self.max).astype(np.int8)
+        # Where min > max PyTorch gives max.
+        return np.where(above > 0, 1, -below)
+
+    def along(self, branch: Array, input: Array) -> Array:
+        ends = (0.0 if self.min is None else self.min, 0.0 if self.max is None else self.max)
+        low = ends[0] if self.max is None else min(ends)
+        return np.select([branch < 0, branch > 0], [low, ends[1]], input).astype(input.dtype, copy=False)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return (self.branch(x) == 0).astype(x.dtype)
+
+    def rounding(self, output: Array, input: Array) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+        return (None,)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.clamp(input, self.min, self.max)

@@ -1,43 +1,142 @@
-"""Losses."""
+"""Losses of pairs of elements, reduced as PyTorch does."""
 
-from typing import Any, Literal
+from abc import abstractmethod
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt
 
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
 from service.numerics.tiles import Array, Shape, size
 
 Reduction = Literal["none", "sum", "mean"]
 
+REDUCTION_CASES = (
+    Case(((3, 4), (3, 4))),
+    Case(((5,), (5,)), {"reduction": "sum"}),
+    Case(((), ()), {"reduction": "none"}),
+    Case(((2, 3), (2, 3)), {"reduction": "none"}),
+)
 
-class ElementwiseLoss(Op):
-    """A loss of pairs of elements, reduced as PyTorch does: none, their sum, or their mean."""
 
-    reduction: Reduction
+def reduced_by_torch(reduction: str, losses: Any) -> Any:
+    """Reduce a tensor of PyTorch's."""
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
-    def shape(self, input: Shape, target: Shape) -> Shape:
+
+class Loss(Op):
+    """Losses l of samples, then none, their sum, or their mean: c = 1 (none, sum) or 1 over what the mean divides by.
+
+    With g = dL/d(output), each input's gradient is that of g c l, sample by sample.
+    """
+
+    reduction: Any
+
+    @abstractmethod
+    def losses(self, *inputs: Any) -> Array:
+        """Losses of the samples, behind a tile axis."""
+
+    @abstractmethod
+    def shares(self, weight: Array, *inputs: Any) -> Gradients:
+        """Gradients of sum weight l, where weight has the shape of the losses."""
+
+    def loss_sizes(self, *inputs: Any) -> Array:
+        """Losses in their textbook form, on absolute values."""
+        return np.abs(self.losses(*inputs))
+
+    def share_sizes(self, weight: Array, *inputs: Any) -> Gradients:
+        """Gradients in their textbook form, on absolute values; weight is not negative."""
+        return tuple(None if each is None else np.abs(each) for each in self.shares(weight, *inputs))
+
+    summands = 1
+    """Length of the longest sum in one loss or share."""
+
+    def divisor(self, losses: Array, *inputs: Any) -> Array | int:
+        """What the reduction divides by."""
+        return size(losses.shape[1:]) if self.reduction == "mean" else 1
+
+    def _reduced(self, losses: Array, *inputs: Any) -> Array:
+        if self.reduction == "none":
+            return losses
+        total = losses.reshape(losses.shape[0], -1).sum(axis=1)
+        return total / self._narrow(self.divisor(losses, *inputs), losses)
+
+    @staticmethod
+    def _narrow(divisor: Array | int, like: Array) -> Any:
+        return divisor if isinstance(divisor, int) else divisor.astype(like.dtype, copy=False)
+
+    def _weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
+        """Bring dL/d(output) to each sample: the reduction's own gradient."""
+        if self.reduction == "none":
+            return gradient
+        share = gradient / self._narrow(self.divisor(losses, *inputs), losses)
+        shape = share.shape[:1] + losses.shape[1:]
+        return np.broadcast_to(share.reshape(share.shape[:1] + (1,) * (losses.ndim - 1)), shape)
+
+    def forward(self, *inputs: Any) -> Array:
+        return self._reduced(self.losses(*inputs), *inputs)
+
+    def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self.shares(self._weights(gradient, self.losses(*inputs), *inputs), *inputs)
+
+    def rounding(self, output: Array, *inputs: Any) -> Rounding:
+        sizes = self.loss_sizes(*inputs)
+        count = 1 if self.reduction == "none" else size(sizes.shape[1:])
+        return Rounding(np.abs(self._reduced(sizes, *inputs)), count + self.summands)
+
+    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+        weight = np.abs(self._weights(gradient, self.losses(*inputs), *inputs))
+        sizes = self.share_sizes(weight, *inputs)
+        return tuple(None if each is None else Rounding(each, self.summands + 1) for each in sizes)
+
+    def terms(self, output: Array, *inputs: Any) -> Array:
+        return self._terms(self.losses(*inputs), *inputs)
+
+    def _terms(self, losses: Array, *inputs: Any) -> Array:
+        flat = losses.reshape(losses.shape[0], -1)
+        divisor = self._narrow(self.divisor(losses, *inputs), losses)
+        return flat / (divisor if isinstance(divisor, int) else divisor[:, None])
+
+    def terms_rounding(self, terms: Array) -> Rounding:
+        # A rounding of the difference, which squaring doubles, one of the square, one of the division.
+        return Rounding(np.abs(terms), 4 + self.summands)
+
+
+class PiecewiseLoss(Loss):
+    """Losses of pieces: `branch` says on which piece each sample is, `losses_along` continues that piece."""
+
+    @abstractmethod
+    def branch(self, *inputs: Any) -> Array:
+        """Piece of each sample."""
+
+    @abstractmethod
+    def losses_along(self, branch: Array, *inputs: Any) -> Array:
+        """Losses of the samples, on the pieces given."""
+
+    def losses(self, *inputs: Any) -> Array:
+        return self.losses_along(self.branch(*inputs), *inputs)
+
+    def along(self, branch: Array, *inputs: Any) -> Array:
+        return self._reduced(self.losses_along(branch, *inputs), *inputs)
+
+    def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
+        return self._terms(self.losses_along(branch, *inputs), *inputs)
+
+
+class PairLoss(Loss):
+    """A loss of each element of an input and a target of one shape."""
+
+    inputs = ("input", "target")
+    cases = REDUCTION_CASES
+
+    def output_shape(self, input: Shape, target: Shape) -> Shape:
         if input != target:
             raise ShapeError("two inputs of one shape")
         return input if self.reduction == "none" else ()
 
-    def _reduced(self, losses: Array) -> Array:
-        if self.reduction == "none":
-            return losses
-        total = losses.reshape(losses.shape[0], -1).sum(axis=1)
-        return total / self._divisor(losses)
-
-    def _divisor(self, losses: Array) -> int:
-        return size(losses.shape[1:]) if self.reduction == "mean" else 1
-
-    def _spread(self, gradient: Array, like: Array) -> Array:
-        """Bring dL/d(output) to each element: the reduction's own gradient."""
-        if self.reduction == "none":
-            return gradient
-        return gradient.reshape(gradient.shape[:1] + (1,) * (like.ndim - 1)) / self._divisor(like)
-
 
 @op("half_squared_error")
-class HalfSquaredError(ElementwiseLoss):
+class HalfSquaredError(PairLoss):
     """0.5 (a - y)^2 for each element, then none, sum or mean over the N elements.
 
     With g = dL/d(output), a and y of shape (...), c = 1 (none, sum) or 1/N (mean):
@@ -46,42 +145,137 @@ class HalfSquaredError(ElementwiseLoss):
 
     reduction: Reduction = "mean"
 
-    inputs = ("input", "target")
-    cases = (
-        Case(((3, 4), (3, 4))),
-        Case(((5,), (5,)), {"reduction": "sum"}),
-        Case(((), ()), {"reduction": "none"}),
-        Case(((2, 3), (2, 3)), {"reduction": "none"}),
-    )
+    def losses(self, input: Array, target: Array) -> Array:
+        return np.square(input - target) / 2
 
-    def forward(self, input: Array, target: Array) -> Array:
-        return self._reduced(np.square(input - target) / 2)
-
-    def backward(self, gradient: Array, output: Array, input: Array, target: Array) -> Gradients:
-        difference = input - target
-        by_input = self._spread(gradient, difference) * difference
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        by_input = weight * (input - target)
         return by_input, -by_input
-
-    def rounding(self, output: Array, input: Array, target: Array) -> Rounding:
-        # a - y of two given numbers is off by one rounding of the difference, however much they cancel.
-        terms = 1 if self.reduction == "none" else size(input.shape[1:])
-        return Rounding(np.abs(output), terms)
-
-    def backward_rounding(
-        self, gradient: Array, output: Array, input: Array, target: Array
-    ) -> tuple[Rounding, Rounding]:
-        by_input, _ = self.backward(gradient, output, input, target)
-        assert by_input is not None
-        rounding = Rounding(np.abs(by_input), 1)
-        return rounding, rounding
-
-    def terms(self, output: Array, input: Array, target: Array) -> Array:
-        losses = np.square(input - target) / 2
-        return losses.reshape(losses.shape[0], -1) / self._divisor(losses)
-
-    def terms_rounding(self, terms: Array) -> Rounding:
-        # One rounding of the difference, which squaring doubles, one of the square, one of the division.
-        return Rounding(np.abs(terms), 4)
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.mse_loss(input, target, reduction=self.reduction) / 2
+
+
+@op("mse_loss")
+class MseLoss(PairLoss):
+    """(a - y)^2 for each element, then none, sum or mean over the N elements.
+
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.
+    """
+
+    reduction: Reduction = "mean"
+
+    def losses(self, input: Array, target: Array) -> Array:
+        return np.square(input - target)
+
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        by_input = weight * (2 * (input - target))
+        return by_input, -by_input
+
+    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+        return torch.nn.functional.mse_loss(input, target, reduction=self.reduction)
+
+
+class Distance(PiecewiseLoss, PairLoss):
+    """A loss of d = a - y: quadratic while abs(d) is below some width, linear beyond, and even."""
+
+    @property
+    def _width(self) -> float:
+        return 0.0
+
+    def branch(self, input: Array, target: Array) -> Array:
+        difference = input - target
+        return np.where(np.abs(difference) < self._width, 0, np.sign(difference)).astype(np.int8)
+
+
+@op("l1_loss")
+class L1Loss(Distance):
+    """abs(a - y) for each element, then none, sum or mean over the N elements.
+
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = g c sign(a - y), 0 where a = y; dL/dy = -dL/da.
+    """
+
+    reduction: Reduction = "mean"
+
+    def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
+        return (input - target) * branch.astype(input.dtype)
+
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        by_input = weight * np.sign(input - target)
+        return by_input, -by_input
+
+    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+        return torch.nn.functional.l1_loss(input, target, reduction=self.reduction)
+
+
+@op("smooth_l1_loss")
+class SmoothL1Loss(Distance):
+    """With d = a - y and b = beta: d^2 / (2 b) where abs(d) < b, else abs(d) - b / 2; then none, sum or mean.
+
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+        dL/da = g c d / b where abs(d) < b, else g c sign(d);  dL/dy = -dL/da
+    """
+
+    reduction: Reduction = "mean"
+    beta: Annotated[float, Ge(0)] = 1.0
+
+    cases = (*REDUCTION_CASES, Case(((7,), (7,)), {"beta": 0.4}), Case(((4,), (4,)), {"beta": 0}))
+
+    @property
+    def _width(self) -> float:
+        return self.beta
+
+    def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
+        difference = input - target
+        linear = difference * branch.astype(input.dtype) - self.beta / 2
+        return np.where(branch == 0, np.square(difference) / (2 * self.beta) if self.beta else 0, linear)
+
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        difference = input - target
+        slope = np.where(
+            np.abs(difference) < self.beta, difference / self.beta if self.beta else 0, np.sign(difference)
+        )
+        by_input = weight * slope
+        return by_input, -by_input
+
+    def loss_sizes(self, input: Array, target: Array) -> Array:
+        return np.abs(self.losses(input, target)) + self.beta / 2 * (self.branch(input, target) != 0)
+
+    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+        return torch.nn.functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+@op("huber_loss")
+class HuberLoss(Distance):
+    """With d = a - y: d^2 / 2 where abs(d) < delta, else delta (abs(d) - delta / 2); then none, sum or mean.
+
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+        dL/da = g c d where abs(d) < delta, else g c delta sign(d);  dL/dy = -dL/da
+    """
+
+    reduction: Reduction = "mean"
+    delta: Annotated[float, Gt(0)] = 1.0
+
+    cases = (*REDUCTION_CASES, Case(((7,), (7,)), {"delta": 0.4}))
+
+    @property
+    def _width(self) -> float:
+        return self.delta
+
+    def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
+        difference = input - target
+        linear = self.delta * (difference * branch.astype(input.dtype) - self.delta / 2)
+        return np.where(branch == 0, np.square(difference) / 2, linear)
+
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        difference = input - target
+        # Not by clipping, which would hide a NaN.
+        slope = np.where(np.abs(difference) < self.delta, difference, self.delta * np.sign(difference))
+        by_input = weight * slope
+        return by_input, -by_input
+
+    def loss_sizes(self, input: Array, target: Array) -> Array:
+        return np.abs(self.losses(input, target)) + self.delta**2 / 2 * (self.branch(input, target) != 0)
+
+    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+        return torch.nn.functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

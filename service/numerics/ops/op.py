@@ -47,24 +47,59 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Slot:
-    """One input of an op, by PyTorch's parameter name."""
+    """One input of an op, by PyTorch's parameter name.
+
+    Attributes
+    ----------
+    optional
+        It may be left out.
+    variadic
+        It takes any number of tensors, at least one; only the last slot may.
+    kinds
+        What it takes: `float`, `index` (integers) or `bool`; the first is what a bare list of integers becomes.
+    """
 
     name: str
     optional: bool
+    variadic: bool
+    kinds: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Slot":
-        """Read `name` or, for an input that may be left out, `name?`."""
-        return cls(text.removesuffix("?"), text.endswith("?"))
+        """Read `name`, `name?` if it may be left out, `name*` if there may be several, and `:kind|kind` behind."""
+        name, _, kinds = text.partition(":")
+        return cls(
+            name.rstrip("?*"), name.endswith("?"), name.endswith("*"), tuple(kinds.split("|")) if kinds else ("float",)
+        )
 
 
 @dataclass(frozen=True)
 class Case:
-    """An example of an op for the tests: the shapes of its inputs and its attributes."""
+    """An example of an op for the tests.
+
+    Attributes
+    ----------
+    shapes
+        Of the inputs in slot order, None where one is left out.
+    attributes
+        Of the op.
+    low, high
+        Between which the floats lie.
+    below
+        Number of values that an index may have, by slot.
+    signs
+        Slots whose values are 1 and -1.
+    bools
+        Slots that take floats too, but here truths.
+    """
 
     shapes: tuple[Shape | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType[str, Any]({}))
-    scale: float = 1.0
+    low: float = -2.0
+    high: float = 2.0
+    below: Mapping[str, int] = field(default_factory=lambda: MappingProxyType[str, int]({}))
+    signs: tuple[str, ...] = ()
+    bools: tuple[str, ...] = ()
 
 
 class Op(ABC):
@@ -81,7 +116,7 @@ class Op(ABC):
     mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
 
     @abstractmethod
-    def shape(self, *shapes: Any) -> Shape:
+    def output_shape(self, *shapes: Any) -> Shape:
         """Shape of the output, without the tile axis; ShapeError for inputs that do not fit."""
 
     @abstractmethod
@@ -106,6 +141,28 @@ class Op(ABC):
         magnitudes = self.backward(np.abs(gradient), np.abs(output), *map(_absolute, inputs))
         terms = max(_largest(inputs), _elements(output))
         return tuple(None if each is None else Rounding(np.abs(each), terms) for each in magnitudes)
+
+    def branch(self, *inputs: Any) -> Array | None:
+        """Which of its pieces a piecewise op is on at a point, element by element. Default: it has one piece."""
+        return None
+
+    def along(self, branch: Array, *inputs: Any) -> Array:
+        """Continue the piece that `branch` names beyond where it ends, smoothly; its derivative is `backward`'s."""
+        raise NotImplementedError(f"{self.name} has one piece")
+
+    def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
+        """Terms of the output, on the pieces that `branch` names."""
+        return self.terms(output, *inputs)
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an offer
+        """Refuse values that do not fit, such as an index out of range: ShapeError.
+
+        Values come without a tile axis; None for what a node computes.
+        """
+
+    def in_dtype(self, epsilon: float) -> "Op":
+        """Spell out what is left to the dtype, whose machine epsilon is given."""
+        return self
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         """Estimate what a forward pass takes. Default: one operation for each element."""
@@ -151,6 +208,8 @@ def op(name: str) -> _Decorator:
             raise ValueError(f"an op named {name!r} is registered already")
         cls.name = name
         cls.slots = tuple(map(Slot.parse, cls.inputs))
+        if any(slot.variadic for slot in cls.slots[:-1]):
+            raise ValueError(f"{name}: only the last slot may take several tensors")
         declared: Any = dataclass(frozen=True, kw_only=True)(cls)
         REGISTRY[name] = declared
         return declared

@@ -1,13 +1,40 @@
 """Ops that move values without computing any."""
 
-from typing import Any
+from abc import abstractmethod
+from typing import Annotated, Any, Literal
 
-from service.numerics.ops.op import Case, Gradients, Op, ShapeError, op
-from service.numerics.tiles import Array, Shape, size
+import numpy as np
+from annotated_types import Ge, Len
+
+from service.numerics.ops.axes import Dims, axes, axis, behind_tile
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
+
+
+class Moving(Op):
+    """Each element of the output is one of the input, or a constant."""
+
+    inputs = ("input",)
+
+    def rounding(self, output: Array, *inputs: Any) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+        return (None,) * len(inputs)
+
+
+class Reshaping(Moving):
+    """Elements stay in their order, row by row: dL/dx is g in the shape of x."""
+
+    def forward(self, input: Array) -> Array:
+        return input.reshape(input.shape[:1] + self.output_shape(input.shape[1:]))
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient.reshape(gradient.shape[:1] + input.shape[1:]),)
 
 
 @op("flatten")
-class Flatten(Op):
+class Flatten(Reshaping):
     """Axes start_dim to end_dim, both included, become one, row by row.
 
     y[..., i W + j, ...] = x[..., i, j, ...] has one source for each element, so dL/dx is g in the shape of x.
@@ -16,7 +43,6 @@ class Flatten(Op):
     start_dim: int = 0
     end_dim: int = -1
 
-    inputs = ("input",)
     cases = (
         Case(((3, 4),)),
         Case(((),)),
@@ -24,33 +50,303 @@ class Flatten(Op):
         Case(((2, 3, 4, 2),), {"start_dim": 1, "end_dim": -2}),
     )
 
-    def shape(self, input: Shape) -> Shape:
+    def output_shape(self, input: Shape) -> Shape:
         if not input:
             # As in PyTorch, a number counts as one axis of one element.
-            return self.shape((1,))
-        start, end = self._axis(self.start_dim, len(input)), self._axis(self.end_dim, len(input))
+            return self.output_shape((1,))
+        start, end = axis(self.start_dim, len(input)), axis(self.end_dim, len(input))
         if start > end:
             raise ShapeError(f"start_dim ({self.start_dim}) not behind end_dim ({self.end_dim})")
         merged = size(input[start : end + 1])
         return (*input[:start], merged, *input[end + 1 :])
 
-    @staticmethod
-    def _axis(axis: int, rank: int) -> int:
-        if not -rank <= axis < rank:
-            raise ShapeError(f"an axis from {-rank} to {rank - 1}; {axis} was asked for")
-        return axis % rank
-
-    def forward(self, input: Array) -> Array:
-        return input.reshape(input.shape[:1] + self.shape(input.shape[1:]))
-
-    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient.reshape(gradient.shape[:1] + input.shape[1:]),)
-
-    def rounding(self, output: Array, input: Array) -> None:
-        return None
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
-        return (None,)
-
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.flatten(input, self.start_dim, self.end_dim)
+
+
+@op("reshape")
+class Reshape(Reshaping):
+    """The elements of x, row by row, in another shape; one length may be -1. dL/dx is g in the shape of x."""
+
+    shape: Annotated[list[Annotated[int, Ge(-1)]], Len(0, 32)]
+
+    cases = (
+        Case(((3, 4),), {"shape": [2, 6]}),
+        Case(((2, 3, 4),), {"shape": [4, -1]}),
+        Case(((1,),), {"shape": []}),
+    )
+
+    def output_shape(self, input: Shape) -> Shape:
+        known = size(tuple(length for length in self.shape if length != -1))
+        free = self.shape.count(-1)
+        if free > 1 or known == 0 or size(input) % known or (not free and known != size(input)):
+            raise ShapeError(f"an input of as many elements as the shape {self.shape}")
+        return tuple(size(input) // known if length == -1 else length for length in self.shape)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.reshape(input, self.shape)
+
+
+@op("squeeze")
+class Squeeze(Reshaping):
+    """x without its axes of length 1, all or those of `dim`: dL/dx is g in the shape of x."""
+
+    dim: Dims = None
+
+    cases = (
+        Case(((1, 3, 1),)),
+        Case(((1, 3, 1),), {"dim": -1}),
+        Case(((1, 3, 1),), {"dim": [0, 1]}),
+    )
+
+    def output_shape(self, input: Shape) -> Shape:
+        chosen = axes(self.dim, len(input))
+        return tuple(length for i, length in enumerate(input) if length != 1 or i not in chosen)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.squeeze(input, axes(self.dim, input.ndim))
+
+
+@op("unsqueeze")
+class Unsqueeze(Reshaping):
+    """x with an axis of length 1 put in at `dim`: dL/dx is g in the shape of x."""
+
+    dim: int
+
+    cases = (Case(((3, 4),), {"dim": 1}), Case(((3, 4),), {"dim": -1}), Case(((),), {"dim": 0}))
+
+    def output_shape(self, input: Shape) -> Shape:
+        at = axis(self.dim, len(input) + 1)
+        return (*input[:at], 1, *input[at:])
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.unsqueeze(input, self.dim)
+
+
+class Permuting(Moving):
+    """The axes in another order; the gradient goes back to theirs."""
+
+    @abstractmethod
+    def _order(self, rank: int) -> tuple[int, ...]:
+        """Which axis of the input each axis of the output is."""
+
+    def output_shape(self, input: Shape) -> Shape:
+        return tuple(input[each] for each in self._order(len(input)))
+
+    def forward(self, input: Array) -> Array:
+        return input.transpose(0, *behind_tile(self._order(input.ndim - 1)))
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        back = tuple(int(each) for each in np.argsort(self._order(input.ndim - 1)))
+        return (gradient.transpose(0, *behind_tile(back)),)
+
+
+@op("transpose")
+class Transpose(Permuting):
+    """x with two axes exchanged: dL/dx is g with the same two exchanged."""
+
+    dim0: int
+    dim1: int
+
+    cases = (
+        Case(((3, 4),), {"dim0": 0, "dim1": 1}),
+        Case(((2, 3, 4),), {"dim0": -1, "dim1": 0}),
+        Case(((),), {"dim0": 0, "dim1": -1}),
+    )
+
+    def _order(self, rank: int) -> tuple[int, ...]:
+        first, second = axis(self.dim0, rank), axis(self.dim1, rank)
+        order = list(range(rank))
+        if rank:
+            order[first], order[second] = second, first
+        return tuple(order)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.transpose(input, self.dim0, self.dim1)
+
+
+@op("permute")
+class Permute(Permuting):
+    """x with its axes in the order `dims`: dL/dx is g with them back in theirs."""
+
+    dims: list[int]
+
+    cases = (Case(((2, 3, 4),), {"dims": [2, 0, 1]}), Case(((3, 4),), {"dims": [-1, 0]}), Case(((),), {"dims": []}))
+
+    def _order(self, rank: int) -> tuple[int, ...]:
+        order = tuple(axis(each, rank) for each in self.dims)
+        if sorted(order) != list(range(rank)):
+            raise ShapeError(f"an input of as many axes as dims {self.dims}, each named once")
+        return order
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.permute(input, self.dims)
+
+
+@op("flip")
+class Flip(Moving):
+    """x read backwards along `dims`: dL/dx is g read backwards along them."""
+
+    dims: int | list[int]
+
+    cases = (Case(((3, 4),), {"dims": 1}), Case(((2, 3, 4),), {"dims": [0, -1]}), Case(((3,),), {"dims": []}))
+
+    def _over(self, rank: int) -> tuple[int, ...]:
+        return () if self.dims == [] else axes(self.dims, rank)
+
+    def output_shape(self, input: Shape) -> Shape:
+        self._over(len(input))
+        return input
+
+    def forward(self, input: Array) -> Array:
+        return np.flip(input, behind_tile(self._over(input.ndim - 1)))
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (np.flip(gradient, behind_tile(self._over(input.ndim - 1))),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.flip(input, self._over(input.ndim))
+
+
+@op("narrow")
+class Narrow(Moving):
+    """x from `start` on along `dim`, `length` long: dL/dx is g there and 0 elsewhere."""
+
+    dim: int
+    start: int
+    length: Annotated[int, Ge(1)]
+
+    cases = (
+        Case(((3, 4),), {"dim": 1, "start": 1, "length": 2}),
+        Case(((2, 3, 4),), {"dim": -2, "start": -2, "length": 1}),
+        Case(((5,),), {"dim": 0, "start": 0, "length": 5}),
+    )
+
+    def _slice(self, input: Shape) -> tuple[int, int]:
+        """Axis and start, both from 0."""
+        if not input:
+            raise ShapeError("an input of at least one axis")
+        along = axis(self.dim, len(input))
+        start = self.start + input[along] if self.start < 0 else self.start
+        if not 0 <= start <= input[along] - self.length:
+            raise ShapeError(f"start={self.start} and length={self.length} within axis {self.dim}")
+        return along, start
+
+    def output_shape(self, input: Shape) -> Shape:
+        along, _ = self._slice(input)
+        return (*input[:along], self.length, *input[along + 1 :])
+
+    def _part(self, input: Array) -> tuple[slice, ...]:
+        along, start = self._slice(input.shape[1:])
+        return (slice(None),) * (along + 1) + (slice(start, start + self.length),)
+
+    def forward(self, input: Array) -> Array:
+        return input[self._part(input)]
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
+        by_input[self._part(input)] = gradient
+        return (by_input,)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.narrow(input, self.dim, self.start, self.length)
+
+
+@op("pad")
+class Pad(Moving):
+    """x with `value` put before and behind it, from the last axis on: pad = [before, behind, before, behind, ...].
+
+    Where a width is negative as much is cut off. dL/dx is g where x went, and 0 where x was cut off.
+    """
+
+    pad: list[int]
+    mode: Literal["constant"] = "constant"
+    value: float = 0.0
+
+    cases = (
+        Case(((3, 4),), {"pad": [1, 2]}),
+        Case(((2, 3, 4),), {"pad": [0, 1, -1, 2], "value": 0.5}),
+        Case(((3,),), {"pad": []}),
+    )
+
+    def _widths(self, rank: int) -> list[tuple[int, int]]:
+        """Before and behind, for each axis."""
+        if len(self.pad) % 2 or len(self.pad) > 2 * rank:
+            raise ShapeError(f"pairs of widths for {rank} axes at most; pad is {self.pad}")
+        pairs = list(zip(self.pad[::2], self.pad[1::2], strict=True))
+        return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
+
+    def output_shape(self, input: Shape) -> Shape:
+        widths = self._widths(len(input))
+        kept = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
+        found = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
+        if any(length < 1 for length in kept) or any(length < 1 for length in found):
+            raise ShapeError(f"an input of which something is left; pad is {self.pad}")
+        return found
+
+    def _windows(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """What is taken of the input, and where it goes."""
+        source, target = [slice(None)], [slice(None)]
+        for length, (before, behind) in zip(input.shape[1:], self._widths(input.ndim - 1), strict=True):
+            first, last = max(0, -before), length - max(0, -behind)
+            source.append(slice(first, last))
+            target.append(slice(max(0, before), max(0, before) + last - first))
+        return tuple(source), tuple(target)
+
+    def forward(self, input: Array) -> Array:
+        source, target = self._windows(input)
+        shape = input.shape[:1] + self.output_shape(input.shape[1:])
+        output = np.full(shape, self.value, dtype=input.dtype)
+        output[target] = input[source]
+        return output
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        source, target = self._windows(input)
+        by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
+        by_input[source] = gradient[target]
+        return (by_input,)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.pad(input, self.pad, self.mode, self.value)
+
+
+@op("expand")
+class Expand(Moving):
+    """x repeated along axes of length 1, and along new ones in front, to `size`; -1 leaves an axis as it is.
+
+    dL/dx = sum of g over the axes along which x was repeated.
+    """
+
+    size: Annotated[list[Annotated[int, Ge(-1)]], Len(1, 32)]
+
+    cases = (
+        Case(((3, 1),), {"size": [3, 4]}),
+        Case(((1, 4),), {"size": [2, 3, -1]}),
+        Case(((),), {"size": [2, 2]}),
+    )
+
+    def output_shape(self, input: Shape) -> Shape:
+        new = len(self.size) - len(input)
+        lengths = [1] * max(new, 0) + list(input)
+        fits = new >= 0 and all(
+            asked in (-1 if i >= new else asked, length) or (length == 1 and asked > 0)
+            for i, (asked, length) in enumerate(zip(self.size, lengths, strict=True))
+        )
+        if not fits or 0 in self.size or -1 in self.size[: max(new, 0)]:
+            raise ShapeError(f"an input that can be repeated to size {self.size}")
+        return tuple(length if asked == -1 else asked for asked, length in zip(self.size, lengths, strict=True))
+
+    def forward(self, input: Array) -> Array:
+        shape = self.output_shape(input.shape[1:])
+        front = (1,) * (len(shape) - (input.ndim - 1))
+        return np.broadcast_to(input.reshape(input.shape[:1] + front + input.shape[1:]), input.shape[:1] + shape)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (unbroadcast(gradient, input.shape[1:]),)
+
+    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding]:
+        magnitude = unbroadcast(np.abs(gradient), inputs[0].shape[1:])
+        return (Rounding(magnitude, repeats(output.shape[1:], inputs[0].shape[1:])),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return input.expand(self.size)

@@ -16,7 +16,7 @@ from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
 from service.numerics.gradients.finite_difference.step import scale
 from service.numerics.graph import Graph, Values
-from service.numerics.tiles import Array, size
+from service.numerics.tiles import Array, repeated, size
 
 _TILE_ELEMENTS = 2**17
 _UNIT_ROUNDOFF = 2.0**-53
@@ -57,8 +57,22 @@ def differentiate(
     progress
         Called between tiles.
     """
-    generator = np.random.default_rng([seed, 0xFD])
+    # Steps may leave the domain of the loss; what is not finite there is looked for in the results.
+    with np.errstate(all="ignore"):
+        return _differentiate(graph, leaves, names, method, np.random.default_rng([seed, 0xFD]), progress)
+
+
+def _differentiate(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    names: Sequence[str],
+    method: Method,
+    generator: np.random.Generator,
+    progress: Progress | None,
+) -> dict[str, Difference]:
     base = graph.forward(leaves)
+    # On the pieces of the base, so that no step has to be smaller than the way to the next kink.
+    graph = graph.held(base)
     meter = NoiseMeter(graph, leaves, generator)
     results: dict[str, Difference] = {}
     for name in names:
@@ -149,7 +163,7 @@ def _evaluated(
     tile = np.repeat(point.reshape(1, -1), moved.size, axis=0)
     tile[np.arange(moved.size), np.broadcast_to(which[:, None], moved.shape).ravel()] = moved.ravel()
     values = graph.resume(base, {name: tile.reshape(-1, *point.shape[1:])})
-    return graph.terms(values).reshape(*moved.shape, -1), widths
+    return repeated(graph.terms(values), moved.size).reshape(*moved.shape, -1), widths
 
 
 def _best(values: Array, bounds: Array, shape: tuple[int, ...], evaluations: int) -> Difference:

@@ -18,7 +18,7 @@ from service.numerics.gradients.finite_difference.step import directions
 from service.numerics.graph import Graph, Values
 from service.numerics.precision import PRECISIONS
 from service.numerics.rounding import SAFETY, SWEEPS, MonteCarlo, root_mean_square
-from service.numerics.tiles import Array, Shape
+from service.numerics.tiles import Array, Shape, repeated
 
 _DIRECTIONS = 2
 
@@ -49,7 +49,8 @@ class NoiseMeter:
         observer = MonteCarlo(PRECISIONS["FP64"], self._generator, groups=len(moves))
         moved = self._repeated(point, len(moves)) + np.repeat(moves, SWEEPS + 1, axis=0)
         values = self._graph.resume(self._upstream(name, len(moves)), {name: moved}, observer)
-        terms = self._graph.terms(values, observer).reshape(len(steps), 2, _DIRECTIONS, SWEEPS + 1, -1)
+        terms = repeated(self._graph.terms(values, observer), len(moves) * (SWEEPS + 1))
+        terms = terms.reshape(len(steps), 2, _DIRECTIONS, SWEEPS + 1, -1)
         differences = (terms[:, 0] - terms[:, 1]).sum(axis=-1)
         deviations = differences[..., 1:] - differences[..., :1]
         return SAFETY * observer.scale * root_mean_square(np.moveaxis(deviations, -1, 0)).max(axis=-1)

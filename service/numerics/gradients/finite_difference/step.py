@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.numerics.graph import Graph
-from service.numerics.tiles import Array
+from service.numerics.tiles import Array, repeated
 
 _DIRECTIONS = 4
 _EXPONENTS = np.arange(-44, 17, 4)
@@ -36,6 +36,6 @@ def scale(graph: Graph, base: Mapping[str, Array], name: str, generator: np.rand
     for unit_name in (name, *(node.name for node in graph.downstream([name]))):
         before, after = base[unit_name], moved[unit_name]
         within = np.abs(after - before) <= np.maximum(1, np.abs(before))
-        calm &= within.reshape(len(steps), -1).all(axis=1)
+        calm &= repeated(within, len(steps) * _DIRECTIONS).reshape(len(steps), -1).all(axis=1)
     reach = int(np.argmin(calm)) if not calm.all() else len(steps)
     return float(steps[max(0, reach - 1)])

@@ -42,4 +42,4 @@ def test_nothing_becomes_nan_far_out(name):
 @pytest.mark.parametrize("shapes", [((2,), (3,)), ((2, 3), (2,))])
 def test_shapes_that_do_not_broadcast_are_refused(shapes):
     with pytest.raises(ShapeError, match="broadcast"):
-        REGISTRY["mul"]().shape(*shapes)
+        REGISTRY["mul"]().output_shape(*shapes)

@@ -1,0 +1,247 @@
+"""Activations: functions of one tensor, element by element, that networks put between their layers."""
+
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Gt
+from scipy.special import erf
+
+from service.numerics.ops.elementwise import Piecewise, Unary
+from service.numerics.ops.op import Case, op
+from service.numerics.tiles import Array
+
+_SQRT_HALF = math.sqrt(0.5)
+_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+
+
+@op("tanh")
+class Tanh(Unary):
+    """t = tanh(x), element by element.
+
+    With g = dL/dt, all of shape (...):
+        dL/dx = g (1 - t^2) = g sech^2(x) = g 4 e / (1 + e)^2,   e = exp(-2 abs(x))
+    The last form is computed: 1 - t^2 has no digits left where t rounds to 1.
+    """
+
+    def forward(self, input: Array) -> Array:
+        return np.tanh(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        e = np.exp(-2 * np.abs(x))
+        return 4 * e / np.square(1 + e)
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        # The textbook's 1 - t^2, cancellation included: a correct pass may well be written so.
+        return 1 + np.square(y)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.tanh(input)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) for x >= 0, exp(x) / (1 + exp(x)) below: never overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e).astype(x.dtype, copy=False) / (1 + e)
+
+
+def sigmoid_slope(x: Array) -> Array:
+    """s (1 - s) = e / (1 + e)^2 with e = exp(-abs(x)), without cancellation."""
+    e = np.exp(-np.abs(x))
+    return e / np.square(1 + e)
+
+
+@op("sigmoid")
+class Sigmoid(Unary):
+    """s = 1 / (1 + exp(-x)), element by element.
+
+    With g = dL/ds, e = exp(-abs(x)), all of shape (...):
+        s = 1 / (1 + e) for x >= 0, e / (1 + e) below, which never overflows
+        dL/dx = g s (1 - s) = g e / (1 + e)^2
+    The last form is computed: 1 - s has no digits left where s rounds to 1.
+    """
+
+    def forward(self, input: Array) -> Array:
+        return sigmoid(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return sigmoid_slope(x)
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        # The textbook's s (1 - s), cancellation included.
+        return y * (1 + y)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.sigmoid(input)
+
+
+@op("silu")
+class Silu(Unary):
+    """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
+
+    def forward(self, input: Array) -> Array:
+        return input * sigmoid(input)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        # s + x s (1 - s), where the last product does not cancel
+        return sigmoid(x) + x * sigmoid_slope(x)
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        s = sigmoid(x)
+        return s * (1 + np.abs(x) * (1 + s))
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.silu(input)
+
+
+@op("gelu")
+class Gelu(Unary):
+    """y = x Phi(x), Phi the normal distribution function, or its approximation by tanh.
+
+    approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 / 2) / sqrt(2 pi):
+        dL/dx = g (Phi(x) + x phi(x))
+    approximate "tanh": Phi = (1 + t) / 2, t = tanh(v), v = sqrt(2/pi) (x + 0.044715 x^3):
+        dL/dx = g ((1 + t) / 2 + x (1 - t^2) v' / 2),   v' = sqrt(2/pi) (1 + 3 0.044715 x^2)
+    """
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    cases = (Case(((3, 4),)), Case(((3, 4),), {"approximate": "tanh"}), Case(((),)))
+
+    def forward(self, input: Array) -> Array:
+        if self.approximate == "tanh":
+            return input / 2 * (1 + np.tanh(self._argument(input)))
+        return input / 2 * (1 + erf(input * _SQRT_HALF))
+
+    @staticmethod
+    def _argument(x: Array) -> Array:
+        return _SQRT_2_OVER_PI * (x + _CUBIC * (x * x * x))
+
+    def _parts(self, x: Array) -> tuple[Array, Array]:
+        """Return t, which is tanh(v) or erf(x / sqrt 2), and x times half its derivative."""
+        if self.approximate == "tanh":
+            v = self._argument(x)
+            e = np.exp(-2 * np.abs(v))
+            inner = _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * np.square(x))
+            return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * inner
+        density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+        return erf(x * _SQRT_HALF), x * density
+
+    def slope(self, x: Array, y: Array) -> Array:
+        t, rest = self._parts(x)
+        return (1 + t) / 2 + rest
+
+    def value_size(self, x: Array, y: Array) -> Array:
+        # 1 + t cancels where t is near -1, in PyTorch too.
+        t, _ = self._parts(x)
+        return np.abs(x) / 2 * (1 + np.abs(t)) + np.abs(x) * np.abs(self._parts(x)[1])
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        t, rest = self._parts(x)
+        if self.approximate == "tanh":
+            inner = _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * np.square(x))
+            return (1 + np.abs(t)) / 2 + np.abs(x) / 2 * (1 + np.square(t)) * inner
+        return (1 + np.abs(t)) / 2 + np.abs(rest) * (1 + np.square(x))
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.gelu(input, approximate=self.approximate)
+
+
+@op("relu")
+class Relu(Piecewise):
+    """y = max(x, 0): dL/dx = g where x > 0, else 0."""
+
+    def branch(self, input: Array) -> Array:
+        return input > 0
+
+    def along(self, branch: Array, input: Array) -> Array:
+        return np.where(branch, input, 0).astype(input.dtype, copy=False)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return (x > 0).astype(x.dtype)
+
+    def rounding(self, output: Array, input: Array) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+        return (None,)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.relu(input)
+
+
+@op("leaky_relu")
+class LeakyRelu(Piecewise):
+    """y = x where x > 0, else a x with a = negative_slope: dL/dx = g or a g."""
+
+    negative_slope: float = 0.01
+
+    def branch(self, input: Array) -> Array:
+        return input > 0
+
+    def along(self, branch: Array, input: Array) -> Array:
+        return np.where(branch, input, input * input.dtype.type(self.negative_slope))
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 1, self.negative_slope).astype(x.dtype)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.leaky_relu(input, self.negative_slope)
+
+
+@op("elu")
+class Elu(Piecewise):
+    """y = x where x > 0, else a (exp(x) - 1) with a = alpha: dL/dx = g, or g a exp(x)."""
+
+    alpha: float = 1.0
+
+    cases = (Case(((3, 4),)), Case(((5,),), {"alpha": 0.7}))
+
+    def branch(self, input: Array) -> Array:
+        return input > 0
+
+    def along(self, branch: Array, input: Array) -> Array:
+        # The exponential of the other piece may overflow; it is not taken.
+        with np.errstate(over="ignore"):
+            return np.where(branch, input, self.alpha * np.expm1(input)).astype(input.dtype, copy=False)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 1, self.alpha * np.exp(np.minimum(x, 0))).astype(x.dtype, copy=False)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.elu(input, self.alpha)
+
+
+@op("softplus")
+class Softplus(Piecewise):
+    """y = log(1 + exp(b x)) / b where b x <= threshold, else x, with b = beta: dL/dx = g sigmoid(b x), or g."""
+
+    beta: Annotated[float, Gt(0)] = 1.0
+    threshold: float = 20.0
+
+    cases = (Case(((3, 4),)), Case(((6,),), {"beta": 2.5, "threshold": 1.0}), Case(((5,),), low=-30, high=30))
+
+    def branch(self, input: Array) -> Array:
+        return input * input.dtype.type(self.beta) > self.threshold
+
+    def along(self, branch: Array, input: Array) -> Array:
+        z = input * input.dtype.type(self.beta)
+        # log(1 + exp(z)) = max(z, 0) + log1p(exp(-abs(z)))
+        curved = (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / input.dtype.type(self.beta)
+        return np.where(branch, input, curved)
+
+    def slope(self, x: Array, y: Array) -> Array:
+        z = x * x.dtype.type(self.beta)
+        return np.where(z > self.threshold, 1, sigmoid(z)).astype(x.dtype, copy=False)
+
+    def value_size(self, x: Array, y: Array) -> Array:
+        # b x is off by u b abs(x), and the result by s times that over b.
+        return np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        z = x * self.beta
+        return sigmoid(z) * (1 + np.abs(z))
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.nn.functional.softplus(input, self.beta, self.threshold)

@@ -1,0 +1,140 @@
+"""Attention."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+
+
+@op("scaled_dot_product_attention")
+class ScaledDotProductAttention(Op):
+    """y = P v, P = softmax over the last axis of S = s q k^T + M; q (..., L, E), k (..., S, E), v (..., S, V).
+
+    s is `scale`, 1 / sqrt(E) if left out. M is a mask of floats, or -inf where a mask of truths is false; with
+    `is_causal` it is -inf above the diagonal. A row that is masked whole has P = 0. With g = dL/dy:
+        dL/dv = P^T g
+        dL/dP = g v^T,  dL/dS = P * (dL/dP - sum_j P_ij dL/dP_ij)
+        dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q
+        dL/dM = dL/dS, summed over the axes along which M was broadcast
+    """
+
+    is_causal: bool = False
+    scale: float | None = None
+
+    inputs = ("query", "key", "value", "attn_mask?:float|bool")
+    cases = (
+        Case(((3, 4), (5, 4), (5, 2), None)),
+        Case(((2, 3, 4), (2, 3, 4), (2, 3, 5), None), {"is_causal": True}),
+        Case(((2, 1, 3, 4), (2, 1, 5, 4), (2, 1, 5, 2), (3, 5)), {"scale": 0.3}),
+        Case(((1, 2, 3, 2), (1, 2, 4, 2), (1, 2, 4, 3), (2, 1, 4)), bools=("attn_mask",)),
+    )
+
+    def output_shape(self, query: Shape, key: Shape, value: Shape, attn_mask: Shape | None) -> Shape:
+        ranks = {len(query), len(key), len(value)}
+        if len(ranks) > 1 or min(ranks) < 2 or not query[:-2] == key[:-2] == value[:-2]:
+            raise ShapeError("query (..., L, E), key (..., S, E), value (..., S, V) with the same leading axes")
+        if query[-1] != key[-1] or key[-2] != value[-2]:
+            raise ShapeError("query and key of one length E, key and value of one number S")
+        weights = (*query[:-1], key[-2])
+        if attn_mask is not None:
+            self._check_mask(weights, attn_mask)
+        return (*query[:-1], value[-1])
+
+    def _check_mask(self, weights: Shape, mask: Shape) -> None:
+        if self.is_causal:
+            raise ShapeError("either an attn_mask or is_causal")
+        try:
+            fits = np.broadcast_shapes(weights, mask) == weights
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ShapeError(f"an attn_mask that is broadcast to {list(weights)}")
+
+    def _scale(self, query: Array) -> Any:
+        return query.dtype.type(1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale)
+
+    def _scores(self, query: Array, key: Array, mask: Array | None) -> Array:
+        scores = query @ np.swapaxes(key, -1, -2) * self._scale(query)
+        if self.is_causal:
+            hidden = np.triu(np.ones(scores.shape[-2:], dtype=np.bool_), 1)
+            return np.where(hidden, -np.inf, scores).astype(scores.dtype, copy=False)
+        if mask is None:
+            return scores
+        mask = aligned(mask, scores.ndim - 1)
+        if mask.dtype == np.bool_:
+            return np.where(mask, scores, -np.inf).astype(scores.dtype, copy=False)
+        return scores + mask
+
+    @staticmethod
+    def _softmax(scores: Array) -> Array:
+        largest = scores.max(axis=-1, keepdims=True)
+        e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
+        total = e.sum(axis=-1, keepdims=True)
+        return e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False)
+
+    def forward(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
+        return self._softmax(self._scores(query, key, attn_mask)) @ value
+
+    def backward(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        p = self._softmax(self._scores(query, key, attn_mask))
+        by_p = gradient @ np.swapaxes(value, -1, -2)
+        by_scores = p * (by_p - (p * by_p).sum(axis=-1, keepdims=True))
+        by_product = by_scores * self._scale(query)
+        by_mask = None
+        if attn_mask is not None and attn_mask.dtype != np.bool_:
+            by_mask = unbroadcast(by_scores, attn_mask.shape[1:])
+        return (
+            by_product @ key,
+            np.swapaxes(by_product, -1, -2) @ query,
+            np.swapaxes(p, -1, -2) @ gradient,
+            by_mask,
+        )
+
+    def _errors(self, query: Array, key: Array, mask: Array | None) -> tuple[Array, Array]:
+        """P, and what its rounding is of: each score's error is relative in its exponential."""
+        p = self._softmax(self._scores(query, key, mask))
+        sizes = np.abs(query) @ np.swapaxes(np.abs(key), -1, -2) * np.abs(self._scale(query))
+        if mask is not None and mask.dtype != np.bool_:
+            sizes = sizes + np.abs(aligned(mask, sizes.ndim - 1))
+        sizes = 1 + 2 * sizes
+        return p, p * (sizes + (p * sizes).sum(axis=-1, keepdims=True))
+
+    def rounding(self, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Rounding:
+        _, off = self._errors(query, key, attn_mask)
+        return Rounding(off @ np.abs(value), query.shape[-1] + key.shape[-2])
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> tuple[Rounding | None, ...]:
+        p, off = self._errors(query, key, attn_mask)
+        by_p = np.abs(gradient) @ np.swapaxes(np.abs(value), -1, -2)
+        by_scores = off * (by_p + (p * by_p).sum(axis=-1, keepdims=True)) + p * (off * by_p).sum(axis=-1, keepdims=True)
+        by_product = by_scores * np.abs(self._scale(query))
+        terms = sum(query.shape[-2:]) + sum(value.shape[-2:])
+        by_mask = None
+        if attn_mask is not None and attn_mask.dtype != np.bool_:
+            repeated = size(by_scores.shape[1:]) // size(attn_mask.shape[1:])
+            by_mask = Rounding(unbroadcast(by_scores, attn_mask.shape[1:]), terms + repeated)
+        return (
+            Rounding(by_product @ np.abs(key), terms),
+            Rounding(np.swapaxes(by_product, -1, -2) @ np.abs(query), terms),
+            Rounding(np.swapaxes(off, -1, -2) @ np.abs(gradient), terms),
+            by_mask,
+        )
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        query, key = shapes[0], shapes[1]
+        assert query is not None
+        assert key is not None
+        weights = size(query[:-1]) * key[-2]
+        return Cost(weights * (query[-1] + output[-1]), max(weights, super().cost(output, *shapes).elements))
+
+    def twin(self, torch: Any, query: Any, key: Any, value: Any, attn_mask: Any) -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attn_mask, is_causal=self.is_causal, scale=self.scale
+        )

@@ -1,0 +1,286 @@
+"""Losses of classes: which of C is right, as labels or as probabilities."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Le
+
+from service.numerics.ops.loss import Loss, Reduction
+from service.numerics.ops.op import Case, Gradients, ShapeError, op
+from service.numerics.ops.softmax import log_softmax, log_softmax_size, softmax
+from service.numerics.tiles import Array, Shape, size
+
+_LABELS = "labels from 0 to {last}, or ignore_index ({ignored})"
+
+
+class ClassLoss(Loss):
+    """A loss -sum_c q_c a_c of each sample, where a (log-probabilities) has the classes along its axis 1 or, if 1-D, 0.
+
+    Labels y make q_c = w_c [c = y] of the samples that are not ignored.
+    """
+
+    ignore_index: int
+
+    def output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
+        samples = self._samples(input)
+        self._check_target(input, samples, target)
+        classes = input[self._axis(input)]
+        if weight is not None and weight != (classes,):
+            raise ShapeError(f"a weight of shape {[classes]}, one for each class")
+        return samples if self.reduction == "none" else ()
+
+    @staticmethod
+    def _axis(input: Shape) -> int:
+        return 0 if len(input) == 1 else 1
+
+    def _samples(self, input: Shape) -> Shape:
+        if not input:
+            raise ShapeError("an input (C,) or (N, C, ...)")
+        axis = self._axis(input)
+        return input[:axis] + input[axis + 1 :]
+
+    def _check_target(self, input: Shape, samples: Shape, target: Shape) -> None:
+        if target != samples:
+            raise ShapeError(f"labels of shape {list(samples)} for an input {list(input)}")
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        target = values[1]
+        if target is not None and target.dtype.kind == "i" and target.shape != shapes[0]:
+            last = shapes[0][self._axis(shapes[0])] - 1
+            wrong = (target < 0) | (target > last)
+            if (wrong & (target != self.ignore_index)).any():
+                raise ShapeError(_LABELS.format(last=last, ignored=self.ignore_index))
+
+    def _along(self, input: Array) -> int:
+        return self._axis(input.shape[1:]) + 1
+
+    def _weight(self, input: Array, weight: Array | None) -> Array:
+        """Class weights, broadcastable to the input."""
+        if weight is None:
+            return np.ones((1,) * input.ndim, dtype=input.dtype)
+        shape = [1] * (input.ndim - 1)
+        shape[self._along(input) - 1] = weight.shape[1]
+        return weight.reshape(weight.shape[0], *shape)
+
+    def _hot(self, input: Array, target: Array) -> Array:
+        """1 at the label of each sample, 0 elsewhere and where it is ignored; of the input's shape."""
+        along = self._along(input)
+        classes = np.expand_dims(np.arange(int(input.shape[along])), tuple(range(1, input.ndim - along)))
+        labels = np.expand_dims(target, along)
+        return ((labels == classes) & (labels != self.ignore_index)).astype(input.dtype)
+
+    def _by_class(self, products: Array, input: Array) -> Array:
+        """Sum over the samples, (K, C)."""
+        others = tuple(axis for axis in range(1, products.ndim) if axis != self._along(input))
+        return products.sum(axis=others)
+
+    def _of_divisor(self, spread: Array, mean: Array, input: Array, target: Array) -> Array:
+        """What a class weight does to a mean by being part of what it divides by."""
+        return self._hot(input, target) * spread * mean.reshape((-1,) + (1,) * (input.ndim - 1))
+
+
+@op("nll_loss")
+class NllLoss(ClassLoss):
+    """-w_y a_y for each sample, a = input, y its label, 0 where y = ignore_index; then none, sum or mean.
+
+    The mean divides by W = sum of the w_y of all samples that are not ignored. With g = dL/d(output), c = 1 (none,
+    sum) or 1/W (mean), l_n the loss of a sample, n over the samples:
+        dL/da_nc = -g c w_c [c = y_n]
+        dL/dw_c = sum_n g c [c = y_n] (-a_nc),  for the mean less sum_n g c [c = y_n] L
+    """
+
+    reduction: Reduction = "mean"
+    ignore_index: int = -100
+
+    inputs = ("input", "target:index", "weight?")
+    cases = (
+        Case(((3, 4), (3,), None), below={"target": 4}),
+        Case(((2, 4, 3), (2, 3), (4,)), {"reduction": "sum", "ignore_index": 1}, low=0.2, below={"target": 4}),
+        Case(((5, 3), (5,), (3,)), {"ignore_index": 2}, low=0.2, below={"target": 3}),
+        Case(((4,), (), None), {"reduction": "none"}, below={"target": 4}),
+    )
+
+    def _coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return self._hot(input, target) * self._weight(input, weight)
+
+    def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return -(self._coefficients(input, target, weight) * input).sum(axis=self._along(input))
+
+    def divisor(self, losses: Array, *inputs: Any) -> Array | int:
+        if self.reduction != "mean":
+            return 1
+        total = self._coefficients(*inputs)
+        return total.reshape(total.shape[0], -1).sum(axis=1)
+
+    def shares(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
+        spread = np.expand_dims(weight, self._along(input))
+        by_input = -(self._coefficients(input, target, class_weight) * spread)
+        if class_weight is None:
+            return by_input, None, None
+        products = -self._hot(input, target) * spread * input
+        if self.reduction == "mean":
+            mean = self._reduced(self.losses(input, target, class_weight), input, target, class_weight)
+            products = products - self._of_divisor(spread, mean, input, target)
+        return by_input, None, self._by_class(products, input)
+
+    def share_sizes(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
+        spread = np.expand_dims(weight, self._along(input))
+        by_input = np.abs(self._coefficients(input, target, class_weight) * spread)
+        if class_weight is None:
+            return by_input, None, None
+        sizes = self._hot(input, target) * spread * np.abs(input)
+        if self.reduction == "mean":
+            mean = np.abs(self._reduced(self.losses(input, target, class_weight), input, target, class_weight))
+            sizes = sizes + self._of_divisor(spread, mean, input, target)
+        return by_input, None, self._by_class(sizes, input)
+
+    def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+        if weight is None or not weight.requires_grad:
+            return torch.nn.functional.nll_loss(
+                input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction
+            )
+        return self._with_weight(torch, input, target, weight)
+
+    def _with_weight(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+        """Spelled out, since nll_loss itself has no derivative by its weight."""
+        kept = target != self.ignore_index
+        labels = torch.where(kept, target, 0)
+        of_label = weight[labels] * kept
+        along = self._axis(tuple(input.shape))
+        losses = -of_label * input.gather(along, labels.unsqueeze(along)).squeeze(along)
+        if self.reduction == "none":
+            return losses
+        return losses.sum() if self.reduction == "sum" else losses.sum() / of_label.sum()
+
+
+@op("cross_entropy")
+class CrossEntropy(ClassLoss):
+    """-sum_c q_c log p_c for each sample, p = softmax of the input over the classes; then none, sum or mean.
+
+    With e = label_smoothing, C classes, class weights w: for a label y that is not ignored
+    q_c = w_c ((1 - e) [c = y] + e / C), 0 for one that is; for probabilities t, q_c = w_c ((1 - e) t_c + e / C).
+    The mean divides by D, the sum of the w_y of labels, or the number of samples for probabilities. With
+    g = dL/d(output), k = 1 (none, sum) or 1/D (mean), Q = sum_c q_c:
+        dL/dx_c = g k (Q p_c - q_c)
+        dL/dt_c = -g k (1 - e) w_c log p_c
+        dL/dw_c = -sum_n g k (q_c / w_c) log p_c,  for the mean over labels less sum_n g k [c = y_n] L
+    """
+
+    reduction: Reduction = "mean"
+    ignore_index: int = -100
+    label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0
+
+    inputs = ("input", "target:index|float", "weight?")
+    cases = (
+        Case(((3, 4), (3,), None), below={"target": 4}),
+        Case(((2, 4, 3), (2, 3), (4,)), {"reduction": "sum", "ignore_index": 1}, low=0.2, below={"target": 4}),
+        Case(((5, 3), (5,), (3,)), {"ignore_index": 2, "label_smoothing": 0.2}, low=0.2, below={"target": 3}),
+        Case(((4,), (), None), {"reduction": "none"}, below={"target": 4}),
+        Case(((3, 4), (3, 4), (4,)), {"label_smoothing": 0.1}, low=0.1),
+        Case(((2, 3, 2), (2, 3, 2), None), {"reduction": "none"}),
+    )
+
+    def _check_target(self, input: Shape, samples: Shape, target: Shape) -> None:
+        if target not in (samples, input):
+            raise ShapeError(f"labels of shape {list(samples)} or probabilities of shape {list(input)}")
+
+    @staticmethod
+    def _are_labels(input: Array, target: Array) -> bool:
+        return input.ndim != target.ndim
+
+    def _rates(self, input: Array, target: Array) -> Array:
+        """q / w."""
+        classes = input.shape[self._along(input)]
+        kept: Any = 1
+        if self._are_labels(input, target):
+            kept = np.expand_dims(target != self.ignore_index, self._along(input))
+            target = self._hot(input, target)
+        target = target.astype(input.dtype, copy=False)
+        if not self.label_smoothing:
+            return target
+        smooth = (1 - self.label_smoothing) * target + self.label_smoothing / classes * kept
+        return smooth.astype(input.dtype, copy=False)
+
+    def _coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return self._rates(input, target) * self._weight(input, weight)
+
+    def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        logarithms = log_softmax(input, self._along(input))
+        return -(self._coefficients(input, target, weight) * logarithms).sum(axis=self._along(input))
+
+    def divisor(self, losses: Array, *inputs: Any) -> Array | int:
+        if self.reduction != "mean":
+            return 1
+        input, target, weight = inputs
+        if not self._are_labels(input, target):
+            return size(losses.shape[1:])
+        total = self._hot(input, target) * self._weight(input, weight)
+        return total.reshape(total.shape[0], -1).sum(axis=1)
+
+    def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        sizes = log_softmax_size(input, self._along(input))
+        return (np.abs(self._coefficients(input, target, weight)) * sizes).sum(axis=self._along(input))
+
+    def shares(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
+        along = self._along(input)
+        spread = np.expand_dims(weight, along)
+        q, logarithms = self._coefficients(input, target, class_weight), log_softmax(input, along)
+        by_input = spread * (q.sum(axis=along, keepdims=True) * softmax(input, along) - q)
+        by_target = None
+        if not self._are_labels(input, target):
+            by_target = -spread * (1 - self.label_smoothing) * self._weight(input, class_weight) * logarithms
+        if class_weight is None:
+            return by_input, by_target, None
+        products = -spread * self._rates(input, target) * logarithms
+        if self.reduction == "mean" and self._are_labels(input, target):
+            mean = self._reduced(self.losses(input, target, class_weight), input, target, class_weight)
+            products = products - self._of_divisor(spread, mean, input, target)
+        return by_input, by_target, self._by_class(products, input)
+
+    def share_sizes(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
+        along = self._along(input)
+        spread = np.expand_dims(weight, along)
+        q, sizes = np.abs(self._coefficients(input, target, class_weight)), log_softmax_size(input, along)
+        p = softmax(input, along) * (1 + sizes)
+        by_input = spread * (q.sum(axis=along, keepdims=True) * p + q)
+        by_target = None
+        if not self._are_labels(input, target):
+            by_target = spread * np.abs(self._weight(input, class_weight)) * sizes
+        if class_weight is None:
+            return by_input, by_target, None
+        products = spread * np.abs(self._rates(input, target)) * sizes
+        if self.reduction == "mean" and self._are_labels(input, target):
+            losses = self.loss_sizes(input, target, class_weight)
+            mean = np.abs(self._reduced(losses, input, target, class_weight))
+            products = products + self._of_divisor(spread, mean, input, target)
+        return by_input, by_target, self._by_class(products, input)
+
+    def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+        along = self._axis(tuple(input.shape))
+        labels = input.ndim != target.ndim
+        if not labels:
+            target = target.to(input.dtype)
+        if weight is None or not weight.requires_grad:
+            return torch.nn.functional.cross_entropy(
+                input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction,
+                label_smoothing=self.label_smoothing,
+            )  # fmt: skip
+        return self._with_weight(torch, input, target, weight, along, labels)
+
+    def _with_weight(self, torch: Any, input: Any, target: Any, weight: Any, along: int, labels: bool) -> Any:
+        """Spelled out, since cross_entropy itself has no derivative by its weight."""
+        classes = input.shape[along]
+        logarithms = torch.log_softmax(input, along)
+        kept = (target != self.ignore_index) if labels else torch.ones((), dtype=torch.bool)
+        rates = target
+        if labels:
+            hot = torch.nn.functional.one_hot(torch.where(kept, target, 0), classes).to(input.dtype)
+            rates = hot.movedim(-1, along) * kept.unsqueeze(along)
+        spread = kept.unsqueeze(along).to(input.dtype) if labels else 1
+        smooth = (1 - self.label_smoothing) * rates + self.label_smoothing / classes * spread
+        weights = weight.reshape([-1 if axis == along else 1 for axis in range(input.ndim)])
+        losses = -(smooth * weights * logarithms).sum(along)
+        if self.reduction == "none":
+            return losses
+        divisor = (rates * weights).sum() if labels else losses.numel()
+        return losses.sum() if self.reduction == "sum" else losses.sum() / divisor

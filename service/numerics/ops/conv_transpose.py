@@ -1,0 +1,125 @@
+"""Transposed convolution: the adjoint of a convolution."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Len
+
+from service.numerics.ops.conv import Conv2d
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size
+
+Positive = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+PositivePair = Annotated[list[Positive], Len(2, 2)]
+NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
+
+
+def _pair(value: int | list[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@op("conv_transpose2d")
+class ConvTranspose2d(Op):
+    """Each element of x puts the kernel, times itself, into y: the adjoint of conv2d, with a bias.
+
+    Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups, kh, kw), bias b (O,). In each group, for all n, c, p, q:
+
+        y[n, o, p sh + i dh - ph, q sw + j dw - pw] += w[c, o, i, j] x[n, c, p, q],    then y[n, o] += b[o]
+
+    So with g = dL/dy, which conv2d takes back where x came from:
+
+        dL/dx[n, c, p, q] = sum_{o, i, j} w[c, o, i, j] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
+        dL/dw[c, o, i, j] = sum_{n, p, q} x[n, c, p, q] g[n, o, p sh + i dh - ph, q sw + j dw - pw]
+        dL/db[o] = sum of g[n, o]
+
+    `output_padding` adds rows and columns behind, which some kernel offsets may still reach.
+    """
+
+    stride: Positive | PositivePair = 1
+    padding: NotNegative | NotNegativePair = 0
+    output_padding: NotNegative | NotNegativePair = 0
+    groups: Positive = 1
+    dilation: Positive | PositivePair = 1
+
+    inputs = ("input", "weight", "bias?")
+    cases = (
+        Case(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
+        Case(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
+        Case(((1, 2, 2, 3), (2, 2, 2, 2), (2,)), {"dilation": [2, 1], "stride": [1, 3], "output_padding": [1, 2]}),
+    )
+
+    @property
+    def _adjoint(self) -> Conv2d:
+        """The convolution of which this is the adjoint."""
+        return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+
+    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+        if len(input) not in (3, 4) or len(weight) != 4 or weight[0] != input[-3]:
+            raise ShapeError("input (B, C, H, W) or (C, H, W) with weight (C, out/groups, kh, kw)")
+        if weight[0] % self.groups:
+            raise ShapeError(f"a number of channels that groups={self.groups} divides")
+        channels = weight[1] * self.groups
+        if bias is not None and bias != (channels,):
+            raise ShapeError(f"a bias of shape {[channels]}")
+        lengths = tuple(self._length(input[-2 + i], weight[-2 + i], i) for i in range(2))
+        if min(lengths) < 1:
+            raise ShapeError(f"an input of which padding={self.padding} leaves something")
+        return (*input[:-3], channels, *lengths)
+
+    def _length(self, length: int, kernel: int, i: int) -> int:
+        stride, dilation, extra = (_pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
+        if extra >= max(stride, dilation):
+            raise ShapeError("an output_padding smaller than stride or dilation")
+        return (length - 1) * stride - 2 * _pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
+
+    def _extended(self, x: Array) -> Array:
+        """Zeros behind, where the convolution of an output with padding behind has more positions than x."""
+        more = [extra // s for extra, s in zip(_pair(self.output_padding), _pair(self.stride), strict=True)]
+        return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in more]) if any(more) else x
+
+    def _spread(self, x: Array, weight: Array) -> Array:
+        """Output without bias."""
+        shape = self.output_shape(x.shape[1:], weight.shape[1:], None)
+        x = self._extended(x)
+        found = self._adjoint.backward(x, x, np.zeros((1, *shape), dtype=x.dtype), weight, None)[0]
+        assert found is not None
+        return found
+
+    def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
+        output = self._spread(input, weight)
+        return output if bias is None else output + aligned(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
+
+    def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        by_input = self._adjoint.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]
+        x = self._extended(input)
+        by_weight = self._adjoint.backward(x, x, gradient, weight, None)[1]
+        by_bias = None
+        if bias is not None:
+            others = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
+            by_bias = gradient.sum(axis=others)
+        return by_input, by_weight, by_bias
+
+    def rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+        magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
+        return Rounding(magnitude, size(weight.shape[3:]) * weight.shape[1] // self.groups + (bias is not None))
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
+        positions = size(input.shape[1:]) // weight.shape[1]
+        terms = (size(weight.shape[2:]), positions, size(output.shape[1:]))
+        return tuple(
+            None if magnitude is None else Rounding(magnitude, count)
+            for magnitude, count in zip(magnitudes, terms, strict=True)
+        )
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        return self._adjoint.cost(shapes[0] or (), output, shapes[1])
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.conv_transpose2d(
+            input, weight, bias, _pair(self.stride), _pair(self.padding), _pair(self.output_padding), self.groups,
+            _pair(self.dilation),
+        )  # fmt: skip

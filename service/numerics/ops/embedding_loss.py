@@ -1,0 +1,183 @@
+"""Losses of distances and angles between vectors."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from service.numerics.ops.loss import PiecewiseLoss, Reduction
+from service.numerics.ops.op import Case, Gradients, ShapeError, op
+from service.numerics.tiles import Array, Shape
+
+_TINY = 1e-12
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return (a * b).sum(axis=-1)
+
+
+@op("cosine_embedding_loss")
+class CosineEmbeddingLoss(PiecewiseLoss):
+    """1 - cos for target 1, max(0, cos - margin) for target -1, of pairs (N, D) or (D,); then none, sum or mean.
+
+    cos = s / sqrt(p q) with s = sum a b, p = sum a^2 + 1e-12, q = sum b^2 + 1e-12. With g = dL/d(output), c = 1 (none,
+    sum) or 1/N (mean), h = -g c for target 1, g c for target -1 where cos > margin, else 0:
+        dL/da = h (b / sqrt(p q) - a cos / p)        dL/db = h (a / sqrt(p q) - b cos / q)
+    """
+
+    margin: float = 0.0
+    reduction: Reduction = "mean"
+
+    inputs = ("input1", "input2", "target:float|index")
+    cases = (
+        Case(((3, 4), (3, 4), (3,)), signs=("target",)),
+        Case(((5, 4), (5, 4), (5,)), {"reduction": "sum", "margin": 0.2}, signs=("target",)),
+        Case(((4,), (4,), ()), {"reduction": "none"}, signs=("target",)),
+    )
+
+    @property
+    def summands(self) -> int:
+        return 16
+
+    def output_shape(self, input1: Shape, input2: Shape, target: Shape) -> Shape:
+        if input1 != input2 or len(input1) not in (1, 2) or target != input1[:-1]:
+            raise ShapeError("two inputs (N, D) with a target (N,), or (D,) with ()")
+        return target if self.reduction == "none" else ()
+
+    @staticmethod
+    def _parts(a: Array, b: Array) -> tuple[Array, Array, Array]:
+        """Cosine, p and q."""
+        p, q = _dot(a, a) + a.dtype.type(_TINY), _dot(b, b) + a.dtype.type(_TINY)
+        return _dot(a, b) / (np.sqrt(p) * np.sqrt(q)), p, q
+
+    def branch(self, input1: Array, input2: Array, target: Array) -> Array:
+        cosine, _, _ = self._parts(input1, input2)
+        return np.where(target == 1, 1, np.where((target == -1) & (cosine > self.margin), -1, 0)).astype(np.int8)
+
+    def losses_along(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
+        cosine, _, _ = self._parts(input1, input2)
+        return np.select([branch > 0, branch < 0], [1 - cosine, cosine - self.margin], 0).astype(
+            input1.dtype, copy=False
+        )
+
+    def loss_sizes(self, input1: Array, input2: Array, target: Array) -> Array:
+        return (1 + abs(self.margin) + np.abs(self._cosine_size(input1, input2))) * (
+            self.branch(input1, input2, target) != 0
+        )
+
+    def _cosine_size(self, a: Array, b: Array) -> Array:
+        return self._parts(np.abs(a), np.abs(b))[0]
+
+    def shares(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
+        cosine, p, q = (each[..., None] for each in self._parts(input1, input2))
+        h = (-weight * self.branch(input1, input2, target).astype(weight.dtype))[..., None]
+        root = np.sqrt(p) * np.sqrt(q)
+        by_target = np.zeros(weight.shape[:1] + target.shape[1:], dtype=weight.dtype)
+        by_first = h * (input2 / root - input1 * (cosine / p))
+        by_second = h * (input1 / root - input2 * (cosine / q))
+        return by_first, by_second, by_target
+
+    def share_sizes(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
+        a, b = np.abs(input1), np.abs(input2)
+        cosine, p, q = (each[..., None] for each in self._parts(a, b))
+        h = (weight * (self.branch(input1, input2, target) != 0))[..., None]
+        root = np.sqrt(p) * np.sqrt(q)
+        return h * (b / root + a * (cosine / p)), h * (a / root + b * (cosine / q)), weight * 0
+
+    def twin(self, torch: Any, input1: Any, input2: Any, target: Any) -> Any:
+        return torch.nn.functional.cosine_embedding_loss(
+            input1, input2, target, margin=self.margin, reduction=self.reduction
+        )
+
+
+@op("triplet_margin_loss")
+class TripletMarginLoss(PiecewiseLoss):
+    """max(0, d(a, p) - d(a, n) + margin) of triplets (N, D) or (D,); then none, sum or mean.
+
+    d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p); with `swap`, d(p, n) stands for d(a, n) where it is smaller. With
+    g = dL/d(output), c = 1 (none, sum) or 1/N (mean), where the loss is positive, and
+    u(x, y)_i = sign(e_i) (abs(e_i) / d)^(p-1), e = x - y + eps, 0 where d = 0:
+        dL/da = g c (u(a, p) - u(a, n)),  dL/dp = -g c u(a, p),  dL/dn = g c u(a, n)
+    and with d(p, n) in place of d(a, n) its u goes to p and, negative, to n.
+    """
+
+    margin: Annotated[float, Gt(0)] = 1.0
+    p: Annotated[float, Gt(0)] = 2.0
+    eps: Annotated[float, Ge(0)] = 1e-6
+    swap: bool = False
+    reduction: Reduction = "mean"
+
+    inputs = ("anchor", "positive", "negative")
+    cases = (
+        Case(((3, 4), (3, 4), (3, 4))),
+        Case(((5, 4), (5, 4), (5, 4)), {"swap": True, "p": 3, "reduction": "sum"}),
+        Case(((4,), (4,), (4,)), {"p": 1, "reduction": "none", "margin": 2.5}),
+    )
+
+    @property
+    def summands(self) -> int:
+        return 16
+
+    def output_shape(self, anchor: Shape, positive: Shape, negative: Shape) -> Shape:
+        if not anchor == positive == negative or len(anchor) not in (1, 2):
+            raise ShapeError("three inputs of one shape, (N, D) or (D,)")
+        return anchor[:-1] if self.reduction == "none" else ()
+
+    def _error(self, x: Array, y: Array) -> Array:
+        return x - y + x.dtype.type(self.eps)
+
+    def _norm(self, error: Array) -> Array:
+        """Over the largest element, so that the powers stay in range."""
+        absolute = np.abs(error)
+        largest = absolute.max(axis=-1)
+        unit = np.where(largest > 0, largest, 1).astype(error.dtype, copy=False)
+        powers = np.power(absolute / unit[..., None], error.dtype.type(self.p)).sum(axis=-1)
+        return largest * np.power(powers, error.dtype.type(1 / self.p))
+
+    def _distance(self, x: Array, y: Array) -> Array:
+        return self._norm(self._error(x, y))
+
+    def _direction(self, x: Array, y: Array) -> Array:
+        error = self._error(x, y)
+        distance = self._norm(error)[..., None]
+        unit = np.where(distance > 0, distance, 1).astype(error.dtype, copy=False)
+        return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
+
+    def branch(self, anchor: Array, positive: Array, negative: Array) -> Array:
+        """0 where the loss is 0, else 1, and 2 where the negative's distance is that from the positive."""
+        far, other = self._distance(anchor, negative), self._distance(positive, negative)
+        swapped = (other < far) if self.swap else np.zeros(far.shape, np.bool_)
+        loss = self._distance(anchor, positive) - np.where(swapped, other, far) + self.margin
+        return np.where(loss > 0, 1 + swapped, 0).astype(np.int8)
+
+    def losses_along(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
+        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
+        far = np.where(branch == 2, self._distance(positive, negative), far)
+        return np.where(branch > 0, near - far + self.margin, 0).astype(anchor.dtype, copy=False)
+
+    def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
+        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
+        return near + far + self.margin
+
+    def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
+        branch = self.branch(anchor, positive, negative)
+        near = (weight * (branch > 0))[..., None] * self._direction(anchor, positive)
+        far = (weight * (branch == 1))[..., None] * self._direction(anchor, negative)
+        swapped = (weight * (branch == 2))[..., None] * self._direction(positive, negative)
+        return near - far, -near - swapped, far + swapped
+
+    def share_sizes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
+        branch = self.branch(anchor, positive, negative)
+        near = (weight * (branch > 0))[..., None] * self._direction_size(anchor, positive)
+        far = (weight * (branch == 1))[..., None] * self._direction_size(anchor, negative)
+        swapped = (weight * (branch == 2))[..., None] * self._direction_size(positive, negative)
+        return near + far, near + swapped, far + swapped
+
+    def _direction_size(self, x: Array, y: Array) -> Array:
+        return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1))
+
+    def twin(self, torch: Any, anchor: Any, positive: Any, negative: Any) -> Any:
+        return torch.nn.functional.triplet_margin_loss(
+            anchor, positive, negative, margin=self.margin, p=self.p, eps=self.eps, swap=self.swap,
+            reduction=self.reduction,
+        )  # fmt: skip

@@ -1,0 +1,146 @@
+"""Ops that pick elements by index. What is picked several times gets the sum of all its gradients."""
+
+from typing import Any
+
+import numpy as np
+
+from service.numerics.ops.axes import axis
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, size
+
+
+def _check_range(index: Array | None, length: int) -> None:
+    if index is not None and ((index < 0) | (index >= length)).any():
+        raise ShapeError(f"an index from 0 to {length - 1}; {int(index.min())} to {int(index.max())} were given")
+
+
+class Picking(Op):
+    """Moves elements to where an index says."""
+
+    def rounding(self, output: Array, *inputs: Any) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, *inputs)
+        # As many additions as the element is picked most often, which is not worth counting.
+        return tuple(
+            None if each is None else Rounding(each, max(1, size(output.shape[1:]) // 2)) for each in magnitudes
+        )
+
+
+@op("index_select")
+class IndexSelect(Picking):
+    """y[..., k, ...] = x[..., i_k, ...] along `dim`.
+
+    dL/dx[..., i, ...] = sum of g[..., k, ...] over the k with i_k = i.
+    """
+
+    dim: int
+
+    inputs = ("input", "index:index")
+    cases = (
+        Case(((3, 4), (6,)), {"dim": 1}, below={"index": 4}),
+        Case(((3, 2, 2), (2,)), {"dim": -3}, below={"index": 3}),
+        Case(((5,), ()), {"dim": 0}, below={"index": 5}),
+    )
+
+    def output_shape(self, input: Shape, index: Shape) -> Shape:
+        if not input or len(index) > 1:
+            raise ShapeError("an input of at least one axis with an index (n,)")
+        along = axis(self.dim, len(input))
+        return (*input[:along], size(index), *input[along + 1 :])
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        _check_range(values[1], shapes[0][axis(self.dim, len(shapes[0]))])
+
+    def _along(self, input: Array) -> int:
+        return axis(self.dim, input.ndim - 1) + 1
+
+    def forward(self, input: Array, index: Array) -> Array:
+        return np.take(input, index.ravel(), axis=self._along(input))
+
+    def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
+        front = np.moveaxis(by_input, self._along(input), 0)
+        np.add.at(front, index.ravel(), np.moveaxis(gradient, self._along(input), 0))
+        return by_input, None
+
+    def twin(self, torch: Any, input: Any, index: Any) -> Any:
+        return torch.index_select(input, self.dim, index)
+
+
+@op("gather")
+class Gather(Picking):
+    """y[p] = x[p with its coordinate `dim` replaced by i[p]], for each position p of the index.
+
+    dL/dx[q] = sum of g[p] over the positions p that read q.
+    """
+
+    dim: int
+
+    inputs = ("input", "index:index")
+    cases = (
+        Case(((3, 4), (3, 6)), {"dim": 1}, below={"index": 4}),
+        Case(((3, 4, 2), (2, 3, 1)), {"dim": 0}, below={"index": 3}),
+        Case(((5,), (2,)), {"dim": -1}, below={"index": 5}),
+    )
+
+    def output_shape(self, input: Shape, index: Shape) -> Shape:
+        if not input or len(input) != len(index):
+            raise ShapeError("an input and an index of as many axes")
+        along = axis(self.dim, len(input))
+        if any(i > n for k, (i, n) in enumerate(zip(index, input, strict=True)) if k != along):
+            raise ShapeError(f"an index not longer than the input in any axis but {self.dim}")
+        return index
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        _check_range(values[1], shapes[0][axis(self.dim, len(shapes[0]))])
+
+    def _positions(self, input: Array, index: Array) -> tuple[Any, ...]:
+        """Where in the input each element lies, behind all tiles."""
+        positions: list[Any] = list(np.indices(index.shape[1:], sparse=True))
+        positions[axis(self.dim, input.ndim - 1)] = index[0]
+        return (slice(None), *positions)
+
+    def forward(self, input: Array, index: Array) -> Array:
+        return input[self._positions(input, index)]
+
+    def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
+        np.add.at(by_input, self._positions(input, index), gradient)
+        return by_input, None
+
+    def twin(self, torch: Any, input: Any, index: Any) -> Any:
+        return torch.gather(input, self.dim, index)
+
+
+@op("embedding")
+class Embedding(Picking):
+    """y[...] = W[i[...]], rows of W (V, D): dL/dW[v] = sum of g[...] over the places where i is v."""
+
+    inputs = ("input:index", "weight")
+    cases = (
+        Case(((7,), (5, 3)), below={"input": 5}),
+        Case(((2, 3), (4, 2)), below={"input": 4}),
+        Case(((), (4, 2)), below={"input": 4}),
+    )
+
+    def output_shape(self, input: Shape, weight: Shape) -> Shape:
+        if len(weight) != 2:
+            raise ShapeError("a weight (V, D) with indices of any shape")
+        return (*input, weight[1])
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        _check_range(values[0], shapes[1][0])
+
+    def forward(self, input: Array, weight: Array) -> Array:
+        return weight[:, input[0]]
+
+    def backward(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+        by_weight = np.zeros(gradient.shape[:1] + weight.shape[1:], dtype=gradient.dtype)
+        rows: Any = (slice(None), input[0])
+        np.add.at(by_weight, rows, gradient)
+        return None, by_weight
+
+    def twin(self, torch: Any, input: Any, weight: Any) -> Any:
+        return torch.nn.functional.embedding(input, weight)

@@ -1,0 +1,270 @@
+"""Products of matrices and sums of products."""
+
+import string
+from typing import Any
+
+import numpy as np
+
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+
+
+@op("linear")
+class Linear(Op):
+    """y = x W^T + b on the last axis.
+
+    With g = dL/dy and n over the leading axes of x:
+        dL/dx = g W               (..., in)
+        dL/dW = sum_n g_n^T x_n   (out, in)
+        dL/db = sum_n g_n         (out,)
+    """
+
+    inputs = ("input", "weight", "bias?")
+    cases = (
+        Case(((5, 4), (3, 4), (3,))),
+        Case(((2, 5, 4), (1, 4), None)),
+        Case(((4,), (3, 4), (3,))),
+        Case(((4,), (4,), ())),
+        Case(((3, 4), (4,), ())),
+    )
+
+    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+        if not input or len(weight) not in (1, 2) or weight[-1] != input[-1]:
+            raise ShapeError("input (..., in) with weight (out, in) or (in,)")
+        if bias is not None and bias != weight[:-1]:
+            raise ShapeError(f"a bias of shape {list(weight[:-1])}")
+        return input[:-1] + weight[:-1]
+
+    @staticmethod
+    def _flat(x: Array, weight: Array) -> tuple[Array, Array]:
+        """Flatten x to (K, n, in) and the weight to (K, out, in)."""
+        return x.reshape(x.shape[0], -1, x.shape[-1]), weight.reshape(weight.shape[0], -1, weight.shape[-1])
+
+    def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
+        x, w = self._flat(input, weight)
+        y = x @ np.swapaxes(w, 1, 2)
+        output = y.reshape(y.shape[:1] + input.shape[1:-1] + weight.shape[1:-1])
+        return output if bias is None else output + aligned(bias, output.ndim - 1)
+
+    def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        x, w = self._flat(input, weight)
+        g = gradient.reshape(gradient.shape[0], x.shape[1], w.shape[1])
+        by_input, by_weight = g @ w, np.swapaxes(g, 1, 2) @ x
+        by_bias = None if bias is None else g.sum(axis=1).reshape(g.shape[:1] + bias.shape[1:])
+        return (
+            by_input.reshape(by_input.shape[:1] + input.shape[1:]),
+            by_weight.reshape(by_weight.shape[:1] + weight.shape[1:]),
+            by_bias,
+        )
+
+    def rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+        magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
+        return Rounding(magnitude, input.shape[-1] + 1)
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
+        rows = size(input.shape[1:-1])
+        terms = (size(weight.shape[1:-1]), rows, rows)
+        return tuple(
+            None if magnitude is None else Rounding(magnitude, count)
+            for magnitude, count in zip(magnitudes, terms, strict=True)
+        )
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        assert shapes[0] is not None
+        return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        if weight.ndim == 1:
+            # PyTorch's documentation takes this form; its matrix product does not, with a bias.
+            bias = None if bias is None else bias.reshape(1)
+            return torch.nn.functional.linear(input, weight[None], bias)[..., 0]
+        return torch.nn.functional.linear(input, weight, bias)
+
+
+@op("matmul")
+class Matmul(Op):
+    """y = a b, products of matrices, with leading axes broadcast; a 1-D operand is a row, or a column.
+
+    With g = dL/dy, the leading axes of each operand that was broadcast summed:
+        dL/da = g b^T        dL/db = a^T g
+    """
+
+    inputs = ("input", "other")
+    cases = (
+        Case(((3, 4), (4, 5))),
+        Case(((2, 1, 3, 4), (5, 4, 2))),
+        Case(((4,), (4,))),
+        Case(((4,), (2, 4, 3))),
+        Case(((2, 3, 4), (4,))),
+    )
+
+    def output_shape(self, input: Shape, other: Shape) -> Shape:
+        if not input or not other or input[-1] != other[0 if len(other) == 1 else -2]:
+            raise ShapeError("(..., n, k) with (..., k, m), or a vector (k,) on either side")
+        try:
+            leading = np.broadcast_shapes(input[:-2], other[:-2])
+        except ValueError:
+            raise ShapeError("leading axes that broadcast together") from None
+        rows = input[-2:-1] if len(input) > 1 else ()
+        columns = other[-1:] if len(other) > 1 else ()
+        return leading + rows + columns
+
+    @staticmethod
+    def _matrices(input: Array, other: Array) -> tuple[Array, Array]:
+        """Make matrices of vectors, and give both as many leading axes."""
+        a = input[:, None, :] if input.ndim == 2 else input
+        b = other[:, :, None] if other.ndim == 2 else other
+        rank = max(a.ndim, b.ndim) - 1
+        return aligned(a, rank), aligned(b, rank)
+
+    def forward(self, input: Array, other: Array) -> Array:
+        a, b = self._matrices(input, other)
+        y = a @ b
+        return y.reshape(y.shape[:1] + self.output_shape(input.shape[1:], other.shape[1:]))
+
+    def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        a, b = self._matrices(input, other)
+        g = gradient.reshape(
+            gradient.shape[:1] + np.broadcast_shapes(a.shape[1:-2], b.shape[1:-2]) + (a.shape[-2], b.shape[-1])
+        )
+        by_a = unbroadcast(g @ np.swapaxes(b, -1, -2), a.shape[1:])
+        by_b = unbroadcast(np.swapaxes(a, -1, -2) @ g, b.shape[1:])
+        return (
+            by_a.reshape(by_a.shape[:1] + input.shape[1:]),
+            by_b.reshape(by_b.shape[:1] + other.shape[1:]),
+        )
+
+    def rounding(self, output: Array, input: Array, other: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input), np.abs(other)), input.shape[-1])
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, input: Array, other: Array
+    ) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(other))
+        products = size(output.shape[1:]) * input.shape[-1]
+        return tuple(
+            None if magnitude is None else Rounding(magnitude, products // size(each.shape[1:]))
+            for magnitude, each in zip(magnitudes, (input, other), strict=True)
+        )
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        assert shapes[0] is not None
+        return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
+
+    def twin(self, torch: Any, input: Any, other: Any) -> Any:
+        return torch.matmul(input, other)
+
+
+_LETTERS = set(string.ascii_letters)
+
+
+@op("einsum")
+class Einsum(Op):
+    """y_out = sum over all other letters of a_... b_..., for an explicit equation of one or two operands.
+
+    Each product a b contributes g a b with the g of its output element, so dL/da is the einsum of g and b onto the
+    letters of a. A letter of a that stands in neither g nor b was summed by itself: its gradient is spread over it. A
+    letter that a has twice picks the diagonal: off it the gradient is 0.
+    """
+
+    equation: str
+
+    inputs = ("operands*",)
+    cases = (
+        Case(((3, 4), (4, 5)), {"equation": "ij,jk->ik"}),
+        Case(((2, 3, 4), (2, 4, 5)), {"equation": "bij,bjk->bki"}),
+        Case(((3, 4), (5,)), {"equation": "ij,k->k"}),
+        Case(((3, 3), (3, 2)), {"equation": "ii,ij->j"}),
+        Case(((3, 4), (3, 4)), {"equation": "ij,ij->"}),
+        Case(((2, 3, 4),), {"equation": "bij->jb"}),
+    )
+
+    def _parts(self, count: int) -> tuple[list[str], str]:
+        """Letters of each operand and of the output."""
+        text = self.equation.replace(" ", "")
+        left, arrow, output = text.partition("->")
+        operands = left.split(",")
+        known = set(left) - {","}
+        if not arrow or not known | set(output) <= _LETTERS:
+            raise ShapeError('an explicit equation of letters, like "ij,jk->ik"')
+        if len(operands) != count or count > 2:
+            raise ShapeError(f"an equation of as many operands as are given, two at most; they are {count}")
+        if len(set(output)) < len(output) or not set(output) <= known or len(known) > 40:
+            raise ShapeError("an output whose letters are different and stand in an operand")
+        return operands, output
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        operands, output = self._parts(len(shapes))
+        lengths: dict[str, int] = {}
+        for letters, shape in zip(operands, shapes, strict=True):
+            if len(letters) != len(shape):
+                raise ShapeError(f"an operand with {len(letters)} axes for {letters!r}")
+            for letter, length in zip(letters, shape, strict=True):
+                if lengths.setdefault(letter, length) != length:
+                    raise ShapeError(f"axes of one length for {letter!r}")
+        return tuple(lengths[letter] for letter in output)
+
+    def _einsum(self, letters: list[str], output: str, *arrays: Array) -> Array:
+        tile = min(_LETTERS - set("".join(letters)) - set(output))
+        tiles = max(array.shape[0] for array in arrays)
+        if any(array.shape[0] != tiles for array in arrays):
+            arrays = tuple(np.broadcast_to(array, (tiles, *array.shape[1:])) for array in arrays)
+        equation = ",".join(tile + each for each in letters) + "->" + tile + output
+        return np.einsum(equation, *arrays, optimize=True)
+
+    def forward(self, *operands: Array) -> Array:
+        letters, output = self._parts(len(operands))
+        return self._einsum(letters, output, *operands)
+
+    def backward(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
+        letters, out = self._parts(len(operands))
+        return tuple(self._share(gradient, out, position, letters, operands) for position in range(len(operands)))
+
+    def _share(
+        self, gradient: Array, out: str, position: int, letters: list[str], operands: tuple[Array, ...]
+    ) -> Array:
+        mine = "".join(dict.fromkeys(letters[position]))
+        others = [each for i, each in enumerate(letters) if i != position]
+        arrays = [each for i, each in enumerate(operands) if i != position]
+        reached = "".join(letter for letter in mine if letter in out or any(letter in each for each in others))
+        share = self._einsum([out, *others], reached, gradient, *arrays)
+        lengths = dict(zip(letters[position], operands[position].shape[1:], strict=True))
+        spread = share.reshape(share.shape[0], *(lengths[each] if each in reached else 1 for each in mine))
+        by_operand = np.zeros((share.shape[0], *operands[position].shape[1:]), dtype=gradient.dtype)
+        np.einsum(f"...{letters[position]}->...{mine}", by_operand)[...] = spread
+        return by_operand
+
+    def rounding(self, output: Array, *operands: Array) -> Rounding:
+        return Rounding(self.forward(*map(np.abs, operands)), self._products(operands) // size(output.shape[1:]))
+
+    def backward_rounding(self, gradient: Array, output: Array, *operands: Array) -> tuple[Rounding | None, ...]:
+        magnitudes = self.backward(np.abs(gradient), output, *map(np.abs, operands))
+        return tuple(
+            None if each is None else Rounding(each, max(1, self._products(operands) // size(each.shape[1:])))
+            for each in magnitudes
+        )
+
+    def _products(self, operands: tuple[Array, ...]) -> int:
+        letters, _ = self._parts(len(operands))
+        return _products(letters, tuple(operand.shape[1:] for operand in operands))
+
+    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+        letters, _ = self._parts(len(shapes))
+        given = tuple(shape for shape in shapes if shape is not None)
+        return Cost(_products(letters, given), super().cost(output, *shapes).elements)
+
+    def twin(self, torch: Any, *operands: Any) -> Any:
+        return torch.einsum(self.equation, *operands)
+
+
+def _products(letters: list[str], shapes: tuple[Shape, ...]) -> int:
+    """Products that are summed altogether."""
+    lengths = {
+        letter: length
+        for each, shape in zip(letters, shapes, strict=True)
+        for letter, length in zip(each, shape, strict=True)
+    }
+    return size(tuple(lengths.values()))

@@ -1,0 +1,291 @@
+"""Normalisations: each group of elements less its mean over its standard deviation, then scaled and shifted."""
+
+import dataclasses
+from abc import abstractmethod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Len
+
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+
+Positive = Annotated[int, Ge(1)]
+NotNegative = Annotated[float, Ge(0)]
+
+
+class Normalisation(Op):
+    """z = (x - m) r with r = 1 / sqrt(v + eps), m mean and v biased variance of each group of N; y = w z + b.
+
+    With h = g w, g = dL/dy, and mean(.) over the group:
+        dL/dx = r (h - mean(h) - z mean(h z))
+        dL/dw = sum g z,  dL/db = sum g,  over what each element of them is used for
+    """
+
+    inputs = ("input", "weight?", "bias?")
+    centred = True
+
+    @property
+    def _eps(self) -> float:
+        return self.eps  # type: ignore[attr-defined]  # every normalisation has it
+
+    @abstractmethod
+    def _grouped(self, x: Array) -> Array:
+        """Bring what is normalised together to the last axis, (K, groups, N)."""
+
+    @abstractmethod
+    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+        """Undo `_grouped`; the shape is that of x, the tiles are those of the array."""
+
+    @abstractmethod
+    def _spread(self, parameter: Array, x: Array) -> Array:
+        """Weight or bias, broadcastable to x."""
+
+    def _centre(self, grouped: Array) -> Array:
+        return grouped - grouped.mean(axis=-1, keepdims=True) if self.centred else grouped
+
+    def _rate(self, centre: Array) -> Array:
+        """Return r."""
+        return 1 / np.sqrt(np.square(centre).mean(axis=-1, keepdims=True) + centre.dtype.type(self._eps))
+
+    def _normalised(self, x: Array) -> tuple[Array, Array]:
+        """Return z and r, grouped."""
+        centre = self._centre(self._grouped(x))
+        rate = self._rate(centre)
+        return centre * rate, rate
+
+    def forward(self, input: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
+        output = self._ungrouped(self._normalised(input)[0], input)
+        if weight is not None:
+            output = output * self._spread(weight, input)
+        return output if bias is None else output + self._spread(bias, input)
+
+    def backward(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        z, rate = self._normalised(input)
+        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        by_group = h - z * (h * z).mean(axis=-1, keepdims=True)
+        if self.centred:
+            by_group = by_group - h.mean(axis=-1, keepdims=True)
+        by_weight = self._summed(gradient * self._ungrouped(z, input), weight, input)
+        by_bias = self._summed(gradient, bias, input)
+        return (self._ungrouped(rate * by_group, input), by_weight, by_bias)[: len(self.slots)]
+
+    def _summed(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
+        """Sum over the elements for which each element of a parameter is used."""
+        if parameter is None:
+            return None
+        shape = self._spread(parameter, x).shape[1:]
+        total = unbroadcast(products, (1,) * (products.ndim - 1 - len(shape)) + shape)
+        return total.reshape(total.shape[:1] + parameter.shape[1:])
+
+    def _errors(self, x: Array) -> tuple[Array, Array]:
+        """What z is made of: x - m is off by u of x and m too, and r by what the variance is off by."""
+        grouped = self._grouped(x)
+        centre = self._centre(grouped)
+        size_ = np.abs(centre) + (np.abs(grouped).mean(axis=-1, keepdims=True) if self.centred else 0)
+        rate = self._rate(centre)
+        relative = (np.abs(centre) * size_).mean(axis=-1, keepdims=True) * np.square(rate)
+        return size_ * rate + np.abs(centre) * rate * relative, relative
+
+    def rounding(self, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None) -> Rounding:
+        sizes, _ = self._errors(input)
+        magnitude = self._ungrouped(sizes, input)
+        if weight is not None:
+            magnitude = magnitude * np.abs(self._spread(weight, input))
+        if bias is not None:
+            magnitude = magnitude + np.abs(self._spread(bias, input))
+        return Rounding(np.broadcast_to(magnitude, np.broadcast_shapes(magnitude.shape, output.shape)), sizes.shape[-1])
+
+    def backward_rounding(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> tuple[Rounding | None, ...]:
+        z, rate = self._normalised(input)
+        off, relative = self._errors(input)
+        z, g = np.abs(z), np.abs(gradient)
+        h = self._grouped(g if weight is None else g * np.abs(self._spread(weight, input)))
+        product = (h * z).mean(axis=-1, keepdims=True)
+        by_group = h + z * product + off * product + z * (h * off).mean(axis=-1, keepdims=True)
+        if self.centred:
+            by_group = by_group + h.mean(axis=-1, keepdims=True)
+        by_input = self._ungrouped(rate * (1 + relative) * by_group, input)
+        count = z.shape[-1]
+        by_weight = self._summed(g * self._ungrouped(z + off, input), weight, input)
+        by_bias = self._summed(g, bias, input)
+        found = [Rounding(by_input, count)]
+        found += [
+            None if each is None else Rounding(each, max(count, size(output.shape[1:]) // size(each.shape[1:])))
+            for each in (by_weight, by_bias)
+        ]
+        return tuple(found)[: len(self.slots)]
+
+
+class OverTrailing(Normalisation):
+    """Over the trailing axes, which `normalized_shape` spells out."""
+
+    normalized_shape: Any
+
+    def _trailing(self) -> Shape:
+        return (self.normalized_shape,) if isinstance(self.normalized_shape, int) else tuple(self.normalized_shape)
+
+    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+        trailing = self._trailing()
+        if not trailing or input[len(input) - len(trailing) :] != trailing:
+            raise ShapeError(f"an input (..., {', '.join(map(str, trailing))}), as normalized_shape says")
+        if any(each is not None and each != trailing for each in parameters):
+            raise ShapeError(f"a weight and a bias of shape {list(trailing)}")
+        return input
+
+    def _grouped(self, x: Array) -> Array:
+        return x.reshape(x.shape[0], -1, size(self._trailing()))
+
+    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+        return grouped.reshape(grouped.shape[:1] + x.shape[1:])
+
+    def _spread(self, parameter: Array, x: Array) -> Array:
+        return aligned(parameter, x.ndim - 1)
+
+
+@op("layer_norm")
+class LayerNorm(OverTrailing):
+    """z = (x - m) r with r = 1 / sqrt(v + eps), over the trailing axes of `normalized_shape`; y = w z + b.
+
+    m and v are mean and biased variance of the N elements there. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with
+    g = dL/dy, h = g w, mean(.) over these axes, w and b of normalized_shape:
+        dL/dx = r (h - mean(h) - z mean(h z))
+        dL/dw = sum g z,  dL/db = sum g,  over the leading axes
+    """
+
+    normalized_shape: Positive | Annotated[list[Positive], Len(1)]
+    eps: NotNegative = 1e-5
+
+    inputs = ("input", "weight?", "bias?")
+    cases = (
+        Case(((3, 4), (4,), (4,)), {"normalized_shape": 4}),
+        Case(((2, 3, 4), (3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
+        Case(((2, 5), None, None), {"normalized_shape": [5]}),
+    )
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.layer_norm(input, self._trailing(), weight, bias, self.eps)
+
+
+@op("rms_norm")
+class RmsNorm(OverTrailing):
+    """z = x r with r = 1 / sqrt(mean(x^2) + eps), over the trailing axes of `normalized_shape`; y = w z.
+
+    eps is the machine epsilon of the dtype if left out. dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy,
+    h = g w, mean(.) over these axes:
+        dL/dx = r (h - z mean(h z))
+        dL/dw = sum g z,  over the leading axes
+    """
+
+    normalized_shape: Positive | Annotated[list[Positive], Len(1)]
+    eps: NotNegative | None = None
+
+    inputs = ("input", "weight?")
+    centred = False
+    cases = (
+        Case(((3, 4), (4,)), {"normalized_shape": 4}),
+        Case(((2, 3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
+    )
+
+    @property
+    def _eps(self) -> float:
+        return 0.0 if self.eps is None else self.eps
+
+    def in_dtype(self, epsilon: float) -> Op:
+        return dataclasses.replace(self, eps=epsilon) if self.eps is None else self
+
+    def twin(self, torch: Any, input: Any, weight: Any) -> Any:
+        return torch.nn.functional.rms_norm(input, self._trailing(), weight, self._eps)
+
+
+class OverChannels(Normalisation):
+    """Weight and bias have one element for each channel, axis 1."""
+
+    def _check_channels(self, input: Shape, parameters: tuple[Shape | None, ...]) -> None:
+        if any(each is not None and each != input[1:2] for each in parameters):
+            raise ShapeError(f"a weight and a bias of shape {list(input[1:2])}, one for each channel")
+
+    def _spread(self, parameter: Array, x: Array) -> Array:
+        return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (x.ndim - 3))
+
+
+@op("batch_norm")
+class BatchNorm(OverChannels):
+    """z = (x - m) r with r = 1 / sqrt(v + eps), each channel over the batch and its positions; y = w z + b.
+
+    By the statistics of the batch itself, as in training: m and v are mean and biased variance of the N elements of
+    channel c in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over a
+    channel, w and b (C,):
+        dL/dx = r (h - mean(h) - z mean(h z))
+        dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
+    """
+
+    training: Literal[True] = True
+    eps: NotNegative = 1e-5
+
+    inputs = ("input", "weight?", "bias?")
+    cases = (
+        Case(((5, 3), (3,), (3,))),
+        Case(((3, 2, 4), None, (2,)), {"eps": 1e-3}),
+        Case(((2, 3, 2, 2), (3,), None)),
+    )
+
+    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+        if len(input) < 2:
+            raise ShapeError("an input (B, C, ...)")
+        if size(input) == input[1]:
+            raise ShapeError("more than one element in each channel, to take the variance of")
+        self._check_channels(input, parameters)
+        return input
+
+    def _grouped(self, x: Array) -> Array:
+        return np.moveaxis(x, 2, 1).reshape(x.shape[0], x.shape[2], -1)
+
+    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+        moved = grouped.reshape(grouped.shape[0], x.shape[2], x.shape[1], *x.shape[3:])
+        return np.moveaxis(moved, 1, 2)
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
+
+
+@op("group_norm")
+class GroupNorm(OverChannels):
+    """z = (x - m) r with r = 1 / sqrt(v + eps), each of `num_groups` groups of channels of each sample; y = w z + b.
+
+    m and v are mean and biased variance of the N elements of a group in x (B, C, ...).
+    dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over a group, w and b (C,):
+        dL/dx = r (h - mean(h) - z mean(h z))
+        dL/dw_c = sum g z,  dL/db_c = sum g,  over channel c of all samples
+    """
+
+    num_groups: Positive
+    eps: NotNegative = 1e-5
+
+    inputs = ("input", "weight?", "bias?")
+    cases = (
+        Case(((2, 4, 3), (4,), (4,)), {"num_groups": 2}),
+        Case(((2, 3, 2, 2), None, None), {"num_groups": 1, "eps": 1e-3}),
+        Case(((2, 6), (6,), None), {"num_groups": 2}),
+    )
+
+    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+        if len(input) < 2 or input[1] % self.num_groups:
+            raise ShapeError(f"an input (B, C, ...) with a C that num_groups={self.num_groups} divides")
+        if size(input) == input[0] * self.num_groups:
+            raise ShapeError("more than one element in each group, to take the variance of")
+        self._check_channels(input, parameters)
+        return input
+
+    def _grouped(self, x: Array) -> Array:
+        return x.reshape(x.shape[0], x.shape[1] * self.num_groups, -1)
+
+    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+        return grouped.reshape(grouped.shape[:1] + x.shape[1:])
+
+    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.group_norm(input, self.num_groups, weight, bias, self.eps)

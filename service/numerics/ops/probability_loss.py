@@ -1,0 +1,246 @@
+"""Losses between probabilities."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from service.numerics.ops.activation import sigmoid
+from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
+from service.numerics.ops.op import Case, Gradients, ShapeError, op
+from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+
+
+class Weighted(Loss):
+    """A loss of each element, times a weight that may be left out and is broadcast to the elements."""
+
+    cases = (
+        Case(((3, 4), (3, 4), None), low=0.05, high=0.95),
+        Case(((3, 4), (3, 4), (4,)), {"reduction": "sum"}, low=0.05, high=0.95),
+        Case(((5,), (5,), (5,)), {"reduction": "none"}, low=0.05, high=0.95),
+        Case(((), (), None), low=0.05, high=0.95),
+    )
+
+    @staticmethod
+    def _check_weight(input: Shape, weight: Shape | None, name: str) -> None:
+        if weight is not None:
+            try:
+                fits = np.broadcast_shapes(input, weight) == input
+            except ValueError:
+                fits = False
+            if not fits:
+                raise ShapeError(f"a {name} that is broadcast to {list(input)}")
+
+
+def _times(weight: Array | None, array: Array) -> Array:
+    return array if weight is None else array * aligned(weight, array.ndim - 1)
+
+
+def _by_weight(weight: Array | None, products: Array) -> Array | None:
+    return None if weight is None else unbroadcast(products, weight.shape[1:])
+
+
+_LEAST_LOG = -100.0
+_LEAST_VARIANCE = 1e-12
+
+
+@op("binary_cross_entropy")
+class BinaryCrossEntropy(Weighted):
+    """-w (y log p + (1 - y) log(1 - p)) for each element, logarithms not below -100; then none, sum or mean.
+
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+        dL/dp = g c w (p - y) / (p (1 - p))
+        dL/dy = g c w (log(1 - p) - log p)
+        dL/dw = g c l / w, summed over the axes along which w was broadcast
+    """
+
+    reduction: Reduction = "mean"
+
+    inputs = ("input", "target", "weight?")
+
+    def output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
+        if input != target:
+            raise ShapeError("an input and a target of one shape")
+        self._check_weight(input, weight, "weight")
+        return input if self.reduction == "none" else ()
+
+    @staticmethod
+    def _logarithms(p: Array) -> tuple[Array, Array]:
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(p), _LEAST_LOG), np.maximum(np.log1p(-p), _LEAST_LOG)
+
+    def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._logarithms(input)
+        return _times(weight, -(target * of_one + (1 - target) * of_zero))
+
+    def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._logarithms(input)
+        sizes = np.abs(target * of_one) + (1 + np.abs(target)) * (np.abs(of_zero) + np.abs(input))
+        return np.abs(_times(weight, sizes))
+
+    def shares(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
+        of_one, of_zero = self._logarithms(input)
+        weighted = _times(rescale, weight)
+        variance = np.maximum(input * (1 - input), _LEAST_VARIANCE).astype(input.dtype, copy=False)
+        by_rescale = _by_weight(rescale, weight * self.losses(input, target, None))
+        return weighted * ((input - target) / variance), weighted * (of_zero - of_one), by_rescale
+
+    def share_sizes(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
+        of_one, of_zero = self._logarithms(input)
+        weighted = np.abs(_times(rescale, weight))
+        variance = np.maximum(input * (1 - input), _LEAST_VARIANCE)
+        # 1 - p is off by u, which p (1 - p) carries relatively.
+        by_input = weighted * np.abs(input - target) / variance * (1 + 1 / np.maximum(1 - input, _LEAST_VARIANCE))
+        by_target = weighted * (np.abs(of_zero) + np.abs(of_one))
+        by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None))
+        return by_input, by_target, by_rescale
+
+    def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+        if bool(((input >= 0) & (input <= 1)).all()):
+            losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
+        else:
+            # PyTorch refuses these; NaN is what the formula gives.
+            losses = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
+        return reduced_by_torch(self.reduction, losses if weight is None else losses * weight)
+
+
+@op("binary_cross_entropy_with_logits")
+class BinaryCrossEntropyWithLogits(Weighted):
+    """w ((1 - y) z + q (max(-z, 0) + log(1 + exp(-abs(z))))), q = 1 + (v - 1) y, v = pos_weight; none, sum or mean.
+
+    That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g = dL/d(output), c = 1
+    (none, sum) or 1/N (mean), and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s:
+        dL/dz = g c w ((1 - y) - q sigmoid(-z))
+        dL/dy = g c w ((v - 1) t - z)
+        dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast
+    """
+
+    reduction: Reduction = "mean"
+
+    inputs = ("input", "target", "weight?", "pos_weight?")
+    cases = (
+        Case(((3, 4), (3, 4), None, None), low=-3, high=3),
+        Case(((3, 4), (3, 4), (3, 1), (4,)), {"reduction": "sum"}, low=0.1, high=3),
+        Case(((5,), (5,), None, ()), {"reduction": "none"}, low=0.1, high=3),
+        Case(((), (), (), None), low=-30, high=30),
+    )
+
+    def output_shape(self, input: Shape, target: Shape, weight: Shape | None, pos_weight: Shape | None) -> Shape:
+        if input != target:
+            raise ShapeError("an input and a target of one shape")
+        self._check_weight(input, weight, "weight")
+        self._check_weight(input, pos_weight, "pos_weight")
+        return input if self.reduction == "none" else ()
+
+    @staticmethod
+    def _minus_log(z: Array) -> Array:
+        return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+    @staticmethod
+    def _factor(target: Array, pos_weight: Array | None) -> Array:
+        return np.ones_like(target) if pos_weight is None else 1 + _times(pos_weight - 1, target)
+
+    def losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+        factor = self._factor(target, pos_weight)
+        return _times(weight, (1 - target) * input + factor * self._minus_log(input))
+
+    def loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+        factor = self._factor(np.abs(target), None if pos_weight is None else np.abs(pos_weight) + 2)
+        sizes = (1 + np.abs(target)) * np.abs(input) + factor * self._minus_log(input)
+        return np.abs(_times(weight, sizes))
+
+    def shares(
+        self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
+    ) -> Gradients:
+        t, weighted = self._minus_log(input), _times(rescale, weight)
+        by_input = weighted * ((1 - target) - self._factor(target, pos_weight) * sigmoid(-input))
+        excess = -input if pos_weight is None else _times(pos_weight - 1, t) - input
+        by_rescale = _by_weight(rescale, weight * self.losses(input, target, None, pos_weight))
+        return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * target * t)
+
+    def share_sizes(
+        self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
+    ) -> Gradients:
+        t, weighted = self._minus_log(input), np.abs(_times(rescale, weight))
+        sizes = None if pos_weight is None else np.abs(pos_weight) + 2
+        by_input = weighted * (1 + np.abs(target) + self._factor(np.abs(target), sizes))
+        excess = np.abs(input) if sizes is None else _times(sizes, t) + np.abs(input)
+        by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None, pos_weight))
+        return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * np.abs(target) * t)
+
+    def twin(self, torch: Any, input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
+        if pos_weight is not None and pos_weight.requires_grad:
+            # Spelled out, since PyTorch's own has no derivative by it.
+            minus_log = torch.nn.functional.softplus(-input)
+            losses = (1 - target) * input + (1 + (pos_weight - 1) * target) * minus_log
+        else:
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                input, target, pos_weight=pos_weight, reduction="none"
+            )
+        return reduced_by_torch(self.reduction, losses if weight is None else losses * weight)
+
+
+@op("kl_div")
+class KlDiv(PairLoss):
+    """p (log p - x) for each element, p = target or, if `log_target`, its exponential; none, sum, mean or batchmean.
+
+    With g = dL/d(output), c = 1 (none, sum), 1/N (mean) or 1/B, B the first axis (batchmean):
+        dL/dx = -g c p
+        dL/dp = g c (log p - x + 1);  for the logarithm t of p: dL/dt = g c p (t - x + 1)
+    """
+
+    reduction: Literal["none", "sum", "mean", "batchmean"] = "mean"
+    log_target: bool = False
+
+    cases = (
+        Case(((3, 4), (3, 4)), low=0.1, high=2),
+        Case(((3, 4), (3, 4)), {"reduction": "batchmean"}, low=0.1, high=2),
+        Case(((5,), (5,)), {"reduction": "sum", "log_target": True}),
+        Case(((2, 3), (2, 3)), {"reduction": "none"}, low=0.1, high=2),
+    )
+
+    def output_shape(self, input: Shape, target: Shape) -> Shape:
+        if self.reduction == "batchmean" and not input:
+            raise ShapeError("an input with a first axis where reduction is batchmean")
+        return super().output_shape(input, target)
+
+    def divisor(self, losses: Array, *inputs: Any) -> int:
+        if self.reduction == "batchmean":
+            return losses.shape[1]
+        return size(losses.shape[1:]) if self.reduction == "mean" else 1
+
+    def _both(self, target: Array) -> tuple[Array, Array]:
+        """Return p and log p."""
+        if self.log_target:
+            return np.exp(target), target
+        with np.errstate(divide="ignore"):
+            return target, np.log(target)
+
+    def losses(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._both(target)
+        # p log p is 0 at p = 0.
+        return np.where(p == 0, -p * input, p * (np.where(p == 0, 0, logarithm) - input)).astype(
+            input.dtype, copy=False
+        )
+
+    def loss_sizes(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._both(target)
+        return np.abs(p) * (np.where(p == 0, 0, np.abs(logarithm)) + np.abs(input)) * (1 + np.abs(target))
+
+    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._both(target)
+        by_target = weight * (logarithm - input + 1)
+        return -weight * p, by_target * p if self.log_target else by_target
+
+    def share_sizes(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._both(target)
+        by_target = weight * (np.abs(logarithm) + np.abs(input) + 1)
+        if self.log_target:
+            p = p * (1 + np.abs(target))
+            by_target = by_target * p
+        return weight * np.abs(p), by_target
+
+    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+        losses = torch.nn.functional.kl_div(input, target, reduction="none", log_target=self.log_target)
+        return (
+            losses.sum() / input.shape[0] if self.reduction == "batchmean" else reduced_by_torch(self.reduction, losses)
+        )

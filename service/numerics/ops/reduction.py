@@ -1,0 +1,348 @@
+"""Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.tiles import Array, Shape, size
+
+
+class Reduction(Op):
+    """y over the axes `dim`, which stay with length 1 if `keepdim`. With N = the elements behind each of y."""
+
+    dim: Any
+    keepdim: bool
+
+    inputs = ("input",)
+    cases = (
+        Case(((3, 4),)),
+        Case(((2, 3, 4),), {"dim": 1}),
+        Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
+        Case(((),)),
+    )
+
+    def output_shape(self, input: Shape) -> Shape:
+        return reduced(input, axes(self.dim, len(input)), self.keepdim)
+
+    def _over(self, input: Array) -> tuple[int, ...]:
+        """Axes behind the tile axis."""
+        return behind_tile(axes(self.dim, input.ndim - 1))
+
+    def _count(self, input: Array) -> int:
+        return size(tuple(input.shape[each] for each in self._over(input)))
+
+    def _restored(self, array: Array, input: Array) -> Array:
+        return restored(array, input.shape[1:], axes(self.dim, input.ndim - 1))
+
+    def _shaped(self, kept: Array, input: Array) -> Array:
+        return kept.reshape(kept.shape[:1] + self.output_shape(input.shape[1:]))
+
+    def _torch_dim(self, torch_input: Any) -> tuple[int, ...]:
+        return axes(self.dim, torch_input.ndim)
+
+
+@op("sum")
+class Sum(Reduction):
+    """y = sum x: each element enters once, so dL/dx = g, spread over the axes that were summed."""
+
+    dim: Dims = None
+    keepdim: bool = False
+
+    def forward(self, input: Array) -> Array:
+        return self._shaped(input.sum(axis=self._over(input), keepdims=True), input)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        spread = self._restored(gradient, input)
+        return (np.broadcast_to(spread, gradient.shape[:1] + input.shape[1:]),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), max(0, self._count(input) - 1))
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+        return (None,)
+
+    def terms(self, output: Array, input: Array) -> Array:
+        return input.reshape(input.shape[0], -1)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.sum(input, self._torch_dim(input), self.keepdim)
+
+
+@op("mean")
+class Mean(Reduction):
+    """y = sum x / N: dL/dx = g / N, spread over the axes that were summed."""
+
+    dim: Dims = None
+    keepdim: bool = False
+
+    def forward(self, input: Array) -> Array:
+        return self._shaped(input.sum(axis=self._over(input), keepdims=True) / self._count(input), input)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        spread = self._restored(gradient, input) / self._count(input)
+        return (np.broadcast_to(spread, gradient.shape[:1] + input.shape[1:]),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), self._count(input))
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        (by_input,) = self.backward(np.abs(gradient), output, input)
+        assert by_input is not None
+        return (Rounding(by_input, 1),)
+
+    def terms(self, output: Array, input: Array) -> Array:
+        return input.reshape(input.shape[0], -1) / input[0].size
+
+    def terms_rounding(self, terms: Array) -> Rounding:
+        return Rounding(np.abs(terms), 1)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.mean(input, self._torch_dim(input), self.keepdim)
+
+
+@op("var")
+class Var(Reduction):
+    """y = sum (x - m)^2 / (N - correction), m the mean: dL/dx = g 2 (x - m) / (N - correction).
+
+    The mean's own derivative drops out, since sum (x - m) = 0.
+    """
+
+    dim: Dims = None
+    correction: float = 1
+    keepdim: bool = False
+
+    cases = (
+        Case(((3, 4),)),
+        Case(((2, 3, 4),), {"dim": 1, "correction": 0}),
+        Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
+    )
+
+    def output_shape(self, input: Shape) -> Shape:
+        over = axes(self.dim, len(input))
+        count = size(tuple(input[each] for each in over))
+        if count <= self.correction:
+            raise ShapeError(f"more than {self.correction:g} elements to take the variance of; there are {count}")
+        return reduced(input, over, self.keepdim)
+
+    def _centred(self, input: Array) -> Array:
+        return input - input.sum(axis=self._over(input), keepdims=True) / self._count(input)
+
+    def forward(self, input: Array) -> Array:
+        squares = np.square(self._centred(input)).sum(axis=self._over(input), keepdims=True)
+        return self._shaped(squares / (self._count(input) - self.correction), input)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        factor = 2 / (self._count(input) - self.correction)
+        return (self._restored(gradient, input) * (self._centred(input) * input.dtype.type(factor)),)
+
+    def _sizes(self, input: Array) -> Array:
+        """What x - m is made of: itself, and the rounding of the mean."""
+        mean = np.abs(input).sum(axis=self._over(input), keepdims=True) / self._count(input)
+        return np.abs(self._centred(input)) + mean
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        products = np.abs(self._centred(input)) * self._sizes(input)
+        total = products.sum(axis=self._over(input), keepdims=True) / (self._count(input) - self.correction)
+        return Rounding(self._shaped(total, input), self._count(input))
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        factor = 2 / (self._count(input) - self.correction)
+        return (Rounding(np.abs(self._restored(gradient, input)) * self._sizes(input) * factor, self._count(input)),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.var(input, self._torch_dim(input), correction=self.correction, keepdim=self.keepdim)
+
+
+@op("amax")
+class Amax(Reduction):
+    """y = max x: dL/dx = g at the largest element, in equal parts where several are."""
+
+    dim: Dims = None
+    keepdim: bool = False
+
+    def branch(self, input: Array) -> Array:
+        """Share of each element in the largest."""
+        largest = input == input.max(axis=self._over(input), keepdims=True)
+        return largest / largest.sum(axis=self._over(input), keepdims=True)
+
+    def along(self, branch: Array, input: Array) -> Array:
+        return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
+
+    def forward(self, input: Array) -> Array:
+        return self._shaped(input.max(axis=self._over(input), keepdims=True), input)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * self.branch(input).astype(gradient.dtype),)
+
+    def rounding(self, output: Array, input: Array) -> None:
+        return None
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        (by_input,) = self.backward(np.abs(gradient), output, input)
+        assert by_input is not None
+        return (Rounding(by_input, 1),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.amax(input, self._torch_dim(input), self.keepdim)
+
+
+@op("logsumexp")
+class LogSumExp(Reduction):
+    """y = log sum exp(x) = m + log sum exp(x - m), m the largest: dL/dx = g exp(x - y)."""
+
+    dim: int | list[int]
+    keepdim: bool = False
+
+    cases = (
+        Case(((3, 4),), {"dim": 1}),
+        Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
+        Case(((5,),), {"dim": 0}, low=-40, high=40),
+    )
+
+    def forward(self, input: Array) -> Array:
+        m = input.max(axis=self._over(input), keepdims=True)
+        return self._shaped(m + np.log(np.exp(input - m).sum(axis=self._over(input), keepdims=True)), input)
+
+    def _shares(self, input: Array) -> Array:
+        e = np.exp(input - input.max(axis=self._over(input), keepdims=True))
+        return e / e.sum(axis=self._over(input), keepdims=True)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * self._shares(input),)
+
+    def _argument(self, input: Array, output: Array) -> Array:
+        """What x - y is made of: its error is relative in the exponential."""
+        return np.abs(input) + np.abs(self._restored(output, input))
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        spread = (self._shares(input) * self._argument(input, output)).sum(axis=self._over(input), keepdims=True)
+        return Rounding(np.abs(output) + 1 + self._shaped(spread, input), self._count(input))
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        size = np.abs(self._restored(gradient, input)) * self._shares(input) * (1 + self._argument(input, output))
+        return (Rounding(size, self._count(input)),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.logsumexp(input, self._torch_dim(input), self.keepdim)
+
+
+@op("vector_norm")
+class VectorNorm(Reduction):
+    """y = (sum abs(x)^p)^(1/p) with p = ord: dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where y = 0.
+
+    For p = 1 that is g sign(x); for p = inf (max abs) and -inf (min abs) g sign(x) at the elements that attain it, in
+    equal parts.
+    """
+
+    ord: float | Literal["inf", "-inf", "Infinity", "-Infinity"] = 2
+    dim: Dims = None
+    keepdim: bool = False
+
+    cases = (
+        Case(((3, 4),)),
+        Case(((2, 3, 4),), {"dim": 1, "ord": 1}),
+        Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True, "ord": 3}),
+        Case(((2, 5),), {"dim": 1, "ord": "inf"}),
+    )
+
+    @property
+    def _p(self) -> float:
+        p = float(self.ord)
+        if not p:
+            raise ShapeError('an ord that is a number other than 0, or "inf" or "-inf"')
+        return p
+
+    def output_shape(self, input: Shape) -> Shape:
+        assert self._p
+        return super().output_shape(input)
+
+    def branch(self, input: Array) -> Array:
+        """Sign of each element, and in the extreme norms its share."""
+        sign = np.sign(input)
+        return sign * self._attained(input) if np.isinf(self._p) else sign
+
+    def _attained(self, input: Array) -> Array:
+        absolute = np.abs(input)
+        extreme = np.max if self._p > 0 else np.min
+        attained = absolute == extreme(absolute, axis=self._over(input), keepdims=True)
+        return attained / attained.sum(axis=self._over(input), keepdims=True)
+
+    def along(self, branch: Array, input: Array) -> Array:
+        if np.isinf(self._p) or self._p == 1:
+            return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
+        return self.forward(input)
+
+    def forward(self, input: Array) -> Array:
+        over = self._over(input)
+        absolute = np.abs(input)
+        if np.isinf(self._p):
+            extreme = np.max if self._p > 0 else np.min
+            return self._shaped(extreme(absolute, axis=over, keepdims=True), input)
+        # Over the largest, so that the powers stay in range.
+        largest = absolute.max(axis=over, keepdims=True)
+        unit = np.where(largest > 0, largest, 1).astype(input.dtype, copy=False)
+        total = np.power(absolute / unit, input.dtype.type(self._p)).sum(axis=over, keepdims=True)
+        return self._shaped(unit * np.power(total, input.dtype.type(1 / self._p)), input)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        g, y = self._restored(gradient, input), self._restored(output, input)
+        if np.isinf(self._p):
+            return (g * (np.sign(input) * self._attained(input)).astype(g.dtype),)
+        if self._p == 1:
+            return (g * np.sign(input),)
+        unit = np.where(y > 0, y, 1).astype(y.dtype, copy=False)
+        ratio = np.power(np.abs(input) / unit, input.dtype.type(self._p - 1))
+        return (g * np.sign(input) * ratio * (y > 0),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(np.abs(output), self._count(input) + 4)
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        (by_input,) = self.backward(gradient, output, input)
+        assert by_input is not None
+        return (Rounding(np.abs(by_input) * (1 + abs(self._p - 1) if np.isfinite(self._p) else 1), 8),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.linalg.vector_norm(input, self._p, self._torch_dim(input), self.keepdim)
+
+
+@op("cumsum")
+class Cumsum(Op):
+    """y_i = sum_{j <= i} x_j along one axis: dL/dx_j = sum_{i >= j} g_i, the same sum from the other end."""
+
+    dim: int
+
+    inputs = ("input",)
+    cases = (Case(((3, 4),), {"dim": 1}), Case(((2, 3, 4),), {"dim": -2}), Case(((5,),), {"dim": 0}))
+
+    def output_shape(self, input: Shape) -> Shape:
+        axis(self.dim, len(input))
+        return input
+
+    def _along(self, array: Array) -> int:
+        return axis(self.dim, array.ndim - 1) + 1
+
+    def forward(self, input: Array) -> Array:
+        return np.cumsum(input, axis=self._along(input)) if input.ndim > 1 else input
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        if input.ndim == 1:
+            return (gradient,)
+        along = self._along(input)
+        return (np.flip(np.cumsum(np.flip(gradient, along), axis=along), along),)
+
+    def _length(self, input: Array) -> int:
+        return input.shape[self._along(input)] if input.ndim > 1 else 1
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), self._length(input))
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        (by_input,) = self.backward(np.abs(gradient), output, input)
+        assert by_input is not None
+        return (Rounding(by_input, self._length(input)),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.cumsum(input, self.dim)

@@ -1,0 +1,129 @@
+"""softmax and log_softmax along one axis, shifted by the largest element so that nothing overflows."""
+
+from typing import Any
+
+import numpy as np
+
+from service.numerics.ops.axes import axis
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, op
+from service.numerics.tiles import Array, Shape
+
+_CASES = (
+    Case(((3, 4),), {"dim": 1}),
+    Case(((2, 3, 4),), {"dim": -2}),
+    Case(((5,),), {"dim": 0}, low=-30, high=30),
+    Case(((),), {"dim": 0}),
+)
+
+
+def shifted(x: Array, along: int) -> Array:
+    """x - max x along an axis."""
+    return x - x.max(axis=along, keepdims=True)
+
+
+def softmax(x: Array, along: int) -> Array:
+    """exp(x) / sum exp(x) along an axis."""
+    e = np.exp(shifted(x, along))
+    return e / e.sum(axis=along, keepdims=True)
+
+
+def softmax_size(x: Array, along: int) -> Array:
+    """Size of what softmax rounds: x - max x is off by u of itself, which its exponential carries relatively."""
+    z, y = np.abs(shifted(x, along)), softmax(x, along)
+    return y * (1 + z + (y * z).sum(axis=along, keepdims=True))
+
+
+def log_softmax(x: Array, along: int) -> Array:
+    """x - log sum exp(x) along an axis."""
+    z = shifted(x, along)
+    return z - np.log(np.exp(z).sum(axis=along, keepdims=True))
+
+
+def log_softmax_size(x: Array, along: int) -> Array:
+    """Size of what log_softmax rounds; the sum of exponentials, 1 at least, is off by u of itself."""
+    z = shifted(x, along)
+    e = np.exp(z)
+    total = e.sum(axis=along, keepdims=True)
+    return np.abs(z) + np.abs(np.log(total)) + 1 + (e * np.abs(z)).sum(axis=along, keepdims=True) / total
+
+
+class AlongAxis(Op):
+    """Acts along the axis `dim`; shapes stay."""
+
+    dim: int
+
+    inputs = ("input",)
+    cases = _CASES
+
+    def output_shape(self, input: Shape) -> Shape:
+        axis(self.dim, len(input))
+        return input
+
+    def _along(self, array: Array) -> int:
+        return axis(self.dim, array.ndim - 1) + 1
+
+    def _lined(self, array: Array) -> Array:
+        """Give a 0-d tensor the one axis that PyTorch takes it to have."""
+        return array.reshape(-1, 1) if array.ndim == 1 else array
+
+
+@op("softmax")
+class Softmax(AlongAxis):
+    """y_i = exp(x_i) / sum_j exp(x_j) along one axis.
+
+    dy_i/dx_j = y_i ([i = j] - y_j), so with g = dL/dy: dL/dx_j = y_j (g_j - sum_i g_i y_i).
+    """
+
+    dim: int
+
+    def forward(self, input: Array) -> Array:
+        return softmax(self._lined(input), self._along(input)).reshape(input.shape)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        g, y = self._lined(gradient), self._lined(output)
+        by_input = y * (g - (g * y).sum(axis=self._along(input), keepdims=True))
+        return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        x = self._lined(input)
+        return Rounding(softmax_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        g, y = np.abs(self._lined(gradient)), self._lined(output)
+        size = y * (g + (g * y).sum(axis=self._along(input), keepdims=True))
+        return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), 2 + y.shape[self._along(input)]),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.softmax(input, self.dim)
+
+
+@op("log_softmax")
+class LogSoftmax(AlongAxis):
+    """y_i = x_i - log sum_j exp(x_j) along one axis.
+
+    dy_i/dx_j = [i = j] - p_j with p = exp(y), so with g = dL/dy: dL/dx_j = g_j - p_j sum_i g_i.
+    """
+
+    dim: int
+
+    def forward(self, input: Array) -> Array:
+        return log_softmax(self._lined(input), self._along(input)).reshape(input.shape)
+
+    def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        g, along = self._lined(gradient), self._along(input)
+        by_input = g - softmax(self._lined(input), along) * g.sum(axis=along, keepdims=True)
+        return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
+
+    def rounding(self, output: Array, input: Array) -> Rounding:
+        x = self._lined(input)
+        return Rounding(log_softmax_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
+
+    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+        g, x, along = np.abs(self._lined(gradient)), self._lined(input), self._along(input)
+        # p = exp(y), as PyTorch has it, carries the error of y relatively.
+        p = softmax(x, along) * (1 + log_softmax_size(x, along))
+        size = g + p * g.sum(axis=along, keepdims=True)
+        return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), x.shape[along]),)
+
+    def twin(self, torch: Any, input: Any) -> Any:
+        return torch.log_softmax(input, self.dim)
