@@ -73,7 +73,6 @@ CONV_TANH_SCALE_SIGMOID = Preset(
 )
 
 
-
 def _logistic_regression() -> Preset:
     values = _Values(1)
     return Preset(
@@ -244,7 +243,11 @@ def _lstm_step() -> Preset:
             "c0": values.normal(2, 3, scale=0.5),
             "y": values.normal(2, 3),
         },
-        weights={"w_input": values.weight(12, 5), "w_hidden": values.weight(12, 3), "bias": values.normal(12, scale=0.1)},
+        weights={
+            "w_input": values.weight(12, 5),
+            "w_hidden": values.weight(12, 3),
+            "bias": values.normal(12, scale=0.1),
+        },
     )
 
 

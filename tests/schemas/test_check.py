@@ -42,6 +42,8 @@ ACCEPTED: list[tuple[str, Any]] = [
     ("model", {"nodes": [TANH]}),
     ("model", {"nodes": [TANH | {"inputs": {"input": "x"}}]}),
     ("model", {"nodes": [TANH | {"inputs": [0.5, 1, "x"]}]}),
+    ("model", {"nodes": [TANH | {"inputs": [["x", "y"]]}]}),
+    ("model", {"nodes": [TANH | {"inputs": {"tensors": ["x", 2]}}]}),
     ("with_respect_to", ["x", "w"]),
     ("candidate", {"x": ["NaN"]}),
     *[("candidate_dtype", each) for each in ("FP64", "FP32", "TF32", "FP16", "BF16", "float64", "bfloat16")],
@@ -75,7 +77,7 @@ REFUSED: list[tuple[str, Any]] = [
     ("model", {"nodes": [TANH | {"name": ""}]}),
     *[
         ("model", {"nodes": [TANH | {"inputs": each}]})
-        for each in ("x", None, 1, ["x", None], [True], [["x"]], {"input": None}, [float("inf")], [{}])
+        for each in ("x", None, 1, ["x", None], [True], [[["x"]]], {"input": None}, [float("inf")], [{}])
     ],
     ("with_respect_to", "w"),
     ("with_respect_to", [""]),

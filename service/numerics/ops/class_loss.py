@@ -241,7 +241,8 @@ class CrossEntropy(ClassLoss):
         along = self._along(input)
         spread = np.expand_dims(weight, along)
         q, sizes = np.abs(self._coefficients(input, target, class_weight)), log_softmax_size(input, along)
-        p = softmax(input, along) * (1 + sizes)
+        # What underflows on the way may be scaled up again by the gradient that comes in.
+        p = softmax(input, along) * (1 + sizes) + np.finfo(np.float64).tiny
         by_input = spread * (q.sum(axis=along, keepdims=True) * p + q)
         by_target = None
         if not self._are_labels(input, target):

@@ -9,7 +9,8 @@ from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, op
 from service.numerics.tiles import Array, Shape
 
-_TINY = 1e-12
+_TINY = float(np.float32(1e-12))
+"""What PyTorch adds to a square: a constant of single precision."""
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -41,6 +41,8 @@ def _by_weight(weight: Array | None, products: Array) -> Array | None:
 
 _LEAST_LOG = -100.0
 _LEAST_VARIANCE = 1e-12
+_WHOLE = 2.0**60
+"""Size whose rounding, in float64, is a hundred times 1: as good as unknown."""
 
 
 @op("binary_cross_entropy")
@@ -90,16 +92,25 @@ class BinaryCrossEntropy(Weighted):
         variance = np.maximum(input * (1 - input), _LEAST_VARIANCE)
         # 1 - p is off by u, which p (1 - p) carries relatively.
         by_input = weighted * np.abs(input - target) / variance * (1 + 1 / np.maximum(1 - input, _LEAST_VARIANCE))
+        by_input = by_input + weighted * self._doubt(input, target)
         by_target = weighted * (np.abs(of_zero) + np.abs(of_one))
         by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None))
         return by_input, by_target, by_rescale
 
+    @staticmethod
+    def _doubt(input: Array, target: Array) -> Array:
+        """Where p (1 - p) is below 1e-12 PyTorch's derivative is not that of its loss: as uncertain as it is large."""
+        variance = np.abs(input * (1 - input))
+        saturated = np.abs(input - target) / np.where(variance > 0, variance, _LEAST_VARIANCE) * _WHOLE
+        return np.where(variance < _LEAST_VARIANCE, saturated, 0)
+
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        if bool(((input >= 0) & (input <= 1)).all()):
+        if all(bool(((each >= 0) & (each <= 1)).all()) for each in (input, target)):
             losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
         else:
-            # PyTorch refuses these; NaN is what the formula gives.
-            losses = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
+            # PyTorch refuses these; the formula has an answer, or NaN.
+            of_one, of_zero = torch.log(input).clamp(min=_LEAST_LOG), torch.log1p(-input).clamp(min=_LEAST_LOG)
+            losses = -(target * of_one + (1 - target) * of_zero)
         return reduced_by_torch(self.reduction, losses if weight is None else losses * weight)
 
 
@@ -109,7 +120,7 @@ class BinaryCrossEntropyWithLogits(Weighted):
 
     That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g = dL/d(output), c = 1
     (none, sum) or 1/N (mean), and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s:
-        dL/dz = g c w ((1 - y) - q sigmoid(-z))
+        dL/dz = g c w ((1 - y) - q sigmoid(-z)) = g c w (q sigmoid(z) - v y)
         dL/dy = g c w ((v - 1) t - z)
         dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast
     """
@@ -136,12 +147,18 @@ class BinaryCrossEntropyWithLogits(Weighted):
         return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z)))
 
     @staticmethod
+    def _positive(target: Array, pos_weight: Array | None) -> Array:
+        """Return v y."""
+        return target if pos_weight is None else _times(pos_weight, target)
+
+    @staticmethod
     def _factor(target: Array, pos_weight: Array | None) -> Array:
         return np.ones_like(target) if pos_weight is None else 1 + _times(pos_weight - 1, target)
 
     def losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
-        factor = self._factor(target, pos_weight)
-        return _times(weight, (1 - target) * input + factor * self._minus_log(input))
+        # For z < 0 the parts in z are (1 - y) z - q z = -v y z: added up first, they do not cancel.
+        linear = np.where(input < 0, -self._positive(target, pos_weight), 1 - target) * input
+        return _times(weight, linear + self._factor(target, pos_weight) * np.log1p(np.exp(-np.abs(input))))
 
     def loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
         factor = self._factor(np.abs(target), None if pos_weight is None else np.abs(pos_weight) + 2)
@@ -152,7 +169,9 @@ class BinaryCrossEntropyWithLogits(Weighted):
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
         t, weighted = self._minus_log(input), _times(rescale, weight)
-        by_input = weighted * ((1 - target) - self._factor(target, pos_weight) * sigmoid(-input))
+        tail = self._factor(target, pos_weight) * sigmoid(-np.abs(input))
+        slope = np.where(input < 0, tail - self._positive(target, pos_weight), (1 - target) - tail)
+        by_input = weighted * slope
         excess = -input if pos_weight is None else _times(pos_weight - 1, t) - input
         by_rescale = _by_weight(rescale, weight * self.losses(input, target, None, pos_weight))
         return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * target * t)

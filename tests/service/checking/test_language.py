@@ -105,7 +105,9 @@ def test_the_catalogue_of_ops_is_the_registry():
         assert entry["backward"] == inspect.getdoc(REGISTRY[name])
         assert [slot["name"] for slot in entry["inputs"]] == [slot.name for slot in REGISTRY[name].slots]
         Draft202012Validator.check_schema(entry["attributes"])
-    assert entries["conv2d"]["inputs"][2] == {"name": "bias", "optional": True}
+    assert entries["conv2d"]["inputs"][2] == {"name": "bias", "optional": True, "several": False, "of": ["float"]}
+    assert entries["cat"]["inputs"] == [{"name": "tensors", "optional": False, "several": True, "of": ["float"]}]
+    assert entries["cross_entropy"]["inputs"][1]["of"] == ["index", "float"]
     validator = Draft202012Validator(entries["conv2d"]["attributes"])
     assert validator.is_valid({"stride": [1, 2]})
     assert not validator.is_valid({"stride": 0})

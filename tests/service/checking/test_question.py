@@ -47,7 +47,7 @@ REFUSED = {
     "integers where floats are used": (
         {"tensors": {"x": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "y": INT}},
         "/tensors/y",
-        "takes floats; datatype INT64",
+        "takes floats as target; 'y' is of integers",
     ),
     "too large for the dtype": (
         {"dtype": "float32", "weights": {"w1": [[1e39, 1], [1, 1]], "w2": [1, 1, 1, 1]}},

@@ -11,7 +11,7 @@ class Doubled(Op):
 
     inputs = ("input", "bias?")
 
-    def shape(self, input, bias):
+    def output_shape(self, input, bias):
         return input
 
     def forward(self, input, bias):
@@ -33,7 +33,34 @@ def doubled():
 def test_an_op_is_registered_under_its_name_with_its_slots(doubled):
     assert REGISTRY["doubled"] is doubled
     assert doubled.name == "doubled"
-    assert doubled.slots == (Slot("input", optional=False), Slot("bias", optional=True))
+    assert [slot.name for slot in doubled.slots] == ["input", "bias"]
+    assert [slot.optional for slot in doubled.slots] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "slot"),
+    [
+        ("input", Slot("input", optional=False, variadic=False, kinds=("float",))),
+        ("bias?", Slot("bias", optional=True, variadic=False, kinds=("float",))),
+        ("tensors*", Slot("tensors", optional=False, variadic=True, kinds=("float",))),
+        ("index:index", Slot("index", optional=False, variadic=False, kinds=("index",))),
+        ("mask?:float|bool", Slot("mask", optional=True, variadic=False, kinds=("float", "bool"))),
+    ],
+)
+def test_a_slot_is_written_in_short(text, slot):
+    assert Slot.parse(text) == slot
+
+
+def test_only_the_last_slot_may_take_several():
+    with pytest.raises(ValueError, match="only the last slot"):
+        op("doubled")(type("Doubled", (Doubled,), {"inputs": ("tensors*", "other")}))
+    assert "doubled" not in REGISTRY
+
+
+def test_pieces_are_for_ops_that_have_them(doubled):
+    assert doubled().branch(np.zeros(3), None) is None
+    with pytest.raises(NotImplementedError, match="one piece"):
+        doubled().along(np.zeros(3), np.zeros(3), None)
 
 
 def test_a_name_is_taken_once(doubled):

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from tests.service.numerics.ops.refusals import refused
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "shapes", "words"),
+    [
+        ("cat", {}, ((), ()), "at least one"),
+        ("cat", {}, ((2, 3), (3,)), "as many axes"),
+        ("cat", {"dim": 1}, ((2, 3), (3, 3)), "differ in length along axis 1 only"),
+        ("cat", {"dim": 2}, ((2, 3), (2, 3)), "an axis from -2 to 1"),
+        ("stack", {}, ((2, 3), (3,)), "tensors of one shape"),
+        ("stack", {"dim": 3}, ((2, 3), (2, 3)), "an axis from -3 to 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
+    assert words in refused(name, attributes, *shapes)
+
+
+def test_each_takes_back_its_part():
+    parts = [np.zeros((1, 2, n)) for n in (1, 3, 2)]
+    op = REGISTRY["cat"](dim=1)
+    g = np.arange(12.0).reshape(1, 2, 6)
+    back = op.backward(g, g, *parts)
+    assert [each.shape for each in back] == [part.shape for part in parts]
+    np.testing.assert_array_equal(op.forward(*back), g)
+    stack = REGISTRY["stack"](dim=-1)
+    np.testing.assert_array_equal(stack.forward(*stack.backward(g, g, *[np.zeros((1, 2))] * 6)), g)

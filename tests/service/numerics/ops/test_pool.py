@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from tests.service.numerics.ops.refusals import refused
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize(
+    ("attributes", "shape", "words"),
+    [
+        ({"kernel_size": 2}, (4, 4), "(B, C, H, W) or (C, H, W)"),
+        ({"kernel_size": 2, "padding": 2}, (1, 4, 4), "half the kernel_size"),
+        ({"kernel_size": 5}, (1, 4, 4), "a window that fits"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, attributes, shape, words):
+    assert words in refused(name, attributes, shape)
+
+
+def test_of_equal_elements_the_first_is_taken():
+    op = REGISTRY["max_pool2d"](kernel_size=2)
+    x = np.array([[[[1.0, 3.0], [3.0, 3.0]]]])
+    np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0][0, 0], [[0, 1], [0, 0]])
+
+
+def test_overlapping_windows_add_up():
+    op = REGISTRY["max_pool2d"](kernel_size=2, stride=1)
+    x = np.array([[[[0.0, 1.0, 0.0], [0.0, 9.0, 0.0], [0.0, 1.0, 0.0]]]])
+    (by_x,) = op.backward(np.ones((1, 1, 2, 2)), op.forward(x), x)
+    assert by_x[0, 0, 1, 1] == 4
+
+
+def test_padding_is_never_the_largest():
+    op = REGISTRY["max_pool2d"](kernel_size=2, padding=1)
+    x = -np.ones((1, 1, 2, 2))
+    np.testing.assert_array_equal(op.forward(x), -1)

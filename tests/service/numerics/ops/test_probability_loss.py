@@ -1,0 +1,54 @@
+import mpmath
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from tests.service.numerics.ops.refusals import refused
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "words"),
+    [
+        ("binary_cross_entropy", ((3,), (4,), None), "of one shape"),
+        ("binary_cross_entropy", ((3,), (3,), (4,)), "a weight that is broadcast to [3]"),
+        ("binary_cross_entropy", ((3,), (3,), (2, 3)), "a weight that is broadcast to [3]"),
+        ("binary_cross_entropy_with_logits", ((3,), (4,), None, None), "of one shape"),
+        ("binary_cross_entropy_with_logits", ((3,), (3,), None, (4,)), "a pos_weight that is broadcast to [3]"),
+        ("kl_div", ((3,), (4,)), "of one shape"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, shapes, words):
+    assert words in refused(name, {}, *shapes)
+
+
+def test_batchmean_wants_a_batch():
+    assert "a first axis" in refused("kl_div", {"reduction": "batchmean"}, (), ())
+
+
+@pytest.mark.parametrize("z", [-800.0, -40.0, 1e-9, 3.0, 40.0, 800.0])
+@pytest.mark.parametrize("y", [0.0, 1.0, 0.3])
+def test_logits_of_any_size_by_50_digits(z, y):
+    op = REGISTRY["binary_cross_entropy_with_logits"](reduction="none")
+    x, target = np.array([[z]]), np.array([[y]])
+    with mpmath.workdps(400):
+        s = 1 / (1 + mpmath.exp(-mpmath.mpf(z)))
+        exact = float(-(y * mpmath.log(s) + (1 - mpmath.mpf(y)) * mpmath.log(1 - s)))
+    np.testing.assert_allclose(op.forward(x, target, None, None)[0, 0], exact, rtol=1e-14)
+
+
+def test_the_logarithms_do_not_go_below_minus_100():
+    op = REGISTRY["binary_cross_entropy"](reduction="none")
+    assert op.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), None).tolist() == [[100, 100]]
+
+
+def test_where_the_target_is_0_the_divergence_is_0():
+    op = REGISTRY["kl_div"](reduction="none")
+    np.testing.assert_array_equal(op.forward(np.array([[-3.0, -1.0]]), np.array([[0.0, 1.0]])), [[0, 1]])
+
+
+def test_a_saturated_probability_is_in_doubt():
+    """PyTorch divides by 1e-12 at least; its derivative there is not that of its loss, and no verdict rests on it."""
+    op = REGISTRY["binary_cross_entropy"](reduction="none")
+    p, y, g = np.array([[0.5, 1 - 1e-14]]), np.zeros((1, 2)), np.ones((1, 2))
+    rounding = op.backward_rounding(g, g, p, y, None)[0]
+    assert (rounding.magnitude[0] * 2.0**-53 > [1, 1e12]).tolist() == [False, True]

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from service.numerics.ops import REGISTRY
+from tests.service.numerics.ops.refusals import refused
+
+X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "words"),
+    [
+        ("sum", {"dim": 2}, "an axis from -2 to 1; 2 was asked for"),
+        ("mean", {"dim": [0, -2]}, "axes that are all different"),
+        ("var", {"dim": 1, "correction": 4}, "more than 4 elements"),
+        ("cumsum", {"dim": -3}, "an axis from -2 to 1"),
+        ("vector_norm", {"ord": 0}, "a number other than 0"),
+        ("logsumexp", {"dim": 5}, "5 was asked for"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, attributes, words):
+    assert words in refused(name, attributes, (3, 4))
+
+
+def test_the_largest_share_where_they_are_equal():
+    op = REGISTRY["amax"](dim=1)
+    (by_x,) = op.backward(np.ones((1, 2)), op.forward(X), X)
+    np.testing.assert_array_equal(by_x[0], [[0, 0.5, 0.5], [0, 0, 1]])
+
+
+def test_logsumexp_neither_overflows_nor_loses_the_small():
+    op = REGISTRY["logsumexp"](dim=0)
+    x = np.array([[1e4, 1e4, -1e4]])
+    np.testing.assert_allclose(op.forward(x), 1e4 + np.log(2), rtol=1e-16)
+    np.testing.assert_array_equal(op.backward(np.ones(1), op.forward(x), x)[0], [[0.5, 0.5, 0]])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_a_norm_neither_overflows_nor_underflows(scale):
+    op = REGISTRY["vector_norm"]()
+    x = np.array([[3.0, -4.0]]) * scale
+    np.testing.assert_allclose(op.forward(x), 5 * scale)
+    np.testing.assert_allclose(op.backward(np.ones(1), op.forward(x), x)[0], [[0.6, -0.8]])
+
+
+def test_a_norm_of_zeros_has_gradient_0():
+    for p in (1, 2, 3.5, "inf"):
+        op = REGISTRY["vector_norm"](ord=p)
+        x = np.zeros((1, 3))
+        np.testing.assert_array_equal(op.backward(np.ones(1), op.forward(x), x)[0], 0)
+
+
+def test_variance_far_from_zero_keeps_its_digits():
+    op = REGISTRY["var"]()
+    x = np.array([[1e8 + 1, 1e8 + 2, 1e8 + 3]])
+    np.testing.assert_allclose(op.forward(x), 1.0, rtol=1e-14)
+
+
+def test_cumsum_of_a_number_is_the_number():
+    op = REGISTRY["cumsum"](dim=0)
+    np.testing.assert_array_equal(op.forward(np.array([2.0])), [2.0])
