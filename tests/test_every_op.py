@@ -1,20 +1,24 @@
 """One loop over ops, cases and routes. It checks itself by planting errors that it must find."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.graph import Graph, Values
 from service.numerics.ops import REGISTRY
 from service.numerics.ops.op import Backward, Case, Gradients, Op
-from service.numerics.precision import PRECISIONS
+from service.numerics.ops.op import op as declare
+from service.numerics.precision import DTYPES, PRECISIONS, Dtype
 from service.numerics.rounding import allowances
-from service.numerics.tiles import Array
+from service.numerics.tiles import Array, Shape
 from tests.problems import around
+from tests.random_graphs import random_graph
 
 EVERY = [
     pytest.param(op, case, id=f"{name}-{number}")
@@ -88,8 +92,8 @@ def test_a_wrong_backward_is_caught(op: type[Op], case: Case, error: str) -> Non
     def wrong(gradient: Array, output: Array, *inputs: Any) -> Gradients:
         return PLANTED[error](node.op.backward(gradient, output, *inputs))
 
-    given = set(node.sources) - graph.kinds.keys()
-    assert set(disagreements(graph, leaves, {"output": wrong})) == given
+    expected = set(node.sources) - graph.kinds.keys()
+    assert set(disagreements(graph, leaves, {"output": wrong})) == expected
 
 
 @every_op
@@ -159,8 +163,8 @@ def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: Case) -
         forward = owner.rounding(output, *inputs)
         assert forward is None or forward.magnitude.shape == output.shape
         backward = owner.backward_rounding(np.ones_like(output), output, *inputs)
-        for rounding, given in zip(backward, inputs, strict=True):
-            assert rounding is None or rounding.magnitude.shape == given.shape
+        for rounding, each in zip(backward, inputs, strict=True):
+            assert rounding is None or rounding.magnitude.shape == each.shape
             assert rounding is None or (rounding.magnitude >= 0).all()
 
 
@@ -204,6 +208,134 @@ def test_non_contiguous_inputs_make_no_difference(op: type[Op], case: Case) -> N
     for name, gradient in analytic.differentiate(graph, strided).gradients.items():
         # Not bit for bit: a product of matrices may sum in another order.
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-12, atol=1e-14)
+
+
+@every_op
+def test_over_sixteen_decades_analytic_and_autograd_agree(op: type[Op], case: Case) -> None:
+    """Inputs of size 1e-8 to 1e8: values (in the gradient of the goal) and gradients, within rounding."""
+    for seed in range(4):
+        graph, leaves = around(op, case, seed)
+        generator = np.random.default_rng([seed, 5])
+        for name, leaf in leaves.items():
+            if leaf.dtype.kind == "f" and name not in case.signs:
+                leaves[name] = leaf * 10 ** generator.uniform(-8, 8)
+        with np.errstate(all="ignore"):
+            by_hand = analytic.differentiate(graph, leaves).gradients
+            by_torch = autograd.differentiate(graph, leaves).gradients
+            rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed)
+        for name, expected in by_torch.items():
+            finite = np.isfinite(expected)
+            np.testing.assert_array_equal(np.isfinite(by_hand[name]), finite)
+            apart = np.abs(by_hand[name][finite] - expected[finite])
+            assert (apart <= 2 * rounding[name][finite]).all(), (name, seed)
+
+
+@every_op
+@pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
+def test_half_precision_stays_within_its_rounding(op: type[Op], case: Case, dtype: Dtype) -> None:
+    graph, leaves = around(op, case)
+    narrow = {name: dtype.rounded(leaf) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
+    wide = cast_floats(narrow, np.float64)
+    with np.errstate(all="ignore"):
+        truth = analytic.differentiate(graph, wide)
+    if max(np.abs(each).max() for each in (*truth.values.values(), *truth.gradients.values())) > 1e4:
+        return  # what overflows is another matter
+    rounding = allowances(graph, wide, dtype.precision, seed=0)
+    by_hand = analytic.differentiate(graph, narrow, dtype=dtype)
+    by_torch = autograd.differentiate(graph, narrow, dtype=dtype.name)
+    for name, expected in truth.gradients.items():
+        for gradients in (by_hand.gradients, by_torch.gradients):
+            assert dtype.precision.represents(gradients[name].astype(np.float64)).all(), name
+            assert (np.abs(gradients[name] - expected) <= rounding[name]).all(), name
+
+
+@every_op
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 2**32), scale=st.floats(-3, 3))
+def test_any_input_of_ordinary_size(op: type[Op], case: Case, seed: int, scale: float) -> None:
+    graph, leaves = around(op, case, seed)
+    for name in graph.nodes[0].sources:
+        if leaves[name].dtype.kind == "f" and name not in case.signs and case.low < 0:
+            leaves[name] = leaves[name] * 2.0**scale
+    with np.errstate(all="ignore"):
+        by_hand = analytic.differentiate(graph, leaves).gradients
+        by_torch = autograd.differentiate(graph, leaves).gradients
+        rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
+    for name, expected in by_torch.items():
+        finite = np.isfinite(expected)
+        apart = np.abs(by_hand[name][finite] - expected[finite])
+        assert (apart <= 2 * rounding[name][finite]).all(), name
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_graphs_agree(seed: int) -> None:
+    graph, leaves = random_graph(seed)
+    assert 10 <= len(graph.nodes) <= 60
+    by_hand = analytic.differentiate(graph, leaves).gradients
+    by_torch = autograd.differentiate(graph, leaves).gradients
+    for name, expected in by_torch.items():
+        assert np.linalg.norm(by_hand[name] - expected) <= 1e-12 * np.linalg.norm(expected), name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_graphs_agree_with_the_difference(seed: int) -> None:
+    graph, leaves = random_graph(seed)
+    names = ["x", "w", graph.nodes[3].name]
+    by_hand = analytic.differentiate(graph, leaves).gradients
+    rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0, names=names)
+    for name, found in finite_difference.differentiate(graph, leaves, names).items():
+        assert (np.abs(by_hand[name] - found.value) <= found.error_bound + rounding[name]).all(), name
+        assert np.median(found.error_bound) <= 1e-7 * max(np.abs(found.value).max(), 1e-3), name
+
+
+LOOP: list[Callable[[type[Op], Case], None]] = [
+    test_the_three_routes_agree,
+    test_the_difference_is_worth_something,
+    test_forward_agrees_with_the_shape_rule_and_with_pytorch,
+    test_one_gradient_serves_the_tiles_of_the_inputs,
+    test_rounding_has_the_shapes_of_what_it_is_about,
+    test_float32_stays_within_its_rounding,
+    test_non_contiguous_inputs_make_no_difference,
+    test_over_sixteen_decades_analytic_and_autograd_agree,
+]
+
+
+@pytest.fixture
+def square() -> Iterator[type[Op]]:
+    """An op that is declared here, and nowhere else."""
+
+    @declare("square")
+    class Square(Op):
+        """y = x^2: dL/dx = 2 g x."""
+
+        inputs = ("input",)
+        cases = (Case(((3, 4),)), Case(((),)))
+
+        def output_shape(self, input: Shape) -> Shape:
+            return input
+
+        def forward(self, input: Array) -> Array:
+            return input * input
+
+        def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
+            return (2 * gradient * input,)
+
+        def twin(self, torch: Any, input: Any) -> Any:
+            return torch.square(input)
+
+    yield Square
+    del REGISTRY["square"]
+
+
+def test_an_op_is_added_in_one_place(square: type[Op]) -> None:
+    """The whole loop runs on an op declared in this test; no other file knows of it."""
+    for case in square.cases:
+        for check in LOOP:
+            check(square, case)
+        for error in PLANTED:
+            test_a_wrong_backward_is_caught(square, case, error)
+        for moved in (0, -1):
+            test_tiles_are_evaluations_side_by_side(square, case, moved)
 
 
 def test_every_op_states_its_derivation() -> None:

@@ -76,7 +76,8 @@ class Precision:
     def nearest(self, values: Array) -> Array:
         """Round to this precision, ties to even, in the float dtype given; infinite beyond its largest number."""
         spacing = self._spacing(values)
-        rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
+        with np.errstate(over="ignore"):
+            rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
         largest = np.ldexp(1 - 2.0**-self.digits, 2 - self.exponent)
         return np.where(np.abs(rounded) > largest, np.copysign(np.inf, values), rounded).astype(values.dtype)
 

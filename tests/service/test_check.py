@@ -115,6 +115,18 @@ def test_in_float32_it_passes_too(changed):
     assert report["gradients"]["w1"]["analytic"] != answered(changed())["gradients"]["w1"]["analytic"]
 
 
+@pytest.mark.parametrize(("dtype", "datatype", "stored"), [("float16", "FP16", "<f2"), ("bfloat16", "BF16", "<u2")])
+def test_in_half_precision(changed, dtype, datatype, stored):
+    report = answered(changed(dtype=dtype))
+    assert report["outcome"] == "pass"
+    packed = answered(changed(dtype=dtype, encoding="b64"))["gradients"]["w1"]
+    assert packed["analytic"]["datatype"] == packed["autograd"]["datatype"] == datatype
+    assert packed["finite_difference"]["datatype"] == "FP64"
+    raw = np.frombuffer(base64.b64decode(packed["analytic"]["b64"]), stored)
+    values = (raw.astype(np.uint32) << 16).view(np.float32) if datatype == "BF16" else raw
+    assert values.astype(float).reshape(2, 2).tolist() == report["gradients"]["w1"]["analytic"]
+
+
 def candidate_of(report: Any, name: str = "w1") -> np.ndarray:
     return np.array(report["gradients"][name]["autograd"])
 

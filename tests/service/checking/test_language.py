@@ -65,6 +65,88 @@ def test_what_is_wrong_is_said_at_its_place(nodes, place, words):
     assert words in refused(*nodes)[place]
 
 
+CAT = {"name": "c", "op": "cat"}
+
+
+@pytest.mark.parametrize("inputs", [["x", "x", "y"], [["x", "x", "y"]], {"tensors": ["x", "x", "y"]}])
+def test_several_tensors_may_be_listed_in_three_ways(inputs):
+    body = {"tensors": {"x": [1.5], "y": [2]}, "weights": {}, "model": {"nodes": [CAT | {"inputs": inputs}, SUM]}}
+    graph = language.graph_of(language.parsed(body))
+    assert graph.nodes[0].operands == ("x", "x", "y")
+    assert language.resolved(graph)[0]["inputs"] == ["x", "x", "y"]
+
+
+SUM = {"name": "loss", "op": "sum", "inputs": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (CAT | {"inputs": []}, "cat takes tensors (one or more); tensors is missing"),
+        (CAT | {"inputs": [[]]}, "tensors is missing"),
+        ({"name": "c", "op": "tanh", "inputs": [["x", "y"]]}, "tanh takes input; input is one tensor"),
+        ({"name": "c", "op": "add", "inputs": {"input": "x", "other": ["x", "y"]}}, "other is one tensor"),
+    ],
+)
+def test_where_several_are_not_meant(node, words):
+    assert words in refused(node, SUM)["/model/nodes/0/inputs"]
+
+
+INTEGERS = {"datatype": "INT64", "shape": [2], "data": [0, 1]}
+TRUTHS = {"datatype": "BOOL", "shape": [2], "data": [True, False]}
+TABLE = [[1.0, 2.0], [3.0, 4.0]]
+
+
+def kinds_of(op, inputs, tensors, **attributes):
+    node = {"name": "c", "op": op, "inputs": inputs, **attributes}
+    body = {"tensors": tensors, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}}
+    return language.graph_of(language.parsed(body)).kinds
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "tensors", "expected"),
+    [
+        ("embedding", ["i", "table"], {"i": [0, 1]}, {"i": "index"}),
+        ("embedding", ["i", "table"], {"i": INTEGERS}, {"i": "index"}),
+        ("cross_entropy", ["table", "i"], {"i": [0, 1]}, {"i": "index"}),
+        ("cross_entropy", ["table", "i"], {"i": TABLE}, {}),
+        ("cross_entropy", ["table", "i"], {"i": [[0, 1], [1, 0]]}, {"i": "index"}),
+        ("where", ["m", "table", 0], {"m": TRUTHS}, {"m": "bool"}),
+        ("where", ["m", "table", 0], {"m": [1, 0]}, {"m": "bool"}),
+        ("add", ["table", "i"], {"i": [0, 1]}, {}),
+    ],
+)
+def test_bare_integers_become_what_their_use_wants(op, inputs, tensors, expected):
+    assert kinds_of(op, inputs, tensors) == expected
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "tensors", "words"),
+    [
+        ("embedding", ["i", "table"], {"i": [0.0, 1.0]}, "takes integers as input; 'i' is of floats"),
+        ("embedding", ["i", "table"], {"i": [0, 2]}, "an index from 0 to 1; 0 to 2 were given"),
+        ("embedding", ["i", "table"], {"i": TRUTHS}, "'i' is of truths"),
+        ("add", ["table", "i"], {"i": INTEGERS}, "takes floats as other; 'i' is of integers"),
+        ("add", ["table", "m"], {"m": TRUTHS}, "takes floats as other; 'm' is of truths"),
+        ("where", ["m", "table", 0], {"m": [1.0, 0.0]}, "takes truths (datatype BOOL) as condition; 'm' is of floats"),
+        ("where", ["m", "table", 0], {"m": [2, 0]}, "'m' is of floats"),
+        ("cross_entropy", ["table", "i"], {"i": [0, 5]}, "labels from 0 to 1"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_said_at_the_tensor(op, inputs, tensors, words):
+    with pytest.raises(InvalidRequestError) as error:
+        kinds_of(op, inputs, tensors)
+    (placed,) = error.value.errors
+    assert placed["pointer"] == f"/tensors/{next(iter(tensors))}"
+    assert words in placed["detail"]
+
+
+def test_what_is_left_to_the_dtype_is_spelled_out():
+    node = {"name": "c", "op": "rms_norm", "inputs": ["table"], "normalized_shape": 2}
+    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": "float32"}
+    assert language.resolved(language.graph_of(language.parsed(body)))[0]["eps"] == 2.0**-23
+
+
 def test_a_tensor_that_nothing_reads_is_said_at_the_tensor():
     found = refused(CONV, LOSS, tensors={"x": [[1, 2], [3, 4]], "y": [[1]], "z": 1})
     assert list(found) == ["/tensors/z"]

@@ -25,6 +25,26 @@ def test_leaves_are_rounded_to_the_dtype_and_widened_again(changed):
     assert problem.leaves["x"].shape == (1, 3, 3)
 
 
+def embedded(**fields):
+    nodes = [
+        {"name": "e", "op": "embedding", "inputs": ["i", "table"]},
+        {"name": "loss", "op": "sum", "inputs": ["e"]},
+    ]
+    return {"tensors": {"i": [1, 0, 1]}, "weights": {"table": [[1, 2], [3, 4]]}, "model": {"nodes": nodes}} | fields
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_what_is_not_of_floats_keeps_its_kind(dtype):
+    problem = problem_of(embedded(dtype=dtype))
+    assert problem.leaves["i"].dtype == problem.wide["i"].dtype == np.int64
+    assert problem.leaves["table"].dtype == (np.float64 if dtype == "float64" else np.float32)
+
+
+def test_only_floats_have_gradients():
+    assert "not of floats" in refused(problem_of, embedded(with_respect_to=["i"]))["/with_respect_to/0"]
+    assert "not of floats" in refused(problem_of, embedded(candidate={"i": [1, 2, 3]}))["/candidate/i"]
+
+
 def test_names_are_weights_and_what_is_asked_for_and_what_has_a_candidate(changed):
     assert problem_of(changed()).names == ("w1", "w2")
     assert problem_of(changed(with_respect_to=["x", "L1", "x"])).names == ("x", "L1")

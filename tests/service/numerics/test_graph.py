@@ -125,3 +125,59 @@ def test_cost_counts_every_node():
     graph = square_of_a_product()
     assert graph.cost().work > graph.cost(graph.downstream(["half"])).work > 0
     assert graph.cost().elements == 3 * 4
+
+
+RELU, EMBEDDING, CAT = REGISTRY["relu"](), REGISTRY["embedding"](), REGISTRY["cat"]()
+
+
+def test_held_to_its_pieces_a_graph_has_no_kinks():
+    graph = build(("r", RELU, ("x",)), ("loss", LOSS, ("r", "zero")), x=(2,), zero=(2,))
+    base = graph.forward({"x": tiled(np.array([1.0, -1.0])), "zero": np.zeros((1, 2))})
+    held = graph.held(base)
+    for each, expected in ((graph, [[0.0, 3.0]]), (held, [[-2.0, 0.0]])):
+        assert each.resume(base, {"x": tiled(np.array([-2.0, 3.0]))})["r"].tolist() == expected
+    assert graph.nodes[0].branch is None, "the graph itself is as it was"
+
+
+def kinds(node, **leaves):
+    shapes = dict.fromkeys(leaves, (2,)) | {"table": (3, 2)}
+    nodes = [Node("n", *node), Node("loss", REGISTRY["sum"](), ("n",))]
+    return Graph(nodes, {name: shapes[name] for name in (*leaves, "table")}, {k: v for k, v in leaves.items() if v})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (None, r"node 'n' \(embedding\) takes integers as input; 'i' is of floats"),
+        ("bool", "takes integers as input; 'i' is of truths"),
+    ],
+)
+def test_each_slot_takes_its_kind(kind, message):
+    kinds((EMBEDDING, ("i", "table")), i="index")
+    with pytest.raises(InvalidModelError, match=message) as caught:
+        kinds((EMBEDDING, ("i", "table")), i=kind)
+    assert caught.value.errors[0].leaf == "i"
+
+
+def test_a_node_or_a_number_is_of_floats_unless_the_slot_wants_an_index():
+    assert kinds((EMBEDDING, (2, "table"))).shapes["n"] == (2,)
+    with pytest.raises(InvalidModelError, match=r"2\.0 is of floats"):
+        kinds((EMBEDDING, (2.0, "table")))
+
+
+def test_values_out_of_range_are_refused_at_the_leaf():
+    graph = kinds((EMBEDDING, ("i", "table")), i="index")
+    graph.check_values({"i": np.array([0, 2]), "table": np.zeros((3, 2))})
+    with pytest.raises(InvalidModelError, match="an index from 0 to 2; 0 to 3 were given") as caught:
+        graph.check_values({"i": np.array([0, 3]), "table": np.zeros((3, 2))})
+    assert (caught.value.errors[0].leaf, caught.value.errors[0].node) == ("i", 0)
+    with pytest.raises(InvalidModelError, match="an index from 0 to 2"):
+        kinds((EMBEDDING, (7, "table"))).check_values({"table": np.zeros((3, 2))})
+
+
+def test_a_slot_may_take_several():
+    graph = build(("c", CAT, ("x", "y", "x")), ("loss", REGISTRY["sum"](), ("c",)), x=(2,), y=(3,))
+    assert graph.shapes["c"] == (7,)
+    assert [slot.name for slot in graph.nodes[0].slots] == ["tensors"] * 3
+    values = graph.forward({"x": np.ones((1, 2)), "y": np.zeros((1, 3))})
+    np.testing.assert_array_equal(graph.reverse(values)["x"], [[2, 2]])

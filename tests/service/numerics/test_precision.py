@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.datatype import round_to_bfloat16
 from service.numerics.precision import DTYPES, PRECISIONS
 
 NATIVE = {"FP64": np.float64, "FP32": np.float32, "FP16": np.float16}
@@ -58,3 +59,20 @@ def test_dtypes_round_to_their_own_precision():
     for dtype in DTYPES.values():
         rounded = dtype.rounded(np.array([0.1, 1 / 3])).astype(np.float64)
         assert dtype.precision.represents(rounded).all()
+
+
+@given(value=st.floats(allow_nan=False))
+def test_nearest_is_what_numpy_and_the_bits_say(value):
+    wide = np.array([value])
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(PRECISIONS["FP16"].nearest(wide), wide.astype(np.float16).astype(np.float64))
+        np.testing.assert_array_equal(PRECISIONS["FP32"].nearest(wide), wide.astype(np.float32).astype(np.float64))
+        np.testing.assert_array_equal(PRECISIONS["BF16"].nearest(wide), round_to_bfloat16(wide).astype(np.float64))
+
+
+def test_nan_and_the_sign_of_zero_survive_rounding():
+    rounded = PRECISIONS["BF16"].nearest(np.array([np.nan, -0.0, -np.inf, 3.4e38], dtype=np.float32))
+    assert rounded.dtype == np.float32
+    assert np.isnan(rounded[0])
+    assert np.signbit(rounded[1])
+    assert rounded[2:].tolist() == [-np.inf, np.inf]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients import analytic
+from service.numerics.precision import DTYPES
 from tests import truth
 from tests.problems import reference_example, reference_model
 
@@ -31,6 +32,18 @@ def test_an_override_is_taken_for_its_node_alone():
     doubled = analytic.differentiate(graph, leaves, {"L1": _doubled(graph, "L1")}).gradients
     np.testing.assert_allclose(doubled["w1"], 2 * plain["w1"])
     np.testing.assert_array_equal(doubled["w2"], plain["w2"])
+
+
+@pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
+def test_in_a_dtype_that_numpy_has_not_every_result_is_rounded(dtype):
+    graph, leaves = reference_example()
+    narrow = {name: dtype.rounded(leaf) for name, leaf in leaves.items()}
+    found = analytic.differentiate(graph, narrow, dtype=dtype)
+    plain = analytic.differentiate(graph, narrow)
+    for name in graph.shapes:
+        for array in (found.values[name], found.gradients[name]):
+            assert dtype.precision.represents(array.astype(np.float64)).all()
+    assert not dtype.precision.represents(plain.gradients["w1"].astype(np.float64)).all()
 
 
 def _doubled(graph, name):

@@ -4,6 +4,7 @@ import pytest
 from service.numerics.gradients import autograd
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
+from service.numerics.precision import DTYPES
 from service.numerics.tiles import tiled
 from tests import truth
 from tests.problems import reference_example, reference_model
@@ -44,6 +45,18 @@ def test_a_node_of_constants_alone_has_a_gradient():
     assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 0
     graph = Graph([*nodes, Node("loss", REGISTRY["mul"](), ("p", "p"))], {"x": ()})
     assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 12
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_it_runs_in_half_precision_and_answers_in_float32(name):
+    graph, leaves = reference_example()
+    narrow = {each: DTYPES[name].rounded(leaf) for each, leaf in leaves.items()}
+    found = autograd.differentiate(graph, narrow, dtype=name)
+    wide = autograd.differentiate(graph, leaves)
+    for each, gradient in found.gradients.items():
+        assert gradient.dtype == np.float32
+        assert DTYPES[name].precision.represents(gradient.astype(np.float64)).all()
+        np.testing.assert_allclose(gradient, wide.gradients[each], rtol=0.1, atol=0.02)
 
 
 def test_the_leaves_are_not_written_to():

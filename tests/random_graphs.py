@@ -1,0 +1,66 @@
+"""Random graphs of bounded gain: every node keeps values and gradients near 1, so that errors show and do not grow."""
+
+import numpy as np
+
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import Shape, tiled
+
+UNARY = ("tanh", "sigmoid", "sin", "cos", "erf", "silu", "gelu", "softplus", "elu", "leaky_relu", "relu", "neg", "abs")
+BINARY = ("add", "sub", "mul", "maximum", "minimum")
+SHAPED = (
+    ("softmax", {"dim": -1}),
+    ("log_softmax", {"dim": 0}),
+    ("cumsum", {"dim": 1}),
+    ("flip", {"dims": 0}),
+    ("layer_norm", {"normalized_shape": 4, "eps": 0.1}),
+    ("rms_norm", {"normalized_shape": 4, "eps": 0.1}),
+)
+SHAPE: Shape = (3, 4)
+
+
+def random_graph(seed: int) -> tuple[Graph, Values]:
+    """A graph of 10 to 40 nodes over tensors of one shape, with branches, joins, shared weights and residuals."""
+    generator = np.random.default_rng(seed)
+    leaves = {name: tiled(generator.normal(size=SHAPE)) for name in ("x", "u", "v")}
+    leaves["w"] = tiled(generator.normal(size=(4, 4)) / 2)
+    known, nodes = ["x", "u", "v"], list[Node]()
+    for number in range(int(generator.integers(8, 38))):
+        nodes.append(_node(f"n{number}", known, generator))
+        known.append(nodes[-1].name)
+    while unread := _unread(nodes, [*leaves]):
+        # What nothing reads yet is joined, so that all of it reaches the loss.
+        last = nodes[-1].name
+        other = next((name for name in unread if name != last), None)
+        if other is None:
+            break
+        op, operands = ("linear", (last, "w", None)) if other == "w" else ("add", (last, other))
+        nodes.append(Node(f"j{len(nodes)}", REGISTRY[op](), operands))
+    nodes.append(Node("loss", REGISTRY["mse_loss"](), (nodes[-1].name, "goal")))
+    leaves["goal"] = tiled(generator.normal(size=SHAPE))
+    order = [*generator.permutation(len(nodes) - 1), len(nodes) - 1]
+    return Graph([nodes[i] for i in order], {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
+
+
+def _node(name: str, known: list[str], generator: np.random.Generator) -> Node:
+    def chosen() -> str:
+        return known[-1] if generator.random() < 0.5 else str(generator.choice(known))
+
+    kind = generator.choice(["unary", "binary", "shaped", "linear"], p=[0.4, 0.3, 0.15, 0.15])
+    if kind == "unary":
+        return Node(name, REGISTRY[str(generator.choice(UNARY))](), (chosen(),))
+    if kind == "binary":
+        op = str(generator.choice(BINARY))
+        # Halved, sums do not grow.
+        other = 0.5 if op == "mul" else chosen()
+        return Node(name, REGISTRY[op](), (chosen(), other))
+    if kind == "linear":
+        return Node(name, REGISTRY["linear"](), (chosen(), "w", None))
+    op, attributes = SHAPED[int(generator.integers(len(SHAPED)))]
+    weights = (None,) * (len(REGISTRY[op].slots) - 1)
+    return Node(name, REGISTRY[op](**attributes), (chosen(), *weights))
+
+
+def _unread(nodes: list[Node], leaves: list[str]) -> list[str]:
+    read = {source for node in nodes for source in node.sources}
+    return [name for name in (*leaves, *(node.name for node in nodes)) if name not in read]
