@@ -13,13 +13,15 @@ Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32
 Encoding = Literal["nested", "b64"]
 Part = Literal["gradients", "intermediates"]
 Name = Annotated[str, MinLen(1), MaxLen(200)]
-NotNegative = Annotated[float, Ge(0), Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Ge(0)]
 
 
 class StrictModel(BaseModel):
     """No conversions, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 def _inputs(value: Any) -> Any:
@@ -81,7 +83,7 @@ class FiniteDifferenceSpec(StrictModel):
     """How the loss is differenced."""
 
     method: Literal["adaptive", "central", "forward"] = "adaptive"
-    step: Annotated[float, Gt(0), Le(1e300), Field(allow_inf_nan=False)] | None = Field(
+    step: Annotated[float, Gt(0), Le(1e300)] | None = Field(
         default=None, description="The step, for central and forward only."
     )
 
