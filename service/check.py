@@ -12,6 +12,8 @@ from service.checking.judge import Judge, Routes
 from service.checking.question import Limits, Problem, check_budget, check_counts, posed
 from service.checking.stopwatch import Stopwatch
 from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.gradients.autograd import Autograd
+from service.numerics.graph import InvalidModelError
 
 __all__ = ["Limits", "check"]
 
@@ -45,11 +47,18 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
         return report(problem, routes, judge, verdicts, watch)
 
 
+def _by_torch(problem: Problem) -> Autograd:
+    try:
+        return autograd.differentiate(problem.graph, problem.leaves, problem.reported, problem.dtype.name)
+    except InvalidModelError as errors:
+        raise language.refused(errors, problem.request) from errors
+
+
 def _routes(problem: Problem, watch: Stopwatch, limits: Limits) -> Routes:
     with watch.stage("analytic"):
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
-        by_torch = autograd.differentiate(problem.graph, problem.leaves, problem.reported, problem.dtype.name)
+        by_torch = _by_torch(problem)
     deadline = time.monotonic() + limits.seconds
 
     def in_time(name: str, done: int, total: int) -> None:

@@ -231,6 +231,22 @@ def test_over_sixteen_decades_analytic_and_autograd_agree(op: type[Op], case: Ca
 
 
 @every_op
+def test_at_ties_and_kinks_the_conventions_are_those_of_pytorch(op: type[Op], case: Case) -> None:
+    """Whole numbers meet each other, and the ends of pieces, again and again."""
+    if case.low >= 0:
+        return  # what is made for positive numbers has its poles at 0
+    for seed in range(6):
+        graph, leaves = around(op, case, seed)
+        for name in graph.nodes[0].sources:
+            if leaves[name].dtype.kind == "f":
+                leaves[name] = np.round(leaves[name])
+        with np.errstate(all="ignore"):
+            by_hand = analytic.differentiate(graph, leaves).gradients
+        for name, expected in autograd.differentiate(graph, leaves).gradients.items():
+            np.testing.assert_allclose(by_hand[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@every_op
 @pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
 def test_half_precision_stays_within_its_rounding(op: type[Op], case: Case, dtype: Dtype) -> None:
     graph, leaves = around(op, case)
@@ -297,6 +313,7 @@ LOOP: list[Callable[[type[Op], Case], None]] = [
     test_float32_stays_within_its_rounding,
     test_non_contiguous_inputs_make_no_difference,
     test_over_sixteen_decades_analytic_and_autograd_agree,
+    test_at_ties_and_kinks_the_conventions_are_those_of_pytorch,
 ]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
@@ -18,7 +18,6 @@ from service.numerics.models import PRESETS, Preset
 from service.numerics.ops import REGISTRY, Op
 from service.numerics.ops.op import Slot
 from service.numerics.precision import DTYPES
-from service.numerics.tiles import Shape
 
 
 def _node_type(op: type[Op]) -> type[NodeBase]:
@@ -80,8 +79,14 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
         graph = Graph(nodes, leaves, _kinds(request, nodes))
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
-        raise InvalidRequestError([_placed(error, request, listed, leaves) for error in errors.errors]) from None
+        raise refused(errors, request) from None
     return graph
+
+
+def refused(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
+    """Place what is wrong with the model of a request."""
+    listed, leaves = _nodes_of(request), request.tensors.keys() | request.weights.keys()
+    return InvalidRequestError([_placed(error, request, listed, leaves) for error in errors.errors])
 
 
 _KIND_OF_DATATYPE = {"float": "float", "integer": "index", "boolean": "bool"}
@@ -177,7 +182,7 @@ def _listed(operand: Any) -> list[Operand]:
 
 
 def _placed(
-    error: ModelError, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase], leaves: Mapping[str, Shape]
+    error: ModelError, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase], leaves: Collection[str]
 ) -> PlacedError:
     """Place an error of the graph: at the model where the client wrote it, else at the tensor that does not fit it."""
     path: tuple[str | int, ...]

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, ShapeError, Slot
+from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
 from service.numerics.tiles import Array, Shape, size
 
 Operand = str | float | None
@@ -54,6 +54,12 @@ class Node:
         return (
             self.op.terms(output, *inputs) if self.branch is None else self.op.terms_along(self.branch, output, *inputs)
         )
+
+    def rounding(self, output: Array, *inputs: Array | None) -> Rounding | None:
+        """Rounding of the output."""
+        if self.branch is None:
+            return self.op.rounding(output, *inputs)
+        return self.op.rounding_along(self.branch, output, *inputs)
 
     def held(self, inputs: tuple[Array | None, ...]) -> "Node":
         """Hold a piecewise op to the pieces that it is on."""

@@ -44,7 +44,7 @@ class MonteCarlo:
 
     def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
         """Add the error of a node's output."""
-        return self.perturbed(output, node.op.rounding(output, *inputs))
+        return self.perturbed(output, node.rounding(output, *inputs))
 
     def gradients(
         self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients

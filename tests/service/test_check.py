@@ -10,6 +10,7 @@ import pytest
 
 from schemas.problem import InvalidRequestError
 from service.check import Limits, check
+from service.numerics.ops import REGISTRY
 
 ROUTES = ("analytic", "autograd", "finite_difference")
 NODES = ["C1", "L1", "L1A", "L2", "L2A"]
@@ -319,6 +320,29 @@ def refused(body: Any, limits: Limits | None = None) -> dict[str, str]:
     with pytest.raises(InvalidRequestError) as error:
         check(body, limits)
     return {each["pointer"]: each["detail"] for each in error.value.errors}
+
+
+def test_what_pytorch_refuses_is_placed_at_its_node(monkeypatch):
+    def refusing(self, torch, input):
+        raise RuntimeError("not today")
+
+    monkeypatch.setattr(REGISTRY["tanh"], "twin", refusing)
+    nodes = [{"name": "t", "op": "tanh", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["t"]}]
+    body = {"tensors": {}, "weights": {"w": [1.0, 2.0]}, "model": {"nodes": nodes}}
+    assert refused(body) == {"/model/nodes/0": "PyTorch refuses node 't' (tanh): not today"}
+
+
+def test_integers_of_the_shape_of_the_input_are_probabilities():
+    """One-hot targets need no conversion."""
+
+    def gradient(target):
+        nodes = [{"name": "loss", "op": "cross_entropy", "inputs": ["w", "y"]}]
+        body = {"tensors": {"y": target}, "weights": {"w": [[0.1, 0.9, -0.4], [0.3, 0.2, 0.5]]}}
+        report = answered(body | {"model": {"nodes": nodes}})
+        assert report["outcome"] == "pass"
+        return report["gradients"]["w"]["autograd"]
+
+    assert np.allclose(gradient([[0, 1, 0], [1, 0, 0]]), gradient([1, 0]), rtol=1e-14)
 
 
 LIMITS = {

@@ -1,13 +1,14 @@
 """The autograd route: the same model in PyTorch, differentiated by it. The one module that imports torch."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from service.numerics.graph import Graph, Operand, Values
+from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values
 from service.numerics.ops.op import Slot
 from service.numerics.tiles import Array
 
@@ -44,6 +45,11 @@ def differentiate(
         Leaves and nodes to differentiate by; all by default.
     dtype
         PyTorch's name of the dtype to run in; that of the leaves by default.
+
+    Raises
+    ------
+    InvalidModelError
+        Where PyTorch refuses an op, or has no derivative of it.
     """
     wanted = [name for name in graph.shapes if name not in graph.kinds] if names is None else list(names)
     torch = _torch()
@@ -55,12 +61,29 @@ def differentiate(
             operands = [
                 _operand(torch, operand, slot, values) for operand, slot in zip(node.operands, node.slots, strict=True)
             ]
-            values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
-        found = torch.autograd.grad(
-            values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
-        )
+            with _refusals(graph, node):
+                values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
+        with _refusals(graph):
+            found = torch.autograd.grad(
+                values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
+            )
     gradients = {name: _numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
     return Autograd(_numpy(torch, values[graph.loss]), gradients)
+
+
+@contextmanager
+def _refusals(graph: Graph, node: Node | None = None) -> Generator[None]:
+    """Name the node that PyTorch refuses, and say in its words why."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
+        what = "the backward pass" if node is None else f"node {node.name!r} ({node.op.name})"
+        position = None if node is None else graph.listed.index(node)
+        raise InvalidModelError([ModelError(f"PyTorch refuses {what}: {reason}", position)]) from error
+
+
+_LONGEST_REASON = 300
 
 
 def _leaf(torch: Any, leaf: Array, dtype: str | None) -> Any:

@@ -191,6 +191,9 @@ class Extremum(Binary):
     def rounding(self, output: Array, input: Array, other: Array) -> None:
         return None
 
+    def rounding_along(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding:
+        return Rounding(np.abs(output) * (branch == 0), 1)
+
 
 @op("maximum")
 class Maximum(Extremum):

@@ -183,6 +183,17 @@ class CrossEntropy(ClassLoss):
     def _check_target(self, input: Shape, samples: Shape, target: Shape) -> None:
         if target not in (samples, input):
             raise ShapeError(f"labels of shape {list(samples)} or probabilities of shape {list(input)}")
+        if target == input and self.ignore_index >= 0:
+            raise ShapeError(f"labels of shape {list(samples)} where there is an ignore_index")
+
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
+        target = values[1]
+        if shapes[1] != shapes[0] and (target is None or target.dtype.kind != "i"):
+            raise ShapeError(
+                f"integers as labels of shape {list(shapes[1])}, or probabilities of shape {list(shapes[0])}; "
+                "the target is of floats"
+            )
+        super().check_values(shapes, *values)
 
     @staticmethod
     def _are_labels(input: Array, target: Array) -> bool:

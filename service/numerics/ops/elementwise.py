@@ -2,23 +2,21 @@
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import erf
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
 from service.numerics.tiles import Array, Shape
-
-_LIBRARY = 4
-"""Terms whose rounding stands for that of a library function, good to some units in the last place."""
-
 
 class Unary(Op):
     """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...)."""
 
     inputs = ("input",)
     cases = (Case(((3, 4),)), Case(((),)), Case(((5,),), low=-8, high=8))
+    library_terms: ClassVar[int] = 4
+    """Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
     @abstractmethod
     def slope(self, x: Array, y: Array) -> Array:
@@ -39,10 +37,10 @@ class Unary(Op):
         return (gradient * self.slope(input, output),)
 
     def rounding(self, output: Array, input: Array) -> Rounding | None:
-        return Rounding(self.value_size(input, output), _LIBRARY)
+        return Rounding(self.value_size(input, output), self.library_terms)
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
-        return (Rounding(np.abs(gradient) * self.slope_size(input, output), _LIBRARY),)
+        return (Rounding(np.abs(gradient) * self.slope_size(input, output), self.library_terms),)
 
 
 _POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Case(((5,),), low=1e-3, high=50))
@@ -168,6 +166,8 @@ class Rsqrt(Unary):
 class Sin(Unary):
     """y = sin(x): dL/dx = g cos(x)."""
 
+    oscillates = True
+
     def forward(self, input: Array) -> Array:
         return np.sin(input)
 
@@ -181,6 +181,8 @@ class Sin(Unary):
 @op("cos")
 class Cos(Unary):
     """y = cos(x): dL/dx = -g sin(x)."""
+
+    oscillates = True
 
     def forward(self, input: Array) -> Array:
         return np.cos(input)
@@ -226,15 +228,17 @@ class Pow(Unary):
     )
 
     def forward(self, input: Array) -> Array:
-        return np.power(input, self._exponent(input))
+        return self._power(input, self.exponent)
 
     def slope(self, x: Array, y: Array) -> Array:
         if self.exponent == 0:
             return np.zeros_like(x)
-        return self.exponent * np.power(x, self._exponent(x) - 1)
+        return self.exponent * self._power(x, self.exponent - 1)
 
-    def _exponent(self, like: Array) -> Any:
-        return like.dtype.type(self.exponent)
+    @staticmethod
+    def _power(x: Array, exponent: float) -> Array:
+        """In no less than float64: an odd exponent rounded to float32 may be even."""
+        return np.power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.pow(input, self.exponent)
@@ -282,6 +286,11 @@ class Clamp(Piecewise):
     max: float | None = None
 
     cases = (Case(((3, 4),), {"min": -1.0, "max": 1}), Case(((5,),), {"min": 0.3}), Case(((5,),), {"max": 0.3}))
+
+    def output_shape(self, input: Shape) -> Shape:
+        if self.min is None and self.max is None:
+            raise ShapeError("a min, a max or both")
+        return input
 
     def branch(self, input: Array) -> Array:
         below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)

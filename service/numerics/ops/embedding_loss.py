@@ -53,7 +53,7 @@ class CosineEmbeddingLoss(PiecewiseLoss):
 
     def branch(self, input1: Array, input2: Array, target: Array) -> Array:
         cosine, _, _ = self._parts(input1, input2)
-        return np.where(target == 1, 1, np.where((target == -1) & (cosine > self.margin), -1, 0)).astype(np.int8)
+        return np.where(target == 1, 1, np.where((target == -1) & (cosine >= self.margin), -1, 0)).astype(np.int8)
 
     def losses_along(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
         cosine, _, _ = self._parts(input1, input2)
@@ -145,16 +145,21 @@ class TripletMarginLoss(PiecewiseLoss):
         return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
 
     def branch(self, anchor: Array, positive: Array, negative: Array) -> Array:
-        """0 where the loss is 0, else 1, and 2 where the negative's distance is that from the positive."""
-        far, other = self._distance(anchor, negative), self._distance(positive, negative)
-        swapped = (other < far) if self.swap else np.zeros(far.shape, np.bool_)
-        loss = self._distance(anchor, positive) - np.where(swapped, other, far) + self.margin
-        return np.where(loss > 0, 1 + swapped, 0).astype(np.int8)
+        """-1 where the loss is cut off, else the share of the positive's distance in that of the negative."""
+        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
+        swapped = np.zeros(far.shape)
+        if self.swap:
+            other = self._distance(positive, negative)
+            # Half to each where they are equal, as PyTorch's minimum has it.
+            swapped = (1 + np.sign(far - other)) / 2
+            far = np.minimum(far, other)
+        return np.where(near - far + self.margin >= 0, swapped, -1)
 
     def losses_along(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
         near, far = self._distance(anchor, positive), self._distance(anchor, negative)
-        far = np.where(branch == 2, self._distance(positive, negative), far)
-        return np.where(branch > 0, near - far + self.margin, 0).astype(anchor.dtype, copy=False)
+        if self.swap:
+            far = (1 - branch) * far + branch * self._distance(positive, negative)
+        return np.where(branch >= 0, near - far + self.margin, 0).astype(anchor.dtype, copy=False)
 
     def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
         near, far = self._distance(anchor, positive), self._distance(anchor, negative)
@@ -162,17 +167,26 @@ class TripletMarginLoss(PiecewiseLoss):
 
     def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         branch = self.branch(anchor, positive, negative)
-        near = (weight * (branch > 0))[..., None] * self._direction(anchor, positive)
-        far = (weight * (branch == 1))[..., None] * self._direction(anchor, negative)
-        swapped = (weight * (branch == 2))[..., None] * self._direction(positive, negative)
+        of_near, of_far, of_swapped = self._spread(weight, branch)
+        near = of_near * self._direction(anchor, positive)
+        far = of_far * self._direction(anchor, negative)
+        swapped = of_swapped * self._direction(positive, negative)
         return near - far, -near - swapped, far + swapped
 
     def share_sizes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         branch = self.branch(anchor, positive, negative)
-        near = (weight * (branch > 0))[..., None] * self._direction_size(anchor, positive)
-        far = (weight * (branch == 1))[..., None] * self._direction_size(anchor, negative)
-        swapped = (weight * (branch == 2))[..., None] * self._direction_size(positive, negative)
+        of_near, of_far, of_swapped = self._spread(weight, branch)
+        near = of_near * self._direction_size(anchor, positive)
+        far = of_far * self._direction_size(anchor, negative)
+        swapped = of_swapped * self._direction_size(positive, negative)
         return near + far, near + swapped, far + swapped
+
+    @staticmethod
+    def _spread(weight: Array, branch: Array) -> tuple[Array, Array, Array]:
+        """Gradient of the loss by each of the three distances, signs aside, one axis behind."""
+        shares = ((branch >= 0), np.where(branch >= 0, 1 - branch, 0), np.maximum(branch, 0))
+        of_near, of_far, of_swapped = ((weight * each).astype(weight.dtype)[..., None] for each in shares)
+        return of_near, of_far, of_swapped
 
     def _direction_size(self, x: Array, y: Array) -> Array:
         return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1))

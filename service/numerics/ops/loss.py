@@ -228,7 +228,7 @@ class SmoothL1Loss(Distance):
     def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
         difference = input - target
         linear = difference * branch.astype(input.dtype) - self.beta / 2
-        return np.where(branch == 0, np.square(difference) / (2 * self.beta) if self.beta else 0, linear)
+        return np.where(branch == 0, np.square(difference) / self.beta / 2 if self.beta else 0, linear)
 
     def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
         difference = input - target
@@ -275,7 +275,7 @@ class HuberLoss(Distance):
         return by_input, -by_input
 
     def loss_sizes(self, input: Array, target: Array) -> Array:
-        return np.abs(self.losses(input, target)) + self.delta**2 / 2 * (self.branch(input, target) != 0)
+        return np.abs(self.losses(input, target)) + self.delta * (self.delta / 2) * (self.branch(input, target) != 0)
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

@@ -114,6 +114,8 @@ class Op(ABC):
     slots: ClassVar[tuple[Slot, ...]]
     cases: ClassVar[tuple[Case, ...]]
     mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
+    oscillates: ClassVar[bool] = False
+    """It turns round whenever its input moves by about 1, however large that is."""
 
     @abstractmethod
     def output_shape(self, *shapes: Any) -> Shape:
@@ -149,6 +151,10 @@ class Op(ABC):
     def along(self, branch: Array, *inputs: Any) -> Array:
         """Continue the piece that `branch` names beyond where it ends, smoothly; its derivative is `backward`'s."""
         raise NotImplementedError(f"{self.name} has one piece")
+
+    def rounding_along(self, branch: Array, output: Array, *inputs: Any) -> Rounding | None:
+        """Rounding of the output, on the pieces that `branch` names."""
+        return self.rounding(output, *inputs)
 
     def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
         """Terms of the output, on the pieces that `branch` names."""

@@ -93,7 +93,8 @@ class BinaryCrossEntropy(Weighted):
         # 1 - p is off by u, which p (1 - p) carries relatively.
         by_input = weighted * np.abs(input - target) / variance * (1 + 1 / np.maximum(1 - input, _LEAST_VARIANCE))
         by_input = by_input + weighted * self._doubt(input, target)
-        by_target = weighted * (np.abs(of_zero) + np.abs(of_one))
+        clamped = (of_one == _LEAST_LOG) | (of_zero == _LEAST_LOG)
+        by_target = weighted * (np.abs(of_zero) + np.abs(of_one)) * np.where(clamped, _WHOLE, 1)
         by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None))
         return by_input, by_target, by_rescale
 

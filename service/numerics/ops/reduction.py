@@ -179,6 +179,11 @@ class Amax(Reduction):
     def rounding(self, output: Array, input: Array) -> None:
         return None
 
+    def rounding_along(self, branch: Array, output: Array, input: Array) -> Rounding:
+        # The mean of several that are equal rounds; one alone is only moved.
+        several = np.max(np.abs(branch) * (1 - np.abs(branch)) > 0, axis=self._over(input), keepdims=True)
+        return Rounding(np.abs(output) * self._shaped(several, input), self._count(input))
+
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None

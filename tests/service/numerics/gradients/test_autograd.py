@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients import autograd
-from service.numerics.graph import Graph, Node
+from service.numerics.graph import Graph, InvalidModelError, Node
 from service.numerics.ops import REGISTRY
 from service.numerics.precision import DTYPES
 from service.numerics.tiles import tiled
@@ -65,3 +65,39 @@ def test_the_leaves_are_not_written_to():
     autograd.differentiate(graph, leaves)
     for name, leaf in leaves.items():
         np.testing.assert_array_equal(leaf, before[name])
+
+
+class Refused(type(REGISTRY["tanh"]())):
+    """An op whose twin PyTorch refuses."""
+
+    def twin(self, torch, input):
+        return torch.einsum("ij->i", input)
+
+
+class Underivable(type(REGISTRY["tanh"]())):
+    """An op of which PyTorch has a value and refuses the derivative."""
+
+    def twin(self, torch, input):
+        class Function(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, g):
+                raise RuntimeError("no derivative\nof this")
+
+        return Function.apply(input)
+
+
+@pytest.mark.parametrize(
+    ("op", "words", "position"),
+    [(Refused, r"PyTorch refuses node 't' \(tanh\): ", 1), (Underivable, "PyTorch refuses the backward pass: ", None)],
+)
+def test_what_pytorch_refuses_is_named(op, words, position):
+    nodes = [Node("p", REGISTRY["mul"](), ("x", 2.0)), Node("t", op(), ("p",))]
+    graph = Graph([*nodes, Node("loss", LOSS, ("t", 0.0))], {"x": ()})
+    with pytest.raises(InvalidModelError, match=words) as found:
+        autograd.differentiate(graph, {"x": np.ones(1)})
+    assert found.value.errors[0].node == position
+    assert "\n" not in str(found.value)

@@ -2,7 +2,11 @@ import mpmath
 import numpy as np
 import pytest
 
+from service.numerics.gradients import analytic, autograd
+from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
+from service.numerics.precision import PRECISIONS
+from service.numerics.rounding import allowances
 
 POINTS = [0.0, -0.0, 5e-324, 1e-300, -1e-8, 0.3, -1.0, 5.0, 19.0, -19.5, 30.0, -40.0, 300.0, -350.0]
 
@@ -67,3 +71,16 @@ def test_each_piece_goes_on_beyond_its_end(name, attributes):
         np.testing.assert_array_equal(values[1:2], op.forward(x))
         slope = op.backward(np.ones(1), op.forward(x), x)[0]
         np.testing.assert_allclose((values[2] - values[0]) / 4e-3, slope, rtol=1e-5, atol=1e-12)
+
+
+def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
+    nodes = [Node("y", REGISTRY["gelu"](), ("x",)), Node("loss", REGISTRY["sum"](), ("y",))]
+    count = 100_000
+    graph = Graph(nodes, {"x": (count,)})
+    leaves = {"x": np.linspace(0.01, 3, count, dtype=np.float32)[None]}
+    wide = {"x": leaves["x"].astype(np.float64)}
+    allowed = allowances(graph, wide, PRECISIONS["FP32"], 0, ["x"])["x"]
+    found, exact = autograd.differentiate(graph, leaves), analytic.differentiate(graph, wide)
+    apart = np.abs(found.gradients["x"] - exact.gradients["x"])
+    assert (apart <= allowed).all()
+    assert (apart > allowed / 3).any(), "and it is not far more than is needed"

@@ -32,6 +32,19 @@ def test_labels_lie_within_the_classes_or_are_ignored(name, labels, fits):
             op.check_values(*values)
 
 
+@pytest.mark.parametrize("target", [np.array([0.0, 2.0]), None])
+def test_labels_are_integers(target):
+    """Of floats, or what a node computes, are probabilities, and those have the shape of the input."""
+    op = REGISTRY["cross_entropy"]()
+    with pytest.raises(ShapeError, match=r"integers as labels of shape \[2\], or probabilities of shape \[2, 4\]"):
+        op.check_values(((2, 4), (2,), ()), None, target, None)
+    op.check_values(((2, 4), (2, 4), ()), None, None, None)
+
+
+def test_probabilities_have_no_label_to_ignore():
+    assert "labels of shape [2]" in refused("cross_entropy", {"ignore_index": 1}, (2, 4), (2, 4), None)
+
+
 def test_a_confident_answer_keeps_its_digits():
     """-log p of p = 1 - 4e-44 is 4e-44, not 0; and nothing overflows at 1e8."""
     op = REGISTRY["cross_entropy"]()

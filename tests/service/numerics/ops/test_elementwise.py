@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from service.numerics.ops import REGISTRY
+from tests.service.numerics.ops.refusals import refused
 
 EXACT = {
     "exp": (mpmath.exp, mpmath.exp, [-700.0, -1.0, 1e-20, 0.0, 3.0, 700.0]),
@@ -59,3 +60,14 @@ def test_abs_has_slope_0_at_0():
     op = REGISTRY["abs"]()
     x = np.array([-2.0, 0.0, 2.0])
     np.testing.assert_array_equal(op.backward(np.ones(3), op.forward(x), x)[0], [-1, 0, 1])
+
+
+def test_pow_knows_odd_from_even_beyond_the_digits_of_float32():
+    op = REGISTRY["pow"](exponent=2**24 + 1)
+    x = np.array([-1.0, 1.0], np.float32)
+    np.testing.assert_array_equal(op.forward(x), [-1, 1])
+    np.testing.assert_array_equal(op.backward(np.ones(2, np.float32), x, x)[0], np.float32([2**24 + 1] * 2))
+
+
+def test_clamp_wants_an_end():
+    assert "a min, a max or both" in refused("clamp", {}, (3,))

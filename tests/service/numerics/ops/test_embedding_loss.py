@@ -54,3 +54,16 @@ def test_a_triplet_far_enough_apart_has_no_gradient():
     anchor, positive, negative = np.zeros((1, 2)), np.zeros((1, 2)), np.full((1, 2), 50.0)
     for each in Triplet().backward(np.ones(1), np.zeros(1), anchor, positive, negative):
         np.testing.assert_array_equal(each, 0)
+
+
+def test_at_the_kink_the_conventions_are_those_of_pytorch():
+    """The margin met exactly is not yet cut off; of two negatives equally near each has half."""
+    a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    np.testing.assert_allclose(Cosine().backward(np.ones(1), np.zeros(1), a, b, np.array([-1.0]))[0], [[0, 1]])
+    anchor, positive, negative = np.array([[0.0, 0.0]]), np.array([[0.0, 2.0]]), np.array([[0.0, 1.0]])
+    op = Triplet(swap=True, eps=0.0)
+    by_anchor, by_positive, by_negative = op.backward(np.ones(1), np.zeros(1), anchor, positive, negative)
+    np.testing.assert_array_equal(by_anchor, [[0, -0.5]])
+    np.testing.assert_array_equal(by_positive, [[0, 0.5]])
+    np.testing.assert_array_equal(by_negative, [[0, 0]])
+    assert op.forward(anchor, positive, negative) == 2

@@ -59,3 +59,9 @@ def test_variance_far_from_zero_keeps_its_digits():
 def test_cumsum_of_a_number_is_the_number():
     op = REGISTRY["cumsum"](dim=0)
     np.testing.assert_array_equal(op.forward(np.array([2.0])), [2.0])
+
+
+def test_the_mean_of_several_that_are_largest_rounds_and_one_alone_does_not():
+    op = REGISTRY["amax"](dim=1)
+    rounding = op.rounding_along(op.branch(X), op.forward(X), X)
+    np.testing.assert_array_equal(rounding.magnitude, [[5, 0]])

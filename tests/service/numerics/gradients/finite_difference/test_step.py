@@ -43,3 +43,27 @@ def test_directions_move_every_element_both_ways_and_not_alike():
     up = (found > 0).mean(axis=0)
     assert ((up > 0.4) & (up < 0.6)).all()
     assert np.unique(np.abs(found)).size == found.size
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_the_phase_of_an_op_that_oscillates_moves_by_one_at_most(name):
+    def found(x):
+        graph = Graph([Node("loss", REGISTRY[name](), ("x",))], {"x": ()})
+        return scale(graph, graph.forward({"x": tiled(np.array(x))}), "x", np.random.default_rng(0))
+
+    assert 2.0**-8 <= found(1e6) <= 1
+    assert np.isnan(found(1e200)), "a phase that no step keeps is not differenced"
+
+
+def test_a_point_of_zeros_under_a_tiny_scale_is_searched_downwards():
+    """L = tanh(1e40 x) at x = 0 turns at 1e-40: no step of ordinary size would do."""
+    nodes = [Node("p", MUL, ("x", 1e40)), Node("loss", TANH, ("p",))]
+    graph = Graph(nodes, {"x": ()})
+    found = scale(graph, graph.forward({"x": np.zeros(1)}), "x", np.random.default_rng(0))
+    assert 1e-43 < found <= 1e-40
+
+
+def test_a_tiny_point_has_a_scale_of_its_own():
+    graph = Graph([Node("loss", REGISTRY["vector_norm"](), ("x",))], {"x": (2,)})
+    base = graph.forward({"x": tiled(np.array([3e-300, -4e-300]))})
+    assert scale(graph, base, "x", np.random.default_rng(0)) < 1e-294
