@@ -10,6 +10,7 @@ from scipy.special import erf
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
 from service.numerics.tiles import Array, Shape
 
+
 class Unary(Op):
     """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...)."""
 
