@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.graph import Graph, Values
+from service.numerics.labels import CONFLICT, Labels
 from service.numerics.ops import REGISTRY
 from service.numerics.ops.op import Backward, Case, Gradients, Op
 from service.numerics.ops.op import op as declare
@@ -283,6 +284,96 @@ def test_any_input_of_ordinary_size(op: type[Op], case: Case, seed: int, scale: 
         assert (apart <= 2 * rounding[name][finite]).all(), name
 
 
+def operands_of(graph: Graph, leaves: Values) -> list[Array | None]:
+    return [None if each is None else leaves[str(each)] for each in graph.nodes[0].operands]
+
+
+def numbered(graph: Graph, operands: list[Array | None], generator: np.random.Generator) -> list[Labels | None]:
+    """A label of its own for most elements of the floats, the same for some, none for some."""
+    return [
+        None if each is None or each.dtype.kind != "f" else generator.integers(0, 4 + 2 * each.size, each.shape)
+        for each in operands
+    ]
+
+
+def spread_lies(op: Op, operands: list[Array | None], labels: list[Labels | None]) -> list[str]:
+    """Elements that change where the labels do not say so, when one element moves."""
+    output = op.forward(*operands)
+    terms = op.terms(output, *operands)
+    reached = op.spread(labels, *operands)
+    assert reached.shape == output.shape
+    of_terms = op.spread_terms(reached, labels, *operands)
+    assert of_terms.shape == terms.shape
+    lies: list[str] = []
+    for position, each in enumerate(operands):
+        of_each = labels[position]
+        for number in range(0 if of_each is None or each is None else min(each.size, 40)):
+            assert each is not None
+            assert of_each is not None
+            if of_each.flat[number] == 0:
+                continue
+            moved = each.copy()
+            moved.flat[number] += 0.37
+            given = [*operands[:position], moved, *operands[position + 1 :]]
+            allowed = (of_each.flat[number], CONFLICT)
+            after = op.forward(*given)
+            changed = (after != output) & ~np.isin(reached, allowed)
+            of_changed = (op.terms(after, *given) != terms) & ~np.isin(of_terms, allowed)
+            if changed.any() or of_changed.any():
+                lies.append(f"{position}[{number}]")
+    return lies
+
+
+@every_op
+def test_what_a_label_does_not_reach_stays_bit_for_bit(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    operands = operands_of(graph, leaves)
+    for seed in range(2):
+        labels = numbered(graph, operands, np.random.default_rng(seed))
+        with np.errstate(all="ignore"):
+            assert spread_lies(graph.nodes[0].op, operands, labels) == []
+
+
+@every_op
+def test_a_spread_that_leaves_something_out_is_caught(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    node = graph.nodes[0]
+    operands = operands_of(graph, leaves)
+    labels = numbered(graph, operands, np.random.default_rng(0))
+
+    def nothing(self: Op, labels: Any, *inputs: Any) -> Labels:
+        return type(node.op).spread(node.op, labels, *inputs) * 0
+
+    liar = type("Liar", (type(node.op),), {"spread": nothing})
+    lying = liar(**{field.name: getattr(node.op, field.name) for field in dataclasses.fields(node.op)})
+    with np.errstate(all="ignore"):
+        constant = op.name in ("softmax", "log_softmax") and graph.shapes["output"] == ()
+        assert bool(spread_lies(lying, operands, labels)) is not constant
+
+
+@every_op
+def test_the_response_is_what_the_output_moves_by(op: type[Op], case: Case) -> None:
+    """f(x + d) = f(x) + response(d), for several directions at once, wherever the op says that it is linear."""
+    graph, leaves = around(op, case)
+    node, generator = graph.nodes[0], np.random.default_rng(0)
+    operands = operands_of(graph, leaves)
+    assert set(node.op.linear_in) <= {slot.name for slot in node.op.slots}
+    for position, each in enumerate(operands):
+        if each is None or node.op.slot(position).name not in node.op.linear_in:
+            continue
+        directions = generator.normal(size=(3, *each.shape[1:]))
+        response = node.op.response(position, directions, *operands)
+        moved = node.op.forward(*operands[:position], each + directions, *operands[position + 1 :])
+        np.testing.assert_allclose(moved, node.op.forward(*operands) + response, rtol=1e-12, atol=1e-13)
+
+
+def test_a_response_that_is_not_linear_is_caught() -> None:
+    op = REGISTRY["tanh"]
+    curved = type("Curved", (op,), {"linear_in": {"input": ()}, "name": "tanh"})
+    with pytest.raises(AssertionError):
+        test_the_response_is_what_the_output_moves_by(curved, Case(((3, 4),)))
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_agree(seed: int) -> None:
     graph, leaves = random_graph(seed)
@@ -314,6 +405,9 @@ LOOP: list[Callable[[type[Op], Case], None]] = [
     test_non_contiguous_inputs_make_no_difference,
     test_over_sixteen_decades_analytic_and_autograd_agree,
     test_at_ties_and_kinks_the_conventions_are_those_of_pytorch,
+    test_what_a_label_does_not_reach_stays_bit_for_bit,
+    test_a_spread_that_leaves_something_out_is_caught,
+    test_the_response_is_what_the_output_moves_by,
 ]
 
 

@@ -1,11 +1,13 @@
 """Attention."""
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.labels import Labels, joined, merged
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 
@@ -25,6 +27,7 @@ class ScaledDotProductAttention(Op):
     scale: float | None = None
 
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
+    linear_in = MappingProxyType({"value": ()})
     cases = (
         Case(((3, 4), (5, 4), (5, 2), None)),
         Case(((2, 3, 4), (2, 3, 4), (2, 3, 5), None), {"is_causal": True}),
@@ -74,6 +77,19 @@ class ScaledDotProductAttention(Op):
         e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
         total = e.sum(axis=-1, keepdims=True)
         return e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False)
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        of_query, of_key, of_value, of_mask = labels
+        assert of_query is not None
+        assert of_key is not None
+        assert of_value is not None
+        rank = of_query.ndim
+        reached = joined(merged(of_query, rank - 1), merged(of_key, (rank - 2, rank - 1)), merged(of_value, rank - 2))
+        if of_mask is None:
+            return reached
+        weights = (1, *inputs[0].shape[1:-1], inputs[1].shape[-2])
+        spread = np.broadcast_to(aligned(of_mask, rank - 1), weights)
+        return joined(reached, merged(spread, rank - 1))
 
     def forward(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
         return self._softmax(self._scores(query, key, attn_mask)) @ value

@@ -4,11 +4,13 @@ The gradient of an operand that was broadcast is summed over the axes along whic
 """
 
 from abc import abstractmethod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.labels import Labels, joined
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, aligned, repeats, unbroadcast
 
 _CASES = (
@@ -17,6 +19,8 @@ _CASES = (
     Case(((3, 1), (1, 4))),
     Case(((), (2, 3))),
 )
+
+_JOINTLY = MappingProxyType({"input": ("other",), "other": ("input",)})
 
 
 def broadcast(*shapes: Shape) -> Shape:
@@ -56,6 +60,9 @@ class Binary(Op):
     def forward(self, input: Array, other: Array) -> Array:
         return self.value(*_aligned(input, other))
 
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        return joined(*_aligned(*(each for each in labels if each is not None)))
+
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = _aligned(input, other)
         by_a, by_b = self.shares(gradient, a, b, output)
@@ -92,6 +99,8 @@ class Add(Binary):
 
     alpha: float = 1
 
+    linear_in = _JOINTLY
+
     cases = (*_CASES, Case(((3,), (3,)), {"alpha": -2.5}))
 
     def value(self, a: Array, b: Array) -> Array:
@@ -112,6 +121,8 @@ class Sub(Binary):
     """y = a - c b, c a number (alpha): dL/da = g, dL/db = -c g, summed over broadcast axes."""
 
     alpha: float = 1
+
+    linear_in = _JOINTLY
 
     cases = (*_CASES, Case(((3,), (3,)), {"alpha": 0.5}))
 
@@ -137,6 +148,8 @@ class Mul(Binary):
         dL/db = sum g a over the axes along which b was broadcast
     """
 
+    linear_in = MappingProxyType({"input": (), "other": ()})
+
     def value(self, a: Array, b: Array) -> Array:
         return a * b
 
@@ -150,6 +163,8 @@ class Mul(Binary):
 @op("div")
 class Div(Binary):
     """y = a / b: dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast."""
+
+    linear_in = MappingProxyType({"input": ()})
 
     cases = (
         Case(((3, 4), (3, 4)), low=0.3, high=2),
@@ -218,6 +233,7 @@ class Where(Op):
     """y = a where the mask m is true, else b: dL/da = sum g [m], dL/db = sum g [not m], over broadcast axes."""
 
     inputs = ("condition:bool", "input", "other")
+    linear_in = _JOINTLY
     cases = (Case(((3, 4), (3, 4), (3, 4))), Case(((3, 1), (4,), ())), Case(((), (2,), (2,))))
 
     def output_shape(self, condition: Shape, input: Shape, other: Shape) -> Shape:

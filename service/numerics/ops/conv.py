@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -84,6 +85,7 @@ class Conv2d(Op):
     groups: Positive = 1
 
     inputs = ("input", "weight", "bias?")
+    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((3, 3), (2, 2), None)),
         Case(((5, 7), (3, 2), ()), {"stride": 2, "padding": [1, 0]}),

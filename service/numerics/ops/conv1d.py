@@ -1,5 +1,6 @@
 """One-dimensional convolution."""
 
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
@@ -42,6 +43,7 @@ class Conv1d(Op):
     groups: Positive = 1
 
     inputs = ("input", "weight", "bias?")
+    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((2, 3, 7), (4, 3, 3), (4,)), {"stride": 2, "padding": 1}),
         Case(((2, 6), (4, 1, 2), None), {"groups": 2, "dilation": [2]}),

@@ -1,5 +1,6 @@
 """Transposed convolution: the adjoint of a convolution."""
 
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class ConvTranspose2d(Op):
     dilation: Positive | PositivePair = 1
 
     inputs = ("input", "weight", "bias?")
+    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
         Case(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),

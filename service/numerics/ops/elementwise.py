@@ -2,12 +2,14 @@
 
 import math
 from abc import abstractmethod
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import erf
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.labels import Labels, joined
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape
 
 
@@ -34,6 +36,9 @@ class Unary(Op):
     def output_shape(self, input: Shape) -> Shape:
         return input
 
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        return joined(*(each for each in labels if each is not None))
+
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * self.slope(input, output),)
 
@@ -50,6 +55,8 @@ _POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Cas
 @op("neg")
 class Neg(Unary):
     """y = -x: dL/dx = -g."""
+
+    linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
         return -input

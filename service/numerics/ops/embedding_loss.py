@@ -5,9 +5,22 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt
 
+from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
-from service.numerics.ops.op import Case, Gradients, ShapeError, op
+from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape
+
+
+class VectorLoss(PiecewiseLoss):
+    """A loss of each sample's vectors, which lie along the last axis."""
+
+    def spread_losses(self, labels: Spreading, *inputs: Any) -> Labels:
+        rank = inputs[0].ndim
+        of_samples = (
+            merged(each, rank - 1)[..., 0] if each.ndim == rank else each for each in labels if each is not None
+        )
+        return joined(*of_samples)
+
 
 _TINY = float(np.float32(1e-12))
 """What PyTorch adds to a square: a constant of single precision."""
@@ -18,7 +31,7 @@ def _dot(a: Array, b: Array) -> Array:
 
 
 @op("cosine_embedding_loss")
-class CosineEmbeddingLoss(PiecewiseLoss):
+class CosineEmbeddingLoss(VectorLoss):
     """1 - cos for target 1, max(0, cos - margin) for target -1, of pairs (N, D) or (D,); then none, sum or mean.
 
     cos = s / sqrt(p q) with s = sum a b, p = sum a^2 + 1e-12, q = sum b^2 + 1e-12. With g = dL/d(output), c = 1 (none,
@@ -92,7 +105,7 @@ class CosineEmbeddingLoss(PiecewiseLoss):
 
 
 @op("triplet_margin_loss")
-class TripletMarginLoss(PiecewiseLoss):
+class TripletMarginLoss(VectorLoss):
     """max(0, d(a, p) - d(a, n) + margin) of triplets (N, D) or (D,); then none, sum or mean.
 
     d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p); with `swap`, d(p, n) stands for d(a, n) where it is smaller. With

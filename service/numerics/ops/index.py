@@ -1,11 +1,13 @@
 """Ops that pick elements by index. What is picked several times gets the sum of all its gradients."""
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from service.numerics.labels import Labels
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -16,6 +18,13 @@ def _check_range(index: Array | None, length: int) -> None:
 
 class Picking(Op):
     """Moves elements to where an index says."""
+
+    linear_in = MappingProxyType({"input": ()})
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        return self.forward(
+            *(each if of_each is None else of_each for of_each, each in zip(labels, inputs, strict=True))
+        )
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None
@@ -119,6 +128,7 @@ class Embedding(Picking):
     """y[...] = W[i[...]], rows of W (V, D): dL/dW[v] = sum of g[...] over the places where i is v."""
 
     inputs = ("input:index", "weight")
+    linear_in = MappingProxyType({"weight": ()})
     cases = (
         Case(((7,), (5, 3)), below={"input": 5}),
         Case(((2, 3), (4, 2)), below={"input": 4}),

@@ -1,5 +1,6 @@
 """Ops that put several tensors together."""
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Cat(Moving):
     dim: int = 0
 
     inputs = ("tensors*",)
+    linear_in = MappingProxyType({"tensors": ("tensors",)})
     cases = (
         Case(((3, 4), (2, 4))),
         Case(((2, 3), (2, 1), (2, 2)), {"dim": -1}),
@@ -60,6 +62,7 @@ class Stack(Moving):
     dim: int = 0
 
     inputs = ("tensors*",)
+    linear_in = MappingProxyType({"tensors": ("tensors",)})
     cases = (
         Case(((3, 4), (3, 4))),
         Case(((2,), (2,), (2,)), {"dim": -1}),

@@ -1,6 +1,7 @@
 """Products of matrices and sums of products."""
 
 import string
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class Linear(Op):
     """
 
     inputs = ("input", "weight", "bias?")
+    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((5, 4), (3, 4), (3,))),
         Case(((2, 5, 4), (1, 4), None)),
@@ -93,6 +95,7 @@ class Matmul(Op):
     """
 
     inputs = ("input", "other")
+    linear_in = MappingProxyType({"input": (), "other": ()})
     cases = (
         Case(((3, 4), (4, 5))),
         Case(((2, 1, 3, 4), (5, 4, 2))),
@@ -173,6 +176,7 @@ class Einsum(Op):
     equation: str
 
     inputs = ("operands*",)
+    linear_in = MappingProxyType({"operands": ()})
     cases = (
         Case(((3, 4), (4, 5)), {"equation": "ij,jk->ik"}),
         Case(((2, 3, 4), (2, 4, 5)), {"equation": "bij,bjk->bki"}),

@@ -2,12 +2,14 @@
 
 import dataclasses
 from abc import abstractmethod
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.labels import Labels, joined, merged
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 Positive = Annotated[int, Ge(1)]
@@ -23,6 +25,7 @@ class Normalisation(Op):
     """
 
     inputs = ("input", "weight?", "bias?")
+    linear_in = MappingProxyType({"weight": ("bias",), "bias": ("weight",)})
     centred = True
 
     @property
@@ -40,6 +43,20 @@ class Normalisation(Op):
     @abstractmethod
     def _spread(self, parameter: Array, x: Array) -> Array:
         """Weight or bias, broadcastable to x."""
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        of_input, *parameters = labels
+        assert of_input is not None
+        grouped = self._grouped(of_input)
+        reached = self._ungrouped(np.broadcast_to(merged(grouped, grouped.ndim - 1), grouped.shape), of_input)
+        return joined(reached, *(self._spread(each, of_input) for each in parameters if each is not None))
+
+    def response(self, position: int, direction: Array, *inputs: Any) -> Array:
+        if position < 2:
+            return super().response(position, direction, *inputs)
+        # A weight that is left out is 1, not 0: the bias's own part has to be named.
+        spread = self._spread(direction, inputs[0])
+        return np.broadcast_to(spread, (len(spread), *inputs[0].shape[1:]))
 
     def _centre(self, grouped: Array) -> Array:
         return grouped - grouped.mean(axis=-1, keepdims=True) if self.centred else grouped
@@ -185,6 +202,7 @@ class RmsNorm(OverTrailing):
     eps: NotNegative | None = None
 
     inputs = ("input", "weight?")
+    linear_in = MappingProxyType({"weight": ()})
     centred = False
     cases = (
         Case(((3, 4), (4,)), {"normalized_shape": 4}),

@@ -6,16 +6,18 @@ as `Annotated` metadata and their defaults those of PyTorch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import numpy as np
 
+from service.numerics.labels import Labels, carried, joined, merged_all
 from service.numerics.tiles import Array, Shape, size
 
 Gradients = tuple[Array | None, ...]
+Spreading = Sequence[Labels | None]
 Backward = Callable[..., Gradients]
 
 
@@ -114,6 +116,8 @@ class Op(ABC):
     slots: ClassVar[tuple[Slot, ...]]
     cases: ClassVar[tuple[Case, ...]]
     mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
+    linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
     oscillates: ClassVar[bool] = False
     """It turns round whenever its input moves by about 1, however large that is."""
 
@@ -159,6 +163,50 @@ class Op(ABC):
     def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
         """Terms of the output, on the pieces that `branch` names."""
         return self.terms(output, *inputs)
+
+    def response(self, position: int, direction: Array, *inputs: Any) -> Array:
+        """What the output moves by when the input at `position`, one of `linear_in`, moves by `direction`."""
+        with_it = self.linear_in[self.slot(position).name]
+        given = list(inputs)
+        for other, each in enumerate(inputs):
+            if each is not None and self.slot(other).name in with_it:
+                given[other] = np.zeros_like(each[:1])
+        given[position] = direction
+        return self.forward(*given)
+
+    def slot(self, position: int) -> Slot:
+        """Slot of the operand at a position."""
+        return self.slots[min(position, len(self.slots) - 1)]
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        """Spread labels to the output. Default: as far as `linear_in` knows, else to all of it.
+
+        Parameters
+        ----------
+        labels
+            Of each input, (1, ...); None for one that is left out or not of floats.
+        inputs
+            What `forward` is given, (1, ...).
+        """
+        shape = (1, *self.output_shape(*(None if each is None else each.shape[1:] for each in inputs)))
+        reached = np.zeros(shape, np.int64)
+        for position, each in enumerate(labels):
+            if each is None or not each.any():
+                continue
+            if self.slot(position).name in self.linear_in:
+                reached = joined(reached, self._carried(position, each, inputs))
+            else:
+                reached = joined(reached, merged_all(each).reshape((1,) * len(shape)))
+        return reached
+
+    def _carried(self, position: int, labels: Labels, inputs: tuple[Any, ...]) -> Labels:
+        """Spread through the response, in which the other floats are ones."""
+        ones = [np.ones_like(each) if each is not None and each.dtype.kind == "f" else each for each in inputs]
+        return carried(lambda planes: self.response(position, planes, *ones), labels)
+
+    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
+        """Spread labels to the terms, (1, n), given what `spread` returned."""
+        return reached.reshape(1, -1)
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an offer
         """Refuse values that do not fit, such as an index out of range: ShapeError.

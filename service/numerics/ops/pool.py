@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator
 from itertools import product
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.labels import Labels, joined
+from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, size
 
 Positive = Annotated[int, Ge(1)]
@@ -47,6 +49,12 @@ class Pool(Op):
         if min(window) < 1:
             raise ShapeError("a window that fits into the padded input")
         return (*input[:-2], *window)
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        (of_input,) = labels
+        assert of_input is not None
+        shape = self.output_shape(of_input.shape[1:])
+        return joined(*self._windows(self._padded(of_input, 0), shape))
 
     def _length(self, length: int, i: int) -> int:
         """Windows along one axis; in ceil_mode one may begin inside and end outside."""
@@ -174,6 +182,8 @@ class AvgPool2d(Pool):
     ceil_mode: bool = False
     count_include_pad: bool = True
     divisor_override: Positive | None = None
+
+    linear_in = MappingProxyType({"input": ()})
 
     cases = (
         Case(((2, 4, 6),), {"kernel_size": 2}),

@@ -1,11 +1,13 @@
 """Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
+from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -26,6 +28,11 @@ class Reduction(Op):
     def output_shape(self, input: Shape) -> Shape:
         return reduced(input, axes(self.dim, len(input)), self.keepdim)
 
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        (of_input,) = labels
+        assert of_input is not None
+        return self._shaped(merged(of_input, self._over(of_input)), of_input)
+
     def _over(self, input: Array) -> tuple[int, ...]:
         """Axes behind the tile axis."""
         return behind_tile(axes(self.dim, input.ndim - 1))
@@ -43,12 +50,20 @@ class Reduction(Op):
         return axes(self.dim, torch_input.ndim)
 
 
+def _flat(labels: Spreading) -> Labels:
+    (of_input,) = labels
+    assert of_input is not None
+    return of_input.reshape(1, -1)
+
+
 @op("sum")
 class Sum(Reduction):
     """y = sum x: each element enters once, so dL/dx = g, spread over the axes that were summed."""
 
     dim: Dims = None
     keepdim: bool = False
+
+    linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
         return self._shaped(input.sum(axis=self._over(input), keepdims=True), input)
@@ -66,6 +81,9 @@ class Sum(Reduction):
     def terms(self, output: Array, input: Array) -> Array:
         return input.reshape(input.shape[0], -1)
 
+    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
+        return _flat(labels)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.sum(input, self._torch_dim(input), self.keepdim)
 
@@ -76,6 +94,8 @@ class Mean(Reduction):
 
     dim: Dims = None
     keepdim: bool = False
+
+    linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
         return self._shaped(input.sum(axis=self._over(input), keepdims=True) / self._count(input), input)
@@ -94,6 +114,9 @@ class Mean(Reduction):
 
     def terms(self, output: Array, input: Array) -> Array:
         return input.reshape(input.shape[0], -1) / input[0].size
+
+    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
+        return _flat(labels)
 
     def terms_rounding(self, terms: Array) -> Rounding:
         return Rounding(np.abs(terms), 1)
@@ -320,6 +343,7 @@ class Cumsum(Op):
     dim: int
 
     inputs = ("input",)
+    linear_in = MappingProxyType({"input": ()})
     cases = (Case(((3, 4),), {"dim": 1}), Case(((2, 3, 4),), {"dim": -2}), Case(((5,),), {"dim": 0}))
 
     def output_shape(self, input: Shape) -> Shape:

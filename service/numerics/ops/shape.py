@@ -1,13 +1,16 @@
 """Ops that move values without computing any."""
 
+import dataclasses
 from abc import abstractmethod
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Len
 
+from service.numerics.labels import Labels
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
 from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
 
 
@@ -15,6 +18,10 @@ class Moving(Op):
     """Each element of the output is one of the input, or a constant."""
 
     inputs = ("input",)
+    linear_in = MappingProxyType({"input": ()})
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        return self.forward(*labels)
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None
@@ -296,9 +303,13 @@ class Pad(Moving):
     def forward(self, input: Array) -> Array:
         source, target = self._windows(input)
         shape = input.shape[:1] + self.output_shape(input.shape[1:])
-        output = np.full(shape, self.value, dtype=input.dtype)
+        # Labels are padded with none.
+        output = np.full(shape, self.value if input.dtype.kind == "f" else 0, dtype=input.dtype)
         output[target] = input[source]
         return output
+
+    def response(self, position: int, direction: Array, *inputs: Any) -> Array:
+        return dataclasses.replace(self, value=0.0).forward(direction)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         source, target = self._windows(input)

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, op
 from service.numerics.tiles import Array, Shape
 
 _CASES = (
@@ -61,6 +62,13 @@ class AlongAxis(Op):
 
     def _along(self, array: Array) -> int:
         return axis(self.dim, array.ndim - 1) + 1
+
+    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
+        (of_input,) = labels
+        assert of_input is not None
+        lined = self._lined(of_input)
+        reached = np.broadcast_to(merged(lined, self._along(of_input)), lined.shape)
+        return reached.reshape(of_input.shape)
 
     def _lined(self, array: Array) -> Array:
         """Give a 0-d tensor the one axis that PyTorch takes it to have."""
