@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.graph import Graph, Values
+from service.numerics.graph import Graph, InvalidModelError, Node, Values
 from service.numerics.labels import CONFLICT, Labels
 from service.numerics.ops import REGISTRY
+from service.numerics.ops.elementwise import Unary
 from service.numerics.ops.op import Backward, Case, Gradients, Op
 from service.numerics.ops.op import op as declare
+from service.numerics.ops.reduction import Mean, Sum
+from service.numerics.ops.shape import Flatten
 from service.numerics.precision import DTYPES, PRECISIONS, Dtype
 from service.numerics.rounding import allowances
 from service.numerics.tiles import Array, Shape
@@ -97,6 +101,34 @@ def test_a_wrong_backward_is_caught(op: type[Op], case: Case, error: str) -> Non
     assert set(disagreements(graph, leaves, {"output": wrong})) == expected
 
 
+MUTANTS = [
+    pytest.param(op, wrong, id=f"{name}-{mutant}")
+    for name, op in sorted(REGISTRY.items())
+    for mutant, wrong in op.mutants.items()
+]
+
+
+def catches(op: type[Op], wrong: Backward) -> bool:
+    """Whether the routes disagree, in any case of the op, where its backward pass is replaced."""
+    for case in op.cases:
+        graph, leaves = around(op, case)
+        with np.errstate(all="ignore"):
+            if disagreements(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)}):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(("op", "wrong"), MUTANTS)
+def test_every_named_mutant_is_caught(op: type[Op], wrong: Backward) -> None:
+    assert catches(op, wrong)
+
+
+@pytest.mark.parametrize("op", REGISTRY.values(), ids=REGISTRY)
+def test_every_op_has_a_mutant_and_itself_is_none(op: type[Op]) -> None:
+    assert op.mutants
+    assert not catches(op, op.backward)
+
+
 @every_op
 def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case: Case) -> None:
     graph, leaves = around(op, case)
@@ -104,6 +136,45 @@ def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case:
     assert output.shape == (1, *graph.shapes["output"])
     loss = autograd.differentiate(graph, leaves).loss
     np.testing.assert_allclose(graph.forward(leaves)["loss"][0], loss, rtol=1e-13)
+
+
+def misfits(case: Case) -> Iterator[tuple[Shape | None, ...]]:
+    """Shapes of a case with one of them spoilt."""
+    for position, shape in enumerate(case.shapes):
+        for spoilt in ((), (7,), (*(shape or ()), 7), (1, 1, 1, 1, 7, 11, 13)):
+            yield (*case.shapes[:position], spoilt, *case.shapes[position + 1 :])
+
+
+def refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, str]) -> str:
+    """With what text a graph is refused; empty if it is taken."""
+    try:
+        Graph(nodes, leaves, kinds)
+    except InvalidModelError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("op", REGISTRY.values(), ids=REGISTRY)
+def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
+    """The node, the op and the shape of every input stand in the text; some ops take one tensor of any shape."""
+    refused = 0
+    for case in op.cases:
+        declared = op(**case.attributes)
+        for shapes in misfits(case):
+            leaves = {f"t{number}": shape for number, shape in enumerate(shapes) if shape is not None}
+            names = tuple(None if shape is None else f"t{number}" for number, shape in enumerate(shapes))
+            kinds = {
+                name: declared.slot(number).kinds[0]
+                for number, name in enumerate(names)
+                if name is not None and "float" not in declared.slot(number).kinds
+            }
+            text = refusal([Node("node", declared, names), Node("loss", REGISTRY["sum"](), ("node",))], leaves, kinds)
+            if text:
+                refused += 1
+                assert f"node 'node' ({op.name}) takes " in text
+                assert all(f"{name!r} of shape {list(shape)}" in text for name, shape in leaves.items())
+    takes_any = issubclass(op, Unary | Sum | Mean | Flatten) or op.name in ("amax", "squeeze", "vector_norm")
+    assert refused or takes_any
 
 
 @every_op

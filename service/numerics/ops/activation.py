@@ -8,7 +8,7 @@ from annotated_types import Gt
 from scipy.special import erf
 
 from service.numerics.ops.elementwise import Piecewise, Unary
-from service.numerics.ops.op import Case, op
+from service.numerics.ops.op import Case, Gradients, mutant, op
 from service.numerics.tiles import Array
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -35,6 +35,10 @@ class Tanh(Unary):
     def slope_size(self, x: Array, y: Array) -> Array:
         # The textbook's 1 - t^2, cancellation included: a correct pass may well be written so.
         return 1 + np.square(y)
+
+    @mutant
+    def output_not_squared(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * (1 - output),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.tanh(input)
@@ -72,6 +76,10 @@ class Sigmoid(Unary):
         # The textbook's s (1 - s), cancellation included.
         return y * (1 + y)
 
+    @mutant
+    def only_one_factor(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * output,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.sigmoid(input)
 
@@ -90,6 +98,10 @@ class Silu(Unary):
     def slope_size(self, x: Array, y: Array) -> Array:
         s = sigmoid(x)
         return s * (1 + np.abs(x) * (1 + s))
+
+    @mutant
+    def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * sigmoid(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.silu(input)
@@ -146,6 +158,10 @@ class Gelu(Unary):
             return (1 + np.abs(t)) / 2 + np.abs(x) / 2 * (1 + np.square(t)) * inner
         return (1 + np.abs(t)) / 2 + np.abs(rest) * (1 + np.square(x))
 
+    @mutant
+    def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * output / input,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.gelu(input, approximate=self.approximate)
 
@@ -169,6 +185,10 @@ class Relu(Piecewise):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
 
+    @mutant
+    def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.relu(input)
 
@@ -187,6 +207,10 @@ class LeakyRelu(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.negative_slope).astype(x.dtype)
+
+    @mutant
+    def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * (input > 0),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.leaky_relu(input, self.negative_slope)
@@ -210,6 +234,10 @@ class Elu(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.alpha * np.exp(np.minimum(x, 0))).astype(x.dtype, copy=False)
+
+    @mutant
+    def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.elu(input, self.alpha)
@@ -244,6 +272,10 @@ class Softplus(Piecewise):
     def slope_size(self, x: Array, y: Array) -> Array:
         z = x * self.beta
         return sigmoid(z) * (1 + np.abs(z))
+
+    @mutant
+    def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * sigmoid(-input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.softplus(input, self.beta, self.threshold)

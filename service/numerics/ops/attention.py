@@ -1,5 +1,6 @@
 """Attention."""
 
+import dataclasses
 import math
 from types import MappingProxyType
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.labels import Labels, joined, merged
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 
@@ -149,6 +150,22 @@ class ScaledDotProductAttention(Op):
         assert key is not None
         weights = size(query[:-1]) * key[-2]
         return Cost(weights * (query[-1] + output[-1]), max(weights, super().cost(output, *shapes).elements))
+
+    @mutant
+    def scale_forgotten(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        by_query, by_key, *others = self.backward(gradient, output, query, key, value, attn_mask)
+        assert by_query is not None
+        assert by_key is not None
+        return by_query / self._scale(query), by_key / self._scale(query), *others
+
+    @mutant
+    def mask_forgotten(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        unmasked = dataclasses.replace(self, is_causal=False)
+        return *unmasked.backward(gradient, output, query, key, value, None)[:3], None
 
     def twin(self, torch: Any, query: Any, key: Any, value: Any, attn_mask: Any) -> Any:
         return torch.nn.functional.scaled_dot_product_attention(

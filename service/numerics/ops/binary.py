@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.labels import Labels, joined
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, repeats, unbroadcast
 
 _CASES = (
@@ -87,6 +87,14 @@ class Binary(Op):
             for size, each in zip(sizes, (input, other), strict=True)
         )
 
+    @mutant
+    def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        result = output.shape[1:]
+        by_input, by_other = self.backward(gradient, output, input, other)
+        assert by_input is not None
+        assert by_other is not None
+        return by_input / repeats(result, input.shape[1:]), by_other / repeats(result, other.shape[1:])
+
 
 def _aligned(*arrays: Array) -> tuple[Array, ...]:
     rank = max(array.ndim for array in arrays) - 1
@@ -112,6 +120,11 @@ class Add(Binary):
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, g if self.alpha == 1 else g * g.dtype.type(self.alpha)
 
+    @mutant
+    def alpha_on_the_other_side(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        by_input, by_other = gradient * self.alpha, gradient
+        return unbroadcast(by_input, input.shape[1:]), unbroadcast(by_other, other.shape[1:])
+
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.add(input, other, alpha=self.alpha)
 
@@ -135,6 +148,11 @@ class Sub(Binary):
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, -g if self.alpha == 1 else g * g.dtype.type(-self.alpha)
 
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        by_input, by_other = gradient, gradient * self.alpha
+        return unbroadcast(by_input, input.shape[1:]), unbroadcast(by_other, other.shape[1:])
+
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.sub(input, other, alpha=self.alpha)
 
@@ -155,6 +173,11 @@ class Mul(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g * b, g * a
+
+    @mutant
+    def own_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        a, b = _aligned(input, other)
+        return unbroadcast(gradient * a + 0 * b, input.shape[1:]), unbroadcast(gradient * b + 0 * a, other.shape[1:])
 
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.mul(input, other)
@@ -177,6 +200,11 @@ class Div(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g / b, -g * (a / b) / b
+
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        a, b = _aligned(input, other)
+        return unbroadcast(gradient / b, input.shape[1:]), unbroadcast(gradient * a / np.square(b), other.shape[1:])
 
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.div(input, other)
@@ -208,6 +236,11 @@ class Extremum(Binary):
 
     def rounding_along(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding:
         return Rounding(np.abs(output) * (branch == 0), 1)
+
+    @mutant
+    def to_both(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        a, b = _aligned(input, other)
+        return unbroadcast(gradient + 0 * b, input.shape[1:]), unbroadcast(gradient + 0 * a, other.shape[1:])
 
 
 @op("maximum")
@@ -263,6 +296,10 @@ class Where(Op):
             Rounding(by_input, repeats(result, input.shape[1:])),
             Rounding(by_other, repeats(result, other.shape[1:])),
         )
+
+    @mutant
+    def mask_inverted(self, gradient: Array, output: Array, condition: Array, input: Array, other: Array) -> Gradients:
+        return self.backward(gradient, output, ~condition, input, other)
 
     def twin(self, torch: Any, condition: Any, input: Any, other: Any) -> Any:
         return torch.where(condition, input, other)

@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 
 from service.numerics.labels import Labels, joined, merged, merged_all
 from service.numerics.ops.loss import Loss, Reduction
-from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.ops.softmax import log_softmax, log_softmax_size, softmax
 from service.numerics.tiles import Array, Shape, size
 
@@ -145,6 +145,10 @@ class NllLoss(ClassLoss):
             sizes = sizes + self._of_divisor(spread, mean, input, target)
         return by_input, None, self._by_class(sizes, input)
 
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        return self.backward(-gradient, output, *inputs)
+
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         if weight is None or not weight.requires_grad:
             return torch.nn.functional.nll_loss(
@@ -277,6 +281,11 @@ class CrossEntropy(ClassLoss):
             mean = np.abs(self._reduced(losses, input, target, class_weight))
             products = products + self._of_divisor(spread, mean, input, target)
         return by_input, by_target, self._by_class(products, input)
+
+    @mutant
+    def target_not_subtracted(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        input = inputs[0]
+        return softmax(input, self._along(input)), *self.backward(gradient, output, *inputs)[1:]
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         along = self._axis(tuple(input.shape))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size
 
 Positive = Annotated[int, Ge(1)]
@@ -206,6 +206,22 @@ class Conv2d(Op):
         )
         # Each kernel offset costs a call besides its arithmetic.
         return Cost(size(output) * kernel + CALL * size(weight[-2:]), max(size(output), padded))
+
+    @mutant
+    def kernel_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The gradient of a true convolution, which reads the kernel backwards."""
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, (-2, -1)), bias)
+        assert by_weight is not None
+        return by_input, np.flip(by_weight, (-2, -1)), by_bias
+
+    @mutant
+    def channels_of_the_bias_averaged(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
+        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         functional, padding = torch.nn.functional, _native(self.padding)

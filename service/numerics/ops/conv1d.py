@@ -3,10 +3,11 @@
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.ops.conv import Conv2d
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
 from service.numerics.tiles import Array, Shape
 
 Positive = Annotated[int, Ge(1)]
@@ -93,6 +94,22 @@ class Conv1d(Op):
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         rows = [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
         return self._plane.cost((*output[:-1], 1, output[-1]), *rows)
+
+    @mutant
+    def kernel_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The gradient of a true convolution, which reads the kernel backwards."""
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, -1), bias)
+        assert by_weight is not None
+        return by_input, np.flip(by_weight, -1), by_bias
+
+    @mutant
+    def channels_of_the_bias_averaged(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
+        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         padding: Any = self.padding

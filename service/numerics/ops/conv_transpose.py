@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.ops.conv import Conv2d
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size
 
 Positive = Annotated[int, Ge(1)]
@@ -119,6 +119,22 @@ class ConvTranspose2d(Op):
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         return self._adjoint.cost(shapes[0] or (), output, shapes[1])
+
+    @mutant
+    def kernel_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The gradient of a true convolution, which reads the kernel backwards."""
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, (-2, -1)), bias)
+        assert by_weight is not None
+        return by_input, np.flip(by_weight, (-2, -1)), by_bias
+
+    @mutant
+    def channels_of_the_bias_averaged(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
+        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.conv_transpose2d(

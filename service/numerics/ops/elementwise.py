@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import erf
 
 from service.numerics.labels import Labels, joined
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape
 
 
@@ -48,6 +48,10 @@ class Unary(Op):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
         return (Rounding(np.abs(gradient) * self.slope_size(input, output), self.library_terms),)
 
+    @mutant
+    def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self.slope(input, output) + 0 * gradient,)
+
 
 _POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Case(((5,),), low=1e-3, high=50))
 
@@ -70,6 +74,10 @@ class Neg(Unary):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
 
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.neg(input)
 
@@ -83,6 +91,10 @@ class Exp(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return y
+
+    @mutant
+    def slope_of_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.exp(input)
@@ -102,6 +114,10 @@ class Expm1(Unary):
         # y + 1, as PyTorch has it
         return np.abs(y) + 1
 
+    @mutant
+    def slope_of_the_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * output,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.expm1(input)
 
@@ -117,6 +133,10 @@ class Log(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return 1 / x
+
+    @mutant
+    def times(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.log(input)
@@ -134,6 +154,10 @@ class Log1p(Unary):
     def slope(self, x: Array, y: Array) -> Array:
         return 1 / (1 + x)
 
+    @mutant
+    def one_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient / input,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.log1p(input)
 
@@ -149,6 +173,10 @@ class Sqrt(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return 1 / (2 * y)
+
+    @mutant
+    def half_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient / output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.sqrt(input)
@@ -166,6 +194,10 @@ class Rsqrt(Unary):
     def slope(self, x: Array, y: Array) -> Array:
         return -(y * y * y) / 2
 
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * output * output * output / 2,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.rsqrt(input)
 
@@ -182,6 +214,10 @@ class Sin(Unary):
     def slope(self, x: Array, y: Array) -> Array:
         return np.cos(x)
 
+    @mutant
+    def cosine_negated(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (-gradient * np.cos(input),)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.sin(input)
 
@@ -197,6 +233,10 @@ class Cos(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return -np.sin(x)
+
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * np.sin(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.cos(input)
@@ -217,6 +257,10 @@ class Erf(Unary):
     def slope_size(self, x: Array, y: Array) -> Array:
         # x^2 is off by u x^2, and so is its exponential, relatively.
         return self.slope(x, y) * (1 + np.square(x))
+
+    @mutant
+    def factor_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * np.exp(-np.square(input)),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.erf(input)
@@ -247,6 +291,10 @@ class Pow(Unary):
     def _power(x: Array, exponent: float) -> Array:
         """In no less than float64: an odd exponent rounded to float32 may be even."""
         return np.power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
+
+    @mutant
+    def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * self.exponent * output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.pow(input, self.exponent)
@@ -281,6 +329,10 @@ class Abs(Piecewise):
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
+
+    @mutant
+    def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.abs(input)
@@ -319,6 +371,10 @@ class Clamp(Piecewise):
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
+
+    @mutant
+    def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.clamp(input, self.min, self.max)

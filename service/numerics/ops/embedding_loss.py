@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 
 from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
-from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape
 
 
@@ -97,6 +97,14 @@ class CosineEmbeddingLoss(VectorLoss):
         h = (weight * (self.branch(input1, input2, target) != 0))[..., None]
         root = np.sqrt(p) * np.sqrt(q)
         return h * (b / root + a * (cosine / p)), h * (a / root + b * (cosine / q)), weight * 0
+
+    @mutant
+    def length_taken_as_constant(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        a, b, _ = inputs
+        _, p, q = self._parts(a, b)
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        h = -weight * self.branch(*inputs) / np.sqrt(p * q)
+        return h[..., None] * b, h[..., None] * a, self.backward(gradient, output, *inputs)[2]
 
     def twin(self, torch: Any, input1: Any, input2: Any, target: Any) -> Any:
         return torch.nn.functional.cosine_embedding_loss(
@@ -203,6 +211,12 @@ class TripletMarginLoss(VectorLoss):
 
     def _direction_size(self, x: Array, y: Array) -> Array:
         return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1))
+
+    @mutant
+    def negative_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        _, by_positive, by_negative = self.backward(gradient, output, *inputs)
+        assert by_positive is not None
+        return -by_positive, by_positive, by_negative
 
     def twin(self, torch: Any, anchor: Any, positive: Any, negative: Any) -> Any:
         return torch.nn.functional.triplet_margin_loss(

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.numerics.labels import Labels
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -74,6 +74,12 @@ class IndexSelect(Picking):
         np.add.at(front, index.ravel(), np.moveaxis(gradient, self._along(input), 0))
         return by_input, None
 
+    @mutant
+    def last_one_wins(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        by_input = np.zeros_like(input)
+        np.moveaxis(by_input, self._along(input), 0)[index.ravel()] = np.moveaxis(gradient, self._along(input), 0)
+        return by_input, None
+
     def twin(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.index_select(input, self.dim, index)
 
@@ -119,6 +125,12 @@ class Gather(Picking):
         np.add.at(by_input, self._positions(input, index), gradient)
         return by_input, None
 
+    @mutant
+    def last_one_wins(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        by_input = np.zeros_like(input)
+        by_input[self._positions(input, index)] = gradient
+        return by_input, None
+
     def twin(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.gather(input, self.dim, index)
 
@@ -150,6 +162,12 @@ class Embedding(Picking):
         by_weight = np.zeros(gradient.shape[:1] + weight.shape[1:], dtype=gradient.dtype)
         rows: Any = (slice(None), input[0])
         np.add.at(by_weight, rows, gradient)
+        return None, by_weight
+
+    @mutant
+    def last_one_wins(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+        by_weight = np.zeros_like(weight)
+        by_weight[:, input[0]] = gradient
         return None, by_weight
 
     def twin(self, torch: Any, input: Any, weight: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 
@@ -77,6 +77,21 @@ class Linear(Op):
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         assert shapes[0] is not None
         return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
+
+    @mutant
+    def averaged_over_rows(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        rows = size(input.shape[1:-1])
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
+        assert by_weight is not None
+        return by_input, by_weight / rows, None if by_bias is None else by_bias / rows
+
+    @mutant
+    def backwards_through_the_features(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        return self.backward(gradient, output, np.flip(input, -1), np.flip(weight, -1), bias)
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         if weight.ndim == 1:
@@ -156,6 +171,11 @@ class Matmul(Op):
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         assert shapes[0] is not None
         return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
+
+    @mutant
+    def backwards_through_what_is_summed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        flipped = np.flip(input, -1), np.flip(other, 1 if other.ndim == 2 else -2)
+        return self.backward(gradient, output, *flipped)
 
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.matmul(input, other)
@@ -259,6 +279,10 @@ class Einsum(Op):
         letters, _ = self._parts(len(shapes))
         given = tuple(shape for shape in shapes if shape is not None)
         return Cost(_products(letters, given), super().cost(output, *shapes).elements)
+
+    @mutant
+    def factor_forgotten(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
+        return self.backward(gradient, output, *map(np.ones_like, operands))
 
     def twin(self, torch: Any, *operands: Any) -> Any:
         return torch.einsum(self.equation, *operands)

@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from service.numerics.labels import Labels, joined, merged_all
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size
 
 Reduction = Literal["none", "sum", "mean"]
@@ -113,6 +113,12 @@ class Loss(Op):
         # A rounding of the difference, which squaring doubles, one of the square, one of the division.
         return Rounding(np.abs(terms), 4 + self.summands)
 
+    @mutant
+    def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        losses = self.losses(*inputs)
+        spread = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
+        return self.shares(np.broadcast_to(spread, losses.shape), *inputs)
+
 
 class PiecewiseLoss(Loss):
     """Losses of pieces: `branch` says on which piece each sample is, `losses_along` continues that piece."""
@@ -145,6 +151,12 @@ class PairLoss(Loss):
         if input != target:
             raise ShapeError("two inputs of one shape")
         return input if self.reduction == "none" else ()
+
+    @mutant
+    def sign_of_the_target(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        by_input, by_target = self.backward(gradient, output, *inputs)
+        assert by_target is not None
+        return by_input, -by_target
 
 
 @op("half_squared_error")

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.labels import Labels, joined, merged
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 Positive = Annotated[int, Ge(1)]
@@ -136,6 +136,21 @@ class Normalisation(Op):
             for each in (by_weight, by_bias)
         ]
         return tuple(found)[: len(self.slots)]
+
+    @mutant
+    def statistics_held_constant(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        _, rate = self._normalised(input)
+        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        return (self._ungrouped(rate * h, input), *self.backward(gradient, output, input, weight, bias)[1:])
+
+    @mutant
+    def weight_forgotten(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        ones = None if weight is None else np.ones_like(weight)
+        return self.backward(gradient, output, input, ones, bias)
 
 
 class OverTrailing(Normalisation):

@@ -8,7 +8,7 @@ as `Annotated` metadata and their defaults those of PyTorch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import numpy as np
@@ -115,7 +115,8 @@ class Op(ABC):
     inputs: ClassVar[tuple[str, ...]]
     slots: ClassVar[tuple[Slot, ...]]
     cases: ClassVar[tuple[Case, ...]]
-    mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
+    mutants: ClassVar[Mapping[str, Backward]]
+    """Wrong backward passes, by name, that the tests must catch: the methods marked `@mutant`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
     oscillates: ClassVar[bool] = False
@@ -232,6 +233,23 @@ class Op(ABC):
         return None
 
 
+Method = TypeVar("Method", bound=Callable[..., Gradients])
+
+
+def mutant(wrong: Method) -> Method:
+    """Mark a method as a backward pass with a mistake that is easily made."""
+    _MUTANTS.add(wrong)
+    return wrong
+
+
+_MUTANTS: set[Callable[..., Gradients]] = set()
+
+
+def _mutants(cls: type[Op]) -> Mapping[str, Backward]:
+    methods = {name: each for name in dir(cls) if isinstance(each := getattr(cls, name), FunctionType)}
+    return MappingProxyType({name: each for name, each in methods.items() if each in _MUTANTS})
+
+
 def _absolute(array: Array | None) -> Array | None:
     return None if array is None else np.abs(array)
 
@@ -262,6 +280,7 @@ def op(name: str) -> _Decorator:
             raise ValueError(f"an op named {name!r} is registered already")
         cls.name = name
         cls.slots = tuple(map(Slot.parse, cls.inputs))
+        cls.mutants = _mutants(cls)
         if any(slot.variadic for slot in cls.slots[:-1]):
             raise ValueError(f"{name}: only the last slot may take several tensors")
         declared: Any = dataclass(frozen=True, kw_only=True)(cls)

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.labels import Labels, joined
-from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, size
 
 Positive = Annotated[int, Ge(1)]
@@ -163,6 +163,13 @@ class MaxPool2d(Pool):
         assert by_input is not None
         return (Rounding(by_input, size(_pair(self.kernel_size)) - 1),)
 
+    @mutant
+    def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
+        for window in self._windows(padded, self.output_shape(input.shape[1:])):
+            window += gradient
+        return (padded[self._inside(input.shape)],)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.max_pool2d(
             input, _pair(self.kernel_size), self._stride(), _pair(self.padding), _pair(self.dilation), self.ceil_mode
@@ -226,6 +233,10 @@ class AvgPool2d(Pool):
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, size(_pair(self.kernel_size))),)
+
+    @mutant
+    def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return self.backward(gradient * self._divisors(input, output.shape[1:]), output, input)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.avg_pool2d(

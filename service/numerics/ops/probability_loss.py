@@ -6,7 +6,7 @@ import numpy as np
 
 from service.numerics.ops.activation import sigmoid
 from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
-from service.numerics.ops.op import Case, Gradients, ShapeError, op
+from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, op
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 
@@ -105,6 +105,12 @@ class BinaryCrossEntropy(Weighted):
         saturated = np.abs(input - target) / np.where(variance > 0, variance, _LEAST_VARIANCE) * _WHOLE
         return np.where(variance < _LEAST_VARIANCE, saturated, 0)
 
+    @mutant
+    def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        input, target = inputs[:2]
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
+
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         if all(bool(((each >= 0) & (each <= 1)).all()) for each in (input, target)):
             losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
@@ -186,6 +192,11 @@ class BinaryCrossEntropyWithLogits(Weighted):
         excess = np.abs(input) if sizes is None else _times(sizes, t) + np.abs(input)
         by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None, pos_weight))
         return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * np.abs(target) * t)
+
+    @mutant
+    def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        by_input = self.backward(gradient, output, *inputs[:-1], None)[0]
+        return by_input, *self.backward(gradient, output, *inputs)[1:]
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
         if pos_weight is not None and pos_weight.requires_grad:

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -84,6 +84,10 @@ class Sum(Reduction):
     def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
         return _flat(labels)
 
+    @mutant
+    def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) / self._count(input) + 0 * input,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.sum(input, self._torch_dim(input), self.keepdim)
 
@@ -120,6 +124,10 @@ class Mean(Reduction):
 
     def terms_rounding(self, terms: Array) -> Rounding:
         return Rounding(np.abs(terms), 1)
+
+    @mutant
+    def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) + 0 * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.mean(input, self._torch_dim(input), self.keepdim)
@@ -174,6 +182,14 @@ class Var(Reduction):
         factor = 2 / (self._count(input) - self.correction)
         return (Rounding(np.abs(self._restored(gradient, input)) * self._sizes(input) * factor, self._count(input)),)
 
+    @mutant
+    def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * self._centred(input) * 2 / (self._count(input) + 1),)
+
+    @mutant
+    def mean_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * input * 2 / (self._count(input) - self.correction),)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.var(input, self._torch_dim(input), correction=self.correction, keepdim=self.keepdim)
 
@@ -211,6 +227,10 @@ class Amax(Reduction):
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, 1),)
+
+    @mutant
+    def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) + 0 * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.amax(input, self._torch_dim(input), self.keepdim)
@@ -251,6 +271,10 @@ class LogSumExp(Reduction):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         size = np.abs(self._restored(gradient, input)) * self._shares(input) * (1 + self._argument(input, output))
         return (Rounding(size, self._count(input)),)
+
+    @mutant
+    def not_normalised(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * np.exp(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.logsumexp(input, self._torch_dim(input), self.keepdim)
@@ -332,6 +356,10 @@ class VectorNorm(Reduction):
         assert by_input is not None
         return (Rounding(np.abs(by_input) * (1 + abs(self._p - 1) if np.isfinite(self._p) else 1), 8),)
 
+    @mutant
+    def not_divided_by_the_norm(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self._restored(gradient, input) * input,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.linalg.vector_norm(input, self._p, self._torch_dim(input), self.keepdim)
 
@@ -372,6 +400,10 @@ class Cumsum(Op):
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, self._length(input)),)
+
+    @mutant
+    def from_the_front(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (self.forward(gradient),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.cumsum(input, self.dim)

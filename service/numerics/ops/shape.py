@@ -10,7 +10,7 @@ from annotated_types import Ge, Len
 
 from service.numerics.labels import Labels
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
 
 
@@ -28,6 +28,11 @@ class Moving(Op):
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         return (None,) * len(inputs)
+
+    @mutant
+    def displaced_by_one(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        results = self.backward(gradient, output, *inputs)
+        return tuple(None if each is None else np.roll(each, 1) for each in results)
 
 
 class Reshaping(Moving):
@@ -358,6 +363,10 @@ class Expand(Moving):
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding]:
         magnitude = unbroadcast(np.abs(gradient), inputs[0].shape[1:])
         return (Rounding(magnitude, repeats(output.shape[1:], inputs[0].shape[1:])),)
+
+    @mutant
+    def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (unbroadcast(gradient, input.shape[1:]) / repeats(output.shape[1:], input.shape[1:]),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return input.expand(self.size)

@@ -6,7 +6,7 @@ import numpy as np
 
 from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape
 
 _CASES = (
@@ -101,6 +101,10 @@ class Softmax(AlongAxis):
         size = y * (g + (g * y).sum(axis=self._along(input), keepdims=True))
         return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), 2 + y.shape[self._along(input)]),)
 
+    @mutant
+    def diagonal_of_the_jacobian_alone(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient * output * (1 - output),)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.softmax(input, self.dim)
 
@@ -132,6 +136,10 @@ class LogSoftmax(AlongAxis):
         p = softmax(x, along) * (1 + log_softmax_size(x, along))
         size = g + p * g.sum(axis=along, keepdims=True)
         return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), x.shape[along]),)
+
+    @mutant
+    def sum_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        return (gradient - np.exp(output) * gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)
