@@ -10,6 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.app import create_app
+from service.numerics.models import PRESETS
+from service.numerics.ops import REGISTRY
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +55,16 @@ def test_the_model_of_ones_own_passes(client: FlaskClient) -> None:
     answer = client.post("/v1/check", json=json.loads(blocks("json")[1])).json
     assert answer is not None
     assert answer["outcome"] == "pass"
+
+
+def test_every_op_and_every_preset_is_listed() -> None:
+    language = README.split("## The model language")[1].split("\n## ")[0]
+    families, presets = (
+        language.split(f"| {head} |")[1].split("\n\n")[0] for head in ("family | ops", "preset | what")
+    )
+    assert sorted(re.findall(r"`(\w+)`", families)) == sorted(REGISTRY)
+    listed = re.findall(r"^\| `(\w+)` \| (.*) \|$", presets, re.MULTILINE)
+    assert listed == [(name, preset.description) for name, preset in PRESETS.items()]
 
 
 def test_it_opens_with_a_sentence_and_the_two_commands() -> None:
