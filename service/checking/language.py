@@ -148,7 +148,7 @@ def _operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...
     found: list[Operand] = []
     for slot in op.slots:
         operands = given.get(slot.name, [None])
-        if len(operands) > 1 and not slot.variadic:
+        if len(operands) != 1 and not slot.variadic:
             raise InvalidRequestError([placed(f"{takes}; {slot.name} is one tensor", *where)])
         found.extend(operands)
     return tuple(found)

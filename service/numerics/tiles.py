@@ -50,6 +50,14 @@ def unbroadcast(gradient: Array, shape: Shape) -> Array:
     return gradient.sum(axis=stretched, keepdims=True) if stretched else gradient
 
 
+def broadcasts_to(operand: Shape, result: Shape) -> bool:
+    """Whether an operand can be broadcast to a result, which keeps its shape."""
+    try:
+        return np.broadcast_shapes(operand, result) == result
+    except ValueError:
+        return False
+
+
 def repeats(result: Shape, operand: Shape) -> int:
     """How often each element of an operand is used when it is broadcast to `result`."""
     return size(result) // size(operand)

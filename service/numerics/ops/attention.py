@@ -9,7 +9,7 @@ import numpy as np
 
 from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
-from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
 
 @op("scaled_dot_product_attention")
@@ -50,11 +50,7 @@ class ScaledDotProductAttention(Op):
     def _check_mask(self, weights: Shape, mask: Shape) -> None:
         if self.is_causal:
             raise ShapeError("either an attn_mask or is_causal")
-        try:
-            fits = np.broadcast_shapes(weights, mask) == weights
-        except ValueError:
-            fits = False
-        if not fits:
+        if not broadcasts_to(mask, weights):
             raise ShapeError(f"an attn_mask that is broadcast to {list(weights)}")
 
     def _scale(self, query: Array) -> Any:

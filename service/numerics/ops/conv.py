@@ -5,22 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Len
 
 from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
+from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.tiles import Array, Shape, aligned, size
-
-Positive = Annotated[int, Ge(1)]
-NotNegative = Annotated[int, Ge(0)]
-PositivePair = Annotated[list[Positive], Len(2, 2)]
-NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
-
-
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 @dataclass(frozen=True)
@@ -61,8 +52,33 @@ class _Geometry:
         return padded[..., rows, self.before[1] : width - self.after[1]]
 
 
+class Convolution(Op):
+    """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
+
+    inputs = ("input", "weight", "bias?")
+    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
+    kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
+
+    @mutant
+    def kernel_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The gradient of a convolution as mathematics has it, which reads the kernel backwards."""
+        flipped = np.flip(weight, self.kernel_axes)
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, flipped, bias)
+        assert by_weight is not None
+        return by_input, np.flip(by_weight, self.kernel_axes), by_bias
+
+    @mutant
+    def channels_of_the_bias_averaged(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
+        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
+
+
 @op("conv2d")
-class Conv2d(Op):
+class Conv2d(Convolution):
     """Two-dimensional cross-correlation, in groups of channels.
 
     Input x (B, C, H, W) or (C, H, W) with weight w (O, C/groups, kh, kw), or the plain x (H, W) with w (kh, kw);
@@ -84,8 +100,6 @@ class Conv2d(Op):
     dilation: Positive | PositivePair = 1
     groups: Positive = 1
 
-    inputs = ("input", "weight", "bias?")
-    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((3, 3), (2, 2), None)),
         Case(((5, 7), (3, 2), ()), {"stride": 2, "padding": [1, 0]}),
@@ -115,7 +129,7 @@ class Conv2d(Op):
             raise ShapeError(f"a weight of shape (out, {expected}, kh, kw) for {channels} input channels")
 
     def _geometry(self, input: Shape, weight: Shape) -> _Geometry:
-        stride, dilation = _pair(self.stride), _pair(self.dilation)
+        stride, dilation = pair(self.stride), pair(self.dilation)
         kernel = (weight[-2], weight[-1])
         extent = self._extent(weight)
         before, after = self._padding(extent)
@@ -127,17 +141,17 @@ class Conv2d(Op):
 
     def _extent(self, weight: Shape) -> tuple[int, ...]:
         """Distance of the kernel's last offset from its first."""
-        return tuple((k - 1) * d for k, d in zip(weight[-2:], _pair(self.dilation), strict=True))
+        return tuple((k - 1) * d for k, d in zip(weight[-2:], pair(self.dilation), strict=True))
 
     def _padding(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.padding == "same":
-            if _pair(self.stride) != (1, 1):
+            if pair(self.stride) != (1, 1):
                 raise ShapeError('stride 1 where padding is "same"')
             # PyTorch puts the odd one behind.
             before = (extent[0] // 2, extent[1] // 2)
             return before, (extent[0] - before[0], extent[1] - before[1])
-        pair = (0, 0) if self.padding == "valid" else _pair(self.padding)  # pyright: ignore[reportArgumentType]
-        return pair, pair
+        both = (0, 0) if self.padding == "valid" else pair(self.padding)  # pyright: ignore[reportArgumentType]
+        return both, both
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         x, w = self._grouped(input, weight)
@@ -206,22 +220,6 @@ class Conv2d(Op):
         )
         # Each kernel offset costs a call besides its arithmetic.
         return Cost(size(output) * kernel + CALL * size(weight[-2:]), max(size(output), padded))
-
-    @mutant
-    def kernel_flipped(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        """The gradient of a true convolution, which reads the kernel backwards."""
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, (-2, -1)), bias)
-        assert by_weight is not None
-        return by_input, np.flip(by_weight, (-2, -1)), by_bias
-
-    @mutant
-    def channels_of_the_bias_averaged(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
-        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         functional, padding = torch.nn.functional, _native(self.padding)

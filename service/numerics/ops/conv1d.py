@@ -1,13 +1,11 @@
 """One-dimensional convolution."""
 
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.conv import Conv2d
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
+from service.numerics.ops.conv import Conv2d, Convolution
+from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, op
 from service.numerics.tiles import Array, Shape
 
 Positive = Annotated[int, Ge(1)]
@@ -21,7 +19,7 @@ def _one(value: int | list[int]) -> int:
 
 
 @op("conv1d")
-class Conv1d(Op):
+class Conv1d(Convolution):
     """One-dimensional cross-correlation, in groups of channels.
 
     Input x (B, C, L) or (C, L), weight w (O, C/groups, k), bias b (O,). With p over the output and x padded with
@@ -43,8 +41,7 @@ class Conv1d(Op):
     dilation: Positive | PositiveOne = 1
     groups: Positive = 1
 
-    inputs = ("input", "weight", "bias?")
-    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
+    kernel_axes = (-1,)
     cases = (
         Case(((2, 3, 7), (4, 3, 3), (4,)), {"stride": 2, "padding": 1}),
         Case(((2, 6), (4, 1, 2), None), {"groups": 2, "dilation": [2]}),
@@ -94,22 +91,6 @@ class Conv1d(Op):
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         rows = [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
         return self._plane.cost((*output[:-1], 1, output[-1]), *rows)
-
-    @mutant
-    def kernel_flipped(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        """The gradient of a true convolution, which reads the kernel backwards."""
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, -1), bias)
-        assert by_weight is not None
-        return by_input, np.flip(by_weight, -1), by_bias
-
-    @mutant
-    def channels_of_the_bias_averaged(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
-        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         padding: Any = self.padding

@@ -1,27 +1,17 @@
 """Transposed convolution: the adjoint of a convolution."""
 
-from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from annotated_types import Ge, Len
 
-from service.numerics.ops.conv import Conv2d
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
+from service.numerics.ops.conv import Conv2d, Convolution
+from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, op
+from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.tiles import Array, Shape, aligned, size
-
-Positive = Annotated[int, Ge(1)]
-NotNegative = Annotated[int, Ge(0)]
-PositivePair = Annotated[list[Positive], Len(2, 2)]
-NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
-
-
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 @op("conv_transpose2d")
-class ConvTranspose2d(Op):
+class ConvTranspose2d(Convolution):
     """Each element of x puts the kernel, times itself, into y: the adjoint of conv2d, with a bias.
 
     Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups, kh, kw), bias b (O,). In each group, for all n, c, p, q:
@@ -43,8 +33,6 @@ class ConvTranspose2d(Op):
     groups: Positive = 1
     dilation: Positive | PositivePair = 1
 
-    inputs = ("input", "weight", "bias?")
-    linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
         Case(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
@@ -70,14 +58,14 @@ class ConvTranspose2d(Op):
         return (*input[:-3], channels, *lengths)
 
     def _length(self, length: int, kernel: int, i: int) -> int:
-        stride, dilation, extra = (_pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
+        stride, dilation, extra = (pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
         if extra >= max(stride, dilation):
             raise ShapeError("an output_padding smaller than stride or dilation")
-        return (length - 1) * stride - 2 * _pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
+        return (length - 1) * stride - 2 * pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
 
     def _extended(self, x: Array) -> Array:
         """Zeros behind, where the convolution of an output with padding behind has more positions than x."""
-        more = [extra // s for extra, s in zip(_pair(self.output_padding), _pair(self.stride), strict=True)]
+        more = [extra // s for extra, s in zip(pair(self.output_padding), pair(self.stride), strict=True)]
         return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in more]) if any(more) else x
 
     def _spread(self, x: Array, weight: Array) -> Array:
@@ -120,24 +108,8 @@ class ConvTranspose2d(Op):
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         return self._adjoint.cost(shapes[0] or (), output, shapes[1])
 
-    @mutant
-    def kernel_flipped(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        """The gradient of a true convolution, which reads the kernel backwards."""
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, (-2, -1)), bias)
-        assert by_weight is not None
-        return by_input, np.flip(by_weight, (-2, -1)), by_bias
-
-    @mutant
-    def channels_of_the_bias_averaged(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
-        return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
-
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.conv_transpose2d(
-            input, weight, bias, _pair(self.stride), _pair(self.padding), _pair(self.output_padding), self.groups,
-            _pair(self.dilation),
+            input, weight, bias, pair(self.stride), pair(self.padding), pair(self.output_padding), self.groups,
+            pair(self.dilation),
         )  # fmt: skip

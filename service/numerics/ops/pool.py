@@ -4,23 +4,14 @@ import math
 from collections.abc import Iterator
 from itertools import product
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from annotated_types import Ge, Len
 
 from service.numerics.labels import Labels, joined
 from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.tiles import Array, Shape, size
-
-Positive = Annotated[int, Ge(1)]
-PositivePair = Annotated[list[Positive], Len(2, 2)]
-NotNegative = Annotated[int, Ge(0)]
-NotNegativePair = Annotated[list[NotNegative], Len(2, 2)]
-
-
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 class Pool(Op):
@@ -38,12 +29,12 @@ class Pool(Op):
         return (1, 1)
 
     def _stride(self) -> tuple[int, int]:
-        return _pair(self.kernel_size if self.stride is None else self.stride)
+        return pair(self.kernel_size if self.stride is None else self.stride)
 
     def output_shape(self, input: Shape) -> Shape:
         if len(input) not in (3, 4):
             raise ShapeError("an input (B, C, H, W) or (C, H, W)")
-        if any(2 * p > k for p, k in zip(_pair(self.padding), _pair(self.kernel_size), strict=True)):
+        if any(2 * p > k for p, k in zip(pair(self.padding), pair(self.kernel_size), strict=True)):
             raise ShapeError("a padding of half the kernel_size at most")
         window = tuple(self._length(input[-2 + i], i) for i in range(2))
         if min(window) < 1:
@@ -58,7 +49,7 @@ class Pool(Op):
 
     def _length(self, length: int, i: int) -> int:
         """Windows along one axis; in ceil_mode one may begin inside and end outside."""
-        kernel, stride, padding = _pair(self.kernel_size)[i], self._stride()[i], _pair(self.padding)[i]
+        kernel, stride, padding = pair(self.kernel_size)[i], self._stride()[i], pair(self.padding)[i]
         room = length + 2 * padding - self._dilation[i] * (kernel - 1) - 1
         if room < 0:
             return 0
@@ -68,7 +59,7 @@ class Pool(Op):
     def _windows(self, padded: Array, shape: Shape) -> Iterator[Array]:
         """View of the padded input for each offset in the window, (..., out_h, out_w)."""
         stride, dilation = self._stride(), self._dilation
-        for offset in product(*map(range, _pair(self.kernel_size))):
+        for offset in product(*map(range, pair(self.kernel_size))):
             rows, columns = (
                 slice(o * d, o * d + s * (count - 1) + 1, s)
                 for o, d, s, count in zip(offset, dilation, stride, shape[-2:], strict=True)
@@ -79,14 +70,14 @@ class Pool(Op):
         """Size of the padded input that all windows of an output of `shape` need."""
         sizes = tuple(
             s * (count - 1) + d * (k - 1) + 1
-            for s, d, k, count in zip(self._stride(), self._dilation, _pair(self.kernel_size), shape[-2:], strict=True)
+            for s, d, k, count in zip(self._stride(), self._dilation, pair(self.kernel_size), shape[-2:], strict=True)
         )
         return sizes[0], sizes[1]
 
     def _padded(self, input: Array, value: float) -> Array:
         shape = self.output_shape(input.shape[1:])
         needed = self._padded_size(shape)
-        before = _pair(self.padding)
+        before = pair(self.padding)
         total = tuple(max(n, length + b) for n, length, b in zip(needed, input.shape[-2:], before, strict=True))
         padded = np.full(input.shape[:-2] + total, value, dtype=input.dtype)
         padded[self._inside(input.shape)] = input
@@ -94,11 +85,11 @@ class Pool(Op):
 
     def _inside(self, shape: Shape) -> tuple[Any, ...]:
         """Where the input lies in the padded one."""
-        top, left = _pair(self.padding)
+        top, left = pair(self.padding)
         return ..., slice(top, top + shape[-2]), slice(left, left + shape[-1])
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        window = size(_pair(self.kernel_size))
+        window = size(pair(self.kernel_size))
         needed = math.prod(self._padded_size(output)) * size(output[:-2])
         return Cost(size(output) * window + CALL * window, max(needed, super().cost(output, *shapes).elements))
 
@@ -124,7 +115,7 @@ class MaxPool2d(Pool):
 
     @property
     def _dilation(self) -> tuple[int, int]:
-        return _pair(self.dilation)
+        return pair(self.dilation)
 
     def branch(self, input: Array) -> Array:
         """Number of the offset taken, in each window."""
@@ -161,7 +152,7 @@ class MaxPool2d(Pool):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
-        return (Rounding(by_input, size(_pair(self.kernel_size)) - 1),)
+        return (Rounding(by_input, size(pair(self.kernel_size)) - 1),)
 
     @mutant
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -172,7 +163,7 @@ class MaxPool2d(Pool):
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.max_pool2d(
-            input, _pair(self.kernel_size), self._stride(), _pair(self.padding), _pair(self.dilation), self.ceil_mode
+            input, pair(self.kernel_size), self._stride(), pair(self.padding), pair(self.dilation), self.ceil_mode
         )
 
 
@@ -207,7 +198,7 @@ class AvgPool2d(Pool):
         covered = self._padded(np.ones((1, 1, *input.shape[-2:]), dtype=input.dtype), 0)
         if self.count_include_pad:
             # Padding counts as far as it was asked for, not what ceil_mode goes beyond.
-            top, left = _pair(self.padding)
+            top, left = pair(self.padding)
             covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
         return np.sum(list(self._windows(covered, shape)), axis=0)[0, 0]
 
@@ -227,12 +218,12 @@ class AvgPool2d(Pool):
         return (padded[self._inside(input.shape)],)
 
     def rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(self.forward(np.abs(input)), size(_pair(self.kernel_size)))
+        return Rounding(self.forward(np.abs(input)), size(pair(self.kernel_size)))
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
-        return (Rounding(by_input, size(_pair(self.kernel_size))),)
+        return (Rounding(by_input, size(pair(self.kernel_size))),)
 
     @mutant
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -241,9 +232,9 @@ class AvgPool2d(Pool):
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.avg_pool2d(
             input,
-            _pair(self.kernel_size),
+            pair(self.kernel_size),
             self._stride(),
-            _pair(self.padding),
+            pair(self.padding),
             self.ceil_mode,
             self.count_include_pad,
             self.divisor_override,

@@ -7,7 +7,7 @@ import numpy as np
 from service.numerics.ops.activation import sigmoid
 from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
 from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, op
-from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
 
 class Weighted(Loss):
@@ -22,13 +22,8 @@ class Weighted(Loss):
 
     @staticmethod
     def _check_weight(input: Shape, weight: Shape | None, name: str) -> None:
-        if weight is not None:
-            try:
-                fits = np.broadcast_shapes(input, weight) == input
-            except ValueError:
-                fits = False
-            if not fits:
-                raise ShapeError(f"a {name} that is broadcast to {list(input)}")
+        if weight is not None and not broadcasts_to(weight, input):
+            raise ShapeError(f"a {name} that is broadcast to {list(input)}")
 
 
 def _times(weight: Array | None, array: Array) -> Array:

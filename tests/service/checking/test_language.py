@@ -86,6 +86,7 @@ SUM = {"name": "loss", "op": "sum", "inputs": ["c"]}
         (CAT | {"inputs": [[]]}, "tensors is missing"),
         ({"name": "c", "op": "tanh", "inputs": [["x", "y"]]}, "tanh takes input; input is one tensor"),
         ({"name": "c", "op": "add", "inputs": {"input": "x", "other": ["x", "y"]}}, "other is one tensor"),
+        ({"name": "c", "op": "conv2d", "inputs": ["x", "x", []]}, "bias is one tensor"),
     ],
 )
 def test_where_several_are_not_meant(node, words):

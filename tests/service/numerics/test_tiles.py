@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
-from service.numerics.tiles import aligned, repeats, size, tiled, unbroadcast
+from service.numerics.tiles import aligned, broadcasts_to, repeats, size, tiled, unbroadcast
 
 
 @given(mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4))
@@ -26,3 +26,11 @@ def test_aligned_arrays_broadcast_behind_the_tile_axis_as_numpy_does_without_it(
 @pytest.mark.parametrize(("shape", "count"), [((), 1), ((2, 3), 6), ((2**40, 2**40), 2**80)])
 def test_size_is_exact(shape, count):
     assert size(shape) == count
+
+
+@pytest.mark.parametrize(
+    ("operand", "result", "fits"),
+    [((), (2, 3), True), ((3,), (2, 3), True), ((2,), (2, 3), False), ((4, 2, 3), (2, 3), False)],
+)
+def test_what_is_broadcast_to_a_shape_leaves_it_as_it_is(operand, result, fits):
+    assert broadcasts_to(operand, result) is fits
