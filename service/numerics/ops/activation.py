@@ -170,6 +170,8 @@ class Gelu(Unary):
 class Relu(Piecewise):
     """y = max(x, 0): dL/dx = g where x > 0, else 0."""
 
+    exact = True
+
     def branch(self, input: Array) -> Array:
         return input > 0
 
@@ -178,12 +180,6 @@ class Relu(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return (x > 0).astype(x.dtype)
-
-    def rounding(self, output: Array, input: Array) -> None:
-        return None
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
-        return (None,)
 
     @mutant
     def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:

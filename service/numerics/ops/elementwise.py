@@ -18,6 +18,8 @@ class Unary(Op):
 
     inputs = ("input",)
     cases = (Case(((3, 4),)), Case(((),)), Case(((5,),), low=-8, high=8))
+    exact: ClassVar[bool] = False
+    """Nothing rounds: values and gradients are taken as they are, changed in sign, or left out."""
     library_terms: ClassVar[int] = 4
     """Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
@@ -43,9 +45,13 @@ class Unary(Op):
         return (gradient * self.slope(input, output),)
 
     def rounding(self, output: Array, input: Array) -> Rounding | None:
+        if self.exact:
+            return None
         return Rounding(self.value_size(input, output), self.library_terms)
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
+        if self.exact:
+            return (None,)
         return (Rounding(np.abs(gradient) * self.slope_size(input, output), self.library_terms),)
 
     @mutant
@@ -61,18 +67,13 @@ class Neg(Unary):
     """y = -x: dL/dx = -g."""
 
     linear_in = MappingProxyType({"input": ()})
+    exact = True
 
     def forward(self, input: Array) -> Array:
         return -input
 
     def slope(self, x: Array, y: Array) -> Array:
         return -np.ones_like(x)
-
-    def rounding(self, output: Array, input: Array) -> None:
-        return None
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
-        return (None,)
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -315,6 +316,8 @@ class Piecewise(Unary):
 class Abs(Piecewise):
     """y = abs(x): dL/dx = g sign(x), 0 at 0."""
 
+    exact = True
+
     def branch(self, input: Array) -> Array:
         return np.sign(input)
 
@@ -323,12 +326,6 @@ class Abs(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return np.sign(x)
-
-    def rounding(self, output: Array, input: Array) -> None:
-        return None
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
-        return (None,)
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -346,6 +343,7 @@ class Clamp(Piecewise):
     max: float | None = None
 
     cases = (Case(((3, 4),), {"min": -1.0, "max": 1}), Case(((5,),), {"min": 0.3}), Case(((5,),), {"max": 0.3}))
+    exact = True
 
     def output_shape(self, input: Shape) -> Shape:
         if self.min is None and self.max is None:
@@ -365,12 +363,6 @@ class Clamp(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return (self.branch(x) == 0).astype(x.dtype)
-
-    def rounding(self, output: Array, input: Array) -> None:
-        return None
-
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
-        return (None,)
 
     @mutant
     def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:
