@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
 
@@ -75,18 +75,18 @@ class ScaledDotProductAttention(Op):
         total = e.sum(axis=-1, keepdims=True)
         return e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False)
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        of_query, of_key, of_value, of_mask = labels
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        of_query, of_key, of_value, of_mask = values
         assert of_query is not None
         assert of_key is not None
         assert of_value is not None
         rank = of_query.ndim
-        reached = joined(merged(of_query, rank - 1), merged(of_key, (rank - 2, rank - 1)), merged(of_value, rank - 2))
+        reached = joined(least(of_query, rank - 1), least(of_key, (rank - 2, rank - 1)), least(of_value, rank - 2))
         if of_mask is None:
             return reached
         weights = (1, *inputs[0].shape[1:-1], inputs[1].shape[-2])
         spread = np.broadcast_to(aligned(of_mask, rank - 1), weights)
-        return joined(reached, merged(spread, rank - 1))
+        return joined(reached, least(spread, rank - 1))
 
     def forward(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
         return self._softmax(self._scores(query, key, attn_mask)) @ value

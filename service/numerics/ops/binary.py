@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.labels import Labels, joined
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape, aligned, repeats, unbroadcast
 
 _CASES = (
@@ -60,8 +60,8 @@ class Binary(Op):
     def forward(self, input: Array, other: Array) -> Array:
         return self.value(*_aligned(input, other))
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        return joined(*_aligned(*(each for each in labels if each is not None)))
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return joined(*_aligned(*given(values)))
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = _aligned(input, other)
@@ -274,6 +274,9 @@ class Where(Op):
 
     def forward(self, condition: Array, input: Array, other: Array) -> Array:
         return np.where(*_aligned(condition, input, other))
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return self.forward(inputs[0], *given(values))
 
     def backward(self, gradient: Array, output: Array, condition: Array, input: Array, other: Array) -> Gradients:
         mask = aligned(condition, output.ndim - 1)

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 
-from service.numerics.labels import Labels, joined, merged, merged_all
 from service.numerics.ops.loss import Loss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.ops.softmax import log_softmax, log_softmax_size, softmax
+from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
 
 _LABELS = "labels from 0 to {last}, or ignore_index ({ignored})"
@@ -52,15 +52,15 @@ class ClassLoss(Loss):
             if (wrong & (target != self.ignore_index)).any():
                 raise ShapeError(_LABELS.format(last=last, ignored=self.ignore_index))
 
-    def spread_losses(self, labels: Spreading, *inputs: Any) -> Labels:
-        of_input, of_target, of_weight = labels
+    def spread_losses(self, values: Spreading, *inputs: Any) -> Array:
+        of_input, of_target, of_weight = values
         assert of_input is not None
         of_classes = of_input if of_target is None else joined(of_input, of_target)
-        reached = merged(of_classes, self._along(of_input)).squeeze(self._along(of_input))
+        reached = least(of_classes, self._along(of_input)).squeeze(self._along(of_input))
         if of_weight is None:
             return reached
         # A class weight is part of what a mean divides by.
-        return joined(reached, merged_all(of_weight).reshape((1,) * reached.ndim))
+        return joined(reached, least_of_all(of_weight).reshape(-1, *(1,) * (reached.ndim - 1)))
 
     def _along(self, input: Array) -> int:
         return self._axis(input.shape[1:]) + 1

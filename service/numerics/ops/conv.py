@@ -2,15 +2,28 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
+from service.numerics.ops.op import (
+    CALL,
+    Case,
+    Cost,
+    Gradients,
+    Op,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    op,
+    shapes_of,
+)
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
+from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size
 
 
@@ -39,11 +52,11 @@ class _Geometry:
         )
         return padded[..., rows, columns]
 
-    def padded(self, array: Array) -> Array:
+    def padded(self, array: Array, value: float = 0.0) -> Array:
         if not any(self.before + self.after):
             return array
         widths = [(0, 0)] * (array.ndim - 2) + list(zip(self.before, self.after, strict=True))
-        return np.pad(array, widths)
+        return np.pad(array, widths, constant_values=value)
 
     def cropped(self, padded: Array) -> Array:
         """Undo `padded`."""
@@ -167,6 +180,16 @@ class Conv2d(Convolution):
             return output
         return output + aligned(bias.reshape(*bias.shape, 1, 1), len(shape))
 
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        of_input, of_weight, *of_bias = given(values)
+        x, w = self._grouped(of_input, of_weight)
+        geometry = self._geometry(x.shape, w.shape)
+        padded = geometry.padded(least(x, 3), np.inf)
+        reached = joined(*(geometry.window(padded, offset) for offset in geometry.offsets()))
+        of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
+        found = joined(reached, of_channels, *(each.reshape(*of_channels.shape) for each in of_bias))
+        return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
+
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         x, w = self._grouped(input, weight)
         geometry = self._geometry(x.shape, w.shape)
@@ -184,6 +207,25 @@ class Conv2d(Convolution):
         by_input = geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
         by_bias = None if bias is None else g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
         return by_input, by_weight.reshape((tiles, *weight.shape[1:])), by_bias
+
+    def scattered(self, values: Array, weight: Shape, output: Shape) -> Array:
+        """Least of the values of the windows that read each element of an input, given its shape as `output`."""
+        geometry = self._geometry(output, weight)
+        geometry = replace(geometry, output=(values.shape[-2], values.shape[-1]))
+        needed = [
+            (count - 1) * s + (k - 1) * d + 1
+            for count, s, k, d in zip(geometry.output, geometry.stride, geometry.kernel, geometry.dilation, strict=True)
+        ]
+        lengths = [
+            max(n, length + b + a)
+            for n, length, b, a in zip(needed, output[-2:], geometry.before, geometry.after, strict=True)
+        ]
+        padded = np.full((*values.shape[:-2], *lengths), np.inf)
+        for offset in geometry.offsets():
+            window = geometry.window(padded, offset)
+            np.minimum(window, values, out=window)
+        top, left = geometry.before
+        return padded[..., top : top + output[-2], left : left + output[-1]]
 
     def _grouped(self, input: Array, weight: Array) -> tuple[Array, Array]:
         """Shape x as (K, B, groups, C/groups, H, W), w as (K, 1, groups, O/groups, C/groups, kh, kw)."""

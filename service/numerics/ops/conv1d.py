@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Len
 
 from service.numerics.ops.conv import Conv2d, Convolution
-from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, Spreading, op
+from service.numerics.reach import given
 from service.numerics.tiles import Array, Shape
 
 Positive = Annotated[int, Ge(1)]
@@ -68,6 +69,12 @@ class Conv1d(Convolution):
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         return self._plane.forward(*self._rows(input, weight), bias)[..., 0, :]
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        x, w, bias = inputs
+        of_bias = given(values)[2:]
+        rows = (*self._rows(*given(values)[:2]), *(of_bias or (None,)))
+        return self._plane.spread(rows, *self._rows(x, w), bias)[..., 0, :]
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_input, by_weight, by_bias = self._plane.backward(*self._rows(gradient, output, input, weight), bias)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from service.numerics.ops.conv import Conv2d, Convolution
-from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, op
+from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, Spreading, op, shapes_of
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
+from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size
 
 
@@ -79,6 +80,20 @@ class ConvTranspose2d(Convolution):
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         output = self._spread(input, weight)
         return output if bias is None else output + aligned(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        of_input, of_weight, *of_bias = given(values)
+        shape = self.output_shape(*shapes_of(inputs))
+        channels = least(of_input.reshape(len(of_input), -1, self.groups, *self._of_group(of_input)), 3)
+        of_channels = least(of_weight.reshape(len(of_weight), self.groups, -1, *of_weight.shape[2:]), (2, 4, 5))
+        of_channels = of_channels.reshape(len(of_channels), 1, self.groups, -1, 1, 1)
+        biases = (each.reshape(of_channels.shape) for each in of_bias)
+        found = joined(self._adjoint.scattered(channels, inputs[1].shape, shape), of_channels, *biases)
+        return found.reshape(len(found), *shape)
+
+    def _of_group(self, x: Array) -> Shape:
+        """Channels of a group, rows and columns."""
+        return (x.shape[-3] // self.groups, *x.shape[-2:])
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_input = self._adjoint.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]

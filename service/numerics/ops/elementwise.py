@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import erf
 
-from service.numerics.labels import Labels, joined
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape
 
 
@@ -38,8 +38,8 @@ class Unary(Op):
     def output_shape(self, input: Shape) -> Shape:
         return input
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        return joined(*(each for each in labels if each is not None))
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return joined(*given(values))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * self.slope(input, output),)

@@ -5,21 +5,18 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt
 
-from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape
 
 
 class VectorLoss(PiecewiseLoss):
     """A loss of each sample's vectors, which lie along the last axis."""
 
-    def spread_losses(self, labels: Spreading, *inputs: Any) -> Labels:
+    def spread_losses(self, values: Spreading, *inputs: Any) -> Array:
         rank = inputs[0].ndim
-        of_samples = (
-            merged(each, rank - 1)[..., 0] if each.ndim == rank else each for each in labels if each is not None
-        )
-        return joined(*of_samples)
+        return joined(*(least(each, rank - 1)[..., 0] if each.ndim == rank else each for each in given(values)))
 
 
 _TINY = float(np.float32(1e-12))

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.labels import Labels
 from service.numerics.ops.axes import axis
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, size
@@ -21,10 +20,8 @@ class Picking(Op):
 
     linear_in = MappingProxyType({"input": ()})
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        return self.forward(
-            *(each if of_each is None else of_each for of_each, each in zip(labels, inputs, strict=True))
-        )
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return self.forward(*(each if new is None else new for new, each in zip(values, inputs, strict=True)))
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None

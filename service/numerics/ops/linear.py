@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, mutant, op
+from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op, shapes_of
+from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 
@@ -47,6 +48,13 @@ class Linear(Op):
         y = x @ np.swapaxes(w, 1, 2)
         output = y.reshape(y.shape[:1] + input.shape[1:-1] + weight.shape[1:-1])
         return output if bias is None else output + aligned(bias, output.ndim - 1)
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        of_input, of_weight, *of_bias = given(values)
+        rank = of_input.ndim - 2
+        rows = least(of_input, of_input.ndim - 1) if of_weight.ndim == 3 else of_input.min(axis=-1)
+        parameters = (aligned(each, rank + of_weight.ndim - 2) for each in (of_weight.min(axis=-1), *of_bias))
+        return joined(rows, *parameters)
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         x, w = self._flat(input, weight)
@@ -142,6 +150,11 @@ class Matmul(Op):
         a, b = self._matrices(input, other)
         y = a @ b
         return y.reshape(y.shape[:1] + self.output_shape(input.shape[1:], other.shape[1:]))
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        a, b = self._matrices(*given(values))
+        reached = joined(least(a, a.ndim - 1), least(b, b.ndim - 2))
+        return reached.reshape(len(reached), *self.output_shape(*shapes_of(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = self._matrices(input, other)
@@ -243,6 +256,10 @@ class Einsum(Op):
         letters, output = self._parts(len(operands))
         return self._einsum(letters, output, *operands)
 
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        letters, out = self._parts(len(inputs))
+        return joined(*(_onto(out, mine, each) for mine, each in zip(letters, given(values), strict=True)))
+
     def backward(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
         letters, out = self._parts(len(operands))
         return tuple(self._share(gradient, out, position, letters, operands) for position in range(len(operands)))
@@ -286,6 +303,17 @@ class Einsum(Op):
 
     def twin(self, torch: Any, *operands: Any) -> Any:
         return torch.einsum(self.equation, *operands)
+
+
+def _onto(out: str, letters: str, values: Array) -> Array:
+    """Least of an operand's values for each combination of the letters of the output, with 1 where it lacks one."""
+    unique = "".join(dict.fromkeys(letters))
+    diagonal = np.einsum(f"...{letters}->...{unique}", values)
+    absent = tuple(position + 1 for position, letter in enumerate(unique) if letter not in out)
+    kept = [letter for letter in unique if letter in out]
+    found = diagonal.min(axis=absent) if absent else diagonal
+    ordered = found.transpose(0, *(1 + kept.index(letter) for letter in out if letter in kept))
+    return np.expand_dims(ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept))
 
 
 def _products(letters: list[str], shapes: tuple[Shape, ...]) -> int:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from service.numerics.labels import Labels, joined, merged_all
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, aligned, size
 
 Reduction = Literal["none", "sum", "mean"]
@@ -74,16 +74,17 @@ class Loss(Op):
         shape = share.shape[:1] + losses.shape[1:]
         return np.broadcast_to(share.reshape(share.shape[:1] + (1,) * (losses.ndim - 1)), shape)
 
-    def spread_losses(self, labels: Spreading, *inputs: Any) -> Labels:
+    def spread_losses(self, values: Spreading, *inputs: Any) -> Array:
         """Spread labels to the losses of the samples, (1, ...). Default: element by element."""
-        return joined(*(aligned(each, inputs[0].ndim - 1) for each in labels if each is not None))
+        return joined(*(aligned(each, inputs[0].ndim - 1) for each in given(values)))
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        reached = self.spread_losses(labels, *inputs)
-        return reached if self.reduction == "none" else merged_all(reached)[:, 0]
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        reached = self.spread_losses(values, *inputs)
+        return reached if self.reduction == "none" else least_of_all(reached)
 
-    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
-        return self.spread_losses(labels, *inputs).reshape(1, -1)
+    def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
+        losses = self.spread_losses(values, *inputs)
+        return losses.reshape(len(losses), -1)
 
     def forward(self, *inputs: Any) -> Array:
         return self._reduced(self.losses(*inputs), *inputs)

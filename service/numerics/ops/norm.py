@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.labels import Labels, joined, merged
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 Positive = Annotated[int, Ge(1)]
@@ -44,12 +44,12 @@ class Normalisation(Op):
     def _spread(self, parameter: Array, x: Array) -> Array:
         """Weight or bias, broadcastable to x."""
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        of_input, *parameters = labels
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        of_input, *parameters = values
         assert of_input is not None
         grouped = self._grouped(of_input)
-        reached = self._ungrouped(np.broadcast_to(merged(grouped, grouped.ndim - 1), grouped.shape), of_input)
-        return joined(reached, *(self._spread(each, of_input) for each in parameters if each is not None))
+        reached = self._ungrouped(np.broadcast_to(least(grouped, grouped.ndim - 1), grouped.shape), of_input)
+        return joined(reached, *(self._spread(each, of_input) for each in given(parameters)))
 
     def response(self, position: int, direction: Array, *inputs: Any) -> Array:
         if position < 2:

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_trans
 
 import numpy as np
 
-from service.numerics.labels import Labels, carried, joined, merged_all
+from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, size
 
 Gradients = tuple[Array | None, ...]
-Spreading = Sequence[Labels | None]
+Spreading = Sequence[Array | None]
 Backward = Callable[..., Gradients]
 
 
@@ -179,35 +179,25 @@ class Op(ABC):
         """Slot of the operand at a position."""
         return self.slots[min(position, len(self.slots) - 1)]
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        """Spread labels to the output. Default: as far as `linear_in` knows, else to all of it.
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        """Spread values to the output: for each element the least of all that reach it, infinity where none does.
+
+        Default: everything reaches everything.
 
         Parameters
         ----------
-        labels
-            Of each input, (1, ...); None for one that is left out or not of floats.
+        values
+            Of each input, (K, ...); None for one that is left out or not of floats.
         inputs
             What `forward` is given, (1, ...).
         """
-        shape = (1, *self.output_shape(*(None if each is None else each.shape[1:] for each in inputs)))
-        reached = np.zeros(shape, np.int64)
-        for position, each in enumerate(labels):
-            if each is None or not each.any():
-                continue
-            if self.slot(position).name in self.linear_in:
-                reached = joined(reached, self._carried(position, each, inputs))
-            else:
-                reached = joined(reached, merged_all(each).reshape((1,) * len(shape)))
-        return reached
+        shape = self.output_shape(*shapes_of(inputs))
+        everything = joined(*map(least_of_all, given(values)))
+        return np.broadcast_to(everything.reshape(-1, *(1,) * len(shape)), (len(everything), *shape))
 
-    def _carried(self, position: int, labels: Labels, inputs: tuple[Any, ...]) -> Labels:
-        """Spread through the response, in which the other floats are ones."""
-        ones = [np.ones_like(each) if each is not None and each.dtype.kind == "f" else each for each in inputs]
-        return carried(lambda planes: self.response(position, planes, *ones), labels)
-
-    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
-        """Spread labels to the terms, (1, n), given what `spread` returned."""
-        return reached.reshape(1, -1)
+    def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
+        """Spread values to the terms, (K, n), given what `spread` returned."""
+        return reached.reshape(reached.shape[0], -1)
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an offer
         """Refuse values that do not fit, such as an index out of range: ShapeError.
@@ -231,6 +221,11 @@ class Op(ABC):
     def terms_rounding(self, terms: Array) -> Rounding | None:
         """Rounding of the terms beyond that of the inputs; None where they are the output itself."""
         return None
+
+
+def shapes_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Declared shapes of arrays behind a tile axis, None for what is left out."""
+    return tuple(None if each is None else each.shape[1:] for each in inputs)
 
 
 Method = TypeVar("Method", bound=Callable[..., Gradients])

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.labels import Labels, joined
 from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
+from service.numerics.reach import joined
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -41,11 +41,11 @@ class Pool(Op):
             raise ShapeError("a window that fits into the padded input")
         return (*input[:-2], *window)
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        (of_input,) = labels
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        (of_input,) = values
         assert of_input is not None
         shape = self.output_shape(of_input.shape[1:])
-        return joined(*self._windows(self._padded(of_input, 0), shape))
+        return joined(*self._windows(self._padded(of_input, np.inf), shape))
 
     def _length(self, length: int, i: int) -> int:
         """Windows along one axis; in ceil_mode one may begin inside and end outside."""

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -28,10 +28,10 @@ class Reduction(Op):
     def output_shape(self, input: Shape) -> Shape:
         return reduced(input, axes(self.dim, len(input)), self.keepdim)
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        (of_input,) = labels
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        (of_input,) = values
         assert of_input is not None
-        return self._shaped(merged(of_input, self._over(of_input)), of_input)
+        return self._shaped(least(of_input, self._over(of_input)), of_input)
 
     def _over(self, input: Array) -> tuple[int, ...]:
         """Axes behind the tile axis."""
@@ -50,10 +50,10 @@ class Reduction(Op):
         return axes(self.dim, torch_input.ndim)
 
 
-def _flat(labels: Spreading) -> Labels:
-    (of_input,) = labels
+def _flat(values: Spreading) -> Array:
+    (of_input,) = values
     assert of_input is not None
-    return of_input.reshape(1, -1)
+    return of_input.reshape(len(of_input), -1)
 
 
 @op("sum")
@@ -81,8 +81,8 @@ class Sum(Reduction):
     def terms(self, output: Array, input: Array) -> Array:
         return input.reshape(input.shape[0], -1)
 
-    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
-        return _flat(labels)
+    def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
+        return _flat(values)
 
     @mutant
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -119,8 +119,8 @@ class Mean(Reduction):
     def terms(self, output: Array, input: Array) -> Array:
         return input.reshape(input.shape[0], -1) / input[0].size
 
-    def spread_terms(self, reached: Labels, labels: Spreading, *inputs: Any) -> Labels:
-        return _flat(labels)
+    def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
+        return _flat(values)
 
     def terms_rounding(self, terms: Array) -> Rounding:
         return Rounding(np.abs(terms), 1)
@@ -373,6 +373,11 @@ class Cumsum(Op):
     inputs = ("input",)
     linear_in = MappingProxyType({"input": ()})
     cases = (Case(((3, 4),), {"dim": 1}), Case(((2, 3, 4),), {"dim": -2}), Case(((5,),), {"dim": 0}))
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        (of_input,) = values
+        assert of_input is not None
+        return of_input if of_input.ndim == 1 else np.minimum.accumulate(of_input, axis=self._along(of_input))
 
     def output_shape(self, input: Shape) -> Shape:
         axis(self.dim, len(input))

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.labels import Labels
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.reach import given
 from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
 
 
@@ -20,8 +20,8 @@ class Moving(Op):
     inputs = ("input",)
     linear_in = MappingProxyType({"input": ()})
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        return self.forward(*labels)
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return self.forward(*given(values))
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None
@@ -308,13 +308,15 @@ class Pad(Moving):
     def forward(self, input: Array) -> Array:
         source, target = self._windows(input)
         shape = input.shape[:1] + self.output_shape(input.shape[1:])
-        # Labels are padded with none.
-        output = np.full(shape, self.value if input.dtype.kind == "f" else 0, dtype=input.dtype)
+        output = np.full(shape, self.value, dtype=input.dtype)
         output[target] = input[source]
         return output
 
     def response(self, position: int, direction: Array, *inputs: Any) -> Array:
         return dataclasses.replace(self, value=0.0).forward(direction)
+
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        return dataclasses.replace(self, value=np.inf).forward(*given(values))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         source, target = self._windows(input)

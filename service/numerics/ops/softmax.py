@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.labels import Labels, merged
 from service.numerics.ops.axes import axis
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, mutant, op
+from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape
 
 _CASES = (
@@ -63,11 +63,11 @@ class AlongAxis(Op):
     def _along(self, array: Array) -> int:
         return axis(self.dim, array.ndim - 1) + 1
 
-    def spread(self, labels: Spreading, *inputs: Any) -> Labels:
-        (of_input,) = labels
+    def spread(self, values: Spreading, *inputs: Any) -> Array:
+        (of_input,) = values
         assert of_input is not None
         lined = self._lined(of_input)
-        reached = np.broadcast_to(merged(lined, self._along(of_input)), lined.shape)
+        reached = np.broadcast_to(least(lined, self._along(of_input)), lined.shape)
         return reached.reshape(of_input.shape)
 
     def _lined(self, array: Array) -> Array:
