@@ -1,6 +1,6 @@
 """From a request to the terms of the numerics: names, shapes, dtype, method, and whether it is affordable."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from service.numerics.gradients.finite_difference import Method
 from service.numerics.graph import Graph, Values
 from service.numerics.precision import DTYPES, Dtype
 from service.numerics.rounding import SWEEPS
-from service.numerics.tiles import size, tiled
+from service.numerics.tiles import tiled
 
 Request = CheckRequest[NodeBase]
 
@@ -236,17 +236,23 @@ def check_budget(problem: Problem, limits: Limits) -> None:
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
         raise InvalidRequestError([placed(detail, "model")])
-    sweeps = 8 * (SWEEPS + 1) * once.work
-    differences = sum(_difference_work(problem, name) for name in problem.names)
-    if sweeps + differences > limits.work:
-        detail = (
-            f"the check would take about {sweeps + differences:.1e} operations; the limit is {limits.work:.1e}. "
-            "Name fewer or smaller tensors"
-        )
-        raise InvalidRequestError([placed(detail, "with_respect_to")])
+    work = 8 * (SWEEPS + 1) * once.work
+    # Colours are counted only where what they are counted on is affordable.
+    for colours in (_one_colour, finite_difference.colours):
+        differences = sum(_difference_work(problem, name, colours) for name in problem.names)
+        if work + differences > limits.work:
+            detail = (
+                f"the check would take about {work + differences:.1e} operations; the limit is {limits.work:.1e}. "
+                "Name fewer or smaller tensors"
+            )
+            raise InvalidRequestError([placed(detail, "with_respect_to")])
 
 
-def _difference_work(problem: Problem, name: str) -> int:
+def _one_colour(graph: Graph, leaves: Values, name: str) -> int:
+    return 1
+
+
+def _difference_work(problem: Problem, name: str, colours: Callable[[Graph, Values, str], int]) -> int:
     graph = problem.graph
-    count = finite_difference.evaluations(problem.method, size(graph.shapes[name]))
-    return count * (graph.cost(graph.downstream([name])).work + size(graph.shapes[name]))
+    evaluations = finite_difference.evaluations(problem.method, colours(graph, problem.wide, name))
+    return evaluations * graph.cost(graph.downstream([name])).work

@@ -39,7 +39,7 @@ class Node:
     operands: tuple[Operand, ...]
     branch: Array | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """Slot of each operand."""
         slots = self.op.slots
@@ -49,7 +49,7 @@ class Node:
         """Evaluate."""
         return self.op.forward(*inputs) if self.branch is None else self.op.along(self.branch, *inputs)
 
-    def terms(self, output: Array, *inputs: Array | None) -> Array:
+    def terms(self, output: Array | None, *inputs: Array | None) -> Array:
         """Terms of the output."""
         return (
             self.op.terms(output, *inputs) if self.branch is None else self.op.terms_along(self.branch, output, *inputs)
@@ -155,7 +155,7 @@ class Graph:
     def held(self, values: Mapping[str, Array]) -> "Graph":
         """Return the graph with every piecewise op held to the pieces that it is on at `values`: smooth from there."""
         held = copy(self)
-        held.nodes = [node.held(_inputs(node, values)) for node in self.nodes]
+        held.nodes = [node.held(self.inputs(node, values)) for node in self.nodes]
         return held
 
     def check_values(self, leaves: Mapping[str, Array]) -> None:
@@ -241,7 +241,7 @@ class Graph:
         loss = values[self.loss]
         gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
         for node in reversed(self.nodes):
-            gradient, output, inputs = gradients[node.name], values[node.name], _inputs(node, values)
+            gradient, output, inputs = gradients[node.name], values[node.name], self.inputs(node, values)
             results = override.get(node.name, node.op.backward)(gradient, output, *inputs)
             if observer is not None:
                 results = observer.gradients(node, gradient, output, inputs, results)
@@ -259,12 +259,40 @@ class Graph:
     def terms(self, values: Mapping[str, Array], observer: Observer | None = None) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
-        terms = node.terms(values[node.name], *_inputs(node, values))
+        terms = node.terms(values[node.name], *self.inputs(node, values))
         return terms if observer is None else observer.terms(node.op, terms)
+
+    def spread(self, base: Mapping[str, Array], name: str, values: Array) -> tuple[Values, Array]:
+        """Spread values, (K, ...), given to a tensor or node, to the nodes downstream and to the terms of the loss.
+
+        Each element, and each term, gets the least of the values that reach it, infinity where none does; see
+        `Op.spread`. Terms are (K, terms).
+        """
+        spread: Values = {name: values}
+        terms = np.full((len(values), 1), np.inf)
+        for node in self.downstream([name]):
+            inputs = self.inputs(node, base)
+            given = [_reaching(operand, each, spread) for operand, each in zip(node.operands, inputs, strict=True)]
+            spread[node.name] = node.op.spread(given, *inputs)
+            if node.name == self.loss:
+                terms = node.op.spread_terms(spread[node.name], given, *inputs)
+        return spread, np.broadcast_to(terms, (len(values), terms.shape[1]))
+
+    @staticmethod
+    def inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+        return tuple(
+            values[operand]
+            if isinstance(operand, str)
+            else None
+            if operand is None
+            else _constant(operand, slot, values)
+            for operand, slot in zip(node.operands, node.slots, strict=True)
+        )
 
     def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
         for node in nodes:
-            inputs = _inputs(node, values)
+            inputs = self.inputs(node, values)
             output = node.forward(*inputs)
             values[node.name] = output if observer is None else observer.value(node, output, inputs)
 
@@ -280,17 +308,18 @@ def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Obs
         gradients[operand] = total if observer is None else observer.addition(total)
 
 
-def _inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
-    """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+def _constant(operand: float | None, slot: Slot, values: Mapping[str, Array]) -> Array | None:
+    if operand is None:
+        return None
     floats = next((each.dtype for each in values.values() if each.dtype.kind == "f"), np.dtype(np.float64))
-    return tuple(
-        values[operand]
-        if isinstance(operand, str)
-        else None
-        if operand is None
-        else np.full((1,), operand, dtype=floats if "float" in slot.kinds else np.int64)
-        for operand, slot in zip(node.operands, node.slots, strict=True)
-    )
+    return np.full((1,), operand, dtype=floats if "float" in slot.kinds else np.int64)
+
+
+def _reaching(operand: Operand, values: Array | None, spread: Mapping[str, Array]) -> Array | None:
+    """What reaches an operand: infinity, that is nothing, where it is not downstream."""
+    if isinstance(operand, str) and operand in spread:
+        return spread[operand]
+    return None if values is None or values.dtype.kind != "f" else np.full_like(values, np.inf)
 
 
 def _number(operand: Operand) -> Array | None:

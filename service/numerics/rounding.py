@@ -68,9 +68,14 @@ class MonteCarlo:
         """Array (K or 1, ...) with errors added: (K, ...)."""
         if rounding is None:
             return array
-        error = self._generator.uniform(-self._amplitude, self._amplitude, (self._tiles, *array.shape[1:]))
+        # Single precision is more than enough for an error's own size.
+        error = self._generator.random((self._tiles, *array.shape[1:]), dtype=np.float32).astype(np.float64)
+        error -= 0.5
+        error *= 2 * self._amplitude
         error[:: SWEEPS + 1] = 0
-        return array + error * (np.sqrt(rounding.terms) * rounding.magnitude + self._smallest_normal)
+        error *= np.sqrt(rounding.terms) * rounding.magnitude + self._smallest_normal
+        error += array
+        return error
 
 
 def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarlo) -> Values:

@@ -46,8 +46,13 @@ class Tanh(Unary):
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) for x >= 0, exp(x) / (1 + exp(x)) below: never overflows."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e).astype(x.dtype, copy=False) / (1 + e)
+    e = np.abs(x)
+    np.negative(e, out=e)
+    np.exp(e, out=e)
+    result = np.where(x >= 0, x.dtype.type(1), e)
+    e += 1
+    result /= e
+    return result
 
 
 def sigmoid_slope(x: Array) -> Array:

@@ -84,7 +84,7 @@ class ScaledDotProductAttention(Op):
         reached = joined(least(of_query, rank - 1), least(of_key, (rank - 2, rank - 1)), least(of_value, rank - 2))
         if of_mask is None:
             return reached
-        weights = (1, *inputs[0].shape[1:-1], inputs[1].shape[-2])
+        weights = (len(of_mask), *inputs[0].shape[1:-1], inputs[1].shape[-2])
         spread = np.broadcast_to(aligned(of_mask, rank - 1), weights)
         return joined(reached, least(spread, rank - 1))
 

@@ -169,11 +169,7 @@ class Conv2d(Convolution):
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         x, w = self._grouped(input, weight)
         geometry = self._geometry(x.shape, w.shape)
-        padded = geometry.padded(x)
-        total: Array | int = 0
-        for i, j in geometry.offsets():
-            total = total + w[..., i, j] @ _flat(geometry.window(padded, (i, j)))
-        assert isinstance(total, np.ndarray)
+        total = _correlated(geometry, geometry.padded(x), w)
         shape = self.output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
         output = total.reshape(total.shape[:1] + shape)
         if bias is None:
@@ -187,7 +183,7 @@ class Conv2d(Convolution):
         padded = geometry.padded(least(x, 3), np.inf)
         reached = joined(*(geometry.window(padded, offset) for offset in geometry.offsets()))
         of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
-        found = joined(reached, of_channels, *(each.reshape(*of_channels.shape) for each in of_bias))
+        found = joined(reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias))
         return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
@@ -274,6 +270,19 @@ class Conv2d(Convolution):
             return functional.conv2d(input, weight, bias, *attributes)
         bias = None if bias is None else bias.reshape(1)
         return functional.conv2d(input[None, None], weight[None, None], bias, *attributes)[0, 0]
+
+
+def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
+    """Sum over the kernel offsets of the products of the kernel with the window of each."""
+    single = w.shape[3:5] == (1, 1)
+    total: Array | None = None
+    for i, j in geometry.offsets():
+        window = geometry.window(padded, (i, j))
+        # A product of matrices of one row and one column is none worth calling it for.
+        product = w[..., i : i + 1, j : j + 1][..., 0, :, :] * window if single else w[..., i, j] @ _flat(window)
+        total = product if total is None else np.add(total, product, out=total)
+    assert total is not None
+    return total
 
 
 def _native(value: int | list[int] | str) -> int | tuple[int, ...] | str:

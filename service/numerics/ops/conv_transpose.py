@@ -87,7 +87,7 @@ class ConvTranspose2d(Convolution):
         channels = least(of_input.reshape(len(of_input), -1, self.groups, *self._of_group(of_input)), 3)
         of_channels = least(of_weight.reshape(len(of_weight), self.groups, -1, *of_weight.shape[2:]), (2, 4, 5))
         of_channels = of_channels.reshape(len(of_channels), 1, self.groups, -1, 1, 1)
-        biases = (each.reshape(of_channels.shape) for each in of_bias)
+        biases = (each.reshape(-1, *of_channels.shape[1:]) for each in of_bias)
         found = joined(self._adjoint.scattered(channels, inputs[1].shape, shape), of_channels, *biases)
         return found.reshape(len(found), *shape)
 

@@ -33,6 +33,8 @@ class Loss(Op):
 
     reduction: Any
 
+    ends_in_sum = True
+
     @abstractmethod
     def losses(self, *inputs: Any) -> Array:
         """Losses of the samples, behind a tile axis."""
@@ -102,7 +104,7 @@ class Loss(Op):
         sizes = self.share_sizes(weight, *inputs)
         return tuple(None if each is None else Rounding(each, self.summands + 1) for each in sizes)
 
-    def terms(self, output: Array, *inputs: Any) -> Array:
+    def terms(self, output: Array | None, *inputs: Any) -> Array:
         return self._terms(self.losses(*inputs), *inputs)
 
     def _terms(self, losses: Array, *inputs: Any) -> Array:
@@ -138,7 +140,7 @@ class PiecewiseLoss(Loss):
     def along(self, branch: Array, *inputs: Any) -> Array:
         return self._reduced(self.losses_along(branch, *inputs), *inputs)
 
-    def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
+    def terms_along(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
         return self._terms(self.losses_along(branch, *inputs), *inputs)
 
 

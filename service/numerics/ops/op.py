@@ -119,6 +119,8 @@ class Op(ABC):
     """Wrong backward passes, by name, that the tests must catch: the methods marked `@mutant`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
+    ends_in_sum: ClassVar[bool] = False
+    """Its terms follow from its inputs alone."""
     oscillates: ClassVar[bool] = False
     """It turns round whenever its input moves by about 1, however large that is."""
 
@@ -161,7 +163,7 @@ class Op(ABC):
         """Rounding of the output, on the pieces that `branch` names."""
         return self.rounding(output, *inputs)
 
-    def terms_along(self, branch: Array, output: Array, *inputs: Any) -> Array:
+    def terms_along(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
         """Terms of the output, on the pieces that `branch` names."""
         return self.terms(output, *inputs)
 
@@ -214,8 +216,12 @@ class Op(ABC):
         largest = max(size(shape) for shape in (output, *shapes) if shape is not None)
         return Cost(largest, largest)
 
-    def terms(self, output: Array, *inputs: Any) -> Array:
-        """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself."""
+    def terms(self, output: Array | None, *inputs: Any) -> Array:
+        """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself.
+
+        Those of an op that `ends_in_sum` need no output.
+        """
+        assert output is not None
         return output.reshape(output.shape[0], -1)
 
     def terms_rounding(self, terms: Array) -> Rounding | None:

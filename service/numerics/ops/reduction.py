@@ -63,6 +63,8 @@ class Sum(Reduction):
     dim: Dims = None
     keepdim: bool = False
 
+    ends_in_sum = True
+
     linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
@@ -78,7 +80,7 @@ class Sum(Reduction):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
 
-    def terms(self, output: Array, input: Array) -> Array:
+    def terms(self, output: Array | None, input: Array) -> Array:
         return input.reshape(input.shape[0], -1)
 
     def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
@@ -99,6 +101,8 @@ class Mean(Reduction):
     dim: Dims = None
     keepdim: bool = False
 
+    ends_in_sum = True
+
     linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
@@ -116,7 +120,7 @@ class Mean(Reduction):
         assert by_input is not None
         return (Rounding(by_input, 1),)
 
-    def terms(self, output: Array, input: Array) -> Array:
+    def terms(self, output: Array | None, input: Array) -> Array:
         return input.reshape(input.shape[0], -1) / input[0].size
 
     def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:

@@ -134,4 +134,5 @@ def test_the_budget_is_looked_at_before_anything_is_allocated():
     }
     problem = problem_of(body)
     assert "4000004000" in refused(check_budget, problem, Limits())["/model"]
-    check_budget(problem, Limits(elements=10**13))
+    body["model"]["nodes"][0]["padding"] = 100
+    check_budget(problem_of(body), Limits())

@@ -1,25 +1,30 @@
 """Finite differences of the loss, term by term, with a bound for each element.
 
 The difference is taken of the terms whose sum the loss is, and summed after: the rounding of the sum never enters.
-Steps are powers of two, divided by as represented. All evaluations of a tile run in one pass behind its tile axis,
-from the perturbed tensor on.
+Steps are powers of two, divided by as represented. Elements of one colour share an evaluation; the evaluations of a
+tile run in one pass behind its tile axis, from the perturbed tensor on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from service.numerics.gradients.finite_difference.colouring import coloured
 from service.numerics.gradients.finite_difference.difference import Difference, Status
 from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
 from service.numerics.gradients.finite_difference.step import scale
+from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Values
-from service.numerics.tiles import Array, repeated, size
+from service.numerics.tiles import Array
 
-_TILE_ELEMENTS = 2**17
+_TILE_ELEMENTS = 2**15
 _UNIT_ROUNDOFF = 2.0**-53
+_SPACING_OF_ZERO = 2.0**-1072
+"""Four times the smallest number: what the difference of two terms may lose below the normal numbers."""
+_TIGHT = 2.0**-33
+"""Bound, as a part of the largest element, below which no further rung is tried."""
 _MOST_OF_REACH = 4.0
 """Largest step from which a bound may follow: the reach is found for all elements moving at once, a step moves one."""
 
@@ -76,94 +81,136 @@ def _differentiate(
     meter = NoiseMeter(graph, leaves, generator)
     results: dict[str, Difference] = {}
     for name in names:
-        reach = scale(graph, base, name, generator)
-        tensor = _Tensor(graph, base, name, method, reach, meter, progress)
-        results[name] = tensor.difference()
+        results[name] = _Tensor(graph, base, name, method, generator).difference(meter, progress)
     return results
 
 
-def evaluations(method: Method, elements: int) -> int:
-    """Evaluations of the loss that differencing a tensor of so many elements takes, restarts aside."""
-    return len(method.offsets) * method.levels * len(method.rungs) * elements
+def evaluations(method: Method, colours: int) -> int:
+    """Evaluations of the loss that differencing a tensor of so many colours takes, further rungs aside."""
+    return len(method.offsets) * method.levels * colours
 
 
-@dataclass
+class _Noise:
+    """Noise of the terms, as a part of the largest, whose squares neither overflow nor underflow."""
+
+    def __init__(self, of_terms: Array, scale: float) -> None:
+        self.scale = scale
+        self.unit = float(of_terms.max(initial=0))
+        self.squares = np.square(of_terms / self.unit) if 0 < self.unit < np.inf else np.ones_like(of_terms)
+
+
 class _Tensor:
     """The differences with respect to one tensor or node."""
 
-    graph: Graph
-    base: Values
-    name: str
-    method: Method
-    reach: float
-    meter: NoiseMeter
-    progress: Progress | None
-    evaluations: int = 0
+    def __init__(self, graph: Graph, base: Values, name: str, method: Method, generator: np.random.Generator) -> None:
+        self.point = base[name][0]
+        self.name = name
+        self.method = method
+        self.suffix = Suffix(graph, base, name)
+        self.reach = scale(self.suffix, base, generator)
+        self.colouring = coloured(graph, base, name)
+        # The reach is that of all elements moving at once, whose moves add up in a unit as random ones do.
+        self.stride = self.reach * 2.0 ** np.floor(np.log2(self.colouring.together) / 2)
+        self.evaluations = 0
 
-    def difference(self) -> Difference:
-        """Reduce each rung to a value and a bound, restart where none has one, and take the best for each element."""
-        point = self.base[self.name]
-        values, bounds = self._reduced(self.method.rungs, np.arange(point.size))
-        for restart in self.method.restarts:
-            lost = np.flatnonzero(~np.isfinite(bounds).any(axis=0))
-            if not lost.size:
-                break
-            more = np.full((2, 1, point.size), np.nan)
-            more[:, :, lost] = self._reduced((restart,), lost)
-            values = np.concatenate([values, more[0]])
-            bounds = np.concatenate([bounds, np.where(np.isnan(more[1]), np.inf, more[1])])
-        return _best(values, bounds, point.shape[1:], self.evaluations)
+    def difference(self, meter: NoiseMeter, progress: Progress | None) -> Difference:
+        """Difference all elements on the first rung, those it leaves loose on more, and take the best of each."""
 
-    def _reduced(self, rungs: tuple[float, ...], elements: Array) -> tuple[Array, Array]:
-        """Values and bounds, each (rungs, elements)."""
-        steps = (self.method.step or self.reach) * self.method.steps(rungs)
-        noise = self.meter.measure(self.name, self.method.offsets, steps[:, 0])
-        values = np.empty((len(rungs), elements.size))
-        bounds = np.empty_like(values)
-        for chunk in _chunks(self.graph, self.name, elements.size, steps.size * len(self.method.offsets)):
-            quotients, floors = self._quotients(steps, noise, elements[chunk])
-            for rung in range(len(rungs)):
-                values[rung, chunk], bounds[rung, chunk] = self.method.reduce(quotients[rung], floors[rung])
+        def rung(fraction: float, elements: Any) -> tuple[Array, Array]:
+            steps = (self.method.step or self.stride) * fraction * 2.0 ** -np.arange(self.method.levels)
+            noise = meter.measure(self.name, self.method.offsets, steps[0], self.suffix.exact)
+            return self._reduced(steps, _Noise(noise, meter.scale), elements, progress)
+
+        found = [rung(self.method.rungs[0], np.arange(self.point.size))]
+        for more, wanted in ((self.method.rungs[1:], _loose), (self.method.restarts, _lost)):
+            for fraction in more:
+                elements = wanted(*_stacked(found))
+                if elements.size:
+                    found.append(rung(fraction, elements))
+        return _best(*_stacked(found), self.point.shape, self.evaluations)
+
+    def _reduced(self, steps: Array, noise: _Noise, elements: Array, progress: Progress | None) -> tuple[Array, Array]:
+        """Values and bounds of the elements, and of all that have their colours; NaN and infinite elsewhere."""
+        quotients, floors = np.full((2, len(steps), self.point.size), np.nan)
+        widths = self._widths(steps)
+        colours = np.unique(self.colouring.of_elements.ravel()[elements])
+        total = self.evaluations + evaluations(self.method, colours.size)
+        for chunk in self._chunks(colours, len(steps)):
+            if progress is not None:
+                progress(self.name, self.evaluations, total)
+            which = self.colouring.members(chunk)
+            quotients[:, which], floors[:, which] = self._quotients(chunk, steps, noise, widths, which)
+        values, bounds = self.method.reduce(quotients, floors)
         # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
-        within = steps[:, :1] <= _MOST_OF_REACH * self.reach
-        known = np.isfinite(values) & np.isfinite(bounds) & within
-        return values, np.where(known, bounds, np.inf)
+        known = np.isfinite(values) & np.isfinite(bounds) & (steps[0] <= _MOST_OF_REACH * self.reach)
+        return np.where(known, values, np.nan), np.where(known, bounds, np.inf)
 
-    def _quotients(self, steps: Array, noise: Array, elements: Array) -> tuple[Array, Array]:
-        """Difference quotients and the floors under them, each (rungs, levels, elements)."""
-        if self.progress is not None:
-            total = max(evaluations(self.method, self.base[self.name].size), self.evaluations)
-            self.progress(self.name, self.evaluations, total)
-        terms, widths = _evaluated(self.graph, self.base, self.name, self.method.offsets, steps.ravel(), elements)
-        self.evaluations += len(self.method.offsets) * widths.size
-        differences = terms[:, :, 0] - terms[:, :, 1]
-        summation = (2 + np.log2(differences.shape[-1])) * _UNIT_ROUNDOFF * np.abs(differences).sum(axis=-1)
-        of_noise = np.repeat(noise, steps.shape[1])[:, None]
-        shape = (*steps.shape, elements.size)
-        quotients = differences.sum(axis=-1) / widths
-        return quotients.reshape(shape), ((of_noise + summation) / widths).reshape(shape)
+    def _widths(self, steps: Array) -> Array:
+        """Distances between the two points of each element, as represented, (levels, elements); NaN if none is left."""
+        moves = np.multiply.outer(steps, self.method.offsets)[:, :, None]
+        if self.suffix.exact:
+            return np.broadcast_to(moves[:, 0] - moves[:, 1], (len(steps), self.point.size))
+        moved = self.point.ravel() + moves
+        widths = moved[:, 0] - moved[:, 1]
+        return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
+
+    def _chunks(self, colours: Array, levels: int) -> Iterator[Array]:
+        """Colours whose evaluations fit into one tile."""
+        length = max(1, _TILE_ELEMENTS // (levels * len(self.method.offsets) * self.suffix.widest))
+        return (colours[start : start + length] for start in range(0, colours.size, length))
+
+    def _quotients(
+        self, colours: Array, steps: Array, noise: _Noise, widths: Array, which: Array
+    ) -> tuple[Array, Array]:
+        """Difference quotients of elements `which` and the floors under them, each (levels, elements)."""
+        felt = self.colouring.felt(colours)
+        differences = self._differences(colours, steps)
+        terms = differences.shape[-1]
+        sums = self._summed(felt, differences)[:, which]
+        absolutes = self._summed(felt, np.abs(differences[:, :1]))[:, which]
+        squares = np.broadcast_to(noise.squares, (len(colours), 1, terms))
+        lengths = np.abs(widths[:, which])
+        of_noise = np.sqrt(self._summed(felt, squares)[:, which]) * (noise.unit / lengths) * noise.scale
+        # The differences shrink with the steps, and so does the rounding of their sum; what underflows does not.
+        summation = (2 + np.log2(terms)) * _UNIT_ROUNDOFF * absolutes * (steps / steps[0])[:, None]
+        return sums / widths[:, which], of_noise + summation / lengths + _SPACING_OF_ZERO * terms / lengths
+
+    def _differences(self, colours: Array, steps: Array) -> Array:
+        """Differences of the terms, (colours, levels, terms)."""
+        self.evaluations += len(colours) * len(steps) * len(self.method.offsets)
+        directions = self.colouring.directions(colours)
+        responses = self.suffix.responses(directions.reshape(-1, *self.point.shape))
+        moves = np.multiply.outer(steps, self.method.offsets)
+        fitting = max(1, _TILE_ELEMENTS // (len(colours) * moves.shape[1] * self.suffix.widest))
+        parts = [
+            self.suffix.terms(responses, moves[start : start + fitting].ravel())
+            for start in range(0, len(moves), fitting)
+        ]
+        terms = np.concatenate(parts, axis=1).reshape(len(colours), *moves.shape, -1)
+        return terms[:, :, 0] - terms[:, :, 1]
+
+    def _summed(self, felt: Array, of_terms: Array) -> Array:
+        """Sums over the terms that each element is felt by, of (colours, rows, terms): (rows, elements)."""
+        count = self.point.size
+        flat = felt.ravel()
+        rows = [np.bincount(flat, np.ascontiguousarray(row).ravel(), count + 1) for row in of_terms.swapaxes(0, 1)]
+        return np.array(rows)[:, :count]
 
 
-def _chunks(graph: Graph, name: str, elements: int, per_element: int) -> Iterator[slice]:
-    """Elements whose evaluations fit into one tile."""
-    involved = [name, *(node.name for node in graph.downstream([name]))]
-    widest = max(size(graph.shapes[each]) for each in involved)
-    length = max(1, _TILE_ELEMENTS // (per_element * widest))
-    return (slice(start, min(start + length, elements)) for start in range(0, elements, length))
+def _stacked(found: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    values, bounds = zip(*found, strict=True)
+    return np.stack(values), np.stack(bounds)
 
 
-def _evaluated(
-    graph: Graph, base: Values, name: str, offsets: tuple[float, float], steps: Array, which: Array
-) -> tuple[Array, Array]:
-    """Terms, (steps, elements, 2, terms), and the distances as represented, (steps, elements); NaN if none is left."""
-    point = base[name]
-    moved = point.ravel()[which][:, None] + np.multiply.outer(steps, offsets)[:, None, :]
-    widths = moved[..., 0] - moved[..., 1]
-    widths = np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=-1)), widths, np.nan)
-    tile = np.repeat(point.reshape(1, -1), moved.size, axis=0)
-    tile[np.arange(moved.size), np.broadcast_to(which[:, None], moved.shape).ravel()] = moved.ravel()
-    values = graph.resume(base, {name: tile.reshape(-1, *point.shape[1:])})
-    return repeated(graph.terms(values), moved.size).reshape(*moved.shape, -1), widths
+def _lost(values: Array, bounds: Array) -> Array:
+    """Elements that no rung gave a bound; values and bounds are (rungs, elements)."""
+    return np.flatnonzero(~np.isfinite(bounds).any(axis=0))
+
+
+def _loose(values: Array, bounds: Array) -> Array:
+    """Elements whose bound is worth narrowing."""
+    largest = np.abs(values[np.isfinite(bounds)]).max(initial=0)
+    return np.flatnonzero(~(bounds.min(axis=0) <= _TIGHT * largest))
 
 
 def _best(values: Array, bounds: Array, shape: tuple[int, ...], evaluations: int) -> Difference:

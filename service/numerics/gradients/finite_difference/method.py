@@ -25,7 +25,8 @@ class Method:
     offsets
         Where the loss is evaluated, in steps from the point; the quotient is f(first) - f(second) over the distance.
     rungs
-        First steps: fractions of the step scale that is found for the tensor, or of `step`.
+        First steps: fractions of the step scale that is found for the tensor, or of `step`. The second and further ones
+        serve the elements whose bound could be narrower.
     restarts
         More first steps, for the elements that none of the first gave a bound.
     levels
@@ -43,10 +44,6 @@ class Method:
     reduce: Reduction
     step: float | None = None
     restarts: tuple[float, ...] = ()
-
-    def steps(self, rungs: tuple[float, ...]) -> Array:
-        """Steps in units of the scale, (rungs, levels)."""
-        return np.outer(rungs, 2.0 ** -np.arange(self.levels))
 
 
 def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
@@ -85,26 +82,31 @@ def _first(ratio: float) -> Reduction:
 
     If every further halving shrinks the change by `ratio` or more, the error of D(h), the sum of all changes to come,
     is at most abs(d1) / (1 - ratio). That it does is presumed where abs(d2) <= ratio abs(d1), noise aside; elsewhere
-    h is outside the range of the series, and there is no bound.
+    h is outside the range of the series, and there is no bound. Of a step that was found, and is small, d2 is not
+    asked for.
     """
 
     def reduce(quotients: Array, floors: Array) -> tuple[Array, Array]:
-        first, second = np.abs(np.diff(quotients, axis=0))
-        converging = second <= ratio * first + floors.sum(axis=0)
+        first, *second = np.abs(np.diff(quotients, axis=0))
         bounds = first / (1 - ratio) + floors[0] + floors[1]
+        if not second:
+            return quotients[0], bounds
+        converging = second[0] <= ratio * first + floors.sum(axis=0)
         return quotients[0], np.where(converging, bounds, np.inf)
 
     return reduce
 
 
-ADAPTIVE = Method("adaptive", (1.0, -1.0), (2.0**-4, 2.0**-9), 3, extrapolated, restarts=(2.0**-14, 2.0**-20, 2.0**-28))
+ADAPTIVE = Method(
+    "adaptive", (1.0, -1.0), (2.0**-4, 2.0**-8, 2.0**-1), 3, extrapolated, restarts=(2.0**-14, 2.0**-20, 2.0**-28)
+)
 
 
 def central(step: float | None = None) -> Method:
     """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
-    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 3, _first(1 / 2), step)
+    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 3 if step else 2, _first(1 / 2), step)
 
 
 def forward(step: float | None = None) -> Method:
     """Forward difference with one step: error c h + O(h^2), so that halving h leaves half of a change."""
-    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 3, _first(3 / 4), step)
+    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 3 if step else 2, _first(3 / 4), step)

@@ -1,15 +1,17 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, forward
+from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, colouring, engine, forward
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
 from service.numerics.tiles import tiled
 from tests import truth
 from tests.problems import reference_example, reference_model
+from tests.random_graphs import random_graph
 
 MUL, TANH, LOSS = REGISTRY["mul"](), REGISTRY["tanh"](), REGISTRY["half_squared_error"](reduction="sum")
 FAMILIES = ("ordinary", "weights", "inputs", "fitted")
@@ -83,8 +85,9 @@ def test_evaluations_are_counted_and_told_as_they_come():
         assert own[0][0] == 0
         assert all(a[0] < b[0] for a, b in itertools.pairwise(own))
         assert all(done <= total for done, total in own)
-        size = found[name].value.size
-        assert found[name].evaluations == own[-1][1] == finite_difference.evaluations(ADAPTIVE, size) == 12 * size
+        # Nine elements of the kernel, nine positions in it of each element of the picture.
+        assert found[name].evaluations == own[-1][1]
+        assert found[name].evaluations >= finite_difference.evaluations(ADAPTIVE, 9) == 6 * 9
 
 
 def test_progress_may_stop_it():
@@ -135,3 +138,51 @@ def test_a_function_that_swings_within_every_step_is_found_by_a_smaller_one():
     t = np.tanh(0.3)
     assert abs(found.value - (t - 0.5) * (1 - t * t) * 1e6) <= found.error_bound < 1e-3
     assert found.status == Status.SETTLED
+
+
+def test_a_difference_below_the_normal_numbers_says_that_it_is_lost():
+    """L = sum x^2 / 2 at 1e-301: the squares are 0, and so is each difference; the derivative is not."""
+    nodes = [Node("p", REGISTRY["half_squared_error"](reduction="none"), ("x", "y"))]
+    graph = Graph([*nodes, Node("loss", REGISTRY["sum"](), ("p",))], {"x": (2,), "y": (2,)})
+    leaves = {"x": np.array([[1e-301, 3e-302]]), "y": np.array([[0.0, 1.0]])}
+    found = finite_difference.differentiate(graph, leaves, ["x"])["x"]
+    assert abs(found.value[0] - 1e-301) <= found.error_bound[0]
+    assert abs(found.value[1] + 1) <= found.error_bound[1]
+
+
+def test_where_a_neighbour_is_not_a_number_a_difference_is_right_or_none():
+    """Steps are then as small as can be, and are lost in a point that nothing but a sum reads."""
+    nodes = [Node("p", REGISTRY["sqrt"](), ("x",)), Node("loss", REGISTRY["sum"](), ("p",))]
+    graph = Graph(nodes, {"x": (3,)})
+    with np.errstate(all="ignore"):
+        found = finite_difference.differentiate(graph, {"x": np.array([[4.0, -1.0, 2.0]])}, ["p"])["p"]
+    assert ((np.abs(found.value - 1) <= found.error_bound) | np.isinf(found.error_bound)).all()
+
+
+def test_evaluations_grow_with_colours_and_not_with_elements():
+    counts = []
+    for size in (8, 16, 32):
+        graph, leaves = reference_model((size, size), (3, 3))
+        found = finite_difference.differentiate(graph, leaves, ["x", "w2"])
+        counts.append((found["x"].evaluations, found["w2"].evaluations))
+    assert max(x for x, _ in counts) <= 3 * 9 * 6
+    assert max(w2 for _, w2 in counts) <= 3 * 6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_coloured_it_is_what_it_is_one_element_at_a_time(seed, monkeypatch):
+    graph, leaves = random_graph(seed)
+    coloured = finite_difference.differentiate(graph, leaves, ["x", "w"])
+    monkeypatch.setattr(engine, "coloured", lambda graph, base, name: one_by_one(graph, base, name))
+    for name, expected in finite_difference.differentiate(graph, leaves, ["x", "w"]).items():
+        found = coloured[name]
+        assert (np.abs(found.value - expected.value) <= found.error_bound + expected.error_bound).all()
+        assert expected.evaluations >= found.evaluations
+
+
+def one_by_one(graph, base, name):
+    """A colouring that shares nothing."""
+    found = colouring.coloured(graph, base, name)
+    lowest = np.zeros_like(found.lowest)
+    highest = np.broadcast_to(np.reshape(found.shape, (-1, 1)) - 1, lowest.shape)
+    return dataclasses.replace(found, periods=found.shape, lowest=lowest, highest=highest)

@@ -67,7 +67,3 @@ def test_each_element_takes_its_own_entry():
     bounds = extrapolated(found, np.zeros_like(found))[1]
     assert np.isfinite(bounds[0])
     assert bounds[1] == np.inf
-
-
-def test_steps_halve_from_level_to_level():
-    np.testing.assert_array_equal(ADAPTIVE.steps((1.0, 0.5)), [[1, 0.5, 0.25], [0.5, 0.25, 0.125]])

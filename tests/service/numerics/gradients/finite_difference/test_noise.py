@@ -29,7 +29,8 @@ def quartic(w):
 def test_it_covers_what_float64_does_to_a_difference_and_not_much_more(w, step):
     graph, leaves = quartic(w)
     h = w * step
-    noise = meter(graph, leaves).measure("w", CENTRAL, np.array([h]))[0]
+    measured = meter(graph, leaves)
+    noise = measured.measure("w", CENTRAL, h)[0] * measured.scale
     generator = np.random.default_rng(1)
     errors = []
     for _ in range(50):
@@ -46,13 +47,43 @@ def test_of_a_residual_of_zero_it_is_that_of_the_points_aside():
     """At the base a fitted model has terms of 0, which have no noise; its differences do."""
     graph, leaves = reference_model()
     leaves["y"] = graph.forward(leaves)["L2A"]
-    assert (meter(graph, leaves).measure("w1", CENTRAL, np.array([2.0**-4])) > 1e-18).all()
+    assert (meter(graph, leaves).measure("w1", CENTRAL, 2.0**-4) * 2.0**-23 > 1e-18).all()
 
 
-def test_it_is_measured_for_each_step_and_follows_from_the_seed():
+def test_it_is_of_each_term_and_follows_from_the_seed():
     graph, leaves = reference_model()
-    steps = np.array([2.0**-4, 2.0**-9])
-    first, again = (meter(graph, leaves, seed=3).measure("w1", CENTRAL, steps) for _ in range(2))
+    first, again = (meter(graph, leaves, seed=3).measure("w1", CENTRAL, 2.0**-4) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert first.shape == (2,)
-    assert (meter(graph, leaves, seed=4).measure("w1", CENTRAL, steps) != first).all()
+    assert first.shape == (4,)
+    assert (meter(graph, leaves, seed=4).measure("w1", CENTRAL, 2.0**-4) != first).all()
+
+
+def test_a_measurement_serves_steps_that_are_not_much_smaller():
+    measured = meter(*reference_model())
+    first = measured.measure("w1", CENTRAL, 2.0**-4)
+    assert measured.measure("w1", CENTRAL, 2.0**-9) is first
+    assert measured.measure("w1", CENTRAL, 2.0**-2) is not first
+    assert measured.measure("w1", CENTRAL, 2.0**-12) is not first
+
+
+def test_errors_in_common_are_not_taken_for_independent_ones():
+    """L = sum (s + x) with s rounded once, upstream: all terms are off alike, and their sum by as many times."""
+    count = 64
+    nodes = [
+        Node("s", REGISTRY["mul"](), ("a", "a")),
+        Node("p", REGISTRY["mul"](), ("s", "x")),
+        Node("loss", REGISTRY["half_squared_error"](reduction="sum"), ("p", "y")),
+    ]
+    graph = Graph(nodes, {"a": (), "x": (count,), "y": (count,)})
+    leaves = {"a": np.full(1, 0.7), "x": np.ones((1, count)), "y": np.zeros((1, count))}
+    noise = meter(graph, leaves).measure("x", CENTRAL, 2.0**-4)
+    together = np.linalg.norm(noise)
+    assert 2 * noise.mean() * np.sqrt(count) < together * np.sqrt(count) < 4 * noise.sum()
+
+
+def test_a_wide_model_is_measured_pass_by_pass():
+    graph, leaves = reference_model((64, 64), (3, 3))
+    narrow, wide = reference_model((8, 8), (3, 3)), (graph, leaves)
+    for each in (narrow, wide):
+        found = meter(*each).measure("x", CENTRAL, 2.0**-4)
+        assert 1e-17 < np.median(found) * 2.0**-23 < 1e-13

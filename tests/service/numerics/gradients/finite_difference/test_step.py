@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients.finite_difference.step import directions, scale
+from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
 from service.numerics.tiles import tiled
 
 TANH, MUL, LOSS = REGISTRY["tanh"](), REGISTRY["mul"](), REGISTRY["half_squared_error"](reduction="sum")
+
+
+def scale_of(graph, base, name):
+    return scale(Suffix(graph, base, name), base, np.random.default_rng(0))
 
 
 def product_under_tanh(x, w):
@@ -19,7 +24,7 @@ def product_under_tanh(x, w):
 @pytest.mark.parametrize("x", [1e-6, 1.0, 1e3, 1e9])
 def test_no_unit_downstream_moves_by_more_than_about_one(x):
     graph, base = product_under_tanh(x, 0.3 / x)
-    step = scale(graph, base, "w", np.random.default_rng(0))
+    step = scale_of(graph, base, "w")
     most = min(max(1, 0.3 / x), 1 / x)
     assert most / 64 <= step <= most, "and it is not so small that it would not be felt"
     assert np.log2(step) == int(np.log2(step)), "a power of two"
@@ -27,14 +32,14 @@ def test_no_unit_downstream_moves_by_more_than_about_one(x):
 
 def test_a_point_of_zeros_has_a_scale():
     graph, base = product_under_tanh(1.0, 0.0)
-    assert 2.0**-5 <= scale(graph, base, "w", np.random.default_rng(0)) <= 2.0
+    assert 2.0**-5 <= scale_of(graph, base, "w") <= 2.0
 
 
 def test_where_nothing_is_finite_there_is_a_step_all_the_same():
     graph, base = product_under_tanh(1.0, 0.5)
     base = {name: value * np.inf for name, value in base.items()}
     with np.errstate(all="ignore"):
-        assert 0 < scale(graph, base, "w", np.random.default_rng(0)) < np.inf
+        assert 0 < scale_of(graph, base, "w") < np.inf
 
 
 def test_directions_move_every_element_both_ways_and_not_alike():
@@ -49,7 +54,7 @@ def test_directions_move_every_element_both_ways_and_not_alike():
 def test_the_phase_of_an_op_that_oscillates_moves_by_one_at_most(name):
     def found(x):
         graph = Graph([Node("loss", REGISTRY[name](), ("x",))], {"x": ()})
-        return scale(graph, graph.forward({"x": tiled(np.array(x))}), "x", np.random.default_rng(0))
+        return scale_of(graph, graph.forward({"x": tiled(np.array(x))}), "x")
 
     assert 2.0**-8 <= found(1e6) <= 1
     assert np.isnan(found(1e200)), "a phase that no step keeps is not differenced"
@@ -59,11 +64,11 @@ def test_a_point_of_zeros_under_a_tiny_scale_is_searched_downwards():
     """L = tanh(1e40 x) at x = 0 turns at 1e-40: no step of ordinary size would do."""
     nodes = [Node("p", MUL, ("x", 1e40)), Node("loss", TANH, ("p",))]
     graph = Graph(nodes, {"x": ()})
-    found = scale(graph, graph.forward({"x": np.zeros(1)}), "x", np.random.default_rng(0))
+    found = scale_of(graph, graph.forward({"x": np.zeros(1)}), "x")
     assert 1e-43 < found <= 1e-40
 
 
 def test_a_tiny_point_has_a_scale_of_its_own():
     graph = Graph([Node("loss", REGISTRY["vector_norm"](), ("x",))], {"x": (2,)})
     base = graph.forward({"x": tiled(np.array([3e-300, -4e-300]))})
-    assert scale(graph, base, "x", np.random.default_rng(0)) < 1e-294
+    assert scale_of(graph, base, "x") < 1e-294

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from tests.problems import reference_model
+from tests.random_graphs import random_graph
+
+MOVES = np.array([0.5, -0.5, 2.0**-10])
+
+
+def directions_of(leaves, name, count=3):
+    return np.random.default_rng(0).normal(size=(count, *leaves[name].shape[1:]))
+
+
+def compared(graph, leaves, name):
+    """Terms by the suffix, and by a forward pass for each direction and move."""
+    base = graph.forward(leaves)
+    suffix = Suffix(graph.held(base), base, name)
+    directions = directions_of(leaves, name)
+    found = suffix.terms(suffix.responses(directions), MOVES)
+    moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
+    values = graph.held(base).forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
+    return suffix, found, graph.held(base).terms(values).reshape(found.shape)
+
+
+@pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
+def test_it_is_the_full_pass(name):
+    suffix, found, expected = compared(*reference_model((6, 5), (3, 2)), name)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    assert suffix.exact is (name != "y")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_is_the_full_pass_of_random_graphs(seed):
+    graph, leaves = random_graph(seed)
+    for name in ("x", "w"):
+        _, found, expected = compared(graph, leaves, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_linear_as_a_whole_is_taken_together_and_a_product_is_not():
+    """x + 2 x moves in proportion to x; x times x does not."""
+    add, mul, total = REGISTRY["add"](), REGISTRY["mul"](), REGISTRY["sum"]()
+
+    def suffix(op):
+        graph = Graph([Node("d", mul, ("x", 2.0)), Node("s", op, ("x", "d")), Node("loss", total, ("s",))], {"x": (3,)})
+        leaves = {"x": np.array([[1.0, 2.0, -3.0]])}
+        base = graph.forward(leaves)
+        return Suffix(graph, base, "x"), compared(graph, leaves, "x")
+
+    sums, (_, found, expected) = suffix(add)
+    assert sums.exact
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    products, (_, found, expected) = suffix(mul)
+    assert not products.exact
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
+    graph = Graph([Node("p", REGISTRY["mul"](), ("x", 3.0)), Node("loss", REGISTRY["sum"](), ("p",))], {"x": (1,)})
+    base = graph.forward({"x": np.array([[1e20]])})
+    suffix = Suffix(graph, base, "x")
+    (responses,) = (suffix.responses(np.ones((1, 1))),)
+    assert responses["p"] == 3
+    moved = suffix.values(responses, np.array([1e6]))
+    assert moved["p"][0, 0] - 3e20 == pytest.approx(3e6, rel=0.1)
