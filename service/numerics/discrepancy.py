@@ -77,9 +77,11 @@ def _where(mask: Array) -> tuple[int, ...]:
 
 
 def _largest_relative(a: Array, b: Array) -> float:
+    """Largest of all abs(a - b) / max(abs(a), abs(b)), by a power of two each, so that nothing overflows or rounds."""
+    _, exponent = np.frexp(np.maximum(np.abs(a), np.abs(b)))
+    a, b = np.ldexp(a, -exponent), np.ldexp(b, -exponent)
     size = np.maximum(np.abs(a), np.abs(b))
-    unit = np.where(size > 0, size, 1)
-    return float(np.abs(a / unit - b / unit).max())
+    return float((np.abs(a - b) / np.where(size > 0, size, 1)).max())
 
 
 def _scaled(array: Array) -> tuple[Array, int]:

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,6 +30,15 @@ def test_it_agrees_with_the_plain_formulas(pair):
         norms[2] / max(*norms[:2]) if max(*norms[:2]) else 0, rel=1e-9, abs=1e-300
     )
     assert d[found.worst_index] == d.max()
+
+
+@pytest.mark.parametrize(("a", "b"), [(10, 11), (1 + 2**-52, 1), (-0.33, math.nextafter(-0.33, 0)), (1e308, -1e308)])
+@pytest.mark.parametrize("exponent", [0, -900])
+def test_the_largest_relative_difference_is_rounded_once(a, b, exponent):
+    """Between neighbours too, where quotients of each by their size would differ by a rounding as large."""
+    exact = abs(Fraction(a) - Fraction(b)) / max(abs(Fraction(a)), abs(Fraction(b)))
+    scaled = [np.array([math.ldexp(each, exponent)]) for each in (a, b)]
+    assert measure(*scaled, FP64).max_rel == float(exact)
 
 
 @given(PAIRS)
