@@ -16,6 +16,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask("gradcheckd", static_folder=None)
     app.url_map.strict_slashes = True
+    # A redirect would be a page of HTML, and a POST would lose its body on the way.
+    app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings or Settings()
     for part in (check, catalogue, health, openapi):
         app.register_blueprint(part.blueprint)

@@ -29,7 +29,14 @@ def test_nothing_of_the_inside_leaks_out_but_a_number_that_is_in_the_log(caplog)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/x", 404), ("GET", "/v1/check", 405), ("PUT", "/v1/ops", 405)]
+    ("method", "path", "status"),
+    [
+        ("GET", "/x", 404),
+        ("GET", "/v1//ops", 404),
+        ("POST", "//v1/check", 404),
+        ("GET", "/v1/check", 405),
+        ("PUT", "/v1/ops", 405),
+    ],
 )
 def test_addresses_and_methods(method, path, status):
     response = create_app().test_client().open(path, method=method)
