@@ -5,6 +5,7 @@ import re
 
 import orjson
 from flask import Request, current_app
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
 
 from service.settings import Settings
@@ -28,8 +29,8 @@ def json_body(request: Request) -> object:
     if request.mimetype != JSON:
         given = f"; this one is {request.mimetype!r}" if request.mimetype else "; this one says nothing"
         raise UnsupportedMediaType(f"The body must have the content type {JSON}{given}.")
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
+    encoding = request.headers.get("Content-Encoding", "").strip()
+    if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
     raw = _read(request)
     try:
@@ -37,8 +38,10 @@ def json_body(request: Request) -> object:
     except orjson.JSONDecodeError as error:
         try:
             return _with_infinities(raw)
+        except _BareNumberError as bare:
+            raise BadRequest(f"{_not_json(raw, error)} {_spelling(str(bare))}") from None
         except (ValueError, RecursionError):
-            raise BadRequest(_not_json(raw, error)) from None
+            raise BadRequest(f"{_not_json(raw, error)}{_hint(raw, error.pos)}") from None
 
 
 def _read(request: Request) -> bytes:
@@ -64,8 +67,12 @@ def _with_infinities(raw: bytes) -> object:
     return json.loads(raw, parse_constant=_refused, parse_int=_integer)
 
 
+class _BareNumberError(ValueError):
+    """A NaN or an infinity written as a number, which other languages print so."""
+
+
 def _refused(token: str) -> object:
-    raise ValueError(f"JSON has no {token}")
+    raise _BareNumberError(token)
 
 
 def _integer(text: str) -> float:
@@ -75,19 +82,31 @@ def _integer(text: str) -> float:
 _LONGEST_INTEGER = 300
 
 
-_BARE_NUMBER = re.compile(rb"(-?)(NaN|Infinity)\b")
-
-
 def _not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip():
         return "The body is empty; it must be a JSON object."
-    text = f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}."
-    # The parser counts characters, and may stand on the sign, the letter or just behind.
-    near = raw.decode("utf-8", "replace")[max(0, error.pos - 10) : error.pos + 10].encode()
-    if found := _BARE_NUMBER.search(near):
-        token = found.group().decode()
-        return f'{text} JSON has no {token}; in a candidate it is spelled as the string "{token}".'
-    return text
+    return f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}."
+
+
+_OTHER_SPELLING = re.compile(r"[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
+
+
+def _hint(raw: bytes, position: int) -> str:
+    """Say how to spell what stands at the position, counted in characters, if it is a NaN or an infinity."""
+    text = raw.decode("utf-8", "replace")
+    # The parser stands on the number, or behind its sign.
+    start = position - 1 if text[position - 1 : position] in ("-", "+") else position
+    found = _OTHER_SPELLING.match(text, start)
+    return f" {_spelling(found.group())}" if found else ""
+
+
+def _spelling(token: str) -> str:
+    sign = "-" if token.startswith("-") else ""
+    spelling = "NaN" if "nan" in token.lower() else f"{sign}Infinity"
+    return (
+        f'JSON has no {token}; in a candidate it is spelled as the string "{spelling}", '
+        "and tensors and weights must be finite."
+    )
 
 
 def negotiate(request: Request, *served: str) -> str:
@@ -98,7 +117,10 @@ def negotiate(request: Request, *served: str) -> str:
     NotAcceptable
         If none that is served is accepted.
     """
-    chosen = request.accept_mimetypes.best_match(served, default="") if "Accept" in request.headers else served[0]
+    header = request.headers.get("Accept", "").strip()
+    # None of the media types served here has parameters: a charset after one, as some clients add it, changes nothing.
+    ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes])
+    chosen = ranges.best_match(served, default="") if header else served[0]
     if not chosen:
-        raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {request.headers['Accept']!r}.")
+        raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {header!r}.")
     return chosen

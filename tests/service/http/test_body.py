@@ -29,7 +29,7 @@ def test_the_content_type(content_type, status):
         assert "application/json" in response.json["detail"]
 
 
-@pytest.mark.parametrize(("encoding", "status"), [("identity", 422), ("gzip", 415), ("br", 415)])
+@pytest.mark.parametrize(("encoding", "status"), [("identity", 422), ("", 422), ("gzip", 415), ("br", 415)])
 def test_the_content_encoding(encoding, status):
     assert posted(b"{}", Content_Encoding=encoding).status_code == status
 
@@ -42,6 +42,14 @@ NOT_JSON = {
     "NaN": (b'{"tensors": {"x": [1, NaN]}}', 'spelled as the string "NaN"'),
     "infinite": (b'{"tensors": {"x": Infinity}}', 'spelled as the string "Infinity"'),
     "minus infinite": (b'{"tensors": {"x": -Infinity}}', 'spelled as the string "-Infinity"'),
+    "minus NaN": (
+        b'{"tensors": {"x": [1, -NaN]}}',
+        'JSON has no -NaN; in a candidate it is spelled as the string "NaN"',
+    ),
+    "plus infinite": (b'{"tensors": {"x": +Infinity}}', 'spelled as the string "Infinity"'),
+    "as NumPy prints it": (b'{"tensors": {"x": [ nan, 1]}}', 'spelled as the string "NaN"'),
+    "as NumPy prints it, infinite": (b'{"tensors": {"x": [inf]}}', 'spelled as the string "Infinity"'),
+    "as NumPy prints it, minus infinite": (b'{"tensors": {"x": [-inf]}}', 'spelled as the string "-Infinity"'),
     "behind letters of two bytes": ('{"ééééééééééééééééé": NaN}'.encode(), 'the string "NaN"'),
     "too large a number, and half": (b'{"tensors": 1e999', "The body is not JSON"),
     "too large a number beside NaN": (b'{"tensors": [1e999, NaN]}', 'the string "NaN"'),
@@ -56,6 +64,13 @@ def test_what_is_not_json(body, words):
     response = posted(body)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert words in response.json["detail"]
+
+
+@pytest.mark.parametrize("body", [b'{"x": ["NaN"], "y": }', b'["NaN",]', b'{"note": "-Infinity"', b"[infer]"])
+def test_no_spelling_is_explained_where_the_fault_is_another(body):
+    detail = posted(body).json["detail"]
+    assert detail.startswith("The body is not JSON: ")
+    assert "spelled" not in detail
 
 
 @pytest.mark.parametrize(("size", "status"), [(999, 422), (1000, 422), (1001, 413), (10**6, 413)])

@@ -145,7 +145,9 @@ def test_of_many_errors_a_hundred_are_listed_and_all_counted(changed):
     [
         (None, 200), ("*/*", 200), ("application/json", 200), ("application/*", 200),
         ("text/html, application/json;q=0.5", 200), ("text/html", 406), ("application/json;q=0", 406),
-        ("nonsense", 406),
+        ("nonsense", 406), ("application/json; charset=utf-8", 200), ("APPLICATION/JSON;charset=utf-8;q=0.5", 200),
+        ("application/json;charset=utf-8;q=0", 406), ("text/html;charset=utf-8", 406), ("", 200), ("*/*;q=0", 406),
+        ("application/json;q=0, */*", 406),
     ],
 )  # fmt: skip
 def test_the_answer_is_negotiated(example, accept, status):
