@@ -42,7 +42,9 @@ class Tensor:
         """Read a tensor whose numbers must be finite."""
         tensor = cls.decode_any(value)
         if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
-            raise _refused(f"not a finite number at index {_index(~np.isfinite(tensor.array))}")
+            index = _index(~np.isfinite(tensor.array))
+            given = spelled(float(tensor.array[tuple(index)]))
+            raise _refused(f"not a finite number at index {index}: {given}; only a candidate may hold one")
         return tensor
 
     @classmethod
@@ -113,7 +115,8 @@ def _parsed(value: object) -> tuple[Array, set[type]]:
     """Array of nested numbers or booleans, and the types of its elements."""
     shape, leaves = _flattened(value)
     types = set(map(type, leaves))
-    _check_types(types, leaves)
+    if not types <= {int, float}:
+        _check_types(types, leaves, shape)
     if str in types:
         leaves = [SPELLINGS[leaf] if isinstance(leaf, str) else leaf for leaf in leaves]
     try:
@@ -143,18 +146,26 @@ def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
     return tuple(shape), level
 
 
-def _check_types(types: set[type], leaves: list[Any]) -> None:
-    if type(None) in types:
-        raise _refused("null among numbers")
-    if dict in types:
-        raise _refused("an object among numbers")
-    if str in types:
-        strange = next((leaf for leaf in leaves if isinstance(leaf, str) and leaf not in SPELLINGS), None)
-        if strange is not None:
-            shown = strange if len(strange) <= 20 else strange[:20] + "..."
-            raise _refused(f"a string among numbers: {shown!r}")
+_FORMS = "a number, nested lists of numbers, or an object with datatype, shape, and data or b64"
+
+
+def _check_types(types: set[type], leaves: list[Any], shape: tuple[int, ...]) -> None:
+    """Refuse what is no number and spells none, and say where the first of it stands."""
+    for kind, what in ((type(None), "null"), (dict, "an object")):
+        if kind in types:
+            raise _stray(what, [type(leaf) is kind for leaf in leaves], shape)
+    strange = [isinstance(leaf, str) and leaf not in SPELLINGS for leaf in leaves] if str in types else []
+    if any(strange):
+        text = leaves[strange.index(True)]
+        raise _stray("a string", strange, shape, f": {text if len(text) <= 20 else text[:20] + '...'!r}")
     if bool in types and len(types) > 1:
-        raise _refused("true or false among numbers")
+        raise _stray("true or false", [type(leaf) is bool for leaf in leaves], shape)
+
+
+def _stray(what: str, strays: list[bool], shape: tuple[int, ...], given: str = "") -> PydanticCustomError:
+    if not shape:
+        return _refused(f"{what} where a tensor belongs{given}; one is {_FORMS}")
+    return _refused(f"{what} among numbers{given}, at index {_index(np.reshape(strays, shape))}")
 
 
 _FIELDS = {"datatype", "shape", "data", "b64"}
@@ -175,7 +186,8 @@ def _declared(value: dict[str, Any]) -> Tensor:
 
 def _datatype(name: object) -> Datatype:
     if not isinstance(name, str) or name not in BY_ANY_NAME:
-        raise _refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name")
+        given = f"; {name[:20]!r} was given" if isinstance(name, str) else ""
+        raise _refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
     return BY_ANY_NAME[name]
 
 
