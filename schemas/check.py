@@ -95,8 +95,8 @@ class ToleranceSpec(StrictModel):
     atol: NotNegative = 0.0
 
 
-def _model_kind(value: object) -> str:
-    return "preset" if isinstance(value, str) else "graph"
+def _model_kind(value: object) -> str | None:
+    return "preset" if isinstance(value, str) else "graph" if isinstance(value, dict) else None
 
 
 class CheckRequest(StrictModel, Generic[NodeT]):
@@ -105,7 +105,12 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     tensors: dict[Name, Tensor] = Field(description="Inputs, targets, masks, by name.")
     weights: dict[Name, Tensor] = Field(description="What is trained, by name; may be empty.")
     model: Annotated[
-        Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")], Discriminator(_model_kind)
+        Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")],
+        Discriminator(
+            _model_kind,
+            custom_error_type="model",
+            custom_error_message="must be the name of a preset, or an object with nodes",
+        ),
     ] = Field(default="conv_tanh_scale_sigmoid", description="A preset's name, or a graph.")
     with_respect_to: list[Name] | None = Field(
         default=None, description="Weights, float tensors or nodes; every weight if left out."

@@ -1,7 +1,7 @@
 """Errors on the wire: RFC 9457, `application/problem+json`, with one entry for each place that is wrong."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,21 +48,49 @@ def placed(detail: str, *path: str | int) -> PlacedError:
     return {"pointer": pointer(*path), "detail": detail}
 
 
-def from_validation(error: ValidationError, body: object, known_fields: Iterable[str]) -> list[PlacedError]:
+KnownFields = Callable[[Sequence[str | int]], Iterable[str]]
+"""Names of the fields that the object at a path into the request may have."""
+
+
+def from_validation(error: ValidationError, body: object, known_fields: KnownFields) -> list[PlacedError]:
     """One entry for each place that pydantic found fault with.
 
     A union reports each of its branches; what they say of one place is joined.
     """
-    details: dict[str, list[str]] = {}
+    details: dict[tuple[str | int, ...], list[str]] = {}
+    with_value: set[tuple[str | int, ...]] = set()
     for each in error.errors(include_url=False, include_input=False):
         path = _path(each["loc"], body, missing=each["type"] == "missing")
         if each["type"] in _ABOUT_TAG:
             path.append("op")
-        text = _detail(each, path, list(known_fields))
-        said = details.setdefault(pointer(*path), [])
+        said = details.setdefault(tuple(path), [])
+        text = _detail(each, path, body, known_fields)
         if text not in said:
             said.append(text)
-    return [{"pointer": place, "detail": ", or ".join(said)} for place, said in details.items()]
+        if path and each["type"] not in _WITHOUT_VALUE:
+            with_value.add(tuple(path))
+    return [
+        placed(", or ".join(said) + (_given(_at(path, body)) if path in with_value else ""), *path)
+        for path, said in details.items()
+    ]
+
+
+def _at(path: Sequence[str | int], body: object) -> object:
+    here: Any = body
+    for part in path:
+        here = here[part]
+    return here
+
+
+def _given(value: object) -> str:
+    """What was given instead, in a few words."""
+    if isinstance(value, list | dict):
+        what = "a list" if isinstance(value, list) else "an object"
+    elif value is None or isinstance(value, bool):
+        what = {None: "null", True: "true", False: "false"}[value]
+    else:
+        what = shown(value) if isinstance(value, str) else f"{value!r:.40}"
+    return f"; {what} was given"
 
 
 def _path(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
@@ -85,6 +113,11 @@ def _path(location: Sequence[str | int], body: object, *, missing: bool) -> list
 
 
 _ABOUT_TAG = {"union_tag_invalid", "union_tag_not_found"}
+_WITHOUT_VALUE = {
+    *_ABOUT_TAG,
+    *("missing", "extra_forbidden", "tensor", "inputs", "string_too_short", "string_too_long", "string_unicode"),
+}
+"""Errors that show what was given in their own words, or where there is nothing to show."""
 
 _PLAIN = {
     "missing": "is missing",
@@ -96,19 +129,26 @@ _PLAIN = {
     "string_type": "must be a string",
     "int_type": "must be an integer",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_unicode": "must be made of whole characters; half a surrogate pair is none",
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
     "string_too_long": "must not be longer than 200 characters",
 }
 
 
-def _detail(error: ErrorDetails, path: Sequence[str | int], known_fields: list[str]) -> str:
-    if error["type"] == "extra_forbidden":
-        return _unknown("field", str(path[-1]), known_fields if len(path) == 1 else [])
-    if error["type"] == "union_tag_invalid":
-        context = error.get("ctx", {})
-        return _unknown("op", str(context["tag"]), context["expected_tags"].replace("'", "").split(", "))
-    message = _PLAIN.get(error["type"], error["msg"].replace("Input should ", "must "))
+def _detail(error: ErrorDetails, path: Sequence[str | int], body: object, known_fields: KnownFields) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown("field", str(path[-1]), list(known_fields(path[:-1])))
+    if kind == "union_tag_invalid":
+        known = context["expected_tags"].replace("'", "").split(", ")
+        given = _at(path, body)
+        return _unknown("op", given, known) if isinstance(given, str) else f"must be the name of an op{_given(given)}"
+    if kind in ("too_short", "too_long"):
+        bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
+        return f"must have at {bound} {count} {'item' if count == 1 else 'items'}"
+    message = _PLAIN.get(kind, error["msg"].replace("Input should ", "must "))
     return message[:1].lower() + message[1:]
 
 

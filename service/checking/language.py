@@ -4,12 +4,12 @@ import dataclasses
 import inspect
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 
-from schemas.check import CheckRequest, NodeBase
+from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
 from schemas.problem import InvalidRequestError, PlacedError, from_validation, placed, shown
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
 from schemas.tensor import Tensor
@@ -53,7 +53,21 @@ def parsed(body: object) -> CheckRequest[NodeBase]:
     try:
         return cast("CheckRequest[NodeBase]", Request.model_validate(body))
     except ValidationError as error:
-        raise InvalidRequestError(from_validation(error, body, CheckRequest.model_fields)) from None
+        raise InvalidRequestError(from_validation(error, body, partial(_known_fields, body))) from None
+
+
+_OBJECTS: dict[str | int, type[BaseModel]] = {
+    "model": GraphSpec,
+    "finite_difference": FiniteDifferenceSpec,
+    "tolerance": ToleranceSpec,
+}
+
+
+def _known_fields(body: Any, path: Sequence[str | int]) -> Collection[str]:
+    """Fields that the object at a path into a request may have."""
+    if len(path) < 2:
+        return (_OBJECTS[path[0]] if path else CheckRequest).model_fields
+    return NODE_TYPES[body["model"]["nodes"][path[2]]["op"]].model_fields
 
 
 @cache

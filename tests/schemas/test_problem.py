@@ -1,6 +1,7 @@
 """Problem documents: RFC 9457, with JSON Pointers of RFC 6901 into the request."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -74,27 +75,45 @@ class Square(StrictModel):
 
 
 class Body(StrictModel):
-    shapes: list[Annotated[Round | Square, Field(discriminator="op")]] = Field(default=[])
+    shapes: list[Annotated[Round | Square, Field(discriminator="op")]] = Field(default=[], max_length=3)
     tensors: dict[str, Tensor] = Field(default={})
     mode: Literal["a", "b"] = "a"
+    sure: bool = True
 
 
 SHAPES = {"op": "square", "side": 1}
 
+
+def known_fields(path: Sequence[str | int]) -> list[str]:
+    return ["op", "side", "radius"] if path else list(Body.model_fields)
+
+
 INVALID: dict[str, tuple[Any, dict[str, str]]] = {
     "no object": ([], {"": "must be an object"}),
     "unknown field": ({"tensor": 1}, {"/tensor": "did you mean 'tensors'?"}),
-    "unknown field, nothing near": ({"zzz": 1}, {"/zzz": "known here: shapes, tensors, mode"}),
+    "unknown field, nothing near": ({"zzz": 1}, {"/zzz": "known here: shapes, tensors, mode, sure"}),
     "unknown field inside": ({"shapes": [SHAPES | {"tensor": 1}]}, {"/shapes/0/tensor": "unknown field 'tensor'"}),
-    "choice": ({"mode": "c"}, {"/mode": "must be 'a' or 'b'"}),
-    "list": ({"shapes": {}}, {"/shapes": "must be a list"}),
+    "unknown field inside, something near": (
+        {"shapes": [SHAPES | {"sides": 1}]},
+        {"/shapes/0/sides": "unknown field 'sides'; did you mean 'side'?"},
+    ),
+    "choice": ({"mode": "c"}, {"/mode": "must be 'a' or 'b'; 'c' was given"}),
+    "null": ({"mode": None}, {"/mode": "must be 'a' or 'b'; null was given"}),
+    "a long string": ({"mode": "c" * 999}, {"/mode": f"; '{'c' * 60}...' was given"}),
+    "list": ({"shapes": {}}, {"/shapes": "must be a list; an object was given"}),
+    "too many": ({"shapes": [SHAPES] * 4}, {"/shapes": "must have at most 3 items; a list was given"}),
+    "a boolean": ({"sure": 1}, {"/sure": "must be true or false; 1 was given"}),
+    "tag of another type": ({"shapes": [{"op": None}]}, {"/shapes/0/op": "must be the name of an op; null was given"}),
     "tag missing": ({"shapes": [SHAPES, {}]}, {"/shapes/1/op": "is missing"}),
     "tag unknown": ({"shapes": [{"op": "sqare"}]}, {"/shapes/0/op": "did you mean 'square'?"}),
     "missing inside a union": ({"shapes": [{"op": "round"}]}, {"/shapes/0/radius": "is missing"}),
-    "type inside a union": ({"shapes": [{"op": "round", "radius": "1"}]}, {"/shapes/0/radius": "must be a number"}),
+    "type inside a union": (
+        {"shapes": [{"op": "round", "radius": "1"}, {"op": "round", "radius": True}]},
+        {"/shapes/0/radius": "must be a number; '1' was given", "/shapes/1/radius": "must be a number; true was given"},
+    ),
     "branches of a union": (
         {"shapes": [{"op": "square", "side": "1"}]},
-        {"/shapes/0/side": "must be an integer, or must be a list"},
+        {"/shapes/0/side": "must be an integer, or must be a list; '1' was given"},
     ),
     "inside a branch": (
         {"shapes": [{"op": "square", "side": [1, "2"]}]},
@@ -113,7 +132,7 @@ INVALID: dict[str, tuple[Any, dict[str, str]]] = {
 def test_each_error_is_placed_where_the_request_is_wrong(body: Any, expected: dict[str, str]) -> None:
     with pytest.raises(ValidationError) as error:
         TypeAdapter(Body).validate_python(body)
-    found = {each["pointer"]: each["detail"] for each in from_validation(error.value, body, Body.model_fields)}
+    found = {each["pointer"]: each["detail"] for each in from_validation(error.value, body, known_fields)}
     assert set(found) == set(expected)
     for place, words in expected.items():
         assert words in found[place]

@@ -38,9 +38,19 @@ def test_attributes_come_with_their_defaults():
 NODES = "/model/nodes"
 WRONG = {
     "unknown op": ([CONV | {"op": "conv2"}, LOSS], f"{NODES}/0/op", "did you mean 'conv2d'?"),
+    "null for an op": ([CONV | {"op": None}, LOSS], f"{NODES}/0/op", "must be the name of an op; null was given"),
+    "three strides": ([CONV | {"stride": [1, 2, 3]}, LOSS], f"{NODES}/0/stride", "must have at most 2 items"),
     "no op": ([{"name": "c", "inputs": []}, LOSS], f"{NODES}/0/op", "is missing"),
-    "unknown attribute": ([CONV | {"strid": 1}, LOSS], f"{NODES}/0/strid", "unknown field 'strid'"),
-    "attribute of another type": ([CONV | {"groups": "1"}, LOSS], f"{NODES}/0/groups", "must be an integer"),
+    "unknown attribute": (
+        [CONV | {"strid": 1}, LOSS],
+        f"{NODES}/0/strid",
+        "unknown field 'strid'; did you mean 'stride'?",
+    ),
+    "attribute of another type": (
+        [CONV | {"groups": "1"}, LOSS],
+        f"{NODES}/0/groups",
+        "must be an integer; '1' was given",
+    ),
     "attribute out of its limits": ([CONV | {"stride": 0}, LOSS], f"{NODES}/0/stride", "greater than or equal to 1"),
     "no inputs": ([{"name": "c", "op": "tanh"}, LOSS], f"{NODES}/0/inputs", "is missing"),
     "too few": ([CONV | {"inputs": ["x"]}, LOSS], f"{NODES}/0/inputs", "bias (optional); weight is missing"),

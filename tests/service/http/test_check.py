@@ -87,6 +87,8 @@ def test_each_bad_tensor_has_its_error(changed):
     assert set(found) == {"/tensors/x", "/tensors/y", "/weights/w1", "/weights/w2"}
 
 
+TANH = {"name": "n", "op": "tanh", "inputs": ["x"]}
+
 FIELDS = {
     "no tensors": ({"tensors": ...}, "/tensors", "is missing"),
     "no weights": ({"weights": ...}, "/weights", "is missing"),
@@ -100,7 +102,14 @@ FIELDS = {
     "unknown name": ({"with_respect_to": ["w1", "q"]}, "/with_respect_to/1", "'q'"),
     "nothing to judge": ({"with_respect_to": []}, "/with_respect_to", "nothing to judge"),
     "unknown model": ({"model": "nothing"}, "/model", "no preset is named"),
-    "model null": ({"model": None}, "/model", "must be"),
+    "model null": ({"model": None}, "/model", "the name of a preset, or an object with nodes; null was given"),
+    "model of another type": ({"model": []}, "/model", "the name of a preset, or an object with nodes; a list was"),
+    "model without nodes": ({"model": {"nodes": []}}, "/model/nodes", "must have at least 1 item"),
+    "unknown field of the model": ({"model": {"nodes": [TANH], "node": 1}}, "/model/node", "did you mean 'nodes'?"),
+    "unknown field of a tolerance": ({"tolerance": {"tol": 1}}, "/tolerance/tol", "did you mean 'rtol'?"),
+    "unknown field of the method": (
+        {"finite_difference": {"h": 1}}, "/finite_difference/h", "unknown field 'h'; known here: method, step"
+    ),
     "unknown part": ({"include": ["all"]}, "/include/0", "'gradients'"),
     "unknown encoding": ({"encoding": "hex"}, "/encoding", "'nested'"),
     "negative seed": ({"seed": -1}, "/seed", "greater than or equal to 0"),
