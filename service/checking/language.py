@@ -214,11 +214,25 @@ def _path_beside_preset(
 ) -> tuple[str, ...]:
     if error.leaf is not None:
         return ("weights" if error.leaf in preset.weights else "tensors", error.leaf)
-    read: list[str] = [] if error.node is None else cast("list[str]", nodes[error.node].inputs)
-    for name in reversed(read):
-        if name in request.weights or name in request.tensors:
-            return ("weights" if name in request.weights else "tensors", name)
+    given = request.tensors | request.weights
+    behind = [] if error.node is None else _leaves_behind(nodes, error.node, given)
+    # Where a shape has the dimensions of the example it is less likely at fault than where it has not.
+    example = {**preset.tensors, **preset.weights}
+    odd = [name for name in behind if given[name].array.ndim != Tensor.decode(example[name]).array.ndim]
+    for name in (odd or behind)[:1]:
+        return ("weights" if name in request.weights else "tensors", name)
     return ("model",)
+
+
+def _leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collection[str]) -> list[str]:
+    """Leaves that a preset's node depends on: those it reads itself first, the last of its inputs before the others."""
+    by_name = {node.name: node for node in nodes}
+    pending, behind = [nodes[position].name], list[str]()
+    while pending:
+        read = [name for each in by_name[pending.pop(0)].inputs for name in _listed(each) if isinstance(name, str)]
+        behind.extend(name for name in reversed(read) if name in leaves and name not in behind)
+        pending.extend(name for name in read if name in by_name and name not in pending)
+    return behind
 
 
 def resolved(graph: Graph) -> list[dict[str, Any]]:

@@ -173,6 +173,12 @@ BESIDE_PRESET = {
     ),
     "y of another length": ({"tensors": {"x": [[1, 2], [3, 4]], "y": [1]}}, "/tensors/y", "of shape [1]"),
     "a kernel too large": ({"weights": {"w1": [[1] * 3] * 3, "w2": [1]}}, "/weights/w1", "a kernel that fits"),
+    "x of another rank": ({"tensors": {"x": [1, 2], "y": [1] * 4}}, "/tensors/x", "input 'x' of shape [2]"),
+    "w2 of another rank": (
+        {"weights": {"w1": [[1]], "w2": [[1] * 4]}, "tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4}},
+        "/weights/w2",
+        "got input 'L2A' of shape [1, 4], target 'y' of shape [4]",
+    ),
     "no such preset": ({"model": "mlp"}, "/model", "there are: conv_tanh_scale_sigmoid"),
     "a node's name": (
         {"tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4, "C1": 1}},
