@@ -160,11 +160,26 @@ def _summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
         return f"{text}. {verdicts[leading[0]].reason}"
     index = "".join(f"[{i}]" for i in worst.index)
     return (
-        f"{text}; the worst is {leading[0]}{index}, where the {worst.route} gradient is {worst.judged:.10g} and the "
-        f"finite difference {worst.reference:.10g} +- {worst.error_bound:.1g}."
+        f"{text}; the worst is {_plain(leading[0])}{index}, where the {worst.route} gradient is "
+        f"{_figure(worst.judged)} and {_of_reference(worst)}."
     )
 
 
+def _figure(value: float) -> str:
+    return f"{value:.10g}" if np.isfinite(value) else str(spelled(value))
+
+
+def _of_reference(worst: Worst) -> str:
+    if not (np.isfinite(worst.reference) and np.isfinite(worst.error_bound)):
+        return "no finite difference with a bound could be had"
+    return f"the finite difference {_figure(worst.reference)} +- {worst.error_bound:.1g}"
+
+
+def _plain(name: str) -> str:
+    """A name of the request as it stands in a sentence, without quotes."""
+    return shown(name)[1:-1]
+
+
 def _listed(names: Sequence[str]) -> str:
-    text = ", ".join(map(shown, names[:5])).replace("'", "")
+    text = ", ".join(map(_plain, names[:5]))
     return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

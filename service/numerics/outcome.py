@@ -52,7 +52,7 @@ class Cause(Enum):
     NO_REFERENCE = Meaning(
         Outcome.INCONCLUSIVE,
         "not judged, since no finite difference with a bound could be had here",
-        "Move the point away from where the loss is not finite or not smooth, or give method central with a step.",
+        "Move the point away from where the loss is not finite or not smooth, or try another method or step.",
     )
     TOO_UNCERTAIN = Meaning(
         Outcome.INCONCLUSIVE,

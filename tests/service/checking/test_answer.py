@@ -27,6 +27,25 @@ def test_a_failure_without_a_worst_element_gives_its_reason(example):
     assert text.startswith("fail: 4 of 4 elements of w2. The candidate has another shape")
 
 
+def test_numbers_are_spelled_as_elsewhere_in_the_report(example):
+    text = summary(example | {"candidate": {"w2": [0.2, "-Infinity", "NaN", 0.1]}})
+    assert "nan" not in text
+    assert "-Infinity" in text or "NaN" in text
+
+
+def test_where_there_is_no_finite_difference_none_is_shown(example):
+    text = summary(example | {"finite_difference": {"method": "central", "step": 100}})
+    assert text.startswith("inconclusive: 8 of 8 elements of w1, w2; the worst is w")
+    assert text.endswith(" and no finite difference with a bound could be had.")
+
+
+def test_quotes_of_a_name_are_kept():
+    nodes = [{"name": "loss", "op": "half_squared_error", "inputs": ["w'1", "y"]}]
+    body = {"tensors": {"y": 0}, "weights": {"w'1": 1}, "model": {"nodes": nodes}}
+    assert summary(body).startswith("pass: all 1 elements of w'1 agree")
+    assert "the worst is w'1," in summary(body | {"candidate": {"w'1": 2}})
+
+
 def test_what_is_not_known_is_not_said_to_be_known():
     """A gradient that is truly zero has nothing that could be wrong by a part of it."""
     nodes = [
