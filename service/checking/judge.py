@@ -85,9 +85,19 @@ class Judge:
 
     def _reference(self, name: str, precision: Precision) -> Reference:
         difference = self._routes.differences[name]
+        rounding = self._rounding(name, precision)
+        return Reference(difference.value, difference.error_bound, rounding, precision, others=self._sizes(name))
+
+    def _sizes(self, name: str) -> Array:
+        """Sizes of a gradient by our own routes, 0 where their rounding alone may have made them."""
+        own = self._rounding(name, self._problem.dtype.precision)
+        routes = (self._routes.analytic.gradients[name], self._routes.autograd.gradients[name])
+        sizes = np.min([np.abs(each.astype(np.float64)) for each in routes], axis=0)
+        return np.where(np.isfinite(sizes) & (sizes > own), sizes, 0)
+
+    def _rounding(self, name: str, precision: Precision) -> Array:
         if precision.name not in self._allowances:
             self._allowances[precision.name] = allowances(
                 self._problem.graph, self._problem.wide, precision, self._problem.request.seed, self._problem.names
             )
-        rounding = self._allowances[precision.name][name]
-        return Reference(difference.value, difference.error_bound, rounding, precision)
+        return self._allowances[precision.name][name]

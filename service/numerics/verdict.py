@@ -45,6 +45,10 @@ class Reference:
         Where the routes disagree among themselves; None while no candidate is judged.
     tolerance
         Replaces bound and rounding, if given.
+    others
+        Sizes by the other routes, 0 where rounding alone may have made them; None if there are none. Where the
+        difference came out small within a wide bound, as with a step that is lost in rounding, they tell it from a
+        gradient that is.
     """
 
     value: Array
@@ -53,6 +57,7 @@ class Reference:
     precision: Precision
     disputed: Array | None = None
     tolerance: Tolerance | None = None
+    others: Array | None = None
 
     @cached_property
     def allowed(self) -> Array:
@@ -67,17 +72,22 @@ class Reference:
         return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
 
     @cached_property
+    def sizes(self) -> Array:
+        """Size of each element, 0 where there is nothing to judge against."""
+        sizes = np.where(self.missing, 0, np.abs(self.value))
+        return sizes if self.others is None else np.where(self.missing, 0, np.fmax(sizes, self.others))
+
+    @cached_property
     def matters(self) -> Array:
         """Elements whose size is not negligible in their tensor."""
-        sizes = np.where(self.missing, 0, np.abs(self.value))
-        return sizes > self.precision.matters * sizes.max()
+        return self.sizes > self.precision.matters * self.sizes.max()
 
     @cached_property
     def uncertain(self) -> Array:
         """Where an error that must be found could hide."""
         if self.tolerance is not None:
             return self.error_bound > self.allowed
-        return self.matters & (self.allowed > self.precision.detects * np.abs(self.value) / 2)
+        return self.matters & (self.allowed > self.precision.detects * self.sizes / 2)
 
 
 @dataclass(frozen=True)
@@ -189,7 +199,7 @@ def _detectable(reference: Reference, outcomes: Array) -> float:
     counted = reference.matters & (outcomes != Outcome.INCONCLUSIVE)
     if not counted.any():
         return np.inf
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         return float((reference.allowed[counted] / np.abs(reference.value[counted])).max())
 
 

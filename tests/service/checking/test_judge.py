@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.tensor import Tensor
+from service.check import check
 from service.checking import language
 from service.checking.judge import Judge, Routes
 from service.checking.question import posed
@@ -45,6 +46,28 @@ def test_no_candidate_fails_on_the_evidence_of_routes_that_disagree(example):
     disputed = Judge(problem, routes_of(problem, twice(problem, "L1A"))).of("w1")
     assert disputed.outcome == Outcome.INCONCLUSIVE
     assert "disagree among themselves" in disputed.reason
+
+
+@pytest.mark.parametrize("method", ["central", "forward"])
+@pytest.mark.parametrize("step", [1e-20, 1e-300])
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_step_that_is_lost_in_rounding_lets_nothing_pass(example, method, step, value):
+    body = example | {"finite_difference": {"method": method, "step": step}}
+    candidate = {"candidate": {"w1": [[value, value], [value, value]]}}
+    assert check(body)["outcome"] == check(body | candidate)["outcome"] == "inconclusive"
+
+
+def test_a_gradient_that_rounding_alone_keeps_from_zero_passes():
+    """Of softmax the gradients sum to zero, and with them that of what is added to all its inputs."""
+    nodes = [
+        {"name": "z", "op": "add", "inputs": ["x", "shift"]},
+        {"name": "loss", "op": "cross_entropy", "inputs": ["z", "label"]},
+    ]
+    body = {"tensors": {"x": [[0.1, -0.7, 1.3]], "label": [1]}, "weights": {"shift": 0.3}, "model": {"nodes": nodes}}
+    for dtype in ("float64", "float32"):
+        report = check(body | {"dtype": dtype})
+        assert report["outcome"] == "pass"
+        assert abs(report["gradients"]["shift"]["analytic"]) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ COARSE = reference([1.0, 2.0], tolerance=Tolerance(rtol=1e-2, atol=0.0))
 FINE = reference([1.0, 2.0], bound=1e-6, tolerance=Tolerance(rtol=1e-9, atol=0.0))
 UNKNOWN = reference([1.0, NAN], bound=[1e-12, INF])
 DISPUTED = reference([1.0, 2.0], disputed=np.array([False, True]))
+# A step that is lost in rounding finds 0 within a bound as wide as one likes.
+NOTHING = reference([0.0, 0.0], bound=1e9, others=np.array([0.0, 2.0]))
+ZERO = reference([0.0, 0.0], bound=1e9, others=np.zeros(2))
 LOST = reference([1.0, 2.0], rounding=[1e-13, INF])
 
 ELEMENTS = {
@@ -42,6 +45,9 @@ ELEMENTS = {
     "no reference": ([1, 2], UNKNOWN, Cause.NO_REFERENCE),
     "nor for what is not a number": ([1, NAN], UNKNOWN, Cause.NO_REFERENCE),
     "rounding without end": ([1, 5], LOST, Cause.NO_REFERENCE),
+    "small by nothing but a wide bound": ([0, 7], NOTHING, Cause.TOO_UNCERTAIN),
+    "nor is zero then shown to be right": ([0, 0], NOTHING, Cause.TOO_UNCERTAIN),
+    "zero by all routes": ([0, 0], ZERO, Cause.AGREES),
     "the routes disagree": ([1, 5], DISPUTED, Cause.ROUTES_DISAGREE),
     "a tolerance of one's own": ([1, 2.01], COARSE, Cause.AGREES),
     "beyond it": ([1, 2.021], COARSE, Cause.EXCEEDS),
