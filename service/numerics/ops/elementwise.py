@@ -1,7 +1,9 @@
 """Functions of one tensor, element by element."""
 
+import dataclasses
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -349,6 +351,10 @@ class Clamp(Piecewise):
         if self.min is None and self.max is None:
             raise ShapeError("a min, a max or both")
         return input
+
+    def rounded(self, nearest: Callable[[float], float]) -> Op:
+        low, high = (None if end is None else nearest(end) for end in (self.min, self.max))
+        return dataclasses.replace(self, min=low, max=high)
 
     def branch(self, input: Array) -> Array:
         below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)

@@ -211,6 +211,10 @@ class Op(ABC):
         """Spell out what is left to the dtype, whose machine epsilon is given."""
         return self
 
+    def rounded(self, nearest: Callable[[float], float]) -> "Op":
+        """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
+        return self
+
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         """Estimate what a forward pass takes. Default: one operation for each element."""
         largest = max(size(shape) for shape in (output, *shapes) if shape is not None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -280,6 +281,9 @@ class Pad(Moving):
         Case(((2, 3, 4),), {"pad": [0, 1, -1, 2], "value": 0.5}),
         Case(((3,),), {"pad": []}),
     )
+
+    def rounded(self, nearest: Callable[[float], float]) -> Op:
+        return dataclasses.replace(self, value=nearest(self.value))
 
     def _widths(self, rank: int) -> list[tuple[int, int]]:
         """Before and behind, for each axis."""

@@ -199,3 +199,36 @@ def test_the_catalogue_of_ops_is_the_registry():
 
 def test_the_catalogue_of_models_is_that_of_presets():
     assert [entry["name"] for entry in language.models()["models"]] == list(PRESETS)
+
+
+def constant(op, inputs, dtype="float32", **attributes):
+    """A graph of one node with a constant in it, and the operands and op at which all routes differentiate."""
+    node = {"name": "c", "op": op, "inputs": inputs, **attributes}
+    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
+    graph = language.graph_of(language.parsed(body))
+    return graph, graph.nodes[0]
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", 0.1 + 1.4901161138336505e-09), ("float64", 0.1)])
+def test_a_constant_is_rounded_as_tensors_are_and_shown_as_it_came(dtype, expected):
+    graph, node = constant("sub", ["table", 0.1], dtype)
+    assert node.operands == ("table", expected)
+    assert language.resolved(graph)[0]["inputs"] == ["table", 0.1]
+
+
+@pytest.mark.parametrize(("op", "attribute"), [("clamp", {"max": 0.1}), ("pad", {"pad": [1, 0], "value": 0.1})])
+def test_a_number_that_stands_beside_elements_is_rounded_too(op, attribute):
+    graph, node = constant(op, ["table"], "bfloat16", **attribute)
+    (name, *_) = reversed(attribute)
+    assert getattr(node.op, name) == 0.10009765625
+    assert language.resolved(graph)[0][name] == 0.1
+
+
+def test_a_constant_beyond_the_dtype_is_refused():
+    with pytest.raises(InvalidRequestError) as error:
+        constant("mul", ["table", 1e6], "float16")
+    assert error.value.errors == [
+        {"pointer": "/model/nodes/0/inputs", "detail": "a number too large for dtype float16"}
+    ]
+    with pytest.raises(InvalidRequestError):
+        constant("mul", ["table", 10**400])

@@ -1,0 +1,71 @@
+"""Requests against PyTorch called by the op's own name, with the attributes as they stand in the request.
+
+Not through the twins, which bring attributes into a form of ours first and would hide what is misread there.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from service.check import check
+
+TORCH: dict[str, Any] = {
+    "squeeze": lambda x, dim: torch.squeeze(x, tuple(dim)),
+}
+
+
+def answered(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "float64", **attributes: Any) -> Any:
+    """Report on the sum of the squares of an op's output, all leaves being weights."""
+    nodes = [
+        {"name": "out", "op": op, "inputs": inputs, **attributes},
+        {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
+        {"name": "loss", "op": "sum", "inputs": ["square"]},
+    ]
+    return check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}, "dtype": dtype})
+
+
+def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **attributes: Any) -> dict[str, Any]:
+    """The same by PyTorch: gradients by name."""
+    tensors = {
+        name: torch.tensor(leaf, dtype=getattr(torch, dtype), requires_grad=True) for name, leaf in leaves.items()
+    }
+    operands = [tensors.get(each, each) if isinstance(each, str) else torch.tensor(each) for each in inputs]
+    function = TORCH.get(op) or getattr(functional, op, None) or getattr(torch, op)
+    (function(*operands, **attributes) ** 2).sum().backward()
+    return {name: each.grad.double().numpy() for name, each in tensors.items()}
+
+
+VECTOR = [0.3, -1.2, 0.7]
+MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
+
+CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
+    "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_gradients_are_those_of_pytorch(case: Any, dtype: str) -> None:
+    op, inputs, leaves, attributes = case
+    report = answered(op, inputs, leaves, dtype, **attributes)
+    assert report["outcome"] == "pass"
+    for name, expected in by_torch(op, inputs, leaves, dtype, **attributes).items():
+        for route in ("analytic", "autograd"):
+            found = np.asarray(report["gradients"][name][route])
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes"),
+    [("sub", ["x", 0.1], {}), ("clamp", ["x"], {"max": 0.1}), ("clamp", ["x"], {"min": 0.1})],
+)
+def test_all_routes_are_at_one_point_where_a_constant_meets_an_element(
+    op: str, inputs: list[Any], attributes: dict[str, Any], dtype: str
+) -> None:
+    """0.1 is no number of any dtype; x is made of it, and what is left of their difference is nothing."""
+    assert answered(op, inputs, {"x": [0.1, 0.25, 0.5]}, dtype, **attributes)["outcome"] == "pass"
