@@ -290,6 +290,23 @@ class Pow(Unary):
             return np.zeros_like(x)
         return self.exponent * self._power(x, self.exponent - 1)
 
+    def value_size(self, x: Array, y: Array) -> Array:
+        return np.abs(y) * (1 + self._of_exponent(x, float(self.exponent)))
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        return np.abs(self.slope(x, y)) * (1 + self._of_exponent(x, float(self.exponent - 1)))
+
+    @staticmethod
+    def _of_exponent(x: Array, exponent: float) -> Array:
+        """What the power is off by, relatively and in units of u, if its exponent is rounded to the dtype.
+
+        PyTorch does so. A multiple of 1/4 up to 64 is a number of every dtype.
+        """
+        if (4 * exponent).is_integer() and abs(exponent) <= 64:
+            return np.zeros_like(x)
+        absolute = np.abs(x)
+        return np.abs(exponent * np.log(np.where(absolute > 0, absolute, 1)))
+
     @staticmethod
     def _power(x: Array, exponent: float) -> Array:
         """In no less than float64: an odd exponent rounded to float32 may be even."""
