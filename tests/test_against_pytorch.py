@@ -14,6 +14,7 @@ from service.check import check
 
 TORCH: dict[str, Any] = {
     "squeeze": lambda x, dim: torch.squeeze(x, tuple(dim)),
+    "vector_norm": torch.linalg.vector_norm,
 }
 
 
@@ -35,7 +36,8 @@ def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **a
     operands = [tensors.get(each, each) if isinstance(each, str) else torch.tensor(each) for each in inputs]
     function = TORCH.get(op) or getattr(functional, op, None) or getattr(torch, op)
     (function(*operands, **attributes) ** 2).sum().backward()
-    return {name: each.grad.double().numpy() for name, each in tensors.items()}
+    gradients = {name: torch.zeros_like(each) if each.grad is None else each.grad for name, each in tensors.items()}
+    return {name: each.double().numpy() for name, each in gradients.items()}
 
 
 VECTOR = [0.3, -1.2, 0.7]
@@ -43,6 +45,10 @@ MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
 
 CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
+    "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
+    "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
+    "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),
+    "how many are not 0": ("vector_norm", ["x"], {"x": [[0.5, 0.0, -2.0], [0.0, 1.0, 3.0]]}, {"ord": 0, "dim": 1}),
 }
 
 

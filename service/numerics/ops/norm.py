@@ -310,7 +310,8 @@ class GroupNorm(OverChannels):
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2 or input[1] % self.num_groups:
             raise ShapeError(f"an input (B, C, ...) with a C that num_groups={self.num_groups} divides")
-        if size(input) == input[0] * self.num_groups:
+        if size(input) == self.num_groups:
+            # As in PyTorch, which takes groups of one element where there are several samples.
             raise ShapeError("more than one element in each group, to take the variance of")
         self._check_channels(input, parameters)
         return input

@@ -14,7 +14,7 @@ X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
         ("mean", {"dim": [0, -2]}, "axes that are all different"),
         ("var", {"dim": 1, "correction": 4}, "more than 4 elements"),
         ("cumsum", {"dim": -3}, "an axis from -2 to 1"),
-        ("vector_norm", {"ord": 0}, "a number other than 0"),
+        ("vector_norm", {"ord": 0, "dim": 2}, "an axis from -2 to 1"),
         ("logsumexp", {"dim": 5}, "5 was asked for"),
     ],
 )
@@ -41,6 +41,15 @@ def test_a_norm_neither_overflows_nor_underflows(scale):
     x = np.array([[3.0, -4.0]]) * scale
     np.testing.assert_allclose(op.forward(x), 5 * scale)
     np.testing.assert_allclose(op.backward(np.ones(1), op.forward(x), x)[0], [[0.6, -0.8]])
+
+
+def test_the_norm_of_order_0_counts_and_has_gradient_0():
+    op = REGISTRY["vector_norm"](ord=0, dim=1)
+    x = np.array([[[0.0, 2.0, -1e-300], [0.0, 0.0, 0.0]]])
+    output = op.forward(x)
+    np.testing.assert_array_equal(output, [[2, 0]])
+    np.testing.assert_array_equal(op.backward(np.ones((1, 2)), output, x)[0], np.zeros_like(x))
+    np.testing.assert_array_equal(op.along(op.branch(x), x + 1), output, "a count does not move along its branch")
 
 
 def test_a_norm_of_zeros_has_gradient_0():
