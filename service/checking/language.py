@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from schemas.check import CheckRequest, NodeBase
@@ -136,7 +137,7 @@ def _nodes_of(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
 def _built(node: NodeBase, position: int, dtype: Dtype) -> Node:
     op_type = REGISTRY[cast("Any", node).op]
     op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)})
-    built = Node(node.name, op.in_dtype(2 * dtype.precision.unit_roundoff), _operands(node, op_type, position))
+    built = Node(node.name, op.in_dtype(float(np.finfo(dtype.holder).eps)), _operands(node, op_type, position))
     for constant in built.rounded(dtype.precision.rounded).operands:
         if isinstance(constant, float) and not math.isfinite(constant):
             detail = f"a number too large for dtype {dtype.name}"

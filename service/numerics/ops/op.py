@@ -208,7 +208,7 @@ class Op(ABC):
         """
 
     def in_dtype(self, epsilon: float) -> "Op":
-        """Spell out what is left open, or to the dtype, whose machine epsilon is given."""
+        """Spell out what is left open, given the machine epsilon of the dtype that is computed in."""
         return self
 
     def rounded(self, nearest: Callable[[float], float]) -> "Op":

@@ -1,6 +1,7 @@
 import inspect
 
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 from schemas.problem import InvalidRequestError
@@ -142,10 +143,17 @@ def test_what_is_of_the_wrong_kind_is_said_at_the_tensor(op, inputs, tensors, wo
     assert words in placed["detail"]
 
 
-def test_what_is_left_to_the_dtype_is_spelled_out():
+@pytest.mark.parametrize(
+    ("dtype", "eps"), [("float64", 2.0**-52), ("float32", 2.0**-23), ("float16", 2.0**-23), ("bfloat16", 2.0**-23)]
+)
+def test_what_is_left_to_the_dtype_is_spelled_out(dtype, eps):
+    """As PyTorch has it, which computes half precision in float32."""
     node = {"name": "c", "op": "rms_norm", "inputs": ["table"], "normalized_shape": 2}
-    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": "float32"}
-    assert language.resolved(language.graph_of(language.parsed(body)))[0]["eps"] == 2.0**-23
+    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
+    assert language.resolved(language.graph_of(language.parsed(body)))[0]["eps"] == eps
+    x = torch.tensor([1e-3, -2e-3], dtype=getattr(torch, dtype))
+    normal = torch.nn.functional.rms_norm
+    assert torch.equal(normal(x, [2]), normal(x, [2], eps=eps))
 
 
 def test_a_tensor_that_nothing_reads_is_said_at_the_tensor():

@@ -70,7 +70,7 @@ def test_pow_knows_odd_from_even_beyond_the_digits_of_float32():
 
 
 def test_pow_allows_for_an_exponent_that_the_dtype_rounds():
-    """In bfloat16 PyTorch takes -4.3 for -4.3125, which makes 3 per cent of a power of 0.1: eight times its roundoff."""
+    """In bfloat16 PyTorch takes -4.3 for -4.3125: of a power of 0.1 that is 3 per cent, eight times the roundoff."""
     op, x, g = REGISTRY["pow"](exponent=-3.3), np.array([[0.1]]), np.ones((1, 1))
     output = op.forward(x)
     ((size, terms),) = op.backward_rounding(g, output, x)
