@@ -18,10 +18,16 @@ TORCH: dict[str, Any] = {
 }
 
 
+def in_request(inputs: list[Any], op: str) -> tuple[list[Any], dict[str, Any]]:
+    """Inputs and attributes: PyTorch takes the equation of einsum first."""
+    return (inputs[1:], {"equation": inputs[0]}) if op == "einsum" else (inputs, {})
+
+
 def answered(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "float64", **attributes: Any) -> Any:
     """Report on the sum of the squares of an op's output, all leaves being weights."""
+    inputs, more = in_request(inputs, op)
     nodes = [
-        {"name": "out", "op": op, "inputs": inputs, **attributes},
+        {"name": "out", "op": op, "inputs": inputs, **attributes, **more},
         {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
         {"name": "loss", "op": "sum", "inputs": ["square"]},
     ]
@@ -45,6 +51,10 @@ MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
 
 CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
+    "an ellipsis": ("einsum", ["...ij,jk->k...i", "x", "w"], {"x": [MATRIX], "w": [[0.5, -2.0]] * 3}, {}),
+    "an ellipsis of each": ("einsum", ["i...,...->i", "x", "w"], {"x": MATRIX, "w": VECTOR}, {}),
+    "an ellipsis that is summed": ("einsum", ["...i->i", "x"], {"x": [MATRIX]}, {}),
+    "axes of length 1": ("einsum", ["ij,ij->j", "x", "w"], {"x": MATRIX, "w": [[0.5], [2.0]]}, {}),
     "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
     "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
     "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),

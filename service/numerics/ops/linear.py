@@ -1,8 +1,9 @@
 """Products of matrices and sums of products."""
 
 import string
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -195,6 +196,33 @@ class Matmul(Op):
 
 
 _LETTERS = set(string.ascii_letters)
+_ELLIPSIS = "..."
+_MOST_LETTERS = 40
+
+
+class _Parts(NamedTuple):
+    """What an equation says of given shapes.
+
+    Attributes
+    ----------
+    letters
+        Of each operand: the ellipsis spelled out, and without the axes of length 1 that are broadcast.
+    output
+        Letters of the output.
+    lengths
+        Of the axes, by letter.
+    """
+
+    letters: list[str]
+    output: str
+    lengths: dict[str, int]
+
+    def plain(self, operands: Sequence[Array]) -> list[Array]:
+        """Operands without the axes of length 1 that are broadcast."""
+        return [
+            each.reshape(each.shape[0], *(self.lengths[letter] for letter in mine))
+            for mine, each in zip(self.letters, operands, strict=True)
+        ]
 
 
 @op("einsum")
@@ -203,7 +231,8 @@ class Einsum(Op):
 
     Each product a b contributes g a b with the g of its output element, so dL/da is the einsum of g and b onto the
     letters of a. A letter of a that stands in neither g nor b was summed by itself: its gradient is spread over it. A
-    letter that a has twice picks the diagonal: off it the gradient is 0.
+    letter that a has twice picks the diagonal: off it the gradient is 0. Axes of length 1 are broadcast: they drop out
+    of the letters of a. An ellipsis stands for as many letters as there are axes left, the last ones matched first.
     """
 
     equation: str
@@ -217,32 +246,59 @@ class Einsum(Op):
         Case(((3, 3), (3, 2)), {"equation": "ii,ij->j"}),
         Case(((3, 4), (3, 4)), {"equation": "ij,ij->"}),
         Case(((2, 3, 4),), {"equation": "bij->jb"}),
+        Case(((2, 1, 3, 4), (5, 4, 2)), {"equation": "...ij,...jk->...ki"}),
+        Case(((3, 1), (4, 5)), {"equation": "ij,jk->ik"}),
+        Case(((2, 3, 4), (4,)), {"equation": "...i,i->"}),
     )
 
-    def _parts(self, count: int) -> tuple[list[str], str]:
-        """Letters of each operand and of the output."""
-        text = self.equation.replace(" ", "")
-        left, arrow, output = text.partition("->")
-        operands = left.split(",")
-        known = set(left) - {","}
-        if not arrow or not known | set(output) <= _LETTERS:
+    def _spelled(self, shapes: Sequence[Shape]) -> tuple[list[str], str]:
+        """Letters of each operand and of the output, the ellipsis spelled out."""
+        left, arrow, output = self.equation.replace(" ", "").partition("->")
+        sides = [*left.split(","), output]
+        known = set("".join(each.replace(_ELLIPSIS, "", 1) for each in sides))
+        if not arrow or not known <= _LETTERS:
             raise ShapeError('an explicit equation of letters, like "ij,jk->ik"')
-        if len(operands) != count or count > 2:
-            raise ShapeError(f"an equation of as many operands as are given, two at most; they are {count}")
-        if len(set(output)) < len(output) or not set(output) <= known or len(known) > 40:
+        if len(sides) - 1 != len(shapes) or len(shapes) > 2:
+            raise ShapeError(f"an equation of as many operands as are given, two at most; they are {len(shapes)}")
+        covered = [len(shape) - len(side) + 3 for side, shape in zip(sides, shapes, strict=False) if _ELLIPSIS in side]
+        most = max(0, *covered) if covered else 0
+        if len(known) + most > _MOST_LETTERS:
+            raise ShapeError(f"an equation of {_MOST_LETTERS} letters at most")
+        spare = "".join(sorted(_LETTERS - known))[:most]
+        letters = [
+            side.replace(_ELLIPSIS, spare[most - max(0, len(shape) - len(side) + 3) :])
+            for side, shape in zip(sides, shapes, strict=False)
+        ]
+        return letters, output.replace(_ELLIPSIS, spare)
+
+    def _parts(self, shapes: Sequence[Shape]) -> _Parts:
+        letters, output = self._spelled(shapes)
+        if len(set(output)) < len(output) or not set(output) <= set("".join(letters)):
             raise ShapeError("an output whose letters are different and stand in an operand")
-        return operands, output
+        lengths = self._lengths(letters, shapes)
+        kept = [
+            "".join(letter for letter, length in zip(mine, shape, strict=True) if length == lengths[letter])
+            for mine, shape in zip(letters, shapes, strict=True)
+        ]
+        return _Parts(kept, output, lengths)
+
+    @staticmethod
+    def _lengths(letters: list[str], shapes: Sequence[Shape]) -> dict[str, int]:
+        lengths: dict[str, int] = {}
+        for mine, shape in zip(letters, shapes, strict=True):
+            if len(mine) != len(shape):
+                raise ShapeError(f"an operand with {len(mine)} axes for {mine!r}")
+            own: dict[str, int] = {}
+            for letter, length in zip(mine, shape, strict=True):
+                known = lengths.get(letter, 1)
+                if own.setdefault(letter, length) != length or (length != known and 1 not in (length, known)):
+                    raise ShapeError(f"axes of one length for {letter!r}, or of length 1")
+                lengths[letter] = max(known, length)
+        return lengths
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        operands, output = self._parts(len(shapes))
-        lengths: dict[str, int] = {}
-        for letters, shape in zip(operands, shapes, strict=True):
-            if len(letters) != len(shape):
-                raise ShapeError(f"an operand with {len(letters)} axes for {letters!r}")
-            for letter, length in zip(letters, shape, strict=True):
-                if lengths.setdefault(letter, length) != length:
-                    raise ShapeError(f"axes of one length for {letter!r}")
-        return tuple(lengths[letter] for letter in output)
+        parts = self._parts(shapes)
+        return tuple(parts.lengths[letter] for letter in parts.output)
 
     def _einsum(self, letters: list[str], output: str, *arrays: Array) -> Array:
         tile = min(_LETTERS - set("".join(letters)) - set(output))
@@ -253,20 +309,23 @@ class Einsum(Op):
         return np.einsum(equation, *arrays, optimize=True)
 
     def forward(self, *operands: Array) -> Array:
-        letters, output = self._parts(len(operands))
-        return self._einsum(letters, output, *operands)
+        parts = self._parts(shapes_of(operands))
+        return self._einsum(parts.letters, parts.output, *parts.plain(operands))
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
-        letters, out = self._parts(len(inputs))
-        return joined(*(_onto(out, mine, each) for mine, each in zip(letters, given(values), strict=True)))
+        parts = self._parts(shapes_of(inputs))
+        plain = parts.plain(given(values))
+        return joined(*(_onto(parts.output, mine, each) for mine, each in zip(parts.letters, plain, strict=True)))
 
     def backward(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
-        letters, out = self._parts(len(operands))
-        return tuple(self._share(gradient, out, position, letters, operands) for position in range(len(operands)))
+        parts = self._parts(shapes_of(operands))
+        plain = parts.plain(operands)
+        shares = (self._share(gradient, parts.output, position, parts.letters, plain) for position in range(len(plain)))
+        return tuple(
+            share.reshape(share.shape[0], *each.shape[1:]) for share, each in zip(shares, operands, strict=True)
+        )
 
-    def _share(
-        self, gradient: Array, out: str, position: int, letters: list[str], operands: tuple[Array, ...]
-    ) -> Array:
+    def _share(self, gradient: Array, out: str, position: int, letters: list[str], operands: Sequence[Array]) -> Array:
         mine = "".join(dict.fromkeys(letters[position]))
         others = [each for i, each in enumerate(letters) if i != position]
         arrays = [each for i, each in enumerate(operands) if i != position]
@@ -279,23 +338,23 @@ class Einsum(Op):
         return by_operand
 
     def rounding(self, output: Array, *operands: Array) -> Rounding:
-        return Rounding(self.forward(*map(np.abs, operands)), self._products(operands) // size(output.shape[1:]))
+        products = self._products(shapes_of(operands))
+        return Rounding(self.forward(*map(np.abs, operands)), products // size(output.shape[1:]))
 
     def backward_rounding(self, gradient: Array, output: Array, *operands: Array) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *map(np.abs, operands))
+        products = self._products(shapes_of(operands))
         return tuple(
-            None if each is None else Rounding(each, max(1, self._products(operands) // size(each.shape[1:])))
-            for each in magnitudes
+            None if each is None else Rounding(each, max(1, products // size(each.shape[1:]))) for each in magnitudes
         )
 
-    def _products(self, operands: tuple[Array, ...]) -> int:
-        letters, _ = self._parts(len(operands))
-        return _products(letters, tuple(operand.shape[1:] for operand in operands))
+    def _products(self, shapes: Sequence[Shape]) -> int:
+        """Products that are summed altogether."""
+        return size(tuple(self._parts(shapes).lengths.values()))
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        letters, _ = self._parts(len(shapes))
-        given = tuple(shape for shape in shapes if shape is not None)
-        return Cost(_products(letters, given), super().cost(output, *shapes).elements)
+        products = self._products([shape for shape in shapes if shape is not None])
+        return Cost(products, super().cost(output, *shapes).elements)
 
     @mutant
     def factor_forgotten(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
@@ -314,13 +373,3 @@ def _onto(out: str, letters: str, values: Array) -> Array:
     found = diagonal.min(axis=absent) if absent else diagonal
     ordered = found.transpose(0, *(1 + kept.index(letter) for letter in out if letter in kept))
     return np.expand_dims(ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept))
-
-
-def _products(letters: list[str], shapes: tuple[Shape, ...]) -> int:
-    """Products that are summed altogether."""
-    lengths = {
-        letter: length
-        for each, shape in zip(letters, shapes, strict=True)
-        for letter, length in zip(each, shape, strict=True)
-    }
-    return size(tuple(lengths.values()))

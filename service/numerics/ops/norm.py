@@ -207,8 +207,8 @@ class LayerNorm(OverTrailing):
 class RmsNorm(OverTrailing):
     """z = x r with r = 1 / sqrt(mean(x^2) + eps), over the trailing axes of `normalized_shape`; y = w z.
 
-    eps is, if left out, the machine epsilon of the dtype that PyTorch computes in: float32 at least. dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy,
-    h = g w, mean(.) over these axes:
+    eps is, if left out, the machine epsilon of the dtype that PyTorch computes in: float32 at least.
+    dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over these axes:
         dL/dx = r (h - z mean(h z))
         dL/dw = sum g z,  over the leading axes
     """
