@@ -85,3 +85,12 @@ def test_all_routes_are_at_one_point_where_a_constant_meets_an_element(
 ) -> None:
     """0.1 is no number of any dtype; x is made of it, and what is left of their difference is nothing."""
     assert answered(op, inputs, {"x": [0.1, 0.25, 0.5]}, dtype, **attributes)["outcome"] == "pass"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("order", [0.5, 1.5, 3, -1, -2])
+def test_a_norm_of_small_elements_does_not_fail(order: float, scale: float) -> None:
+    """Steps larger than an element must not be taken across 0, where the norm turns round."""
+    for seed in range(3):
+        x = (np.random.default_rng(seed).normal(size=(3, 4)) * scale).tolist()
+        assert answered("vector_norm", ["x"], {"x": x}, ord=order, dim=1)["outcome"] != "fail"

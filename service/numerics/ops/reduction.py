@@ -323,7 +323,14 @@ class VectorNorm(Reduction):
             return self._counted(branch, input)
         if np.isinf(self._p) or self._p == 1:
             return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
-        return self.forward(input)
+        return self._norm(self._continued(branch, input), input)
+
+    def _continued(self, branch: Array, input: Array) -> Array:
+        """abs(x), on the side of 0 that `branch` names: -abs(x) beyond it, where there is a power of that, or NaN."""
+        if self._p > 0 and self._p % 2 == 0:
+            return np.abs(input)
+        beyond = branch * input < 0
+        return np.where(beyond, -np.abs(input) if self._p > 0 and self._p % 2 == 1 else np.nan, np.abs(input))
 
     def _counted(self, elements: Array, input: Array) -> Array:
         """How many elements are not 0."""
@@ -332,13 +339,16 @@ class VectorNorm(Reduction):
     def forward(self, input: Array) -> Array:
         if self._p == 0:
             return self._counted(input, input)
-        over = self._over(input)
         absolute = np.abs(input)
         if np.isinf(self._p):
             extreme = np.max if self._p > 0 else np.min
-            return self._shaped(extreme(absolute, axis=over, keepdims=True), input)
-        # Over the largest, so that the powers stay in range.
-        largest = absolute.max(axis=over, keepdims=True)
+            return self._shaped(extreme(absolute, axis=self._over(input), keepdims=True), input)
+        return self._norm(absolute, input)
+
+    def _norm(self, absolute: Array, input: Array) -> Array:
+        """(sum a^p)^(1/p), over the largest so that the powers stay in range."""
+        over = self._over(input)
+        largest = np.abs(absolute).max(axis=over, keepdims=True)
         unit = np.where(largest > 0, largest, 1).astype(input.dtype, copy=False)
         total = np.power(absolute / unit, input.dtype.type(self._p)).sum(axis=over, keepdims=True)
         return self._shaped(unit * np.power(total, input.dtype.type(1 / self._p)), input)

@@ -74,3 +74,14 @@ def test_the_mean_of_several_that_are_largest_rounds_and_one_alone_does_not():
     op = REGISTRY["amax"](dim=1)
     rounding = op.rounding_along(op.branch(X), op.forward(X), X)
     np.testing.assert_array_equal(rounding.magnitude, [[5, 0]])
+
+
+@pytest.mark.parametrize(("p", "beyond"), [(3, (8 - 1) ** (1 / 3)), (2, 5**0.5), (1, 1.0), (1.5, np.nan), (-1, np.nan)])
+def test_a_norm_is_continued_beyond_0_smoothly_or_not_at_all(p, beyond):
+    """Of |x|^p only the even powers go on as they were; the others turn round, or have no other side."""
+    op = REGISTRY["vector_norm"](ord=p)
+    x = np.array([[2.0, 1e-3]])
+    branch = op.branch(x)
+    np.testing.assert_array_equal(op.along(branch, x), op.forward(x))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(op.along(branch, np.array([[2.0, -1.0]])), [beyond], rtol=1e-14)
