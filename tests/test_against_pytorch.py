@@ -55,6 +55,12 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "an ellipsis of each": ("einsum", ["i...,...->i", "x", "w"], {"x": MATRIX, "w": VECTOR}, {}),
     "an ellipsis that is summed": ("einsum", ["...i->i", "x"], {"x": [MATRIX]}, {}),
     "axes of length 1": ("einsum", ["ij,ij->j", "x", "w"], {"x": MATRIX, "w": [[0.5], [2.0]]}, {}),
+    "a window that begins inside": (
+        "max_pool2d",
+        ["x"],
+        {"x": [MATRIX]},
+        {"kernel_size": [3, 1], "ceil_mode": True},
+    ),
     "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
     "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
     "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),
