@@ -1,5 +1,6 @@
 """`POST /v1/check`, the request."""
 
+import sys
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
@@ -41,7 +42,7 @@ def _is_operand(value: object) -> bool:
 
 def _is_single(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return abs(value) < float("inf")
+        return abs(value) <= sys.float_info.max
     return isinstance(value, str) and len(value) <= 200
 
 

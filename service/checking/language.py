@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
+import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 
 from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
@@ -17,7 +19,7 @@ from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, O
 from service.numerics.models import PRESETS, Preset
 from service.numerics.ops import REGISTRY, Op
 from service.numerics.ops.op import Slot
-from service.numerics.precision import DTYPES
+from service.numerics.precision import DTYPES, Dtype
 
 
 def _node_type(op: type[Op]) -> type[NodeBase]:
@@ -87,14 +89,14 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
     listed = _nodes_of(request)
     tensors = request.tensors | request.weights
     leaves = {name: tensor.array.shape for name, tensor in tensors.items()}
-    epsilon = 2 * DTYPES[request.dtype].precision.unit_roundoff
-    nodes = [_built(node, position, epsilon) for position, node in enumerate(listed)]
+    dtype = DTYPES[request.dtype]
+    nodes = [_built(node, position, dtype) for position, node in enumerate(listed)]
     try:
         graph = Graph(nodes, leaves, _kinds(request, nodes))
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
         raise refused(errors, request) from None
-    return graph
+    return graph.rounded(dtype.precision.rounded)
 
 
 def refused(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
@@ -146,10 +148,15 @@ def _nodes_of(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
     return _preset_nodes(request.model)
 
 
-def _built(node: NodeBase, position: int, epsilon: float) -> Node:
+def _built(node: NodeBase, position: int, dtype: Dtype) -> Node:
     op_type = REGISTRY[cast("Any", node).op]
-    op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)}).in_dtype(epsilon)
-    return Node(node.name, op, _operands(node, op_type, position))
+    op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)})
+    built = Node(node.name, op.in_dtype(float(np.finfo(dtype.holder).eps)), _operands(node, op_type, position))
+    for constant in built.rounded(dtype.precision.rounded).operands:
+        if isinstance(constant, float) and not math.isfinite(constant):
+            detail = f"a number too large for dtype {dtype.name}"
+            raise InvalidRequestError([placed(detail, "model", "nodes", position, "inputs")])
+    return built
 
 
 def _operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:

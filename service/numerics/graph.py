@@ -4,7 +4,7 @@ The reverse sweep is reverse accumulation (Griewank and Walther, Evaluating Deri
 reverse order, each handing the gradient of its output back to its inputs, where contributions add up.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -60,6 +60,14 @@ class Node:
         if self.branch is None:
             return self.op.rounding(output, *inputs)
         return self.op.rounding_along(self.branch, output, *inputs)
+
+    def rounded(self, nearest: Callable[[float], float]) -> "Node":
+        """Round the constants, and the numbers of the op that stand beside elements."""
+        operands = tuple(
+            nearest(each) if isinstance(each, int | float) and not is_index(each, slot) else each
+            for each, slot in zip(self.operands, self.slots, strict=True)
+        )
+        return replace(self, op=self.op.rounded(nearest), operands=operands)
 
     def held(self, inputs: tuple[Array | None, ...]) -> "Node":
         """Hold a piecewise op to the pieces that it is on."""
@@ -157,6 +165,12 @@ class Graph:
         held = copy(self)
         held.nodes = [node.held(self.inputs(node, values)) for node in self.nodes]
         return held
+
+    def rounded(self, nearest: Callable[[float], float]) -> "Graph":
+        """Return the graph with its constants rounded as its leaves are; as listed it stays."""
+        rounded = copy(self)
+        rounded.nodes = [node.rounded(nearest) for node in self.nodes]
+        return rounded
 
     def check_values(self, leaves: Mapping[str, Array]) -> None:
         """Refuse values that an op does not take, such as an index out of range.
@@ -311,8 +325,15 @@ def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Obs
 def _constant(operand: float | None, slot: Slot, values: Mapping[str, Array]) -> Array | None:
     if operand is None:
         return None
+    if is_index(operand, slot):
+        return np.full((1,), operand, dtype=np.int64)
     floats = next((each.dtype for each in values.values() if each.dtype.kind == "f"), np.dtype(np.float64))
-    return np.full((1,), operand, dtype=floats if "float" in slot.kinds else np.int64)
+    return np.full((1,), operand, dtype=floats)
+
+
+def is_index(operand: Operand, slot: Slot) -> bool:
+    """Whether a constant is an index or a label: an integer where such are taken."""
+    return isinstance(operand, int) and "index" in slot.kinds
 
 
 def _reaching(operand: Operand, values: Array | None, spread: Mapping[str, Array]) -> Array | None:
@@ -408,7 +429,7 @@ def _check_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapp
 
 def _kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
     """Kind of an operand; an integer constant is what the slot wants of numbers."""
-    if isinstance(operand, int) and "index" in slot.kinds:
+    if is_index(operand, slot):
         return "index"
     return kinds.get(operand, "float") if isinstance(operand, str) else "float"
 

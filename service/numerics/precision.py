@@ -81,6 +81,10 @@ class Precision:
         largest = np.ldexp(1 - 2.0**-self.digits, 2 - self.exponent)
         return np.where(np.abs(rounded) > largest, np.copysign(np.inf, values), rounded).astype(values.dtype)
 
+    def rounded(self, number: float) -> float:
+        """Round one number to this precision."""
+        return float(self.nearest(np.array(number, dtype=np.float64)))
+
     def _spacing(self, values: Array) -> Array:
         """Exponent of the distance between neighbours of each value."""
         _, exponent = np.frexp(values)

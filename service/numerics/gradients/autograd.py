@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values
+from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values, is_index
 from service.numerics.ops.op import Slot
 from service.numerics.tiles import Array
 
@@ -79,7 +79,7 @@ def _refusals(graph: Graph, node: Node | None = None) -> Generator[None]:
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
         what = "the backward pass" if node is None else f"node {node.name!r} ({node.op.name})"
-        position = None if node is None else graph.listed.index(node)
+        position = None if node is None else next(i for i, each in enumerate(graph.listed) if each.name == node.name)
         raise InvalidModelError([ModelError(f"PyTorch refuses {what}: {reason}", position)]) from error
 
 
@@ -100,9 +100,10 @@ def _numpy(torch: Any, tensor: Any) -> Array:
 def _operand(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
     if operand is None or isinstance(operand, str):
         return None if operand is None else values[operand]
+    if is_index(operand, slot):
+        return torch.tensor(operand, dtype=torch.int64)
     floats = next((each.dtype for each in values.values() if each.is_floating_point()), torch.float64)
-    dtype = floats if "float" in slot.kinds else torch.int64
-    return torch.tensor(operand, dtype=dtype)
+    return torch.tensor(operand, dtype=floats)
 
 
 def _of_its_own(output: Any, operands: Sequence[Any]) -> Any:

@@ -1,7 +1,9 @@
 """Functions of one tensor, element by element."""
 
+import dataclasses
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -288,6 +290,23 @@ class Pow(Unary):
             return np.zeros_like(x)
         return self.exponent * self._power(x, self.exponent - 1)
 
+    def value_size(self, x: Array, y: Array) -> Array:
+        return np.abs(y) * (1 + self._of_exponent(x, float(self.exponent)))
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        return np.abs(self.slope(x, y)) * (1 + self._of_exponent(x, float(self.exponent - 1)))
+
+    @staticmethod
+    def _of_exponent(x: Array, exponent: float) -> Array:
+        """What the power is off by, relatively and in units of u, if its exponent is rounded to the dtype.
+
+        PyTorch does so. A multiple of 1/4 up to 64 is a number of every dtype.
+        """
+        if (4 * exponent).is_integer() and abs(exponent) <= 64:
+            return np.zeros_like(x)
+        absolute = np.abs(x)
+        return np.abs(exponent * np.log(np.where(absolute > 0, absolute, 1)))
+
     @staticmethod
     def _power(x: Array, exponent: float) -> Array:
         """In no less than float64: an odd exponent rounded to float32 may be even."""
@@ -349,6 +368,10 @@ class Clamp(Piecewise):
         if self.min is None and self.max is None:
             raise ShapeError("a min, a max or both")
         return input
+
+    def rounded(self, nearest: Callable[[float], float]) -> Op:
+        low, high = (None if end is None else nearest(end) for end in (self.min, self.max))
+        return dataclasses.replace(self, min=low, max=high)
 
     def branch(self, input: Array) -> Array:
         below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)

@@ -207,8 +207,8 @@ class LayerNorm(OverTrailing):
 class RmsNorm(OverTrailing):
     """z = x r with r = 1 / sqrt(mean(x^2) + eps), over the trailing axes of `normalized_shape`; y = w z.
 
-    eps is the machine epsilon of the dtype if left out. dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy,
-    h = g w, mean(.) over these axes:
+    eps is, if left out, the machine epsilon of the dtype that PyTorch computes in: float32 at least.
+    dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over these axes:
         dL/dx = r (h - z mean(h z))
         dL/dw = sum g z,  over the leading axes
     """
@@ -310,7 +310,8 @@ class GroupNorm(OverChannels):
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2 or input[1] % self.num_groups:
             raise ShapeError(f"an input (B, C, ...) with a C that num_groups={self.num_groups} divides")
-        if size(input) == input[0] * self.num_groups:
+        if size(input) == self.num_groups:
+            # As in PyTorch, which takes groups of one element where there are several samples.
             raise ShapeError("more than one element in each group, to take the variance of")
         self._check_channels(input, parameters)
         return input

@@ -208,7 +208,11 @@ class Op(ABC):
         """
 
     def in_dtype(self, epsilon: float) -> "Op":
-        """Spell out what is left to the dtype, whose machine epsilon is given."""
+        """Spell out what is left open, given the machine epsilon of the dtype that is computed in."""
+        return self
+
+    def rounded(self, nearest: Callable[[float], float]) -> "Op":
+        """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
         return self
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:

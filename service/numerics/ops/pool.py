@@ -51,8 +51,6 @@ class Pool(Op):
         """Windows along one axis; in ceil_mode one may begin inside and end outside."""
         kernel, stride, padding = pair(self.kernel_size)[i], self._stride()[i], pair(self.padding)[i]
         room = length + 2 * padding - self._dilation[i] * (kernel - 1) - 1
-        if room < 0:
-            return 0
         count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
         return count - 1 if self.ceil_mode and (count - 1) * stride >= length + padding else count
 
@@ -118,10 +116,10 @@ class MaxPool2d(Pool):
         return pair(self.dilation)
 
     def branch(self, input: Array) -> Array:
-        """Number of the offset taken, in each window."""
+        """Number of the offset taken, in each window; -1 where all of it is padding."""
         shape = self.output_shape(input.shape[1:])
         best = np.full(input.shape[:1] + shape, -np.inf)
-        taken = np.zeros(best.shape, dtype=np.intp)
+        taken = np.full(best.shape, -1)
         for number, window in enumerate(self._windows(self._padded(input, -np.inf), shape)):
             larger = window > best
             best, taken = np.where(larger, window, best), np.where(larger, number, taken)
@@ -129,7 +127,7 @@ class MaxPool2d(Pool):
 
     def along(self, branch: Array, input: Array) -> Array:
         shape = self.output_shape(input.shape[1:])
-        output = np.zeros((max(len(input), len(branch)), *shape), dtype=input.dtype)
+        output = np.full((max(len(input), len(branch)), *shape), -np.inf, dtype=input.dtype)
         for number, window in enumerate(self._windows(self._padded(input, 0), shape)):
             output = np.where(branch == number, window, output)
         return output

@@ -289,7 +289,7 @@ class VectorNorm(Reduction):
     """y = (sum abs(x)^p)^(1/p) with p = ord: dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where y = 0.
 
     For p = 1 that is g sign(x); for p = inf (max abs) and -inf (min abs) g sign(x) at the elements that attain it, in
-    equal parts.
+    equal parts. For p = 0 y is how many elements are not 0, and dL/dx = 0.
     """
 
     ord: float | Literal["inf", "-inf", "Infinity", "-Infinity"] = 2
@@ -305,14 +305,7 @@ class VectorNorm(Reduction):
 
     @property
     def _p(self) -> float:
-        p = float(self.ord)
-        if not p:
-            raise ShapeError('an ord that is a number other than 0, or "inf" or "-inf"')
-        return p
-
-    def output_shape(self, input: Shape) -> Shape:
-        assert self._p
-        return super().output_shape(input)
+        return float(self.ord)
 
     def branch(self, input: Array) -> Array:
         """Sign of each element, and in the extreme norms its share."""
@@ -326,18 +319,36 @@ class VectorNorm(Reduction):
         return attained / attained.sum(axis=self._over(input), keepdims=True)
 
     def along(self, branch: Array, input: Array) -> Array:
+        if self._p == 0:
+            return self._counted(branch, input)
         if np.isinf(self._p) or self._p == 1:
             return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
-        return self.forward(input)
+        return self._norm(self._continued(branch, input), input)
+
+    def _continued(self, branch: Array, input: Array) -> Array:
+        """abs(x), on the side of 0 that `branch` names: -abs(x) beyond it, where there is a power of that, or NaN."""
+        if self._p > 0 and self._p % 2 == 0:
+            return np.abs(input)
+        beyond = branch * input < 0
+        return np.where(beyond, -np.abs(input) if self._p > 0 and self._p % 2 == 1 else np.nan, np.abs(input))
+
+    def _counted(self, elements: Array, input: Array) -> Array:
+        """How many elements are not 0."""
+        return self._shaped((elements != 0).sum(axis=self._over(input), keepdims=True), input).astype(input.dtype)
 
     def forward(self, input: Array) -> Array:
-        over = self._over(input)
+        if self._p == 0:
+            return self._counted(input, input)
         absolute = np.abs(input)
         if np.isinf(self._p):
             extreme = np.max if self._p > 0 else np.min
-            return self._shaped(extreme(absolute, axis=over, keepdims=True), input)
-        # Over the largest, so that the powers stay in range.
-        largest = absolute.max(axis=over, keepdims=True)
+            return self._shaped(extreme(absolute, axis=self._over(input), keepdims=True), input)
+        return self._norm(absolute, input)
+
+    def _norm(self, absolute: Array, input: Array) -> Array:
+        """(sum a^p)^(1/p), over the largest so that the powers stay in range."""
+        over = self._over(input)
+        largest = np.abs(absolute).max(axis=over, keepdims=True)
         unit = np.where(largest > 0, largest, 1).astype(input.dtype, copy=False)
         total = np.power(absolute / unit, input.dtype.type(self._p)).sum(axis=over, keepdims=True)
         return self._shaped(unit * np.power(total, input.dtype.type(1 / self._p)), input)
@@ -346,8 +357,8 @@ class VectorNorm(Reduction):
         g, y = self._restored(gradient, input), self._restored(output, input)
         if np.isinf(self._p):
             return (g * (np.sign(input) * self._attained(input)).astype(g.dtype),)
-        if self._p == 1:
-            return (g * np.sign(input),)
+        if self._p in (0, 1):
+            return (g * np.sign(input) * input.dtype.type(self._p),)
         unit = np.where(y > 0, y, 1).astype(y.dtype, copy=False)
         ratio = np.power(np.abs(input) / unit, input.dtype.type(self._p - 1))
         return (g * np.sign(input) * ratio * (y > 0),)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -101,7 +102,7 @@ class Reshape(Reshaping):
 
 @op("squeeze")
 class Squeeze(Reshaping):
-    """x without its axes of length 1, all or those of `dim`: dL/dx is g in the shape of x."""
+    """x without its axes of length 1, all or those of `dim` (an empty list: none): dL/dx is g in the shape of x."""
 
     dim: Dims = None
 
@@ -109,14 +110,18 @@ class Squeeze(Reshaping):
         Case(((1, 3, 1),)),
         Case(((1, 3, 1),), {"dim": -1}),
         Case(((1, 3, 1),), {"dim": [0, 1]}),
+        Case(((1, 3, 1),), {"dim": []}),
     )
 
+    def _chosen(self, rank: int) -> tuple[int, ...]:
+        return () if self.dim == [] else axes(self.dim, rank)
+
     def output_shape(self, input: Shape) -> Shape:
-        chosen = axes(self.dim, len(input))
+        chosen = self._chosen(len(input))
         return tuple(length for i, length in enumerate(input) if length != 1 or i not in chosen)
 
     def twin(self, torch: Any, input: Any) -> Any:
-        return torch.squeeze(input, axes(self.dim, input.ndim))
+        return torch.squeeze(input, self._chosen(input.ndim))
 
 
 @op("unsqueeze")
@@ -273,13 +278,23 @@ class Pad(Moving):
 
     pad: list[int]
     mode: Literal["constant"] = "constant"
-    value: float = 0.0
+    value: float | None = 0.0
 
     cases = (
         Case(((3, 4),), {"pad": [1, 2]}),
         Case(((2, 3, 4),), {"pad": [0, 1, -1, 2], "value": 0.5}),
         Case(((3,),), {"pad": []}),
     )
+
+    @property
+    def _value(self) -> float:
+        return 0.0 if self.value is None else self.value
+
+    def in_dtype(self, epsilon: float) -> Op:
+        return dataclasses.replace(self, value=self._value)
+
+    def rounded(self, nearest: Callable[[float], float]) -> Op:
+        return dataclasses.replace(self, value=nearest(self._value))
 
     def _widths(self, rank: int) -> list[tuple[int, int]]:
         """Before and behind, for each axis."""
@@ -308,7 +323,7 @@ class Pad(Moving):
     def forward(self, input: Array) -> Array:
         source, target = self._windows(input)
         shape = input.shape[:1] + self.output_shape(input.shape[1:])
-        output = np.full(shape, self.value, dtype=input.dtype)
+        output = np.full(shape, self._value, dtype=input.dtype)
         output[target] = input[source]
         return output
 

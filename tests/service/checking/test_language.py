@@ -1,6 +1,7 @@
 import inspect
 
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 from schemas.problem import InvalidRequestError
@@ -152,10 +153,17 @@ def test_what_is_of_the_wrong_kind_is_said_at_the_tensor(op, inputs, tensors, wo
     assert words in placed["detail"]
 
 
-def test_what_is_left_to_the_dtype_is_spelled_out():
+@pytest.mark.parametrize(
+    ("dtype", "eps"), [("float64", 2.0**-52), ("float32", 2.0**-23), ("float16", 2.0**-23), ("bfloat16", 2.0**-23)]
+)
+def test_what_is_left_to_the_dtype_is_spelled_out(dtype, eps):
+    """As PyTorch has it, which computes half precision in float32."""
     node = {"name": "c", "op": "rms_norm", "inputs": ["table"], "normalized_shape": 2}
-    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": "float32"}
-    assert language.resolved(language.graph_of(language.parsed(body)))[0]["eps"] == 2.0**-23
+    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
+    assert language.resolved(language.graph_of(language.parsed(body)))[0]["eps"] == eps
+    x = torch.tensor([1e-3, -2e-3], dtype=getattr(torch, dtype))
+    normal = torch.nn.functional.rms_norm
+    assert torch.equal(normal(x, [2]), normal(x, [2], eps=eps))
 
 
 def test_a_tensor_that_nothing_reads_is_said_at_the_tensor():
@@ -215,3 +223,36 @@ def test_the_catalogue_of_ops_is_the_registry():
 
 def test_the_catalogue_of_models_is_that_of_presets():
     assert [entry["name"] for entry in language.models()["models"]] == list(PRESETS)
+
+
+def constant(op, inputs, dtype="float32", **attributes):
+    """A graph of one node with a constant in it, and the operands and op at which all routes differentiate."""
+    node = {"name": "c", "op": op, "inputs": inputs, **attributes}
+    body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
+    graph = language.graph_of(language.parsed(body))
+    return graph, graph.nodes[0]
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", 0.1 + 1.4901161138336505e-09), ("float64", 0.1)])
+def test_a_constant_is_rounded_as_tensors_are_and_shown_as_it_came(dtype, expected):
+    graph, node = constant("sub", ["table", 0.1], dtype)
+    assert node.operands == ("table", expected)
+    assert language.resolved(graph)[0]["inputs"] == ["table", 0.1]
+
+
+@pytest.mark.parametrize(("op", "attribute"), [("clamp", {"max": 0.1}), ("pad", {"pad": [1, 0], "value": 0.1})])
+def test_a_number_that_stands_beside_elements_is_rounded_too(op, attribute):
+    graph, node = constant(op, ["table"], "bfloat16", **attribute)
+    (name, *_) = reversed(attribute)
+    assert getattr(node.op, name) == 0.10009765625
+    assert language.resolved(graph)[0][name] == 0.1
+
+
+def test_a_constant_beyond_the_dtype_is_refused():
+    with pytest.raises(InvalidRequestError) as error:
+        constant("mul", ["table", 1e6], "float16")
+    assert error.value.errors == [
+        {"pointer": "/model/nodes/0/inputs", "detail": "a number too large for dtype float16"}
+    ]
+    with pytest.raises(InvalidRequestError):
+        constant("mul", ["table", 10**400])

@@ -16,7 +16,7 @@ from tests.service.numerics.ops.refusals import refused
         ("batch_norm", {}, ((1, 3), None, None), "more than one element in each channel"),
         ("batch_norm", {}, ((2, 3), (2,), None), "one for each channel"),
         ("group_norm", {"num_groups": 2}, ((2, 3), None, None), "num_groups=2 divides"),
-        ("group_norm", {"num_groups": 3}, ((2, 3), None, None), "more than one element in each group"),
+        ("group_norm", {"num_groups": 3}, ((1, 3), None, None), "more than one element in each group"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shapes, words):

@@ -35,3 +35,10 @@ def test_padding_is_never_the_largest():
     op = REGISTRY["max_pool2d"](kernel_size=2, padding=1)
     x = -np.ones((1, 1, 2, 2))
     np.testing.assert_array_equal(op.forward(x), -1)
+
+
+def test_a_window_of_nothing_but_padding_is_minus_infinity_as_in_pytorch():
+    op = REGISTRY["max_pool2d"](kernel_size=[1, 2], padding=[0, 1], dilation=2)
+    x = np.ones((1, 1, 1, 1))
+    np.testing.assert_array_equal(op.forward(x), -np.inf)
+    np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0], 0)

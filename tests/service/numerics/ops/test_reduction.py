@@ -14,7 +14,7 @@ X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
         ("mean", {"dim": [0, -2]}, "axes that are all different"),
         ("var", {"dim": 1, "correction": 4}, "more than 4 elements"),
         ("cumsum", {"dim": -3}, "an axis from -2 to 1"),
-        ("vector_norm", {"ord": 0}, "a number other than 0"),
+        ("vector_norm", {"ord": 0, "dim": 2}, "an axis from -2 to 1"),
         ("logsumexp", {"dim": 5}, "5 was asked for"),
     ],
 )
@@ -43,6 +43,15 @@ def test_a_norm_neither_overflows_nor_underflows(scale):
     np.testing.assert_allclose(op.backward(np.ones(1), op.forward(x), x)[0], [[0.6, -0.8]])
 
 
+def test_the_norm_of_order_0_counts_and_has_gradient_0():
+    op = REGISTRY["vector_norm"](ord=0, dim=1)
+    x = np.array([[[0.0, 2.0, -1e-300], [0.0, 0.0, 0.0]]])
+    output = op.forward(x)
+    np.testing.assert_array_equal(output, [[2, 0]])
+    np.testing.assert_array_equal(op.backward(np.ones((1, 2)), output, x)[0], np.zeros_like(x))
+    np.testing.assert_array_equal(op.along(op.branch(x), x + 1), output, "a count does not move along its branch")
+
+
 def test_a_norm_of_zeros_has_gradient_0():
     for p in (1, 2, 3.5, "inf"):
         op = REGISTRY["vector_norm"](ord=p)
@@ -65,3 +74,14 @@ def test_the_mean_of_several_that_are_largest_rounds_and_one_alone_does_not():
     op = REGISTRY["amax"](dim=1)
     rounding = op.rounding_along(op.branch(X), op.forward(X), X)
     np.testing.assert_array_equal(rounding.magnitude, [[5, 0]])
+
+
+@pytest.mark.parametrize(("p", "beyond"), [(3, (8 - 1) ** (1 / 3)), (2, 5**0.5), (1, 1.0), (1.5, np.nan), (-1, np.nan)])
+def test_a_norm_is_continued_beyond_0_smoothly_or_not_at_all(p, beyond):
+    """Of |x|^p only the even powers go on as they were; the others turn round, or have no other side."""
+    op = REGISTRY["vector_norm"](ord=p)
+    x = np.array([[2.0, 1e-3]])
+    branch = op.branch(x)
+    np.testing.assert_array_equal(op.along(branch, x), op.forward(x))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(op.along(branch, np.array([[2.0, -1.0]])), [beyond], rtol=1e-14)

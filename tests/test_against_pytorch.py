@@ -1,0 +1,102 @@
+"""Requests against PyTorch called by the op's own name, with the attributes as they stand in the request.
+
+Not through the twins, which bring attributes into a form of ours first and would hide what is misread there.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from service.check import check
+
+TORCH: dict[str, Any] = {
+    "squeeze": lambda x, dim: torch.squeeze(x, tuple(dim)),
+    "vector_norm": torch.linalg.vector_norm,
+}
+
+
+def in_request(inputs: list[Any], op: str) -> tuple[list[Any], dict[str, Any]]:
+    """Inputs and attributes: PyTorch takes the equation of einsum first."""
+    return (inputs[1:], {"equation": inputs[0]}) if op == "einsum" else (inputs, {})
+
+
+def answered(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str = "float64", **attributes: Any) -> Any:
+    """Report on the sum of the squares of an op's output, all leaves being weights."""
+    inputs, more = in_request(inputs, op)
+    nodes = [
+        {"name": "out", "op": op, "inputs": inputs, **attributes, **more},
+        {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
+        {"name": "loss", "op": "sum", "inputs": ["square"]},
+    ]
+    return check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}, "dtype": dtype})
+
+
+def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **attributes: Any) -> dict[str, Any]:
+    """The same by PyTorch: gradients by name."""
+    tensors = {
+        name: torch.tensor(leaf, dtype=getattr(torch, dtype), requires_grad=True) for name, leaf in leaves.items()
+    }
+    operands = [tensors.get(each, each) if isinstance(each, str) else torch.tensor(each) for each in inputs]
+    function = TORCH.get(op) or getattr(functional, op, None) or getattr(torch, op)
+    (function(*operands, **attributes) ** 2).sum().backward()
+    gradients = {name: torch.zeros_like(each) if each.grad is None else each.grad for name, each in tensors.items()}
+    return {name: each.double().numpy() for name, each in gradients.items()}
+
+
+VECTOR = [0.3, -1.2, 0.7]
+MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
+
+CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
+    "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
+    "an ellipsis": ("einsum", ["...ij,jk->k...i", "x", "w"], {"x": [MATRIX], "w": [[0.5, -2.0]] * 3}, {}),
+    "an ellipsis of each": ("einsum", ["i...,...->i", "x", "w"], {"x": MATRIX, "w": VECTOR}, {}),
+    "an ellipsis that is summed": ("einsum", ["...i->i", "x"], {"x": [MATRIX]}, {}),
+    "axes of length 1": ("einsum", ["ij,ij->j", "x", "w"], {"x": MATRIX, "w": [[0.5], [2.0]]}, {}),
+    "a window that begins inside": (
+        "max_pool2d",
+        ["x"],
+        {"x": [MATRIX]},
+        {"kernel_size": [3, 1], "ceil_mode": True},
+    ),
+    "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
+    "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
+    "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),
+    "how many are not 0": ("vector_norm", ["x"], {"x": [[0.5, 0.0, -2.0], [0.0, 1.0, 3.0]]}, {"ord": 0, "dim": 1}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_gradients_are_those_of_pytorch(case: Any, dtype: str) -> None:
+    op, inputs, leaves, attributes = case
+    report = answered(op, inputs, leaves, dtype, **attributes)
+    assert report["outcome"] == "pass"
+    for name, expected in by_torch(op, inputs, leaves, dtype, **attributes).items():
+        for route in ("analytic", "autograd"):
+            found = np.asarray(report["gradients"][name][route])
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes"),
+    [("sub", ["x", 0.1], {}), ("clamp", ["x"], {"max": 0.1}), ("clamp", ["x"], {"min": 0.1})],
+)
+def test_all_routes_are_at_one_point_where_a_constant_meets_an_element(
+    op: str, inputs: list[Any], attributes: dict[str, Any], dtype: str
+) -> None:
+    """0.1 is no number of any dtype; x is made of it, and what is left of their difference is nothing."""
+    assert answered(op, inputs, {"x": [0.1, 0.25, 0.5]}, dtype, **attributes)["outcome"] == "pass"
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("order", [0.5, 1.5, 3, -1, -2])
+def test_a_norm_of_small_elements_does_not_fail(order: float, scale: float) -> None:
+    """Steps larger than an element must not be taken across 0, where the norm turns round."""
+    for seed in range(3):
+        x = (np.random.default_rng(seed).normal(size=(3, 4)) * scale).tolist()
+        assert answered("vector_norm", ["x"], {"x": x}, ord=order, dim=1)["outcome"] != "fail"
