@@ -17,6 +17,8 @@ LIMIT = 60.0
 """Seconds of processor time within which a contender has to end."""
 LONG = 5.0
 """Seconds from which on the first run stands as it is: it is not worth repeating, and warming up is nothing beside."""
+COLD = 1.0
+"""Seconds beside which what only the first run pays for is little."""
 
 
 class OutOfTimeError(Exception):
@@ -119,13 +121,13 @@ def warm(contender: Contender, patience: Patience) -> None:
         If it takes longer than the limit.
     """
     # The first run of all also pays for what is imported or built at the first call.
-    for attempt in range(2):
+    for _ in range(2):
         with at_most(LIMIT):
             seconds, sample = timed(contender.turn)
         if seconds > LONG:
             contender.samples.append(sample)
             return
-        if seconds > patience.seconds / patience.most or attempt:
+        if seconds > COLD:
             break
     contender.repeats = int(min(max(patience.seconds / seconds, patience.least), patience.most))
 

@@ -114,9 +114,9 @@ def _notes(document: Document) -> str:
     problems = document["problems"].values()
     lines = [
         "Medians of one run in which all take turns, one thread on one core, warm; what took more than 5 s ran once. "
-        f"Seconds are processor time; the run had its core for {document['share']:.0%} of the time by the clock. "
-        "Planning is included, compiling (jax) and setting up tensors is not. The whole check is `cost.seconds` of a "
-        "request in base64, with all three gradients, rounding allowances, verdict and report."
+        f"Seconds are processor time; the run had its core for {100 * document['share']:.0f} % of the time by the "
+        "clock. Planning is included, compiling (jax) and setting up tensors is not. The whole check is `cost.seconds` "
+        "of a request in base64, with all three gradients, rounding allowances, verdict and report."
     ]
     if any(row.get("note", "").startswith(">") for each in problems for row in each["rows"].values()):
         lines.append(
@@ -169,7 +169,7 @@ def _in_words(growth: Mapping[str, Any]) -> list[str]:
     more = fitted[-1]["elements"] / fitted[0]["elements"]
     return [
         _wrapped(
-            f"From {size}x{size} on, time grows as the number of scalars to the power of {growth['exponent']:g}: "
+            f"From {size}x{size} on, time grows as the number of scalars to the power of {growth['exponent']:.2f}: "
             f"{more:.0f} times the scalars take {shown(fitted[-1]['seconds'] / fitted[0]['seconds'])} times as long, "
             f"in {counts[-1]:,} evaluations instead of {counts[0]:,}. "
             "Where each scalar is perturbed by itself, time grows as their square."
