@@ -12,6 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The stamp carries a checksum, so that a changed file, not a touched one, installs again.
 SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
 TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format unit bench clean
@@ -40,8 +41,9 @@ format: $(TEST_STAMP) ## lay the code out
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(TEST_STAMP) ## measure beside torch.autograd.gradcheck
+bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
+	$(BIN)/python -m benchmarks.finite_differences
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage*
@@ -57,4 +59,8 @@ $(SERVE_STAMP): | .venv/bin/pip
 
 $(TEST_STAMP): $(SERVE_STAMP)
 	@$(PIP) --requirement requirements-dev.txt
+	@touch $@
+
+$(BENCH_STAMP): $(TEST_STAMP)
+	@$(PIP) --requirement requirements-bench.txt
 	@touch $@

@@ -7,20 +7,20 @@ The request is measured twice: as a call of `service.check.check`, and over HTTP
 import http.client
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from benchmarks import kept, tables
+from benchmarks.machine import machine, versions
 from service.check import check
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +91,17 @@ def medians(contenders: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """The table that the README quotes."""
+    rows = [
+        [name, tables.duration(milliseconds / 1e3), str(result["ratio_to_gradcheck"][name])]
+        for name, milliseconds in result["milliseconds"].items()
+    ]
+    return f"{tables.table(['', 'time', 'gradcheck = 1'], rows)}\n\n{tables.origin(result)}\n"
+
+
 def main() -> None:
-    """Print the table and write it to benchmarks/results/reference.json."""
+    """Print the table and keep it."""
     torch.set_num_threads(1)
     body = json.loads(REQUEST)
     with server() as port:
@@ -104,20 +113,15 @@ def main() -> None:
             }
         )
     base = found["torch.autograd.gradcheck"]
-    for name, seconds in found.items():
-        print(f"{name:26} {seconds * 1e3:8.2f} ms {seconds / base:6.2f} x")
-    versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
     result = {
         "milliseconds": {name: round(seconds * 1e3, 3) for name, seconds in found.items()},
         "ratio_to_gradcheck": {name: round(seconds / base, 2) for name, seconds in found.items()},
         "rounds": ROUNDS,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "versions": versions,
+        "machine": machine(),
+        "versions": versions(("numpy", "torch")),
     }
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    (results / "reference.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(markdown(result))
+    kept.keep("reference", result, markdown(result), markdown(result))
 
 
 if __name__ == "__main__":

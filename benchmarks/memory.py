@@ -1,0 +1,70 @@
+"""Extra peak memory of the finite-difference stage alone, each time in a fresh process."""
+
+# What sizes its thread pools when it is loaded is loaded after this.
+import benchmarks.one_thread  # noqa: F401
+
+# isort: split
+import ctypes
+import gc
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.problems import PROBLEMS, Problem
+from service.checking import language, question
+from service.numerics.gradients import finite_difference
+
+ROOT = Path(__file__).parent.parent
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def extra_bytes(name: str, method: str) -> int | None:
+    """Peak resident memory during the stage less that before; None where the kernel does not tell."""
+    if not STATUS.exists():
+        return None
+    command = [sys.executable, "-m", "benchmarks.memory", name, method]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+
+
+def _posed(problem: Problem, method: str) -> question.Problem:
+    request = {**problem.request, "finite_difference": {"method": method}}
+    return question.posed(language.parsed(request))
+
+
+def _difference(posed: question.Problem) -> None:
+    finite_difference.differentiate(posed.graph, posed.wide, posed.names, posed.method, posed.request.seed)
+
+
+def _settle() -> None:
+    """Give back what is free, else the stage would fill it unseen; forget the peak so far where that is allowed."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        # The peak so far stays, and what is found is too large rather than too small.
+        return
+
+
+def _bytes(field: str) -> int:
+    (kibibytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    return 1024 * int(kibibytes)
+
+
+def main(name: str, method: str) -> None:
+    """Print the extra bytes."""
+    _difference(_posed(PROBLEMS["S0"](), method))
+    posed = _posed(PROBLEMS[name](), method)
+    _settle()
+    before = _bytes("VmRSS")
+    _difference(posed)
+    print(_bytes("VmHWM") - before)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

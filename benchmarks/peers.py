@@ -1,0 +1,119 @@
+"""The peers: each makes of a problem a call that checks or finds its gradient, and says what it found.
+
+Setting up (tensors, the structure of a sparse Jacobian, compiling) is not timed; all that depends on values is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize._numdiff import approx_derivative
+
+from benchmarks.problems import Array, Problem
+from benchmarks.tables import TORCH_SLOW
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A peer, set up for a problem.
+
+    Attributes
+    ----------
+    run
+        What is timed.
+    gradient
+        From what it returned to the gradient that it found, in one vector; None where it does not return it.
+    """
+
+    run: Callable[[], Any]
+    gradient: Callable[[Any], Array | None]
+
+
+class NotApplicableError(Exception):
+    """The peer has nothing to offer for this problem."""
+
+
+def torch_inputs(problem: Problem) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(each.copy()).requires_grad_() for each in problem.inputs.values())
+
+
+def by_reverse_mode(loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> Array:
+    found = torch.autograd.grad(loss(*inputs), inputs)
+    return np.concatenate([each.numpy().ravel() for each in found])
+
+
+def gradcheck_call(
+    loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], *, fast: bool
+) -> Callable[[], bool]:
+    """float64, and otherwise its defaults."""
+    return lambda: torch.autograd.gradcheck(loss, inputs, fast_mode=fast)
+
+
+def gradcheck(problem: Problem, *, fast: bool) -> Ready:
+    """The gradient that it checks is the one beside which all others are held; it raises where it does not pass."""
+    return Ready(gradcheck_call(problem.by_torch, torch_inputs(problem), fast=fast), lambda passed: None)
+
+
+def scipy_3_point(problem: Problem) -> Ready:
+    return Ready(lambda: approx_derivative(problem.loss_of, problem.flat, method="3-point"), np.ravel)
+
+
+def scipy_sparse(problem: Problem) -> Ready:
+    """The Jacobian of the terms; its columns are grouped by scipy, which is timed as our colouring is."""
+    if problem.structure is None:
+        raise NotApplicableError("every term feels every weight")
+    structure = problem.structure()
+    run = partial(approx_derivative, problem.terms_of, problem.flat, method="3-point", sparsity=structure)
+    return Ready(run, lambda jacobian: np.asarray(jacobian.sum(axis=0)).ravel())
+
+
+def numdifftools_gradient(problem: Problem) -> Ready:
+    import numdifftools
+
+    gradient = numdifftools.Gradient(problem.loss_of)
+    return Ready(lambda: gradient(problem.flat), np.ravel)
+
+
+JAX_BLOCK = 256
+"""Elements in one compiled call: the perturbed inputs of all at once would not fit into memory."""
+JAX_STEP = 1e-6
+
+
+def jax_vmap(problem: Problem) -> Ready:
+    """A central difference of the loss for each element, batched; compiled before it is timed."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    inputs = tuple(jax.numpy.asarray(each) for each in problem.inputs.values())
+    calls = [call for position in range(len(inputs)) for call in _jax_calls(jax, problem.by_jax, inputs, position)]
+    return Ready(lambda: [np.asarray(call()) for call in calls], np.concatenate)
+
+
+def _jax_calls(jax: Any, loss: Any, inputs: tuple[Any, ...], position: int) -> list[Callable[[], Any]]:
+    """Compiled calls, each for a block of elements of one input, so that what is not perturbed is not batched."""
+
+    def moved(inputs: tuple[Any, ...], index: Any, step: float) -> Any:
+        flat = inputs[position].ravel().at[index].add(step)
+        return loss(*inputs[:position], flat.reshape(inputs[position].shape), *inputs[position + 1 :])
+
+    def difference(inputs: tuple[Any, ...], index: Any) -> Any:
+        return (moved(inputs, index, JAX_STEP) - moved(inputs, index, -JAX_STEP)) / (2 * JAX_STEP)
+
+    batched = jax.jit(jax.vmap(difference, in_axes=(None, 0)))
+    indices = np.arange(inputs[position].size)
+    blocks = [indices[start : start + JAX_BLOCK] for start in range(0, indices.size, JAX_BLOCK)]
+    compiled = {size: batched.lower(inputs, np.arange(size)).compile() for size in {len(each) for each in blocks}}
+    return [partial(compiled[len(block)], inputs, block) for block in blocks]
+
+
+PEERS: Mapping[str, Callable[[Problem], Ready]] = {
+    TORCH_SLOW: partial(gradcheck, fast=False),
+    "torch gradcheck, fast mode": partial(gradcheck, fast=True),
+    "scipy, 3-point": scipy_3_point,
+    "scipy, 3-point, sparsity by hand": scipy_sparse,
+    "numdifftools.Gradient": numdifftools_gradient,
+    "jax, vmap, compiled": jax_vmap,
+}

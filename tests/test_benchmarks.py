@@ -1,0 +1,112 @@
+"""What is said of speed was measured, and what is measured is what is said. How long anything takes is no test."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import kept, reference, tables
+from benchmarks.growth import exponent
+from benchmarks.measuring import Contender, OutOfTimeError, Patience, at_most, in_turns, warm
+from benchmarks.peers import PEERS, Ready, by_reverse_mode, torch_inputs
+from benchmarks.problems import Problem, convolution, perceptron
+from benchmarks.problems import reference as example
+
+RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
+    "reference": (reference.markdown, reference.markdown),
+    "finite_differences": (tables.whole, tables.speed),
+}
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return json.loads((kept.RESULTS / "finite_differences.json").read_text())
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_speed_that_is_quoted_was_measured(name: str) -> None:
+    whole, quoted = RENDERED[name]
+    found = json.loads((kept.RESULTS / f"{name}.json").read_text())
+    assert (kept.RESULTS / f"{name}.md").read_text() == whole(found)
+    assert kept.marked(name, kept.README.read_text()) == quoted(found)
+
+
+def test_a_figure_that_was_changed_by_hand_is_seen(document: dict[str, Any]) -> None:
+    document["problems"]["S1"]["rows"]["adaptive"]["seconds"] *= 2
+    assert kept.marked("finite_differences", kept.README.read_text()) != tables.speed(document)
+
+
+def test_tables_fit_a_terminal(document: dict[str, Any]) -> None:
+    assert max(map(len, tables.whole(document).splitlines())) < 120
+
+
+def test_a_target_is_met_at_itself_and_missed_below(document: dict[str, Any]) -> None:
+    rows = document["problems"]["S1"]["rows"]
+    rows[tables.TORCH_SLOW]["seconds"], rows["central"]["seconds"] = 50.0, 1.0
+    assert "50x, met" in tables.speed(document)
+    rows["central"]["seconds"] = 1.001
+    assert "50x, missed" in tables.speed(document)
+
+
+def test_nearly_all_is_not_all(document: dict[str, Any]) -> None:
+    document["problems"]["S1"]["rows"]["adaptive"]["decided"] = 0.999899
+    assert "99.989 %" in tables.speed(document)
+    assert "99.99 %, missed" in tables.speed(document)
+
+
+@pytest.mark.parametrize("problem", [example(), convolution("small", 6, 3), perceptron()], ids=lambda each: each.name)
+def test_a_problem_is_the_same_function_for_all(problem: Problem) -> None:
+    truth = by_reverse_mode(problem.by_torch, torch_inputs(problem))
+    assert problem.loss_of(problem.flat) == pytest.approx(problem.by_torch(*torch_inputs(problem)).item(), rel=1e-13)
+    step = 1e-6 * np.random.default_rng(0).normal(size=truth.size)
+    change = problem.loss_of(problem.flat + step) - problem.loss_of(problem.flat - step)
+    assert change == pytest.approx(2 * truth @ step, rel=1e-6)
+
+
+def test_the_structure_is_that_of_the_terms() -> None:
+    problem = convolution("small", 5, 2)
+    assert problem.structure is not None
+    felt = [problem.terms_of(problem.flat + unit) != problem.terms_of(problem.flat) for unit in np.eye(45)]
+    np.testing.assert_array_equal(np.array(felt).T, problem.structure().toarray() != 0)
+
+
+@pytest.mark.parametrize("row", [row for row in PEERS if not row.startswith(("numdifftools", "jax"))])
+def test_a_peer_finds_the_gradient(row: str) -> None:
+    problem = convolution("small", 6, 3)
+    ready: Ready = PEERS[row](problem)
+    found = ready.gradient(ready.run())
+    truth = by_reverse_mode(problem.by_torch, torch_inputs(problem))
+    assert found is None or np.abs(found - truth).max() < 1e-7
+
+
+def test_those_of_few_turns_are_spread_among_those_of_many() -> None:
+    order: list[str] = []
+    contenders = [
+        Contender(lambda name=name: order.append(name) or {name: 0.0}, dict, repeats=repeats)
+        for name, repeats in (("many", 6), ("few", 2))
+    ]
+    in_turns(contenders)
+    assert order == ["many"] * 3 + ["few"] + ["many"] * 3 + ["few"]
+
+
+def test_one_that_takes_too_long_is_stopped() -> None:
+    def forever() -> Mapping[str, float]:
+        while True:
+            pass
+
+    with pytest.raises(OutOfTimeError), at_most(0.01):
+        forever()
+
+
+def test_one_is_warm_before_it_counts() -> None:
+    contender = Contender(lambda: {"row": 1.0}, dict)
+    warm(contender, Patience(1.0, 3, 20))
+    assert (contender.samples, contender.repeats) == ([], 20)
+
+
+def test_theexponent_is_the_slope_of_what_is_large() -> None:
+    rows = [{"size": size, "elements": size**2, "seconds": max(1e-2, 1e-6 * size**3)} for size in (8, 64, 128, 256)]
+    assert exponent(rows) == pytest.approx(1.5)
+    assert exponent(rows[:2]) is None
