@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | ck
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit bench clean
+.PHONY: help serve test lint format unit bench bounds clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: $(TEST_STAMP) ## lay the code out
 bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.finite_differences
+
+bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -87,6 +87,7 @@ class FiniteDifferenceSpec(StrictModel):
     step: Annotated[float, Gt(0), Le(1e300)] | None = Field(
         default=None, description="The step, for central and forward only."
     )
+    sample: Annotated[int, Ge(1)] | None = Field(default=None, description="So many random elements of each tensor.")
 
 
 class ToleranceSpec(StrictModel):

@@ -1,11 +1,13 @@
 """Errors on the wire: RFC 9457, `application/problem+json`, with one entry for each place that is wrong."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from typing_extensions import NotRequired, TypedDict
 
@@ -48,8 +50,8 @@ def placed(detail: str, *path: str | int) -> PlacedError:
     return {"pointer": pointer(*path), "detail": detail}
 
 
-KnownFields = Callable[[Sequence[str | int]], Iterable[str]]
-"""Names of the fields that the object at a path into the request may have."""
+KnownFields = Callable[[Sequence[str | int]], Mapping[str, FieldInfo]]
+"""The fields that the object at a path into the request may have, by name."""
 
 
 def from_validation(error: ValidationError, body: object, known_fields: KnownFields) -> list[PlacedError]:
@@ -141,6 +143,8 @@ def _detail(error: ErrorDetails, path: Sequence[str | int], body: object, known_
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown("field", str(path[-1]), list(known_fields(path[:-1])))
+    if kind == "missing" and (field := known_fields(path[:-1]).get(str(path[-1]))) and field.examples:
+        return f"is missing; for example {json.dumps(field.examples[0])}"
     if kind == "union_tag_invalid":
         known = context["expected_tags"].replace("'", "").split(", ")
         given = _at(path, body)

@@ -98,6 +98,13 @@ class Diagnosis(TypedDict):
     fit: Number
 
 
+class Missed(TypedDict):
+    """How probably an error was missed by what was not looked at."""
+
+    wrong_elements: Annotated[int, Field(description="So many wrong elements.")]
+    probability: float
+
+
 class Verdict(TypedDict):
     """What is to be thought of one gradient."""
 
@@ -109,8 +116,9 @@ class Verdict(TypedDict):
         Field(description="Largest relative error that an element which matters may hide: what a pass is worth."),
     ]
     worst: list[WorstElement]
-    kinks: list[Kink]
+    kinks: Annotated[list[Kink], Field(description="The first thousand.")]
     diagnoses: list[Diagnosis]
+    missed: NotRequired[Missed]
 
 
 class Intermediate(TypedDict):

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from service.http import catalogue, check, health, openapi, problems
+from service.http import catalogue, check, curve, health, openapi, problems
 from service.settings import Settings
 
 
@@ -19,7 +19,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings or Settings()
-    for part in (check, catalogue, health, openapi):
+    for part in (check, curve, catalogue, health, openapi):
         app.register_blueprint(part.blueprint)
     problems.register(app)
     return app

@@ -1,18 +1,17 @@
 """`POST /v1/check`: request to numerics to report. Knows no Flask."""
 
-import time
-
 import numpy as np
 
-from schemas.problem import InvalidRequestError, placed, shown
 from schemas.report import CheckReport
 from service.checking import language
 from service.checking.answer import report
+from service.checking.deadline import in_time
 from service.checking.judge import Judge, Routes
-from service.checking.question import Limits, Problem, check_budget, check_counts, posed
+from service.checking.question import Limits, Problem, check_counts, planned, posed
 from service.checking.stopwatch import Stopwatch
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.gradients.autograd import Autograd
+from service.numerics.gradients.finite_difference import Plan
 from service.numerics.graph import InvalidModelError
 
 __all__ = ["Limits", "check"]
@@ -37,10 +36,11 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
     limits = limits or Limits()
     check_counts(body, limits)
     problem = posed(language.parsed(body))
-    check_budget(problem, limits)
+    with watch.stage("finite_difference"):
+        plan = planned(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.
     with np.errstate(all="ignore"):
-        routes = _routes(problem, watch, limits)
+        routes = _routes(problem, plan, watch, limits)
         with watch.stage("verdict"):
             judge = Judge(problem, routes)
             verdicts = {name: judge.of(name) for name in problem.names}
@@ -54,23 +54,14 @@ def _by_torch(problem: Problem) -> Autograd:
         raise language.refused(errors, problem.request) from errors
 
 
-def _routes(problem: Problem, watch: Stopwatch, limits: Limits) -> Routes:
+def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits) -> Routes:
     with watch.stage("analytic"):
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
         by_torch = _by_torch(problem)
-    deadline = time.monotonic() + limits.seconds
-
-    def in_time(name: str, done: int, total: int) -> None:
-        if time.monotonic() > deadline:
-            detail = (
-                f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
-                f"{limits.seconds:g} s was reached. Name fewer or smaller tensors"
-            )
-            raise InvalidRequestError([placed(detail, "with_respect_to")])
-
+    progress = in_time(limits.seconds, "Name fewer or smaller tensors", "with_respect_to")
     with watch.stage("finite_difference"):
         differences = finite_difference.differentiate(
-            problem.graph, problem.wide, problem.names, problem.method, problem.request.seed, in_time
+            problem.graph, problem.wide, problem.names, seed=problem.request.seed, progress=progress, plan=plan
         )
     return Routes(by_hand, by_torch, differences)

@@ -20,8 +20,12 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import service.check", {"torch", "flask", "werkzeug"}),
+        ("import service.curve", {"torch", "flask", "werkzeug"}),
         ("import service.numerics.verdict, service.numerics.ops", {"torch", "flask", "pydantic", "schemas"}),
-        ("import schemas.check, schemas.report, schemas.problem", {"torch", "flask", "werkzeug", "service"}),
+        (
+            "import schemas.check, schemas.curve, schemas.report, schemas.problem",
+            {"torch", "flask", "werkzeug", "service"},
+        ),
     ],
 )
 def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]) -> None:
@@ -45,6 +49,10 @@ PLANTED = [
     ("service/numerics/graph.py", "import service.check"),
     ("service/check.py", "import torch"),
     ("service/check.py", "import flask"),
+    ("service/curve.py", "import flask"),
+    ("service/curve.py", "import service.check"),
+    ("service/numerics/curve.py", "import schemas.curve"),
+    ("service/checking/element.py", "import service.checking.answer"),
     ("service/checking/language.py", "import service.checking.answer"),
     ("schemas/tensor.py", "import service"),
     ("service/numerics/gradients/analytic.py", "import service.numerics.gradients.autograd"),

@@ -38,14 +38,42 @@ def says(document: Any, excerpt: Any) -> bool:
     return document == excerpt
 
 
-def curl_body() -> dict[str, Any]:
-    (command,) = (block for block in blocks("sh") if "curl" in block)
+def curl_body(path: str) -> dict[str, Any]:
+    (command,) = (block for block in blocks("sh") if re.match(rf"curl \S* http://[\w.:]+{path} ", block))
     return json.loads(command.split("-d '")[1].rsplit("'", 1)[0])
+
+
+def test_the_curl_of_a_curve_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
+    shown = json.loads(blocks("json")[2])
+    answer = client.post("/v1/curve", json=curl_body("/v1/curve")).json
+    # Of a difference of rounded numbers, and of what bounds it, the last digits are the machine's.
+    assert answer["engine"].pop("error_bound") == pytest.approx(shown["engine"].pop("error_bound"), rel=0.5)
+    assert says(answer, shown)
+    shown["complex_step"][1] *= -1
+    assert not says(answer, shown), "the comparison must be able to fail"
+
+
+def test_the_errors_of_a_curve_are_those_that_are_shown(client: FlaskClient) -> None:
+    """Truncation to two digits; rounding, which is the machine's, by its size."""
+    answer = client.post("/v1/curve", json=curl_body("/v1/curve")).json
+    assert answer is not None
+    steps = [float(each) for each in row("h")]
+    for name in ("forward", "central", "complex_step"):
+        for step, shown in zip(steps, row(f"`{name}`"), strict=True):
+            error = abs(answer[name][answer["steps"].index(step)] - answer["analytic"])
+            rounding = 2e-16 if name == "complex_step" else 1e-15 / step
+            assert abs(error - float(shown)) <= max(0.05 * float(shown), rounding), (name, step)
+
+
+def row(head: str) -> list[str]:
+    """Cells behind the first one of a row of a table."""
+    (cells,) = re.findall(rf"^\| {head} \| (.*) \|$", README, re.MULTILINE)
+    return cells.split(" | ")
 
 
 def test_the_curl_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
     shown = json.loads(blocks("json")[0])
-    answer = client.post("/v1/check", json=curl_body()).json
+    answer = client.post("/v1/check", json=curl_body("/v1/check")).json
     assert says(answer, shown)
     shown["verdicts"]["w1"]["worst"][0]["index"] = [0, 1]
     assert not says(answer, shown), "the comparison must be able to fail"
@@ -90,5 +118,5 @@ def test_what_the_layout_names_is_there() -> None:
 
 def test_make_lists_its_commands() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for command in ("serve", "test", "lint", "format", "bench", "clean"):
+    for command in ("serve", "test", "lint", "format", "bench", "bounds", "clean"):
         assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command

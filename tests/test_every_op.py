@@ -439,6 +439,46 @@ def test_a_response_that_is_not_linear_is_caught() -> None:
         test_the_response_is_what_the_output_moves_by(curved, Case(((3, 4),)))
 
 
+def by_complex_step(graph: Graph, leaves: Values, name: str, step: float = 1e-20) -> Array:
+    """Im f(x + i h e) / h for each element, all behind one tile axis."""
+    point = leaves[name]
+    moves = np.eye(point.size).reshape(-1, *point.shape[1:])
+    loss = graph.resume(graph.forward(leaves), {name: point + 1j * step * moves})[graph.loss]
+    return loss.reshape(point.size, -1).imag.reshape(point.shape[1:]) / step
+
+
+ANALYTIC = [each for each in EVERY if each.values[0].analytic]
+
+
+@pytest.mark.parametrize(("op", "case"), ANALYTIC)
+def test_the_complex_step_is_the_derivative_to_the_last_digits(op: type[Op], case: Case) -> None:
+    """Where an op says that it is analytic; a cast that drops an imaginary part is a warning, and so an error."""
+    assert op.analytic
+    for seed in range(3):
+        graph, leaves = around(op, case, seed)
+        by_hand = analytic.differentiate(graph, leaves).gradients
+        rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed)
+        for name in set(leaves) - graph.kinds.keys():
+            apart = np.abs(by_complex_step(graph, leaves, name) - by_hand[name])
+            # What cancels in the backward pass itself is good to its rounding, and no better.
+            assert (apart <= np.maximum(1e-14 * np.abs(by_hand[name]).max(), rounding[name])).all(), name
+
+
+def test_ops_of_pieces_do_not_say_that_they_are_analytic() -> None:
+    assert {name for name, op in REGISTRY.items() if not op.analytic} == {
+        "abs", "amax", "binary_cross_entropy", "clamp", "cosine_embedding_loss", "elu", "huber_loss", "l1_loss",
+        "leaky_relu", "max_pool2d", "maximum", "minimum", "relu", "smooth_l1_loss", "softplus", "triplet_margin_loss",
+        "vector_norm",
+    }  # fmt: skip
+
+
+def test_an_op_that_is_not_analytic_though_it_says_so_is_caught() -> None:
+    """A modulus is no continuation of abs: it takes complex numbers, and loses the derivative."""
+    liar = type("Modulus", (REGISTRY["exp"],), {"forward": lambda self, input: np.exp(np.abs(input))})
+    with pytest.raises(AssertionError):
+        test_the_complex_step_is_the_derivative_to_the_last_digits(liar, Case(((3, 4),), low=0.1))
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_agree(seed: int) -> None:
     graph, leaves = random_graph(seed)
@@ -473,6 +513,7 @@ LOOP: list[Callable[[type[Op], Case], None]] = [
     test_what_an_element_does_not_reach_stays_bit_for_bit,
     test_a_spread_that_leaves_something_out_is_caught,
     test_the_response_is_what_the_output_moves_by,
+    test_the_complex_step_is_the_derivative_to_the_last_digits,
 ]
 
 
@@ -485,6 +526,7 @@ def square() -> Iterator[type[Op]]:
         """y = x^2: dL/dx = 2 g x."""
 
         inputs = ("input",)
+        analytic = True
         cases = (Case(((3, 4),)), Case(((),)))
 
         def output_shape(self, input: Shape) -> Shape:

@@ -7,7 +7,7 @@ import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem import shown
-from schemas.report import CheckReport, Discrepancies, Gradient, Intermediate, Metrics, WorstElement
+from schemas.report import CheckReport, Discrepancies, Gradient, Intermediate, Kink, Metrics, WorstElement
 from schemas.report import Verdict as VerdictReport
 from schemas.tensor import encode, spelled
 from service.checking import language
@@ -15,6 +15,7 @@ from service.checking.judge import Judge, Routes
 from service.checking.question import Problem
 from service.checking.stopwatch import Stopwatch
 from service.numerics import discrepancy, verdict
+from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.precision import Precision
 from service.numerics.verdict import Verdict, Worst
@@ -43,7 +44,7 @@ def report(
             {name: _gradient(problem, routes, name) for name in problem.names} if "gradients" in include else {}
         ),
         "discrepancies": discrepancies,
-        "verdicts": {name: _verdict(each) for name, each in verdicts.items()},
+        "verdicts": {name: _verdict(problem, routes, name, each) for name, each in verdicts.items()},
         "intermediates": _intermediates(problem, routes) if "intermediates" in include else {},
         "cost": {
             "loss_evaluations": sum(each.evaluations for each in routes.differences.values()),
@@ -86,22 +87,26 @@ def _intermediates(problem: Problem, routes: Routes) -> dict[str, Intermediate]:
 def _discrepancies(problem: Problem, routes: Routes, judge: Judge, name: str) -> Discrepancies:
     by_hand, by_torch = routes.analytic.gradients[name], routes.autograd.gradients[name]
     difference = routes.differences[name].value
-    own = problem.dtype.precision
+    own, examined = problem.dtype.precision, problem.examined(name)
     found: Discrepancies = {
-        "analytic_vs_autograd": _metrics(by_hand, by_torch, own),
-        "analytic_vs_finite_difference": _metrics(by_hand, difference, own),
-        "autograd_vs_finite_difference": _metrics(by_torch, difference, own),
+        "analytic_vs_autograd": _metrics(by_hand, by_torch, own, examined),
+        "analytic_vs_finite_difference": _metrics(by_hand, difference, own, examined),
+        "autograd_vs_finite_difference": _metrics(by_torch, difference, own, examined),
     }
     if judge.comparable(name):
         candidate, precision = problem.candidate[name].array, judge.precision(name)
-        found["candidate_vs_analytic"] = _metrics(candidate, by_hand, precision)
-        found["candidate_vs_autograd"] = _metrics(candidate, by_torch, precision)
-        found["candidate_vs_finite_difference"] = _metrics(candidate, difference, precision)
+        found["candidate_vs_analytic"] = _metrics(candidate, by_hand, precision, examined)
+        found["candidate_vs_autograd"] = _metrics(candidate, by_torch, precision, examined)
+        found["candidate_vs_finite_difference"] = _metrics(candidate, difference, precision, examined)
     return found
 
 
-def _metrics(a: Array, b: Array, precision: Precision) -> Metrics:
+def _metrics(a: Array, b: Array, precision: Precision, examined: Array | None) -> Metrics:
+    shape = a.shape
+    if examined is not None:
+        a, b = a.ravel()[examined], b.ravel()[examined]
     found = discrepancy.measure(a, b, precision)
+    worst = found.worst_index if examined is None else verdict.index_of(int(examined[found.worst_index[0]]), shape)
     return {
         "max_abs": spelled(found.max_abs),
         "max_rel": spelled(found.max_rel),
@@ -109,12 +114,12 @@ def _metrics(a: Array, b: Array, precision: Precision) -> Metrics:
         "relative_l2": spelled(found.relative_l2),
         "cosine": spelled(found.cosine),
         "max_ulp": spelled(found.max_ulp),
-        "worst_index": list(found.worst_index),
+        "worst_index": list(worst),
     }
 
 
-def _verdict(found: Verdict) -> VerdictReport:
-    return {
+def _verdict(problem: Problem, routes: Routes, name: str, found: Verdict) -> VerdictReport:
+    report: VerdictReport = {
         "outcome": cast("Any", found.outcome.text),
         "reason": found.reason,
         "elements": {
@@ -122,13 +127,35 @@ def _verdict(found: Verdict) -> VerdictReport:
             "pass": found.counts[Outcome.PASS],
             "fail": found.counts[Outcome.FAIL],
             "inconclusive": found.counts[Outcome.INCONCLUSIVE],
-            "not_examined": 0,
+            "not_examined": found.not_examined,
         },
         "smallest_detectable_error": spelled(found.smallest_detectable_error),
         "worst": [_worst(each) for each in found.worst],
-        "kinks": [],
+        "kinks": _kinks(routes.differences[name]),
         "diagnoses": [],
     }
+    examined = problem.examined(name)
+    if examined is not None:
+        report["missed"] = {"wrong_elements": 1, "probability": 1 - examined.size / found.total}
+    return report
+
+
+_MAX_KINKS = 1000
+
+
+def _kinks(difference: Difference) -> list[Kink]:
+    if difference.left is None or difference.right is None:
+        return []
+    left, right = difference.left.ravel(), difference.right.ravel()
+    places = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
+    return [
+        {
+            "index": list(verdict.index_of(int(place), difference.value.shape)),
+            "left": spelled(float(left[place])),
+            "right": spelled(float(right[place])),
+        }
+        for place in places
+    ]
 
 
 def _worst(worst: Worst) -> WorstElement:
@@ -149,9 +176,10 @@ def _summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
     leading = [name for name, each in verdicts.items() if each.outcome == outcome]
     if outcome == Outcome.PASS:
         detectable = max(each.smallest_detectable_error for each in verdicts.values())
-        total = sum(each.total for each in verdicts.values())
+        total = sum(each.total - each.not_examined for each in verdicts.values())
         worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
-        return f"pass: all {total} elements of {_listed(leading)} agree with the finite difference{worth}."
+        which = "examined " if any(each.not_examined for each in verdicts.values()) else ""
+        return f"pass: all {total} {which}elements of {_listed(leading)} agree with the finite difference{worth}."
     count = sum(verdicts[name].counts[outcome] for name in leading)
     total = sum(verdicts[name].total for name in leading)
     text = f"{outcome.text}: {count} of {total} elements of {_listed(leading)}"

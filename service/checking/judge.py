@@ -59,17 +59,16 @@ class Judge:
         candidate = self._problem.candidate.get(name)
         by_hand, by_torch = self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]
         if candidate is None:
-            return verdict.judge(
-                {"analytic": by_hand, "autograd": by_torch}, dataclasses.replace(own, tolerance=self._tolerance)
-            )
+            reference = dataclasses.replace(own, tolerance=self._tolerance)
+            return verdict.judge({"analytic": by_hand, "autograd": by_torch}, reference, self._problem.examined(name))
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
         apart = np.abs(by_hand.astype(np.float64) - by_torch) > 2 * own.rounding
-        disputed = verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | apart
+        disputed = verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | (apart & ~own.kinks)
         reference = dataclasses.replace(
             self._reference(name, self.precision(name)), disputed=disputed, tolerance=self._tolerance
         )
-        found = verdict.judge({"candidate": candidate.array}, reference)
+        found = verdict.judge({"candidate": candidate.array}, reference, self._problem.examined(name))
         return self._with_hint(found, name, candidate.array, reference)
 
     def _with_hint(self, found: Verdict, name: str, candidate: Array, reference: Reference) -> Verdict:
@@ -78,7 +77,9 @@ class Judge:
         if found.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
             return found
         at_lower = self._reference(name, PRECISIONS[lower])
-        if verdict.failing(candidate.astype(np.float64), at_lower).any():
+        fails = verdict.failing(candidate.astype(np.float64), at_lower).ravel()
+        examined = self._problem.examined(name)
+        if (fails if examined is None else fails[examined]).any():
             return found
         hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
         return dataclasses.replace(found, reason=f"{found.reason} {hint}")
@@ -86,7 +87,17 @@ class Judge:
     def _reference(self, name: str, precision: Precision) -> Reference:
         difference = self._routes.differences[name]
         rounding = self._rounding(name, precision)
-        return Reference(difference.value, difference.error_bound, rounding, precision, others=self._sizes(name))
+        return Reference(
+            difference.value,
+            difference.error_bound,
+            rounding,
+            precision,
+            left=difference.left,
+            right=difference.right,
+            conventions=(self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]),
+            others=self._sizes(name),
+            exact_to=difference.rounding,
+        )
 
     def _sizes(self, name: str) -> Array:
         """Sizes of a gradient by our own routes, 0 where their rounding alone may have made them."""

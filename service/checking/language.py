@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
+from schemas.curve import CurveRequest, ElementSpec
 from schemas.problem import InvalidRequestError, PlacedError, from_validation, placed, shown
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
 from schemas.tensor import Tensor
@@ -42,33 +44,44 @@ NODE_TYPES: dict[str, type[NodeBase]] = {name: _node_type(op) for name, op in RE
 AnyNode = Annotated[Union[tuple(NODE_TYPES.values())], Field(discriminator="op")]  # noqa: UP007
 
 Request = CheckRequest[AnyNode]
+OfCurve = CurveRequest[AnyNode]
 
 
 def parsed(body: object) -> CheckRequest[NodeBase]:
-    """Validate a request.
+    """Validate the request of a check.
 
     Raises
     ------
     InvalidRequestError
         With all that is wrong with its form.
     """
+    return cast("CheckRequest[NodeBase]", _parsed(body, Request))
+
+
+def parsed_curve(body: object) -> CurveRequest[NodeBase]:
+    """Validate the request of a curve, as `parsed` does that of a check."""
+    return cast("CurveRequest[NodeBase]", _parsed(body, OfCurve))
+
+
+def _parsed(body: object, form: type[BaseModel]) -> BaseModel:
     try:
-        return cast("CheckRequest[NodeBase]", Request.model_validate(body))
+        return form.model_validate(body)
     except ValidationError as error:
-        raise InvalidRequestError(from_validation(error, body, partial(_known_fields, body))) from None
+        raise InvalidRequestError(from_validation(error, body, partial(_known_fields, form, body))) from None
 
 
 _OBJECTS: dict[str | int, type[BaseModel]] = {
     "model": GraphSpec,
     "finite_difference": FiniteDifferenceSpec,
     "tolerance": ToleranceSpec,
+    "element": ElementSpec,
 }
 
 
-def _known_fields(body: Any, path: Sequence[str | int]) -> Collection[str]:
+def _known_fields(form: type[BaseModel], body: Any, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
     """Fields that the object at a path into a request may have."""
     if len(path) < 2:
-        return (_OBJECTS[path[0]] if path else CheckRequest).model_fields
+        return (_OBJECTS[path[0]] if path else form).model_fields
     return NODE_TYPES[body["model"]["nodes"][path[2]]["op"]].model_fields
 
 

@@ -12,13 +12,14 @@ from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.checking import language
 from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import Method
+from service.numerics.gradients.finite_difference import Method, Plan
 from service.numerics.graph import Graph, Values
 from service.numerics.precision import DTYPES, Dtype
 from service.numerics.rounding import SWEEPS
-from service.numerics.tiles import tiled
+from service.numerics.tiles import size, tiled
 
 Request = CheckRequest[NodeBase]
+Choice = Callable[[Request, Graph, list[PlacedError]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Problem:
     wide: Values
     names: tuple[str, ...]
     method: Method
+    sampled: Mapping[str, Array]
+
+    def examined(self, name: str) -> Array | None:
+        """Flat indices of the elements that are differenced; None for all."""
+        return self.sampled.get(name)
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -77,8 +83,16 @@ class Problem:
         return self.request.candidate or {}
 
 
-def posed(request: Request) -> Problem:
+def posed(request: Request, choose: Choice | None = None) -> Problem:
     """Bring a request into the terms of the numerics.
+
+    Parameters
+    ----------
+    request
+        In valid form.
+    choose
+        What to differentiate by, of a request and its graph; appends what is wrong with it. What the request names, or
+        else its weights, if left out.
 
     Raises
     ------
@@ -100,10 +114,21 @@ def posed(request: Request) -> Problem:
         if not np.isfinite(leaf).all()
     ]
     errors += _candidate_errors(request, graph)
-    names = _names(request, graph, errors)
+    errors += _asked_errors(request, graph)
+    names = (choose or _named)(request, graph, errors)
     if errors:
         raise InvalidRequestError(errors)
-    return Problem(request, graph, dtype, leaves, wide, names, _method(request))
+    return Problem(request, graph, dtype, leaves, wide, names, _method(request), _sampled(request, graph, names))
+
+
+def _sampled(request: Request, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
+    """Flat indices of the elements of each name that the request's sample takes; nothing without one."""
+    count = request.finite_difference.sample
+    if count is None:
+        return {}
+    generator = np.random.default_rng([request.seed, 0x5A])
+    sizes = {name: size(graph.shapes[name]) for name in names}
+    return {name: np.sort(generator.choice(n, min(count, n), replace=False)) for name, n in sizes.items()}
 
 
 def _leaf(array: Array, kind: str | None, dtype: Dtype) -> Array:
@@ -180,36 +205,34 @@ def _weight_errors(request: Request) -> Iterator[PlacedError]:
 
 def _candidate_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
     for name, tensor in (request.candidate or {}).items():
-        if name not in graph.shapes:
-            yield placed(f"there is no tensor, weight or node {shown(name)}; {_known(graph)}", "candidate", name)
-        elif name == graph.loss:
-            yield placed(_LOSS, "candidate", name)
-        elif name in graph.kinds:
-            yield placed(_NO_FLOATS, "candidate", name)
+        if wrong := unfit(graph, name):
+            yield placed(wrong, "candidate", name)
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
             yield placed(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
 
 
-_LOSS = "this is the loss; its gradient with respect to itself is 1"
-_NO_FLOATS = "this tensor is not of floats, and has no gradient"
+def unfit(graph: Graph, name: str) -> str | None:
+    """Why there is no gradient with respect to a name, and what there is; None where there is one."""
+    if name in graph.shapes and name != graph.loss and name not in graph.kinds:
+        return None
+    names = [each for each in graph.shapes if each != graph.loss and each not in graph.kinds]
+    others = f"{', '.join(map(shown, names[:20]))}{', ...' if len(names) > 20 else ''}"
+    if name not in graph.shapes:
+        return f"there is no tensor, weight or node {shown(name)}; there are: {others}"
+    if name == graph.loss:
+        return f"this is the loss; its gradient with respect to itself is 1; name another: {others}"
+    return f"this tensor is not of floats, and has no gradient; name another: {others}"
 
 
-def _known(graph: Graph) -> str:
-    names = [name for name in graph.shapes if name != graph.loss and name not in graph.kinds]
-    return f"there are: {', '.join(map(shown, names[:20]))}{', ...' if len(names) > 20 else ''}"
+def _asked_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
+    for position, name in enumerate(request.with_respect_to or ()):
+        if wrong := unfit(graph, name):
+            yield placed(wrong, "with_respect_to", position)
 
 
-def _names(request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
-    """What to differentiate by; appends what is wrong with it."""
+def _named(request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
+    """What a check differentiates by; appends that there is nothing."""
     asked = request.with_respect_to
-    for position, name in enumerate(asked or ()):
-        if name not in graph.shapes:
-            unknown = f"there is no tensor, weight or node {shown(name)}; {_known(graph)}"
-            errors.append(placed(unknown, "with_respect_to", position))
-        elif name == graph.loss:
-            errors.append(placed(_LOSS, "with_respect_to", position))
-        elif name in graph.kinds:
-            errors.append(placed(_NO_FLOATS, "with_respect_to", position))
     chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
     names = tuple(dict.fromkeys(chosen))
     if not names:
@@ -228,31 +251,25 @@ def _method(request: Request) -> Method:
     return named(spec.step)
 
 
-def check_budget(problem: Problem, limits: Limits) -> None:
-    """Refuse what would take too much, before anything is allocated."""
-    graph = problem.graph
-    once = graph.cost()
-    elements = once.elements + sum(leaf.size for leaf in problem.leaves.values())
+def planned(problem: Problem, limits: Limits) -> Plan:
+    """Plan the differences of a check, and refuse one that would take too much, before anything is computed."""
+    check_size(problem, limits)
+    plan = finite_difference.planned(problem.graph, problem.wide, problem.names, problem.method, problem.sampled)
+    check_work(problem, limits, plan.work, "check", "Name fewer or smaller tensors", "with_respect_to")
+    return plan
+
+
+def check_size(problem: Problem, limits: Limits) -> None:
+    """Refuse a model that would hold too much at once."""
+    elements = problem.graph.cost().elements + sum(leaf.size for leaf in problem.leaves.values())
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
         raise InvalidRequestError([placed(detail, "model")])
-    work = 8 * (SWEEPS + 1) * once.work
-    # Colours are counted only where what they are counted on is affordable.
-    for colours in (_one_colour, finite_difference.colours):
-        differences = sum(_difference_work(problem, name, colours) for name in problem.names)
-        if work + differences > limits.work:
-            detail = (
-                f"the check would take about {work + differences:.1e} operations; the limit is {limits.work:.1e}. "
-                "Name fewer or smaller tensors"
-            )
-            raise InvalidRequestError([placed(detail, "with_respect_to")])
 
 
-def _one_colour(graph: Graph, leaves: Values, name: str) -> int:
-    return 1
-
-
-def _difference_work(problem: Problem, name: str, colours: Callable[[Graph, Values, str], int]) -> int:
-    graph = problem.graph
-    evaluations = finite_difference.evaluations(problem.method, colours(graph, problem.wide, name))
-    return evaluations * graph.cost(graph.downstream([name])).work
+def check_work(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:
+    """Refuse what would take too many operations: those of the differences, and those of all else."""
+    work = 8 * (SWEEPS + 1) * problem.graph.cost().work + differences
+    if work > limits.work:
+        detail = f"the {what} would take about {work:.1e} operations; the limit is {limits.work:.1e}. {remedy}"
+        raise InvalidRequestError([placed(detail, *place)])

@@ -8,6 +8,15 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _ATTRIBUTE = "openapi_operation"
 
+PROBLEMS_OF_BODY = (
+    (400, "The body is not JSON."),
+    (406, "No media type that is served is accepted."),
+    (413, "The body is too large."),
+    (415, "The body has another content type or a content encoding."),
+    (422, "The body is JSON, but not a valid request."),
+)
+"""Problems of an operation that takes a body."""
+
 
 @dataclass(frozen=True)
 class Operation:

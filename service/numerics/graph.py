@@ -55,10 +55,10 @@ class Node:
             self.op.terms(output, *inputs) if self.branch is None else self.op.terms_along(self.branch, output, *inputs)
         )
 
-    def rounding(self, output: Array, *inputs: Array | None) -> Rounding | None:
-        """Rounding of the output."""
+    def rounding(self, output: Array, *inputs: Array | None, own: bool = False) -> Rounding | None:
+        """Rounding of the output, in the textbook's form or in our own."""
         if self.branch is None:
-            return self.op.rounding(output, *inputs)
+            return self.op.own_rounding(output, *inputs) if own else self.op.rounding(output, *inputs)
         return self.op.rounding_along(self.branch, output, *inputs)
 
     def rounded(self, nearest: Callable[[float], float]) -> "Node":
@@ -110,8 +110,8 @@ class Observer(Protocol):
         """See, and return, the gradients that a node hands back to its inputs."""
         ...
 
-    def terms(self, op: Op, terms: Array) -> Array:
-        """See, and return, the terms of the loss."""
+    def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """See, and return, the terms of a node."""
         ...
 
     def addition(self, total: Array) -> Array:
@@ -274,7 +274,7 @@ class Graph:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
         terms = node.terms(values[node.name], *self.inputs(node, values))
-        return terms if observer is None else observer.terms(node.op, terms)
+        return terms if observer is None else observer.terms(node, terms, self.inputs(node, values))
 
     def spread(self, base: Mapping[str, Array], name: str, values: Array) -> tuple[Values, Array]:
         """Spread values, (K, ...), given to a tensor or node, to the nodes downstream and to the terms of the loss.

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops.op import Gradients, Op, Rounding
+from service.numerics.ops.op import Gradients, Rounding
 from service.numerics.precision import Precision
 from service.numerics.tiles import Array
 
@@ -32,10 +32,13 @@ class MonteCarlo:
     """An observer that adds rounding errors to what a pass computes.
 
     Of every SWEEPS + 1 tiles the first stays as it is. `scale` brings a spread that was measured back to the size of
-    the unit roundoff.
+    the unit roundoff. `own` errors are those of the passes here, where these are more careful than the textbook.
     """
 
-    def __init__(self, precision: Precision, generator: np.random.Generator, groups: int = 1) -> None:
+    def __init__(
+        self, precision: Precision, generator: np.random.Generator, groups: int = 1, own: bool = False
+    ) -> None:
+        self._own = own
         self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
         self._smallest_normal = 2.0**precision.exponent
         self._generator = generator
@@ -44,7 +47,7 @@ class MonteCarlo:
 
     def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
         """Add the error of a node's output."""
-        return self.perturbed(output, node.rounding(output, *inputs))
+        return self.perturbed(output, node.rounding(output, *inputs, own=self._own))
 
     def gradients(
         self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
@@ -56,9 +59,9 @@ class MonteCarlo:
             for result, rounding in zip(results, roundings, strict=True)
         )
 
-    def terms(self, op: Op, terms: Array) -> Array:
-        """Add the error of the terms of the loss."""
-        return self.perturbed(terms, op.terms_rounding(terms))
+    def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """Add the error of the terms of the loss, which only differences look at."""
+        return self.perturbed(terms, node.op.terms_rounding(terms, *inputs))
 
     def addition(self, total: Array) -> Array:
         """Add the error of one addition."""
@@ -87,11 +90,11 @@ def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer
     return rounded
 
 
-def root_mean_square(deviations: Array) -> Array:
-    """Root mean square over the first axis; infinite where any of it is not a number."""
-    largest = np.max(np.abs(deviations), axis=0, initial=0)
+def root_mean_square(deviations: Array, axis: int = 0) -> Array:
+    """Root mean square over an axis; infinite where any of it is not a number."""
+    largest = np.abs(deviations).max(axis=axis, initial=0, keepdims=True)
     unit = np.where(largest > 0, largest, 1)
-    result = unit * np.sqrt(np.mean(np.square(deviations / unit), axis=0))
+    result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)
     return np.where(np.isnan(result), np.inf, result)
 
 

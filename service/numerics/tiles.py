@@ -26,6 +26,11 @@ def tiled(array: Array) -> Array:
     return array[None]
 
 
+def numbered(array: Array) -> Array:
+    """Flat index of each element, int64."""
+    return np.arange(array.size).reshape(array.shape)
+
+
 def repeated(array: Array, tiles: int) -> Array:
     """Give an array that is the same in all tiles, or has as many already, that many: a view."""
     return np.broadcast_to(array, (tiles, *array.shape[1:]))

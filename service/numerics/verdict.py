@@ -5,8 +5,9 @@ finite difference and by the rounding that a correct pass in its arithmetic may 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from service.numerics.precision import Precision
 from service.numerics.tiles import Array, size
 
 MAX_WORST = 10
+_CANCELLED = 1e6
+"""Bound over what rounding leaves, up to which a sum of 0 is one."""
 
 
 _CAUSES: tuple[Cause, ...] = tuple(Cause)
@@ -45,10 +48,17 @@ class Reference:
         Where the routes disagree among themselves; None while no candidate is judged.
     tolerance
         Replaces bound and rounding, if given.
+    left, right
+        One-sided derivatives at the kinks, NaN elsewhere; None where there are none.
+    conventions
+        What the routes make of a kink.
     others
         Sizes by the other routes, 0 where rounding alone may have made them; None if there are none. Where the
         difference came out small within a wide bound, as with a step that is lost in rounding, they tell it from a
         gradient that is.
+    exact_to
+        What rounding alone would leave in the finite difference with the best of steps; None if that is not known. What
+        is 0 within a bound not far above it is 0 because all that it is the sum of cancels.
     """
 
     value: Array
@@ -57,7 +67,40 @@ class Reference:
     precision: Precision
     disputed: Array | None = None
     tolerance: Tolerance | None = None
+    left: Array | None = None
+    right: Array | None = None
+    conventions: tuple[Array, ...] = ()
     others: Array | None = None
+    exact_to: Array | None = None
+
+    @property
+    def kinks(self) -> Array:
+        """Where the derivative is not one."""
+        if self.left is None or self.right is None:
+            return np.zeros(self.value.shape, np.bool_)
+        return np.isfinite(self.left) & np.isfinite(self.right)
+
+    def excuses(self, judged: Array) -> Array:
+        """Where a gradient lies between the one-sided derivatives of a kink, or follows a convention there."""
+        if self.left is None or self.right is None:
+            return self.kinks
+        low, high = np.minimum(self.left, self.right), np.maximum(self.left, self.right)
+        accepted = (judged >= low - self.allowed) & (judged <= high + self.allowed)
+        for convention in self.conventions:
+            accepted |= np.abs(judged - convention) <= 2 * self.rounding
+        return self.kinks & accepted
+
+    def at(self, examined: Array) -> "Reference":
+        """The same of some elements, by flat index: arrays of one axis."""
+
+        def some(array: Array | None) -> Any:
+            return None if array is None else array.ravel()[examined]
+
+        return Reference(
+            some(self.value), some(self.error_bound), some(self.rounding), self.precision, some(self.disputed),
+            self.tolerance, some(self.left), some(self.right), tuple(map(some, self.conventions)),
+            some(self.others), some(self.exact_to),
+        )  # fmt: skip
 
     @cached_property
     def allowed(self) -> Array:
@@ -74,8 +117,15 @@ class Reference:
     @cached_property
     def sizes(self) -> Array:
         """Size of each element, 0 where there is nothing to judge against."""
-        sizes = np.where(self.missing, 0, np.abs(self.value))
+        sizes = np.where(self.missing | self._cancelled, 0, np.abs(self.value))
         return sizes if self.others is None else np.where(self.missing, 0, np.fmax(sizes, self.others))
+
+    @cached_property
+    def _cancelled(self) -> Array:
+        """Where the summands of the finite difference cancel, as far as it can tell."""
+        if self.exact_to is None:
+            return np.zeros(self.value.shape, np.bool_)
+        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * self.exact_to)
 
     @cached_property
     def matters(self) -> Array:
@@ -114,12 +164,13 @@ class Verdict:
     counts: Mapping[Outcome, int]
     smallest_detectable_error: float
     worst: tuple[Worst, ...]
+    not_examined: int = 0
 
 
 def _causes(judged: Array, reference: Reference) -> Array:
     """Cause of each element's outcome, as positions in `Cause`; of several the last that is written counts."""
     with np.errstate(invalid="ignore", over="ignore"):
-        exceeds = ~(np.abs(judged - reference.value) <= reference.allowed)
+        exceeds = ~(np.abs(judged - reference.value) <= reference.allowed) & ~reference.excuses(judged)
     causes = np.full(judged.shape, _CAUSES.index(Cause.AGREES))
     for mask, cause in (
         (reference.uncertain, Cause.TOO_UNCERTAIN),
@@ -139,7 +190,7 @@ def failing(judged: Array, reference: Reference) -> Array:
     return _OUTCOMES[_causes(judged, reference)] == Outcome.FAIL
 
 
-def judge(judged: Mapping[str, Array], reference: Reference) -> Verdict:
+def judge(judged: Mapping[str, Array], reference: Reference, examined: Array | None = None) -> Verdict:
     """Judge one gradient, as computed by one route or by several.
 
     Parameters
@@ -148,7 +199,11 @@ def judge(judged: Mapping[str, Array], reference: Reference) -> Verdict:
         Gradients by the name of their route, each of the reference's shape; an element's outcome is its worst.
     reference
         What they are judged against.
+    examined
+        Flat indices of the elements that count; all by default.
     """
+    if examined is not None:
+        return _of_some(judged, reference, examined)
     causes = {route: _causes(values.astype(np.float64), reference) for route, values in judged.items()}
     outcomes = np.max([_OUTCOMES[each] for each in causes.values()], axis=0)
     counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
@@ -160,6 +215,18 @@ def judge(judged: Mapping[str, Array], reference: Reference) -> Verdict:
         smallest_detectable_error=_detectable(reference, outcomes),
         worst=_worst(judged, causes, reference),
     )
+
+
+def _of_some(judged: Mapping[str, Array], reference: Reference, examined: Array) -> Verdict:
+    found = judge({route: values.ravel()[examined] for route, values in judged.items()}, reference.at(examined))
+    shape, total = reference.value.shape, reference.value.size
+    worst = tuple(replace(each, index=index_of(int(examined[each.index[0]]), shape)) for each in found.worst)
+    return replace(found, worst=worst, total=total, not_examined=total - examined.size)
+
+
+def index_of(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Index of an element, of its flat index."""
+    return tuple(int(i) for i in np.unravel_index(flat, shape))
 
 
 def of_another_shape(given: tuple[int, ...], expected: tuple[int, ...]) -> Verdict:
@@ -212,7 +279,7 @@ def _worst(judged: Mapping[str, Array], causes: Mapping[str, Array], reference: 
         fails = _OUTCOMES[causes[route]] == Outcome.FAIL
         ranks = np.where(np.isnan(ratios), np.inf, ratios)
         for flat in np.lexsort((-ranks.ravel(), ~fails.ravel()))[:MAX_WORST]:
-            index = tuple(int(i) for i in np.unravel_index(int(flat), values.shape))
+            index = index_of(int(flat), values.shape)
             worst = Worst(
                 index=index,
                 route=route,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from schemas.check import StrictModel
 from schemas.problem import from_validation, placed, pointer, problem, shown
@@ -84,8 +85,8 @@ class Body(StrictModel):
 SHAPES = {"op": "square", "side": 1}
 
 
-def known_fields(path: Sequence[str | int]) -> list[str]:
-    return ["op", "side", "radius"] if path else list(Body.model_fields)
+def known_fields(path: Sequence[str | int]) -> dict[str, FieldInfo]:
+    return Square.model_fields | Round.model_fields if path else Body.model_fields
 
 
 INVALID: dict[str, tuple[Any, dict[str, str]]] = {

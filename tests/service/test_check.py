@@ -345,6 +345,75 @@ def test_integers_of_the_shape_of_the_input_are_probabilities():
     assert np.allclose(gradient([[0, 1, 0], [1, 0, 0]]), gradient([1, 0]), rtol=1e-14)
 
 
+def kinked(candidate, x=(0.0, 1.0)):
+    nodes = [{"name": "y", "op": "relu", "inputs": ["x"]}, {"name": "loss", "op": "sum", "inputs": ["y"]}]
+    body = {"tensors": {}, "weights": {"x": list(x)}, "model": {"nodes": nodes}}
+    return answered(body | ({} if candidate is None else {"candidate": {"x": candidate}}))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "outcome"),
+    [(None, "pass"), ([0.0, 1.0], "pass"), ([1.0, 1.0], "pass"), ([0.5, 1.0], "pass"), ([1.1, 1.0], "fail"),
+     ([-0.1, 1.0], "fail"), ([0.5, 0.5], "fail")],
+)  # fmt: skip
+def test_at_a_kink_anything_between_its_sides_is_accepted_and_nothing_beyond(candidate, outcome):
+    report = kinked(candidate)
+    assert report["outcome"] == outcome
+    assert report["verdicts"]["x"]["kinks"] == [
+        {"index": [0], "left": pytest.approx(0, abs=1e-12), "right": pytest.approx(1)}
+    ]
+    assert kinked(candidate, x=(1e-9, 1.0))["verdicts"]["x"]["kinks"] == []
+
+
+def test_where_sides_agree_the_convention_of_a_route_is_accepted():
+    """relu(x) - relu(-x) at 0: both sides say 1, PyTorch says 0."""
+    nodes = [
+        {"name": "m", "op": "neg", "inputs": ["x"]},
+        {"name": "a", "op": "relu", "inputs": ["x"]},
+        {"name": "b", "op": "relu", "inputs": ["m"]},
+        {"name": "d", "op": "sub", "inputs": ["a", "b"]},
+        {"name": "loss", "op": "sum", "inputs": ["d"]},
+    ]
+    body = {"tensors": {}, "weights": {"x": [0.0]}, "model": {"nodes": nodes}}
+    for candidate, outcome in (([0.0], "pass"), ([1.0], "pass"), ([0.5], "fail")):
+        assert answered(body | {"candidate": {"x": candidate}})["outcome"] == outcome
+
+
+def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(changed):
+    report = answered(changed(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
+    verdict = report["verdicts"]["x"]
+    assert verdict["elements"] == {"total": 9, "pass": 3, "fail": 0, "inconclusive": 0, "not_examined": 6}
+    assert verdict["missed"] == {"wrong_elements": 1, "probability": pytest.approx(2 / 3)}
+    difference = np.array(report["gradients"]["x"]["finite_difference"]).ravel()
+    assert np.count_nonzero(difference == "NaN") == 6
+    assert np.count_nonzero(np.array(report["gradients"]["x"]["error_bound"]).ravel() == "Infinity") == 6
+    assert report["outcome"] == "pass"
+    assert "all 6 examined elements" in report["summary"]
+    assert report["discrepancies"]["x"]["analytic_vs_finite_difference"]["max_abs"] < 1e-9
+    assert "missed" not in answered(changed())["verdicts"]["w1"]
+
+
+def test_a_sample_finds_what_it_looks_at_and_names_it_by_its_place(changed):
+    right = answered(changed())["gradients"]["w1"]["analytic"]
+    found = set()
+    for seed in range(12):
+        wrong = [[-each for each in row] for row in right]
+        report = answered(changed(candidate={"w1": wrong}, finite_difference={"sample": 1}, seed=seed))
+        verdict = report["verdicts"]["w1"]
+        assert verdict["elements"]["fail"] == 1
+        (worst,) = verdict["worst"]
+        assert worst["judged"] == wrong[worst["index"][0]][worst["index"][1]]
+        assert report["discrepancies"]["w1"]["candidate_vs_analytic"]["worst_index"] == worst["index"]
+        found.add(tuple(worst["index"]))
+    assert len(found) > 1
+
+
+def test_a_sample_of_more_than_there_are_is_all(changed):
+    verdict = answered(changed(finite_difference={"sample": 100}))["verdicts"]["w1"]
+    assert verdict["elements"]["not_examined"] == 0
+    assert verdict["missed"]["probability"] == 0
+
+
 LIMITS = {
     "names": (Limits(names=1), "/tensors", "2 are more than the 1"),
     "elements": (Limits(elements=20), "/model", "the limit is 20"),

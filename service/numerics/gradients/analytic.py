@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.numerics.graph import Graph, Node, Observer, Values
-from service.numerics.ops.op import Backward, Gradients, Op
+from service.numerics.ops.op import Backward, Gradients
 from service.numerics.precision import Dtype
 from service.numerics.tiles import Array
 
@@ -31,7 +31,7 @@ class _RoundedThroughout(Observer):
     ) -> Gradients:
         return tuple(None if result is None else self._dtype.rounded(result) for result in results)
 
-    def terms(self, op: Op, terms: Array) -> Array:
+    def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
         return self._dtype.rounded(terms)
 
     def addition(self, total: Array) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 from annotated_types import Gt
 from scipy.special import erf
 
+from service.numerics.ops import continued
 from service.numerics.ops.elementwise import Piecewise, Unary
 from service.numerics.ops.op import Case, Gradients, mutant, op
 from service.numerics.tiles import Array
@@ -24,6 +25,8 @@ class Tanh(Unary):
         dL/dx = g (1 - t^2) = g sech^2(x) = g 4 e / (1 + e)^2,   e = exp(-2 abs(x))
     The last form is computed: 1 - t^2 has no digits left where t rounds to 1.
     """
+
+    analytic = True
 
     def forward(self, input: Array) -> Array:
         return np.tanh(input)
@@ -46,10 +49,10 @@ class Tanh(Unary):
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) for x >= 0, exp(x) / (1 + exp(x)) below: never overflows."""
-    e = np.abs(x)
+    e = continued.absolute(x)
     np.negative(e, out=e)
     np.exp(e, out=e)
-    result = np.where(x >= 0, x.dtype.type(1), e)
+    result = np.where(continued.real(x) >= 0, x.dtype.type(1), e)
     e += 1
     result /= e
     return result
@@ -70,6 +73,8 @@ class Sigmoid(Unary):
         dL/dx = g s (1 - s) = g e / (1 + e)^2
     The last form is computed: 1 - s has no digits left where s rounds to 1.
     """
+
+    analytic = True
 
     def forward(self, input: Array) -> Array:
         return sigmoid(input)
@@ -92,6 +97,8 @@ class Sigmoid(Unary):
 @op("silu")
 class Silu(Unary):
     """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
+
+    analytic = True
 
     def forward(self, input: Array) -> Array:
         return input * sigmoid(input)
@@ -124,6 +131,7 @@ class Gelu(Unary):
 
     approximate: Literal["none", "tanh"] = "none"
 
+    analytic = True
     cases = (Case(((3, 4),)), Case(((3, 4),), {"approximate": "tanh"}), Case(((),)))
     # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook form.
     library_terms = 32

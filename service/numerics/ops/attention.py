@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.ops import continued
 from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
@@ -28,6 +29,7 @@ class ScaledDotProductAttention(Op):
     scale: float | None = None
 
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
+    analytic = True
     linear_in = MappingProxyType({"value": ()})
     cases = (
         Case(((3, 4), (5, 4), (5, 2), None)),
@@ -70,7 +72,7 @@ class ScaledDotProductAttention(Op):
 
     @staticmethod
     def _softmax(scores: Array) -> Array:
-        largest = scores.max(axis=-1, keepdims=True)
+        largest = continued.largest(scores, -1)
         e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
         total = e.sum(axis=-1, keepdims=True)
         return e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False)

@@ -107,6 +107,7 @@ class Add(Binary):
 
     alpha: float = 1
 
+    analytic = True
     linear_in = _JOINTLY
 
     cases = (*_CASES, Case(((3,), (3,)), {"alpha": -2.5}))
@@ -135,6 +136,7 @@ class Sub(Binary):
 
     alpha: float = 1
 
+    analytic = True
     linear_in = _JOINTLY
 
     cases = (*_CASES, Case(((3,), (3,)), {"alpha": 0.5}))
@@ -166,6 +168,7 @@ class Mul(Binary):
         dL/db = sum g a over the axes along which b was broadcast
     """
 
+    analytic = True
     linear_in = MappingProxyType({"input": (), "other": ()})
 
     def value(self, a: Array, b: Array) -> Array:
@@ -187,6 +190,7 @@ class Mul(Binary):
 class Div(Binary):
     """y = a / b: dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast."""
 
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
 
     cases = (
@@ -266,6 +270,7 @@ class Where(Op):
     """y = a where the mask m is true, else b: dL/da = sum g [m], dL/db = sum g [not m], over broadcast axes."""
 
     inputs = ("condition:bool", "input", "other")
+    analytic = True
     linear_in = _JOINTLY
     cases = (Case(((3, 4), (3, 4), (3, 4))), Case(((3, 1), (4,), ())), Case(((), (2,), (2,))))
 

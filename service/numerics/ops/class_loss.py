@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 
 from service.numerics.ops.loss import Loss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
-from service.numerics.ops.softmax import log_softmax, log_softmax_size, softmax
+from service.numerics.ops.softmax import log_softmax, log_softmax_own_size, log_softmax_size, softmax
 from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
 
@@ -103,6 +103,7 @@ class NllLoss(ClassLoss):
     reduction: Reduction = "mean"
     ignore_index: int = -100
 
+    analytic = True
     inputs = ("input", "target:index", "weight?")
     cases = (
         Case(((3, 4), (3,), None), below={"target": 4}),
@@ -185,6 +186,7 @@ class CrossEntropy(ClassLoss):
     ignore_index: int = -100
     label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0
 
+    analytic = True
     inputs = ("input", "target:index|float", "weight?")
     cases = (
         Case(((3, 4), (3,), None), below={"target": 4}),
@@ -221,11 +223,12 @@ class CrossEntropy(ClassLoss):
         if self._are_labels(input, target):
             kept = np.expand_dims(target != self.ignore_index, self._along(input))
             target = self._hot(input, target)
-        target = target.astype(input.dtype, copy=False)
+        if target.dtype.kind != "c":
+            target = target.astype(input.dtype, copy=False)
         if not self.label_smoothing:
             return target
         smooth = (1 - self.label_smoothing) * target + self.label_smoothing / classes * kept
-        return smooth.astype(input.dtype, copy=False)
+        return smooth.astype(target.dtype, copy=False)
 
     def _coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
         return self._rates(input, target) * self._weight(input, weight)
@@ -242,6 +245,10 @@ class CrossEntropy(ClassLoss):
             return size(losses.shape[1:])
         total = self._hot(input, target) * self._weight(input, weight)
         return total.reshape(total.shape[0], -1).sum(axis=1)
+
+    def own_loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        sizes = log_softmax_own_size(input, self._along(input))
+        return (np.abs(self._coefficients(input, target, weight)) * sizes).sum(axis=self._along(input))
 
     def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
         sizes = log_softmax_size(input, self._along(input))

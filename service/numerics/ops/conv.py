@@ -15,6 +15,7 @@ from service.numerics.ops.op import (
     Cost,
     Gradients,
     Op,
+    Products,
     Rounding,
     ShapeError,
     Spreading,
@@ -24,7 +25,7 @@ from service.numerics.ops.op import (
 )
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape, aligned, size
+from service.numerics.tiles import Array, Shape, aligned, numbered, size
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Convolution(Op):
     """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
 
     inputs = ("input", "weight", "bias?")
+    analytic = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
 
@@ -88,6 +90,9 @@ class Convolution(Op):
     ) -> Gradients:
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
         return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
+
+
+_BIAS = 2
 
 
 @op("conv2d")
@@ -176,6 +181,13 @@ class Conv2d(Convolution):
             return output
         return output + aligned(bias.reshape(*bias.shape, 1, 1), len(shape))
 
+    def products(self, position: int, input: Array, weight: Array, bias: Array | None) -> Products | None:
+        if position == _BIAS:
+            return None
+        x, w = self._grouped(input, weight)
+        geometry = self._geometry(x.shape, w.shape)
+        return _products(geometry, position, x[0], w[0, 0])
+
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         of_input, of_weight, *of_bias = given(values)
         x, w = self._grouped(of_input, of_weight)
@@ -192,8 +204,8 @@ class Conv2d(Convolution):
         padded = geometry.padded(x)
         tiles = max(len(gradient), len(x), len(w))
         g = gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
-        by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=gradient.dtype)
-        by_weight = np.empty((tiles, *w.shape[2:]), dtype=gradient.dtype)
+        by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
+        by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         transposed = np.swapaxes(g, -1, -2)
         for i, j in geometry.offsets():
             window = geometry.window(padded, (i, j))
@@ -283,6 +295,17 @@ def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total
+
+
+def _products(geometry: _Geometry, position: int, x: Array, w: Array) -> Products:
+    """Products of x, (B, groups, C/groups, H, W), with w, (groups, O/groups, C/groups, kh, kw); one is numbered."""
+    padded = geometry.padded(numbered(x) if position == 0 else x, x.size if position == 0 else 0)
+    kernel = w if position == 0 else numbered(w)
+    shape = (x.shape[0], *w.shape[:2], *geometry.output)
+    summed = list(product(range(x.shape[2]), geometry.offsets()))
+    windows = [geometry.window(padded[:, :, channel, None], offset) for channel, offset in summed]
+    weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in summed]
+    return Products(shape, windows, weights) if position == 0 else Products(shape, weights, windows)
 
 
 def _native(value: int | list[int] | str) -> int | tuple[int, ...] | str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Len
 
 from service.numerics.ops.conv import Conv2d, Convolution
-from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, Spreading, op
+from service.numerics.ops.op import Case, Cost, Gradients, Products, Rounding, ShapeError, Spreading, op
 from service.numerics.reach import given
 from service.numerics.tiles import Array, Shape
 
@@ -69,6 +69,9 @@ class Conv1d(Convolution):
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         return self._plane.forward(*self._rows(input, weight), bias)[..., 0, :]
+
+    def products(self, position: int, input: Array, weight: Array, bias: Array | None) -> Products | None:
+        return self._plane.products(position, *self._rows(input, weight), bias)
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         x, w, bias = inputs

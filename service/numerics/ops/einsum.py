@@ -54,6 +54,7 @@ class Einsum(Op):
     equation: str
 
     inputs = ("operands*",)
+    analytic = True
     linear_in = MappingProxyType({"operands": ()})
     cases = (
         Case(((3, 4), (4, 5)), {"equation": "ij,jk->ik"}),

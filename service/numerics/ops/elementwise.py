@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import erf
 
+from service.numerics.ops import continued
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape
@@ -68,6 +69,7 @@ _POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Cas
 class Neg(Unary):
     """y = -x: dL/dx = -g."""
 
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
     exact = True
 
@@ -89,6 +91,8 @@ class Neg(Unary):
 class Exp(Unary):
     """y = exp(x): dL/dx = g y."""
 
+    analytic = True
+
     def forward(self, input: Array) -> Array:
         return np.exp(input)
 
@@ -106,6 +110,8 @@ class Exp(Unary):
 @op("expm1")
 class Expm1(Unary):
     """y = exp(x) - 1, without cancellation near 0: dL/dx = g exp(x)."""
+
+    analytic = True
 
     def forward(self, input: Array) -> Array:
         return np.expm1(input)
@@ -129,6 +135,7 @@ class Expm1(Unary):
 class Log(Unary):
     """y = log(x): dL/dx = g / x."""
 
+    analytic = True
     cases = _POSITIVE
 
     def forward(self, input: Array) -> Array:
@@ -149,10 +156,11 @@ class Log(Unary):
 class Log1p(Unary):
     """y = log(1 + x), without cancellation near 0: dL/dx = g / (1 + x)."""
 
+    analytic = True
     cases = (Case(((3, 4),), low=-0.9, high=3), Case(((),), low=0.5, high=2))
 
     def forward(self, input: Array) -> Array:
-        return np.log1p(input)
+        return continued.log1p(input)
 
     def slope(self, x: Array, y: Array) -> Array:
         return 1 / (1 + x)
@@ -169,6 +177,7 @@ class Log1p(Unary):
 class Sqrt(Unary):
     """y = sqrt(x): dL/dx = g / (2 y)."""
 
+    analytic = True
     cases = _POSITIVE
 
     def forward(self, input: Array) -> Array:
@@ -189,6 +198,7 @@ class Sqrt(Unary):
 class Rsqrt(Unary):
     """y = 1 / sqrt(x): dL/dx = -g y^3 / 2."""
 
+    analytic = True
     cases = _POSITIVE
 
     def forward(self, input: Array) -> Array:
@@ -209,6 +219,7 @@ class Rsqrt(Unary):
 class Sin(Unary):
     """y = sin(x): dL/dx = g cos(x)."""
 
+    analytic = True
     oscillates = True
 
     def forward(self, input: Array) -> Array:
@@ -229,6 +240,7 @@ class Sin(Unary):
 class Cos(Unary):
     """y = cos(x): dL/dx = -g sin(x)."""
 
+    analytic = True
     oscillates = True
 
     def forward(self, input: Array) -> Array:
@@ -249,6 +261,7 @@ class Cos(Unary):
 class Erf(Unary):
     """y = erf(x) = 2/sqrt(pi) int_0^x exp(-t^2) dt: dL/dx = g 2/sqrt(pi) exp(-x^2)."""
 
+    analytic = True
     cases = (Case(((3, 4),)), Case(((),)))
 
     def forward(self, input: Array) -> Array:
@@ -275,6 +288,7 @@ class Pow(Unary):
 
     exponent: float
 
+    analytic = True
     cases = (
         Case(((3, 4),), {"exponent": 2.0}),
         Case(((3, 4),), {"exponent": 3}),
@@ -310,7 +324,7 @@ class Pow(Unary):
     @staticmethod
     def _power(x: Array, exponent: float) -> Array:
         """In no less than float64: an odd exponent rounded to float32 may be even."""
-        return np.power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
+        return continued.power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
 
     @mutant
     def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:

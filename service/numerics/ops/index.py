@@ -18,6 +18,7 @@ def _check_range(index: Array | None, length: int) -> None:
 class Picking(Op):
     """Moves elements to where an index says."""
 
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:

@@ -5,9 +5,32 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op, shapes_of
+from service.numerics.ops.op import (
+    Case,
+    Cost,
+    Gradients,
+    Op,
+    Products,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    op,
+    shapes_of,
+)
 from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, numbered, size, unbroadcast
+
+_BIAS = 2
+
+
+def _matrix_products(position: int, a: Array, b: Array, numbers: Array) -> Products:
+    """Products of matrices a, (..., n, k), with b, (..., k, m), the one at `position` numbered."""
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    rows, columns = (numbers, b) if position == 0 else (a, numbers)
+    summed = range(a.shape[-1])
+    pair = [rows[..., :, i : i + 1] for i in summed], [columns[..., i : i + 1, :] for i in summed]
+    return Products(shape, pair[position], pair[1 - position])
 
 
 @op("linear")
@@ -21,6 +44,7 @@ class Linear(Op):
     """
 
     inputs = ("input", "weight", "bias?")
+    analytic = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
         Case(((5, 4), (3, 4), (3,))),
@@ -47,6 +71,12 @@ class Linear(Op):
         y = x @ np.swapaxes(w, 1, 2)
         output = y.reshape(y.shape[:1] + input.shape[1:-1] + weight.shape[1:-1])
         return output if bias is None else output + aligned(bias, output.ndim - 1)
+
+    def products(self, position: int, input: Array, weight: Array, bias: Array | None) -> Products | None:
+        if position == _BIAS:
+            return None
+        x, w = self._flat(input, weight)
+        return _matrix_products(position, x[0], w[0].T, (numbered(w[0]).T if position else numbered(x[0])))
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         of_input, of_weight, *of_bias = given(values)
@@ -117,6 +147,7 @@ class Matmul(Op):
     """
 
     inputs = ("input", "other")
+    analytic = True
     linear_in = MappingProxyType({"input": (), "other": ()})
     cases = (
         Case(((3, 4), (4, 5))),
@@ -149,6 +180,10 @@ class Matmul(Op):
         a, b = self._matrices(input, other)
         y = a @ b
         return y.reshape(y.shape[:1] + self.output_shape(input.shape[1:], other.shape[1:]))
+
+    def products(self, position: int, input: Array, other: Array) -> Products:
+        a, b = self._matrices(input, other)
+        return _matrix_products(position, a[0], b[0], numbered((a, b)[position][0]))
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         a, b = self._matrices(*given(values))

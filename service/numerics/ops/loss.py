@@ -112,9 +112,14 @@ class Loss(Op):
         divisor = self._narrow(self.divisor(losses, *inputs), losses)
         return flat / (divisor if isinstance(divisor, int) else divisor[:, None])
 
-    def terms_rounding(self, terms: Array) -> Rounding:
+    def own_loss_sizes(self, *inputs: Any) -> Array:
+        """Losses on absolute values in the form in which they are computed here."""
+        return self.loss_sizes(*inputs)
+
+    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
+        sizes = np.abs(self._terms(self.own_loss_sizes(*inputs), *inputs))
         # A rounding of the difference, which squaring doubles, one of the square, one of the division.
-        return Rounding(np.abs(terms), 4 + self.summands)
+        return Rounding(np.abs(terms) + sizes, 4 + self.summands)
 
     @mutant
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -172,6 +177,8 @@ class HalfSquaredError(PairLoss):
 
     reduction: Reduction = "mean"
 
+    analytic = True
+
     def losses(self, input: Array, target: Array) -> Array:
         return np.square(input - target) / 2
 
@@ -191,6 +198,8 @@ class MseLoss(PairLoss):
     """
 
     reduction: Reduction = "mean"
+
+    analytic = True
 
     def losses(self, input: Array, target: Array) -> Array:
         return np.square(input - target)

@@ -25,6 +25,7 @@ class Normalisation(Op):
     """
 
     inputs = ("input", "weight?", "bias?")
+    analytic = True
     linear_in = MappingProxyType({"weight": ("bias",), "bias": ("weight",)})
     centred = True
 

@@ -40,6 +40,19 @@ CALL = 5000
 """Multiply-adds in the time of one call of NumPy."""
 
 
+class Products(NamedTuple):
+    """An op written out: each element of the output is a sum of products of elements of an operand, and a rest.
+
+    `shape` is that of the output, or the same with axes split. For each product `indices` has the flat index of the
+    operand's element in it, the operand's size for none, and `factors` what it is multiplied by; all of them broadcast
+    to `shape`.
+    """
+
+    shape: Shape
+    indices: Sequence[Array]
+    factors: Sequence[Array]
+
+
 class Cost(NamedTuple):
     """What a forward pass takes: multiply-adds beside one call, and elements of the largest array it makes."""
 
@@ -123,6 +136,8 @@ class Op(ABC):
     """Its terms follow from its inputs alone."""
     oscillates: ClassVar[bool] = False
     """It turns round whenever its input moves by about 1, however large that is."""
+    analytic: ClassVar[bool] = False
+    """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 
     @abstractmethod
     def output_shape(self, *shapes: Any) -> Shape:
@@ -144,6 +159,10 @@ class Op(ABC):
         """Rounding of the output; None where the op only moves values. Default: one sum over everything."""
         magnitude = np.abs(self.forward(*map(_absolute, inputs)))
         return Rounding(magnitude, _largest(inputs))
+
+    def own_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
+        """Rounding of the output in the form in which `forward` has it, where that is not the textbook's."""
+        return self.rounding(output, *inputs)
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         """Rounding of each input's gradient, None where values only move. Default: one sum over everything."""
@@ -176,6 +195,10 @@ class Op(ABC):
                 given[other] = np.zeros_like(each[:1])
         given[position] = direction
         return self.forward(*given)
+
+    def products(self, position: int, *inputs: Any) -> Products | None:
+        """Write the op out by the operand at `position`: faster than its responses one by one. Default: it is not."""
+        return None
 
     def slot(self, position: int) -> Slot:
         """Slot of the operand at a position."""
@@ -228,7 +251,7 @@ class Op(ABC):
         assert output is not None
         return output.reshape(output.shape[0], -1)
 
-    def terms_rounding(self, terms: Array) -> Rounding | None:
+    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding | None:
         """Rounding of the terms beyond that of the inputs; None where they are the output itself."""
         return None
 

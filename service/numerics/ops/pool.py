@@ -179,6 +179,7 @@ class AvgPool2d(Pool):
     count_include_pad: bool = True
     divisor_override: Positive | None = None
 
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
 
     cases = (

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from service.numerics.ops import continued
 from service.numerics.ops.activation import sigmoid
 from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
 from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, op
@@ -69,6 +70,10 @@ class BinaryCrossEntropy(Weighted):
         of_one, of_zero = self._logarithms(input)
         return _times(weight, -(target * of_one + (1 - target) * of_zero))
 
+    def own_loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._logarithms(input)
+        return np.abs(_times(weight, np.abs(target * of_one) + np.abs((1 - target) * of_zero)))
+
     def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
         of_one, of_zero = self._logarithms(input)
         sizes = np.abs(target * of_one) + (1 + np.abs(target)) * (np.abs(of_zero) + np.abs(input))
@@ -129,6 +134,7 @@ class BinaryCrossEntropyWithLogits(Weighted):
 
     reduction: Reduction = "mean"
 
+    analytic = True
     inputs = ("input", "target", "weight?", "pos_weight?")
     cases = (
         Case(((3, 4), (3, 4), None, None), low=-3, high=3),
@@ -159,8 +165,14 @@ class BinaryCrossEntropyWithLogits(Weighted):
 
     def losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
         # For z < 0 the parts in z are (1 - y) z - q z = -v y z: added up first, they do not cancel.
-        linear = np.where(input < 0, -self._positive(target, pos_weight), 1 - target) * input
-        return _times(weight, linear + self._factor(target, pos_weight) * np.log1p(np.exp(-np.abs(input))))
+        linear = np.where(continued.real(input) < 0, -self._positive(target, pos_weight), 1 - target) * input
+        tail = continued.log1p(np.exp(-continued.absolute(input)))
+        return _times(weight, linear + self._factor(target, pos_weight) * tail)
+
+    def own_loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+        linear = np.where(input < 0, self._positive(target, pos_weight), 1 - target) * input
+        tail = self._factor(target, pos_weight) * self._minus_log(input)
+        return np.abs(_times(weight, np.abs(linear) + np.abs(tail)))
 
     def loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
         factor = self._factor(np.abs(target), None if pos_weight is None else np.abs(pos_weight) + 2)
@@ -217,6 +229,7 @@ class KlDiv(PairLoss):
     reduction: Literal["none", "sum", "mean", "batchmean"] = "mean"
     log_target: bool = False
 
+    analytic = True
     cases = (
         Case(((3, 4), (3, 4)), low=0.1, high=2),
         Case(((3, 4), (3, 4)), {"reduction": "batchmean"}, low=0.1, high=2),
@@ -244,9 +257,8 @@ class KlDiv(PairLoss):
     def losses(self, input: Array, target: Array) -> Array:
         p, logarithm = self._both(target)
         # p log p is 0 at p = 0.
-        return np.where(p == 0, -p * input, p * (np.where(p == 0, 0, logarithm) - input)).astype(
-            input.dtype, copy=False
-        )
+        losses = np.where(p == 0, -p * input, p * (np.where(p == 0, 0, logarithm) - input))
+        return losses.astype(np.result_type(input, target), copy=False)
 
     def loss_sizes(self, input: Array, target: Array) -> Array:
         p, logarithm = self._both(target)

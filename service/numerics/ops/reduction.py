@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from service.numerics.ops import continued
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import least
@@ -63,6 +64,7 @@ class Sum(Reduction):
     dim: Dims = None
     keepdim: bool = False
 
+    analytic = True
     ends_in_sum = True
 
     linear_in = MappingProxyType({"input": ()})
@@ -101,6 +103,7 @@ class Mean(Reduction):
     dim: Dims = None
     keepdim: bool = False
 
+    analytic = True
     ends_in_sum = True
 
     linear_in = MappingProxyType({"input": ()})
@@ -126,7 +129,7 @@ class Mean(Reduction):
     def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
         return _flat(values)
 
-    def terms_rounding(self, terms: Array) -> Rounding:
+    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
         return Rounding(np.abs(terms), 1)
 
     @mutant
@@ -148,6 +151,7 @@ class Var(Reduction):
     correction: float = 1
     keepdim: bool = False
 
+    analytic = True
     cases = (
         Case(((3, 4),)),
         Case(((2, 3, 4),), {"dim": 1, "correction": 0}),
@@ -247,6 +251,7 @@ class LogSumExp(Reduction):
     dim: int | list[int]
     keepdim: bool = False
 
+    analytic = True
     cases = (
         Case(((3, 4),), {"dim": 1}),
         Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
@@ -254,7 +259,7 @@ class LogSumExp(Reduction):
     )
 
     def forward(self, input: Array) -> Array:
-        m = input.max(axis=self._over(input), keepdims=True)
+        m = continued.largest(input, self._over(input))
         return self._shaped(m + np.log(np.exp(input - m).sum(axis=self._over(input), keepdims=True)), input)
 
     def _shares(self, input: Array) -> Array:
@@ -386,6 +391,7 @@ class Cumsum(Op):
     dim: int
 
     inputs = ("input",)
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
     cases = (Case(((3, 4),), {"dim": 1}), Case(((2, 3, 4),), {"dim": -2}), Case(((5,),), {"dim": 0}))
 

@@ -19,6 +19,7 @@ class Moving(Op):
     """Each element of the output is one of the input, or a constant."""
 
     inputs = ("input",)
+    analytic = True
     linear_in = MappingProxyType({"input": ()})
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.ops import continued
 from service.numerics.ops.axes import axis
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, mutant, op
 from service.numerics.reach import least
@@ -19,7 +20,7 @@ _CASES = (
 
 def shifted(x: Array, along: int) -> Array:
     """x - max x along an axis."""
-    return x - x.max(axis=along, keepdims=True)
+    return x - continued.largest(x, along)
 
 
 def softmax(x: Array, along: int) -> Array:
@@ -35,9 +36,30 @@ def softmax_size(x: Array, along: int) -> Array:
 
 
 def log_softmax(x: Array, along: int) -> Array:
-    """x - log sum exp(x) along an axis."""
+    """x - log sum exp(x) along an axis, with its last digits where it is near 0, that is where one of the x stands out.
+
+    With z = x - max x it is z - log(1 + r), r the sum of all exp(z) but for the largest, which is 1.
+    """
     z = shifted(x, along)
-    return z - np.log(np.exp(z).sum(axis=along, keepdims=True))
+    return z - continued.log1p(_rest(z, along).sum(axis=along, keepdims=True))
+
+
+def _rest(z: Array, along: int) -> Array:
+    """exp(z), less 1 at the first of the largest, which is 0."""
+    e = np.exp(z)
+    first = np.expand_dims(np.argmax(continued.real(z), axis=along), along)
+    # Of a complex step it is not 0, but near it.
+    np.put_along_axis(e, first, np.expm1(np.take_along_axis(z, first, along)), along)
+    return e
+
+
+def log_softmax_own_size(x: Array, along: int) -> Array:
+    """Size of what `log_softmax` as it is here rounds: nothing where one of the x stands out and 0 comes out."""
+    z = shifted(x, along)
+    rest = _rest(z, along)
+    carried = (rest * (1 + np.abs(z))).sum(axis=along, keepdims=True)
+    total = rest.sum(axis=along, keepdims=True)
+    return np.abs(z) + np.log1p(total) + carried / (1 + total)
 
 
 def log_softmax_size(x: Array, along: int) -> Array:
@@ -84,6 +106,8 @@ class Softmax(AlongAxis):
 
     dim: int
 
+    analytic = True
+
     def forward(self, input: Array) -> Array:
         return softmax(self._lined(input), self._along(input)).reshape(input.shape)
 
@@ -118,6 +142,8 @@ class LogSoftmax(AlongAxis):
 
     dim: int
 
+    analytic = True
+
     def forward(self, input: Array) -> Array:
         return log_softmax(self._lined(input), self._along(input)).reshape(input.shape)
 
@@ -125,6 +151,10 @@ class LogSoftmax(AlongAxis):
         g, along = self._lined(gradient), self._along(input)
         by_input = g - softmax(self._lined(input), along) * g.sum(axis=along, keepdims=True)
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
+
+    def own_rounding(self, output: Array, input: Array) -> Rounding:
+        x = self._lined(input)
+        return Rounding(log_softmax_own_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
 
     def rounding(self, output: Array, input: Array) -> Rounding:
         x = self._lined(input)

@@ -3,7 +3,7 @@ import pytest
 
 from schemas.problem import InvalidRequestError
 from service.checking import language
-from service.checking.question import Limits, check_budget, check_counts, posed
+from service.checking.question import Limits, check_counts, planned, posed
 from service.numerics.gradients.finite_difference import ADAPTIVE
 
 
@@ -133,6 +133,6 @@ def test_the_budget_is_looked_at_before_anything_is_allocated():
         },
     }
     problem = problem_of(body)
-    assert "4000004000" in refused(check_budget, problem, Limits())["/model"]
+    assert "4000004000" in refused(planned, problem, Limits())["/model"]
     body["model"]["nodes"][0]["padding"] = 100
-    check_budget(problem_of(body), Limits())
+    planned(problem_of(body), Limits())

@@ -46,10 +46,20 @@ def test_a_real_report_is_as_described(document, example):
         assert not Draft202012Validator(schema).is_valid({key: value for key, value in report.items() if key != field})
 
 
-def test_a_real_problem_is_as_described(document):
+def test_a_real_curve_is_as_described(document, example):
+    _, schema = schema_of(document, "/v1/curve", "post")
+    curve = CLIENT.post("/v1/curve", json=example | {"element": {"name": "w1", "index": [0, 1]}}).json
+    Draft202012Validator(schema).validate(curve)
+    for field in curve:
+        without = {key: value for key, value in curve.items() if key != field}
+        assert Draft202012Validator(schema).is_valid(without) is (field == "complex_step")
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+def test_a_real_problem_is_as_described(document, path):
     for status, body in (("422", {}), ("415", None)):
-        media_type, schema = schema_of(document, "/v1/check", "post", status)
-        response = CLIENT.post("/v1/check", json=body) if body is not None else CLIENT.post("/v1/check")
+        media_type, schema = schema_of(document, path, "post", status)
+        response = CLIENT.post(path, json=body) if body is not None else CLIENT.post(path)
         assert (response.status_code, response.mimetype) == (int(status), media_type)
         Draft202012Validator(schema).validate(response.json)
 
@@ -59,8 +69,9 @@ def test_what_is_got_is_as_described(document, path):
     Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
 
 
-def test_the_request_is_described_op_by_op_with_examples(document):
-    body = document["paths"]["/v1/check"]["post"]["requestBody"]["content"]["application/json"]
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+def test_the_request_is_described_op_by_op_with_examples(document, path):
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     accepts = Draft202012Validator({**body["schema"], "components": document["components"]})
     for example in body["examples"].values():
         accepts.validate(example["value"])

@@ -11,19 +11,22 @@ Colouring differences is Curtis, Powell and Reid, J. Inst. Maths Applics 13 (197
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from service.numerics.graph import Graph
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.suffix import Suffix, unreached
+from service.numerics.graph import Node
 from service.numerics.tiles import Array, Shape, size
 
 
 @dataclass(frozen=True)
 class Colouring:
     """A colouring of the elements of a tensor of `shape`, of at least one axis.
+
+    What feels them are the terms of the loss or, of an operand of a node, the elements of its output.
 
     Attributes
     ----------
@@ -32,7 +35,7 @@ class Colouring:
     periods
         Elements that lie a multiple of them apart, axis by axis, have one colour.
     lowest, highest
-        Box of the elements that each term feels, (axes, terms), int64; empty where it feels none.
+        Box of the elements that each of them feels, (axes, terms), int64; empty where it feels none.
     together
         How many elements a unit feels at once that reads the tensor.
     """
@@ -61,6 +64,10 @@ class Colouring:
         order = np.argsort(colours, kind="stable")
         return order, np.searchsorted(colours[order], np.arange(self.count + 1))
 
+    def of(self, elements: Array | None) -> Array:
+        """Colours of some elements, by their flat indices; all of them by default."""
+        return np.arange(self.count) if elements is None else np.unique(self.of_elements.ravel()[elements])
+
     def members(self, colours: Array) -> Array:
         """Flat indices of the elements that have any of the colours."""
         order, starts = self._sorted
@@ -86,34 +93,35 @@ class Colouring:
         return np.where(missing, size(self.shape), flat)
 
 
-def coloured(graph: Graph, base: Mapping[str, Array], name: str) -> Colouring:
-    """Find a colouring of the elements of a tensor or node.
-
-    Parameters
-    ----------
-    graph
-        The model.
-    base
-        Every leaf, and node downstream of the name, (1, ...); of the floats only the shapes matter.
-    name
-        Of the tensor or node.
-    """
-    # A number counts as one axis of one element.
-    shape = graph.shapes[name]
-    axes = shape or (1,)
-    coordinates = np.indices(axes, dtype=np.float64).reshape(len(axes), *shape)
-    spread, ends = graph.spread(base, name, np.concatenate([coordinates, -coordinates]))
-    lowest, highest = _boxes(ends)
-    readers = [node.name for node in graph.downstream([name]) if name in node.sources]
-    together = min(math.prod(_longest(*_boxes(spread[reader].reshape(len(ends), -1)))) for reader in readers)
-    return Colouring(axes, _longest(lowest, highest), lowest, highest, together)
+def coloured(suffix: Suffix) -> Colouring:
+    """Colour the elements of what moves a suffix: those of one colour share no term of the loss."""
+    shape = suffix.shape
+    coordinates = _coordinates(shape)
+    spread, terms = suffix.spread(coordinates)
+    lowest, highest = _boxes(np.concatenate(list(terms.values()), axis=1))
+    # A sum of terms feels no more at once than each of these does.
+    felt = spread | {name: terms[name] for name in terms if suffix.point.nodes[name].op.ends_in_sum}
+    readers = [felt[each] for each in suffix.first_readers if each in felt]
+    longest = [_longest(*_boxes(each.reshape(len(coordinates), -1))) for each in readers]
+    return Colouring(shape or (1,), _longest(lowest, highest), lowest, highest, min(map(math.prod, longest), default=1))
 
 
-def colours(graph: Graph, leaves: Mapping[str, Array], name: str) -> int:
-    """Count the colours of a tensor or node before anything is computed; leaves are (1, ...)."""
-    nothing = np.float64(0)
-    nodes = {node.name: np.broadcast_to(nothing, (1, *graph.shapes[node.name])) for node in graph.nodes}
-    return coloured(graph, {**leaves, **nodes}, name).count
+def coloured_by(point: Point, node: Node, position: int) -> Colouring:
+    """Colour the elements of an operand of a node: those of one colour share no element of the node's output."""
+    inputs = point.inputs(node)
+    shape = point.graph.shapes[str(node.operands[position])]
+    values = [unreached(each) for each in inputs]
+    values[position] = coordinates = _coordinates(shape)
+    spread = node.op.spread(values, *inputs)
+    ends = np.broadcast_to(spread, (len(coordinates), *spread.shape[1:]))
+    lowest, highest = _boxes(ends.reshape(len(ends), -1))
+    return Colouring(shape or (1,), _longest(lowest, highest), lowest, highest, 1)
+
+
+def _coordinates(shape: Shape) -> Array:
+    """Coordinates of each element and their negatives, (2 axes, ...); a number counts as one axis of one element."""
+    coordinates = np.indices(shape or (1,), dtype=np.float64).reshape(len(shape) or 1, *shape)
+    return np.concatenate([coordinates, -coordinates])
 
 
 def _boxes(ends: Array) -> tuple[Array, Array]:

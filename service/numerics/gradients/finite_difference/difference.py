@@ -18,6 +18,9 @@ class Status(IntEnum):
     NOT_FINITE = 2
     """No difference could be had: the value is NaN, the bound infinite."""
 
+    NOT_EXAMINED = 3
+    """It was not asked for: the value is NaN, the bound infinite."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -32,10 +35,21 @@ class Difference:
     status
         `Status` of each element, uint8, (...).
     evaluations
-        Evaluations of the loss that it took.
+        Evaluations of the loss that it took; what several tensors follow from is counted to the first.
+    rounding
+        The part of each bound that no choice of the step could change, float64, (...).
+    steps
+        First step of the table that each value is taken from, in units of what was moved for it, float64, (...); 0
+        where nothing had to be moved, NaN where there is no value.
+    left, right
+        One-sided differences at the elements where they differ, NaN elsewhere; None where there are no such elements.
     """
 
     value: Array
     error_bound: Array
     status: Array
     evaluations: int
+    rounding: Array
+    steps: Array
+    left: Array | None = None
+    right: Array | None = None

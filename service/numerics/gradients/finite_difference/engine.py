@@ -1,39 +1,38 @@
-"""Finite differences of the loss, term by term, with a bound for each element.
+"""Finite differences of the loss, with a bound for each element.
 
-The difference is taken of the terms whose sum the loss is, and summed after: the rounding of the sum never enters.
-Steps are powers of two, divided by as represented. Elements of one colour share an evaluation; the evaluations of a
-tile run in one pass behind its tile axis, from the perturbed tensor on.
+A plan says which tensors are moved and how the others follow (`plan.py`). Rung by rung, each of one first step and its
+halvings, the quotients of all of them are had, extrapolated element by element, and kept where their bound is the
+smallest yet; a further rung is for the elements whose bound could be narrower.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
 
 import numpy as np
 
-from service.numerics.gradients.finite_difference.colouring import coloured
 from service.numerics.gradients.finite_difference.difference import Difference, Status
-from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
+from service.numerics.gradients.finite_difference.inline import Inline
+from service.numerics.gradients.finite_difference.kinks import ambiguous
+from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, Start
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
-from service.numerics.gradients.finite_difference.step import scale
-from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.gradients.finite_difference.plan import Moving, Plan, planned
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.probe import Probe, Rung, Side
+from service.numerics.gradients.finite_difference.quotients import Quotients, exactly, total
 from service.numerics.graph import Graph, Values
 from service.numerics.tiles import Array
 
-_TILE_ELEMENTS = 2**15
-_UNIT_ROUNDOFF = 2.0**-53
-_SPACING_OF_ZERO = 2.0**-1072
-"""Four times the smallest number: what the difference of two terms may lose below the normal numbers."""
 _TIGHT = 2.0**-33
 """Bound, as a part of the largest element, below which no further rung is tried."""
-_MOST_OF_REACH = 4.0
-"""Largest step from which a bound may follow: the reach is found for all elements moving at once, a step moves one."""
 
 
 class Progress(Protocol):
     """Is told between tiles how far the engine is, and may raise to stop it."""
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Take note of `done` of `total` evaluations of the loss for the tensor or node `name`."""
+        """Take note of `done` of `total` evaluations of the loss, the last of them for the tensor or node `name`."""
         ...
 
 
@@ -44,6 +43,9 @@ def differentiate(
     method: Method = ADAPTIVE,
     seed: int = 0,
     progress: Progress | None = None,
+    elements: Mapping[str, Array] | None = None,
+    executor: Executor | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, Difference]:
     """Difference the loss with respect to each of the names.
 
@@ -61,172 +63,227 @@ def differentiate(
         All that is random follows from it.
     progress
         Called between tiles.
+    elements
+        Flat indices of the elements that are asked for, by name; all of a name that is not in it.
+    executor
+        Where blocks of evaluations run, which are independent of one another; here, one after the other, by default.
+    plan
+        Of the same names of the same graph, where it has been made already; method and elements are its own.
     """
+    plan = plan or planned(graph, leaves, names, method, elements)
     # Steps may leave the domain of the loss; what is not finite there is looked for in the results.
     with np.errstate(all="ignore"):
-        return _differentiate(graph, leaves, names, method, np.random.default_rng([seed, 0xFD]), progress)
+        return _Engine(graph, leaves, plan, seed, progress, executor or Inline()).differences()
 
 
-def _differentiate(
-    graph: Graph,
-    leaves: Mapping[str, Array],
-    names: Sequence[str],
-    method: Method,
-    generator: np.random.Generator,
-    progress: Progress | None,
-) -> dict[str, Difference]:
-    base = graph.forward(leaves)
-    # On the pieces of the base, so that no step has to be smaller than the way to the next kink.
-    graph = graph.held(base)
-    meter = NoiseMeter(graph, leaves, generator)
-    results: dict[str, Difference] = {}
-    for name in names:
-        results[name] = _Tensor(graph, base, name, method, generator).difference(meter, progress)
-    return results
+class _Engine:
+    """The differences of one plan at one point."""
 
+    def __init__(
+        self,
+        graph: Graph,
+        leaves: Mapping[str, Array],
+        plan: Plan,
+        seed: int,
+        progress: Progress | None,
+        executor: Executor,
+    ) -> None:
+        base = graph.forward(leaves)
+        # On the pieces of the base, so that no step has to be smaller than the way to the next kink.
+        self._point = Point(graph.held(base), base)
+        self._plan = plan
+        self._generator = np.random.default_rng([seed, 0xFD])
+        self._meter = NoiseMeter(self._point, leaves, self._generator)
+        self._open = ambiguous(graph, base, self._meter.sweeps, self._meter.scale, self._generator)
+        self._progress = progress
+        self._executor = executor
+        self._probes: dict[Moving, Probe] = {}
+        self._tables = {name: _Table(base[name].size) for name in plan.names}
+        self._evaluations = dict.fromkeys(plan.names, 0)
+        self._expected = 0
 
-def evaluations(method: Method, colours: int) -> int:
-    """Evaluations of the loss that differencing a tensor of so many colours takes, further rungs aside."""
-    return len(method.offsets) * method.levels * colours
+    def differences(self) -> dict[str, Difference]:
+        """Difference all names."""
+        method = self._plan.method
+        self._climb(method.rungs[0], self._plan.wanted)
+        for more, wanting in ((method.rungs[1:], _Table.loose), (method.restarts, _Table.lost)):
+            for start in more:
+                still = {name: np.intersect1d(wanting(self._tables[name]), w) for name, w in self._plan.wanted.items()}
+                self._climb(start, {name: wanted for name, wanted in still.items() if wanted.size})
+        return {name: self._difference(name) for name in self._plan.names}
 
+    def _difference(self, name: str) -> Difference:
+        found = self._tables[name].best(self._point.values[name].shape[1:], 0)
+        elements = self._plan.elements.get(name)
+        if self._open:
+            found = self._sided(name, found)
+        found = dataclasses.replace(found, evaluations=self._evaluations[name])
+        return found if elements is None else _examined(found, elements)
 
-class _Noise:
-    """Noise of the terms, as a part of the largest, whose squares neither overflow nor underflow."""
-
-    def __init__(self, of_terms: Array, scale: float) -> None:
-        self.scale = scale
-        self.unit = float(of_terms.max(initial=0))
-        self.squares = np.square(of_terms / self.unit) if 0 < self.unit < np.inf else np.ones_like(of_terms)
-
-
-class _Tensor:
-    """The differences with respect to one tensor or node."""
-
-    def __init__(self, graph: Graph, base: Values, name: str, method: Method, generator: np.random.Generator) -> None:
-        self.point = base[name][0]
-        self.name = name
-        self.method = method
-        self.suffix = Suffix(graph, base, name)
-        self.reach = scale(self.suffix, base, generator)
-        self.colouring = coloured(graph, base, name)
-        # The reach is that of all elements moving at once, whose moves add up in a unit as random ones do.
-        self.stride = self.reach * 2.0 ** np.floor(np.log2(self.colouring.together) / 2)
-        self.evaluations = 0
-
-    def difference(self, meter: NoiseMeter, progress: Progress | None) -> Difference:
-        """Difference all elements on the first rung, those it leaves loose on more, and take the best of each."""
-
-        def rung(fraction: float, elements: Any) -> tuple[Array, Array]:
-            steps = (self.method.step or self.stride) * fraction * 2.0 ** -np.arange(self.method.levels)
-            noise = meter.measure(self.name, self.method.offsets, steps[0], self.suffix.exact)
-            return self._reduced(steps, _Noise(noise, meter.scale), elements, progress)
-
-        found = [rung(self.method.rungs[0], np.arange(self.point.size))]
-        for more, wanted in ((self.method.rungs[1:], _loose), (self.method.restarts, _lost)):
-            for fraction in more:
-                elements = wanted(*_stacked(found))
-                if elements.size:
-                    found.append(rung(fraction, elements))
-        return _best(*_stacked(found), self.point.shape, self.evaluations)
-
-    def _reduced(self, steps: Array, noise: _Noise, elements: Array, progress: Progress | None) -> tuple[Array, Array]:
-        """Values and bounds of the elements, and of all that have their colours; NaN and infinite elsewhere."""
-        quotients, floors = np.full((2, len(steps), self.point.size), np.nan)
-        widths = self._widths(steps)
-        colours = np.unique(self.colouring.of_elements.ravel()[elements])
-        total = self.evaluations + evaluations(self.method, colours.size)
-        for chunk in self._chunks(colours, len(steps)):
-            if progress is not None:
-                progress(self.name, self.evaluations, total)
-            which = self.colouring.members(chunk)
-            quotients[:, which], floors[:, which] = self._quotients(chunk, steps, noise, widths, which)
-        values, bounds = self.method.reduce(quotients, floors)
-        # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
-        known = np.isfinite(values) & np.isfinite(bounds) & (steps[0] <= _MOST_OF_REACH * self.reach)
-        return np.where(known, values, np.nan), np.where(known, bounds, np.inf)
-
-    def _widths(self, steps: Array) -> Array:
-        """Distances between the two points of each element, as represented, (levels, elements); NaN if none is left."""
-        moves = np.multiply.outer(steps, self.method.offsets)[:, :, None]
-        if self.suffix.exact:
-            return np.broadcast_to(moves[:, 0] - moves[:, 1], (len(steps), self.point.size))
-        moved = self.point.ravel() + moves
-        widths = moved[:, 0] - moved[:, 1]
-        return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
-
-    def _chunks(self, colours: Array, levels: int) -> Iterator[Array]:
-        """Colours whose evaluations fit into one tile."""
-        length = max(1, _TILE_ELEMENTS // (levels * len(self.method.offsets) * self.suffix.widest))
-        return (colours[start : start + length] for start in range(0, colours.size, length))
+    def _climb(self, start: Start, wanted: Mapping[str, Array]) -> None:
+        """Take one more rung, for the elements wanted of some names."""
+        if not wanted:
+            return
+        colours = self._plan.colours(wanted)
+        self._expected = sum(self._evaluations.values()) + self._plan.method.evaluations * sum(
+            map(len, colours.values())
+        )
+        found: dict[str, Quotients] = {}
+        steps: dict[str, Array | float] = {}
+        for name in self._plan.needed(wanted):
+            found[name], steps[name] = self._quotients(name, start, colours.get(name), found, steps)
+        for name, each in wanted.items():
+            values, bounds = self._plan.method.reduce(found[name].values, found[name].floors)
+            self._tables[name].add(values, bounds, found[name].rounding, steps[name], each)
 
     def _quotients(
-        self, colours: Array, steps: Array, noise: _Noise, widths: Array, which: Array
-    ) -> tuple[Array, Array]:
-        """Difference quotients of elements `which` and the floors under them, each (levels, elements)."""
-        felt = self.colouring.felt(colours)
-        differences = self._differences(colours, steps)
-        terms = differences.shape[-1]
-        sums = self._summed(felt, differences)[:, which]
-        absolutes = self._summed(felt, np.abs(differences[:, :1]))[:, which]
-        squares = np.broadcast_to(noise.squares, (len(colours), 1, terms))
-        lengths = np.abs(widths[:, which])
-        of_noise = np.sqrt(self._summed(felt, squares)[:, which]) * (noise.unit / lengths) * noise.scale
-        # The differences shrink with the steps, and so does the rounding of their sum; what underflows does not.
-        summation = (2 + np.log2(terms)) * _UNIT_ROUNDOFF * absolutes * (steps / steps[0])[:, None]
-        return sums / widths[:, which], of_noise + summation / lengths + _SPACING_OF_ZERO * terms / lengths
+        self,
+        name: str,
+        start: Start,
+        colours: Array | None,
+        found: Mapping[str, Quotients],
+        steps: Mapping[str, Array | float],
+    ) -> tuple[Quotients, Array | float]:
+        """Quotients of a name, and its first step, from those of what it follows from."""
+        route = self._plan.route(name)
+        parts = [pull.back(self._point, found[pull.reader], self._meter) for pull in route.pulls]
+        # An element that moves nothing by itself is told the largest step of what moves for it.
+        first_steps: list[Array | float] = [float(np.max(steps[pull.reader])) for pull in route.pulls]
+        if route.moving is not None and colours is not None:
+            probe = self._probe(route.moving)
+            rung = probe.rung(start)
+            parts.append(self._moved(name, rung, probe.blocks(colours)))
+            first_steps.append(rung.first_steps)
+        if not parts:
+            return exactly(self._plan.method.levels, 1.0, 1), 0.0
+        return total(parts), np.max(np.broadcast_arrays(*first_steps), axis=0)
 
-    def _differences(self, colours: Array, steps: Array) -> Array:
-        """Differences of the terms, (colours, levels, terms)."""
-        self.evaluations += len(colours) * len(steps) * len(self.method.offsets)
-        directions = self.colouring.directions(colours)
-        responses = self.suffix.responses(directions.reshape(-1, *self.point.shape))
-        moves = np.multiply.outer(steps, self.method.offsets)
-        fitting = max(1, _TILE_ELEMENTS // (len(colours) * moves.shape[1] * self.suffix.widest))
-        parts = [
-            self.suffix.terms(responses, moves[start : start + fitting].ravel())
-            for start in range(0, len(moves), fitting)
-        ]
-        terms = np.concatenate(parts, axis=1).reshape(len(colours), *moves.shape, -1)
-        return terms[:, :, 0] - terms[:, :, 1]
+    def _probe(self, moving: Moving) -> Probe:
+        if moving not in self._probes:
+            suffix = moving.suffix.at(self._point)
+            self._probes[moving] = Probe(suffix, moving.colouring, self._plan.method, self._meter, self._generator)
+        return self._probes[moving]
 
-    def _summed(self, felt: Array, of_terms: Array) -> Array:
-        """Sums over the terms that each element is felt by, of (colours, rows, terms): (rows, elements)."""
-        count = self.point.size
-        flat = felt.ravel()
-        rows = [np.bincount(flat, np.ascontiguousarray(row).ravel(), count + 1) for row in of_terms.swapaxes(0, 1)]
-        return np.array(rows)[:, :count]
+    def _moved(self, name: str, rung: Rung, blocks: Iterable[Array]) -> Quotients:
+        """Quotients from moving a name, block by block, each of which is 0 where the others are not."""
+        told = name if name in self._evaluations else self._plan.names[0]
+        blocks = list(blocks)
+        whole: Quotients | None = None
+        for colours, part in zip(blocks, self._executor.map(rung.quotients, blocks), strict=True):
+            if self._progress is not None:
+                self._progress(told, sum(self._evaluations.values()), self._expected)
+            self._evaluations[told] += len(colours) * self._plan.method.evaluations
+            whole = part if whole is None else whole.joined(part)
+        assert whole is not None
+        return whole
 
-
-def _stacked(found: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    values, bounds = zip(*found, strict=True)
-    return np.stack(values), np.stack(bounds)
-
-
-def _lost(values: Array, bounds: Array) -> Array:
-    """Elements that no rung gave a bound; values and bounds are (rungs, elements)."""
-    return np.flatnonzero(~np.isfinite(bounds).any(axis=0))
-
-
-def _loose(values: Array, bounds: Array) -> Array:
-    """Elements whose bound is worth narrowing."""
-    largest = np.abs(values[np.isfinite(bounds)]).max(initial=0)
-    return np.flatnonzero(~(bounds.min(axis=0) <= _TIGHT * largest))
+    def _sided(self, name: str, found: Difference) -> Difference:
+        """Differences to the left and to the right, at the elements where they are not one."""
+        moving = self._plan.direct(name)
+        if not moving.suffix.nodes_of(self._open):
+            return found
+        probe = self._probe(moving)
+        blocks = list(probe.blocks(moving.colouring.of(self._plan.wanted[name])))
+        self._expected += 2 * self._plan.method.evaluations * sum(map(len, blocks))
+        sides: list[tuple[Array, Array]] = []
+        for sign in (-1.0, 1.0):
+            rung = probe.rung(self._plan.method.rungs[0], Side(sign, self._open))
+            quotients = self._moved(name, rung, blocks)
+            value, bound = self._plan.method.reduce(quotients.values, quotients.floors)
+            sides.append((value.reshape(found.value.shape), bound.reshape(found.value.shape)))
+        return _with_sides(found, *sides)
 
 
-def _best(values: Array, bounds: Array, shape: tuple[int, ...], evaluations: int) -> Difference:
-    """Take the rung of the smallest bound for each element; values and bounds are (rungs, elements)."""
-    best = np.argmin(bounds, axis=0)[None]
-    value, bound = (np.take_along_axis(each, best, axis=0)[0] for each in (values, bounds))
-    # Where two rungs exclude each other, one estimate was too bold, and which one is not known.
+def _with_sides(found: Difference, on_left: tuple[Array, Array], on_right: tuple[Array, Array]) -> Difference:
+    (left, off_left), (right, off_right) = on_left, on_right
+    apart = np.abs(left - right) > off_left + off_right
+    for side, off in (on_left, on_right):
+        apart |= np.abs(side - found.value) > off + found.error_bound
+    if not apart.any():
+        return found
+    return dataclasses.replace(
+        found,
+        error_bound=np.where(apart, np.maximum(off_left, off_right), found.error_bound),
+        left=np.where(apart, left, np.nan),
+        right=np.where(apart, right, np.nan),
+    )
+
+
+class _Table:
+    """Values and bounds of the elements of one name, by rung."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._values: list[Array] = []
+        self._bounds: list[Array] = []
+        self._rounding: list[Array] = []
+        self._steps: list[Array] = []
+
+    def add(self, values: Array, bounds: Array, rounding: Array, steps: Array | float, elements: Array) -> None:
+        """Add a rung, of some elements, by flat index."""
+        known = np.zeros(self._count, np.bool_)
+        known[elements] = True
+        known &= np.isfinite(values) & np.isfinite(bounds)
+        self._values.append(np.where(known, values, np.nan))
+        self._bounds.append(np.where(known, bounds, np.inf))
+        self._rounding.append(rounding)
+        self._steps.append(np.broadcast_to(steps, values.shape))
+
+    def lost(self) -> Array:
+        """Elements that no rung gave a bound."""
+        return np.flatnonzero(~np.isfinite(self._bounds).any(axis=0))
+
+    def loose(self) -> Array:
+        """Elements whose bound is worth narrowing."""
+        values, bounds = np.array(self._values), np.array(self._bounds)
+        largest = np.abs(values[np.isfinite(bounds)]).max(initial=0)
+        return np.flatnonzero(~(bounds.min(axis=0) <= _TIGHT * largest))
+
+    def best(self, shape: tuple[int, ...], evaluations: int) -> Difference:
+        """Take the rung of the smallest bound for each element."""
+        values, bounds = np.array(self._values), np.array(self._bounds)
+        best = np.argmin(bounds, axis=0), np.arange(self._count)
+        value, bound = values[best], bounds[best]
+        gap = _gap(values, bounds, value, bound)
+        lost = ~np.isfinite(bound)
+        finite = np.isfinite(values).any(axis=0)
+        status = np.where(~finite, Status.NOT_FINITE, np.where(lost | (gap > 0), Status.UNSETTLED, Status.SETTLED))
+        return Difference(
+            np.where(lost, np.nan, value).reshape(shape),
+            np.where(lost, np.inf, bound + gap).reshape(shape),
+            status.astype(np.uint8).reshape(shape),
+            evaluations,
+            np.array(self._rounding)[best].reshape(shape),
+            np.where(lost, np.nan, np.array(self._steps)[best]).reshape(shape),
+        )
+
+
+def _gap(values: Array, bounds: Array, value: Array, bound: Array) -> Array | float:
+    """Distance of a value from what another rung, of (rungs, elements), says it must be within.
+
+    Where two rungs exclude each other, one estimate was too bold, and which one is not known.
+    """
+    if len(values) == 1:
+        return 0.0
     known = np.isfinite(bounds)
     gaps = np.where(known, np.abs(np.where(known, values, 0) - value) - bounds - bound, 0)
-    gap = np.maximum(0, gaps.max(axis=0))
-    lost = ~np.isfinite(bound)
-    finite = np.isfinite(values).any(axis=0)
-    status = np.where(~finite, Status.NOT_FINITE, np.where(lost | (gap > 0), Status.UNSETTLED, Status.SETTLED))
-    return Difference(
-        np.where(lost, np.nan, value).reshape(shape),
-        np.where(lost, np.inf, bound + gap).reshape(shape),
-        status.astype(np.uint8).reshape(shape),
-        evaluations,
+    return np.maximum(0, gaps.max(axis=0))
+
+
+def _examined(found: Difference, elements: Array) -> Difference:
+    """Leave out all but some elements, by flat index."""
+    left_out = np.ones(found.value.size, np.bool_)
+    left_out[elements] = False
+    left_out = left_out.reshape(found.value.shape)
+    return dataclasses.replace(
+        found,
+        value=np.where(left_out, np.nan, found.value),
+        error_bound=np.where(left_out, np.inf, found.error_bound),
+        status=np.where(left_out, Status.NOT_EXAMINED, found.status).astype(np.uint8),
+        steps=np.where(left_out, np.nan, found.steps),
+        left=None if found.left is None else np.where(left_out, np.nan, found.left),
+        right=None if found.right is None else np.where(left_out, np.nan, found.right),
     )
+
+
+__all__ = ["Progress", "Values", "differentiate"]

@@ -6,12 +6,29 @@ differenced terms) / h that rounding leaves under it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.tiles import Array
 
 Reduction = Callable[[Array, Array], tuple[Array, Array]]
+
+
+class Start(NamedTuple):
+    """Where a table of steps begins.
+
+    Attributes
+    ----------
+    fraction
+        Of the stride that is found for what moves, or of the step that is given.
+    own
+        Whether each element moves by a part of its own size: for tensors whose elements are of many sizes, and next to
+        the edge of a domain.
+    """
+
+    fraction: float
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,10 +42,9 @@ class Method:
     offsets
         Where the loss is evaluated, in steps from the point; the quotient is f(first) - f(second) over the distance.
     rungs
-        First steps: fractions of the step scale that is found for the tensor, or of `step`. The second and further ones
-        serve the elements whose bound could be narrower.
+        Where the tables begin; the second and further ones serve the elements whose bound could be narrower.
     restarts
-        More first steps, for the elements that none of the first gave a bound.
+        More of them, for the elements that none of the first gave a bound.
     levels
         Quotients for each first step, each with half the step of the one before.
     reduce
@@ -39,11 +55,16 @@ class Method:
 
     name: str
     offsets: tuple[float, float]
-    rungs: tuple[float, ...]
+    rungs: tuple[Start, ...]
     levels: int
     reduce: Reduction
     step: float | None = None
-    restarts: tuple[float, ...] = ()
+    restarts: tuple[Start, ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the loss for one colour and one rung."""
+        return len(self.offsets) * self.levels
 
 
 def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
@@ -98,15 +119,27 @@ def _first(ratio: float) -> Reduction:
 
 
 ADAPTIVE = Method(
-    "adaptive", (1.0, -1.0), (2.0**-4, 2.0**-8, 2.0**-1), 3, extrapolated, restarts=(2.0**-14, 2.0**-20, 2.0**-28)
+    "adaptive",
+    (1.0, -1.0),
+    (Start(2.0**-3), Start(2.0**-7), Start(2.0**-1), Start(2.0**-3, own=True)),
+    4,
+    extrapolated,
+    restarts=(Start(2.0**-14), Start(2.0**-10, own=True), Start(2.0**-20), Start(2.0**-28)),
 )
 
 
 def central(step: float | None = None) -> Method:
     """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
-    return Method("central", (1.0, -1.0), (1.0 if step else 2.0**-12,), 3 if step else 2, _first(1 / 2), step)
+    return _of_one_step("central", (1.0, -1.0), step, 2.0**-12, 1 / 2)
 
 
 def forward(step: float | None = None) -> Method:
     """Forward difference with one step: error c h + O(h^2), so that halving h leaves half of a change."""
-    return Method("forward", (1.0, 0.0), (1.0 if step else 2.0**-20,), 3 if step else 2, _first(3 / 4), step)
+    return _of_one_step("forward", (1.0, 0.0), step, 2.0**-20, 3 / 4)
+
+
+def _of_one_step(name: str, offsets: tuple[float, float], step: float | None, found: float, ratio: float) -> Method:
+    """Method of a step that is given, or that is a fraction `found` of the stride."""
+    if step is not None:
+        return Method(name, offsets, (Start(1.0),), 3, _first(ratio), step)
+    return Method(name, offsets, (Start(found),), 2, _first(ratio), restarts=(Start(found, own=True),))

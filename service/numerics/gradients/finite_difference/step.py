@@ -1,7 +1,6 @@
 """The step scale of a tensor: how far its elements may move until something downstream moves by its own size."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,9 @@ from service.numerics.tiles import Array, repeated
 _DIRECTIONS = (4, 2)
 """Of a narrow suffix, and of one in which each direction moves thousands of units."""
 _WIDE = 2**11
-_EXPONENTS = np.arange(16, -45, -4)
+_EXPONENTS = np.arange(16, -45, -2)
+_AT_ONCE = 6
+"""Steps that are tried together: most often one of these will do."""
 _BELOW = 2
 """Smaller steps that must be calm too."""
 _DEEPER = 2.0**-60
@@ -29,62 +30,80 @@ def directions(count: int, shape: tuple[int, ...], generator: np.random.Generato
     return np.where(generator.random((count, *shape)) < 0.5, -sizes, sizes)
 
 
-def scale(suffix: Suffix, base: Mapping[str, Array], generator: np.random.Generator) -> float:
+def sizes(point: Array) -> Array:
+    """Size of each element, a power of two, of the same shape; of zeros the least of the others."""
+    _, exponents = np.frexp(point)
+    found = np.ldexp(1.0, exponents - 1)
+    least = np.min(found, where=point != 0, initial=1.0)
+    return np.where((point == 0) | ~np.isfinite(point), least, found)
+
+
+def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = None) -> float:
     """Largest power of two by which all elements may move at once, in each of some random directions.
 
     None of them and no unit downstream moves by more than about one, or its own size where that is larger, at this step
     and at the next smaller ones that are tried. What an op reads that oscillates moves by no more than one: the phase
-    of a large number is no better known than the number, and NaN is returned where no step keeps it.
+    of a large number is no better known than the number. NaN where none of the steps that are tried is so.
 
     A point of zeros says nothing of its own scale: there the search goes on to smaller steps until one is calm.
+
+    Parameters
+    ----------
+    suffix
+        What moves.
+    generator
+        Of the directions.
+    parts
+        What each element moves by in units of the step, of its shape; 1 by default.
     """
-    point = base[suffix.name]
-    largest = float(np.max(np.abs(point), initial=0))
-    located = np.isfinite(largest) and largest > _SMALLEST
+    point = suffix.point.values[suffix.name]
+    largest = float(np.max(np.abs(point), initial=0, where=np.isfinite(point))) if parts is None else 1.0
+    located = largest > _SMALLEST
     unit = 2.0 ** np.floor(np.log2(largest)) if located else 1.0
-    count = _DIRECTIONS[suffix.widest >= _WIDE]
-    responses = suffix.responses(directions(count, point.shape[1:], generator))
+    along = directions(_DIRECTIONS[suffix.widest >= _WIDE], point.shape[1:], generator)
+    responses = suffix.responses(along if parts is None else along * parts)
     while True:
         steps = unit * 2.0**_EXPONENTS
-        found, steady = _first_calm(suffix, base, responses, steps)
-        if found < len(steps) or located or unit < _SMALLEST:
-            break
+        # The point itself moves by no more than 1, or its own size: no larger step need be tried.
+        steps = steps[steps <= max(1.0, unit)]
+        found = _first_calm(suffix, responses, steps)
+        if found < len(steps):
+            return float(steps[found])
+        if located or unit < _SMALLEST:
+            return np.nan
         unit *= _DEEPER
-    if not steady:
-        return np.nan
-    return float(steps[min(found, len(steps) - 1)])
 
 
-def _first_calm(suffix: Suffix, base: Mapping[str, Array], responses: Values, steps: Array) -> tuple[int, bool]:
-    """Number of the first step that is calm as are the next, and whether the last is steady for what oscillates."""
-    length = max(1, _TILE_ELEMENTS // (len(responses[suffix.name]) * suffix.widest))
-    calm = steady = np.zeros(0, dtype=np.bool_)
+def _first_calm(suffix: Suffix, responses: Values, steps: Array) -> int:
+    """Number of the first step that is calm as are the next; that of all steps where there is none."""
+    length = min(_AT_ONCE, max(1, _TILE_ELEMENTS // (len(responses[suffix.name]) * suffix.widest)))
+    calm = np.zeros(0, dtype=np.bool_)
     for start in range(0, len(steps), length):
-        more = _calm(suffix, base, responses, steps[start : start + length])
-        calm, steady = (np.concatenate(pair) for pair in zip((calm, steady), more, strict=True))
+        calm = np.concatenate([calm, _calm(suffix, responses, steps[start : start + length])])
         for first in np.flatnonzero(calm):
             if calm[first : first + 1 + _BELOW].all() and len(calm) >= min(first + 1 + _BELOW, len(steps)):
-                return int(first), True
-    return len(steps), bool(steady[-1])
+                return int(first)
+    return len(steps)
 
 
-def _calm(suffix: Suffix, base: Mapping[str, Array], responses: Values, steps: Array) -> tuple[Array, Array]:
-    """Whether at each step nothing moves too far, and whether what is read by ops that oscillate does not."""
+def _calm(suffix: Suffix, responses: Values, steps: Array) -> Array:
+    """Whether at each step nothing moves too far."""
     moved = suffix.values(responses, steps)
-    count = len(responses[suffix.name])
-    calm = np.ones(len(steps), dtype=np.bool_)
-    steady = calm.copy()
-    for name, after in moved.items():
-        before = base[name]
-        change = np.abs(after - before)
-        calm &= _everywhere(change <= np.maximum(1, np.abs(before)), count, len(steps))
-        if name in suffix.phases:
-            steady &= _everywhere(change <= 1, count, len(steps))
-    return calm & steady, steady
+    count, before = len(responses[suffix.name]), suffix.point.values
+    at_point = _side_by_side([before[name] for name in moved], 1)
+    change = np.abs(_side_by_side(list(moved.values()), count * len(steps)) - at_point)
+    # Where the point itself is not finite there is nothing to be had by any step.
+    calm = _everywhere((change <= np.maximum(1, np.abs(at_point))) | ~np.isfinite(at_point), count, len(steps))
+    for name in suffix.phases & moved.keys():
+        calm &= _everywhere(np.abs(moved[name] - before[name]) <= 1, count, len(steps))
+    return calm
+
+
+def _side_by_side(arrays: Sequence[Array], tiles: int) -> Array:
+    """All elements behind one tile axis of the length given, (tiles, n)."""
+    return np.concatenate([repeated(each, tiles).reshape(tiles, -1) for each in arrays], axis=1)
 
 
 def _everywhere(within: Array, count: int, steps: int) -> Array:
     """Whether it holds for all directions, of which there are `count`, at each of the steps."""
-    within = repeated(within, count * steps)
-    by_step = within.reshape(-1, steps, math.prod(within.shape[1:]))
-    return np.all(by_step, axis=(0, 2), keepdims=True)[0, :, 0]
+    return np.all(repeated(within, count * steps).reshape(count, steps, -1), axis=(0, 2), keepdims=True)[0, :, 0]

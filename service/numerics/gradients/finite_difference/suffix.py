@@ -1,16 +1,32 @@
 """Evaluating what lies downstream of a moved tensor, and nothing else.
 
 Through ops that are linear in what moves, a move by h d is h times the response to d: it is worked out once for all
-steps, and what it is added to is the value at the base. So no step is lost to rounding at the point itself, and a
+steps, and what it is added to is the value at the point. So no step is lost to rounding at the point itself, and a
 convolution is taken once for a table of steps. From the first op that is not linear on, everything is evaluated anew,
 behind the tile axis.
+
+What is evaluated ends in terms whose sum is the loss, up to a constant: those of the nodes that are reached by walking
+back from the loss through ops of one element that are linear in what moves. A data term and 0.01 times a penalty are
+terms side by side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 
-from service.numerics.graph import Graph, Node, Values
+import numpy as np
+
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.graph import Node, Observer, Values
 from service.numerics.tiles import Array, repeated, size
+
+Holding = Callable[[Node, tuple[Array | None, ...]], Node]
+"""The node to evaluate, held to some pieces, given a node and its inputs."""
+
+
+def _as_it_is(node: Node, inputs: tuple[Array | None, ...]) -> Node:
+    return node
 
 
 class Suffix:
@@ -18,107 +34,286 @@ class Suffix:
 
     Parameters
     ----------
-    graph
-        The model, held to its pieces.
-    base
-        Every leaf and node, (1, ...).
+    point
+        The model, and where.
     name
         The tensor or node that moves.
+    through
+        Names of the nodes that see it move; the others that read it do not. All by default.
     """
 
-    def __init__(self, graph: Graph, base: Mapping[str, Array], name: str) -> None:
-        self._graph = graph
-        self._base = base
+    def __init__(self, point: Point, name: str, through: Collection[str] | None = None) -> None:
+        self.point = point
         self.name = name
-        """The tensor or node that moves."""
-        self._nodes = graph.downstream([name])
-        self._proportional = _proportional(self._nodes, name)
+        self.through = None if through is None else frozenset(through)
+        self._moving = {name}
+        self.nodes: list[Node] = []
+        for node in point.graph.nodes:
+            if self._seen(node):
+                self._moving.add(node.name)
+                self.nodes.append(node)
+        self._proportional = self._in_proportion()
+        self._ways, self._ends = self._terminals()
+        self._evaluated = self._needed()
+
+    def at(self, point: Point) -> "Suffix":
+        """The same at another point of the model."""
+        moved = copy(self)
+        moved.point = point
+        moved.nodes = [point.nodes[node.name] for node in self.nodes]
+        moved._evaluated = [point.nodes[node.name] for node in self._evaluated]
+        return moved
+
+    def _seen(self, node: Node) -> list[int]:
+        """Positions of a node's operands that move."""
+        blind = self.through is not None and node.name not in self.through
+        return [
+            position
+            for position, operand in enumerate(node.operands)
+            if operand in self._moving and not (blind and operand == self.name)
+        ]
 
     @property
     def exact(self) -> bool:
         """Whether moves need not be represented at the point, since all that reads it is linear."""
         return bool(self._proportional)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what moves."""
+        return self.point.graph.shapes[self.name]
+
+    def nodes_of(self, names: Iterable[str]) -> set[str]:
+        """Those of the names that lie downstream."""
+        return {node.name for node in self.nodes} & set(names)
+
     @cached_property
     def phases(self) -> set[str]:
         """What ops that oscillate read."""
-        return {source for node in self._nodes if node.op.oscillates for source in node.sources}
+        return {source for node in self.nodes if node.op.oscillates for source in node.sources}
 
     @cached_property
     def widest(self) -> int:
         """Elements of the largest array that an evaluation makes."""
-        return max(size(self._graph.shapes[each]) for each in (self.name, *(node.name for node in self._nodes)))
+        shapes = self.point.graph.shapes
+        return max(size(shapes[each]) for each in (self.name, *(node.name for node in self._evaluated)))
+
+    @cached_property
+    def upstream(self) -> set[str]:
+        """What is read that may not move."""
+        return {source for node in self.nodes for source in node.sources}
+
+    @cached_property
+    def first_readers(self) -> list[str]:
+        """The nodes that read the name and see it move."""
+        return [node.name for node in self.nodes if any(node.operands[i] == self.name for i in self._seen(node))]
 
     def responses(self, directions: Array) -> Values:
         """What everything that moves in proportion moves by, for each direction of the name, (K, ...)."""
         responses: Values = {self.name: directions}
-        for node in self._nodes:
+        for node in self.nodes:
             if node.name in self._proportional:
-                responses[node.name] = self._response(node, responses)
+                first, *others = (
+                    node.op.response(position, responses[str(node.operands[position])], *self.point.inputs(node))
+                    for position in self._seen(node)
+                )
+                responses[node.name] = sum(others, start=first)
         return responses
 
-    def terms(self, responses: Values, moves: Array) -> Array:
-        """Terms of the loss at the point moved by each direction times each of the moves: (K, M, terms)."""
-        return self._evaluated(responses, moves)[1]
+    def terms(self, responses: Values, moves: Array, branches: Mapping[str, Array] | None = None) -> Array:
+        """Terms of the loss at the point moved by each direction times each of the moves: (K, M, terms).
+
+        `branches` are the pieces to hold nodes to in place of their own, for each direction, (K, ...).
+        """
+        repeats = {name: np.repeat(branch, len(moves), axis=0) for name, branch in (branches or {}).items()}
+
+        def hold(node: Node, inputs: tuple[Array | None, ...]) -> Node:
+            return replace(node, branch=repeats[node.name]) if node.name in repeats else node
+
+        terms = self.evaluated(_Moved(self.point.values, responses, moves), hold=hold if repeats else _as_it_is)
+        directions = len(responses[self.name])
+        return repeated(terms, directions * len(moves)).reshape(directions, len(moves), -1)
+
+    def branches(self, responses: Values, move: float, open_at: Mapping[str, Array]) -> Values:
+        """Pieces to which one move leads, for each direction, (K, ...); where nothing is open the node's own."""
+        found: Values = {}
+
+        def choose(node: Node, inputs: tuple[Array | None, ...]) -> Node:
+            if node.name not in open_at:
+                return node
+            taken, own = node.op.branch(*inputs), node.branch
+            assert taken is not None
+            assert own is not None
+            found[node.name] = np.where(open_at[node.name], taken, own)
+            return replace(node, branch=found[node.name])
+
+        self.evaluated(_Moved(self.point.values, responses, np.array([move])), hold=choose)
+        return found
 
     def values(self, responses: Values, moves: Array) -> Values:
-        """Everything that moves, but for the loss of an op that ends in a sum, there: (K M, ...)."""
-        moved, _ = self._evaluated(responses, moves)
-        return moved | {
-            name: _moved(self._base[name], response, moves) for name, response in responses.items() if name not in moved
-        }
+        """All that is evaluated, and all that moves in proportion, there: (K M, ...)."""
+        moved = _Moved(self.point.values, responses, moves)
+        self.evaluated(moved)
+        return {name: moved[name] for name in (*moved, *responses)}
 
-    def _evaluated(self, responses: Values, moves: Array) -> tuple[Values, Array]:
-        """What had to be evaluated, and the terms."""
-        count = len(responses[self.name])
-        moved: Values = {}
+    def evaluated(
+        self,
+        moved: Values,
+        upstream: Mapping[str, Array] | None = None,
+        hold: Holding = _as_it_is,
+        observer: Observer | None = None,
+    ) -> Array:
+        """Evaluate what is not in `moved`, and add it there.
 
-        def value(name: str) -> Array:
-            if name not in moved and name in responses:
-                moved[name] = _moved(self._base[name], responses[name], moves)
-            return moved.get(name, self._base[name])
+        Parameters
+        ----------
+        moved
+            The name and what has been moved with it, (K, ...).
+        upstream
+            What does not move, the values at the point by default.
+        hold
+            Chooses the pieces of each node.
+        observer
+            Sees, and may change, each output and the terms.
 
-        def inputs(node: Node) -> tuple[Array | None, ...]:
-            return self._graph.inputs(node, {**self._base, **{source: value(source) for source in node.sources}})
+        Returns
+        -------
+        Array
+            The terms, (K or 1, n).
+        """
+        upstream = self.point.values if upstream is None else upstream
+        terms: list[Array] = []
+        for node in self._evaluated:
+            inputs = self._inputs(node, moved, upstream)
+            node = hold(node, inputs)
+            end = node.name in self._ends
+            if node.name not in moved and not (end and node.op.ends_in_sum and node.name not in self._read):
+                output = node.forward(*inputs)
+                moved[node.name] = output if observer is None else observer.value(node, output, inputs)
+            if end:
+                own = node.terms(None if node.op.ends_in_sum else moved[node.name], *inputs)
+                own = own if observer is None else observer.terms(node, own, inputs)
+                terms.append(own if self._coefficients[node.name] is None else own * self._coefficients[node.name])
+        if len(terms) == 1:
+            return terms[0]
+        tiles = max(map(len, terms))
+        return np.concatenate([repeated(each, tiles) for each in terms], axis=1)
 
-        *others, last = self._nodes
-        for node in others:
-            if node.name not in responses:
-                moved[node.name] = node.forward(*inputs(node))
-        if not last.op.ends_in_sum and last.name not in responses:
-            moved[last.name] = last.forward(*inputs(last))
-        output = None if last.op.ends_in_sum else value(last.name)
-        terms = repeated(last.terms(output, *inputs(last)), count * len(moves))
-        return moved, terms.reshape(count, len(moves), -1)
+    def spread(self, values: Array) -> tuple[Values, Values]:
+        """Spread values, (K, ...), given to the name, to the nodes downstream and to the terms of the loss.
 
-    def _response(self, node: Node, responses: Values) -> Array:
-        base = self._graph.inputs(node, self._base)
-        first, *others = (
-            node.op.response(position, responses[operand], *base)
+        Each element, and each term, gets the least of the values that reach it, infinity where none does; see
+        `Op.spread`. Terms are (K, terms), by the node whose they are.
+        """
+        spread: Values = {self.name: values}
+        terms: Values = {}
+        for node in self.nodes:
+            if node.name not in self._needed_spreads:
+                continue
+            inputs, seen = self.point.inputs(node), self._seen(node)
+            given = [
+                spread[str(operand)] if position in seen else unreached(each)
+                for position, (operand, each) in enumerate(zip(node.operands, inputs, strict=True))
+            ]
+            spread[node.name] = node.op.spread(given, *inputs)
+            if node.name in self._ends:
+                terms[node.name] = repeated(node.op.spread_terms(spread[node.name], given, *inputs), len(values))
+        return spread, terms
+
+    def _inputs(self, node: Node, moved: Values, upstream: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        blind = self.through is not None and node.name not in self.through
+        given = self.point.inputs(node)
+        return tuple(
+            given[position]
+            if not isinstance(operand, str)
+            else moved[operand]
+            if operand in self._moving and not (blind and operand == self.name)
+            else upstream[operand]
             for position, operand in enumerate(node.operands)
-            if isinstance(operand, str) and operand in responses
         )
-        return sum(others, start=first)
+
+    def _in_proportion(self) -> set[str]:
+        """What moves in proportion to the name; nothing, not even the name, unless all that reads it does."""
+        found = {self.name}
+        for node in self.nodes:
+            seen = self._seen(node)
+            sources = {node.operands[position] for position in seen}
+            if sources <= found and _linear(node, seen):
+                found.add(node.name)
+            elif self.name in sources:
+                return set()
+        return found
+
+    def _terminals(self) -> tuple[dict[str, list[tuple[str, int]]], set[str]]:
+        """Walk back from the loss: for each node met the nodes and positions that read it so; and where that ends."""
+        ways: dict[str, list[tuple[str, int]]] = {self.point.graph.loss: []}
+        ends: set[str] = set()
+        shapes = self.point.graph.shapes
+        for node in reversed(self.nodes):
+            if node.name not in ways:
+                continue
+            seen = self._seen(node)
+            sources = [str(node.operands[position]) for position in seen]
+            if all(each != self.name and size(shapes[each]) == 1 for each in sources) and _linear(node, seen):
+                for position, source in zip(seen, sources, strict=True):
+                    ways.setdefault(source, []).append((node.name, position))
+            else:
+                ends.add(node.name)
+        return ways, ends
+
+    @cached_property
+    def _coefficients(self) -> dict[str, float | None]:
+        """What the terms of each end count in the loss; None for 1."""
+        factors: dict[str, float] = {}
+        for node in reversed(self.nodes):
+            if node.name in self._ways:
+                ways = self._ways[node.name]
+                shape = (1, *self.point.graph.shapes[node.name])
+                factors[node.name] = sum(factors[reader] * self._factor(reader, i, shape) for reader, i in ways)
+                factors[node.name] = factors[node.name] if ways else 1.0
+        return {name: None if factors[name] == 1 else factors[name] for name in self._ends}
+
+    def _factor(self, reader: str, position: int, shape: tuple[int, ...]) -> float:
+        node = self.point.nodes[reader]
+        return float(node.op.response(position, np.ones(shape), *self.point.inputs(node)).item())
+
+    def _needed(self) -> list[Node]:
+        """The nodes that the terms follow from."""
+        needed = set(self._ends)
+        self._read: set[str] = set()
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                self._read.update(str(node.operands[position]) for position in self._seen(node))
+                needed |= self._read
+        self._needed_spreads = needed
+        return [node for node in self.nodes if node.name in needed]
 
 
-def _proportional(nodes: Sequence[Node], name: str) -> set[str]:
-    """What moves in proportion to a name; nothing, not even the name, unless all that reads it does."""
-    moving, found = {name}, {name}
-    for node in nodes:
-        sources = moving & set(node.sources)
-        moving.add(node.name)
-        if sources <= found and _linear(node, sources):
-            found.add(node.name)
-        elif name in sources:
-            return set()
-    return found
+class _Moved(dict[str, Array]):
+    """What has been evaluated; what moves in proportion is moved when it is first asked for."""
+
+    def __init__(self, base: Mapping[str, Array], responses: Values, moves: Array) -> None:
+        super().__init__()
+        self._base, self._responses, self._moves = base, responses, moves
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self._responses
+
+    def __missing__(self, name: str) -> Array:
+        self[name] = moved = _moved(self._base[name], self._responses[name], self._moves)
+        return moved
 
 
-def _linear(node: Node, moving: set[str]) -> bool:
-    """Whether a node is linear, jointly, in all its operands that move."""
+def unreached(values: Array | None) -> Array | None:
+    """What reaches an operand that does not move: infinity, that is nothing."""
+    return None if values is None or values.dtype.kind != "f" else np.full_like(values, np.inf)
+
+
+def _linear(node: Node, positions: Sequence[int]) -> bool:
+    """Whether a node is linear, jointly, in the operands at some positions."""
     if node.branch is not None:
         return False
-    slots = [slot.name for slot, operand in zip(node.slots, node.operands, strict=True) if operand in moving]
+    slots = [node.slots[position].name for position in positions]
     linear_in = node.op.linear_in
     if any(slot not in linear_in for slot in slots):
         return False
@@ -126,7 +321,7 @@ def _linear(node: Node, moving: set[str]) -> bool:
 
 
 def _moved(base: Array, response: Array, moves: Array) -> Array:
-    """Value at the base, (1, ...), moved by its response, (K, ...), times each move, (M,): (K M, ...)."""
+    """Value at the point, (1, ...), moved by its response, (K, ...), times each move, (M,): (K M, ...)."""
     moved = response[:, None] * moves.reshape(-1, *(1,) * (base.ndim - 1))
     moved += base
     return moved.reshape(-1, *base.shape[1:])

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients.finite_difference.colouring import coloured
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
 from tests.problems import reference_model
@@ -9,7 +11,7 @@ from tests.random_graphs import random_graph
 
 
 def colouring_of(graph, leaves, name):
-    return coloured(graph, graph.forward(leaves), name)
+    return coloured(Suffix(Point(graph, graph.forward(leaves)), name))
 
 
 @pytest.mark.parametrize(("name", "count"), [("x", 6), ("w1", 6), ("w2", 1)])

@@ -1,8 +1,12 @@
+from types import SimpleNamespace
+
 import mpmath
 import numpy as np
 import pytest
 
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
 from service.numerics.tiles import tiled
@@ -12,7 +16,12 @@ CENTRAL = (1.0, -1.0)
 
 
 def meter(graph, leaves, seed=0):
-    return NoiseMeter(graph, leaves, np.random.default_rng(seed))
+    point = Point(graph, graph.forward(leaves))
+    measured = NoiseMeter(point, leaves, np.random.default_rng(seed))
+    suffixes = {name: Suffix(point, name) for name in leaves}
+    return SimpleNamespace(
+        scale=measured.scale, measure=lambda name, offsets, step: measured.measure(suffixes[name], offsets, step)
+    )
 
 
 def quartic(w):

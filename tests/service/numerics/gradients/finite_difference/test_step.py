@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.step import directions, scale
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
@@ -11,7 +12,7 @@ TANH, MUL, LOSS = REGISTRY["tanh"](), REGISTRY["mul"](), REGISTRY["half_squared_
 
 
 def scale_of(graph, base, name):
-    return scale(Suffix(graph, base, name), base, np.random.default_rng(0))
+    return scale(Suffix(Point(graph, base), name), np.random.default_rng(0))
 
 
 def product_under_tanh(x, w):

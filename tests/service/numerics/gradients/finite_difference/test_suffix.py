@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
@@ -17,7 +18,7 @@ def directions_of(leaves, name, count=3):
 def compared(graph, leaves, name):
     """Terms by the suffix, and by a forward pass for each direction and move."""
     base = graph.forward(leaves)
-    suffix = Suffix(graph.held(base), base, name)
+    suffix = Suffix(Point(graph.held(base), base), name)
     directions = directions_of(leaves, name)
     found = suffix.terms(suffix.responses(directions), MOVES)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
@@ -48,7 +49,7 @@ def test_what_is_linear_as_a_whole_is_taken_together_and_a_product_is_not():
         graph = Graph([Node("d", mul, ("x", 2.0)), Node("s", op, ("x", "d")), Node("loss", total, ("s",))], {"x": (3,)})
         leaves = {"x": np.array([[1.0, 2.0, -3.0]])}
         base = graph.forward(leaves)
-        return Suffix(graph, base, "x"), compared(graph, leaves, "x")
+        return Suffix(Point(graph, base), "x"), compared(graph, leaves, "x")
 
     sums, (_, found, expected) = suffix(add)
     assert sums.exact
@@ -61,7 +62,7 @@ def test_what_is_linear_as_a_whole_is_taken_together_and_a_product_is_not():
 def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
     graph = Graph([Node("p", REGISTRY["mul"](), ("x", 3.0)), Node("loss", REGISTRY["sum"](), ("p",))], {"x": (1,)})
     base = graph.forward({"x": np.array([[1e20]])})
-    suffix = Suffix(graph, base, "x")
+    suffix = Suffix(Point(graph, base), "x")
     (responses,) = (suffix.responses(np.ones((1, 1))),)
     assert responses["p"] == 3
     moved = suffix.values(responses, np.array([1e6]))

@@ -1,0 +1,45 @@
+"""The element of a request: its tensor and its place in it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from schemas.curve import ElementSpec
+from schemas.problem import PlacedError, placed, shown
+from service.checking.question import Request, unfit
+from service.numerics.graph import Graph
+from service.numerics.tiles import Shape
+
+
+def chosen(spec: ElementSpec, request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
+    """The name to differentiate by; appends what is wrong with the element."""
+    wrong = unfit(graph, spec.name)
+    if wrong is not None:
+        errors.append(placed(wrong, "element", "name"))
+    else:
+        errors.extend(_index_errors(spec, graph.shapes[spec.name]))
+    return (spec.name,)
+
+
+def flat(spec: ElementSpec, graph: Graph) -> int:
+    """Flat index of an element that is there."""
+    shape = graph.shapes[spec.name]
+    # A negative number counts from the end, as NumPy has it.
+    within = [number % length for number, length in zip(spec.index, shape, strict=True)]
+    return int(np.ravel_multi_index(within, shape)) if shape else 0
+
+
+def _index_errors(spec: ElementSpec, shape: Shape) -> Iterator[PlacedError]:
+    whose = f"{shown(spec.name)}, whose shape is {list(shape)}"
+    if len(spec.index) != len(shape):
+        given = f"{len(spec.index)} number{'s' * (len(spec.index) != 1)}"
+        detail = f"{given} given as index into {whose}: one for each axis is needed, such as {[0] * len(shape)}"
+        yield placed(detail, "element", "index")
+        return
+    for axis, (number, length) in enumerate(zip(spec.index, shape, strict=True)):
+        if not -length <= number < length:
+            detail = (
+                f"{number} is out of range on axis {axis} of {whose}: from 0 to {length - 1}, "
+                f"or counted from the end from -1 to {-length}"
+            )
+            yield placed(detail, "element", "index", axis)

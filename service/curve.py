@@ -1,0 +1,86 @@
+"""`POST /v1/curve`: request to numerics to answer. Knows no Flask."""
+
+from functools import partial
+
+import numpy as np
+
+from schemas.curve import CurveReport, EngineDifference
+from schemas.datatype import Array
+from schemas.report import Number
+from schemas.tensor import spelled
+from service.checking import element, language
+from service.checking.deadline import in_time
+from service.checking.question import Limits, Problem, check_counts, check_size, check_work, posed
+from service.numerics import curve as numerics
+from service.numerics.gradients import analytic, finite_difference
+from service.numerics.gradients.finite_difference import Progress
+
+_REMEDY = "Take a smaller model, or a tensor nearer to the loss"
+
+
+def curve(body: object, limits: Limits | None = None) -> CurveReport:
+    """Answer a request.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    limits = limits or Limits()
+    check_counts(body, limits)
+    request = language.parsed_curve(body)
+    problem = posed(request, partial(element.chosen, request.element))
+    flat = element.flat(request.element, problem.graph)
+    _check_budget(problem, flat, limits)
+    # Overflow and NaN are findings here.
+    with np.errstate(all="ignore"):
+        return _report(problem, flat, in_time(limits.seconds, _REMEDY, "model"))
+
+
+def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
+    """Refuse what would take too much, before anything is allocated."""
+    check_size(problem, limits)
+    (name,), graph = problem.names, problem.graph
+    plan = finite_difference.planned(graph, problem.wide, problem.names, problem.method, {name: np.array([flat])})
+    check_work(problem, limits, numerics.work(graph, name) + plan.work, "curve", _REMEDY, "model")
+
+
+def _report(problem: Problem, flat: int, progress: Progress) -> CurveReport:
+    (name,) = problem.names
+    by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype).gradients[name]
+    found = numerics.curve(problem.graph, problem.wide, name, flat, progress)
+    report: CurveReport = {
+        "analytic": spelled(float(by_hand.flat[flat])),
+        "steps": found.steps.tolist(),
+        "forward": _listed(found.forward),
+        "central": _listed(found.central),
+        "engine": _engine(problem, flat, progress),
+    }
+    if found.complex_step is not None:
+        report["complex_step"] = _listed(found.complex_step)
+    return report
+
+
+def _engine(problem: Problem, flat: int, progress: Progress) -> EngineDifference:
+    """What the engine says of the element alone."""
+    (name,) = problem.names
+    wanted = {name: np.array([flat])}
+    difference = finite_difference.differentiate(
+        problem.graph, problem.wide, problem.names, problem.method, problem.request.seed, progress, wanted
+    )[name]
+    return {
+        "value": spelled(float(difference.value.flat[flat])),
+        "error_bound": spelled(float(difference.error_bound.flat[flat])),
+        "step": spelled(float(difference.steps.flat[flat])),
+    }
+
+
+def _listed(numbers: Array) -> list[Number]:
+    return [spelled(each) for each in numbers.tolist()]

@@ -1,0 +1,42 @@
+"""`POST /v1/curve`."""
+
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, request
+
+from schemas.curve import CurveReport
+from service.checking import language
+from service.curve import curve
+from service.http.answers import json_answer
+from service.http.body import JSON, json_body, negotiate
+from service.http.limits import limits
+from service.http.operation import PROBLEMS_OF_BODY, Operation, documented
+
+blueprint = Blueprint("curve", __name__)
+
+
+def _examples() -> dict[str, Any]:
+    return {each["name"]: {"value": _of_first_weight(each["request"])} for each in language.models()["models"]}
+
+
+def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
+    """A preset's request, and the first element of its first weight."""
+    name, weight = next(iter(request["weights"].items()))
+    return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
+
+
+@blueprint.post("/v1/curve")
+@documented(
+    Operation(
+        "Difference the loss by one element with steps from 1e-16 to 1",
+        answer=CurveReport,
+        body=language.OfCurve,
+        problems=PROBLEMS_OF_BODY,
+        examples=_examples,
+    )
+)
+def post_curve() -> Response:
+    """Answer with the differences; what is not finite among them is spelled."""
+    negotiate(request, JSON)
+    return json_answer(curve(json_body(request), limits()))

@@ -1,0 +1,18 @@
+"""What a request may take, as the settings say."""
+
+from flask import current_app
+
+from service.checking.question import Limits
+from service.settings import Settings
+
+
+def limits() -> Limits:
+    """Limits of the application that is serving."""
+    settings: Settings = current_app.extensions["gradcheckd"]
+    return Limits(
+        names=settings.max_names,
+        nodes=settings.max_nodes,
+        elements=settings.max_elements,
+        work=settings.max_work,
+        seconds=settings.max_seconds,
+    )

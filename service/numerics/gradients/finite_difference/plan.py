@@ -1,0 +1,276 @@
+"""Which tensors are differenced, and how the others follow: the cheapest way, estimated before anything is computed.
+
+What reads a tensor linearly hands its quotients back (`pull.py`); what reads it otherwise sees it move (`probe.py`).
+Where moving the tensor itself in all that reads it takes less, that is done: a scalar weight needs one evaluation
+and not one for each element of what it scales.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from service.numerics.gradients.finite_difference.colouring import Colouring, coloured, coloured_by
+from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.probe import TILE_ELEMENTS
+from service.numerics.gradients.finite_difference.pull import Pull
+from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.graph import Graph, Node
+from service.numerics.ops.op import CALL
+from service.numerics.tiles import Array, size
+
+_SETUP = 12
+"""Passes of a probe before its first difference: the search for its scale, and the measurement of its noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """What a probe moves, and how many of its colours are wanted."""
+
+    suffix: Suffix
+    method: Method
+
+    @cached_property
+    def colouring(self) -> Colouring:
+        """Of its elements."""
+        return coloured(self.suffix)
+
+    @property
+    def through(self) -> frozenset[str] | None:
+        """Readers that see it move; None for all."""
+        return self.suffix.through
+
+    def cost(self, colours: int) -> int:
+        """Multiply-adds that a first rung takes."""
+        graph, nodes = self.suffix.point.graph, len(self.suffix.nodes)
+        evaluations = self.method.evaluations * colours
+        passes = math.ceil(evaluations * self.suffix.widest / TILE_ELEMENTS)
+        each = graph.cost(self.suffix.nodes).work - CALL * nodes
+        return (passes + _SETUP) * CALL * nodes + (evaluations + _SETUP) * each
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """How one tensor or node is differenced: by what comes back from its readers, and by what it moves.
+
+    Attributes
+    ----------
+    pulls
+        Of the readers that hand back.
+    moving
+        What it moves in the others, or in all of them; None where there are no others.
+    """
+
+    name: str
+    pulls: tuple[Pull, ...]
+    moving: Moving | None
+
+
+class Plan:
+    """How each of the names, and what they follow from, is differenced.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight, (1, ...); the values of the floats do not matter.
+    names
+        What is asked for.
+    method
+        How.
+    elements
+        Flat indices of the elements that are asked for, by name; all of a name that is not in it.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        leaves: Mapping[str, Array],
+        names: Sequence[str],
+        method: Method = ADAPTIVE,
+        elements: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.names = tuple(names)
+        self.method = method
+        self.elements = dict(elements or {})
+        self._point = Point.of_shapes(graph, leaves)
+        self._costs: dict[str, dict[object, int]] = {}
+        self._routes: dict[str, Route] = {}
+        self._direct: dict[str, Moving] = {}
+        for name in self._in_order():
+            self._routes[name] = self._route(name)
+
+    def route(self, name: str) -> Route:
+        """How a name is differenced."""
+        return self._routes[name]
+
+    def direct(self, name: str) -> Moving:
+        """Moving a name in all that reads it."""
+        if name not in self._direct:
+            self._direct[name] = Moving(Suffix(self._point, name), self.method)
+        return self._direct[name]
+
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """The names, and what they follow from, each behind what it follows from."""
+        found = set(names)
+        for name in reversed(self._routes):
+            if name in found:
+                found.update(pull.reader for pull in self._routes[name].pulls)
+        return [name for name in self._routes if name in found]
+
+    def colours(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """Colours of each probe that a rung takes, given the flat indices of the elements wanted of each name."""
+        needed = self.needed(wanted)
+        whole = {pull.reader for name in needed for pull in self._routes[name].pulls}
+        return {
+            name: moving.colouring.of(None if name in whole or moving.through is not None else wanted[name])
+            for name in needed
+            if (moving := self._routes[name].moving) is not None
+        }
+
+    @cached_property
+    def wanted(self) -> dict[str, Array]:
+        """Flat indices of the elements that are asked for, by name."""
+        everything = {name: np.arange(size(self._point.graph.shapes[name])) for name in self.names}
+        return {name: self.elements.get(name, each) for name, each in everything.items()}
+
+    @cached_property
+    def evaluations(self) -> int:
+        """Evaluations of the loss that a first rung of everything takes."""
+        return self.method.evaluations * sum(map(len, self.colours(self.wanted).values()))
+
+    @cached_property
+    def work(self) -> int:
+        """Multiply-adds that a first rung of everything takes."""
+        costs: dict[object, int] = {}
+        for name in self.names:
+            costs |= self._costs[name]
+        return sum(costs.values())
+
+    def _in_order(self) -> list[str]:
+        """What may be asked for, each behind what it may follow from."""
+        found = set(self.names)
+        graph = self._point.graph
+        ordered = [*(name for name in graph.shapes if name not in self._point.nodes), *(n.name for n in graph.nodes)]
+        for name in ordered:
+            if name in found:
+                found.update(node.name for node, _ in self._linear(name))
+        return [name for name in reversed(ordered) if name in found]
+
+    def _linear(self, name: str) -> list[tuple[Node, int]]:
+        """The readers that hand back, with the position where they read the name."""
+        if self.method.step is not None:
+            return []
+        found: list[tuple[Node, int]] = []
+        for node in self._point.readers[name]:
+            positions = [position for position, operand in enumerate(node.operands) if operand == name]
+            # A sum is differenced term by term.
+            ends = node.op.ends_in_sum and size(self._point.graph.shapes[node.name]) == 1
+            if not ends and all(node.slots[position].name in node.op.linear_in for position in positions):
+                found += [(node, position) for position in positions]
+        return found
+
+    def _route(self, name: str) -> Route:
+        if name == self._point.graph.loss:
+            self._costs[name] = {}
+            return Route(name, (), None)
+        linear = self._linear(name)
+        if not linear:
+            return self._directly(name)
+        pulls = tuple(self._pull(node, position) for node, position in linear)
+        handing_back = {node.name for node, _ in linear}
+        others = [node.name for node in self._point.readers[name] if node.name not in handing_back]
+        costs: dict[object, int] = {}
+        for pull in pulls:
+            costs |= self._costs[pull.reader] | {pull: pull.cost}
+        moving = Moving(Suffix(self._point, name, others), self.method) if others else None
+        if moving is not None:
+            costs[moving] = moving.cost(moving.colouring.count)
+        direct = self.direct(name)
+        # Its colours are counted only where that may matter.
+        total = sum(costs.values())
+        if total > direct.cost(1) and total > direct.cost(self._wanted(name, direct)):
+            return self._directly(name)
+        self._costs[name] = costs
+        return Route(name, pulls, moving)
+
+    def _directly(self, name: str) -> Route:
+        direct = self.direct(name)
+        self._costs[name] = {direct: direct.cost(self._wanted(name, direct))}
+        return Route(name, (), direct)
+
+    def _wanted(self, name: str, moving: Moving) -> int:
+        """Colours of the elements that are asked for."""
+        return moving.colouring.count if name not in self.elements else len(moving.colouring.of(self.elements[name]))
+
+    def _pull(self, node: Node, position: int) -> Pull:
+        shapes = self._point.graph.shapes
+        operands = (shapes[each] if isinstance(each, str) else None if each is None else () for each in node.operands)
+        work = node.op.cost(shapes[node.name], *operands).work
+        products = node.op.products(position, *self._point.inputs(node))
+        colouring = coloured_by(self._point, node, position) if products is None else None
+        return Pull(
+            node.name,
+            position,
+            0 if products is None else len(products.indices),
+            colouring,
+            work,
+            size(shapes[node.name]),
+        )
+
+
+def planned(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    names: Sequence[str],
+    method: Method = ADAPTIVE,
+    elements: Mapping[str, Array] | None = None,
+) -> Plan:
+    """Return a plan, made before if it is that of a small model that has been planned of late."""
+    question = _Question(graph, leaves, names, method, elements)
+    return _kept(question) if sum(map(size, graph.shapes.values())) <= _SMALL else question.answered()
+
+
+_SMALL = 2**14
+_MOST_KEPT = 64
+
+
+class _Question:
+    """What a plan depends on: of the leaves, the shapes of all and the values of those that are no floats."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        leaves: Mapping[str, Array],
+        names: Sequence[str],
+        method: Method,
+        elements: Mapping[str, Array] | None,
+    ) -> None:
+        self._asked = graph, leaves, names, method, elements
+        self._key = (
+            tuple((node.name, repr(node.op), repr(node.operands)) for node in graph.listed),
+            tuple((name, leaves[name].shape) for name in leaves),
+            tuple((name, leaves[name].tobytes()) for name in graph.kinds),
+            tuple(names),
+            method,
+            tuple((name, each.tobytes()) for name, each in (elements or {}).items()),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question) and self._key == other._key
+
+    def answered(self) -> Plan:
+        """Make the plan."""
+        return Plan(*self._asked)
+
+
+@lru_cache(_MOST_KEPT)
+def _kept(question: _Question) -> Plan:
+    return question.answered()

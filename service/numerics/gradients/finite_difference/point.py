@@ -1,0 +1,49 @@
+"""A point of a model: where its nodes are held, and every value there."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.tiles import Array
+
+
+class Point:
+    """A model at a point.
+
+    Parameters
+    ----------
+    graph
+        The model, held to the pieces that it is on there.
+    values
+        Every leaf and node, (1, ...).
+    """
+
+    def __init__(self, graph: Graph, values: Mapping[str, Array]) -> None:
+        self.graph = graph
+        self.values = values
+        self.nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
+        self._given: dict[str, tuple[Array | None, ...]] = {}
+
+    @classmethod
+    def of_shapes(cls, graph: Graph, leaves: Mapping[str, Array]) -> "Point":
+        """A point of which only the leaves that are no floats are known; of all else the shapes alone."""
+        nothing = np.float64(0)
+        values: Values = {name: np.broadcast_to(nothing, (1, *shape)) for name, shape in graph.shapes.items()}
+        return cls(graph, values | {name: leaves[name] for name in graph.kinds})
+
+    @cached_property
+    def readers(self) -> dict[str, tuple[Node, ...]]:
+        """The nodes that read each name, in order."""
+        readers: dict[str, list[Node]] = {name: [] for name in self.graph.shapes}
+        for node in self.graph.nodes:
+            for source in dict.fromkeys(node.sources):
+                readers[source].append(node)
+        return {name: tuple(each) for name, each in readers.items()}
+
+    def inputs(self, node: Node) -> tuple[Array | None, ...]:
+        """Arrays of a node's operands at the point."""
+        if node.name not in self._given:
+            self._given[node.name] = self.graph.inputs(node, self.values)
+        return self._given[node.name]

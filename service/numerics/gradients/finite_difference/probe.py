@@ -1,0 +1,175 @@
+"""Differences of the loss with respect to what moves a suffix, term by term.
+
+The difference is taken of the terms whose sum the loss is, and summed after: the rounding of the sum never enters.
+Steps are powers of two, divided by as represented. Elements of one colour share an evaluation; the evaluations of a
+tile run in one pass behind its tile axis, from what moves on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from service.numerics.gradients.finite_difference.colouring import Colouring
+from service.numerics.gradients.finite_difference.method import Method, Start
+from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.quotients import (
+    Quotients,
+    root_sums_of_squares,
+    rounding_of_sum,
+    sums,
+)
+from service.numerics.gradients.finite_difference.step import scale, sizes
+from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.tiles import Array
+
+TILE_ELEMENTS = 2**15
+_SPACING_OF_ZERO = 2.0**-1072
+"""Four times the smallest number: what the difference of two terms may lose below the normal numbers."""
+_ASIDE = 2.0**-20
+"""Move, as a part of the stride, that leads to one side of a kink."""
+_MOST_OF_REACH = 4.0
+"""Largest step from which a bound may follow: the reach is found for all elements moving at once, a step moves one."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A small move to one side, which chooses the pieces of what is open."""
+
+    sign: float
+    open_at: Mapping[str, Array]
+
+
+class Probe:
+    """Differences with respect to one tensor or node.
+
+    Parameters
+    ----------
+    suffix, colouring
+        What moves, and the colours of its elements.
+    method
+        Where the loss is evaluated.
+    meter
+        Of the noise at the same point.
+    generator
+        All that is random comes from it.
+    """
+
+    def __init__(
+        self, suffix: Suffix, colouring: Colouring, method: Method, meter: NoiseMeter, generator: np.random.Generator
+    ) -> None:
+        self.suffix = suffix
+        self.colouring = colouring
+        self.method = method
+        self._meter = meter
+        self._generator = generator
+        self._point = suffix.point.values[suffix.name][0]
+        self._reaches: dict[bool, float] = {}
+
+    @cached_property
+    def _sizes(self) -> Array:
+        return sizes(self._point)
+
+    def parts(self, own: bool) -> Array | None:
+        """What each element moves by, in units of the step; None for 1."""
+        return self._sizes if own else None
+
+    def reach(self, own: bool) -> float:
+        """How far all elements may move at once, in units of their parts."""
+        if own not in self._reaches:
+            self._reaches[own] = scale(self.suffix, self._generator, self.parts(own))
+        return self._reaches[own]
+
+    def stride(self, own: bool) -> float:
+        """How far one element may move: the reach is of all, whose moves add up in a unit as random ones do."""
+        # An element by itself moves by a fraction of its own size at most.
+        together = 1 if own else self.colouring.together
+        return self.reach(own) * 2.0 ** np.floor(np.log2(together) / 2)
+
+    def steps(self, start: Start) -> Array:
+        """Steps of a table, (levels,), in units of the parts."""
+        first = self.stride(start.own) if self.method.step is None else self.method.step
+        return first * start.fraction * 2.0 ** -np.arange(self.method.levels)
+
+    def blocks(self, colours: Array) -> Iterator[Array]:
+        """Colours whose evaluations fit into one tile."""
+        length = max(1, TILE_ELEMENTS // (self.method.evaluations * self.suffix.widest))
+        return (colours[start : start + length] for start in range(0, colours.size, length))
+
+    def rung(self, start: Start, side: Side | None = None) -> "Rung":
+        """Prepare a table of differences."""
+        steps, parts = self.steps(start), self.parts(start.own)
+        if np.isnan(steps).any():
+            noise: Array | float = np.nan
+        else:
+            noise = self._meter.measure(self.suffix, self.method.offsets, float(steps[0]), parts)
+        return Rung(self, start, steps, noise * self._meter.scale, side)
+
+    def widths(self, steps: Array, parts: Array | None) -> Array:
+        """Distances between the two points of each element, as represented, (levels, elements); NaN if none is left."""
+        moves = np.multiply.outer(steps, self.method.offsets)[:, :, None]
+        if parts is not None:
+            moves = moves * parts.ravel()
+        if self.suffix.exact:
+            return np.broadcast_to(moves[:, 0] - moves[:, 1], (len(steps), self._point.size))
+        moved = self._point.ravel() + moves
+        widths = moved[:, 0] - moved[:, 1]
+        return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
+
+
+class Rung:
+    """Quotients of one table of steps."""
+
+    def __init__(self, probe: Probe, start: Start, steps: Array, noise: Array | float, side: Side | None) -> None:
+        self._probe = probe
+        self._steps = steps
+        self._parts = probe.parts(start.own)
+        self._noise = noise
+        self._aside = probe.stride(start.own) * _ASIDE
+        self._side = side
+        widths = probe.widths(steps, self._parts)
+        # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
+        within = bool(steps[0] <= _MOST_OF_REACH * probe.reach(start.own))
+        self._widths = widths if within else np.full_like(widths, np.nan)
+        # That of the first step, or less, if all are as represented.
+        self._lengths = (np.abs(self._widths) * 2.0 ** np.arange(len(steps))[:, None]).min(axis=0)
+
+    @property
+    def first_steps(self) -> Array | float:
+        """First step of each element."""
+        return float(self._steps[0]) * (1.0 if self._parts is None else self._parts.ravel())
+
+    def quotients(self, colours: Array) -> Quotients:
+        """Quotients of the elements of some colours, 0 at the others."""
+        felt, count = self._probe.colouring.felt(colours), self._widths.shape[1]
+        differences = self._differences(colours)
+        terms = differences.shape[-1]
+        *values, sizes = sums(felt, _rows(differences), count)
+        noise = root_sums_of_squares(felt, np.broadcast_to(self._noise, felt.shape), count) / self._lengths
+        underflow = _SPACING_OF_ZERO * terms / self._lengths
+        values = np.array(values) / self._widths
+        return Quotients(values, noise + underflow, rounding_of_sum(terms) * sizes / self._lengths)
+
+    def _differences(self, colours: Array) -> Array:
+        """Differences of the terms, (colours, levels, terms)."""
+        probe, suffix = self._probe, self._probe.suffix
+        directions = probe.colouring.directions(colours).reshape(-1, *suffix.shape)
+        responses = suffix.responses(directions if self._parts is None else directions * self._parts)
+        branches = None
+        if self._side is not None:
+            branches = suffix.branches(responses, self._side.sign * self._aside, self._side.open_at)
+        moves = np.multiply.outer(self._steps, probe.method.offsets)
+        fitting = max(1, TILE_ELEMENTS // (len(colours) * moves.shape[1] * suffix.widest))
+        parts = [
+            suffix.terms(responses, moves[start : start + fitting].ravel(), branches)
+            for start in range(0, len(moves), fitting)
+        ]
+        terms = np.concatenate(parts, axis=1).reshape(len(colours), *moves.shape, -1)
+        return terms[:, :, 0] - terms[:, :, 1]
+
+
+def _rows(differences: Array) -> Array:
+    """Differences level by level, and the sizes of the first, (levels + 1, colours, terms)."""
+    by_level = differences.swapaxes(0, 1)
+    return np.concatenate([by_level, np.abs(by_level[:1])])

@@ -1,0 +1,97 @@
+"""Difference quotients of the elements of a tensor, for a table of steps, and what rounding leaves under them.
+
+They are linear in the loss, so that quotients of several parts of it add up, element by element and step by step, and
+so do those that come back through a linear op (`pull.py`). The extrapolation comes after (`method.py`): an error that
+the parts have in common is seen there as what it is in the sum.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+@dataclass(frozen=True)
+class Quotients:
+    """Quotients of n elements for steps h, h/2, h/4, ...
+
+    Attributes
+    ----------
+    values
+        Quotients, (levels, n).
+    noise
+        What the rounding of the differenced terms leaves in the first of them, (n,); it doubles from step to step. Of
+        parts that are added it is independent.
+    rounding
+        What the rounding of sums, and of what they are weighted by, leaves in each of them, (n,), whatever the step.
+    """
+
+    values: Array
+    noise: Array
+    rounding: Array
+
+    @property
+    def floors(self) -> Array:
+        """What rounding leaves in each, (levels, n)."""
+        return self.noise * 2.0 ** np.arange(len(self.values))[:, None] + self.rounding
+
+    def joined(self, other: "Quotients") -> "Quotients":
+        """Add quotients that are 0 where these are not, in place: these are used up."""
+        for mine, its in ((self.values, other.values), (self.noise, other.noise), (self.rounding, other.rounding)):
+            np.add(mine, its, out=mine)
+        return self
+
+
+def exactly(levels: int, value: float, count: int) -> Quotients:
+    """Quotients of `count` elements of which the loss is a known multiple."""
+    return Quotients(np.full((levels, count), value), np.zeros(count), np.zeros(count))
+
+
+def total(parts: Sequence[Quotients]) -> Quotients:
+    """Quotients of the sum of the parts."""
+    first, *others = parts
+    for each in others:
+        first = Quotients(
+            first.values + each.values,
+            # Squares of what is tiny would underflow.
+            np.hypot(first.noise, each.noise),
+            first.rounding + each.rounding + UNIT_ROUNDOFF * (np.abs(first.values[0]) + np.abs(each.values[0])),
+        )
+    return first
+
+
+def rounding_of_sum(count: int) -> float:
+    """What a sum of so many is off by, as a rule, as a part of the sum of their sizes."""
+    return (2 + math.log2(count)) * UNIT_ROUNDOFF
+
+
+def sums(felt: Array, rows: Array, count: int) -> Array:
+    """Sums over what each element is felt by, of (rows, ...) with the element that each feels: (rows, elements)."""
+    flat = felt.ravel()
+    found = [np.bincount(flat, np.ascontiguousarray(row).ravel(), count + 1) for row in rows]
+    return np.array(found)[:, :count]
+
+
+def root_sums_of_squares(felt: Array, values: Array, count: int) -> Array:
+    """Roots of the sums of squares over what each element is felt by, (elements,), of values of the shape of `felt`."""
+    unit = float(values.max(initial=0))
+    if not 0 < unit < np.inf:
+        return sums(felt, values[None], count)[0]
+    squares, rest = in_squares(values / unit)
+    found = np.sqrt(sums(felt, squares[None], count)[0])
+    return unit * (found if rest is None else found + sums(felt, rest[None], count)[0])
+
+
+def in_squares(values: Array) -> tuple[Array, Array | None]:
+    """Squares of values of about 1 and less, and what is too small to be squared, 0 elsewhere; None for nothing."""
+    squares = np.square(values)
+    small = (squares < _TINY) & (values != 0)
+    return squares, np.where(small, np.abs(values), 0) if small.any() else None
+
+
+_TINY = 2.0**-1000

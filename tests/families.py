@@ -1,0 +1,229 @@
+"""Families of problems on which the bounds of the differences are held against the truth, each in several variants.
+
+The same generators serve the tests, on fixed seeds, and `benchmarks/coverage.py`, on fresh ones. A seed stands for the
+same problem for good, so that what it showed can be seen again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.ops import REGISTRY
+from service.numerics.tiles import Array, tiled
+from tests.problems import around, kinds_of, reference_model, shapes_of
+from tests.random_graphs import random_graph
+from tests.truth.forward import RULES
+
+Generator = np.random.Generator
+Leaves = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model at a point, and the names whose gradient is asked for."""
+
+    family: str
+    variant: str
+    seed: int
+    graph: Graph
+    leaves: Values
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"families.problem({self.family!r}, {self.variant!r}, {self.seed})"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one kind.
+
+    Attributes
+    ----------
+    body
+        Makes all nodes but the loss, of which the last is `output`, (samples, classes), and all leaves but the target.
+        The first weight among the leaves is the one that meets the input `x` first.
+    loss
+        Name of the op.
+    head
+        Node before the last layer, and the weight and bias of that; None where there is none.
+    """
+
+    body: Callable[[Generator], tuple[list[Node], Leaves]]
+    loss: str = "mse_loss"
+    head: tuple[str, str, str] | None = ("features", "w_head", "b_head")
+
+
+def node(name: str, op: str, *operands: str | float | None, **attributes: Any) -> Node:
+    return Node(name, REGISTRY[op](**attributes), operands)
+
+
+def _weight(generator: Generator, *shape: int) -> Array:
+    return generator.normal(size=shape) / np.sqrt(shape[-1])
+
+
+def _headed(nodes: list[Node], leaves: Leaves, classes: int, width: int, generator: Generator) -> Any:
+    head = {"w_head": _weight(generator, classes, width), "b_head": generator.normal(size=classes) / 10}
+    return [*nodes, node("output", "linear", "features", "w_head", "b_head")], leaves | head
+
+
+def _mlp(generator: Generator) -> Any:
+    nodes = [node("hidden", "linear", "x", "w", "b"), node("features", "tanh", "hidden")]
+    leaves = {"w": _weight(generator, 10, 12), "b": generator.normal(size=10) / 10, "x": generator.normal(size=(8, 12))}
+    return _headed(nodes, leaves, 4, 10, generator)
+
+
+def _softmax(generator: Generator) -> Any:
+    nodes = [node("scores", "linear", "x", "w", None), node("features", "softmax", "scores", dim=-1)]
+    leaves = {"w": _weight(generator, 7, 5), "x": generator.normal(size=(6, 5))}
+    return _headed(nodes, leaves, 3, 7, generator)
+
+
+def _layer_norm(generator: Generator) -> Any:
+    nodes = [
+        node("hidden", "linear", "x", "w", None),
+        node("normal", "layer_norm", "hidden", "gain", "shift", normalized_shape=9),
+        node("features", "silu", "normal"),
+    ]
+    leaves = {"w": _weight(generator, 9, 7), "x": generator.normal(size=(5, 7))}
+    leaves |= {"gain": generator.uniform(0.5, 1.5, 9), "shift": generator.normal(size=9) / 10}
+    return _headed(nodes, leaves, 3, 9, generator)
+
+
+def _transformer(generator: Generator) -> Any:
+    """One block, pre-norm, of attention in two heads and a layer of GELU, on five embedded tokens."""
+
+    def heads(name: str) -> list[Node]:
+        return [
+            node(f"{name}_flat", "linear", "normal1", f"w_{name}", None),
+            node(f"{name}_split", "reshape", f"{name}_flat", shape=[5, 2, 3]),
+            node(name, "transpose", f"{name}_split", dim0=0, dim1=1),
+        ]
+
+    nodes = [
+        node("embedded", "linear", "x", "w_embed", None),
+        node("normal1", "layer_norm", "embedded", "gain1", "shift1", normalized_shape=6),
+        *(each for name in ("query", "key", "value") for each in heads(name)),
+        node("attended", "scaled_dot_product_attention", "query", "key", "value", None, is_causal=True),
+        node("together", "permute", "attended", dims=[1, 0, 2]),
+        node("merged", "flatten", "together", start_dim=1),
+        node("projected", "linear", "merged", "w_out", None),
+        node("residual", "add", "embedded", "projected"),
+        node("normal2", "layer_norm", "residual", "gain2", "shift2", normalized_shape=6),
+        node("wide", "linear", "normal2", "w_wide", "b_wide"),
+        node("active", "gelu", "wide"),
+        node("narrow", "linear", "active", "w_narrow", "b_narrow"),
+        node("features", "add", "residual", "narrow"),
+    ]
+    leaves = {"w_embed": _weight(generator, 6, 4), "x": generator.normal(size=(5, 4))}
+    leaves |= {f"w_{name}": _weight(generator, 6, 6) for name in ("query", "key", "value", "out")}
+    leaves |= {f"gain{which}": generator.uniform(0.5, 1.5, 6) for which in (1, 2)}
+    leaves |= {f"shift{which}": generator.normal(size=6) / 10 for which in (1, 2)}
+    leaves |= {"w_wide": _weight(generator, 8, 6), "b_wide": generator.normal(size=8) / 10}
+    leaves |= {"w_narrow": _weight(generator, 6, 8), "b_narrow": generator.normal(size=6) / 10}
+    return _headed(nodes, leaves, 3, 6, generator)
+
+
+def _reference(x: tuple[int, int], w1: tuple[int, int]) -> Family:
+    def body(generator: Generator) -> Any:
+        graph, tiles = reference_model(x, w1, seed=generator)
+        leaves = {name: tiles[name][0] for name in ("w1", "x", "w2")}
+        *nodes, last, _ = graph.listed
+        return [*nodes, node("output", last.op.name, *last.operands)], leaves
+
+    return Family(body, "half_squared_error", None)
+
+
+FAMILIES = {
+    "reference S0": _reference((3, 3), (2, 2)),
+    "reference S1": _reference((16, 16), (3, 3)),
+    "mlp": Family(_mlp, "cross_entropy"),
+    "softmax": Family(_softmax),
+    "layer_norm": Family(_layer_norm),
+    "transformer": Family(_transformer),
+}
+VARIANTS = ("ordinary", "weights", "inputs", "fitted", "confident")
+"""As drawn; weights scaled by 10^U(-4,4); inputs by 10^U(-4,9) and the first weight inversely; targets within 1e-6 of
+the outputs; cross-entropy with p > 1 - 1e-8 on the label."""
+
+CELLS = [
+    *((name, variant) for name, family in FAMILIES.items() for variant in VARIANTS[: 5 if family.head else 4]),
+    ("random", "ordinary"),
+    ("one op", "ordinary"),
+]
+"""Every family in every variant that it has; random graphs with shared weights and residuals; and one op by itself."""
+
+
+def problem(family: str, variant: str, seed: int) -> Problem:
+    """The problem that a seed stands for."""
+    if family == "random":
+        graph, leaves = random_graph(seed)
+        return Problem(family, variant, seed, graph, leaves, ("x", "u", "v", "w"))
+    if family == "one op":
+        return _one_op(seed)
+    generator = np.random.default_rng([seed, *map(ord, family)])
+    nodes, leaves = FAMILIES[family].body(generator)
+    _scale(variant, leaves, generator)
+    names = tuple(leaves)
+    loss = "cross_entropy" if variant == "confident" else FAMILIES[family].loss
+    graph, tiles = _under(loss, nodes, leaves, variant == "fitted", generator)
+    values = graph.forward(tiles)
+    if variant == "fitted":
+        tiles["y"] = _outcome(loss, values["output"]) + generator.uniform(-1e-6, 1e-6, values["output"].shape)
+    if variant == "confident":
+        _make_confident(FAMILIES[family], tiles, values, generator)
+    return Problem(family, variant, seed, graph, tiles, names)
+
+
+def _one_op(seed: int) -> Problem:
+    """One of the ops that the truth is spelled out for, in one of its cases, under half the squared error."""
+    generator = np.random.default_rng(seed)
+    op = REGISTRY[str(generator.choice(sorted(RULES)))]
+    graph, leaves = around(op, op.cases[int(generator.integers(len(op.cases)))], seed)
+    names = tuple(name for name, leaf in leaves.items() if leaf.dtype.kind == "f")
+    return Problem("one op", "ordinary", seed, graph, leaves, names)
+
+
+def _scale(variant: str, leaves: Leaves, generator: Generator) -> None:
+    weights = [name for name in leaves if name != "x"]
+    if variant == "weights":
+        for name in weights:
+            leaves[name] = leaves[name] * 10 ** generator.uniform(-4, 4)
+    if variant == "inputs":
+        factor = 10 ** generator.uniform(-4, 9)
+        leaves |= {"x": leaves["x"] * factor, weights[0]: leaves[weights[0]] / factor}
+
+
+def _under(loss: str, nodes: list[Node], leaves: Leaves, soft: bool, generator: Generator) -> tuple[Graph, Values]:
+    """The graph under a loss, with a random target: numbers or, of a cross-entropy that is not soft, labels."""
+    shapes = Graph([*nodes, node("loss", "sum", "output")], {name: leaf.shape for name, leaf in leaves.items()}).shapes
+    output = shapes["output"]
+    labels = loss == "cross_entropy" and not soft
+    y = generator.integers(0, output[-1], output[:-1]) if labels else generator.uniform(0.1, 0.9, output)
+    tiles = {name: tiled(leaf) for name, leaf in {**leaves, "y": y}.items()}
+    operands = ("output", "y", None) if loss == "cross_entropy" else ("output", "y")
+    attributes = {"reduction": "sum"} if loss == "half_squared_error" else {}
+    last = node("loss", loss, *operands, **attributes)
+    return Graph([*nodes, last], shapes_of(tiles), kinds_of(tiles)), tiles
+
+
+def _outcome(loss: str, output: Array) -> Array:
+    """What a target is compared with: the output, or the probabilities that it stands for."""
+    if loss != "cross_entropy":
+        return output
+    e = np.exp(output - output.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _make_confident(family: Family, tiles: Values, values: Values, generator: Generator) -> None:
+    """Fit the last layer so that the logit of each label is 23 to 32 above the others."""
+    assert family.head is not None
+    features, weight, bias = family.head
+    rows = values[features][0]
+    logits = generator.normal(size=values["output"][0].shape) / 4
+    logits[np.arange(len(logits)), tiles["y"][0]] += generator.uniform(23, 32, len(logits))
+    extended = np.column_stack([rows, np.ones(len(rows))])
+    found = np.linalg.lstsq(extended, logits, rcond=None)[0].T
+    tiles |= {weight: tiled(found[:, :-1]), bias: tiled(found[:, -1])}

@@ -1,0 +1,20 @@
+import pytest
+
+from schemas.problem import InvalidRequestError
+from service.checking.deadline import in_time
+
+
+def test_before_it_nothing_happens():
+    in_time(60, "Wait", "model")("w1", 0, 10)
+
+
+def test_after_it_the_request_is_refused_with_how_far_it_came():
+    with pytest.raises(InvalidRequestError) as error:
+        in_time(-0.5, "Take less", "model", "nodes")("w1", 3, 10)
+    assert error.value.errors == [
+        {
+            "pointer": "/model/nodes",
+            "detail": "out of time: of the 10 evaluations for 'w1', 3 were done when the limit of -0.5 s was reached. "
+            "Take less",
+        }
+    ]

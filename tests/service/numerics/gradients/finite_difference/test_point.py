@@ -1,0 +1,36 @@
+import numpy as np
+
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from tests.problems import reference_model
+
+
+def test_it_knows_who_reads_what() -> None:
+    graph, leaves = reference_model()
+    point = Point(graph, graph.forward(leaves))
+    assert [node.name for node in point.readers["w2"]] == ["L2"]
+    assert [node.name for node in point.readers["L1"]] == ["L1A"]
+    assert point.readers["loss"] == ()
+
+
+def test_a_node_that_reads_a_name_twice_reads_it_once() -> None:
+    graph = Graph([Node("p", REGISTRY["mul"](), ("x", "x")), Node("loss", REGISTRY["sum"](), ("p",))], {"x": (2,)})
+    point = Point(graph, graph.forward({"x": np.ones((1, 2))}))
+    assert [node.name for node in point.readers["x"]] == ["p"]
+    first, second = point.inputs(point.nodes["p"])
+    assert first is second is point.values["x"]
+
+
+def test_of_shapes_takes_no_memory_and_keeps_what_is_no_float() -> None:
+    graph = Graph(
+        [Node("e", REGISTRY["embedding"](), ("i", "w")), Node("loss", REGISTRY["sum"](), ("e",))],
+        {"i": (3,), "w": (1000, 1000)},
+        {"i": "index"},
+    )
+    indices = np.array([[2, 0, 2]])
+    point = Point.of_shapes(graph, {"i": indices, "w": np.ones((1, 1000, 1000))})
+    assert point.values["i"] is indices
+    assert point.values["w"].shape == (1, 1000, 1000)
+    assert point.values["w"].base is not None
+    assert point.values["w"].strides == (0, 0, 0)

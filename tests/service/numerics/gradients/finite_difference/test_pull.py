@@ -1,0 +1,131 @@
+"""Quotients of an operand are the responses of the output to its elements, times the quotients of the output."""
+
+import numpy as np
+import pytest
+
+from service.numerics.gradients.finite_difference import pull as pull_module
+from service.numerics.gradients.finite_difference.colouring import coloured_by
+from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.pull import Pull
+from service.numerics.gradients.finite_difference.quotients import Quotients
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.ops import REGISTRY
+from service.numerics.ops.op import Case, Op
+from service.numerics.tiles import size
+from tests.problems import around
+
+LINEAR = [
+    pytest.param(op, case, slot, id=f"{name}-{slot}-{number}")
+    for name, op in REGISTRY.items()
+    for slot in op.linear_in
+    for number, case in enumerate(op.cases)
+]
+
+
+def meter_at(point: Point, leaves: Values) -> NoiseMeter:
+    return NoiseMeter(point, leaves, np.random.default_rng(0))
+
+
+def pulled(op: type[Op], case: Case, slot: str, written_out: bool) -> tuple[Quotients, Quotients, np.ndarray] | None:
+    """Quotients of an operand and of the output, and the responses to each element by itself."""
+    graph, leaves = around(op, case)
+    point = Point(graph, graph.forward(leaves))
+    node = graph.nodes[0]
+    position = next(i for i, each in enumerate(node.slots) if each.name == slot)
+    if node.operands[position] is None:
+        return None
+    inputs = point.inputs(node)
+    products = node.op.products(position, *inputs)
+    if written_out and products is None:
+        return None
+    outputs = size(graph.shapes["output"])
+    generator = np.random.default_rng(0)
+    by_output = Quotients(
+        generator.normal(size=(3, outputs)), generator.uniform(size=outputs), generator.uniform(size=outputs)
+    )
+    colouring = None if written_out else coloured_by(point, node, position)
+    found = Pull(node.name, position, 1 if written_out else 0, colouring, 1, outputs).back(
+        point, by_output, meter_at(point, leaves)
+    )
+    shape = leaves[str(node.operands[position])].shape[1:]
+    units = np.eye(size(shape)).reshape(-1, *shape)
+    return found, by_output, node.op.response(position, units, *inputs).reshape(len(units), -1)
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize(("op", "case", "slot"), LINEAR)
+def test_it_is_the_sum_over_the_output(
+    op: type[Op], case: Case, slot: str, written_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not written_out:
+        monkeypatch.setattr(op, "products", lambda self, position, *inputs: None)
+    done = pulled(op, case, slot, written_out)
+    if done is None:
+        return
+    found, by_output, responses = done
+    np.testing.assert_allclose(found.values, by_output.values @ responses.T, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        found.noise, np.sqrt(np.square(responses) @ np.square(by_output.noise)), rtol=1e-12, atol=1e-300
+    )
+    np.testing.assert_allclose(found.rounding, np.abs(responses) @ by_output.rounding, rtol=1e-12)
+
+
+def test_some_ops_are_written_out() -> None:
+    """The negative control of the test above: it does not pass because there is nothing to compare."""
+    found = {
+        op.name
+        for op in REGISTRY.values()
+        for slot in op.linear_in
+        if pulled(op, op.cases[0], slot, written_out=True) is not None
+    }
+    assert found >= {"conv1d", "conv2d", "linear", "matmul"}
+
+
+def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = REGISTRY["conv2d"]
+    whole = pulled(op, op.cases[3], "weight", written_out=True)
+    monkeypatch.setattr(pull_module, "_TILE_ELEMENTS", 1)
+    parts = pulled(op, op.cases[3], "weight", written_out=True)
+    assert whole is not None
+    assert parts is not None
+    np.testing.assert_allclose(whole[0].values, parts[0].values, rtol=1e-14)
+
+
+def test_a_noise_that_is_tiny_beside_others_is_kept() -> None:
+    op = REGISTRY["mul"]
+    graph, leaves = around(op, Case(((2,), (2,))))
+    leaves["other"] = np.array([[1.0, 1e-120]])
+    point = Point(graph, graph.forward(leaves))
+    by_output = Quotients(np.ones((3, 2)), np.array([1.0, 1e-90]), np.ones(2))
+    colouring = coloured_by(point, graph.nodes[0], 0)
+    found = Pull("output", 0, 0, colouring, 1, 2).back(point, by_output, meter_at(point, leaves))
+    np.testing.assert_allclose(found.noise, [1.0, 1e-210])
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+def test_a_factor_that_upstream_leaves_uncertain_is_an_error(
+    written_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """h = (x + 1) - 1 has eight digits; what it is multiplied into cannot have more."""
+    linear = REGISTRY["linear"]
+    if not written_out:
+        monkeypatch.setattr(linear, "products", lambda self, position, *inputs: None)
+    nodes = [
+        Node("p", REGISTRY["add"](), ("x", 1.0)),
+        Node("h", REGISTRY["sub"](), ("p", 1.0)),
+        Node("z", linear(), ("h", "w", None)),
+        Node("loss", REGISTRY["sum"](), ("z",)),
+    ]
+    leaves = {"x": np.full((1, 4, 3), 1e-8), "w": np.ones((1, 2, 3))}
+    graph = Graph(nodes, {"x": (4, 3), "w": (2, 3)})
+    point = Point(graph, graph.forward(leaves))
+    by_output = Quotients(np.ones((3, 8)), np.zeros(8), np.zeros(8))
+    colouring = None if written_out else coloured_by(point, nodes[2], 1)
+    pull = Pull("z", 1, 3 if written_out else 0, colouring, 1, 8)
+    found = pull.back(point, by_output, meter_at(point, leaves))
+    truth = 4e-8
+    error = np.abs(found.values[0] - truth)
+    assert (error > 1e-17).all()
+    assert (error <= found.rounding).all()
+    assert (found.rounding < 1e-14).all()

@@ -1,0 +1,98 @@
+"""The bounds of the differences are true: measured against the truth on every family of problems, on fixed seeds.
+
+`make bounds` measures the same on fresh ones.
+"""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pytest
+
+from service.numerics.gradients import finite_difference
+from service.numerics.ops.activation import sigmoid
+from tests import bounds, families, truth
+
+ORDINARY = [family for family, variant in families.CELLS if variant == "ordinary"]
+
+
+@cache
+def differences(family, variant):
+    """Problems of a cell, six hundred elements or more and three problems at least, with differences and truth."""
+    found, elements = [], 0
+    while elements < 600 or len(found) < 3:
+        problem = families.problem(family, variant, len(found))
+        each = finite_difference.differentiate(problem.graph, problem.leaves, problem.names, seed=problem.seed)
+        found.append((problem, each, truth.gradients(problem.graph, problem.leaves)))
+        elements += sum(difference.value.size for difference in each.values())
+    return found
+
+
+def measured(family, variant, change=lambda difference: difference):
+    """The tensors of a cell held against the truth, with the differences changed."""
+    return [
+        tensor
+        for problem, found, expected in differences(family, variant)
+        for tensor in bounds.compared(problem, {name: change(each) for name, each in found.items()}, expected)
+    ]
+
+
+@pytest.mark.parametrize(("family", "variant"), families.CELLS)
+def test_the_bounds_are_true(family, variant):
+    tensors = measured(family, variant)
+    found = bounds.summary(tensors)
+    assert found.covered >= 0.999, "\n".join(bounds.misses(tensors, 5))
+    assert found.worst < 10, "\n".join(bounds.misses(tensors, 5))
+
+
+@pytest.mark.parametrize("family", ORDINARY)
+def test_the_bounds_of_ordinary_problems_are_tight_and_decide(family):
+    found = bounds.summary(measured(family, "ordinary"))
+    assert found.median < 1e-11
+    assert found.unbounded == 0
+    assert found.decided >= 0.999
+
+
+@pytest.mark.parametrize("family", ORDINARY)
+def test_bounds_a_thousandth_as_wide_would_be_caught(family):
+    def shrunk(difference):
+        return dataclasses.replace(difference, error_bound=difference.error_bound / 1e3)
+
+    found = bounds.summary(measured(family, "ordinary", shrunk))
+    assert found.covered < 0.9
+    assert found.worst > 10
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.0, np.nan])
+def test_a_value_that_is_always_the_same_would_be_caught(wrong):
+    def constant(difference):
+        return dataclasses.replace(difference, value=np.full_like(difference.value, wrong))
+
+    tensors = measured("mlp", "ordinary", constant)
+    assert bounds.summary(tensors).covered < 0.01
+    assert bounds.misses(tensors, 1)[0].startswith("families.problem('mlp', 'ordinary', ")
+
+
+def test_a_bound_that_says_nothing_is_counted_and_decides_nothing():
+    def unbounded(difference):
+        return dataclasses.replace(difference, error_bound=np.full_like(difference.value, np.inf))
+
+    found = bounds.summary(measured("softmax", "ordinary", unbounded))
+    assert (found.unbounded, found.covered, found.decided, found.median) == (found.elements, 1, 0, np.inf)
+
+
+@pytest.mark.parametrize("family", [family for family, variant in families.CELLS if variant == "confident"])
+def test_the_confident_are(family):
+    problem = families.problem(family, "confident", 0)
+    values = problem.graph.forward(problem.leaves)
+    output, labels = values["output"][0], problem.leaves["y"][0]
+    others = np.where(np.arange(output.shape[-1]) == labels[:, None], -np.inf, output).max(axis=-1)
+    margin = output[np.arange(len(labels)), labels] - others
+    assert (output.shape[-1] * sigmoid(-margin) < 1e-8).all()
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_fitted_are(family):
+    problem = families.problem(family, "fitted", 0)
+    by_output = truth.gradients(problem.graph, problem.leaves)["output"].astype(np.float64)
+    assert 0 < np.abs(by_output).max() < 1.1e-6

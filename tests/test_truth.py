@@ -1,0 +1,135 @@
+"""The truth is checked against differences of its own forward pass in 80 digits, and can be caught lying."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from service.numerics.graph import Graph, Node
+from service.numerics.ops import REGISTRY
+from tests import families, truth
+from tests.problems import around, reference_model
+from tests.random_graphs import random_graph
+from tests.truth import forward, tape
+
+CASES = [
+    pytest.param(name, number, id=f"{name}-{number}")
+    for name in forward.RULES
+    for number in range(len(REGISTRY[name].cases))
+]
+
+
+def off(graph, leaves):
+    """Largest distance of some elements of the gradient from differences, in units of the largest of each leaf."""
+    expected = truth.gradients(graph, leaves)
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    with mpmath.workdps(80):
+        step = mpmath.mpf(10) ** -25
+        for name, leaf in leaves.items():
+            if leaf.dtype.kind != "f":
+                continue
+            for i in generator.permutation(leaf.size)[:6]:
+                ends = [truth.loss(graph, leaves | {name: moved(leaf, i, by)}) for by in (step, -step)]
+                quotient = (ends[0] - ends[1]) / (2 * step)
+                largest = max(map(abs, expected[name].ravel())) or 1
+                worst = max(worst, float(abs(quotient - expected[name].ravel()[i]) / largest))
+    return worst
+
+
+def moved(leaf, element, by):
+    result = np.asarray(tape.exact(leaf), dtype=object)
+    result.ravel()[element] += by
+    return result
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_it_is_what_differences_in_eighty_digits_come_to(name, number):
+    assert off(*around(REGISTRY[name], REGISTRY[name].cases[number])) < 1e-40
+
+
+@pytest.mark.parametrize("graph", [reference_model(), random_graph(3)], ids=["reference", "random"])
+def test_so_it_is_for_whole_graphs(graph):
+    assert off(*graph) < 1e-40
+
+
+PRIMITIVES = (
+    "__add__",
+    "__neg__",
+    "__mul__",
+    "__truediv__",
+    "__matmul__",
+    "__getitem__",
+    "reshape",
+    "transpose",
+    "sum",
+)
+
+
+def spoiled(method):
+    """The same value, with derivatives that are wrong in the twentieth digit."""
+
+    def primitive(*operands, **options):
+        right = method(*operands, **options)
+        parents = [(each, lambda g, rule=rule: rule(g) * (1 + mpmath.mpf(10) ** -20)) for each, rule in right.parents]
+        return tape.Tensor(right.value, parents)
+
+    return primitive
+
+
+def caught():
+    return max(off(*reference_model()), off(*around(REGISTRY["linear"], REGISTRY["linear"].cases[0]))) > 1e-30
+
+
+def test_what_is_right_is_not_caught():
+    assert not caught()
+
+
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_a_wrong_rule_of_a_primitive_is_caught(primitive, monkeypatch):
+    monkeypatch.setattr(tape.Tensor, primitive, spoiled(getattr(tape.Tensor, primitive)))
+    assert caught()
+
+
+@pytest.mark.parametrize("name", tape.FUNCTIONS)
+def test_a_wrong_slope_of_a_function_is_caught(name, monkeypatch):
+    function, slope = tape.FUNCTIONS[name]
+    wrong = (function, lambda x, y: slope(x, y) + mpmath.mpf(10) ** -20)
+    monkeypatch.setitem(tape.FUNCTIONS, name, wrong)
+    op = {"erf": "gelu", "sqrt": "rsqrt"}.get(name, name)
+    assert off(*around(REGISTRY[op], REGISTRY[op].cases[0])) > 1e-30
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
+def test_it_means_the_same_ops_as_the_service(name, number):
+    graph, leaves = around(REGISTRY[name], REGISTRY[name].cases[number])
+    expected = truth.gradients(graph, leaves)
+    for leaf, found in graph.reverse(graph.forward(leaves)).items():
+        # Of softmax what is far below 1 is found to a rounding of 1.
+        allowed = 1e-13 * np.abs(found).max() + 1e-15
+        assert (truth.distance(found[0], expected[leaf]) <= allowed).all(), leaf
+
+
+def test_it_is_taken_at_exactly_the_numbers_given():
+    graph = Graph([Node("loss", REGISTRY["half_squared_error"](reduction="sum"), ("x", 0.0))], {"x": ()})
+    found = truth.gradients(graph, {"x": np.array([0.1])})["x"]
+    assert found == mpmath.mpf(0.1)
+    with mpmath.workdps(50):
+        assert found != mpmath.mpf("0.1")
+    assert truth.distance(np.array(np.nextafter(0.1, 1)), found) == np.spacing(0.1)
+
+
+def test_what_saturates_keeps_its_digits():
+    """1 - tanh(360)^2 is 4 e^-720, and float64 has such numbers."""
+    nodes = [Node("t", REGISTRY["tanh"](), ("x",)), Node("loss", REGISTRY["sum"](), ("t",))]
+    found = truth.gradients(Graph(nodes, {"x": (1,)}), {"x": np.array([[360.0]])})["x"]
+    assert float(found[0] / (4 * mpmath.exp(-720)) - 1) == pytest.approx(0, abs=1e-30)
+
+
+@pytest.mark.parametrize(("family", "variant"), [cell for cell in families.CELLS if cell[0] != "reference S1"])
+def test_more_digits_change_nothing(family, variant):
+    problem = families.problem(family, variant, 5)
+    found, finer = (truth.gradients(problem.graph, problem.leaves, digits) for digits in (truth.DIGITS, 460))
+    for name in problem.names:
+        with mpmath.workdps(460):
+            gaps = abs(found[name] - finer[name])
+            assert np.all(gaps <= mpmath.mpf(10) ** -30 * abs(finer[name]) + mpmath.mpf(10) ** -330)
