@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined
-from service.numerics.tiles import Array, Shape, aligned, repeats, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, numbered, repeats, unbroadcast
 
 _CASES = (
     Case(((3, 4), (3, 4))),
@@ -170,6 +170,12 @@ class Mul(Binary):
 
     analytic = True
     linear_in = MappingProxyType({"input": (), "other": ()})
+
+    def products(self, position: int, input: Array, other: Array) -> Products:
+        factors = _aligned(input, other)
+        own, factor = factors[position], factors[1 - position]
+        shape = np.broadcast_shapes(own.shape[1:], factor.shape[1:])
+        return Products(shape, [numbered(own[0])], [factor[0]])
 
     def value(self, a: Array, b: Array) -> Array:
         return a * b

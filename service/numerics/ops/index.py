@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -23,6 +23,9 @@ class Picking(Op):
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         return self.forward(*(each if new is None else new for new, each in zip(values, inputs, strict=True)))
+
+    def products(self, position: int, *inputs: Any) -> Products:
+        return self.moved(position, *inputs)
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None

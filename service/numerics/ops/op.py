@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_trans
 import numpy as np
 
 from service.numerics.reach import given, joined, least_of_all
-from service.numerics.tiles import Array, Shape, size
+from service.numerics.tiles import Array, Shape, numbered, size, tiled
 
 Gradients = tuple[Array | None, ...]
 Spreading = Sequence[Array | None]
@@ -199,6 +199,12 @@ class Op(ABC):
     def products(self, position: int, *inputs: Any) -> Products | None:
         """Write the op out by the operand at `position`: faster than its responses one by one. Default: it is not."""
         return None
+
+    def moved(self, position: int, *inputs: Any) -> Products:
+        """Write the op out where each element of its output is one of the operand at `position`, or none of them."""
+        operand = inputs[position]
+        numbers = self.response(position, 1.0 + tiled(numbered(operand[0])), *inputs)[0].astype(np.int64)
+        return Products(numbers.shape, [np.where(numbers == 0, operand[0].size, numbers - 1)], [np.ones(())])
 
     def slot(self, position: int) -> Slot:
         """Slot of the operand at a position."""

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given
 from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
 
@@ -24,6 +24,9 @@ class Moving(Op):
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         return self.forward(*given(values))
+
+    def products(self, position: int, *inputs: Any) -> Products:
+        return self.moved(position, *inputs)
 
     def rounding(self, output: Array, *inputs: Any) -> None:
         return None

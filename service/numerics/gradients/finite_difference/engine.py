@@ -6,8 +6,9 @@ smallest yet; a further rung is for the elements whose bound could be narrower.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from service.numerics.gradients.finite_difference.inline import Inline
 from service.numerics.gradients.finite_difference.kinks import ambiguous
 from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, Start
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
-from service.numerics.gradients.finite_difference.plan import Moving, Plan, planned
+from service.numerics.gradients.finite_difference.plan import Moving, Plan, Route, planned
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.probe import Probe, Rung, Side
 from service.numerics.gradients.finite_difference.quotients import Quotients, exactly, total
@@ -108,9 +109,19 @@ class _Engine:
         self._climb(method.rungs[0], self._plan.wanted)
         for more, wanting in ((method.rungs[1:], _Table.loose), (method.restarts, _Table.lost)):
             for start in more:
-                still = {name: np.intersect1d(wanting(self._tables[name]), w) for name, w in self._plan.wanted.items()}
-                self._climb(start, {name: wanted for name, wanted in still.items() if wanted.size})
+                # What no rung gave a bound is loose too: where nothing is, no further rung is taken.
+                still = self._still(wanting)
+                if not still:
+                    break
+                self._climb(start, still)
         return {name: self._difference(name) for name in self._plan.names}
+
+    def _still(self, wanting: Callable[["_Table"], Array]) -> dict[str, Array]:
+        """Flat indices of the elements asked for that want a further rung, by name."""
+        found = {name: wanting(table) for name, table in self._tables.items()}
+        sampled = self._plan.elements
+        found |= {name: np.intersect1d(each, sampled[name]) for name, each in found.items() if name in sampled}
+        return {name: each for name, each in found.items() if each.size}
 
     def _difference(self, name: str) -> Difference:
         found = self._tables[name].best(self._point.values[name].shape[1:], 0)
@@ -122,41 +133,40 @@ class _Engine:
 
     def _climb(self, start: Start, wanted: Mapping[str, Array]) -> None:
         """Take one more rung, for the elements wanted of some names."""
-        if not wanted:
-            return
-        colours = self._plan.colours(wanted)
+        alone = self._plan.cheaper_alone(wanted)
+        colours = self._plan.colours(wanted, alone)
         self._expected = sum(self._evaluations.values()) + self._plan.method.evaluations * sum(
             map(len, colours.values())
         )
         found: dict[str, Quotients] = {}
         steps: dict[str, Array | float] = {}
-        for name in self._plan.needed(wanted):
-            found[name], steps[name] = self._quotients(name, start, colours.get(name), found, steps)
+        for name in self._plan.needed(wanted, alone):
+            route = self._plan.alone(name) if name in alone else self._plan.route(name)
+            found[name], steps[name] = self._quotients(route, start, colours.get(name), found, steps)
         for name, each in wanted.items():
             values, bounds = self._plan.method.reduce(found[name].values, found[name].floors)
             self._tables[name].add(values, bounds, found[name].rounding, steps[name], each)
 
     def _quotients(
         self,
-        name: str,
+        route: Route,
         start: Start,
         colours: Array | None,
         found: Mapping[str, Quotients],
         steps: Mapping[str, Array | float],
     ) -> tuple[Quotients, Array | float]:
         """Quotients of a name, and its first step, from those of what it follows from."""
-        route = self._plan.route(name)
         parts = [pull.back(self._point, found[pull.reader], self._meter) for pull in route.pulls]
         # An element that moves nothing by itself is told the largest step of what moves for it.
         first_steps: list[Array | float] = [float(np.max(steps[pull.reader])) for pull in route.pulls]
         if route.moving is not None and colours is not None:
             probe = self._probe(route.moving)
             rung = probe.rung(start)
-            parts.append(self._moved(name, rung, probe.blocks(colours)))
+            parts.append(self._moved(route.name, rung, probe.blocks(colours)))
             first_steps.append(rung.first_steps)
         if not parts:
             return exactly(self._plan.method.levels, 1.0, 1), 0.0
-        return total(parts), np.max(np.broadcast_arrays(*first_steps), axis=0)
+        return total(parts), reduce(np.maximum, first_steps)
 
     def _probe(self, moving: Moving) -> Probe:
         if moving not in self._probes:

@@ -6,7 +6,7 @@ and not one for each element of what it scales.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -114,22 +114,40 @@ class Plan:
             self._direct[name] = Moving(Suffix(self._point, name), self.method)
         return self._direct[name]
 
-    def needed(self, names: Iterable[str]) -> list[str]:
-        """The names, and what they follow from, each behind what it follows from."""
+    def alone(self, name: str) -> Route:
+        """Differencing a name by moving it, and nothing else."""
+        return Route(name, (), self.direct(name))
+
+    def cheaper_alone(self, wanted: Mapping[str, Array]) -> set[str]:
+        """Names of which so few elements are wanted, by flat index, that moving these takes less than its way."""
+        found = {name for name, elements in wanted.items() if self._is_cheaper_alone(name, elements)}
+        others = (self._routes[name] for name in self.needed(wanted, found) if name not in found)
+        return found - {pull.reader for route in others for pull in route.pulls}
+
+    def _is_cheaper_alone(self, name: str, elements: Array) -> bool:
+        if not self._routes[name].pulls or elements.size == self.wanted[name].size:
+            return False
+        direct = self.direct(name)
+        return direct.cost(len(direct.colouring.of(elements))) < sum(self._costs[name].values())
+
+    def needed(self, names: Iterable[str], alone: Collection[str] = ()) -> list[str]:
+        """The names, and what they follow from, each behind what it follows from; nothing for those moved alone."""
         found = set(names)
         for name in reversed(self._routes):
-            if name in found:
+            if name in found and name not in alone:
                 found.update(pull.reader for pull in self._routes[name].pulls)
         return [name for name in self._routes if name in found]
 
-    def colours(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
+    def colours(self, wanted: Mapping[str, Array], alone: Collection[str] = ()) -> dict[str, Array]:
         """Colours of each probe that a rung takes, given the flat indices of the elements wanted of each name."""
-        needed = self.needed(wanted)
-        whole = {pull.reader for name in needed for pull in self._routes[name].pulls}
+        routes = [self.alone(name) if name in alone else self._routes[name] for name in self.needed(wanted, alone)]
+        whole = {pull.reader for route in routes for pull in route.pulls}
         return {
-            name: moving.colouring.of(None if name in whole or moving.through is not None else wanted[name])
-            for name in needed
-            if (moving := self._routes[name].moving) is not None
+            route.name: moving.colouring.of(
+                None if route.name in whole or moving.through is not None else wanted[route.name]
+            )
+            for route in routes
+            if (moving := route.moving) is not None
         }
 
     @cached_property

@@ -147,8 +147,8 @@ def _blocks(products: Products, least: int) -> Iterator[tuple[Array, Array]]:
 
 def _joined(arrays: Sequence[Array], shape: Shape, dtype: type[np.generic]) -> Array:
     joined: Array = np.empty((len(arrays), *shape), dtype)
-    for row, each in zip(joined, arrays, strict=True):
-        row[...] = each
+    for number, each in enumerate(arrays):
+        joined[number, ...] = each
     return joined.reshape(len(arrays), -1)
 
 
