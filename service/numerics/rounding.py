@@ -10,6 +10,7 @@ Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error
 the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -72,13 +73,14 @@ class MonteCarlo:
         if rounding is None:
             return array
         # Single precision is more than enough for an error's own size.
-        error = self._generator.random((self._tiles, *array.shape[1:]), dtype=np.float32).astype(np.float64)
-        error -= 0.5
-        error *= 2 * self._amplitude
+        error = self._generator.random((self._tiles, *array.shape[1:]), dtype=np.float32)
+        error -= np.float32(0.5)
         error[:: SWEEPS + 1] = 0
-        error *= np.sqrt(rounding.terms) * rounding.magnitude + self._smallest_normal
-        error += array
-        return error
+        size = rounding.magnitude * (2 * self._amplitude * math.sqrt(rounding.terms))
+        size += 2 * self._amplitude * self._smallest_normal
+        perturbed: Array = np.multiply(error, size)
+        perturbed += array
+        return perturbed
 
 
 def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarlo) -> Values:
