@@ -416,6 +416,43 @@ def test_a_spread_that_leaves_something_out_is_caught(op: type[Op], case: Case) 
         assert bool(spread_lies(lying, operands, np.random.default_rng(0))) is not constant
 
 
+def rounding_of_a_small_move(op: Op, operands: list[Array | None], position: int) -> float:
+    """How far the move of the output is from twice its move by half of it, as a part of the output: rounding alone."""
+    each = operands[position]
+    assert each is not None
+    along = each * np.random.default_rng(0).uniform(-1, 1, each.shape).astype(np.longdouble)
+    before = op.forward(*operands)
+    moves = [
+        op.forward(*operands[:position], each + along * 2.0**-size, *operands[position + 1 :]) - before
+        for size in (40, 41)
+    ]
+    return float(np.abs(moves[0] - 2 * moves[1]).max() / max(1, np.abs(before).max()))
+
+
+@every_op
+def test_extended_precision_goes_through_where_an_op_says_so(op: type[Op], case: Case) -> None:
+    graph, leaves = around(op, case)
+    node = graph.nodes[0]
+    if not node.op.extended:
+        return
+    operands = [
+        each.astype(np.longdouble) if each is not None and each.dtype.kind == "f" else each
+        for each in operands_of(graph, leaves)
+    ]
+    held = node.held(tuple(operands))
+    with np.errstate(all="ignore"):
+        assert held.forward(*operands).dtype == np.longdouble
+        for position, each in enumerate(operands):
+            if each is not None and each.dtype.kind == "f" and node.slots[position].name not in case.signs:
+                assert rounding_of_a_small_move(node.op, operands, position) < 2.0**-58
+
+
+def test_an_op_that_rounds_to_float64_inside_is_caught() -> None:
+    op = REGISTRY["tanh"]
+    rounded = type("Rounded", (op,), {"forward": lambda self, x: np.tanh(x.astype(np.float64)).astype(x.dtype)})
+    assert rounding_of_a_small_move(rounded(), [np.array([[0.3, 0.7]], np.longdouble)], 0) > 2.0**-58
+
+
 @every_op
 def test_the_response_is_what_the_output_moves_by(op: type[Op], case: Case) -> None:
     """f(x + d) = f(x) + response(d), for several directions at once, wherever the op says that it is linear."""

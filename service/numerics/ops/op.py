@@ -134,6 +134,8 @@ class Op(ABC):
     """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
     ends_in_sum: ClassVar[bool] = False
     """Its terms follow from its inputs alone."""
+    extended: ClassVar[bool] = True
+    """Its `forward` computes in extended precision where its inputs are of it."""
     oscillates: ClassVar[bool] = False
     """It turns round whenever its input moves by about 1, however large that is."""
     analytic: ClassVar[bool] = False

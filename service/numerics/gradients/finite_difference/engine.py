@@ -8,7 +8,7 @@ smallest yet; a further rung is for the elements whose bound could be narrower.
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Protocol
 
 import numpy as np
@@ -20,13 +20,19 @@ from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
 from service.numerics.gradients.finite_difference.plan import Moving, Plan, Route, planned
 from service.numerics.gradients.finite_difference.point import Point
-from service.numerics.gradients.finite_difference.probe import Probe, Rung, Side
+from service.numerics.gradients.finite_difference.probe import EXTENDED_ROUNDOFF, Probe, Rung, Side
 from service.numerics.gradients.finite_difference.quotients import Quotients, exactly, total
 from service.numerics.graph import Graph, Values
 from service.numerics.tiles import Array
 
 _TIGHT = 2.0**-33
 """Bound, as a part of the largest element, below which no further rung is tried."""
+_DECIDED, _NEGLIGIBLE = 1e-5, 1e-6
+"""Bound, as a part of the element or of this part of the largest, below which no verdict asks for less."""
+_WORTH_IT = 1e-18
+"""Unit roundoff of an extended precision that is one."""
+_MOST_EXTENDED_WORK = 2**25
+"""Multiply-adds of a rung in extended precision, which has no library of its own for products of matrices."""
 
 
 class Progress(Protocol):
@@ -114,7 +120,27 @@ class _Engine:
                 if not still:
                     break
                 self._climb(start, still)
+        for start in method.escalations:
+            still = self._still(_Table.undecided)
+            if not still or not self._may_escalate(still):
+                break
+            self._climb(start, still)
         return {name: self._difference(name) for name in self._plan.names}
+
+    def _may_escalate(self, names: Iterable[str]) -> bool:
+        """Whether there is an extended precision that every op has, and time for it."""
+        return (
+            EXTENDED_ROUNDOFF < _WORTH_IT
+            and all(node.op.extended for node in self._point.graph.nodes)
+            and self._plan.work_of(names) <= _MOST_EXTENDED_WORK
+        )
+
+    @cached_property
+    def _extended(self) -> Point:
+        graph = self._point.graph
+        leaves = {name: self._point.values[name] for name in graph.shapes if name not in self._point.nodes}
+        floats = {name: leaf.astype(np.longdouble) for name, leaf in leaves.items() if name not in graph.kinds}
+        return Point(graph, graph.forward(leaves | floats))
 
     def _still(self, wanting: Callable[["_Table"], Array]) -> dict[str, Array]:
         """Flat indices of the elements asked for that want a further rung, by name."""
@@ -161,6 +187,7 @@ class _Engine:
         first_steps: list[Array | float] = [float(np.max(steps[pull.reader])) for pull in route.pulls]
         if route.moving is not None and colours is not None:
             probe = self._probe(route.moving)
+            probe = probe.extended(self._extended) if start.extended else probe
             rung = probe.rung(start)
             parts.append(self._moved(route.name, rung, probe.blocks(colours)))
             first_steps.append(rung.first_steps)
@@ -248,6 +275,14 @@ class _Table:
         values, bounds = np.array(self._values), np.array(self._bounds)
         largest = np.abs(values[np.isfinite(bounds)]).max(initial=0)
         return np.flatnonzero(~(bounds.min(axis=0) <= _TIGHT * largest))
+
+    def undecided(self) -> Array:
+        """Elements of which it is not known whether they matter, or what they are."""
+        values, bounds = np.array(self._values), np.array(self._bounds)
+        best = np.argmin(bounds, axis=0), np.arange(self._count)
+        value, bound = np.abs(values[best]), bounds[best]
+        largest = value[np.isfinite(bound)].max(initial=0)
+        return np.flatnonzero(~(bound <= _DECIDED * np.fmax(value, _NEGLIGIBLE * largest)))
 
     def best(self, shape: tuple[int, ...], evaluations: int) -> Difference:
         """Take the rung of the smallest bound for each element."""

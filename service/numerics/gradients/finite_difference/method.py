@@ -25,10 +25,13 @@ class Start(NamedTuple):
     own
         Whether each element moves by a part of its own size: for tensors whose elements are of many sizes, and next to
         the edge of a domain.
+    extended
+        Whether the loss is evaluated in extended precision.
     """
 
     fraction: float
     own: bool = False
+    extended: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Method:
         Where the tables begin; the second and further ones serve the elements whose bound could be narrower.
     restarts
         More of them, for the elements that none of the first gave a bound.
+    escalations
+        More of them, for the elements that are not decided after all.
     levels
         Quotients for each first step, each with half the step of the one before.
     reduce
@@ -60,6 +65,7 @@ class Method:
     reduce: Reduction
     step: float | None = None
     restarts: tuple[Start, ...] = ()
+    escalations: tuple[Start, ...] = ()
 
     @property
     def evaluations(self) -> int:
@@ -125,6 +131,7 @@ ADAPTIVE = Method(
     4,
     extrapolated,
     restarts=(Start(2.0**-14), Start(2.0**-10, own=True), Start(2.0**-20), Start(2.0**-28)),
+    escalations=(Start(2.0**-4, extended=True), Start(2.0**-4, own=True, extended=True)),
 )
 
 

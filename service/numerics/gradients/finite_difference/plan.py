@@ -161,11 +161,15 @@ class Plan:
         """Evaluations of the loss that a first rung of everything takes."""
         return self.method.evaluations * sum(map(len, self.colours(self.wanted).values()))
 
-    @cached_property
+    @property
     def work(self) -> int:
         """Multiply-adds that a first rung of everything takes."""
+        return self.work_of(self.names)
+
+    def work_of(self, names: Iterable[str]) -> int:
+        """Multiply-adds that a first rung of some names takes."""
         costs: dict[object, int] = {}
-        for name in self.names:
+        for name in names:
             costs |= self._costs[name]
         return sum(costs.values())
 

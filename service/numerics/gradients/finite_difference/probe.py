@@ -6,6 +6,7 @@ tile run in one pass behind its tile axis, from what moves on.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,9 @@ import numpy as np
 from service.numerics.gradients.finite_difference.colouring import Colouring
 from service.numerics.gradients.finite_difference.method import Method, Start
 from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.quotients import (
+    UNIT_ROUNDOFF,
     Quotients,
     root_sums_of_squares,
     rounding_of_sum,
@@ -27,6 +30,8 @@ from service.numerics.tiles import Array
 TILE_ELEMENTS = 2**15
 _SPACING_OF_ZERO = 2.0**-1072
 """Four times the smallest number: what the difference of two terms may lose below the normal numbers."""
+EXTENDED_ROUNDOFF = float(np.finfo(np.longdouble).eps) / 2
+"""Largest relative error of rounding to nearest in extended precision, where there is one."""
 _ASIDE = 2.0**-20
 """Move, as a part of the stride, that leads to one side of a kink."""
 _MOST_OF_REACH = 4.0
@@ -66,6 +71,16 @@ class Probe:
         self._generator = generator
         self._point = suffix.point.values[suffix.name][0]
         self._reaches: dict[bool, float] = {}
+        self._measured_on = suffix
+        self._noise_of_extended = 1.0
+
+    def extended(self, point: Point) -> "Probe":
+        """The same with the loss evaluated in extended precision, at the point in that precision."""
+        finer = copy(self)
+        finer.suffix = self.suffix.at(point)
+        finer._point = point.values[self.suffix.name][0]
+        finer._noise_of_extended = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
+        return finer
 
     @cached_property
     def _sizes(self) -> Array:
@@ -103,8 +118,8 @@ class Probe:
         if np.isnan(steps).any():
             noise: Array | float = np.nan
         else:
-            noise = self._meter.measure(self.suffix, self.method.offsets, float(steps[0]), parts)
-        return Rung(self, start, steps, noise * self._meter.scale, side)
+            noise = self._meter.measure(self._measured_on, self.method.offsets, float(steps[0]), parts)
+        return Rung(self, start, steps, noise * self._meter.scale * self._noise_of_extended, side)
 
     def widths(self, steps: Array, parts: Array | None) -> Array:
         """Distances between the two points of each element, as represented, (levels, elements); NaN if none is left."""
@@ -114,7 +129,7 @@ class Probe:
         if self.suffix.exact:
             return np.broadcast_to(moves[:, 0] - moves[:, 1], (len(steps), self._point.size))
         moved = self._point.ravel() + moves
-        widths = moved[:, 0] - moved[:, 1]
+        widths = (moved[:, 0] - moved[:, 1]).astype(np.float64, copy=False)
         return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
 
 
@@ -166,7 +181,7 @@ class Rung:
             for start in range(0, len(moves), fitting)
         ]
         terms = np.concatenate(parts, axis=1).reshape(len(colours), *moves.shape, -1)
-        return terms[:, :, 0] - terms[:, :, 1]
+        return (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
 
 
 def _rows(differences: Array) -> Array:

@@ -322,6 +322,6 @@ def _linear(node: Node, positions: Sequence[int]) -> bool:
 
 def _moved(base: Array, response: Array, moves: Array) -> Array:
     """Value at the point, (1, ...), moved by its response, (K, ...), times each move, (M,): (K M, ...)."""
-    moved = response[:, None] * moves.reshape(-1, *(1,) * (base.ndim - 1))
+    moved = response[:, None].astype(base.dtype, copy=False) * moves.reshape(-1, *(1,) * (base.ndim - 1))
     moved += base
     return moved.reshape(-1, *base.shape[1:])

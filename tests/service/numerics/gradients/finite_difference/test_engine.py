@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, colouring, forward, plan
+from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, colouring, engine, forward, plan
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
 from service.numerics.tiles import tiled
@@ -193,3 +193,36 @@ def one_by_one(suffix):
     lowest = np.zeros_like(found.lowest)
     highest = np.broadcast_to(np.reshape(found.shape, (-1, 1)) - 1, lowest.shape)
     return dataclasses.replace(found, periods=found.shape, lowest=lowest, highest=highest)
+
+
+def fitted_closely(seed=0):
+    """The reference model, within 1e-8 of its targets: float64 has eight digits of each residual."""
+    graph, leaves = reference_model((5, 5), (2, 2), seed)
+    noise = np.random.default_rng(seed).normal(size=(1, 16))
+    leaves["y"] = graph.forward(leaves)["L2A"] + noise * 1e-8
+    return graph, leaves
+
+
+def decided(found):
+    return np.concatenate([(each.error_bound <= 1e-5 * np.abs(each.value)).ravel() for each in found.values()])
+
+
+def test_what_float64_cannot_decide_extended_precision_does(monkeypatch):
+    graph, leaves = fitted_closely()
+    found = finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])
+    for name, expected in truth.gradients(graph, leaves).items():
+        if name in found:
+            assert (np.abs(found[name].value - expected.astype(np.float64)) <= found[name].error_bound).all()
+    assert decided(found).all()
+    monkeypatch.setattr(engine, "EXTENDED_ROUNDOFF", 2.0**-53)
+    assert not decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).all()
+
+
+@pytest.mark.parametrize("reason", ["an op that has no extended precision", "work"])
+def test_without_what_it_takes_there_is_no_extended_precision(reason, monkeypatch):
+    graph, leaves = fitted_closely()
+    if reason == "work":
+        monkeypatch.setattr(engine, "_MOST_EXTENDED_WORK", 1)
+    else:
+        monkeypatch.setattr(type(graph.nodes[-1].op), "extended", False)
+    assert not decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).all()

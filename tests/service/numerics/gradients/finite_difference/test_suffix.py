@@ -67,3 +67,14 @@ def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
     assert responses["p"] == 3
     moved = suffix.values(responses, np.array([1e6]))
     assert moved["p"][0, 0] - 3e20 == pytest.approx(3e6, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["x", "w1", "w2"])
+def test_in_extended_precision_everything_that_moves_is_of_it(name):
+    graph, leaves = reference_model((6, 5), (3, 2))
+    extended = {each: leaf.astype(np.longdouble) for each, leaf in leaves.items()}
+    coarse = Suffix(Point(graph, graph.forward(leaves)), name)
+    suffix = coarse.at(Point(graph, graph.forward(extended)))
+    terms = suffix.terms(suffix.responses(directions_of(leaves, name)), MOVES)
+    assert terms.dtype == np.longdouble
+    assert coarse.terms(coarse.responses(directions_of(leaves, name)), MOVES).dtype == np.float64
