@@ -105,7 +105,7 @@ class _Engine:
         self._progress = progress
         self._executor = executor
         self._probes: dict[Moving, Probe] = {}
-        self._tables = {name: _Table(base[name].size) for name in plan.names}
+        self._tables = {name: _Table(base[name].size, plan.method.step is not None) for name in plan.names}
         self._evaluations = dict.fromkeys(plan.names, 0)
         self._expected = 0
 
@@ -249,8 +249,10 @@ def _with_sides(found: Difference, on_left: tuple[Array, Array], on_right: tuple
 class _Table:
     """Values and bounds of the elements of one name, by rung."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, given: bool) -> None:
         self._count = count
+        # With a step that is given the difference is shown though nothing be known of it.
+        self._given = given
         self._values: list[Array] = []
         self._bounds: list[Array] = []
         self._rounding: list[Array] = []
@@ -260,7 +262,7 @@ class _Table:
         """Add a rung, of some elements, by flat index."""
         known = np.zeros(self._count, np.bool_)
         known[elements] = True
-        known &= np.isfinite(values) & np.isfinite(bounds)
+        known &= np.isfinite(values) & (np.isfinite(bounds) | self._given)
         self._values.append(np.where(known, values, np.nan))
         self._bounds.append(np.where(known, bounds, np.inf))
         self._rounding.append(rounding)
@@ -294,7 +296,7 @@ class _Table:
         finite = np.isfinite(values).any(axis=0)
         status = np.where(~finite, Status.NOT_FINITE, np.where(lost | (gap > 0), Status.UNSETTLED, Status.SETTLED))
         return Difference(
-            np.where(lost, np.nan, value).reshape(shape),
+            np.where(lost & (not self._given), np.nan, value).reshape(shape),
             np.where(lost, np.inf, bound + gap).reshape(shape),
             status.astype(np.uint8).reshape(shape),
             evaluations,

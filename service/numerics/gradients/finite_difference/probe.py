@@ -143,10 +143,10 @@ class Rung:
         self._noise = noise
         self._aside = probe.stride(start.own) * _ASIDE
         self._side = side
-        widths = probe.widths(steps, self._parts)
+        self._widths = probe.widths(steps, self._parts)
         # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
-        within = bool(steps[0] <= _MOST_OF_REACH * probe.reach(start.own))
-        self._widths = widths if within else np.full_like(widths, np.nan)
+        if not steps[0] <= _MOST_OF_REACH * probe.reach(start.own):
+            self._noise = np.inf
         # That of the first step, or less, if all are as represented.
         self._lengths = (np.abs(self._widths) * 2.0 ** np.arange(len(steps))[:, None]).min(axis=0)
 

@@ -226,3 +226,16 @@ def test_without_what_it_takes_there_is_no_extended_precision(reason, monkeypatc
     else:
         monkeypatch.setattr(type(graph.nodes[-1].op), "extended", False)
     assert not decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).all()
+
+
+@pytest.mark.parametrize("method", [central(4.0), forward(4.0)], ids=lambda method: method.name)
+def test_a_given_step_too_large_for_a_bound_shows_its_difference_all_the_same(method):
+    graph = Graph([Node("t", TANH, ("w",)), Node("loss", LOSS, ("t", 0.5))], {"w": ()})
+    found = finite_difference.differentiate(graph, {"w": np.array([0.3])}, ["w"], method)["w"]
+
+    def loss(w):
+        return (np.tanh(w) - 0.5) ** 2 / 2
+
+    below = 0.3 + 4.0 * method.offsets[1]
+    assert found.value == pytest.approx((loss(4.3) - loss(below)) / (4.3 - below), rel=1e-12)
+    assert found.error_bound == np.inf
