@@ -7,9 +7,9 @@ as `Annotated` metadata and their defaults those of PyTorch.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -245,6 +245,12 @@ class Op(ABC):
     def rounded(self, nearest: Callable[[float], float]) -> "Op":
         """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
         return self
+
+    def with_numbers(self, change: Callable[[float], float]) -> "Op":
+        """Change every attribute that is a float."""
+        given = {each.name: getattr(self, each.name) for each in fields(cast("Any", self))}
+        changed = {name: change(number) for name, number in given.items() if isinstance(number, float)}
+        return replace(cast("Any", self), **changed) if changed else self
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         """Estimate what a forward pass takes. Default: one operation for each element."""
