@@ -109,7 +109,7 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
         raise refused(errors, request) from None
-    return graph.rounded(dtype.precision.rounded)
+    return graph.spelled_out().rounded(dtype.precision.rounded)
 
 
 def refused(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:

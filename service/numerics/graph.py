@@ -173,6 +173,19 @@ class Graph:
         held.nodes = [node.held(self.inputs(node, values)) for node in self.nodes]
         return held
 
+    def spelled_out(self) -> "Graph":
+        """Return the graph with the attributes of its ops spelled out that follow from shapes."""
+        nodes = {
+            node.name: replace(
+                node, op=node.op.spelled_out(*(_operand_shape(each, self.shapes) for each in node.operands))
+            )
+            for node in self.listed
+        }
+        spelled = copy(self)
+        spelled.listed = tuple(nodes.values())
+        spelled.nodes = [nodes[node.name] for node in self.nodes]
+        return spelled
+
     def rounded(self, nearest: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants rounded as its leaves are; as listed it stays."""
         rounded = copy(self)

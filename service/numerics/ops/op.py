@@ -242,6 +242,10 @@ class Op(ABC):
         """Spell out what is left open, given the machine epsilon of the dtype that is computed in."""
         return self
 
+    def spelled_out(self, *shapes: Shape | None) -> "Op":
+        """Spell out the attributes that are left open and follow from the shapes of the inputs. Default: none does."""
+        return self
+
     def rounded(self, nearest: Callable[[float], float]) -> "Op":
         """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
         return self

@@ -1,7 +1,8 @@
 """Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
 
+import dataclasses
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -28,6 +29,11 @@ class Reduction(Op):
 
     def output_shape(self, input: Shape) -> Shape:
         return reduced(input, axes(self.dim, len(input)), self.keepdim)
+
+    def spelled_out(self, *shapes: Shape | None) -> Op:
+        input = shapes[0]
+        assert input is not None
+        return dataclasses.replace(cast("Any", self), dim=list(axes(None, len(input)))) if self.dim is None else self
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         (of_input,) = values
