@@ -49,6 +49,9 @@ def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **a
 VECTOR = [0.3, -1.2, 0.7]
 MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
 
+PICTURE = [[MATRIX[0], MATRIX[1], MATRIX[0]]]
+KERNEL = [[[[0.5, -1.0], [0.3, 0.2]]]]
+
 CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
     "an ellipsis": ("einsum", ["...ij,jk->k...i", "x", "w"], {"x": [MATRIX], "w": [[0.5, -2.0]] * 3}, {}),
@@ -61,6 +64,15 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
         {"x": [MATRIX]},
         {"kernel_size": [3, 1], "ceil_mode": True},
     ),
+    "a list of one stride": ("conv2d", ["x", "w"], {"x": [PICTURE], "w": KERNEL}, {"stride": [2], "padding": [1]}),
+    "a list of one width": (
+        "conv_transpose2d",
+        ["x", "w"],
+        {"x": [PICTURE], "w": KERNEL},
+        {"stride": [2], "padding": [1], "output_padding": [1], "dilation": [1]},
+    ),
+    "a list of one kernel size": ("max_pool2d", ["x"], {"x": PICTURE}, {"kernel_size": [2], "stride": [1]}),
+    "a list of one for the mean": ("avg_pool2d", ["x"], {"x": PICTURE}, {"kernel_size": [2], "padding": [1]}),
     "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
     "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
     "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),

@@ -176,7 +176,9 @@ def _operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...
     """Operands in slot order, from either form of `inputs`."""
     takes = f"{op.name} takes {', '.join(map(_shown, op.slots))}"
     where = ("model", "nodes", position, "inputs")
-    given = _by_slot(node.inputs, op.slots, takes, where)
+    given = {name: each for name, each in _by_slot(node.inputs, op.slots, takes, where).items() if each != [None]}
+    if nulls := [name for name, each in given.items() if None in each]:
+        raise InvalidRequestError([placed(f"{takes}; null is none of {', '.join(nulls)}", *where)])
     if missing := [slot.name for slot in op.slots if not slot.optional and not given.get(slot.name)]:
         raise InvalidRequestError([placed(f"{takes}; {', '.join(missing)} is missing", *where)])
     found: list[Operand] = []

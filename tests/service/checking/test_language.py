@@ -31,6 +31,30 @@ def test_inputs_in_a_row_by_name_and_constants_are_the_same():
     assert biased.nodes[0].operands == ("x", "w", 0.5)
 
 
+@pytest.mark.parametrize("inputs", [["x", "w", None], {"input": "x", "weight": "w", "bias": None}])
+def test_null_stands_for_what_is_left_out(inputs):
+    graph = graph_of(CONV | {"inputs": inputs}, LOSS)
+    assert graph.nodes[0].operands == ("x", "w", None)
+    assert language.resolved(graph)[0]["inputs"] == ["x", "w"]
+
+
+def test_null_before_an_optional_input_that_is_given_is_written_by_name():
+    nodes = [
+        {"name": "n", "op": "layer_norm", "inputs": ["x", None, "b"], "normalized_shape": 2},
+        {"name": "loss", "op": "sum", "inputs": ["n"]},
+    ]
+    graph = graph_of(*nodes, tensors={"x": [[1, 2], [3, 4]]}, weights={"b": [1, 1]})
+    assert graph.nodes[0].operands == ("x", None, "b")
+    assert language.resolved(graph)[0]["inputs"] == {"input": "x", "bias": "b"}
+
+
+def test_null_is_no_input_that_is_needed():
+    place = f"{NODES}/0/inputs"
+    assert "weight is missing" in refused(CONV | {"inputs": ["x", None]}, LOSS)[place]
+    several = {"name": "c", "op": "cat", "inputs": ["x", None], "dim": 0}
+    assert "null is none of tensors" in refused(several, LOSS)[place]
+
+
 def test_attributes_come_with_their_defaults():
     op = graph_of(CONV | {"padding": [1, 0], "stride": 3}, LOSS).nodes[0].op
     assert (op.padding, op.stride, op.dilation, op.groups) == ([1, 0], 3, 1, 1)
