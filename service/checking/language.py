@@ -109,7 +109,31 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
         raise refused(errors, request) from None
+    _check_alike(graph, request)
     return graph.spelled_out().rounded(dtype.precision.rounded)
+
+
+def _check_alike(graph: Graph, request: CheckRequest[NodeBase]) -> None:
+    """Refuse what would be broadcast beside a preset that has one element for each of a node's.
+
+    Raises
+    ------
+    InvalidRequestError
+        With both shapes.
+    """
+    if not isinstance(request.model, str):
+        return
+    if errors := [
+        placed(
+            f"must have one element for each of node {node!r}, shape {list(graph.shapes[node])}; its shape is "
+            f"{list(graph.shapes[name])}",
+            "weights" if name in request.weights else "tensors",
+            name,
+        )
+        for name, node in PRESETS[request.model].alike.items()
+        if graph.shapes[name] != graph.shapes[node]
+    ]:
+        raise InvalidRequestError(errors)
 
 
 def refused(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:

@@ -211,6 +211,14 @@ BESIDE_PRESET = {
         "/weights/w2",
         "got input 'L2A' of shape [1, 4], target 'y' of shape [4]",
     ),
+    **{
+        f"w2 of shape {shape}": (
+            {"weights": {"w1": [[1]], "w2": w2}},
+            "/weights/w2",
+            f"one element for each of node 'L1A', shape [4]; its shape is {shape}",
+        )
+        for w2, shape in ((0.5, []), ([0.5], [1]))
+    },
     "no such preset": ({"model": "mlp"}, "/model", "there are: conv_tanh_scale_sigmoid"),
     "a node's name": (
         {"tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4, "C1": 1}},
@@ -227,6 +235,20 @@ def test_beside_a_preset_it_is_the_tensor_that_is_at_fault(fields, place, words)
     with pytest.raises(InvalidRequestError) as error:
         language.graph_of(language.parsed(body | fields))
     assert words in {each["pointer"]: each["detail"] for each in error.value.errors}[place]
+
+
+def test_a_graph_of_ones_own_broadcasts_what_a_preset_does_not():
+    preset = PRESETS["conv_tanh_scale_sigmoid"]
+    model = {"nodes": list(map(dict, preset.nodes))}
+    body = {"tensors": preset.tensors, "weights": {**preset.weights, "w2": [0.5]}, "model": model}
+    assert language.graph_of(language.parsed(body)).shapes["L2"] == (4,)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_what_is_alike_in_a_preset_is_so_in_its_example(preset):
+    graph = language.graph_of(language.parsed(preset.request))
+    for name, node in preset.alike.items():
+        assert graph.shapes[name] == graph.shapes[node]
 
 
 def test_the_catalogue_of_ops_is_the_registry():
