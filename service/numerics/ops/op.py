@@ -137,7 +137,7 @@ class Op(ABC):
     extended: ClassVar[bool] = True
     """Its `forward` computes in extended precision where its inputs are of it."""
     oscillates: ClassVar[bool] = False
-    """It turns round whenever its input moves by about 1, however large that is."""
+    """It turns round, or another element takes over, whenever its input moves by about 1, however large that is."""
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 

@@ -258,6 +258,7 @@ class LogSumExp(Reduction):
     keepdim: bool = False
 
     analytic = True
+    oscillates = True
     cases = (
         Case(((3, 4),), {"dim": 1}),
         Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
