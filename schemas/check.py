@@ -31,13 +31,16 @@ def _inputs(value: Any) -> Any:
         raise PydanticCustomError(
             "inputs",
             "inputs must be a list in PyTorch's parameter order, or an object by parameter name, "
-            "of names (200 characters at most) and finite numbers; a list of them where an op takes several tensors",
+            "of names (200 characters at most) and finite numbers, null for what is left out; "
+            "a list of them where an op takes several tensors",
         )
     return cast("Any", value)
 
 
 def _is_operand(value: object) -> bool:
-    return all(map(_is_single, cast("list[Any]", value))) if isinstance(value, list) else _is_single(value)
+    if isinstance(value, list):
+        return all(map(_is_single, cast("list[Any]", value)))
+    return value is None or _is_single(value)
 
 
 def _is_single(value: object) -> bool:
@@ -47,7 +50,9 @@ def _is_single(value: object) -> bool:
 
 
 _SINGLE_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
-_OPERAND_SCHEMA: dict[str, Any] = {"anyOf": [_SINGLE_SCHEMA, {"type": "array", "items": _SINGLE_SCHEMA}]}
+_OPERAND_SCHEMA: dict[str, Any] = {
+    "anyOf": [_SINGLE_SCHEMA, {"type": "null"}, {"type": "array", "items": _SINGLE_SCHEMA}]
+}
 Inputs = Annotated[
     Any,
     BeforeValidator(_inputs),
@@ -58,7 +63,8 @@ Inputs = Annotated[
                 {"type": "object", "additionalProperties": _OPERAND_SCHEMA},
             ],
             "description": "Names of tensors, weights or nodes, and constant numbers: a list in the order of PyTorch's "
-            "parameters, or an object by parameter name. A list of them where an op takes several tensors.",
+            "parameters, or an object by parameter name; null for an optional one that is left out. "
+            "A list of them where an op takes several tensors.",
         }
     ),
 ]

@@ -1,9 +1,20 @@
 """The one place where the parts of the service are put together."""
 
-from flask import Flask
+from flask import Flask, Response
 
 from service.http import catalogue, check, curve, health, openapi, problems
 from service.settings import Settings
+
+
+class _Application(Flask):
+    """Flask, but that what an address takes is answered in the header alone, without an empty page of HTML."""
+
+    def make_default_options_response(self) -> Response:
+        """Answer OPTIONS."""
+        response = super().make_default_options_response()
+        response.status_code = 204
+        del response.headers["Content-Type"]
+        return response
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -14,7 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings
         Taken from the environment if left out.
     """
-    app = Flask("gradcheckd", static_folder=None)
+    app = _Application("gradcheckd", static_folder=None)
     app.url_map.strict_slashes = True
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False

@@ -49,6 +49,9 @@ def by_torch(op: str, inputs: list[Any], leaves: dict[str, Any], dtype: str, **a
 VECTOR = [0.3, -1.2, 0.7]
 MATRIX = [[0.3, -1.2, 0.7], [1.1, 0.4, -0.6]]
 
+PICTURE = [[MATRIX[0], MATRIX[1], MATRIX[0]]]
+KERNEL = [[[[0.5, -1.0], [0.3, 0.2]]]]
+
 CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "a constant label": ("cross_entropy", ["x", 2], {"x": VECTOR}, {}),
     "an ellipsis": ("einsum", ["...ij,jk->k...i", "x", "w"], {"x": [MATRIX], "w": [[0.5, -2.0]] * 3}, {}),
@@ -61,6 +64,15 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
         {"x": [MATRIX]},
         {"kernel_size": [3, 1], "ceil_mode": True},
     ),
+    "a list of one stride": ("conv2d", ["x", "w"], {"x": [PICTURE], "w": KERNEL}, {"stride": [2], "padding": [1]}),
+    "a list of one width": (
+        "conv_transpose2d",
+        ["x", "w"],
+        {"x": [PICTURE], "w": KERNEL},
+        {"stride": [2], "padding": [1], "output_padding": [1], "dilation": [1]},
+    ),
+    "a list of one kernel size": ("max_pool2d", ["x"], {"x": PICTURE}, {"kernel_size": [2], "stride": [1]}),
+    "a list of one for the mean": ("avg_pool2d", ["x"], {"x": PICTURE}, {"kernel_size": [2], "padding": [1]}),
     "no axis squeezed": ("squeeze", ["x"], {"x": [VECTOR]}, {"dim": []}),
     "padding by the default": ("pad", ["x"], {"x": VECTOR}, {"pad": [1, -1], "value": None}),
     "groups of one element": ("group_norm", ["x"], {"x": MATRIX}, {"num_groups": 3}),
@@ -100,3 +112,28 @@ def test_a_norm_of_small_elements_does_not_fail(order: float, scale: float) -> N
     for seed in range(3):
         x = (np.random.default_rng(seed).normal(size=(3, 4)) * scale).tolist()
         assert answered("vector_norm", ["x"], {"x": x}, ord=order, dim=1)["outcome"] != "fail"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("class_weight", [None, [0.5, 2.0, 1.0], [0.5, 1.0, 0.0]])
+@pytest.mark.parametrize("labels", [[1, 1], [1, 2]], ids=["all ignored", "one ignored"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("op", ["nll_loss", "cross_entropy"])
+def test_labels_that_are_ignored_have_the_gradients_of_pytorch(
+    op: str, reduction: str, labels: list[int], class_weight: list[float] | None, dtype: str
+) -> None:
+    """Of a mean of nothing, which is NaN, they are 0; of labels that are not ignored, but weigh nothing, NaN."""
+    attributes = {"reduction": reduction, "ignore_index": 1}
+    x = torch.tensor(MATRIX, dtype=getattr(torch, dtype), requires_grad=True)
+    weight = None if class_weight is None else torch.tensor(class_weight, dtype=x.dtype)
+    loss = getattr(functional, op)(x, torch.tensor(labels), weight, **attributes)
+    loss.backward()
+    tensors = {"y": labels} | ({} if class_weight is None else {"v": class_weight})
+    nodes = [{"name": "loss", "op": op, "inputs": ["x", *tensors], **attributes}]
+    report = check({"tensors": tensors, "weights": {"x": MATRIX}, "model": {"nodes": nodes}, "dtype": dtype})
+    assert report["outcome"] != "fail"
+    assert x.grad is not None
+    for route in ("analytic", "autograd"):
+        np.testing.assert_allclose(float(report["loss"][route]), loss.item(), rtol=1e-6)
+        found = np.asarray(report["gradients"]["x"][route]).astype(np.float64)
+        np.testing.assert_allclose(found, x.grad.double().numpy(), rtol=1e-5, atol=1e-7)

@@ -6,10 +6,12 @@
 import dataclasses
 from functools import cache
 
+import mpmath
 import numpy as np
 import pytest
 
 from service.numerics.gradients import finite_difference
+from service.numerics.graph import Graph
 from service.numerics.ops.activation import sigmoid
 from tests import bounds, families, truth
 
@@ -96,3 +98,30 @@ def test_the_fitted_are(family):
     problem = families.problem(family, "fitted", 0)
     by_output = truth.gradients(problem.graph, problem.leaves)["output"].astype(np.float64)
     assert 0 < np.abs(by_output).max() < 1.1e-6
+
+
+@pytest.mark.parametrize("shift", [1e2, -1e4, 1e6, -1e8])
+def test_so_they_are_where_logsumexp_is_far_above_its_own_scale(shift):
+    """It turns within 1, which is next to nothing beside its value: a step of that size would not be one of its."""
+    nodes = [
+        families.node("a", "logsumexp", "z", dim=1),
+        families.node("loss", "half_squared_error", "a", "y", reduction="sum"),
+    ]
+    for seed in range(3):
+        generator = np.random.default_rng(seed)
+        leaves = {"z": generator.normal(size=(1, 3, 5)) + shift, "y": generator.normal(size=(1, 3))}
+        graph = Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()})
+        problem = families.Problem("logsumexp", "shifted", seed, graph, leaves, ("z",))
+        found = finite_difference.differentiate(graph, leaves, ("z",))
+        tensors = bounds.compared(problem, found, shifted_truth(leaves))
+        assert bounds.summary(tensors).worst <= 1, bounds.misses(tensors, 1)
+
+
+def shifted_truth(leaves):
+    """Gradient of half the sum of (log sum exp z - y)^2, in the digits of the truth."""
+    with mpmath.workdps(truth.DIGITS):
+        e = np.vectorize(lambda each: mpmath.exp(mpmath.mpf(each)), otypes=[object])(leaves["z"][0])
+        total = e.sum(axis=1)
+        log = np.vectorize(mpmath.log, otypes=[object])(total)
+        y = np.vectorize(mpmath.mpf, otypes=[object])(leaves["y"][0])
+        return {"z": (log - y)[:, None] * e / total[:, None]}

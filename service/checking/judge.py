@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
 from service.checking.question import Problem
 from service.numerics import verdict
+from service.numerics.gradients import analytic, autograd
 from service.numerics.gradients.analytic import Analytic
 from service.numerics.gradients.autograd import Autograd
 from service.numerics.gradients.finite_difference import Difference
@@ -59,7 +61,7 @@ class Judge:
         candidate = self._problem.candidate.get(name)
         by_hand, by_torch = self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]
         if candidate is None:
-            reference = dataclasses.replace(own, tolerance=self._tolerance)
+            reference = dataclasses.replace(own, tolerance=self._tolerance, out_of_range=self._out_of_range(name))
             return verdict.judge({"analytic": by_hand, "autograd": by_torch}, reference, self._problem.examined(name))
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
@@ -97,6 +99,29 @@ class Judge:
             conventions=(self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]),
             others=self._sizes(name),
             exact_to=difference.rounding,
+        )
+
+    def _out_of_range(self, name: str) -> Array | None:
+        """Where one of our routes is not finite, though in float64, at the same point, all that are not so are right.
+
+        Then its backward pass is right too, and only the range of the dtype is at fault: that is no wrong gradient.
+        """
+        routes = (self._routes.analytic.gradients[name], self._routes.autograd.gradients[name])
+        lost = [~np.isfinite(each) for each in routes]
+        if self._problem.dtype.precision.name == "FP64" or not np.any(lost):
+            return None
+        wide = self._in_float64
+        reference = self._reference(name, PRECISIONS["FP64"])
+        right = [~verdict.failing(each.gradients[name], reference) for each in wide]
+        return np.any(lost, axis=0) & np.all([~gone | each for gone, each in zip(lost, right, strict=True)], axis=0)
+
+    @cached_property
+    def _in_float64(self) -> tuple[Analytic, Autograd]:
+        """Both our routes again, at the point that was rounded to the dtype."""
+        problem = self._problem
+        return (
+            analytic.differentiate(problem.graph, problem.wide),
+            autograd.differentiate(problem.graph, problem.wide, problem.names),
         )
 
     def _sizes(self, name: str) -> Array:

@@ -109,7 +109,31 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
     except InvalidModelError as errors:
         raise refused(errors, request) from None
-    return graph.rounded(dtype.precision.rounded)
+    _check_alike(graph, request)
+    return graph.spelled_out().rounded(dtype.precision.rounded)
+
+
+def _check_alike(graph: Graph, request: CheckRequest[NodeBase]) -> None:
+    """Refuse what would be broadcast beside a preset that has one element for each of a node's.
+
+    Raises
+    ------
+    InvalidRequestError
+        With both shapes.
+    """
+    if not isinstance(request.model, str):
+        return
+    if errors := [
+        placed(
+            f"must have one element for each of node {node!r}, shape {list(graph.shapes[node])}; its shape is "
+            f"{list(graph.shapes[name])}",
+            "weights" if name in request.weights else "tensors",
+            name,
+        )
+        for name, node in PRESETS[request.model].alike.items()
+        if graph.shapes[name] != graph.shapes[node]
+    ]:
+        raise InvalidRequestError(errors)
 
 
 def refused(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
@@ -176,7 +200,9 @@ def _operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...
     """Operands in slot order, from either form of `inputs`."""
     takes = f"{op.name} takes {', '.join(map(_shown, op.slots))}"
     where = ("model", "nodes", position, "inputs")
-    given = _by_slot(node.inputs, op.slots, takes, where)
+    given = {name: each for name, each in _by_slot(node.inputs, op.slots, takes, where).items() if each != [None]}
+    if nulls := [name for name, each in given.items() if None in each]:
+        raise InvalidRequestError([placed(f"{takes}; null is none of {', '.join(nulls)}", *where)])
     if missing := [slot.name for slot in op.slots if not slot.optional and not given.get(slot.name)]:
         raise InvalidRequestError([placed(f"{takes}; {', '.join(missing)} is missing", *where)])
     found: list[Operand] = []

@@ -1,5 +1,6 @@
 """The body of a request, and the form of the answer that it asks for."""
 
+import codecs
 import json
 import re
 
@@ -32,7 +33,8 @@ def json_body(request: Request) -> object:
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
-    raw = _read(request)
+    # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells put one.
+    raw = _read(request).removeprefix(codecs.BOM_UTF8)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -64,7 +66,8 @@ def _too_large(limit: int) -> RequestEntityTooLarge:
 
 def _with_infinities(raw: bytes) -> object:
     """Parse JSON with numbers too large for a float64, which orjson refuses though JSON allows them, as infinities."""
-    return json.loads(raw, parse_constant=_refused, parse_int=_integer)
+    # As UTF-8, and nothing else: of bytes Python would guess the encoding.
+    return json.loads(raw.decode(), parse_constant=_refused, parse_int=_integer)
 
 
 class _BareNumberError(ValueError):

@@ -63,11 +63,18 @@ class Node:
 
     def rounded(self, nearest: Callable[[float], float]) -> "Node":
         """Round the constants, and the numbers of the op that stand beside elements."""
-        operands = tuple(
-            nearest(each) if isinstance(each, int | float) and not is_index(each, slot) else each
+        return replace(self, op=self.op.rounded(nearest), operands=self._constants(nearest))
+
+    def with_numbers(self, change: Callable[[float], float]) -> "Node":
+        """Change the constants, and every attribute of the op that is a float."""
+        return replace(self, op=self.op.with_numbers(change), operands=self._constants(change))
+
+    def _constants(self, change: Callable[[float], float]) -> tuple[Operand, ...]:
+        """Operands, with the constants changed that are neither indices nor labels."""
+        return tuple(
+            change(each) if isinstance(each, int | float) and not is_index(each, slot) else each
             for each, slot in zip(self.operands, self.slots, strict=True)
         )
-        return replace(self, op=self.op.rounded(nearest), operands=operands)
 
     def held(self, inputs: tuple[Array | None, ...]) -> "Node":
         """Hold a piecewise op to the pieces that it is on."""
@@ -166,11 +173,30 @@ class Graph:
         held.nodes = [node.held(self.inputs(node, values)) for node in self.nodes]
         return held
 
+    def spelled_out(self) -> "Graph":
+        """Return the graph with the attributes of its ops spelled out that follow from shapes."""
+        nodes = {
+            node.name: replace(
+                node, op=node.op.spelled_out(*(_operand_shape(each, self.shapes) for each in node.operands))
+            )
+            for node in self.listed
+        }
+        spelled = copy(self)
+        spelled.listed = tuple(nodes.values())
+        spelled.nodes = [nodes[node.name] for node in self.nodes]
+        return spelled
+
     def rounded(self, nearest: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants rounded as its leaves are; as listed it stays."""
         rounded = copy(self)
         rounded.nodes = [node.rounded(nearest) for node in self.nodes]
         return rounded
+
+    def with_numbers(self, change: Callable[[float], float]) -> "Graph":
+        """Return the graph with its constants and the floats among its attributes changed; as listed it stays."""
+        changed = copy(self)
+        changed.nodes = [node.with_numbers(change) for node in self.nodes]
+        return changed
 
     def check_values(self, leaves: Mapping[str, Array]) -> None:
         """Refuse values that an op does not take, such as an index out of range.

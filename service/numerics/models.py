@@ -1,7 +1,7 @@
 """Presets: models that a request may name, each with an example that can be posted as it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ class Preset:
         The graph, as it would stand in a request.
     tensors, weights
         An example, as it would stand in a request.
+    alike
+        Tensors and weights that must have the shape of a node, by its name, where the ops would broadcast them.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Preset:
     nodes: tuple[Mapping[str, Any], ...]
     tensors: Mapping[str, Any]
     weights: Mapping[str, Any]
+    alike: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def request(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ CONV_TANH_SCALE_SIGMOID = Preset(
     ),
     tensors={"x": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "y": [-1, -1, 1, 1]},
     weights={"w1": [[0.1, -0.1], [0.2, 0.001]], "w2": [0.0005, -0.2, 0.2, 0.5]},
+    alike={"w2": "L1A"},
 )
 
 

@@ -49,6 +49,11 @@ class Cause(Enum):
         "not judged, since analytic, autograd and finite difference disagree among themselves here",
         "This is a fault of this service: please report it with the request.",
     )
+    OUT_OF_RANGE = Meaning(
+        Outcome.INCONCLUSIVE,
+        "not a finite number because of the range of the dtype alone: in float64 it is one, and right",
+        "Give a dtype with a larger range, or scale the loss.",
+    )
     NO_REFERENCE = Meaning(
         Outcome.INCONCLUSIVE,
         "not judged, since no finite difference with a bound could be had here",

@@ -1,5 +1,6 @@
 """The arithmetics a gradient may have been computed in, and what each of them can resolve."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,14 @@ class Precision:
     def rounded(self, number: float) -> float:
         """Round one number to this precision."""
         return float(self.nearest(np.array(number, dtype=np.float64)))
+
+    def shortened(self, number: float) -> float:
+        """Round the significand of one number to this precision; its exponent may be any that a float64 has."""
+        if not math.isfinite(number):
+            return number
+        significand, exponent = math.frexp(number)
+        unit = 2.0**self.digits
+        return math.ldexp(round(significand * unit) / unit, exponent)
 
     def _spacing(self, values: Array) -> Array:
         """Exponent of the distance between neighbours of each value."""

@@ -124,11 +124,45 @@ def allowances(
         The largest difference to be expected of each gradient, of its shape; infinite where a sweep left the finite
         numbers.
     """
-    observer = MonteCarlo(precision, np.random.default_rng([seed, precision.digits]))
+    generator = np.random.default_rng([seed, precision.digits])
+    observer = MonteCarlo(precision, generator)
     values = graph.forward(perturbed_leaves(leaves, precision, observer), observer)
     gradients = graph.reverse(values, observer=observer)
     factor = SAFETY * observer.scale
-    return {name: factor * _spread(gradients[name]) for name in (gradients if names is None else names)}
+    wanted = list(gradients if names is None else names)
+    by_numbers = _of_numbers(graph, leaves, precision, generator, wanted)
+    return {name: factor * _spread(gradients[name]) + by_numbers.get(name, 0) for name in wanted}
+
+
+def _of_numbers(
+    graph: Graph, leaves: Mapping[str, Array], precision: Precision, generator: np.random.Generator, names: list[str]
+) -> Values:
+    """What it does to gradients that `precision` has not the constants and attributes: nothing where it has them all.
+
+    A program may round any of them to it, or hold it in more. So all are rounded, and random ones of them: they are
+    not told apart, since each is the same number in every tile, and there is a pass for each choice.
+    """
+    inexact: list[float] = []
+
+    def noted(number: float) -> float:
+        if precision.shortened(number) != number:
+            inexact.append(number)
+        return number
+
+    graph.with_numbers(noted)
+    if not inexact:
+        return {}
+
+    def some(number: float) -> float:
+        return precision.shortened(number) if generator.random() < 0.5 else number
+
+    choices = [graph.with_numbers(precision.shortened)]
+    choices += [graph.with_numbers(some) for _ in range(SWEEPS - 1 if len(inexact) > 1 else 0)]
+    exact = graph.reverse(graph.forward(leaves))
+    found = [each.reverse(each.forward(leaves)) for each in choices]
+    return {
+        name: SAFETY * root_mean_square(np.array([each[name][0] - exact[name][0] for each in found])) for name in names
+    }
 
 
 def _spread(gradient: Array) -> Array:

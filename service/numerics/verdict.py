@@ -59,6 +59,8 @@ class Reference:
     exact_to
         What rounding alone would leave in the finite difference with the best of steps; None if that is not known. What
         is 0 within a bound not far above it is 0 because all that it is the sum of cancels.
+    out_of_range
+        Where a gradient may be infinite or NaN because of the range of its arithmetic; None for nowhere.
     """
 
     value: Array
@@ -72,6 +74,7 @@ class Reference:
     conventions: tuple[Array, ...] = ()
     others: Array | None = None
     exact_to: Array | None = None
+    out_of_range: Array | None = None
 
     @property
     def kinks(self) -> Array:
@@ -99,7 +102,7 @@ class Reference:
         return Reference(
             some(self.value), some(self.error_bound), some(self.rounding), self.precision, some(self.disputed),
             self.tolerance, some(self.left), some(self.right), tuple(map(some, self.conventions)),
-            some(self.others), some(self.exact_to),
+            some(self.others), some(self.exact_to), some(self.out_of_range),
         )  # fmt: skip
 
     @cached_property
@@ -177,6 +180,10 @@ def _causes(judged: Array, reference: Reference) -> Array:
         (exceeds, Cause.EXCEEDS),
         (reference.uncertain if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
         (~np.isfinite(judged), Cause.NOT_FINITE),
+        (
+            None if reference.out_of_range is None else ~np.isfinite(judged) & reference.out_of_range,
+            Cause.OUT_OF_RANGE,
+        ),
         (reference.disputed, Cause.ROUTES_DISAGREE),
         (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
     ):

@@ -77,7 +77,7 @@ REFUSED: list[tuple[str, Any]] = [
     ("model", {"nodes": [TANH | {"name": ""}]}),
     *[
         ("model", {"nodes": [TANH | {"inputs": each}]})
-        for each in ("x", None, 1, ["x", None], [True], [[["x"]]], {"input": None}, [float("inf")], [{}])
+        for each in ("x", None, 1, [["x", None]], [True], [[["x"]]], {"input": [None]}, [float("inf")], [{}])
     ],
     ("with_respect_to", "w"),
     ("with_respect_to", [""]),

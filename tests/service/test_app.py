@@ -25,3 +25,13 @@ def test_settings_are_those_given_or_of_the_environment(monkeypatch, example):
 @pytest.mark.parametrize("path", ["/v1/check/", "//v1/check", "/V1/check"])
 def test_an_address_has_one_spelling(path):
     assert create_app().test_client().get(path).status_code in (308, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/v1/check", {"OPTIONS", "POST"}), ("/v1/ops", {"OPTIONS", "GET", "HEAD"})]
+)
+def test_what_an_address_takes_is_answered_without_a_page(path, methods):
+    response = create_app().test_client().options(path)
+    assert (response.status_code, response.data) == (204, b"")
+    assert set(response.headers["Allow"].split(", ")) == methods
+    assert "Content-Type" not in response.headers

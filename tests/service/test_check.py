@@ -106,6 +106,36 @@ def test_the_resolved_model_spells_out_every_default(example):
     assert again["loss"]["analytic"] == LOSS
 
 
+OPEN = {
+    "max_pool2d": ("stride", {"kernel_size": [2, 1]}, [[[1.0, 2.0], [3.0, 5.0]]], 1, [2, 1]),
+    "avg_pool2d": ("stride", {"kernel_size": 2, "stride": None}, [[[1.0, 2.0], [3.0, 5.0]]], 1, 2),
+    "scaled_dot_product_attention": ("scale", {}, [[1.0, 2.0, 0.5], [0.3, -1.0, 1.0]], 3, 1 / np.sqrt(3)),
+    "rms_norm": ("eps", {"normalized_shape": 3}, [1.0, 2.0, 4.0], 1, np.finfo(np.float32).eps),
+    "layer_norm": ("eps", {"normalized_shape": [3]}, [1.0, 2.0, 4.0], 1, 1e-5),
+    "flatten": ("end_dim", {}, [[1.0, 2.0]], 1, -1),
+    "sum": ("dim", {}, [[1.0, 2.0]], 1, [0, 1]),
+    "vector_norm": ("dim", {"dim": None}, 2.0, 1, []),
+    "squeeze": ("dim", {}, [[1.0, 2.0]], 1, [0, 1]),
+    "pad": ("value", {"pad": [1, 1], "value": None}, [1.0, 2.0], 1, 0.0),
+}
+
+
+@pytest.mark.parametrize("op", OPEN)
+def test_what_is_left_open_is_spelled_out_and_changes_nothing(op):
+    name, given, x, inputs, expected = OPEN[op]
+    nodes = [
+        {"name": "out", "op": op, "inputs": ["x"] * inputs, **given},
+        {"name": "square", "op": "pow", "inputs": ["out"], "exponent": 2},
+        {"name": "loss", "op": "mean", "inputs": ["square"]},
+    ]
+    body = {"tensors": {}, "weights": {"x": x}, "dtype": "float32", "candidate": {"x": x}}
+    first = answered(body | {"model": {"nodes": nodes}})
+    assert first["model"]["nodes"][0][name] == expected
+    again = answered(body | {"model": first["model"]})
+    assert first.pop("cost")["loss_evaluations"] == again.pop("cost")["loss_evaluations"]
+    assert again == first
+
+
 def test_in_float32_it_passes_too(changed):
     report = answered(changed(dtype="float32"))
     assert report["outcome"] == "pass"

@@ -17,4 +17,4 @@ def over(dim: Any, x: Tensor) -> tuple[int, ...]:
 
 
 def pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])

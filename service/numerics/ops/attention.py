@@ -49,6 +49,11 @@ class ScaledDotProductAttention(Op):
             self._check_mask(weights, attn_mask)
         return (*query[:-1], value[-1])
 
+    def spelled_out(self, *shapes: Shape | None) -> Op:
+        query = shapes[0]
+        assert query is not None
+        return dataclasses.replace(self, scale=1 / math.sqrt(query[-1])) if self.scale is None else self
+
     def _check_mask(self, weights: Shape, mask: Shape) -> None:
         if self.is_causal:
             raise ShapeError("either an attn_mask or is_causal")

@@ -17,10 +17,19 @@ _LABELS = "labels from 0 to {last}, or ignore_index ({ignored})"
 class ClassLoss(Loss):
     """A loss -sum_c q_c a_c of each sample, where a (log-probabilities) has the classes along its axis 1 or, if 1-D, 0.
 
-    Labels y make q_c = w_c [c = y] of the samples that are not ignored.
+    Labels y make q_c = w_c [c = y] of the samples that are not ignored. Of labels that are all ignored the
+    mean is NaN, but its gradient 0, as PyTorch has it.
     """
 
     ignore_index: int
+
+    def _weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = super()._weights(gradient, losses, *inputs)
+        target = inputs[1]
+        if target.ndim != weights.ndim:
+            return weights
+        return np.where(target == self.ignore_index, 0, weights).astype(weights.dtype, copy=False)
 
     def output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
         samples = self._samples(input)
@@ -80,6 +89,10 @@ class ClassLoss(Loss):
         labels = np.expand_dims(target, along)
         return ((labels == classes) & (labels != self.ignore_index)).astype(input.dtype)
 
+    def _any(self, target: Any) -> bool:
+        """Whether any label of PyTorch's is not ignored."""
+        return bool((target != self.ignore_index).any())
+
     def _by_class(self, products: Array, input: Array) -> Array:
         """Sum over the samples, (K, C)."""
         others = tuple(axis for axis in range(1, products.ndim) if axis != self._along(input))
@@ -87,7 +100,11 @@ class ClassLoss(Loss):
 
     def _of_divisor(self, spread: Array, mean: Array, input: Array, target: Array) -> Array:
         """What a class weight does to a mean by being part of what it divides by."""
-        return self._hot(input, target) * spread * mean.reshape((-1,) + (1,) * (input.ndim - 1))
+        return self._at_label(spread * mean.reshape((-1,) + (1,) * (input.ndim - 1)), input, target)
+
+    def _at_label(self, array: Array, input: Array, target: Array) -> Array:
+        """An array at the label of each sample, 0 elsewhere, whatever it is there."""
+        return np.where(self._hot(input, target) != 0, array, 0).astype(input.dtype, copy=False)
 
 
 @op("nll_loss")
@@ -126,10 +143,10 @@ class NllLoss(ClassLoss):
 
     def shares(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
         spread = np.expand_dims(weight, self._along(input))
-        by_input = -(self._coefficients(input, target, class_weight) * spread)
+        by_input = self._at_label(-spread * self._weight(input, class_weight), input, target)
         if class_weight is None:
             return by_input, None, None
-        products = -self._hot(input, target) * spread * input
+        products = self._at_label(-spread * input, input, target)
         if self.reduction == "mean":
             mean = self._reduced(self.losses(input, target, class_weight), input, target, class_weight)
             products = products - self._of_divisor(spread, mean, input, target)
@@ -137,10 +154,10 @@ class NllLoss(ClassLoss):
 
     def share_sizes(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
         spread = np.expand_dims(weight, self._along(input))
-        by_input = np.abs(self._coefficients(input, target, class_weight) * spread)
+        by_input = self._at_label(np.abs(spread * self._weight(input, class_weight)), input, target)
         if class_weight is None:
             return by_input, None, None
-        sizes = self._hot(input, target) * spread * np.abs(input)
+        sizes = self._at_label(spread * np.abs(input), input, target)
         if self.reduction == "mean":
             mean = np.abs(self._reduced(self.losses(input, target, class_weight), input, target, class_weight))
             sizes = sizes + self._of_divisor(spread, mean, input, target)
@@ -151,11 +168,12 @@ class NllLoss(ClassLoss):
         return self.backward(-gradient, output, *inputs)
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        if weight is None or not weight.requires_grad:
-            return torch.nn.functional.nll_loss(
-                input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction
-            )
-        return self._with_weight(torch, input, target, weight)
+        if weight is not None and weight.requires_grad and self._any(target):
+            return self._with_weight(torch, input, target, weight)
+        weight = None if weight is None else weight.detach()
+        return torch.nn.functional.nll_loss(
+            input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction
+        )
 
     def _with_weight(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         """Spelled out, since nll_loss itself has no derivative by its weight."""
@@ -299,12 +317,14 @@ class CrossEntropy(ClassLoss):
         labels = input.ndim != target.ndim
         if not labels:
             target = target.to(input.dtype)
-        if weight is None or not weight.requires_grad:
-            return torch.nn.functional.cross_entropy(
-                input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction,
-                label_smoothing=self.label_smoothing,
-            )  # fmt: skip
-        return self._with_weight(torch, input, target, weight, along, labels)
+        counts = not labels or self._any(target)
+        if weight is not None and weight.requires_grad and counts:
+            return self._with_weight(torch, input, target, weight, along, labels)
+        weight = None if weight is None else weight.detach()
+        return torch.nn.functional.cross_entropy(
+            input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip
 
     def _with_weight(self, torch: Any, input: Any, target: Any, weight: Any, along: int, labels: bool) -> Any:
         """Spelled out, since cross_entropy itself has no derivative by its weight."""

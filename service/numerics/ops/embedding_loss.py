@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt
 
+from service.numerics.ops import length
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape
+from service.numerics.tiles import Array, Shape, repeated
 
 
 class VectorLoss(PiecewiseLoss):
@@ -145,46 +146,54 @@ class TripletMarginLoss(VectorLoss):
     def _error(self, x: Array, y: Array) -> Array:
         return x - y + x.dtype.type(self.eps)
 
-    def _norm(self, error: Array) -> Array:
-        """Over the largest element, so that the powers stay in range."""
-        absolute = np.abs(error)
-        largest = absolute.max(axis=-1)
-        unit = np.where(largest > 0, largest, 1).astype(error.dtype, copy=False)
-        powers = np.power(absolute / unit[..., None], error.dtype.type(self.p)).sum(axis=-1)
-        return largest * np.power(powers, error.dtype.type(1 / self.p))
-
     def _distance(self, x: Array, y: Array) -> Array:
-        return self._norm(self._error(x, y))
+        return length.norm(self.p, np.abs(self._error(x, y)), -1)[..., 0]
 
     def _direction(self, x: Array, y: Array) -> Array:
         error = self._error(x, y)
-        distance = self._norm(error)[..., None]
+        distance = length.norm(self.p, np.abs(error), -1)
         unit = np.where(distance > 0, distance, 1).astype(error.dtype, copy=False)
         return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
 
-    def branch(self, anchor: Array, positive: Array, negative: Array) -> Array:
+    def _pairs(self, anchor: Array, positive: Array, negative: Array) -> list[tuple[Array, Array]]:
+        """The pairs whose distances enter: that of the positive, that of the negative, and with `swap` the other."""
+        return [(anchor, positive), (anchor, negative), *([(positive, negative)] if self.swap else [])]
+
+    def _chosen(self, anchor: Array, positive: Array, negative: Array) -> Array:
         """-1 where the loss is cut off, else the share of the positive's distance in that of the negative."""
-        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
+        near, far, *other = (self._distance(*pair) for pair in self._pairs(anchor, positive, negative))
         swapped = np.zeros(far.shape)
         if self.swap:
-            other = self._distance(positive, negative)
             # Half to each where they are equal, as PyTorch's minimum has it.
-            swapped = (1 + np.sign(far - other)) / 2
-            far = np.minimum(far, other)
+            swapped = (1 + np.sign(far - other[0])) / 2
+            far = np.minimum(far, other[0])
         return np.where(near - far + self.margin >= 0, swapped, -1)
 
+    def branch(self, anchor: Array, positive: Array, negative: Array) -> Array:
+        """What is chosen for each sample, and behind it the pieces of its distances, (..., 1 + pairs D)."""
+        pairs = self._pairs(anchor, positive, negative)
+        chosen = self._chosen(anchor, positive, negative)[..., None]
+        pieces = [length.piece(self._error(x, y), -1) for x, y in pairs]
+        tiles = max(map(len, (chosen, *pieces)))
+        return np.concatenate([repeated(each, tiles) for each in (chosen, *pieces)], axis=-1)
+
     def losses_along(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
-        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
+        pairs = self._pairs(anchor, positive, negative)
+        chosen, *pieces = np.split(branch, [1 + i * anchor.shape[-1] for i in range(len(pairs))], axis=-1)
+        near, far, *other = (
+            length.norm_along(self.p, each, self._error(x, y), -1) for each, (x, y) in zip(pieces, pairs, strict=True)
+        )
         if self.swap:
-            far = (1 - branch) * far + branch * self._distance(positive, negative)
-        return np.where(branch >= 0, near - far + self.margin, 0).astype(anchor.dtype, copy=False)
+            # Of a distance that does not enter it does not matter where its piece ends.
+            far = np.where(chosen < 1, (1 - chosen) * far, 0) + np.where(chosen > 0, chosen * other[0], 0)
+        return np.where(chosen >= 0, near - far + self.margin, 0)[..., 0].astype(anchor.dtype, copy=False)
 
     def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
         near, far = self._distance(anchor, positive), self._distance(anchor, negative)
         return near + far + self.margin
 
     def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
-        branch = self.branch(anchor, positive, negative)
+        branch = self._chosen(anchor, positive, negative)
         of_near, of_far, of_swapped = self._spread(weight, branch)
         near = of_near * self._direction(anchor, positive)
         far = of_far * self._direction(anchor, negative)
@@ -192,7 +201,7 @@ class TripletMarginLoss(VectorLoss):
         return near - far, -near - swapped, far + swapped
 
     def share_sizes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
-        branch = self.branch(anchor, positive, negative)
+        branch = self._chosen(anchor, positive, negative)
         of_near, of_far, of_swapped = self._spread(weight, branch)
         near = of_near * self._direction_size(anchor, positive)
         far = of_far * self._direction_size(anchor, negative)

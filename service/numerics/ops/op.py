@@ -7,9 +7,9 @@ as `Annotated` metadata and their defaults those of PyTorch.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform
 
 import numpy as np
 
@@ -137,7 +137,7 @@ class Op(ABC):
     extended: ClassVar[bool] = True
     """Its `forward` computes in extended precision where its inputs are of it."""
     oscillates: ClassVar[bool] = False
-    """It turns round whenever its input moves by about 1, however large that is."""
+    """It turns round, or another element takes over, whenever its input moves by about 1, however large that is."""
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 
@@ -242,9 +242,19 @@ class Op(ABC):
         """Spell out what is left open, given the machine epsilon of the dtype that is computed in."""
         return self
 
+    def spelled_out(self, *shapes: Shape | None) -> "Op":
+        """Spell out the attributes that are left open and follow from the shapes of the inputs. Default: none does."""
+        return self
+
     def rounded(self, nearest: Callable[[float], float]) -> "Op":
         """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
         return self
+
+    def with_numbers(self, change: Callable[[float], float]) -> "Op":
+        """Change every attribute that is a float."""
+        given = {each.name: getattr(self, each.name) for each in fields(cast("Any", self))}
+        changed = {name: change(number) for name, number in given.items() if isinstance(number, float)}
+        return replace(cast("Any", self), **changed) if changed else self
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         """Estimate what a forward pass takes. Default: one operation for each element."""

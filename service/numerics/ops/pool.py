@@ -1,10 +1,11 @@
 """Pooling over windows of the last two axes, (B, C, H, W) or (C, H, W)."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from itertools import product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,6 +31,9 @@ class Pool(Op):
 
     def _stride(self) -> tuple[int, int]:
         return pair(self.kernel_size if self.stride is None else self.stride)
+
+    def spelled_out(self, *shapes: Shape | None) -> Op:
+        return dataclasses.replace(cast("Any", self), stride=self.kernel_size) if self.stride is None else self
 
     def output_shape(self, input: Shape) -> Shape:
         if len(input) not in (3, 4):

@@ -1,11 +1,12 @@
 """Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
 
+import dataclasses
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from service.numerics.ops import continued
+from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import least
@@ -28,6 +29,11 @@ class Reduction(Op):
 
     def output_shape(self, input: Shape) -> Shape:
         return reduced(input, axes(self.dim, len(input)), self.keepdim)
+
+    def spelled_out(self, *shapes: Shape | None) -> Op:
+        input = shapes[0]
+        assert input is not None
+        return dataclasses.replace(cast("Any", self), dim=list(axes(None, len(input)))) if self.dim is None else self
 
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         (of_input,) = values
@@ -252,6 +258,7 @@ class LogSumExp(Reduction):
     keepdim: bool = False
 
     analytic = True
+    oscillates = True
     cases = (
         Case(((3, 4),), {"dim": 1}),
         Case(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
@@ -313,9 +320,10 @@ class VectorNorm(Reduction):
         return float(self.ord)
 
     def branch(self, input: Array) -> Array:
-        """Sign of each element, and in the extreme norms its share."""
-        sign = np.sign(input)
-        return sign * self._attained(input) if np.isinf(self._p) else sign
+        """Sign of each element, and in the extreme norms its share; in smooth ones the size of its vector."""
+        if self._p in (0, 1):
+            return np.sign(input)
+        return np.sign(input) * self._attained(input) if np.isinf(self._p) else length.piece(input, self._over(input))
 
     def _attained(self, input: Array) -> Array:
         absolute = np.abs(input)
@@ -328,14 +336,7 @@ class VectorNorm(Reduction):
             return self._counted(branch, input)
         if np.isinf(self._p) or self._p == 1:
             return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
-        return self._norm(self._continued(branch, input), input)
-
-    def _continued(self, branch: Array, input: Array) -> Array:
-        """abs(x), on the side of 0 that `branch` names: -abs(x) beyond it, where there is a power of that, or NaN."""
-        if self._p > 0 and self._p % 2 == 0:
-            return np.abs(input)
-        beyond = branch * input < 0
-        return np.where(beyond, -np.abs(input) if self._p > 0 and self._p % 2 == 1 else np.nan, np.abs(input))
+        return self._shaped(length.norm_along(self._p, branch, input, self._over(input)), input)
 
     def _counted(self, elements: Array, input: Array) -> Array:
         """How many elements are not 0."""
@@ -348,15 +349,7 @@ class VectorNorm(Reduction):
         if np.isinf(self._p):
             extreme = np.max if self._p > 0 else np.min
             return self._shaped(extreme(absolute, axis=self._over(input), keepdims=True), input)
-        return self._norm(absolute, input)
-
-    def _norm(self, absolute: Array, input: Array) -> Array:
-        """(sum a^p)^(1/p), over the largest so that the powers stay in range."""
-        over = self._over(input)
-        largest = np.abs(absolute).max(axis=over, keepdims=True)
-        unit = np.where(largest > 0, largest, 1).astype(input.dtype, copy=False)
-        total = np.power(absolute / unit, input.dtype.type(self._p)).sum(axis=over, keepdims=True)
-        return self._shaped(unit * np.power(total, input.dtype.type(1 / self._p)), input)
+        return self._shaped(length.norm(self._p, absolute, self._over(input)), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         g, y = self._restored(gradient, input), self._restored(output, input)

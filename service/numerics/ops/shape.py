@@ -120,6 +120,11 @@ class Squeeze(Reshaping):
     def _chosen(self, rank: int) -> tuple[int, ...]:
         return () if self.dim == [] else axes(self.dim, rank)
 
+    def spelled_out(self, *shapes: Shape | None) -> Op:
+        input = shapes[0]
+        assert input is not None
+        return dataclasses.replace(self, dim=list(self._chosen(len(input)))) if self.dim is None else self
+
     def output_shape(self, input: Shape) -> Shape:
         chosen = self._chosen(len(input))
         return tuple(length for i, length in enumerate(input) if length != 1 or i not in chosen)

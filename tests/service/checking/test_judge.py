@@ -9,6 +9,7 @@ from service.checking import language
 from service.checking.judge import Judge, Routes
 from service.checking.question import posed
 from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.ops import REGISTRY
 from service.numerics.outcome import Outcome
 
 
@@ -105,3 +106,36 @@ def test_a_hint_is_given_only_where_it_is_true(example):
     for candidate, hinted in ((narrow, True), (narrow * 1.1, False), (correct, False)):
         problem = problem_of(example, candidate={"w1": candidate.tolist()})
         assert ("candidate_dtype" in Judge(problem, routes_of(problem)).of("w1").reason) == hinted
+
+
+NARROW = {
+    "a gradient beyond the largest number": ("pow", [0.3, 6.0], {"exponent": 10}),
+    "a power beyond it": ("pow", [0.01, 0.5], {"exponent": -3.3}),
+    "one on PyTorch's way": ("vector_norm", [0.001, 2.0], {"ord": -2}),
+}
+
+
+def narrow(op, x, attributes, dtype="float16", **fields):
+    nodes = [{"name": "out", "op": op, "inputs": ["x"], **attributes}, {"name": "loss", "op": "sum", "inputs": ["out"]}]
+    body = {"tensors": {}, "weights": {"x": x}, "dtype": dtype, "model": {"nodes": nodes}}
+    return check(body | fields)["verdicts"]["x"]
+
+
+@pytest.mark.parametrize("case", NARROW.values(), ids=NARROW)
+def test_a_range_that_is_too_small_is_no_wrong_gradient(case):
+    found = narrow(*case)
+    assert found["outcome"] == "inconclusive"
+    assert "because of the range of the dtype alone" in found["reason"]
+
+
+def test_but_what_is_not_finite_in_float64_either_is(monkeypatch):
+    op = REGISTRY["tanh"]
+    assert narrow("tanh", [0.5], {})["outcome"] == "pass"
+    monkeypatch.setattr(op, "twin", lambda self, torch, input: torch.tanh(input) * torch.inf)
+    for dtype in ("float16", "float64"):
+        assert narrow("tanh", [0.5], {}, dtype)["outcome"] == "fail"
+
+
+def test_nor_is_it_excused_in_a_candidate():
+    candidate = {"x": {"datatype": "FP16", "shape": [2], "data": ["Infinity", 0.02]}}
+    assert narrow("pow", [0.3, 0.5], {"exponent": 10}, candidate=candidate)["outcome"] == "fail"

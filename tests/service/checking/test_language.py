@@ -31,6 +31,30 @@ def test_inputs_in_a_row_by_name_and_constants_are_the_same():
     assert biased.nodes[0].operands == ("x", "w", 0.5)
 
 
+@pytest.mark.parametrize("inputs", [["x", "w", None], {"input": "x", "weight": "w", "bias": None}])
+def test_null_stands_for_what_is_left_out(inputs):
+    graph = graph_of(CONV | {"inputs": inputs}, LOSS)
+    assert graph.nodes[0].operands == ("x", "w", None)
+    assert language.resolved(graph)[0]["inputs"] == ["x", "w"]
+
+
+def test_null_before_an_optional_input_that_is_given_is_written_by_name():
+    nodes = [
+        {"name": "n", "op": "layer_norm", "inputs": ["x", None, "b"], "normalized_shape": 2},
+        {"name": "loss", "op": "sum", "inputs": ["n"]},
+    ]
+    graph = graph_of(*nodes, tensors={"x": [[1, 2], [3, 4]]}, weights={"b": [1, 1]})
+    assert graph.nodes[0].operands == ("x", None, "b")
+    assert language.resolved(graph)[0]["inputs"] == {"input": "x", "bias": "b"}
+
+
+def test_null_is_no_input_that_is_needed():
+    place = f"{NODES}/0/inputs"
+    assert "weight is missing" in refused(CONV | {"inputs": ["x", None]}, LOSS)[place]
+    several = {"name": "c", "op": "cat", "inputs": ["x", None], "dim": 0}
+    assert "null is none of tensors" in refused(several, LOSS)[place]
+
+
 def test_attributes_come_with_their_defaults():
     op = graph_of(CONV | {"padding": [1, 0], "stride": 3}, LOSS).nodes[0].op
     assert (op.padding, op.stride, op.dilation, op.groups) == ([1, 0], 3, 1, 1)
@@ -187,6 +211,14 @@ BESIDE_PRESET = {
         "/weights/w2",
         "got input 'L2A' of shape [1, 4], target 'y' of shape [4]",
     ),
+    **{
+        f"w2 of shape {shape}": (
+            {"weights": {"w1": [[1]], "w2": w2}},
+            "/weights/w2",
+            f"one element for each of node 'L1A', shape [4]; its shape is {shape}",
+        )
+        for w2, shape in ((0.5, []), ([0.5], [1]))
+    },
     "no such preset": ({"model": "mlp"}, "/model", "there are: conv_tanh_scale_sigmoid"),
     "a node's name": (
         {"tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4, "C1": 1}},
@@ -203,6 +235,20 @@ def test_beside_a_preset_it_is_the_tensor_that_is_at_fault(fields, place, words)
     with pytest.raises(InvalidRequestError) as error:
         language.graph_of(language.parsed(body | fields))
     assert words in {each["pointer"]: each["detail"] for each in error.value.errors}[place]
+
+
+def test_a_graph_of_ones_own_broadcasts_what_a_preset_does_not():
+    preset = PRESETS["conv_tanh_scale_sigmoid"]
+    model = {"nodes": list(map(dict, preset.nodes))}
+    body = {"tensors": preset.tensors, "weights": {**preset.weights, "w2": [0.5]}, "model": model}
+    assert language.graph_of(language.parsed(body)).shapes["L2"] == (4,)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_what_is_alike_in_a_preset_is_so_in_its_example(preset):
+    graph = language.graph_of(language.parsed(preset.request))
+    for name, node in preset.alike.items():
+        assert graph.shapes[name] == graph.shapes[node]
 
 
 def test_the_catalogue_of_ops_is_the_registry():

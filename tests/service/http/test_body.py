@@ -55,6 +55,11 @@ NOT_JSON = {
     "too large a number beside NaN": (b'{"tensors": [1e999, NaN]}', 'the string "NaN"'),
     "too large a number, deep": (b"[1e999," + b"[" * 990, "The body is not JSON"),
     "not UTF-8": (b'{"\xff": 1}', "The body is not JSON"),
+    "UTF-16": ("{}".encode("utf-16"), "The body is not JSON"),
+    "UTF-16 without a mark": ("{}".encode("utf-16-le"), "The body is not JSON"),
+    "UTF-32": ("{}".encode("utf-32"), "The body is not JSON"),
+    "two marks": (b"\xef\xbb\xbf" * 2 + b"{}", "The body is not JSON"),
+    "a mark alone": (b"\xef\xbb\xbf", "The body is empty"),
     "deep": (b"[" * 999, "The body is not JSON"),
 }
 
@@ -64,6 +69,12 @@ def test_what_is_not_json(body, words):
     response = posted(body)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert words in response.json["detail"]
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"tensors": 1e999}'])
+def test_a_byte_order_mark_is_ignored(body):
+    assert posted(b"\xef\xbb\xbf" + body).json == posted(body).json
+    assert posted(body).status_code == 422
 
 
 @pytest.mark.parametrize("body", [b'{"x": ["NaN"], "y": }', b'["NaN",]', b'{"note": "-Infinity"', b"[infer]"])

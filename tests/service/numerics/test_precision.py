@@ -76,3 +76,11 @@ def test_nan_and_the_sign_of_zero_survive_rounding():
     assert np.isnan(rounded[0])
     assert np.signbit(rounded[1])
     assert rounded[2:].tolist() == [-np.inf, np.inf]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0.5, 0.5), (1e-30, 1.0016e-30), (0.1, 0.0999755859375), (np.inf, np.inf), (0.0, 0.0)]
+)
+def test_a_number_is_shortened_to_the_digits_whatever_its_exponent(number, expected):
+    assert PRECISIONS["FP16"].shortened(number) == pytest.approx(expected, rel=3e-4)
+    assert PRECISIONS["FP64"].shortened(number) == number

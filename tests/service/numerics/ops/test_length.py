@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from service.check import check
+from service.numerics.ops import length
+
+CLOSE = {"anchor": [0.0, 1, 3], "positive": [0.0, 1, 3], "negative": [1.0, 1, 1]}
+APART = {"anchor": [0.0, 1, 3], "positive": [0.0, 2, 3], "negative": [1.0, 1, 1]}
+
+
+def triplet(leaves, **attributes):
+    nodes = [{"name": "loss", "op": "triplet_margin_loss", "inputs": list(leaves), **attributes}]
+    return check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}})
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, 4])
+@pytest.mark.parametrize("leaves", [CLOSE, APART], ids=["equal", "equal in two of three"])
+def test_a_positive_at_the_anchor_does_not_fail(p, leaves):
+    """The distance is that of eps from 0, and turns round within it."""
+    assert triplet(leaves, p=p, margin=9)["outcome"] != "fail"
+
+
+@pytest.mark.parametrize("attributes", [{}, {"p": 1}, {"p": 1.5}, {"p": 0.5}, {"swap": True}])
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-5, 1e-3])
+def test_small_triplets_do_not_fail(scale, attributes):
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        leaves = {name: (generator.normal(size=4) * scale).tolist() for name in CLOSE}
+        assert triplet(leaves, **attributes)["outcome"] != "fail", seed
+
+
+@pytest.mark.parametrize("order", [1.5, 2, 3, 4])
+def test_a_small_norm_beside_a_large_one_passes(order):
+    """Taken across the small one, the difference of both settles: on that of the large one alone."""
+    nodes = [
+        {"name": "apart", "op": "sub", "inputs": ["a", "b"]},
+        {"name": "moved", "op": "add", "inputs": ["apart", 1e-6]},
+        {"name": "small", "op": "vector_norm", "inputs": ["moved"], "ord": order},
+        {"name": "large", "op": "vector_norm", "inputs": ["a"]},
+        {"name": "loss", "op": "sub", "inputs": ["small", "large"]},
+    ]
+    for seed in range(3):
+        a = np.random.default_rng(seed).normal(size=4).tolist()
+        report = check({"tensors": {}, "weights": {"a": a, "b": a}, "model": {"nodes": nodes}})
+        assert report["outcome"] == "pass"
+
+
+def test_a_piece_ends_where_the_vector_is_several_times_as_large():
+    x = np.array([[3.0, 4.0]])
+    branch = length.piece(x, 1)
+    np.testing.assert_array_equal(length.norm_along(2, branch, x, 1), [[5.0]])
+    np.testing.assert_allclose(length.norm_along(2, branch, np.array([[-6.0, 8.0]]), 1), [[10.0]])
+    assert np.isnan(length.norm_along(2, branch, np.array([[3.0, 40.0]]), 1)).all()
+
+
+@pytest.mark.parametrize("x", [[[0.0, 2.0]], [[0.0, 0.0]]])
+def test_on_one_axis_there_is_a_kink_and_no_end(x):
+    branch = length.piece(np.array(x), 1)
+    np.testing.assert_array_equal(length.norm_along(2, branch, np.array([[0.0, 1e9]]), 1), [[1e9]])
+
+
+def test_exact_numbers_are_not_on_the_border_of_a_piece():
+    for size in (0.125, 0.5, 1.0, 2.0, 3.0, 8.0, 10.0):
+        ends = np.nextafter(size, 0), np.nextafter(size, np.inf)
+        pieces = [length.piece(np.array([[each, size / 2]]), 1)[0, 1] for each in ends]
+        assert pieces[0] == pieces[1]
