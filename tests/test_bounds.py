@@ -16,6 +16,17 @@ from service.numerics.ops.activation import sigmoid
 from tests import bounds, families, truth
 
 ORDINARY = [family for family, variant in families.CELLS if variant == "ordinary"]
+ONCE_FALSE = [
+    ("mlp", "weights", 1002),  # p = 1 - 1e-55: the loss rounded to 0, and its noise with it
+    ("mlp", "weights", 1004),  # terms so different in size that squares of their noise underflowed
+    ("transformer", "weights", 1001),  # a factor of a linear op that rounded to 0
+    ("softmax", "weights", 1007),  # a factor of a linear op that was off by many units in the last place
+    ("softmax", "ordinary", 269820235),  # two entries of a table that agree by chance
+    ("transformer", "weights", 1035),  # a table of large steps that settles, where that of smaller ones does not
+    ("transformer", "weights", 268928046),  # steps over which attention's scores move by far more than one
+    ("transformer", "weights", 269820358),
+]
+"""Problems with a bound that once was false by more than a factor of ten, and why."""
 
 
 @cache
@@ -45,6 +56,14 @@ def test_the_bounds_are_true(family, variant):
     found = bounds.summary(tensors)
     assert found.covered >= 0.999, "\n".join(bounds.misses(tensors, 5))
     assert found.worst < 10, "\n".join(bounds.misses(tensors, 5))
+
+
+@pytest.mark.parametrize(("family", "variant", "seed"), ONCE_FALSE)
+def test_bounds_that_were_once_false_by_far_are_not(family, variant, seed):
+    problem = families.problem(family, variant, seed)
+    found = finite_difference.differentiate(problem.graph, problem.leaves, problem.names, seed=seed)
+    tensors = bounds.compared(problem, found, truth.gradients(problem.graph, problem.leaves))
+    assert bounds.summary(tensors).worst < 10, "\n".join(bounds.misses(tensors, 5))
 
 
 @pytest.mark.parametrize("family", ORDINARY)
