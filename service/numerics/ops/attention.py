@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from service.numerics.ops import continued
-from service.numerics.ops.op import Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.leeway import leeway
+from service.numerics.ops.op import Argument, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
@@ -74,6 +75,10 @@ class ScaledDotProductAttention(Op):
         if mask.dtype == np.bool_:
             return np.where(mask, scores, -np.inf).astype(scores.dtype, copy=False)
         return scores + mask
+
+    def argument(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Argument:
+        scores = self._scores(query, key, attn_mask)
+        return Argument(scores, leeway(scores, -1))
 
     @staticmethod
     def _softmax(scores: Array) -> Array:

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 
+from service.numerics.ops.leeway import leeway
 from service.numerics.ops.loss import Loss, Reduction
-from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.ops.softmax import log_softmax, log_softmax_own_size, log_softmax_size, softmax
 from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
@@ -250,6 +251,9 @@ class CrossEntropy(ClassLoss):
 
     def _coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
         return self._rates(input, target) * self._weight(input, weight)
+
+    def argument(self, input: Array, target: Array, weight: Array | None) -> Argument:
+        return Argument(input, leeway(input, self._along(input)))
 
     def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
         logarithms = log_softmax(input, self._along(input))

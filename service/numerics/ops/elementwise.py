@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import erf
 
 from service.numerics.ops import continued
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape
 
@@ -220,7 +220,9 @@ class Sin(Unary):
     """y = sin(x): dL/dx = g cos(x)."""
 
     analytic = True
-    oscillates = True
+
+    def argument(self, input: Array) -> Argument:
+        return Argument(input, 1.0)
 
     def forward(self, input: Array) -> Array:
         return np.sin(input)
@@ -241,7 +243,9 @@ class Cos(Unary):
     """y = cos(x): dL/dx = -g sin(x)."""
 
     analytic = True
-    oscillates = True
+
+    def argument(self, input: Array) -> Argument:
+        return Argument(input, 1.0)
 
     def forward(self, input: Array) -> Array:
         return np.cos(input)

@@ -53,6 +53,17 @@ class Products(NamedTuple):
     factors: Sequence[Array]
 
 
+class Argument(NamedTuple):
+    """What a function is taken of that has a scale of its own, however large its argument: a phase, an exponent.
+
+    `values` are the arguments, behind a tile axis; `leeway` is how far each may move with what is seen on the way
+    still being what is seen nearby, and broadcasts to them.
+    """
+
+    values: Array
+    leeway: Array | float
+
+
 class Cost(NamedTuple):
     """What a forward pass takes: multiply-adds beside one call, and elements of the largest array it makes."""
 
@@ -136,8 +147,6 @@ class Op(ABC):
     """Its terms follow from its inputs alone."""
     extended: ClassVar[bool] = True
     """Its `forward` computes in extended precision where its inputs are of it."""
-    oscillates: ClassVar[bool] = False
-    """It turns round, or another element takes over, whenever its input moves by about 1, however large that is."""
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 
@@ -207,6 +216,10 @@ class Op(ABC):
         operand = inputs[position]
         numbers = self.response(position, 1.0 + tiled(numbered(operand[0])), *inputs)[0].astype(np.int64)
         return Products(numbers.shape, [np.where(numbers == 0, operand[0].size, numbers - 1)], [np.ones(())])
+
+    def argument(self, *inputs: Any) -> Argument | None:
+        """What inside it turns, or has one element take over from another, on a scale of its own. Default: nothing."""
+        return None
 
     def slot(self, position: int) -> Slot:
         """Slot of the operand at a position."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, Spreading, mutant, op
+from service.numerics.ops.leeway import leeway
+from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, Spreading, mutant, op
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape
 
@@ -77,6 +78,10 @@ class AlongAxis(Op):
 
     inputs = ("input",)
     cases = _CASES
+
+    def argument(self, input: Array) -> Argument:
+        x = self._lined(input)
+        return Argument(x, leeway(x, self._along(input)))
 
     def output_shape(self, input: Shape) -> Shape:
         axis(self.dim, len(input))

