@@ -137,3 +137,12 @@ def test_labels_that_are_ignored_have_the_gradients_of_pytorch(
         np.testing.assert_allclose(float(report["loss"][route]), loss.item(), rtol=1e-6)
         found = np.asarray(report["gradients"]["x"][route]).astype(np.float64)
         np.testing.assert_allclose(found, x.grad.double().numpy(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("shift", [1e2, -1e4, 1e6, -1e8])
+@pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
+def test_scores_that_are_all_large_pass(op: str, shift: float) -> None:
+    """What comes out of softmax is never far from what it was: no step looks too large by that."""
+    for seed in range(4):
+        x = (np.random.default_rng(seed).normal(size=(3, 5)) + shift).tolist()
+        assert answered(op, ["x"], {"x": x}, dim=1)["outcome"] == "pass"
