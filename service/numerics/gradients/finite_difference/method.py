@@ -6,6 +6,7 @@ differenced terms) / h that rounding leaves under it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,24 +93,28 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     Source: Ridders, Advances in Engineering Software 4 (1982) 75-76; Numerical Recipes (2007), section 5.7. The
     floor is this project's: the estimate alone is no bound where rounding decides.
     """
-    values = np.full(quotients.shape[1:], np.nan)
-    bounds = np.full(quotients.shape[1:], np.inf)
     column, noise = quotients, floors
-    changes = np.abs(np.diff(quotients, axis=0))
+    changes = np.abs(quotients[1:] - quotients[:-1])
     converging = (changes[1:] <= _CONVERGING * changes[:-1] + floors[2:]).all(axis=0)
     distances = np.zeros_like(quotients)
+    values: list[Array] = []
+    bounds: list[Array] = []
     for k in range(1, len(quotients)):
         weight = 4.0**k
         finer, coarser = column[1:], column[:-1]
-        column = finer + (finer - coarser) / (weight - 1)
+        correction = (finer - coarser) / (weight - 1)
+        column = finer + correction
         noise = (weight * noise[1:] + noise[:-1]) / (weight - 1)
-        distances = np.maximum(np.maximum(np.abs(column - finer), np.abs(column - coarser)), distances[1:] / 2**11)
-        distances[1:] = np.maximum(distances[1:], distances[:-1] / weight)
-        bound = distances + noise
-        for candidate, its_bound in zip(column, bound, strict=True):
-            better = its_bound < bounds
-            values, bounds = np.where(better, candidate, values), np.where(better, its_bound, bounds)
-    return values, np.where(converging, bounds, np.inf)
+        # The farther of the two: the coarser is weight times as far as the finer.
+        distances = np.maximum(np.abs(correction) * weight, distances[1:] / 2**11)
+        np.maximum(distances[1:], distances[:-1] / weight, out=distances[1:])
+        values.append(column)
+        bounds.append(distances + noise)
+    all_bounds = np.where(converging, np.concatenate(bounds), np.inf)
+    # A bound that is no number is none.
+    best = np.fmin(all_bounds, np.inf).argmin(axis=0)[None]
+    value, bound = (np.take_along_axis(each, best, 0)[0] for each in (np.concatenate(values), all_bounds))
+    return np.where(np.isfinite(bound), value, np.nan), np.where(np.isnan(bound), np.inf, bound)
 
 
 def _first(ratio: float) -> Reduction:
@@ -143,6 +148,10 @@ ADAPTIVE = Method(
 )
 
 
+_MOST_KEPT = 64
+"""Methods with steps of their own that are kept, so that plans made for them are found again."""
+
+
 def central(step: float | None = None) -> Method:
     """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
     return _of_one_step("central", (1.0, -1.0), step, 2.0**-12, 1 / 2)
@@ -153,6 +162,7 @@ def forward(step: float | None = None) -> Method:
     return _of_one_step("forward", (1.0, 0.0), step, 2.0**-20, 3 / 4)
 
 
+@lru_cache(_MOST_KEPT)
 def _of_one_step(name: str, offsets: tuple[float, float], step: float | None, found: float, ratio: float) -> Method:
     """Method of a step that is given, or that is a fraction `found` of the stride."""
     if step is not None:

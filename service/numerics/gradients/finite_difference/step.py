@@ -8,9 +8,7 @@ from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Values
 from service.numerics.tiles import Array, repeated
 
-_DIRECTIONS = (4, 2)
-"""Of a narrow suffix, and of one in which each direction moves thousands of units."""
-_WIDE = 2**11
+_DIRECTIONS = 2
 _EXPONENTS = np.arange(16, -45, -2)
 _AT_ONCE = 6
 """Steps that are tried together: most often one of these will do."""
@@ -61,7 +59,7 @@ def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = 
     largest = float(np.max(np.abs(point), initial=0, where=np.isfinite(point))) if parts is None else 1.0
     located = largest > _SMALLEST
     unit = 2.0 ** np.floor(np.log2(largest)) if located else 1.0
-    along = directions(_DIRECTIONS[suffix.widest >= _WIDE], point.shape[1:], generator)
+    along = directions(_DIRECTIONS, point.shape[1:], generator)
     responses = suffix.responses(along if parts is None else along * parts)
     while True:
         steps = unit * 2.0**_EXPONENTS

@@ -92,6 +92,7 @@ def test_a_plan_of_the_same_structure_is_kept_whatever_the_numbers() -> None:
     assert first is again
     assert planned(graph, leaves, ["w2"]) is not first
     assert planned(graph, leaves, ["w1"], central()) is not first
+    assert planned(graph, leaves, ["w1"], central()) is planned(graph, leaves, ["w1"], central())
     assert planned(*reference_model((4, 3)), ["w1"]) is not first
 
 
