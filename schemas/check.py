@@ -94,6 +94,10 @@ class FiniteDifferenceSpec(StrictModel):
         default=None, description="The step, for central and forward only."
     )
     sample: Annotated[int, Ge(1)] | None = Field(default=None, description="So many random elements of each tensor.")
+    projections: Annotated[int, Ge(1)] | None = Field(
+        default=None,
+        description="So many random directions for each tensor instead of its elements; not together with sample.",
+    )
 
 
 class ToleranceSpec(StrictModel):

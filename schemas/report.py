@@ -98,10 +98,28 @@ class Diagnosis(TypedDict):
     fit: Number
 
 
-class Missed(TypedDict):
-    """How probably an error was missed by what was not looked at."""
+class DirectionReport(TypedDict):
+    """One random direction d, drawn from the standard Gaussian, with all that its outcome follows from."""
+
+    reference: Annotated[Number, Field(description="The finite difference of the loss along d.")]
+    judged: Annotated[Number, Field(description="The inner product of the judged gradient with d.")]
+    route: Literal["candidate", "analytic", "autograd"]
+    error_bound: Number
+    allowed: Number
+    outcome: OutcomeName
+
+
+class MissedInSample(TypedDict):
+    """How probably a wrong element is not among those that were looked at."""
 
     wrong_elements: Annotated[int, Field(description="So many wrong elements.")]
+    probability: float
+
+
+class MissedAlong(TypedDict):
+    """How probably a gradient that is off by so much agrees along every direction, at most."""
+
+    relative_l2: Annotated[Number, Field(description="Norm of the error over the norm of the gradient.")]
     probability: float
 
 
@@ -118,7 +136,8 @@ class Verdict(TypedDict):
     worst: list[WorstElement]
     kinks: Annotated[list[Kink], Field(description="The first thousand.")]
     diagnoses: list[Diagnosis]
-    missed: NotRequired[Missed]
+    directions: NotRequired[Annotated[list[DirectionReport], Field(description="With projections alone.")]]
+    missed: NotRequired[MissedInSample | MissedAlong]
 
 
 class Intermediate(TypedDict):

@@ -5,13 +5,15 @@ import numpy as np
 from schemas.report import CheckReport
 from service.checking import language
 from service.checking.answer import report
+from service.checking.budget import planned
 from service.checking.deadline import in_time
-from service.checking.judge import Judge, Routes
-from service.checking.question import Limits, Problem, check_counts, planned, posed
+from service.checking.judge import Judge, Projected, Routes
+from service.checking.question import Limits, Problem, check_counts, posed
 from service.checking.stopwatch import Stopwatch
+from service.numerics import projection
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.gradients.autograd import Autograd
-from service.numerics.gradients.finite_difference import Plan
+from service.numerics.gradients.finite_difference import Difference, Plan, Progress
 from service.numerics.graph import InvalidModelError
 
 __all__ = ["Limits", "check"]
@@ -61,7 +63,24 @@ def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits) -> R
         by_torch = _by_torch(problem)
     progress = in_time(limits.seconds, "Name fewer or smaller tensors", "with_respect_to")
     with watch.stage("finite_difference"):
+        if problem.projections is not None:
+            return Routes(by_hand, by_torch, *_along(problem, problem.projections, plan, progress))
         differences = finite_difference.differentiate(
             problem.graph, problem.wide, problem.names, seed=problem.request.seed, progress=progress, plan=plan
         )
     return Routes(by_hand, by_torch, differences)
+
+
+def _along(
+    problem: Problem, count: int, plan: Plan, progress: Progress
+) -> tuple[dict[str, Difference], dict[str, Projected]]:
+    """Differences along random directions: nothing of single elements, and what there is instead."""
+    shapes, seed = problem.graph.shapes, problem.request.seed
+    directions = {name: projection.drawn(count, shapes[name], seed, name) for name in problem.names}
+    found = finite_difference.differentiate_along(
+        problem.graph, problem.wide, directions, problem.method, seed, progress, plan
+    )
+    return (
+        {name: finite_difference.nothing_by_element(shapes[name], found[name].evaluations) for name in problem.names},
+        {name: Projected(directions[name], found[name]) for name in problem.names},
+    )

@@ -9,8 +9,9 @@ from schemas.datatype import Array
 from schemas.report import Number
 from schemas.tensor import spelled
 from service.checking import element, language
+from service.checking.budget import check_size, check_work
 from service.checking.deadline import in_time
-from service.checking.question import Limits, Problem, check_counts, check_size, check_work, posed
+from service.checking.question import Limits, Problem, check_counts, posed
 from service.numerics import curve as numerics
 from service.numerics.gradients import analytic, finite_difference
 from service.numerics.gradients.finite_difference import Progress

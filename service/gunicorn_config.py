@@ -3,6 +3,7 @@
 HOST and PORT say where, WEB_CONCURRENCY how many workers.
 """
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -32,3 +33,6 @@ def post_worker_init(worker: Any) -> None:
     from service.http.health import self_check
 
     self_check()
+    # What is loaded now stays: no later collection need look through it.
+    gc.collect()
+    gc.freeze()

@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     max_work: Annotated[int, Gt(0)] = Field(
         default=10**11, description="Most multiply-adds that a check may be estimated to take."
     )
+    max_bytes: Annotated[int, Gt(0)] = Field(
+        default=2**30, description="Most memory, in bytes, that a check may be estimated to take beside its request."
+    )
     max_seconds: Annotated[float, Gt(0)] = Field(
         default=60.0, description="Longest time for the finite differences of a check."
     )

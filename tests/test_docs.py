@@ -38,13 +38,13 @@ def says(document: Any, excerpt: Any) -> bool:
     return document == excerpt
 
 
-def curl_body(path: str) -> dict[str, Any]:
-    (command,) = (block for block in blocks("sh") if re.match(rf"curl \S* http://[\w.:]+{path} ", block))
+def curl_body(path: str, number: int = 0) -> dict[str, Any]:
+    command = [block for block in blocks("sh") if re.match(rf"curl \S* http://[\w.:]+{path} ", block)][number]
     return json.loads(command.split("-d '")[1].rsplit("'", 1)[0])
 
 
 def test_the_curl_of_a_curve_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
-    shown = json.loads(blocks("json")[2])
+    shown = json.loads(blocks("json")[3])
     answer = client.post("/v1/curve", json=curl_body("/v1/curve")).json
     # Of a difference of rounded numbers, and of what bounds it, the last digits are the machine's.
     assert answer["engine"].pop("error_bound") == pytest.approx(shown["engine"].pop("error_bound"), rel=0.5)
@@ -76,6 +76,24 @@ def test_the_curl_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
     answer = client.post("/v1/check", json=curl_body("/v1/check")).json
     assert says(answer, shown)
     shown["verdicts"]["w1"]["worst"][0]["index"] = [0, 1]
+    assert not says(answer, shown), "the comparison must be able to fail"
+
+
+def test_the_curl_of_projections_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
+    shown = json.loads(blocks("json")[2])
+    answer = client.post("/v1/check", json=curl_body("/v1/check", 1)).json
+    assert answer is not None
+    theirs, ours = shown["verdicts"]["w1"], answer["verdicts"]["w1"]
+    # Of what bounds a difference the last digits are the machine's.
+    assert ours["missed"].pop("relative_l2") == pytest.approx(theirs["missed"].pop("relative_l2"), rel=0.5)
+    pairs = list(zip(ours["directions"], theirs["directions"], strict=True))
+    for our, their in pairs:
+        for bound in ("error_bound", "allowed"):
+            assert our.pop(bound) == pytest.approx(their.pop(bound), rel=0.5)
+    (sentence, _), (said, _) = answer.pop("summary").split("; "), shown.pop("summary").split("; ")
+    assert sentence == said
+    assert says(answer, shown)
+    pairs[1][1]["judged"] *= -1
     assert not says(answer, shown), "the comparison must be able to fail"
 
 

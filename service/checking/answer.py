@@ -1,24 +1,36 @@
 """From the results to the report on the wire."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
-from schemas.problem import shown
-from schemas.report import CheckReport, Discrepancies, Gradient, Intermediate, Kink, Metrics, WorstElement
+from schemas.report import (
+    CheckReport,
+    DirectionReport,
+    Discrepancies,
+    Gradient,
+    Intermediate,
+    Kink,
+    Metrics,
+    MissedAlong,
+    MissedInSample,
+    WorstElement,
+)
 from schemas.report import Verdict as VerdictReport
 from schemas.tensor import encode, spelled
 from service.checking import language
 from service.checking.judge import Judge, Routes
 from service.checking.question import Problem
 from service.checking.stopwatch import Stopwatch
+from service.checking.summary import summary
 from service.numerics import discrepancy, verdict
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.precision import Precision
-from service.numerics.verdict import Verdict, Worst
+from service.numerics.projection import Missed
+from service.numerics.verdict import Verdict, Worst, WrongElements
 
 
 def report(
@@ -35,7 +47,7 @@ def report(
         discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in problem.names}
     return {
         "outcome": cast("Any", outcome.text),
-        "summary": _summary(outcome, verdicts),
+        "summary": summary(outcome, verdicts),
         "loss": {
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
@@ -134,10 +146,28 @@ def _verdict(problem: Problem, routes: Routes, name: str, found: Verdict) -> Ver
         "kinks": _kinks(routes.differences[name]),
         "diagnoses": [],
     }
-    examined = problem.examined(name)
-    if examined is not None:
-        report["missed"] = {"wrong_elements": 1, "probability": 1 - examined.size / found.total}
+    if problem.projections is not None:
+        report["directions"] = [_direction(each) for each in found.directions or ()]
+    if found.missed is not None:
+        report["missed"] = _missed(found.missed)
     return report
+
+
+def _direction(found: Worst) -> DirectionReport:
+    return {
+        "reference": spelled(found.reference),
+        "judged": spelled(found.judged),
+        "route": cast("Any", found.route),
+        "error_bound": spelled(found.error_bound),
+        "allowed": spelled(found.allowed),
+        "outcome": cast("Any", found.outcome.text),
+    }
+
+
+def _missed(found: Missed | WrongElements) -> MissedAlong | MissedInSample:
+    if isinstance(found, WrongElements):
+        return {"wrong_elements": found.wrong_elements, "probability": found.probability}
+    return {"relative_l2": spelled(found.relative_l2), "probability": found.probability}
 
 
 _MAX_KINKS = 1000
@@ -169,45 +199,3 @@ def _worst(worst: Worst) -> WorstElement:
         "ratio": spelled(worst.ratio),
         "outcome": cast("Any", worst.outcome.text),
     }
-
-
-def _summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
-    """One sentence: the outcome, the worst element, what a pass is worth."""
-    leading = [name for name, each in verdicts.items() if each.outcome == outcome]
-    if outcome == Outcome.PASS:
-        detectable = max(each.smallest_detectable_error for each in verdicts.values())
-        total = sum(each.total - each.not_examined for each in verdicts.values())
-        worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
-        which = "examined " if any(each.not_examined for each in verdicts.values()) else ""
-        return f"pass: all {total} {which}elements of {_listed(leading)} agree with the finite difference{worth}."
-    count = sum(verdicts[name].counts[outcome] for name in leading)
-    total = sum(verdicts[name].total for name in leading)
-    text = f"{outcome.text}: {count} of {total} elements of {_listed(leading)}"
-    worst = next((each for each in verdicts[leading[0]].worst if each.outcome == outcome), None)
-    if worst is None:
-        return f"{text}. {verdicts[leading[0]].reason}"
-    index = "".join(f"[{i}]" for i in worst.index)
-    return (
-        f"{text}; the worst is {_plain(leading[0])}{index}, where the {worst.route} gradient is "
-        f"{_figure(worst.judged)} and {_of_reference(worst)}."
-    )
-
-
-def _figure(value: float) -> str:
-    return f"{value:.10g}" if np.isfinite(value) else str(spelled(value))
-
-
-def _of_reference(worst: Worst) -> str:
-    if not (np.isfinite(worst.reference) and np.isfinite(worst.error_bound)):
-        return "no finite difference with a bound could be had"
-    return f"the finite difference {_figure(worst.reference)} +- {worst.error_bound:.1g}"
-
-
-def _plain(name: str) -> str:
-    """A name of the request as it stands in a sentence, without quotes."""
-    return shown(name)[1:-1]
-
-
-def _listed(names: Sequence[str]) -> str:
-    text = ", ".join(map(_plain, names[:5]))
-    return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

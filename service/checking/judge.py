@@ -1,33 +1,62 @@
 """The verdict on each name, with the rounding allowance of each arithmetic worked out once."""
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from schemas.datatype import BY_ANY_NAME, Array
+from schemas.problem import shown
+from schemas.tensor import spelled
 from service.checking.question import Problem
-from service.numerics import verdict
+from service.numerics import directions, not_finite, projection, verdict
 from service.numerics.gradients import analytic, autograd
 from service.numerics.gradients.analytic import Analytic
 from service.numerics.gradients.autograd import Autograd
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.graph import Values
+from service.numerics.not_finite import Beginning
 from service.numerics.outcome import Outcome
 from service.numerics.precision import PRECISIONS, Precision
 from service.numerics.rounding import allowances
+from service.numerics.tiles import size
 from service.numerics.verdict import Reference, Verdict
 
 
 @dataclass(frozen=True)
+class Projected:
+    """Random directions of a tensor, (k, ...), and the differences of the loss along them, (k,)."""
+
+    directions: Array
+    difference: Difference
+
+    def of(self, gradient: Array) -> Array:
+        """Inner products of a gradient with the directions, (k,)."""
+        return projection.inner(self.directions, gradient)[0]
+
+    def rounding(self, rounding: Array, gradients: Iterable[Array]) -> Array:
+        """What a correct gradient may be off by along each direction, (k,), given what its elements may be.
+
+        And what its inner products may be off by: those of the gradients of our own, one of which is like it.
+        """
+        off = [projection.inner(self.directions, each)[1] for each in gradients if np.isfinite(each).all()]
+        return projection.allowance(self.directions, rounding) + np.max(off, axis=0, initial=0)
+
+
+@dataclass(frozen=True)
 class Routes:
-    """The gradients by all routes."""
+    """The gradients by all routes; where tensors were moved along directions, of the differences what there is then."""
 
     analytic: Analytic
     autograd: Autograd
     differences: Mapping[str, Difference]
+    along: Mapping[str, Projected] = field(default_factory=dict[str, Projected])
+
+    def own(self, name: str) -> tuple[Array, Array]:
+        """The two gradients that are not differences, of a tensor's shape."""
+        return self.analytic.gradients[name], self.autograd.gradients[name]
 
 
 class Judge:
@@ -56,22 +85,41 @@ class Judge:
         return tensor is not None and tensor.array.shape == self._problem.graph.shapes[name]
 
     def of(self, name: str) -> Verdict:
-        """Judge the candidate, or where there is none both of our routes."""
+        """Judge the candidate, or where there is none both of our routes; say where what is not finite begins."""
+        found = self._of(name)
+        if found.outcome == Outcome.PASS:
+            return found
+        values, gradients = self._routes.analytic.values, self._routes.analytic.gradients
+        begins = not_finite.found(self._problem.graph, values, gradients, name)
+        return found if begins is None else dataclasses.replace(found, reason=f"{found.reason} {_said(begins)}")
+
+    def _of(self, name: str) -> Verdict:
         own = self._reference(name, self._problem.dtype.precision)
         candidate = self._problem.candidate.get(name)
-        by_hand, by_torch = self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]
+        by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
         if candidate is None:
             reference = dataclasses.replace(own, tolerance=self._tolerance, out_of_range=self._out_of_range(name))
-            return verdict.judge({"analytic": by_hand, "autograd": by_torch}, reference, self._problem.examined(name))
+            return self._judged({"analytic": by_hand, "autograd": by_torch}, reference, name)
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
-        apart = np.abs(by_hand.astype(np.float64) - by_torch) > 2 * own.rounding
+        apart = np.abs(by_hand - by_torch) > 2 * own.rounding
         disputed = verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | (apart & ~own.kinks)
         reference = dataclasses.replace(
             self._reference(name, self.precision(name)), disputed=disputed, tolerance=self._tolerance
         )
-        found = verdict.judge({"candidate": candidate.array}, reference, self._problem.examined(name))
-        return self._with_hint(found, name, candidate.array, reference)
+        judged = self._looked_at(name, candidate.array)
+        return self._with_hint(self._judged({"candidate": judged}, reference, name), name, judged, reference)
+
+    def _looked_at(self, name: str, gradient: Array) -> Array:
+        """What of a gradient is held against the difference: itself, or its inner products with the directions."""
+        along = self._routes.along.get(name)
+        return gradient.astype(np.float64) if along is None else along.of(gradient)
+
+    def _judged(self, judged: Mapping[str, Array], reference: Reference, name: str) -> Verdict:
+        if name not in self._routes.along:
+            return verdict.judge(judged, reference, self._problem.examined(name))
+        norms = [projection.norm(each.astype(np.float64)) for each in self._routes.own(name) if np.isfinite(each).all()]
+        return directions.judge(judged, reference, size(self._problem.graph.shapes[name]), min(norms, default=np.inf))
 
     def _with_hint(self, found: Verdict, name: str, candidate: Array, reference: Reference) -> Verdict:
         """Say so where a lower precision would explain the failure."""
@@ -79,7 +127,7 @@ class Judge:
         if found.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
             return found
         at_lower = self._reference(name, PRECISIONS[lower])
-        fails = verdict.failing(candidate.astype(np.float64), at_lower).ravel()
+        fails = verdict.failing(candidate, at_lower).ravel()
         examined = self._problem.examined(name)
         if (fails if examined is None else fails[examined]).any():
             return found
@@ -87,18 +135,23 @@ class Judge:
         return dataclasses.replace(found, reason=f"{found.reason} {hint}")
 
     def _reference(self, name: str, precision: Precision) -> Reference:
-        difference = self._routes.differences[name]
-        rounding = self._rounding(name, precision)
+        along = self._routes.along.get(name)
+        difference = self._routes.differences[name] if along is None else along.difference
+        left, right, beyond = difference.left, difference.right, 0.0
+        if along is not None:
+            left, right, beyond = directions.sides(difference)
         return Reference(
             difference.value,
             difference.error_bound,
-            rounding,
+            self._rounding(name, precision),
             precision,
-            left=difference.left,
-            right=difference.right,
-            conventions=(self._routes.analytic.gradients[name], self._routes.autograd.gradients[name]),
+            left=left,
+            right=right,
+            conventions=tuple(self._looked_at(name, each) for each in self._routes.own(name)),
             others=self._sizes(name),
             exact_to=difference.rounding,
+            along=along is not None,
+            beyond=beyond,
         )
 
     def _out_of_range(self, name: str) -> Array | None:
@@ -106,13 +159,12 @@ class Judge:
 
         Then its backward pass is right too, and only the range of the dtype is at fault: that is no wrong gradient.
         """
-        routes = (self._routes.analytic.gradients[name], self._routes.autograd.gradients[name])
-        lost = [~np.isfinite(each) for each in routes]
+        lost = [~np.isfinite(self._looked_at(name, each)) for each in self._routes.own(name)]
         if self._problem.dtype.precision.name == "FP64" or not np.any(lost):
             return None
         wide = self._in_float64
         reference = self._reference(name, PRECISIONS["FP64"])
-        right = [~verdict.failing(each.gradients[name], reference) for each in wide]
+        right = [~verdict.failing(self._looked_at(name, each.gradients[name]), reference) for each in wide]
         return np.any(lost, axis=0) & np.all([~gone | each for gone, each in zip(lost, right, strict=True)], axis=0)
 
     @cached_property
@@ -125,15 +177,33 @@ class Judge:
         )
 
     def _sizes(self, name: str) -> Array:
-        """Sizes of a gradient by our own routes, 0 where their rounding alone may have made them."""
+        """Sizes of a gradient by our own routes, 0 where their rounding alone may have made them.
+
+        Of directions all have the size that they have on the whole: a small one is chance, and not a small gradient.
+        """
         own = self._rounding(name, self._problem.dtype.precision)
-        routes = (self._routes.analytic.gradients[name], self._routes.autograd.gradients[name])
-        sizes = np.min([np.abs(each.astype(np.float64)) for each in routes], axis=0)
-        return np.where(np.isfinite(sizes) & (sizes > own), sizes, 0)
+        sizes = np.min([np.abs(self._looked_at(name, each)) for each in self._routes.own(name)], axis=0)
+        sizes = np.where(np.isfinite(sizes) & (sizes > own), sizes, 0)
+        if name not in self._routes.along:
+            return sizes
+        return np.full(sizes.shape, projection.norm(sizes) / np.sqrt(sizes.size))
 
     def _rounding(self, name: str, precision: Precision) -> Array:
+        """What a correct gradient in a precision may be off by, wherever it is held against the difference."""
         if precision.name not in self._allowances:
-            self._allowances[precision.name] = allowances(
+            found = allowances(
                 self._problem.graph, self._problem.wide, precision, self._problem.request.seed, self._problem.names
             )
+            for each, along in self._routes.along.items():
+                found[each] = along.rounding(found[each], self._routes.own(each))
+            self._allowances[precision.name] = found
         return self._allowances[precision.name][name]
+
+
+def _said(begins: Beginning) -> str:
+    """Where what is not finite begins, in a sentence."""
+    node = f"node {shown(begins.node.name)} ({begins.node.op.name})"
+    value = f"{spelled(begins.value)} at index {list(begins.index)}"
+    if begins.of_gradient is None:
+        return f"What is not finite begins at {node}: of finite inputs it makes {value}."
+    return f"The loss is finite, its gradient is not: {node} hands {value} back to {shown(begins.of_gradient)}."

@@ -110,7 +110,8 @@ def graph_of(request: CheckRequest[NodeBase]) -> Graph:
     except InvalidModelError as errors:
         raise refused(errors, request) from None
     _check_alike(graph, request)
-    return graph.spelled_out().rounded(dtype.precision.rounded)
+    graph = graph.spelled_out()
+    return graph.rounded(dtype.precision.rounded) if dtype.narrow else graph
 
 
 def _check_alike(graph: Graph, request: CheckRequest[NodeBase]) -> None:
@@ -189,6 +190,8 @@ def _built(node: NodeBase, position: int, dtype: Dtype) -> Node:
     op_type = REGISTRY[cast("Any", node).op]
     op = op_type(**{each.name: getattr(node, each.name) for each in _attributes(op_type)})
     built = Node(node.name, op.in_dtype(float(np.finfo(dtype.holder).eps)), _operands(node, op_type, position))
+    if not dtype.narrow:
+        return built
     for constant in built.rounded(dtype.precision.rounded).operands:
         if isinstance(constant, float) and not math.isfinite(constant):
             detail = f"a number too large for dtype {dtype.name}"

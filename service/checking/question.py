@@ -1,4 +1,4 @@
-"""From a request to the terms of the numerics: names, shapes, dtype, method, and whether it is affordable."""
+"""From a request to the terms of the numerics: names, shapes, dtype and method."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,9 @@ from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.checking import language
 from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import Method, Plan
+from service.numerics.gradients.finite_difference import Method
 from service.numerics.graph import Graph, Values
 from service.numerics.precision import DTYPES, Dtype
-from service.numerics.rounding import SWEEPS
 from service.numerics.tiles import size, tiled
 
 Request = CheckRequest[NodeBase]
@@ -34,6 +33,8 @@ class Limits:
         Elements of all tensors and nodes together.
     work
         Multiply-adds.
+    bytes
+        Of memory beside that of the request.
     seconds
         Time for finite differences.
     """
@@ -42,6 +43,7 @@ class Limits:
     nodes: int = 1000
     elements: int = 2**21
     work: int = 10**11
+    bytes: int = 2**30
     seconds: float = 60.0
 
 
@@ -69,6 +71,11 @@ class Problem:
     def examined(self, name: str) -> Array | None:
         """Flat indices of the elements that are differenced; None for all."""
         return self.sampled.get(name)
+
+    @property
+    def projections(self) -> int | None:
+        """How many random directions each tensor is moved along; None where its elements are moved."""
+        return self.request.finite_difference.projections
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -118,15 +125,15 @@ def posed(request: Request, choose: Choice | None = None) -> Problem:
     names = (choose or _named)(request, graph, errors)
     if errors:
         raise InvalidRequestError(errors)
-    return Problem(request, graph, dtype, leaves, wide, names, _method(request), _sampled(request, graph, names))
+    elements = sampled(request.finite_difference.sample, request.seed, graph, names)
+    return Problem(request, graph, dtype, leaves, wide, names, _method(request), elements)
 
 
-def _sampled(request: Request, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
-    """Flat indices of the elements of each name that the request's sample takes; nothing without one."""
-    count = request.finite_difference.sample
+def sampled(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
+    """Flat indices of the elements of each name that a sample of so many takes; nothing without a count."""
     if count is None:
         return {}
-    generator = np.random.default_rng([request.seed, 0x5A])
+    generator = np.random.default_rng([seed, 0x5A])
     sizes = {name: size(graph.shapes[name]) for name in names}
     return {name: np.sort(generator.choice(n, min(count, n), replace=False)) for name, n in sizes.items()}
 
@@ -242,6 +249,9 @@ def _named(request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[s
 
 def _method(request: Request) -> Method:
     spec = request.finite_difference
+    if spec.sample is not None and spec.projections is not None:
+        detail = "sample takes elements, projections take directions instead of elements; give one of them"
+        raise InvalidRequestError([placed(detail, "finite_difference", "projections")])
     if spec.method == "adaptive":
         if spec.step is not None:
             detail = "adaptive finds its own steps; a step goes with method central or forward"
@@ -249,27 +259,3 @@ def _method(request: Request) -> Method:
         return finite_difference.ADAPTIVE
     named = finite_difference.central if spec.method == "central" else finite_difference.forward
     return named(spec.step)
-
-
-def planned(problem: Problem, limits: Limits) -> Plan:
-    """Plan the differences of a check, and refuse one that would take too much, before anything is computed."""
-    check_size(problem, limits)
-    plan = finite_difference.planned(problem.graph, problem.wide, problem.names, problem.method, problem.sampled)
-    check_work(problem, limits, plan.work, "check", "Name fewer or smaller tensors", "with_respect_to")
-    return plan
-
-
-def check_size(problem: Problem, limits: Limits) -> None:
-    """Refuse a model that would hold too much at once."""
-    elements = problem.graph.cost().elements + sum(leaf.size for leaf in problem.leaves.values())
-    if elements > limits.elements:
-        detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
-        raise InvalidRequestError([placed(detail, "model")])
-
-
-def check_work(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:
-    """Refuse what would take too many operations: those of the differences, and those of all else."""
-    work = 8 * (SWEEPS + 1) * problem.graph.cost().work + differences
-    if work > limits.work:
-        detail = f"the {what} would take about {work:.1e} operations; the limit is {limits.work:.1e}. {remedy}"
-        raise InvalidRequestError([placed(detail, *place)])

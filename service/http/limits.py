@@ -14,5 +14,6 @@ def limits() -> Limits:
         nodes=settings.max_nodes,
         elements=settings.max_elements,
         work=settings.max_work,
+        bytes=settings.max_bytes,
         seconds=settings.max_seconds,
     )

@@ -290,9 +290,16 @@ class Graph:
 
     def cost(self, nodes: Iterable[Node] | None = None) -> Cost:
         """What evaluating the nodes takes, all of them by default; the elements are those of all arrays."""
+        return self._cost if nodes is None else self._cost_of(nodes)
+
+    @cached_property
+    def _cost(self) -> Cost:
+        return self._cost_of(self.nodes)
+
+    def _cost_of(self, nodes: Iterable[Node]) -> Cost:
         costs = [
             node.op.cost(self.shapes[node.name], *(_operand_shape(each, self.shapes) for each in node.operands))
-            for node in (self.nodes if nodes is None else nodes)
+            for node in nodes
         ]
         return Cost(sum(CALL + each.work for each in costs), sum(each.elements for each in costs))
 

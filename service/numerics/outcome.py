@@ -19,11 +19,12 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a cause leads to, how it reads, and what mends it."""
+    """What a cause leads to, how it reads, and what mends it; `remedy_along` where directions were looked at."""
 
     outcome: Outcome
     cause: str
     remedy: str
+    remedy_along: str | None = None
 
 
 class Cause(Enum):
@@ -43,6 +44,7 @@ class Cause(Enum):
         Outcome.FAIL,
         "farther from the finite difference than is allowed",
         "Compare the backward pass with its derivation at the elements listed in `worst`.",
+        "Difference every element, or a sample of them, to see which are wrong.",
     )
     ROUTES_DISAGREE = Meaning(
         Outcome.INCONCLUSIVE,
@@ -58,6 +60,11 @@ class Cause(Enum):
         Outcome.INCONCLUSIVE,
         "not judged, since no finite difference with a bound could be had here",
         "Move the point away from where the loss is not finite or not smooth, or try another method or step.",
+    )
+    OPEN_AT_KINKS = Meaning(
+        Outcome.INCONCLUSIVE,
+        "outside the one-sided derivatives, as one may be that takes some kinks on one side and some on the other",
+        "Move the point off the kinks, or difference every element, or a sample of them.",
     )
     TOO_UNCERTAIN = Meaning(
         Outcome.INCONCLUSIVE,

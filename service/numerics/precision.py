@@ -140,6 +140,11 @@ class Dtype:
     holder: type[np.floating]
     wider: bool = False
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it has fewer numbers than those of a request."""
+        return self.precision.digits < _FP64_DIGITS
+
     def rounded(self, array: Array) -> Array:
         """Round a float array to the dtype, in its holder."""
         return (self.precision.nearest(array) if self.wider else array).astype(self.holder)

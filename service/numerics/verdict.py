@@ -13,6 +13,7 @@ import numpy as np
 
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.precision import Precision
+from service.numerics.projection import Missed
 from service.numerics.tiles import Array, size
 
 MAX_WORST = 10
@@ -61,6 +62,11 @@ class Reference:
         is 0 within a bound not far above it is 0 because all that it is the sum of cancels.
     out_of_range
         Where a gradient may be infinite or NaN because of the range of its arithmetic; None for nowhere.
+    along
+        Whether each number belongs to a direction in which the whole tensor moved, and not to an element.
+    beyond
+        How far outside the one-sided derivatives of a kink a correct gradient may be: 0 for an element, which is on one
+        side or on the other, but not for a sum over elements, each of which may be on either.
     """
 
     value: Array
@@ -75,6 +81,8 @@ class Reference:
     others: Array | None = None
     exact_to: Array | None = None
     out_of_range: Array | None = None
+    along: bool = False
+    beyond: float = 0.0
 
     @property
     def kinks(self) -> Array:
@@ -85,13 +93,18 @@ class Reference:
 
     def excuses(self, judged: Array) -> Array:
         """Where a gradient lies between the one-sided derivatives of a kink, or follows a convention there."""
-        if self.left is None or self.right is None:
-            return self.kinks
-        low, high = np.minimum(self.left, self.right), np.maximum(self.left, self.right)
-        accepted = (judged >= low - self.allowed) & (judged <= high + self.allowed)
+        accepted = self.between(judged, 0.0)
         for convention in self.conventions:
             accepted |= np.abs(judged - convention) <= 2 * self.rounding
         return self.kinks & accepted
+
+    def between(self, judged: Array, beyond: float) -> Array:
+        """Where a gradient lies between the one-sided derivatives of a kink, or not farther beyond them."""
+        if self.left is None or self.right is None:
+            return self.kinks
+        low, high = np.minimum(self.left, self.right), np.maximum(self.left, self.right)
+        off = self.allowed + beyond
+        return self.kinks & (judged >= low - off) & (judged <= high + off)
 
     def at(self, examined: Array) -> "Reference":
         """The same of some elements, by flat index: arrays of one axis."""
@@ -158,8 +171,32 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class WrongElements:
+    """So many wrong elements are not among those looked at with `probability`."""
+
+    wrong_elements: int
+    probability: float
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of one gradient."""
+    """What is to be thought of one gradient.
+
+    Attributes
+    ----------
+    outcome, reason
+        Over its elements, or over the directions.
+    total, counts, not_examined
+        Of elements.
+    smallest_detectable_error
+        Relative.
+    worst
+        Elements, the worst first.
+    directions
+        Each of them, in order, where whole directions were looked at; None where elements were.
+    missed
+        How probably an error was missed; None where all was looked at.
+    """
 
     outcome: Outcome
     reason: str
@@ -168,6 +205,8 @@ class Verdict:
     smallest_detectable_error: float
     worst: tuple[Worst, ...]
     not_examined: int = 0
+    directions: tuple[Worst, ...] | None = None
+    missed: Missed | WrongElements | None = None
 
 
 def _causes(judged: Array, reference: Reference) -> Array:
@@ -178,6 +217,7 @@ def _causes(judged: Array, reference: Reference) -> Array:
     for mask, cause in (
         (reference.uncertain, Cause.TOO_UNCERTAIN),
         (exceeds, Cause.EXCEEDS),
+        (exceeds & reference.between(judged, reference.beyond) if reference.beyond else None, Cause.OPEN_AT_KINKS),
         (reference.uncertain if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
         (~np.isfinite(judged), Cause.NOT_FINITE),
         (
@@ -197,7 +237,9 @@ def failing(judged: Array, reference: Reference) -> Array:
     return _OUTCOMES[_causes(judged, reference)] == Outcome.FAIL
 
 
-def judge(judged: Mapping[str, Array], reference: Reference, examined: Array | None = None) -> Verdict:
+def judge(
+    judged: Mapping[str, Array], reference: Reference, examined: Array | None = None, most: int = MAX_WORST
+) -> Verdict:
     """Judge one gradient, as computed by one route or by several.
 
     Parameters
@@ -208,6 +250,8 @@ def judge(judged: Mapping[str, Array], reference: Reference, examined: Array | N
         What they are judged against.
     examined
         Flat indices of the elements that count; all by default.
+    most
+        How many of the worst are told.
     """
     if examined is not None:
         return _of_some(judged, reference, examined)
@@ -216,11 +260,11 @@ def judge(judged: Mapping[str, Array], reference: Reference, examined: Array | N
     counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
     return Verdict(
         outcome=Outcome(int(outcomes.max())),
-        reason=_reason(causes),
+        reason=_reason(causes, reference.along),
         total=reference.value.size,
         counts=counts,
         smallest_detectable_error=_detectable(reference, outcomes),
-        worst=_worst(judged, causes, reference),
+        worst=_worst(judged, causes, reference, most),
     )
 
 
@@ -228,7 +272,23 @@ def _of_some(judged: Mapping[str, Array], reference: Reference, examined: Array)
     found = judge({route: values.ravel()[examined] for route, values in judged.items()}, reference.at(examined))
     shape, total = reference.value.shape, reference.value.size
     worst = tuple(replace(each, index=index_of(int(examined[each.index[0]]), shape)) for each in found.worst)
-    return replace(found, worst=worst, total=total, not_examined=total - examined.size)
+    return replace(
+        found,
+        reason=found.reason + _worth_of_sample(examined.size, total),
+        worst=worst,
+        total=total,
+        not_examined=total - examined.size,
+        missed=WrongElements(1, 1 - examined.size / total),
+    )
+
+
+def _worth_of_sample(looked_at: int, total: int) -> str:
+    if looked_at == total:
+        return ""
+    return (
+        f" {looked_at} of {total} elements, taken at random, were looked at: a single wrong one is missed with "
+        f"probability {1 - looked_at / total:.3g}."
+    )
 
 
 def index_of(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -255,8 +315,9 @@ def overall(outcomes: list[Outcome]) -> Outcome:
     return max(outcomes)
 
 
-def _reason(causes: Mapping[str, Array]) -> str:
+def _reason(causes: Mapping[str, Array], along: bool) -> str:
     """Name the first cause, of those that led to the outcome, by route."""
+    what = "directions" if along else "elements"
     worst = max(int(_OUTCOMES[each].max()) for each in causes.values())
     parts: list[str] = []
     for route, each in causes.items():
@@ -264,8 +325,9 @@ def _reason(causes: Mapping[str, Array]) -> str:
         if leading and worst != Outcome.PASS:
             meaning = _CAUSES[int(leading[0])].meaning
             count = int(np.count_nonzero(each == leading[0]))
-            parts.append(f"{count} of {each.size} elements of the {route} gradient: {meaning.cause}. {meaning.remedy}")
-    return " ".join(parts) or f"Every element is {Cause.AGREES.meaning.cause}."
+            remedy = meaning.remedy_along if along and meaning.remedy_along else meaning.remedy
+            parts.append(f"{count} of {each.size} {what} of the {route} gradient: {meaning.cause}. {remedy}")
+    return " ".join(parts) or f"Every {what[:-1]} is {Cause.AGREES.meaning.cause}."
 
 
 def _detectable(reference: Reference, outcomes: Array) -> float:
@@ -277,7 +339,9 @@ def _detectable(reference: Reference, outcomes: Array) -> float:
         return float((reference.allowed[counted] / np.abs(reference.value[counted])).max())
 
 
-def _worst(judged: Mapping[str, Array], causes: Mapping[str, Array], reference: Reference) -> tuple[Worst, ...]:
+def _worst(
+    judged: Mapping[str, Array], causes: Mapping[str, Array], reference: Reference, most: int
+) -> tuple[Worst, ...]:
     """Return the worst elements: failing ones first, then by ratio; NaN before all numbers."""
     found: list[tuple[bool, float, Worst]] = []
     for route, values in judged.items():
@@ -285,7 +349,7 @@ def _worst(judged: Mapping[str, Array], causes: Mapping[str, Array], reference: 
         ratios = _ratios(values, reference)
         fails = _OUTCOMES[causes[route]] == Outcome.FAIL
         ranks = np.where(np.isnan(ratios), np.inf, ratios)
-        for flat in np.lexsort((-ranks.ravel(), ~fails.ravel()))[:MAX_WORST]:
+        for flat in np.lexsort((-ranks.ravel(), ~fails.ravel()))[:most]:
             index = index_of(int(flat), values.shape)
             worst = Worst(
                 index=index,
@@ -299,7 +363,7 @@ def _worst(judged: Mapping[str, Array], causes: Mapping[str, Array], reference: 
             )
             found.append((not fails[index], -float(ranks[index]), worst))
     found.sort(key=lambda each: each[:2])
-    return tuple(worst for _, _, worst in found[:MAX_WORST])
+    return tuple(worst for _, _, worst in found[:most])
 
 
 def _ratios(judged: Array, reference: Reference) -> Array:

@@ -29,7 +29,7 @@ def test_defaults() -> None:
         "candidate": None,
         "candidate_dtype": None,
         "dtype": "float64",
-        "finite_difference": {"method": "adaptive", "step": None, "sample": None},
+        "finite_difference": {"method": "adaptive", "step": None, "sample": None, "projections": None},
         "tolerance": None,
         "include": ["gradients"],
         "encoding": "nested",

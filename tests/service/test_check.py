@@ -448,6 +448,11 @@ LIMITS = {
     "names": (Limits(names=1), "/tensors", "2 are more than the 1"),
     "elements": (Limits(elements=20), "/model", "the limit is 20"),
     "work": (Limits(work=1000), "/with_respect_to", "the limit is 1.0e+03"),
+    "bytes": (
+        Limits(bytes=1000),
+        "/with_respect_to",
+        "the limit is 1.0e+03",
+    ),
     "seconds": (Limits(seconds=0), "/with_respect_to", "out of time"),
 }
 

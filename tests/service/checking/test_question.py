@@ -3,7 +3,7 @@ import pytest
 
 from schemas.problem import InvalidRequestError
 from service.checking import language
-from service.checking.question import Limits, check_counts, planned, posed
+from service.checking.question import Limits, check_counts, posed
 from service.numerics.gradients.finite_difference import ADAPTIVE
 
 
@@ -118,21 +118,3 @@ def test_a_flood_is_refused_before_each_drop_is_looked_at(body, place, words):
     check_counts({"tensors": {"a": 1, "b": [0] * 1000}}, limits)
     check_counts([], limits)
     assert words in refused(check_counts, body, limits)[place]
-
-
-def test_the_budget_is_looked_at_before_anything_is_allocated():
-    """16 bytes of request may ask for padding to any size."""
-    body = {
-        "tensors": {"x": [[1.0]], "y": [[1.0]]},
-        "weights": {"w": [[1.0]]},
-        "model": {
-            "nodes": [
-                {"name": "c", "op": "conv2d", "inputs": ["x", "w"], "padding": 10**6, "stride": 10**7},
-                {"name": "loss", "op": "half_squared_error", "inputs": ["c", "y"]},
-            ]
-        },
-    }
-    problem = problem_of(body)
-    assert "4000004000" in refused(planned, problem, Limits())["/model"]
-    body["model"]["nodes"][0]["padding"] = 100
-    planned(problem_of(body), Limits())

@@ -104,6 +104,11 @@ class Plan:
         for name in self._in_order():
             self._routes[name] = self._route(name)
 
+    @property
+    def graph(self) -> Graph:
+        """The model."""
+        return self._point.graph
+
     def route(self, name: str) -> Route:
         """How a name is differenced."""
         return self._routes[name]

@@ -1,0 +1,95 @@
+"""One sentence for a person: the outcome, the worst that was found, what a pass is worth."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from schemas.problem import shown
+from schemas.tensor import spelled
+from service.numerics.outcome import Outcome
+from service.numerics.projection import Missed
+from service.numerics.verdict import Verdict, Worst, WrongElements
+
+
+def summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
+    """Sum up the verdicts of a check, by name."""
+    leading = {name: each for name, each in verdicts.items() if each.outcome == outcome}
+    if outcome == Outcome.PASS:
+        return _passed(leading)
+    name, first = next(iter(leading.items()))
+    count, total = _counts(list(leading.values()), outcome)
+    text = f"{outcome.text}: {count} of {total} {_what(list(leading.values()))} of {_listed(list(leading))}"
+    worst = next((each for each in first.directions or first.worst if each.outcome == outcome), None)
+    if worst is None:
+        return f"{text}. {first.reason}"
+    return f"{text}; {_shown(name, worst, along=first.directions is not None)}."
+
+
+def _passed(verdicts: Mapping[str, Verdict]) -> str:
+    found, names = list(verdicts.values()), _listed(list(verdicts))
+    if found[0].directions is not None:
+        count = len(found[0].directions)
+        one = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(found) > 1 else ''}"
+        return f"pass: the gradient along {one} of {names} agrees with the finite difference{_missed(found)}."
+    detectable = max(each.smallest_detectable_error for each in found)
+    worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
+    count, _ = _counts(found, Outcome.PASS)
+    return f"pass: all {count} {_what(found)} of {names} agree with the finite difference{worth}{_missed(found)}."
+
+
+def _missed(found: Sequence[Verdict]) -> str:
+    """How probably an error was missed, in the tensor where that is worst."""
+    along = [each.missed for each in found if isinstance(each.missed, Missed)]
+    if along:
+        worst = max(along, key=lambda each: each.relative_l2)
+        if not np.isfinite(worst.relative_l2):
+            return ", which rules no error out"
+        return (
+            f"; an error of {worst.relative_l2:.1e} of a gradient's norm would have been missed with probability "
+            f"{worst.probability:.1g}"
+        )
+    most = max((each.missed.probability for each in found if isinstance(each.missed, WrongElements)), default=0)
+    return f" in those; a single wrong element would have been missed with probability {most:.3g}" if most else ""
+
+
+def _what(found: Sequence[Verdict]) -> str:
+    if found[0].directions is not None:
+        return "directions"
+    return "examined elements" if any(each.not_examined for each in found) else "elements"
+
+
+def _counts(found: Sequence[Verdict], outcome: Outcome) -> tuple[int, int]:
+    """How many elements, or directions, have the outcome, and of how many that were looked at."""
+    if found[0].directions is not None:
+        outcomes = [one.outcome for each in found for one in each.directions or ()]
+        return outcomes.count(outcome), len(outcomes)
+    return sum(each.counts[outcome] for each in found), sum(each.total - each.not_examined for each in found)
+
+
+def _shown(name: str, worst: Worst, *, along: bool) -> str:
+    if along:
+        place = f"the first is direction {worst.index[0]} of {_plain(name)}"
+        return f"{place}, along which the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
+    index = "".join(f"[{i}]" for i in worst.index)
+    place = f"the worst is {_plain(name)}{index}"
+    return f"{place}, where the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.10g}" if np.isfinite(value) else str(spelled(value))
+
+
+def _of_reference(worst: Worst) -> str:
+    if not (np.isfinite(worst.reference) and np.isfinite(worst.error_bound)):
+        return "no finite difference with a bound could be had"
+    return f"the finite difference {_figure(worst.reference)} +- {worst.error_bound:.1g}"
+
+
+def _plain(name: str) -> str:
+    """A name of the request as it stands in a sentence, without quotes."""
+    return shown(name)[1:-1]
+
+
+def _listed(names: Sequence[str]) -> str:
+    text = ", ".join(map(_plain, names[:5]))
+    return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

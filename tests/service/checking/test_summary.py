@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from service.checking.summary import summary
+from service.numerics.outcome import Outcome
+from service.numerics.projection import Missed
+from service.numerics.verdict import Verdict, Worst, WrongElements
+
+FAILING = Worst((0, 1), "candidate", 1.0, np.nan, 1e-9, 2e-9, np.nan, Outcome.FAIL)
+UNKNOWN = Worst((2,), "analytic", np.nan, 0.5, np.inf, np.inf, np.nan, Outcome.INCONCLUSIVE)
+
+
+def verdict(outcome, counts=(0, 0, 0), detectable=1e-9, **fields):
+    given = {"worst": (), **fields}
+    by_outcome = dict(zip(Outcome, counts, strict=True))
+    return Verdict(outcome, "Because.", sum(counts) + given.get("not_examined", 0), by_outcome, detectable, **given)
+
+
+ALONG = Worst((0,), "candidate", 1.0, 2.0, 1e-9, 2e-9, 1e9, Outcome.FAIL)
+SENTENCES = {
+    "a pass": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0)), "b": verdict(Outcome.PASS, (2, 0, 0), 1e-7)},
+        "pass: all 6 elements of w, b agree with the finite difference; a relative error of 1.0e-07 would have been "
+        "found.",
+    ),
+    "a pass without worth": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf)},
+        "pass: all 4 elements of w agree with the finite difference.",
+    ),
+    "a sample": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=6, missed=WrongElements(1, 0.6))},
+        "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
+        "been found in those; a single wrong element would have been missed with probability 0.6.",
+    ),
+    "a fail": (
+        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
+        "fail: 1 of 4 elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
+        "difference 1 +- 1e-09.",
+    ),
+    "a failed sample": (
+        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,), not_examined=6)},
+        "fail: 1 of 4 examined elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
+        "difference 1 +- 1e-09.",
+    ),
+    "nothing to show": ({"w": verdict(Outcome.FAIL, (0, 0, 4))}, "fail: 4 of 4 elements of w. Because."),
+    "no reference": (
+        {"w": verdict(Outcome.INCONCLUSIVE, (3, 1, 0), worst=(UNKNOWN,))},
+        "inconclusive: 1 of 4 elements of w; the worst is w[2], where the analytic gradient is 0.5 and no finite "
+        "difference with a bound could be had.",
+    ),
+    "directions": (
+        {
+            name: verdict(Outcome.PASS, not_examined=9, directions=(ALONG, ALONG), missed=Missed(worth, 1e-3))
+            for name, worth in (("w", 2e-9), ("b", 1e-9))
+        },
+        "pass: the gradient along 2 random directions each of w, b agrees with the finite difference; an error of "
+        "2.0e-09 of a gradient's norm would have been missed with probability 0.001.",
+    ),
+    "one direction that says nothing": (
+        {"w": verdict(Outcome.PASS, not_examined=9, directions=(ALONG,), missed=Missed(np.inf, 1.0))},
+        "pass: the gradient along 1 random direction of w agrees with the finite difference, which rules no error out.",
+    ),
+    "failed directions": (
+        {"w": verdict(Outcome.FAIL, not_examined=9, directions=(ALONG, ALONG), missed=Missed(1e-9, 1e-3))},
+        "fail: 2 of 2 directions of w; the first is direction 0 of w, along which the candidate gradient is 2 and the "
+        "finite difference 1 +- 1e-09.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("verdicts", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_one_sentence(verdicts, sentence):
+    assert summary(max(each.outcome for each in verdicts.values()), verdicts) == sentence
+
+
+def test_of_many_names_some_are_listed():
+    many = {f"w{i}": verdict(Outcome.PASS, (1, 0, 0)) for i in range(9)}
+    assert "w0, w1, w2, w3, w4 and 4 more" in summary(Outcome.PASS, many)
