@@ -22,6 +22,8 @@ from service.numerics.graph import Graph, Node
 from service.numerics.ops.op import CALL
 from service.numerics.tiles import Array, size
 
+_MOST_WEIGHED = 2**14
+"""Names times nodes up to which ways are weighed against each other."""
 _SETUP = 12
 """Passes of a probe before its first difference: the search for its scale, and the measurement of its noise."""
 
@@ -101,7 +103,10 @@ class Plan:
         self._costs: dict[str, dict[object, int]] = {}
         self._routes: dict[str, Route] = {}
         self._direct: dict[str, Moving] = {}
-        for name in self._in_order():
+        ordered = self._in_order()
+        # Of many names in a long graph each would be spread through all of it, only to weigh one way against another.
+        self._weighs = len(ordered) * len(graph.nodes) <= _MOST_WEIGHED
+        for name in ordered:
             self._routes[name] = self._route(name)
 
     @property
@@ -217,13 +222,15 @@ class Plan:
         moving = Moving(Suffix(self._point, name, others), self.method) if others else None
         if moving is not None:
             costs[moving] = moving.cost(moving.colouring.count)
-        direct = self.direct(name)
-        # Its colours are counted only where that may matter.
-        total = sum(costs.values())
-        if total > direct.cost(1) and total > direct.cost(self._wanted(name, direct)):
+        if self._weighs and self._is_cheaper_directly(name, sum(costs.values())):
             return self._directly(name)
         self._costs[name] = costs
         return Route(name, pulls, moving)
+
+    def _is_cheaper_directly(self, name: str, cost: int) -> bool:
+        direct = self.direct(name)
+        # Its colours are counted only where that may matter.
+        return cost > direct.cost(1) and cost > direct.cost(self._wanted(name, direct))
 
     def _directly(self, name: str) -> Route:
         direct = self.direct(name)

@@ -46,17 +46,20 @@ def test_a_tensor_read_both_ways_comes_back_from_the_one_and_moves_in_the_other(
         assert route.moving.through is None
 
 
-def test_a_number_is_moved_itself_where_what_it_scales_is_felt_together() -> None:
-    """c scales 60 units, all of which every term feels: one evaluation for c, sixty for them."""
+def scaled() -> tuple[Graph, dict[str, np.ndarray]]:
+    """c scales 4000 units, all of which the one term feels."""
     nodes = [
         Node("s", MUL, ("r", "c")),
         Node("p", REGISTRY["softmax"](dim=0), ("s",)),
         Node("n", REGISTRY["vector_norm"](), ("p",)),
         Node("loss", TANH, ("n",)),
     ]
-    graph = Graph(nodes, {"r": (4000,), "c": ()})
-    leaves = {"r": np.ones((1, 4000)), "c": np.ones(1)}
-    found = Plan(graph, leaves, ["c"])
+    return Graph(nodes, {"r": (4000,), "c": ()}), {"r": np.ones((1, 4000)), "c": np.ones(1)}
+
+
+def test_a_number_is_moved_itself_where_what_it_scales_is_felt_together() -> None:
+    """One evaluation for c, four thousand for what it scales."""
+    found = Plan(*scaled(), ["c"])
     assert found.needed(["c"]) == ["c"]
     assert found.evaluations == ADAPTIVE.evaluations
 
@@ -118,3 +121,10 @@ def test_a_deep_chain_of_linear_ops_is_no_deep_recursion() -> None:
     nodes += [Node(f"n{i}", ADD, (f"n{i - 1}", f"n{i - 1}")) for i in range(1, 900)]
     graph = Graph([*nodes, Node("loss", MSE, ("n899", 0.0))], {"x": ()})
     assert Plan(graph, {"x": np.ones(1)}, ["n5"]).evaluations >= ADAPTIVE.evaluations
+
+
+def test_in_a_long_graph_of_many_names_ways_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, leaves = scaled()
+    assert Plan(graph, leaves, ["c"]).route("c").pulls == ()
+    monkeypatch.setattr(plan, "_MOST_WEIGHED", 1)
+    assert Plan(graph, leaves, ["c"]).route("c").pulls != ()
