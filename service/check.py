@@ -18,6 +18,8 @@ from service.numerics.graph import InvalidModelError
 
 __all__ = ["Limits", "check"]
 
+_LESS = 'Name fewer or smaller tensors, or difference a part: "sample" or "projections" of finite_difference'
+
 
 def check(body: object, limits: Limits | None = None) -> CheckReport:
     """Answer a request.
@@ -61,7 +63,7 @@ def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits) -> R
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
         by_torch = _by_torch(problem)
-    progress = in_time(limits.seconds, "Name fewer or smaller tensors", "with_respect_to")
+    progress = in_time(limits.seconds, _LESS, "with_respect_to")
     with watch.stage("finite_difference"):
         if problem.projections is not None:
             return Routes(by_hand, by_torch, *_along(problem, problem.projections, plan, progress))

@@ -20,9 +20,10 @@ from service.numerics.graph import Values
 from service.numerics.not_finite import Beginning
 from service.numerics.outcome import Outcome
 from service.numerics.precision import PRECISIONS, Precision
+from service.numerics.reference import Reference, Tolerance
 from service.numerics.rounding import allowances
 from service.numerics.tiles import size
-from service.numerics.verdict import Reference, Verdict
+from service.numerics.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Judge:
         self._routes = routes
         self._allowances: dict[str, Values] = {}
         tolerance = problem.request.tolerance
-        self._tolerance = None if tolerance is None else verdict.Tolerance(tolerance.rtol, tolerance.atol)
+        self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
     def precision(self, name: str) -> Precision:
         """Return the arithmetic in which the judged gradient was computed."""

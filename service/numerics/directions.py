@@ -9,8 +9,9 @@ from service.numerics import verdict
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.projection import Missed, missed
+from service.numerics.reference import Reference
 from service.numerics.tiles import Array
-from service.numerics.verdict import Reference, Verdict, Worst
+from service.numerics.verdict import Verdict, Worst
 
 _BEYOND = 10.0
 """How far outside the sides of its kinks a direction leaves open what is right, in spans of them."""

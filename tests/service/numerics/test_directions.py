@@ -7,7 +7,7 @@ from service.numerics import directions, projection
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.precision import PRECISIONS
-from service.numerics.verdict import Reference
+from service.numerics.reference import Reference
 
 GRADIENT = np.random.default_rng(0).normal(size=(5, 7))
 BOUND = 1e-9

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.precision import PRECISIONS
-from service.numerics.verdict import Reference, Tolerance, failing, judge, of_another_shape, overall
+from service.numerics.reference import Reference, Tolerance
+from service.numerics.verdict import failing, judge, of_another_shape, overall
 
 FP64 = PRECISIONS["FP64"]
 
