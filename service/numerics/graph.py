@@ -303,27 +303,10 @@ class Graph:
         ]
         return Cost(sum(CALL + each.work for each in costs), sum(each.elements for each in costs))
 
-    def terms(self, values: Mapping[str, Array], observer: Observer | None = None) -> Array:
+    def terms(self, values: Mapping[str, Array]) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
-        terms = node.terms(values[node.name], *self.inputs(node, values))
-        return terms if observer is None else observer.terms(node, terms, self.inputs(node, values))
-
-    def spread(self, base: Mapping[str, Array], name: str, values: Array) -> tuple[Values, Array]:
-        """Spread values, (K, ...), given to a tensor or node, to the nodes downstream and to the terms of the loss.
-
-        Each element, and each term, gets the least of the values that reach it, infinity where none does; see
-        `Op.spread`. Terms are (K, terms).
-        """
-        spread: Values = {name: values}
-        terms = np.full((len(values), 1), np.inf)
-        for node in self.downstream([name]):
-            inputs = self.inputs(node, base)
-            given = [_reaching(operand, each, spread) for operand, each in zip(node.operands, inputs, strict=True)]
-            spread[node.name] = node.op.spread(given, *inputs)
-            if node.name == self.loss:
-                terms = node.op.spread_terms(spread[node.name], given, *inputs)
-        return spread, np.broadcast_to(terms, (len(values), terms.shape[1]))
+        return node.terms(values[node.name], *self.inputs(node, values))
 
     @staticmethod
     def inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
@@ -367,13 +350,6 @@ def _constant(operand: float | None, slot: Slot, values: Mapping[str, Array]) ->
 def is_index(operand: Operand, slot: Slot) -> bool:
     """Whether a constant is an index or a label: an integer where such are taken."""
     return isinstance(operand, int) and "index" in slot.kinds
-
-
-def _reaching(operand: Operand, values: Array | None, spread: Mapping[str, Array]) -> Array | None:
-    """What reaches an operand: infinity, that is nothing, where it is not downstream."""
-    if isinstance(operand, str) and operand in spread:
-        return spread[operand]
-    return None if values is None or values.dtype.kind != "f" else np.full_like(values, np.inf)
 
 
 def _number(operand: Operand) -> Array | None:

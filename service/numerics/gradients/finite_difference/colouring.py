@@ -57,21 +57,9 @@ class Colouring:
         remainders = [np.arange(length) % period for length, period in zip(self.shape, self.periods, strict=True)]
         return np.ravel_multi_index(np.meshgrid(*remainders, indexing="ij"), self.periods)
 
-    @cached_property
-    def _sorted(self) -> tuple[Array, Array]:
-        """Flat indices of the elements by colour, and where each colour begins."""
-        colours = self.of_elements.ravel()
-        order = np.argsort(colours, kind="stable")
-        return order, np.searchsorted(colours[order], np.arange(self.count + 1))
-
     def of(self, elements: Array | None) -> Array:
         """Colours of some elements, by their flat indices; all of them by default."""
         return np.arange(self.count) if elements is None else np.unique(self.of_elements.ravel()[elements])
-
-    def members(self, colours: Array) -> Array:
-        """Flat indices of the elements that have any of the colours."""
-        order, starts = self._sorted
-        return np.concatenate([order[starts[each] : starts[each + 1]] for each in colours])
 
     def directions(self, colours: Array) -> Array:
         """1 at the elements of each colour, 0 elsewhere, (colours, ...)."""

@@ -22,7 +22,7 @@ from service.numerics.gradients.finite_difference.plan import Moving, Plan, Rout
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.probe import EXTENDED_ROUNDOFF, Probe, Rung, Side
 from service.numerics.gradients.finite_difference.quotients import Quotients, exactly, total
-from service.numerics.graph import Graph, Values
+from service.numerics.graph import Graph
 from service.numerics.tiles import Array
 
 _TIGHT = 2.0**-33
@@ -150,7 +150,7 @@ class _Engine:
         return {name: each for name, each in found.items() if each.size}
 
     def _difference(self, name: str) -> Difference:
-        found = self._tables[name].best(self._point.values[name].shape[1:], 0)
+        found = self._tables[name].best(self._point.values[name].shape[1:])
         elements = self._plan.elements.get(name)
         if self._open:
             found = self._sided(name, found)
@@ -286,7 +286,7 @@ class _Table:
         largest = value[np.isfinite(bound)].max(initial=0)
         return np.flatnonzero(~(bound <= _DECIDED * np.fmax(value, _NEGLIGIBLE * largest)))
 
-    def best(self, shape: tuple[int, ...], evaluations: int) -> Difference:
+    def best(self, shape: tuple[int, ...]) -> Difference:
         """Take the rung of the smallest bound for each element."""
         values, bounds = np.array(self._values), np.array(self._bounds)
         best = np.argmin(bounds, axis=0), np.arange(self._count)
@@ -299,7 +299,7 @@ class _Table:
             np.where(lost & (not self._given), np.nan, value).reshape(shape),
             np.where(lost, np.inf, bound + gap).reshape(shape),
             status.astype(np.uint8).reshape(shape),
-            evaluations,
+            0,  # counted when the sides of kinks have been taken too
             np.array(self._rounding)[best].reshape(shape),
             np.where(lost, np.nan, np.array(self._steps)[best]).reshape(shape),
         )
@@ -331,6 +331,3 @@ def _examined(found: Difference, elements: Array) -> Difference:
         left=None if found.left is None else np.where(left_out, np.nan, found.left),
         right=None if found.right is None else np.where(left_out, np.nan, found.right),
     )
-
-
-__all__ = ["Progress", "Values", "differentiate"]

@@ -47,7 +47,7 @@ def test_quotients_of_a_block_are_zero_outside_it() -> None:
     rung = found.rung(Start(2.0**-4))
     colours = np.array([1])
     some = rung.quotients(colours)
-    own = found.colouring.members(colours)
+    own = np.flatnonzero(np.isin(found.colouring.of_elements, colours))
     others = np.setdiff1d(np.arange(36), own)
     assert (some.values[:, own] != 0).any()
     assert (some.values[:, others] == 0).all()
