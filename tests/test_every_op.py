@@ -101,9 +101,9 @@ def test_a_wrong_backward_is_caught(op: type[Op], case: Case, error: str) -> Non
 
 
 MUTANTS = [
-    pytest.param(op, wrong, id=f"{name}-{mutant}")
+    pytest.param(op, mutant.backward, id=f"{name}-{method}")
     for name, op in sorted(REGISTRY.items())
-    for mutant, wrong in op.mutants.items()
+    for method, mutant in op.mutants.items()
 ]
 
 

@@ -9,7 +9,7 @@ from scipy.special import erf
 
 from service.numerics.ops import continued
 from service.numerics.ops.elementwise import Piecewise, Unary
-from service.numerics.ops.op import Case, Gradients, mutant, op
+from service.numerics.ops.op import Case, Gradients, mutant, mutant_of, op
 from service.numerics.tiles import Array
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -17,8 +17,17 @@ _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
 
+class Curved(Unary):
+    """An activation whose derivative at its output is another one than at its input."""
+
+    @mutant
+    def activation_derivative_at_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The derivative was taken at the output of the function instead of at its input."""
+        return (gradient * self.slope(output, self.forward(output)),)
+
+
 @op("tanh")
-class Tanh(Unary):
+class Tanh(Curved):
     """t = tanh(x), element by element.
 
     With g = dL/dt, all of shape (...):
@@ -38,6 +47,11 @@ class Tanh(Unary):
     def slope_size(self, x: Array, y: Array) -> Array:
         # The textbook's 1 - t^2, cancellation included: a correct pass may well be written so.
         return 1 + np.square(y)
+
+    @mutant_of("activation_derivative_at_output")
+    def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The formula 1 - t^2, which is one of the output t, was applied to the input."""
+        return (gradient * (1 - np.square(input)),)
 
     @mutant
     def output_not_squared(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -65,7 +79,7 @@ def sigmoid_slope(x: Array) -> Array:
 
 
 @op("sigmoid")
-class Sigmoid(Unary):
+class Sigmoid(Curved):
     """s = 1 / (1 + exp(-x)), element by element.
 
     With g = dL/ds, e = exp(-abs(x)), all of shape (...):
@@ -86,6 +100,11 @@ class Sigmoid(Unary):
         # The textbook's s (1 - s), cancellation included.
         return y * (1 + y)
 
+    @mutant_of("activation_derivative_at_output")
+    def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The formula s (1 - s), which is one of the output s, was applied to the input."""
+        return (gradient * input * (1 - input),)
+
     @mutant
     def only_one_factor(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * output,)
@@ -95,7 +114,7 @@ class Sigmoid(Unary):
 
 
 @op("silu")
-class Silu(Unary):
+class Silu(Curved):
     """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
 
     analytic = True
@@ -120,7 +139,7 @@ class Silu(Unary):
 
 
 @op("gelu")
-class Gelu(Unary):
+class Gelu(Curved):
     """y = x Phi(x), Phi the normal distribution function, or its approximation by tanh.
 
     approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 / 2) / sqrt(2 pi):
@@ -195,10 +214,6 @@ class Relu(Piecewise):
     def slope(self, x: Array, y: Array) -> Array:
         return (x > 0).astype(x.dtype)
 
-    @mutant
-    def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient,)
-
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.relu(input)
 
@@ -227,7 +242,7 @@ class LeakyRelu(Piecewise):
 
 
 @op("elu")
-class Elu(Piecewise):
+class Elu(Piecewise, Curved):
     """y = x where x > 0, else a (exp(x) - 1) with a = alpha: dL/dx = g, or g a exp(x)."""
 
     alpha: float = 1.0
@@ -254,7 +269,7 @@ class Elu(Piecewise):
 
 
 @op("softplus")
-class Softplus(Piecewise):
+class Softplus(Piecewise, Curved):
     """y = log(1 + exp(b x)) / b where b x <= threshold, else x, with b = beta: dL/dx = g sigmoid(b x), or g."""
 
     beta: Annotated[float, Gt(0)] = 1.0

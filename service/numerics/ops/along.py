@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from service.numerics.ops.op import Backward, Case, Cost, Gradients, Op, Rounding, Slot, Spreading
+from service.numerics.ops.op import Case, Cost, Gradients, Mutant, Op, Rounding, Slot, Spreading
 from service.numerics.reach import joined, least_of_all
 from service.numerics.tiles import Array, Shape, repeated, size
 
@@ -23,7 +23,7 @@ class Along(Op):
     inputs: ClassVar[tuple[str, ...]] = ("input", "moves")
     slots: ClassVar[tuple[Slot, ...]] = tuple(map(Slot.parse, ("input", "moves")))
     cases: ClassVar[tuple[Case, ...]] = ()
-    mutants: ClassVar[Mapping[str, Backward]] = MappingProxyType({})
+    mutants: ClassVar[Mapping[str, Mutant]] = MappingProxyType({})
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"input": ("moves",), "moves": ("input",)})
 
     def output_shape(self, input: Shape, moves: Shape) -> Shape:

@@ -160,6 +160,16 @@ class ScaledDotProductAttention(Op):
         return Cost(weights * (query[-1] + output[-1]), max(weights, super().cost(output, *shapes).elements))
 
     @mutant
+    def softmax_jacobian_diagonal_only(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
+        p = self._softmax(self._scores(query, key, attn_mask))
+        by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._scale(query)
+        right = self.backward(gradient, output, query, key, value, attn_mask)
+        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
+
+    @mutant
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:

@@ -312,9 +312,20 @@ class CrossEntropy(ClassLoss):
         return by_input, by_target, self._by_class(products, input)
 
     @mutant
-    def target_not_subtracted(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input = inputs[0]
-        return softmax(input, self._along(input)), *self.backward(gradient, output, *inputs)[1:]
+    def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The target was not subtracted: p was taken for p - [c = y]."""
+        input, along = inputs[0], self._along(inputs[0])
+        spread = np.expand_dims(self._weights(gradient, self.losses(*inputs), *inputs), along)
+        q = self._coefficients(*inputs).sum(axis=along, keepdims=True)
+        return spread * q * softmax(input, along), *self.backward(gradient, output, *inputs)[1:]
+
+    @mutant
+    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Of the Jacobian of softmax only the diagonal was taken: q (p - 1) for p - q."""
+        input, along = inputs[0], self._along(inputs[0])
+        spread = np.expand_dims(self._weights(gradient, self.losses(*inputs), *inputs), along)
+        by_input = spread * self._coefficients(*inputs) * (softmax(input, along) - 1)
+        return by_input, *self.backward(gradient, output, *inputs)[1:]
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         along = self._axis(tuple(input.shape))

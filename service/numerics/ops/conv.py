@@ -1,7 +1,7 @@
 """Convolutions: cross-correlations, as PyTorch calls convolution."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from service.numerics.ops.op import (
     ShapeError,
     Spreading,
     mutant,
+    mutant_of,
     op,
     shapes_of,
 )
@@ -66,6 +67,31 @@ class _Geometry:
         return padded[..., rows, self.before[1] : width - self.after[1]]
 
 
+def displaced(x: Array, axes: tuple[int, ...], by: int) -> Array:
+    """Move by one position along each of some axes, zeros coming in."""
+    moved = np.roll(x, (by,) * len(axes), axes)
+    for axis in axes:
+        np.moveaxis(moved, axis, 0)[0 if by > 0 else -1] = 0
+    return moved
+
+
+def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
+    """Mistake of a convolution that reads its input one position off along some axes of the kernel."""
+
+    @mutant_of("shifted")
+    def read_off_by_one(
+        self: "Convolution", gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The input was read one position off, as with a padding or an offset that is off by one."""
+        along = self.kernel_axes[which]
+        _, by_weight, by_bias = self.backward(gradient, output, displaced(input, along, by), weight, bias)
+        by_input = self.backward(gradient, output, input, weight, bias)[0]
+        assert by_input is not None
+        return displaced(by_input, along, -by), by_weight, by_bias
+
+    return read_off_by_one
+
+
 class Convolution(Op):
     """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
 
@@ -83,6 +109,13 @@ class Convolution(Op):
         by_input, by_weight, by_bias = self.backward(gradient, output, input, flipped, bias)
         assert by_weight is not None
         return by_input, np.flip(by_weight, self.kernel_axes), by_bias
+
+    one_down_and_right = _read_off_by_one(slice(None), 1)
+    one_up_and_left = _read_off_by_one(slice(None), -1)
+    one_right = _read_off_by_one(slice(-1, None), 1)
+    one_left = _read_off_by_one(slice(-1, None), -1)
+    one_down = _read_off_by_one(slice(1), 1)
+    one_up = _read_off_by_one(slice(1), -1)
 
     @mutant
     def channels_of_the_bias_averaged(

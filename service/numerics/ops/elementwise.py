@@ -59,7 +59,13 @@ class Unary(Op):
 
     @mutant
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The derivative was taken, and not multiplied by the gradient that came in."""
         return (self.slope(input, output) + 0 * gradient,)
+
+    @mutant
+    def missing_activation_derivative(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The gradient was handed through without the derivative of the function, as if that were 1."""
+        return (gradient,)
 
 
 _POSITIVE = (Case(((3, 4),), low=0.1, high=3), Case(((),), low=0.5, high=2), Case(((5,),), low=1e-3, high=50))
@@ -78,10 +84,6 @@ class Neg(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return -np.ones_like(x)
-
-    @mutant
-    def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.neg(input)
@@ -406,10 +408,6 @@ class Clamp(Piecewise):
 
     def slope(self, x: Array, y: Array) -> Array:
         return (self.branch(x) == 0).astype(x.dtype)
-
-    @mutant
-    def not_cut_off(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.clamp(input, self.min, self.max)

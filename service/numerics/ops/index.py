@@ -76,7 +76,8 @@ class IndexSelect(Picking):
         return by_input, None
 
     @mutant
-    def last_one_wins(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+    def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
         np.moveaxis(by_input, self._along(input), 0)[index.ravel()] = np.moveaxis(gradient, self._along(input), 0)
         return by_input, None
@@ -127,7 +128,8 @@ class Gather(Picking):
         return by_input, None
 
     @mutant
-    def last_one_wins(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+    def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
         by_input[self._positions(input, index)] = gradient
         return by_input, None
@@ -166,7 +168,8 @@ class Embedding(Picking):
         return None, by_weight
 
     @mutant
-    def last_one_wins(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+    def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+        """Of a row that is looked up more than once only the last place counts, instead of all added up."""
         by_weight = np.zeros_like(weight)
         by_weight[:, input[0]] = gradient
         return None, by_weight

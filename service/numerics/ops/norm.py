@@ -81,14 +81,11 @@ class Normalisation(Op):
     def backward(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        z, rate = self._normalised(input)
-        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
-        by_group = h - z * (h * z).mean(axis=-1, keepdims=True)
-        if self.centred:
-            by_group = by_group - h.mean(axis=-1, keepdims=True)
+        z, _ = self._normalised(input)
         by_weight = self._summed(gradient * self._ungrouped(z, input), weight, input)
         by_bias = self._summed(gradient, bias, input)
-        return (self._ungrouped(rate * by_group, input), by_weight, by_bias)[: len(self.slots)]
+        by_input = self._through(gradient, input, weight, mean=self.centred, variance=True)
+        return (by_input, by_weight, by_bias)[: len(self.slots)]
 
     def _summed(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
         """Sum over the elements for which each element of a parameter is used."""
@@ -138,13 +135,22 @@ class Normalisation(Op):
         ]
         return tuple(found)[: len(self.slots)]
 
+    def _through(self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool) -> Array:
+        """Gradient of the input, through the mean and the variance or past them."""
+        z, rate = self._normalised(input)
+        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        found = h - z * (h * z).mean(axis=-1, keepdims=True) if variance else h
+        if mean:
+            found = found - h.mean(axis=-1, keepdims=True)
+        return self._ungrouped(rate * found, input)
+
     @mutant
-    def statistics_held_constant(
+    def missing_variance_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        _, rate = self._normalised(input)
-        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
-        return (self._ungrouped(rate * h, input), *self.backward(gradient, output, input, weight, bias)[1:])
+        """The variance was taken as a constant, though it depends on the input."""
+        by_input = self._through(gradient, input, weight, mean=self.centred, variance=False)
+        return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
     @mutant
     def weight_forgotten(
@@ -152,6 +158,26 @@ class Normalisation(Op):
     ) -> Gradients:
         ones = None if weight is None else np.ones_like(weight)
         return self.backward(gradient, output, input, ones, bias)
+
+
+class Centred(Normalisation):
+    """Normalisations that take the mean away."""
+
+    @mutant
+    def missing_mean_path(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        """The mean was taken as a constant, though it depends on the input."""
+        by_input = self._through(gradient, input, weight, mean=False, variance=True)
+        return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
+
+    @mutant
+    def statistics_held_constant(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        """Mean and variance were taken as constants, though both depend on the input."""
+        by_input = self._through(gradient, input, weight, mean=False, variance=False)
+        return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
 
 class OverTrailing(Normalisation):
@@ -181,7 +207,7 @@ class OverTrailing(Normalisation):
 
 
 @op("layer_norm")
-class LayerNorm(OverTrailing):
+class LayerNorm(OverTrailing, Centred):
     """z = (x - m) r with r = 1 / sqrt(v + eps), over the trailing axes of `normalized_shape`; y = w z + b.
 
     m and v are mean and biased variance of the N elements there. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with
@@ -236,7 +262,7 @@ class RmsNorm(OverTrailing):
         return torch.nn.functional.rms_norm(input, self._trailing(), weight, self._eps)
 
 
-class OverChannels(Normalisation):
+class OverChannels(Centred):
     """Weight and bias have one element for each channel, axis 1."""
 
     def _check_channels(self, input: Shape, parameters: tuple[Shape | None, ...]) -> None:

@@ -139,8 +139,8 @@ class Op(ABC):
     inputs: ClassVar[tuple[str, ...]]
     slots: ClassVar[tuple[Slot, ...]]
     cases: ClassVar[tuple[Case, ...]]
-    mutants: ClassVar[Mapping[str, Backward]]
-    """Wrong backward passes, by name, that the tests must catch: the methods marked `@mutant`."""
+    mutants: ClassVar[Mapping[str, "Mutant"]]
+    """Wrong backward passes, by method, that the tests must catch and the diagnosis names: those marked `@mutant`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
     ends_in_sum: ClassVar[bool] = False
@@ -295,18 +295,46 @@ def shapes_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 Method = TypeVar("Method", bound=Callable[..., Gradients])
 
 
+class Mutant(NamedTuple):
+    """A backward pass with a mistake that is easily made.
+
+    Attributes
+    ----------
+    fault
+        Name of the mistake, on the wire.
+    backward
+        The wrong pass: `backward(op, gradient, output, *inputs)`.
+    text
+        What was done, as a clause.
+    """
+
+    fault: str
+    backward: Backward
+    text: str
+
+
 def mutant(wrong: Method) -> Method:
-    """Mark a method as a backward pass with a mistake that is easily made."""
-    _MUTANTS.add(wrong)
-    return wrong
+    """Mark a method as a backward pass with a mistake of the method's name; its docstring says what was done."""
+    return mutant_of(wrong.__name__)(wrong)
 
 
-_MUTANTS: set[Callable[..., Gradients]] = set()
+def mutant_of(fault: str) -> Callable[[Method], Method]:
+    """Mark a method as one more way to make the mistake of the name given."""
+
+    def mark(wrong: Method) -> Method:
+        text = (wrong.__doc__ or wrong.__name__.replace("_", " ")).strip().rstrip(".")
+        _MUTANTS[wrong] = Mutant(fault, wrong, text)
+        return wrong
+
+    return mark
 
 
-def _mutants(cls: type[Op]) -> Mapping[str, Backward]:
+_MUTANTS: dict[Callable[..., Gradients], Mutant] = {}
+
+
+def _mutants(cls: type[Op]) -> Mapping[str, Mutant]:
     methods = {name: each for name in dir(cls) if isinstance(each := getattr(cls, name), FunctionType)}
-    return MappingProxyType({name: each for name, each in methods.items() if each in _MUTANTS})
+    return MappingProxyType({name: _MUTANTS[each] for name, each in methods.items() if each in _MUTANTS})
 
 
 def _absolute(array: Array | None) -> Array | None:

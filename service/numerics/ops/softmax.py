@@ -131,7 +131,8 @@ class Softmax(AlongAxis):
         return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), 2 + y.shape[self._along(input)]),)
 
     @mutant
-    def diagonal_of_the_jacobian_alone(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
         return (gradient * output * (1 - output),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -173,8 +174,9 @@ class LogSoftmax(AlongAxis):
         return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), x.shape[along]),)
 
     @mutant
-    def sum_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient - np.exp(output) * gradient,)
+    def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """Of the Jacobian of log_softmax only the diagonal 1 - p was taken."""
+        return (gradient * (1 - np.exp(output)),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)
