@@ -168,6 +168,11 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= 60 else name[:60] + "...")
 
 
+def plain(name: str) -> str:
+    """A name of the request as it stands in a sentence, without quotes."""
+    return shown(name)[1:-1]
+
+
 def problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
     """Put a problem document together; of very many errors the first are listed."""
     document: Problem = {

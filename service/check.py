@@ -7,6 +7,7 @@ from service.checking import language
 from service.checking.answer import report
 from service.checking.budget import planned
 from service.checking.deadline import in_time
+from service.checking.diagnosing import diagnosed
 from service.checking.judge import Judge, Projected, Routes
 from service.checking.question import Limits, Problem, check_counts, posed
 from service.checking.stopwatch import Stopwatch
@@ -48,7 +49,10 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
         with watch.stage("verdict"):
             judge = Judge(problem, routes)
             verdicts = {name: judge.of(name) for name in problem.names}
-        return report(problem, routes, judge, verdicts, watch)
+        with watch.stage("diagnosis"):
+            evaluations = sum(each.evaluations for each in routes.differences.values())
+            diagnoses = diagnosed(problem, judge, verdicts, evaluations)
+        return report(problem, routes, judge, verdicts, diagnoses, watch)
 
 
 def _by_torch(problem: Problem) -> Autograd:

@@ -43,8 +43,25 @@ def curl_body(path: str, number: int = 0) -> dict[str, Any]:
     return json.loads(command.split("-d '")[1].rsplit("'", 1)[0])
 
 
+def answer_shown(after: str) -> Any:
+    """The answer that the README shows first behind a heading."""
+    return json.loads(re.findall(r"```json\n(.*?)```", README.split(after)[1], re.DOTALL)[0])
+
+
+def test_the_bugs_that_are_planted_are_named(client: FlaskClient) -> None:
+    shown = answer_shown("## The bugs it names")
+    command = README.split("## The bugs it names")[1].split("-d '")[1].split("'", 1)[0]
+    answer = client.post("/v1/check", json=json.loads(command)).json
+    for verdict in (*shown["verdicts"].values(), *answer["verdicts"].values()):
+        for diagnosis in verdict["diagnoses"]:
+            assert diagnosis.pop("fit") < 1e-7
+    assert says(answer, shown)
+    shown["verdicts"]["w1"]["diagnoses"][0]["name"] = "unknown"
+    assert not says(answer, shown), "the comparison must be able to fail"
+
+
 def test_the_curl_of_a_curve_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
-    shown = json.loads(blocks("json")[3])
+    shown = answer_shown("## See a difference fail")
     answer = client.post("/v1/curve", json=curl_body("/v1/curve")).json
     # Of a difference of rounded numbers, and of what bounds it, the last digits are the machine's.
     assert answer["engine"].pop("error_bound") == pytest.approx(shown["engine"].pop("error_bound"), rel=0.5)
@@ -80,8 +97,8 @@ def test_the_curl_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
 
 
 def test_the_curl_of_projections_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
-    shown = json.loads(blocks("json")[2])
-    answer = client.post("/v1/check", json=curl_body("/v1/check", 1)).json
+    shown = answer_shown("## Look at a part")
+    answer = client.post("/v1/check", json=curl_body("/v1/check", 2)).json
     assert answer is not None
     theirs, ours = shown["verdicts"]["w1"], answer["verdicts"]["w1"]
     # Of what bounds a difference the last digits are the machine's.

@@ -1,6 +1,6 @@
 """From the results to the report on the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from service.checking.question import Problem
 from service.checking.stopwatch import Stopwatch
 from service.checking.summary import summary
 from service.numerics import discrepancy, verdict
+from service.numerics.faults import Diagnosis
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.precision import Precision
@@ -38,6 +39,7 @@ def report(
     routes: Routes,
     judge: Judge,
     verdicts: Mapping[str, Verdict],
+    diagnoses: Mapping[str, Sequence[Diagnosis]],
     watch: Stopwatch,
 ) -> CheckReport:
     """Put the report together."""
@@ -56,7 +58,9 @@ def report(
             {name: _gradient(problem, routes, name) for name in problem.names} if "gradients" in include else {}
         ),
         "discrepancies": discrepancies,
-        "verdicts": {name: _verdict(problem, routes, name, each) for name, each in verdicts.items()},
+        "verdicts": {
+            name: _verdict(problem, routes, name, each, diagnoses.get(name, ())) for name, each in verdicts.items()
+        },
         "intermediates": _intermediates(problem, routes) if "intermediates" in include else {},
         "cost": {
             "loss_evaluations": sum(each.evaluations for each in routes.differences.values()),
@@ -130,7 +134,9 @@ def _metrics(a: Array, b: Array, precision: Precision, examined: Array | None) -
     }
 
 
-def _verdict(problem: Problem, routes: Routes, name: str, found: Verdict) -> VerdictReport:
+def _verdict(
+    problem: Problem, routes: Routes, name: str, found: Verdict, diagnoses: Sequence[Diagnosis]
+) -> VerdictReport:
     report: VerdictReport = {
         "outcome": cast("Any", found.outcome.text),
         "reason": found.reason,
@@ -144,7 +150,9 @@ def _verdict(problem: Problem, routes: Routes, name: str, found: Verdict) -> Ver
         "smallest_detectable_error": spelled(found.smallest_detectable_error),
         "worst": [_worst(each) for each in found.worst],
         "kinks": _kinks(routes.differences[name]),
-        "diagnoses": [],
+        "diagnoses": [
+            {"name": each.name, "explanation": each.explanation, "fit": spelled(each.fit)} for each in diagnoses
+        ],
     }
     if problem.projections is not None:
         report["directions"] = [_direction(each) for each in found.directions or ()]

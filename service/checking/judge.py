@@ -85,6 +85,21 @@ class Judge:
         tensor = self._problem.candidate.get(name)
         return tensor is not None and tensor.array.shape == self._problem.graph.shapes[name]
 
+    def wrong(self, name: str) -> Array:
+        """Which elements of a candidate of the right shape are wrong by our own routes, where all of these agree.
+
+        Along directions nothing is known of single elements: there the analytic gradient stands for the difference.
+        """
+        candidate = self._problem.candidate[name].array.astype(np.float64)
+        if name not in self._routes.along:
+            return verdict.failing(candidate, self._reference(name, self.precision(name)))
+        by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own(name))
+        return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
+
+    def disputed(self, name: str) -> bool:
+        """Whether the routes disagree among themselves anywhere."""
+        return bool(self._disputed(name).any())
+
     def of(self, name: str) -> Verdict:
         """Judge the candidate, or where there is none both of our routes; say where what is not finite begins."""
         found = self._of(name)
@@ -103,13 +118,18 @@ class Judge:
             return self._judged({"analytic": by_hand, "autograd": by_torch}, reference, name)
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
-        apart = np.abs(by_hand - by_torch) > 2 * own.rounding
-        disputed = verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | (apart & ~own.kinks)
         reference = dataclasses.replace(
-            self._reference(name, self.precision(name)), disputed=disputed, tolerance=self._tolerance
+            self._reference(name, self.precision(name)), disputed=self._disputed(name), tolerance=self._tolerance
         )
         judged = self._looked_at(name, candidate.array)
         return self._with_hint(self._judged({"candidate": judged}, reference, name), name, judged, reference)
+
+    def _disputed(self, name: str) -> Array:
+        """Where the routes disagree among themselves."""
+        own = self._reference(name, self._problem.dtype.precision)
+        by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
+        apart = np.abs(by_hand - by_torch) > 2 * own.rounding
+        return verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | (apart & ~own.kinks)
 
     def _looked_at(self, name: str, gradient: Array) -> Array:
         """What of a gradient is held against the difference: itself, or its inner products with the directions."""

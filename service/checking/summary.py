@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from schemas.problem import shown
+from schemas.problem import plain
 from schemas.tensor import spelled
 from service.numerics.outcome import Outcome
 from service.numerics.projection import Missed
@@ -68,10 +68,10 @@ def _counts(found: Sequence[Verdict], outcome: Outcome) -> tuple[int, int]:
 
 def _shown(name: str, worst: Worst, *, along: bool) -> str:
     if along:
-        place = f"the first is direction {worst.index[0]} of {_plain(name)}"
+        place = f"the first is direction {worst.index[0]} of {plain(name)}"
         return f"{place}, along which the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
     index = "".join(f"[{i}]" for i in worst.index)
-    place = f"the worst is {_plain(name)}{index}"
+    place = f"the worst is {plain(name)}{index}"
     return f"{place}, where the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
 
 
@@ -85,11 +85,6 @@ def _of_reference(worst: Worst) -> str:
     return f"the finite difference {_figure(worst.reference)} +- {worst.error_bound:.1g}"
 
 
-def _plain(name: str) -> str:
-    """A name of the request as it stands in a sentence, without quotes."""
-    return shown(name)[1:-1]
-
-
 def _listed(names: Sequence[str]) -> str:
-    text = ", ".join(map(_plain, names[:5]))
+    text = ", ".join(map(plain, names[:5]))
     return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -55,6 +55,7 @@ class Tanh(Curved):
 
     @mutant
     def output_not_squared(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """1 - t was taken for 1 - t^2."""
         return (gradient * (1 - output),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -107,6 +108,7 @@ class Sigmoid(Curved):
 
     @mutant
     def only_one_factor(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The factor s alone was taken for s (1 - s)."""
         return (gradient * output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -132,6 +134,7 @@ class Silu(Curved):
 
     @mutant
     def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """Of the product x s(x) only the first factor was differentiated."""
         return (gradient * sigmoid(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -193,6 +196,7 @@ class Gelu(Curved):
 
     @mutant
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """Of the product x Phi(x) only the first factor was differentiated."""
         return (gradient * output / input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -235,6 +239,7 @@ class LeakyRelu(Piecewise):
 
     @mutant
     def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The slope below 0 was taken as 0."""
         return (gradient * (input > 0),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -262,6 +267,7 @@ class Elu(Piecewise, Curved):
 
     @mutant
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The slope below 0 was taken as 1."""
         return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -300,6 +306,7 @@ class Softplus(Piecewise, Curved):
 
     @mutant
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sign of the argument was taken wrong."""
         return (gradient * sigmoid(-input),)
 
     def twin(self, torch: Any, input: Any) -> Any:

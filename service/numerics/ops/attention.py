@@ -173,6 +173,7 @@ class ScaledDotProductAttention(Op):
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
+        """The factor 1/sqrt(d) of the scores was left out."""
         by_query, by_key, *others = self.backward(gradient, output, query, key, value, attn_mask)
         assert by_query is not None
         assert by_key is not None
@@ -182,6 +183,7 @@ class ScaledDotProductAttention(Op):
     def mask_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
+        """The mask was left out."""
         unmasked = dataclasses.replace(self, is_causal=False)
         return *unmasked.backward(gradient, output, query, key, value, None)[:3], None
 

@@ -89,6 +89,7 @@ class Binary(Op):
 
     @mutant
     def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The mean over the axes that were broadcast was taken instead of the sum."""
         result = output.shape[1:]
         by_input, by_other = self.backward(gradient, output, input, other)
         assert by_input is not None
@@ -123,6 +124,7 @@ class Add(Binary):
 
     @mutant
     def alpha_on_the_other_side(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The factor alpha was applied to the other operand."""
         by_input, by_other = gradient * self.alpha, gradient
         return unbroadcast(by_input, input.shape[1:]), unbroadcast(by_other, other.shape[1:])
 
@@ -152,6 +154,7 @@ class Sub(Binary):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The sign was left out."""
         by_input, by_other = gradient, gradient * self.alpha
         return unbroadcast(by_input, input.shape[1:]), unbroadcast(by_other, other.shape[1:])
 
@@ -185,6 +188,7 @@ class Mul(Binary):
 
     @mutant
     def own_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """Each operand was multiplied by itself instead of by the other one."""
         a, b = _aligned(input, other)
         return unbroadcast(gradient * a + 0 * b, input.shape[1:]), unbroadcast(gradient * b + 0 * a, other.shape[1:])
 
@@ -213,6 +217,7 @@ class Div(Binary):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The sign was left out."""
         a, b = _aligned(input, other)
         return unbroadcast(gradient / b, input.shape[1:]), unbroadcast(gradient * a / np.square(b), other.shape[1:])
 
@@ -249,6 +254,7 @@ class Extremum(Binary):
 
     @mutant
     def to_both(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The gradient went to both operands instead of to the one that was taken."""
         a, b = _aligned(input, other)
         return unbroadcast(gradient + 0 * b, input.shape[1:]), unbroadcast(gradient + 0 * a, other.shape[1:])
 
@@ -313,6 +319,7 @@ class Where(Op):
 
     @mutant
     def mask_inverted(self, gradient: Array, output: Array, condition: Array, input: Array, other: Array) -> Gradients:
+        """The mask was inverted."""
         return self.backward(gradient, output, ~condition, input, other)
 
     def twin(self, torch: Any, condition: Any, input: Any, other: Any) -> Any:

@@ -166,6 +166,7 @@ class NllLoss(ClassLoss):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The sign was left out."""
         return self.backward(-gradient, output, *inputs)
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:

@@ -84,8 +84,7 @@ def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
     ) -> Gradients:
         """The input was read one position off, as with a padding or an offset that is off by one."""
         along = self.kernel_axes[which]
-        _, by_weight, by_bias = self.backward(gradient, output, displaced(input, along, by), weight, bias)
-        by_input = self.backward(gradient, output, input, weight, bias)[0]
+        by_input, by_weight, by_bias = self.backward(gradient, output, displaced(input, along, by), weight, bias)
         assert by_input is not None
         return displaced(by_input, along, -by), by_weight, by_bias
 
@@ -121,6 +120,7 @@ class Convolution(Op):
     def channels_of_the_bias_averaged(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
+        """The gradient of the bias was averaged over its channels."""
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
         return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 

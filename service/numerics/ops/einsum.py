@@ -175,6 +175,7 @@ class Einsum(Op):
 
     @mutant
     def factor_forgotten(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
+        """The other factor was left out."""
         return self.backward(gradient, output, *map(np.ones_like, operands))
 
     def twin(self, torch: Any, *operands: Any) -> Any:

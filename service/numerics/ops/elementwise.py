@@ -103,6 +103,7 @@ class Exp(Unary):
 
     @mutant
     def slope_of_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """It was multiplied by the input instead of by the output."""
         return (gradient * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -127,6 +128,7 @@ class Expm1(Unary):
 
     @mutant
     def slope_of_the_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """It was multiplied by exp(x) - 1 instead of by exp(x)."""
         return (gradient * output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -148,6 +150,7 @@ class Log(Unary):
 
     @mutant
     def times(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """It was multiplied by the input instead of divided by it."""
         return (gradient * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -169,6 +172,7 @@ class Log1p(Unary):
 
     @mutant
     def one_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The 1 under the logarithm was left out."""
         return (gradient / input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -190,6 +194,7 @@ class Sqrt(Unary):
 
     @mutant
     def half_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The factor 1/2 was left out."""
         return (gradient / output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -211,6 +216,7 @@ class Rsqrt(Unary):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sign was left out."""
         return (gradient * output * output * output / 2,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -234,6 +240,7 @@ class Sin(Unary):
 
     @mutant
     def cosine_negated(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sign was taken wrong."""
         return (-gradient * np.cos(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -257,6 +264,7 @@ class Cos(Unary):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sign was left out."""
         return (gradient * np.sin(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -284,6 +292,7 @@ class Erf(Unary):
 
     @mutant
     def factor_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The constant factor was left out."""
         return (gradient * np.exp(-np.square(input)),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -336,6 +345,7 @@ class Pow(Unary):
 
     @mutant
     def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The exponent was not reduced by 1."""
         return (gradient * self.exponent * output,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -370,6 +380,7 @@ class Abs(Piecewise):
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sign was left out."""
         return (gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:

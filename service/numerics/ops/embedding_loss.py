@@ -98,6 +98,7 @@ class CosineEmbeddingLoss(VectorLoss):
 
     @mutant
     def length_taken_as_constant(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The length of the vector was taken as a constant."""
         a, b, _ = inputs
         _, p, q = self._parts(a, b)
         weight = self._weights(gradient, self.losses(*inputs), *inputs)
@@ -220,6 +221,7 @@ class TripletMarginLoss(VectorLoss):
 
     @mutant
     def negative_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The share of the negative example was left out."""
         _, by_positive, by_negative = self.backward(gradient, output, *inputs)
         assert by_positive is not None
         return -by_positive, by_positive, by_negative

@@ -119,6 +119,7 @@ class Linear(Op):
     def averaged_over_rows(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
+        """The mean over the rows of the batch was taken instead of the sum."""
         rows = size(input.shape[1:-1])
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
         assert by_weight is not None
@@ -128,6 +129,7 @@ class Linear(Op):
     def backwards_through_the_features(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
+        """The features were read backwards."""
         return self.backward(gradient, output, np.flip(input, -1), np.flip(weight, -1), bias)
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
@@ -221,6 +223,7 @@ class Matmul(Op):
 
     @mutant
     def backwards_through_what_is_summed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """What is summed over was read backwards."""
         flipped = np.flip(input, -1), np.flip(other, 1 if other.ndim == 2 else -2)
         return self.backward(gradient, output, *flipped)
 

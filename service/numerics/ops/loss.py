@@ -123,6 +123,7 @@ class Loss(Op):
 
     @mutant
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The sum over the samples was taken where the loss takes the mean."""
         losses = self.losses(*inputs)
         spread = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
         return self.shares(np.broadcast_to(spread, losses.shape), *inputs)
@@ -162,6 +163,7 @@ class PairLoss(Loss):
 
     @mutant
     def sign_of_the_target(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The sign of the target's gradient was left out."""
         by_input, by_target = self.backward(gradient, output, *inputs)
         assert by_target is not None
         return by_input, -by_target

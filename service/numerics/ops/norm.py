@@ -156,6 +156,7 @@ class Normalisation(Op):
     def weight_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
+        """The weight was left out on the way to the input."""
         ones = None if weight is None else np.ones_like(weight)
         return self.backward(gradient, output, input, ones, bias)
 

@@ -322,8 +322,10 @@ def mutant_of(fault: str) -> Callable[[Method], Method]:
     """Mark a method as one more way to make the mistake of the name given."""
 
     def mark(wrong: Method) -> Method:
-        text = (wrong.__doc__ or wrong.__name__.replace("_", " ")).strip().rstrip(".")
-        _MUTANTS[wrong] = Mutant(fault, wrong, text)
+        if not wrong.__doc__:
+            raise ValueError(f"{wrong.__name__}: the docstring of a mutant says what was done")
+        text = wrong.__doc__.strip().rstrip(".")
+        _MUTANTS[wrong] = Mutant(fault, wrong, f"{text[:1].lower()}{text[1:]}")
         return wrong
 
     return mark

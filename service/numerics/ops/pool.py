@@ -158,6 +158,7 @@ class MaxPool2d(Pool):
 
     @mutant
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The gradient of the maximum went to every element of the window."""
         padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
         for window in self._windows(padded, self.output_shape(input.shape[1:])):
             window += gradient
@@ -230,6 +231,7 @@ class AvgPool2d(Pool):
 
     @mutant
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sum over the window was taken where the pool takes the mean."""
         return self.backward(gradient * self._divisors(input, output.shape[1:]), output, input)
 
     def twin(self, torch: Any, input: Any) -> Any:

@@ -107,6 +107,7 @@ class BinaryCrossEntropy(Weighted):
 
     @mutant
     def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The gradient p - y of the logits was taken for that of the probabilities."""
         input, target = inputs[:2]
         weight = self._weights(gradient, self.losses(*inputs), *inputs)
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
@@ -202,6 +203,7 @@ class BinaryCrossEntropyWithLogits(Weighted):
 
     @mutant
     def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The factor pos_weight of the positive class was left out."""
         by_input = self.backward(gradient, output, *inputs[:-1], None)[0]
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 

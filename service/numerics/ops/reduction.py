@@ -97,6 +97,7 @@ class Sum(Reduction):
 
     @mutant
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The mean was taken where the forward pass takes the sum."""
         return (self._restored(gradient, input) / self._count(input) + 0 * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -141,6 +142,7 @@ class Mean(Reduction):
 
     @mutant
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The number of elements was left out that the mean divides by."""
         return (self._restored(gradient, input) + 0 * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -199,10 +201,12 @@ class Var(Reduction):
 
     @mutant
     def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The number that it is divided by was taken one too large."""
         return (self._restored(gradient, input) * self._centred(input) * 2 / (self._count(input) + 1),)
 
     @mutant
     def mean_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The mean was not subtracted."""
         return (self._restored(gradient, input) * input * 2 / (self._count(input) - self.correction),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -245,6 +249,7 @@ class Amax(Reduction):
 
     @mutant
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The gradient of the maximum went to every element."""
         return (self._restored(gradient, input) + 0 * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -293,6 +298,7 @@ class LogSumExp(Reduction):
 
     @mutant
     def not_normalised(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The exponentials were not divided by their sum."""
         return (self._restored(gradient, input) * np.exp(input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -374,6 +380,7 @@ class VectorNorm(Reduction):
 
     @mutant
     def not_divided_by_the_norm(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """It was not divided by the norm."""
         return (self._restored(gradient, input) * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
@@ -425,6 +432,7 @@ class Cumsum(Op):
 
     @mutant
     def from_the_front(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The sum was taken from the front instead of from the end."""
         return (self.forward(gradient),)
 
     def twin(self, torch: Any, input: Any) -> Any:

@@ -36,6 +36,7 @@ class Moving(Op):
 
     @mutant
     def displaced_by_one(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The elements came back one place off."""
         results = self.backward(gradient, output, *inputs)
         return tuple(None if each is None else np.roll(each, 1) for each in results)
 
@@ -392,6 +393,7 @@ class Expand(Moving):
 
     @mutant
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The mean over the axes that were expanded was taken instead of the sum."""
         return (unbroadcast(gradient, input.shape[1:]) / repeats(output.shape[1:], input.shape[1:]),)
 
     def twin(self, torch: Any, input: Any) -> Any:

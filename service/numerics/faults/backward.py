@@ -1,0 +1,180 @@
+"""Bugs of the backward pass: derivatives that are wrong at a node, paths that are cut, shares that are lost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from service.numerics.faults.fault import Alteration, OnTheWayBack, Wrong, on_the_way_back
+from service.numerics.faults.scene import Scene
+from service.numerics.graph import Node
+from service.numerics.ops.op import Gradients, Mutant
+from service.numerics.tiles import Array
+
+
+def mutants(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
+    """Each wrong backward pass that an op knows of, at each node with that op, and at all of them together.
+
+    As of all bugs here: at the nodes that the names reach, since elsewhere it does not show.
+    """
+    by_op: dict[type[Any], list[Node]] = {}
+    for node in scene.graph.downstream(names):
+        by_op.setdefault(type(node.op), []).append(node)
+    for op, nodes in by_op.items():
+        for mutant in op.mutants.values():
+            for node in nodes:
+                yield _with_mutant(mutant, [node], partial(_at, scene, node, mutant))
+            if len(nodes) > 1:
+                yield _with_mutant(mutant, nodes, partial("at every {} {}".format, op.name, mutant.text))
+
+
+def _with_mutant(mutant: Mutant, nodes: Sequence[Node], text: Callable[[], str]) -> Alteration:
+    return Alteration(mutant.fault, {node.name: partial(_by_mutant, mutant, node) for node in nodes}, text)
+
+
+def _by_mutant(mutant: Mutant, node: Node, right: Gradients, *arrays: Any) -> Gradients:
+    return mutant.backward(node.op, *arrays)
+
+
+def _at(scene: Scene, node: Node, mutant: Mutant) -> str:
+    return f"at {_told(scene, node)} {mutant.text}"
+
+
+def _told(scene: Scene, node: Node) -> str:
+    return f"{scene.shown(node.name)} ({node.op.name})"
+
+
+def _times(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any) -> Gradients:
+    """Right results, with what some operands get multiplied."""
+    return tuple(
+        factor * each if position in positions and each is not None else each for position, each in enumerate(right)
+    )
+
+
+def _edges(scene: Scene, names: Sequence[str]) -> Iterator[tuple[Node, int, str]]:
+    """Each operand that gets a gradient, at each node."""
+    for node in scene.graph.downstream(names):
+        for position, operand in enumerate(node.operands):
+            if isinstance(operand, str) and operand not in scene.graph.kinds:
+                yield node, position, operand
+
+
+@on_the_way_back
+class PathCut(OnTheWayBack):
+    """One of several paths to the loss carries no gradient."""
+
+    name: ClassVar[str] = "detached"
+    signature: ClassVar[str] = "c = the gradient along the remaining paths"
+
+    def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
+        """See `OnTheWayBack`."""
+        for node, position, operand in _edges(scene, names):
+            text = partial(self._text, scene, node, operand)
+            yield Alteration(self.name, {node.name: partial(_times, 0, [position])}, text)
+
+    @staticmethod
+    def _text(scene: Scene, node: Node, operand: str) -> str:
+        return f"the path from {scene.shown(operand)} through {_told(scene, node)} carried no gradient"
+
+
+@on_the_way_back
+class LastUseOnly(OnTheWayBack):
+    """Of a tensor that is used several times one use counts alone."""
+
+    name: ClassVar[str] = "shared_weight_last_use_only"
+    signature: ClassVar[str] = "c = one use's share"
+
+    def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
+        """See `OnTheWayBack`."""
+        for name in names:
+            uses = scene.uses(name)
+            for kept, (node, _) in enumerate(uses if len(uses) > 1 else ()):
+                cut = [use for number, use in enumerate(uses) if number != kept]
+                text = partial(self._text, scene, name, node, len(uses))
+                yield Alteration(self.name, _all_cut(cut), text)
+
+    @staticmethod
+    def _text(scene: Scene, name: str, kept: Node, uses: int) -> str:
+        return (
+            f"of the {uses} uses of {scene.shown(name)} only the one in {_told(scene, kept)} counted, where their "
+            "shares have to be added up"
+        )
+
+
+def _all_cut(uses: Sequence[tuple[Node, int]]) -> dict[str, Wrong]:
+    positions: dict[str, list[int]] = {}
+    for node, position in uses:
+        positions.setdefault(node.name, []).append(position)
+    return {name: partial(_times, 0, each) for name, each in positions.items()}
+
+
+@on_the_way_back
+class DoubleCounted(OnTheWayBack):
+    """The share of one use was added twice."""
+
+    name: ClassVar[str] = "double_counted"
+    signature: ClassVar[str] = "c = g + one share"
+
+    def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
+        """See `OnTheWayBack`."""
+        for node, position, operand in _edges(scene, names):
+            text = partial(self._text, scene, node, operand)
+            yield Alteration(self.name, {node.name: partial(_times, 2, [position])}, text)
+
+    @staticmethod
+    def _text(scene: Scene, node: Node, operand: str) -> str:
+        return f"what comes back to {scene.shown(operand)} from {_told(scene, node)} was added twice"
+
+
+@on_the_way_back
+class OneSampleOnly(OnTheWayBack):
+    """Of the samples of a batch one counts alone."""
+
+    name: ClassVar[str] = "last_sample_only"
+    signature: ClassVar[str] = "c = one sample's share"
+
+    def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
+        """See `OnTheWayBack`."""
+        nodes = {node.name: node for name in names for node, _ in scene.uses(name)}
+        for name in self._before_the_loss(scene):
+            nodes.update({node.name: node for node, _ in scene.uses(name)})
+        for node in nodes.values():
+            samples = self._samples(scene, node)
+            for sample, which in ((samples - 1, "last"), (0, "first")) if samples > 1 else ():
+                text = partial(self._text, scene, node, which, samples)
+                yield Alteration(self.name, {node.name: partial(_of_sample, node, samples, sample)}, text)
+
+    @staticmethod
+    def _text(scene: Scene, node: Node, which: str, samples: int) -> str:
+        return (
+            f"only the {which} of the {samples} samples that pass through {_told(scene, node)} counted, where their "
+            "shares have to be added up"
+        )
+
+    @staticmethod
+    def _before_the_loss(scene: Scene) -> tuple[str, ...]:
+        return tuple(each for each in scene.graph.nodes[-1].sources if each not in scene.graph.kinds)
+
+    @staticmethod
+    def _samples(scene: Scene, node: Node) -> int:
+        """Length of the first axis of what a node puts out, or, where it ends the batch, of what it reads."""
+        shape = scene.graph.shapes[node.name] or scene.graph.shapes[node.sources[0]]
+        return shape[0] if shape else 1
+
+
+def _of_sample(
+    node: Node, samples: int, sample: int, right: Gradients, gradient: Array, output: Array, *inputs: Any
+) -> Gradients:
+    """Results of one sample: of the others nothing comes in, or, where the node ends the batch, goes on."""
+    if gradient.ndim > 1 and gradient.shape[1] == samples:
+        return node.op.backward(_only(gradient, sample), output, *inputs)
+    return tuple(
+        each if each is None or each.ndim < 2 or each.shape[1] != samples else _only(each, sample) for each in right
+    )
+
+
+def _only(array: Array, sample: int) -> Array:
+    kept = np.zeros_like(array)
+    kept[:, sample] = array[:, sample]
+    return kept

@@ -1,0 +1,135 @@
+"""Gradients that are right but for the numbers that were at hand: too few digits, too short a range."""
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from service.numerics.faults.fault import Fault, fault
+from service.numerics.faults.hypothesis import Hypothesis
+from service.numerics.faults.scene import Scene
+from service.numerics.precision import PRECISIONS, Precision
+from service.numerics.tiles import Array
+
+_LOG2 = 0.30103
+_CERTAIN = 99.0
+
+
+@fault
+class LowPrecision(Fault):
+    """The gradient was computed in a lower precision than it is said to be."""
+
+    name: ClassVar[str] = "low_precision"
+    signature: ClassVar[str] = "every number is one of a lower precision, and off by no more than that one allows"
+
+    def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
+        """See `Fault`."""
+        candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
+        if candidate.shape != right.shape or not np.isfinite(candidate).all():
+            return
+        for lower in _below(own):
+            short = lower.represents(candidate)
+            if short.all() and (np.abs(candidate - right) <= scene.rounding(name, lower)).all():
+                # A number that is short by chance has so many zeros at its end.
+                digits = int(np.count_nonzero(candidate)) * (own.digits - lower.digits) * _LOG2
+                text = (
+                    f"every element of {scene.told(name)} is a number of {lower.name}, and as near to the reference "
+                    f"as that precision can come: it was computed or stored in it, and was judged as {own.name}."
+                )
+                yield Hypothesis(self.name, candidate, text, evidence=digits)
+                return
+
+    def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
+        """See `Fault`."""
+        own = scene.precisions[name]
+        for lower in (each for each in _below(own) if scene.right(name).size * (own.digits - each.digits) > 48):
+            yield {name: lower.nearest(scene.right(name))}
+
+
+def _below(own: Precision) -> list[Precision]:
+    """Lower precisions, the highest first."""
+    return [each for each in PRECISIONS.values() if each.digits < own.digits]
+
+
+class _Nowhere(Fault):
+    """Some elements are no finite numbers, where the reference is one."""
+
+    def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
+        """See `Fault`."""
+        candidate, right = scene.candidates[name], scene.right(name)
+        lost = ~np.isfinite(candidate)
+        if not lost.any() or candidate.shape != right.shape or not np.isfinite(right).all():
+            return
+        begins = beyond_range(scene, scene.precisions[name])
+        if self.is_it(candidate, begins):
+            first = tuple(int(each) for each in np.argwhere(lost)[0])
+            text = (
+                f"{np.count_nonzero(lost)} of {candidate.size} elements of {scene.told(name)} are not finite, the "
+                f"first at index {list(first)}, where the reference is {right[first]:.6g}: {self.cause(begins, scene)}."
+            )
+            yield Hypothesis(self.name, candidate, text, evidence=_CERTAIN)
+
+    def is_it(self, candidate: Array, begins: tuple[str, float] | None) -> bool:
+        """Whether this is the bug, given where numbers leave the range of the arithmetic."""
+        raise NotImplementedError
+
+    def cause(self, begins: tuple[str, float] | None, scene: Scene) -> str:
+        """What it comes from, as a clause."""
+        raise NotImplementedError
+
+
+@fault
+class Overflow(_Nowhere):
+    """Numbers became too large on the way."""
+
+    name: ClassVar[str] = "overflow"
+    signature: ClassVar[str] = "infinities, or numbers on the way beyond the range of the arithmetic"
+
+    def is_it(self, candidate: Array, begins: tuple[str, float] | None) -> bool:
+        """See `_Nowhere`."""
+        return begins is not None or bool(np.isinf(candidate).any())
+
+    def cause(self, begins: tuple[str, float] | None, scene: Scene) -> str:
+        """See `_Nowhere`."""
+        if begins is None:
+            return "look for a division by a number near 0, or an exponential of a large one"
+        return f"{scene.shown(begins[0])} reaches {begins[1]:.3g}, beyond the largest number of the arithmetic"
+
+    def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
+        """See `Fault`."""
+        wrong = scene.right(name).copy()
+        wrong.reshape(-1)[0] = np.inf
+        yield {name: wrong}
+
+
+@fault
+class NotFinite(_Nowhere):
+    """Some elements are NaN."""
+
+    name: ClassVar[str] = "not_finite"
+    signature: ClassVar[str] = "NaN where g is a number"
+
+    def is_it(self, candidate: Array, begins: tuple[str, float] | None) -> bool:
+        """See `_Nowhere`."""
+        return begins is None and not np.isinf(candidate).any()
+
+    def cause(self, begins: tuple[str, float] | None, scene: Scene) -> str:
+        """See `_Nowhere`."""
+        return "look for 0/0, infinity less infinity, the root or the logarithm of a negative number, or memory unset"
+
+    def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
+        """See `Fault`."""
+        wrong = scene.right(name).copy()
+        wrong.reshape(-1)[-1] = np.nan
+        yield {name: wrong}
+
+
+def beyond_range(scene: Scene, precision: Precision) -> tuple[str, float] | None:
+    """The first leaf or node whose numbers a precision has not, with the largest of them."""
+    largest = 2.0 ** (1 - precision.exponent) * (2 - 2.0 ** (1 - precision.digits))
+    for arrays in (scene.values, scene.gradients):
+        for name, array in arrays.items():
+            most = float(np.max(np.abs(array), initial=0)) if array.dtype.kind == "f" else 0.0
+            if most > largest:
+                return name, most
+    return None

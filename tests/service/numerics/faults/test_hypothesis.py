@@ -1,0 +1,92 @@
+"""When an explanation of a wrong gradient is one: it matches, it is identifiable, and it is no chance."""
+
+import numpy as np
+import pytest
+
+from service.numerics.faults.hypothesis import Hypothesis, Target, enough, loosest_fit
+from service.numerics.precision import PRECISIONS
+
+RIGHT = np.array([1.0, -2.0, 0.5, 3.0])
+FP64 = PRECISIONS["FP64"]
+
+
+def digits_of(made: np.ndarray, seen: np.ndarray, constants: int = 0, precision: str = "FP64") -> float | None:
+    """Digits of a hypothesis about RIGHT; None where it does not match."""
+    found = Target(seen, RIGHT[: seen.size], PRECISIONS[precision]).match(Hypothesis("bug", made, "", constants))
+    return None if found is None else found.digits
+
+
+def test_what_was_made_is_recognised_to_the_last_digit() -> None:
+    assert digits_of(2 * RIGHT, 2 * RIGHT) == pytest.approx(4 * 15.7, abs=1)
+
+
+def test_what_is_off_by_more_than_the_arithmetic_is_not() -> None:
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-7)) is not None
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5)) is None
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5), precision="FP32") is not None
+
+
+def test_what_makes_no_difference_explains_nothing() -> None:
+    wrong = RIGHT * (1 + 1e-7)
+    assert digits_of(RIGHT, wrong) is None
+    assert digits_of(RIGHT * (1 + 1e-8), wrong) is None
+
+
+def test_an_element_that_is_right_either_way_says_nothing() -> None:
+    made = np.array([2.0, -2.0, 0.5, 3.0])
+    assert digits_of(made, made) == pytest.approx(15.7, abs=0.5)
+
+
+def test_an_element_of_0_says_little() -> None:
+    made = RIGHT * [1, 1, 0, 0]
+    assert digits_of(made, made) == 2
+
+
+def test_fitted_constants_take_the_best_elements_away() -> None:
+    made = 1.3 * RIGHT
+    assert digits_of(made, made, constants=3) == pytest.approx(15.4, abs=0.5)
+    assert digits_of(made, made, constants=4) == 0
+
+
+@pytest.mark.parametrize(("precision", "needed"), [("FP64", 1), ("FP32", 2), ("FP16", 4), ("BF16", 6)])
+def test_so_many_elements_are_enough_in_an_arithmetic(precision: str, needed: int) -> None:
+    """As rounding leaves them, when the sign is wrong."""
+    roundoff = PRECISIONS[precision].unit_roundoff
+
+    def said(count: int) -> float:
+        right = np.linspace(1, 2, count)
+        target = Target(-right * (1 + roundoff), right, PRECISIONS[precision])
+        found = target.match(Hypothesis("bug", -right, ""))
+        assert found is not None
+        return found.digits
+
+    assert enough(said(needed))
+    assert needed == 1 or not enough(said(needed - 1))
+
+
+def test_sizes_at_both_ends_of_the_range_do_not_overflow() -> None:
+    for scale in (1e-300, 1e300):
+        found = Target(-scale * RIGHT, scale * RIGHT, FP64).match(Hypothesis("bug", -scale * RIGHT, ""))
+        assert found is not None
+        assert enough(found.digits)
+
+
+def test_what_is_seen_through_a_sum_is_all_news() -> None:
+    found = Target(np.ones((2, 4)), RIGHT, FP64).match(Hypothesis("bug", RIGHT, "", seen=RIGHT.copy()))
+    assert found is not None
+    assert enough(found.digits)
+
+
+def test_another_shape_is_no_match() -> None:
+    assert Target(np.ones((2, 2)), RIGHT, FP64).match(Hypothesis("bug", RIGHT, "")) is None
+
+
+def test_only_what_is_near_is_looked_at_closer() -> None:
+    target = Target(2 * RIGHT, RIGHT, FP64)
+    assert target.near(np.array([RIGHT, 2 * RIGHT, 2.1 * RIGHT])).tolist() == [False, True, False]
+
+
+def test_the_fit_is_looser_where_the_arithmetic_is() -> None:
+    fits = [loosest_fit(PRECISIONS[name]) for name in ("FP64", "FP32", "FP16", "BF16")]
+    assert fits == sorted(fits)
+    assert fits[0] == 1e-6

@@ -1,0 +1,59 @@
+"""Too few digits, too short a range."""
+
+import numpy as np
+
+from service.numerics.faults.numbers import beyond_range
+from service.numerics.precision import PRECISIONS
+from tests.candidates import Worked, preset
+
+MLP = preset("mlp_classifier")
+
+
+def test_a_gradient_of_float32_that_is_said_to_be_of_float64_is_named() -> None:
+    right = MLP.right("w1")
+    verdicts, found = MLP.judged({"w1": right.astype(np.float32).astype(np.float64)})
+    assert verdicts["w1"].outcome.text == "fail"
+    assert [each.name for each in found["w1"]] == ["low_precision"]
+    assert "is a number of FP32" in found["w1"][0].explanation
+
+
+def test_float16_is_told_from_float32() -> None:
+    wrong = MLP.right("w1").astype(np.float16).astype(np.float64)
+    _, found = MLP.judged({"w1": wrong}, "FP32")
+    assert "is a number of TF32" in found["w1"][0].explanation
+
+
+def test_short_numbers_that_are_wrong_are_not_a_matter_of_precision() -> None:
+    wrong = (MLP.right("w1") * 1.01).astype(np.float32).astype(np.float64)
+    assert MLP.named({"w1": wrong})["w1"] == {"scaled"}
+
+
+def test_infinities_and_nan_are_told_apart_and_located() -> None:
+    for value, name in ((np.inf, "overflow"), (np.nan, "not_finite")):
+        wrong = MLP.right("w1").copy()
+        wrong[3, 2] = value
+        _, found = MLP.judged({"w1": wrong})
+        assert [each.name for each in found["w1"]] == [name]
+        assert "1 of 77 elements of dL/dw1 are not finite, the first at index [3, 2]" in found["w1"][0].explanation
+
+
+def test_the_node_that_leaves_the_range_of_the_arithmetic_is_named() -> None:
+    worked = Worked(
+        {
+            "tensors": {"x": [300.0, 500.0]},
+            "weights": {"w": [1.0, 1.0]},
+            "model": {
+                "nodes": [
+                    {"name": "z", "op": "mul", "inputs": ["x", "w"]},
+                    {"name": "squares", "op": "mul", "inputs": ["z", "z"]},
+                    {"name": "root", "op": "pow", "inputs": ["squares"], "exponent": 0.5},
+                    {"name": "loss", "op": "sum", "inputs": ["root"]},
+                ]
+            },
+        }
+    )
+    assert beyond_range(worked.scene(), PRECISIONS["FP16"]) == ("squares", 250000.0)
+    assert beyond_range(worked.scene(), PRECISIONS["FP32"]) is None
+    _, found = worked.judged({"w": np.array([300.0, np.nan])}, "FP16")
+    assert [each.name for each in found["w"]] == ["overflow"]
+    assert "squares reaches 2.5e+05, beyond the largest number" in found["w"][0].explanation

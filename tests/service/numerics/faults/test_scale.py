@@ -1,0 +1,74 @@
+"""Factors and cuts, in the words of a colleague."""
+
+import numpy as np
+import pytest
+
+from service.numerics.faults.scale import projected
+from tests.candidates import Worked, preset
+
+MLP = preset("mlp_classifier")
+
+
+def explained(worked: Worked, name: str, factor: float) -> dict[str, str]:
+    """What is said of a gradient that is off by a factor, by bug."""
+    _, found = worked.judged({name: factor * worked.right(name)})
+    return {each.name: each.explanation for each in found[name]}
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (5.0, "dL/dw1 is exactly 5 times the reference: the sum over the batch (B = 5) was taken where the loss takes"),
+        (0.2, "dL/dw1 is exactly 1/5 of the reference: the mean over the batch (B = 5) was taken twice"),
+        (2.0, "dL/dw1 is exactly 2 times the reference: a factor 2 too many, as of a square"),
+        (-3.0, "dL/dw1 is exactly minus 3 times the reference: "),
+        (1024.0, "dL/dw1 is exactly 1024 times the reference: a loss scale of 2^10 was left in."),
+        (7**-0.5, "dL/dw1 is exactly 1/sqrt(7) of the reference: a factor 1/sqrt(7) was applied that is not there."),
+        (1.37, "dL/dw1 is 1.37 times the reference, everywhere: one factor is missing or too many, and none that"),
+    ],
+)
+def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) -> None:
+    assert explained(MLP, "w1", factor)["scaled"].startswith(said)
+
+
+def test_a_factor_of_the_loss_that_sums_is_a_mean() -> None:
+    told = explained(preset("conv_tanh_scale_sigmoid"), "w2", 0.25)["scaled"]
+    assert "the mean over the batch (B = 4) was taken where the loss takes the sum" in told
+
+
+def test_a_sign_is_a_sign_and_no_factor() -> None:
+    assert explained(MLP, "w1", -1.0).keys() == {"sign_flipped"}
+
+
+def test_a_factor_near_a_known_one_is_not_that_one() -> None:
+    assert "everywhere" in explained(MLP, "w1", 5.001)["scaled"]
+
+
+def test_a_clip_by_value_is_seen_where_several_elements_were_cut() -> None:
+    right = MLP.right("w1")
+    most = float(np.sort(np.abs(right).ravel())[-6])
+    assert MLP.named({"w1": np.clip(right, -most, most)}) == {"w1": {"clipped"}}
+    largest = np.where(np.abs(right) == np.abs(right).max(), np.sign(right) * most, right)
+    assert MLP.named({"w1": np.where(np.abs(right) > most, largest * 1.01, right)}) == {"w1": {"unknown"}}
+
+
+def test_a_clip_by_norm_is_seen_in_all_tensors_together() -> None:
+    rights = {name: MLP.right(name) for name in ("w1", "w2", "b1")}
+    named = MLP.named({name: 0.37 * each for name, each in rights.items()})
+    assert all("clipped" in names for names in named.values())
+    named = MLP.named({name: (0.37 if name == "w1" else 0.41) * each for name, each in rights.items()})
+    assert all(names == {"scaled"} for names in named.values())
+
+
+def test_a_clip_by_norm_of_one_tensor_is_seen_by_its_round_norm() -> None:
+    right = MLP.right("w1")
+    unit = right / np.linalg.norm(right)
+    assert MLP.named({"w1": 0.01 * unit})["w1"] == {"scaled", "clipped"}
+    assert MLP.named({"w1": 0.0137 * unit})["w1"] == {"scaled"}
+
+
+def test_there_is_no_factor_between_what_is_not_finite_or_nothing() -> None:
+    ones = np.ones(3)
+    for pair in ((ones, 0 * ones), (0 * ones, ones), (np.inf * ones, ones), (ones, np.ones(4))):
+        assert projected(*pair) == (0.0, np.inf)
+    assert projected(3 * ones, ones) == (3.0, 0.0)
