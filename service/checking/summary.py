@@ -73,7 +73,8 @@ def _missed(found: Sequence[Verdict]) -> str:
             f"{worst.probability:.1g}"
         )
     most = max((each.missed.probability for each in found if isinstance(each.missed, WrongElements)), default=0)
-    return f" in those; a single wrong element would have been missed with probability {most:.3g}" if most else ""
+    probability = f"{most:.3g}" if most < 0.9995 else "above 0.999"
+    return f" in those; a single wrong element would have been missed with probability {probability}" if most else ""
 
 
 def _what(found: Sequence[Verdict]) -> str:

@@ -5,6 +5,7 @@ turns the direction of writing around is shown as an escape of Python's, as in t
 """
 
 import unicodedata
+from itertools import accumulate
 
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _BLANK = "\u2800\u3164\uffa0"
@@ -46,12 +47,7 @@ def elided(text: str, cells: int) -> str:
 
 
 def _head(text: str, cells: int) -> str:
-    taken = 0
-    for position, each in enumerate(text):
-        taken += width(each)
-        if taken > cells:
-            return text[:position]
-    return text
+    return text[: sum(end <= cells for end in accumulate(map(width, text)))]
 
 
 def wrapped(text: str, cells: int) -> list[str]:
@@ -68,8 +64,11 @@ def wrapped(text: str, cells: int) -> list[str]:
 
 
 def _pieces(word: str, cells: int) -> list[str]:
-    pieces: list[str] = []
-    while width(word) > cells:
-        pieces.append(_head(word, cells))
-        word = word[len(pieces[-1]) :]
-    return [*pieces, word]
+    pieces, taken = [""], 0
+    for each in word:
+        taken += width(each)
+        if taken > cells:
+            pieces.append("")
+            taken = width(each)
+        pieces[-1] += each
+    return pieces

@@ -25,6 +25,11 @@ def cosine(number: Number) -> str:
     return number if isinstance(number, str) else f"{number:.6g}"
 
 
+def probability(number: float) -> str:
+    """A probability; one that is not 1 is not shown as 1."""
+    return "> 0.999" if 0.9995 <= number < 1 else f"{number:.3g}"
+
+
 def index(place: Sequence[int]) -> str:
     """Index of an element, `[]` of a number."""
     return str(list(place))

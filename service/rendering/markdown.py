@@ -19,7 +19,7 @@ MAX_ROWS = 200
 _LONGEST_NAME = 120
 _LONGEST_LINE = 200
 
-_LEFT_OUT = "{} of this report would not fit into a comment; the report as JSON and as text is whole.\n"
+_LEFT_OUT = "{} of this report would not fit into a comment: see the report as text or as JSON.\n"
 
 _ACTIVE = re.compile(r"[\\`*_{}\[\]<>&|~$]|(?<=www)\.|:(?=//)")
 _MENTION = re.compile(r"[@#]")

@@ -55,7 +55,7 @@ def _row(verdict: Verdict, discrepancies: Discrepancies) -> tuple[str, ...]:
 
 
 def _probability(verdict: Verdict) -> str:
-    return figures.ratio(verdict["missed"]["probability"]) if "missed" in verdict else "-"
+    return figures.probability(verdict["missed"]["probability"]) if "missed" in verdict else "-"
 
 
 def _worst_ratio(verdict: Verdict) -> str:
@@ -172,8 +172,8 @@ def _missed(missed: MissedInSample | MissedAlong, verdict: Verdict) -> str:
     if "wrong_elements" in missed:
         wrong, elements = figures.counted(missed["wrong_elements"], "wrong element"), verdict["elements"]
         left = f"{elements['not_examined']} of {figures.counted(elements['total'], 'element')}"
-        return f"{left}; {wrong} would be missed with probability {missed['probability']:.3g}."
+        return f"{left}; {wrong} would be missed with probability {figures.probability(missed['probability'])}."
     if missed["relative_l2"] == "Infinity":
         return "any single element; no error is sure to be found along these directions."
     error = f"an error of {figures.size(missed['relative_l2'])} of the gradient's norm"
-    return f"any single element; {error} would be missed with probability {missed['probability']:.1g}."
+    return f"any single element; {error} would be missed with probability {figures.probability(missed['probability'])}."

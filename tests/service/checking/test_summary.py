@@ -75,6 +75,11 @@ SENTENCES = {
         "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
         "been found in those; a single wrong element would have been missed with probability 0.6.",
     ),
+    "a sample of very many": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=99996, missed=WrongElements(1, 0.99996))},
+        "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
+        "been found in those; a single wrong element would have been missed with probability above 0.999.",
+    ),
     "a fail": (
         {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
         "fail: 1 of 4 elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "

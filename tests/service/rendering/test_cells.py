@@ -1,7 +1,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.rendering.cells import elided, plain, width, wrapped
@@ -34,6 +34,7 @@ def test_what_is_not_seen_or_moves_is_escaped(text, shown):
     assert plain(text) == shown
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_plain_text_has_no_control_and_stays_as_it_is(text):
     once = plain(text)
@@ -52,6 +53,7 @@ def test_what_is_too_long_keeps_both_its_ends():
     assert elided("名前名前", 7) == "名...前"
 
 
+@settings(deadline=None)
 @given(NAMES.map(plain), st.integers(4, 130))
 def test_what_is_elided_fits_and_is_cut_as_little_as_can_be(text, cells):
     short = elided(text, cells)
@@ -59,6 +61,7 @@ def test_what_is_elided_fits_and_is_cut_as_little_as_can_be(text, cells):
     assert short == text or (width(short) >= cells - 2 and "..." in short)
 
 
+@settings(deadline=None)
 @given(NAMES.map(plain), st.integers(4, 130))
 def test_what_is_wrapped_fits_and_loses_nothing(text, cells):
     lines = wrapped(text, cells)
