@@ -21,6 +21,7 @@ def imported_by(statement: str) -> set[str]:
     [
         ("import service.check", {"torch", "flask", "werkzeug"}),
         ("import service.curve", {"torch", "flask", "werkzeug"}),
+        ("import service.rendering", {"torch", "flask", "werkzeug"}),
         ("import service.numerics.verdict, service.numerics.ops", {"torch", "flask", "pydantic", "schemas"}),
         (
             "import schemas.check, schemas.curve, schemas.report, schemas.problem",
@@ -54,6 +55,11 @@ PLANTED = [
     ("service/numerics/curve.py", "import schemas.curve"),
     ("service/checking/element.py", "import service.checking.answer"),
     ("service/checking/language.py", "import service.checking.answer"),
+    ("service/rendering/text.py", "import service.rendering.markdown"),
+    ("service/rendering/verdicts.py", "import service.rendering.sections"),
+    ("service/rendering/figures.py", "import service.numerics.outcome"),
+    ("service/rendering/sections.py", "import service.checking.language"),
+    ("service/rendering/text.py", "import flask"),
     ("schemas/tensor.py", "import service"),
     ("service/numerics/gradients/analytic.py", "import service.numerics.gradients.autograd"),
 ]

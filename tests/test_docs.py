@@ -114,6 +114,36 @@ def test_the_curl_of_projections_gets_the_answer_that_is_shown(client: FlaskClie
     assert not says(answer, shown), "the comparison must be able to fail"
 
 
+def alike(shown: str, written: str) -> bool:
+    """Whether texts have the same words, and numbers to the digits that a reader looks at, however they are spaced."""
+    pairs = list(zip(shown.split(), written.split(), strict=False))
+    return len(pairs) == len(shown.split()) and all(word_alike(*pair) for pair in pairs)
+
+
+def word_alike(shown: str, written: str) -> bool:
+    number = re.fullmatch(r"[-+]?\d[\d.]*(e[-+]\d+)?", shown)
+    if number is None or not re.fullmatch(r"[-+]?\d.*", written):
+        return re.sub("-{3,}", "---", shown) == re.sub("-{3,}", "---", written)
+    # Of what bounds a difference the last digits are the machine's.
+    return float(written) == pytest.approx(float(shown), rel=1e-9 if len(shown) > 10 else 0.5)
+
+
+def test_the_file_is_the_request_of_the_curl() -> None:
+    assert json.loads((ROOT / "examples" / "wrong_sign.json").read_text()) == curl_body("/v1/check")
+
+
+@pytest.mark.parametrize(("form", "number"), [("text/plain", 0), ("text/markdown", 1)])
+def test_the_curl_of_a_text_gets_the_text_that_is_shown(client: FlaskClient, form: str, number: int) -> None:
+    command = [block for block in blocks("sh") if "-d @" in block][number]
+    (file,), headers = re.findall(r"-d @(\S+)", command), dict(re.findall(r"-H '([\w-]+): ([^']+)'", command))
+    assert headers["Accept"] == form
+    (shown,) = blocks(form.removeprefix("text/").replace("plain", "text"))
+    written = client.post("/v1/check", data=(ROOT / file).read_bytes(), headers=headers).text
+    assert alike(shown, written)
+    for right, wrong in (("0.330264536335", "0.330264436335"), ("candidate", "autograd"), ("8.77e+10", "8.77e+11")):
+        assert not alike(shown.replace(right, wrong), written), "the comparison must be able to fail"
+
+
 def test_the_model_of_ones_own_passes(client: FlaskClient) -> None:
     answer = client.post("/v1/check", json=json.loads(blocks("json")[1])).json
     assert answer is not None

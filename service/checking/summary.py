@@ -16,13 +16,25 @@ def summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
     leading = {name: each for name, each in verdicts.items() if each.outcome == outcome}
     if outcome == Outcome.PASS:
         return _passed(leading)
-    name, first = next(iter(leading.items()))
     count, total = _counts(list(leading.values()), outcome)
     text = f"{outcome.text}: {count} of {total} {_what(list(leading.values()))} of {_listed(list(leading))}"
-    worst = next((each for each in first.directions or first.worst if each.outcome == outcome), None)
-    if worst is None:
-        return f"{text}. {first.reason}"
-    return f"{text}; {_shown(name, worst, along=first.directions is not None)}."
+    if found := _worst(leading, outcome):
+        return f"{text}; {_shown(*found, along=next(iter(leading.values())).directions is not None)}."
+    # Its remedy is a sentence of its own, and stands in the verdict.
+    cause, _, _ = next(iter(leading.values())).reason.partition(". ")
+    return f"{text}. {cause.removesuffix('.')}."
+
+
+def _worst(verdicts: Mapping[str, Verdict], outcome: Outcome) -> tuple[str, Worst] | None:
+    """Name and element of the largest ratio, NaN before all; of directions the first; None where none is known."""
+    found = [
+        (name, worst)
+        for name, each in verdicts.items()
+        if (worst := next((one for one in each.directions or each.worst if one.outcome == outcome), None))
+    ]
+    if not found or next(iter(verdicts.values())).directions is not None:
+        return next(iter(found), None)
+    return max(found, key=lambda each: np.inf if np.isnan(each[1].ratio) else each[1].ratio)
 
 
 def _passed(verdicts: Mapping[str, Verdict]) -> str:
@@ -34,7 +46,19 @@ def _passed(verdicts: Mapping[str, Verdict]) -> str:
     detectable = max(each.smallest_detectable_error for each in found)
     worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
     count, _ = _counts(found, Outcome.PASS)
-    return f"pass: all {count} {_what(found)} of {names} agree with the finite difference{worth}{_missed(found)}."
+    text = f"pass: all {count} {_what(found)} of {names} agree with the finite difference{worth}{_missed(found)}"
+    return f"{text}{_nearest(verdicts)}."
+
+
+def _nearest(verdicts: Mapping[str, Verdict]) -> str:
+    """How near the worst element that passes came to failing; nothing where there is no difference at all."""
+    found = _worst(verdicts, Outcome.PASS)
+    if found is None or not found[1].ratio:
+        return ""
+    name, worst = found
+    # Only at a kink does an element pass that is farther off than is allowed.
+    off = f"off by {worst.ratio:.2g} of what is allowed" if worst.ratio <= 1 else "at a kink"
+    return f"; the worst is {_element(name, worst)}, {off}"
 
 
 def _missed(found: Sequence[Verdict]) -> str:
@@ -49,7 +73,8 @@ def _missed(found: Sequence[Verdict]) -> str:
             f"{worst.probability:.1g}"
         )
     most = max((each.missed.probability for each in found if isinstance(each.missed, WrongElements)), default=0)
-    return f" in those; a single wrong element would have been missed with probability {most:.3g}" if most else ""
+    probability = f"{most:.3g}" if most < 0.9995 else "above 0.999"
+    return f" in those; a single wrong element would have been missed with probability {probability}" if most else ""
 
 
 def _what(found: Sequence[Verdict]) -> str:
@@ -70,9 +95,12 @@ def _shown(name: str, worst: Worst, *, along: bool) -> str:
     if along:
         place = f"the first is direction {worst.index[0]} of {plain(name)}"
         return f"{place}, along which the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
-    index = "".join(f"[{i}]" for i in worst.index)
-    place = f"the worst is {plain(name)}{index}"
+    place = f"the worst is {_element(name, worst)}"
     return f"{place}, where the {worst.route} gradient is {_figure(worst.judged)} and {_of_reference(worst)}"
+
+
+def _element(name: str, worst: Worst) -> str:
+    return plain(name) + "".join(f"[{i}]" for i in worst.index)
 
 
 def _figure(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Answers as JSON."""
+"""Answers as JSON, and as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,3 +10,8 @@ from flask import Response
 def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
     """Answer with a document that may hold NumPy arrays; it must be free of NaN, which JSON cannot spell."""
     return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, mimetype="application/json")
+
+
+def text_answer(text: str, media_type: str) -> Response:
+    """Answer with text, in UTF-8."""
+    return Response(text, mimetype=media_type)

@@ -7,12 +7,22 @@ from flask import Blueprint, Response, request
 from schemas.report import CheckReport
 from service.check import check
 from service.checking import language
-from service.http.answers import json_answer
+from service.http.answers import json_answer, text_answer
 from service.http.body import JSON, json_body, negotiate
 from service.http.limits import limits
 from service.http.operation import PROBLEMS_OF_BODY, Operation, documented
+from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
+
+_RENDERINGS = {"text/plain": text, "text/markdown": markdown}
+
+
+@blueprint.after_request
+def vary(response: Response) -> Response:
+    """Tell caches what the answer depends on."""
+    response.vary.add("Accept")
+    return response
 
 
 def _examples() -> dict[str, Any]:
@@ -27,9 +37,11 @@ def _examples() -> dict[str, Any]:
         body=language.Request,
         problems=PROBLEMS_OF_BODY,
         examples=_examples,
+        renderings=_RENDERINGS,
     )
 )
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
-    negotiate(request, JSON)
-    return json_answer(check(json_body(request), limits()))
+    form = negotiate(request, JSON, *_RENDERINGS)
+    report = check(json_body(request), limits())
+    return json_answer(report) if form == JSON else text_answer(_RENDERINGS[form](report), form)

@@ -1,7 +1,7 @@
 """What `/openapi.json` says of a route, declared where the route is."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -34,6 +34,8 @@ class Operation:
         Statuses of the problems it may answer with, with what each means.
     examples
         Bodies that can be posted as they are, by name.
+    renderings
+        Other forms of the answer, which are text, by media type.
     """
 
     summary: str
@@ -41,6 +43,7 @@ class Operation:
     body: Any = None
     problems: tuple[tuple[int, str], ...] = ()
     examples: Callable[[], dict[str, Any]] | None = None
+    renderings: Mapping[str, Callable[[Any], str]] = field(default_factory=dict[str, Callable[[Any], str]])
 
 
 def documented(operation: Operation) -> Callable[[View], View]:

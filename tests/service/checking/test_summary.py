@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,12 @@ def verdict(outcome, counts=(0, 0, 0), detectable=1e-9, **fields):
 
 
 ALONG = Worst((0,), "candidate", 1.0, 2.0, 1e-9, 2e-9, 1e9, Outcome.FAIL)
+
+
+def off_by(ratio, outcome=Outcome.PASS):
+    return Worst((1,), "analytic", 1.0, 1.0, 1e-9, 2e-9, ratio, outcome)
+
+
 SENTENCES = {
     "a pass": (
         {"w": verdict(Outcome.PASS, (4, 0, 0)), "b": verdict(Outcome.PASS, (2, 0, 0), 1e-7)},
@@ -27,10 +35,50 @@ SENTENCES = {
         {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf)},
         "pass: all 4 elements of w agree with the finite difference.",
     ),
+    "a pass with its worst element": (
+        {
+            name: verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(ratio), off_by(0.0)))
+            for name, ratio in (("w", 0.125), ("b", 0.5), ("a", 0.25))
+        },
+        "pass: all 6 elements of w, b, a agree with the finite difference; a relative error of 1.0e-09 would have been "
+        "found; the worst is b[1], off by 0.5 of what is allowed.",
+    ),
+    "a pass without any difference": (
+        {"w": verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(0.0),))},
+        "pass: all 2 elements of w agree with the finite difference; a relative error of 1.0e-09 would have been "
+        "found.",
+    ),
+    "a pass at a kink": (
+        {"w": verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(1e9),))},
+        "pass: all 2 elements of w agree with the finite difference; a relative error of 1.0e-09 would have been "
+        "found; the worst is w[1], at a kink.",
+    ),
+    "the worst of several names": (
+        {
+            "w": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(3.0, Outcome.FAIL),)),
+            "b": verdict(Outcome.FAIL, (1, 0, 1), worst=(FAILING, off_by(np.inf, Outcome.FAIL))),
+            "a": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(9.0, Outcome.FAIL),)),
+        },
+        "fail: 3 of 6 elements of w, b, a; the worst is b[0][1], where the candidate gradient is NaN and the finite "
+        "difference 1 +- 1e-09.",
+    ),
+    "another shape beside a wrong element": (
+        {
+            "w": verdict(Outcome.FAIL, (0, 0, 4)),
+            "b": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(3.0, Outcome.FAIL),)),
+        },
+        "fail: 5 of 6 elements of w, b; the worst is b[1], where the analytic gradient is 1 and the finite difference "
+        "1 +- 1e-09.",
+    ),
     "a sample": (
         {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=6, missed=WrongElements(1, 0.6))},
         "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
         "been found in those; a single wrong element would have been missed with probability 0.6.",
+    ),
+    "a sample of very many": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=99996, missed=WrongElements(1, 0.99996))},
+        "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
+        "been found in those; a single wrong element would have been missed with probability above 0.999.",
     ),
     "a fail": (
         {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
@@ -66,6 +114,11 @@ SENTENCES = {
         "finite difference 1 +- 1e-09.",
     ),
 }
+
+
+def test_of_a_reason_the_cause_is_said():
+    found = {"w": dataclasses.replace(verdict(Outcome.FAIL, (0, 0, 4)), reason="Another shape. Mend it. Or not.")}
+    assert summary(Outcome.FAIL, found) == "fail: 4 of 4 elements of w. Another shape."
 
 
 @pytest.mark.parametrize(("verdicts", "sentence"), SENTENCES.values(), ids=SENTENCES)

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
+from service.rendering import markdown, text
 
 CLIENT = create_app().test_client()
 
@@ -156,7 +157,8 @@ def test_of_many_errors_a_hundred_are_listed_and_all_counted(changed):
         ("text/html, application/json;q=0.5", 200), ("text/html", 406), ("application/json;q=0", 406),
         ("nonsense", 406), ("application/json; charset=utf-8", 200), ("APPLICATION/JSON;charset=utf-8;q=0.5", 200),
         ("application/json;charset=utf-8;q=0", 406), ("text/html;charset=utf-8", 406), ("", 200), ("*/*;q=0", 406),
-        ("application/json;q=0, */*", 406),
+        ("application/json, text/plain, */*", 200), ("text/*;q=0.5, */*", 200), ("*/*, text/plain;q=0", 200),
+        ("application/*, text/plain;q=0.9", 200), ("text/plain;q=0", 406), ("text/html, text/plain;q=0", 406),
     ],
 )  # fmt: skip
 def test_the_answer_is_negotiated(example, accept, status):
@@ -164,6 +166,48 @@ def test_the_answer_is_negotiated(example, accept, status):
     response = CLIENT.post("/v1/check", json=example, headers=headers)
     assert response.status_code == status
     assert response.mimetype == ("application/json" if status == 200 else "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("text/plain", "text/plain"), ("text/markdown", "text/markdown"), ("TEXT/PLAIN", "text/plain"),
+        ("text/plain; charset=utf-8", "text/plain"), ("text/markdown;variant=GFM", "text/markdown"),
+        ("text/*", "text/plain"), ("text/*, text/plain;q=0.1", "text/markdown"), ("text/plain, */*", "text/plain"),
+        ("text/plain;q=0.5, text/markdown;q=0.6", "text/markdown"), ("text/html, text/plain;q=0.1", "text/plain"),
+        ("application/json;q=0.1, text/markdown;q=0.2", "text/markdown"), ("application/json;q=0, */*", "text/plain"),
+        ("application/json;q=0.1, */*;q=0.5", "text/plain"), ("text/markdown, application/json;q=0.9", "text/markdown"),
+    ],
+)  # fmt: skip
+def test_a_report_can_be_read(example, accept, form):
+    response = CLIENT.post("/v1/check", json=example, headers={"Accept": accept})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, f"{form}; charset=utf-8")
+    assert response.text.startswith(
+        {"text/plain": "gradcheckd: pass\n", "text/markdown": "## gradcheckd: pass\n"}[form]
+    )
+
+
+def test_the_text_is_of_the_report_that_is_json(example):
+    body = example | {"candidate": {"w2": [0, 0, 0, 0]}}
+    report = posted(body).json
+    for form, written in (("text/plain", text), ("text/markdown", markdown)):
+        answer = CLIENT.post("/v1/check", json=body, headers={"Accept": form}).text
+        assert answer.split("loss evaluations")[0] == written(report).split("loss evaluations")[0]
+        assert answer.split("loss evaluations")[0] != written(posted(example).json).split("loss evaluations")[0]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/plain", "text/markdown", "text/html"])
+def test_caches_are_told_what_the_answer_depends_on(example, accept):
+    for body in (example, {}):
+        assert CLIENT.post("/v1/check", json=body, headers={"Accept": accept}).headers["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "text/markdown"])
+@pytest.mark.parametrize(("body", "status"), [(b"{}", 422), (b"{", 400), (b"", 400)])
+def test_an_error_is_a_problem_whatever_is_accepted(accept, body, status):
+    response = CLIENT.post("/v1/check", data=body, content_type="application/json", headers={"Accept": accept})
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert response.json["status"] == status
 
 
 JSON = st.recursive(

@@ -22,7 +22,7 @@ def validator(document, reference):
 
 def schema_of(document, path, method, status="200"):
     content = document["paths"][path][method]["responses"][status]["content"]
-    ((media_type, body),) = content.items()
+    media_type, body = next(iter(content.items()))
     return media_type, {**body["schema"], "components": document["components"]}
 
 
@@ -44,6 +44,19 @@ def test_a_real_report_is_as_described(document, example):
     assert media_type == "application/json"
     for field in report:
         assert not Draft202012Validator(schema).is_valid({key: value for key, value in report.items() if key != field})
+
+
+def test_the_forms_of_an_answer_are_listed(document):
+    forms = {
+        path: set(document["paths"][path]["post"]["responses"]["200"]["content"]) for path in ("/v1/check", "/v1/curve")
+    }
+    assert forms == {
+        "/v1/check": {"application/json", "text/plain", "text/markdown"}, "/v1/curve": {"application/json"}
+    }  # fmt: skip
+    for form in forms["/v1/check"]:
+        assert CLIENT.post("/v1/check", json={}, headers={"Accept": form}).status_code == 422
+    content = document["paths"]["/v1/check"]["post"]["responses"]["200"]["content"]
+    assert content["text/plain"] == {"schema": {"type": "string"}}
 
 
 def test_a_real_curve_is_as_described(document, example):

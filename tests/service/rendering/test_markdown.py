@@ -1,0 +1,121 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from markdown_it import MarkdownIt
+
+from service.rendering import markdown
+from service.rendering.markdown import MAX_LENGTH
+from tests.service.rendering.reports import ENCODINGS, NAMES, NASTY, REQUESTS, named, product, reported
+
+PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+PIPE = re.compile(r"(?<!\\)\|")
+COMMENT = "<!-- -->"
+
+
+def built(written):
+    """What a page is built of, as a parser reads it: blocks, and marks within them, without what they hold."""
+    found = []
+    for token in PARSER.parse(written):
+        inside = [each.type for each in token.children or () if each.content != COMMENT]
+        marks = [kind for kind, before in zip(inside, [None, *inside], strict=False) if kind != before]
+        html = token.content.strip() if token.type == "html_block" else ""
+        found.append((token.type, token.tag, html, *marks))
+    return found
+
+
+def uneven(written):
+    """Rows of tables that are not as wide as their head."""
+    found, width = [], 0
+    for line in written.split("\n"):
+        pipes = len(PIPE.findall(line)) if line.startswith("| ") else 0
+        width = width if pipes and width else pipes
+        if pipes != width:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_every_report_is_whole(case):
+    written = markdown(reported(case))
+    assert uneven(written) == []
+    assert written.startswith(f"## gradcheckd: {reported(case)['outcome']}\n\n{reported(case)['outcome']}: ")
+    assert written.count("<details>") == written.count("</details>") >= 2
+    assert "would not fit" not in written
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_every_encoding_is_written_the_same(case):
+    first, second = (re.sub(r"in \S+ ms: .*", "", markdown(reported(case, encoding))) for encoding in ENCODINGS)
+    assert first == second
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_no_name_breaks_out(name):
+    written = markdown(named(name or "name"))
+    assert uneven(written) == []
+    assert built(written) == built(markdown(named("name")))
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nothing_nasty_breaks_out(name):
+    assert built(markdown(named(name))) == built(markdown(named("name")))
+
+
+def test_the_check_of_names_can_fail():
+    table = "| a | b |\n| --- | --- |\n"
+    assert uneven(f"{table}| 1 | 2 |") == []
+    assert uneven(f"{table}| `a|b` | 2 |") == ["| `a|b` | 2 |"]
+    assert built("an a") == built(f"an a@{COMMENT}b") == [
+        ("paragraph_open", "p", ""), ("inline", "", "", "text"), ("paragraph_close", "p", "")
+    ]  # fmt: skip
+    for nasty in ("an <b>", "# a", "a *b*", "- a", "a\n\nb", "</details>", "    a", "[a](b)", "a `b`"):
+        assert built(nasty) != built("an a"), nasty
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("w1", "`w1`"),
+        ("a`b", "``a`b``"),
+        ("`", "`` ` ``"),
+        (" a", "`  a `"),
+        ("a|b", "`a\\|b`"),
+        ("a\\|b", "`a\\\\\\|b`"),
+        ("<b>@octocat", "`<b>@octocat`"),
+        ("a\nb", "`a\\nb`"),
+    ],
+)
+def test_a_name_is_code(name, code):
+    assert f"| {code} | fail |" in markdown(named(name))
+
+
+def test_text_of_the_request_is_no_markup():
+    written = markdown(named("@me #1 *a* <b> [c](d) www.e.f http://g |"))
+    assert "@<!-- -->me #<!-- -->1 \\*a\\* \\<b\\> \\[c\\](d) www\\.e.f http\\://g \\|: fail of" in written
+
+
+@pytest.mark.parametrize("start", ["- a", "1. a", "+ a", "2) a", "    a", "--- a"])
+def test_a_sentence_begins_no_list_and_no_code(start):
+    written = markdown(reported("pass") | {"summary": start})
+    assert not re.search(r"^(    |[-+] |\d+[.)] |---)", written, re.MULTILINE)
+
+
+def test_an_empty_name_is_nothing():
+    assert "|  | fail |" in markdown(named(""))
+
+
+def test_a_fence_is_longer_than_any_in_it():
+    assert "\n````text\n" in markdown(named("```"))
+
+
+def test_of_hundreds_of_names_as_many_are_there_as_fit_into_a_comment():
+    names = [f"encoder.layers.{number}.{'weight' * 20}" for number in range(600)]
+    report = product(names, candidate={"p7": 0.5} | dict.fromkeys(names[-100:], 0.5))
+    written = markdown(report)
+    assert uneven(written) == []
+    assert len(written) <= MAX_LENGTH
+    assert "\n401 more rows are in the report as JSON and as text." in written
+    assert re.search(r"\d+ sections of this report would not fit into a comment", written)
+    assert written.count("| fail |") >= 101

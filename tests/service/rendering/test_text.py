@@ -1,0 +1,97 @@
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+
+from service.rendering import text
+from tests.service.rendering.reports import ENCODINGS, NAMES, NASTY, REQUESTS, named, product, reported
+
+
+def cells(line):
+    """Columns of a terminal, counted without the code that is tested: a wide character is two, a mark none."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in line
+    )
+
+
+def faults(written):
+    """What a terminal would show otherwise than it is meant."""
+    found = [line for line in written.split("\n") if cells(line) >= 120]
+    return found + [each for each in written if each != "\n" and unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl")]
+
+
+def without_times(written):
+    return re.sub(r"(?<=in )[^,]* ms: .*", "", written)
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_every_report_fits_into_a_terminal(case):
+    written = text(reported(case))
+    assert faults(written) == []
+    assert written.startswith(f"gradcheckd: {reported(case)['outcome']}\n\n{reported(case)['outcome']}: ")
+    assert written.endswith("\n")
+    assert not written.endswith("\n\n")
+    assert not re.search(r" $|\n\n\n", written, re.MULTILINE)
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_every_encoding_is_written_the_same(case):
+    first, second = (without_times(text(reported(case, encoding))) for encoding in ENCODINGS)
+    assert first == second
+    assert first != without_times(text(reported("pass" if case == "fail" else "fail")))
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_no_name_breaks_out(name):
+    assert faults(text(named(name))) == []
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_name_adds_a_line_of_its_own(name):
+    plain = text(named("name")).split("\n")
+    assert len(text(named(name)).split("\n")) == len(plain)
+
+
+def test_the_check_of_names_can_fail():
+    assert faults("a\x1b[31m") == ["\x1b"]
+    assert faults("\u202e") == ["\u202e"]
+    assert faults("名" * 60) == ["名" * 60]
+    assert faults("a" * 119 + "\n") == []
+
+
+def test_columns_stand_below_each_other():
+    lines = text(named("名" * 100)).split("\n")
+    start = next(number for number, line in enumerate(lines) if line.startswith("  name  "))
+    head, rule, *rows = lines[start : start + 4]
+    column = rule.index("  ", 3) + 2
+    assert head[column:].startswith("outcome")
+    for row in rows:
+        prefix = next(n for n in range(len(row)) if cells(row[:n]) == column)
+        assert row[prefix:].startswith(("fail", "pass"))
+    assert "..." in rows[0]
+
+
+def test_hundreds_of_names_have_a_row_each():
+    names = [f"encoder.layers.{number}.weight" for number in range(300)]
+    written = text(product(names, include=[]))
+    assert faults(written) == []
+    for name in names:
+        assert f"\n  {name} " in written
+
+
+def test_an_index_of_many_axes_is_cut_and_not_wrapped():
+    report = dict(reported("fail"))
+    verdict = report["verdicts"]["w1"]
+    worst = verdict["worst"][0] | {"index": [1000] * 32, "judged": -1.23456789012e-300, "allowed": "Infinity"}
+    report["verdicts"] = {"w1": verdict | {"worst": [worst]}}
+    assert faults(text(report)) == []
+
+
+def test_figures_that_do_not_fit_are_cut():
+    huge = {"shape": [1], "datatype": "FP64", "data": [-1.23456789012e-300]}
+    gradient = {f"route_of_a_long_name_{number}": huge for number in range(9)}
+    report = reported("pass") | {"gradients": {"w1": gradient}}
+    assert faults(text(report)) == []
+    assert "..." in text(report)

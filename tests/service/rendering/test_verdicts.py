@@ -1,0 +1,115 @@
+from service.rendering.document import Said, Table
+from service.rendering.verdicts import MAX_NAMES, at_length, by_outcome, judged
+from tests.service.rendering.reports import reported
+
+
+def row(report, name):
+    (section,) = judged(report)
+    table = section.blocks[0]
+    heads = [column.head for column in table.columns]
+    return next(dict(zip(heads, cells, strict=True)) for cells in table.rows if cells[0] == name)
+
+
+def told(report, name):
+    return next(section for section in at_length(report) if section.heading.name == name).blocks
+
+
+def said(blocks, heading):
+    return [block.text for block in blocks if isinstance(block, Said) and block.heading.text == heading]
+
+
+def table(blocks, heading):
+    return next(block for block in blocks if isinstance(block, Table) and block.heading.text.startswith(heading))
+
+
+def test_a_name_has_a_row():
+    assert row(reported("pass"), "w2").items() >= {
+        "outcome": "pass", "pass": "4", "fail": "0", "inconclusive": "0", "not examined": "0"
+    }.items()  # fmt: skip
+    assert float(row(reported("pass"), "w2")["detects"]) < 1e-10
+    assert list(at_length(reported("pass"))) == []
+
+
+def test_what_fails_comes_first():
+    assert by_outcome(reported("not finite")) == ["w2", "w1"]
+    failed = row(reported("fail"), "w1")
+    assert (failed["outcome"], failed["pass"], failed["fail"], failed["max_rel"]) == ("fail", "3", "1", "2")
+    assert float(failed["worst ratio"]) > 1e10
+
+
+def test_of_another_shape_nothing_is_compared():
+    found = row(reported("another shape"), "w1")
+    assert (found["worst ratio"], found["max_rel"], found["detects"]) == ("-", "-", "nothing")
+    blocks = told(reported("another shape"), "w1")
+    assert "[3] instead of [2, 2]" in said(blocks, "reason")[0]
+    assert not any(isinstance(block, Table) for block in blocks)
+
+
+def test_of_two_routes_the_farther_counts():
+    report = reported("pass")
+    pairs = report["discrepancies"]["w1"]
+    most = max(pairs[f"{route}_vs_finite_difference"]["max_rel"] for route in ("analytic", "autograd"))
+    assert row(report, "w1")["max_rel"] == f"{most:.2g}"
+
+
+def test_the_worst_elements_are_shown_with_all_that_decides():
+    found = table(told(reported("fail"), "w1"), "worst")
+    cells = dict(zip([column.head for column in found.columns], found.rows[0], strict=True))
+    assert cells.items() >= {
+        "index": "[1, 1]", "route": "candidate", "judged": "0.330264536335", "outcome": "fail",
+        "finite difference": "-0.330264536336",
+    }.items()  # fmt: skip
+    assert len(found.rows) == 4
+
+
+def test_diagnoses_are_named():
+    report = dict(reported("fail"))
+    diagnosis = {"name": "sign_flipped", "explanation": "the gradient has the other sign", "fit": 1e-15}
+    report["verdicts"] = report["verdicts"] | {"w1": report["verdicts"]["w1"] | {"diagnoses": [diagnosis]}}
+    assert said(told(report, "w1"), "probable bug") == ["sign_flipped \N{EM DASH} the gradient has the other sign"]
+
+
+def test_kinks_are_counted_and_the_first_shown():
+    blocks = told(reported("kinks"), "w")
+    assert len(table(blocks, "kinks").rows) == 5
+    assert table(blocks, "kinks").rows[0] == ("[0]", "0", "1")
+    assert said(blocks, "") == ["The first 5 of 6 kinks."]
+    assert said(blocks, "reason") == []
+
+
+def test_a_sample_says_what_it_missed():
+    assert row(reported("sample"), "w1")["missed"] == "0.5"
+    assert "missed" not in row(reported("pass"), "w1")
+    report = dict(reported("sample"))
+    report["verdicts"] = report["verdicts"] | {"w1": report["verdicts"]["w1"] | {"outcome": "inconclusive"}}
+    assert said(told(report, "w1"), "not looked at") == [
+        "2 of 4 elements; 1 wrong element would be missed with probability 0.5."
+    ]
+    del report["verdicts"]["w1"]["missed"]
+    assert row(report, "w1")["missed"] == "-"
+
+
+def test_directions_are_shown_as_elements_are():
+    found = row(reported("projections"), "w1")
+    assert float(found["worst ratio"]) > 1e10
+    blocks = told(reported("projections"), "w1")
+    assert len(table(blocks, "random directions").rows) == 20
+    assert said(blocks, "") == ["The first 20 of 23 directions."]
+    assert "of the gradient's norm would be missed" in said(blocks, "not looked at")[0]
+    assert said(told(reported("projections"), "w2"), "reason") == []
+
+
+def test_directions_may_be_worth_nothing():
+    blocks = told(reported("one projection"), "w1")
+    assert "no error is sure to be found" in said(blocks, "not looked at")[0]
+    assert row(reported("one projection"), "w1")["detects"] == "nothing"
+
+
+def test_of_many_names_the_first_are_told_of():
+    report = dict(reported("fail"))
+    for field in ("verdicts", "discrepancies"):
+        report[field] = {f"w{number}": report[field]["w1"] for number in range(MAX_NAMES + 3)}
+    *sections, last = at_length(report)
+    assert len(sections) == MAX_NAMES
+    assert last.blocks[0].text.startswith("Of 3 names more ")
+    assert len(next(iter(judged(report))).blocks[0].rows) == MAX_NAMES + 3
