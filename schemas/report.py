@@ -25,6 +25,17 @@ Index = list[int]
 OutcomeName = Literal["pass", "fail", "inconclusive"]
 
 
+RouteName = Literal["analytic", "autograd", "finite_difference"]
+
+
+class DisputeReport(TypedDict):
+    """Elements at which our own routes disagree among themselves: a fault of the service."""
+
+    elements: int
+    agree: Annotated[list[RouteName], Field(description="The two that agree; empty where no two do.")]
+    alone: list[RouteName]
+
+
 class Loss(TypedDict):
     """The loss by two routes."""
 
@@ -184,6 +195,12 @@ class CheckReport(TypedDict):
     intermediates: dict[str, Intermediate]
     cost: Cost
     model: Model
+    disputes: NotRequired[
+        Annotated[
+            dict[str, list[DisputeReport]],
+            Field(description="There only where our own routes disagree among themselves, by name."),
+        ]
+    ]
 
 
 class OpInput(TypedDict):

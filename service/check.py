@@ -4,7 +4,7 @@ import numpy as np
 
 from schemas.report import CheckReport
 from service.checking import language
-from service.checking.answer import report
+from service.checking.answer import Findings, report
 from service.checking.budget import planned
 from service.checking.deadline import in_time
 from service.checking.diagnosing import diagnosed
@@ -49,10 +49,11 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
         with watch.stage("verdict"):
             judge = Judge(problem, routes)
             verdicts = {name: judge.of(name) for name in problem.names}
+            disputes = {name: found for name in problem.names if (found := judge.dispute(name))}
         with watch.stage("diagnosis"):
             evaluations = sum(each.evaluations for each in routes.differences.values())
             diagnoses = diagnosed(problem, judge, verdicts, evaluations)
-        return report(problem, routes, judge, verdicts, diagnoses, watch)
+        return report(problem, routes, judge, Findings(verdicts, disputes, diagnoses), watch)
 
 
 def _by_torch(problem: Problem) -> Autograd:

@@ -1,6 +1,7 @@
 """From the results to the report on the wire."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from schemas.report import (
     CheckReport,
     DirectionReport,
     Discrepancies,
+    DisputeReport,
     Gradient,
     Intermediate,
     Kink,
@@ -26,6 +28,7 @@ from service.checking.question import Problem
 from service.checking.stopwatch import Stopwatch
 from service.checking.summary import summary
 from service.numerics import discrepancy, verdict
+from service.numerics.dispute import Side
 from service.numerics.faults import Diagnosis
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
@@ -34,22 +37,31 @@ from service.numerics.projection import Missed
 from service.numerics.verdict import Verdict, Worst, WrongElements
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was found, by name: of each a verdict; disputes of our routes and diagnoses where there are any."""
+
+    verdicts: Mapping[str, Verdict]
+    disputes: Mapping[str, Sequence[Side]]
+    diagnoses: Mapping[str, Sequence[Diagnosis]]
+
+
 def report(
     problem: Problem,
     routes: Routes,
     judge: Judge,
-    verdicts: Mapping[str, Verdict],
-    diagnoses: Mapping[str, Sequence[Diagnosis]],
+    findings: Findings,
     watch: Stopwatch,
 ) -> CheckReport:
     """Put the report together."""
     include = problem.request.include
+    verdicts = findings.verdicts
     outcome = verdict.overall([each.outcome for each in verdicts.values()])
     with watch.stage("verdict"):
         discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in problem.names}
-    return {
+    found: CheckReport = {
         "outcome": cast("Any", outcome.text),
-        "summary": summary(outcome, verdicts),
+        "summary": summary(outcome, verdicts, findings.disputes),
         "loss": {
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
@@ -59,7 +71,8 @@ def report(
         ),
         "discrepancies": discrepancies,
         "verdicts": {
-            name: _verdict(problem, routes, name, each, diagnoses.get(name, ())) for name, each in verdicts.items()
+            name: _verdict(problem, routes, name, each, findings.diagnoses.get(name, ()))
+            for name, each in verdicts.items()
         },
         "intermediates": _intermediates(problem, routes) if "intermediates" in include else {},
         "cost": {
@@ -69,6 +82,13 @@ def report(
         },
         "model": {"nodes": language.resolved(problem.graph)},
     }
+    if findings.disputes:
+        found["disputes"] = {name: [_side(each) for each in sides] for name, sides in findings.disputes.items()}
+    return found
+
+
+def _side(side: Side) -> DisputeReport:
+    return {"elements": side.elements, "agree": cast("Any", list(side.agree)), "alone": cast("Any", list(side.alone))}
 
 
 def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:

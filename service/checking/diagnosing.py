@@ -29,7 +29,7 @@ def diagnosed(
         Of the loss, that the check took: a diagnosis takes no more.
     """
     failed = [name for name, each in verdicts.items() if each.outcome == Outcome.FAIL and name in problem.candidate]
-    wrong = {name: _wrong(problem, judge, name) for name in failed if not judge.disputed(name)}
+    wrong = {name: _wrong(problem, judge, name) for name in failed if not judge.dispute(name)}
     if not wrong:
         return {}
     return faults.diagnose(scene_of(problem, judge), wrong, evaluations * problem.graph.cost().work)

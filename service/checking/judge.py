@@ -12,6 +12,7 @@ from schemas.problem import shown
 from schemas.tensor import spelled
 from service.checking.question import Problem
 from service.numerics import directions, not_finite, projection, verdict
+from service.numerics.dispute import Dispute, Side
 from service.numerics.gradients import analytic, autograd
 from service.numerics.gradients.analytic import Analytic
 from service.numerics.gradients.autograd import Autograd
@@ -67,6 +68,7 @@ class Judge:
         self._problem = problem
         self._routes = routes
         self._allowances: dict[str, Values] = {}
+        self._disputes: dict[str, Dispute] = {}
         tolerance = problem.request.tolerance
         self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
@@ -96,9 +98,14 @@ class Judge:
         by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own(name))
         return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
 
-    def disputed(self, name: str) -> bool:
-        """Whether the routes disagree among themselves anywhere."""
-        return bool(self._disputed(name).any())
+    def dispute(self, name: str) -> tuple[Side, ...]:
+        """Which of the routes agree where they disagree among themselves; nothing where all agree.
+
+        Where only the range of the dtype keeps one of them from a number they do not.
+        """
+        own = self._dispute(name)
+        sides = own.sides(self._problem.examined(name))
+        return () if not sides or self._out_of_range(name) is not None else sides
 
     def of(self, name: str) -> Verdict:
         """Judge the candidate, or where there is none both of our routes; say where what is not finite begins."""
@@ -119,17 +126,17 @@ class Judge:
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
         reference = dataclasses.replace(
-            self._reference(name, self.precision(name)), disputed=self._disputed(name), tolerance=self._tolerance
+            self._reference(name, self.precision(name)), disputed=self._dispute(name).places, tolerance=self._tolerance
         )
         judged = self._looked_at(name, candidate.array)
         return self._with_hint(self._judged({"candidate": judged}, reference, name), name, judged, reference)
 
-    def _disputed(self, name: str) -> Array:
-        """Where the routes disagree among themselves."""
-        own = self._reference(name, self._problem.dtype.precision)
-        by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
-        apart = np.abs(by_hand - by_torch) > 2 * own.rounding
-        return verdict.failing(by_hand, own) | verdict.failing(by_torch, own) | (apart & ~own.kinks)
+    def _dispute(self, name: str) -> Dispute:
+        if name not in self._disputes:
+            by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
+            own = self._reference(name, self._problem.dtype.precision)
+            self._disputes[name] = Dispute(by_hand, by_torch, own)
+        return self._disputes[name]
 
     def _looked_at(self, name: str, gradient: Array) -> Array:
         """What of a gradient is held against the difference: itself, or its inner products with the directions."""

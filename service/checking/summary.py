@@ -6,13 +6,44 @@ import numpy as np
 
 from schemas.problem import plain
 from schemas.tensor import spelled
+from service.numerics.dispute import Side
 from service.numerics.outcome import Outcome
 from service.numerics.projection import Missed
 from service.numerics.verdict import Verdict, Worst, WrongElements
 
 
-def summary(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
-    """Sum up the verdicts of a check, by name."""
+def summary(
+    outcome: Outcome, verdicts: Mapping[str, Verdict], disputes: Mapping[str, Sequence[Side]] | None = None
+) -> str:
+    """Sum up the verdicts of a check, by name; where our own routes disagree among themselves that comes first."""
+    if disputes:
+        return f"{_disputed(disputes, verdicts)} {_of_verdicts(outcome, verdicts)}"
+    return _of_verdicts(outcome, verdicts)
+
+
+def _disputed(disputes: Mapping[str, Sequence[Side]], verdicts: Mapping[str, Verdict]) -> str:
+    name, (side, *_) = next(iter(disputes.items()))
+    which = "are told apart by no third" if not side.agree and len(side.alone) == 2 else "all disagree"
+    said = (
+        f"{_routes(side.agree)} agree and {_routes(side.alone)} does not"
+        if side.agree
+        else f"{_routes(side.alone)} {which}"
+    )
+    found = verdicts[name]
+    total = len(found.directions) if found.directions is not None else found.total - found.not_examined
+    others = f" (and there is more of it in {len(disputes) - 1} other)" if len(disputes) > 1 else ""
+    return (
+        f"OUR OWN ROUTES DISAGREE: at {side.elements} of {total} {_what([found])} of {plain(name)} {said}{others}. "
+        "This is a fault of this service, and no candidate is failed there: please report it with the request."
+    )
+
+
+def _routes(names: Sequence[str]) -> str:
+    *first, last = (name.replace("_", " ") for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _of_verdicts(outcome: Outcome, verdicts: Mapping[str, Verdict]) -> str:
     leading = {name: each for name, each in verdicts.items() if each.outcome == outcome}
     if outcome == Outcome.PASS:
         return _passed(leading)

@@ -1,0 +1,46 @@
+"""Which two of three routes agree."""
+
+import numpy as np
+import pytest
+
+from service.numerics.dispute import Dispute, Side
+from service.numerics.precision import PRECISIONS
+from service.numerics.reference import Reference
+
+A, T, D = "analytic", "autograd", "finite_difference"
+
+
+def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **more: object) -> Dispute:
+    """About a finite difference of 1, 2, 3."""
+    value = np.array([1.0, 2.0, 3.0])
+    reference = Reference(value, np.full(3, bound), np.full(3, 1e-12), PRECISIONS["FP64"], **more)  # type: ignore[arg-type]
+    return Dispute(np.array(by_hand), np.array(by_torch), reference)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "by_torch", "bound", "sides"),
+    [
+        ([1, 2, 3], [1, 2, 3], 1e-9, ()),
+        ([1, 2.5, 3.5], [1, 2, 3], 1e-9, (Side(2, (T, D), (A,)),)),
+        ([1, 2, 3], [7, 2, 3], 1e-9, (Side(1, (A, D), (T,)),)),
+        ([5, 6, 7], [5, 6, 7], 1e-9, (Side(3, (A, T), (D,)),)),
+        ([5, 2, 3], [6, 2, 3], 1e-9, (Side(1, (), (A, T, D)),)),
+        ([1.1, 2, 3], [1, 2, 3], 1.0, (Side(1, (), (A, T)),)),
+        ([np.nan, 2, 3], [1, 2, 3], 1e-9, (Side(1, (T, D), (A,)),)),
+        ([5, 5, 3], [1, 2, 4], 1e-9, (Side(2, (T, D), (A,)), Side(1, (A, D), (T,)))),
+    ],
+)
+def test_it_is_said_who_agrees(by_hand: list[float], by_torch: list[float], bound: float, sides: tuple[Side]) -> None:
+    found = dispute(by_hand, by_torch, bound)
+    assert found.sides() == sides
+    assert np.count_nonzero(found.places) == sum(each.elements for each in sides)
+
+
+def test_only_what_was_examined_counts() -> None:
+    assert dispute([1, 2, 9], [1, 2, 3]).sides(np.array([0, 1])) == ()
+
+
+def test_at_a_kink_each_may_follow_a_convention_of_its_own() -> None:
+    left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
+    assert dispute([0, 2, 3], [1, 2, 3], left=left, right=right).sides() == ()
+    assert dispute([0, 2, 3], [1, 2, 3]).sides()
