@@ -140,7 +140,7 @@ def test_the_curl_of_a_text_gets_the_text_that_is_shown(client: FlaskClient, for
     (shown,) = blocks(form.removeprefix("text/").replace("plain", "text"))
     written = client.post("/v1/check", data=(ROOT / file).read_bytes(), headers=headers).text
     assert alike(shown, written)
-    for right, wrong in (("0.330264536335", "0.330264436335"), ("candidate", "autograd"), ("8.77e+10", "8.77e+11")):
+    for right, wrong in (("0.330264536335", "0.330264436335"), ("candidate", "autograd"), ("e+1", "e+21")):
         assert not alike(shown.replace(right, wrong), written), "the comparison must be able to fail"
 
 

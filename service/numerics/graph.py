@@ -167,11 +167,20 @@ class Graph:
                 ]
             )
 
-    def held(self, values: Mapping[str, Array]) -> "Graph":
-        """Return the graph with every piecewise op held to the pieces that it is on at `values`: smooth from there."""
+    def held(self, leaves: Mapping[str, Array], observer: Observer | None = None) -> tuple["Graph", Values]:
+        """Hold every piecewise op to the pieces that it is on in the first tile: smooth from there.
+
+        Return the graph, and what its `forward` returns.
+        """
+        values = dict(leaves)
+        nodes: list[Node] = []
+        for node in self.nodes:
+            first = tuple(None if each is None else each[:1] for each in self.inputs(node, values))
+            nodes.append(node.held(first))
+            self._run(nodes[-1:], values, observer)
         held = copy(self)
-        held.nodes = [node.held(self.inputs(node, values)) for node in self.nodes]
-        return held
+        held.nodes = nodes
+        return held, values
 
     def spelled_out(self) -> "Graph":
         """Return the graph with the attributes of its ops spelled out that follow from shapes."""
@@ -311,6 +320,8 @@ class Graph:
     @staticmethod
     def inputs(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
         """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+        if len(node.sources) == len(node.operands):
+            return tuple(map(values.__getitem__, node.sources))
         return tuple(
             values[operand]
             if isinstance(operand, str)

@@ -18,7 +18,7 @@ import numpy as np
 from service.numerics.graph import Graph, Node, Values
 from service.numerics.ops.op import Gradients, Rounding
 from service.numerics.precision import Precision
-from service.numerics.tiles import Array
+from service.numerics.tiles import Array, Shape, size
 
 SWEEPS = 8
 """Perturbed sweeps. Before them stands one without errors, in the same tile."""
@@ -27,6 +27,9 @@ SAFETY = 6.0
 """Allowance over root mean square spread."""
 
 _SMALLEST_AMPLITUDE = 2.0**-30
+
+_LARGEST = 2.0**7
+"""Size of the random integers that errors are made of."""
 
 
 class MonteCarlo:
@@ -72,15 +75,23 @@ class MonteCarlo:
         """Array (K or 1, ...) with errors added: (K, ...)."""
         if rounding is None:
             return array
-        # Single precision is more than enough for an error's own size.
-        error = self._generator.random((self._tiles, *array.shape[1:]), dtype=np.float32)
-        error -= np.float32(0.5)
-        error[:: SWEEPS + 1] = 0
-        size = rounding.magnitude * (2 * self._amplitude * math.sqrt(rounding.terms))
-        size += 2 * self._amplitude * self._smallest_normal
-        perturbed: Array = np.multiply(error, size)
-        perturbed += array
-        return perturbed
+        error = _uniform(self._generator, (self._tiles, *array.shape[1:]))
+        unit = self._amplitude / _LARGEST
+        scale = rounding.magnitude * (unit * math.sqrt(rounding.terms))
+        scale += unit * self._smallest_normal
+        error *= scale
+        error += array
+        error[:: SWEEPS + 1] = array[:: SWEEPS + 1]
+        return error
+
+
+def _uniform(generator: np.random.Generator, shape: Shape) -> Array:
+    """Random integers between -_LARGEST and _LARGEST, float64.
+
+    They are of 8 bits, which is enough for an error's own size, and eight of them are had for a draw.
+    """
+    count = size(shape)
+    return generator.bit_generator.random_raw(-(-count // 8)).view(np.int8)[:count].reshape(shape).astype(np.float64)
 
 
 def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarlo) -> Values:
@@ -92,8 +103,15 @@ def perturbed_leaves(leaves: Mapping[str, Array], precision: Precision, observer
     return rounded
 
 
+_SAFELY_SQUARED = 2.0**-960
+"""Mean square of which nothing has been lost that counts, though some of the squares may have underflowed."""
+
+
 def root_mean_square(deviations: Array, axis: int = 0) -> Array:
     """Root mean square over an axis; infinite where any of it is not a number."""
+    squares = np.add.reduce(np.square(deviations), axis=axis) / deviations.shape[axis]
+    if squares.size and squares.min() > _SAFELY_SQUARED and squares.max() < np.inf:
+        return np.sqrt(squares)
     largest = np.abs(deviations).max(axis=axis, initial=0, keepdims=True)
     unit = np.where(largest > 0, largest, 1)
     result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)

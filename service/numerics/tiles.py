@@ -33,7 +33,7 @@ def numbered(array: Array) -> Array:
 
 def repeated(array: Array, tiles: int) -> Array:
     """Give an array that is the same in all tiles, or has as many already, that many: a view."""
-    return np.broadcast_to(array, (tiles, *array.shape[1:]))
+    return array if len(array) == tiles else np.broadcast_to(array, (tiles, *array.shape[1:]))
 
 
 def aligned(array: Array, rank: int) -> Array:

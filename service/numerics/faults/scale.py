@@ -41,6 +41,8 @@ def projected(candidate: Array, right: Array) -> tuple[float, float]:
 _AS_NEAR = 4.0
 """A known constant is the factor where it is as near as so many of the factor's own error."""
 _ROUNDINGS = 8
+_INJECTED = 12
+"""Factors that a test sees of all that there are."""
 
 
 @fault
@@ -73,9 +75,9 @@ class Scaled(Fault):
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
         """See `Fault`."""
-        for each in known(scene, name):
-            if each.value != 1:
-                yield {name: each.value * scene.right(name)}
+        telling = {each.value for each in known(scene, name) if not each.vague}
+        for value in sorted(telling - {1.0})[:: max(1, len(telling) // _INJECTED)]:
+            yield {name: value * scene.right(name)}
 
 
 def _listed(fitting: list[Factor]) -> str:

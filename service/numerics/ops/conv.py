@@ -1,8 +1,9 @@
 """Convolutions: cross-correlations, as PyTorch calls convolution."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import product
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -28,6 +29,9 @@ from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, P
 from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, numbered, size
 
+_MOST_KEPT = 64
+"""Geometries of convolutions that are kept."""
+
 
 @dataclass(frozen=True)
 class _Geometry:
@@ -43,16 +47,25 @@ class _Geometry:
     before: tuple[int, int]
     after: tuple[int, int]
 
-    def offsets(self) -> Iterator[tuple[int, int]]:
-        return product(range(self.kernel[0]), range(self.kernel[1]))
+    @cached_property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        return tuple(product(range(self.kernel[0]), range(self.kernel[1])))
+
+    @cached_property
+    def _windows(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Rows and columns that the windows of the kernel's rows and columns have."""
+        rows, columns = (
+            tuple(slice(i * dilation, i * dilation + stride * (count - 1) + 1, stride) for i in range(length))
+            for length, dilation, stride, count in zip(
+                self.kernel, self.dilation, self.stride, self.output, strict=True
+            )
+        )
+        return rows, columns
 
     def window(self, padded: Array, offset: tuple[int, int]) -> Array:
         """View, (..., out_h, out_w), of a padded input, (..., H, W)."""
-        rows, columns = (
-            slice(i * dilation, i * dilation + stride * (count - 1) + 1, stride)
-            for i, dilation, stride, count in zip(offset, self.dilation, self.stride, self.output, strict=True)
-        )
-        return padded[..., rows, columns]
+        rows, columns = self._windows
+        return padded[..., rows[offset[0]], columns[offset[1]]]
 
     def padded(self, array: Array, value: float = 0.0) -> Array:
         if not any(self.before + self.after):
@@ -89,6 +102,23 @@ def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
         return displaced(by_input, along, -by), by_weight, by_bias
 
     return read_off_by_one
+
+
+@lru_cache(_MOST_KEPT)
+def _geometry(
+    input: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    before: tuple[int, int],
+    after: tuple[int, int],
+) -> _Geometry:
+    """Geometry of an input with a kernel, lengths along the last two axes; its windows are found once."""
+    output = tuple(
+        (length + b + a - (k - 1) * d - 1) // s + 1 if length + b + a > (k - 1) * d else 0
+        for length, k, s, d, b, a in zip(input, kernel, stride, dilation, before, after, strict=True)
+    )
+    return _Geometry(kernel, (output[0], output[1]), stride, dilation, before, after)
 
 
 class Convolution(Op):
@@ -180,15 +210,8 @@ class Conv2d(Convolution):
             raise ShapeError(f"a weight of shape (out, {expected}, kh, kw) for {channels} input channels")
 
     def _geometry(self, input: Shape, weight: Shape) -> _Geometry:
-        stride, dilation = pair(self.stride), pair(self.dilation)
-        kernel = (weight[-2], weight[-1])
-        extent = self._extent(weight)
-        before, after = self._padding(extent)
-        output = tuple(
-            (length + b + a - e - 1) // s + 1 if length + b + a > e else 0
-            for length, b, a, e, s in zip(input[-2:], before, after, extent, stride, strict=True)
-        )
-        return _Geometry(kernel, (output[0], output[1]), stride, dilation, before, after)
+        before, after = self._padding(self._extent(weight))
+        return _geometry(input[-2:], weight[-2:], pair(self.stride), pair(self.dilation), before, after)
 
     def _extent(self, weight: Shape) -> tuple[int, ...]:
         """Distance of the kernel's last offset from its first."""
@@ -226,7 +249,7 @@ class Conv2d(Convolution):
         x, w = self._grouped(of_input, of_weight)
         geometry = self._geometry(x.shape, w.shape)
         padded = geometry.padded(least(x, 3), np.inf)
-        reached = joined(*(geometry.window(padded, offset) for offset in geometry.offsets()))
+        reached = joined(*(geometry.window(padded, offset) for offset in geometry.offsets))
         of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
         found = joined(reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias))
         return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
@@ -240,7 +263,7 @@ class Conv2d(Convolution):
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         transposed = np.swapaxes(g, -1, -2)
-        for i, j in geometry.offsets():
+        for i, j in geometry.offsets:
             window = geometry.window(padded, (i, j))
             by_window = np.swapaxes(w[..., i, j], -1, -2) @ g
             geometry.window(by_padded, (i, j))[...] += by_window.reshape((len(by_window), *window.shape[1:]))
@@ -262,7 +285,7 @@ class Conv2d(Convolution):
             for n, length, b, a in zip(needed, output[-2:], geometry.before, geometry.after, strict=True)
         ]
         padded = np.full((*values.shape[:-2], *lengths), np.inf)
-        for offset in geometry.offsets():
+        for offset in geometry.offsets:
             window = geometry.window(padded, offset)
             np.minimum(window, values, out=window)
         top, left = geometry.before
@@ -319,12 +342,12 @@ class Conv2d(Convolution):
 
 def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
     """Sum over the kernel offsets of the products of the kernel with the window of each."""
-    single = w.shape[3:5] == (1, 1)
+    # Products of matrices of one row and one column are none worth calling it for.
+    kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
     total: Array | None = None
-    for i, j in geometry.offsets():
+    for i, j in geometry.offsets:
         window = geometry.window(padded, (i, j))
-        # A product of matrices of one row and one column is none worth calling it for.
-        product = w[..., i : i + 1, j : j + 1][..., 0, :, :] * window if single else w[..., i, j] @ _flat(window)
+        product = w[..., i, j] @ _flat(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total
@@ -335,7 +358,7 @@ def _products(geometry: _Geometry, position: int, x: Array, w: Array) -> Product
     padded = geometry.padded(numbered(x) if position == 0 else x, x.size if position == 0 else 0)
     kernel = w if position == 0 else numbered(w)
     shape = (x.shape[0], *w.shape[:2], *geometry.output)
-    summed = list(product(range(x.shape[2]), geometry.offsets()))
+    summed = list(product(range(x.shape[2]), geometry.offsets))
     windows = [geometry.window(padded[:, :, channel, None], offset) for channel, offset in summed]
     weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in summed]
     return Products(shape, windows, weights) if position == 0 else Products(shape, weights, windows)

@@ -110,7 +110,9 @@ class Loss(Op):
     def _terms(self, losses: Array, *inputs: Any) -> Array:
         flat = losses.reshape(losses.shape[0], -1)
         divisor = self._narrow(self.divisor(losses, *inputs), losses)
-        return flat / (divisor if isinstance(divisor, int) else divisor[:, None])
+        if isinstance(divisor, int):
+            return flat if divisor == 1 else flat / divisor
+        return flat / divisor[:, None]
 
     def own_loss_sizes(self, *inputs: Any) -> Array:
         """Losses on absolute values in the form in which they are computed here."""
@@ -169,8 +171,19 @@ class PairLoss(Loss):
         return by_input, -by_target
 
 
+class Squares(PairLoss):
+    """Squares of differences, which are their own sizes."""
+
+    def loss_sizes(self, *inputs: Any) -> Array:
+        return self.losses(*inputs)
+
+    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
+        # As of any loss, of which a term and its textbook form are here one.
+        return Rounding(2 * terms, 4 + self.summands)
+
+
 @op("half_squared_error")
-class HalfSquaredError(PairLoss):
+class HalfSquaredError(Squares):
     """0.5 (a - y)^2 for each element, then none, sum or mean over the N elements.
 
     With g = dL/d(output), a and y of shape (...), c = 1 (none, sum) or 1/N (mean):
@@ -182,7 +195,10 @@ class HalfSquaredError(PairLoss):
     analytic = True
 
     def losses(self, input: Array, target: Array) -> Array:
-        return np.square(input - target) / 2
+        losses = input - target
+        losses *= losses
+        losses /= 2
+        return losses
 
     def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
         by_input = weight * (input - target)
@@ -193,7 +209,7 @@ class HalfSquaredError(PairLoss):
 
 
 @op("mse_loss")
-class MseLoss(PairLoss):
+class MseLoss(Squares):
     """(a - y)^2 for each element, then none, sum or mean over the N elements.
 
     With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.

@@ -133,7 +133,7 @@ RELU, EMBEDDING, CAT = REGISTRY["relu"](), REGISTRY["embedding"](), REGISTRY["ca
 def test_held_to_its_pieces_a_graph_has_no_kinks():
     graph = build(("r", RELU, ("x",)), ("loss", LOSS, ("r", "zero")), x=(2,), zero=(2,))
     base = graph.forward({"x": tiled(np.array([1.0, -1.0])), "zero": np.zeros((1, 2))})
-    held = graph.held(base)
+    held, _ = graph.held(base)
     for each, expected in ((graph, [[0.0, 3.0]]), (held, [[-2.0, 0.0]])):
         assert each.resume(base, {"x": tiled(np.array([-2.0, 3.0]))})["r"].tolist() == expected
     assert graph.nodes[0].branch is None, "the graph itself is as it was"

@@ -70,6 +70,13 @@ class Colouring:
 
         (colours, terms), int64.
         """
+        return self._felt_of_one if self.count == 1 and len(colours) == 1 else self._felt(colours)
+
+    @cached_property
+    def _felt_of_one(self) -> Array:
+        return self._felt(np.zeros(1, np.int64))
+
+    def _felt(self, colours: Array) -> Array:
         terms = self.lowest.shape[1]
         flat = np.zeros((len(colours), terms), np.int64)
         missing = np.zeros((len(colours), terms), np.bool_)

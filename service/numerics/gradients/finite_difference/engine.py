@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cached_property, reduce
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from service.numerics.gradients.finite_difference.difference import Difference, 
 from service.numerics.gradients.finite_difference.inline import Inline
 from service.numerics.gradients.finite_difference.kinks import ambiguous
 from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, Start
-from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.noise import NoiseMeter, swept
 from service.numerics.gradients.finite_difference.plan import Moving, Plan, Route, planned
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.probe import EXTENDED_ROUNDOFF, Probe, Rung, Side
@@ -95,13 +95,13 @@ class _Engine:
         progress: Progress | None,
         executor: Executor,
     ) -> None:
-        base = graph.forward(leaves)
-        # On the pieces of the base, so that no step has to be smaller than the way to the next kink.
-        self._point = Point(graph.held(base), base)
         self._plan = plan
         self._generator = np.random.default_rng([seed, 0xFD])
-        self._meter = NoiseMeter(self._point, leaves, self._generator)
-        self._open = ambiguous(graph, base, self._meter.sweeps, self._meter.scale, self._generator)
+        # On the pieces of the point, so that no step has to be smaller than the way to the next kink.
+        self._point, sweeps = swept(graph, leaves, self._generator)
+        self._meter = NoiseMeter(self._point, sweeps, self._generator)
+        base = self._point.values
+        self._open = ambiguous(graph, base, sweeps, self._meter.scale, self._generator)
         self._progress = progress
         self._executor = executor
         self._probes: dict[Moving, Probe] = {}
@@ -150,28 +150,36 @@ class _Engine:
         return {name: each for name, each in found.items() if each.size}
 
     def _difference(self, name: str) -> Difference:
-        found = self._tables[name].best(self._point.values[name].shape[1:])
+        found = self._tables[name].difference(self._point.values[name].shape[1:], self._evaluations[name])
         elements = self._plan.elements.get(name)
         if self._open:
-            found = self._sided(name, found)
-        found = dataclasses.replace(found, evaluations=self._evaluations[name])
+            found = dataclasses.replace(self._sided(name, found), evaluations=self._evaluations[name])
         return found if elements is None else _examined(found, elements)
 
     def _climb(self, start: Start, wanted: Mapping[str, Array]) -> None:
         """Take one more rung, for the elements wanted of some names."""
-        alone = self._plan.cheaper_alone(wanted)
-        colours = self._plan.colours(wanted, alone)
+        routes, colours = self._plan.way(wanted)
         self._expected = sum(self._evaluations.values()) + self._plan.method.evaluations * sum(
             map(len, colours.values())
         )
         found: dict[str, Quotients] = {}
         steps: dict[str, Array | float] = {}
-        for name in self._plan.needed(wanted, alone):
-            route = self._plan.alone(name) if name in alone else self._plan.route(name)
-            found[name], steps[name] = self._quotients(route, start, colours.get(name), found, steps)
-        for name, each in wanted.items():
-            values, bounds = self._plan.method.reduce(found[name].values, found[name].floors)
-            self._tables[name].add(values, bounds, found[name].rounding, steps[name], each)
+        for route in routes:
+            found[route.name], steps[route.name] = self._quotients(route, start, colours.get(route.name), found, steps)
+        self._add({name: found[name] for name in wanted}, steps, wanted)
+
+    def _add(
+        self, found: Mapping[str, Quotients], steps: Mapping[str, Array | float], wanted: Mapping[str, Array]
+    ) -> None:
+        """Add a rung to the tables, reduced for all names in one pass: the reduction is by element."""
+        values = np.concatenate([each.values for each in found.values()], axis=1)
+        floors = np.concatenate([each.floors for each in found.values()], axis=1)
+        values, bounds = self._plan.method.reduce(values, floors)
+        start = 0
+        for name, each in found.items():
+            own = slice(start, start + each.rounding.size)
+            self._tables[name].add(values[own], bounds[own], each.rounding, steps[name], wanted[name])
+            start = own.stop
 
     def _quotients(
         self,
@@ -184,7 +192,7 @@ class _Engine:
         """Quotients of a name, and its first step, from those of what it follows from."""
         parts = [pull.back(self._point, found[pull.reader], self._meter) for pull in route.pulls]
         # An element that moves nothing by itself is told the largest step of what moves for it.
-        first_steps: list[Array | float] = [float(np.max(steps[pull.reader])) for pull in route.pulls]
+        first_steps: list[Array | float] = [_largest(steps[pull.reader]) for pull in route.pulls]
         if route.moving is not None and colours is not None:
             probe = self._probe(route.moving)
             probe = probe.extended(self._extended) if start.extended else probe
@@ -231,6 +239,10 @@ class _Engine:
         return _with_sides(found, *sides)
 
 
+def _largest(steps: Array | float) -> float:
+    return float(steps.max() if isinstance(steps, np.ndarray) else steps)
+
+
 def _with_sides(found: Difference, on_left: tuple[Array, Array], on_right: tuple[Array, Array]) -> Difference:
     (left, off_left), (right, off_right) = on_left, on_right
     apart = np.abs(left - right) > off_left + off_right
@@ -246,8 +258,17 @@ def _with_sides(found: Difference, on_left: tuple[Array, Array], on_right: tuple
     )
 
 
+class _Best(NamedTuple):
+    """What the rung of the smallest bound says, element by element."""
+
+    value: Array
+    bound: Array
+    rounding: Array
+    steps: Array | float
+
+
 class _Table:
-    """Values and bounds of the elements of one name, by rung."""
+    """Values and bounds of the elements of one name, by rung, and the best of them so far."""
 
     def __init__(self, count: int, given: bool) -> None:
         self._count = count
@@ -255,66 +276,76 @@ class _Table:
         self._given = given
         self._values: list[Array] = []
         self._bounds: list[Array] = []
-        self._rounding: list[Array] = []
-        self._steps: list[Array] = []
+        self._best: _Best | None = None
 
     def add(self, values: Array, bounds: Array, rounding: Array, steps: Array | float, elements: Array) -> None:
         """Add a rung, of some elements, by flat index."""
-        known = np.zeros(self._count, np.bool_)
-        known[elements] = True
-        known &= np.isfinite(values) & (np.isfinite(bounds) | self._given)
-        self._values.append(np.where(known, values, np.nan))
-        self._bounds.append(np.where(known, bounds, np.inf))
-        self._rounding.append(rounding)
-        self._steps.append(np.broadcast_to(steps, values.shape))
+        known = np.isfinite(values) & (self._given or np.isfinite(bounds))
+        if elements.size < self._count:
+            asked = np.zeros(self._count, np.bool_)
+            asked[elements] = True
+            known &= asked
+        values, bounds = np.where(known, values, np.nan), np.where(known, bounds, np.inf)
+        self._values.append(values)
+        self._bounds.append(bounds)
+        found, last = _Best(values, bounds, rounding, steps), self._best
+        if last is not None:
+            better = bounds < last.bound
+            found = _Best(*(np.where(better, new, old) for new, old in zip(found, last, strict=True)))
+        self._best = found
+
+    @property
+    def best(self) -> _Best:
+        """The rung of the smallest bound for each element, the first of those where it is the same."""
+        assert self._best is not None
+        return self._best
 
     def lost(self) -> Array:
         """Elements that no rung gave a bound."""
-        return np.flatnonzero(~np.isfinite(self._bounds).any(axis=0))
+        return np.flatnonzero(~np.isfinite(self.best.bound))
 
     def loose(self) -> Array:
         """Elements whose bound is worth narrowing."""
-        values, bounds = np.array(self._values), np.array(self._bounds)
-        largest = np.abs(values[np.isfinite(bounds)]).max(initial=0)
-        return np.flatnonzero(~(bounds.min(axis=0) <= _TIGHT * largest))
+        value, bound, *_ = self.best
+        largest = np.abs(value).max(where=np.isfinite(bound), initial=0)
+        return np.flatnonzero(~(bound <= _TIGHT * largest))
 
     def undecided(self) -> Array:
         """Elements of which it is not known whether they matter, or what they are."""
-        values, bounds = np.array(self._values), np.array(self._bounds)
-        best = np.argmin(bounds, axis=0), np.arange(self._count)
-        value, bound = np.abs(values[best]), bounds[best]
-        largest = value[np.isfinite(bound)].max(initial=0)
+        value, bound, *_ = self.best
+        value = np.abs(value)
+        largest = value.max(where=np.isfinite(bound), initial=0)
         return np.flatnonzero(~(bound <= _DECIDED * np.fmax(value, _NEGLIGIBLE * largest)))
 
-    def best(self, shape: tuple[int, ...]) -> Difference:
-        """Take the rung of the smallest bound for each element."""
-        values, bounds = np.array(self._values), np.array(self._bounds)
-        best = np.argmin(bounds, axis=0), np.arange(self._count)
-        value, bound = values[best], bounds[best]
-        gap = _gap(values, bounds, value, bound)
+    def difference(self, shape: tuple[int, ...], evaluations: int) -> Difference:
+        """What the best of each element says, where no other rung contradicts it."""
+        value, bound, rounding, steps = self.best
+        gap = self._gap()
         lost = ~np.isfinite(bound)
-        finite = np.isfinite(values).any(axis=0)
-        status = np.where(~finite, Status.NOT_FINITE, np.where(lost | (gap > 0), Status.UNSETTLED, Status.SETTLED))
+        # Without a bound there is no value either, except of a step that is given, and that is one rung.
+        status = (lost | (gap > 0)) * np.uint8(Status.UNSETTLED)
+        status[np.isnan(value)] = Status.NOT_FINITE
         return Difference(
-            np.where(lost & (not self._given), np.nan, value).reshape(shape),
+            value.reshape(shape),
             np.where(lost, np.inf, bound + gap).reshape(shape),
-            status.astype(np.uint8).reshape(shape),
-            0,  # counted when the sides of kinks have been taken too
-            np.array(self._rounding)[best].reshape(shape),
-            np.where(lost, np.nan, np.array(self._steps)[best]).reshape(shape),
+            status.reshape(shape),
+            evaluations,
+            rounding.reshape(shape),
+            np.where(lost, np.nan, steps).reshape(shape),
         )
 
+    def _gap(self) -> Array | float:
+        """Distance of each value from what another rung says it must be within.
 
-def _gap(values: Array, bounds: Array, value: Array, bound: Array) -> Array | float:
-    """Distance of a value from what another rung, of (rungs, elements), says it must be within.
-
-    Where two rungs exclude each other, one estimate was too bold, and which one is not known.
-    """
-    if len(values) == 1:
-        return 0.0
-    known = np.isfinite(bounds)
-    gaps = np.where(known, np.abs(np.where(known, values, 0) - value) - bounds - bound, 0)
-    return np.maximum(0, gaps.max(axis=0))
+        Where two rungs exclude each other, one estimate was too bold, and which one is not known.
+        """
+        if len(self._values) == 1:
+            return 0.0
+        value, bound, *_ = self.best
+        values, bounds = np.array(self._values), np.array(self._bounds)
+        known = np.isfinite(bounds)
+        gaps = np.where(known, np.abs(np.where(known, values, 0) - value) - bounds - bound, 0)
+        return np.maximum(0, gaps.max(axis=0))
 
 
 def _examined(found: Difference, elements: Array) -> Difference:

@@ -127,7 +127,7 @@ def _first(ratio: float) -> Reduction:
     """
 
     def reduce(quotients: Array, floors: Array) -> tuple[Array, Array]:
-        first, *second = np.abs(np.diff(quotients, axis=0))
+        first, *second = np.abs(quotients[1:] - quotients[:-1])
         bounds = first / (1 - ratio) + floors[0] + floors[1]
         if not second:
             return quotients[0], bounds

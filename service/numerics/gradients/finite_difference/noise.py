@@ -10,6 +10,7 @@ Noise at the base alone would not do: where a residual is near 0, as in a fitted
 far smaller there than at x +- h.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.step import directions
 from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.graph import Graph, Values
 from service.numerics.ops.op import Rounding
 from service.numerics.precision import PRECISIONS
 from service.numerics.rounding import SAFETY, SWEEPS, MonteCarlo, root_mean_square
@@ -28,6 +30,16 @@ _WIDE = 2**11
 _SERVES = 2.0**-5
 
 
+def swept(graph: Graph, leaves: Mapping[str, Array], generator: np.random.Generator) -> tuple[Point, Values]:
+    """Evaluate a model at its leaves, float64, (1, ...), and in sweeps of the rounding model, on the pieces there."""
+    held, sweeps = graph.held(leaves, _observer(generator))
+    return Point(held, {name: each[:1] for name, each in sweeps.items()}), sweeps
+
+
+def _observer(generator: np.random.Generator, groups: int = 1) -> MonteCarlo:
+    return MonteCarlo(PRECISIONS["FP64"], generator, groups, own=True)
+
+
 class NoiseMeter:
     """Measures the noise of differences of one model at one point.
 
@@ -35,19 +47,18 @@ class NoiseMeter:
     ----------
     point
         The model, and where.
-    leaves
-        Its tensors and weights, float64, (1, ...).
+    sweeps
+        Every leaf and node in sweeps of the rounding model, (SWEEPS + 1, ...), or (1, ...) where it is exact.
     generator
         All that is random comes from it.
     """
 
-    def __init__(self, point: Point, leaves: Mapping[str, Array], generator: np.random.Generator) -> None:
+    def __init__(self, point: Point, sweeps: Mapping[str, Array], generator: np.random.Generator) -> None:
         self._generator = generator
         self._wide = max(map(size, point.graph.shapes.values())) >= _WIDE
-        observer = MonteCarlo(PRECISIONS["FP64"], generator, own=True)
-        self.scale = observer.scale
+        self.sweeps = sweeps
+        self.scale = _observer(generator).scale
         """Size of the noise in units of what is measured."""
-        self.sweeps = point.graph.forward(leaves, observer)
         self._measured: dict[tuple[Suffix, bool], tuple[float, Array]] = {}
 
     def errors(self, name: str) -> Array | None:
@@ -88,7 +99,7 @@ class NoiseMeter:
 
     def _terms(self, suffix: Suffix, moves: Array) -> Array:
         """Terms at each of the moves, (moves, SWEEPS + 1, terms)."""
-        observer = MonteCarlo(PRECISIONS["FP64"], self._generator, groups=len(moves), own=True)
+        observer = _observer(self._generator, len(moves))
         upstream, moved = self.sweeps, self.sweeps[suffix.name] + moves[:1]
         if len(moves) > 1:
             upstream = {each: _side_by_side(self.sweeps[each], len(moves)) for each in suffix.upstream}
@@ -108,8 +119,6 @@ def _noise(differences: Array) -> Array:
     """Noise of each term, (..., terms), of differences without errors and in the sweeps, (..., SWEEPS + 1, terms)."""
     deviations = differences[..., 1:, :] - differences[..., :1, :]
     of_terms = root_mean_square(deviations, axis=-2)
-    unit = of_terms.max(axis=-1, initial=0, keepdims=True)
-    unit = np.where((unit > 0) & np.isfinite(unit), unit, 1)
-    independent = np.sqrt(np.square(of_terms / unit).sum(axis=-1, keepdims=True))
-    together = root_mean_square(deviations.sum(axis=-1, keepdims=True) / unit[..., None], axis=-2)
-    return SAFETY * np.fmax(1.0, together / independent) * of_terms
+    independent = math.sqrt(of_terms.shape[-1]) * root_mean_square(of_terms, axis=-1)
+    together = root_mean_square(np.add.reduce(deviations, axis=-1), axis=-1)
+    return (SAFETY * np.fmax(1.0, together / independent))[..., None] * of_terms

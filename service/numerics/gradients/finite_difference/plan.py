@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,6 +70,21 @@ class Route:
     name: str
     pulls: tuple[Pull, ...]
     moving: Moving | None
+
+
+class Way(NamedTuple):
+    """What a rung takes.
+
+    Attributes
+    ----------
+    routes
+        Of what is needed, each behind what it follows from.
+    colours
+        Of each probe.
+    """
+
+    routes: Sequence[Route]
+    colours: Mapping[str, Array]
 
 
 class Plan:
@@ -148,9 +164,8 @@ class Plan:
                 found.update(pull.reader for pull in self._routes[name].pulls)
         return [name for name in self._routes if name in found]
 
-    def colours(self, wanted: Mapping[str, Array], alone: Collection[str] = ()) -> dict[str, Array]:
-        """Colours of each probe that a rung takes, given the flat indices of the elements wanted of each name."""
-        routes = [self.alone(name) if name in alone else self._routes[name] for name in self.needed(wanted, alone)]
+    @staticmethod
+    def _colours(routes: Sequence[Route], wanted: Mapping[str, Array]) -> dict[str, Array]:
         whole = {pull.reader for route in routes for pull in route.pulls}
         return {
             route.name: moving.colouring.of(
@@ -166,10 +181,24 @@ class Plan:
         everything = {name: np.arange(size(self._point.graph.shapes[name])) for name in self.names}
         return {name: self.elements.get(name, each) for name, each in everything.items()}
 
+    def way(self, wanted: Mapping[str, Array]) -> Way:
+        """Find the way of a rung, given the flat indices of the elements wanted of each name."""
+        return self._first if wanted is self.wanted else self._way(wanted)
+
+    @cached_property
+    def _first(self) -> Way:
+        return self._way(self.wanted)
+
+    def _way(self, wanted: Mapping[str, Array]) -> Way:
+        alone = self.cheaper_alone(wanted)
+        names = self.needed(wanted, alone)
+        routes = [self.alone(name) if name in alone else self._routes[name] for name in names]
+        return Way(routes, self._colours(routes, wanted))
+
     @cached_property
     def evaluations(self) -> int:
         """Evaluations of the loss that a first rung of everything takes."""
-        return self.method.evaluations * sum(map(len, self.colours(self.wanted).values()))
+        return self.method.evaluations * sum(map(len, self._first.colours.values()))
 
     @property
     def work(self) -> int:

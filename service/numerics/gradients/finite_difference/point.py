@@ -2,11 +2,27 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.graph import Graph, Node, Values
 from service.numerics.tiles import Array
+
+
+class Room(NamedTuple):
+    """How far each element may move and still be near, (1, ...).
+
+    Attributes
+    ----------
+    near
+        By 1, or its own size where that is larger.
+    unbounded
+        Where an element is not finite, so that nothing is to be had by any step; None for nowhere.
+    """
+
+    near: Array
+    unbounded: Array | None
 
 
 class Point:
@@ -25,6 +41,7 @@ class Point:
         self.values = values
         self.nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
         self._given: dict[str, tuple[Array | None, ...]] = {}
+        self._rooms: dict[str, Room] = {}
 
     @classmethod
     def of_shapes(cls, graph: Graph, leaves: Mapping[str, Array]) -> "Point":
@@ -41,6 +58,14 @@ class Point:
             for source in dict.fromkeys(node.sources):
                 readers[source].append(node)
         return {name: tuple(each) for name, each in readers.items()}
+
+    def room(self, name: str) -> Room:
+        """How far each element may move."""
+        if name not in self._rooms:
+            near = np.maximum(1, np.abs(self.values[name]))
+            finite = np.isfinite(near)
+            self._rooms[name] = Room(near, None if finite.all() else ~finite)
+        return self._rooms[name]
 
     def inputs(self, node: Node) -> tuple[Array | None, ...]:
         """Arrays of a node's operands at the point."""

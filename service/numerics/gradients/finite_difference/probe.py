@@ -5,6 +5,7 @@ Steps are powers of two, divided by as represented. Elements of one colour share
 tile run in one pass behind its tile axis, from what moves on.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -82,6 +83,11 @@ class Probe:
         finer._noise_of_extended = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
         return finer
 
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._point.size
+
     @cached_property
     def _sizes(self) -> Array:
         return sizes(self._point)
@@ -100,7 +106,7 @@ class Probe:
         """How far one element may move: the reach is of all, whose moves add up in a unit as random ones do."""
         # An element by itself moves by a fraction of its own size at most.
         together = 1 if own else self.colouring.together
-        return self.reach(own) * 2.0 ** np.floor(np.log2(together) / 2)
+        return self.reach(own) * 2.0 ** math.floor(math.log2(together) / 2)
 
     def steps(self, start: Start) -> Array:
         """Steps of a table, (levels,), in units of the parts."""
@@ -115,19 +121,22 @@ class Probe:
     def rung(self, start: Start, side: Side | None = None) -> "Rung":
         """Prepare a table of differences."""
         steps, parts = self.steps(start), self.parts(start.own)
-        if np.isnan(steps).any():
+        if np.isnan(steps[0]):
             noise: Array | float = np.nan
         else:
             noise = self._meter.measure(self._measured_on, self.method.offsets, float(steps[0]), parts)
         return Rung(self, start, steps, noise * self._meter.scale * self._noise_of_extended, side)
 
     def widths(self, steps: Array, parts: Array | None) -> Array:
-        """Distances between the two points of each element, as represented, (levels, elements); NaN if none is left."""
+        """Distances between the two points of each element, as represented; NaN if none is left.
+
+        (levels, elements), or (levels, 1) where they are the same for all.
+        """
         moves = np.multiply.outer(steps, self.method.offsets)[:, :, None]
         if parts is not None:
             moves = moves * parts.ravel()
         if self.suffix.exact:
-            return np.broadcast_to(moves[:, 0] - moves[:, 1], (len(steps), self._point.size))
+            return moves[:, 0] - moves[:, 1]
         moved = self._point.ravel() + moves
         widths = (moved[:, 0] - moved[:, 1]).astype(np.float64, copy=False)
         return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
@@ -141,7 +150,7 @@ class Rung:
         self._steps = steps
         self._parts = probe.parts(start.own)
         self._noise = noise
-        self._aside = probe.stride(start.own) * _ASIDE
+        self._own = start.own
         self._side = side
         self._widths = probe.widths(steps, self._parts)
         # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
@@ -157,14 +166,13 @@ class Rung:
 
     def quotients(self, colours: Array) -> Quotients:
         """Quotients of the elements of some colours, 0 at the others."""
-        felt, count = self._probe.colouring.felt(colours), self._widths.shape[1]
+        felt, count = self._probe.colouring.felt(colours), self._probe.size
         differences = self._differences(colours)
         terms = differences.shape[-1]
-        *values, sizes = sums(felt, _rows(differences), count)
-        noise = root_sums_of_squares(felt, np.broadcast_to(self._noise, felt.shape), count) / self._lengths
-        underflow = _SPACING_OF_ZERO * terms / self._lengths
-        values = np.array(values) / self._widths
-        return Quotients(values, noise + underflow, rounding_of_sum(terms) * sizes / self._lengths)
+        found = sums(felt, _rows(differences), count)
+        noise = root_sums_of_squares(felt, np.broadcast_to(self._noise, felt.shape), count)
+        noise = (noise + _SPACING_OF_ZERO * terms) / self._lengths
+        return Quotients(found[:-1] / self._widths, noise, rounding_of_sum(terms) * found[-1] / self._lengths)
 
     def _differences(self, colours: Array) -> Array:
         """Differences of the terms, (colours, levels, terms)."""
@@ -173,14 +181,16 @@ class Rung:
         responses = suffix.responses(directions if self._parts is None else directions * self._parts)
         branches = None
         if self._side is not None:
-            branches = suffix.branches(responses, self._side.sign * self._aside, self._side.open_at)
+            aside = self._side.sign * probe.stride(self._own) * _ASIDE
+            branches = suffix.branches(responses, aside, self._side.open_at)
         moves = np.multiply.outer(self._steps, probe.method.offsets)
         fitting = max(1, TILE_ELEMENTS // (len(colours) * moves.shape[1] * suffix.widest))
         parts = [
             suffix.terms(responses, moves[start : start + fitting].ravel(), branches)
             for start in range(0, len(moves), fitting)
         ]
-        terms = np.concatenate(parts, axis=1).reshape(len(colours), *moves.shape, -1)
+        terms = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        terms = terms.reshape(len(colours), *moves.shape, -1)
         return (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
 
 

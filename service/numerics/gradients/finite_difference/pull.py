@@ -14,6 +14,7 @@ An op may write itself out as sums of products (`Op.products`), whose factors th
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from service.numerics.gradients.finite_difference.quotients import Quotients, in
 from service.numerics.graph import Node
 from service.numerics.ops.op import CALL, Products
 from service.numerics.rounding import SAFETY, root_mean_square
-from service.numerics.tiles import Array, Shape, size
+from service.numerics.tiles import Array, Shape, aligned, size
 
 Inputs = tuple[Array | None, ...]
 
@@ -34,6 +35,23 @@ _SWEEPS = 4
 """Of the rounding model, in which responses are worked out again."""
 _ROWS = 7
 """Sums for each product: quotients of four steps, noise and rounding, and the product itself."""
+
+
+class _Block(NamedTuple):
+    """Some of the products that an operand is in.
+
+    Attributes
+    ----------
+    shape
+        Of the output.
+    indices, factors
+        Elements of the operand, by flat index, and what they are multiplied by, each (products, ...): what is behind
+        has length 1 along the axes of the output on which they do not depend.
+    """
+
+    shape: Shape
+    indices: Array
+    factors: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +100,7 @@ class Pull:
         errors = self._errors(point, node, inputs, meter)
         return found if errors is None else replace(found, rounding=found.rounding + total.of_errors(errors))
 
-    def _errors(
-        self, point: Point, node: Node, inputs: Inputs, meter: NoiseMeter
-    ) -> Iterator[tuple[Array, Array]] | None:
+    def _errors(self, point: Point, node: Node, inputs: Inputs, meter: NoiseMeter) -> Iterator[_Block] | None:
         """What the factors may be off by, since what is upstream of them rounds; None where it does not."""
         own = node.slots[self.position].name
         inexact = {
@@ -110,17 +126,15 @@ class Pull:
     def _shape(self, point: Point, node: Node) -> Shape:
         return point.graph.shapes[str(node.operands[self.position])]
 
-    def _factors(self, point: Point, node: Node, inputs: Inputs) -> Iterator[tuple[Array, Array]]:
-        """Elements of the operand, by flat index, and what they are multiplied by, for each element of the output."""
+    def _factors(self, point: Point, node: Node, inputs: Inputs) -> Iterator[_Block]:
+        """All products of the operand's elements, so many at a time."""
         products = node.op.products(self.position, *inputs)
         if products is not None:
             return _blocks(products, max(size(self._shape(point, node)), _TILE_ELEMENTS))
         assert self.colouring is not None
         return self._responses(point, node, inputs, self.colouring)
 
-    def _responses(
-        self, point: Point, node: Node, inputs: Inputs, colouring: Colouring
-    ) -> Iterator[tuple[Array, Array]]:
+    def _responses(self, point: Point, node: Node, inputs: Inputs, colouring: Colouring) -> Iterator[_Block]:
         """The responses to the elements of some colours at a time."""
         shape = self._shape(point, node)
         length = self._length(colouring)
@@ -128,36 +142,33 @@ class Pull:
             colours = np.arange(start, min(start + length, colouring.count))
             directions = colouring.directions(colours).reshape(-1, *shape)
             responses = node.op.response(self.position, directions, *inputs).reshape(len(colours), -1)
-            yield colouring.felt(colours), responses
+            yield _Block(responses.shape[1:], colouring.felt(colours), responses)
 
     def _length(self, colouring: Colouring) -> int:
         return max(1, _TILE_ELEMENTS // max(self.outputs, size(colouring.shape)))
 
 
-def _blocks(products: Products, least: int) -> Iterator[tuple[Array, Array]]:
-    """Indices and factors, each (products, outputs), of so many at a time that they are `least` elements or more."""
+def _blocks(products: Products, least: int) -> Iterator[_Block]:
+    """So many products at a time that they are `least` elements or more."""
     length = math.ceil(least / max(1, size(products.shape)))
     for start in range(0, len(products.indices), length):
         block = slice(start, start + length)
-        yield (
-            _joined(products.indices[block], products.shape, np.int64),
-            _joined(products.factors[block], products.shape, np.float64),
-        )
+        rank = len(products.shape)
+        indices, factors = products.indices[block], products.factors[block]
+        yield _Block(products.shape, _stacked(indices, rank), _stacked(factors, rank))
 
 
-def _joined(arrays: Sequence[Array], shape: Shape, dtype: type[np.generic]) -> Array:
-    joined: Array = np.empty((len(arrays), *shape), dtype)
-    for number, each in enumerate(arrays):
-        joined[number, ...] = each
-    return joined.reshape(len(arrays), -1)
+def _stacked(arrays: Sequence[Array], rank: int) -> Array:
+    """Arrays of one shape behind an axis that counts them, with axes of length 1 until there are `rank` more."""
+    stacked = arrays[0][None] if len(arrays) == 1 else np.array(arrays)
+    return aligned(stacked, rank)
 
 
-def _deviations(
-    at_point: Iterator[tuple[Array, Array]], swept: list[Iterator[tuple[Array, Array]]]
-) -> Iterator[tuple[Array, Array]]:
+def _deviations(at_point: Iterator[_Block], swept: list[Iterator[_Block]]) -> Iterator[_Block]:
     """Deviations of factors in some sweeps from those at the point."""
-    for (index, factor), *others in zip(at_point, *swept, strict=True):
-        yield index, SAFETY * root_mean_square(np.stack([each for _, each in others]) - factor)
+    for block, *others in zip(at_point, *swept, strict=True):
+        deviations = np.stack([each.factors for each in others]) - block.factors
+        yield block._replace(factors=SAFETY * root_mean_square(deviations))
 
 
 class _Sum:
@@ -173,15 +184,15 @@ class _Sum:
         self._sizes = np.abs(by_output.values[0])
         self._rounding = by_output.rounding + rounding_of_sum(self._sizes.size) * self._sizes
 
-    def quotients(self, factors: Iterable[tuple[Array, Array]]) -> Quotients:
+    def quotients(self, factors: Iterable[_Block]) -> Quotients:
         """Sum up the products of the factors with the quotients, for the elements at the indices."""
         levels = len(self._by_output.values)
         found = np.zeros((levels + 3, self._count))
-        for index, factor in factors:
-            squares, rest = in_squares(factor * self._noise)
+        for shape, index, factor in factors:
+            squares, rest = in_squares(factor * self._noise.reshape(shape))
             rows = (
-                *(factor * each for each in self._by_output.values),
-                np.abs(factor * self._rounding),
+                *(factor * each.reshape(shape) for each in self._by_output.values),
+                np.abs(factor) * self._rounding.reshape(shape),
                 squares,
                 *(() if rest is None else (rest,)),
             )
@@ -191,14 +202,17 @@ class _Sum:
         noise = (np.sqrt(found[levels + 1]) + found[levels + 2]) * self._unit + lost
         return Quotients(found[:levels], noise, found[levels])
 
-    def of_errors(self, errors: Iterable[tuple[Array, Array]]) -> Array:
+    def of_errors(self, errors: Iterable[_Block]) -> Array:
         """What errors of the factors may add up to: they have what is upstream in common."""
         found = np.zeros((1, self._count))
-        for index, error in errors:
-            self._add(found, index, (np.abs(error * self._sizes),))
+        for shape, index, error in errors:
+            self._add(found, index, (np.abs(error) * self._sizes.reshape(shape),))
         return found[0]
 
     def _add(self, found: Array, index: Array, rows: Sequence[Array]) -> None:
         flat = index.ravel()
+        # Along these axes of the output a product is of one element.
+        common = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
         for total, row in zip(found, rows, strict=False):
+            row = np.add.reduce(row, axis=common) if common else row
             total += np.bincount(flat, row.ravel(), self._count + 1)[:-1]

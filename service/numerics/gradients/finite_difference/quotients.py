@@ -14,6 +14,8 @@ import numpy as np
 from service.numerics.tiles import Array
 
 UNIT_ROUNDOFF = 2.0**-53
+_DOUBLING = 2.0 ** np.arange(16)[:, None]
+"""By level of a table: half the step, twice the noise."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Quotients:
     @property
     def floors(self) -> Array:
         """What rounding leaves in each, (levels, n)."""
-        return self.noise * 2.0 ** np.arange(len(self.values))[:, None] + self.rounding
+        return self.noise * _DOUBLING[: len(self.values)] + self.rounding
 
     def joined(self, other: "Quotients") -> "Quotients":
         """Add quotients that are 0 where these are not, in place: these are used up."""
@@ -90,6 +92,8 @@ def root_sums_of_squares(felt: Array, values: Array, count: int) -> Array:
 def in_squares(values: Array) -> tuple[Array, Array | None]:
     """Squares of values of about 1 and less, and what is too small to be squared, 0 elsewhere; None for nothing."""
     squares = np.square(values)
+    if squares.size and squares.min() >= _TINY:
+        return squares, None
     small = (squares < _TINY) & (values != 0)
     return squares, np.where(small, np.abs(values), 0) if small.any() else None
 

@@ -55,6 +55,7 @@ class Suffix:
         self._proportional = self._in_proportion()
         self._ways, self._ends = self._terminals()
         self._evaluated = self._needed()
+        self._operands = {node.name: self._read_by(node) for node in self._evaluated}
 
     def at(self, point: Point) -> "Suffix":
         """The same at another point of the model."""
@@ -95,8 +96,9 @@ class Suffix:
 
     @cached_property
     def upstream(self) -> set[str]:
-        """What is read that may not move."""
-        return {source for node in self.nodes for source in node.sources}
+        """What is read that does not move."""
+        read = (each for operands in self._operands.values() for each in operands)
+        return {name for name, moves in read if name is not None and not moves}
 
     @cached_property
     def first_readers(self) -> list[str]:
@@ -227,14 +229,16 @@ class Suffix:
         return spread, terms
 
     def _inputs(self, node: Node, moved: Values, upstream: Mapping[str, Array]) -> tuple[Array | None, ...]:
-        blind = self.through is not None and node.name not in self.through
-        given = self.point.inputs(node)
         return tuple(
-            given[position]
-            if not isinstance(operand, str)
-            else moved[operand]
-            if operand in self._moving and not (blind and operand == self.name)
-            else upstream[operand]
+            constant if name is None else moved[name] if moves else upstream[name]
+            for (name, moves), constant in zip(self._operands[node.name], self.point.inputs(node), strict=True)
+        )
+
+    def _read_by(self, node: Node) -> tuple[tuple[str | None, bool], ...]:
+        """Name of each operand of a node, None for one that has none, and whether it moves."""
+        seen = self._seen(node)
+        return tuple(
+            (operand if isinstance(operand, str) else None, position in seen)
             for position, operand in enumerate(node.operands)
         )
 

@@ -4,8 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from service.numerics.gradients.finite_difference.noise import NoiseMeter
-from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.noise import NoiseMeter, swept
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
@@ -16,8 +15,9 @@ CENTRAL = (1.0, -1.0)
 
 
 def meter(graph, leaves, seed=0):
-    point = Point(graph, graph.forward(leaves))
-    measured = NoiseMeter(point, leaves, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    point, sweeps = swept(graph, leaves, generator)
+    measured = NoiseMeter(point, sweeps, generator)
     suffixes = {name: Suffix(point, name) for name in leaves}
     return SimpleNamespace(
         scale=measured.scale, measure=lambda name, offsets, step: measured.measure(suffixes[name], offsets, step)
@@ -56,7 +56,9 @@ def test_of_a_residual_of_zero_it_is_that_of_the_points_aside():
     """At the base a fitted model has terms of 0, which have no noise; its differences do."""
     graph, leaves = reference_model()
     leaves["y"] = graph.forward(leaves)["L2A"]
-    assert (meter(graph, leaves).measure("w1", CENTRAL, 2.0**-4) * 2.0**-23 > 1e-18).all()
+    measured = meter(graph, leaves)
+    # Of these an error is the square of one in the residuals, about 1e-32.
+    assert (measured.measure("w1", CENTRAL, 2.0**-4) * measured.scale > 1e-20).all()
 
 
 def test_it_is_of_each_term_and_follows_from_the_seed():

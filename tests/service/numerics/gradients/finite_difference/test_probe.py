@@ -5,8 +5,7 @@ import pytest
 
 from service.numerics.gradients.finite_difference.colouring import coloured
 from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, Start, central
-from service.numerics.gradients.finite_difference.noise import NoiseMeter
-from service.numerics.gradients.finite_difference.point import Point
+from service.numerics.gradients.finite_difference.noise import NoiseMeter, swept
 from service.numerics.gradients.finite_difference.probe import Probe
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
@@ -22,10 +21,10 @@ def _as_in_the_engine() -> Iterator[None]:
 
 
 def probe(graph: Graph, leaves: dict[str, np.ndarray], name: str, method: Method = ADAPTIVE) -> Probe:
-    point = Point(graph, graph.forward(leaves))
-    suffix = Suffix(point, name)
     generator = np.random.default_rng(0)
-    return Probe(suffix, coloured(suffix), method, NoiseMeter(point, leaves, generator), generator)
+    point, sweeps = swept(graph, leaves, generator)
+    suffix = Suffix(point, name)
+    return Probe(suffix, coloured(suffix), method, NoiseMeter(point, sweeps, generator), generator)
 
 
 def logarithms(point: list[float]) -> tuple[Graph, dict[str, np.ndarray]]:

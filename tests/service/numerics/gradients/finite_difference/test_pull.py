@@ -5,7 +5,7 @@ import pytest
 
 from service.numerics.gradients.finite_difference import pull as pull_module
 from service.numerics.gradients.finite_difference.colouring import coloured_by
-from service.numerics.gradients.finite_difference.noise import NoiseMeter
+from service.numerics.gradients.finite_difference.noise import NoiseMeter, swept
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.pull import Pull
 from service.numerics.gradients.finite_difference.quotients import Quotients
@@ -24,7 +24,8 @@ LINEAR = [
 
 
 def meter_at(point: Point, leaves: Values) -> NoiseMeter:
-    return NoiseMeter(point, leaves, np.random.default_rng(0))
+    generator = np.random.default_rng(0)
+    return NoiseMeter(*swept(point.graph, leaves, generator), generator)
 
 
 def pulled(op: type[Op], case: Case, slot: str, written_out: bool) -> tuple[Quotients, Quotients, np.ndarray] | None:

@@ -18,12 +18,12 @@ def directions_of(leaves, name, count=3):
 def compared(graph, leaves, name):
     """Terms by the suffix, and by a forward pass for each direction and move."""
     base = graph.forward(leaves)
-    suffix = Suffix(Point(graph.held(base), base), name)
+    suffix = Suffix(Point(graph.held(base)[0], base), name)
     directions = directions_of(leaves, name)
     found = suffix.terms(suffix.responses(directions), MOVES)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
-    values = graph.held(base).forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
-    return suffix, found, graph.held(base).terms(values).reshape(found.shape)
+    values = graph.held(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
+    return suffix, found, graph.held(base)[0].terms(values).reshape(found.shape)
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
