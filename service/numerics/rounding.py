@@ -1,8 +1,9 @@
 """What rounding may do to a correct pass: Monte Carlo arithmetic with a local error that knows each op.
 
-To every value and every intermediate gradient an error d (sqrt(n) S + t) is added: S is the op on absolute values, n
+To every value and every intermediate gradient an error d sqrt(n) (S + t) is added: S is the op on absolute values, n
 the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
-the error is half the spacing of subnormal numbers. The spread of the results over some sweeps is what rounding does.
+the error is half the spacing of subnormal numbers: that of each product in the sum, for each underflows by itself. The
+spread of the results over some sweeps is what rounding does.
 Where u is near float64's own, 1 + d would be rounded away; there the amplitude 2**-30 is used and the spread scaled
 back, which the linearity of small errors allows.
 
@@ -76,8 +77,7 @@ class MonteCarlo:
         error = self._generator.random((self._tiles, *array.shape[1:]), dtype=np.float32)
         error -= np.float32(0.5)
         error[:: SWEEPS + 1] = 0
-        size = rounding.magnitude * (2 * self._amplitude * math.sqrt(rounding.terms))
-        size += 2 * self._amplitude * self._smallest_normal
+        size = (rounding.magnitude + self._smallest_normal) * (2 * self._amplitude * math.sqrt(rounding.terms))
         perturbed: Array = np.multiply(error, size)
         perturbed += array
         return perturbed

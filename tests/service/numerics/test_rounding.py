@@ -94,6 +94,18 @@ def test_inputs_count_where_the_precision_does_not_have_them():
     assert mean_allowed(0.1) > 1.1 * mean_allowed(0.75)
 
 
+def test_each_product_of_a_sum_underflows_by_itself():
+    """Of L = c W x the gradient c W is a sum of products that half precision rounds to multiples of 2^-24, or to 0."""
+    generator = np.random.default_rng(0)
+    c, w = (generator.normal(size=shape).astype(np.float16) * np.float16(1e-4) for shape in ((400,), (400, 50)))
+    nodes = [Node("y", REGISTRY["linear"](), ("x", "w", None)), Node("loss", REGISTRY["linear"](), ("y", "c", None))]
+    leaves = {"x": np.ones((1, 50)), "w": tiled(w.astype(np.float64)), "c": tiled(c[None].astype(np.float64))}
+    allowed = allowances(Graph(nodes, {"x": (50,), "w": w.shape, "c": (1, 400)}), leaves, PRECISIONS["FP16"], 0)["x"]
+    error = np.abs((c[:, None] * w).astype(np.float64).sum(axis=0) - leaves["c"][0, 0] @ leaves["w"][0])
+    assert (error <= allowed).all()
+    assert error.max() > 6 * 2.0**-25, "more than one such rounding"
+
+
 def test_only_what_is_asked_for_is_worked_out():
     graph, leaves = preset_graph(problem("ordinary", 0)[1])
     assert set(allowances(graph, leaves, PRECISIONS["FP64"], 0, ["w1"])) == {"w1"}
