@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from service.numerics import rounding
 from service.numerics.gradients import analytic, autograd
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
@@ -73,6 +74,25 @@ def test_the_same_seed_gives_the_same_allowance_and_another_a_like_one():
     np.testing.assert_array_equal(first["w1"], again["w1"])
     assert (first["w1"] != other["w1"]).all()
     np.testing.assert_allclose(first["w1"], other["w1"], rtol=2)
+
+
+def least_of_many():
+    """The least of two thousand allowances that are the same but for chance, over their mean, in float32."""
+    count = 2000
+    nodes = [
+        Node("p", REGISTRY["mul"](), ("x", "w")),
+        Node("square", REGISTRY["mul"](), ("p", "p")),
+        Node("loss", REGISTRY["half_squared_error"](), ("square", "y")),
+    ]
+    leaves = {name: np.full((1, count), value) for name, value in {"x": 1.0, "w": 0.75, "y": 0.0}.items()}
+    found = allowances(Graph(nodes, dict.fromkeys(leaves, (count,))), leaves, PRECISIONS["FP32"], 0)["x"]
+    return found.min() / found.mean()
+
+
+def test_no_allowance_is_too_small_by_chance(monkeypatch):
+    assert least_of_many() > 0.45
+    monkeypatch.setattr(rounding, "ROUNDS", 1)
+    assert least_of_many() < 0.4
 
 
 def product(value):
