@@ -1,5 +1,6 @@
 """What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,26 @@ from service.numerics.tiles import Array
 
 _CANCELLED = 1e6
 """Bound over what rounding leaves, up to which a sum of 0 is one."""
+_VANISHED = 1e-6
+"""Part of what rounding may be that nothing made by rounding is as small as."""
+_VANISHED_ALIKE = 1e-3
+_ALIKE = 1e-6
+"""The same where routes agree, and up to which relative difference they do: what rounding makes differs by route."""
+
+
+def sizes_of(gradients: Sequence[Array], rounding: Array) -> Array:
+    """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
+
+    What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
+    has not cancelled but vanished, as behind a saturated softmax: its elements have their sizes, and there is nothing
+    that could tell them from 0.
+    """
+    each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
+    least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
+    alike = np.ptp(each, axis=0).max(initial=0) <= _ALIKE * most.max(initial=0)
+    if most.any() and (most <= (_VANISHED_ALIKE if alike else _VANISHED) * rounding).all():
+        return most
+    return np.where(least > rounding, least, 0)
 
 
 @dataclass(frozen=True)
@@ -126,10 +147,9 @@ class Reference:
 
     @cached_property
     def _cancelled(self) -> Array:
-        """Where the summands of the finite difference cancel, as far as it can tell."""
-        if self.exact_to is None:
-            return np.zeros(self.value.shape, np.bool_)
-        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * self.exact_to)
+        """Where the summands of the finite difference cancel, or those of the gradient, as far as it can tell."""
+        left = self.rounding if self.exact_to is None else np.fmax(self.exact_to, self.rounding)
+        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * left)
 
     @cached_property
     def matters(self) -> Array:
