@@ -98,9 +98,9 @@ def test_operands_are_shortened_to_the_nearest():
 
 def test_an_error_is_planted_where_it_matters_and_nowhere_else():
     gradients = {"v": np.array([1.0, 1e-7, 1e-3, np.pi]), "w": np.zeros(3)}
-    again = {"v": np.array([1.0, 1e-7, 2e-3, np.pi]), "w": np.zeros(3)}
+    extended = {"v": np.array([1.0, 1e-7, 2e-3, np.pi]), "w": np.zeros(3)}
     for seed in range(FEW):
-        for error in planted("FP64", gradients, again, np.random.default_rng(seed)):
+        for error in planted("FP64", gradients, extended, np.random.default_rng(seed)):
             assert (error.name, error.element in (0, 3)) == ("v", True)
             wrong = error.into(gradients["v"], gradients["v"])
             assert np.flatnonzero(wrong != gradients["v"]).tolist() == [error.element]

@@ -182,8 +182,9 @@ class Judge:
 
         Of directions all have the size that they have on the whole: a small one is chance, and not a small gradient.
         """
+        precision = self._problem.dtype.precision
         own = [self._looked_at(name, each) for each in self._routes.own(name)]
-        sizes = sizes_of(own, self._rounding(name, self._problem.dtype.precision))
+        sizes = sizes_of(own, self._rounding(name, precision), precision.unit_roundoff)
         if name not in self._routes.along:
             return sizes
         return np.full(sizes.shape, projection.norm(sizes) / np.sqrt(sizes.size))

@@ -12,26 +12,31 @@ from service.numerics.tiles import Array
 
 _CANCELLED = 1e6
 """Bound over what rounding leaves, up to which a sum of 0 is one."""
-_VANISHED = 1e-6
-"""Part of what rounding may be that nothing made by rounding is as small as."""
-_VANISHED_ALIKE = 1e-3
-_ALIKE = 1e-6
-"""The same where routes agree, and up to which relative difference they do: what rounding makes differs by route."""
+_AGREE = 1e-6
+"""Relative difference up to which two routes agree, as they do not on what rounding made, unless they round alike."""
+_ALIKE = 64
+"""Units of rounding up to which they may do that."""
 
 
-def sizes_of(gradients: Sequence[Array], rounding: Array) -> Array:
+def sizes_of(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
     """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
 
     What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
-    has not cancelled but vanished, as behind a saturated softmax: its elements have their sizes, and there is nothing
-    that could tell them from 0.
+    has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
+    that could tell them from 0. How far below depends on whether the routes say the same.
     """
     each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
     least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
-    alike = np.ptp(each, axis=0).max(initial=0) <= _ALIKE * most.max(initial=0)
-    if most.any() and (most <= (_VANISHED_ALIKE if alike else _VANISHED) * rounding).all():
-        return most
-    return np.where(least > rounding, least, 0)
+    apart = np.ptp(each, axis=0).max(initial=0) / (most.max(initial=0) or 1)
+    small = most.any() and (most <= _part_of_rounding(apart, unit_roundoff) * rounding).all()
+    return most if small else np.where(least > rounding, least, 0)
+
+
+def _part_of_rounding(apart: float, unit_roundoff: float) -> float:
+    """Part of what rounding may be up to which a tensor is small, on which routes are that far apart."""
+    if apart > _AGREE:
+        return 1e-6
+    return 1e-3 if apart <= _ALIKE * unit_roundoff else 1
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ WIDE = (
     _by_hand("FP32", np.float32),
 )
 """Computed at the point that is sent, which their arithmetic may have to round."""
+EXTENDED = _by_hand("FP64", np.longdouble)
+"""Nearer the truth than any of them: what of a gradient it does not share is rounding."""
 NARROW = (
     _by_hand("TF32", np.float32, TF32),
     _by_torch("BF16", torch.bfloat16),

@@ -13,7 +13,7 @@ SOUGHT = {"FP64": 1e-4, "FP32": 1e-2}
 """Relative error that must be found in it."""
 KINDS = ("off by k", "doubled", "flipped", "zeroed")
 _KNOWN = 1e-6
-"""Relative difference of two implementations up to which an element is what they say, and not their rounding."""
+"""Relative rounding of a correct gradient in float64 beyond which an element is nothing that could be wrong by k."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Planted:
 
 
 def planted(
-    arithmetic: str, gradients: Mapping[str, Array], again: Mapping[str, Array], generator: np.random.Generator
+    arithmetic: str, gradients: Mapping[str, Array], extended: Mapping[str, Array], generator: np.random.Generator
 ) -> Iterator[Planted]:
     """One error of each kind, each in a random element of a random tensor.
 
@@ -47,12 +47,12 @@ def planted(
     ----------
     arithmetic
         In which the gradient is sent.
-    gradients, again
-        Correct ones in float64, by two implementations.
+    gradients, extended
+        Correct ones, in float64 and in extended precision.
     generator
         Draws tensors and elements.
     """
-    those = {name: _mattering(each, again[name], MATTERS[arithmetic]) for name, each in gradients.items()}
+    those = {name: _mattering(each, extended[name], MATTERS[arithmetic]) for name, each in gradients.items()}
     names = [name for name, elements in those.items() if elements.size]
     factors = dict(zip(KINDS, (1 + SOUGHT[arithmetic], 2.0, -1.0, 0.0), strict=True))
     for kind, factor in factors.items() if names else ():
@@ -60,8 +60,8 @@ def planted(
         yield Planted(kind, name, int(generator.choice(those[name])), factor)
 
 
-def _mattering(gradient: Array, again: Array, part: float) -> Array:
+def _mattering(gradient: Array, extended: Array, part: float) -> Array:
     """Flat indices of elements that matter and are known."""
-    size = np.abs(gradient).ravel()
-    known = np.abs(gradient - again).ravel() <= _KNOWN * size
+    size = np.abs(extended).ravel()
+    known = np.abs(gradient - extended).ravel() <= _KNOWN * size
     return np.flatnonzero(known & (size > part * size.max()))

@@ -9,7 +9,7 @@ import numpy as np
 from service.numerics.outcome import Outcome
 from service.numerics.verdict import Verdict
 from tests.alarms.bench import Bench
-from tests.alarms.cells import NARROW, WIDE, Gradients, problem, rounded
+from tests.alarms.cells import EXTENDED, NARROW, WIDE, Gradients, problem, rounded
 from tests.alarms.planted import MATTERS, planted
 from tests.families import Problem
 
@@ -43,16 +43,16 @@ def judged(model: str, variant: str, seed: int, *, narrow: bool = True, **fields
                 verdicts = bench.verdicts(gradients, source.arithmetic)
                 yield from (Judged(posed, str(source), name, None, each) for name, each in verdicts.items())
         if sources is WIDE:
-            yield from _wrong(posed, bench, {str(source): each for source, each in found.items() if each}, generator)
+            extended = EXTENDED.gradients(model, point, generator)
+            assert extended is not None
+            yield from _wrong(posed, bench, {str(source): each for source, each in found.items() if each}, extended)
 
 
-def _wrong(
-    posed: Problem, bench: Bench, found: dict[str, Gradients], generator: np.random.Generator
-) -> Iterator[Judged]:
-    exact, again = found["FP64 by torch"], found["FP64 by hand"]
+def _wrong(posed: Problem, bench: Bench, found: dict[str, Gradients], extended: Gradients) -> Iterator[Judged]:
+    exact, generator = found["FP64 by torch"], np.random.default_rng(posed.seed)
     for arithmetic in MATTERS:
         source = f"{arithmetic} by torch"
-        for error in planted(arithmetic, exact, again, generator):
+        for error in planted(arithmetic, exact, extended, generator):
             wrong = error.into(found[source][error.name], exact[error.name])
             verdict = bench.verdicts({error.name: wrong}, arithmetic)[error.name]
             yield Judged(posed, source, error.name, error.kind, verdict)

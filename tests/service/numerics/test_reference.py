@@ -49,18 +49,19 @@ def test_what_cancels_to_zero_within_the_rounding_of_a_gradient_is_zero_too():
     ("analytic", "autograd", "sizes"),
     [
         ([3.0, -2.0], [3.0, -2.5], [3.0, 2.0]),  # beyond rounding: by the smaller
-        ([3.0, 1e-17], [3.0, 3e-18], [3.0, 0.0]),  # one element cancels
+        ([3.0, 1e-17], [3.0 + 1e-12, 3e-18], [3.0, 0.0]),  # one element cancels
         ([2e-17, 1e-17], [-1e-17, 3e-18], [0.0, 0.0]),  # both do
-        ([2e-17, 1e-17], [2e-17, 1e-17], [0.0, 0.0]),  # both do, in the same way by chance
-        ([2e-19, 1e-30], [2e-19, 1e-30], [2e-19, 1e-30]),  # vanished, as both say
-        ([2e-38, 1e-38], [1e-59, 0.0], [2e-38, 1e-38]),  # vanished, which is all that they agree on
+        ([2e-17, 1e-17], [2e-17, 1e-17], [0.0, 0.0]),  # both do, rounded alike
+        ([2e-17, 1e-17], [2e-17, 1e-17 + 1e-28], [2e-17, 1e-17]),  # small, as both say
+        ([2e-19, 1e-30], [2e-19, 1e-30], [2e-19, 1e-30]),  # so small that to round alike would not do
+        ([2e-38, 1e-38], [1e-59, 0.0], [2e-38, 1e-38]),  # so small that rounding would not do at all
         ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
         ([np.nan, 1.0], [1.0, 1.0], [0.0, 1.0]),
     ],
 )
 def test_sizes_are_not_made_by_rounding(analytic, autograd, sizes):
-    found = sizes_of((np.array(analytic), np.array(autograd)), np.full(2, 1e-15))
-    assert found.tolist() == sizes
+    found = sizes_of((np.array(analytic), np.array(autograd)), np.full(2, 1e-15), 2.0**-53)
+    np.testing.assert_allclose(found, sizes, rtol=1e-9)
 
 
 def test_a_kink_excuses_what_lies_between_and_either_convention():
