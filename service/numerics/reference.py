@@ -13,7 +13,7 @@ from service.numerics.tiles import Array
 _CANCELLED = 1e6
 """Bound over what rounding leaves, up to which a sum of 0 is one."""
 _AGREE = 1e-3
-"""Relative difference up to which two routes agree, as they hardly do on what rounding made, unless they round alike."""
+"""Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
 _ALIKE = 64
 """Units of rounding up to which they may do that."""
 
