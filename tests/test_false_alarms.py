@@ -1,6 +1,6 @@
 """No correct gradient fails and no wrong one passes: a hundred problems of each cell, on fixed seeds.
 
-Arithmetics narrower than float32 have every second problem. `make alarms` measures the same, and these on all problems,
+Arithmetics narrower than float32 have every fourth problem. `make alarms` measures the same, and these on all problems,
 on fresh seeds, beside other checkers.
 """
 
@@ -25,7 +25,7 @@ FEW = 10
 
 def of_cell(model, variant, problems=PROBLEMS, **fields):
     return [
-        each for seed in range(problems) for each in tally.judged(model, variant, seed, narrow=seed % 2 == 0, **fields)
+        each for seed in range(problems) for each in tally.judged(model, variant, seed, narrow=seed % 4 == 0, **fields)
     ]
 
 
@@ -38,7 +38,7 @@ def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
         assert tally.passing(found, source) >= ORDINARY, source
     judged = Counter(each.source for each in found if each.kind is None)
     # What is beyond the range of float16 is left out: never so much that nothing is looked at.
-    least = {"BF16": 1 / 2, "TF32": 1 / 2, "FP16": 1 / 8}
+    least = {"BF16": 1 / 4, "TF32": 1 / 4, "FP16": 1 / 16}
     for source in (*WIDE, *NARROW):
         assert judged[str(source)] >= least.get(source.arithmetic, 1) * judged["FP64 by torch"], source
     # Of a few problems no gradient in float64 is more than rounding: there nothing can be wrong.
