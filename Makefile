@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | ck
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit bench bounds clean
+.PHONY: help serve test lint format unit bench bounds alarms clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage
+
+alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 6 minutes
+	$(BIN)/python -m benchmarks.false_alarms
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage*

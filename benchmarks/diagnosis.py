@@ -50,7 +50,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         ["the rest of the check", *(tables.duration(each["rest"] / 1e3) for each in found.values())],
         ["part", *(f"{each['diagnosis'] / each['rest']:.2f}" for each in found.values())],
     ]
-    return f"{tables.table(['median', *found], rows)}\n{tables.origin(result)}"
+    return f"{tables.table(['median', *found], rows)}\n\n{tables.origin(result)}\n"
 
 
 def main() -> None:

@@ -127,10 +127,10 @@ def _notes(document: Document) -> str:
         lines.append(f"(e): extrapolated from gradcheck with respect to w1 alone{_checked(document)}.")
     if document.get("memory"):
         lines.append(_memory(document["memory"]))
-    return "\n".join(_wrapped(f"- {line}") for line in lines)
+    return "\n".join(prose(f"- {line}") for line in lines)
 
 
-def _wrapped(text: str) -> str:
+def prose(text: str) -> str:
     """Prose of a width that a terminal has; what hangs belongs to an item."""
     return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
 
@@ -168,7 +168,7 @@ def _in_words(growth: Mapping[str, Any]) -> list[str]:
     counts = [row["evaluations"] for row in fitted]
     more = fitted[-1]["elements"] / fitted[0]["elements"]
     return [
-        _wrapped(
+        prose(
             f"From {size}x{size} on, time grows as the number of scalars to the power of {growth['exponent']:.2f}: "
             f"{more:.0f} times the scalars take {shown(fitted[-1]['seconds'] / fitted[0]['seconds'])} times as long, "
             f"in {counts[-1]:,} evaluations instead of {counts[0]:,}. "
@@ -181,7 +181,7 @@ def origin(document: Document) -> str:
     """Machine and versions."""
     machine, versions = document["machine"], document["versions"]
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return _wrapped(f"{machine['cpu']}, {machine['cores']} cores; {listed}.")
+    return prose(f"{machine['cpu']}, {machine['cores']} cores; {listed}.")
 
 
 def _errors(document: Document) -> str:
@@ -202,4 +202,4 @@ def _descriptions(document: Document) -> list[str]:
         "Beside the gradient that torch gradcheck checks, the reverse mode of the same function in float64; the worst "
         "of the inputs. gradcheck itself returns no values."
     )
-    return [_wrapped(beside), "\n".join(map(_wrapped, lines))]
+    return [prose(beside), "\n".join(map(prose, lines))]

@@ -126,6 +126,22 @@ def _transformer(generator: Generator) -> Any:
     return _headed(nodes, leaves, 3, 6, generator)
 
 
+def _attention(generator: Generator) -> Any:
+    """One head, pre-norm, with its residual connection, on five embedded tokens."""
+    nodes = [
+        node("embedded", "linear", "x", "w_embed", None),
+        node("normal", "layer_norm", "embedded", "gain", "shift", normalized_shape=6),
+        *(node(name, "linear", "normal", f"w_{name}", None) for name in ("query", "key", "value")),
+        node("attended", "scaled_dot_product_attention", "query", "key", "value", None),
+        node("projected", "linear", "attended", "w_out", None),
+        node("features", "add", "embedded", "projected"),
+    ]
+    leaves = {"w_embed": _weight(generator, 6, 4), "x": generator.normal(size=(5, 4))}
+    leaves |= {f"w_{name}": _weight(generator, 6, 6) for name in ("query", "key", "value", "out")}
+    leaves |= {"gain": generator.uniform(0.5, 1.5, 6), "shift": generator.normal(size=6) / 10}
+    return _headed(nodes, leaves, 3, 6, generator)
+
+
 def _reference(x: tuple[int, int], w1: tuple[int, int]) -> Family:
     def body(generator: Generator) -> Any:
         graph, tiles = reference_model(x, w1, seed=generator)
@@ -144,6 +160,7 @@ FAMILIES = {
     "layer_norm": Family(_layer_norm),
     "transformer": Family(_transformer),
 }
+ATTENTION = Family(_attention)
 VARIANTS = ("ordinary", "weights", "inputs", "fitted", "confident")
 """As drawn; weights scaled by 10^U(-4,4); inputs by 10^U(-4,9) and the first weight inversely; targets within 1e-6 of
 the outputs; cross-entropy with p > 1 - 1e-8 on the label."""
@@ -163,18 +180,23 @@ def problem(family: str, variant: str, seed: int) -> Problem:
         return Problem(family, variant, seed, graph, leaves, ("x", "u", "v", "w"))
     if family == "one op":
         return _one_op(seed)
-    generator = np.random.default_rng([seed, *map(ord, family)])
-    nodes, leaves = FAMILIES[family].body(generator)
+    return drawn(family, FAMILIES[family], variant, seed)
+
+
+def drawn(name: str, family: Family, variant: str, seed: int) -> Problem:
+    """The problem of a family that a seed stands for."""
+    generator = np.random.default_rng([seed, *map(ord, name)])
+    nodes, leaves = family.body(generator)
     _scale(variant, leaves, generator)
     names = tuple(leaves)
-    loss = "cross_entropy" if variant == "confident" else FAMILIES[family].loss
+    loss = "cross_entropy" if variant == "confident" else family.loss
     graph, tiles = _under(loss, nodes, leaves, variant == "fitted", generator)
     values = graph.forward(tiles)
     if variant == "fitted":
         tiles["y"] = _outcome(loss, values["output"]) + generator.uniform(-1e-6, 1e-6, values["output"].shape)
     if variant == "confident":
-        _make_confident(FAMILIES[family], tiles, values, generator)
-    return Problem(family, variant, seed, graph, tiles, names)
+        _make_confident(family, tiles, values, generator)
+    return Problem(name, variant, seed, graph, tiles, names)
 
 
 def _one_op(seed: int) -> Problem:

@@ -6,18 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import diagnosis, kept, reference, tables
+from benchmarks import alarm_tables, diagnosis, kept, reference, tables
+from benchmarks.checkers import CHECKERS
 from benchmarks.growth import exponent
 from benchmarks.measuring import Contender, OutOfTimeError, Patience, at_most, in_turns, warm
+from benchmarks.models import LOSSES
 from benchmarks.peers import PEERS, Ready, by_reverse_mode, torch_inputs
 from benchmarks.problems import Problem, convolution, perceptron
 from benchmarks.problems import reference as example
+from tests.alarms import by_torch, cells
 
 RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "reference": (reference.markdown, reference.markdown),
     "diagnosis": (diagnosis.markdown, diagnosis.markdown),
     "finite_differences": (tables.whole, tables.speed),
+    "false_alarms": (alarm_tables.markdown, alarm_tables.markdown),
 }
 
 
@@ -111,3 +116,25 @@ def test_theexponent_is_the_slope_of_what_is_large() -> None:
     rows = [{"size": size, "elements": size**2, "seconds": max(1e-2, 1e-6 * size**3)} for size in (8, 64, 128, 256)]
     assert exponent(rows) == pytest.approx(1.5)
     assert exponent(rows[:2]) is None
+
+
+@pytest.mark.parametrize("model", LOSSES)
+def test_a_model_is_the_same_for_all_checkers(model: str) -> None:
+    leaves = cells.problem(model, "ordinary", 0)[1]
+    expected = by_torch.LOSSES[model](by_torch.tensors(leaves, torch.float64)).item()
+    assert float(LOSSES[model](np, leaves)) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKERS if name.startswith(("torch", "scipy"))])
+def test_a_checker_accepts_what_is_right_and_refuses_what_is_planted(name: str) -> None:
+    leaves = cells.problem("mlp", "ordinary", 0)[1]
+    masks = {name: np.ones(leaf.shape) for name, leaf in leaves.items() if name != "y"}
+    assert CHECKERS[name]("mlp", leaves, masks, "float64")
+    masks["w_head"][1, 2] = -1
+    assert not CHECKERS[name]("mlp", leaves, masks, "float64")
+
+
+def test_a_miss_that_was_counted_is_shown() -> None:
+    counted = json.loads((kept.RESULTS / "false_alarms.json").read_text())
+    counted["cells"]["mlp, inputs"]["ours"]["counts"]["FP32"]["misses"] = 13
+    assert "13/400" in alarm_tables.markdown(counted)

@@ -21,7 +21,7 @@ from service.numerics.graph import Values
 from service.numerics.not_finite import Beginning
 from service.numerics.outcome import Outcome
 from service.numerics.precision import PRECISIONS, Precision
-from service.numerics.reference import Reference, Tolerance
+from service.numerics.reference import Reference, Tolerance, sizes_of
 from service.numerics.rounding import allowances
 from service.numerics.tiles import size
 from service.numerics.verdict import Verdict
@@ -209,9 +209,9 @@ class Judge:
 
         Of directions all have the size that they have on the whole: a small one is chance, and not a small gradient.
         """
-        own = self._rounding(name, self._problem.dtype.precision)
-        sizes = np.min([np.abs(self._looked_at(name, each)) for each in self._routes.own(name)], axis=0)
-        sizes = np.where(np.isfinite(sizes) & (sizes > own), sizes, 0)
+        precision = self._problem.dtype.precision
+        own = [self._looked_at(name, each) for each in self._routes.own(name)]
+        sizes = sizes_of(own, self._rounding(name, precision), precision.unit_roundoff)
         if name not in self._routes.along:
             return sizes
         return np.full(sizes.shape, projection.norm(sizes) / np.sqrt(sizes.size))

@@ -1,5 +1,6 @@
 """What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,31 @@ from service.numerics.tiles import Array
 
 _CANCELLED = 1e6
 """Bound over what rounding leaves, up to which a sum of 0 is one."""
+_AGREE = 1e-3
+"""Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
+_ALIKE = 64
+"""Units of rounding up to which they may do that."""
+
+
+def sizes_of(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
+    """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
+
+    What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
+    has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
+    that could tell them from 0. How far below depends on whether the routes say the same.
+    """
+    each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
+    least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
+    apart = np.ptp(each, axis=0).max(initial=0) / (most.max(initial=0) or 1)
+    small = most.any() and (most <= _part_of_rounding(apart, unit_roundoff) * rounding).all()
+    return most if small else np.where(least > rounding, least, 0)
+
+
+def _part_of_rounding(apart: float, unit_roundoff: float) -> float:
+    """Part of what rounding may be up to which a tensor is small, on which routes are that far apart."""
+    if apart > _AGREE:
+        return 1e-6
+    return 1e-3 if apart <= _ALIKE * unit_roundoff else 1
 
 
 @dataclass(frozen=True)
@@ -126,10 +152,9 @@ class Reference:
 
     @cached_property
     def _cancelled(self) -> Array:
-        """Where the summands of the finite difference cancel, as far as it can tell."""
-        if self.exact_to is None:
-            return np.zeros(self.value.shape, np.bool_)
-        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * self.exact_to)
+        """Where the summands of the finite difference cancel, or those of the gradient, as far as it can tell."""
+        left = self.rounding if self.exact_to is None else np.fmax(self.exact_to, self.rounding)
+        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * left)
 
     @cached_property
     def matters(self) -> Array:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.precision import PRECISIONS
-from service.numerics.reference import Reference, Tolerance
+from service.numerics.reference import Reference, Tolerance, sizes_of
 
 
 def reference(value, bound, rounding=0.0, **more):
@@ -36,6 +36,32 @@ def test_what_cancels_to_zero_within_rounding_is_zero():
     for exact_to, certain in ((1e-16, True), (1e-24, False)):
         found = reference([1e-17], 1e-13, exact_to=np.array([exact_to]))
         assert (not found.uncertain[0]) is certain
+
+
+def test_what_cancels_to_zero_within_the_rounding_of_a_gradient_is_zero_too():
+    """As with the bias of the keys of an attention: the difference is 0 within 1e-15, and moves by itself no less."""
+    for rounding, certain in ((1e-14, True), (1e-24, False)):
+        found = reference([1e-17], 1e-15, rounding, exact_to=np.array([1e-33]))
+        assert (not found.uncertain[0]) is certain
+
+
+@pytest.mark.parametrize(
+    ("analytic", "autograd", "sizes"),
+    [
+        ([3.0, -2.0], [3.0, -2.5], [3.0, 2.0]),  # beyond rounding: by the smaller
+        ([3.0, 1e-17], [3.0 + 1e-12, 3e-18], [3.0, 0.0]),  # one element cancels
+        ([2e-17, 1e-17], [-1e-17, 3e-18], [0.0, 0.0]),  # both do
+        ([2e-17, 1e-17], [2e-17, 1e-17], [0.0, 0.0]),  # both do, rounded alike
+        ([2e-17, 1e-17], [2e-17, 1e-17 + 1e-28], [2e-17, 1e-17]),  # small, as both say
+        ([2e-19, 1e-30], [2e-19, 1e-30], [2e-19, 1e-30]),  # so small that to round alike would not do
+        ([2e-38, 1e-38], [1e-59, 0.0], [2e-38, 1e-38]),  # so small that rounding would not do at all
+        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
+        ([np.nan, 1.0], [1.0, 1.0], [0.0, 1.0]),
+    ],
+)
+def test_sizes_are_not_made_by_rounding(analytic, autograd, sizes):
+    found = sizes_of((np.array(analytic), np.array(autograd)), np.full(2, 1e-15), 2.0**-53)
+    np.testing.assert_allclose(found, sizes, rtol=1e-9)
 
 
 def test_a_kink_excuses_what_lies_between_and_either_convention():

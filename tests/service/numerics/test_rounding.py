@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from service.numerics import rounding
 from service.numerics.gradients import analytic, autograd
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
@@ -75,6 +76,25 @@ def test_the_same_seed_gives_the_same_allowance_and_another_a_like_one():
     np.testing.assert_allclose(first["w1"], other["w1"], rtol=2)
 
 
+def least_of_many():
+    """The least of two thousand allowances that are the same but for chance, over their mean, in float32."""
+    count = 2000
+    nodes = [
+        Node("p", REGISTRY["mul"](), ("x", "w")),
+        Node("square", REGISTRY["mul"](), ("p", "p")),
+        Node("loss", REGISTRY["half_squared_error"](), ("square", "y")),
+    ]
+    leaves = {name: np.full((1, count), value) for name, value in {"x": 1.0, "w": 0.75, "y": 0.0}.items()}
+    found = allowances(Graph(nodes, dict.fromkeys(leaves, (count,))), leaves, PRECISIONS["FP32"], 0)["x"]
+    return found.min() / found.mean()
+
+
+def test_no_allowance_is_too_small_by_chance(monkeypatch):
+    assert least_of_many() > 0.45
+    monkeypatch.setattr(rounding, "ROUNDS", 1)
+    assert least_of_many() < 0.4
+
+
 def product(value):
     """L = x w at one point; dL/dw = x."""
     graph = Graph([Node("loss", REGISTRY["mul"](), ("x", "w"))], {"x": (), "w": ()})
@@ -92,6 +112,18 @@ def test_inputs_count_where_the_precision_does_not_have_them():
         return allowances(graph, leaves, PRECISIONS["FP32"], 0)["x"].mean() / value**2
 
     assert mean_allowed(0.1) > 1.1 * mean_allowed(0.75)
+
+
+def test_each_product_of_a_sum_underflows_by_itself():
+    """Of L = c W x the gradient c W is a sum of products that half precision rounds to multiples of 2^-24, or to 0."""
+    generator = np.random.default_rng(0)
+    c, w = (generator.normal(size=shape).astype(np.float16) * np.float16(1e-4) for shape in ((400,), (400, 50)))
+    nodes = [Node("y", REGISTRY["linear"](), ("x", "w", None)), Node("loss", REGISTRY["linear"](), ("y", "c", None))]
+    leaves = {"x": np.ones((1, 50)), "w": tiled(w.astype(np.float64)), "c": tiled(c[None].astype(np.float64))}
+    allowed = allowances(Graph(nodes, {"x": (50,), "w": w.shape, "c": (1, 400)}), leaves, PRECISIONS["FP16"], 0)["x"]
+    error = np.abs((c[:, None] * w).astype(np.float64).sum(axis=0) - leaves["c"][0, 0] @ leaves["w"][0])
+    assert (error <= allowed).all()
+    assert error.max() > 6 * 2.0**-25, "more than one such rounding"
 
 
 def test_only_what_is_asked_for_is_worked_out():

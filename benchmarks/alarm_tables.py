@@ -1,0 +1,79 @@
+"""False alarms and misses as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.tables import origin, prose, table
+
+Document = Mapping[str, Any]
+_ARITHMETICS = {"FP64": "float64", "FP32": "float32"}
+_NARROW = ("TF32", "BF16", "FP16")
+
+
+def markdown(document: Document) -> str:
+    """The tables that the README quotes."""
+    parts = [_beside(document, arithmetic) for arithmetic in _ARITHMETICS]
+    return "\n\n".join([*parts, _notes(document), _alone(document), _of_seed(document), origin(document)]) + "\n"
+
+
+def _beside(document: Document, arithmetic: str) -> str:
+    cells: Mapping[str, Any] = document["cells"]
+    checkers = list(next(iter(cells.values()))["others"])
+    rows = [
+        [name, _figures(cell["ours"]["counts"][arithmetic])]
+        + [_figures(cell["others"][checker][arithmetic]) for checker in checkers]
+        for name, cell in cells.items()
+    ]
+    return table([_ARITHMETICS[arithmetic], "gradcheckd", *checkers], [*rows, ["all, in %", *_totals(rows)]])
+
+
+def _figures(count: Mapping[str, int]) -> str:
+    return f"{_of(count, 'alarms', 'correct')}, {_of(count, 'misses', 'wrong')}"
+
+
+def _of(count: Mapping[str, int], part: str, whole: str) -> str:
+    return f"{count[part]}/{count[whole]}"
+
+
+def _totals(rows: list[list[str]]) -> list[str]:
+    """Percentages over all cells, column by column."""
+    found: list[str] = []
+    for column in range(1, len(rows[0])):
+        pairs = [[tuple(map(int, each.split("/"))) for each in row[column].split(", ")] for row in rows]
+        sums = [[sum(pair[kind][i] for pair in pairs) for i in (0, 1)] for kind in (0, 1)]
+        found.append(", ".join(f"{100 * part / whole:.3g}" for part, whole in sums))
+    return found
+
+
+def _notes(document: Document) -> str:
+    lines = [
+        "False alarms of the correct gradients, misses of the wrong ones. Correct ones are of a framework; for "
+        "gradcheckd also of a second implementation, written by hand, that sums in random orders. In a wrong one a "
+        "single element that matters is off by 1e-4 (float32: 1e-2), doubled, flipped, or 0.",
+        "What is inconclusive is neither an alarm nor accepted. Every tensor of a problem is checked: one alarm makes "
+        "an alarm.",
+        f"All checkers have their defaults; that `check_grad` may return {document['threshold']:g} is customary. Its "
+        "loss is in float64 in both tables: the step is lost in float32.",
+    ]
+    return "\n".join(prose(f"- {line}") for line in lines)
+
+
+def _alone(document: Document) -> str:
+    """What only the service can be asked: tensors that pass, and arithmetics narrower than float32."""
+    rows = [
+        [
+            name,
+            *(f"{100 * cell['ours']['passing'][each]:.1f} %" for each in _ARITHMETICS),
+            *(_of(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW),
+        ]
+        for name, cell in document["cells"].items()
+    ]
+    head = ["gradcheckd", *(f"{name} tensors that pass" for name in _ARITHMETICS.values())]
+    return table([*head, *(f"{each} false alarms" for each in _NARROW)], rows)
+
+
+def _of_seed(document: Document) -> str:
+    return prose(
+        f"`.venv/bin/python -m benchmarks.false_alarms --seed {document['seed']}` measures the same problems again. Of "
+        "weights that are scaled many gradients are beyond what any difference can tell, and those are inconclusive."
+    )

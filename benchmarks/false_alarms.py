@@ -1,0 +1,128 @@
+"""False alarms and misses on fresh problems, beside other checkers: `make alarms`.
+
+Correct gradients and wrong ones, by the cells of `tests/alarms`. A false alarm is a problem of which a checker refuses
+the correct gradient, a miss one of which it accepts a gradient with an error planted in one element that matters. The
+seed is printed, and `--seed` repeats a run. The tests do the same for the service alone, on fixed seeds.
+"""
+
+# What sizes its thread pools when it is loaded is loaded after this.
+import benchmarks.one_thread  # noqa: F401
+
+# isort: split
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import alarm_tables, kept
+from benchmarks.checkers import CHECKERS, SCIPY_THRESHOLD
+from benchmarks.machine import machine, versions
+from service.numerics.outcome import Outcome
+from tests.alarms import tally
+from tests.alarms.cells import CELLS, EXTENDED, NARROW, WIDE, Gradients, Leaves, problem
+from tests.alarms.planted import planted
+
+ARITHMETICS = {"FP64": "float64", "FP32": "float32"}
+OURS = 100
+PROBLEMS = {"torch gradcheck": 10, "jax check_vjp": 100, "autograd check_grads": 30, "scipy check_grad": 20}
+"""Problems of each cell, by checker: as many as take a minute or two, a hundred at most."""
+
+
+@dataclass
+class Count:
+    """Correct gradients and wrong ones of a cell, and how many of them a checker mistook."""
+
+    correct: int = 0
+    alarms: int = 0
+    wrong: int = 0
+    misses: int = 0
+
+    def add(self, accepted: bool, correct: bool) -> None:
+        """Count what a checker says of one gradient."""
+        if correct:
+            self.correct += 1
+            self.alarms += not accepted
+        else:
+            self.wrong += 1
+            self.misses += accepted
+
+
+def ours(model: str, variant: str, seeds: Iterable[int]) -> dict[str, Any]:
+    """The service: counts by arithmetic, and the part of the tensors that pass."""
+    found = [each for seed in seeds for each in tally.judged(model, variant, seed)]
+    counts = {source.arithmetic: Count() for source in (*WIDE, *NARROW)}
+    for (_, source, kind), tensors in groupby(found, lambda each: (str(each.problem), each.source, each.kind)):
+        outcome = max(each.verdict.outcome for each in tensors)
+        accepted = outcome == Outcome.PASS if kind else outcome != Outcome.FAIL
+        counts[source.split()[0]].add(accepted, kind is None)
+    passing = {arithmetic: round(tally.passing(found, f"{arithmetic} by torch"), 4) for arithmetic in ARITHMETICS}
+    return {"counts": {name: asdict(each) for name, each in counts.items()}, "passing": passing}
+
+
+def others(model: str, variant: str, seeds: range) -> dict[str, Any]:
+    """The other checkers, each on as many of the problems as it has time for."""
+    counts = {name: {arithmetic: Count() for arithmetic in ARITHMETICS} for name in CHECKERS}
+    for number, seed in enumerate(seeds):
+        leaves = problem(model, variant, seed)[1]
+        for arithmetic, correct, masks in _candidates(model, leaves, number):
+            for name in (name for name, most in PROBLEMS.items() if number < most):
+                accepted = CHECKERS[name](model, leaves, masks, ARITHMETICS[arithmetic])
+                counts[name][arithmetic].add(accepted, correct)
+    return {name: {arithmetic: asdict(count) for arithmetic, count in each.items()} for name, each in counts.items()}
+
+
+def _candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[str, bool, Leaves]]:
+    """In each arithmetic a correct gradient and a wrong one, as masks; kinds of errors take turns."""
+    generator = np.random.default_rng(number)
+    exact, extended = (source.gradients(model, leaves, generator) for source in (WIDE[0], EXTENDED))
+    assert exact is not None
+    assert extended is not None
+    right = {name: np.ones(each.shape) for name, each in exact.items()}
+    for arithmetic in ARITHMETICS:
+        yield arithmetic, True, right
+        errors = list(planted(arithmetic, exact, extended, generator))
+        yield from ((arithmetic, False, _with(each, right)) for each in errors[number % 4 : number % 4 + 1])
+
+
+def _with(error: Any, right: Gradients) -> Gradients:
+    return right | {error.name: error.mask(right[error.name].shape)}
+
+
+def document(seed: int) -> Mapping[str, Any]:
+    """Measure."""
+    cells: dict[str, Any] = {}
+    for model, variant in CELLS:
+        print(f"{model}, {variant} ...", file=sys.stderr, flush=True)
+        cells[f"{model}, {variant}"] = {
+            "ours": ours(model, variant, range(seed, seed + OURS)),
+            "others": others(model, variant, range(seed, seed + max(PROBLEMS.values()))),
+        }
+    measured = versions(("numpy", "scipy", "torch", "jax", "autograd"))
+    return {"seed": seed, "threshold": SCIPY_THRESHOLD, "cells": cells, "machine": machine(), "versions": measured}
+
+
+def main() -> None:
+    """Print the tables and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__)
+    parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 2**32, help="of the first problem")
+    seed = parser.parse_args().seed
+    print(f"--seed {seed}", flush=True)
+    # autograd draws directions from NumPy's global generator; gradcheck warns of whatever is not float64.
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    found = document(seed)
+    text = alarm_tables.markdown(found)
+    print(text)
+    kept.keep("false_alarms", found, text, text)
+
+
+if __name__ == "__main__":
+    main()

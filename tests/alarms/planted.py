@@ -1,0 +1,67 @@
+"""Wrong gradients: correct ones but for one element that matters."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+MATTERS = {"FP64": 1e-6, "FP32": 1e-2}
+"""Part of the largest element of its tensor above which an element matters, by arithmetic."""
+SOUGHT = {"FP64": 1e-4, "FP32": 1e-2}
+"""Relative error that must be found in it."""
+KINDS = ("off by k", "doubled", "flipped", "zeroed")
+_KNOWN = 1e-6
+"""Relative rounding of a correct gradient in float64 beyond which an element is nothing that could be wrong by k."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One element, by flat index, that comes out times a factor."""
+
+    kind: str
+    name: str
+    element: int
+    factor: float
+
+    def mask(self, shape: tuple[int, ...]) -> Array:
+        """What to multiply the gradient of its name by."""
+        mask = np.ones(shape)
+        mask.flat[self.element] = self.factor
+        return mask
+
+    def into(self, gradient: Array, correct: Array) -> Array:
+        """A gradient in which the element is off by the factor from what is correct."""
+        wrong = gradient.copy()
+        wrong.flat[self.element] = self.factor * correct.flat[self.element]
+        return wrong
+
+
+def planted(
+    arithmetic: str, gradients: Mapping[str, Array], extended: Mapping[str, Array], generator: np.random.Generator
+) -> Iterator[Planted]:
+    """One error of each kind, each in a random element of a random tensor.
+
+    Parameters
+    ----------
+    arithmetic
+        In which the gradient is sent.
+    gradients, extended
+        Correct ones, in float64 and in extended precision.
+    generator
+        Draws tensors and elements.
+    """
+    those = {name: _mattering(each, extended[name], MATTERS[arithmetic]) for name, each in gradients.items()}
+    names = [name for name, elements in those.items() if elements.size]
+    factors = dict(zip(KINDS, (1 + SOUGHT[arithmetic], 2.0, -1.0, 0.0), strict=True))
+    for kind, factor in factors.items() if names else ():
+        name = names[generator.integers(len(names))]
+        yield Planted(kind, name, int(generator.choice(those[name])), factor)
+
+
+def _mattering(gradient: Array, extended: Array, part: float) -> Array:
+    """Flat indices of elements that matter and are known."""
+    size = np.abs(extended).ravel()
+    known = np.abs(gradient - extended).ravel() <= _KNOWN * size
+    return np.flatnonzero(known & (size > part * size.max()))

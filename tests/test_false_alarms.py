@@ -1,0 +1,148 @@
+"""No correct gradient fails and no wrong one passes: a hundred problems of each cell, on fixed seeds.
+
+Arithmetics narrower than float32 have every fourth problem. `make alarms` measures the same, and these on all problems,
+on fresh seeds, beside other checkers.
+"""
+
+from collections import Counter
+from functools import partial
+
+import numpy as np
+import pytest
+
+from service.check import check
+from service.checking import judge
+from service.numerics.outcome import Outcome
+from tests.alarms import by_hand, by_torch, tally
+from tests.alarms.arithmetic import BF16, TF32, Arithmetic, half
+from tests.alarms.cells import CELLS, MODELS, NARROW, WIDE, problem
+from tests.alarms.planted import KINDS, MATTERS, planted
+
+PROBLEMS = 100
+ORDINARY = 0.95
+FEW = 10
+
+
+def of_cell(model, variant, problems=PROBLEMS, **fields):
+    return [
+        each for seed in range(problems) for each in tally.judged(model, variant, seed, narrow=seed % 4 == 0, **fields)
+    ]
+
+
+@pytest.mark.parametrize(("model", "variant"), CELLS)
+def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
+    found = of_cell(model, variant)
+    assert [str(each) for each in tally.alarms(found)] == []
+    assert [str(each) for each in tally.misses(found)] == []
+    for source in map(str, WIDE) if variant == "ordinary" else ():
+        assert tally.passing(found, source) >= ORDINARY, source
+    judged = Counter(each.source for each in found if each.kind is None)
+    # What is beyond the range of float16 is left out: never so much that nothing is looked at.
+    least = {"BF16": 1 / 4, "TF32": 1 / 4, "FP16": 1 / 16}
+    for source in (*WIDE, *NARROW):
+        assert judged[str(source)] >= least.get(source.arithmetic, 1) * judged["FP64 by torch"], source
+    # Of a few problems no gradient in float64 is more than rounding: there nothing can be wrong.
+    wrong = Counter(each.kind for each in found)
+    assert min(wrong[kind] for kind in KINDS) >= 0.95 * len(MATTERS) * PROBLEMS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkeypatch):
+    def nothing(graph, leaves, precision, seed, names):
+        return {name: np.zeros(graph.shapes[name]) for name in names}
+
+    monkeypatch.setattr(judge, "allowances", nothing)
+    failing = Counter(each.source for each in tally.alarms(of_cell(model, "ordinary", 2)))
+    assert failing.keys() == {str(source) for source in (*WIDE, *NARROW) if source.arithmetic != "FP64"}
+
+
+def test_within_a_large_tolerance_wrong_ones_would_pass():
+    found = of_cell("mlp", "ordinary", FEW, tolerance={"rtol": 10.0})
+    assert Counter(each.kind for each in tally.misses(found)) == dict.fromkeys(KINDS, len(MATTERS) * FEW)
+
+
+def test_what_is_inconclusive_does_not_count_as_passing():
+    found = of_cell("mlp", "ordinary", 1, tolerance={"rtol": 0.0, "atol": 0.0})
+    assert tally.passing([each for each in found if each.verdict.outcome != Outcome.PASS], "FP64 by torch") == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("arithmetic", "least", "most"),
+    [
+        (partial(Arithmetic, np.float64), 0, 1e-12),
+        (partial(Arithmetic, np.float32), 1e-9, 1e-5),
+        (partial(Arithmetic, np.float32, operand=TF32), 1e-5, 1e-1),
+        (partial(Arithmetic, np.float32, operand=BF16), 1e-4, 1),
+        (partial(Arithmetic, np.float32, operand=half), 1e-5, 1e-1),
+    ],
+)
+def test_the_second_implementation_is_right_to_its_arithmetic(model, arithmetic, least, most):
+    leaves = problem(model, "ordinary", 0)[1]
+    exact = by_torch.gradients(model, leaves)
+    found = by_hand.gradients(model, leaves, arithmetic(generator=np.random.default_rng(0)))
+    assert found.keys() == exact.keys()
+    for name, each in exact.items():
+        assert least <= np.abs(found[name] - each).max() / np.abs(each).max() <= most, name
+
+
+def test_each_sum_has_an_order_of_its_own():
+    terms = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    arithmetic = Arithmetic(np.float32, np.random.default_rng(0))
+    assert len({float(arithmetic.total(terms)) for _ in range(20)}) > 5
+
+
+def test_operands_are_shortened_to_the_nearest():
+    ones = np.array([1 + 2**-10, 1 + 2**-11, 1 + 2**-12, -1 - 2**-11], np.float32)
+    assert TF32(ones).tolist() == [1 + 2**-10, 1 + 2**-10, 1, -1 - 2**-10]
+    assert BF16(ones).tolist() == [1, 1, 1, -1]
+
+
+def test_an_error_is_planted_where_it_matters_and_nowhere_else():
+    gradients = {"v": np.array([1.0, 1e-7, 1e-3, np.pi]), "w": np.zeros(3)}
+    extended = {"v": np.array([1.0, 1e-7, 2e-3, np.pi]), "w": np.zeros(3)}
+    for seed in range(FEW):
+        for error in planted("FP64", gradients, extended, np.random.default_rng(seed)):
+            assert (error.name, error.element in (0, 3)) == ("v", True)
+            wrong = error.into(gradients["v"], gradients["v"])
+            assert np.flatnonzero(wrong != gradients["v"]).tolist() == [error.element]
+            np.testing.assert_allclose(wrong, gradients["v"] * error.mask((4,)), rtol=1e-15)
+
+
+def verdict(x, gradient):
+    """On a gradient of 0.01 mean(tanh(x)), which has none but tiny elements."""
+    nodes = [
+        {"name": "t", "op": "tanh", "inputs": ["x"]},
+        {"name": "m", "op": "mean", "inputs": ["t"]},
+        {"name": "loss", "op": "mul", "inputs": ["m", 0.01]},
+    ]
+    body = {"tensors": {"x": x.tolist()}, "weights": {}, "model": {"nodes": nodes}, "include": []}
+    return check(body | {"candidate": {"x": gradient.tolist()}})["outcome"]
+
+
+def test_zeros_for_a_tiny_gradient_fail():
+    x = np.random.default_rng(0).normal(size=4096)
+    right = 0.01 * (1 - np.tanh(x) ** 2) / x.size
+    assert verdict(x, np.zeros_like(x)) == "fail"
+    assert verdict(x, right) == "pass"
+    assert verdict(x, 1.0001 * right) == "fail"
+
+
+def of_keys(gradient):
+    """Outcome of a gradient of the bias of an attention's keys: to shift all scores of a row changes no weight."""
+    generator = np.random.default_rng(0)
+    x, w, query, value, y = (generator.normal(size=(5, 6) if name != "w" else (6, 6)).tolist() for name in "xwqvy")
+    nodes = [
+        {"name": "key", "op": "linear", "inputs": ["x", "w", "b"]},
+        {"name": "out", "op": "scaled_dot_product_attention", "inputs": ["q", "key", "v", None]},
+        {"name": "loss", "op": "mse_loss", "inputs": ["out", "y"]},
+    ]
+    tensors = {"x": x, "w": w, "q": query, "v": value, "y": y}
+    body = {"tensors": tensors, "weights": {"b": generator.normal(size=6).tolist()}, "model": {"nodes": nodes}}
+    return check(body | {"candidate": {"b": gradient}, "include": []})["outcome"]
+
+
+def test_a_gradient_that_is_truly_zero_passes_as_zeros_and_nothing_else():
+    assert of_keys([0.0] * 6) == "pass"
+    assert of_keys([1e-17] * 6) == "pass"
+    assert of_keys([1e-9] * 6) == "fail"
