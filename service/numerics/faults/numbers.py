@@ -13,6 +13,8 @@ from service.numerics.tiles import Array
 
 _LOG2 = 0.30103
 _CERTAIN = 99.0
+_MOST_ROUNDINGS = 16
+"""Of the lower precision, in the whole gradient: more are not looked into."""
 
 
 @fault
@@ -20,7 +22,10 @@ class LowPrecision(Fault):
     """The gradient was computed in a lower precision than it is said to be."""
 
     name: ClassVar[str] = "low_precision"
-    signature: ClassVar[str] = "every number is one of a lower precision, and off by no more than that one allows"
+    signature: ClassVar[str] = (
+        "every number is one of a lower precision, and off by no more than that one allows; or what was multiplied on "
+        "the way was"
+    )
 
     def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """See `Fault`."""
@@ -38,17 +43,35 @@ class LowPrecision(Fault):
                 )
                 yield Hypothesis(self.name, candidate, text, evidence=digits)
                 return
+        yield from self._on_the_way(scene, name)
+
+    def _on_the_way(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
+        """In full digits, of what was rounded before."""
+        candidate, right = scene.candidates[name], scene.right(name)
+        unit = float(np.max(np.abs(right), initial=0)) or 1.0
+        off, size = (float(np.linalg.norm(each / unit)) for each in (candidate - right, right))
+        for lower in _below(scene.precisions[name]):
+            # FP16 has the digits of TF32, and less room.
+            if lower.name == "FP16" or off > _MOST_ROUNDINGS * lower.unit_roundoff * size:
+                continue
+            for what, gradients in scene.shortened(lower):
+                text = f"{scene.told(name)} is just what it would be if {what} rounded to {lower.name} on the way."
+                yield Hypothesis(self.name, gradients[name][0], text, key=(lower.name, what))
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
         """See `Fault`."""
         own = scene.precisions[name]
         for lower in (each for each in _below(own) if scene.right(name).size * (own.digits - each.digits) > 48):
             yield {name: lower.nearest(scene.right(name))}
+            if lower.name == "FP16":
+                continue
+            yield from ({name: gradients[name][0]} for _, gradients in scene.shortened(lower))
 
 
 def _below(own: Precision) -> list[Precision]:
-    """Lower precisions, the highest first."""
-    return [each for each in PRECISIONS.values() if each.digits < own.digits]
+    """Lower precisions, the lowest first, and of two the narrower one."""
+    below = (each for each in PRECISIONS.values() if each.digits < own.digits)
+    return sorted(below, key=lambda each: (each.digits, -each.exponent))
 
 
 class _Nowhere(Fault):
