@@ -25,6 +25,8 @@ from service.numerics.tiles import Array
 
 _ENOUGH = 14.0
 _IDENTIFIABLE = 100.0
+_LEAST_RESIDUE = 1e-10
+"""Of the right gradient: what rounding may leave of nothing."""
 _ROUNDINGS = 8
 """Of the candidate's arithmetic: so much a correct pass may well be off, in bfloat16 more than a hundredth."""
 _MOST_DIGITS = 16.0
@@ -103,6 +105,7 @@ class Target:
 
     def __init__(self, candidate: Array, right: Array, precision: Precision) -> None:
         self._fit = loosest_fit(precision)
+        self._residue = max(_LEAST_RESIDUE, _ROUNDINGS * precision.unit_roundoff / 2)
         self._explains = min(_IDENTIFIABLE, 1 / (_ROUNDINGS * precision.unit_roundoff))
         # So that squares stay in range.
         largest = max(float(np.max(np.abs(each), initial=0)) for each in (candidate, right))
@@ -136,7 +139,7 @@ class Target:
             return None
         # Of what is small beside g everything small says the same: it has to be what was sent, too.
         size = _norm(made)
-        if distance > (size / self._explains if size > _NOTHING * self._size else _norm(news) / _IDENTIFIABLE):
+        if distance > (size / self._explains if size > _NOTHING * self._size else self._residue * self._size):
             return None
         return Match(hypothesis, distance / sizes, _digits(np.abs(off), np.abs(news), made, hypothesis.constants))
 

@@ -13,6 +13,8 @@ from service.numerics.tiles import Array
 
 _LOG2 = 0.30103
 _CERTAIN = 99.0
+_LARGEST_ERROR = 0.1
+"""Of the gradient: where rounding alone could do more, small numbers such as 1 and -1 are short and near as well."""
 _MOST_ROUNDINGS = 16
 """Of the lower precision, in the whole gradient: more are not looked into."""
 
@@ -32,9 +34,11 @@ class LowPrecision(Fault):
         candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
+        off, size = self._sizes(candidate - right, right)
         for lower in _below(own):
             short = lower.represents(candidate)
-            if short.all() and (np.abs(candidate - right) <= scene.rounding(name, lower)).all():
+            near = off <= _LARGEST_ERROR * size and (np.abs(candidate - right) <= scene.rounding(name, lower)).all()
+            if short.all() and near:
                 # A number that is short by chance has so many zeros at its end.
                 digits = int(np.count_nonzero(candidate)) * (own.digits - lower.digits) * _LOG2
                 text = (
@@ -45,11 +49,16 @@ class LowPrecision(Fault):
                 return
         yield from self._on_the_way(scene, name)
 
+    @staticmethod
+    def _sizes(off: Array, right: Array) -> tuple[float, float]:
+        """Norms of an error and of the gradient, in units that keep squares in range."""
+        unit = float(np.max(np.abs(right), initial=0)) or 1.0
+        return float(np.linalg.norm(off / unit)), float(np.linalg.norm(right / unit))
+
     def _on_the_way(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """In full digits, of what was rounded before."""
         candidate, right = scene.candidates[name], scene.right(name)
-        unit = float(np.max(np.abs(right), initial=0)) or 1.0
-        off, size = (float(np.linalg.norm(each / unit)) for each in (candidate - right, right))
+        off, size = self._sizes(candidate - right, right)
         for lower in _below(scene.precisions[name]):
             # FP16 has the digits of TF32, and less room.
             if lower.name == "FP16" or off > _MOST_ROUNDINGS * lower.unit_roundoff * size:

@@ -44,5 +44,6 @@ def test_a_clip_by_the_norm_of_all_is_seen_in_one_that_was_sent(epsilon: float) 
     assert MLP.named({"w2": 1.013 * factor * RIGHT["w2"]})["w2"] == {"scaled"}
 
 
-def test_what_is_next_to_nothing_was_not_clipped() -> None:
-    assert "clipped" not in MLP.named({"w2": np.full(RIGHT["w2"].shape, 1e-17)})["w2"]
+def test_what_is_next_to_nothing_was_neither_clipped_nor_scaled() -> None:
+    assert MLP.named({"w2": np.full(RIGHT["w2"].shape, 1e-17)})["w2"] <= {"detached", "unknown"}
+    assert MLP.named({"w2": np.full(RIGHT["w2"].shape, 1e-3)}, "FP16") == {"w2": {"unknown"}}
