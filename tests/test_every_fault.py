@@ -179,8 +179,9 @@ def signatures() -> dict[str, str]:
     """What each bug of the table looks like, by name."""
     of_ops = dict[str, str]()
     for op in REGISTRY.values():
-        for mutant in op.mutants.values():
-            of_ops.setdefault(mutant.fault, mutant.text)
+        for method, mutant in op.mutants.items():
+            if method == mutant.fault:
+                of_ops.setdefault(mutant.fault, mutant.text)
     own = {name: fault.signature for name, fault in (*BACKWARD.items(), *FAULTS.items())}
     return {name: own.get(name) or of_ops[name] for name in (*TABLE, "reshaped")}
 

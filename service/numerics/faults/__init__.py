@@ -1,10 +1,10 @@
 """The catalogue of bugs: each entry makes the gradient that its bug makes, and so recognises it."""
 
-from service.numerics.faults import added, arrangement, numbers, reduction, scale
+from service.numerics.faults import added, arrangement, clip, moments, numbers, own_softmax, reduction, scale, shift
 from service.numerics.faults.diagnosis import UNKNOWN, Diagnosis, diagnose
 from service.numerics.faults.fault import BACKWARD, FAULTS
 from service.numerics.faults.scene import Scene
 
 __all__ = ["BACKWARD", "FAULTS", "UNKNOWN", "Diagnosis", "Scene", "diagnose"]
 
-_FAMILIES = (numbers, added, scale, reduction, arrangement)
+_FAMILIES = (numbers, added, scale, clip, reduction, arrangement, shift, moments, own_softmax)

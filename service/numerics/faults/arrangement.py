@@ -1,22 +1,17 @@
 """Gradients whose numbers are right, and stand in the wrong places."""
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations, permutations
-from math import lgamma, log
+from itertools import permutations
 from typing import ClassVar
 
 import numpy as np
 
 from service.numerics.faults.fault import Fault, Made, fault
-from service.numerics.faults.hypothesis import Hypothesis, enough, loosest_fit
+from service.numerics.faults.hypothesis import Hypothesis, loosest_fit
 from service.numerics.faults.scene import Scene
-from service.numerics.ops.conv import Convolution, displaced
-from service.numerics.ops.pool import Pool
 from service.numerics.tiles import Array, Shape
 
 _MOST_AXES = 5
-_LEAST_ROLLED = 5
-"""Elements; of fewer, any order is that of a move around too easily."""
 
 
 def _orders(axes: int) -> Iterator[tuple[int, ...]]:
@@ -182,83 +177,3 @@ def _near(candidate: Array, made: Array, fit: float) -> bool:
         return False
     largest = np.max(np.abs(made), initial=0)
     return bool((np.abs(candidate - made) <= fit * largest).all()) and bool(largest > 0)
-
-
-@fault
-class Shifted(Fault):
-    """Everything stands one position off, or is wrong along the border alone."""
-
-    name: ClassVar[str] = "shifted"
-    signature: ClassVar[str] = "c = g moved by one position; or right inside and wrong on the border"
-
-    def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
-        """See `Fault`."""
-        yield from self._moved(scene, name)
-        yield from self._on_the_border(scene, name)
-
-    def _moved(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
-        right = scene.right(name)
-        told = scene.told(name)
-        for axes in _axes_to_move(right.shape):
-            for by in (1, -1):
-                along = f"along ax{'i' if len(axes) == 1 else 'e'}s {', '.join(map(str, axes))}"
-                text = f"{told} is the reference moved by {by:+d} {along}: an offset or a padding is off by one."
-                yield Hypothesis(self.name, displaced(right, axes, by), text, key=(axes, by))
-                if right.size >= _LEAST_ROLLED:
-                    rolled = np.roll(right, (by,) * len(axes), axes)
-                    yield Hypothesis(self.name, rolled, text, key=(axes, by))
-
-    def _on_the_border(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
-        candidate, right = scene.candidates[name], scene.right(name)
-        axes = _plane(scene, name)
-        if not axes or candidate.shape != right.shape or not np.isfinite(candidate).all():
-            return
-        border = _border(right.shape, axes)
-        fit = loosest_fit(scene.precisions[name]) * np.max(np.abs(right), initial=0)
-        wrong = np.abs(candidate - right) > fit
-        if (wrong & ~border).any() or not wrong[border].all() or border.all():
-            return
-        text = f"{scene.told(name)} is right inside and wrong all along the border: a padding is off by one."
-        yield Hypothesis(self.name, candidate, text, evidence=_chance(border.size, int(border.sum())))
-
-    def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        right = scene.right(name)
-        for axes in _axes_to_move(right.shape):
-            yield {name: displaced(right, axes, 1)}
-            if right.size >= _LEAST_ROLLED:
-                yield {name: np.roll(right, (-1,) * len(axes), axes)}
-        border = _border(right.shape, _plane(scene, name))
-        if enough(_chance(border.size, int(border.sum()))):
-            yield {name: np.where(border, 0.5 * right, right)}
-
-
-def _axes_to_move(shape: Shape) -> Iterator[tuple[int, ...]]:
-    """Axes, and pairs of the last two, that are long enough for a move to be one."""
-    axes = [axis - len(shape) for axis, length in enumerate(shape) if length > 2]
-    yield from ((axis,) for axis in axes)
-    if len(shape) > 1:
-        yield from (pair for pair in combinations(axes, 2) if pair == (-2, -1))
-
-
-def _plane(scene: Scene, name: str) -> tuple[int, ...]:
-    """Axes along which a convolution or a pool reads a tensor, or lies itself; none where there is none."""
-    for node, position in scene.uses(name):
-        if isinstance(node.op, Convolution) and position < 2:
-            return node.op.kernel_axes
-        if isinstance(node.op, Pool):
-            return (-2, -1)
-    return ()
-
-
-def _border(shape: Shape, axes: tuple[int, ...]) -> Array:
-    border = np.zeros(shape, np.bool_)
-    for axis in axes:
-        along = np.moveaxis(border, axis, 0)
-        along[0] = along[-1] = True
-    return border
-
-
-def _chance(count: int, chosen: int) -> float:
-    """Digits of the number of ways to choose so many of `count`: that just these were wrong was chance to that."""
-    return (lgamma(count + 1) - lgamma(chosen + 1) - lgamma(count - chosen + 1)) / log(10)

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
-
+from service.numerics.faults import samples
 from service.numerics.faults.fault import Alteration, OnTheWayBack, Wrong, on_the_way_back
 from service.numerics.faults.scene import Scene
 from service.numerics.graph import Node
 from service.numerics.ops.op import Gradients, Mutant
-from service.numerics.tiles import Array
+from service.numerics.tiles import Shape
 
 
 def mutants(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
@@ -23,10 +22,19 @@ def mutants(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         by_op.setdefault(type(node.op), []).append(node)
     for op, nodes in by_op.items():
         for mutant in op.mutants.values():
-            for node in nodes:
+            where = [node for node in nodes if mutant.applies(_shapes(scene, node))]
+            for node in where:
                 yield _with_mutant(mutant, [node], partial(_at, scene, node, mutant))
-            if len(nodes) > 1:
-                yield _with_mutant(mutant, nodes, partial("at every {} {}".format, op.name, mutant.text))
+            if len(where) > 1:
+                yield _with_mutant(mutant, where, partial("at every {} {}".format, op.name, mutant.text))
+
+
+def _shapes(scene: Scene, node: Node) -> tuple[Shape | None, ...]:
+    """Shapes of the output and of the inputs of a node; None for what is left out."""
+    inputs = (
+        scene.graph.shapes[each] if isinstance(each, str) else None if each is None else () for each in node.operands
+    )
+    return scene.graph.shapes[node.name], *inputs
 
 
 def _with_mutant(mutant: Mutant, nodes: Sequence[Node], text: Callable[[], str]) -> Alteration:
@@ -45,7 +53,7 @@ def _told(scene: Scene, node: Node) -> str:
     return f"{scene.shown(node.name)} ({node.op.name})"
 
 
-def _times(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any) -> Gradients:
+def times(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any) -> Gradients:
     """Right results, with what some operands get multiplied."""
     return tuple(
         factor * each if position in positions and each is not None else each for position, each in enumerate(right)
@@ -71,7 +79,12 @@ class PathCut(OnTheWayBack):
         """See `OnTheWayBack`."""
         for node, position, operand in _edges(scene, names):
             text = partial(self._text, scene, node, operand)
-            yield Alteration(self.name, {node.name: partial(_times, 0, [position])}, text)
+            came = partial(self._came, scene, node, operand)
+            yield Alteration(self.name, {node.name: partial(times, 0, [position])}, text, came)
+
+    @staticmethod
+    def _came(scene: Scene, node: Node, operand: str) -> str:
+        return f"what comes back to {scene.shown(operand)} from {_told(scene, node)}"
 
     @staticmethod
     def _text(scene: Scene, node: Node, operand: str) -> str:
@@ -106,7 +119,7 @@ def _all_cut(uses: Sequence[tuple[Node, int]]) -> dict[str, Wrong]:
     positions: dict[str, list[int]] = {}
     for node, position in uses:
         positions.setdefault(node.name, []).append(position)
-    return {name: partial(_times, 0, each) for name, each in positions.items()}
+    return {name: partial(times, 0, each) for name, each in positions.items()}
 
 
 @on_the_way_back
@@ -120,61 +133,10 @@ class DoubleCounted(OnTheWayBack):
         """See `OnTheWayBack`."""
         for node, position, operand in _edges(scene, names):
             text = partial(self._text, scene, node, operand)
-            yield Alteration(self.name, {node.name: partial(_times, 2, [position])}, text)
+            yield Alteration(self.name, {node.name: partial(times, 2, [position])}, text)
+        for overrides, said in samples.counted_twice(scene, names):
+            yield Alteration(self.name, overrides, partial(str, said))
 
     @staticmethod
     def _text(scene: Scene, node: Node, operand: str) -> str:
         return f"what comes back to {scene.shown(operand)} from {_told(scene, node)} was added twice"
-
-
-@on_the_way_back
-class OneSampleOnly(OnTheWayBack):
-    """Of the samples of a batch one counts alone."""
-
-    name: ClassVar[str] = "last_sample_only"
-    signature: ClassVar[str] = "c = one sample's share"
-
-    def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
-        """See `OnTheWayBack`."""
-        nodes = {node.name: node for name in names for node, _ in scene.uses(name)}
-        for name in self._before_the_loss(scene):
-            nodes.update({node.name: node for node, _ in scene.uses(name)})
-        for node in nodes.values():
-            samples = self._samples(scene, node)
-            for sample, which in ((samples - 1, "last"), (0, "first")) if samples > 1 else ():
-                text = partial(self._text, scene, node, which, samples)
-                yield Alteration(self.name, {node.name: partial(_of_sample, node, samples, sample)}, text)
-
-    @staticmethod
-    def _text(scene: Scene, node: Node, which: str, samples: int) -> str:
-        return (
-            f"only the {which} of the {samples} samples that pass through {_told(scene, node)} counted, where their "
-            "shares have to be added up"
-        )
-
-    @staticmethod
-    def _before_the_loss(scene: Scene) -> tuple[str, ...]:
-        return tuple(each for each in scene.graph.nodes[-1].sources if each not in scene.graph.kinds)
-
-    @staticmethod
-    def _samples(scene: Scene, node: Node) -> int:
-        """Length of the first axis of what a node puts out, or, where it ends the batch, of what it reads."""
-        shape = scene.graph.shapes[node.name] or scene.graph.shapes[node.sources[0]]
-        return shape[0] if shape else 1
-
-
-def _of_sample(
-    node: Node, samples: int, sample: int, right: Gradients, gradient: Array, output: Array, *inputs: Any
-) -> Gradients:
-    """Results of one sample: of the others nothing comes in, or, where the node ends the batch, goes on."""
-    if gradient.ndim > 1 and gradient.shape[1] == samples:
-        return node.op.backward(_only(gradient, sample), output, *inputs)
-    return tuple(
-        each if each is None or each.ndim < 2 or each.shape[1] != samples else _only(each, sample) for each in right
-    )
-
-
-def _only(array: Array, sample: int) -> Array:
-    kept = np.zeros_like(array)
-    kept[:, sample] = array[:, sample]
-    return kept

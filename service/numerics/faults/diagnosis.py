@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from service.numerics.faults import backward, places
+from service.numerics.faults import backward, places, shares
 from service.numerics.faults.fault import BACKWARD, FAULTS, Alteration
 from service.numerics.faults.hypothesis import Hypothesis, Match, Target, enough
 from service.numerics.faults.scene import Scene
@@ -84,6 +84,9 @@ def _on_the_way_back(
         alteration = alterations[int(number)]
         text = f"{scene.told(name)} is just what it would be if {alteration.text()}."
         if found := target.match(Hypothesis(alteration.fault, made[number], text, key=alteration)):
+            yield found
+    for hypothesis in shares.with_factors(scene, name, alterations, made):
+        if found := target.match(hypothesis):
             yield found
 
 

@@ -65,11 +65,14 @@ class Alteration:
         of one tile.
     text
         Says what was done, and where, as a clause.
+    share
+        Says what was lost, where that is one share of a sum: it may have come with a factor instead.
     """
 
     fault: str
     overrides: Mapping[str, Wrong]
     text: Callable[[], str]
+    share: Callable[[], str] | None = None
 
 
 class OnTheWayBack(ABC):

@@ -3,7 +3,9 @@
 Analysis by synthesis. A hypothesis h explains a candidate c, where the right gradient is g, if
 
 - it matches:           norm(c - h) <= tau (norm(h) + norm(g)), tau from the candidate's arithmetic;
-- it is identifiable:   norm(c - h) <= norm(h - g) / 100, so that it explains what is wrong and not only what is right;
+- it is identifiable:   norm(c - h) <= norm(h - g) / 100, so that it explains what is wrong and not only what is right,
+                        and norm(c - h) <= norm(h) / 100, so that it explains c and not only that c is small
+                        (of bfloat16 a 32nd, which is 8 of its roundings);
 - it is no chance:      the digits of c - g that it predicts, summed over the elements, less those that its fitted
                         constants could have had for nothing, are 14 or more.
 
@@ -23,8 +25,14 @@ from service.numerics.tiles import Array
 
 _ENOUGH = 14.0
 _IDENTIFIABLE = 100.0
+_LEAST_RESIDUE = 1e-10
+"""Of the right gradient: what rounding may leave of nothing."""
+_ROUNDINGS = 8
+"""Of the candidate's arithmetic: so much a correct pass may well be off, in bfloat16 more than a hundredth."""
 _MOST_DIGITS = 16.0
 _DIGITS_OF_ZERO = 1.0
+_NOTHING = 1e-12
+"""Of the right gradient: what is left where all of it was to cancel."""
 _LEAST_FIT = 1e-6
 _FIT_IN_ROUNDINGS = 16
 
@@ -97,6 +105,8 @@ class Target:
 
     def __init__(self, candidate: Array, right: Array, precision: Precision) -> None:
         self._fit = loosest_fit(precision)
+        self._residue = max(_LEAST_RESIDUE, _ROUNDINGS * precision.unit_roundoff / 2)
+        self._explains = min(_IDENTIFIABLE, 1 / (_ROUNDINGS * precision.unit_roundoff))
         # So that squares stay in range.
         largest = max(float(np.max(np.abs(each), initial=0)) for each in (candidate, right))
         self._unit = largest if 0 < largest < np.inf else 1.0
@@ -125,7 +135,11 @@ class Target:
             return None
         # Of another shape, or seen through a sum, everything that it predicts is news.
         news = made - self._right if self._right.shape == made.shape and hypothesis.seen is None else made
-        if not news.any() or distance > _norm(news) / _IDENTIFIABLE:
+        if not news.any() or distance > _norm(news) / self._explains:
+            return None
+        # Of what is small beside g everything small says the same: it has to be what was sent, too.
+        size = _norm(made)
+        if distance > (size / self._explains if size > _NOTHING * self._size else self._residue * self._size):
             return None
         return Match(hypothesis, distance / sizes, _digits(np.abs(off), np.abs(news), made, hypothesis.constants))
 
@@ -135,7 +149,7 @@ def _digits(off: Array, news: Array, made: Array, constants: int) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = np.where(news > 0, np.log10(news / least), 0)
     # Wrong elements are 0 often enough, whatever made them so.
-    most = np.where(made == 0, _DIGITS_OF_ZERO, _MOST_DIGITS)
+    most = np.where(np.abs(made) <= _NOTHING * news, _DIGITS_OF_ZERO, _MOST_DIGITS)
     digits = np.clip(np.nan_to_num(digits, nan=0.0, posinf=_MOST_DIGITS), 0, most).ravel()
     if constants >= digits.size:
         return 0.0

@@ -13,6 +13,10 @@ from service.numerics.tiles import Array
 
 _LOG2 = 0.30103
 _CERTAIN = 99.0
+_LARGEST_ERROR = 0.1
+"""Of the gradient: where rounding alone could do more, small numbers such as 1 and -1 are short and near as well."""
+_MOST_ROUNDINGS = 16
+"""Of the lower precision, in the whole gradient: more are not looked into."""
 
 
 @fault
@@ -20,16 +24,21 @@ class LowPrecision(Fault):
     """The gradient was computed in a lower precision than it is said to be."""
 
     name: ClassVar[str] = "low_precision"
-    signature: ClassVar[str] = "every number is one of a lower precision, and off by no more than that one allows"
+    signature: ClassVar[str] = (
+        "every number is one of a lower precision, and off by no more than that one allows; or what was multiplied on "
+        "the way was"
+    )
 
     def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """See `Fault`."""
         candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
+        off, size = self._sizes(candidate - right, right)
         for lower in _below(own):
             short = lower.represents(candidate)
-            if short.all() and (np.abs(candidate - right) <= scene.rounding(name, lower)).all():
+            near = off <= _LARGEST_ERROR * size and (np.abs(candidate - right) <= scene.rounding(name, lower)).all()
+            if short.all() and near:
                 # A number that is short by chance has so many zeros at its end.
                 digits = int(np.count_nonzero(candidate)) * (own.digits - lower.digits) * _LOG2
                 text = (
@@ -38,17 +47,40 @@ class LowPrecision(Fault):
                 )
                 yield Hypothesis(self.name, candidate, text, evidence=digits)
                 return
+        yield from self._on_the_way(scene, name)
+
+    @staticmethod
+    def _sizes(off: Array, right: Array) -> tuple[float, float]:
+        """Norms of an error and of the gradient, in units that keep squares in range."""
+        unit = float(np.max(np.abs(right), initial=0)) or 1.0
+        return float(np.linalg.norm(off / unit)), float(np.linalg.norm(right / unit))
+
+    def _on_the_way(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
+        """In full digits, of what was rounded before."""
+        candidate, right = scene.candidates[name], scene.right(name)
+        off, size = self._sizes(candidate - right, right)
+        for lower in _below(scene.precisions[name]):
+            # FP16 has the digits of TF32, and less room.
+            if lower.name == "FP16" or off > _MOST_ROUNDINGS * lower.unit_roundoff * size:
+                continue
+            for what, gradients in scene.shortened(lower):
+                text = f"{scene.told(name)} is just what it would be if {what} rounded to {lower.name} on the way."
+                yield Hypothesis(self.name, gradients[name][0], text, key=(lower.name, what))
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
         """See `Fault`."""
         own = scene.precisions[name]
         for lower in (each for each in _below(own) if scene.right(name).size * (own.digits - each.digits) > 48):
             yield {name: lower.nearest(scene.right(name))}
+            if lower.name == "FP16":
+                continue
+            yield from ({name: gradients[name][0]} for _, gradients in scene.shortened(lower))
 
 
 def _below(own: Precision) -> list[Precision]:
-    """Lower precisions, the highest first."""
-    return [each for each in PRECISIONS.values() if each.digits < own.digits]
+    """Lower precisions, the lowest first, and of two the narrower one."""
+    below = (each for each in PRECISIONS.values() if each.digits < own.digits)
+    return sorted(below, key=lambda each: (each.digits, -each.exponent))
 
 
 class _Nowhere(Fault):

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from service.numerics.faults.shortened import gradients_in
 from service.numerics.graph import Graph, Node, Values
 from service.numerics.precision import Precision
 from service.numerics.rounding import allowances
@@ -77,6 +78,17 @@ class Scene:
                 self.graph, self._leaves, precision, self.seed, self.candidates
             )
         return self._allowances[precision.name][name]
+
+    def shortened(self, precision: Precision) -> tuple[tuple[str, Values], ...]:
+        """Gradients with fewer digits on the way, and what was rounded to these."""
+        if precision.name not in self._shortened:
+            with np.errstate(all="ignore"):
+                self._shortened[precision.name] = tuple(gradients_in(self.graph, self._leaves, precision))
+        return self._shortened[precision.name]
+
+    @cached_property
+    def _shortened(self) -> dict[str, tuple[tuple[str, Values], ...]]:
+        return {}
 
     @cached_property
     def _leaves(self) -> Values:

@@ -9,7 +9,19 @@ import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.leeway import leeway
-from service.numerics.ops.op import Argument, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    Argument,
+    Case,
+    Cost,
+    Gradients,
+    Op,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
@@ -169,7 +181,24 @@ class ScaledDotProductAttention(Op):
         right = self.backward(gradient, output, query, key, value, attn_mask)
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
 
-    @mutant
+    @mutant_of("softmax_jacobian_diagonal_only")
+    def not_less_the_mean(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        """Of the Jacobian of softmax, diag(p) - p p^T, only the first part was taken."""
+        p = self._softmax(self._scores(query, key, attn_mask))
+        by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._scale(query)
+        right = self.backward(gradient, output, query, key, value, attn_mask)
+        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
+
+    @mutant_of("detached")
+    def weights_held_constant(
+        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> Gradients:
+        """The weights of the values were taken as constants."""
+        return 0 * query, 0 * key, *self.backward(gradient, output, query, key, value, attn_mask)[2:]
+
+    @mutant_of("scaled")
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:

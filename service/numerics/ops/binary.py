@@ -9,9 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    Case,
+    Gradients,
+    Op,
+    Products,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.reach import given, joined
-from service.numerics.tiles import Array, Shape, aligned, numbered, repeats, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, numbered, repeats, size, unbroadcast
 
 _CASES = (
     Case(((3, 4), (3, 4))),
@@ -87,7 +98,7 @@ class Binary(Op):
             for size, each in zip(sizes, (input, other), strict=True)
         )
 
-    @mutant
+    @mutant_of("scaled")
     def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         """The mean over the axes that were broadcast was taken instead of the sum."""
         result = output.shape[1:]
@@ -186,6 +197,26 @@ class Mul(Binary):
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g * b, g * a
 
+    @mutant_of("channel_factor_missing", lambda shapes: any(_is_broadcast(each, shapes[0]) for each in shapes[1:]))
+    def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """A factor that is broadcast was left out on the way to the other one."""
+        by_input, by_other = self.backward(gradient, output, input, other)
+        if _is_broadcast(other.shape[1:], output.shape[1:]):
+            by_input = unbroadcast(gradient, input.shape[1:])
+        if _is_broadcast(input.shape[1:], output.shape[1:]):
+            by_other = unbroadcast(gradient, other.shape[1:])
+        return by_input, by_other
+
+    @mutant_of("scaled", lambda shapes: any(size(each) == 1 for each in shapes[1:]))
+    def number_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """A factor that is one number was left out on the way to the other one."""
+        by_input, by_other = self.backward(gradient, output, input, other)
+        if size(other.shape[1:]) == 1:
+            by_input = unbroadcast(gradient, input.shape[1:])
+        if size(input.shape[1:]) == 1:
+            by_other = unbroadcast(gradient, other.shape[1:])
+        return by_input, by_other
+
     @mutant
     def own_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         """Each operand was multiplied by itself instead of by the other one."""
@@ -194,6 +225,11 @@ class Mul(Binary):
 
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.mul(input, other)
+
+
+def _is_broadcast(factor: Shape, output: Shape) -> bool:
+    """Whether it is more than one number, and fewer than the result has."""
+    return 1 < size(factor) < size(output)
 
 
 @op("div")
@@ -214,6 +250,14 @@ class Div(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g / b, -g * (a / b) / b
+
+    @mutant_of("channel_factor_missing", lambda shapes: _is_broadcast(shapes[2], shapes[0]))
+    def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """A divisor that is broadcast was left out on the way to what it divides."""
+        by_input, by_other = self.backward(gradient, output, input, other)
+        if _is_broadcast(other.shape[1:], output.shape[1:]):
+            by_input = unbroadcast(gradient, input.shape[1:])
+        return by_input, by_other
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:

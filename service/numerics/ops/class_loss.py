@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.loss import Loss, Reduction
-from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.ops.softmax import log_softmax, log_softmax_own_size, log_softmax_size, softmax
 from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
@@ -93,6 +93,17 @@ class ClassLoss(Loss):
     def _any(self, target: Any) -> bool:
         """Whether any label of PyTorch's is not ignored."""
         return bool((target != self.ignore_index).any())
+
+    @mutant_of("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    def class_weights_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The weights of the classes were left out, but not of what the mean divides by."""
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        return self.shares(weight, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
+
+    @mutant_of("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    def class_weights_forgotten_throughout(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The weights of the classes were left out."""
+        return self.backward(gradient, output, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
 
     def _by_class(self, products: Array, input: Array) -> Array:
         """Sum over the samples, (K, C)."""
@@ -327,6 +338,22 @@ class CrossEntropy(ClassLoss):
         spread = np.expand_dims(self._weights(gradient, self.losses(*inputs), *inputs), along)
         by_input = spread * self._coefficients(*inputs) * (softmax(input, along) - 1)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
+
+    @mutant_of("softmax_jacobian_diagonal_only")
+    def diagonal_on_top(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """P - q, which holds the Jacobian of softmax already, was multiplied by its diagonal p (1 - p)."""
+        p = softmax(inputs[0], self._along(inputs[0]))
+        by_input, *others = self.backward(gradient, output, *inputs)
+        assert by_input is not None
+        return by_input * p * (1 - p), *others
+
+    @mutant_of("missing_one_hot", lambda shapes: shapes[-1] is not None)
+    def missing_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The target was not subtracted, nor the weight of its class applied."""
+        input, along = inputs[0], self._along(inputs[0])
+        spread = np.expand_dims(self._weights(gradient, self.losses(*inputs), *inputs), along)
+        q = self._rates(*inputs[:2]).sum(axis=along, keepdims=True)
+        return spread * q * softmax(input, along), *self.backward(gradient, output, *inputs)[1:]
 
     def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         along = self._axis(tuple(input.shape))

@@ -1,7 +1,7 @@
 """Convolutions: cross-correlations, as PyTorch calls convolution."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -88,6 +88,18 @@ def displaced(x: Array, axes: tuple[int, ...], by: int) -> Array:
     return moved
 
 
+def _with_zeros(x: Array, around: Sequence[tuple[int, int]]) -> Array:
+    """Pad the last axes by so many before and behind."""
+    return np.pad(x, [(0, 0)] * (x.ndim - len(around)) + [*around])
+
+
+def _without(x: Array, around: Sequence[tuple[int, int]]) -> Array:
+    """Undo `_with_zeros`."""
+    lengths = x.shape[x.ndim - len(around) :]
+    inside = (slice(before, n - after) for n, (before, after) in zip(lengths, around, strict=True))
+    return x[..., *inside]
+
+
 def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
     """Mistake of a convolution that reads its input one position off along some axes of the kernel."""
 
@@ -97,9 +109,11 @@ def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
     ) -> Gradients:
         """The input was read one position off, as with a padding or an offset that is off by one."""
         along = self.kernel_axes[which]
-        by_input, by_weight, by_bias = self.backward(gradient, output, displaced(input, along, by), weight, bias)
-        assert by_input is not None
-        return displaced(by_input, along, -by), by_weight, by_bias
+        bare, around = self.unpadded(weight)
+        padded = _with_zeros(input, around)
+        by_padded, by_weight, by_bias = bare.backward(gradient, output, displaced(padded, along, by), weight, bias)
+        assert by_padded is not None
+        return _without(displaced(by_padded, along, -by), around), by_weight, by_bias
 
     return read_off_by_one
 
@@ -129,15 +143,37 @@ class Convolution(Op):
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
 
+    def unpadded(self, weight: Array) -> tuple["Convolution", list[tuple[int, int]]]:
+        """The same of an input that is padded already, and by how much. Default: itself, and nothing."""
+        return self, [(0, 0)] * len(self.kernel_axes)
+
     @mutant
     def kernel_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         """The gradient of a convolution as mathematics has it, which reads the kernel backwards."""
-        flipped = np.flip(weight, self.kernel_axes)
-        by_input, by_weight, by_bias = self.backward(gradient, output, input, flipped, bias)
+        return self._flipped(self.kernel_axes, gradient, output, input, weight, bias)
+
+    @mutant_of("kernel_flipped")
+    def rows_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The kernel was read backwards along its first axis."""
+        return self._flipped(self.kernel_axes[:1], gradient, output, input, weight, bias)
+
+    @mutant_of("kernel_flipped")
+    def columns_flipped(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The kernel was read backwards along its last axis."""
+        return self._flipped(self.kernel_axes[-1:], gradient, output, input, weight, bias)
+
+    def _flipped(
+        self, axes: tuple[int, ...], gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, axes), bias)
         assert by_weight is not None
-        return by_input, np.flip(by_weight, self.kernel_axes), by_bias
+        return by_input, np.flip(by_weight, axes), by_bias
 
     one_down_and_right = _read_off_by_one(slice(None), 1)
     one_up_and_left = _read_off_by_one(slice(None), -1)
@@ -146,7 +182,7 @@ class Convolution(Op):
     one_down = _read_off_by_one(slice(1), 1)
     one_up = _read_off_by_one(slice(1), -1)
 
-    @mutant
+    @mutant_of("channels_of_the_bias_averaged", lambda shapes: shapes[-1] is not None)
     def channels_of_the_bias_averaged(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
@@ -213,6 +249,10 @@ class Conv2d(Convolution):
         before, after = self._padding(self._extent(weight))
         return _geometry(input[-2:], weight[-2:], pair(self.stride), pair(self.dilation), before, after)
 
+    def unpadded(self, weight: Array) -> tuple[Convolution, list[tuple[int, int]]]:
+        before, after = self._padding(self._extent(weight.shape))
+        return replace(self, padding=0), [*zip(before, after, strict=True)]
+
     def _extent(self, weight: Shape) -> tuple[int, ...]:
         """Distance of the kernel's last offset from its first."""
         return tuple((k - 1) * d for k, d in zip(weight[-2:], pair(self.dilation), strict=True))
@@ -236,6 +276,16 @@ class Conv2d(Convolution):
         if bias is None:
             return output
         return output + aligned(bias.reshape(*bias.shape, 1, 1), len(shape))
+
+    @mutant_of("axes_permuted", lambda shapes: shapes[2][-1] == shapes[2][-2])
+    def kernel_transposed(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The rows of the kernel were taken for its columns on the way to the input."""
+        right = self.backward(gradient, output, input, weight, bias)
+        if weight.shape[-1] != weight.shape[-2]:
+            return right
+        return self.backward(gradient, output, input, np.swapaxes(weight, -1, -2), bias)[0], *right[1:]
 
     def products(self, position: int, input: Array, weight: Array, bias: Array | None) -> Products | None:
         if position == _BIAS:

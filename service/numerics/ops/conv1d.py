@@ -1,5 +1,6 @@
 """One-dimensional convolution."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len
@@ -66,6 +67,9 @@ class Conv1d(Convolution):
     @staticmethod
     def _rows(*arrays: Array) -> tuple[Array, ...]:
         return tuple(array[..., None, :] for array in arrays)
+
+    def unpadded(self, weight: Array) -> tuple[Convolution, list[tuple[int, int]]]:
+        return replace(self, padding=0), self._plane.unpadded(*self._rows(weight))[1][1:]
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         return self._plane.forward(*self._rows(input, weight), bias)[..., 0, :]

@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 
 from service.numerics.ops.axes import axis
-from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    Case,
+    Gradients,
+    Op,
+    Products,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -81,6 +92,12 @@ class IndexSelect(Picking):
         by_input = np.zeros_like(input)
         np.moveaxis(by_input, self._along(input), 0)[index.ravel()] = np.moveaxis(gradient, self._along(input), 0)
         return by_input, None
+
+    @mutant_of("scatter_without_accumulate")
+    def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+        """What belongs to one index more than once was taken once: the first one is left."""
+        backwards = np.flip(gradient, self._along(input))
+        return self.scatter_without_accumulate(backwards, output, input, np.flip(index.ravel()))
 
     def twin(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.index_select(input, self.dim, index)
@@ -173,6 +190,13 @@ class Embedding(Picking):
         by_weight = np.zeros_like(weight)
         by_weight[:, input[0]] = gradient
         return None, by_weight
+
+    @mutant_of("scatter_without_accumulate")
+    def first_kept(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+        """Of a row that is looked up more than once only the first place counts, instead of all added up."""
+        words = input.reshape(1, -1)
+        rows = gradient.reshape(gradient.shape[0], words.shape[1], -1)
+        return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(words, 1), weight)
 
     def twin(self, torch: Any, input: Any, weight: Any) -> Any:
         return torch.nn.functional.embedding(input, weight)

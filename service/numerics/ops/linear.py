@@ -15,6 +15,7 @@ from service.numerics.ops.op import (
     ShapeError,
     Spreading,
     mutant,
+    mutant_of,
     op,
     shapes_of,
 )
@@ -47,6 +48,7 @@ class Linear(Op):
     analytic = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     cases = (
+        Case(((2, 3), (3, 3), (3,))),
         Case(((5, 4), (3, 4), (3,))),
         Case(((2, 5, 4), (1, 4), None)),
         Case(((4,), (3, 4), (3,))),
@@ -115,7 +117,17 @@ class Linear(Op):
         assert shapes[0] is not None
         return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
 
-    @mutant
+    @mutant_of("transposed", lambda shapes: shapes[2][:-1] == shapes[2][-1:])
+    def weight_not_transposed(
+        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
+    ) -> Gradients:
+        """The gradient was multiplied by the weight transposed on the way to the input."""
+        right = self.backward(gradient, output, input, weight, bias)
+        if weight.shape[1:-1] != weight.shape[-1:]:
+            return right
+        return self.backward(gradient, output, input, np.swapaxes(weight, 1, 2), bias)[0], *right[1:]
+
+    @mutant_of("scaled")
     def averaged_over_rows(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
@@ -153,6 +165,7 @@ class Matmul(Op):
     linear_in = MappingProxyType({"input": (), "other": ()})
     cases = (
         Case(((3, 4), (4, 5))),
+        Case(((2, 3), (3, 3))),
         Case(((2, 1, 3, 4), (5, 4, 2))),
         Case(((4,), (4,))),
         Case(((4,), (2, 4, 3))),
@@ -221,6 +234,13 @@ class Matmul(Op):
         assert shapes[0] is not None
         return Cost(size(output) * shapes[0][-1], super().cost(output, *shapes).elements)
 
+    @mutant_of("transposed", lambda shapes: any(each[-2:-1] == each[-1:] for each in shapes[1:]))
+    def factors_not_transposed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """Each square factor was taken as it is where the other one's gradient wants it transposed."""
+        a, b = (np.swapaxes(each, -1, -2) if _square(each) else each for each in (input, other))
+        by_a, by_b = self.backward(gradient, output, input, b), self.backward(gradient, output, a, other)
+        return by_a[0], by_b[1]
+
     @mutant
     def backwards_through_what_is_summed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         """What is summed over was read backwards."""
@@ -229,3 +249,7 @@ class Matmul(Op):
 
     def twin(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.matmul(input, other)
+
+
+def _square(array: Array) -> bool:
+    return array.ndim > 2 and array.shape[-1] == array.shape[-2]

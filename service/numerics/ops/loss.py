@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, aligned, size
 
@@ -123,7 +123,7 @@ class Loss(Op):
         # A rounding of the difference, which squaring doubles, one of the square, one of the division.
         return Rounding(np.abs(terms) + sizes, 4 + self.summands)
 
-    @mutant
+    @mutant_of("scaled")
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The sum over the samples was taken where the loss takes the mean."""
         losses = self.losses(*inputs)

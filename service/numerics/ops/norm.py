@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
@@ -152,7 +152,17 @@ class Normalisation(Op):
         by_input = self._through(gradient, input, weight, mean=self.centred, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @mutant
+    @mutant_of("channel_factor_missing")
+    def rate_forgotten(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        """The division by the standard deviation was left out on the way to the input."""
+        by_input, *others = self.backward(gradient, output, input, weight, bias)
+        assert by_input is not None
+        _, rate = self._normalised(input)
+        return self._ungrouped(self._grouped(by_input) / rate, input), *others
+
+    @mutant_of("channel_factor_missing", lambda shapes: shapes[2] is not None)
     def weight_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
@@ -172,13 +182,20 @@ class Centred(Normalisation):
         by_input = self._through(gradient, input, weight, mean=False, variance=True)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @mutant
-    def statistics_held_constant(
+    @mutant_of("missing_mean_path")
+    def neither_mean_nor_variance(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """Mean and variance were taken as constants, though both depend on the input."""
+        """The mean was taken as a constant, and the variance too, though both depend on the input."""
         by_input = self._through(gradient, input, weight, mean=False, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
+
+    @mutant_of("missing_variance_path")
+    def neither_variance_nor_mean(
+        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
+    ) -> Gradients:
+        """The variance was taken as a constant, and the mean too, though both depend on the input."""
+        return self.neither_mean_nor_variance(gradient, output, input, weight, bias)
 
 
 class OverTrailing(Normalisation):

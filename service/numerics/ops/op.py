@@ -295,6 +295,9 @@ def shapes_of(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 Method = TypeVar("Method", bound=Callable[..., Gradients])
 
 
+Applies = Callable[[tuple[Any, ...]], bool]
+
+
 class Mutant(NamedTuple):
     """A backward pass with a mistake that is easily made.
 
@@ -306,11 +309,14 @@ class Mutant(NamedTuple):
         The wrong pass: `backward(op, gradient, output, *inputs)`.
     text
         What was done, as a clause.
+    applies
+        Whether it does anything, given the shapes of the output and of the inputs, None for one that is left out.
     """
 
     fault: str
     backward: Backward
     text: str
+    applies: Applies
 
 
 def mutant(wrong: Method) -> Method:
@@ -318,14 +324,18 @@ def mutant(wrong: Method) -> Method:
     return mutant_of(wrong.__name__)(wrong)
 
 
-def mutant_of(fault: str) -> Callable[[Method], Method]:
-    """Mark a method as one more way to make the mistake of the name given."""
+def _always(shapes: tuple[Any, ...]) -> bool:
+    return True
+
+
+def mutant_of(fault: str, applies: Applies = _always) -> Callable[[Method], Method]:
+    """Mark a method as one more way to make the mistake of the name given, where it applies."""
 
     def mark(wrong: Method) -> Method:
         if not wrong.__doc__:
             raise ValueError(f"{wrong.__name__}: the docstring of a mutant says what was done")
         text = wrong.__doc__.strip().rstrip(".")
-        _MUTANTS[wrong] = Mutant(fault, wrong, f"{text[:1].lower()}{text[1:]}")
+        _MUTANTS[wrong] = Mutant(fault, wrong, f"{text[:1].lower()}{text[1:]}", applies)
         return wrong
 
     return mark

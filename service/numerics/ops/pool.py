@@ -9,7 +9,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from service.numerics.ops.op import CALL, Case, Cost, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    CALL,
+    Case,
+    Cost,
+    Gradients,
+    Op,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.reach import joined
 from service.numerics.tiles import Array, Shape, size
@@ -157,6 +169,17 @@ class MaxPool2d(Pool):
         return (Rounding(by_input, size(pair(self.kernel_size)) - 1),)
 
     @mutant
+    def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """What belongs to one element from several windows was written over instead of added up: the last is left."""
+        taken = self.branch(input)
+        padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
+        # The later a window, the smaller the offset at which it holds an element.
+        windows = [*enumerate(self._windows(padded, self.output_shape(input.shape[1:])))]
+        for number, window in reversed(windows):
+            np.copyto(window, gradient, where=taken == number)
+        return (padded[self._inside(input.shape)],)
+
+    @mutant
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The gradient of the maximum went to every element of the window."""
         padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
@@ -229,7 +252,7 @@ class AvgPool2d(Pool):
         assert by_input is not None
         return (Rounding(by_input, size(pair(self.kernel_size))),)
 
-    @mutant
+    @mutant_of("scaled")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The sum over the window was taken where the pool takes the mean."""
         return self.backward(gradient * self._divisors(input, output.shape[1:]), output, input)

@@ -5,9 +5,9 @@ from typing import Any, Literal
 import numpy as np
 
 from service.numerics.ops import continued
-from service.numerics.ops.activation import sigmoid
+from service.numerics.ops.activation import sigmoid, sigmoid_slope
 from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
-from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, op
+from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, mutant_of, op
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
 
@@ -106,6 +106,13 @@ class BinaryCrossEntropy(Weighted):
         return np.where(variance < _LEAST_VARIANCE, saturated, 0)
 
     @mutant
+    def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The target was not subtracted: p was taken for p - y."""
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        by_input = _times(inputs[2], weight) / np.maximum(1 - inputs[0], _LEAST_VARIANCE)
+        return by_input, *self.backward(gradient, output, *inputs)[1:]
+
+    @mutant
     def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The gradient p - y of the logits was taken for that of the probabilities."""
         input, target = inputs[:2]
@@ -202,6 +209,21 @@ class BinaryCrossEntropyWithLogits(Weighted):
         return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * np.abs(target) * t)
 
     @mutant
+    def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The target was not subtracted: s was taken for s - y."""
+        input, target, rescale, pos_weight = inputs
+        weight = _times(rescale, self._weights(gradient, self.losses(*inputs), *inputs))
+        by_input = weight * self._factor(target, pos_weight) * sigmoid(input)
+        return by_input, *self.backward(gradient, output, *inputs)[1:]
+
+    @mutant
+    def missing_activation_derivative(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The gradient (s - y) / (s (1 - s)) of the probabilities was taken for that of the logits."""
+        by_input, *others = self.backward(gradient, output, *inputs)
+        assert by_input is not None
+        return by_input / sigmoid_slope(inputs[0]), *others
+
+    @mutant_of("channel_factor_missing", lambda shapes: shapes[-1] is not None)
     def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The factor pos_weight of the positive class was left out."""
         by_input = self.backward(gradient, output, *inputs[:-1], None)[0]

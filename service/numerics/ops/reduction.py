@@ -9,7 +9,18 @@ import numpy as np
 from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.leeway import leeway
-from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    Argument,
+    Case,
+    Gradients,
+    Op,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape, size
 
@@ -95,7 +106,7 @@ class Sum(Reduction):
     def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
         return _flat(values)
 
-    @mutant
+    @mutant_of("scaled")
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The mean was taken where the forward pass takes the sum."""
         return (self._restored(gradient, input) / self._count(input) + 0 * input,)
@@ -140,7 +151,7 @@ class Mean(Reduction):
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
         return Rounding(np.abs(terms), 1)
 
-    @mutant
+    @mutant_of("scaled")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The number of elements was left out that the mean divides by."""
         return (self._restored(gradient, input) + 0 * input,)

@@ -10,7 +10,18 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile
-from service.numerics.ops.op import Case, Gradients, Op, Products, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import (
+    Case,
+    Gradients,
+    Op,
+    Products,
+    Rounding,
+    ShapeError,
+    Spreading,
+    mutant,
+    mutant_of,
+    op,
+)
 from service.numerics.reach import given
 from service.numerics.tiles import Array, Shape, repeats, size, unbroadcast
 
@@ -391,7 +402,7 @@ class Expand(Moving):
         magnitude = unbroadcast(np.abs(gradient), inputs[0].shape[1:])
         return (Rounding(magnitude, repeats(output.shape[1:], inputs[0].shape[1:])),)
 
-    @mutant
+    @mutant_of("scaled")
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The mean over the axes that were expanded was taken instead of the sum."""
         return (unbroadcast(gradient, input.shape[1:]) / repeats(output.shape[1:], input.shape[1:]),)

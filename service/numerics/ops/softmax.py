@@ -7,7 +7,7 @@ import numpy as np
 from service.numerics.ops import continued
 from service.numerics.ops.axes import axis
 from service.numerics.ops.leeway import leeway
-from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, Spreading, mutant, op
+from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, Spreading, mutant, mutant_of, op
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape
 
@@ -135,6 +135,11 @@ class Softmax(AlongAxis):
         """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
         return (gradient * output * (1 - output),)
 
+    @mutant_of("softmax_jacobian_diagonal_only")
+    def not_less_the_mean(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """Of the Jacobian of softmax, diag(p) - p p^T, only the first part was taken."""
+        return (gradient * output,)
+
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.softmax(input, self.dim)
 
@@ -177,6 +182,13 @@ class LogSoftmax(AlongAxis):
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the Jacobian of log_softmax only the diagonal 1 - p was taken."""
         return (gradient * (1 - np.exp(output)),)
+
+    @mutant_of("missing_one_hot")
+    def own_share_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """What comes back to an element itself was left out: p sum(g) was taken for p sum(g) - g."""
+        (right,) = self.backward(gradient, output, input)
+        assert right is not None
+        return (right - gradient,)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)

@@ -75,4 +75,5 @@ def test_uses_and_paths_are_told_apart() -> None:
     assert [(each.name, "residual" in each.explanation) for each in found["w"]] == [("detached", True)]
     assert "shared_weight_last_use_only" in worked.named({"w": last})["w"]
     assert "double_counted" in worked.named({"w": first + around + 2 * last})["w"]
-    assert worked.named({"w": first + around + 3.3 * last})["w"] == {"unknown"}
+    assert worked.named({"w": first + around + 3.3 * last})["w"] == {"scaled"}
+    assert worked.named({"w": first + 1.7 * around + 3.3 * last})["w"] == {"unknown"}

@@ -20,7 +20,7 @@ def test_a_gradient_of_float32_that_is_said_to_be_of_float64_is_named() -> None:
 def test_float16_is_told_from_float32() -> None:
     wrong = MLP.right("w1").astype(np.float16).astype(np.float64)
     _, found = MLP.judged({"w1": wrong}, "FP32")
-    assert "is a number of TF32" in found["w1"][0].explanation
+    assert "is a number of FP16" in found["w1"][0].explanation
 
 
 def test_short_numbers_that_are_wrong_are_not_a_matter_of_precision() -> None:

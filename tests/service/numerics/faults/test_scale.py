@@ -44,29 +44,6 @@ def test_a_factor_near_a_known_one_is_not_that_one() -> None:
     assert "everywhere" in explained(MLP, "w1", 5.001)["scaled"]
 
 
-def test_a_clip_by_value_is_seen_where_several_elements_were_cut() -> None:
-    right = MLP.right("w1")
-    most = float(np.sort(np.abs(right).ravel())[-6])
-    assert MLP.named({"w1": np.clip(right, -most, most)}) == {"w1": {"clipped"}}
-    largest = np.where(np.abs(right) == np.abs(right).max(), np.sign(right) * most, right)
-    assert MLP.named({"w1": np.where(np.abs(right) > most, largest * 1.01, right)}) == {"w1": {"unknown"}}
-
-
-def test_a_clip_by_norm_is_seen_in_all_tensors_together() -> None:
-    rights = {name: MLP.right(name) for name in ("w1", "w2", "b1")}
-    named = MLP.named({name: 0.37 * each for name, each in rights.items()})
-    assert all("clipped" in names for names in named.values())
-    named = MLP.named({name: (0.37 if name == "w1" else 0.41) * each for name, each in rights.items()})
-    assert all(names == {"scaled"} for names in named.values())
-
-
-def test_a_clip_by_norm_of_one_tensor_is_seen_by_its_round_norm() -> None:
-    right = MLP.right("w1")
-    unit = right / np.linalg.norm(right)
-    assert MLP.named({"w1": 0.01 * unit})["w1"] == {"scaled", "clipped"}
-    assert MLP.named({"w1": 0.0137 * unit})["w1"] == {"scaled"}
-
-
 def test_there_is_no_factor_between_what_is_not_finite_or_nothing() -> None:
     ones = np.ones(3)
     for pair in ((ones, 0 * ones), (0 * ones, ones), (np.inf * ones, ones), (ones, np.ones(4))):

@@ -1,0 +1,44 @@
+"""Numbers one position off."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from schemas.datatype import Array
+from tests.candidates import preset
+
+MLP, LENET = preset("mlp_classifier"), preset("lenet")
+
+
+def test_a_move_by_one_is_named_and_one_by_two_is_not() -> None:
+    right = MLP.right("w1")
+    assert MLP.named({"w1": np.roll(right, 1, axis=0)})["w1"] == {"shifted"}
+    assert MLP.named({"w1": np.roll(right, 2, axis=0)})["w1"] == {"unknown"}
+
+
+def test_a_wrong_border_is_named_where_it_is_large_enough_to_be_no_chance() -> None:
+    worked = preset("lenet", "x")
+    right = worked.right("x")
+    border = np.ones(right.shape, np.bool_)
+    border[..., 1:-1, 1:-1] = False
+    wrong = np.where(border, right + 0.1, right)
+    assert worked.named({"x": wrong})["x"] == {"shifted"}
+    wrong[0, 0, 5, 5] += 1
+    assert worked.named({"x": wrong})["x"] == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda g: np.roll(g, 1),
+        lambda g: np.roll(g, (1, -1), (-2, -1)),
+        lambda g: np.concatenate([g[..., :1], g[..., :-1]], -1),
+        lambda g: np.concatenate([g[1:], 0 * g[:1]], 0),
+    ],
+    ids=["in the buffer", "down and left", "the border again", "zeros come in"],
+)
+def test_ways_to_move_by_one_are_all_shifts(moved: Callable[[Array], Array]) -> None:
+    right = MLP.right("w1")
+    assert MLP.named({"w1": moved(right)}) == {"w1": {"shifted"}}
+    assert MLP.named({"w1": np.roll(right, 3)}) == {"w1": {"unknown"}}
