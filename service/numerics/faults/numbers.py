@@ -36,9 +36,9 @@ class LowPrecision(Fault):
             return
         off, size = self._sizes(candidate - right, right)
         for lower in _below(own):
-            short = lower.represents(candidate)
-            near = off <= _LARGEST_ERROR * size and (np.abs(candidate - right) <= scene.rounding(name, lower)).all()
-            if short.all() and near:
+            short = lower.represents(candidate).all() and off <= _LARGEST_ERROR * size
+            # What rounding may do takes sweeps of its own to say.
+            if short and (np.abs(candidate - right) <= scene.rounding(name, lower)).all():
                 # A number that is short by chance has so many zeros at its end.
                 digits = int(np.count_nonzero(candidate)) * (own.digits - lower.digits) * _LOG2
                 text = (
