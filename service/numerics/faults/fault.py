@@ -13,8 +13,8 @@ from service.numerics.tiles import Array
 Wrong = Callable[..., Gradients]
 
 
-class Fault(ABC):
-    """A bug of one tensor's gradient.
+class Bug(ABC):
+    """An entry of the catalogue.
 
     Attributes
     ----------
@@ -26,6 +26,10 @@ class Fault(ABC):
 
     name: ClassVar[str]
     signature: ClassVar[str]
+
+
+class Fault(Bug):
+    """A bug of one tensor's gradient."""
 
     @abstractmethod
     def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
@@ -75,19 +79,8 @@ class Alteration:
     share: Callable[[], str] | None = None
 
 
-class OnTheWayBack(ABC):
-    """A bug of the backward pass, which all gradients behind it inherit.
-
-    Attributes
-    ----------
-    name
-        On the wire.
-    signature
-        What a candidate with it looks like.
-    """
-
-    name: ClassVar[str]
-    signature: ClassVar[str]
+class OnTheWayBack(Bug):
+    """A bug of the backward pass, which all gradients behind it inherit."""
 
     @abstractmethod
     def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
