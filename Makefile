@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | ck
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit bench bounds clean
+.PHONY: help serve test lint format unit fuzz bench bounds clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ lint: $(TEST_STAMP) ## static checks alone
 
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
+fuzz: $(TEST_STAMP) ## send tens of thousands of odd requests, others each time, some 10 minutes
+	FUZZ_REQUESTS=20000 HYPOTHESIS_PROFILE=fresh OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 format: $(TEST_STAMP) ## lay the code out
 	$(BIN)/ruff format .
