@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | ck
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit fuzz bench bounds clean
+.PHONY: help serve test lint format unit fuzz bench load bounds clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ format: $(TEST_STAMP) ## lay the code out
 bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.finite_differences
+
+load: $(TEST_STAMP) ## put load on a real gunicorn, up to 64 clients, and look at its memory; some 6 minutes
+	$(BIN)/python -m benchmarks.load
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage

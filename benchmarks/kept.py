@@ -18,7 +18,7 @@ def marked(name: str, text: str) -> str:
 
 
 def _between(name: str) -> str:
-    return rf"(<!-- {name}: written by make bench -->\n)(.*?)(<!-- end of {name} -->)"
+    return rf"(<!-- {name}: written by make \w+ -->\n)(.*?)(<!-- end of {name} -->)"
 
 
 def keep(name: str, document: Mapping[str, Any], markdown: str, quoted: str) -> None:

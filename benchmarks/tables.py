@@ -91,18 +91,19 @@ def _ratios(document: Document) -> str:
         rows.append(["- at least", *(_judged(each, WANTED[name].get(problem)) for problem, each in found.items())])
     decided = [each["rows"]["adaptive"]["decided"] for each in problems.values()]
     rows.append(["elements decided, adaptive", *(_percent(each) for each in decided)])
-    rows.append(["- at least", *(f"99.99 %, {_met(each >= WANTED_DECIDED)}" for each in decided)])
+    rows.append(["- at least", *(f"99.99 %, {met(each >= WANTED_DECIDED)}" for each in decided)])
     return table([f"{TORCH_SLOW}: times as long as", *problems], rows)
 
 
 def _judged(found: float | None, wanted: float | None) -> str:
     if wanted is None:
         return "-"
-    return f"{wanted:g}x" if found is None else f"{wanted:g}x, {_met(found >= wanted)}"
+    return f"{wanted:g}x" if found is None else f"{wanted:g}x, {met(found >= wanted)}"
 
 
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
+def met(reached: bool) -> str:
+    """In a word."""
+    return "met" if reached else "missed"
 
 
 def _percent(part: float) -> str:
@@ -127,10 +128,10 @@ def _notes(document: Document) -> str:
         lines.append(f"(e): extrapolated from gradcheck with respect to w1 alone{_checked(document)}.")
     if document.get("memory"):
         lines.append(_memory(document["memory"]))
-    return "\n".join(_wrapped(f"- {line}") for line in lines)
+    return "\n".join(wrapped(f"- {line}") for line in lines)
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     """Prose of a width that a terminal has; what hangs belongs to an item."""
     return textwrap.fill(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
 
@@ -146,8 +147,8 @@ def _checked(document: Document) -> str:
 
 def _memory(memory: Mapping[str, Any]) -> str:
     parts = [f"{method} {shown(size / 1e6)} MB" for method, size in memory["bytes"].items()]
-    met = _met(max(memory["bytes"].values()) < WANTED_BYTES)
-    return f"Extra peak memory of the stage on {memory['problem']}: {', '.join(parts)} (below 256 MB: {met})."
+    reached = met(max(memory["bytes"].values()) < WANTED_BYTES)
+    return f"Extra peak memory of the stage on {memory['problem']}: {', '.join(parts)} (below 256 MB: {reached})."
 
 
 def _growth(growth: Mapping[str, Any]) -> str:
@@ -168,7 +169,7 @@ def _in_words(growth: Mapping[str, Any]) -> list[str]:
     counts = [row["evaluations"] for row in fitted]
     more = fitted[-1]["elements"] / fitted[0]["elements"]
     return [
-        _wrapped(
+        wrapped(
             f"From {size}x{size} on, time grows as the number of scalars to the power of {growth['exponent']:.2f}: "
             f"{more:.0f} times the scalars take {shown(fitted[-1]['seconds'] / fitted[0]['seconds'])} times as long, "
             f"in {counts[-1]:,} evaluations instead of {counts[0]:,}. "
@@ -181,7 +182,7 @@ def origin(document: Document) -> str:
     """Machine and versions."""
     machine, versions = document["machine"], document["versions"]
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return _wrapped(f"{machine['cpu']}, {machine['cores']} cores; {listed}.")
+    return wrapped(f"{machine['cpu']}, {machine['cores']} cores; {listed}.")
 
 
 def _errors(document: Document) -> str:
@@ -202,4 +203,4 @@ def _descriptions(document: Document) -> list[str]:
         "Beside the gradient that torch gradcheck checks, the reverse mode of the same function in float64; the worst "
         "of the inputs. gradcheck itself returns no values."
     )
-    return [_wrapped(beside), "\n".join(map(_wrapped, lines))]
+    return [wrapped(beside), "\n".join(map(wrapped, lines))]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import kept, reference, tables
+from benchmarks import kept, load, reference, tables
 from benchmarks.growth import exponent
 from benchmarks.measuring import Contender, OutOfTimeError, Patience, at_most, in_turns, warm
 from benchmarks.peers import PEERS, Ready, by_reverse_mode, torch_inputs
@@ -17,6 +17,7 @@ from benchmarks.problems import reference as example
 RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "reference": (reference.markdown, reference.markdown),
     "finite_differences": (tables.whole, tables.speed),
+    "load": (load.markdown, load.markdown),
 }
 
 
