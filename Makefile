@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | ck
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit bench bounds alarms clean
+.PHONY: help serve test lint format unit fuzz bench load bounds alarms clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: $(TEST_STAMP) ## static checks alone
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
 
+fuzz: $(TEST_STAMP) ## send tens of thousands of odd requests, others each time, some 10 minutes
+	FUZZ_REQUESTS=20000 HYPOTHESIS_PROFILE=fresh OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
+
 format: $(TEST_STAMP) ## lay the code out
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -45,6 +48,9 @@ bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.diagnosis
 	$(BIN)/python -m benchmarks.finite_differences
+
+load: $(TEST_STAMP) ## put load on a real gunicorn, up to 64 clients, and look at its memory; some 6 minutes
+	$(BIN)/python -m benchmarks.load
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage

@@ -1,4 +1,7 @@
 # Runs beside the container, URL set: the reference example must pass, and a planted bug must not.
+# And the image is small enough to be pulled often; torch is most of it.
+size=$(docker image inspect -f '{{.Size}}' "${CTR_TAG:-gradcheckd:test}")
+[ "$size" -lt 1200000000 ] || { echo "the image has $size bytes, 1.2 GB are allowed"; exit 1; }
 python3 - "$URL" <<'PYTHON'
 import json, sys, urllib.request
 url = sys.argv[1].rstrip("/") + "/v1/check"

@@ -6,24 +6,18 @@ The request is measured twice: as a call of `service.check.check`, and over HTTP
 
 import http.client
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from benchmarks import kept, tables
 from benchmarks.machine import machine, versions
+from benchmarks.serving import ROOT, server
 from service.check import check
 
-ROOT = Path(__file__).parent.parent
 REQUEST = (ROOT / "examples" / "reference.json").read_bytes()
 ROUNDS = 300
 
@@ -38,34 +32,6 @@ def gradcheck_of(body: dict[str, Any]) -> Callable[[], object]:
         return 0.5 * (torch.sigmoid(hidden * w2) - y).square().sum()
 
     return lambda: torch.autograd.gradcheck(loss, (w1, w2))
-
-
-@contextmanager
-def server() -> Iterator[int]:
-    """A real gunicorn with one worker; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"}
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:service.gunicorn_config", "service.app:create_app()"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for(port)
-            yield port
-        finally:
-            process.terminate()
-
-
-def wait_for(port: int) -> None:
-    """Wait until the server is ready."""
-    for _ in range(300):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("the server did not become ready")
 
 
 def post_of(port: int) -> Callable[[], object]:
@@ -104,12 +70,12 @@ def main() -> None:
     """Print the table and keep it."""
     torch.set_num_threads(1)
     body = json.loads(REQUEST)
-    with server() as port:
+    with server() as serving:
         found = medians(
             {
                 "torch.autograd.gradcheck": gradcheck_of(body),
                 "check, called": lambda: check(body),
-                "check, over HTTP": post_of(port),
+                "check, over HTTP": post_of(serving.port),
             }
         )
     base = found["torch.autograd.gradcheck"]

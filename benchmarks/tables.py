@@ -91,18 +91,19 @@ def _ratios(document: Document) -> str:
         rows.append(["- at least", *(_judged(each, WANTED[name].get(problem)) for problem, each in found.items())])
     decided = [each["rows"]["adaptive"]["decided"] for each in problems.values()]
     rows.append(["elements decided, adaptive", *(_percent(each) for each in decided)])
-    rows.append(["- at least", *(f"99.99 %, {_met(each >= WANTED_DECIDED)}" for each in decided)])
+    rows.append(["- at least", *(f"99.99 %, {met(each >= WANTED_DECIDED)}" for each in decided)])
     return table([f"{TORCH_SLOW}: times as long as", *problems], rows)
 
 
 def _judged(found: float | None, wanted: float | None) -> str:
     if wanted is None:
         return "-"
-    return f"{wanted:g}x" if found is None else f"{wanted:g}x, {_met(found >= wanted)}"
+    return f"{wanted:g}x" if found is None else f"{wanted:g}x, {met(found >= wanted)}"
 
 
-def _met(met: bool) -> str:
-    return "met" if met else "missed"
+def met(reached: bool) -> str:
+    """In a word."""
+    return "met" if reached else "missed"
 
 
 def _percent(part: float) -> str:
@@ -146,8 +147,8 @@ def _checked(document: Document) -> str:
 
 def _memory(memory: Mapping[str, Any]) -> str:
     parts = [f"{method} {shown(size / 1e6)} MB" for method, size in memory["bytes"].items()]
-    met = _met(max(memory["bytes"].values()) < WANTED_BYTES)
-    return f"Extra peak memory of the stage on {memory['problem']}: {', '.join(parts)} (below 256 MB: {met})."
+    reached = met(max(memory["bytes"].values()) < WANTED_BYTES)
+    return f"Extra peak memory of the stage on {memory['problem']}: {', '.join(parts)} (below 256 MB: {reached})."
 
 
 def _growth(growth: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import alarm_tables, diagnosis, kept, reference, tables
+from benchmarks import alarm_tables, diagnosis, kept, load, reference, tables
 from benchmarks.checkers import CHECKERS
 from benchmarks.growth import exponent
 from benchmarks.measuring import Contender, OutOfTimeError, Patience, at_most, in_turns, warm
@@ -23,6 +23,7 @@ RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "diagnosis": (diagnosis.markdown, diagnosis.markdown),
     "finite_differences": (tables.whole, tables.speed),
     "false_alarms": (alarm_tables.markdown, alarm_tables.markdown),
+    "load": (load.markdown, load.markdown),
 }
 
 

@@ -183,5 +183,5 @@ def test_what_the_layout_names_is_there() -> None:
 
 def test_make_lists_its_commands() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for command in ("serve", "test", "lint", "format", "bench", "bounds", "clean"):
+    for command in ("serve", "test", "lint", "format", "fuzz", "bench", "load", "bounds", "clean"):
         assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command

@@ -1,0 +1,62 @@
+"""A real gunicorn on loopback, as the image starts it, and what its workers hold of the memory."""
+
+import http.client
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where it listens, and the process id of the master."""
+
+    port: int
+    master: int
+
+    def resident(self) -> dict[int, int]:
+        """Resident bytes of each worker, by its process id."""
+        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()
+        return {int(each): _resident(each) for each in children}
+
+
+def _resident(process: str) -> int:
+    (kibibytes,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return 1024 * int(kibibytes)
+
+
+@contextmanager
+def server(workers: int = 1) -> Iterator[Serving]:
+    """Serve until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": str(workers)}
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:service.gunicorn_config", "service.app:create_app()"]
+    # What it logs would stand between the figures.
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet) as process:
+        try:
+            _wait_for(port)
+            yield Serving(port, process.pid)
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the server did not become ready")

@@ -1,0 +1,1 @@
+"""The files that say how the service is deployed."""

@@ -1,0 +1,92 @@
+"""compose.yaml: it has the keys of a compose file and no others, and what runs is locked down."""
+
+import copy
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.deployment import files
+
+TEXT = {"type": "string"}
+NUMBER = {"type": "integer"}
+TEXTS = {"type": "array", "items": TEXT, "minItems": 1}
+TABLE = {"type": "object", "additionalProperties": TEXT}
+
+
+def table_of(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """An object of these keys; a key that is misspelled would do nothing, and nobody would know."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+SERVICE = table_of(
+    {
+        "image": TEXT,
+        "build": table_of({"context": TEXT, "args": TABLE}, "context"),
+        "entrypoint": TEXTS,
+        "environment": TABLE,
+        "user": {"type": "string", "pattern": r"^[1-9]\d*:[1-9]\d*$"},
+        "read_only": {"const": True},
+        "tmpfs": TEXTS,
+        "shm_size": TEXT,
+        "cap_drop": {"const": ["ALL"]},
+        "security_opt": {"const": ["no-new-privileges:true"]},
+        "mem_limit": TEXT,
+        "memswap_limit": TEXT,
+        "cpus": NUMBER,
+        "pids_limit": NUMBER,
+        "stop_grace_period": TEXT,
+        "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
+        "healthcheck": table_of(
+            {"test": TEXTS, "interval": TEXT, "timeout": TEXT, "start_period": TEXT, "retries": NUMBER}, "test"
+        ),
+        "depends_on": {"type": "object", "additionalProperties": table_of({"condition": TEXT}, "condition")},
+        "ports": TEXTS,
+        "volumes": TEXTS,
+        "networks": TEXTS,
+    },
+    "image", "user", "read_only", "tmpfs", "cap_drop", "security_opt", "mem_limit", "pids_limit",
+)  # fmt: skip
+SCHEMA = table_of(
+    {
+        "services": {"type": "object", "additionalProperties": SERVICE},
+        "networks": {"type": "object", "additionalProperties": table_of({"internal": {"type": "boolean"}})},
+    },
+    "services",
+)
+
+
+def test_it_is_a_compose_file_whose_services_are_locked_down() -> None:
+    jsonschema.validate(files.compose(), SCHEMA)
+
+
+PLANTED: dict[str, dict[str, Any]] = {
+    "a key that is misspelled": {"read-only": True},
+    "root": {"user": "0:0"},
+    "a writable file system": {"read_only": False},
+    "a capability": {"cap_drop": ["NET_RAW"]},
+    "a number for a text": {"environment": {"WEB_CONCURRENCY": 2}},
+}
+
+
+@pytest.mark.parametrize("change", PLANTED.values(), ids=PLANTED)
+def test_a_planted_mistake_is_found(change: dict[str, Any]) -> None:
+    document = copy.deepcopy(files.compose())
+    document["services"]["gradcheckd"] |= change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+@pytest.mark.parametrize("key", SERVICE["required"])
+def test_a_lock_that_is_left_out_is_found(key: str) -> None:
+    document = copy.deepcopy(files.compose())
+    del document["services"]["proxy"][key]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_only_the_proxy_is_published_and_the_service_reaches_nobody() -> None:
+    document = files.compose()
+    assert "ports" not in document["services"]["gradcheckd"]
+    assert document["services"]["gradcheckd"]["networks"] == ["inside"]
+    assert document["networks"]["inside"]["internal"]

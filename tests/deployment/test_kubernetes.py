@@ -1,0 +1,96 @@
+"""deploy/kubernetes.yaml: valid by Kubernetes' own schemas, and what runs is locked down, watched and spread."""
+
+from collections.abc import Callable
+
+import kubernetes_validate
+import pytest
+
+from tests.deployment import files
+
+VERSION = "1.37"
+KINDS = ["Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"]
+
+
+def validate(document: files.Document) -> None:
+    kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_is_valid(kind: str) -> None:
+    validate(files.manifest(kind))
+
+
+def test_there_are_no_other_manifests() -> None:
+    assert [each["kind"] for each in files.manifests()] == KINDS
+
+
+def _unknown_field(document: files.Document) -> None:
+    document["spec"]["replica"] = 2
+
+
+def _wrong_type(document: files.Document) -> None:
+    document["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = "8000"
+
+
+def _number_in_the_environment(document: files.Document) -> None:
+    document["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = 2
+
+
+def _misspelled_deep_inside(document: files.Document) -> None:
+    document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFileSystem"] = True
+
+
+def _nothing_selected(document: files.Document) -> None:
+    del document["spec"]["selector"]
+
+
+@pytest.mark.parametrize(
+    "plant", [_unknown_field, _wrong_type, _number_in_the_environment, _misspelled_deep_inside, _nothing_selected]
+)
+def test_a_planted_mistake_is_found(plant: Callable[[files.Document], None]) -> None:
+    document = files.manifest("Deployment")
+    plant(document)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(document)
+
+
+def test_the_container_is_locked_down() -> None:
+    pod, context = files.pod(), files.container()["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not pod["automountServiceAccountToken"]
+    assert not pod["enableServiceLinks"], "a Service gradcheckd sets GRADCHECKD_PORT and others"
+    assert context["readOnlyRootFilesystem"]
+    assert not context["allowPrivilegeEscalation"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_it_can_write_where_it_must_and_the_heartbeats_are_in_memory() -> None:
+    volumes = {each["name"]: each["emptyDir"] for each in files.pod()["volumes"]}
+    mounted = {each["mountPath"]: volumes[each["name"]] for each in files.container()["volumeMounts"]}
+    assert set(mounted) == {"/tmp", "/dev/shm"}
+    assert mounted["/dev/shm"]["medium"] == "Memory"
+    assert all("sizeLimit" in each for each in mounted.values())
+
+
+def test_what_selects_pods_selects_these() -> None:
+    labels = files.manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
+    spread = [each["labelSelector"]["matchLabels"] for each in files.pod()["topologySpreadConstraints"]]
+    assert [
+        files.manifest("Deployment")["spec"]["selector"]["matchLabels"],
+        files.manifest("Service")["spec"]["selector"],
+        files.manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        files.manifest("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        *spread,
+    ] == [labels] * 6
+
+
+def test_the_autoscaler_scales_the_deployment_and_leaves_room_for_a_disruption() -> None:
+    deployment, scaler = files.manifest("Deployment"), files.manifest("HorizontalPodAutoscaler")["spec"]
+    target = scaler["scaleTargetRef"]
+    assert [target["apiVersion"], target["kind"]] == [deployment["apiVersion"], deployment["kind"]]
+    assert target["name"] == deployment["metadata"]["name"]
+    # A number of replicas here would undo the autoscaler's at every deployment.
+    assert "replicas" not in deployment["spec"]
+    assert scaler["minReplicas"] > files.manifest("PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert "cpu" in files.container()["resources"]["requests"], "of which the autoscaler's target is a part"

@@ -1,0 +1,68 @@
+"""Raw bytes: bodies that are no JSON or nearly JSON, headers and addresses that mean nothing."""
+
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.app import create_app
+from tests.fuzz import RAW
+from tests.fuzz.held import Asked, hold
+
+EXAMPLE = (Path(__file__).parents[2] / "examples" / "reference.json").read_bytes()
+
+HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=30)
+FORMS = st.sampled_from(
+    ["application/json", "application/json; charset=latin-1", "application/vnd.safetensors", "text/html", "*/*", ""]
+)
+PATHS = st.sampled_from([rule.rule for rule in create_app().url_map.iter_rules()])
+METHODS = st.sampled_from(["POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """The reference example with a piece of it replaced by other bytes, or repeated."""
+    first, last = sorted(draw(st.tuples(*[st.integers(0, len(EXAMPLE))] * 2)))
+    piece = EXAMPLE[first:last] * draw(st.integers(0, 3))
+    return EXAMPLE[:first] + draw(st.binary(max_size=8) | st.just(piece)) + EXAMPLE[last:]
+
+
+NESTED = st.builds(
+    lambda depth, opened: opened * depth, st.integers(1, 20_000), st.sampled_from([b"[", b'{"x":', b"[[1],", b'{"a":['])
+)
+TOKENS = st.lists(
+    st.sampled_from(["{", "}", "[", "]", ",", ":", '"tensors"', '"model"', "1e999", "-0", "NaN", '"\\ud800"', "\x00"])
+)
+BODIES = st.binary(max_size=200) | damaged() | NESTED | TOKENS.map(lambda each: "".join(each).encode())
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> dict[str, str]:
+    """Mostly what is served, so that the body is looked at too."""
+    usual = {"Content-Type": "application/json"}
+    names = st.sampled_from(["Content-Type", "Accept", "Content-Encoding", "Content-Length", "X-Request-Id", "Host"])
+    return usual | draw(st.just({}) | st.dictionaries(names, FORMS | HEADER, max_size=3))
+
+
+def ask(asked: Asked, method: str, path: str, sent: dict[str, str], body: bytes) -> None:
+    # Not as an URL, which the client would take apart, and refuse some.
+    address = {"PATH_INFO": path}
+    response = asked.app.test_client().open(method=method, headers=sent, data=body, environ_overrides=address)
+    hold(asked.document, response)
+
+
+def test_no_bytes_are_too_much(asked: Asked) -> None:
+    @settings(max_examples=RAW // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(["/v1/check", "/v1/curve"]), headers(), BODIES)
+    def bodies(path: str, sent: dict[str, str], body: bytes) -> None:
+        ask(asked, "POST", path, sent, body)
+
+    @settings(max_examples=RAW - RAW // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(METHODS, PATHS | HEADER.map(lambda text: f"/{text}"), headers(), st.binary(max_size=20))
+    def addresses(method: str, path: str, sent: dict[str, str], body: bytes) -> None:
+        ask(asked, method, path, sent, body)
+
+    bodies()
+    addresses()
+    assert asked.statuses.total() >= RAW
+    assert set(asked.statuses) >= {400, 404, 405, 406, 415, 422}

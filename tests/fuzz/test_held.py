@@ -1,0 +1,44 @@
+"""What is held of answers can fail."""
+
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+
+from tests.fuzz.held import Asked, hold
+
+NOT_FOUND = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not here."}
+OTHERWISE: list[tuple[str, Any, int, str]] = [
+    ("/v1/ops", "{}", 500, "application/json"),
+    ("/v1/ops", "{}", 202, "application/json"),
+    ("/v1/ops", "<p>", 200, "text/html"),
+    ("/nowhere", "<p>", 404, "text/html"),
+    ("/nowhere", NOT_FOUND, 403, "application/problem+json"),
+    ("/nowhere", NOT_FOUND | {"detail": ""}, 404, "application/problem+json"),
+    ("/nowhere", NOT_FOUND | {"status": 400}, 404, "application/problem+json"),
+    ("/nowhere", NOT_FOUND | {"detail": "Traceback (most recent call last)"}, 404, "application/problem+json"),
+]
+
+
+def answering(path: str, body: Any, status: int, form: str) -> Flask:
+    app = Flask("planted")
+    encoded = body if isinstance(body, str) else app.json.dumps(body)
+    app.add_url_rule(path, view_func=lambda: Response(encoded, status, mimetype=form))
+    return app
+
+
+def test_our_own_answers_hold(asked: Asked) -> None:
+    for path in ("/v1/ops", "/nowhere", "/v1/check"):
+        hold(asked.document, asked.app.test_client().get(path))
+
+
+def test_the_problem_that_is_planted_is_otherwise_right(asked: Asked) -> None:
+    response = answering("/nowhere", NOT_FOUND, 404, "application/problem+json").test_client().get("/nowhere")
+    hold(asked.document, response)
+
+
+@pytest.mark.parametrize(("path", "body", "status", "form"), OTHERWISE)
+def test_what_is_not_described_is_found(asked: Asked, path: str, body: Any, status: int, form: str) -> None:
+    response = answering(path, body, status, form).test_client().get(path)
+    with pytest.raises((AssertionError, KeyError)):
+        hold(asked.document, response)

@@ -1,0 +1,42 @@
+"""What bystanders must not notice they would notice."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration import raw
+from tests.integration.bystanders import Bystander
+
+WRONG = b'{"outcome": "pass", "loss": {"analytic": 2.5, "autograd": 2.5}}'
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def answered(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {length or len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "noticed"),
+    [
+        (answered(WRONG), AssertionError),
+        (answered(b"{}", "500 Internal Server Error"), AssertionError),
+        (answered(WRONG, length=1000), raw.HalfAnAnswerError),
+        (b"", ConnectionError),
+        (b"HTTP/1.1 200", raw.HalfAnAnswerError),
+    ],
+)
+def test_a_bystander_notices(pair: tuple[socket.socket, socket.socket], sent: bytes, noticed: type[Exception]) -> None:
+    ours, theirs = pair
+    theirs.sendall(sent)
+    theirs.shutdown(socket.SHUT_WR)
+    bystander = Bystander(ours, None)
+    bystander.run()
+    assert isinstance(bystander.ended, noticed)
+    assert bystander.answers == 0
