@@ -24,7 +24,7 @@ def imported_by(statement: str) -> set[str]:
         ("import service.rendering", {"torch", "flask", "werkzeug"}),
         ("import service.numerics.verdict, service.numerics.ops", {"torch", "flask", "pydantic", "schemas"}),
         (
-            "import schemas.check, schemas.curve, schemas.report, schemas.problem",
+            "import schemas.check, schemas.curve, schemas.binary",
             {"torch", "flask", "werkzeug", "service"},
         ),
     ],

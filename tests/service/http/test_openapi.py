@@ -51,12 +51,25 @@ def test_the_forms_of_an_answer_are_listed(document):
         path: set(document["paths"][path]["post"]["responses"]["200"]["content"]) for path in ("/v1/check", "/v1/curve")
     }
     assert forms == {
-        "/v1/check": {"application/json", "text/plain", "text/markdown"}, "/v1/curve": {"application/json"}
+        "/v1/check": {
+            "application/json", "text/plain", "text/markdown", "application/vnd.safetensors"
+        },
+        "/v1/curve": {"application/json"},
     }  # fmt: skip
     for form in forms["/v1/check"]:
         assert CLIENT.post("/v1/check", json={}, headers={"Accept": form}).status_code == 422
     content = document["paths"]["/v1/check"]["post"]["responses"]["200"]["content"]
-    assert content["text/plain"] == {"schema": {"type": "string"}}
+    assert content["text/plain"]["schema"]["type"] == "string"
+    assert content["application/vnd.safetensors"]["schema"]["format"] == "binary"
+    assert "contentSchema" not in content["text/plain"]["schema"]
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+def test_the_forms_of_a_body_are_listed(document, path):
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "application/vnd.safetensors"}
+    assert CLIENT.post(path, data=b"", content_type="application/vnd.safetensors").status_code == 400
+    assert CLIENT.post(path, data=b"", content_type="application/octet-stream").status_code == 415
 
 
 def test_a_real_curve_is_as_described(document, example):
