@@ -6,6 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from schemas.binary import SAFETENSORS
+from schemas.progress import Event
 from schemas.report import CheckReport
 from service.check import check
 from service.checking import language
@@ -13,6 +14,7 @@ from service.http.answers import binary_answer, json_answer, text_answer
 from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_BODY, Form, Operation, documented
+from service.http.streaming import NDJSON, streamed
 from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
@@ -21,6 +23,7 @@ _RENDERINGS = {"text/plain": text, "text/markdown": markdown}
 _FORMS = {
     "text/plain": Form("The report for reading, below 120 columns."),
     "text/markdown": Form("The report for reading."),
+    NDJSON: Form("The progress, a JSON object each line, and on the last the report or a problem.", lines=Event),
     SAFETENSORS: Form(
         "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON text.",
         binary=True,
@@ -55,6 +58,8 @@ def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_FORMS)
     run = partial(check, body_of(request, JSON, *BODY_FORMS), limits())
+    if form == NDJSON:
+        return streamed(run)
     if form == SAFETENSORS:
         return binary_answer(run(encoding="binary"))
     return json_answer(run()) if form == JSON else text_answer(_RENDERINGS[form](run()), form)

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -52,7 +53,7 @@ def test_the_forms_of_an_answer_are_listed(document):
     }
     assert forms == {
         "/v1/check": {
-            "application/json", "text/plain", "text/markdown", "application/vnd.safetensors"
+            "application/json", "text/plain", "text/markdown", "application/x-ndjson", "application/vnd.safetensors"
         },
         "/v1/curve": {"application/json"},
     }  # fmt: skip
@@ -70,6 +71,17 @@ def test_the_forms_of_a_body_are_listed(document, path):
     assert set(content) == {"application/json", "application/vnd.safetensors"}
     assert CLIENT.post(path, data=b"", content_type="application/vnd.safetensors").status_code == 400
     assert CLIENT.post(path, data=b"", content_type="application/octet-stream").status_code == 415
+
+
+def test_a_real_line_is_as_described(document, example):
+    content = document["paths"]["/v1/check"]["post"]["responses"]["200"]["content"]
+    schema = {**content["application/x-ndjson"]["schema"]["contentSchema"], "components": document["components"]}
+    lines = CLIENT.post("/v1/check", json=example, headers={"Accept": "application/x-ndjson"}).text.splitlines()
+    problem = {"event": "problem", "problem": CLIENT.post("/v1/check", json={}).json}
+    for line in (*map(json.loads, lines), problem):
+        Draft202012Validator(schema).validate(line)
+        for field in line:
+            assert not Draft202012Validator(schema).is_valid({key: each for key, each in line.items() if key != field})
 
 
 def test_a_real_curve_is_as_described(document, example):
