@@ -9,6 +9,7 @@ import math
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
@@ -132,7 +133,7 @@ def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
     """Shape and elements, row-major, of nested lists."""
     level: list[Any] = [value]
     shape: list[int] = []
-    while any(isinstance(item, list) for item in level):
+    while list in set(map(type, level)):
         if len(shape) == MAX_DIMENSIONS:
             raise refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
         sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
@@ -142,7 +143,7 @@ def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
         shape.append(sizes.pop())
         if shape[-1] == 0:
             raise refused(f"empty: dimension {len(shape) - 1} has no elements")
-        level = [element for item in level for element in item]
+        level = list(chain.from_iterable(level))
     return tuple(shape), level
 
 
