@@ -43,6 +43,7 @@ format: $(TEST_STAMP) ## lay the code out
 
 bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
+	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.finite_differences
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
