@@ -47,6 +47,7 @@ format: $(TEST_STAMP) ## lay the code out
 bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.reference
 	$(BIN)/python -m benchmarks.diagnosis
+	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.finite_differences
 
 load: $(TEST_STAMP) ## put load on a real gunicorn, up to 64 clients, and look at its memory; some 6 minutes

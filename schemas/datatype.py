@@ -32,31 +32,39 @@ def bfloat16_to_float32(bits: Array) -> Array:
 
 @dataclass(frozen=True)
 class Datatype:
-    """A datatype of the wire: its names, how an element is stored, and the NumPy dtype it becomes."""
+    """A datatype of the wire: its names, the last of them that of safetensors, and how an element is stored."""
 
     name: str
     numpy_name: str
     stored: np.dtype[Any]
     kind: str
+    short_name: str
 
-    def restored(self, raw: bytes) -> Array:
-        """Elements from their bytes, as an array of one's own."""
+    def restored(self, raw: bytes | bytearray) -> Array:
+        """Elements from their bytes, as an array of one's own; of a bytearray, which is given away, in its place."""
         stored = np.frombuffer(raw, self.stored)
         if self.name == "BF16":
             return bfloat16_to_float32(stored)
-        return stored.astype(self.stored.newbyteorder("="))
+        return stored.astype(self.stored.newbyteorder("="), copy=not stored.flags.writeable)
+
+    def stored_from(self, array: Array) -> Array:
+        """Elements as they are stored: little-endian, row-major; bfloat16, given in float32, as its 16 bits."""
+        if self.name == "BF16":
+            array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
+        return np.asarray(array, dtype=self.stored, order="C")
 
 
 DATATYPES: dict[str, Datatype] = {
     datatype.name: datatype
     for datatype in (
-        Datatype("FP64", "float64", np.dtype("<f8"), "float"),
-        Datatype("FP32", "float32", np.dtype("<f4"), "float"),
-        Datatype("FP16", "float16", np.dtype("<f2"), "float"),
-        Datatype("BF16", "bfloat16", np.dtype("<u2"), "float"),
-        Datatype("INT64", "int64", np.dtype("<i8"), "integer"),
-        Datatype("INT32", "int32", np.dtype("<i4"), "integer"),
-        Datatype("BOOL", "bool", np.dtype("?"), "boolean"),
+        Datatype("FP64", "float64", np.dtype("<f8"), "float", "F64"),
+        Datatype("FP32", "float32", np.dtype("<f4"), "float", "F32"),
+        Datatype("FP16", "float16", np.dtype("<f2"), "float", "F16"),
+        Datatype("BF16", "bfloat16", np.dtype("<u2"), "float", "BF16"),
+        Datatype("INT64", "int64", np.dtype("<i8"), "integer", "I64"),
+        Datatype("INT32", "int32", np.dtype("<i4"), "integer", "I32"),
+        Datatype("BOOL", "bool", np.dtype("?"), "boolean", "BOOL"),
     )
 }
 BY_ANY_NAME: dict[str, Datatype] = DATATYPES | {each.numpy_name: each for each in DATATYPES.values()}
+BY_SHORT_NAME: dict[str, Datatype] = {each.short_name: each for each in DATATYPES.values()}

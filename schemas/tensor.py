@@ -1,29 +1,27 @@
 """Wire forms of a tensor, and the NumPy array behind them.
 
 A tensor is a nested list of numbers, or a number, or an object with `datatype`, `shape` and `data` (nested or flat,
-row-major) or `b64` (little-endian, row-major). Whatever is wrong with one is one error, at the tensor.
+row-major) or `b64` (little-endian, row-major). In a binary body it is bytes (`stored.py`). Whatever is wrong with one
+is one error, at the tensor.
 """
 
-import binascii
 import math
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from itertools import chain
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
+from schemas.stored import MAX_DIMENSIONS, Stored, checked_shape, from_b64, refused, shown
 
-MAX_DIMENSIONS = 32
+Encoding = Literal["nested", "b64", "binary"]
+"""Of the tensors of an answer; what is binary is written by `binary.py`."""
 SPELLINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-
-def _refused(message: str) -> PydanticCustomError:
-    # The message is data, not a template of pydantic's.
-    return PydanticCustomError("tensor", "{message}", {"message": message})
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,15 @@ class Tensor:
         if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
             index = _index(~np.isfinite(tensor.array))
             given = spelled(float(tensor.array[tuple(index)]))
-            raise _refused(f"not a finite number at index {index}: {given}; only a candidate may hold one")
+            raise refused(f"not a finite number at index {index}: {given}; only a candidate may hold one")
         return tensor
 
     @classmethod
     def decode_any(cls, value: object) -> "Tensor":
-        """Read a tensor that may hold NaN and infinities, spelled as strings."""
+        """Read a tensor that may hold NaN and infinities, in JSON spelled as strings."""
+        if isinstance(value, Stored):
+            datatype, array = value.read()
+            return cls(array, datatype, integral=False)
         return _declared(cast("dict[str, Any]", value)) if isinstance(value, dict) else _bare(value)
 
     @classmethod
@@ -107,7 +108,7 @@ def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
 def _bare(value: object) -> Tensor:
     array, types = _parsed(value)
     if bool in types:
-        raise _refused("true and false among numbers: a mask is declared, with datatype BOOL")
+        raise refused("true and false among numbers: a mask is declared, with datatype BOOL")
     return Tensor(array, None, integral=types == {int})
 
 
@@ -123,7 +124,7 @@ def _parsed(value: object) -> tuple[Array, set[type]]:
         array = np.array(leaves, dtype=np.int64 if types == {int} else np.bool_ if types == {bool} else np.float64)
     except OverflowError:
         if any(isinstance(leaf, int) and abs(leaf) > 2**1023 for leaf in leaves):
-            raise _refused("an integer too large for a float64") from None
+            raise refused("an integer too large for a float64") from None
         array = np.array(leaves, dtype=np.float64)
     return array.reshape(shape), types
 
@@ -132,17 +133,17 @@ def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
     """Shape and elements, row-major, of nested lists."""
     level: list[Any] = [value]
     shape: list[int] = []
-    while any(isinstance(item, list) for item in level):
+    while list in set(map(type, level)):
         if len(shape) == MAX_DIMENSIONS:
-            raise _refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
+            raise refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
         sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
         if len(sizes) > 1:
             found = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
-            raise _refused(f"ragged: dimension {len(shape)} has side by side {found}")
+            raise refused(f"ragged: dimension {len(shape)} has side by side {found}")
         shape.append(sizes.pop())
         if shape[-1] == 0:
-            raise _refused(f"empty: dimension {len(shape) - 1} has no elements")
-        level = [element for item in level for element in item]
+            raise refused(f"empty: dimension {len(shape) - 1} has no elements")
+        level = list(chain.from_iterable(level))
     return tuple(shape), level
 
 
@@ -164,8 +165,8 @@ def _check_types(types: set[type], leaves: list[Any], shape: tuple[int, ...]) ->
 
 def _stray(what: str, strays: list[bool], shape: tuple[int, ...], given: str = "") -> PydanticCustomError:
     if not shape:
-        return _refused(f"{what} where a tensor belongs{given}; one is {_FORMS}")
-    return _refused(f"{what} among numbers{given}, at index {_index(np.reshape(strays, shape))}")
+        return refused(f"{what} where a tensor belongs{given}; one is {_FORMS}")
+    return refused(f"{what} among numbers{given}, at index {_index(np.reshape(strays, shape))}")
 
 
 _FIELDS = {"datatype", "shape", "data", "b64"}
@@ -173,13 +174,13 @@ _FIELDS = {"datatype", "shape", "data", "b64"}
 
 def _declared(value: dict[str, Any]) -> Tensor:
     if unknown := value.keys() - _FIELDS:
-        raise _refused(f"unknown field {min(unknown)!r}; a tensor has datatype, shape, and data or b64")
+        raise refused(f"unknown field {min(unknown)!r}; a tensor has datatype, shape, and data or b64")
     if missing := {"datatype", "shape"} - value.keys():
-        raise _refused(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
+        raise refused(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
     if ("data" in value) == ("b64" in value):
-        raise _refused("a tensor has either data or b64")
-    datatype, shape = _datatype(value["datatype"]), _shape(value["shape"])
-    read: Callable[[Any, Datatype, tuple[int, ...]], Array] = _from_b64 if "b64" in value else _from_data
+        raise refused("a tensor has either data or b64")
+    datatype, shape = _datatype(value["datatype"]), checked_shape(value["shape"])
+    read: Callable[[Any, Datatype, tuple[int, ...]], Array] = from_b64 if "b64" in value else _from_data
     array = read(value["b64"] if "b64" in value else value["data"], datatype, shape)
     return Tensor(array.reshape(shape), datatype, integral=False)
 
@@ -187,47 +188,31 @@ def _declared(value: dict[str, Any]) -> Tensor:
 def _datatype(name: object) -> Datatype:
     if not isinstance(name, str) or name not in BY_ANY_NAME:
         given = f"; {name[:20]!r} was given" if isinstance(name, str) else ""
-        raise _refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
+        raise refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
     return BY_ANY_NAME[name]
-
-
-def _shape(value: object) -> tuple[int, ...]:
-    sizes = cast("list[Any]", value) if isinstance(value, list) else None
-    if sizes is None or any(type(size) is not int or size < 0 for size in sizes):
-        raise _refused("shape must be a list of sizes, like [2, 3]")
-    if len(sizes) > MAX_DIMENSIONS:
-        raise _refused(f"shape has {len(sizes)} dimensions; at most {MAX_DIMENSIONS} are taken")
-    if 0 in sizes:
-        raise _refused(f"empty: its shape is {_shown(sizes)}")
-    return tuple(sizes)
-
-
-def _shown(sizes: list[int]) -> str:
-    text = str(sizes)
-    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _from_data(data: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
     array, types = _parsed(data)
     if array.size != math.prod(shape) or (array.ndim != 1 and array.shape != shape):
-        raise _refused(f"shape {_shown(list(shape))} does not fit data of shape {list(array.shape)}")
+        raise refused(f"shape {shown(list(shape))} does not fit data of shape {list(array.shape)}")
     return _cast(array, types, datatype)
 
 
 def _cast(array: Array, types: set[type], datatype: Datatype) -> Array:
     if datatype.kind == "boolean":
         if types != {bool} and not (types == {int} and np.isin(array, (0, 1)).all()):
-            raise _refused("datatype BOOL takes true and false, or 0 and 1")
+            raise refused("datatype BOOL takes true and false, or 0 and 1")
         return array.astype(np.bool_)
     if bool in types:
-        raise _refused(f"true or false where the datatype is {datatype.name}")
+        raise refused(f"true or false where the datatype is {datatype.name}")
     if datatype.kind == "float":
         return _narrowed(array.astype(np.float64), datatype)
     if types != {int} or array.dtype != np.int64:
-        raise _refused(f"datatype {datatype.name} takes integers that fit it")
+        raise refused(f"datatype {datatype.name} takes integers that fit it")
     narrow = array.astype(datatype.stored.newbyteorder("="))
     if not np.array_equal(narrow, array):
-        raise _refused(f"an integer that does not fit {datatype.name}")
+        raise refused(f"an integer that does not fit {datatype.name}")
     return narrow
 
 
@@ -237,28 +222,8 @@ def _narrowed(wide: Array, datatype: Datatype) -> Array:
         narrow = round_to_bfloat16(wide) if datatype.name == "BF16" else wide.astype(datatype.stored)
     lost = np.isfinite(wide) & ~np.isfinite(narrow)
     if lost.any():
-        raise _refused(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
+        raise refused(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
     return narrow
-
-
-def _from_b64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
-    if not isinstance(text, str):
-        raise _refused("b64 must be a string")
-    try:
-        raw = b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise _refused("b64 is not base64") from None
-    expected = math.prod(shape) * datatype.stored.itemsize
-    if len(raw) != expected:
-        raise _refused(f"shape {_shown(list(shape))} of {datatype.name} takes {_bytes(expected)}; b64 holds {len(raw)}")
-    if datatype.kind == "boolean" and raw.strip(b"\0\1"):
-        raise _refused("datatype BOOL takes bytes 0 and 1")
-    return datatype.restored(raw)
-
-
-def _bytes(count: int) -> str:
-    # A shape may declare a number of many thousand digits; Python refuses to print such a one.
-    return f"{count} bytes" if count < 2**63 else "more bytes than any body has"
 
 
 def _index(mask: Array) -> list[int]:
@@ -272,13 +237,14 @@ def spelled(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def encode(array: Array, encoding: str, datatype: Datatype | None = None) -> Any:
-    """Wire form of an array for an answer, "nested" or "b64".
+def encode(array: Array, encoding: Encoding, datatype: Datatype | None = None) -> Any:
+    """Wire form of an array for an answer, "nested" or "b64"; the array itself, with its datatype, for "binary".
 
     Nested numbers parse back to exactly the value: narrower floats are widened first.
     """
-    if encoding == "b64":
-        return _as_b64(array, datatype or _datatype(array.dtype.name))
+    if encoding != "nested":
+        datatype = datatype or _datatype(array.dtype.name)
+        return _as_b64(array, datatype) if encoding == "b64" else Tensor(array, datatype, integral=False)
     wide = np.asarray(array, dtype=np.float64, order="C")
     if not wide.ndim:
         return spelled(float(array))
@@ -286,9 +252,7 @@ def encode(array: Array, encoding: str, datatype: Datatype | None = None) -> Any
 
 
 def _as_b64(array: Array, datatype: Datatype) -> dict[str, Any]:
-    if datatype.name == "BF16":
-        array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
-    raw = np.asarray(array, dtype=datatype.stored).tobytes()
+    raw = datatype.stored_from(array).tobytes()
     return {"datatype": datatype.name, "shape": list(array.shape), "b64": b64encode(raw).decode("ascii")}
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from schemas.report import CheckReport
+from schemas.tensor import Encoding
 from service.checking import language
 from service.checking.answer import Findings, report
-from service.checking.budget import planned
+from service.checking.budget import check_tensors, planned
 from service.checking.deadline import in_time
 from service.checking.diagnosing import diagnosed
 from service.checking.judge import Judge, Projected, Routes
@@ -22,7 +23,9 @@ __all__ = ["Limits", "check"]
 _LESS = 'Name fewer or smaller tensors, or difference a part: "sample" or "projections" of finite_difference'
 
 
-def check(body: object, limits: Limits | None = None) -> CheckReport:
+def check(
+    body: object, limits: Limits | None = None, progress: Progress | None = None, encoding: Encoding | None = None
+) -> CheckReport:
     """Answer a request.
 
     Parameters
@@ -31,6 +34,10 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
         The request, as parsed from JSON.
     limits
         What it may take.
+    progress
+        Is told how far the finite differences are, the last time that they are done, and may raise to stop the check.
+    encoding
+        Of the tensors of the report, in place of that which the request asks for.
 
     Raises
     ------
@@ -40,20 +47,22 @@ def check(body: object, limits: Limits | None = None) -> CheckReport:
     watch = Stopwatch()
     limits = limits or Limits()
     check_counts(body, limits)
-    problem = posed(language.parsed(body))
+    request = language.parsed(body)
+    check_tensors(request, limits)
+    problem = posed(request)
     with watch.stage("finite_difference"):
         plan = planned(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.
     with np.errstate(all="ignore"):
-        routes = _routes(problem, plan, watch, limits)
+        routes = _routes(problem, plan, watch, limits, progress)
         with watch.stage("verdict"):
             judge = Judge(problem, routes)
             verdicts = {name: judge.of(name) for name in problem.names}
             disputes = {name: found for name in problem.names if (found := judge.dispute(name))}
         with watch.stage("diagnosis"):
-            evaluations = sum(each.evaluations for each in routes.differences.values())
-            diagnoses = diagnosed(problem, judge, verdicts, evaluations)
-        return report(problem, routes, judge, Findings(verdicts, disputes, diagnoses), watch)
+            diagnoses = diagnosed(problem, judge, verdicts, routes.evaluations)
+        findings = Findings(verdicts, disputes, diagnoses)
+        return report(problem, routes, judge, findings, watch, encoding or request.encoding)
 
 
 def _by_torch(problem: Problem) -> Autograd:
@@ -63,19 +72,29 @@ def _by_torch(problem: Problem) -> Autograd:
         raise language.refused(errors, problem.request) from errors
 
 
-def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits) -> Routes:
+def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits, told: Progress | None) -> Routes:
     with watch.stage("analytic"):
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
         by_torch = _by_torch(problem)
-    progress = in_time(limits.seconds, _LESS, "with_respect_to")
+    progress = in_time(limits.seconds, _LESS, "with_respect_to", onward=told)
     with watch.stage("finite_difference"):
-        if problem.projections is not None:
-            return Routes(by_hand, by_torch, *_along(problem, problem.projections, plan, progress))
-        differences = finite_difference.differentiate(
-            problem.graph, problem.wide, problem.names, seed=problem.request.seed, progress=progress, plan=plan
-        )
-    return Routes(by_hand, by_torch, differences)
+        routes = Routes(by_hand, by_torch, *_differences(problem, plan, progress))
+    if told is not None:
+        told(problem.names[-1], routes.evaluations, routes.evaluations)
+    return routes
+
+
+def _differences(
+    problem: Problem, plan: Plan, progress: Progress
+) -> tuple[dict[str, Difference], dict[str, Projected]]:
+    """Differences by element, and those along directions where these are asked for instead."""
+    if problem.projections is not None:
+        return _along(problem, problem.projections, plan, progress)
+    by_element = finite_difference.differentiate(
+        problem.graph, problem.wide, problem.names, seed=problem.request.seed, progress=progress, plan=plan
+    )
+    return by_element, {}
 
 
 def _along(

@@ -9,7 +9,7 @@ from schemas.datatype import Array
 from schemas.report import Number
 from schemas.tensor import spelled
 from service.checking import element, language
-from service.checking.budget import check_size, check_work
+from service.checking.budget import check_size, check_tensors, check_work
 from service.checking.deadline import in_time
 from service.checking.question import Limits, Problem, check_counts, posed
 from service.numerics import curve as numerics
@@ -37,6 +37,7 @@ def curve(body: object, limits: Limits | None = None) -> CurveReport:
     limits = limits or Limits()
     check_counts(body, limits)
     request = language.parsed_curve(body)
+    check_tensors(request, limits)
     problem = posed(request, partial(element.chosen, request.element))
     flat = element.flat(request.element, problem.graph)
     _check_budget(problem, flat, limits)

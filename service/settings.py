@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,7 +14,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    max_body_bytes: Annotated[int, Gt(0)] = Field(default=16 * 2**20, description="Largest body of a request.")
+    max_body_bytes: Annotated[int, Gt(0)] = Field(default=16 * 2**20, description="Largest body of a request in JSON.")
+    max_binary_bytes: Annotated[int, Gt(0)] = Field(
+        default=64 * 2**20, description="Largest body of a request in the safetensors format."
+    )
+    max_depth: Annotated[int, Gt(0), Le(500)] = Field(
+        default=64, description="Most lists and objects within one another in JSON; at most 500."
+    )
     max_names: Annotated[int, Gt(0)] = Field(
         default=1000, description="Most tensors and weights of a request, and most candidates."
     )

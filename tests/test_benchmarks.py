@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import alarm_tables, diagnosis, kept, load, reference, tables
+from benchmarks import alarm_tables, diagnosis, kept, load, reference, tables, wire
 from benchmarks.checkers import CHECKERS
 from benchmarks.growth import exponent
 from benchmarks.measuring import Contender, OutOfTimeError, Patience, at_most, in_turns, warm
@@ -21,6 +21,7 @@ from tests.alarms import by_torch, cells
 RENDERED: Mapping[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "reference": (reference.markdown, reference.markdown),
     "diagnosis": (diagnosis.markdown, diagnosis.markdown),
+    "wire": (wire.markdown, wire.markdown),
     "finite_differences": (tables.whole, tables.speed),
     "false_alarms": (alarm_tables.markdown, alarm_tables.markdown),
     "load": (load.markdown, load.markdown),
@@ -86,6 +87,14 @@ def test_a_peer_finds_the_gradient(row: str) -> None:
     found = ready.gradient(ready.run())
     truth = by_reverse_mode(problem.by_torch, torch_inputs(problem))
     assert found is None or np.abs(found - truth).max() < 1e-7
+
+
+@pytest.mark.parametrize("dtype", wire.DTYPES)
+@pytest.mark.parametrize("name", wire.FORMS)
+def test_a_form_carries_the_same_numbers(name: str, dtype: str) -> None:
+    contender = wire.contender(wire.FORMS[name], dtype, 1000)
+    contender.turn()
+    assert contender.finish()["bytes"] > 1000 * wire.BY_ANY_NAME[dtype].stored.itemsize
 
 
 def test_those_of_few_turns_are_spread_among_those_of_many() -> None:

@@ -144,6 +144,37 @@ def test_the_curl_of_a_text_gets_the_text_that_is_shown(client: FlaskClient, for
         assert not alike(shown.replace(right, wrong), written), "the comparison must be able to fail"
 
 
+def test_the_tensors_of_python_and_the_curl_get_what_is_shown(
+    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = README.split("\n## Large tensors\n")[1].split("\n## ")[0]
+    shown = {name: re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "sh", "console")}
+    (write, read), (command,), (printed,) = shown.values()
+    file, headers = (
+        re.findall(r"--data-binary @(\S+)", command)[0],
+        dict(re.findall(r"-H '([\w-]+): ([^']+)'", command)),
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(write, {})
+    assert Path("reference.safetensors").read_bytes() == (ROOT / file).read_bytes()
+    answer = client.post("/v1/check", data=(ROOT / file).read_bytes(), headers=headers)
+    (into,) = re.findall(r"-o (\S+)", command)
+    Path(into).write_bytes(answer.data)
+    exec(read, {})
+    assert capsys.readouterr().out == printed
+
+
+def test_the_curl_of_progress_gets_the_lines_that_are_shown(client: FlaskClient) -> None:
+    section = README.split("\n## Watch a long check\n")[1].split("\n## ")[0]
+    (command,), (shown,) = (re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("sh", "jsonl"))
+    file, headers = re.findall(r"-d @(\S+)", command)[0], dict(re.findall(r"-H '([\w-]+): ([^']+)'", command))
+    text = client.post("/v1/check", data=(ROOT / file).read_bytes(), headers=headers).text
+    lines, expected = (list(map(json.loads, each.splitlines())) for each in (text, shown))
+    # Between the first and the last there may be more, of a machine that is slow.
+    assert all(map(says, (lines[0], *lines[-2:]), expected))
+    assert not says(lines[-1], expected[0]), "the comparison must be able to fail"
+
+
 def test_the_model_of_ones_own_passes(client: FlaskClient) -> None:
     answer = client.post("/v1/check", json=json.loads(blocks("json")[1])).json
     assert answer is not None

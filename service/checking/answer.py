@@ -21,7 +21,7 @@ from schemas.report import (
     WorstElement,
 )
 from schemas.report import Verdict as VerdictReport
-from schemas.tensor import encode, spelled
+from schemas.tensor import Encoding, encode, spelled
 from service.checking import language
 from service.checking.judge import Judge, Routes
 from service.checking.question import Problem
@@ -52,8 +52,9 @@ def report(
     judge: Judge,
     findings: Findings,
     watch: Stopwatch,
+    encoding: Encoding,
 ) -> CheckReport:
-    """Put the report together."""
+    """Put the report together, its tensors in an encoding."""
     include = problem.request.include
     verdicts = findings.verdicts
     outcome = verdict.overall([each.outcome for each in verdicts.values()])
@@ -66,17 +67,15 @@ def report(
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
         },
-        "gradients": (
-            {name: _gradient(problem, routes, name) for name in problem.names} if "gradients" in include else {}
-        ),
+        "gradients": _gradients(problem, routes, encoding) if "gradients" in include else {},
         "discrepancies": discrepancies,
         "verdicts": {
             name: _verdict(problem, routes, name, each, findings.diagnoses.get(name, ()))
             for name, each in verdicts.items()
         },
-        "intermediates": _intermediates(problem, routes) if "intermediates" in include else {},
+        "intermediates": _intermediates(problem, routes, encoding) if "intermediates" in include else {},
         "cost": {
-            "loss_evaluations": sum(each.evaluations for each in routes.differences.values()),
+            "loss_evaluations": routes.evaluations,
             "seconds": watch.seconds,
             "stages": cast("Any", watch.stages),
         },
@@ -91,8 +90,11 @@ def _side(side: Side) -> DisputeReport:
     return {"elements": side.elements, "agree": cast("Any", list(side.agree)), "alone": cast("Any", list(side.alone))}
 
 
-def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:
-    encoding = problem.request.encoding
+def _gradients(problem: Problem, routes: Routes, encoding: Encoding) -> dict[str, Gradient]:
+    return {name: _gradient(problem, routes, name, encoding) for name in problem.names}
+
+
+def _gradient(problem: Problem, routes: Routes, name: str, encoding: Encoding) -> Gradient:
     difference = routes.differences[name]
     own = BY_ANY_NAME[problem.dtype.name]
     gradient: Gradient = {
@@ -108,8 +110,8 @@ def _gradient(problem: Problem, routes: Routes, name: str) -> Gradient:
     return gradient
 
 
-def _intermediates(problem: Problem, routes: Routes) -> dict[str, Intermediate]:
-    encoding, own = problem.request.encoding, BY_ANY_NAME[problem.dtype.name]
+def _intermediates(problem: Problem, routes: Routes, encoding: Encoding) -> dict[str, Intermediate]:
+    own = BY_ANY_NAME[problem.dtype.name]
     return {
         node.name: {
             "value": encode(routes.analytic.values[node.name], encoding, own),

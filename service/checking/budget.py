@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from schemas.problem import InvalidRequestError, placed, shown
-from service.checking.question import Limits, Problem, sampled
+from service.checking.question import Limits, Problem, Request, sampled
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Plan
 from service.numerics.rounding import SWEEPS
@@ -74,6 +74,18 @@ def estimated(problem: Problem, limits: Limits) -> tuple[Plan | None, Estimate]:
     needs = finite_difference.needs_of(plan)
     most = max(foreseen.bytes, _bytes(problem, needs.bytes))
     return plan, Estimate(plan.evaluations, foreseen.work + needs.work, most, needs.work)
+
+
+def check_tensors(request: Request, limits: Limits) -> None:
+    """Refuse tensors, or a candidate, that hold too much by themselves, before they are widened to float64."""
+    tensors, candidate = (
+        sum(each.array.size for each in given.values())
+        for given in (request.tensors | request.weights, request.candidate or {})
+    )
+    for elements, place in ((tensors, "model"), (candidate, "candidate")):
+        if elements > limits.elements:
+            detail = f"the {place} would hold {elements} elements or more at once; the limit is {limits.elements}"
+            raise InvalidRequestError([placed(detail, place)])
 
 
 def check_size(problem: Problem, limits: Limits) -> None:

@@ -6,7 +6,7 @@ from schemas.problem import InvalidRequestError, placed, shown
 from service.numerics.gradients.finite_difference import Progress
 
 
-def in_time(seconds: float, remedy: str, *place: str) -> Progress:
+def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = None) -> Progress:
     """Make what is told of the progress, and refuses the request once the seconds from now are over.
 
     Parameters
@@ -17,6 +17,8 @@ def in_time(seconds: float, remedy: str, *place: str) -> Progress:
         What to do about it, a sentence without its full stop.
     place
         Path into the request.
+    onward
+        Is told of the progress in its turn, while there is time.
     """
     deadline = time.monotonic() + seconds
 
@@ -27,5 +29,7 @@ def in_time(seconds: float, remedy: str, *place: str) -> Progress:
                 f"{seconds:g} s was reached. {remedy}"
             )
             raise InvalidRequestError([placed(detail, *place)])
+        if onward is not None:
+            onward(name, done, total)
 
     return progress

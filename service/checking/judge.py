@@ -60,6 +60,11 @@ class Routes:
         """The two gradients that are not differences, of a tensor's shape."""
         return self.analytic.gradients[name], self.autograd.gradients[name]
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the loss that the differences took."""
+        return sum(each.evaluations for each in self.differences.values())
+
 
 class Judge:
     """Judges the names of one problem."""

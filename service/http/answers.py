@@ -1,10 +1,13 @@
-"""Answers as JSON, and as text."""
+"""Answers as JSON, as text, and as tensors."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from flask import Response
+
+from schemas.binary import SAFETENSORS, encode
+from schemas.report import CheckReport
 
 
 def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
@@ -15,3 +18,8 @@ def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
 def text_answer(text: str, media_type: str) -> Response:
     """Answer with text, in UTF-8."""
     return Response(text, mimetype=media_type)
+
+
+def binary_answer(report: CheckReport) -> Response:
+    """Answer with a report of which the tensors are "binary"."""
+    return Response(encode(report), mimetype=SAFETENSORS)

@@ -1,115 +1,81 @@
 """The body of a request, and the form of the answer that it asks for."""
 
 import codecs
-import json
-import re
+from collections.abc import Callable
 
-import orjson
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
 
+from schemas.binary import FIELDS, SAFETENSORS, NotSafetensorsError, decode
+from service.http.parsing import parsed
 from service.settings import Settings
 
 JSON = "application/json"
 _CHUNK = 2**16
 
 
-def json_body(request: Request) -> object:
-    """Read and parse the body.
+def body_of(request: Request, *forms: str) -> object:
+    """Read a body that has one of some forms, and take it for what it would be as JSON.
 
     Raises
     ------
     UnsupportedMediaType
         Another content type, or a content encoding.
     RequestEntityTooLarge
-        Over the limit, whether its length was announced or not.
+        Over the limit of its form, whether its length was announced or not.
     BadRequest
-        Not JSON.
+        Not of the form that it is said to have.
+    InvalidRequestError
+        Of the form, but with tensors where none belong.
     """
-    if request.mimetype != JSON:
+    if request.mimetype not in forms:
         given = f"; this one is {request.mimetype!r}" if request.mimetype else "; this one says nothing"
-        raise UnsupportedMediaType(f"The body must have the content type {JSON}{given}.")
+        raise UnsupportedMediaType(f"The body must have the content type {' or '.join(forms)}{given}.")
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
+    return _READ[request.mimetype](request)
+
+
+def _json(request: Request) -> object:
+    settings = _settings()
     # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells put one.
-    raw = _read(request).removeprefix(codecs.BOM_UTF8)
+    raw = _read(request, settings.max_body_bytes).removeprefix(codecs.BOM_UTF8)
+    return parsed(raw, "The body", settings.max_depth)
+
+
+def _binary(request: Request) -> object:
+    settings = _settings()
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        try:
-            return _with_infinities(raw)
-        except _BareNumberError as bare:
-            raise BadRequest(f"{_not_json(raw, error)} {_spelling(str(bare))}") from None
-        except (ValueError, RecursionError):
-            raise BadRequest(f"{_not_json(raw, error)}{_hint(raw, error.pos)}") from None
+        parts = decode(_read(request, settings.max_binary_bytes))
+    except NotSafetensorsError as error:
+        raise BadRequest(f"The body is not in the safetensors format: {error}.") from None
+    fields = parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings.max_depth)
+    return parts.joined(fields)
 
 
-def _read(request: Request) -> bytes:
+_READ: dict[str, Callable[[Request], object]] = {JSON: _json, SAFETENSORS: _binary}
+
+
+def _settings() -> Settings:
+    return current_app.extensions["gradcheckd"]
+
+
+def _read(request: Request, limit: int) -> bytes:
     # Read in a loop: werkzeug's own limit silently cuts a chunked body off instead of refusing it.
-    settings: Settings = current_app.extensions["gradcheckd"]
-    limit = settings.max_body_bytes
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise _too_large(request, limit)
     body = bytearray()
     while chunk := request.stream.read(_CHUNK):
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            raise _too_large(request, limit)
     return bytes(body)
 
 
-def _too_large(limit: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"The body is larger than the {limit} bytes that are taken.")
-
-
-def _with_infinities(raw: bytes) -> object:
-    """Parse JSON with numbers too large for a float64, which orjson refuses though JSON allows them, as infinities."""
-    # As UTF-8, and nothing else: of bytes Python would guess the encoding.
-    return json.loads(raw.decode(), parse_constant=_refused, parse_int=_integer)
-
-
-class _BareNumberError(ValueError):
-    """A NaN or an infinity written as a number, which other languages print so."""
-
-
-def _refused(token: str) -> object:
-    raise _BareNumberError(token)
-
-
-def _integer(text: str) -> float:
-    return int(text) if len(text) < _LONGEST_INTEGER else float(text)
-
-
-_LONGEST_INTEGER = 300
-
-
-def _not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    if not raw.strip():
-        return "The body is empty; it must be a JSON object."
-    return f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}."
-
-
-_OTHER_SPELLING = re.compile(r"[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
-
-
-def _hint(raw: bytes, position: int) -> str:
-    """Say how to spell what stands at the position, counted in characters, if it is a NaN or an infinity."""
-    text = raw.decode("utf-8", "replace")
-    # The parser stands on the number, or behind its sign.
-    start = position - 1 if text[position - 1 : position] in ("-", "+") else position
-    found = _OTHER_SPELLING.match(text, start)
-    return f" {_spelling(found.group())}" if found else ""
-
-
-def _spelling(token: str) -> str:
-    sign = "-" if token.startswith("-") else ""
-    spelling = "NaN" if "nan" in token.lower() else f"{sign}Infinity"
-    return (
-        f'JSON has no {token}; in a candidate it is spelled as the string "{spelling}", '
-        "and tensors and weights must be finite."
-    )
+def _too_large(request: Request, limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"The body is larger than the {limit} bytes that are taken as {request.mimetype}.")
 
 
 def negotiate(request: Request, *served: str) -> str:

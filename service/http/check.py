@@ -1,21 +1,34 @@
 """`POST /v1/check`."""
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
 
+from schemas.binary import SAFETENSORS
+from schemas.progress import Event
 from schemas.report import CheckReport
 from service.check import check
 from service.checking import language
-from service.http.answers import json_answer, text_answer
-from service.http.body import JSON, json_body, negotiate
+from service.http.answers import binary_answer, json_answer, text_answer
+from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
-from service.http.operation import PROBLEMS_OF_BODY, Operation, documented
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_BODY, Form, Operation, documented
+from service.http.streaming import NDJSON, streamed
 from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
 
 _RENDERINGS = {"text/plain": text, "text/markdown": markdown}
+_FORMS = {
+    "text/plain": Form("The report for reading, below 120 columns."),
+    "text/markdown": Form("The report for reading."),
+    NDJSON: Form("The progress, a JSON object each line, and on the last the report or a problem.", lines=Event),
+    SAFETENSORS: Form(
+        "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON text.",
+        binary=True,
+    ),
+}
 
 
 @blueprint.after_request
@@ -37,11 +50,16 @@ def _examples() -> dict[str, Any]:
         body=language.Request,
         problems=PROBLEMS_OF_BODY,
         examples=_examples,
-        renderings=_RENDERINGS,
+        body_forms=BODY_FORMS,
+        answer_forms=_FORMS,
     )
 )
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
-    form = negotiate(request, JSON, *_RENDERINGS)
-    report = check(json_body(request), limits())
-    return json_answer(report) if form == JSON else text_answer(_RENDERINGS[form](report), form)
+    form = negotiate(request, JSON, *_FORMS)
+    run = partial(check, body_of(request, JSON, *BODY_FORMS), limits())
+    if form == NDJSON:
+        return streamed(run)
+    if form == SAFETENSORS:
+        return binary_answer(run(encoding="binary"))
+    return json_answer(run()) if form == JSON else text_answer(_RENDERINGS[form](run()), form)

@@ -9,9 +9,9 @@ from schemas.curve import CurveReport
 from service.checking import language
 from service.curve import curve
 from service.http.answers import json_answer
-from service.http.body import JSON, json_body, negotiate
+from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
-from service.http.operation import PROBLEMS_OF_BODY, Operation, documented
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_BODY, Operation, documented
 
 blueprint = Blueprint("curve", __name__)
 
@@ -34,9 +34,10 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
         body=language.OfCurve,
         problems=PROBLEMS_OF_BODY,
         examples=_examples,
+        body_forms=BODY_FORMS,
     )
 )
 def post_curve() -> Response:
     """Answer with the differences; what is not finite among them is spelled."""
     negotiate(request, JSON)
-    return json_answer(curve(json_body(request), limits()))
+    return json_answer(curve(body_of(request, JSON, *BODY_FORMS), limits()))

@@ -1,5 +1,6 @@
 """`GET /openapi.json`: made from the routes, the types and the registry of ops, so that it cannot fall behind them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response, current_app
@@ -10,7 +11,7 @@ from werkzeug.routing import Rule
 from schemas.problem import MEDIA_TYPE, Problem
 from service.http.answers import json_answer
 from service.http.body import JSON
-from service.http.operation import Operation, documented, operation_of
+from service.http.operation import Form, Operation, documented, operation_of
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -60,7 +61,7 @@ def _document(rules: list[Rule]) -> dict[str, Any]:
 
 def _schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Reference of each type, and the definitions that they refer to."""
-    answers: list[Any] = [Problem, *(operation.answer for operation in operations)]
+    answers: list[Any] = [Problem, *(each for operation in operations for each in operation.answers)]
     bodies: list[Any] = [operation.body for operation in operations if operation.body is not None]
     adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
     for each in answers:
@@ -78,16 +79,29 @@ def _described(operation: Operation, references: dict[Any, Any], identifier: str
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
         for status, text in operation.problems
     }
-    forms = {JSON: references[id(operation.answer)], **{each: {"type": "string"} for each in operation.renderings}}
-    success = {"description": "The answer.", "content": {each: {"schema": schema} for each, schema in forms.items()}}
+    answer = {JSON: {"schema": references[id(operation.answer)]}, **_content(operation.answer_forms, references)}
     described: dict[str, Any] = {
         "operationId": identifier,
         "summary": operation.summary,
-        "responses": {"200": success} | problems,
+        "responses": {"200": {"description": "The answer.", "content": answer}} | problems,
     }
     if operation.body is not None:
         content: dict[str, Any] = {"schema": references[id(operation.body)]}
         if operation.examples is not None:
             content["examples"] = operation.examples()
-        described["requestBody"] = {"required": True, "content": {JSON: content}}
+        forms = {JSON: content, **_content(operation.body_forms, references)}
+        described["requestBody"] = {"required": True, "content": forms}
     return described
+
+
+def _content(forms: Mapping[str, Form], references: dict[Any, Any]) -> dict[str, Any]:
+    """What is said of forms beside JSON, by media type."""
+    found: dict[str, Any] = {}
+    for media_type, form in forms.items():
+        schema: dict[str, Any] = {"type": "string", "description": form.description}
+        if form.binary:
+            schema["format"] = "binary"
+        if form.lines is not None:
+            schema["contentSchema"] = references[id(form.lines)]
+        found[media_type] = {"schema": schema}
+    return found

@@ -4,18 +4,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from schemas.binary import SAFETENSORS
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 _ATTRIBUTE = "openapi_operation"
 
 PROBLEMS_OF_BODY = (
-    (400, "The body is not JSON."),
+    (400, "The body is not of the form that its content type says."),
     (406, "No media type that is served is accepted."),
     (413, "The body is too large."),
     (415, "The body has another content type or a content encoding."),
-    (422, "The body is JSON, but not a valid request."),
+    (422, "The body is of that form, but not a valid request."),
 )
 """Problems of an operation that takes a body."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form beside JSON: what it holds; whether it is bytes, not text; the type of its lines where each is JSON."""
+
+    description: str
+    binary: bool = False
+    lines: Any = None
+
+
+BODY_FORMS = {
+    SAFETENSORS: Form(
+        "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, I64, I32, BOOL), and in the metadata "
+        "entry `request` the other fields as JSON text; it may be left out.",
+        binary=True,
+    )
+}
+"""Forms beside JSON of a body that has tensors."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +55,8 @@ class Operation:
         Statuses of the problems it may answer with, with what each means.
     examples
         Bodies that can be posted as they are, by name.
-    renderings
-        Other forms of the answer, which are text, by media type.
+    body_forms, answer_forms
+        Other forms of either, by media type.
     """
 
     summary: str
@@ -43,7 +64,13 @@ class Operation:
     body: Any = None
     problems: tuple[tuple[int, str], ...] = ()
     examples: Callable[[], dict[str, Any]] | None = None
-    renderings: Mapping[str, Callable[[Any], str]] = field(default_factory=dict[str, Callable[[Any], str]])
+    body_forms: Mapping[str, Form] = field(default_factory=dict[str, Form])
+    answer_forms: Mapping[str, Form] = field(default_factory=dict[str, Form])
+
+    @property
+    def answers(self) -> tuple[Any, ...]:
+        """Types of all that it may answer with."""
+        return self.answer, *(form.lines for form in self.answer_forms.values() if form.lines is not None)
 
 
 def documented(operation: Operation) -> Callable[[View], View]:

@@ -18,19 +18,31 @@ def answer(document: Problem) -> Response:
     return Response(orjson.dumps(document), document["status"], mimetype=MEDIA_TYPE)
 
 
-def _invalid(error: InvalidRequestError) -> Response:
+def document_of(error: Exception) -> Problem:
+    """Make the document of what went wrong; where that is unexpected, it goes to the log."""
+    if isinstance(error, InvalidRequestError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        status = error.code or 500
+        return problem(status, HTTPStatus(status).phrase, _described(error))
+    number = uuid.uuid4().hex
+    _log.error("unexpected error %s", number, exc_info=error)
+    detail = f"Something went wrong here. It is in the log of the service under {number}."
+    return problem(500, "Internal Server Error", detail)
+
+
+def _invalid(error: InvalidRequestError) -> Problem:
     first = error.errors[0]
     place = f"{first['pointer']}: " if first["pointer"] else ""
     detail = place + first["detail"]
     if len(error.errors) > 1:
         detail = f"{len(error.errors)} places of the request are wrong; the first: {detail}"
-    return answer(problem(422, "Invalid request", detail, error.errors))
+    return problem(422, "Invalid request", detail, error.errors)
 
 
-def _http(error: HTTPException) -> Response:
-    status = error.code or 500
-    response = answer(problem(status, HTTPStatus(status).phrase, _described(error)))
-    for name, value in error.get_headers():
+def _answered(error: Exception) -> Response:
+    response = answer(document_of(error))
+    for name, value in error.get_headers() if isinstance(error, HTTPException) else ():
         if name not in ("Content-Type", "Content-Length"):
             response.headers[name] = value
     return response
@@ -45,15 +57,7 @@ def _described(error: HTTPException) -> str:
     return error.description or ""
 
 
-def _unexpected(error: Exception) -> Response:
-    number = uuid.uuid4().hex
-    _log.error("unexpected error %s", number, exc_info=error)
-    detail = f"Something went wrong here. It is in the log of the service under {number}."
-    return answer(problem(500, "Internal Server Error", detail))
-
-
 def register(app: Flask) -> None:
     """Answer every error of the application so."""
-    app.register_error_handler(InvalidRequestError, _invalid)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(HTTPException, _answered)
+    app.register_error_handler(Exception, _answered)

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from openapi_spec_validator import validate
 
 from tests.integration.conftest import Server
+from tests.tensor_bodies import of_request, read
 
 CORRECT = {"w1": [[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]]}
 
@@ -105,6 +107,29 @@ def test_a_body_too_large_is_refused_announced_or_not(start: Callable[..., Serve
         assert "2000 bytes" in response.json()["detail"]
     small = httpx.post(f"{server.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=30)
     assert small.status_code == 422
+
+
+def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(start: Callable[..., Server]) -> None:
+    server = start(GRADCHECKD_MAX_BODY_BYTES="1000", GRADCHECKD_MAX_BINARY_BYTES="2000")
+    for size, status in ((1500, 400), (3000, 413)):
+        for content in (bytes(size), iter([bytes(100)] * (size // 100))):
+            response = httpx.post(
+                f"{server.url}/v1/check",
+                content=content,
+                headers={"Content-Type": "application/vnd.safetensors"},
+                timeout=30,
+            )
+            assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
+            assert ("2000 bytes" in response.json()["detail"]) is (status == 413)
+
+
+def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, Any]) -> None:
+    headers = dict.fromkeys(("Content-Type", "Accept"), "application/vnd.safetensors")
+    answer = client.post("/v1/check", content=of_request(example), headers=headers)
+    entries, metadata = read(answer.content)
+    assert json.loads(metadata["report"])["outcome"] == "pass"
+    by_w1 = client.post("/v1/check", json=example).json()["gradients"]["w1"]["analytic"]
+    assert np.frombuffer(entries["gradients/w1/analytic"][2]).reshape(2, 2).tolist() == by_w1
 
 
 def test_a_check_over_time_is_stopped(start: Callable[..., Server], example: dict[str, Any]) -> None:

@@ -81,7 +81,18 @@ def test_elements_come_back_from_little_endian_bytes(
     assert restored.dtype == np.dtype(dtype)
     assert restored.tolist() == expected
     assert str(restored.tolist()) == str(expected), "the sign of zero"
+    assert DATATYPES[name].stored_from(restored).tobytes() == struct.pack(packing, *values)
     restored[0] = 0  # an array of one's own
+
+
+def test_elements_are_stored_row_by_row() -> None:
+    for name in ("FP64", "BF16"):
+        datatype = DATATYPES[name]
+        array = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+        stored = datatype.stored_from(array.T)
+        assert stored.shape == (3, 2)
+        assert stored.flags.c_contiguous
+        assert datatype.restored(stored.tobytes()).tolist() == array.T.ravel().tolist()
 
 
 def test_there_are_the_datatypes_of_the_contract_under_both_names() -> None:

@@ -163,3 +163,12 @@ def test_planning_is_weighed_before_it_begins(body, monkeypatch):
     for limits in (Limits(work=needs.work - 1), Limits(bytes=needs.bytes - 1)):
         detail = refused(budget.planned, problem, limits)["/with_respect_to"]
         assert "evaluations" not in detail
+
+
+def test_tensors_are_counted_by_themselves_and_so_is_a_candidate(example):
+    request = language.parsed(example | {"candidate": {"w1": [[1.0] * 10] * 2}})
+    budget.check_tensors(request, Limits(elements=21))
+    found = refused(budget.check_tensors, request, Limits(elements=20))
+    assert found == {"/model": "the model would hold 21 elements or more at once; the limit is 20"}
+    request = language.parsed(example | {"candidate": {"w1": [[1.0] * 13] * 2}})
+    assert "26 elements" in refused(budget.check_tensors, request, Limits(elements=25))["/candidate"]

@@ -18,3 +18,15 @@ def test_after_it_the_request_is_refused_with_how_far_it_came():
             "Take less",
         }
     ]
+
+
+def test_it_is_told_onward_while_there_is_time():
+    told = []
+
+    def onward(*step):
+        told.append(step)
+
+    in_time(60, "Wait", "model", onward=onward)("w1", 3, 10)
+    with pytest.raises(InvalidRequestError):
+        in_time(-0.5, "Wait", "model", onward=onward)("w1", 4, 10)
+    assert told == [("w1", 3, 10)]

@@ -1,9 +1,12 @@
+import io
+import time
+
 import pytest
 
 from service.app import create_app
 from service.settings import Settings
 
-CLIENT = create_app(Settings(max_body_bytes=1000)).test_client()
+CLIENT = create_app(Settings(max_body_bytes=1000, max_binary_bytes=2000)).test_client()
 
 
 def posted(data, content_type="application/json", **headers):
@@ -53,14 +56,15 @@ NOT_JSON = {
     "behind letters of two bytes": ('{"ééééééééééééééééé": NaN}'.encode(), 'the string "NaN"'),
     "too large a number, and half": (b'{"tensors": 1e999', "The body is not JSON"),
     "too large a number beside NaN": (b'{"tensors": [1e999, NaN]}', 'the string "NaN"'),
-    "too large a number, deep": (b"[1e999," + b"[" * 990, "The body is not JSON"),
+    "too large a number, deep": (b"[1e999," + b"[" * 60, "The body is not JSON"),
     "not UTF-8": (b'{"\xff": 1}', "The body is not JSON"),
     "UTF-16": ("{}".encode("utf-16"), "The body is not JSON"),
     "UTF-16 without a mark": ("{}".encode("utf-16-le"), "The body is not JSON"),
     "UTF-32": ("{}".encode("utf-32"), "The body is not JSON"),
     "two marks": (b"\xef\xbb\xbf" * 2 + b"{}", "The body is not JSON"),
     "a mark alone": (b"\xef\xbb\xbf", "The body is empty"),
-    "deep": (b"[" * 999, "The body is not JSON"),
+    "deep": (b"[" * 64, "The body is not JSON"),
+    "deeper": (b"[" * 65, "The body is nested deeper than the 64 levels"),
 }
 
 
@@ -89,4 +93,41 @@ def test_the_limit_is_the_limit(size, status):
     response = posted(b"{}" + b" " * (size - 2))
     assert response.status_code == status
     if status == 413:
-        assert "the 1000 bytes" in response.json["detail"]
+        assert "the 1000 bytes that are taken as application/json" in response.json["detail"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(1001, 400), (2000, 400), (2001, 413), (10**6, 413)])
+def test_a_binary_body_has_a_limit_of_its_own(size, status):
+    response = posted(bytes(size), "application/vnd.safetensors")
+    assert response.status_code == status
+    if status == 413:
+        assert "the 2000 bytes that are taken as application/vnd.safetensors" in response.json["detail"]
+
+
+@pytest.mark.parametrize("size", [1001, 2001])
+@pytest.mark.parametrize("content_type", ["application/json", "application/vnd.safetensors"])
+def test_the_limits_hold_for_what_is_not_announced(size, content_type):
+    """As a chunked body comes, its end marked by the server."""
+    response = CLIENT.post(
+        "/v1/check",
+        input_stream=io.BytesIO(b" " * size),
+        content_type=content_type,
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    limit = 1000 if content_type == "application/json" else 2000
+    assert response.status_code == (413 if size > limit else 400)
+
+
+def test_deep_json_is_refused_at_once():
+    started = time.process_time()
+    for body in (b"[" * 10_000, b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):
+        response = create_app().test_client().post("/v1/check", data=body, content_type="application/json")
+        assert (response.status_code, response.mimetype) == (400, "application/problem+json")
+        assert "deeper than the 64 levels" in response.json["detail"]
+    assert time.process_time() - started < 1
+
+
+def test_as_deep_as_is_taken_may_be_chosen():
+    client = create_app(Settings(max_depth=3)).test_client()
+    for body, status in ((b'{"x": {"y": [1]}}', 422), (b'{"x": {"y": [[1]]}}', 400)):
+        assert client.post("/v1/check", data=body, content_type="application/json").status_code == status

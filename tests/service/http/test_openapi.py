@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -51,12 +52,36 @@ def test_the_forms_of_an_answer_are_listed(document):
         path: set(document["paths"][path]["post"]["responses"]["200"]["content"]) for path in ("/v1/check", "/v1/curve")
     }
     assert forms == {
-        "/v1/check": {"application/json", "text/plain", "text/markdown"}, "/v1/curve": {"application/json"}
+        "/v1/check": {
+            "application/json", "text/plain", "text/markdown", "application/x-ndjson", "application/vnd.safetensors"
+        },
+        "/v1/curve": {"application/json"},
     }  # fmt: skip
     for form in forms["/v1/check"]:
         assert CLIENT.post("/v1/check", json={}, headers={"Accept": form}).status_code == 422
     content = document["paths"]["/v1/check"]["post"]["responses"]["200"]["content"]
-    assert content["text/plain"] == {"schema": {"type": "string"}}
+    assert content["text/plain"]["schema"]["type"] == "string"
+    assert content["application/vnd.safetensors"]["schema"]["format"] == "binary"
+    assert "contentSchema" not in content["text/plain"]["schema"]
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+def test_the_forms_of_a_body_are_listed(document, path):
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "application/vnd.safetensors"}
+    assert CLIENT.post(path, data=b"", content_type="application/vnd.safetensors").status_code == 400
+    assert CLIENT.post(path, data=b"", content_type="application/octet-stream").status_code == 415
+
+
+def test_a_real_line_is_as_described(document, example):
+    content = document["paths"]["/v1/check"]["post"]["responses"]["200"]["content"]
+    schema = {**content["application/x-ndjson"]["schema"]["contentSchema"], "components": document["components"]}
+    lines = CLIENT.post("/v1/check", json=example, headers={"Accept": "application/x-ndjson"}).text.splitlines()
+    problem = {"event": "problem", "problem": CLIENT.post("/v1/check", json={}).json}
+    for line in (*map(json.loads, lines), problem):
+        Draft202012Validator(schema).validate(line)
+        for field in line:
+            assert not Draft202012Validator(schema).is_valid({key: each for key, each in line.items() if key != field})
 
 
 def test_a_real_curve_is_as_described(document, example):

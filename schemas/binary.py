@@ -1,0 +1,142 @@
+"""Requests and reports in the safetensors format: 8 bytes, little-endian, of the header's length; the header; the data.
+
+The library reads and writes it. The metadata, which it hands out of files alone, and names that occur twice, of which
+it keeps one, are read here from the header itself. Nor is its NumPy side used, which does not know BF16.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+import safetensors
+from safetensors import SafetensorError, TensorSpec, serialize
+
+from schemas.datatype import Datatype
+from schemas.problem import InvalidRequestError, PlacedError, placed, shown
+from schemas.report import CheckReport
+from schemas.stored import Stored
+from schemas.tensor import Tensor
+
+SAFETENSORS = "application/vnd.safetensors"
+SECTIONS = ("tensors", "weights", "candidate")
+"""Fields of a request that are tensors of the body, named section/name."""
+FIELDS, REPORT = "request", "report"
+"""Entries of the metadata that hold all else, as JSON text: of a request, and of an answer."""
+_PARTS = ("gradients", "intermediates")
+"""Fields of a report that are tensors of the answer, named part/name/route."""
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = cast("Any", safetensors).deserialize
+_LENGTH = 8
+_LONGEST_HEADER = 2**22
+"""Bytes, of which to look through takes a second: room for the names of 2000 tensors and the other fields."""
+_METADATA = "__metadata__"
+
+
+class NotSafetensorsError(ValueError):
+    """A body that is not in the safetensors format: what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a body holds: the text of the entry `request` of its metadata, and tensors by section and name."""
+
+    fields: str
+    sections: dict[str, dict[str, Stored]]
+
+    def joined(self, fields: object) -> dict[str, Any]:
+        """Put the tensors to the other fields, which the text has been parsed to.
+
+        Raises
+        ------
+        InvalidRequestError
+            Where these are no object, or are to have tensors of their own.
+        """
+        if not isinstance(fields, dict):
+            raise InvalidRequestError([placed(f"the metadata entry `{FIELDS}` must be a JSON object")])
+        given = cast("dict[str, Any]", fields)
+        if twice := [
+            placed(f"comes as tensors named {name}/..., not in the metadata entry `{FIELDS}`", name)
+            for name in SECTIONS
+            if name in given
+        ]:
+            raise InvalidRequestError(twice)
+        return given | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
+
+
+def decode(body: bytes) -> Parts:
+    """Take a request apart; what its tensors are is not looked at.
+
+    Raises
+    ------
+    NotSafetensorsError
+        Where it is not in the format.
+    InvalidRequestError
+        Where a tensor is of no section.
+    """
+    length = int.from_bytes(body[:_LENGTH], "little")
+    if len(body) >= _LENGTH and length > _LONGEST_HEADER:
+        raise NotSafetensorsError(f"the header is said to have {length} bytes; at most {_LONGEST_HEADER} are taken")
+    try:
+        # In an order of the moment.
+        entries = dict(_deserialize(body))
+    except SafetensorError as error:
+        raise NotSafetensorsError(str(error).removeprefix("Error while deserializing: ")) from None
+    # The header is JSON, and of the right form: the library has seen to that.
+    header = json.loads(body[_LENGTH : _LENGTH + length], object_pairs_hook=_without_repetition)
+    metadata: dict[str, str] = header.pop(_METADATA, None) or {}
+    return Parts(metadata.get(FIELDS, "{}"), _sections({name: entries[name] for name in header}))
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise NotSafetensorsError(f"its header has {shown(name)} twice")
+        found[name] = value
+    return found
+
+
+def _sections(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Stored]]:
+    sections: dict[str, dict[str, Stored]] = {name: {} for name in SECTIONS}
+    errors: list[PlacedError] = []
+    for full, entry in entries.items():
+        # What is behind the first slash is the name, with all the slashes that it has.
+        section, slash, name = full.partition("/")
+        if slash and section in sections:
+            sections[section][name] = Stored(entry["dtype"], entry["shape"], entry["data"])
+        else:
+            errors.append(placed(_NAMED.format(shown(full)), *full.split("/", 1)))
+    if errors:
+        raise InvalidRequestError(errors)
+    return sections
+
+
+_NAMED = "a tensor is named tensors/..., weights/... or candidate/..., as in weights/w1; {} is not"
+
+
+def encode(report: CheckReport) -> bytes:
+    """Write a report of which the tensors are "binary"."""
+    fields = cast("dict[str, Any]", report)
+    tensors: dict[str, Tensor] = {
+        f"{part}/{name}/{route}": tensor
+        for part in _PARTS
+        for name, routes in fields[part].items()
+        for route, tensor in routes.items()
+    }
+    rest = {name: value for name, value in fields.items() if name not in _PARTS}
+    text = orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return _written(tensors, {REPORT: text})
+
+
+def _written(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    datatypes = {name: cast("Datatype", tensor.datatype) for name, tensor in tensors.items()}
+    # The library is given addresses: the arrays have to outlive the call.
+    arrays = {name: datatypes[name].stored_from(tensor.array) for name, tensor in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype=datatypes[name].numpy_name, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
+        )
+        for name, array in arrays.items()
+    }
+    return serialize(specs, metadata)

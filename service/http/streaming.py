@@ -1,0 +1,52 @@
+"""An answer line by line, as it comes: `application/x-ndjson`."""
+
+from collections.abc import Callable, Iterator
+
+import orjson
+from flask import Response
+
+from schemas.progress import Event
+from schemas.report import CheckReport
+from service.http.problems import document_of
+from service.http.running import Running
+from service.numerics.gradients.finite_difference import Progress
+
+NDJSON = "application/x-ndjson"
+
+
+def streamed(job: Callable[[Progress], CheckReport]) -> Response:
+    """Answer with the progress of a job and its report.
+
+    Raises
+    ------
+    Exception
+        That of the job, if it fails before there is any progress.
+    """
+    running = Running(job)
+    running.wait_until_begun()
+    response = Response(_Lines(running), mimetype=NDJSON)
+    # A proxy that collects an answer before it hands it on would keep the progress back.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+class _Lines:
+    """The lines; closed by the server at their end, or when the client is gone, even before the first."""
+
+    def __init__(self, running: Running[CheckReport]) -> None:
+        self._running = running
+
+    def __iter__(self) -> Iterator[bytes]:
+        for step in self._running.steps():
+            yield _line({"event": "progress", "done": step.done, "total": step.total, "tensor": step.tensor})
+        try:
+            yield _line({"event": "report", "report": self._running.result()})
+        except Exception as error:  # noqa: BLE001  # the status has been sent: what went wrong is the last line
+            yield _line({"event": "problem", "problem": document_of(error)})
+
+    def close(self) -> None:
+        self._running.stop()
+
+
+def _line(event: Event) -> bytes:
+    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)

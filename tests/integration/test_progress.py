@@ -1,0 +1,103 @@
+"""Progress from a real gunicorn: lines while a check runs, and a client that goes away stops it."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.integration.conftest import Server
+
+NDJSON = {"Accept": "application/x-ndjson"}
+SIZE = 90
+
+
+@pytest.fixture(scope="module")
+def long_check() -> dict[str, Any]:
+    """Every element of w reaches every term of the loss: half a minute, if nobody stops it."""
+    w = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / SIZE**0.5
+    nodes = [
+        {"name": "a", "op": "matmul", "inputs": ["w", "w"]},
+        {"name": "b", "op": "tanh", "inputs": ["a"]},
+        {"name": "c", "op": "matmul", "inputs": ["b", "b"]},
+        {"name": "d", "op": "tanh", "inputs": ["c"]},
+        {"name": "loss", "op": "sum", "inputs": ["d"]},
+    ]
+    return {"tensors": {}, "weights": {"w": w.tolist()}, "model": {"nodes": nodes}, "include": []}
+
+
+@pytest.fixture(scope="module")
+def patient(start: Callable[..., Server]) -> Server:
+    """One worker that lets a check take long."""
+    return start(GRADCHECKD_MAX_WORK=str(10**13))
+
+
+def worker_of(server: Server) -> Path:
+    (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return Path(f"/proc/{child}")
+
+
+def busy(worker: Path, seconds: float) -> float:
+    """Part of some time in which the process computed."""
+
+    def ticks() -> int:
+        return sum(map(int, (worker / "stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = ticks()
+    time.sleep(seconds)
+    return (ticks() - before) / 100 / seconds
+
+
+def threads(worker: Path) -> int:
+    return len(list((worker / "task").iterdir()))
+
+
+def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
+    patient: Server, long_check: dict[str, Any], example: dict[str, Any]
+) -> None:
+    worker = worker_of(patient)
+    httpx.post(f"{patient.url}/v1/check", json=example, headers=NDJSON, timeout=60)
+    before = threads(worker)
+    with httpx.stream("POST", f"{patient.url}/v1/check", json=long_check, headers=NDJSON, timeout=60) as response:
+        assert response.headers["Content-Type"] == "application/x-ndjson"
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        lines = response.iter_lines()
+        first, second = json.loads(next(lines)), json.loads(next(lines))
+        assert (first["event"], first["done"], first["tensor"]) == ("progress", 0, "w")
+        assert 0 < second["done"] < second["total"]
+        assert threads(worker) > before
+        assert busy(worker, 0.5) > 0.2, "it computes while it is asked to, or the end of this test says nothing"
+    deadline = time.monotonic() + 5
+    while threads(worker) > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threads(worker) <= before
+    assert busy(worker, 0.5) < 0.2
+    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=5).json()["outcome"] == "pass"
+
+
+def test_the_last_line_is_the_report(client: httpx.Client, example: dict[str, Any]) -> None:
+    response = client.post("/v1/check", json=example, headers=NDJSON)
+    *steps, last = map(json.loads, response.text.splitlines())
+    assert [each["event"] for each in (*steps, last)] == ["progress"] * len(steps) + ["report"]
+    assert steps[-1]["done"] == steps[-1]["total"] == last["report"]["cost"]["loss_evaluations"]
+    report = client.post("/v1/check", json=example).json()
+    assert last["report"] | {"cost": 0} == report | {"cost": 0}
+
+
+def test_out_of_time_is_a_line_once_it_has_begun(start: Callable[..., Server], long_check: dict[str, Any]) -> None:
+    server = start(GRADCHECKD_MAX_WORK=str(10**13), GRADCHECKD_MAX_SECONDS="0.5")
+    response = httpx.post(f"{server.url}/v1/check", json=long_check, headers=NDJSON, timeout=60)
+    assert response.status_code == 200
+    last = json.loads(response.text.splitlines()[-1])
+    assert (last["event"], last["problem"]["status"]) == ("problem", 422)
+    assert "out of time" in last["problem"]["detail"]
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"{}", 422)])
+def test_an_invalid_request_is_no_stream(client: httpx.Client, body: bytes, status: int) -> None:
+    response = client.post("/v1/check", content=body, headers=NDJSON | {"Content-Type": "application/json"})
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")

@@ -1,0 +1,134 @@
+"""`Accept: application/x-ndjson`: lines while it runs, and the last the report or a problem."""
+
+import json
+import logging
+import threading
+import time
+
+import pytest
+
+from service.app import create_app
+from service.check import check
+from service.http.streaming import streamed
+from service.settings import Settings
+
+CLIENT = create_app().test_client()
+NDJSON = {"Accept": "application/x-ndjson"}
+
+
+def lines_of(response):
+    assert (response.status_code, response.mimetype) == (200, "application/x-ndjson"), response.text
+    assert response.text.endswith("\n")
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+REQUESTS = {
+    "the reference example": {},
+    "a sample": {"finite_difference": {"sample": 2}},
+    "directions": {"finite_difference": {"projections": 3}},
+    "one step": {"finite_difference": {"method": "central", "step": 1e-4}},
+    "nodes": {"with_respect_to": ["L1", "w2"]},
+    "float32": {"dtype": "float32"},
+}
+
+
+@pytest.mark.parametrize("fields", REQUESTS.values(), ids=REQUESTS)
+def test_lines_of_progress_and_at_last_the_report(example, fields):
+    *steps, last = lines_of(CLIENT.post("/v1/check", json=example | fields, headers=NDJSON))
+    report = CLIENT.post("/v1/check", json=example | fields).json
+    assert set(last) == {"event", "report"}
+    assert last["event"] == "report"
+    assert last["report"] | {"cost": 0} == report | {"cost": 0}
+    assert {tuple(sorted(step)) for step in steps} == {("done", "event", "tensor", "total")}
+    assert {step["event"] for step in steps} == {"progress"}
+    done = [step["done"] for step in steps]
+    assert done == sorted(done)
+    assert done[-1] == steps[-1]["total"] == report["cost"]["loss_evaluations"]
+
+
+@pytest.mark.parametrize("fields", REQUESTS.values(), ids=REQUESTS)
+def test_done_never_decreases_and_comes_to_be_the_total(example, fields):
+    told = []
+    check(example | fields, progress=lambda name, done, total: told.append((name, done, total)))
+    done = [each[1] for each in told]
+    assert done == sorted(done)
+    assert all(each[1] <= each[2] for each in told)
+    assert told[-1][1] == told[-1][2]
+    assert {each[0] for each in told} <= {"w1", "w2", "L1"}
+
+
+BEFORE = {
+    "not JSON": (b"{", 400),
+    "not a request": (b"{}", 422),
+    "shapes that do not fit": (b'{"tensors": {"x": [1]}, "weights": {}}', 422),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), BEFORE.values(), ids=BEFORE)
+def test_an_invalid_request_is_a_plain_problem(body, status):
+    response = CLIENT.post("/v1/check", data=body, content_type="application/json", headers=NDJSON)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+
+
+def test_over_budget_and_out_of_time_at_once_are_plain_problems(example):
+    for settings in (Settings(max_work=10), Settings(max_seconds=1e-9)):
+        response = create_app(settings).test_client().post("/v1/check", json=example, headers=NDJSON)
+        assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+
+
+def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
+    def slow(body, limits, progress):
+        def told(*step):
+            progress(*step)
+            time.sleep(0.2)
+
+        return check(body, limits, told)
+
+    monkeypatch.setattr("service.http.check.check", slow)
+    client = create_app(Settings(max_seconds=0.15)).test_client()
+    *steps, last = lines_of(client.post("/v1/check", json=example, headers=NDJSON))
+    assert [step["done"] for step in steps] == [0]
+    assert (last["event"], last["problem"]["status"]) == ("problem", 422)
+    assert last["problem"]["errors"][0]["pointer"] == "/with_respect_to"
+    assert "out of time" in last["problem"]["detail"]
+
+
+def failing(told):
+    told("w", 0, 1)
+    raise RuntimeError("the secret of line 17")
+
+
+def test_what_nobody_expected_is_the_last_line_and_in_the_log(caplog):
+    with caplog.at_level(logging.ERROR, logger="gradcheckd"):
+        response = streamed(failing)
+        *_, last = [json.loads(line) for line in response.response]
+    assert (last["event"], last["problem"]["status"]) == ("problem", 500)
+    assert "secret" not in json.dumps(last)
+    assert "the secret of line 17" in caplog.text
+
+
+def test_a_proxy_is_told_to_hand_lines_on():
+    assert streamed(lambda told: {}).headers["X-Accel-Buffering"] == "no"
+
+
+@pytest.mark.parametrize("read", [0, 1, 2])
+def test_a_client_that_goes_away_stops_the_check(read):
+    def job(told):
+        for done in range(10**6):
+            told("w", done, 10**6)
+            time.sleep(0.001)
+
+    before = threading.active_count()
+    response = streamed(job)
+    lines = iter(response.response)
+    assert [json.loads(next(lines))["event"] for _ in range(read)] == ["progress"] * read
+    assert threading.active_count() == before + 1
+    response.close()
+    assert threading.active_count() == before
+
+
+def test_no_thread_is_left_behind(example):
+    before = threading.active_count()
+    for body in (example, example, {}):
+        CLIENT.post("/v1/check", json=body, headers=NDJSON).close()
+    assert threading.active_count() == before
