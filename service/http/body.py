@@ -45,12 +45,18 @@ def _json(request: Request) -> object:
     return parsed(raw, "The body", settings.max_depth)
 
 
+_FORMAT = (
+    "It is the length of the header in 8 bytes, little-endian; the header, a JSON object of dtype, shape and "
+    "data_offsets by name; and the data of the tensors without gaps, to the last byte."
+)
+
+
 def _binary(request: Request) -> object:
     settings = _settings()
     try:
         parts = decode(_read(request, settings.max_binary_bytes))
     except NotSafetensorsError as error:
-        raise BadRequest(f"The body is not in the safetensors format: {error}.") from None
+        raise BadRequest(f"The body is not in the safetensors format: {error}. {_FORMAT}") from None
     fields = parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings.max_depth)
     return parts.joined(fields)
 
