@@ -27,7 +27,10 @@ def begun(job):
 
 def test_of_a_short_job_the_first_and_the_last_step_are_told():
     running = begun(counting(1000))
-    assert list(running.steps()) == [Step("w", 0, 1000), Step("w", 999, 1000)]
+    first, *between, last = running.steps()
+    assert (first, last) == (Step("w", 0, 1000), Step("w", 999, 1000))
+    # A busy machine may put a pause between them.
+    assert len(between) < 10
     assert running.result() == "all"
 
 
