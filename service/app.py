@@ -2,7 +2,18 @@
 
 from flask import Flask, Response
 
-from service.http import catalogue, check, curve, health, openapi, problems
+from service import logs
+from service.http import (
+    catalogue,
+    check,
+    curve,
+    health,
+    metrics,
+    observed,
+    openapi,
+    problems,
+    slots,
+)
 from service.settings import Settings
 
 
@@ -29,8 +40,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = True
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
-    app.extensions["gradcheckd"] = settings or Settings()
-    for part in (check, curve, catalogue, health, openapi):
+    app.extensions["gradcheckd"] = settings = settings or Settings()
+    for part in (check, curve, catalogue, health, metrics, openapi):
         app.register_blueprint(part.blueprint)
-    problems.register(app)
+    _guard(app, settings)
     return app
+
+
+def _guard(app: Flask, settings: Settings) -> None:
+    """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
+    logs.configure()
+    observed.register(app)
+    slots.register(app, settings)
+    problems.register(app)

@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GRADCHECKD_"
+
+Count = Annotated[int, Gt(0)]
+Seconds = Annotated[float, Gt(0)]
 
 
 class Settings(BaseSettings):
@@ -14,20 +17,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    max_body_bytes: Annotated[int, Gt(0)] = Field(default=16 * 2**20, description="Largest body of a request.")
-    max_names: Annotated[int, Gt(0)] = Field(
-        default=1000, description="Most tensors and weights of a request, and most candidates."
-    )
-    max_nodes: Annotated[int, Gt(0)] = Field(default=1000, description="Most nodes of a model.")
-    max_elements: Annotated[int, Gt(0)] = Field(
+    max_body_bytes: Count = Field(default=16 * 2**20, description="Largest body of a request.")
+    max_names: Count = Field(default=1000, description="Most tensors and weights of a request, and most candidates.")
+    max_nodes: Count = Field(default=1000, description="Most nodes of a model.")
+    max_elements: Count = Field(
         default=2**21, description="Most elements that all tensors and nodes of a model may have together."
     )
-    max_work: Annotated[int, Gt(0)] = Field(
-        default=10**11, description="Most multiply-adds that a check may be estimated to take."
-    )
-    max_bytes: Annotated[int, Gt(0)] = Field(
+    max_work: Count = Field(default=10**11, description="Most multiply-adds that a check may be estimated to take.")
+    max_bytes: Count = Field(
         default=2**30, description="Most memory, in bytes, that a check may be estimated to take beside its request."
     )
-    max_seconds: Annotated[float, Gt(0)] = Field(
-        default=60.0, description="Longest time for the finite differences of a check."
+    max_seconds: Seconds = Field(default=60.0, description="Longest time for the finite differences of a check.")
+    max_checks: Count = Field(default=2, description="Most checks and curves that a worker computes at once.")
+    max_waiting: Annotated[int, Ge(0)] = Field(
+        default=8, description="Most checks and curves that wait in a worker for their turn; further ones get 503."
+    )
+    max_wait_seconds: Seconds = Field(
+        default=2.0, description="Longest time that a check waits for its turn before it gets 503."
     )

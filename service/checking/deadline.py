@@ -26,6 +26,6 @@ def in_time(seconds: float, remedy: str, *place: str) -> Progress:
                 f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
                 f"{seconds:g} s was reached. {remedy}"
             )
-            raise InvalidRequestError([placed(detail, *place)])
+            raise InvalidRequestError([placed(detail, *place)], "out-of-time")
 
     return progress

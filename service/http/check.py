@@ -10,7 +10,9 @@ from service.checking import language
 from service.http.answers import json_answer, text_answer
 from service.http.body import JSON, json_body, negotiate
 from service.http.limits import limits
-from service.http.operation import PROBLEMS_OF_BODY, Operation, documented
+from service.http.observed import observed
+from service.http.operation import PROBLEMS_OF_WORK, Operation, documented
+from service.http.slots import admitted
 from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
@@ -35,7 +37,7 @@ def _examples() -> dict[str, Any]:
         "Check a gradient by three independent routes",
         answer=CheckReport,
         body=language.Request,
-        problems=PROBLEMS_OF_BODY,
+        problems=PROBLEMS_OF_WORK,
         examples=_examples,
         renderings=_RENDERINGS,
     )
@@ -43,5 +45,8 @@ def _examples() -> dict[str, Any]:
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_RENDERINGS)
-    report = check(json_body(request), limits())
+    body = json_body(request)
+    with admitted():
+        report = check(body, limits())
+    observed().checked(report)
     return json_answer(report) if form == JSON else text_answer(_RENDERINGS[form](report), form)

@@ -10,6 +10,7 @@ from schemas.report import Health
 from service.check import check
 from service.checking import language
 from service.http.answers import json_answer
+from service.http.observed import observed
 from service.http.operation import Operation, documented
 from service.http.problems import answer
 
@@ -46,10 +47,15 @@ def live() -> Response:
 @blueprint.get("/health/ready")
 @blueprint.get("/v2/health/ready", endpoint="ready_v2")
 @documented(
-    Operation("Tell whether checks can be answered", answer=Health, problems=((503, "The self-check does not pass."),))
+    Operation(
+        "Tell whether checks can be answered",
+        answer=Health,
+        problems=((503, "The self-check does not pass."),),
+    )
 )
 def ready() -> Response:
     """Answer 200 once the reference example passes."""
     if self_check():
         return json_answer({"status": "ready"})
+    observed().reason = "not-ready"
     return answer(problem(503, "Service Unavailable", "The self-check on the reference example does not pass."))

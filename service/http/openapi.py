@@ -78,7 +78,8 @@ def _described(operation: Operation, references: dict[Any, Any], identifier: str
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
         for status, text in operation.problems
     }
-    forms = {JSON: references[id(operation.answer)], **{each: {"type": "string"} for each in operation.renderings}}
+    texts = {each: {"type": "string"} for each in operation.renderings}
+    forms = {operation.media_type: references[id(operation.answer)], **texts}
     success = {"description": "The answer.", "content": {each: {"schema": schema} for each, schema in forms.items()}}
     described: dict[str, Any] = {
         "operationId": identifier,

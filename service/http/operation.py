@@ -8,14 +8,15 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _ATTRIBUTE = "openapi_operation"
 
-PROBLEMS_OF_BODY = (
+PROBLEMS_OF_WORK = (
     (400, "The body is not JSON."),
     (406, "No media type that is served is accepted."),
     (413, "The body is too large."),
     (415, "The body has another content type or a content encoding."),
     (422, "The body is JSON, but not a valid request."),
+    (503, "All places are taken; Retry-After says when to try again."),
 )
-"""Problems of an operation that takes a body."""
+"""Problems of an operation that takes a body, and computes."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Operation:
         Bodies that can be posted as they are, by name.
     renderings
         Other forms of the answer, which are text, by media type.
+    media_type
+        Media type of the answer.
     """
 
     summary: str
@@ -44,6 +47,7 @@ class Operation:
     problems: tuple[tuple[int, str], ...] = ()
     examples: Callable[[], dict[str, Any]] | None = None
     renderings: Mapping[str, Callable[[Any], str]] = field(default_factory=dict[str, Callable[[Any], str]])
+    media_type: str = "application/json"
 
 
 def documented(operation: Operation) -> Callable[[View], View]:

@@ -9,6 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
 from schemas.problem import MEDIA_TYPE, InvalidRequestError, Problem, problem
+from service.http.observed import observed
 
 _log = logging.getLogger("gradcheckd")
 
@@ -19,6 +20,7 @@ def answer(document: Problem) -> Response:
 
 
 def _invalid(error: InvalidRequestError) -> Response:
+    observed().reason = error.reason
     first = error.errors[0]
     place = f"{first['pointer']}: " if first["pointer"] else ""
     detail = place + first["detail"]
@@ -29,6 +31,7 @@ def _invalid(error: InvalidRequestError) -> Response:
 
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
+    observed().reason = getattr(error, "reason", HTTPStatus(status).name.lower().replace("_", "-"))
     response = answer(problem(status, HTTPStatus(status).phrase, _described(error)))
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
@@ -47,6 +50,7 @@ def _described(error: HTTPException) -> str:
 
 def _unexpected(error: Exception) -> Response:
     number = uuid.uuid4().hex
+    observed().reason = "internal-server-error"
     _log.error("unexpected error %s", number, exc_info=error)
     detail = f"Something went wrong here. It is in the log of the service under {number}."
     return answer(problem(500, "Internal Server Error", detail))

@@ -77,6 +77,12 @@ def test_a_real_problem_is_as_described(document, path):
         Draft202012Validator(schema).validate(response.json)
 
 
+def test_an_answer_that_is_text_is_described_as_text(document):
+    content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert content == {"text/plain": {"schema": {"type": "string"}}}
+    assert CLIENT.get("/metrics").mimetype == "text/plain"
+
+
 @pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/health/live", "/health/ready"])
 def test_what_is_got_is_as_described(document, path):
     Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
