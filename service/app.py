@@ -13,6 +13,7 @@ from service.http import (
     openapi,
     problems,
     slots,
+    stopping,
 )
 from service.settings import Settings
 
@@ -51,5 +52,6 @@ def _guard(app: Flask, settings: Settings) -> None:
     """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
     logs.configure()
     observed.register(app)
+    stopping.register(app)
     slots.register(app, settings)
     problems.register(app)

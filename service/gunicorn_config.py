@@ -6,6 +6,8 @@ HOST and PORT say where, WEB_CONCURRENCY how many workers.
 import atexit
 import gc
 import os
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,10 @@ else:
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = "service.serving.worker.Worker"
 logger_class = "service.serving.logger.JsonLogger"
-# More than can compute and wait at once, so that health and metrics are answered meanwhile.
-threads = _settings.max_checks + _settings.max_waiting + 16
+# More than can compute, wait and read at once, so that health and metrics are answered meanwhile.
+threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + 16
 # A heartbeat file on disk can stall a worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Longer than the longest check, which SIGTERM lets finish.
@@ -45,9 +47,28 @@ preload_app = False
 
 
 def on_starting(server: Any) -> None:
-    """Say where metrics will be less than they could be."""
+    """See to it that the workers know when all of them are to stop, not one alone."""
+    from service.http.stopping import stop
+
+    stop_workers = server.stop
+
+    def stop_service(graceful: bool = True) -> None:
+        stop()
+        stop_workers(graceful)
+
+    server.stop = stop_service
     if _place is None:
         server.log.warning("nowhere to write metrics: each worker will tell its own alone")
+
+
+def when_ready(server: Any) -> None:
+    """Limit how long a thread waits for the next byte of a request, or for a client to take one of its answer."""
+    # What the listening sockets have, those that they accept inherit.
+    limits = {socket.SO_RCVTIMEO: _settings.max_stall_seconds, socket.SO_SNDTIMEO: _settings.max_unread_seconds}
+    for listener in server.LISTENERS:
+        for option, seconds in limits.items():
+            whole = int(seconds)
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
 
 
 def post_worker_init(worker: Any) -> None:

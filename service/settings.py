@@ -35,3 +35,16 @@ class Settings(BaseSettings):
     max_wait_seconds: Seconds = Field(
         default=2.0, description="Longest time that a check waits for its turn before it gets 503."
     )
+    max_reading: Count = Field(default=16, description="Most bodies that a worker reads at once; further ones get 503.")
+    max_head_seconds: Seconds = Field(
+        default=10.0, description="Longest time for the head of a request to come; then 408."
+    )
+    max_body_seconds: Seconds = Field(
+        default=30.0, description="Longest time for the whole body of a request to come; then 408."
+    )
+    max_stall_seconds: Seconds = Field(
+        default=3.0, description="Longest time in which nothing of an unfinished request comes; then 408."
+    )
+    max_unread_seconds: Seconds = Field(
+        default=30.0, description="Longest time in which a client takes nothing of its answer; then it is cut off."
+    )

@@ -13,6 +13,7 @@ from service.http.answers import json_answer
 from service.http.observed import observed
 from service.http.operation import Operation, documented
 from service.http.problems import answer
+from service.http.stopping import StoppingError, stopping
 
 blueprint = Blueprint("health", __name__)
 _log = logging.getLogger("gradcheckd")
@@ -50,11 +51,13 @@ def live() -> Response:
     Operation(
         "Tell whether checks can be answered",
         answer=Health,
-        problems=((503, "The self-check does not pass."),),
+        problems=((503, "The self-check does not pass, or the service is stopping."),),
     )
 )
 def ready() -> Response:
-    """Answer 200 once the reference example passes."""
+    """Answer 200 once the reference example passes, until the service is told to stop."""
+    if stopping():
+        raise StoppingError("The service is stopping.", retry_after=1)
     if self_check():
         return json_answer({"status": "ready"})
     observed().reason = "not-ready"

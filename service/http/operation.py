@@ -11,10 +11,11 @@ _ATTRIBUTE = "openapi_operation"
 PROBLEMS_OF_WORK = (
     (400, "The body is not JSON."),
     (406, "No media type that is served is accepted."),
+    (408, "The body did not come in time."),
     (413, "The body is too large."),
     (415, "The body has another content type or a content encoding."),
     (422, "The body is JSON, but not a valid request."),
-    (503, "All places are taken; Retry-After says when to try again."),
+    (503, "All places are taken, or the service is stopping; Retry-After says when to try again."),
 )
 """Problems of an operation that takes a body, and computes."""
 

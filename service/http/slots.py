@@ -130,12 +130,13 @@ class Admission:
             slots.give_back()
 
 
-_CHECKS = "gradcheckd.checks"
+_CHECKS, _BODIES = "gradcheckd.checks", "gradcheckd.bodies"
 
 
 def register(app: Flask, settings: Settings) -> None:
     """Give an application its places."""
     app.extensions[_CHECKS] = Slots("checks", settings.max_checks, settings.max_waiting, settings.max_wait_seconds)
+    app.extensions[_BODIES] = Slots("bodies", settings.max_reading)
 
 
 def admitted() -> Admission:
@@ -144,6 +145,12 @@ def admitted() -> Admission:
     admission = checks_of(current_app).admit()
     observed().spent("wait", time.perf_counter() - before)
     return admission
+
+
+def reading() -> Admission:
+    """Take a place for reading the body of this request: those that come slowly leave threads for others."""
+    bodies: Slots = current_app.extensions[_BODIES]
+    return bodies.admit()
 
 
 def checks_of(app: Flask) -> Slots:

@@ -1,1 +1,1 @@
-"""How gunicorn serves: its logger, and what of the metrics has to outlive a worker."""
+"""How gunicorn serves: its worker, its logger, and what of the metrics has to outlive a worker."""

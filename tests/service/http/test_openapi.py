@@ -5,7 +5,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from service.app import create_app
+from service.http.slots import checks_of
 from service.numerics.ops import REGISTRY
+from service.settings import Settings
 
 CLIENT = create_app().test_client()
 
@@ -75,6 +77,18 @@ def test_a_real_problem_is_as_described(document, path):
         response = CLIENT.post(path, json=body) if body is not None else CLIENT.post(path)
         assert (response.status_code, response.mimetype) == (int(status), media_type)
         Draft202012Validator(schema).validate(response.json)
+
+
+def test_what_may_be_refused_for_now_is_listed(document, example):
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert ({"408", "503"} <= set(operation["responses"])) is ("requestBody" in operation)
+    full = create_app(Settings(max_checks=1, max_waiting=0))
+    with checks_of(full).admit():
+        refused = full.test_client().post("/v1/check", json=example)
+    media_type, schema = schema_of(document, "/v1/check", "post", "503")
+    assert (refused.status_code, refused.mimetype) == (503, media_type)
+    Draft202012Validator(schema).validate(refused.json)
 
 
 def test_an_answer_that_is_text_is_described_as_text(document):

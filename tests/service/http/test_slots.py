@@ -2,6 +2,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import generate_latest
 
 from service.app import create_app
 from service.http import metrics
@@ -132,3 +133,13 @@ def test_a_request_that_fails_gives_its_place_back(example):
     for _ in range(3):
         assert app.test_client().post("/v1/check", json=example | {"model": "no such"}).status_code == 422
     assert checks_of(app).busy == 0
+
+
+def test_bodies_have_places_of_their_own(example):
+    app = create_app(Settings(max_reading=1))
+    with app.extensions["gradcheckd.bodies"].admit():
+        refused = app.test_client().post("/v1/check", json=example)
+    assert refused.status_code == 503
+    assert "places for bodies" in refused.json["detail"]
+    assert app.test_client().post("/v1/check", json=example).status_code == 200
+    assert b'gradcheckd_refusals_total{reason="full"}' in generate_latest(metrics.REGISTRY)
