@@ -1,12 +1,18 @@
 """The one place where the parts of the service are put together."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from flask import Flask, Response
 
 from service import logs
 from service.http import (
+    access,
     catalogue,
     check,
+    cors,
     curve,
+    headers,
     health,
     metrics,
     observed,
@@ -19,7 +25,11 @@ from service.settings import Settings
 
 
 class _Application(Flask):
-    """Flask, but that what an address takes is answered in the header alone, without an empty page of HTML."""
+    """Flask, but that what an address takes is answered in the header alone, and every answer has headers of ours."""
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: headers.StartResponse) -> Iterable[bytes]:
+        """Answer as WSGI has it."""
+        return super().wsgi_app(environ, headers.protecting(start_response))
 
     def make_default_options_response(self) -> Response:
         """Answer OPTIONS."""
@@ -52,6 +62,8 @@ def _guard(app: Flask, settings: Settings) -> None:
     """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
     logs.configure()
     observed.register(app)
+    cors.register(app, settings)
+    access.register(app, settings)
     stopping.register(app)
     slots.register(app, settings)
     problems.register(app)

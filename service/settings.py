@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from annotated_types import Ge, Gt
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "GRADCHECKD_"
@@ -47,4 +47,13 @@ class Settings(BaseSettings):
     )
     max_unread_seconds: Seconds = Field(
         default=30.0, description="Longest time in which a client takes nothing of its answer; then it is cut off."
+    )
+    keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys, separated by commas, one of which a request must bear; without any, all may ask.",
+    )
+    keys_file: str = Field(default="", description="A file of further keys, one a line; `#` begins a comment.")
+    allowed_origins: str = Field(
+        default="",
+        description="Origins, separated by commas, whose pages may read answers (CORS), or `*`; without any, none may.",
     )

@@ -39,7 +39,7 @@ def self_check() -> bool:
 
 @blueprint.get("/health/live")
 @blueprint.get("/v2/health/live", endpoint="live_v2")
-@documented(Operation("Tell whether the process answers", answer=Health))
+@documented(Operation("Tell whether the process answers", answer=Health, open=True))
 def live() -> Response:
     """Answer as long as the process does."""
     return json_answer({"status": "live"})
@@ -52,6 +52,7 @@ def live() -> Response:
         "Tell whether checks can be answered",
         answer=Health,
         problems=((503, "The self-check does not pass, or the service is stopping."),),
+        open=True,
     )
 )
 def ready() -> Response:

@@ -10,11 +10,12 @@ from werkzeug.routing import Rule
 from schemas.problem import MEDIA_TYPE, Problem
 from service.http.answers import json_answer
 from service.http.body import JSON
-from service.http.operation import Operation, documented, operation_of
+from service.http.operation import KEYLESS, Operation, documented, operation_of
 
 blueprint = Blueprint("openapi", __name__)
 
 _KEPT = "gradcheckd.openapi"
+_BEARER = "key"
 _TEMPLATE = "#/components/schemas/{model}"
 
 
@@ -54,7 +55,9 @@ def _document(rules: list[Rule]) -> dict[str, Any]:
             "description": "A second opinion for gradients: analytic, autograd and finite difference, with a verdict.",
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}}},
+        # Whoever runs it may ask for keys, and need not.
+        "security": [{}, {_BEARER: []}],
     }
 
 
@@ -74,9 +77,10 @@ def _schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any
 
 
 def _described(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
+    listed = operation.problems if operation.open else (KEYLESS, *operation.problems)
     problems = {
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
-        for status, text in operation.problems
+        for status, text in listed
     }
     texts = {each: {"type": "string"} for each in operation.renderings}
     forms = {operation.media_type: references[id(operation.answer)], **texts}
@@ -86,6 +90,8 @@ def _described(operation: Operation, references: dict[Any, Any], identifier: str
         "summary": operation.summary,
         "responses": {"200": success} | problems,
     }
+    if operation.open:
+        described["security"] = []
     if operation.body is not None:
         content: dict[str, Any] = {"schema": references[id(operation.body)]}
         if operation.examples is not None:

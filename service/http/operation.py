@@ -18,6 +18,8 @@ PROBLEMS_OF_WORK = (
     (503, "All places are taken, or the service is stopping; Retry-After says when to try again."),
 )
 """Problems of an operation that takes a body, and computes."""
+KEYLESS = (401, "Keys are asked for, and the request bears none that is known.")
+"""Problem of every operation that is not open."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Operation:
         Other forms of the answer, which are text, by media type.
     media_type
         Media type of the answer.
+    open
+        Whether it is answered without a key too.
     """
 
     summary: str
@@ -49,6 +53,7 @@ class Operation:
     examples: Callable[[], dict[str, Any]] | None = None
     renderings: Mapping[str, Callable[[Any], str]] = field(default_factory=dict[str, Callable[[Any], str]])
     media_type: str = "application/json"
+    open: bool = False
 
 
 def documented(operation: Operation) -> Callable[[View], View]:

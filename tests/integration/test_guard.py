@@ -269,16 +269,17 @@ def test_one_worker_that_goes_does_not_take_the_service_with_it(
 def test_every_line_of_the_log_is_json_and_a_request_has_one(
     start: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start()
+    server = start(GRADCHECKD_KEYS="sesame")
     forged = "/nowhere%0a%7B%22event%22:%22forged%22%7D"
-    named = {"X-Request-ID": "run-7"}
-    assert httpx.post(f"{server.url}/v1/check", json=example, headers=named, timeout=60).status_code == 200
-    assert httpx.get(f"{server.url}{forged}").status_code == 404
+    keyed = {"Authorization": "Bearer sesame", "X-Request-ID": "run-7"}
+    assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}{forged}").status_code == 401
     connected(server, b"NONSENSE\r\n\r\n").close()
     assert server.stop() == 0
     text = server.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["outcome"] for line in lines if line.get("request_id") == "run-7"] == ["pass"]
-    assert [line["reason"] for line in lines if line.get("status") == 404] == ["not-found"]
+    assert [line["reason"] for line in lines if line.get("status") == 401] == ["unauthorized"]
     assert any(line["event"].startswith("Booting worker") for line in lines)
     assert "forged" not in text
+    assert "sesame" not in text

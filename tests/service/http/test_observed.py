@@ -8,6 +8,7 @@ from flask import Response
 
 from service.app import create_app
 from service.http.observed import observed
+from service.settings import Settings
 
 
 @pytest.fixture
@@ -67,10 +68,11 @@ def test_two_requests_have_two_identifiers(asked):
     assert asked()[0].headers["X-Request-ID"] != asked()[0].headers["X-Request-ID"]
 
 
-def test_neither_numbers_nor_addresses_get_into_the_log(asked, example):
+def test_neither_numbers_nor_keys_nor_addresses_get_into_the_log(asked, example):
     example["weights"]["w1"][0][0] = 0.12345678
+    app = create_app(Settings(keys="sesame"))
     for path in ("/v1/check", "/v1/secret-12345678?key=sesame"):
-        _, lines = asked(path, json=example)
+        _, lines = asked(path, app=app, json=example, headers={"Authorization": "Bearer sesame"})
         assert len(lines) == 1
         assert "sesame" not in str(lines)
         assert "12345678" not in str(lines)
