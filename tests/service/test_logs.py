@@ -1,11 +1,16 @@
 import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
 
 from service import logs
 from service.app import create_app
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -59,3 +64,24 @@ def test_what_cannot_be_written_as_json_does_not_stop_the_log(written, caplog):
         log.info("odd", what=object(), big=10**30, half="\ud800")
     (record,) = caplog.records
     assert json.loads(logs.formatter().format(record))["what"].startswith("<object")
+
+
+def test_it_is_written_at_once_where_who_serves_says_so():
+    """In a process of its own, since where structlog writes is a matter of the whole process."""
+    code = """
+import logging, structlog
+from service import logs
+logs.write(logging.INFO)
+log = structlog.get_logger("gradcheckd")
+log.info("request", route="/v1/check", odd=object(), note="\\n\\u2028")
+log.info("request", big=10**30, half="\\ud800")
+log.debug("too much")
+logs.configure()
+log.info("still here")
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    first, second, third = (json.loads(line) for line in found.stderr.removesuffix("\n").split("\n"))
+    assert (first["route"], first["note"], first["level"]) == ("/v1/check", "\n\u2028", "info")
+    assert first["odd"].startswith("<object")
+    assert (second["big"], second["half"]) == (10**30, "\ud800")
+    assert third["event"] == "still here"

@@ -96,6 +96,24 @@ def test_who_waits_too_long_is_refused_and_leaves_the_queue():
     assert (slots.busy, gauge("waiting", "tests")) == (0, 0)
 
 
+def test_who_is_handed_a_place_in_the_last_moment_has_it():
+    """The clock of who waits, and who gives back, run side by side: between the two the lock decides."""
+
+    class LateEvent(threading.Event):
+        def wait(self, timeout=None):
+            held.release()
+            return False
+
+    slots = Slots("tests", 1, waiting=1, seconds=60)
+    held = slots.admit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.http.slots.threading.Event", LateEvent)
+        late = slots.admit()
+    assert (slots.busy, gauge("waiting", "tests")) == (1, 0)
+    late.release()
+    assert slots.busy == 0
+
+
 def test_many_threads_never_have_more_places_than_there_are():
     slots, inside, most = Slots("tests", 3, waiting=100, seconds=60), [], []
 
