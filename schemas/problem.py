@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -35,9 +35,18 @@ class Problem(TypedDict):
 
 @dataclass
 class InvalidRequestError(Exception):
-    """A request that is JSON but cannot be answered: 422."""
+    """A request that is JSON but cannot be answered: 422.
+
+    Attributes
+    ----------
+    errors
+        With all that is wrong.
+    reason
+        In a word, for the log and the metrics.
+    """
 
     errors: Sequence[PlacedError]
+    reason: Literal["invalid", "over-budget", "out-of-time"] = "invalid"
 
 
 def pointer(*path: str | int) -> str:

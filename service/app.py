@@ -1,13 +1,35 @@
 """The one place where the parts of the service are put together."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from flask import Flask, Response
 
-from service.http import catalogue, check, curve, health, openapi, problems
+from service import logs
+from service.http import (
+    access,
+    catalogue,
+    check,
+    cors,
+    curve,
+    headers,
+    health,
+    metrics,
+    observed,
+    openapi,
+    problems,
+    slots,
+    stopping,
+)
 from service.settings import Settings
 
 
 class _Application(Flask):
-    """Flask, but that what an address takes is answered in the header alone, without an empty page of HTML."""
+    """Flask, but that what an address takes is answered in the header alone, and every answer has headers of ours."""
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: headers.StartResponse) -> Iterable[bytes]:
+        """Answer as WSGI has it."""
+        return super().wsgi_app(environ, headers.protecting(start_response))
 
     def make_default_options_response(self) -> Response:
         """Answer OPTIONS."""
@@ -29,8 +51,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = True
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
-    app.extensions["gradcheckd"] = settings or Settings()
-    for part in (check, curve, catalogue, health, openapi):
+    app.extensions["gradcheckd"] = settings = settings or Settings()
+    for part in (check, curve, catalogue, health, metrics, openapi):
         app.register_blueprint(part.blueprint)
-    problems.register(app)
+    _guard(app, settings)
     return app
+
+
+def _guard(app: Flask, settings: Settings) -> None:
+    """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
+    logs.configure()
+    observed.register(app)
+    cors.register(app, settings)
+    access.register(app, settings)
+    stopping.register(app)
+    slots.register(app, settings)
+    problems.register(app)

@@ -3,8 +3,11 @@
 HOST and PORT say where, WEB_CONCURRENCY how many workers.
 """
 
+import atexit
 import gc
 import os
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +15,60 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+from service.serving import tally  # noqa: E402  # what it imports reads them
+from service.settings import Settings  # noqa: E402
+
+_settings = Settings()
+
+# Before the client of Prometheus is loaded, which happens with the class of the workers.
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_place = tally.directory()
+if _place is None:
+    os.environ.pop(_DIRECTORY, None)
+else:
+    os.environ[_DIRECTORY] = str(_place)
+    atexit.register(tally.remove, _place, os.getpid())
+
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
-# More than can compute at once, so that health is answered meanwhile.
-threads = 8
+worker_class = "service.serving.worker.Worker"
+logger_class = "service.serving.logger.JsonLogger"
+# More than can compute, wait and read at once, so that health and metrics are answered meanwhile.
+threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + 16
 # A heartbeat file on disk can stall a worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Longer than the longest check, which SIGTERM lets finish.
-graceful_timeout = 90
+graceful_timeout = int(_settings.max_seconds) + 30
 timeout = 120
 # Its socket wants a writable home.
 control_socket_disable = True
 # torch in the master can hang its children.
 preload_app = False
+
+
+def on_starting(server: Any) -> None:
+    """See to it that the workers know when all of them are to stop, not one alone."""
+    from service.http.stopping import stop
+
+    stop_workers = server.stop
+
+    def stop_service(graceful: bool = True) -> None:
+        stop()
+        stop_workers(graceful)
+
+    server.stop = stop_service
+    if _place is None:
+        server.log.warning("nowhere to write metrics: each worker will tell its own alone")
+
+
+def when_ready(server: Any) -> None:
+    """Limit how long a thread waits for the next byte of a request, or for a client to take one of its answer."""
+    # What the listening sockets have, those that they accept inherit.
+    limits = {socket.SO_RCVTIMEO: _settings.max_stall_seconds, socket.SO_SNDTIMEO: _settings.max_unread_seconds}
+    for listener in server.LISTENERS:
+        for option, seconds in limits.items():
+            whole = int(seconds)
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
 
 
 def post_worker_init(worker: Any) -> None:
@@ -36,3 +79,9 @@ def post_worker_init(worker: Any) -> None:
     # What is loaded now stays: no later collection need look through it.
     gc.collect()
     gc.freeze()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep what a dead worker counted."""
+    if _place is not None:
+        tally.bury(_place, worker.pid)

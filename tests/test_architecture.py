@@ -46,6 +46,7 @@ def _contracts_hold(root: Path) -> bool:
 
 PLANTED = [
     ("service/numerics/tiles.py", "import flask"),
+    ("service/http/slots.py", "import service.serving.worker"),
     ("service/numerics/graph.py", "import schemas.tensor"),
     ("service/numerics/graph.py", "import service.check"),
     ("service/check.py", "import torch"),

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service import logs
 from service.app import create_app
+from service.http import metrics
 from service.numerics.models import PRESETS
 from service.numerics.ops import REGISTRY
 from service.settings import PREFIX, Settings
@@ -203,6 +205,27 @@ def test_every_setting_is_listed_as_it_is() -> None:
     assert listed == {
         (PREFIX + name.upper(), str(field.default), field.description) for name, field in Settings.model_fields.items()
     }
+
+
+def test_every_metric_is_listed_as_it_is() -> None:
+    listed = set(re.findall(r"^\| `(gradcheckd_\w+)` \| (\w+) \| (.*?) \|$", README, re.MULTILINE))
+    assert listed == {
+        (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        for family in metrics.REGISTRY.collect()
+    }
+
+
+def test_the_line_of_the_log_is_as_it_is_shown(
+    client: FlaskClient, example: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    (shown,) = [json.loads(block) for block in blocks("json") if '"event": "request"' in block]
+    with caplog.at_level("INFO", logger="gradcheckd"):
+        client.post("/v1/check", json=example, headers={"X-Request-ID": shown["request_id"]})
+    (record,) = caplog.records
+    line = json.loads(logs.formatter().format(record))
+    assert list(line) == list(shown)
+    own = line.keys() - {"seconds", "timestamp", "pid", "body_bytes"}
+    assert {name: line[name] for name in own} == {name: shown[name] for name in own}
 
 
 def test_what_the_layout_names_is_there() -> None:

@@ -59,7 +59,7 @@ def planned(problem: Problem, limits: Limits) -> Plan:
     over = estimate.over(limits)
     if over is not None or plan is None:
         detail = f"the check would take about {over}. {_what_would_fit(problem, limits)}"
-        raise InvalidRequestError([placed(detail, *_place(problem))])
+        raise InvalidRequestError([placed(detail, *_place(problem))], "over-budget")
     return plan
 
 
@@ -93,7 +93,7 @@ def check_size(problem: Problem, limits: Limits) -> None:
     elements = _elements(problem)
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
-        raise InvalidRequestError([placed(detail, "model")])
+        raise InvalidRequestError([placed(detail, "model")], "over-budget")
 
 
 def check_work(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:
@@ -103,7 +103,7 @@ def check_work(problem: Problem, limits: Limits, differences: int, what: str, re
         detail = (
             f"the {what} would take about {_figure(work)} operations; the limit is {_figure(limits.work)}. {remedy}"
         )
-        raise InvalidRequestError([placed(detail, *place)])
+        raise InvalidRequestError([placed(detail, *place)], "over-budget")
 
 
 def _elements(problem: Problem) -> int:

@@ -28,7 +28,7 @@ def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = 
                 f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
                 f"{seconds:g} s was reached. {remedy}"
             )
-            raise InvalidRequestError([placed(detail, *place)])
+            raise InvalidRequestError([placed(detail, *place)], "out-of-time")
         if onward is not None:
             onward(name, done, total)
 

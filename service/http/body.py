@@ -1,14 +1,25 @@
 """The body of a request, and the form of the answer that it asks for."""
 
 import codecs
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.exceptions import BadRequest, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    NotAcceptable,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 
 from schemas.binary import FIELDS, SAFETENSORS, NotSafetensorsError, decode
+from service.http.overdue import due
 from service.http.parsing import parsed
+from service.http.slots import reading
 from service.settings import Settings
 
 JSON = "application/json"
@@ -24,6 +35,8 @@ def body_of(request: Request, *forms: str) -> object:
         Another content type, or a content encoding.
     RequestEntityTooLarge
         Over the limit of its form, whether its length was announced or not.
+    RequestTimeout
+        It did not come in time.
     BadRequest
         Not of the form that it is said to have.
     InvalidRequestError
@@ -73,11 +86,38 @@ def _read(request: Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise _too_large(request, limit)
     body = bytearray()
-    while chunk := request.stream.read(_CHUNK):
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(request, limit)
+    with reading(), closing(_in_time(request, _settings().max_body_seconds)) as pieces:
+        for chunk in pieces:
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(request, limit)
     return bytes(body)
+
+
+def _in_time(request: Request, seconds: float) -> Generator[bytes]:
+    """Read what there is, piece by piece, until it ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    with due(request.environ.get("gunicorn.socket"), deadline):
+        while chunk := _piece(request, deadline, seconds):
+            yield chunk
+            if time.monotonic() > deadline:
+                raise _too_slow(seconds)
+
+
+def _piece(request: Request, deadline: float, seconds: float) -> bytes:
+    try:
+        return request.stream.read(_CHUNK)
+    except (OSError, ClientDisconnected) as error:
+        if time.monotonic() > deadline:
+            raise _too_slow(seconds) from error
+        # The socket had waited for as long as it may.
+        if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
+            raise RequestTimeout("The body stopped coming before it was whole.") from error
+        raise BadRequest("The body broke off, or is not cut into chunks as HTTP wants it.") from error
+
+
+def _too_slow(seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"The body was not whole within the {seconds:g} s that it may take.")
 
 
 def _too_large(request: Request, limit: int) -> RequestEntityTooLarge:

@@ -8,13 +8,17 @@ from flask import Blueprint, Response, request
 from schemas.binary import SAFETENSORS
 from schemas.progress import Event
 from schemas.report import CheckReport
-from service.check import check
+from schemas.tensor import Encoding
+from service.check import Limits, check
 from service.checking import language
 from service.http.answers import binary_answer, json_answer, text_answer
 from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
-from service.http.operation import BODY_FORMS, PROBLEMS_OF_BODY, Form, Operation, documented
+from service.http.observed import Record, observed
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Form, Operation, documented
+from service.http.slots import admitted
 from service.http.streaming import NDJSON, streamed
+from service.numerics.gradients.finite_difference import Progress
 from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
@@ -48,7 +52,7 @@ def _examples() -> dict[str, Any]:
         "Check a gradient by three independent routes",
         answer=CheckReport,
         body=language.Request,
-        problems=PROBLEMS_OF_BODY,
+        problems=PROBLEMS_OF_WORK,
         examples=_examples,
         body_forms=BODY_FORMS,
         answer_forms=_FORMS,
@@ -57,9 +61,19 @@ def _examples() -> dict[str, Any]:
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_FORMS)
-    run = partial(check, body_of(request, JSON, *BODY_FORMS), limits())
+    run = partial(_checked, observed(), body_of(request, JSON, *BODY_FORMS), limits())
     if form == NDJSON:
-        return streamed(run)
+        return streamed(run, admitted())
+    with admitted():
+        report = run(encoding="binary") if form == SAFETENSORS else run()
     if form == SAFETENSORS:
-        return binary_answer(run(encoding="binary"))
-    return json_answer(run()) if form == JSON else text_answer(_RENDERINGS[form](run()), form)
+        return binary_answer(report)
+    return json_answer(report) if form == JSON else text_answer(_RENDERINGS[form](report), form)
+
+
+def _checked(
+    record: Record, body: object, limits: Limits, progress: Progress | None = None, encoding: Encoding | None = None
+) -> CheckReport:
+    report = check(body, limits, progress, encoding)
+    record.checked(report)
+    return report

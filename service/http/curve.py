@@ -11,7 +11,8 @@ from service.curve import curve
 from service.http.answers import json_answer
 from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
-from service.http.operation import BODY_FORMS, PROBLEMS_OF_BODY, Operation, documented
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
+from service.http.slots import admitted
 
 blueprint = Blueprint("curve", __name__)
 
@@ -32,7 +33,7 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
         "Difference the loss by one element with steps from 1e-16 to 1",
         answer=CurveReport,
         body=language.OfCurve,
-        problems=PROBLEMS_OF_BODY,
+        problems=PROBLEMS_OF_WORK,
         examples=_examples,
         body_forms=BODY_FORMS,
     )
@@ -40,4 +41,6 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
 def post_curve() -> Response:
     """Answer with the differences; what is not finite among them is spelled."""
     negotiate(request, JSON)
-    return json_answer(curve(body_of(request, JSON, *BODY_FORMS), limits()))
+    body = body_of(request, JSON, *BODY_FORMS)
+    with admitted():
+        return json_answer(curve(body, limits()))

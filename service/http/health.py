@@ -10,8 +10,10 @@ from schemas.report import Health
 from service.check import check
 from service.checking import language
 from service.http.answers import json_answer
+from service.http.observed import observed
 from service.http.operation import Operation, documented
 from service.http.problems import answer
+from service.http.stopping import StoppingError, stopping
 
 blueprint = Blueprint("health", __name__)
 _log = logging.getLogger("gradcheckd")
@@ -37,7 +39,7 @@ def self_check() -> bool:
 
 @blueprint.get("/health/live")
 @blueprint.get("/v2/health/live", endpoint="live_v2")
-@documented(Operation("Tell whether the process answers", answer=Health))
+@documented(Operation("Tell whether the process answers", answer=Health, open=True))
 def live() -> Response:
     """Answer as long as the process does."""
     return json_answer({"status": "live"})
@@ -46,10 +48,18 @@ def live() -> Response:
 @blueprint.get("/health/ready")
 @blueprint.get("/v2/health/ready", endpoint="ready_v2")
 @documented(
-    Operation("Tell whether checks can be answered", answer=Health, problems=((503, "The self-check does not pass."),))
+    Operation(
+        "Tell whether checks can be answered",
+        answer=Health,
+        problems=((503, "The self-check does not pass, or the service is stopping."),),
+        open=True,
+    )
 )
 def ready() -> Response:
-    """Answer 200 once the reference example passes."""
+    """Answer 200 once the reference example passes, until the service is told to stop."""
+    if stopping():
+        raise StoppingError("The service is stopping.", retry_after=1)
     if self_check():
         return json_answer({"status": "ready"})
+    observed().reason = "not-ready"
     return answer(problem(503, "Service Unavailable", "The self-check on the reference example does not pass."))

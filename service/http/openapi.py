@@ -11,11 +11,12 @@ from werkzeug.routing import Rule
 from schemas.problem import MEDIA_TYPE, Problem
 from service.http.answers import json_answer
 from service.http.body import JSON
-from service.http.operation import Form, Operation, documented, operation_of
+from service.http.operation import KEYLESS, Form, Operation, documented, operation_of
 
 blueprint = Blueprint("openapi", __name__)
 
 _KEPT = "gradcheckd.openapi"
+_BEARER = "key"
 _TEMPLATE = "#/components/schemas/{model}"
 
 
@@ -55,7 +56,9 @@ def _document(rules: list[Rule]) -> dict[str, Any]:
             "description": "A second opinion for gradients: analytic, autograd and finite difference, with a verdict.",
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer"}}},
+        # Whoever runs it may ask for keys, and need not.
+        "security": [{}, {_BEARER: []}],
     }
 
 
@@ -75,16 +78,20 @@ def _schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any
 
 
 def _described(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
+    listed = operation.problems if operation.open else (KEYLESS, *operation.problems)
     problems = {
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
-        for status, text in operation.problems
+        for status, text in listed
     }
-    answer = {JSON: {"schema": references[id(operation.answer)]}, **_content(operation.answer_forms, references)}
+    answer = {operation.media_type: {"schema": references[id(operation.answer)]}}
+    answer |= _content(operation.answer_forms, references)
     described: dict[str, Any] = {
         "operationId": identifier,
         "summary": operation.summary,
         "responses": {"200": {"description": "The answer.", "content": answer}} | problems,
     }
+    if operation.open:
+        described["security"] = []
     if operation.body is not None:
         content: dict[str, Any] = {"schema": references[id(operation.body)]}
         if operation.examples is not None:

@@ -10,14 +10,18 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 _ATTRIBUTE = "openapi_operation"
 
-PROBLEMS_OF_BODY = (
+PROBLEMS_OF_WORK = (
     (400, "The body is not of the form that its content type says."),
     (406, "No media type that is served is accepted."),
+    (408, "The body did not come in time."),
     (413, "The body is too large."),
     (415, "The body has another content type or a content encoding."),
     (422, "The body is of that form, but not a valid request."),
+    (503, "All places are taken, or the service is stopping; Retry-After says when to try again."),
 )
-"""Problems of an operation that takes a body."""
+"""Problems of an operation that takes a body, and computes."""
+KEYLESS = (401, "Keys are asked for, and the request bears none that is known.")
+"""Problem of every operation that is not open."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class Operation:
         Bodies that can be posted as they are, by name.
     body_forms, answer_forms
         Other forms of either, by media type.
+    media_type
+        Media type of the answer.
+    open
+        Whether it is answered without a key too.
     """
 
     summary: str
@@ -66,6 +74,8 @@ class Operation:
     examples: Callable[[], dict[str, Any]] | None = None
     body_forms: Mapping[str, Form] = field(default_factory=dict[str, Form])
     answer_forms: Mapping[str, Form] = field(default_factory=dict[str, Form])
+    media_type: str = "application/json"
+    open: bool = False
 
     @property
     def answers(self) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, NotFound
 
 from schemas.problem import MEDIA_TYPE, InvalidRequestError, Problem, problem
+from service.http.observed import observed
 
 _log = logging.getLogger("gradcheckd")
 
@@ -20,6 +21,7 @@ def answer(document: Problem) -> Response:
 
 def document_of(error: Exception) -> Problem:
     """Make the document of what went wrong; where that is unexpected, it goes to the log."""
+    observed().reason = _reason(error)
     if isinstance(error, InvalidRequestError):
         return _invalid(error)
     if isinstance(error, HTTPException):
@@ -29,6 +31,12 @@ def document_of(error: Exception) -> Problem:
     _log.error("unexpected error %s", number, exc_info=error)
     detail = f"Something went wrong here. It is in the log of the service under {number}."
     return problem(500, "Internal Server Error", detail)
+
+
+def _reason(error: Exception) -> str:
+    """Say in a word of ours, for the log and the metrics, what went wrong."""
+    status = error.code or 500 if isinstance(error, HTTPException) else 500
+    return getattr(error, "reason", HTTPStatus(status).name.lower().replace("_", "-"))
 
 
 def _invalid(error: InvalidRequestError) -> Problem:

@@ -1,5 +1,6 @@
 """An answer line by line, as it comes: `application/x-ndjson`."""
 
+import contextvars
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -9,20 +10,34 @@ from schemas.progress import Event
 from schemas.report import CheckReport
 from service.http.problems import document_of
 from service.http.running import Running
+from service.http.slots import Admission
 from service.numerics.gradients.finite_difference import Progress
 
 NDJSON = "application/x-ndjson"
 
 
-def streamed(job: Callable[[Progress], CheckReport]) -> Response:
+def streamed(job: Callable[[Progress], CheckReport], place: Admission) -> Response:
     """Answer with the progress of a job and its report.
+
+    Parameters
+    ----------
+    job
+        What is to run; tells of its progress.
+    place
+        What it holds while it runs.
 
     Raises
     ------
     Exception
         That of the job, if it fails before there is any progress.
     """
-    running = Running(job)
+
+    def held(progress: Progress) -> CheckReport:
+        # Given back when the job is over, not the answer: a client that reads slowly keeps no other waiting.
+        with place:
+            return job(progress)
+
+    running = Running(held)
     running.wait_until_begun()
     response = Response(_Lines(running), mimetype=NDJSON)
     # A proxy that collects an answer before it hands it on would keep the progress back.
@@ -35,6 +50,8 @@ class _Lines:
 
     def __init__(self, running: Running[CheckReport]) -> None:
         self._running = running
+        # The request is over, for Flask, before its first line is sent.
+        self._context = contextvars.copy_context()
 
     def __iter__(self) -> Iterator[bytes]:
         for step in self._running.steps():
@@ -42,7 +59,7 @@ class _Lines:
         try:
             yield _line({"event": "report", "report": self._running.result()})
         except Exception as error:  # noqa: BLE001  # the status has been sent: what went wrong is the last line
-            yield _line({"event": "problem", "problem": document_of(error)})
+            yield _line({"event": "problem", "problem": self._context.run(document_of, error)})
 
     def close(self) -> None:
         self._running.stop()

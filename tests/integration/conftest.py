@@ -22,6 +22,7 @@ class Server:
 
     process: subprocess.Popen[bytes]
     port: int
+    log: Path
 
     @property
     def url(self) -> str:
@@ -55,9 +56,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             port = probe.getsockname()[1]
         environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
         command = ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]
-        with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
+        path = tmp_path_factory.mktemp("server") / "log"
+        with path.open("w") as log:
             process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=environment, stderr=log)
-        server = Server(process, port)
+        server = Server(process, port, path)
         running.append(server)
         wait_until_ready(server)
         return server

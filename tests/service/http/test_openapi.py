@@ -6,7 +6,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from service.app import create_app
+from service.http.slots import checks_of
 from service.numerics.ops import REGISTRY
+from service.settings import Settings
 
 CLIENT = create_app().test_client()
 
@@ -100,6 +102,31 @@ def test_a_real_problem_is_as_described(document, path):
         response = CLIENT.post(path, json=body) if body is not None else CLIENT.post(path)
         assert (response.status_code, response.mimetype) == (int(status), media_type)
         Draft202012Validator(schema).validate(response.json)
+
+
+def test_what_guards_an_operation_is_listed(document, example):
+    scheme = document["components"]["securitySchemes"]["key"]
+    assert scheme == {"type": "http", "scheme": "bearer"}
+    assert document["security"] == [{}, {"key": []}], "keys may be asked for, and need not be"
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            is_open = "/health/" in path
+            assert ("401" in operation["responses"]) is not is_open
+            assert ("security" in operation) is is_open
+            assert ({"408", "503"} <= set(operation["responses"])) is ("requestBody" in operation)
+    full = create_app(Settings(max_checks=1, max_waiting=0))
+    with checks_of(full).admit():
+        refused = full.test_client().post("/v1/check", json=example)
+    for status, response in (("503", refused), ("401", create_app(Settings(keys="a")).test_client().post("/v1/check"))):
+        media_type, schema = schema_of(document, "/v1/check", "post", status)
+        assert (response.status_code, response.mimetype) == (int(status), media_type)
+        Draft202012Validator(schema).validate(response.json)
+
+
+def test_an_answer_that_is_text_is_described_as_text(document):
+    content = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert content == {"text/plain": {"schema": {"type": "string"}}}
+    assert CLIENT.get("/metrics").mimetype == "text/plain"
 
 
 @pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/health/live", "/health/ready"])

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from service import logs
 from service.app import create_app
 from service.check import check
+from service.http.slots import Slots, checks_of
 from service.http.streaming import streamed
 from service.settings import Settings
 
@@ -77,12 +79,12 @@ def test_over_budget_and_out_of_time_at_once_are_plain_problems(example):
 
 
 def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
-    def slow(body, limits, progress):
+    def slow(body, limits, progress, encoding):
         def told(*step):
             progress(*step)
             time.sleep(0.2)
 
-        return check(body, limits, told)
+        return check(body, limits, told, encoding)
 
     monkeypatch.setattr("service.http.check.check", slow)
     client = create_app(Settings(max_seconds=0.15)).test_client()
@@ -93,22 +95,71 @@ def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
     assert "out of time" in last["problem"]["detail"]
 
 
-def failing(told):
-    told("w", 0, 1)
-    raise RuntimeError("the secret of line 17")
+def test_what_nobody_expected_is_the_last_line_and_in_the_log(monkeypatch, caplog, example):
+    def failing(body, limits, told, encoding):
+        told("w", 0, 1)
+        raise RuntimeError("the secret of line 17")
 
-
-def test_what_nobody_expected_is_the_last_line_and_in_the_log(caplog):
-    with caplog.at_level(logging.ERROR, logger="gradcheckd"):
-        response = streamed(failing)
-        *_, last = [json.loads(line) for line in response.response]
+    monkeypatch.setattr("service.http.check.check", failing)
+    # At once, as it is written: it says during which request.
+    caplog.handler.setFormatter(logs.formatter())
+    with caplog.at_level(logging.INFO, logger="gradcheckd"):
+        response = CLIENT.post("/v1/check", json=example, headers=NDJSON | {"X-Request-ID": "mine"})
+        *_, last = lines_of(response)
+        response.close()
     assert (last["event"], last["problem"]["status"]) == ("problem", 500)
     assert "secret" not in json.dumps(last)
-    assert "the secret of line 17" in caplog.text
+    told = [json.loads(line) for line in caplog.text.splitlines()]
+    assert "the secret of line 17" in told[0]["exception"]
+    assert [line["request_id"] for line in told] == ["mine", "mine"]
+    assert told[-1]["reason"] == "internal-server-error"
 
 
-def test_a_proxy_is_told_to_hand_lines_on():
-    assert streamed(lambda told: {}).headers["X-Accel-Buffering"] == "no"
+def test_a_proxy_is_told_to_hand_lines_on(example):
+    with CLIENT.post("/v1/check", json=example, headers=NDJSON) as response:
+        assert response.headers["X-Accel-Buffering"] == "no"
+
+
+def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, example):
+    """However it ends: with a report, a problem, an error before its first step, or when its client goes away."""
+    app = create_app(Settings(max_checks=1, max_waiting=0))
+    places, client = checks_of(app), app.test_client()
+    held, ends = [], [[0, 1], [0, ValueError()], [ValueError()], [0] * 100_000]
+
+    def counting(body, limits, told, encoding):
+        for step in steps:
+            held.append(places.busy)
+            if isinstance(step, Exception):
+                raise step
+            told("w", step, 1)
+            time.sleep(0.001)
+        return check(body)
+
+    monkeypatch.setattr("service.http.check.check", counting)
+    for steps in ends:
+        with client.post("/v1/check", json=example, headers=NDJSON) as response:
+            if len(steps) < 10:
+                assert response.text
+            else:
+                assert client.post("/v1/check", json=example, headers=NDJSON).status_code == 503
+        assert places.busy == 0
+    assert set(held) == {1}
+
+
+def test_a_slow_reader_keeps_no_place(example):
+    app = create_app(Settings(max_checks=1, max_waiting=0))
+    client = app.test_client()
+    with client.post("/v1/check", json=example, headers=NDJSON, buffered=False) as unread:
+        until(lambda: checks_of(app).busy == 0)
+        assert client.post("/v1/check", json=example).status_code == 200
+        assert json.loads(unread.text.splitlines()[-1])["report"]["outcome"] == "pass"
+
+
+def until(holds, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])
@@ -119,12 +170,14 @@ def test_a_client_that_goes_away_stops_the_check(read):
             time.sleep(0.001)
 
     before = threading.active_count()
-    response = streamed(job)
+    places = Slots("checks", 1)
+    response = streamed(job, places.admit())
     lines = iter(response.response)
     assert [json.loads(next(lines))["event"] for _ in range(read)] == ["progress"] * read
     assert threading.active_count() == before + 1
     response.close()
     assert threading.active_count() == before
+    assert places.busy == 0
 
 
 def test_no_thread_is_left_behind(example):

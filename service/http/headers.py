@@ -1,0 +1,51 @@
+"""Headers that tell a browser to make nothing more of an answer than it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+PAGE_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What a page of ours may load: files of ours, nothing inline, nothing from elsewhere; and nothing may frame it."""
+
+_POLICY = "Content-Security-Policy"
+_OF_ALL = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    # A gradient is its client's own affair; what may be kept says so itself.
+    ("Cache-Control", "no-store"),
+)
+_OF_ANSWER = (*_OF_ALL, (_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+_OF_PAGE = (*_OF_ALL, (_POLICY, PAGE_POLICY))
+
+StartResponse = Callable[..., Any]
+
+
+def protecting(start_response: StartResponse) -> StartResponse:
+    """Make what begins an answer add them, but for those that the answer has already.
+
+    Behind Flask: to ask its headers for each takes longer than to look through the list that they become.
+    """
+
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, headers + _missing(dict(headers)), *rest)
+
+    return start
+
+
+def _missing(present: dict[str, str]) -> list[tuple[str, str]]:
+    of_page = present.get("Content-Type", "").startswith("text/html")
+    return [header for header in (_OF_PAGE if of_page else _OF_ANSWER) if header[0] not in present]

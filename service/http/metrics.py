@@ -1,0 +1,70 @@
+"""`GET /metrics`: what there is to count, each thing declared once, summed over the workers."""
+
+import os
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.http.operation import Operation, documented
+
+blueprint = Blueprint("metrics", __name__)
+
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+REQUESTS = Counter("gradcheckd_requests", "Requests answered.", ("method", "route", "status"), registry=REGISTRY)
+REQUEST_SECONDS = Histogram(
+    "gradcheckd_request_seconds", "Time of a request.", ("route",), buckets=_SECONDS, registry=REGISTRY
+)
+CHECKS = Counter("gradcheckd_checks", "Checks that came to a report, by its outcome.", ("outcome",), registry=REGISTRY)
+STAGE_SECONDS = Histogram(
+    "gradcheckd_stage_seconds",
+    "Time of each stage of a check; `wait` is that for its turn.",
+    ("stage",),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+EVALUATIONS = Counter("gradcheckd_loss_evaluations", "Evaluations of a loss.", registry=REGISTRY)
+REFUSALS = Counter("gradcheckd_refusals", "Requests refused, by the reason.", ("reason",), registry=REGISTRY)
+PLACES = Gauge(
+    "gradcheckd_places",
+    "How many may be at it at once: at `checks`, or at reading `bodies`.",
+    ("of",),
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+BUSY = Gauge(
+    "gradcheckd_busy_places", "Places that are taken.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
+)
+WAITING = Gauge(
+    "gradcheckd_waiting", "Requests that wait for a place.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
+)
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable that says where the workers write; without it a process counts for itself."""
+
+
+@blueprint.get("/metrics")
+@documented(Operation("Tell what was counted, as Prometheus reads it", answer=str, media_type="text/plain"))
+def get_metrics() -> Response:
+    """Answer with the sums over the workers, those included that are no more."""
+    return Response(exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def exposition() -> str:
+    """Everything that was counted, in Prometheus's text format."""
+    while True:
+        try:
+            return generate_latest(_counted()).decode()
+        except FileNotFoundError:
+            continue  # of a worker that ended meanwhile; its counts are with those of the dead by now
+
+
+def _counted() -> CollectorRegistry:
+    if DIRECTORY not in os.environ:
+        return REGISTRY
+    together = CollectorRegistry()
+    MultiProcessCollector(together)
+    return together

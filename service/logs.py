@@ -1,0 +1,71 @@
+"""The log: one JSON object a line, whoever wrote it."""
+
+import json
+import os
+import sys
+
+import orjson
+import structlog
+from flask import g, has_app_context
+from structlog.types import EventDict, Processor, WrappedLogger
+
+
+def _of_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Say during which request it was logged."""
+    if has_app_context() and "record" in g:
+        event.setdefault("request_id", g.record.identifier)
+    return event
+
+
+def _of_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["pid"] = os.getpid()
+    return event
+
+
+def _dumped(event: EventDict, **_: object) -> bytes:
+    try:
+        return orjson.dumps(event, default=repr)
+    except TypeError:  # an integer of more than 64 bits, half a surrogate pair
+        return json.dumps(event, default=repr).encode()
+
+
+_COMMON: tuple[Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _of_process,
+)
+
+
+def configure() -> None:
+    """Send what structlog logs to the loggers of the standard library, unless whoever serves has said where to."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                *_COMMON,
+                structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+
+def write(level: int) -> None:
+    """Write what structlog logs to stderr at once; through the standard library a line takes three times as long."""
+    structlog.configure(
+        processors=[*_COMMON, structlog.processors.JSONRenderer(_dumped)],
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+
+
+def formatter() -> structlog.stdlib.ProcessorFormatter:
+    """Make what writes a record of the standard library as a line of JSON, tracebacks included."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[_of_request, *_COMMON, structlog.stdlib.add_logger_name],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+    )

@@ -1,0 +1,122 @@
+"""A threaded worker in which only requests whose head is complete take a thread, and which says so when it stops."""
+
+import contextlib
+import selectors
+import socket
+import time
+from functools import partial
+from typing import Any, cast
+
+import orjson
+from flask import Flask
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from schemas.problem import MEDIA_TYPE, problem
+from service.http.overdue import end_overdue
+from service.http.slots import checks_of
+from service.http.stopping import stopping
+from service.settings import Settings
+
+_LOOKED_AT = 2**14
+"""Bytes of a head that are looked at; a longer one is left to gunicorn, which has limits for it."""
+_TICK = 0.05
+"""Seconds between looks at unfinished heads."""
+
+
+class Worker(ThreadWorker):
+    """gunicorn's threaded worker; its loop does what threads cannot: wait for many, and look at the clock."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unfinished: dict[TConn, float] = {}
+        self._head_seconds = Settings().max_head_seconds
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Hand a connection to a thread as soon as the head of its request is there, which the kernel keeps."""
+        head = b"" if _beyond_looking(conn) else _peeked(conn.sock)
+        if head is None:
+            self._await_data(conn)
+        elif _is_whole(head):
+            super().enqueue_req(conn)
+        else:
+            self._unfinished[conn] = time.monotonic() + self._head_seconds
+
+    def _await_data(self, conn: TConn) -> None:
+        """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain."""
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + self.cfg.keepalive
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do one turn of the loop."""
+        super().wait_for_and_dispatch_events(min(timeout, _TICK) if self._unfinished else timeout)
+        for conn, deadline in list(self._unfinished.items()):
+            self._look_at(conn, deadline)
+        end_overdue()
+        if not self.alive:
+            self.set_accept_enabled(False)
+
+    def _look_at(self, conn: TConn, deadline: float) -> None:
+        head = _peeked(conn.sock)
+        if head is None or _is_whole(head):
+            del self._unfinished[conn]
+            super().enqueue_req(conn)
+        elif deadline < time.monotonic():
+            del self._unfinished[conn]
+            _say_late(conn.sock, self._head_seconds)
+            self.nr_conns -= 1
+            conn.close()
+
+    def handle(self, conn: TConn) -> Any:
+        """Handle a request, in a thread."""
+        kept = super().handle(conn)
+        if not kept:
+            # Here, not in the loop: it waits for the client to close its side too.
+            conn.close(graceful=True)
+            conn.close = _is_closed
+        return kept
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take new connections or not; of a service that stops, while checks run, to tell them so."""
+        if not (enabled or self.alive) and stopping() and checks_of(cast("Flask", self.wsgi)).busy:
+            return
+        super().set_accept_enabled(enabled)
+        if not (enabled or self.alive):
+            # Where nobody listens any more, a client is refused at once, not left to wait.
+            for listener in self.sockets:
+                listener.close()
+
+
+def _beyond_looking(conn: TConn) -> bool:
+    """Whether what comes is not to be read here: it is encrypted, or was read ahead already."""
+    parser: Any = conn.parser
+    return conn.cfg.is_ssl or (parser is not None and bool(parser.unreader.buf.getvalue()))
+
+
+def _peeked(connection: socket.socket) -> bytes | None:
+    """What has come, left where it is; nothing at the end, None if there is nothing yet."""
+    try:
+        return connection.recv(_LOOKED_AT, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def _is_whole(head: bytes) -> bool:
+    return not head or b"\r\n\r\n" in head or len(head) == _LOOKED_AT
+
+
+def _say_late(connection: socket.socket, seconds: float) -> None:
+    detail = f"The head of the request did not come within {seconds:g} s."
+    body = orjson.dumps(problem(408, "Request Timeout", detail))
+    head = f"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
+    with contextlib.suppress(OSError):  # gone
+        connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        # What is left unread would make the kernel reset the connection, and the answer may be lost.
+        connection.recv(_LOOKED_AT, socket.MSG_DONTWAIT)
+
+
+def _is_closed(graceful: bool = False) -> None:
+    """Stand for `close` where that was done."""

@@ -1,0 +1,298 @@
+"""Many clients, slow clients, and the end: a real gunicorn under what a network does to it."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.integration.conftest import Server
+
+JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def tensor(array: Any) -> dict[str, Any]:
+    return {"datatype": "FP64", "shape": list(array.shape), "b64": base64.b64encode(array.tobytes()).decode()}
+
+
+def long_check(size: int) -> bytes:
+    """A request that takes a while, seconds at size 200."""
+    generator = np.random.default_rng(0)
+    nodes = [
+        {"name": "h", "op": "matmul", "inputs": ["x", "w"]},
+        {"name": "s", "op": "softmax", "inputs": ["h"], "dim": 1},
+        {"name": "k", "op": "matmul", "inputs": ["s", "w"]},
+        {"name": "t", "op": "tanh", "inputs": ["k"]},
+        {"name": "loss", "op": "sum", "inputs": ["t"]},
+    ]
+    x, w = generator.normal(size=(2, size, size))
+    request = {"tensors": {"x": tensor(x)}, "weights": {"w": tensor(w / size)}, "model": {"nodes": nodes}}
+    return json.dumps(request | {"include": []}).encode()
+
+
+def post(server: Server, body: bytes) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/check", content=body, headers=JSON, timeout=120)
+
+
+def metric(server: Server, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics", timeout=30).text, re.MULTILINE)
+    return float(found.group(1)) if found else 0.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+def busy(server: Server) -> float:
+    return metric(server, 'gradcheckd_busy_places{of="checks"}')
+
+
+def children(server: Server) -> set[int]:
+    pid = server.process.pid
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def connected(server: Server, content: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(content)
+    return connection
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+@pytest.fixture(scope="module")
+def small(start: Callable[..., Server]) -> Server:
+    """A service with a place for two checks and one that waits, and little patience."""
+    return start(
+        GRADCHECKD_MAX_WAITING="1",
+        GRADCHECKD_MAX_WAIT_SECONDS="0.2",
+        GRADCHECKD_MAX_STALL_SECONDS="1",
+        GRADCHECKD_MAX_HEAD_SECONDS="1.5",
+        GRADCHECKD_MAX_BODY_SECONDS="2",
+        GRADCHECKD_MAX_UNREAD_SECONDS="1",
+    )
+
+
+def test_while_all_places_are_taken_health_answers_at_once_and_further_checks_are_refused(
+    small: Server, example: dict[str, Any]
+) -> None:
+    body, enough = long_check(200), threading.Event()
+
+    def keep_busy() -> set[int]:
+        statuses = set()
+        while not enough.is_set():
+            statuses.add(post(small, body).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(keep_busy) for _ in range(2)]
+        try:
+            wait_until(lambda: busy(small) == 2)
+            for path in ("/health/ready", "/health/live", "/metrics"):
+                # Again and again, for a machine that is busy with other things.
+                wait_until(lambda path=path: _seconds(small, path) < 0.1 and busy(small) == 2)
+            wait_until(
+                lambda: (refused := post(small, json.dumps(example).encode())).status_code == 503 and _is_full(refused)
+            )
+        finally:
+            enough.set()
+    assert [each.result() for each in running] == [{200}, {200}]
+    assert busy(small) == 0
+    assert metric(small, 'gradcheckd_refusals_total{reason="full"}') >= 1
+
+
+def _seconds(server: Server, path: str) -> float:
+    """Time of a request, over a connection of its own."""
+    # Of the standard library: httpx takes longer to set a client up than the service to answer.
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        before = time.perf_counter()
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200
+        return time.perf_counter() - before
+
+
+def _is_full(refused: httpx.Response) -> bool:
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.headers["Retry-After"] == "1"
+    return "All 2 places for checks are taken" in refused.json()["detail"]
+
+
+def test_what_comes_half_or_not_at_all_does_not_keep_others_waiting(small: Server) -> None:
+    """More connections than there are threads; asked meanwhile, the service answers before any of them is given up."""
+    halves = [connected(small, content) for content in (b"", b"POST /v1/ch", HEAD) for _ in range(40)]
+    halves += [connected(small, HEAD + b'Content-Length: 100\r\n\r\n{"tens') for _ in range(8)]
+    time.sleep(0.3)
+    assert httpx.get(f"{small.url}/health/ready", timeout=30).status_code == 200
+    halves[-1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        halves[-1].recv(1)
+    halves[-1].setblocking(True)
+    answers = [to_the_end(each) for each in halves]
+    assert {each[:12] for each in answers[:40]} == {b""}
+    assert {each[:12] for each in answers[40:]} == {b"HTTP/1.1 408"}
+    assert all(b"application/problem+json" in each for each in answers[40:])
+    assert all(b"stopped coming" in each for each in answers[-8:])
+    for each in halves:
+        each.close()
+
+
+def test_more_bodies_at_once_than_are_read_are_refused_until_others_are_done(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(GRADCHECKD_MAX_READING="1")
+    body = json.dumps(example).encode()
+    with connected(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
+        wait_until(lambda: metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)
+        refused = post(server, body)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        half.sendall(body[5:])
+        assert half.recv(12) == b"HTTP/1.1 200"
+    assert post(server, body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
+)
+def test_what_comes_byte_by_byte_has_to_be_whole_in_time(small: Server, begun: bytes) -> None:
+    with connected(small, begun or b"POST /") as connection:
+        connection.settimeout(0.2)
+        answer = b""
+        for _ in range(100):
+            try:
+                answer = connection.recv(2**16)
+                break
+            except TimeoutError:
+                connection.sendall(b"1\r\n \r\n" if b"chunked" in begun else b"a")
+        assert answer.startswith(b"HTTP/1.1 408"), answer
+        assert b"application/problem+json" in answer
+
+
+def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(small: Server) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", small.port))
+        size, asked = len(httpx.get(f"{small.url}/openapi.json", timeout=60).content), 100
+        assert asked * size > 16 * 2**20, "more than the kernel keeps"
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
+        wait_until(lambda: "was cut off" in small.log.read_text())
+    assert "Traceback" not in small.log.read_text()
+
+
+def test_requests_in_one_go_are_answered_in_their_order(small: Server) -> None:
+    ask = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\n\r\n"
+    paths = [(b"/health/live", b"keep-alive"), (b"/nowhere", b"keep-alive"), (b"/health/ready", b"close")]
+    with connected(small, b"".join(ask % path for path in paths)) as connection:
+        answers = to_the_end(connection)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"404", b"200"]
+
+
+def test_a_client_that_takes_its_time_within_the_limits_is_served(small: Server, example: dict[str, Any]) -> None:
+    body = json.dumps(example).encode()
+    content = HEAD + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    with connected(small, content[:7]) as connection:
+        for begin in range(7, len(content), 60):
+            time.sleep(0.1)
+            connection.sendall(content[begin : begin + 60])
+        assert to_the_end(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_counts_are_those_of_all_workers_and_survive_them(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(WEB_CONCURRENCY="2")
+    body = json.dumps(example).encode()
+    count = 'gradcheckd_checks_total{outcome="pass"}'
+    with ThreadPoolExecutor(8) as pool:
+        assert {each.status_code for each in pool.map(lambda _: post(server, body), range(40))} == {200}
+        assert metric(server, count) == 40
+        before = children(server)
+        os.kill(min(before), signal.SIGKILL)
+        wait_until(lambda: len(children(server) - {min(before)}) == 2)
+        # Those who are in the other worker do not notice.
+        assert {each.status_code for each in pool.map(lambda _: post(server, body), range(40))} == {200}
+    assert metric(server, count) == 80
+    assert children(server) & before == {max(before)}
+    (place,) = _written_by(server)
+    assert (place / "counter_dead.db").exists()
+    assert server.stop() == 0
+    assert not place.exists()
+
+
+def _written_by(server: Server) -> set[Path]:
+    """Directories in which workers of a server count."""
+    return {file.parent for pid in children(server) for file in Path("/dev/shm").glob(f"gradcheckd-*/counter_{pid}.db")}
+
+
+def _once_it_stops(server: Server, act: Callable[[], Any]) -> Any:
+    """What an act comes to when the service has been told to stop, and knows."""
+    wait_until(lambda: httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 503)
+    return act()
+
+
+def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(WEB_CONCURRENCY="2")
+    with ThreadPoolExecutor(1) as pool:
+        running: Future[httpx.Response] = pool.submit(post, server, long_check(200))
+        wait_until(lambda: busy(server) == 1)
+        server.process.terminate()
+        refused = _once_it_stops(server, lambda: post(server, json.dumps(example).encode()))
+        alive = httpx.get(f"{server.url}/health/live", timeout=30).status_code
+        assert not running.done()
+        assert running.result().json()["outcome"] == "pass"
+    assert (refused.status_code, refused.headers["Retry-After"], alive) == (503, "1", 200)
+    assert "is stopping" in refused.json()["detail"]
+    assert server.process.wait(timeout=60) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/health/live")
+
+
+def test_one_worker_that_goes_does_not_take_the_service_with_it(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(WEB_CONCURRENCY="2")
+    body, before = json.dumps(example).encode(), children(server)
+    os.kill(min(before), signal.SIGTERM)
+    for _ in range(20):
+        assert httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 200
+        assert post(server, body).status_code == 200
+    wait_until(lambda: len(children(server)) == 2 and min(before) not in children(server))
+
+
+def test_every_line_of_the_log_is_json_and_a_request_has_one(
+    start: Callable[..., Server], example: dict[str, Any]
+) -> None:
+    server = start(GRADCHECKD_KEYS="sesame")
+    forged = "/nowhere%0a%7B%22event%22:%22forged%22%7D"
+    keyed = {"Authorization": "Bearer sesame", "X-Request-ID": "run-7"}
+    assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}{forged}").status_code == 401
+    connected(server, b"NONSENSE\r\n\r\n").close()
+    assert server.stop() == 0
+    text = server.log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["outcome"] for line in lines if line.get("request_id") == "run-7"] == ["pass"]
+    assert [line["reason"] for line in lines if line.get("status") == 401] == ["unauthorized"]
+    assert any(line["event"].startswith("Booting worker") for line in lines)
+    assert "forged" not in text
+    assert "sesame" not in text

@@ -1,0 +1,163 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from prometheus_client import generate_latest
+
+from service.app import create_app
+from service.http import metrics
+from service.http.slots import FullError, Slots, checks_of
+from service.settings import Settings
+
+
+def gauge(name, of):
+    return metrics.REGISTRY.get_sample_value(f"gradcheckd_{name}", {"of": of})
+
+
+def wait_until(condition):
+    """Let other threads get where they are going; a test that waits in vain fails by the clock of its runner."""
+    pause = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it never came to that")
+
+
+def test_there_are_so_many_places_and_no_more():
+    slots = Slots("tests", 2)
+    first, second = slots.admit(), slots.admit()
+    with pytest.raises(FullError, match=r"All 2 places for tests are taken here.* Try again in 1 s"):
+        slots.admit()
+    assert (slots.busy, gauge("busy_places", "tests"), gauge("places", "tests")) == (2, 2, 2)
+    first.release()
+    with slots.admit():
+        assert slots.busy == 2
+    second.release()
+    assert (slots.busy, gauge("busy_places", "tests")) == (0, 0)
+
+
+def test_a_place_is_given_back_once_from_whichever_thread():
+    slots = Slots("tests", 2)
+    kept, released = slots.admit(), slots.admit()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: released.release(), range(8)))
+    with released:
+        pass
+    assert slots.busy == 1
+    kept.release()
+    assert slots.busy == 0
+
+
+def test_a_place_is_given_back_where_the_block_fails_or_a_generator_is_closed():
+    slots = Slots("tests", 1)
+    with pytest.raises(KeyError), slots.admit():
+        raise KeyError
+
+    def lines(admission):
+        with admission:
+            yield "one"
+            yield "two"
+
+    streamed = lines(slots.admit())
+    assert next(streamed) == "one"
+    assert slots.busy == 1
+    streamed.close()
+    assert slots.busy == 0
+
+
+def test_those_who_wait_come_in_their_order():
+    slots = Slots("tests", 1, waiting=3, seconds=60)
+    held, order = slots.admit(), []
+
+    def come(number):
+        with slots.admit():
+            order.append(number)
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(3)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        wait_until(lambda number=number: gauge("waiting", "tests") == number + 1)
+    with pytest.raises(FullError, match="3 wait for one; no more than 3 may"):
+        slots.admit()
+    held.release()
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2]
+    assert (slots.busy, gauge("waiting", "tests"), gauge("busy_places", "tests")) == (0, 0, 0)
+
+
+def test_who_waits_too_long_is_refused_and_leaves_the_queue():
+    slots = Slots("tests", 1, waiting=1, seconds=0.01)
+    with slots.admit():
+        for _ in range(2):
+            with pytest.raises(FullError, match=r"none became free within 0\.01 s"):
+                slots.admit()
+    assert (slots.busy, gauge("waiting", "tests")) == (0, 0)
+
+
+def test_who_is_handed_a_place_in_the_last_moment_has_it():
+    """The clock of who waits, and who gives back, run side by side: between the two the lock decides."""
+
+    class LateEvent(threading.Event):
+        def wait(self, timeout=None):
+            held.release()
+            return False
+
+    slots = Slots("tests", 1, waiting=1, seconds=60)
+    held = slots.admit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.http.slots.threading.Event", LateEvent)
+        late = slots.admit()
+    assert (slots.busy, gauge("waiting", "tests")) == (1, 0)
+    late.release()
+    assert slots.busy == 0
+
+
+def test_many_threads_never_have_more_places_than_there_are():
+    slots, inside, most = Slots("tests", 3, waiting=100, seconds=60), [], []
+
+    def work(number):
+        with slots.admit():
+            inside.append(number)
+            most.append(len(inside))
+            inside.remove(number)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(400)))
+    assert len(most) == 400
+    assert max(most) <= 3
+    assert slots.busy == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+def test_work_is_refused_where_all_places_are_taken_and_nothing_else_is(example, path):
+    app = create_app(Settings(max_checks=1, max_waiting=0, max_wait_seconds=2.5))
+    body = example | ({"element": {"name": "w1", "index": [0, 0]}} if path == "/v1/curve" else {})
+    client = app.test_client()
+    with checks_of(app).admit():
+        refused = client.post(path, json=body)
+        assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
+        assert refused.headers["Retry-After"] == "3"
+        assert "All 1 places for checks are taken" in refused.json["detail"]
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/v1/ops").status_code == 200
+    assert client.post(path, json=body).status_code == 200
+    assert checks_of(app).busy == 0
+
+
+def test_a_request_that_fails_gives_its_place_back(example):
+    app = create_app(Settings(max_checks=1, max_waiting=0))
+    for _ in range(3):
+        assert app.test_client().post("/v1/check", json=example | {"model": "no such"}).status_code == 422
+    assert checks_of(app).busy == 0
+
+
+def test_bodies_have_places_of_their_own(example):
+    app = create_app(Settings(max_reading=1))
+    with app.extensions["gradcheckd.bodies"].admit():
+        refused = app.test_client().post("/v1/check", json=example)
+    assert refused.status_code == 503
+    assert "places for bodies" in refused.json["detail"]
+    assert app.test_client().post("/v1/check", json=example).status_code == 200
+    assert b'gradcheckd_refusals_total{reason="full"}' in generate_latest(metrics.REGISTRY)

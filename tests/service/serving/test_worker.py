@@ -1,0 +1,54 @@
+"""Parts of the worker; tests/integration/test_guard.py has it at work."""
+
+import socket
+
+import pytest
+
+from service.serving import worker
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
+    ours, theirs = pair
+    assert worker._peeked(ours) is None
+    theirs.sendall(b"GET")
+    assert worker._peeked(ours) == worker._peeked(ours) == b"GET"
+    theirs.close()
+    assert ours.recv(3) == b"GET"
+    assert worker._peeked(ours) == b"", "the end"
+    ours.close()
+    assert worker._peeked(ours) == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "whole"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", True),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", True),
+        (b"", True),
+        (b"x" * worker._LOOKED_AT, True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", False),
+        (b"G", False),
+    ],
+)
+def test_a_head_is_whole_at_its_empty_line_or_where_gunicorn_will_say_what_is_wrong(head, whole):
+    assert worker._is_whole(head) is whole
+
+
+def test_who_is_late_is_told(pair):
+    ours, theirs = pair
+    worker._say_late(ours, 1.5)
+    answer = theirs.recv(2**16)
+    head, body = answer.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n")
+    assert b"Content-Type: application/problem+json" in head
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"within 1.5 s" in body
+    ours.close()
+    worker._say_late(ours, 1.5)

@@ -1,0 +1,87 @@
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from service import logs
+from service.app import create_app
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def written():
+    """What is written of a record, parsed."""
+    logs.configure()
+    formatter = logs.formatter()
+
+    def write(message, *arguments, error=None):
+        info = (type(error), error, error.__traceback__) if error else None
+        record = logging.LogRecord("gunicorn.error", logging.ERROR, "x.py", 1, message, arguments, info)
+        line = formatter.format(record)
+        assert "\n" not in line
+        return json.loads(line)
+
+    return write
+
+
+def test_a_line_is_an_object(written):
+    line = written("worker %s went", 7)
+    assert line.pop("timestamp").endswith("Z")
+    assert line.pop("pid") > 0
+    assert line == {"event": "worker 7 went", "level": "error", "logger": "gunicorn.error"}
+
+
+@pytest.mark.parametrize("text", ['\n{"event": "forged"}', "\r\nforged", '"}\x00\x1b[31m', "\u2028forged", "é"])
+def test_no_text_breaks_out_of_its_line(written, text):
+    assert written(text)["event"] == text
+    assert written("%s", text)["event"] == text
+
+
+def test_a_traceback_is_part_of_its_line(written):
+    try:
+        raise RuntimeError("line 17")
+    except RuntimeError as error:
+        line = written("unexpected", error=error)
+    assert "RuntimeError: line 17" in line["exception"]
+    assert "Traceback" in line["exception"]
+
+
+def test_what_is_logged_during_a_request_bears_its_identifier(written):
+    with create_app().test_request_context(headers={"X-Request-ID": "run-7"}) as context:
+        context.app.preprocess_request()
+        assert written("unexpected")["request_id"] == "run-7"
+    assert "request_id" not in written("unexpected")
+
+
+def test_what_cannot_be_written_as_json_does_not_stop_the_log(written, caplog):
+    log = structlog.get_logger("gradcheckd.tests")
+    with caplog.at_level(logging.INFO, logger="gradcheckd.tests"):
+        log.info("odd", what=object(), big=10**30, half="\ud800")
+    (record,) = caplog.records
+    assert json.loads(logs.formatter().format(record))["what"].startswith("<object")
+
+
+def test_it_is_written_at_once_where_who_serves_says_so():
+    """In a process of its own, since where structlog writes is a matter of the whole process."""
+    code = """
+import logging, structlog
+from service import logs
+logs.write(logging.INFO)
+log = structlog.get_logger("gradcheckd")
+log.info("request", route="/v1/check", odd=object(), note="\\n\\u2028")
+log.info("request", big=10**30, half="\\ud800")
+log.debug("too much")
+logs.configure()
+log.info("still here")
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    first, second, third = (json.loads(line) for line in found.stderr.removesuffix("\n").split("\n"))
+    assert (first["route"], first["note"], first["level"]) == ("/v1/check", "\n\u2028", "info")
+    assert first["odd"].startswith("<object")
+    assert (second["big"], second["half"]) == (10**30, "\ud800")
+    assert third["event"] == "still here"
