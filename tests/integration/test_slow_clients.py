@@ -1,0 +1,71 @@
+"""Clients that begin a request and never come to its end: they hold nobody else up, and are cut off in time."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.integration import raw
+from tests.integration.bystanders import untouched
+from tests.integration.conftest import Server
+
+MANY = 30
+"""More than the threads that a worker would have without care for slow clients, and no more than it reads at once."""
+
+
+@pytest.fixture(scope="module")
+def hurried(start: Callable[..., Server]) -> Server:
+    """A service that soon loses patience."""
+    return start(WEB_CONCURRENCY="2", GRADCHECKD_MAX_HEAD_SECONDS="4", GRADCHECKD_MAX_BODY_SECONDS="4")
+
+
+@contextlib.contextmanager
+def dripping(connections: list[socket.socket], drop: bytes) -> Iterator[None]:
+    """Send a drop on each connection, again and again, until all are closed or the block ends."""
+    done = threading.Event()
+
+    def drip() -> None:
+        for each in connections:
+            with contextlib.suppress(OSError):
+                each.sendall(drop)
+
+    def drips() -> None:
+        while not done.wait(0.2):
+            drip()
+
+    thread = threading.Thread(target=drips)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def cut_off(connection: socket.socket) -> bool:
+    """Whether the connection comes to its end, with word that it took too long or that there is no room, or without."""
+    try:
+        status, _ = raw.answer(connection)
+    except (ConnectionError, raw.HalfAnAnswerError):
+        return True
+    return status in {408, 503}
+
+
+@pytest.mark.parametrize(
+    ("beginning", "drop"),
+    [
+        (raw.WHOLE[:40], b""),
+        (raw.head(f"Content-Length: {len(raw.BODY)}")[:-2], b"X-Slow: 1\r\n"),
+        (raw.WHOLE[:-200], b""),
+        (raw.WHOLE[:-200], b" "),
+    ],
+    ids=["half a head", "a head by drops", "half a body", "a body by drops"],
+)
+def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: bytes, drop: bytes) -> None:
+    with raw.many(hurried, MANY, beginning) as slow, dripping(slow, drop), untouched(hurried):
+        assert httpx.get(f"{hurried.url}/health/live", timeout=30).status_code == 200
+        assert all(map(cut_off, slow))
+    raw.ask(hurried)
