@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     )
     max_names: Count = Field(default=1000, description="Most tensors and weights of a request, and most candidates.")
     max_nodes: Count = Field(default=1000, description="Most nodes of a model.")
+    max_dimensions: Annotated[int, Gt(0), Le(24)] = Field(
+        default=24, description="Most dimensions of a tensor or node; at most 24."
+    )
     max_elements: Count = Field(
         default=2**21, description="Most elements that all tensors and nodes of a model may have together."
     )

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from schemas.problem import InvalidRequestError, placed, shown
+from service.checking import language
 from service.checking.question import Limits, Problem, Request, sampled
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Plan
+from service.numerics.graph import InvalidModelError, ModelError
 from service.numerics.rounding import SWEEPS
 from service.numerics.tiles import size
 
@@ -77,7 +79,10 @@ def estimated(problem: Problem, limits: Limits) -> tuple[Plan | None, Estimate]:
 
 
 def check_tensors(request: Request, limits: Limits) -> None:
-    """Refuse tensors, or a candidate, that hold too much by themselves, before they are widened to float64."""
+    """Refuse tensors, or a candidate, that hold too much by themselves, before they are widened to float64.
+
+    Or that have too many dimensions.
+    """
     tensors, candidate = (
         sum(each.array.size for each in given.values())
         for given in (request.tensors | request.weights, request.candidate or {})
@@ -85,11 +90,32 @@ def check_tensors(request: Request, limits: Limits) -> None:
     for elements, place in ((tensors, "model"), (candidate, "candidate")):
         if elements > limits.elements:
             detail = f"the {place} would hold {elements} elements or more at once; the limit is {limits.elements}"
-            raise InvalidRequestError([placed(detail, place)])
+            raise InvalidRequestError([placed(detail, place)], "over-budget")
+    _check_dimensions(request, limits)
+
+
+def _check_dimensions(request: Request, limits: Limits) -> None:
+    given = {"tensors": request.tensors, "weights": request.weights, "candidate": request.candidate or {}}
+    if errors := [
+        placed(f"{each.array.ndim} dimensions; at most {limits.dimensions} are taken", section, name)
+        for section, tensors in given.items()
+        for name, each in tensors.items()
+        if each.array.ndim > limits.dimensions
+    ]:
+        raise InvalidRequestError(errors, "over-budget")
 
 
 def check_size(problem: Problem, limits: Limits) -> None:
-    """Refuse a model that would hold too much at once."""
+    """Refuse a model that would hold too much at once, or a node of too many dimensions."""
+    shapes = problem.graph.shapes
+    if errors := [
+        ModelError(
+            f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken", at
+        )
+        for at, node in enumerate(problem.graph.listed)
+        if len(shapes[node.name]) > limits.dimensions
+    ]:
+        raise language.refused(InvalidModelError(errors), problem.request)
     elements = _elements(problem)
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"

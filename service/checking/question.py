@@ -29,6 +29,8 @@ class Limits:
     ----------
     names, nodes
         Tensors and weights; nodes of a model.
+    dimensions
+        Of a tensor or node.
     elements
         Elements of all tensors and nodes together.
     work
@@ -41,6 +43,7 @@ class Limits:
 
     names: int = 1000
     nodes: int = 1000
+    dimensions: int = 24
     elements: int = 2**21
     work: int = 10**11
     bytes: int = 2**30

@@ -12,6 +12,7 @@ def limits() -> Limits:
     return Limits(
         names=settings.max_names,
         nodes=settings.max_nodes,
+        dimensions=settings.max_dimensions,
         elements=settings.max_elements,
         work=settings.max_work,
         bytes=settings.max_bytes,

@@ -447,6 +447,8 @@ def test_a_sample_of_more_than_there_are_is_all(changed):
 
 LIMITS = {
     "names": (Limits(names=1), "/tensors", "2 are more than the 1"),
+    "dimensions of a tensor": (Limits(dimensions=1), "/tensors/x", "2 dimensions; at most 1"),
+    "dimensions of a weight": (Limits(dimensions=1), "/weights/w1", "2 dimensions; at most 1"),
     "elements": (Limits(elements=20), "/model", "the limit is 20"),
     "work": (Limits(work=1000), "/with_respect_to", "the limit is 1.0e+03"),
     "bytes": (

@@ -172,3 +172,42 @@ def test_tensors_are_counted_by_themselves_and_so_is_a_candidate(example):
     assert found == {"/model": "the model would hold 21 elements or more at once; the limit is 20"}
     request = language.parsed(example | {"candidate": {"w1": [[1.0] * 13] * 2}})
     assert "26 elements" in refused(budget.check_tensors, request, Limits(elements=25))["/candidate"]
+
+
+WIDE = [1] * 23 + [2]
+"""A shape of as many dimensions as are taken."""
+BEYOND = {
+    "unsqueeze": ({"op": "unsqueeze", "inputs": ["w"], "dim": 0}, 25),
+    "stack": ({"op": "stack", "inputs": [["w", "w"]], "dim": 0}, 25),
+    "reshape": ({"op": "reshape", "inputs": ["w"], "shape": [1] * 31 + [2]}, 32),
+    "expand": ({"op": "expand", "inputs": ["w"], "size": [3] * 4 + WIDE}, 28),
+}
+
+
+def of_many_dimensions(node):
+    model = {"nodes": [node | {"name": "wider"}, {"name": "loss", "op": "sum", "inputs": ["wider"]}]}
+    weight = {"datatype": "FP64", "shape": WIDE, "data": [1.5, 2.5]}
+    return {"tensors": {}, "weights": {"w": weight}, "model": model}
+
+
+@pytest.mark.parametrize(("node", "dimensions"), BEYOND.values(), ids=BEYOND)
+def test_a_node_of_too_many_dimensions_is_refused_at_its_place(node, dimensions):
+    found = refused(check, of_many_dimensions(node), Limits())
+    assert found == {"/model/nodes/0": f"its result would have {dimensions} dimensions; at most 24 are taken"}
+
+
+AS_MANY = {
+    "exp": {"op": "exp", "inputs": ["w"]},
+    "mean": {"op": "mean", "inputs": ["w"], "dim": list(range(0, 24, 2)), "keepdim": True},
+    "permute": {"op": "permute", "inputs": ["w"], "dims": list(range(24))[::-1]},
+    "einsum": {"op": "einsum", "inputs": ["w", "w"], "equation": "...i,...i->...i"},
+    "softmax": {"op": "softmax", "inputs": ["w"], "dim": -1},
+    "cumsum": {"op": "cumsum", "inputs": ["w"], "dim": -1},
+}
+
+
+@pytest.mark.parametrize("node", AS_MANY.values(), ids=AS_MANY)
+def test_as_many_dimensions_as_are_taken_can_be_computed(node):
+    request = of_many_dimensions(node) | {"candidate": {"w": of_many_dimensions(node)["weights"]["w"]}}
+    for part in ({}, {"sample": 1}, {"projections": 2}, {"method": "central"}):
+        assert check(request | {"finite_difference": part})["verdicts"]["w"]["elements"]["total"] == 2

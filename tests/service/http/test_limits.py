@@ -9,6 +9,8 @@ from service.settings import Settings
 def test_every_limit_is_a_setting():
     with create_app(Settings()).app_context():
         assert limits() == Limits()
-    set_otherwise = Settings(max_names=1, max_nodes=2, max_elements=3, max_work=4, max_bytes=5, max_seconds=6.0)
+    numbers = range(1, 1 + len(dataclasses.fields(Limits)))
+    names = [f"max_{field.name}" for field in dataclasses.fields(Limits)]
+    set_otherwise = Settings(**dict(zip(names, numbers, strict=True)))
     with create_app(set_otherwise).app_context():
-        assert dataclasses.astuple(limits()) == (1, 2, 3, 4, 5, 6.0)
+        assert dataclasses.astuple(limits()) == tuple(numbers)
