@@ -1,20 +1,19 @@
 """A threaded worker in which only requests whose head is complete take a thread, and which says so when it stops."""
 
-import contextlib
 import selectors
 import socket
 import time
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
-import orjson
 from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from schemas.problem import MEDIA_TYPE, problem
 from service.http.overdue import end_overdue
 from service.http.slots import checks_of
 from service.http.stopping import stopping
+from service.serving import unreadable
 from service.settings import Settings
 
 _LOOKED_AT = 2**14
@@ -64,9 +63,14 @@ class Worker(ThreadWorker):
             super().enqueue_req(conn)
         elif deadline < time.monotonic():
             del self._unfinished[conn]
-            _say_late(conn.sock, self._head_seconds)
+            detail = f"The head of the request did not come within {self._head_seconds:g} s."
+            unreadable.say(conn.sock, HTTPStatus.REQUEST_TIMEOUT, detail)
             self.nr_conns -= 1
             conn.close()
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answer what could not be read as a request, or could not be answered."""
+        unreadable.answer(client, exc)
 
     def handle(self, conn: TConn) -> Any:
         """Handle a request, in a thread."""
@@ -106,16 +110,6 @@ def _peeked(connection: socket.socket) -> bytes | None:
 
 def _is_whole(head: bytes) -> bool:
     return not head or b"\r\n\r\n" in head or len(head) == _LOOKED_AT
-
-
-def _say_late(connection: socket.socket, seconds: float) -> None:
-    detail = f"The head of the request did not come within {seconds:g} s."
-    body = orjson.dumps(problem(408, "Request Timeout", detail))
-    head = f"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
-    with contextlib.suppress(OSError):  # gone
-        connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        # What is left unread would make the kernel reset the connection, and the answer may be lost.
-        connection.recv(_LOOKED_AT, socket.MSG_DONTWAIT)
 
 
 def _is_closed(graceful: bool = False) -> None:

@@ -39,16 +39,3 @@ def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
 )
 def test_a_head_is_whole_at_its_empty_line_or_where_gunicorn_will_say_what_is_wrong(head, whole):
     assert worker._is_whole(head) is whole
-
-
-def test_who_is_late_is_told(pair):
-    ours, theirs = pair
-    worker._say_late(ours, 1.5)
-    answer = theirs.recv(2**16)
-    head, body = answer.split(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n")
-    assert b"Content-Type: application/problem+json" in head
-    assert f"Content-Length: {len(body)}".encode() in head
-    assert b"within 1.5 s" in body
-    ours.close()
-    worker._say_late(ours, 1.5)
