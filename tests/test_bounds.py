@@ -15,6 +15,9 @@ from service.numerics.graph import Graph
 from service.numerics.ops.activation import sigmoid
 from tests import bounds, families, truth
 
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
+
 ORDINARY = [family for family, variant in families.CELLS if variant == "ordinary"]
 ONCE_FALSE = [
     ("mlp", "weights", 1002),  # p = 1 - 1e-55: the loss rounded to 0, and its noise with it

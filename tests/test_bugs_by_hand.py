@@ -13,6 +13,9 @@ from torch.nn.grad import conv2d_weight  # pyright: ignore[reportUnknownVariable
 from schemas.datatype import Array
 from tests.candidates import Worked
 
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
+
 Backward = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 Tensors = dict[str, torch.Tensor]
 Candidate = dict[str, Array]

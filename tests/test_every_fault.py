@@ -15,6 +15,9 @@ from service.numerics.models import PRESETS
 from service.numerics.ops import REGISTRY
 from tests.candidates import preset as preset_of
 
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
+
 TABLE = (
     "sign_flipped",
     "scaled",

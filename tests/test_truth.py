@@ -11,6 +11,9 @@ from tests.problems import around, reference_model
 from tests.random_graphs import random_graph
 from tests.truth import forward, tape
 
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
+
 CASES = [
     pytest.param(name, number, id=f"{name}-{number}")
     for name in forward.RULES

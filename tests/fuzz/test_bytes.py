@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
 from tests.fuzz import RAW
 from tests.fuzz.held import Asked, hold
+
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
 
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "reference.json").read_bytes()
 

@@ -12,6 +12,9 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.fuzz import DESCRIBED, SYSTEMATIC
 from tests.fuzz.held import Asked
 
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
+
 # Bodies of other forms are bytes here: what is in them is for the tests of these forms.
 schemathesis.openapi.media_type("application/vnd.safetensors", st.binary(max_size=200))
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,9 @@ from service.numerics.models import PRESETS
 from tests.fuzz import MUTANTS
 from tests.fuzz.held import Asked, hold
 from tests.fuzz.mutating import mutants
+
+# What lines this runs others count; to count them takes as long again.
+pytestmark = pytest.mark.no_cover
 
 NAMED = [preset.request for preset in PRESETS.values()]
 # As models of one's own too, so that their nodes are changed as well.

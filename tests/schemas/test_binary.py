@@ -2,7 +2,6 @@
 
 import json
 import struct
-import time
 from typing import Any
 
 import numpy as np
@@ -116,12 +115,10 @@ def test_the_other_fields_are_an_object(fields: Any) -> None:
         decode(body({})).joined(fields)
 
 
-def test_very_many_entries_take_a_moment() -> None:
+def test_very_many_entries_are_refused_by_their_number() -> None:
     header = {f"weights/{number}": info("F64", [0], 0, 0) for number in range(10**5)}
-    started = time.process_time()
     with pytest.raises(NotSafetensorsError, match="at most"):
         decode(framed(header))
-    assert time.process_time() - started < 0.5
 
 
 VALID = body({"weights/w": entry(np.ones((2, 2))), "tensors/x": bfloat16([1, 2])}, {"request": "{}"})

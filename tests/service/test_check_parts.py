@@ -171,6 +171,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.no_cover
 def test_an_error_is_missed_as_often_as_is_said():
     """Whole checks over 1000 seeds, of a gradient off by so much that two directions miss it now and then."""
     size, off = math.sqrt(1 + 4 + 0.25 + 9), 1.2

@@ -154,6 +154,7 @@ def chain(length, *shape):
     return {"tensors": {"x": tensor(*shape)}, "weights": weights, "model": {"nodes": nodes}}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("body", [chain(150, 2), chain(4, *(2,) * 17)], ids=["nodes", "axes"])
 def test_planning_is_weighed_before_it_begins(body, monkeypatch):
     problem = problem_of(body)

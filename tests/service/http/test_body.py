@@ -118,13 +118,11 @@ def test_the_limits_hold_for_what_is_not_announced(size, content_type):
     assert response.status_code == (413 if size > limit else 400)
 
 
-def test_deep_json_is_refused_at_once():
-    started = time.process_time()
+def test_deep_json_is_refused():
     for body in (b"[" * 10_000, b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000):
         response = create_app().test_client().post("/v1/check", data=body, content_type="application/json")
         assert (response.status_code, response.mimetype) == (400, "application/problem+json")
         assert "deeper than the 64 levels" in response.json["detail"]
-    assert time.process_time() - started < 1
 
 
 def test_as_deep_as_is_taken_may_be_chosen():

@@ -50,6 +50,7 @@ def test_every_encoding_is_written_the_same(case):
     assert first == second
 
 
+@pytest.mark.no_cover
 @settings(deadline=None)
 @given(NAMES)
 def test_no_name_breaks_out(name):
@@ -110,6 +111,7 @@ def test_a_fence_is_longer_than_any_in_it():
     assert "\n````text\n" in markdown(named("```"))
 
 
+@pytest.mark.no_cover
 def test_of_hundreds_of_names_as_many_are_there_as_fit_into_a_comment():
     names = [f"encoder.layers.{number}.{'weight' * 20}" for number in range(600)]
     report = product(names, candidate={"p7": 0.5} | dict.fromkeys(names[-100:], 0.5))
