@@ -151,13 +151,13 @@ _PLAIN = {
 def _detail(error: ErrorDetails, path: Sequence[str | int], body: object, known_fields: KnownFields) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown("field", str(path[-1]), list(known_fields(path[:-1])))
+        return unknown("field", str(path[-1]), list(known_fields(path[:-1])))
     if kind == "missing" and (field := known_fields(path[:-1]).get(str(path[-1]))) and field.examples:
         return f"is missing; for example {json.dumps(field.examples[0])}"
     if kind == "union_tag_invalid":
         known = context["expected_tags"].replace("'", "").split(", ")
         given = _at(path, body)
-        return _unknown("op", given, known) if isinstance(given, str) else f"must be the name of an op{_given(given)}"
+        return unknown("op", given, known) if isinstance(given, str) else f"must be the name of an op{_given(given)}"
     if kind in ("too_short", "too_long"):
         bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
         return f"must have at {bound} {count} {'item' if count == 1 else 'items'}"
@@ -165,7 +165,8 @@ def _detail(error: ErrorDetails, path: Sequence[str | int], body: object, known_
     return message[:1].lower() + message[1:]
 
 
-def _unknown(what: str, name: str, known: list[str]) -> str:
+def unknown(what: str, name: str, known: list[str]) -> str:
+    """Say that nothing has that name, and which one may have been meant, or which there are."""
     text = f"unknown {what} {shown(name)}"
     if near := difflib.get_close_matches(name[:100], known, n=1):
         return f"{text}; did you mean {near[0]!r}?"

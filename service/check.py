@@ -7,20 +7,14 @@ from schemas.tensor import Encoding
 from service.checking import language
 from service.checking.answer import Findings, report
 from service.checking.budget import check_tensors, planned
-from service.checking.deadline import in_time
 from service.checking.diagnosing import diagnosed
-from service.checking.judge import Judge, Projected, Routes
-from service.checking.question import Limits, Problem, check_counts, posed
+from service.checking.differentiating import differentiated
+from service.checking.judge import Judge
+from service.checking.question import Limits, check_counts, posed
 from service.checking.stopwatch import Stopwatch
-from service.numerics import projection
-from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.gradients.autograd import Autograd
-from service.numerics.gradients.finite_difference import Difference, Plan, Progress
-from service.numerics.graph import InvalidModelError
+from service.numerics.gradients.finite_difference import Progress
 
 __all__ = ["Limits", "check"]
-
-_LESS = 'Name fewer or smaller tensors, or difference a part: "sample" or "projections" of finite_difference'
 
 
 def check(
@@ -54,7 +48,7 @@ def check(
         plan = planned(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.
     with np.errstate(all="ignore"):
-        routes = _routes(problem, plan, watch, limits, progress)
+        routes = differentiated(problem, plan, watch, limits, progress)
         with watch.stage("verdict"):
             judge = Judge(problem, routes)
             verdicts = {name: judge.of(name) for name in problem.names}
@@ -63,50 +57,3 @@ def check(
             diagnoses = diagnosed(problem, judge, verdicts, routes.evaluations)
         findings = Findings(verdicts, disputes, diagnoses)
         return report(problem, routes, judge, findings, watch, encoding or request.encoding)
-
-
-def _by_torch(problem: Problem) -> Autograd:
-    try:
-        return autograd.differentiate(problem.graph, problem.leaves, problem.reported, problem.dtype.name)
-    except InvalidModelError as errors:
-        raise language.refused(errors, problem.request) from errors
-
-
-def _routes(problem: Problem, plan: Plan, watch: Stopwatch, limits: Limits, told: Progress | None) -> Routes:
-    with watch.stage("analytic"):
-        by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
-    with watch.stage("autograd"):
-        by_torch = _by_torch(problem)
-    progress = in_time(limits.seconds, _LESS, "with_respect_to", onward=told)
-    with watch.stage("finite_difference"):
-        routes = Routes(by_hand, by_torch, *_differences(problem, plan, progress))
-    if told is not None:
-        told(problem.names[-1], routes.evaluations, routes.evaluations)
-    return routes
-
-
-def _differences(
-    problem: Problem, plan: Plan, progress: Progress
-) -> tuple[dict[str, Difference], dict[str, Projected]]:
-    """Differences by element, and those along directions where these are asked for instead."""
-    if problem.projections is not None:
-        return _along(problem, problem.projections, plan, progress)
-    by_element = finite_difference.differentiate(
-        problem.graph, problem.wide, problem.names, seed=problem.request.seed, progress=progress, plan=plan
-    )
-    return by_element, {}
-
-
-def _along(
-    problem: Problem, count: int, plan: Plan, progress: Progress
-) -> tuple[dict[str, Difference], dict[str, Projected]]:
-    """Differences along random directions: nothing of single elements, and what there is instead."""
-    shapes, seed = problem.graph.shapes, problem.request.seed
-    directions = {name: projection.drawn(count, shapes[name], seed, name) for name in problem.names}
-    found = finite_difference.differentiate_along(
-        problem.graph, problem.wide, directions, problem.method, seed, progress, plan
-    )
-    return (
-        {name: finite_difference.nothing_by_element(shapes[name], found[name].evaluations) for name in problem.names},
-        {name: Projected(directions[name], found[name]) for name in problem.names},
-    )

@@ -1,14 +1,12 @@
 """Problems whose three gradients are worked out once, and which then judge and diagnose many candidates."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from schemas.datatype import BY_ANY_NAME, Array
-from schemas.tensor import Tensor
+from schemas.datatype import Array
 from service.checking import language
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.judge import Judge, Routes
@@ -45,24 +43,13 @@ class Worked:
     def scene(self, names: tuple[str, ...] | None = None) -> Scene:
         """The scene in which the candidates are the right gradients."""
         right = {name: self.routes.analytic.gradients[name] for name in names or self.problem.names}
-        problem = self._with(right)
-        return scene_of(problem, Judge(problem, self.routes))
-
-    def _with(self, candidate: Mapping[str, Array], datatype: str | None = None) -> Any:
-        tensors = {
-            name: Tensor(
-                np.asarray(each, dtype=np.float64), None if datatype is None else BY_ANY_NAME[datatype], integral=False
-            )
-            for name, each in candidate.items()
-        }
-        request = self.problem.request.model_copy(update={"candidate": tensors})
-        return replace(self.problem, request=request)
+        return scene_of(self.problem.with_candidate(right))
 
     def judged(
         self, candidate: Mapping[str, Array], datatype: str | None = None
     ) -> tuple[dict[str, Verdict], dict[str, list[Diagnosis]]]:
         """Judge candidates, and diagnose those that fail."""
-        problem = self._with(candidate, datatype)
+        problem = self.problem.with_candidate(candidate, datatype)
         judge = Judge(problem, self.routes)
         judge._allowances = self._allowances
         with np.errstate(all="ignore"):

@@ -62,6 +62,15 @@ def test_the_bugs_that_are_planted_are_named(client: FlaskClient) -> None:
     assert not says(answer, shown), "the comparison must be able to fail"
 
 
+def test_the_curl_of_a_bug_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
+    shown, body = answer_shown("## Plant a bug"), curl_body("/v1/bugs")
+    answer = client.post("/v1/bugs", json=body).json
+    assert says(answer, shown)
+    del body["bug"]
+    report = client.post("/v1/check", json=body | {"candidate": answer["bugs"][0]["candidate"]}).json
+    assert "transposed" in [each["name"] for each in report["verdicts"]["w1"]["diagnoses"]]
+
+
 def test_the_curl_of_a_curve_gets_the_answer_that_is_shown(client: FlaskClient) -> None:
     shown = answer_shown("## See a difference fail")
     answer = client.post("/v1/curve", json=curl_body("/v1/curve")).json

@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.faults import BACKWARD, FAULTS, UNKNOWN
-from service.numerics.faults.diagnosis import alterations_of
-from service.numerics.faults.sweep import gradients_of
+from service.numerics.faults import BACKWARD, FAULTS, UNKNOWN, Planted, catalogue, planting
 from service.numerics.models import PRESETS
 from service.numerics.ops import REGISTRY
 from tests.candidates import preset as preset_of
@@ -52,46 +51,24 @@ TABLE = (
 
 MUTANTS = {mutant.fault for op in REGISTRY.values() for mutant in op.mutants.values()}
 
-Injection = tuple[str, str, dict[str, Array]]
+
+def of_single_gradients(preset: str) -> Iterator[Planted]:
+    """Each bug of a single gradient."""
+    return planting.of_single_gradients(preset_of(preset).scene(), preset_of(preset).problem.names)
 
 
-def shows(candidate: Array, right: Array) -> bool:
-    """Whether a wrong gradient is far enough from the right one to say anything."""
-    if candidate.shape != right.shape:
-        return True
-    return bool(np.linalg.norm(candidate - right) >= 1e-4 * np.linalg.norm(right)) or not np.isfinite(candidate).all()
-
-
-def of_single_gradients(preset: str) -> Iterator[Injection]:
-    """Each bug of a single gradient: its name, what was done, and candidates with it."""
-    scene = preset_of(preset).scene()
-    for name in preset_of(preset).problem.names:
-        for fault in FAULTS.values():
-            for candidate in fault.injected(scene, name):
-                # Of precision alone everything is near.
-                if fault.name == "low_precision" or all(shows(each, scene.right(n)) for n, each in candidate.items()):
-                    yield fault.name, name, dict(candidate)
-
-
-def of_the_backward_pass(preset: str) -> Iterator[Injection]:
+def of_the_backward_pass(preset: str) -> Iterator[Planted]:
     """Each bug of the backward pass, in all gradients that it changes."""
-    scene, names = preset_of(preset).scene(), preset_of(preset).problem.names
-    alterations = list(alterations_of(scene, names))
-    for together, made in gradients_of(scene.graph, scene.values, alterations, names):
-        for tile, alteration in enumerate(together):
-            candidate = {name: each[tile] for name, each in made.items() if np.isfinite(each[tile]).all()}
-            candidate = {name: each for name, each in candidate.items() if shows(each, scene.right(name))}
-            if candidate:
-                yield alteration.fault, alteration.text(), candidate
+    return planting.of_the_backward_pass(preset_of(preset).scene(), preset_of(preset).problem.names)
 
 
-def unnamed(preset: str, injections: Iterator[Injection]) -> list[tuple[str, str, dict[str, set[str]]]]:
+def unnamed(preset: str, injections: Iterator[Planted]) -> list[tuple[str, str, dict[str, set[str]]]]:
     """Injections that are not failed, or not named, in any tensor that has them."""
     missed: list[tuple[str, str, dict[str, set[str]]]] = []
-    for fault, what, candidate in injections:
-        named = preset_of(preset).named(candidate)
-        if any(fault not in named.get(name, set()) for name in candidate):
-            missed.append((fault, what, named))
+    for each in injections:
+        named = preset_of(preset).named(each.candidate)
+        if any(each.fault not in named.get(name, set()) for name in each.candidate):
+            missed.append((each.fault, each.text, named))
     return missed
 
 
@@ -107,9 +84,8 @@ def test_every_bug_of_the_backward_pass_is_failed_and_named(preset: str) -> None
 
 def test_a_bug_that_is_called_by_another_name_is_noticed() -> None:
     """The loop above can fail."""
-    wrong = (
-        ("scaled", what, each) for fault, what, each in of_single_gradients("mlp_classifier") if fault == "shifted"
-    )
+    injections = of_single_gradients("mlp_classifier")
+    wrong = (replace(each, fault="scaled") for each in injections if each.fault == "shifted")
     assert unnamed("mlp_classifier", wrong)
 
 
@@ -117,10 +93,10 @@ def test_a_bug_that_is_called_by_another_name_is_noticed() -> None:
 def test_every_bug_of_the_table_is_injected_somewhere(name: str) -> None:
     assert name in {*FAULTS, *BACKWARD, *MUTANTS}
     injected = (
-        fault == name
+        each.fault == name
         for preset in PRESETS
         for injections in (of_single_gradients(preset), of_the_backward_pass(preset))
-        for fault, _, _ in injections
+        for each in injections
     )
     assert any(injected)
 
@@ -178,18 +154,9 @@ def test_what_is_no_listed_bug_gets_no_name() -> None:
     assert failed > 950
 
 
-def signatures() -> dict[str, str]:
-    """What each bug of the table looks like, by name."""
-    of_ops = dict[str, str]()
-    for op in REGISTRY.values():
-        for method, mutant in op.mutants.items():
-            if method == mutant.fault:
-                of_ops.setdefault(mutant.fault, mutant.text)
-    own = {name: fault.signature for name, fault in (*BACKWARD.items(), *FAULTS.items())}
-    return {name: own.get(name) or of_ops[name] for name in (*TABLE, "reshaped")}
-
-
 def test_the_readme_lists_every_bug() -> None:
     section = Path("README.md").read_text().split("## The bugs it names")[1].split("\n## ")[0]
-    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == signatures()
+    assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == {
+        name: catalogue()[name] for name in (*TABLE, "reshaped")
+    }
     assert f"Beside these, {len(MUTANTS - set(TABLE))} mistakes" in section

@@ -132,7 +132,7 @@ def _discrepancies(problem: Problem, routes: Routes, judge: Judge, name: str) ->
         "autograd_vs_finite_difference": _metrics(by_torch, difference, own, examined),
     }
     if judge.comparable(name):
-        candidate, precision = problem.candidate[name].array, judge.precision(name)
+        candidate, precision = problem.candidate[name].array, problem.precision(name)
         found["candidate_vs_analytic"] = _metrics(candidate, by_hand, precision, examined)
         found["candidate_vs_autograd"] = _metrics(candidate, by_torch, precision, examined)
         found["candidate_vs_finite_difference"] = _metrics(candidate, difference, precision, examined)

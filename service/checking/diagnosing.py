@@ -32,7 +32,7 @@ def diagnosed(
     wrong = {name: _wrong(problem, judge, name) for name in failed if not judge.dispute(name)}
     if not wrong:
         return {}
-    return faults.diagnose(scene_of(problem, judge), wrong, evaluations * problem.graph.cost().work)
+    return faults.diagnose(scene_of(problem), wrong, evaluations * problem.graph.cost().work)
 
 
 def _wrong(problem: Problem, judge: Judge, name: str) -> Array:
@@ -41,7 +41,7 @@ def _wrong(problem: Problem, judge: Judge, name: str) -> Array:
     return np.ones(problem.candidate[name].array.shape, np.bool_)
 
 
-def scene_of(problem: Problem, judge: Judge) -> Scene:
+def scene_of(problem: Problem) -> Scene:
     """Bring a check into the terms of the diagnosis.
 
     In float64 whatever the dtype: what a bug makes is compared to the last digit that the candidate has.
@@ -52,7 +52,7 @@ def scene_of(problem: Problem, judge: Judge) -> Scene:
         values,
         problem.graph.reverse(values),
         {name: each.array.astype(np.float64) for name, each in problem.candidate.items()},
-        {name: judge.precision(name) for name in problem.candidate},
+        {name: problem.precision(name) for name in problem.candidate},
         problem.names,
         problem.request.seed,
         plain,

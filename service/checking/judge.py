@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from schemas.datatype import BY_ANY_NAME, Array
+from schemas.datatype import Array
 from schemas.problem import shown
 from schemas.tensor import spelled
 from service.checking.question import Problem
@@ -77,16 +77,6 @@ class Judge:
         tolerance = problem.request.tolerance
         self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
-    def precision(self, name: str) -> Precision:
-        """Return the arithmetic in which the judged gradient was computed."""
-        tensor = self._problem.candidate.get(name)
-        if tensor is None:
-            return self._problem.dtype.precision
-        declared = self._problem.request.candidate_dtype
-        if declared is not None:
-            return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
-        return self._problem.dtype.precision if tensor.datatype is None else PRECISIONS[tensor.datatype.name]
-
     def comparable(self, name: str) -> bool:
         """Whether there is a candidate, of the right shape."""
         tensor = self._problem.candidate.get(name)
@@ -99,7 +89,7 @@ class Judge:
         """
         candidate = self._problem.candidate[name].array.astype(np.float64)
         if name not in self._routes.along:
-            return verdict.failing(candidate, self._reference(name, self.precision(name)))
+            return verdict.failing(candidate, self._reference(name, self._problem.precision(name)))
         by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own(name))
         return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
 
@@ -131,7 +121,9 @@ class Judge:
         if not self.comparable(name):
             return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
         reference = dataclasses.replace(
-            self._reference(name, self.precision(name)), disputed=self._dispute(name).places, tolerance=self._tolerance
+            self._reference(name, self._problem.precision(name)),
+            disputed=self._dispute(name).places,
+            tolerance=self._tolerance,
         )
         judged = self._looked_at(name, candidate.array)
         return self._with_hint(self._judged({"candidate": judged}, reference, name), name, judged, reference)

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
+from schemas.bugs import BugsRequest
 from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
 from schemas.curve import CurveRequest, ElementSpec
 from schemas.problem import InvalidRequestError, PlacedError, from_validation, placed, shown
@@ -45,6 +46,7 @@ AnyNode = Annotated[Union[tuple(NODE_TYPES.values())], Field(discriminator="op")
 
 Request = CheckRequest[AnyNode]
 OfCurve = CurveRequest[AnyNode]
+OfBugs = BugsRequest[AnyNode]
 
 
 def parsed(body: object) -> CheckRequest[NodeBase]:
@@ -61,6 +63,11 @@ def parsed(body: object) -> CheckRequest[NodeBase]:
 def parsed_curve(body: object) -> CurveRequest[NodeBase]:
     """Validate the request of a curve, as `parsed` does that of a check."""
     return cast("CurveRequest[NodeBase]", _parsed(body, OfCurve))
+
+
+def parsed_bugs(body: object) -> BugsRequest[NodeBase]:
+    """Validate the request for bugs, as `parsed` does that of a check."""
+    return cast("BugsRequest[NodeBase]", _parsed(body, OfBugs))
 
 
 def _parsed(body: object, form: type[BaseModel]) -> BaseModel:

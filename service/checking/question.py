@@ -1,20 +1,20 @@
 """From a request to the terms of the numerics: names, shapes, dtype and method."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from schemas.check import CheckRequest, NodeBase
-from schemas.datatype import Array
+from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.checking import language
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Method
 from service.numerics.graph import Graph, Values
-from service.numerics.precision import DTYPES, Dtype
+from service.numerics.precision import DTYPES, PRECISIONS, Dtype, Precision
 from service.numerics.tiles import size, tiled
 
 Request = CheckRequest[NodeBase]
@@ -91,6 +91,24 @@ class Problem:
     def candidate(self) -> Mapping[str, Tensor]:
         """The client's own gradients, by name."""
         return self.request.candidate or {}
+
+    def precision(self, name: str) -> Precision:
+        """Return the arithmetic in which the judged gradient was computed."""
+        tensor = self.candidate.get(name)
+        if tensor is None:
+            return self.dtype.precision
+        declared = self.request.candidate_dtype
+        if declared is not None:
+            return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
+        return self.dtype.precision if tensor.datatype is None else PRECISIONS[tensor.datatype.name]
+
+    def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Problem":
+        """Return the problem with gradients, of whatever shape, in place of the client's own."""
+        known = None if datatype is None else BY_ANY_NAME[datatype]
+        tensors = {
+            name: Tensor(np.asarray(each, np.float64), known, integral=False) for name, each in candidate.items()
+        }
+        return replace(self, request=self.request.model_copy(update={"candidate": tensors}))
 
 
 def posed(request: Request, choose: Choice | None = None) -> Problem:

@@ -57,7 +57,7 @@ def ask(asked: Asked, method: str, path: str, sent: dict[str, str], body: bytes)
 
 def test_no_bytes_are_too_much(asked: Asked) -> None:
     @settings(max_examples=RAW // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(["/v1/check", "/v1/curve"]), headers(), BODIES)
+    @given(st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]), headers(), BODIES)
     def bodies(path: str, sent: dict[str, str], body: bytes) -> None:
         ask(asked, "POST", path, sent, body)
 

@@ -27,8 +27,10 @@ def of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
     return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
 
 
-ADDRESSED = st.tuples(st.just("/v1/check"), mutants(CHECKS)) | st.tuples(
-    st.just("/v1/curve"), mutants(list(map(of_first_weight, CHECKS)))
+ADDRESSED = (
+    st.tuples(st.just("/v1/check"), mutants(CHECKS))
+    | st.tuples(st.just("/v1/curve"), mutants(list(map(of_first_weight, CHECKS))))
+    | st.tuples(st.just("/v1/bugs"), mutants([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)]))
 )
 
 

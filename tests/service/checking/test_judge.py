@@ -84,8 +84,8 @@ def test_a_gradient_that_rounding_alone_keeps_from_zero_passes():
 )
 def test_the_arithmetic_that_is_judged(example, fields, name):
     problem = problem_of(example, **CANDIDATE | fields)
-    assert Judge(problem, routes_of(problem)).precision("w1").name == name
-    assert Judge(problem, routes_of(problem)).precision("w2").name == problem.dtype.precision.name
+    assert problem.precision("w1").name == name
+    assert problem.precision("w2").name == problem.dtype.precision.name
 
 
 def test_a_candidate_is_comparable_if_its_shape_fits(example):

@@ -26,7 +26,7 @@ def test_health_needs_no_key(path):
     ("method", "path"),
     [
         *(("GET", each) for each in ("/v1/ops", "/v1/models", "/openapi.json", "/metrics", "/nowhere", "/v1/check")),
-        *(("POST", each) for each in ("/v1/check", "/v1/curve", "/health/live")),
+        *(("POST", each) for each in ("/v1/check", "/v1/curve", "/v1/bugs", "/health/live")),
         *(("OPTIONS", each) for each in ("/v1/check", "/v1/ops")),
     ],
 )

@@ -129,7 +129,7 @@ def test_an_answer_that_is_text_is_described_as_text(document):
     assert CLIENT.get("/metrics").mimetype == "text/plain"
 
 
-@pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/v1/bugs", "/health/live", "/health/ready"])
 def test_what_is_got_is_as_described(document, path):
     Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
 
@@ -144,3 +144,9 @@ def test_the_request_is_described_op_by_op_with_examples(document, path):
     assert set(REGISTRY) <= set(document["components"]["schemas"])
     assert not accepts.is_valid({"tensors": {}, "weights": {}, "model": {"nodes": [{"name": "a", "op": "tan"}]}})
     assert "[" not in "".join(document["components"]["schemas"])
+
+
+def test_planted_bugs_are_as_described(document, example):
+    schema = schema_of(document, "/v1/bugs", "post")[1]
+    for body in (example, example | {"bug": "sign_flipped"}):
+        Draft202012Validator(schema).validate(CLIENT.post("/v1/bugs", json=body).json)

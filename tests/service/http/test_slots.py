@@ -130,7 +130,7 @@ def test_many_threads_never_have_more_places_than_there_are():
     assert slots.busy == 0
 
 
-@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/curve", "/v1/bugs"])
 def test_work_is_refused_where_all_places_are_taken_and_nothing_else_is(example, path):
     app = create_app(Settings(max_checks=1, max_waiting=0, max_wait_seconds=2.5))
     body = example | ({"element": {"name": "w1", "index": [0, 0]}} if path == "/v1/curve" else {})

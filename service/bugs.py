@@ -1,0 +1,118 @@
+"""`POST /v1/bugs`: which bugs a model can have, and what they make of its gradients. Knows no Flask."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from schemas.bugs import BugsAnswer, CatalogueOfBugs, PlantedBug
+from schemas.problem import InvalidRequestError, placed, shown, unknown
+from schemas.tensor import encode
+from service.checking import language
+from service.checking.budget import check_tensors, planned
+from service.checking.diagnosing import diagnosed, scene_of
+from service.checking.differentiating import differentiated
+from service.checking.judge import Judge, Routes
+from service.checking.question import Limits, Problem, check_counts, posed
+from service.checking.stopwatch import Stopwatch
+from service.numerics import faults
+from service.numerics.faults import Planted
+from service.numerics.gradients.finite_difference import Plan
+from service.numerics.outcome import Outcome
+
+_TRIED = 50
+"""Most candidates that are judged to find those that a check would name."""
+
+
+def catalogue() -> CatalogueOfBugs:
+    """Every bug that a check names."""
+    return {"bugs": [{"name": name, "explanation": text} for name, text in faults.catalogue().items()]}
+
+
+def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
+    """Answer a request.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it; a bug that there is not, or that the model cannot have.
+    """
+    limits = limits or Limits()
+    check_counts(body, limits)
+    request = language.parsed_bugs(body)
+    _check_known(request.bug)
+    check_tensors(request, limits)
+    problem = posed(request).with_candidate({})
+    plan = planned(problem, limits)
+    # Overflow and NaN are findings here.
+    with np.errstate(all="ignore"):
+        if request.bug is None:
+            return {"bugs": [_entry(each) for each in _each_once(_planted(problem))]}
+        return {"bugs": _named(problem, plan, request.bug, limits)}
+
+
+def _check_known(bug: str | None) -> None:
+    known = list(faults.catalogue())
+    if bug is not None and bug not in known:
+        raise InvalidRequestError([placed(unknown("bug", bug, known), "bug")])
+
+
+def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:
+    scene = scene_of(problem)
+    right = problem.with_candidate({name: scene.right(name) for name in problem.names})
+    return faults.planted(scene_of(right), problem.names, bug)
+
+
+def _each_once(found: Iterable[Planted]) -> Iterable[Planted]:
+    """Of ways to make a bug that are told in the same words, the first."""
+    first = dict[tuple[str, str], Planted]()
+    for each in found:
+        first.setdefault((each.fault, each.text), each)
+    return first.values()
+
+
+def _entry(each: Planted) -> PlantedBug:
+    return {"name": each.fault, "tensor": next(iter(each.candidate)), "explanation": each.text}
+
+
+def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[PlantedBug]:
+    """What the bug makes, where a check would fail it by its name."""
+    routes = differentiated(problem, plan, Stopwatch(), limits)
+    found, room = dict[str, PlantedBug](), limits.elements
+    tried = list(islice(_planted(problem, bug), _TRIED))
+    for each in tried:
+        if each.text in found or (explanation := _explained(problem, routes, each)) is None:
+            continue
+        room -= sum(gradient.size for gradient in each.candidate.values())
+        if room < 0 and found:
+            break
+        candidate = {name: encode(gradient, problem.request.encoding) for name, gradient in each.candidate.items()}
+        found[each.text] = {**_entry(each), "explanation": explanation, "candidate": candidate}
+    if not found:
+        raise InvalidRequestError([placed(_impossible(problem, bug, made=bool(tried)), "bug")])
+    return list(found.values())
+
+
+def _explained(problem: Problem, routes: Routes, each: Planted) -> str | None:
+    """What a check would say of the bug by its name; None where it would not name it, or not fail."""
+    wrong = problem.with_candidate(each.candidate)
+    judge = Judge(wrong, routes)
+    verdicts = {name: judge.of(name) for name in each.candidate}
+    if any(verdict.outcome != Outcome.FAIL for verdict in verdicts.values()):
+        return None
+    named = diagnosed(wrong, judge, verdicts, routes.evaluations)
+    said = [[one.explanation for one in named.get(name, ()) if one.name == each.fault] for name in each.candidate]
+    return said[0][0] if all(said) else None
+
+
+def _impossible(problem: Problem, bug: str, made: bool) -> str:
+    possible = list(dict.fromkeys(each.fault for each in _each_once(_planted(problem))))
+    why = "would not be told from a right gradient or from another bug" if made else "cannot be made"
+    return f"{shown(bug)} {why} in this model at this point; those that can: {', '.join(possible) or 'none'}"

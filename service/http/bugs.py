@@ -1,0 +1,46 @@
+"""`GET /v1/bugs`, `POST /v1/bugs`."""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from schemas.bugs import BugsAnswer, CatalogueOfBugs
+from service.bugs import bugs, catalogue
+from service.checking import language
+from service.http.answers import json_answer
+from service.http.body import JSON, body_of, negotiate
+from service.http.limits import limits
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
+from service.http.slots import admitted
+
+blueprint = Blueprint("bugs", __name__)
+
+
+@blueprint.get("/v1/bugs")
+@documented(Operation("List the bugs that a check names", answer=CatalogueOfBugs))
+def get_bugs() -> Response:
+    """Answer with every bug of the catalogue, and what it looks like."""
+    return json_answer(catalogue())
+
+
+def _examples() -> dict[str, Any]:
+    return {each["name"]: {"value": each["request"]} for each in language.models()["models"]}
+
+
+@blueprint.post("/v1/bugs")
+@documented(
+    Operation(
+        "List the bugs that a model can have, or plant one",
+        answer=BugsAnswer,
+        body=language.OfBugs,
+        problems=PROBLEMS_OF_WORK,
+        examples=_examples,
+        body_forms=BODY_FORMS,
+    )
+)
+def post_bugs() -> Response:
+    """Answer with the bugs, and with the gradients that one of them makes if it is named."""
+    negotiate(request, JSON)
+    body = body_of(request, JSON, *BODY_FORMS)
+    with admitted():
+        return json_answer(bugs(body, limits()))

@@ -1,0 +1,25 @@
+from service.app import create_app
+
+CLIENT = create_app().test_client()
+
+
+def test_the_catalogue_is_got_and_the_bugs_of_a_model_are_posted(example):
+    known = {each["name"] for each in CLIENT.get("/v1/bugs").json["bugs"]}
+    answer = CLIENT.post("/v1/bugs", json=example)
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert {each["name"] for each in answer.json["bugs"]} < known
+
+
+def test_what_is_planted_can_be_posted_as_a_candidate_numbers_or_not(example):
+    for bug in ("sign_flipped", "not_finite", "reshaped"):
+        for planted in CLIENT.post("/v1/bugs", json=example | {"bug": bug}).json["bugs"]:
+            report = CLIENT.post("/v1/check", json=example | {"candidate": planted["candidate"]}).json
+            assert report["outcome"] == "fail"
+            diagnoses = report["verdicts"][planted["tensor"]]["diagnoses"]
+            assert planted["explanation"] in [each["explanation"] for each in diagnoses if each["name"] == bug]
+
+
+def test_an_unknown_bug_is_a_problem_at_its_place(example):
+    answer = CLIENT.post("/v1/bugs", json=example | {"bug": "no such bug"})
+    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
+    assert [each["pointer"] for each in answer.json["errors"]] == ["/bug"]
