@@ -18,6 +18,7 @@ from service.http import (
     metrics,
     observed,
     openapi,
+    playground,
     problems,
     slots,
     stopping,
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
-    for part in (check, curve, bugs, catalogue, health, metrics, openapi):
+    for part in (check, curve, bugs, catalogue, health, metrics, openapi, playground):
         app.register_blueprint(part.blueprint)
     _guard(app, settings)
     return app

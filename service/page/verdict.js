@@ -1,0 +1,27 @@
+// The outcome in words and in colour, the loss, and for each name why, and which bug it is.
+
+import { element, show } from "./dom.js";
+import { told } from "./numbers.js";
+
+const SIGNS = { pass: "✓", fail: "✗", inconclusive: "?" };
+
+export function badge(outcome) {
+  return element("strong", { className: `badge ${outcome}` }, `${SIGNS[outcome] ?? ""} ${outcome}`);
+}
+
+export function showVerdict(report) {
+  const names = Object.entries(report.verdicts).map(([name, verdict]) => reasons(name, verdict));
+  show("verdict", element("p", { className: "outcome" }, badge(report.outcome), " ", report.summary.replace(/^\w+: /, "")),
+    element("p", {}, "Loss ", element("output", { id: "loss" }, String(report.loss.analytic)), ` by hand, ${report.loss.autograd} by PyTorch; `,
+      `${report.cost.loss_evaluations} evaluations in ${told(1e3 * report.cost.seconds, 3)} ms.`), ...names);
+}
+
+function reasons(name, verdict) {
+  const bugs = (verdict.diagnoses ?? []).map((each) => element("li", {}, element("code", {}, each.name), ` ${each.explanation}`));
+  const missed = verdict.missed ? ` What was not examined may hide: ${JSON.stringify(verdict.missed)}.` : "";
+  const counts = Object.entries(verdict.elements).filter(([, count]) => count).map(([what, count]) => `${count} ${what.replace("_", " ")}`);
+  return element("section", { className: "reason", "aria-label": `Verdict on ${name}` },
+    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason}${missed}`),
+    element("p", { className: "quiet" }, `Elements: ${counts.join(", ")}. Smallest relative error that would have been found: ${told(verdict.smallest_detectable_error, 2)}.`),
+    bugs.length ? element("ul", { className: "diagnoses" }, ...bugs) : null);
+}
