@@ -40,7 +40,9 @@ def get_openapi() -> Response:
 
 def _document(rules: list[Rule]) -> dict[str, Any]:
     views = current_app.view_functions
-    operations = [(rule, operation) for rule in rules if (operation := operation_of(views[rule.endpoint]))]
+    operations = [
+        (rule, operation) for rule in rules if (operation := operation_of(views[rule.endpoint])) and operation.listed
+    ]
     references, components = _schemas([operation for _, operation in operations])
     paths: dict[str, dict[str, Any]] = {}
     for rule, operation in operations:

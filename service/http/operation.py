@@ -65,6 +65,8 @@ class Operation:
         Media type of the answer.
     open
         Whether it is answered without a key too.
+    listed
+        Whether it is described: files that the pages are made of are no part of the interface.
     """
 
     summary: str
@@ -76,6 +78,7 @@ class Operation:
     answer_forms: Mapping[str, Form] = field(default_factory=dict[str, Form])
     media_type: str = "application/json"
     open: bool = False
+    listed: bool = True
 
     @property
     def answers(self) -> tuple[Any, ...]:

@@ -22,7 +22,15 @@ def get_page() -> Response:
     return _file("index.html")
 
 
+@blueprint.get("/docs")
+@documented(Operation("This description, for reading", answer=str, media_type="text/html", open=True))
+def get_docs() -> Response:
+    """Answer with the page that reads `/openapi.json`."""
+    return _file("docs.html")
+
+
 @blueprint.get("/page/<path:name>")
+@documented(Operation("A file of the pages", answer=bytes, media_type="*/*", open=True, listed=False))
 def get_file(name: str) -> Response:
     """Answer with a file of the page; open, as the page is."""
     if name not in _FILES:
@@ -36,4 +44,5 @@ def _file(name: str) -> Response:
     # Kept by a browser, and asked for again each time, which takes no more than its mark.
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response

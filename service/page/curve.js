@@ -14,7 +14,22 @@ const HEIGHT = 320;
 
 let shown = null;
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** A colour of the stylesheet, as the scheme that holds makes it. */
+function css(name) {
+  const probe = element("i", {});
+  probe.style.color = `var(${name})`;
+  byId("curve").append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+/** Every second power of ten. */
+function powers(_, __, least, most) {
+  const found = [];
+  for (let power = 2 * Math.ceil(Math.log10(least) / 2 - 1e-9); power <= Math.log10(most) + 1e-9; power += 2) found.push(10 ** power);
+  return found;
+}
 
 /** Show the answer to a curve of an element. */
 export function showCurve(name, index, curve) {
@@ -39,13 +54,14 @@ export function draw() {
   if (!shown) return;
   const { data, kinds, engine } = shown;
   const ink = css("--ink");
-  const axis = (label) => ({ label, stroke: ink, grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line") },
-    values: (_, splits) => splits.map((each) => (each === null || Math.abs(Math.log10(each) % 2) > 1e-9 ? "" : `1e${Math.round(Math.log10(each))}`)) });
+  const line = css("--line");
+  const axis = (label) => ({ label, stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line }, splits: powers, filter: (_, splits) => splits,
+    values: (_, splits) => splits.map((each) => `1e${Math.round(Math.log10(each))}`) });
   const options = {
     width: Math.max(280, byId("curve").clientWidth), height: HEIGHT,
     scales: { x: { time: false, distr: 3, log: 10 }, y: { distr: 3, log: 10 } },
     axes: [axis("step h"), { ...axis("error"), size: 62 }],
-    series: [{ label: "h", value: (_, each) => told(each, 3) }, ...kinds.map((kind) => ({
+    series: [{ label: "h", value: (_, each) => (each === null ? "—" : told(each, 3)) }, ...kinds.map((kind) => ({
       ...KINDS[kind], stroke: css(COLOURS[kind]), spanGaps: false, points: { show: false }, value: (_, each) => (each === null ? "—" : told(each, 3)),
     }))],
     hooks: { draw: [(plot) => marked(plot, numeric(engine.step), numeric(engine.error_bound))] },

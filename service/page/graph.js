@@ -3,7 +3,7 @@
 import { drawn, element, show } from "./dom.js";
 import { flat, shapeOf, told } from "./numbers.js";
 
-const BOX = { width: 168, height: 74, across: 56, down: 18 };
+const BOX = { width: 164, height: 74, across: 44, down: 18 };
 
 /** Columns of names: leaves first, then each node behind all that it reads. */
 export function layered(nodes, leaves) {
@@ -52,6 +52,9 @@ export function showGraph(report, request) {
   for (const [name, at] of places) image.append(box(name, at, report, request, tensors, nodes));
   const words = element("p", { id: "graph-words", className: "hidden" },
     `Graph: ${nodes.map((node) => `${node.name} is ${node.op} of ${read(node).join(", ")}`).join("; ")}.`);
+  // As much smaller as it can be and still be read; beyond that it scrolls.
+  image.style.width = `clamp(${0.72 * width}px, 100%, ${width}px)`;
+  image.style.height = "auto";
   show("graph", words, image);
 }
 
@@ -62,11 +65,11 @@ function arrow(from, to) {
 
 function box(name, at, report, request, tensors, nodes) {
   const node = nodes.find((each) => each.name === name);
-  const value = node ? report.intermediates[name]?.value : tensors[name];
+  const value = node ? (report.intermediates[name]?.value ?? (node === nodes.at(-1) ? report.loss.analytic : undefined)) : tensors[name];
   const gradient = node ? report.intermediates[name]?.analytic : report.gradients[name]?.analytic;
   const kind = node ? "node" : name in request.weights ? "weight" : "tensor";
   const what = node ? node.op : kind;
-  const lines = [`${shortened(name, 12)} · ${what}`, `[${shape(value)}] ${summed(value)}`, gradient === undefined ? "" : `∂ ${summed(gradient)}`];
+  const lines = [shortened(`${shortened(name, 12)} · ${what}`, 21), `[${shape(value)}] ${summed(value)}`, gradient === undefined ? "" : `∂ ${summed(gradient)}`];
   const group = drawn("g", { class: `box ${kind}`, transform: `translate(${at.x} ${at.y})` }, drawn("title", {}, `${name}: ${what}`),
     drawn("rect", { width: BOX.width, height: BOX.height, rx: 6 }));
   lines.forEach((line, row) => group.append(drawn("text", { x: 9, y: 22 + 20 * row, class: row ? "figure" : "name" }, shortened(line, 26))));

@@ -51,10 +51,10 @@ function cell(what, cells, columns) {
   const { fill, ink } = what.colour(what.values[at]);
   const text = columns <= WRITTEN ? told(what.values[at], 2) : "";
   const made = element("td", {
-    role: "gridcell", tabIndex: -1, "aria-label": said(what, at),
+    role: "gridcell", tabIndex: -1,
     onfocus: () => what.visit(at), onmouseenter: () => what.visit(at), onclick: () => what.choose(at),
     onkeydown: (event) => event.key === "Enter" && what.choose(at),
-  }, element("span", { "aria-hidden": "true" }, text));
+  }, element("span", { className: "hidden" }, text ? `${place(what.name, indexOf(at, what.shape))} ` : said(what, at)), text);
   made.style.background = fill;
   made.style.color = ink;
   cells.push(made);

@@ -1,0 +1,68 @@
+"""A real headless Chromium at a real gunicorn, and eyes on what must not happen in it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.integration.conftest import Server, server, start
+
+__all__ = ["server", "start"]
+
+FAILURES = Path(__file__).parent / "failures"
+
+
+class Watch:
+    """What went wrong behind the page: messages of the console, and requests to other hosts."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.amiss: list[str] = []
+        self._origin = origin
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.amiss.append(str(error)))
+        page.on("request", self._seen)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        # That a request was refused, the browser says by itself.
+        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
+            self.amiss.append(message.text)
+
+    def _seen(self, request: Request) -> None:
+        if not request.url.startswith((f"{self._origin}/", "data:", "blob:")):
+            self.amiss.append(request.url)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser of the system."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("these tests drive a real browser: install it with `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page, with the reference example checked; of a test that fails a screenshot is kept."""
+    width, scheme = getattr(request, "param", (1280, "light"))
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, permissions=["clipboard-read", "clipboard-write"]
+    )
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    watch = Watch(page, server.url)
+    page.goto(server.url)
+    page.wait_for_selector("#verdict .badge")
+    page.wait_for_selector("#curve canvas")
+    failed = request.session.testsfailed
+    yield page
+    if request.session.testsfailed > failed:
+        FAILURES.mkdir(exist_ok=True)
+        page.screenshot(path=FAILURES / f"{request.node.name}.png", full_page=True)
+    context.close()
+    assert watch.amiss == []

@@ -1,0 +1,205 @@
+"""The page as people use it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from service.numerics.models import PRESETS
+from tests.browser.conftest import Watch
+from tests.integration.conftest import ROOT, Server
+
+AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
+MINUS = "\N{MINUS SIGN}"
+LOOKS = [(1280, "light"), (1280, "dark"), (380, "light"), (380, "dark")]
+
+
+def violations(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => [each.id, each.nodes[0].html]))")
+    return [": ".join(each) for each in found]
+
+
+def plant(page: Page, bug: str) -> None:
+    page.select_option("#bug", bug)
+    expect(page.locator("#verdict .outcome .badge")).to_contain_text("fail")
+
+
+def test_it_opens_on_the_reference_example_checked(page: Page) -> None:
+    expect(page.locator("#verdict .outcome")).to_contain_text("pass")
+    expect(page.locator("#loss")).to_have_text("2.3767862745225306")
+    cell = page.locator("section.panel[data-name='w1'] [data-route='analytic'] td").first
+    expect(cell).to_have_text(f"w1[0][0] {MINUS}0.13")
+    expect(page.locator("#graph .box")).to_have_count(len(PRESETS["conv_tanh_scale_sigmoid"].nodes) + 4)
+    expect(page.locator("#curve-text")).to_contain_text("the engine says")
+    expect(page.locator("#worst tbody tr")).to_have_count(10)
+
+
+@pytest.mark.parametrize("page", LOOKS, indirect=True)
+def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page) -> None:
+    page.click("#json summary")
+    for summary in page.locator(".differences summary").all():
+        summary.click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate("document.querySelector('main').append(document.createElement('img'))")
+    assert violations(page), "a picture without words is found"
+
+
+def test_a_weight_that_is_edited_changes_the_loss(page: Page) -> None:
+    page.fill("[aria-label='w2[1]']", "0.7")
+    page.press("[aria-label='w2[1]']", "Enter")
+    expect(page.locator("#loss")).not_to_have_text("2.3767862745225306")
+    assert json.loads(page.input_value("#text"))["weights"]["w2"][1] == 0.7
+    page.fill("[aria-label='w2[1]']", "many")
+    page.press("[aria-label='w2[1]']", "Enter")
+    expect(page.locator("[aria-label='w2[1]']")).to_have_attribute("aria-invalid", "true")
+
+
+def test_every_bug_is_planted_and_named(page: Page) -> None:
+    expect(page.locator("#bug option")).not_to_have_count(1)
+    bugs = page.locator("#bug option").evaluate_all("each => each.map((option) => option.value)")[1:]
+    assert len(bugs) > 20
+    for bug in bugs:
+        page.select_option("#bug", "")
+        expect(page.locator("#verdict .outcome .badge")).to_contain_text("pass")
+        plant(page, bug)
+        expect(page.locator(".diagnoses code", has_text=re.compile(f"^{bug}$")).first).to_be_visible()
+    expect(page.locator("[data-route='candidate']").first).to_be_visible()
+
+
+def test_every_preset_can_be_chosen(page: Page) -> None:
+    for name, preset in PRESETS.items():
+        page.select_option("#preset", name)
+        expect(page.locator("#description")).to_have_text(preset.description)
+        expect(page.locator("#graph-words")).to_contain_text(f"{preset.nodes[-1]['name']} is {preset.nodes[-1]['op']}")
+        expect(page.locator("#status")).to_contain_text("Checked: pass")
+
+
+def test_a_cell_is_read_with_the_keyboard_and_chosen_for_the_curve(page: Page) -> None:
+    page.locator("section.panel[data-name='w1'] [data-route='analytic'] td").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    own = "w1[1][1]: analytic NUMBER, autograd NUMBER".replace("NUMBER", f"{MINUS}0.3302645363")
+    expect(page.locator("#readout")).to_contain_text(own)
+    difference = re.compile(rf"finite difference {MINUS}0\.33\d+ ± \S+, allowed \S+")
+    expect(page.locator("#readout")).to_contain_text(difference)
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.locator("#curve-text")).to_contain_text("w1[0][1]: the central difference is best at step")
+
+
+FOCUSED = """() => {
+  const grid = document.activeElement.closest("[data-route]");
+  return grid ? grid.dataset.route : document.activeElement.id;
+}"""
+
+
+def test_all_can_be_reached_with_the_keyboard_alone(page: Page) -> None:
+    reached = set[str]()
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(FOCUSED))
+    assert {"preset", "bug", "run", "theme", "analytic", "autograd", "finite difference"} <= reached
+
+
+def test_a_worst_element_leads_to_its_cell(page: Page) -> None:
+    plant(page, "sign_flipped")
+    page.locator("#worst button").first.click()
+    name = page.locator("#worst button").first.text_content() or ""
+    assert page.evaluate("document.activeElement.textContent").startswith(name)
+
+
+SELECTED = """() => {
+  const text = document.querySelector("#text");
+  return text.value.slice(text.selectionStart, text.selectionEnd);
+}"""
+
+
+def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
+    page.click("#json summary")
+    request = json.loads(page.input_value("#text"))
+    request["weights"]["w2"] = ["0.1", 2, 3, 4]
+    page.fill("#text", json.dumps(request, indent=1))
+    page.click("#run")
+    expect(page.locator("#errors button")).to_have_text("/weights/w2")
+    line = 1 + page.input_value("#text").split('"w2"')[0].count("\n")
+    expect(page.locator("#marks .wrong")).to_have_text(str(line))
+    page.locator("#errors button").click()
+    selected = page.evaluate(SELECTED)
+    assert json.loads(selected) == request["weights"]["w2"]
+    page.fill("#text", "{")
+    page.click("#run")
+    expect(page.locator("#errors")).to_contain_text("not JSON")
+
+
+DROP = """([name, bytes]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], name));
+  dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
+}"""
+
+
+def test_a_file_is_dropped(page: Page) -> None:
+    body = PRESETS["logistic_regression"].request
+    page.evaluate(DROP, ["request.json", list(json.dumps(body).encode())])
+    expect(page.locator("#graph-words")).to_contain_text(PRESETS["logistic_regression"].nodes[0]["name"])
+    page.evaluate(DROP, ["reference.safetensors", list((ROOT / "examples" / "reference.safetensors").read_bytes())])
+    expect(page.locator("#graph")).to_contain_text("The model of reference.safetensors")
+    expect(page.locator("#loss")).to_have_text("2.3767862745225306")
+
+
+def test_a_check_is_cancelled(page: Page) -> None:
+    page.click("#json summary")
+    size = 24
+    weights = {"w": [[(row * size + column) % 7 / 7 for column in range(size)] for row in range(size)]}
+    nodes = [{"name": "m0", "op": "matmul", "inputs": ["w", "w"]}]
+    for n in range(1, 40):
+        op, operands = ("tanh", 1) if n % 2 else ("matmul", 2)
+        nodes.append({"name": f"m{n}", "op": op, "inputs": [f"m{n - 1}"] * operands})
+    nodes += [{"name": "loss", "op": "mean", "inputs": ["m39"]}]
+    page.fill("#text", json.dumps({"tensors": {}, "weights": weights, "model": {"nodes": nodes}}))
+    page.click("#run")
+    expect(page.locator("#status")).to_contain_text("evaluations, at w")
+    page.click("#cancel")
+    expect(page.locator("#status")).to_have_text("Cancelled.")
+    expect(page.locator("#cancel")).to_be_disabled()
+
+
+@pytest.mark.parametrize("kind", ["json", "curl", "python"])
+def test_the_request_is_copied(page: Page, kind: str) -> None:
+    page.click("#json summary")
+    page.click(f"[data-copy='{kind}']")
+    expect(page.locator("#status")).to_have_text(f"Copied as {kind}.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "0.0005" in copied
+    assert ("/v1/check" in copied) is (kind != "json")
+
+
+def test_the_theme_is_chosen(page: Page) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.click("#theme")
+    assert page.evaluate(paper) != light
+    expect(page.locator("#theme")).to_have_text("Light")
+
+
+def test_the_interface_can_be_read(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/docs")
+    expect(page.locator("#docs")).to_contain_text("POST /v1/check")
+    assert violations(page) == []
+
+
+def test_the_watch_sees_what_must_not_happen(chromium: Browser, server: Server) -> None:
+    page = chromium.new_page()
+    watch = Watch(page, server.url)
+    page.goto(f"{server.url}/docs")
+    page.evaluate("console.error('planted')")
+    page.evaluate("fetch('http://127.0.0.1:9/elsewhere').catch(() => {})")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<b style=\"color:red\">inline</b>')")
+    page.wait_for_timeout(300)
+    assert "planted" in watch.amiss
+    assert any("Content Security Policy" in each for each in watch.amiss)
+    page.close()
