@@ -11,6 +11,7 @@ const KINDS = {
 };
 const COLOURS = { central: "--central", forward: "--forward", complex_step: "--complex" };
 const HEIGHT = 320;
+const NARROW = 560;
 
 let shown = null;
 
@@ -24,12 +25,12 @@ function css(name) {
   return colour;
 }
 
-/** Every second power of ten. */
-function powers(_, __, least, most) {
+/** Powers of ten, as many steps apart as they find room. */
+const powers = (apart) => (_, __, least, most) => {
   const found = [];
-  for (let power = 2 * Math.ceil(Math.log10(least) / 2 - 1e-9); power <= Math.log10(most) + 1e-9; power += 2) found.push(10 ** power);
+  for (let power = apart * Math.ceil(Math.log10(least) / apart - 1e-9); power <= Math.log10(most) + 1e-9; power += apart) found.push(10 ** power);
   return found;
-}
+};
 
 /** Show the answer to a curve of an element. */
 export function showCurve(name, index, curve) {
@@ -55,12 +56,13 @@ export function draw() {
   const { data, kinds, engine } = shown;
   const ink = css("--ink");
   const line = css("--line");
-  const axis = (label) => ({ label, stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line }, splits: powers, filter: (_, splits) => splits,
+  const width = Math.max(280, byId("curve").clientWidth);
+  const axis = (label, apart) => ({ label, stroke: ink, grid: { stroke: line, width: 1 }, ticks: { stroke: line }, splits: powers(apart), filter: (_, splits) => splits,
     values: (_, splits) => splits.map((each) => `1e${Math.round(Math.log10(each))}`) });
   const options = {
-    width: Math.max(280, byId("curve").clientWidth), height: HEIGHT,
+    width, height: HEIGHT,
     scales: { x: { time: false, distr: 3, log: 10 }, y: { distr: 3, log: 10 } },
-    axes: [axis("step h"), { ...axis("error"), size: 62 }],
+    axes: [axis("step h", width < NARROW ? 4 : 2), { ...axis("error", 2), size: 62 }],
     series: [{ label: "h", value: (_, each) => (each === null ? "—" : told(each, 3)) }, ...kinds.map((kind) => ({
       ...KINDS[kind], stroke: css(COLOURS[kind]), spanGaps: false, points: { show: false }, value: (_, each) => (each === null ? "—" : told(each, 3)),
     }))],

@@ -3,7 +3,7 @@
 import { drawn, element, show } from "./dom.js";
 import { flat, shapeOf, told } from "./numbers.js";
 
-const BOX = { width: 164, height: 74, across: 44, down: 18 };
+const BOX = { width: 178, height: 74, across: 44, down: 18 };
 
 /** Columns of names: leaves first, then each node behind all that it reads. */
 export function layered(nodes, leaves) {
@@ -69,10 +69,10 @@ function box(name, at, report, request, tensors, nodes) {
   const gradient = node ? report.intermediates[name]?.analytic : report.gradients[name]?.analytic;
   const kind = node ? "node" : name in request.weights ? "weight" : "tensor";
   const what = node ? node.op : kind;
-  const lines = [shortened(`${shortened(name, 12)} · ${what}`, 21), `[${shape(value)}] ${summed(value)}`, gradient === undefined ? "" : `∂ ${summed(gradient)}`];
+  const lines = [shortened(`${shortened(name, 12)} · ${what}`, 23), `[${shape(value)}] ${summed(value)}`, gradient === undefined ? "" : `∂ ${summed(gradient)}`];
   const group = drawn("g", { class: `box ${kind}`, transform: `translate(${at.x} ${at.y})` }, drawn("title", {}, `${name}: ${what}`),
     drawn("rect", { width: BOX.width, height: BOX.height, rx: 6 }));
-  lines.forEach((line, row) => group.append(drawn("text", { x: 9, y: 22 + 20 * row, class: row ? "figure" : "name" }, shortened(line, 26))));
+  lines.forEach((line, row) => group.append(drawn("text", { x: 9, y: 22 + 20 * row, class: row ? "figure" : "name" }, shortened(line, 24))));
   return group;
 }
 

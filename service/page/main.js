@@ -61,6 +61,7 @@ async function run() {
   try {
     request = JSON.parse(byId("text").value);
   } catch (error) {
+    stale(true);
     complain([{ pointer: "", detail: `The text is not JSON: ${error.message}` }]);
     return false;
   }
@@ -78,15 +79,23 @@ async function checked(body) {
   complain([]);
   try {
     const report = await check(body, tell, running.signal);
+    stale(false);
     byId("status").textContent = `Checked: ${report.outcome}.`;
     return report;
   } catch (error) {
+    if (state.running === running) stale(true);
     if (error.name === "AbortError") byId("status").textContent = "Cancelled.";
     else failed(error);
     return null;
   } finally {
     if (state.running === running) busy(false);
   }
+}
+
+/** Whether what is shown is of another request than the one that is written. */
+function stale(is) {
+  byId("old").hidden = !is;
+  byId("result").classList.toggle("stale", is);
 }
 
 function busy(is) {

@@ -21,7 +21,7 @@ function reasons(name, verdict) {
   const missed = verdict.missed ? ` What was not examined may hide: ${JSON.stringify(verdict.missed)}.` : "";
   const counts = Object.entries(verdict.elements).filter(([, count]) => count).map(([what, count]) => `${count} ${what.replace("_", " ")}`);
   return element("section", { className: "reason", "aria-label": `Verdict on ${name}` },
-    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason}${missed}`),
+    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason.replaceAll("`", "")}${missed}`),
     element("p", { className: "quiet" }, `Elements: ${counts.join(", ")}. Smallest relative error that would have been found: ${told(verdict.smallest_detectable_error, 2)}.`),
     bugs.length ? element("ul", { className: "diagnoses" }, ...bugs) : null);
 }

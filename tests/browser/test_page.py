@@ -130,9 +130,13 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
     page.locator("#errors button").click()
     selected = page.evaluate(SELECTED)
     assert json.loads(selected) == request["weights"]["w2"]
+    expect(page.locator("#old")).to_be_visible()
     page.fill("#text", "{")
     page.click("#run")
     expect(page.locator("#errors")).to_contain_text("not JSON")
+    page.select_option("#preset", "logistic_regression")
+    expect(page.locator("#old")).to_be_hidden()
+    expect(page.locator("#errors li")).to_have_count(0)
 
 
 DROP = """([name, bytes]) => {
@@ -176,6 +180,23 @@ def test_the_request_is_copied(page: Page, kind: str) -> None:
     copied = page.evaluate("navigator.clipboard.readText()")
     assert "0.0005" in copied
     assert ("/v1/check" in copied) is (kind != "json")
+
+
+SHIFT = """() => new Promise((resolve) => {
+  let total = 0;
+  const add = (each) => (total += each.hadRecentInput ? 0 : each.value);
+  new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({type: "layout-shift", buffered: true});
+  setTimeout(() => resolve(total), 200);
+})"""
+GOOD = 0.1
+"""Of a cumulative layout shift, by web.dev's measure."""
+
+
+@pytest.mark.parametrize("page", LOOKS[::2], indirect=True)
+def test_nothing_jumps_while_it_opens(page: Page) -> None:
+    assert (shift := page.evaluate(SHIFT)) < GOOD, shift
+    page.evaluate("document.querySelector('main').style.marginTop = '900px'")
+    assert page.evaluate(SHIFT) > GOOD, "what jumps is noticed"
 
 
 def test_the_theme_is_chosen(page: Page) -> None:
