@@ -8,6 +8,7 @@ from flask import Flask, Response
 from service import logs
 from service.http import (
     access,
+    blackbox,
     catalogue,
     check,
     cors,
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
-    for part in (check, curve, catalogue, health, metrics, openapi):
+    for part in (check, curve, blackbox, catalogue, health, metrics, openapi):
         app.register_blueprint(part.blueprint)
     _guard(app, settings)
     return app
