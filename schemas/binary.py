@@ -5,7 +5,7 @@ it keeps one, are read here from the header itself. Nor is its NumPy side used, 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from schemas.tensor import Tensor
 
 SAFETENSORS = "application/vnd.safetensors"
 SECTIONS = ("tensors", "weights", "candidate")
-"""Fields of a request that are tensors of the body, named section/name."""
+"""Fields of a check's request that are tensors of the body, named section/name."""
 FIELDS, REPORT = "request", "report"
 """Entries of the metadata that hold all else, as JSON text: of a request, and of an answer."""
 _PARTS = ("gradients", "intermediates")
@@ -57,15 +57,15 @@ class Parts:
         given = cast("dict[str, Any]", fields)
         if twice := [
             placed(f"comes as tensors named {name}/..., not in the metadata entry `{FIELDS}`", name)
-            for name in SECTIONS
+            for name in self.sections
             if name in given
         ]:
             raise InvalidRequestError(twice)
         return given | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
 
 
-def decode(body: bytes) -> Parts:
-    """Take a request apart; what its tensors are is not looked at.
+def decode(body: bytes, sections: tuple[str, ...] = SECTIONS) -> Parts:
+    """Take a request with some sections apart; what its tensors are is not looked at.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def decode(body: bytes) -> Parts:
     # The header is JSON, and of the right form: the library has seen to that.
     header = json.loads(body[_LENGTH : _LENGTH + length], object_pairs_hook=_without_repetition)
     metadata: dict[str, str] = header.pop(_METADATA, None) or {}
-    return Parts(metadata.get(FIELDS, "{}"), _sections({name: entries[name] for name in header}))
+    return Parts(metadata.get(FIELDS, "{}"), _sections({name: entries[name] for name in header}, sections))
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _sections(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Stored]]:
-    sections: dict[str, dict[str, Stored]] = {name: {} for name in SECTIONS}
+def _sections(entries: dict[str, dict[str, Any]], known: tuple[str, ...]) -> dict[str, dict[str, Stored]]:
+    sections: dict[str, dict[str, Stored]] = {name: {} for name in known}
     errors: list[PlacedError] = []
     for full, entry in entries.items():
         # What is behind the first slash is the name, with all the slashes that it has.
@@ -106,13 +106,16 @@ def _sections(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Stored]
         if slash and section in sections:
             sections[section][name] = Stored(entry["dtype"], entry["shape"], entry["data"])
         else:
-            errors.append(placed(_NAMED.format(shown(full)), *full.split("/", 1)))
+            errors.append(placed(_named(known, shown(full)), *full.split("/", 1)))
     if errors:
         raise InvalidRequestError(errors)
     return sections
 
 
-_NAMED = "a tensor is named tensors/..., weights/... or candidate/..., as in weights/w1; {} is not"
+def _named(sections: tuple[str, ...], given: str) -> str:
+    *others, last = (f"{name}/..." for name in sections)
+    names = f"{', '.join(others)} or {last}" if others else last
+    return f"a tensor is named {names}, as in {(*sections, *sections)[1]}/w1; {given} is not"
 
 
 def encode(report: CheckReport) -> bytes:
@@ -124,12 +127,15 @@ def encode(report: CheckReport) -> bytes:
         for name, routes in fields[part].items()
         for route, tensor in routes.items()
     }
-    rest = {name: value for name, value in fields.items() if name not in _PARTS}
-    text = orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return _written(tensors, {REPORT: text})
+    return packed(tensors, {name: value for name, value in fields.items() if name not in _PARTS})
 
 
-def _written(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def packed(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> bytes:
+    """Write tensors, each with its datatype, and all else of an answer."""
+    return _written(tensors, {REPORT: orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()})
+
+
+def _written(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
     datatypes = {name: cast("Datatype", tensor.datatype) for name, tensor in tensors.items()}
     # The library is given addresses: the arrays have to outlive the call.
     arrays = {name: datatypes[name].stored_from(tensor.array) for name, tensor in tensors.items()}

@@ -8,6 +8,7 @@ from flask import Flask, Response
 from service import logs
 from service.http import (
     access,
+    blackbox,
     bugs,
     catalogue,
     check,
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
-    for part in (check, curve, bugs, catalogue, health, metrics, openapi, playground):
+    for part in (check, curve, bugs, blackbox, catalogue, health, metrics, openapi, playground):
         app.register_blueprint(part.blueprint)
     _guard(app, settings)
     return app

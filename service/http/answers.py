@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 from flask import Response
 
-from schemas.binary import SAFETENSORS, encode
+from schemas.binary import SAFETENSORS, encode, packed
 from schemas.report import CheckReport
+from schemas.tensor import Tensor
 
 
 def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
@@ -23,3 +24,8 @@ def text_answer(text: str, media_type: str) -> Response:
 def binary_answer(report: CheckReport) -> Response:
     """Answer with a report of which the tensors are "binary"."""
     return Response(encode(report), mimetype=SAFETENSORS)
+
+
+def packed_answer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> Response:
+    """Answer with tensors, and all else in the metadata."""
+    return Response(packed(tensors, rest), mimetype=SAFETENSORS)

@@ -2,7 +2,7 @@
 
 import codecs
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 
 from flask import Request, current_app
@@ -16,7 +16,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from schemas.binary import FIELDS, SAFETENSORS, NotSafetensorsError, decode
+from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
 from service.http.overdue import due
 from service.http.parsing import parsed
 from service.http.slots import reading
@@ -26,8 +26,15 @@ JSON = "application/json"
 _CHUNK = 2**16
 
 
-def body_of(request: Request, *forms: str) -> object:
+def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS) -> object:
     """Read a body that has one of some forms, and take it for what it would be as JSON.
+
+    Parameters
+    ----------
+    request, forms
+        What is read, and content types.
+    sections
+        Fields that are tensors of their own in the safetensors format.
 
     Raises
     ------
@@ -48,7 +55,7 @@ def body_of(request: Request, *forms: str) -> object:
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
-    return _READ[request.mimetype](request)
+    return _binary(request, sections) if request.mimetype == SAFETENSORS else _json(request)
 
 
 def _json(request: Request) -> object:
@@ -64,17 +71,14 @@ _FORMAT = (
 )
 
 
-def _binary(request: Request) -> object:
+def _binary(request: Request, sections: tuple[str, ...]) -> object:
     settings = _settings()
     try:
-        parts = decode(_read(request, settings.max_binary_bytes))
+        parts = decode(_read(request, settings.max_binary_bytes), sections)
     except NotSafetensorsError as error:
         raise BadRequest(f"The body is not in the safetensors format: {error}. {_FORMAT}") from None
     fields = parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings.max_depth)
     return parts.joined(fields)
-
-
-_READ: dict[str, Callable[[Request], object]] = {JSON: _json, SAFETENSORS: _binary}
 
 
 def _settings() -> Settings:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from flask import Flask, Response, g, request
 
+from schemas.plan import JudgeReport
 from schemas.report import CheckReport
 from service.http import metrics
 
@@ -64,6 +65,16 @@ class Record:
             self.spent(stage, float(str(seconds)))
         metrics.CHECKS.labels(report["outcome"]).inc()
         metrics.EVALUATIONS.inc(cost["loss_evaluations"])
+
+    def judged(self, report: JudgeReport) -> None:
+        """Take from a judgement what is told of it; its evaluations were the client's, and it counts as no check."""
+        verdicts = report["verdicts"]
+        self.facts |= {
+            "outcome": report["outcome"],
+            "names": len(verdicts),
+            "elements": sum(each["elements"]["total"] for each in verdicts.values()),
+            "evaluations": report["evaluations"],
+        }
 
     def spent(self, stage: str, seconds: float) -> None:
         """Take down the time of a stage."""

@@ -78,7 +78,7 @@ class Missed:
     probability: float
 
 
-def missed(slack: Array, size: float) -> Missed:
+def missed(slack: Array, size: float, coarseness: float = 0.0) -> Missed:
     """What agreement along k directions is worth.
 
     Along direction j a gradient passes only if it is off there by no more than its slack s_j: what is allowed, and what
@@ -97,6 +97,8 @@ def missed(slack: Array, size: float) -> Missed:
         (k,)
     size
         Norm of the gradient.
+    coarseness
+        Directions were rounded to multiples of this: what e . d may be off by, |e| / 2 of it, is added to the slack.
     """
     if not (0 < size < np.inf and np.isfinite(slack).any()):
         return Missed(np.inf, 1.0)
@@ -104,13 +106,15 @@ def missed(slack: Array, size: float) -> Missed:
     low, high = -1074.0, 1023.0
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (low, middle) if probability(known, size, 2.0**middle) <= PROBABILITY else (middle, high)
+        low, high = (
+            (low, middle) if probability(known, size, 2.0**middle, coarseness) <= PROBABILITY else (middle, high)
+        )
     if high == 1023:
         return Missed(np.inf, 1.0)
-    return Missed(2.0**high, probability(known, size, 2.0**high))
+    return Missed(2.0**high, probability(known, size, 2.0**high, coarseness))
 
 
-def probability(slack: Array, size: float, relative: float) -> float:
+def probability(slack: Array, size: float, relative: float, coarseness: float = 0.0) -> float:
     """Probability p(r) of `missed`."""
-    error = relative * size
-    return math.prod(math.erf(each / (math.sqrt(2) * error)) if error else 1.0 for each in slack.tolist())
+    error, rounded = relative * size, coarseness / 2
+    return math.prod(math.erf((each / error + rounded) / math.sqrt(2)) if error else 1.0 for each in slack.tolist())

@@ -1,0 +1,136 @@
+"""From the verdicts to the report on the wire."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.plan import (
+    JudgedDirection,
+    JudgedVerdict,
+    JudgeReport,
+    MissedCoordinates,
+    MissedRandom,
+    SingleElement,
+    Taylor,
+)
+from schemas.problem import plain
+from schemas.report import WorstElement
+from schemas.tensor import spelled
+from service.checking.summary import summary
+from service.numerics import verdict
+from service.numerics.blackbox.judging import Judged
+from service.numerics.blackbox.layout import Layout
+from service.numerics.blackbox.noise import Noise
+from service.numerics.outcome import Outcome
+from service.numerics.verdict import Worst, WrongElements
+
+
+def report(layout: Layout, noise: Noise, judged: Mapping[str, Judged], sought: float) -> JudgeReport:
+    """Put the report together."""
+    outcome = verdict.overall([each.verdict.outcome for each in judged.values()])
+    verdicts = {name: _verdict(layout, name, noise, each, sought) for name, each in judged.items()}
+    farthest = max(judged, key=lambda name: _intercept(judged[name]))
+    missing = max(judged, key=lambda name: judged[name].single)
+    return {
+        "outcome": cast("Any", outcome.text),
+        "summary": _summary(outcome, judged, sought),
+        "verdicts": verdicts,
+        "noise": spelled(noise.deviation),
+        "deterministic": noise.exact,
+        "taylor": {"name": farthest, **verdicts[farthest]["taylor"]},
+        "missed": verdicts[missing]["missed"],
+        "evaluations": layout.evaluations,
+    }
+
+
+def _intercept(judged: Judged) -> float:
+    size = abs(judged.taylor.intercept)
+    return np.inf if np.isnan(size) else size
+
+
+def _summary(outcome: Outcome, judged: Mapping[str, Judged], sought: float) -> str:
+    said = summary(outcome, {name: each.verdict for name, each in judged.items()})
+    if outcome == Outcome.PASS:
+        name, worst = max(judged.items(), key=lambda each: each[1].single)
+        return (
+            f"{said} An error of {sought:.1e} of a single element of {plain(name)} would have been missed with "
+            f"probability {worst.single:.2g}."
+        )
+    bugs = [each.diagnosis.explanation for each in judged.values() if each.diagnosis is not None]
+    return f"{said} {bugs[0]}" if bugs else said
+
+
+def _verdict(layout: Layout, name: str, noise: Noise, judged: Judged, sought: float) -> JudgedVerdict:
+    found, bug = judged.verdict, judged.diagnosis
+    by_element = layout.lines[name].elements is not None
+    return {
+        "outcome": cast("Any", found.outcome.text),
+        "reason": found.reason if bug is None else f"{found.reason} {bug.explanation}",
+        "elements": {
+            "total": found.total,
+            "pass": found.counts[Outcome.PASS],
+            "fail": found.counts[Outcome.FAIL],
+            "inconclusive": found.counts[Outcome.INCONCLUSIVE],
+            "not_examined": found.not_examined,
+        },
+        "smallest_detectable_error": spelled(found.smallest_detectable_error),
+        "worst": [_worst(each) for each in found.worst],
+        "diagnoses": []
+        if bug is None
+        else [{"name": bug.name, "explanation": bug.explanation, "fit": spelled(bug.fit)}],
+        "directions": [_direction(each, by_element) for each in judged.directions],
+        "noise": spelled(noise.deviation),
+        "taylor": _taylor(judged),
+        "missed": _missed(judged, sought),
+    }
+
+
+def _direction(found: Worst, by_element: bool) -> JudgedDirection:
+    told: JudgedDirection = {
+        "reference": spelled(found.reference),
+        "judged": spelled(found.judged),
+        "route": "candidate",
+        "error_bound": spelled(found.error_bound),
+        "allowed": spelled(found.allowed),
+        "outcome": cast("Any", found.outcome.text),
+    }
+    return {"index": list(found.index), **told} if by_element else told
+
+
+def _worst(found: Worst) -> WorstElement:
+    return {
+        "index": list(found.index),
+        "route": "candidate",
+        "reference": spelled(found.reference),
+        "judged": spelled(found.judged),
+        "error_bound": spelled(found.error_bound),
+        "allowed": spelled(found.allowed),
+        "ratio": spelled(found.ratio),
+        "outcome": cast("Any", found.outcome.text),
+    }
+
+
+def _taylor(judged: Judged) -> Taylor:
+    found = judged.taylor
+    return {
+        "direction": found.direction,
+        "steps": found.steps.tolist(),
+        "remainders": [spelled(each) for each in found.remainders.tolist()],
+        "slope": spelled(found.slope),
+        "intercept": spelled(found.intercept),
+        "factor": spelled(found.factor),
+    }
+
+
+def _missed(judged: Judged, sought: float) -> MissedRandom | MissedCoordinates:
+    found = judged.verdict.missed
+    single: SingleElement = {"relative_error": sought, "probability": judged.single}
+    if isinstance(found, WrongElements):
+        return {"wrong_elements": found.wrong_elements, "probability": found.probability, "single_element": single}
+    assert found is not None
+    return {
+        "relative_l2": spelled(found.relative_l2),
+        "probability": found.probability,
+        "single_element": single,
+    }

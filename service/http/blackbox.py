@@ -1,0 +1,97 @@
+"""`POST /v1/plan` and `POST /v1/judge`."""
+
+from functools import cache
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from schemas.binary import SAFETENSORS
+from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
+from service.http.answers import json_answer, packed_answer
+from service.http.body import JSON, body_of, negotiate
+from service.http.limits import limits
+from service.http.observed import observed
+from service.http.operation import PROBLEMS_OF_WORK, Form, Operation, documented
+from service.http.slots import admitted
+from service.judge import judge
+from service.plan import plan
+
+blueprint = Blueprint("blackbox", __name__)
+
+_FIELDS = "and in the metadata entry `request` the other fields as JSON text"
+_PLAN_FORMS = {SAFETENSORS: Form(f"Tensors named point/w1 (F64, F32, F16, BF16), {_FIELDS}.", binary=True)}
+_JUDGE_FORMS = {SAFETENSORS: Form(f"Tensors named candidate/w1 (F64, F32, F16, BF16), {_FIELDS}.", binary=True)}
+_ANSWER_FORMS = {
+    SAFETENSORS: Form(
+        "All points of each tensor as one, points/w1, of one dimension more; in the metadata entry `report` the plan "
+        "and the number of evaluations as JSON text.",
+        binary=True,
+    )
+}
+_POINT = {"w": [0.5, -1.5]}
+_DIRECTIONS = {"kind": "coordinates"}
+
+
+def _plan_examples() -> dict[str, Any]:
+    example = {"point": _POINT, "directions": _DIRECTIONS, "seed": 0}
+    return {"coordinates": {"value": example}, "random": {"value": example | {"directions": {"kind": "random"}}}}
+
+
+@cache
+def _judge_examples() -> dict[str, Any]:
+    """The loss w0^2 + w0 w1, and its gradient at the point."""
+    found = plan({"point": _POINT, "directions": _DIRECTIONS})
+    points = found.points["w"].array
+    losses = (points[:, 0] ** 2 + points[:, 0] * points[:, 1]).tolist()
+    return {"coordinates": {"value": {"plan": dict(found.plan), "losses": losses, "candidate": {"w": [-0.5, 0.5]}}}}
+
+
+@blueprint.after_request
+def vary(response: Response) -> Response:
+    """Tell caches what the answer depends on."""
+    response.vary.add("Accept")
+    return response
+
+
+@blueprint.post("/v1/plan")
+@documented(
+    Operation(
+        "Plan where a loss that only you can evaluate is to be evaluated",
+        answer=PlanAnswer,
+        body=PlanRequest,
+        problems=PROBLEMS_OF_WORK,
+        examples=_plan_examples,
+        body_forms=_PLAN_FORMS,
+        answer_forms=_ANSWER_FORMS,
+    )
+)
+def post_plan() -> Response:
+    """Answer with the points."""
+    form = negotiate(request, JSON, *_ANSWER_FORMS)
+    body = body_of(request, JSON, *_PLAN_FORMS, sections=("point",))
+    with admitted():
+        found = plan(body, limits(), binary=form == SAFETENSORS)
+        if form == SAFETENSORS:
+            return packed_answer(found.tensors, {"plan": found.plan, "evaluations": found.evaluations})
+        return json_answer(found.answer)
+
+
+@blueprint.post("/v1/judge")
+@documented(
+    Operation(
+        "Judge a gradient by the losses at the points of a plan",
+        answer=JudgeReport,
+        body=JudgeRequest,
+        problems=PROBLEMS_OF_WORK,
+        examples=_judge_examples,
+        body_forms=_JUDGE_FORMS,
+    )
+)
+def post_judge() -> Response:
+    """Answer with a report; a failed gradient is a successful judgement."""
+    negotiate(request, JSON)
+    body = body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",))
+    with admitted():
+        report = judge(body, limits())
+    observed().judged(report)
+    return json_answer(report)

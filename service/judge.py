@@ -1,0 +1,66 @@
+"""`POST /v1/judge`: plan, losses and candidate to a report. Knows no Flask."""
+
+from collections.abc import Iterator, Mapping
+
+from schemas.datatype import BY_ANY_NAME, Datatype
+from schemas.plan import JudgeReport, JudgeRequest
+from schemas.problem import InvalidRequestError, PlacedError, placed, shown
+from schemas.tensor import Tensor
+from service.blackbox import language
+from service.blackbox.answer import report
+from service.blackbox.evaluated import evaluated
+from service.blackbox.posing import BINARY, Posed
+from service.blackbox.sealing import opened
+from service.checking.question import Limits
+from service.numerics.blackbox import judging
+from service.numerics.precision import PRECISIONS, Precision
+
+
+def judge(body: object, limits: Limits | None = None) -> JudgeReport:
+    """Answer a request.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    limits = limits or Limits()
+    request = language.parsed_judgement(body, limits)
+    found = opened(request.plan, limits, BINARY)
+    if errors := [*_candidate_errors(request.candidate, found)]:
+        raise InvalidRequestError(errors)
+    losses = evaluated(request.losses, found.layout)
+    candidates = {name: each.array for name, each in request.candidate.items()}
+    precisions = {name: _precision(request, name, found.datatypes[name]) for name in candidates}
+    noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error)
+    return report(found.layout, noise, judged, request.relative_error)
+
+
+def _candidate_errors(candidate: Mapping[str, Tensor], found: Posed) -> Iterator[PlacedError]:
+    points = found.layout.points
+    for name in points.keys() - candidate.keys():
+        yield placed("is missing: the plan moves this tensor too", "candidate", name)
+    for name, tensor in candidate.items():
+        if name not in points:
+            others = ", ".join(map(shown, list(points)[:20]))
+            yield placed(f"there is no tensor {shown(name)} in the plan; there are: {others}", "candidate", name)
+        elif tensor.datatype is not None and tensor.datatype.kind != "float":
+            yield placed(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
+        elif tensor.array.shape != points[name].values.shape:
+            shapes = f"{list(tensor.array.shape)}; the point has {list(points[name].values.shape)}"
+            yield placed(f"its shape is {shapes}", "candidate", name)
+
+
+def _precision(request: JudgeRequest, name: str, point: Datatype) -> Precision:
+    """Arithmetic of a candidate."""
+    declared = request.candidate_dtype
+    if declared is not None:
+        return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
+    return PRECISIONS[(request.candidate[name].datatype or point).name]

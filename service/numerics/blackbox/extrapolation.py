@@ -1,0 +1,147 @@
+"""Central differences extrapolated to the step 0, with a bound.
+
+A central difference is even in its step: D(h) = D + c_2 h^2 + c_4 h^4 + ... Neville's table over steps h_0 > h_1 > ...
+of any ratio,
+
+    A[i,0] = D(h_i),    A[i,k] = (h_{i-k}^2 A[i,k-1] - h_i^2 A[i-1,k-1]) / (h_{i-k}^2 - h_i^2),                      (1)
+
+takes away one power of h^2 in each column. With e[i,k] = max(|A[i,k] - A[i,k-1]|, |A[i,k] - A[i-1,k-1]|) (Ridders 1982)
+what is left is below e where the table has settled, but e alone is no bound: noise may make it small, and so may
+chance where the table has not settled. So
+
+- every entry is a sum of w_l D(h_l) with weights from (1): errors of the loss that are independent and of deviation s_l
+  leave it off by a deviation sqrt(sum w_l^2 s_l^2 / 2) / h_l, of which SURE times is added. Not the sizes |w_l|, which
+  would be the worst case and is up to twice as much; errors that are no more than half a unit, all of them, are
+  covered by SURE deviations even so;
+- a jump of the derivative at the base (kinks.py) adds its half: what is between both sides may be right;
+- what an entry may be off by is no less than its neighbours lead to expect: a column falls from row to row as the
+  steps do, so that a coincidence would have to happen twice;
+- differences at steps finer than an entry's last must come nearer to it as c_2 h^2 does, but for noise: a kink between
+  the steps keeps them away, and its bound is raised to that;
+- an entry must agree with every entry of a finer last step within both their bounds; else its bound is raised to what
+  takes in the other.
+
+The entry with the smallest bound is taken.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+SURE = 6.0
+"""Deviations of the noise that a bound allows for. The deviation is itself an estimate, of some twenty values: so many
+of Student's t are exceeded with probability 1e-5."""
+_SLOW = 4.0
+"""Times what is left of c_2 h^2 at a finer step that may be left."""
+_SETTLED = 2
+"""Rows before any entry has neighbours by which to see whether it has settled."""
+_ROUNDINGS = 8 * 2.0**-53
+"""Of the table itself, relative to its differences."""
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    """Derivatives along k directions.
+
+    Attributes
+    ----------
+    value, bound
+        (k,); the bound is infinite where there is none.
+    deviation
+        Of the noise in the value, (k,).
+    """
+
+    value: Array
+    bound: Array
+    deviation: Array
+
+
+def extrapolated(quotients: Array, steps: Array, noise: Array, kinked: Array) -> Extrapolated:
+    """Extrapolate.
+
+    Parameters
+    ----------
+    quotients
+        D(h), (k, levels).
+    steps
+        h, falling, (levels,).
+    noise
+        Deviation of the loss at each step, (k, levels).
+    kinked
+        What a kink adds to an entry whose largest step is that of each level, (k, levels).
+    """
+    values, weights = _table(quotients, steps)
+    entries = sorted(values)
+    of_quotients = noise / (np.sqrt(2.0) * steps)
+    stacked = np.stack([values[each] for each in entries])
+    deviations = np.stack([np.sqrt(np.square(of_quotients * weights[each]).sum(axis=1)) for each in entries])
+    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _ROUNDINGS
+    apart_of = _apart(values, steps)
+    apart = np.stack([apart_of[each] for each in entries])
+    kinks = np.stack([kinked[:, row - column] for row, column in entries])
+    bounds = apart + SURE * deviations + rounding + kinks
+    bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
+    bounds[[row < _SETTLED for row, _ in entries]] = np.inf
+    bounds = np.maximum(bounds, _against_finer(entries, stacked, bounds, quotients, steps, SURE * of_quotients))
+    return _best(entries, stacked, bounds, deviations)
+
+
+def _against_finer(
+    entries: list[tuple[int, int]], values: Array, bounds: Array, quotients: Array, steps: Array, sure: Array
+) -> Array:
+    """Where finer differences do not come as much nearer to an entry as they should: how far they stay away."""
+    away = np.abs(quotients - values[:, :, None])
+    due = _SLOW * (steps[1:] / steps[:-1]) ** 2 * (away[:, :, :-1] + sure[:, :-1])
+    finer = np.arange(1, len(steps)) > np.array([row for row, _ in entries])[:, None]
+    stays = (away[:, :, 1:] > due + sure[:, 1:] + bounds[:, :, None]) & finer[:, None]
+    return np.where(stays, away[:, :, 1:] + sure[:, 1:], 0.0).max(axis=2)
+
+
+def _table(quotients: Array, steps: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
+    """Entries by row and column, each (k,), and their weights, each (levels,)."""
+    squares, unit = np.square(steps), np.eye(len(steps))
+    values = {(row, 0): quotients[:, row] for row in range(len(steps))}
+    weights = {(row, 0): unit[row] for row in range(len(steps))}
+    for row in range(len(steps)):
+        for column in range(1, row + 1):
+            coarse, fine = squares[row - column], squares[row]
+            for table in (values, weights):
+                last, above = table[row, column - 1], table[row - 1, column - 1]
+                table[row, column] = last + (last - above) * (fine / (coarse - fine))
+    return values, weights
+
+
+def _apart(values: dict[tuple[int, int], Array], steps: Array) -> dict[tuple[int, int], Array]:
+    """What each entry may be off by beside noise, (k,): (2), and no less than what its neighbours lead to expect."""
+    apart: dict[tuple[int, int], Array] = {}
+    for row, column in sorted(values):
+        value = values[row, column]
+        if row == 0:
+            apart[row, column] = np.full(value.shape, np.inf)
+            continue
+        found = np.abs(value - values[row - 1, max(column - 1, 0)])
+        if column:
+            found = np.maximum(found, np.abs(value - values[row, column - 1]))
+        apart[row, column] = np.maximum(found, _expected(apart, row, column, steps))
+    return apart
+
+
+def _expected(apart: dict[tuple[int, int], Array], row: int, column: int, steps: Array) -> Array | float:
+    if row > max(column, 1):
+        fall = (steps[row - 1] / steps[row - column - 1]) ** 2 if column else (steps[row] / steps[row - 1]) ** 2
+        return apart[row - 1, column] * fall
+    return apart[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0
+
+
+def _best(entries: list[tuple[int, int]], values: Array, bounds: Array, deviations: Array) -> Extrapolated:
+    """Choose among entries, (entries, k), one for each direction."""
+    chosen: Array = bounds.argmin(axis=0)
+    every = np.arange(len(chosen))
+    value, bound = values[chosen, every], bounds[chosen, every]
+    rows = np.array([row for row, _ in entries])
+    apart = np.abs(values - value)
+    contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
+    raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
+    return Extrapolated(value, np.maximum(bound, raised), deviations[chosen, every])

@@ -1,0 +1,69 @@
+"""Bugs that show without a model: the candidate is one factor times the derivative, along every direction."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.tiles import Array
+
+_DIGITS = 5.0
+"""By which directions must agree beyond the one that fixes the factor: that they do by chance is as improbable."""
+_LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A bug that would have produced the candidate: its name, what it is in words, and how well it fits, relative."""
+
+    name: str
+    explanation: str
+    fit: float
+
+
+def diagnosed(reference: Array, judged: Array, allowed: Array) -> Diagnosis | None:
+    """Find the factor, if there is one, of a candidate that fails.
+
+    Parameters
+    ----------
+    reference, judged, allowed
+        Derivatives, the candidate's, and what they may be apart, all (k,).
+    """
+    if not (np.isfinite(reference).all() and np.isfinite(judged).all() and np.isfinite(allowed).all()):
+        return None
+    if not judged.any():
+        return Diagnosis("detached", "The candidate is 0 along every direction, where the loss does change.", 0.0)
+    largest = float(np.abs(reference).max())
+    if largest == 0:
+        return None
+    reference, judged, allowed = reference / largest, judged / largest, allowed / largest
+    factor = float(reference @ judged) / float(judged @ judged)
+    off = np.abs(reference - factor * judged)
+    if factor == 0 or (off > allowed * (1 + abs(factor))).any() or _digits(reference, allowed) < _DIGITS:
+        return None
+    fit = float((off / np.maximum(np.abs(reference), allowed)).max())
+    return _named(1 / factor, float((allowed / np.maximum(np.abs(reference), allowed)).min()), fit, len(reference))
+
+
+def _digits(reference: Array, allowed: Array) -> float:
+    sizes = np.maximum(np.abs(reference), 5e-324)
+    digits = np.log10(np.maximum(1.0, sizes / np.maximum(allowed, sizes * 2.0**-53)))
+    return float(digits.sum() - digits.max())
+
+
+def _named(factor: float, tolerance: float, fit: float, count: int) -> Diagnosis:
+    known = _known(factor, tolerance)
+    along = f"the derivative along every one of the {count} directions"
+    if known == "-1":
+        return Diagnosis("sign_flipped", f"The candidate is -1 times {along}: a sign was lost.", fit)
+    return Diagnosis("scaled", f"The candidate is {known or f'{factor:.6g}'} times {along}.", fit)
+
+
+def _known(factor: float, tolerance: float) -> str | None:
+    """A factor as a whole number or one over one, where it is as near as could be told."""
+    for value, form in ((factor, "{}"), (1 / factor, "1/{}")):
+        whole = round(value) if math.isfinite(value) and abs(value) < 2 * _LARGEST else 0
+        if 0 < abs(whole) <= _LARGEST and abs(value / whole - 1) <= 2 * tolerance:
+            text = form.format(abs(whole)).removesuffix("/1")
+            return text if whole > 0 else f"-{text}"
+    return None

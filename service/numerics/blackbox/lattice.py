@@ -1,0 +1,75 @@
+"""Moves that a datatype can represent, so that the step that was meant is the step that was taken.
+
+The points x + h v are numbers of the tensor's datatype. Rounding each of them by itself would make the direction
+another one at every step: in float32, by 2^-24 / h of it, which no extrapolation takes away. So all of them are put on
+one lattice. With q the distance of the datatype's numbers at the farthest point that an element reaches,
+
+    X = q round(x / q),    h_min v = q round(h_min v / q),    x -> X +- h v  for h = h_min 2^m, m = 0, 1, ...        (1)
+
+is exact for every step and on both sides: differences are central about X, along v itself, whatever the datatype. X is
+x but for elements smaller than their move, where |X - x| <= q / 2, a rounding of what they move by. The distance q is
+a part of h_min s, s the scale, the `coarseness`: a Gaussian direction is one rounded to multiples of that.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.precision import Precision
+from service.numerics.tiles import Array
+
+_MARGIN = 1 + 2.0**-4
+"""An element reaches farther by the rounding of its move: by 2^-6 of it in bfloat16 at most."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Lines X + h v, of one element each or of whole tensors.
+
+    Attributes
+    ----------
+    starts, moves
+        X and v, (k,) or (k, elements).
+    displaced
+        Norm of X - x over that of v, (k,).
+    coarseness
+        Largest distance of neighbours on the lattice over what the smallest step moves by.
+    """
+
+    starts: Array
+    moves: Array
+    displaced: Array
+    coarseness: float
+
+
+def on_lattice(point: Array, moves: Array, scale: Array, farthest: float, finest: float, precision: Precision) -> Moves:
+    """Put lines on a lattice, as (1) has it.
+
+    Parameters
+    ----------
+    point
+        x, float64, (k,) or (elements,).
+    moves
+        v as it is wanted, (k,) or (k, elements); an element that does not move keeps its place.
+    scale
+        Sizes of the moves, broadcasting to them.
+    farthest, finest
+        Largest and smallest step, powers of two.
+    """
+    reach = (np.abs(point) + farthest * np.abs(moves)) * _MARGIN
+    _, exponent = np.frexp(reach)
+    lowest = precision.exponent - precision.digits + 1
+    distance = np.ldexp(1.0, np.maximum(exponent - precision.digits, lowest))
+    with np.errstate(over="ignore"):
+        starts = np.where(moves == 0, point, distance * np.rint(point / distance))
+        taken = distance * np.rint(finest * moves / distance) / finest
+        coarse = np.where(moves == 0, 0, distance / (finest * scale))
+    return Moves(starts, taken, _relative(starts - point, taken), float(coarse.max()))
+
+
+def _relative(off: Array, moves: Array) -> Array:
+    off, moves = (np.abs(each.reshape(len(moves), -1)) for each in (off, moves))
+    largest = np.maximum(moves.max(axis=1), 5e-324)[:, None]
+    with np.errstate(over="ignore"):
+        norms = [np.sqrt(np.square(each / largest).sum(axis=1)) for each in (off, moves)]
+    return norms[0] / np.maximum(norms[1], 2.0**-60)

@@ -1,0 +1,63 @@
+"""`POST /v1/plan`, `POST /v1/judge` over HTTP."""
+
+import json
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from service.app import create_app
+from tests.service.blackbox.asking import POINT, asked, gradient, loss
+from tests.tensor_bodies import body, entry, read
+
+CLIENT = create_app().test_client()
+BINARY = "application/vnd.safetensors"
+
+
+def test_a_loss_at_home_is_judged_in_json():
+    answer = CLIENT.post("/v1/plan", json=asked())
+    assert answer.status_code == 200
+    assert CLIENT.post("/v1/plan", json=asked()).data == answer.data
+    request = {"plan": answer.json["plan"], "losses": [loss(each) for each in answer.json["points"]]}
+    report = CLIENT.post("/v1/judge", json=request | {"candidate": gradient()})
+    assert (report.status_code, report.json["outcome"]) == (200, "pass")
+
+
+def test_and_in_safetensors():
+    entries = {"point/w1": entry(np.array(POINT["w1"])), "point/b": entry(np.array([0.5, -0.25], np.float32))}
+    raw = body(entries, {"request": json.dumps({"seed": 3})})
+    answer = CLIENT.post("/v1/plan", data=raw, headers={"Content-Type": BINARY, "Accept": BINARY})
+    assert answer.status_code == 200
+    tensors, metadata = read(answer.data)
+    rest = json.loads(metadata["report"])
+    assert tensors["points/b"][:2] == ("F32", [rest["evaluations"], 2])
+    w, b = np.frombuffer(tensors["points/w1"][2]).reshape(-1, 2, 2), np.frombuffer(tensors["points/b"][2], "<f4")
+    losses = [loss({"w1": one, "b": other}) for one, other in zip(w, b.reshape(-1, 2).astype(float), strict=True)]
+    entries = {f"candidate/{name}": entry(np.array(each)) for name, each in gradient().items()}
+    raw = body(entries, {"request": json.dumps({"plan": rest["plan"], "losses": losses, "candidate_dtype": "FP64"})})
+    report = CLIENT.post("/v1/judge", data=raw, headers={"Content-Type": BINARY})
+    assert (report.status_code, report.json["outcome"]) == (200, "pass")
+    assert rest["plan"] == CLIENT.post("/v1/plan", json=asked()).json["plan"]
+
+
+@pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
+def test_the_examples_can_be_posted_and_what_comes_is_as_described(path):
+    document = CLIENT.get("/openapi.json").json
+    operation = document["paths"][path]["post"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    validator = Draft202012Validator(schema | {"components": document["components"]})
+    content = operation["requestBody"]["content"]["application/json"]
+    of_body = Draft202012Validator(content["schema"] | {"components": document["components"]})
+    for example in content["examples"].values():
+        assert of_body.is_valid(example["value"])
+        answer = CLIENT.post(path, json=example["value"])
+        assert answer.status_code == 200
+        assert not list(validator.iter_errors(answer.json))
+        assert answer.json.get("outcome", "pass") == "pass"
+
+
+@pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
+@pytest.mark.parametrize("wrong", ["[]", "{}", "1", "null", '"x"'])
+def test_what_is_no_request_is_refused(path, wrong):
+    answer = CLIENT.post(path, data=wrong, content_type="application/json")
+    assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")

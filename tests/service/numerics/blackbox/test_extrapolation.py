@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.extrapolation import extrapolated
+from service.numerics.blackbox.schedule import SCHEDULES
+
+STEPS = SCHEDULES["FP64"].steps
+NOTHING = np.zeros((1, len(STEPS)))
+
+
+def of(quotients, noise=NOTHING, kinked=NOTHING):
+    return extrapolated(np.atleast_2d(quotients), STEPS, noise, kinked)
+
+
+def test_polynomials_in_the_square_of_the_step_are_exact():
+    found = of(3 - 2 * STEPS**2 + 7 * STEPS**4 + STEPS**6)
+    assert abs(found.value[0] - 3) <= found.bound[0] < 1e-13
+
+
+def test_noise_is_carried_through_the_table():
+    generator = np.random.default_rng(0)
+    noise = np.full((20_000, len(STEPS)), 1e-6)
+    off = generator.normal(size=noise.shape) * noise / np.sqrt(2) / STEPS
+    found = of(np.cos(STEPS) + off, noise, np.zeros(noise.shape))
+    errors = np.abs(found.value - 1)
+    assert (errors <= found.bound).all()
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(np.sqrt(np.mean(found.deviation**2)), rel=0.3)
+
+
+def test_a_coincidence_of_coarse_steps_is_undone_by_fine_ones():
+    quotients = np.array([5.0, 5.0, 5.0, 5.0, 1.0, 1.0, 1.0])
+    found = of(quotients)
+    assert abs(found.value[0] - 1) <= found.bound[0]
+
+
+def test_where_nothing_settles_the_bound_is_wide():
+    generator = np.random.default_rng(1)
+    found = extrapolated(generator.normal(size=(3000, len(STEPS))), STEPS, np.zeros((3000, 7)), np.zeros((3000, 7)))
+    assert np.mean(found.bound < 1e-2) < 0.03
+
+
+def test_a_kink_widens_it():
+    kinked = NOTHING.copy()
+    kinked[0, :] = 0.5
+    assert of(1 + STEPS**2, kinked=kinked).bound[0] >= 0.5
+
+
+def test_what_is_not_finite_has_no_bound():
+    quotients = np.full(len(STEPS), np.nan)
+    with np.errstate(invalid="ignore"):
+        assert of(quotients).bound[0] == np.inf

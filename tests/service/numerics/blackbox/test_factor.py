@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.factor import diagnosed
+
+D = np.array([0.3, -1.1, 2.0, 0.7])
+ALLOWED = np.full(4, 1e-9)
+
+KNOWN = {
+    -1.0: "-1 times",
+    2.0: "2 times",
+    0.5: "1/2 times",
+    -32.0: "-32 times",
+    1 / 3: "1/3 times",
+    1.2345: "1.2345 times",
+}
+
+
+@pytest.mark.parametrize(("factor", "words"), KNOWN.items())
+def test_a_factor_is_found_and_said(factor, words):
+    found = diagnosed(D, factor * D, ALLOWED)
+    assert found.name == ("sign_flipped" if factor == -1 else "scaled")
+    assert f"The candidate is {words}" in found.explanation
+    assert found.fit < 1e-8
+
+
+def test_no_factor_is_made_up():
+    assert diagnosed(D, D[::-1], ALLOWED) is None
+    assert diagnosed(D[:1], 2 * D[:1], ALLOWED[:1]) is None, "one direction fits any"
+    assert diagnosed(D, 2 * D, np.full(4, 0.1)) is None, "nor is much known here"
+    assert diagnosed(D, np.full(4, np.nan), ALLOWED) is None
+    assert diagnosed(0 * D, D, ALLOWED) is None
+
+
+def test_nothing_at_all_is_told():
+    assert diagnosed(D, 0 * D, ALLOWED).name == "detached"

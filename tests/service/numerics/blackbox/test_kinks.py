@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.kinks import kinked
+from service.numerics.blackbox.schedule import SCHEDULES
+
+STEPS = SCHEDULES["FP64"].steps
+
+
+def second(loss):
+    return (loss(STEPS) + loss(-STEPS) - 2 * loss(np.zeros(1)))[None]
+
+
+def found(loss, noise=1e-16):
+    return kinked(second(loss), STEPS, np.full((1, len(STEPS)), noise), np.zeros(1))
+
+
+@pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
+def test_a_jump_at_the_base_adds_its_half(jump):
+    added = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
+    assert added[0, :-2] == pytest.approx(jump / 2, rel=0.01)
+
+
+def test_a_jump_among_the_steps_spares_finer_ones():
+    added = found(lambda t: np.maximum(t - 0.02, 0))
+    assert added[0, 0] > 0.05
+    assert added[0, 4] == 0
+
+
+@pytest.mark.parametrize(
+    "loss", [np.exp, np.sin, np.cosh, lambda t: 1 / (1 + 4 * t * t), lambda t: t**4, np.zeros_like]
+)
+def test_a_smooth_loss_adds_nothing(loss):
+    assert not found(loss).any()
+
+
+def test_noise_adds_nothing():
+    generator = np.random.default_rng(0)
+    noise = np.full((5000, len(STEPS)), 1e-7)
+    sides = generator.normal(size=(5000, len(STEPS), 2)) * 1e-7
+    added = kinked(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
+    assert np.mean(added > 0) < 1e-3

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.layout import BEFORE, laid_out
+from service.numerics.blackbox.schedule import SCHEDULES
+from tests.service.numerics.blackbox.losses import planned, point_of
+
+
+def test_random_directions_are_those_that_were_drawn_and_taken():
+    layout = planned(np.array([[0.5, -1.0, 2.0]]), count=2, seed=9)
+    points, steps = layout.stacked("w"), SCHEDULES["FP64"].steps
+    assert points.shape == (layout.evaluations, 1, 3)
+    assert layout.evaluations == BEFORE + 2 * 2 * len(steps)
+    own = points[layout.first("w") :].reshape(2, len(steps), 2, 3)
+    taken = (own[:, :, 0] - own[:, :, 1]) / (2 * steps[:, None] * layout.points["w"].scale)
+    assert (taken == layout.lines["w"].directions[:, None]).all(), "to the last bit, at every step"
+    assert (points[:3] == layout.points["w"].values).all()
+    assert len(np.unique(points[3:BEFORE], axis=0)) == 16
+
+
+def test_elements_move_alone():
+    values = np.array([0.5, -1000.0, 0.5, 0.0])
+    layout = planned(values, random=False)
+    lines = layout.lines["w"]
+    assert lines.elements.tolist() == [0, 1, 2, 3]
+    own = layout.stacked("w")[layout.first("w") :].reshape(4, -1, 2, 4)
+    moved = own != values
+    assert (moved == np.eye(4, dtype=bool)[:, None, None]).all()
+    assert (lines.units == [0.5, 1024, 0.5, 0.5]).all(), "each by its own size, or the scale"
+
+
+def test_a_sample_of_elements_is_drawn_from_the_seed():
+    first, again, other = (planned(np.ones(1000), random=False, count=5, seed=seed) for seed in (1, 1, 2))
+    assert first.lines["w"].elements.tolist() == again.lines["w"].elements.tolist()
+    assert first.lines["w"].elements.tolist() != other.lines["w"].elements.tolist()
+    assert len(planned(np.ones(3), random=False, count=5).lines["w"]) == 3
+
+
+def test_the_order_of_the_names_changes_nothing():
+    points = {"b": point_of(np.ones(2)), "a": point_of(np.array(0.5), "FP32")}
+    layouts = [
+        laid_out(dict(each), random=True, count=None, seed=0) for each in (points.items(), reversed(points.items()))
+    ]
+    assert list(layouts[0].points) == list(layouts[1].points) == ["a", "b"]
+    assert layouts[0].first("b") == BEFORE + 8 * len(SCHEDULES["FP32"].steps)
+    for name in points:
+        assert np.array_equal(layouts[0].stacked(name), layouts[1].stacked(name))
+    moved = layouts[0].stacked("a")[layouts[0].first("b") :]
+    assert (moved == 0.5).all(), "one tensor at a time"
+
+
+def test_every_evaluation_is_told_of():
+    layout = planned(np.ones(2), count=1)
+    told = [layout.told(number) for number in range(layout.evaluations)]
+    assert told[0] == "the base"
+    assert told[3] == "near point 1 of line 1, all tensors moved"
+    assert told[BEFORE] == "'w' moved along direction 0 by +2^-3 of its scale"
+    assert told[-1] == "'w' moved along direction 0 by -2^-15 of its scale"
+    with pytest.raises(IndexError):
+        layout.told(layout.evaluations)

@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.noise import measured, of_line
+from tests.service.numerics.blackbox.losses import noise_of, noisy, planned
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("relative", [1e-12, 1e-7, 1e-3])
+def test_known_noise_is_found_within_a_factor(relative, kind):
+    generator = np.random.default_rng(0)
+    found = []
+    for seed in range(200):
+        layout = planned(generator.normal(size=5) + 2, seed=seed)
+        losses = noisy((layout.stacked("w") ** 2).sum(axis=1), relative, generator, kind)
+        found.append(noise_of(losses).deviation / (relative * losses[0]))
+    assert np.median(found) == pytest.approx(1, abs=0.1)
+    assert 0.2 < min(found) < max(found) < 5
+
+
+def test_what_is_smooth_is_no_noise():
+    t = np.arange(9) * 1e-3
+    assert of_line(np.exp(t)) < 1e-15
+    assert of_line(np.zeros(8)) == 0
+
+
+def test_differences_are_weighed_as_in_the_paper():
+    """gamma_k = (k!)^2 / (2k)!: alternating values have k-th differences of 2^k, all alike in size."""
+    values = np.array([1.0, -1, 1, -1, 1, -1, 1, -1])
+    expected = [math.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k)) * 2**k for k in range(1, 8)]
+    assert of_line(values) == pytest.approx(expected[0])
+
+
+def test_losses_that_are_rounded_are_not_taken_for_exact():
+    """So near to one another that none leaves its float32, or its float16."""
+    for format, unit in ((np.float32, 2.0**-24), (np.float16, 2.0**-11)):
+        losses = np.full(30, float(format(0.3)))
+        losses[-1] = float(format(0.7))
+        found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+        assert found.deviation == pytest.approx(2 * unit / math.sqrt(12) * losses[0])
+        assert found.exact
+
+
+def test_a_loss_that_is_another_each_time_is_noisy():
+    losses = np.full(30, 0.1)
+    losses[1] += 1e-5
+    found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+    assert not found.exact
+    assert found.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
+
+
+def test_relative_noise_grows_with_the_loss():
+    losses = np.full(30, 0.1)
+    found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+    at = found.at(np.array([[[0.1, 0.05], [10.0, 0.0]]]))
+    assert at[0, 1] == pytest.approx(100 * at[0, 0])
+    nothing = measured(np.zeros(3), np.zeros((2, 8)), np.zeros(30))
+    assert not nothing.at(np.ones((1, 2, 2))).any()

@@ -1,0 +1,123 @@
+"""From losses to a report, without HTTP."""
+
+import contextlib
+import copy
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.problem import InvalidRequestError
+from service.checking.question import Limits
+from service.judge import judge
+from tests.service.blackbox.asking import answered
+
+BODY = answered()
+
+
+def refused(body, limits=None):
+    with pytest.raises(InvalidRequestError) as error:
+        judge(body, limits)
+    return {each["pointer"]: each["detail"] for each in error.value.errors}
+
+
+def changed(*path, to):
+    body = copy.deepcopy(BODY)
+    here = body
+    for part in path[:-1]:
+        here = here[part]
+    here[path[-1]] = to
+    return body
+
+
+@pytest.mark.parametrize("kind", ["random", "coordinates"])
+def test_a_right_gradient_passes(kind):
+    report = judge(answered(kind))
+    assert report["outcome"] == "pass"
+    assert set(report["verdicts"]) == {"w1", "b"}
+    for verdict in report["verdicts"].values():
+        assert all(each["outcome"] == "pass" for each in verdict["directions"])
+        assert verdict["missed"]["single_element"]["relative_error"] == 1e-4
+    assert 0 < report["noise"] < 1e-15
+    assert report["deterministic"]
+
+
+def test_a_wrong_sign_fails_and_is_named():
+    report = judge(changed("candidate", "w1", to=[[-x for x in row] for row in BODY["candidate"]["w1"]]))
+    assert (report["outcome"], report["verdicts"]["b"]["outcome"]) == ("fail", "pass")
+    assert report["verdicts"]["w1"]["diagnoses"][0]["name"] == "sign_flipped"
+    assert "-1 times" in report["summary"]
+
+
+def test_the_order_of_the_fields_changes_nothing():
+    body = copy.deepcopy(BODY)
+    for part in ("point", "scale", "checks"):
+        items = list(body["plan"][part].items())
+        random.Random(0).shuffle(items)
+        body["plan"][part] = dict(items)
+    assert judge(body) == judge(BODY)
+
+
+ALTERED = {
+    "the seed": ("seed", "4", "/plan/seed"),
+    "the kind": ("directions", {"kind": "coordinates", "count": 4}, "/plan/directions"),
+    "more of them": ("directions", {"kind": "random", "count": 5}, "/plan/directions"),
+    "very many": ("directions", {"kind": "random", "count": 2**31 - 1}, "/plan/directions/count"),
+    "the scale": ("scale", {"w1": 0.25, "b": 0.25}, "/plan/scale/w1"),
+    "no scale": ("scale", {}, "/plan/scale/w1"),
+    "the count": ("evaluations", 7, "/plan/evaluations"),
+    "the version": ("version", 2, "/plan/version"),
+    "no checks": ("checks", {}, "/plan/seed"),
+    "a seed too large": ("seed", "9999999999999999999", "/plan/seed"),
+    "no seed": ("seed", "x", "/plan/seed"),
+}
+
+
+@pytest.mark.parametrize(("part", "value", "place"), ALTERED.values(), ids=ALTERED)
+def test_an_altered_plan_is_refused_where_it_was_altered(part, value, place):
+    assert place in refused(changed("plan", part, to=value))
+
+
+def test_a_moved_point_is_refused():
+    wrong = changed("plan", "point", "b", "b64", to="AAAAPwAAgD8=")
+    assert "/plan/point/b" in refused(wrong)
+
+
+WRONG = {
+    "too few losses": (("losses",), [1.0], "/losses"),
+    "NaN": (("losses", 20), "NaN", "/losses/20"),
+    "text": (("losses", 3), "one", "/losses/3"),
+    "null": (("losses", 3), None, "/losses/3"),
+    "too large": (("losses", 3), 10**400, "/losses/3"),
+    "a shape": (("candidate", "b"), [1.0], "/candidate/b"),
+    "an unknown name": (("candidate", "c"), [1.0], "/candidate/c"),
+    "integers": (("candidate", "b"), {"datatype": "INT64", "shape": [2], "data": [1, 2]}, "/candidate/b"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "place"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_refused_at_its_place(path, value, place):
+    assert place in refused(changed(*path, to=value))
+
+
+def test_a_missing_candidate_is_refused():
+    assert "/candidate/b" in refused(BODY | {"candidate": {"w1": BODY["candidate"]["w1"]}})
+
+
+def test_the_limits_hold_for_a_plan_that_is_handed_in():
+    assert "/plan/directions/count" in refused(BODY, Limits(elements=10))
+    assert "/plan/point" in refused(BODY, Limits(names=1))
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+ANY = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(part=st.sampled_from(sorted(BODY["plan"])), value=ANY)
+def test_whatever_a_plan_says_is_answered_or_refused(part, value):
+    with contextlib.suppress(InvalidRequestError):
+        judge(changed("plan", part, to=value))

@@ -1,0 +1,60 @@
+"""From a request to points, without HTTP."""
+
+import numpy as np
+import pytest
+
+from schemas.problem import InvalidRequestError
+from service.checking.question import Limits
+from service.plan import plan
+from tests.service.blackbox.asking import POINT, asked
+
+
+def refused(body, limits=None, binary=False):
+    with pytest.raises(InvalidRequestError) as error:
+        plan(body, limits, binary=binary)
+    return {each["pointer"]: each["detail"] for each in error.value.errors}
+
+
+@pytest.mark.parametrize("kind", ["random", "coordinates"])
+def test_points_are_of_the_shapes_and_as_many_as_is_said(kind):
+    found = plan(asked(kind))
+    answer = found.answer
+    assert len(answer["points"]) == answer["evaluations"] == found.evaluations
+    assert np.shape(answer["points"][-1]["w1"]) == (2, 2)
+    assert answer["points"][0]["w1"].tolist() == POINT["w1"]
+    for point in answer["points"]:
+        assert (np.float32(point["b"]) == point["b"]).all()
+
+
+def test_same_request_same_plan():
+    assert plan(asked()).plan == plan(asked()).plan
+    assert plan(asked()).plan != plan(asked(seed=4)).plan
+
+
+WRONG = {
+    "no point": ({"point": {}}, "/point"),
+    "an integer tensor": ({"point": {"w": {"datatype": "INT64", "shape": [1], "data": [1]}}}, "/point/w"),
+    "a scale of nothing": ({"scale": {"z": 1.0}}, "/scale/z"),
+    "a negative scale": ({"scale": {"w1": -1.0}}, "/scale/w1"),
+    "a scale too small": ({"scale": {"b": 1e-9}}, "/scale/b"),
+    "a scale too large": ({"scale": {"b": 1e40}}, "/scale/b"),
+    "a kind": ({"directions": {"kind": "all"}}, "/directions/kind"),
+    "a count": ({"directions": {"kind": "random", "count": 0}}, "/directions/count"),
+    "an unknown field": ({"sed": 1}, "/sed"),
+    "a seed": ({"seed": -1}, "/seed"),
+}
+
+
+@pytest.mark.parametrize(("change", "place"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_refused_at_its_place(change, place):
+    assert place in refused(asked() | change)
+
+
+def test_too_many_points_are_refused_with_what_would_fit():
+    body = asked(point={"w": [0.5] * 10_000}, directions={"kind": "coordinates"})
+    assert "a count of 13 would fit" in refused(body)["/directions/count"]
+    assert "a count of 118 would fit" in refused(body, binary=True)["/directions/count"]
+    assert plan(body | {"directions": {"kind": "coordinates", "count": 13}}).evaluations == 19 + 13 * 14
+    assert "not one direction" in refused(body, Limits(elements=1000))["/directions/count"]
+    assert "/point" in refused(asked(), Limits(names=1))
+    assert "/point/w1" in refused(asked(), Limits(dimensions=1))
