@@ -15,6 +15,7 @@ from service.http import metrics
 from service.numerics.models import PRESETS
 from service.numerics.ops import REGISTRY
 from service.settings import PREFIX, Settings
+from tests.served import served
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -248,3 +249,13 @@ def test_make_lists_its_commands() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for command in ("serve", "test", "lint", "format", "fuzz", "bench", "load", "bounds", "clean"):
         assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command
+
+
+def test_the_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    section = README.split("\n## A loss that cannot leave home\n")[1].split("\n## ")[0]
+    (script,), (printed,) = (re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "console"))
+    with served() as address:
+        exec(script.replace("http://127.0.0.1:8000", address), {})
+        assert capsys.readouterr().out == printed
+        exec(script.replace("http://127.0.0.1:8000", address).replace("*= 1.0001", "*= 1"), {})
+        assert capsys.readouterr().out != printed, "the comparison must be able to fail"

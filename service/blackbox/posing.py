@@ -17,6 +17,8 @@ BINARY = 8
 """Times as many numbers as in JSON may the points hold in the safetensors format, where each takes 8 bytes at most."""
 _OF_A_TENSOR = 8
 """Numbers' worth of what each tensor of each point takes beside its numbers."""
+_BYTES = 24
+"""Of memory that each number of the points takes on its way out in the safetensors format."""
 _COARSEST = 0.5
 """Largest distance on the lattice of a datatype, in moves of the smallest step."""
 
@@ -67,9 +69,12 @@ def posed(
         for name, each in tensors.items()
         for values, schedule in [(each.array.astype(np.float64), SCHEDULES[datatypes[name].name])]
     }
-    most = max(each.values.size for each in points.values())
-    count = (DEFAULT_DIRECTIONS if random else most) if count is None else count if random else min(count, most)
-    _check_size(points, random, count, limits.elements * room, room, within)
+    largest = max(each.values.size for each in points.values())
+    if count is None:
+        count = DEFAULT_DIRECTIONS if random else largest
+    count = count if random else min(count, largest)
+    most = min(limits.elements * room, limits.bytes // _BYTES)
+    _check_size(points, random, count, most, room, within)
     layout = laid_out(points, random=random, count=count, seed=seed)
     if errors := [error for name in points for error in _reach(layout, name, datatypes[name], within)]:
         raise InvalidRequestError(errors)

@@ -61,6 +61,7 @@ def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
 ) -> None:
     worker = worker_of(patient)
     httpx.post(f"{patient.url}/v1/check", json=example, headers=NDJSON, timeout=60)
+    time.sleep(0.5)  # for the thread of that check to end
     before = threads(worker)
     with httpx.stream("POST", f"{patient.url}/v1/check", json=long_check, headers=NDJSON, timeout=60) as response:
         assert response.headers["Content-Type"] == "application/x-ndjson"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import service.check
 from service.check import check
+from service.checking import differentiating
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.ops.activation import Tanh
 
@@ -41,10 +41,10 @@ WRONG = {
 def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The route that is wrong in dL/dw1."""
     name, differentiate = WRONG[request.param]
-    module = getattr(service.check, name)
+    module = getattr(differentiating, name)
     shim = SimpleNamespace(**{each: getattr(module, each) for each in dir(module) if not each.startswith("__")})
     shim.differentiate = differentiate
-    monkeypatch.setattr(service.check, name, shim)
+    monkeypatch.setattr(differentiating, name, shim)
     return str(request.param)
 
 

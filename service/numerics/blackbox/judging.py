@@ -74,11 +74,15 @@ class _Held:
     precision: Precision
 
     @property
+    def margin(self) -> Array:
+        """Times what is allowed that is not called wrong, (k,)."""
+        return np.where(self.allowed > self.enough, _MARGIN, 1.0)
+
+    @property
     def causes(self) -> Array:
         """Positions in `Cause`; of several the last that is written counts."""
         with np.errstate(invalid="ignore"):
-            margin = np.where(self.allowed > self.enough, _MARGIN, 1.0)
-            exceeds = ~(np.abs(self.judged - self.reference.value) <= margin * self.allowed)
+            exceeds = ~(np.abs(self.judged - self.reference.value) <= self.margin * self.allowed)
         found = np.full(self.judged.shape, _CAUSES.index(Cause.AGREES))
         for mask, cause in (
             (self.allowed > self.enough, Cause.TOO_UNCERTAIN),
@@ -179,6 +183,8 @@ def _held(lines: Lines, gradient: Array, reference: Along, precision: Precision)
         enough = np.maximum(precision.detects * sizes / 2, precision.matters * sizes.max())
         silent = reference.constant & (judged == 0)
     allowed = reference.bound + np.where(np.isfinite(rounding), rounding, 0.0)
+    # A loss that is 0 everywhere, to the last bit, may be so for want of digits: it calls nothing wrong.
+    allowed = np.where(reference.constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)
     return _Held(reference, judged, allowed, np.where(silent, np.inf, enough), precision)
 
 
@@ -206,8 +212,8 @@ def _along(
 ) -> Verdict:
     """Verdict along random directions: nothing is known of single elements."""
     size = norm(np.where(np.isfinite(gradient), gradient, 0.0))
-    # What is allowed counts twice: for what may be off unseen, and for what is allowed to be.
-    known = missed(2 * held.allowed, size, lines.moves.coarseness)
+    # What is allowed counts once more: for what may be off unseen beside what is allowed to be.
+    known = missed((1 + held.margin) * held.allowed, size, lines.moves.coarseness)
     return Verdict(
         outcome=outcome,
         reason=reason,
@@ -292,6 +298,7 @@ def _hint(lines: Lines, held: _Held, gradient: Array) -> str:
 def _single(lines: Lines, held: _Held, gradient: Array, sought: float) -> float:
     finite = np.where(np.isfinite(gradient), gradient, 0.0)
     deviation = np.where(np.isfinite(held.reference.deviation), held.reference.deviation, 0.0)
+    unnoticed = held.margin * held.allowed
     if lines.elements is None:
-        return worth.among_random(finite, held.allowed, deviation, lines.moves.coarseness, sought)
-    return worth.among_elements(finite, lines.elements, held.allowed, deviation, sought)
+        return worth.among_random(finite, unnoticed, deviation, lines.moves.coarseness, sought)
+    return worth.among_elements(finite, lines.elements, unnoticed, deviation, sought)

@@ -12,7 +12,8 @@ section 3). Where none is, what is smooth is in all of them: the smallest then i
 
 Differences of losses that are rounded to float32 all vanish where the points are so close that none leaves its number.
 The noise is no less than that of a number which falls anywhere between two neighbours, 1 / sqrt(12) of their distance,
-in the narrowest datatype that represents all the losses.
+in the narrowest datatype that represents all the losses. A loss that is 0 at the base and near it, as a difference of
+large numbers may be, resolves nothing below the smallest that it is elsewhere.
 """
 
 import math
@@ -74,7 +75,9 @@ def measured(repeats: Array, lines: Array, losses: Array) -> Noise:
     size = float(np.abs(near).max())
     again = float(np.std(repeats, ddof=1))
     estimates = [*(of_line(line) for line in lines), again, *([_rounding(losses) * size] if size else [])]
-    most = max(estimates)
+    most = max(estimates) if size else float(np.abs(losses).min(initial=np.inf, where=losses != 0))
+    if not math.isfinite(most):
+        most = 0.0
     alike = [each for each in estimates[: len(lines)] if each * _AGREE >= most]
     deviation = math.sqrt(sum(each * each for each in alike) / len(alike)) if alike else most
     return Noise(deviation, most, size, not again)

@@ -228,3 +228,30 @@ def test_the_size_of_the_loss_changes_nothing(unit):
 
 def test_a_narrow_arithmetic_has_fewer_units():
     assert [units(PRECISIONS[name]) for name in ("FP64", "FP32", "TF32", "FP16", "BF16")] == [256, 256, 24, 24, 24]
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_loss_that_is_lost_in_rounding_calls_nothing_wrong(random):
+    """A cross-entropy so sure of itself that nothing is left of it but 0, and its true gradient."""
+    layout = planned(np.array([60.0, 0.5]), random=random)
+    z = layout.stacked("w")
+    losses = np.log(1 + np.exp(-(z[:, 0] + z[:, 1])))
+    assert not losses.any()
+    off = np.exp(-60.5)
+    _, found = judged(layout, losses, np.array([-off, -off]))
+    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+
+
+def test_what_is_inconclusive_says_no_more_than_it_finds():
+    """Where the noise is large, what is not called wrong counts as missed too."""
+    generator = np.random.default_rng(4)
+    fit, unnoticed = Fit(generator, 100), 0
+    for trial in range(300):
+        layout = planned(fit.values, seed=trial)
+        losses = noisy(fit.loss(layout.stacked("w")), 1e-6, generator)
+        right = judged(layout, losses, fit.gradient)[1].verdict
+        error = generator.normal(size=100)
+        size = right.missed.relative_l2 * np.linalg.norm(fit.gradient)
+        wrong = judged(layout, losses, fit.gradient + error * size / np.linalg.norm(error))[1].verdict
+        unnoticed += wrong.outcome != Outcome.FAIL
+    assert unnoticed <= 3
