@@ -12,7 +12,7 @@ from schemas.tensor import AnyTensor, Tensor
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
 Encoding = Literal["nested", "b64"]
-Part = Literal["gradients", "intermediates"]
+Part = Literal["gradients", "allowances", "intermediates"]
 Name = Annotated[str, MinLen(1), MaxLen(200)]
 NotNegative = Annotated[float, Ge(0)]
 

@@ -51,6 +51,11 @@ class Gradient(TypedDict):
     finite_difference: Values
     error_bound: Values
     candidate: NotRequired[Values]
+    allowed: NotRequired[
+        Annotated[
+            Values, Field(description="What the judged gradient may be off by, where `include` has allowances as well.")
+        ]
+    ]
 
 
 class Metrics(TypedDict):

@@ -67,7 +67,7 @@ def report(
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
         },
-        "gradients": _gradients(problem, routes, encoding) if "gradients" in include else {},
+        "gradients": _gradients(problem, routes, judge, encoding) if "gradients" in include else {},
         "discrepancies": discrepancies,
         "verdicts": {
             name: _verdict(problem, routes, name, each, findings.diagnoses.get(name, ()))
@@ -90,8 +90,12 @@ def _side(side: Side) -> DisputeReport:
     return {"elements": side.elements, "agree": cast("Any", list(side.agree)), "alone": cast("Any", list(side.alone))}
 
 
-def _gradients(problem: Problem, routes: Routes, encoding: Encoding) -> dict[str, Gradient]:
-    return {name: _gradient(problem, routes, name, encoding) for name in problem.names}
+def _gradients(problem: Problem, routes: Routes, judge: Judge, encoding: Encoding) -> dict[str, Gradient]:
+    found = {name: _gradient(problem, routes, name, encoding) for name in problem.names}
+    if "allowances" in problem.request.include:
+        for name, gradient in found.items():
+            gradient["allowed"] = encode(judge.allowed(name), encoding)
+    return found
 
 
 def _gradient(problem: Problem, routes: Routes, name: str, encoding: Encoding) -> Gradient:

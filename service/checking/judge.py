@@ -111,6 +111,13 @@ class Judge:
         begins = not_finite.found(self._problem.graph, values, gradients, name)
         return found if begins is None else dataclasses.replace(found, reason=f"{found.reason} {_said(begins)}")
 
+    def allowed(self, name: str) -> Array:
+        """What each element of the judged gradient may be off by; infinity where it was moved along directions."""
+        if name in self._routes.along:
+            return np.full(self._problem.graph.shapes[name], np.inf)
+        reference = self._reference(name, self._problem.precision(name))
+        return dataclasses.replace(reference, tolerance=self._tolerance).allowed
+
     def _of(self, name: str) -> Verdict:
         own = self._reference(name, self._problem.dtype.precision)
         candidate = self._problem.candidate.get(name)

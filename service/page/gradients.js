@@ -21,6 +21,7 @@ function panel(report, name, choose) {
     .map((route) => [route, flat(gradients[route])]));
   const odd = values.candidate && String(shapeOf(gradients.candidate)) !== String(shape);
   const bound = flat(gradients.error_bound);
+  const allowed = gradients.allowed === undefined ? null : flat(gradients.allowed);
   const verdict = report.verdicts[name];
   const box = element("section", { className: "panel", "aria-label": `Gradient of ${name}` });
   const each = (shape.at(-1) ?? 1) * (shape.at(-2) ?? 1);
@@ -29,7 +30,7 @@ function panel(report, name, choose) {
     const most = Math.max(0, ...Object.values(values).map(largest));
     const what = {
       name, shape, offset,
-      visit: (at) => read(name, shape, at, values, bound, verdict, odd), choose: (at) => choose(name, indexOf(at, shape)),
+      visit: (at) => read(name, shape, at, values, bound, allowed, verdict, odd), choose: (at) => choose(name, indexOf(at, shape)),
     };
     const row = element("div", { className: "maps" });
     for (const [route, numbers] of Object.entries(values)) {
@@ -92,12 +93,13 @@ function legend(low, high, colour, from) {
   return element("p", { className: "legend" }, low, bar, high);
 }
 
-function read(name, shape, at, values, bound, verdict, odd) {
+function read(name, shape, at, values, bound, allowed, verdict, odd) {
   const index = indexOf(at, shape);
   const parts = Object.entries(values).filter(([route]) => !(odd && route === "candidate"))
     .map(([route, numbers]) => `${ROUTES[route]} ${told(numbers[at], 10)}${route === "finite_difference" ? ` ± ${told(bound[at], 2)}` : ""}`);
+  if (allowed) parts.push(`allowed ${told(allowed[at], 2)}`);
   const listed = verdict?.worst.find((each) => String(each.index) === String(index));
-  if (listed) parts.push(`allowed ${told(listed.allowed, 2)}, off by ${told(Math.abs(numeric(listed.judged) - numeric(listed.reference)), 2)}: ${listed.outcome}`);
+  if (listed) parts.push(`off by ${told(Math.abs(numeric(listed.judged) - numeric(listed.reference)), 2)}: ${listed.outcome}`);
   byId("readout").textContent = `${place(name, index)}: ${parts.join(", ")}`;
 }
 

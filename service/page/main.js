@@ -66,7 +66,7 @@ async function run() {
     return false;
   }
   state.request = request;
-  const report = await checked(JSON.stringify({ ...request, include: ["gradients", "intermediates"], encoding: "nested" }));
+  const report = await checked(JSON.stringify({ ...request, include: ["gradients", "allowances", "intermediates"], encoding: "nested" }));
   if (report) present(report, request);
   return Boolean(report);
 }

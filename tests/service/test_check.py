@@ -445,6 +445,18 @@ def test_a_sample_of_more_than_there_are_is_all(changed):
     assert verdict["missed"]["probability"] == 0
 
 
+def test_what_each_element_may_be_off_by_comes_along_where_it_is_asked_for(changed):
+    report = answered(changed(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
+    for name, gradient in report["gradients"].items():
+        for each in report["verdicts"][name]["worst"]:
+            assert np.asarray(gradient["allowed"])[tuple(each["index"])] == each["allowed"]
+    assert "allowed" not in answered(changed())["gradients"]["w1"]
+    tolerant = answered(changed(include=["gradients", "allowances"], tolerance={"atol": 0.5}))
+    assert (np.asarray(tolerant["gradients"]["w2"]["allowed"]) == 0.5).all()
+    along = answered(changed(include=["gradients", "allowances"], finite_difference={"projections": 1}))
+    assert along["gradients"]["w2"]["allowed"] == ["Infinity"] * 4
+
+
 LIMITS = {
     "names": (Limits(names=1), "/tensors", "2 are more than the 1"),
     "dimensions of a tensor": (Limits(dimensions=1), "/tensors/x", "2 dimensions; at most 1"),
