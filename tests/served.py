@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from werkzeug.serving import make_server
 
 from service.app import create_app
+from service.settings import Settings
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def served(settings: Settings | None = None) -> Iterator[str]:
     """Serve; the address."""
-    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    server = make_server("127.0.0.1", 0, create_app(settings), threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -8,6 +8,9 @@ export class Problem extends Error {
   }
 }
 
+/** Whether requests bear a key. */
+export const keyed = () => Boolean(sessionStorage.getItem("key"));
+
 function headers(type, accept) {
   const key = sessionStorage.getItem("key");
   return { "Content-Type": type, Accept: accept, ...(key ? { Authorization: `Bearer ${key}` } : {}) };

@@ -1,8 +1,9 @@
-// Two scales that people with any colour vision can read, of Brewer (2003), ColorBrewer: PuOr for signed numbers,
-// and viridis of Smith and van der Walt (2015) for sizes. Both change in lightness evenly.
+// Two scales that people with any colour vision can read, and that change in lightness evenly: vik of Crameri (2018),
+// "Scientific colour maps" 8 (MIT), for signed numbers; viridis of Smith and van der Walt (2015, CC0) for sizes.
 
 const SIGNED = [
-  "#7f3b08", "#b35806", "#e08214", "#fdb863", "#fee0b6", "#f7f7f7", "#d8daeb", "#b2abd2", "#8073ac", "#542788", "#2d004b",
+  "#001261", "#022b71", "#034481", "#0c5e92", "#2f7ca6", "#609dbc", "#92bdd2", "#c5dbe5", "#ece5e1", "#e9cbb9",
+  "#dcab8f", "#cf8e68", "#c37243", "#b3531f", "#932e06", "#741506", "#590008",
 ];
 const SIZES = [
   "#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725",

@@ -15,9 +15,10 @@ export function showGrids(request, changed) {
 function grid(section, name, tensor, changed) {
   const shape = tensor?.shape ?? shapeOf(tensor);
   const title = element("legend", {}, name, element("small", {}, ` ${section === "weights" ? "weight" : "tensor"} [${shape.join(", ")}]`));
-  const small = shape.length <= 2 && shape.reduce((product, each) => product * each, 1) <= MOST && (Array.isArray(tensor) || typeof tensor === "number");
-  if (!small) return element("fieldset", { className: "grid" }, title, element("p", { className: "quiet" }, "in the JSON below"));
-  const rows = shape.length === 2 ? tensor : [shape.length ? tensor : [tensor]];
+  const data = tensor?.data ?? tensor;
+  const small = shape.length <= 2 && shape.reduce((product, each) => product * each, 1) <= MOST && String(shapeOf(data)) === String(shape) && tensor?.b64 === undefined;
+  if (!small) return element("fieldset", { className: "grid" }, title, element("p", { className: "quiet" }, "edit it in the JSON"));
+  const rows = shape.length === 2 ? data : [shape.length ? data : [data]];
   const table = element("div", { className: "fields" }, ...rows.map((row, number) => element("div", {},
     ...row.map((value, column) => field(section, name, [...(shape.length === 2 ? [number] : []), ...(shape.length ? [column] : [])], value, changed)))));
   return element("fieldset", { className: "grid" }, title, table);

@@ -1,57 +1,62 @@
 // What happens when: choosing, editing, checking, planting, dropping.
 
-import { Problem, check, get, post } from "./api.js";
+import { Problem, check, get, keyed, post } from "./api.js";
 import { COPIES } from "./copies.js";
 import { draw, showCurve } from "./curve.js";
-import { byId, element, show } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { complain, text, write } from "./editor.js";
 import { showGradients } from "./gradients.js";
 import { showGraph } from "./graph.js";
 import { showGrids } from "./grids.js";
 import { shapeOf } from "./numbers.js";
-import { lineOf, located } from "./pointer.js";
+import { requestOf } from "./safetensors.js";
+import { follow } from "./theme.js";
 import { showVerdict } from "./verdict.js";
 
-const state = { models: [], request: null, planted: [], running: null, explanations: new Map() };
+const INCLUDED = { include: ["gradients", "allowances", "intermediates"], encoding: "nested" };
+
+const state = { models: [], request: null, running: null, curve: 0, explanations: new Map() };
 
 async function start() {
   state.models = (await get("/v1/models")).models;
   for (const { name, explanation } of (await get("/v1/bugs")).bugs) state.explanations.set(name, explanation);
-  byId("preset").replaceChildren(...state.models.map((each) => element("option", { value: each.name }, each.name)));
+  byId("preset").replaceChildren(...state.models.map((each) => element("option", { value: each.name }, each.name)),
+    element("option", { value: "", disabled: true }, "a model of your own"));
   await choose(state.models[0].name);
 }
 
 /** Take up a preset. */
 async function choose(name) {
-  const model = state.models.find((each) => each.name === name);
-  byId("description").textContent = model.description;
-  await take(structuredClone(model.request));
+  await take(structuredClone(state.models.find((each) => each.name === name).request));
 }
 
-/** Take up a request: show it, check it, and see which bugs its model can have. */
+/** Take up a request: write it, check it, and see which bugs its model can have. */
 async function take(request) {
+  write(request);
   state.request = request;
-  byId("text").value = written(request);
-  showGrids(request, changed);
-  byId("bug").value = "";
+  shown();
   if (await run()) await list();
 }
 
-/** JSON with each innermost list on one line. */
-export function written(request) {
-  const lists = [];
-  const text = JSON.stringify(request, (_, value) => {
-    if (!Array.isArray(value) || value.some((each) => typeof each === "object" && each !== null)) return value;
-    return `\u0000${lists.push(JSON.stringify(value)) - 1}\u0000`;
-  }, 2);
-  return text.replace(/"\\u0000(\d+)\\u0000"/g, (_, number) => lists[number].replaceAll(",", ", "));
+/** Show the fields of the request that holds, and what its model is. */
+function shown() {
+  const { model } = state.request;
+  const preset = state.models.find((each) => each.name === (model ?? state.models[0].name));
+  byId("preset").value = preset?.name ?? "";
+  byId("description").textContent = preset?.description ?? "The model that the request describes, below.";
+  byId("bug").value = "";
+  showGrids(state.request, changed);
 }
 
+/** A number of a grid is another. */
 function changed(section, name, index, number) {
-  if (index.length === 0) state.request[section][name] = number;
-  else index.slice(0, -1).reduce((list, each) => list[each], state.request[section][name])[index.at(-1)] = number;
+  const tensor = state.request[section][name];
+  const holder = tensor.data === undefined ? [state.request[section], name] : [tensor, "data"];
+  if (index.length === 0) holder[0][holder[1]] = number;
+  else index.slice(0, -1).reduce((list, each) => list[each], holder[0][holder[1]])[index.at(-1)] = number;
   delete state.request.candidate;
   byId("bug").value = "";
-  byId("text").value = written(state.request);
+  write(state.request);
   run();
 }
 
@@ -59,33 +64,34 @@ function changed(section, name, index, number) {
 async function run() {
   let request;
   try {
-    request = JSON.parse(byId("text").value);
+    request = JSON.parse(text());
   } catch (error) {
-    stale(true);
-    complain([{ pointer: "", detail: `The text is not JSON: ${error.message}` }]);
+    refused("Not JSON.", [{ pointer: "", detail: `The text is not JSON: ${error.message}` }]);
     return false;
   }
+  const isObject = typeof request === "object" && request !== null && !Array.isArray(request);
+  const body = isObject ? JSON.stringify({ ...request, ...INCLUDED }) : text();
+  const report = await only("Checking …", (signal) => check(body, tell, signal));
+  if (!report) return false;
   state.request = request;
-  const report = await checked(JSON.stringify({ ...request, include: ["gradients", "allowances", "intermediates"], encoding: "nested" }));
-  if (report) present(report, request);
-  return Boolean(report);
+  byId("status").textContent = `Checked: ${report.outcome}.`;
+  present(report);
+  return true;
 }
 
-/** Check a body and tell of its progress; null where it was refused or cancelled. */
-async function checked(body) {
+/** Do one thing at a time, which can be cancelled; null where it was cancelled, refused or overtaken. */
+async function only(words, work) {
   state.running?.abort();
   const running = (state.running = new AbortController());
-  busy(true);
+  busy(true, words);
   complain([]);
   try {
-    const report = await check(body, tell, running.signal);
+    const result = await work(running.signal);
+    if (state.running !== running) return null;
     stale(false);
-    byId("status").textContent = `Checked: ${report.outcome}.`;
-    return report;
+    return result;
   } catch (error) {
-    if (state.running === running) stale(true);
-    if (error.name === "AbortError") byId("status").textContent = "Cancelled.";
-    else failed(error);
+    if (state.running === running) failed(error);
     return null;
   } finally {
     if (state.running === running) busy(false);
@@ -98,11 +104,11 @@ function stale(is) {
   byId("result").classList.toggle("stale", is);
 }
 
-function busy(is) {
+function busy(is, words = byId("status").textContent) {
   byId("cancel").disabled = !is;
   byId("progress").value = 0;
   byId("result").setAttribute("aria-busy", String(is));
-  if (is) byId("status").textContent = "Checking …";
+  byId("status").textContent = words;
 }
 
 function tell(event) {
@@ -112,114 +118,101 @@ function tell(event) {
 }
 
 function failed(error) {
-  byId("status").textContent = "Refused.";
+  if (error.name === "AbortError") {
+    refused("Cancelled.", []);
+    return;
+  }
   const document = error instanceof Problem ? error.document : { detail: error.message };
   if (document.status === 401) byId("key").hidden = false;
-  complain(document.errors ?? [{ pointer: "", detail: document.detail }], document.total_errors);
+  refused("Refused.", document.errors ?? [{ pointer: "", detail: document.detail }], document.total_errors);
 }
 
-/** List errors, and mark the lines of the editor that they are about. */
-function complain(errors, total = errors.length) {
-  const text = byId("text").value;
-  const lines = new Set();
-  const items = errors.map(({ pointer, detail }) => {
-    const [from, to] = located(text, pointer);
-    if (pointer) lines.add(lineOf(text, from));
-    const where = element("button", { type: "button", className: "link", onclick: () => select(from, to) }, pointer || "the request");
-    return element("li", {}, where, ` ${detail}`);
-  });
-  if (total > errors.length) items.push(element("li", {}, `and ${total - errors.length} more`));
-  show("errors", ...(items.length ? [element("ul", {}, ...items)] : []));
-  const count = Math.max(1, text.split("\n").length);
-  byId("marks").replaceChildren(...Array.from({ length: count }, (_, line) =>
-    element("div", { className: lines.has(line + 1) ? "wrong" : "" }, String(line + 1))));
-  for (const field of document.querySelectorAll("#grids input")) {
-    field.setAttribute("aria-invalid", String(errors.some(({ pointer }) => pointer === field.dataset.pointer)));
-  }
-  if (lines.size) byId("json").open = true;
+function refused(words, errors, total) {
+  stale(byId("verdict").childElementCount > 0);
+  byId("status").textContent = words;
+  complain(errors, total);
 }
 
-function select(from, to) {
-  byId("json").open = true;
-  byId("text").focus();
-  byId("text").setSelectionRange(from, to);
-  const line = lineOf(byId("text").value, from);
-  byId("text").scrollTop = byId("marks").scrollTop = (line - 4) * parseFloat(getComputedStyle(byId("text")).lineHeight);
-}
-
-function present(report, request) {
+function present(report) {
   showVerdict(report);
-  showGraph(report, request);
-  showGradients(report, (name, index) => curve(name, index));
+  showGraph(report, state.request);
+  showGradients(report, curve);
   const [name] = Object.keys(report.gradients);
   const worst = report.verdicts[name]?.worst[0]?.index;
   curve(name, worst ?? shapeOf(report.gradients[name].analytic).map(() => 0));
 }
 
+/** Show the curve of an element, unless another is asked for meanwhile. */
 async function curve(name, index) {
   const { candidate, include, ...request } = state.request;
+  const asked = (state.curve += 1);
   try {
-    showCurve(name, index, await post("/v1/curve", JSON.stringify({ ...request, element: { name, index } })));
+    const found = await post("/v1/curve", JSON.stringify({ ...request, element: { name, index } }));
+    if (asked === state.curve) showCurve(name, index, found);
   } catch (error) {
-    byId("curve-text").textContent = error.message;
+    if (asked === state.curve) byId("curve-text").textContent = error.message;
   }
 }
 
 /** Offer the bugs that the model can have. */
 async function list() {
   const { candidate, ...request } = state.request;
-  const names = await post("/v1/bugs", JSON.stringify(request)).then(({ bugs }) => [...new Set(bugs.map((each) => each.name))], () => []);
+  const asked = state.request;
+  const { bugs } = await post("/v1/bugs", JSON.stringify(request)).catch(() => ({ bugs: [] }));
+  if (asked !== state.request) return;
+  const names = [...new Set(bugs.map((each) => each.name))];
   byId("bug").replaceChildren(element("option", { value: "" }, "none"),
     ...names.map((each) => element("option", { value: each, title: state.explanations.get(each) ?? "" }, each.replaceAll("_", " "))));
 }
 
+/** Make the gradients wrong in the way that was chosen, and check them. */
 async function plant(bug) {
   const { candidate, ...request } = state.request;
   if (bug) {
-    try {
-      const [planted] = (await post("/v1/bugs", JSON.stringify({ ...request, bug, encoding: "nested" }))).bugs;
-      request.candidate = planted.candidate;
-    } catch (error) {
-      failed(error);
-      return;
-    }
+    const body = JSON.stringify({ ...request, bug, encoding: "nested" });
+    const answer = await only("Planting …", (signal) => post("/v1/bugs", body, signal));
+    if (!answer) return;
+    request.candidate = answer.bugs[0]?.candidate;
   }
-  byId("text").value = written(request);
+  write(request);
   await run();
 }
 
+/** Take up a file; one that is not what its name says goes to the service as it is, which says what is wrong. */
 async function open(file) {
-  if (file.name.endsWith(".safetensors")) {
-    const report = await checked(await file.arrayBuffer());
-    if (report) {
-      showVerdict(report);
-      showGradients(report, () => {});
-      show("graph", element("p", { className: "quiet" }, `The model of ${file.name}: ${report.model.nodes.map((node) => node.name).join(", ")}`));
-    }
+  if (!file.name.endsWith(".safetensors")) {
+    byId("text").value = await file.text();
+    byId("json").open = true;
+    await edited();
     return;
   }
-  byId("text").value = await file.text();
-  byId("json").open = true;
-  await edited();
+  const bytes = await file.arrayBuffer();
+  try {
+    await take(requestOf(bytes));
+  } catch {
+    await only("Checking …", (signal) => check(bytes, tell, signal));
+  }
 }
 
+/** The text of the request is another. */
 async function edited() {
-  if (await run()) {
-    showGrids(state.request, changed);
-    await list();
-  }
+  if (!(await run())) return;
+  shown();
+  await list();
 }
 
 async function copy(kind) {
-  const text = COPIES[kind](kind === "json" ? byId("text").value : JSON.stringify(state.request), location.origin);
-  await navigator.clipboard.writeText(text);
-  byId("status").textContent = `Copied as ${kind}.`;
-}
-
-function theme(dark) {
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-  byId("theme").textContent = dark ? "Light" : "Dark";
-  draw();
+  const written = COPIES[kind](kind === "json" ? text() : JSON.stringify(state.request), location.origin, keyed());
+  try {
+    await navigator.clipboard.writeText(written);
+    byId("status").textContent = `Copied as ${kind}.`;
+  } catch {
+    // A browser lets a page write there only over HTTPS or from the machine itself.
+    byId("copy").hidden = false;
+    byId("copied").value = written;
+    byId("copied").select();
+    byId("status").textContent = "The browser does not let the page copy: take it from the field.";
+  }
 }
 
 function listen() {
@@ -230,7 +223,6 @@ function listen() {
   byId("text").addEventListener("change", edited);
   byId("text").addEventListener("scroll", () => (byId("marks").scrollTop = byId("text").scrollTop));
   byId("file").addEventListener("change", (event) => event.target.files[0] && open(event.target.files[0]));
-  byId("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme !== "dark"));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button.dataset.copy));
   byId("key").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -239,6 +231,10 @@ function listen() {
     start().catch(failed);
   });
   addEventListener("resize", draw);
+  listenToDrops();
+}
+
+function listenToDrops() {
   addEventListener("dragover", (event) => {
     event.preventDefault();
     byId("drop").hidden = false;
@@ -251,6 +247,6 @@ function listen() {
   });
 }
 
-theme(matchMedia("(prefers-color-scheme: dark)").matches);
+follow(draw);
 listen();
 start().catch(failed);

@@ -66,3 +66,12 @@ def page(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> I
         page.screenshot(path=FAILURES / f"{request.node.name}.png", full_page=True)
     context.close()
     assert watch.amiss == []
+
+
+@pytest.fixture(scope="session")
+def module_page(chromium: Browser, server: Server) -> Iterator[Page]:
+    """A page of the service's origin that stays open: modules are called in it."""
+    page = chromium.new_page()
+    page.goto(f"{server.url}/docs")
+    yield page
+    page.close()

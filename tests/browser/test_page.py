@@ -2,14 +2,18 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.numerics.models import PRESETS
+from service.settings import Settings
 from tests.browser.conftest import Watch
 from tests.integration.conftest import ROOT, Server
+from tests.served import served
 
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
 MINUS = "\N{MINUS SIGN}"
@@ -151,8 +155,14 @@ def test_a_file_is_dropped(page: Page) -> None:
     page.evaluate(DROP, ["request.json", list(json.dumps(body).encode())])
     expect(page.locator("#graph-words")).to_contain_text(PRESETS["logistic_regression"].nodes[0]["name"])
     page.evaluate(DROP, ["reference.safetensors", list((ROOT / "examples" / "reference.safetensors").read_bytes())])
-    expect(page.locator("#graph")).to_contain_text("The model of reference.safetensors")
     expect(page.locator("#loss")).to_have_text("2.3767862745225306")
+    expect(page.locator("#preset")).to_have_value("conv_tanh_scale_sigmoid")
+    page.fill("[aria-label='w2[1]']", "0.7")
+    page.press("[aria-label='w2[1]']", "Enter")
+    expect(page.locator("#loss")).not_to_have_text("2.3767862745225306")
+    page.evaluate(DROP, ["broken.safetensors", [1, 2, 3]])
+    expect(page.locator("#status")).to_have_text("Refused.")
+    expect(page.locator("#errors")).to_contain_text("safetensors")
 
 
 def test_a_check_is_cancelled(page: Page) -> None:
@@ -180,6 +190,56 @@ def test_the_request_is_copied(page: Page, kind: str) -> None:
     copied = page.evaluate("navigator.clipboard.readText()")
     assert "0.0005" in copied
     assert ("/v1/check" in copied) is (kind != "json")
+
+
+@pytest.mark.parametrize("kind", ["curl", "python"])
+def test_what_is_copied_gets_the_report(page: Page, kind: str) -> None:
+    page.click("#json summary")
+    page.click(f"[data-copy='{kind}']")
+    expect(page.locator("#status")).to_have_text(f"Copied as {kind}.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    command = ["bash", "-c", copied] if kind == "curl" else [sys.executable, "-c", copied]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    assert "all 8 elements of w1, w2 agree" in printed
+
+
+def test_where_a_page_may_not_copy_the_text_is_there_to_take(page: Page) -> None:
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.click("#json summary")
+    page.click("[data-copy='curl']")
+    assert page.input_value("#copied").startswith("curl -s http://127.0.0.1:")
+
+
+def test_names_and_text_are_never_read_as_html(page: Page) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    nodes = [
+        {"name": "toString", "op": "mul", "inputs": ["constructor", "__proto__"]},
+        {"name": name, "op": "tanh", "inputs": ["toString"]},
+        {"name": "loss", "op": "sum", "inputs": [name]},
+    ]
+    body = {"tensors": {"__proto__": [0.5]}, "weights": {"constructor": [0.3]}, "model": {"nodes": nodes}}
+    page.evaluate(DROP, ["hostile.json", list(json.dumps(body).encode())])
+    expect(page.locator("#graph-words")).to_contain_text(name)
+    expect(page.locator("#preset option:checked")).to_have_text("a model of your own")
+    assert page.locator("img").count() == 0
+
+
+def test_a_key_is_asked_for_where_the_service_does(chromium: Browser) -> None:
+    page = chromium.new_page()
+    with served(Settings(keys="secret")) as address:
+        page.goto(address)
+        page.fill("#bearer", "wrong")
+        page.press("#bearer", "Enter")
+        expect(page.locator("#errors")).to_contain_text("does not know the key")
+        page.fill("#bearer", "secret")
+        page.press("#bearer", "Enter")
+        expect(page.locator("#loss")).to_have_text("2.3767862745225306", timeout=20_000)
+        expect(page.locator("#errors li")).to_have_count(0)
+        for kind in ("curl", "python"):
+            copied = page.evaluate(f"import('/page/copies.js').then(({{COPIES}}) => COPIES.{kind}('', '', true))")
+            assert "GRADCHECKD_KEY" in copied
+            assert "secret" not in copied
+        page.close()
 
 
 SHIFT = """() => new Promise((resolve) => {
