@@ -2,6 +2,7 @@
 
 import { byId, element, show } from "./dom.js";
 import { numeric, place, told } from "./numbers.js";
+import { table } from "./table.js";
 import uPlot from "./vendor/uplot/uPlot.js";
 
 const KINDS = {
@@ -11,7 +12,7 @@ const KINDS = {
 };
 const COLOURS = { central: "--central", forward: "--forward", complex_step: "--complex" };
 const HEIGHT = 320;
-const NARROW = 560;
+const NARROW = 640;
 
 let shown = null;
 
@@ -42,18 +43,25 @@ export function showCurve(name, index, curve) {
     const error = Math.abs(numeric(each) - truth);
     return Number.isFinite(error) ? Math.max(error, least) : null;
   }));
-  shown = { data: [curve.steps, ...errors], kinds, engine: curve.engine };
+  const at = lowest(errors[kinds.indexOf("central")]);
+  shown = { data: [curve.steps, ...errors], kinds, engine: curve.engine, best: curve.steps[at] };
   draw();
-  const best = kinds.includes("central") ? errors[kinds.indexOf("central")] : errors[0];
-  const at = best.reduce((lowest, each, step) => (each !== null && (best[lowest] === null || each < best[lowest]) ? step : lowest), 0);
+  const exact = (error) => (error === null ? "none" : error <= least ? "0" : told(error, 2));
   byId("curve-text").textContent = `${place(name, index)}: the central difference is best at step ${told(curve.steps[at], 2)}, off by ` +
-    `${told(best[at], 2)}; the engine says ${told(curve.engine.value, 10)} ± ${told(curve.engine.error_bound, 2)}, from step ${told(curve.engine.step, 2)} on.`;
+    `${exact(errors[kinds.indexOf("central")][at])}; the engine says ${told(curve.engine.value, 10)} ± ${told(curve.engine.error_bound, 2)}, from step ${told(curve.engine.step, 2)} on.`;
+  show("curve-table", table("Errors at every step", ["step h", ...kinds.map((kind) => KINDS[kind].label)],
+    curve.steps.map((step, row) => [told(step, 3), ...errors.map((each) => exact(each[row]))])));
+}
+
+/** The place of the least; of an empty error there is none. */
+function lowest(errors) {
+  return errors.reduce((least, each, at) => (each !== null && (errors[least] === null || each < errors[least]) ? at : least), 0);
 }
 
 /** Draw what is shown again, as wide as there is room and in the colours that hold. */
 export function draw() {
   if (!shown) return;
-  const { data, kinds, engine } = shown;
+  const { data, kinds } = shown;
   const ink = css("--ink");
   const line = css("--line");
   const width = Math.max(280, byId("curve").clientWidth);
@@ -66,36 +74,63 @@ export function draw() {
     series: [{ label: "h", value: (_, each) => (each === null ? "—" : told(each, 3)) }, ...kinds.map((kind) => ({
       ...KINDS[kind], stroke: css(COLOURS[kind]), spanGaps: false, points: { show: false }, value: (_, each) => (each === null ? "—" : told(each, 3)),
     }))],
-    hooks: { draw: [(plot) => marked(plot, numeric(engine.step), numeric(engine.error_bound))] },
+    hooks: { drawClear: [halved], draw: [marked] },
   };
   const holder = element("div", { role: "img", "aria-labelledby": "curve-text" });
   show("curve", holder);
   new uPlot(options, data, holder);
 }
 
-/** The engine's own step and bound, as two lines with their names on them. */
-function marked(plot, step, bound) {
+/** Tint the side on which rounding makes the error of the central difference. */
+function halved(plot) {
   const { ctx: context, bbox: area } = plot;
+  const x = plot.valToPos(shown.best, "x", true);
   context.save();
-  context.strokeStyle = context.fillStyle = css("--engine");
+  context.fillStyle = css("--sheet");
+  context.fillRect(area.left, area.top, Math.max(0, x - area.left), area.height);
+  context.restore();
+}
+
+/** What the two sides are, and the engine's own step and bound, as lines with their names on them. */
+function marked(plot) {
+  const { ctx: context, bbox: area } = plot;
+  const [step, bound] = [numeric(shown.engine.step), numeric(shown.engine.error_bound)];
+  context.save();
+  context.font = `600 ${12 * devicePixelRatio}px system-ui, sans-serif`;
+  const foot = area.top + area.height - 8 * devicePixelRatio;
+  const best = plot.valToPos(shown.best, "x", true);
+  word(context, "← rounding", best - 8 * devicePixelRatio, foot, "right", css("--quiet"));
+  word(context, "truncation →", best + 8 * devicePixelRatio, foot, "left", css("--quiet"));
+  context.strokeStyle = css("--engine");
   context.lineWidth = 1.5 * devicePixelRatio;
   context.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
-  context.font = `${12 * devicePixelRatio}px system-ui`;
   context.beginPath();
   if (step > 0 && Number.isFinite(step)) {
     const x = plot.valToPos(step, "x", true);
     context.moveTo(x, area.top);
     context.lineTo(x, area.top + area.height);
-    context.textAlign = "right";
-    context.fillText("engine's step", x - 4, area.top + 14 * devicePixelRatio);
+    word(context, "engine's step", x - 6 * devicePixelRatio, area.top + area.height / 2, "right", css("--engine"));
   }
   const y = plot.valToPos(bound, "y", true);
   if (bound > 0 && y >= area.top && y <= area.top + area.height) {
     context.moveTo(area.left, y);
     context.lineTo(area.left + area.width, y);
-    context.textAlign = "left";
-    context.fillText("engine's bound", area.left + 6, y - 5);
+    word(context, "engine's bound", area.left + 8 * devicePixelRatio, y - 6 * devicePixelRatio, "left", css("--engine"));
   }
   context.stroke();
+  context.restore();
+}
+
+/** Text that stays readable over a line. */
+function word(context, text, x, y, align, colour) {
+  context.save();
+  context.setLineDash([]);
+  context.textAlign = align;
+  context.lineJoin = "round";
+  context.lineWidth = 5 * devicePixelRatio;
+  context.strokeStyle = css("--paper");
+  context.strokeText(text, x, y);
+  context.fillStyle = colour;
+  context.fillText(text, x, y);
   context.restore();
 }

@@ -1,69 +1,105 @@
-// The gradients of every name side by side, on one scale; what they differ by; and the worst elements.
+// The gradients of every name side by side, on one scale; and what they differ by.
 
 import { signed, sizes } from "./colours.js";
 import { byId, element, show } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { flat, indexOf, numeric, place, placeOf, shapeOf, told } from "./numbers.js";
+import { table } from "./table.js";
 
 const ROUTES = { analytic: "analytic", autograd: "autograd", finite_difference: "finite difference", candidate: "candidate" };
+const PAIRS = [["analytic", "autograd"], ["analytic", "finite_difference"], ["autograd", "finite_difference"],
+  ["candidate", "analytic"], ["candidate", "finite_difference"]];
+const MOST_LISTED = 200;
+const WIDE = 4;
+const FEW = 3;
 
 /** Show the gradients of a report; `choose(name, index)` is called when an element is chosen. */
 export function showGradients(report, choose) {
-  const names = Object.keys(report.gradients);
-  show("gradients", ...names.map((name) => panel(report, name, choose)));
-  show("worst", worst(report));
+  show("gradients", ...Object.keys(report.gradients).map((name) => panel(report, name, choose)));
+}
+
+const panelOf = (name) => [...byId("gradients").children].find((each) => each.dataset.name === name);
+
+/** Move the focus to the cell of an element. */
+export function goTo(name, index) {
+  panelOf(name)?.go(index);
+}
+
+/** Mark the element whose curve is shown, and no other. */
+export function markChosen(name, index) {
+  for (const each of byId("gradients").children) each.mark(each === panelOf(name) ? index : null);
 }
 
 function panel(report, name, choose) {
-  const gradients = report.gradients[name];
-  const shape = shapeOf(gradients.analytic);
-  const values = Object.fromEntries(Object.keys(ROUTES).filter((route) => gradients[route] !== undefined)
-    .map((route) => [route, flat(gradients[route])]));
-  const odd = values.candidate && String(shapeOf(gradients.candidate)) !== String(shape);
-  const bound = flat(gradients.error_bound);
-  const allowed = gradients.allowed === undefined ? null : flat(gradients.allowed);
-  const verdict = report.verdicts[name];
-  const box = element("section", { className: "panel", "aria-label": `Gradient of ${name}` });
+  const seen = known(report, name);
+  const { shape, verdict } = seen;
   const each = (shape.at(-1) ?? 1) * (shape.at(-2) ?? 1);
+  const content = element("div", {});
+  let chosen = -1;
+  const mark = () => content.querySelectorAll("[data-route]").forEach((map) => map.mark?.(chosen));
   const draw = (slice) => {
-    const offset = slice * each;
-    const most = Math.max(0, ...Object.values(values).map(largest));
-    const what = {
-      name, shape, offset,
-      visit: (at) => read(name, shape, at, values, bound, allowed, verdict, odd), choose: (at) => choose(name, indexOf(at, shape)),
-    };
-    const row = element("div", { className: "maps" });
-    for (const [route, numbers] of Object.entries(values)) {
-      const own = route === "candidate" && odd ? { shape: shapeOf(gradients.candidate), offset: 0, visit: () => {}, choose: () => {} } : {};
-      row.append(heatmap({ ...what, label: ROUTES[route], values: numbers, colour: signed(most), ...own }));
-    }
-    const differences = element("div", { className: "maps" }, ...differing(what, values, odd));
-    return [row, legend(`−${told(most, 3)} `, ` ${told(most, 3)}`, signed(1), -1),
-      element("details", { className: "differences" }, element("summary", {}, "What they differ by, on a log scale"), differences)];
+    content.replaceChildren(...maps(seen, slice * each, (at) => choose(name, indexOf(at, shape))));
+    mark();
   };
-  const outcome = element("span", { className: `badge ${verdict?.outcome ?? ""}` }, verdict?.outcome ?? "not judged");
-  const head = element("h4", {}, `dL/d${name} `, element("small", {}, `[${shape.join(", ")}] `), outcome);
-  const content = element("div", {}, ...draw(0));
-  const chooser = slices(shape, (slice) => content.replaceChildren(...draw(slice)));
-  box.append(head, ...chooser, content);
+  draw(0);
+  const chooser = slices(shape, draw);
+  const badge = element("span", { className: `badge ${verdict?.outcome ?? ""}` }, verdict?.outcome ?? "not judged");
+  const box = element("section", { className: (shape.at(-1) ?? 1) > WIDE ? "panel wide" : "panel", "aria-label": `Gradient of ${name}` },
+    element("h4", {}, `dL/d${name} `, element("small", {}, `[${shape.join(", ")}] `), badge), ...chooser, content);
   box.dataset.name = name;
-  box.go = (at) => {
+  box.go = (index) => {
+    const at = placeOf(index, shape);
     chooser[0]?.choose(Math.floor(at / each));
     content.querySelector("[data-route='candidate'], [data-route='analytic']")?.go(at);
+  };
+  box.mark = (index) => {
+    chosen = index === null ? -1 : placeOf(index, shape);
+    mark();
   };
   return box;
 }
 
+/** What a report says of one gradient, each tensor as a row of numbers. */
+function known(report, name) {
+  const gradients = report.gradients[name];
+  const shape = shapeOf(gradients.analytic);
+  const verdict = report.verdicts[name];
+  const routes = Object.keys(ROUTES).filter((route) => gradients[route] !== undefined && !(verdict?.directions && route === "finite_difference"));
+  return {
+    name, shape, verdict, few: Object.keys(report.gradients).length <= FEW, values: Object.fromEntries(routes.map((route) => [route, flat(gradients[route])])),
+    bound: flat(gradients.error_bound), allowed: gradients.allowed === undefined ? null : flat(gradients.allowed),
+    oddShape: gradients.candidate !== undefined && String(shapeOf(gradients.candidate)) !== String(shape) ? shapeOf(gradients.candidate) : null,
+  };
+}
+
+function maps(seen, offset, choose) {
+  const { name, shape, values, verdict } = seen;
+  const most = Math.max(0, ...Object.values(values).map(largest));
+  const what = { name, shape, offset, visit: (at) => read(seen, at), choose };
+  const row = Object.entries(values).map(([route, numbers]) => {
+    const own = route === "candidate" && seen.oddShape ? { shape: seen.oddShape, offset: 0, visit: () => {}, choose: () => {} } : {};
+    const map = heatmap({ ...what, label: ROUTES[route], values: numbers, colour: signed(most), ...own });
+    if (own.shape) map.lastChild.mark = () => {};
+    return map;
+  });
+  return [element("div", { className: "maps" }, ...row), legend(`−${told(most, 3)} `, ` ${told(most, 3)}`, signed(1), -1),
+    ...(verdict?.directions ? directions(name, verdict.directions) : []),
+    element("details", { className: "differences", open: seen.few }, element("summary", {}, "What they differ by, on a log scale"), ...differences(seen, what))];
+}
+
 const largest = (numbers) => numbers.reduce((most, each) => (Number.isFinite(each) ? Math.max(most, Math.abs(each)) : most), 0);
 
+/** A choice of which matrix is shown, of a tensor of more than two axes. */
 function slices(shape, changed) {
-  const count = shape.slice(0, -2).reduce((product, each) => product * each, 1);
+  const leading = shape.slice(0, -2);
+  const count = leading.reduce((product, each) => product * each, 1);
   if (count <= 1) return [];
-  const chooser = element("select", { onchange: () => changed(Number(chooser.value)) });
-  for (let slice = 0; slice < count; slice += 1) {
-    chooser.append(element("option", { value: slice }, `[${indexOf(slice, shape.slice(0, -2)).join("][")}]`));
-  }
-  const label = element("label", {}, "Slice ", chooser);
+  const told = (slice) => `[${indexOf(slice, leading).join("][")}]`;
+  const chooser = count <= MOST_LISTED
+    ? element("select", {}, ...Array.from({ length: count }, (_, slice) => element("option", { value: slice }, told(slice))))
+    : element("input", { type: "number", min: 0, max: count - 1, value: 0 });
+  chooser.addEventListener("change", () => changed(Math.min(count - 1, Math.max(0, Math.trunc(Number(chooser.value))))));
+  const label = element("label", { className: "quiet" }, "The last two axes of slice ", chooser, ` of ${count}`);
   label.choose = (slice) => {
     if (Number(chooser.value) === slice) return;
     chooser.value = slice;
@@ -72,15 +108,14 @@ function slices(shape, changed) {
   return [label];
 }
 
-function differing(what, values, odd) {
-  const reference = values.finite_difference;
-  const pairs = Object.entries(values).filter(([route]) => route !== "finite_difference" && !(odd && route === "candidate"))
-    .map(([route, numbers]) => [`|${ROUTES[route]} − difference|`, numbers.map((each, at) => Math.abs(each - reference[at]))]);
+function differences({ values, oddShape }, what) {
+  const pairs = PAIRS.filter((routes) => routes.every((route) => values[route] && !(oddShape && route === "candidate")))
+    .map(([one, other]) => [`|${ROUTES[one]} − ${ROUTES[other]}|`, values[one].map((each, at) => Math.abs(each - values[other][at]))]);
   const positive = pairs.flatMap(([, numbers]) => numbers).filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
   const [low, high] = positive.length ? [positive.reduce((a, b) => Math.min(a, b)), positive.reduce((a, b) => Math.max(a, b))] : [-16, 0];
-  const colour = sizes(Math.floor(low), Math.ceil(high));
-  return [...pairs.map(([label, numbers]) => heatmap({ ...what, label, values: numbers, colour })),
-    legend(`1e${Math.floor(low)} `, ` 1e${Math.ceil(high)}`, (part) => sizes(0, 1)(10 ** part), 0)];
+  const [least, most] = [Math.floor(low), Math.max(Math.floor(low) + 1, Math.ceil(high))];
+  return [element("div", { className: "maps" }, ...pairs.map(([label, numbers]) => heatmap({ ...what, label, values: numbers, colour: sizes(least, most) }))),
+    legend(`1e${least} `, ` 1e${most}; 0 is as the least`, (part) => sizes(0, 1)(10 ** part), 0)];
 }
 
 function legend(low, high, colour, from) {
@@ -93,32 +128,22 @@ function legend(low, high, colour, from) {
   return element("p", { className: "legend" }, low, bar, high);
 }
 
-function read(name, shape, at, values, bound, allowed, verdict, odd) {
+/** What was found along random directions, where no element was looked at by itself. */
+function directions(name, found) {
+  const rows = found.map((each, number) => [number, told(each.judged, 8), told(each.reference, 8), told(each.error_bound, 2), told(each.allowed, 2), each.outcome]);
+  return [element("p", { className: "quiet" }, "Differences were taken along random directions, not by each element:"),
+    table(`Table of the directions of ${name}`, ["direction", "judged", "difference", "± bound", "allowed", "outcome"], rows)];
+}
+
+function read({ name, shape, values, bound, allowed, verdict, oddShape }, at) {
   const index = indexOf(at, shape);
-  const parts = Object.entries(values).filter(([route]) => !(odd && route === "candidate"))
-    .map(([route, numbers]) => `${ROUTES[route]} ${told(numbers[at], 10)}${route === "finite_difference" ? ` ± ${told(bound[at], 2)}` : ""}`);
-  if (allowed) parts.push(`allowed ${told(allowed[at], 2)}`);
+  const parts = Object.entries(values).filter(([route]) => !(oddShape && route === "candidate"))
+    .map(([route, numbers]) => (route === "finite_difference" ? difference(numbers[at], bound[at]) : `${ROUTES[route]} ${told(numbers[at], 10)}`));
+  if (allowed && !Number.isNaN(allowed[at])) parts.push(`allowed ${told(allowed[at], 2)}`);
   const listed = verdict?.worst.find((each) => String(each.index) === String(index));
   if (listed) parts.push(`off by ${told(Math.abs(numeric(listed.judged) - numeric(listed.reference)), 2)}: ${listed.outcome}`);
   byId("readout").textContent = `${place(name, index)}: ${parts.join(", ")}`;
 }
 
-function worst(report) {
-  const listed = Object.entries(report.verdicts).flatMap(([name, verdict]) => verdict.worst.map((each) => ({ name, ...each })))
-    .sort((a, b) => (b.outcome === "fail") - (a.outcome === "fail") || numeric(b.ratio) - numeric(a.ratio)).slice(0, 10);
-  if (!listed.length) return element("p", { className: "quiet" }, "None is listed.");
-  const head = ["element", "judged", "route", "difference", "± bound", "allowed", "ratio", "outcome"];
-  const rows = listed.map((each) => element("tr", {}, element("td", {}, link(report, each)),
-    ...[told(each.judged, 8), each.route, told(each.reference, 8), told(each.error_bound, 2), told(each.allowed, 2), told(each.ratio, 3), each.outcome]
-      .map((text) => element("td", {}, text))));
-  return element("table", { className: "plain" }, element("thead", {}, element("tr", {}, ...head.map((each) => element("th", { scope: "col" }, each)))),
-    element("tbody", {}, ...rows));
-}
-
-function link(report, each) {
-  const go = () => {
-    const panel = [...byId("gradients").children].find((child) => child.dataset.name === each.name);
-    panel?.go(placeOf(each.index, shapeOf(report.gradients[each.name].analytic)));
-  };
-  return element("button", { type: "button", className: "link", onclick: go }, place(each.name, each.index));
-}
+const difference = (value, bound) =>
+  (Number.isNaN(value) ? "finite difference: none was taken" : `finite difference ${told(value, 10)} ± ${told(bound, 2)}`);

@@ -1,88 +1,81 @@
-// The model as boxes and arrows: each node as far to the right as its longest way from a tensor.
+// The model as boxes and arrows with what they hold, and the same as a table.
 
 import { drawn, element, show } from "./dom.js";
+import { layout, read } from "./layout.js";
 import { flat, shapeOf, told } from "./numbers.js";
+import { table } from "./table.js";
 
-const BOX = { width: 178, height: 74, across: 44, down: 18 };
-
-/** Columns of names: leaves first, then each node behind all that it reads. */
-export function layered(nodes, leaves) {
-  const depth = new Map(leaves.map((name) => [name, 0]));
-  const by = new Map(nodes.map((node) => [node.name, node]));
-  const pending = nodes.map((node) => node.name);
-  while (pending.length) {
-    const name = pending.at(-1);
-    const missing = depth.has(name) ? [] : read(by.get(name)).filter((each) => by.has(each) && !depth.has(each));
-    if (missing.length) pending.push(...missing);
-    else {
-      pending.pop();
-      if (!depth.has(name)) depth.set(name, 1 + Math.max(0, ...read(by.get(name)).map((each) => depth.get(each) ?? 0)));
-    }
-  }
-  // A tensor that is first read late stands just before who reads it.
-  for (const leaf of leaves) {
-    const readers = nodes.filter((node) => read(node).includes(leaf)).map((node) => depth.get(node.name));
-    if (readers.length) depth.set(leaf, Math.min(...readers) - 1);
-  }
-  const columns = [];
-  for (const [name, at] of depth) (columns[at] ??= []).push(name);
-  return columns;
-}
-
-/** Names that a node reads. */
-export function read(node) {
-  const inputs = Array.isArray(node.inputs) ? node.inputs : Object.values(node.inputs);
-  return inputs.flat().filter((each) => typeof each === "string");
-}
+const SIZE = { width: 162, height: 78, across: 28, down: 14, lane: 8 };
+const LETTERS = 21;
+const WRITTEN = 4;
+/** As much smaller as it can be and still be read; beyond that it scrolls. */
+const SMALLEST = 0.86;
 
 export function showGraph(report, request) {
   const nodes = report.model.nodes;
-  const tensors = { ...request.tensors, ...request.weights };
-  const columns = layered(nodes, Object.keys(tensors));
-  const tallest = Math.max(...columns.map((each) => each.length));
-  const [width, height] = [columns.length * (BOX.width + BOX.across), tallest * (BOX.height + BOX.down) + BOX.down];
-  const places = new Map(columns.flatMap((names, column) => names.map((name, row) => [name, {
-    x: column * (BOX.width + BOX.across) + BOX.across / 2,
-    y: (height - names.length * (BOX.height + BOX.down)) / 2 + row * (BOX.height + BOX.down) + BOX.down / 2,
-  }])));
+  const leaves = { ...request.tensors, ...request.weights };
+  const { items, arrows, width, height } = layout(nodes, Object.keys(leaves), SIZE);
   const image = drawn("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-labelledby": "graph-words" });
   image.append(drawn("defs", {}, drawn("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
     drawn("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
-  for (const node of nodes) for (const name of read(node)) if (places.has(name)) image.append(arrow(places.get(name), places.get(node.name)));
-  for (const [name, at] of places) image.append(box(name, at, report, request, tensors, nodes));
+  const facts = [...items.keys()].map((name) => known(name, report, leaves, request));
+  image.append(...arrows.map(({ way }) => arrow(way)), ...facts.map((each) => box(each, items.get(each.name))));
   const words = element("p", { id: "graph-words", className: "hidden" },
     `Graph: ${nodes.map((node) => `${node.name} is ${node.op} of ${read(node).join(", ")}`).join("; ")}.`);
-  // As much smaller as it can be and still be read; beyond that it scrolls.
-  image.style.width = `clamp(${0.72 * width}px, 100%, ${width}px)`;
+  image.style.width = `clamp(${SMALLEST * width}px, 100%, ${width}px)`;
   image.style.height = "auto";
   show("graph", words, image);
+  const rows = facts.map((each) => [each.name, each.what, each.reads, `[${each.shape}]`, each.value, each.gradient]);
+  show("graph-table", table("The model as a table", ["name", "op", "reads", "shape", "value", "gradient"], rows));
 }
 
-function arrow(from, to) {
-  const [x, y, u, v] = [from.x + BOX.width, from.y + BOX.height / 2, to.x - 1, to.y + BOX.height / 2];
-  return drawn("path", { class: "arrow", d: `M${x} ${y}C${x + BOX.across / 2} ${y} ${u - BOX.across / 2} ${v} ${u} ${v}`, "marker-end": "url(#tip)" });
+/** What is told of a tensor, a weight or a node. */
+function known(name, report, leaves, request) {
+  const node = report.model.nodes.find((each) => each.name === name);
+  const isLoss = node === report.model.nodes.at(-1);
+  const value = node ? (own(report.intermediates, name)?.value ?? (isLoss ? report.loss.analytic : undefined)) : leaves[name];
+  const gradient = node ? own(report.intermediates, name)?.analytic : own(report.gradients, name)?.analytic;
+  const kind = node ? "node" : Object.hasOwn(request.weights, name) ? "weight" : "tensor";
+  return {
+    name, kind, what: node ? node.op : kind, reads: node ? read(node).join(", ") : "", shape: (value?.shape ?? shapeOf(value)).join(", "),
+    value: summed(value), gradient: gradient === undefined ? "" : summed(gradient),
+  };
 }
 
-function box(name, at, report, request, tensors, nodes) {
-  const node = nodes.find((each) => each.name === name);
-  const value = node ? (report.intermediates[name]?.value ?? (node === nodes.at(-1) ? report.loss.analytic : undefined)) : tensors[name];
-  const gradient = node ? report.intermediates[name]?.analytic : report.gradients[name]?.analytic;
-  const kind = node ? "node" : name in request.weights ? "weight" : "tensor";
-  const what = node ? node.op : kind;
-  const lines = [shortened(`${shortened(name, 12)} · ${what}`, 23), `[${shape(value)}] ${summed(value)}`, gradient === undefined ? "" : `∂ ${summed(gradient)}`];
-  const group = drawn("g", { class: `box ${kind}`, transform: `translate(${at.x} ${at.y})` }, drawn("title", {}, `${name}: ${what}`),
-    drawn("rect", { width: BOX.width, height: BOX.height, rx: 6 }));
-  lines.forEach((line, row) => group.append(drawn("text", { x: 9, y: 22 + 20 * row, class: row ? "figure" : "name" }, shortened(line, 24))));
+const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
+
+function arrow(way) {
+  const points = way.flatMap((each, at) => {
+    const y = each.y + each.height / 2;
+    const ends = [[each.x, y], [each.x + SIZE.width, y]];
+    return at === 0 ? ends.slice(1) : at === way.length - 1 ? ends.slice(0, 1) : ends;
+  });
+  let line = `M${points[0].join(" ")}`;
+  for (let at = 1; at < points.length; at += 1) {
+    const [[x, y], [u, v]] = [points[at - 1], points[at]];
+    const bend = Math.min(SIZE.across, u - x) / 2;
+    line += y === v ? `L${u} ${v}` : `C${x + bend} ${y} ${u - bend} ${v} ${u} ${v}`;
+  }
+  return drawn("path", { class: "arrow", d: line, "marker-end": "url(#tip)" });
+}
+
+function box({ name, kind, what, shape, value, gradient }, { x, y }) {
+  const lines = [name, `${what} [${shape}]`, value, gradient && `∂ ${gradient}`];
+  const group = drawn("g", { class: `box ${kind}`, transform: `translate(${x} ${y})` },
+    drawn("title", {}, `${name}: ${what} [${shape}]\nvalue ${value}${gradient ? `\ngradient ${gradient}` : ""}`),
+    drawn("rect", { width: SIZE.width, height: SIZE.height, rx: 6 }));
+  lines.forEach((line, row) => group.append(drawn("text", { x: 9, y: 18 + 17 * row, class: row ? "figure" : "name" }, shortened(line, LETTERS))));
   return group;
 }
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-const shape = (tensor) => (tensor?.shape ?? shapeOf(tensor)).join(", ");
-
+/** All numbers of few, the least and the most of many. */
 function summed(tensor) {
   if (tensor === undefined || tensor?.b64 !== undefined) return "";
   const numbers = flat(tensor?.data ?? tensor);
-  if (numbers.length <= 3) return numbers.map((each) => told(each, 2)).join(" ");
-  return `${told(Math.min(...numbers), 2)} … ${told(Math.max(...numbers), 2)}`;
+  const all = numbers.map((each) => told(each, 2)).join(" ");
+  if (numbers.length === 1 || (numbers.length <= WRITTEN && all.length < LETTERS - 2)) return all;
+  const [least, most] = numbers.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, -Infinity]);
+  return `${told(least, 2)} … ${told(most, 2)}`;
 }

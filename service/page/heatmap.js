@@ -5,19 +5,21 @@ import { indexOf, place, told } from "./numbers.js";
 
 const CELLS = 1024;
 const WRITTEN = 8;
+const NUMBERED = 24;
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 
 /**
  * Draw the last two axes of a tensor.
  *
  * what: {name, label, values (all, row by row), shape, offset (of the first element that is drawn), colour, visit(place),
- * choose(place)}. Returned is the element, with `go(place)`, which moves the focus there.
+ * choose(place)}. Returned is the element; of what it draws, `go(place)` moves the focus there, `mark(place)` marks it.
  */
 export function heatmap(what) {
   const columns = what.shape.at(-1) ?? 1;
   const rows = what.shape.at(-2) ?? 1;
   const size = { rows, columns };
   const made = rows * columns <= CELLS ? grid(what, size) : picture(what, size);
+  made.dataset.route = what.label;
   return element("figure", { className: "heatmap" }, element("figcaption", {}, what.label), made);
 }
 
@@ -28,8 +30,10 @@ function said(what, at) {
 function grid(what, { rows, columns }) {
   const cells = [];
   const table = element("table", { role: "grid", "aria-label": `${what.label} of ${what.name}` });
+  if (columns > 1 && columns <= NUMBERED) table.append(numbers(columns, what.shape.length > 1));
   for (let row = 0; row < rows; row += 1) {
     const line = element("tr", { role: "row" });
+    if (what.shape.length > 1 && columns <= NUMBERED) line.append(heading(row));
     for (let column = 0; column < columns; column += 1) line.append(cell(what, cells, columns));
     table.append(line);
   }
@@ -42,8 +46,15 @@ function grid(what, { rows, columns }) {
     focused(cells, next);
   });
   table.go = (at) => focused(cells, at - what.offset);
-  table.dataset.route = what.label;
+  table.mark = (at) => cells.forEach((each, place) => each.setAttribute("aria-selected", String(place === at - what.offset)));
   return table;
+}
+
+// The cells say their index themselves, to those who hear it.
+const heading = (text) => element("th", { "aria-hidden": "true" }, String(text));
+
+function numbers(columns, rowed) {
+  return element("tr", { "aria-hidden": "true" }, rowed ? heading("") : null, ...Array.from({ length: columns }, (_, column) => heading(column)));
 }
 
 function cell(what, cells, columns) {
@@ -51,7 +62,7 @@ function cell(what, cells, columns) {
   const { fill, ink } = what.colour(what.values[at]);
   const text = columns <= WRITTEN ? told(what.values[at], 2) : "";
   const made = element("td", {
-    role: "gridcell", tabIndex: -1,
+    role: "gridcell", tabIndex: -1, className: text ? "written" : "",
     onfocus: () => what.visit(at), onmouseenter: () => what.visit(at), onclick: () => what.choose(at),
     onkeydown: (event) => event.key === "Enter" && what.choose(at),
   }, element("span", { className: "hidden" }, text ? `${place(what.name, indexOf(at, what.shape))} ` : said(what, at)), text);
@@ -77,24 +88,20 @@ function focused(cells, at) {
 }
 
 function picture(what, { rows, columns }) {
-  const canvas = element("canvas", { width: columns, height: rows });
-  const context = canvas.getContext("2d");
-  for (let at = 0; at < rows * columns; at += 1) {
-    context.fillStyle = what.colour(what.values[what.offset + at]).fill;
-    context.fillRect(at % columns, Math.floor(at / columns), 1, 1);
-  }
-  const cross = drawn("svg", { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  const mark = drawn("rect", { width: 1, height: 1, class: "mark" });
-  cross.append(mark);
+  const marks = ["chosen", "mark"].map((kind) => drawn("rect", { width: 1, height: 1, x: -2, class: kind }));
+  const cross = drawn("svg", { viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...marks);
   const box = element("div", {
     className: "picture", tabIndex: 0, role: "application",
     "aria-label": `${what.label} of ${what.name}, ${rows} by ${columns}; walk with the arrow keys`,
-  }, canvas, cross);
+  }, painted(what, rows, columns), cross);
+  const set = (mark, at) => {
+    mark.setAttribute("x", at % columns);
+    mark.setAttribute("y", Math.floor(at / columns));
+  };
   let now = 0;
   const go = (at) => {
     now = at;
-    mark.setAttribute("x", at % columns);
-    mark.setAttribute("y", Math.floor(at / columns));
+    set(marks[1], at);
     box.setAttribute("aria-label", said(what, what.offset + at));
     what.visit(what.offset + at);
   };
@@ -116,6 +123,16 @@ function picture(what, { rows, columns }) {
     box.focus();
     go(at - what.offset);
   };
-  box.dataset.route = what.label;
+  box.mark = (at) => set(marks[0], at >= what.offset && at < what.offset + rows * columns ? at - what.offset : -2);
   return box;
+}
+
+function painted(what, rows, columns) {
+  const canvas = element("canvas", { width: columns, height: rows });
+  const context = canvas.getContext("2d");
+  for (let at = 0; at < rows * columns; at += 1) {
+    context.fillStyle = what.colour(what.values[what.offset + at]).fill;
+    context.fillRect(at % columns, Math.floor(at / columns), 1, 1);
+  }
+  return canvas;
 }

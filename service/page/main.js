@@ -5,13 +5,14 @@ import { COPIES } from "./copies.js";
 import { draw, showCurve } from "./curve.js";
 import { byId, element } from "./dom.js";
 import { complain, text, write } from "./editor.js";
-import { showGradients } from "./gradients.js";
+import { markChosen, showGradients } from "./gradients.js";
 import { showGraph } from "./graph.js";
 import { showGrids } from "./grids.js";
 import { shapeOf } from "./numbers.js";
 import { requestOf } from "./safetensors.js";
 import { follow } from "./theme.js";
 import { showVerdict } from "./verdict.js";
+import { showWorst } from "./worst.js";
 
 const INCLUDED = { include: ["gradients", "allowances", "intermediates"], encoding: "nested" };
 
@@ -137,6 +138,9 @@ function present(report) {
   showVerdict(report);
   showGraph(report, state.request);
   showGradients(report, curve);
+  showWorst(report);
+  const names = [...Object.keys(report.gradients), ...report.model.nodes.slice(0, -1).map((each) => each.name)];
+  byId("element-name").replaceChildren(...[...new Set(names)].map((each) => element("option", { value: each }, each)));
   const [name] = Object.keys(report.gradients);
   const worst = report.verdicts[name]?.worst[0]?.index;
   curve(name, worst ?? shapeOf(report.gradients[name].analytic).map(() => 0));
@@ -146,6 +150,9 @@ function present(report) {
 async function curve(name, index) {
   const { candidate, include, ...request } = state.request;
   const asked = (state.curve += 1);
+  markChosen(name, index);
+  byId("element-name").value = name;
+  byId("element-index").value = index.join(", ");
   try {
     const found = await post("/v1/curve", JSON.stringify({ ...request, element: { name, index } }));
     if (asked === state.curve) showCurve(name, index, found);
@@ -229,6 +236,10 @@ function listen() {
     sessionStorage.setItem("key", byId("bearer").value);
     byId("key").hidden = true;
     start().catch(failed);
+  });
+  byId("element").addEventListener("submit", (event) => {
+    event.preventDefault();
+    curve(byId("element-name").value, (byId("element-index").value.match(/-?\d+/g) ?? []).map(Number));
   });
   addEventListener("resize", draw);
   listenToDrops();

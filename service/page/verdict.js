@@ -1,7 +1,7 @@
 // The outcome in words and in colour, the loss, and for each name why, and which bug it is.
 
 import { element, show } from "./dom.js";
-import { told } from "./numbers.js";
+import { place, told } from "./numbers.js";
 
 const SIGNS = { pass: "✓", fail: "✗", inconclusive: "?" };
 
@@ -13,15 +13,20 @@ export function showVerdict(report) {
   const names = Object.entries(report.verdicts).map(([name, verdict]) => reasons(name, verdict));
   show("verdict", element("p", { className: "outcome" }, badge(report.outcome), " ", report.summary.replace(/^\w+: /, "")),
     element("p", {}, "Loss ", element("output", { id: "loss" }, String(report.loss.analytic)), ` by hand, ${report.loss.autograd} by PyTorch; `,
-      `${report.cost.loss_evaluations} evaluations in ${told(1e3 * report.cost.seconds, 3)} ms.`), ...names);
+      `${report.cost.loss_evaluations} evaluations in ${told(1e3 * report.cost.seconds, 3)} ms.`), element("div", { className: "reasons" }, ...names));
 }
 
 function reasons(name, verdict) {
   const bugs = (verdict.diagnoses ?? []).map((each) => element("li", {}, element("code", {}, each.name), ` ${each.explanation}`));
-  const missed = verdict.missed ? ` What was not examined may hide: ${JSON.stringify(verdict.missed)}.` : "";
   const counts = Object.entries(verdict.elements).filter(([, count]) => count).map(([what, count]) => `${count} ${what.replace("_", " ")}`);
-  return element("section", { className: "reason", "aria-label": `Verdict on ${name}` },
-    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason.replaceAll("`", "")}${missed}`),
-    element("p", { className: "quiet" }, `Elements: ${counts.join(", ")}. Smallest relative error that would have been found: ${told(verdict.smallest_detectable_error, 2)}.`),
-    bugs.length ? element("ul", { className: "diagnoses" }, ...bugs) : null);
+  return element("section", { className: `reason ${verdict.outcome}`, "aria-label": `Verdict on ${name}` },
+    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason.replaceAll("`", "")}`),
+    bugs.length ? element("ul", { className: "diagnoses" }, ...bugs) : null,
+    element("p", { className: "quiet" }, `Elements: ${counts.join(", ")}. Smallest relative error that would have been found: `,
+      `${told(verdict.smallest_detectable_error, 2)}.${kinks(name, verdict.kinks ?? [])}`));
+}
+
+function kinks(name, found) {
+  const listed = found.slice(0, 3).map((each) => `${place(name, each.index)}, ${told(each.left, 3)} on the left and ${told(each.right, 3)} on the right`);
+  return found.length ? ` Kinks: ${listed.join("; ")}${found.length > 3 ? `; and ${found.length - 3} more` : ""}.` : "";
 }

@@ -91,3 +91,33 @@ def test_of_other_types_it_keeps_the_datatype_and_of_large_tensors_the_bytes(mod
         "weights": {"a/b": 0.5},
         "candidate": {"w": {"datatype": "FP32", "shape": [2], "data": ["NaN", 1]}},
     }
+
+
+NODES = [
+    {"name": "c", "op": "add", "inputs": ["b", "x"]},
+    {"name": "a", "op": "tanh", "inputs": ["x"]},
+    {"name": "b", "op": "mul", "inputs": {"input": "a", "other": "w"}},
+    {"name": "loss", "op": "mean", "inputs": ["c"]},
+]
+
+
+def test_a_node_stands_behind_all_that_it_reads_and_a_leaf_before_its_first_reader(module_page: Page) -> None:
+    columns = dict(called(module_page, "layout", "[...m.layered(given, ['x', 'w'])]", NODES))
+    assert columns == {"x": 0, "a": 1, "w": 1, "b": 2, "c": 3, "loss": 4}
+
+
+PLACES = """(({items, arrows}) => [
+  [...items].map(([name, {x, y}]) => [name, x, y]),
+  arrows.map(({from, to, way}) => [from, to, way.map(({x, y, height}) => [x, y, height])]),
+])(m.layout(given, ["x", "w"], {width: 100, height: 50, across: 20, down: 10, lane: 8}))"""
+
+
+def test_no_box_is_on_another_and_an_arrow_passes_between_them(module_page: Page) -> None:
+    boxes, arrows = called(module_page, "layout", PLACES, NODES)
+    tops = [(x, y) for _, x, y in boxes]
+    for x, y in tops:
+        assert not any((x, y) != (u, v) and x == u and abs(y - v) < 60 for u, v in tops)
+    (passing,) = [way for source, target, way in arrows if (source, target) == ("x", "c")]
+    assert len(passing) == 4
+    for x, y, height in passing[1:-1]:
+        assert all(x != u or y + height <= v or v + 50 <= y for u, v in tops)

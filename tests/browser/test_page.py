@@ -20,6 +20,13 @@ MINUS = "\N{MINUS SIGN}"
 LOOKS = [(1280, "light"), (1280, "dark"), (380, "light"), (380, "dark")]
 
 
+DROP = """([name, bytes]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], name));
+  dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
+}"""
+
+
 def violations(page: Page) -> list[str]:
     page.evaluate(AXE)
     found = page.evaluate("axe.run().then(({violations}) => violations.map((each) => [each.id, each.nodes[0].html]))")
@@ -38,14 +45,14 @@ def test_it_opens_on_the_reference_example_checked(page: Page) -> None:
     expect(cell).to_have_text(f"w1[0][0] {MINUS}0.13")
     expect(page.locator("#graph .box")).to_have_count(len(PRESETS["conv_tanh_scale_sigmoid"].nodes) + 4)
     expect(page.locator("#curve-text")).to_contain_text("the engine says")
-    expect(page.locator("#worst tbody tr")).to_have_count(10)
+    expect(page.locator("#worst tbody tr")).to_have_count(8)
+    expect(page.locator("[role=grid]")).to_have_count(2 * (3 + 3))
+    expect(page.locator("section.panel[data-name='w1'] [aria-selected='true']")).to_have_count(3 + 3)
 
 
 @pytest.mark.parametrize("page", LOOKS, indirect=True)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page) -> None:
-    page.click("#json summary")
-    for summary in page.locator(".differences summary").all():
-        summary.click()
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate("document.querySelector('main').append(document.createElement('img'))")
@@ -95,6 +102,61 @@ def test_a_cell_is_read_with_the_keyboard_and_chosen_for_the_curve(page: Page) -
     expect(page.locator("#curve-text")).to_contain_text("w1[0][1]: the central difference is best at step")
 
 
+def test_an_element_is_chosen_by_its_name_and_index(page: Page) -> None:
+    page.select_option("#element-name", "L1")
+    page.fill("#element-index", "[-1]")
+    page.press("#element-index", "Enter")
+    expect(page.locator("#curve-text")).to_contain_text("L1[-1]: the central difference is best at step")
+    page.fill("#element-index", "7")
+    page.press("#element-index", "Enter")
+    expect(page.locator("#curve-text")).to_contain_text("/element/index")
+    page.click("#step summary")
+    expect(page.locator("#curve-table tbody tr")).to_have_count(65)
+
+
+@pytest.mark.parametrize(
+    ("method", "shows"),
+    [
+        ({"sample": 2}, "finite difference: none was taken"),
+        ({"projections": 3}, "Differences were taken along random directions"),
+    ],
+)
+def test_a_check_of_a_part_shows_what_it_looked_at(page: Page, method: dict[str, int], shows: str) -> None:
+    request = json.loads(page.input_value("#text")) | {"finite_difference": method}
+    page.evaluate(DROP, ["part.json", list(json.dumps(request).encode())])
+    expect(page.locator("#verdict .outcome")).to_contain_text(
+        "random directions" if "projections" in method else "examined"
+    )
+    panel = page.locator("section.panel[data-name='w2']")
+    told: list[str] = [panel.text_content() or ""]
+    for cell in panel.locator("[data-route='analytic'] td").all():
+        cell.hover()
+        told.append(page.text_content("#readout") or "")
+    assert any(shows in each for each in told)
+
+
+def test_a_candidate_of_another_shape_is_shown_as_it_is(page: Page) -> None:
+    request = json.loads(page.input_value("#text")) | {"candidate": {"w1": [1, 2, 3, "NaN"]}}
+    page.evaluate(DROP, ["odd.json", list(json.dumps(request).encode())])
+    expect(page.locator("#verdict .outcome .badge")).to_contain_text("fail")
+    expect(page.locator("section.panel[data-name='w1'] [data-route='candidate'] td")).to_have_count(4)
+
+
+def test_a_large_tensor_is_a_picture_that_is_walked_over(page: Page) -> None:
+    weights = [[(row * column) % 13 / 13 - 0.4 for column in range(45)] for row in range(40)]
+    nodes = [{"name": "a", "op": "tanh", "inputs": ["w"]}, {"name": "loss", "op": "mean", "inputs": ["a"]}]
+    body = {"tensors": {}, "weights": {"w": weights}, "model": {"nodes": nodes}}
+    page.evaluate(DROP, ["large.json", list(json.dumps(body).encode())])
+    expect(page.locator(".picture")).to_have_count(6)
+    page.focus(".picture[data-route='analytic']")
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.locator("#readout")).to_contain_text("w[1][2]: analytic")
+    page.keyboard.press("Enter")
+    expect(page.locator("#curve-text")).to_contain_text("w[1][2]: the central difference")
+    assert violations(page) == []
+
+
 FOCUSED = """() => {
   const grid = document.activeElement.closest("[data-route]");
   return grid ? grid.dataset.route : document.activeElement.id;
@@ -141,13 +203,6 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
     page.select_option("#preset", "logistic_regression")
     expect(page.locator("#old")).to_be_hidden()
     expect(page.locator("#errors li")).to_have_count(0)
-
-
-DROP = """([name, bytes]) => {
-  const files = new DataTransfer();
-  files.items.add(new File([new Uint8Array(bytes)], name));
-  dispatchEvent(new DragEvent("drop", {dataTransfer: files, cancelable: true}));
-}"""
 
 
 def test_a_file_is_dropped(page: Page) -> None:
