@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "GRADCHECKD_"
 
 Count = Annotated[int, Gt(0)]
-Seconds = Annotated[float, Gt(0)]
+Seconds = Annotated[float, Gt(0), Le(86_400)]
+# To a socket, a time that rounds to nothing would be no limit.
+Patience = Annotated[float, Ge(0.001), Le(86_400)]
 
 
 class Settings(BaseSettings):
@@ -51,10 +53,10 @@ class Settings(BaseSettings):
     max_body_seconds: Seconds = Field(
         default=30.0, description="Longest time for the whole body of a request to come; then 408."
     )
-    max_stall_seconds: Seconds = Field(
+    max_stall_seconds: Patience = Field(
         default=3.0, description="Longest time in which nothing of an unfinished request comes; then 408."
     )
-    max_unread_seconds: Seconds = Field(
+    max_unread_seconds: Patience = Field(
         default=30.0, description="Longest time in which a client takes nothing of its answer; then it is cut off."
     )
     keys: SecretStr = Field(

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import closing
 
 from flask import Request, current_app
+from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import (
     BadRequest,
@@ -111,7 +112,7 @@ def _in_time(request: Request, seconds: float) -> Generator[bytes]:
 def _piece(request: Request, deadline: float, seconds: float) -> bytes:
     try:
         return request.stream.read(_CHUNK)
-    except (OSError, ClientDisconnected) as error:
+    except (OSError, ClientDisconnected, ParseException) as error:
         if time.monotonic() > deadline:
             raise _too_slow(seconds) from error
         # The socket had waited for as long as it may.

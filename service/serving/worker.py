@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from flask import Flask
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.http.overdue import end_overdue
@@ -18,6 +19,8 @@ from service.settings import Settings
 
 _LOOKED_AT = 2**14
 """Bytes of a head that are looked at; a longer one is left to gunicorn, which has limits for it."""
+_DRAIN = 0.1
+"""Seconds in which the rest of a body that nobody wanted has to come, or the connection ends."""
 _TICK = 0.05
 """Seconds between looks at unfinished heads."""
 
@@ -67,6 +70,17 @@ class Worker(ThreadWorker):
             unreadable.say(conn.sock, HTTPStatus.REQUEST_TIMEOUT, detail)
             self.nr_conns -= 1
             conn.close()
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Whether the connection is kept: not where the body is left unread, and does not come at once.
+
+        gunicorn waits five seconds for it, in a thread, and answers once more if it is not cut into chunks rightly.
+        """
+        parser: Any = conn.parser
+        try:
+            return keepalive and bool(parser.finish_body(deadline=time.monotonic() + _DRAIN))
+        except ParseException:
+            return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what could not be read as a request, or could not be answered."""

@@ -82,7 +82,7 @@ def test_running_requests_are_waited_for() -> None:
 
 
 def test_the_proxy_takes_what_the_service_takes_and_reads_it_first() -> None:
-    assert files.size(of_proxy("client_max_body_size")) == Settings().max_body_bytes
+    assert files.size(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, Settings().max_binary_bytes)
     assert of_proxy("proxy_request_buffering") == "on"
 
 

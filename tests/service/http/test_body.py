@@ -2,6 +2,7 @@ import io
 import time
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize
 
 from service.app import create_app
 from service.settings import Settings
@@ -168,6 +169,7 @@ def test_a_body_has_to_come_in_time_however_evenly_it_comes():
         (BlockingIOError(11, "Resource temporarily unavailable"), 408, "stopped coming"),
         (ConnectionResetError(), 400, "broke off"),
         (OSError("Invalid chunk size"), 400, "cut into chunks"),
+        (InvalidChunkSize(b"ZZ"), 400, "cut into chunks"),
     ],
 )
 @pytest.mark.parametrize("seconds", [60, 1e-6])
