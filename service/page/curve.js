@@ -98,20 +98,21 @@ function marked(plot) {
   context.save();
   context.font = `600 ${12 * devicePixelRatio}px system-ui, sans-serif`;
   const foot = area.top + area.height - 8 * devicePixelRatio;
-  const best = plot.valToPos(shown.best, "x", true);
-  word(context, "← rounding", best - 8 * devicePixelRatio, foot, "right", css("--quiet"));
-  word(context, "truncation →", best + 8 * devicePixelRatio, foot, "left", css("--quiet"));
+  word(context, "← rounding", area.left + 4 * devicePixelRatio, foot, "left", css("--quiet"));
+  word(context, "truncation →", area.left + area.width - 4 * devicePixelRatio, foot, "right", css("--quiet"));
   context.strokeStyle = css("--engine");
   context.lineWidth = 1.5 * devicePixelRatio;
   context.setLineDash([3 * devicePixelRatio, 3 * devicePixelRatio]);
   context.beginPath();
+  const y = plot.valToPos(bound, "y", true);
   if (step > 0 && Number.isFinite(step)) {
     const x = plot.valToPos(step, "x", true);
     context.moveTo(x, area.top);
     context.lineTo(x, area.top + area.height);
-    word(context, "engine's step", x - 6 * devicePixelRatio, area.top + area.height / 2, "right", css("--engine"));
+    // Below the bound, where on this side there is no curve.
+    const under = Math.min(area.top + area.height - 30 * devicePixelRatio, Math.max(area.top, y || 0) + 20 * devicePixelRatio);
+    word(context, "engine's step", x - 6 * devicePixelRatio, under, "right", css("--engine"));
   }
-  const y = plot.valToPos(bound, "y", true);
   if (bound > 0 && y >= area.top && y <= area.top + area.height) {
     context.moveTo(area.left, y);
     context.lineTo(area.left + area.width, y);

@@ -5,7 +5,8 @@ import { element, show } from "./dom.js";
 
 async function start() {
   const { info, paths, components } = await get("/openapi.json");
-  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+  const main = (path) => path.startsWith("/v1/");
+  const operations = Object.entries(paths).sort(([one], [other]) => main(other) - main(one)).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => described(method, path, operation)));
   const types = Object.entries(components.schemas).map(([name, schema]) => type(name, schema));
   show("docs", element("p", {}, info.description), element("h2", {}, "Operations"), ...operations, element("h2", {}, "Types"), ...types);

@@ -5,6 +5,7 @@ import { byId, element, show } from "./dom.js";
 import { heatmap } from "./heatmap.js";
 import { flat, indexOf, numeric, place, placeOf, shapeOf, told } from "./numbers.js";
 import { table } from "./table.js";
+import { badge } from "./verdict.js";
 
 const ROUTES = { analytic: "analytic", autograd: "autograd", finite_difference: "finite difference", candidate: "candidate" };
 const PAIRS = [["analytic", "autograd"], ["analytic", "finite_difference"], ["autograd", "finite_difference"],
@@ -43,9 +44,8 @@ function panel(report, name, choose) {
   };
   draw(0);
   const chooser = slices(shape, draw);
-  const badge = element("span", { className: `badge ${verdict?.outcome ?? ""}` }, verdict?.outcome ?? "not judged");
   const box = element("section", { className: (shape.at(-1) ?? 1) > WIDE ? "panel wide" : "panel", "aria-label": `Gradient of ${name}` },
-    element("h4", {}, `dL/d${name} `, element("small", {}, `[${shape.join(", ")}] `), badge), ...chooser, content);
+    element("h4", {}, `dL/d${name} `, element("small", {}, `[${shape.join(", ")}] `), badge(verdict?.outcome ?? "not judged")), ...chooser, content);
   box.dataset.name = name;
   box.go = (index) => {
     const at = placeOf(index, shape);
@@ -115,8 +115,10 @@ function differences({ values, oddShape }, what) {
   const [low, high] = positive.length ? [positive.reduce((a, b) => Math.min(a, b)), positive.reduce((a, b) => Math.max(a, b))] : [-16, 0];
   const [least, most] = [Math.floor(low), Math.max(Math.floor(low) + 1, Math.ceil(high))];
   return [element("div", { className: "maps" }, ...pairs.map(([label, numbers]) => heatmap({ ...what, label, values: numbers, colour: sizes(least, most) }))),
-    legend(`1e${least} `, ` 1e${most}; 0 is as the least`, (part) => sizes(0, 1)(10 ** part), 0)];
+    legend(`${power(least)} `, ` ${power(most)}; 0 as the least`, (part) => sizes(0, 1)(10 ** part), 0)];
 }
+
+const power = (exponent) => `1e${exponent}`.replace("-", "−");
 
 function legend(low, high, colour, from) {
   const bar = element("span", { className: "bar", "aria-hidden": "true" });
@@ -142,6 +144,7 @@ function read({ name, shape, values, bound, allowed, verdict, oddShape }, at) {
   if (allowed && !Number.isNaN(allowed[at])) parts.push(`allowed ${told(allowed[at], 2)}`);
   const listed = verdict?.worst.find((each) => String(each.index) === String(index));
   if (listed) parts.push(`off by ${told(Math.abs(numeric(listed.judged) - numeric(listed.reference)), 2)}: ${listed.outcome}`);
+  byId("readout").classList.add("told");
   byId("readout").textContent = `${place(name, index)}: ${parts.join(", ")}`;
 }
 

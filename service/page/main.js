@@ -19,8 +19,9 @@ const INCLUDED = { include: ["gradients", "allowances", "intermediates"], encodi
 const state = { models: [], request: null, running: null, curve: 0, explanations: new Map() };
 
 async function start() {
-  state.models = (await get("/v1/models")).models;
-  for (const { name, explanation } of (await get("/v1/bugs")).bugs) state.explanations.set(name, explanation);
+  const [{ models }, { bugs }] = await Promise.all([get("/v1/models"), get("/v1/bugs")]);
+  state.models = models;
+  state.explanations = new Map(bugs.map(({ name, explanation }) => [name, explanation]));
   byId("preset").replaceChildren(...state.models.map((each) => element("option", { value: each.name }, each.name)),
     element("option", { value: "", disabled: true }, "a model of your own"));
   await choose(state.models[0].name);
@@ -102,7 +103,7 @@ async function only(words, work) {
 /** Whether what is shown is of another request than the one that is written. */
 function stale(is) {
   byId("old").hidden = !is;
-  byId("result").classList.toggle("stale", is);
+  for (const part of ["verdict", "graph", "gradients", "further"]) byId(part).classList.toggle("stale", is);
 }
 
 function busy(is, words = byId("status").textContent) {

@@ -1,8 +1,10 @@
 """A real headless Chromium at a real gunicorn, and eyes on what must not happen in it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
@@ -18,6 +20,7 @@ class Watch:
     """What went wrong behind the page: messages of the console, and requests to other hosts."""
 
     def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
         self.amiss: list[str] = []
         self._origin = origin
         page.on("console", self._heard)
@@ -46,16 +49,32 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def watched(chromium: Browser, server: Server) -> Callable[[int, str], Watch]:
+    """Pages by width and scheme, which tests share one after the other: opening one takes longer than most tests."""
+
+    @cache
+    def made(width: int, scheme: Literal["light", "dark"]) -> Watch:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        return Watch(page, server.url)
+
+    return made
+
+
 @pytest.fixture
-def page(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(watched: Callable[[int, str], Watch], server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, with the reference example checked; of a test that fails a screenshot is kept."""
-    width, scheme = getattr(request, "param", (1280, "light"))
-    context = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, permissions=["clipboard-read", "clipboard-write"]
-    )
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    watch = Watch(page, server.url)
+    watch = watched(*getattr(request, "param", (1280, "light")))
+    page = watch.page
+    page.goto("about:blank")
+    watch.amiss.clear()
+    page.mouse.move(0, 0)
     page.goto(server.url)
     page.wait_for_selector("#verdict .badge")
     page.wait_for_selector("#curve canvas")
@@ -64,7 +83,7 @@ def page(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> I
     if request.session.testsfailed > failed:
         FAILURES.mkdir(exist_ok=True)
         page.screenshot(path=FAILURES / f"{request.node.name}.png", full_page=True)
-    context.close()
+    page.evaluate("localStorage.clear()")
     assert watch.amiss == []
 
 

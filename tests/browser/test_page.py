@@ -50,6 +50,13 @@ def test_it_opens_on_the_reference_example_checked(page: Page) -> None:
     expect(page.locator("section.panel[data-name='w1'] [aria-selected='true']")).to_have_count(3 + 3)
 
 
+def test_it_opens_again_from_what_the_browser_keeps(page: Page) -> None:
+    with page.expect_response(lambda response: response.url.endswith("/page/main.js")) as kept:
+        page.reload()
+    assert kept.value.status in (200, 304)
+    expect(page.locator("#loss")).to_have_text("2.3767862745225306")
+
+
 @pytest.mark.parametrize("page", LOOKS, indirect=True)
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
@@ -197,6 +204,7 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
     selected = page.evaluate(SELECTED)
     assert json.loads(selected) == request["weights"]["w2"]
     expect(page.locator("#old")).to_be_visible()
+    assert violations(page) == []
     page.fill("#text", "{")
     page.click("#run")
     expect(page.locator("#errors")).to_contain_text("not JSON")
@@ -320,6 +328,14 @@ def test_the_theme_is_chosen(page: Page) -> None:
     page.click("#theme")
     assert page.evaluate(paper) != light
     expect(page.locator("#theme")).to_have_text("Light")
+    page.reload()
+    expect(page.locator("#theme")).to_have_text("Light")
+    page.evaluate("localStorage.clear()")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(paper) != light
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("#theme")).to_have_text("Dark")
+    assert page.evaluate(paper) == light
 
 
 def test_the_interface_can_be_read(page: Page, server: Server) -> None:
