@@ -140,6 +140,7 @@ function present(report) {
   showGraph(report, state.request);
   showGradients(report, curve);
   showWorst(report);
+  byId("page").classList.add("shown");
   const names = [...Object.keys(report.gradients), ...report.model.nodes.slice(0, -1).map((each) => each.name)];
   byId("element-name").replaceChildren(...[...new Set(names)].map((each) => element("option", { value: each }, each)));
   const [name] = Object.keys(report.gradients);
