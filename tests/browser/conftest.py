@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.integration.conftest import Server, server, start
 
 __all__ = ["server", "start"]
+
+PATIENCE = 20_000
+"""Milliseconds that the page has for anything: the machine may be busy with other tests."""
+expect.set_options(timeout=PATIENCE)
 
 FAILURES = Path(__file__).parent / "failures"
 
@@ -61,7 +65,7 @@ def watched(chromium: Browser, server: Server) -> Callable[[int, str], Watch]:
             permissions=["clipboard-read", "clipboard-write"],
         )
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         return Watch(page, server.url)
 
     return made

@@ -296,7 +296,7 @@ def test_a_key_is_asked_for_where_the_service_does(chromium: Browser) -> None:
         expect(page.locator("#errors")).to_contain_text("does not know the key")
         page.fill("#bearer", "secret")
         page.press("#bearer", "Enter")
-        expect(page.locator("#loss")).to_have_text("2.3767862745225306", timeout=20_000)
+        expect(page.locator("#loss")).to_have_text("2.3767862745225306")
         expect(page.locator("#errors li")).to_have_count(0)
         for kind in ("curl", "python"):
             copied = page.evaluate(f"import('/page/copies.js').then(({{COPIES}}) => COPIES.{kind}('', '', true))")
