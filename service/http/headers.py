@@ -30,6 +30,7 @@ _OF_ALL = (
 )
 _OF_ANSWER = (*_OF_ALL, (_POLICY, "default-src 'none'; frame-ancestors 'none'"))
 _OF_PAGE = (*_OF_ALL, (_POLICY, PAGE_POLICY))
+_NOT_MODIFIED = "304"
 
 StartResponse = Callable[..., Any]
 
@@ -41,11 +42,17 @@ def protecting(start_response: StartResponse) -> StartResponse:
     """
 
     def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        return start_response(status, headers + _missing(dict(headers)), *rest)
+        return start_response(status, headers + _missing(status, dict(headers)), *rest)
 
     return start
 
 
-def _missing(present: dict[str, str]) -> list[tuple[str, str]]:
-    of_page = present.get("Content-Type", "").startswith("text/html")
-    return [header for header in (_OF_PAGE if of_page else _OF_ANSWER) if header[0] not in present]
+def _missing(status: str, present: dict[str, str]) -> list[tuple[str, str]]:
+    return [header for header in _expected(status, present) if header[0] not in present]
+
+
+def _expected(status: str, present: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    if status.startswith(_NOT_MODIFIED):
+        # Its headers replace those of the answer that a browser keeps: a policy would be of another kind of answer.
+        return _OF_ALL
+    return _OF_PAGE if present.get("Content-Type", "").startswith("text/html") else _OF_ANSWER

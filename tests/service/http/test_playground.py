@@ -20,6 +20,8 @@ def test_a_page_is_html_under_the_policy_of_pages_and_kept_no_longer_than_it_hol
     assert answer.headers["Cache-Control"] == "no-cache"
     again = CLIENT.get(path, headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+    assert "Content-Security-Policy" not in again.headers, "it would replace the policy of the page that is kept"
+    assert again.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("name", sorted(_FILES))
