@@ -5,15 +5,17 @@ from itertools import islice
 
 import numpy as np
 
-from schemas.bugs import BugsAnswer, CatalogueOfBugs, PlantedBug
+from schemas.bugs import BugsAnswer, BugsRequest, CatalogueOfBugs, PlantedBug
+from schemas.check import NodeBase
 from schemas.problem import InvalidRequestError, placed, shown, unknown
 from schemas.tensor import encode
 from service.checking import language
-from service.checking.budget import check_tensors, planned
+from service.checking.asked import asked
+from service.checking.budget import planned
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.differentiating import differentiated
 from service.checking.judge import Judge, Routes
-from service.checking.question import Limits, Problem, check_counts, posed
+from service.checking.question import Limits, Problem
 from service.checking.stopwatch import Stopwatch
 from service.numerics import faults
 from service.numerics.faults import Planted
@@ -45,11 +47,8 @@ def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
         With all that is wrong with it; a bug that there is not, or that the model cannot have.
     """
     limits = limits or Limits()
-    check_counts(body, limits)
-    request = language.parsed_bugs(body)
-    _check_known(request.bug)
-    check_tensors(request, limits)
-    problem = posed(request).with_candidate({})
+    request, problem = asked(body, limits, _read)
+    problem = problem.with_candidate({})
     plan = planned(problem, limits)
     # Overflow and NaN are findings here.
     with np.errstate(all="ignore"):
@@ -58,10 +57,11 @@ def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
         return {"bugs": _named(problem, plan, request.bug, limits)}
 
 
-def _check_known(bug: str | None) -> None:
-    known = list(faults.catalogue())
-    if bug is not None and bug not in known:
-        raise InvalidRequestError([placed(unknown("bug", bug, known), "bug")])
+def _read(body: object) -> BugsRequest[NodeBase]:
+    request, known = language.parsed_bugs(body), list(faults.catalogue())
+    if request.bug is not None and request.bug not in known:
+        raise InvalidRequestError([placed(unknown("bug", request.bug, known), "bug")])
+    return request
 
 
 def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:

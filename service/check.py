@@ -6,11 +6,12 @@ from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.checking import language
 from service.checking.answer import Findings, report
-from service.checking.budget import check_tensors, planned
+from service.checking.asked import asked
+from service.checking.budget import planned
 from service.checking.diagnosing import diagnosed
 from service.checking.differentiating import differentiated
 from service.checking.judge import Judge
-from service.checking.question import Limits, check_counts, posed
+from service.checking.question import Limits
 from service.checking.stopwatch import Stopwatch
 from service.numerics.gradients.finite_difference import Progress
 
@@ -40,10 +41,7 @@ def check(
     """
     watch = Stopwatch()
     limits = limits or Limits()
-    check_counts(body, limits)
-    request = language.parsed(body)
-    check_tensors(request, limits)
-    problem = posed(request)
+    request, problem = asked(body, limits, language.parsed)
     with watch.stage("finite_difference"):
         plan = planned(problem, limits)
     # Overflow and NaN are findings here; they are looked for in the results.

@@ -1,7 +1,5 @@
 """`POST /v1/curve`: request to numerics to answer. Knows no Flask."""
 
-from functools import partial
-
 import numpy as np
 
 from schemas.curve import CurveReport, EngineDifference
@@ -9,9 +7,10 @@ from schemas.datatype import Array
 from schemas.report import Number
 from schemas.tensor import spelled
 from service.checking import element, language
-from service.checking.budget import check_size, check_tensors, check_work
+from service.checking.asked import asked
+from service.checking.budget import check_size, check_work
 from service.checking.deadline import in_time
-from service.checking.question import Limits, Problem, check_counts, posed
+from service.checking.question import Limits, Problem
 from service.numerics import curve as numerics
 from service.numerics.gradients import analytic, finite_difference
 from service.numerics.gradients.finite_difference import Progress
@@ -35,10 +34,7 @@ def curve(body: object, limits: Limits | None = None) -> CurveReport:
         With all that is wrong with it.
     """
     limits = limits or Limits()
-    check_counts(body, limits)
-    request = language.parsed_curve(body)
-    check_tensors(request, limits)
-    problem = posed(request, partial(element.chosen, request.element))
+    request, problem = asked(body, limits, language.parsed_curve, element.chosen)
     flat = element.flat(request.element, problem.graph)
     _check_budget(problem, flat, limits)
     # Overflow and NaN are findings here.

@@ -4,15 +4,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from schemas.curve import ElementSpec
+from schemas.check import NodeBase
+from schemas.curve import CurveRequest, ElementSpec
 from schemas.problem import PlacedError, placed, shown
-from service.checking.question import Request, unfit
+from service.checking.question import unfit
 from service.numerics.graph import Graph
 from service.numerics.tiles import Shape
 
 
-def chosen(spec: ElementSpec, request: Request, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
+def chosen(request: CurveRequest[NodeBase], graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
     """The name to differentiate by; appends what is wrong with the element."""
+    spec = request.element
     wrong = unfit(graph, spec.name)
     if wrong is not None:
         errors.append(placed(wrong, "element", "name"))

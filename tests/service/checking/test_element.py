@@ -6,15 +6,15 @@ from service.checking import language
 from service.checking.element import chosen, flat
 
 
-def graph_and_request(body):
-    request = language.parsed(body)
+def graph_and_request(body, name="w1", index=()):
+    request = language.parsed_curve(body | {"element": {"name": name, "index": list(index)}})
     return language.graph_of(request), request
 
 
 def errors_of(name, index, body):
-    graph, request = graph_and_request(body)
+    graph, request = graph_and_request(body, name, index)
     errors = []
-    assert chosen(ElementSpec(name=name, index=index), request, graph, errors) == (name,)
+    assert chosen(request, graph, errors) == (name,)
     return {each["pointer"]: each["detail"] for each in errors}
 
 
