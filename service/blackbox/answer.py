@@ -15,15 +15,15 @@ from schemas.plan import (
     Taylor,
 )
 from schemas.problem import plain
-from schemas.report import WorstElement
 from schemas.tensor import spelled
+from service.checking import entries
 from service.checking.summary import summary
 from service.numerics import verdict
 from service.numerics.blackbox.judging import Judged
 from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.outcome import Outcome
-from service.numerics.verdict import Worst, WrongElements
+from service.numerics.verdict import Worst
 
 
 def report(layout: Layout, noise: Noise, judged: Mapping[str, Judged], sought: float) -> JudgeReport:
@@ -67,18 +67,10 @@ def _verdict(layout: Layout, name: str, noise: Noise, judged: Judged, sought: fl
     return {
         "outcome": cast("Any", found.outcome.text),
         "reason": found.reason if bug is None else f"{found.reason} {bug.explanation}",
-        "elements": {
-            "total": found.total,
-            "pass": found.counts[Outcome.PASS],
-            "fail": found.counts[Outcome.FAIL],
-            "inconclusive": found.counts[Outcome.INCONCLUSIVE],
-            "not_examined": found.not_examined,
-        },
+        "elements": entries.elements(found),
         "smallest_detectable_error": spelled(found.smallest_detectable_error),
-        "worst": [_worst(each) for each in found.worst],
-        "diagnoses": []
-        if bug is None
-        else [{"name": bug.name, "explanation": bug.explanation, "fit": spelled(bug.fit)}],
+        "worst": [entries.worst(each) for each in found.worst],
+        "diagnoses": entries.diagnoses([] if bug is None else [bug]),
         "directions": [_direction(each, by_element) for each in judged.directions],
         "noise": spelled(noise.deviation),
         "taylor": _taylor(judged),
@@ -87,28 +79,8 @@ def _verdict(layout: Layout, name: str, noise: Noise, judged: Judged, sought: fl
 
 
 def _direction(found: Worst, by_element: bool) -> JudgedDirection:
-    told: JudgedDirection = {
-        "reference": spelled(found.reference),
-        "judged": spelled(found.judged),
-        "route": "candidate",
-        "error_bound": spelled(found.error_bound),
-        "allowed": spelled(found.allowed),
-        "outcome": cast("Any", found.outcome.text),
-    }
-    return {"index": list(found.index), **told} if by_element else told
-
-
-def _worst(found: Worst) -> WorstElement:
-    return {
-        "index": list(found.index),
-        "route": "candidate",
-        "reference": spelled(found.reference),
-        "judged": spelled(found.judged),
-        "error_bound": spelled(found.error_bound),
-        "allowed": spelled(found.allowed),
-        "ratio": spelled(found.ratio),
-        "outcome": cast("Any", found.outcome.text),
-    }
+    told = entries.direction(found)
+    return cast("Any", {"index": list(found.index), **told} if by_element else told)
 
 
 def _taylor(judged: Judged) -> Taylor:
@@ -124,13 +96,6 @@ def _taylor(judged: Judged) -> Taylor:
 
 
 def _missed(judged: Judged, sought: float) -> MissedRandom | MissedCoordinates:
-    found = judged.verdict.missed
     single: SingleElement = {"relative_error": sought, "probability": judged.single}
-    if isinstance(found, WrongElements):
-        return {"wrong_elements": found.wrong_elements, "probability": found.probability, "single_element": single}
-    assert found is not None
-    return {
-        "relative_l2": spelled(found.relative_l2),
-        "probability": found.probability,
-        "single_element": single,
-    }
+    assert judged.verdict.missed is not None
+    return cast("Any", {**entries.missed(judged.verdict.missed), "single_element": single})

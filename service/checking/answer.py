@@ -9,20 +9,16 @@ import numpy as np
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.report import (
     CheckReport,
-    DirectionReport,
     Discrepancies,
     DisputeReport,
     Gradient,
     Intermediate,
     Kink,
     Metrics,
-    MissedAlong,
-    MissedInSample,
-    WorstElement,
 )
 from schemas.report import Verdict as VerdictReport
 from schemas.tensor import Encoding, encode, spelled
-from service.checking import language
+from service.checking import entries, language
 from service.checking.judge import Judge, Routes
 from service.checking.question import Problem
 from service.checking.stopwatch import Stopwatch
@@ -31,10 +27,8 @@ from service.numerics import discrepancy, verdict
 from service.numerics.dispute import Side
 from service.numerics.faults import Diagnosis
 from service.numerics.gradients.finite_difference import Difference
-from service.numerics.outcome import Outcome
 from service.numerics.precision import Precision
-from service.numerics.projection import Missed
-from service.numerics.verdict import Verdict, Worst, WrongElements
+from service.numerics.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -166,42 +160,17 @@ def _verdict(
     report: VerdictReport = {
         "outcome": cast("Any", found.outcome.text),
         "reason": found.reason,
-        "elements": {
-            "total": found.total,
-            "pass": found.counts[Outcome.PASS],
-            "fail": found.counts[Outcome.FAIL],
-            "inconclusive": found.counts[Outcome.INCONCLUSIVE],
-            "not_examined": found.not_examined,
-        },
+        "elements": entries.elements(found),
         "smallest_detectable_error": spelled(found.smallest_detectable_error),
-        "worst": [_worst(each) for each in found.worst],
+        "worst": [entries.worst(each) for each in found.worst],
         "kinks": _kinks(routes.differences[name]),
-        "diagnoses": [
-            {"name": each.name, "explanation": each.explanation, "fit": spelled(each.fit)} for each in diagnoses
-        ],
+        "diagnoses": entries.diagnoses(diagnoses),
     }
     if problem.projections is not None:
-        report["directions"] = [_direction(each) for each in found.directions or ()]
+        report["directions"] = [entries.direction(each) for each in found.directions or ()]
     if found.missed is not None:
-        report["missed"] = _missed(found.missed)
+        report["missed"] = entries.missed(found.missed)
     return report
-
-
-def _direction(found: Worst) -> DirectionReport:
-    return {
-        "reference": spelled(found.reference),
-        "judged": spelled(found.judged),
-        "route": cast("Any", found.route),
-        "error_bound": spelled(found.error_bound),
-        "allowed": spelled(found.allowed),
-        "outcome": cast("Any", found.outcome.text),
-    }
-
-
-def _missed(found: Missed | WrongElements) -> MissedAlong | MissedInSample:
-    if isinstance(found, WrongElements):
-        return {"wrong_elements": found.wrong_elements, "probability": found.probability}
-    return {"relative_l2": spelled(found.relative_l2), "probability": found.probability}
 
 
 _MAX_KINKS = 1000
@@ -220,16 +189,3 @@ def _kinks(difference: Difference) -> list[Kink]:
         }
         for place in places
     ]
-
-
-def _worst(worst: Worst) -> WorstElement:
-    return {
-        "index": list(worst.index),
-        "route": cast("Any", worst.route),
-        "reference": spelled(worst.reference),
-        "judged": spelled(worst.judged),
-        "error_bound": spelled(worst.error_bound),
-        "allowed": spelled(worst.allowed),
-        "ratio": spelled(worst.ratio),
-        "outcome": cast("Any", worst.outcome.text),
-    }

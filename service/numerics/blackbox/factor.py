@@ -1,24 +1,15 @@
 """Bugs that show without a model: the candidate is one factor times the derivative, along every direction."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from service.numerics.faults import Diagnosis
 from service.numerics.tiles import Array
 
 _DIGITS = 5.0
 """By which directions must agree beyond the one that fixes the factor: that they do by chance is as improbable."""
 _LARGEST = 4096
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A bug that would have produced the candidate: its name, what it is in words, and how well it fits, relative."""
-
-    name: str
-    explanation: str
-    fit: float
 
 
 def diagnosed(reference: Array, judged: Array, allowed: Array) -> Diagnosis | None:

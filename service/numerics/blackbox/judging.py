@@ -20,11 +20,12 @@ import numpy as np
 
 from service.numerics.blackbox import taylor, worth
 from service.numerics.blackbox.difference import Along, along
-from service.numerics.blackbox.factor import Diagnosis, diagnosed
+from service.numerics.blackbox.factor import diagnosed
 from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout, Lines
 from service.numerics.blackbox.noise import Noise, measured
 from service.numerics.blackbox.schedule import NEAR
 from service.numerics.blackbox.taylor import Remainder
+from service.numerics.faults import Diagnosis
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.precision import PRECISIONS, Precision
 from service.numerics.projection import inner, missed, norm
