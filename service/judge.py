@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from schemas.datatype import BY_ANY_NAME, Datatype
-from schemas.plan import JudgeReport, JudgeRequest
+from schemas.plan import JudgeReport
 from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.blackbox import language
@@ -11,9 +10,9 @@ from service.blackbox.answer import report
 from service.blackbox.evaluated import evaluated
 from service.blackbox.posing import BINARY, Posed
 from service.blackbox.sealing import opened
-from service.checking.question import Limits
+from service.checking.question import Limits, precision_of
 from service.numerics.blackbox import judging
-from service.numerics.precision import PRECISIONS, Precision
+from service.numerics.precision import PRECISIONS
 
 
 def judge(body: object, limits: Limits | None = None) -> JudgeReport:
@@ -38,7 +37,10 @@ def judge(body: object, limits: Limits | None = None) -> JudgeReport:
         raise InvalidRequestError(errors)
     losses = evaluated(request.losses, found.layout)
     candidates = {name: each.array for name, each in request.candidate.items()}
-    precisions = {name: _precision(request, name, found.datatypes[name]) for name in candidates}
+    precisions = {
+        name: precision_of(each, request.candidate_dtype, PRECISIONS[found.datatypes[name].name])
+        for name, each in request.candidate.items()
+    }
     noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error)
     return report(found.layout, noise, judged, request.relative_error)
 
@@ -56,11 +58,3 @@ def _candidate_errors(candidate: Mapping[str, Tensor], found: Posed) -> Iterator
         elif tensor.array.shape != points[name].values.shape:
             shapes = f"{list(tensor.array.shape)}; the point has {list(points[name].values.shape)}"
             yield placed(f"its shape is {shapes}", "candidate", name)
-
-
-def _precision(request: JudgeRequest, name: str, point: Datatype) -> Precision:
-    """Arithmetic of a candidate."""
-    declared = request.candidate_dtype
-    if declared is not None:
-        return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
-    return PRECISIONS[(request.candidate[name].datatype or point).name]

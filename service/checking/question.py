@@ -94,13 +94,8 @@ class Problem:
 
     def precision(self, name: str) -> Precision:
         """Return the arithmetic in which the judged gradient was computed."""
-        tensor = self.candidate.get(name)
-        if tensor is None:
-            return self.dtype.precision
-        declared = self.request.candidate_dtype
-        if declared is not None:
-            return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
-        return self.dtype.precision if tensor.datatype is None else PRECISIONS[tensor.datatype.name]
+        tensor, own = self.candidate.get(name), self.dtype.precision
+        return own if tensor is None else precision_of(tensor, self.request.candidate_dtype, own)
 
     def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Problem":
         """Return the problem with gradients, of whatever shape, in place of the client's own."""
@@ -109,6 +104,13 @@ class Problem:
             name: Tensor(np.asarray(each, np.float64), known, integral=False) for name, each in candidate.items()
         }
         return replace(self, request=self.request.model_copy(update={"candidate": tensors}))
+
+
+def precision_of(candidate: Tensor, declared: str | None, otherwise: Precision) -> Precision:
+    """Arithmetic in which a candidate was computed: that which is declared, that of its datatype, or another one."""
+    if declared is not None:
+        return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
+    return otherwise if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
 
 
 def posed(request: Request, choose: Choice | None = None) -> Problem:
