@@ -11,6 +11,12 @@ from schemas.report import CheckReport
 from schemas.tensor import Tensor
 
 
+def vary_by_accept(response: Response) -> Response:
+    """Tell caches that the answer depends on what is accepted; for blueprints that have several forms."""
+    response.vary.add("Accept")
+    return response
+
+
 def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
     """Answer with a document that may hold NumPy arrays; it must be free of NaN, which JSON cannot spell."""
     return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, mimetype="application/json")

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from schemas.binary import SAFETENSORS
 from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
-from service.http.answers import json_answer, packed_answer
+from service.http.answers import json_answer, packed_answer, vary_by_accept
 from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
 from service.http.observed import observed
@@ -17,6 +17,7 @@ from service.judge import judge
 from service.plan import plan
 
 blueprint = Blueprint("blackbox", __name__)
+blueprint.after_request(vary_by_accept)
 
 _FIELDS = "and in the metadata entry `request` the other fields as JSON text"
 _PLAN_FORMS = {SAFETENSORS: Form(f"Tensors named point/w1 (F64, F32, F16, BF16), {_FIELDS}.", binary=True)}
@@ -44,13 +45,6 @@ def _judge_examples() -> dict[str, Any]:
     points = found.points["w"].array
     losses = (points[:, 0] ** 2 + points[:, 0] * points[:, 1]).tolist()
     return {"coordinates": {"value": {"plan": dict(found.plan), "losses": losses, "candidate": {"w": [-0.5, 0.5]}}}}
-
-
-@blueprint.after_request
-def vary(response: Response) -> Response:
-    """Tell caches what the answer depends on."""
-    response.vary.add("Accept")
-    return response
 
 
 @blueprint.post("/v1/plan")

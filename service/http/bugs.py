@@ -1,7 +1,5 @@
 """`GET /v1/bugs`, `POST /v1/bugs`."""
 
-from typing import Any
-
 from flask import Blueprint, Response, request
 
 from schemas.bugs import BugsAnswer, CatalogueOfBugs
@@ -9,6 +7,7 @@ from service.bugs import bugs, catalogue
 from service.checking import language
 from service.http.answers import json_answer
 from service.http.body import JSON, body_of, negotiate
+from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
@@ -23,10 +22,6 @@ def get_bugs() -> Response:
     return json_answer(catalogue())
 
 
-def _examples() -> dict[str, Any]:
-    return {each["name"]: {"value": each["request"]} for each in language.models()["models"]}
-
-
 @blueprint.post("/v1/bugs")
 @documented(
     Operation(
@@ -34,7 +29,7 @@ def _examples() -> dict[str, Any]:
         answer=BugsAnswer,
         body=language.OfBugs,
         problems=PROBLEMS_OF_WORK,
-        examples=_examples,
+        examples=examples,
         body_forms=BODY_FORMS,
     )
 )

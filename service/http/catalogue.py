@@ -1,5 +1,8 @@
 """`GET /v1/ops`, `GET /v1/models`."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Blueprint, Response
 
 from schemas.report import ModelsAnswer, OpsAnswer
@@ -8,6 +11,11 @@ from service.http.answers import json_answer
 from service.http.operation import Operation, documented
 
 blueprint = Blueprint("catalogue", __name__)
+
+
+def examples(change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
+    """The presets' requests, or what is made of each, as OpenAPI has examples."""
+    return {each["name"]: {"value": change(each["request"])} for each in language.models()["models"]}
 
 
 @blueprint.get("/v1/ops")

@@ -1,7 +1,6 @@
 """`POST /v1/check`."""
 
 from functools import partial
-from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -11,8 +10,9 @@ from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.check import Limits, check
 from service.checking import language
-from service.http.answers import binary_answer, json_answer, text_answer
+from service.http.answers import binary_answer, json_answer, text_answer, vary_by_accept
 from service.http.body import JSON, body_of, negotiate
+from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.observed import Record, observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Form, Operation, documented
@@ -22,6 +22,7 @@ from service.numerics.gradients.finite_difference import Progress
 from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
+blueprint.after_request(vary_by_accept)
 
 _RENDERINGS = {"text/plain": text, "text/markdown": markdown}
 _FORMS = {
@@ -35,17 +36,6 @@ _FORMS = {
 }
 
 
-@blueprint.after_request
-def vary(response: Response) -> Response:
-    """Tell caches what the answer depends on."""
-    response.vary.add("Accept")
-    return response
-
-
-def _examples() -> dict[str, Any]:
-    return {each["name"]: {"value": each["request"]} for each in language.models()["models"]}
-
-
 @blueprint.post("/v1/check")
 @documented(
     Operation(
@@ -53,7 +43,7 @@ def _examples() -> dict[str, Any]:
         answer=CheckReport,
         body=language.Request,
         problems=PROBLEMS_OF_WORK,
-        examples=_examples,
+        examples=examples,
         body_forms=BODY_FORMS,
         answer_forms=_FORMS,
     )

@@ -1,5 +1,6 @@
 """`POST /v1/curve`."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,12 @@ from service.checking import language
 from service.curve import curve
 from service.http.answers import json_answer
 from service.http.body import JSON, body_of, negotiate
+from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
 
 blueprint = Blueprint("curve", __name__)
-
-
-def _examples() -> dict[str, Any]:
-    return {each["name"]: {"value": _of_first_weight(each["request"])} for each in language.models()["models"]}
 
 
 def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
         answer=CurveReport,
         body=language.OfCurve,
         problems=PROBLEMS_OF_WORK,
-        examples=_examples,
+        examples=partial(examples, _of_first_weight),
         body_forms=BODY_FORMS,
     )
 )

@@ -54,13 +54,8 @@ class Record:
 
     def checked(self, report: CheckReport) -> None:
         """Take from a report what is told of it, and count it; from any thread."""
-        verdicts, cost = report["verdicts"], report["cost"]
-        self.facts |= {
-            "outcome": report["outcome"],
-            "names": len(verdicts),
-            "elements": sum(each["elements"]["total"] for each in verdicts.values()),
-            "evaluations": cost["loss_evaluations"],
-        }
+        cost = report["cost"]
+        self._found(report, cost["loss_evaluations"])
         for stage, seconds in cost["stages"].items():
             self.spent(stage, float(str(seconds)))
         metrics.CHECKS.labels(report["outcome"]).inc()
@@ -68,12 +63,15 @@ class Record:
 
     def judged(self, report: JudgeReport) -> None:
         """Take from a judgement what is told of it; its evaluations were the client's, and it counts as no check."""
-        verdicts = report["verdicts"]
+        self._found(report, report["evaluations"])
+
+    def _found(self, report: CheckReport | JudgeReport, evaluations: int) -> None:
+        verdicts = report["verdicts"].values()
         self.facts |= {
             "outcome": report["outcome"],
             "names": len(verdicts),
-            "elements": sum(each["elements"]["total"] for each in verdicts.values()),
-            "evaluations": report["evaluations"],
+            "elements": sum(each["elements"]["total"] for each in verdicts),
+            "evaluations": evaluations,
         }
 
     def spent(self, stage: str, seconds: float) -> None:

@@ -27,6 +27,11 @@ def document_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         status = error.code or 500
         return problem(status, HTTPStatus(status).phrase, _described(error))
+    return unexpected(error)
+
+
+def unexpected(error: Exception) -> Problem:
+    """Make the document of what nobody reckoned with, and log it under the number that the document has."""
     number = uuid.uuid4().hex
     _log.error("unexpected error %s", number, exc_info=error)
     detail = f"Something went wrong here. It is in the log of the service under {number}."
@@ -36,7 +41,12 @@ def document_of(error: Exception) -> Problem:
 def _reason(error: Exception) -> str:
     """Say in a word of ours, for the log and the metrics, what went wrong."""
     status = error.code or 500 if isinstance(error, HTTPException) else 500
-    return getattr(error, "reason", HTTPStatus(status).name.lower().replace("_", "-"))
+    return getattr(error, "reason", reason_of(HTTPStatus(status)))
+
+
+def reason_of(status: HTTPStatus) -> str:
+    """Say so where there is no more than a status to tell it by."""
+    return status.name.lower().replace("_", "-")
 
 
 def _invalid(error: InvalidRequestError) -> Problem:

@@ -1,10 +1,8 @@
 """What comes in place of a request: answered with a problem document too, though no application ever sees it."""
 
 import contextlib
-import logging
 import re
 import socket
-import uuid
 from http import HTTPStatus
 from ssl import SSLError
 
@@ -14,8 +12,8 @@ from gunicorn.http import errors
 
 from schemas.problem import MEDIA_TYPE, Problem, problem
 from service.http import metrics
+from service.http.problems import reason_of, unexpected
 
-_log = logging.getLogger("gradcheckd")
 _lines: structlog.typing.FilteringBoundLogger = structlog.get_logger("gradcheckd")
 
 _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -36,29 +34,27 @@ _LEFT = 2**16
 def answer(connection: socket.socket, error: Exception) -> None:
     """Answer what gunicorn could not read as a request, or could not answer; the latter goes to the log."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-    say(connection, status, _detail(status, error))
-
-
-def _detail(status: HTTPStatus, error: Exception) -> str:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        number = uuid.uuid4().hex
-        _log.error("unexpected error %s", number, exc_info=error)
-        return f"Something went wrong here. It is in the log of the service under {number}."
+        _send(connection, status, unexpected(error))
+        return
     # In the words of the kind of error: what the client sent stays out of the answer, and out of the log.
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    return f"What came is not a request that HTTP/1.1 allows, or that is taken here: {words}."
+    say(connection, status, f"What came is not a request that HTTP/1.1 allows, or that is taken here: {words}.")
 
 
 def say(connection: socket.socket, status: HTTPStatus, detail: str) -> None:
     """Send a problem document, as far as it can be sent at once, count it and log it."""
-    document: Problem = problem(status, status.phrase, detail)
+    _send(connection, status, problem(status, status.phrase, detail))
+
+
+def _send(connection: socket.socket, status: HTTPStatus, document: Problem) -> None:
     body = orjson.dumps(document)
     head = f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
     with contextlib.suppress(OSError):  # gone
         connection.setblocking(False)
         connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         connection.recv(_LEFT)
-    reason = status.name.lower().replace("_", "-")
+    reason = reason_of(status)
     metrics.REQUESTS.labels("other", "none", str(status.value)).inc()
     metrics.REFUSALS.labels(reason).inc()
     _lines.info("request", method="other", route="none", status=status.value, reason=reason, logger="gradcheckd")
