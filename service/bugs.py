@@ -1,6 +1,7 @@
 """`POST /v1/bugs`: which bugs a model can have, and what they make of its gradients. Knows no Flask."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +15,7 @@ from service.checking.asked import asked
 from service.checking.budget import planned
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.differentiating import differentiated
-from service.checking.judge import Judge, Routes
+from service.checking.judge import Judge
 from service.checking.question import Limits, Problem
 from service.checking.stopwatch import Stopwatch
 from service.numerics import faults
@@ -66,8 +67,9 @@ def _read(body: object) -> BugsRequest[NodeBase]:
 
 def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:
     scene = scene_of(problem)
-    right = problem.with_candidate({name: scene.right(name) for name in problem.names})
-    return faults.planted(scene_of(right), problem.names, bug)
+    right = {name: scene.right(name) for name in problem.names}
+    precisions = {name: problem.with_candidate(right).precision(name) for name in right}
+    return faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug)
 
 
 def _each_once(found: Iterable[Planted]) -> Iterable[Planted]:
@@ -85,10 +87,12 @@ def _entry(each: Planted) -> PlantedBug:
 def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[PlantedBug]:
     """What the bug makes, where a check would fail it by its name."""
     routes = differentiated(problem, plan, Stopwatch(), limits)
+    judge = Judge(problem, routes)
     found, room = dict[str, PlantedBug](), limits.elements
     tried = list(islice(_planted(problem, bug), _TRIED))
     for each in tried:
-        if each.text in found or (explanation := _explained(problem, routes, each)) is None:
+        wrong = judge.with_candidate(each.candidate)
+        if each.text in found or (explanation := _explained(wrong, each, routes.evaluations)) is None:
             continue
         room -= sum(gradient.size for gradient in each.candidate.values())
         if room < 0 and found:
@@ -100,14 +104,12 @@ def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[Plant
     return list(found.values())
 
 
-def _explained(problem: Problem, routes: Routes, each: Planted) -> str | None:
+def _explained(judge: Judge, each: Planted, evaluations: int) -> str | None:
     """What a check would say of the bug by its name; None where it would not name it, or not fail."""
-    wrong = problem.with_candidate(each.candidate)
-    judge = Judge(wrong, routes)
     verdicts = {name: judge.of(name) for name in each.candidate}
     if any(verdict.outcome != Outcome.FAIL for verdict in verdicts.values()):
         return None
-    named = diagnosed(wrong, judge, verdicts, routes.evaluations)
+    named = diagnosed(judge.problem, judge, verdicts, evaluations)
     said = [[one.explanation for one in named.get(name, ()) if one.name == each.fault] for name in each.candidate]
     return said[0][0] if all(said) else None
 

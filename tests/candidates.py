@@ -8,14 +8,22 @@ import numpy as np
 
 from schemas.datatype import Array
 from service.checking import language
+from service.checking.budget import planned
 from service.checking.diagnosing import diagnosed, scene_of
+from service.checking.differentiating import differentiated
 from service.checking.judge import Judge, Routes
-from service.checking.question import posed
+from service.checking.question import Limits, Problem, posed
+from service.checking.stopwatch import Stopwatch
 from service.numerics.faults import Diagnosis, Scene
-from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.models import PRESETS
 from service.numerics.outcome import Outcome
 from service.numerics.verdict import Verdict
+
+
+def routes_of(problem: Problem) -> Routes:
+    """The three routes, as a check has them."""
+    with np.errstate(all="ignore"):
+        return differentiated(problem, planned(problem, Limits()), Stopwatch(), Limits())
 
 
 class Worked:
@@ -23,14 +31,8 @@ class Worked:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self.problem = posed(language.parsed(dict(body)))
-        problem = self.problem
-        with np.errstate(all="ignore"):
-            self.routes = Routes(
-                analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype),
-                autograd.differentiate(problem.graph, problem.leaves, problem.names, problem.dtype.name),
-                finite_difference.differentiate(problem.graph, problem.wide, problem.names),
-            )
-        self._allowances: dict[str, Any] = {}
+        self.routes = routes_of(self.problem)
+        self._judge = Judge(self.problem, self.routes)
 
     def right(self, name: str) -> Array:
         """The analytic gradient with respect to a leaf or node."""
@@ -49,12 +51,10 @@ class Worked:
         self, candidate: Mapping[str, Array], datatype: str | None = None
     ) -> tuple[dict[str, Verdict], dict[str, list[Diagnosis]]]:
         """Judge candidates, and diagnose those that fail."""
-        problem = self.problem.with_candidate(candidate, datatype)
-        judge = Judge(problem, self.routes)
-        judge._allowances = self._allowances
+        judge = self._judge.with_candidate(candidate, datatype)
         with np.errstate(all="ignore"):
             verdicts = {name: judge.of(name) for name in candidate}
-            return verdicts, diagnosed(problem, judge, verdicts, 1000)
+            return verdicts, diagnosed(judge.problem, judge, verdicts, 1000)
 
     def named(self, candidate: Mapping[str, Array], datatype: str | None = None) -> dict[str, set[str]]:
         """Names of the bugs of the candidates that fail."""

@@ -70,26 +70,32 @@ class Judge:
     """Judges the names of one problem."""
 
     def __init__(self, problem: Problem, routes: Routes) -> None:
-        self._problem = problem
+        self.problem = problem
         self._routes = routes
         self._allowances: dict[str, Values] = {}
         self._disputes: dict[str, Dispute] = {}
         tolerance = problem.request.tolerance
         self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
+    def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Judge":
+        """Return the judge of other gradients, of whatever shape; what is known of our own routes is kept."""
+        other = Judge(self.problem.with_candidate(candidate, datatype), self._routes)
+        other._allowances, other._disputes = self._allowances, self._disputes
+        return other
+
     def comparable(self, name: str) -> bool:
         """Whether there is a candidate, of the right shape."""
-        tensor = self._problem.candidate.get(name)
-        return tensor is not None and tensor.array.shape == self._problem.graph.shapes[name]
+        tensor = self.problem.candidate.get(name)
+        return tensor is not None and tensor.array.shape == self.problem.graph.shapes[name]
 
     def wrong(self, name: str) -> Array:
         """Which elements of a candidate of the right shape are wrong by our own routes, where all of these agree.
 
         Along directions nothing is known of single elements: there the analytic gradient stands for the difference.
         """
-        candidate = self._problem.candidate[name].array.astype(np.float64)
+        candidate = self.problem.candidate[name].array.astype(np.float64)
         if name not in self._routes.along:
-            return verdict.failing(candidate, self._reference(name, self._problem.precision(name)))
+            return verdict.failing(candidate, self._reference(name, self.problem.precision(name)))
         by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own(name))
         return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
 
@@ -99,7 +105,7 @@ class Judge:
         Where only the range of the dtype keeps one of them from a number they do not.
         """
         own = self._dispute(name)
-        sides = own.sides(self._problem.examined(name))
+        sides = own.sides(self.problem.examined(name))
         return () if not sides or self._out_of_range(name) is not None else sides
 
     def of(self, name: str) -> Verdict:
@@ -108,27 +114,27 @@ class Judge:
         if found.outcome == Outcome.PASS:
             return found
         values, gradients = self._routes.analytic.values, self._routes.analytic.gradients
-        begins = not_finite.found(self._problem.graph, values, gradients, name)
+        begins = not_finite.found(self.problem.graph, values, gradients, name)
         return found if begins is None else dataclasses.replace(found, reason=f"{found.reason} {_said(begins)}")
 
     def allowed(self, name: str) -> Array:
         """What each element of the judged gradient may be off by; infinity where it was moved along directions."""
         if name in self._routes.along:
-            return np.full(self._problem.graph.shapes[name], np.inf)
-        reference = self._reference(name, self._problem.precision(name))
+            return np.full(self.problem.graph.shapes[name], np.inf)
+        reference = self._reference(name, self.problem.precision(name))
         return dataclasses.replace(reference, tolerance=self._tolerance).allowed
 
     def _of(self, name: str) -> Verdict:
-        own = self._reference(name, self._problem.dtype.precision)
-        candidate = self._problem.candidate.get(name)
+        own = self._reference(name, self.problem.dtype.precision)
+        candidate = self.problem.candidate.get(name)
         by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
         if candidate is None:
             reference = dataclasses.replace(own, tolerance=self._tolerance, out_of_range=self._out_of_range(name))
             return self._judged({"analytic": by_hand, "autograd": by_torch}, reference, name)
         if not self.comparable(name):
-            return verdict.of_another_shape(candidate.array.shape, self._problem.graph.shapes[name])
+            return verdict.of_another_shape(candidate.array.shape, self.problem.graph.shapes[name])
         reference = dataclasses.replace(
-            self._reference(name, self._problem.precision(name)),
+            self._reference(name, self.problem.precision(name)),
             disputed=self._dispute(name).places,
             tolerance=self._tolerance,
         )
@@ -138,7 +144,7 @@ class Judge:
     def _dispute(self, name: str) -> Dispute:
         if name not in self._disputes:
             by_hand, by_torch = (self._looked_at(name, each) for each in self._routes.own(name))
-            own = self._reference(name, self._problem.dtype.precision)
+            own = self._reference(name, self.problem.dtype.precision)
             self._disputes[name] = Dispute(by_hand, by_torch, own)
         return self._disputes[name]
 
@@ -149,9 +155,9 @@ class Judge:
 
     def _judged(self, judged: Mapping[str, Array], reference: Reference, name: str) -> Verdict:
         if name not in self._routes.along:
-            return verdict.judge(judged, reference, self._problem.examined(name))
+            return verdict.judge(judged, reference, self.problem.examined(name))
         norms = [projection.norm(each.astype(np.float64)) for each in self._routes.own(name) if np.isfinite(each).all()]
-        return directions.judge(judged, reference, size(self._problem.graph.shapes[name]), min(norms, default=np.inf))
+        return directions.judge(judged, reference, size(self.problem.graph.shapes[name]), min(norms, default=np.inf))
 
     def _with_hint(self, found: Verdict, name: str, candidate: Array, reference: Reference) -> Verdict:
         """Say so where a lower precision would explain the failure."""
@@ -160,7 +166,7 @@ class Judge:
             return found
         at_lower = self._reference(name, PRECISIONS[lower])
         fails = verdict.failing(candidate, at_lower).ravel()
-        examined = self._problem.examined(name)
+        examined = self.problem.examined(name)
         if (fails if examined is None else fails[examined]).any():
             return found
         hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
@@ -192,7 +198,7 @@ class Judge:
         Then its backward pass is right too, and only the range of the dtype is at fault: that is no wrong gradient.
         """
         lost = [~np.isfinite(self._looked_at(name, each)) for each in self._routes.own(name)]
-        if self._problem.dtype.precision.name == "FP64" or not np.any(lost):
+        if self.problem.dtype.precision.name == "FP64" or not np.any(lost):
             return None
         wide = self._in_float64
         reference = self._reference(name, PRECISIONS["FP64"])
@@ -202,7 +208,7 @@ class Judge:
     @cached_property
     def _in_float64(self) -> tuple[Analytic, Autograd]:
         """Both our routes again, at the point that was rounded to the dtype."""
-        problem = self._problem
+        problem = self.problem
         return (
             analytic.differentiate(problem.graph, problem.wide),
             autograd.differentiate(problem.graph, problem.wide, problem.names),
@@ -213,7 +219,7 @@ class Judge:
 
         Of directions all have the size that they have on the whole: a small one is chance, and not a small gradient.
         """
-        precision = self._problem.dtype.precision
+        precision = self.problem.dtype.precision
         own = [self._looked_at(name, each) for each in self._routes.own(name)]
         sizes = sizes_of(own, self._rounding(name, precision), precision.unit_roundoff)
         if name not in self._routes.along:
@@ -224,7 +230,7 @@ class Judge:
         """What a correct gradient in a precision may be off by, wherever it is held against the difference."""
         if precision.name not in self._allowances:
             found = allowances(
-                self._problem.graph, self._problem.wide, precision, self._problem.request.seed, self._problem.names
+                self.problem.graph, self.problem.wide, precision, self.problem.request.seed, self.problem.names
             )
             for each, along in self._routes.along.items():
                 found[each] = along.rounding(found[each], self._routes.own(each))

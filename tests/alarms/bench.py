@@ -9,12 +9,12 @@ import numpy as np
 from schemas.datatype import BY_ANY_NAME
 from schemas.tensor import Tensor
 from service.checking import language
-from service.checking.judge import Judge, Routes
-from service.checking.question import Problem, posed
-from service.numerics.gradients import analytic, autograd, finite_difference
+from service.checking.judge import Judge
+from service.checking.question import posed
 from service.numerics.graph import Graph
 from service.numerics.tiles import Array
 from service.numerics.verdict import Verdict
+from tests.candidates import routes_of
 
 
 class Bench:
@@ -34,8 +34,7 @@ class Bench:
         given = {name: leaf.tolist() for name, leaf in leaves.items()}
         body = {"tensors": {"y": given.pop("y")}, "weights": given, "model": {"nodes": language.resolved(graph)}}
         self._problem = posed(language.parsed(body | fields))
-        with np.errstate(all="ignore"):
-            self._routes = _routes(self._problem)
+        self._routes = routes_of(self._problem)
         self._candidate: dict[str, Tensor] = {}
         self._judges: dict[str | None, Judge] = {}
 
@@ -53,11 +52,3 @@ class Bench:
         """A judge of whatever is the candidate when it is asked, so that it weighs rounding once for all of them."""
         request = self._problem.request.model_copy(update={"candidate": self._candidate, "candidate_dtype": declared})
         return Judge(dataclasses.replace(self._problem, request=request), self._routes)
-
-
-def _routes(problem: Problem) -> Routes:
-    return Routes(
-        analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype),
-        autograd.differentiate(problem.graph, problem.leaves, problem.names),
-        finite_difference.differentiate(problem.graph, problem.wide, problem.names, seed=problem.request.seed),
-    )
