@@ -13,6 +13,7 @@ from schemas.tensor import encode
 from service.checking import language
 from service.checking.asked import asked
 from service.checking.budget import planned
+from service.checking.deadline import while_in_time
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.differentiating import differentiated
 from service.checking.judge import Judge
@@ -23,6 +24,7 @@ from service.numerics.faults import Planted
 from service.numerics.gradients.finite_difference import Plan
 from service.numerics.outcome import Outcome
 
+_TIME = "planting bugs", "Name fewer tensors, or take a smaller model", "with_respect_to"
 _TRIED = 50
 """Most candidates that are judged to find those that a check would name."""
 
@@ -54,7 +56,7 @@ def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
     # Overflow and NaN are findings here.
     with np.errstate(all="ignore"):
         if request.bug is None:
-            return {"bugs": [_entry(each) for each in _each_once(_planted(problem))]}
+            return {"bugs": [_entry(each) for each in _each_once(_planted(problem, limits))]}
         return {"bugs": _named(problem, plan, request.bug, limits)}
 
 
@@ -65,11 +67,12 @@ def _read(body: object) -> BugsRequest[NodeBase]:
     return request
 
 
-def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:
+def _planted(problem: Problem, limits: Limits, bug: str | None = None) -> Iterator[Planted]:
     scene = scene_of(problem)
     right = {name: scene.right(name) for name in problem.names}
     precisions = {name: problem.with_candidate(right).precision(name) for name in right}
-    return faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug)
+    found = faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug)
+    return while_in_time(found, limits.seconds, *_TIME)
 
 
 def _each_once(found: Iterable[Planted]) -> Iterable[Planted]:
@@ -89,8 +92,8 @@ def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[Plant
     routes = differentiated(problem, plan, Stopwatch(), limits)
     judge = Judge(problem, routes)
     found, room = dict[str, PlantedBug](), limits.elements
-    tried = list(islice(_planted(problem, bug), _TRIED))
-    for each in tried:
+    tried = list(islice(_planted(problem, limits, bug), _TRIED))
+    for each in while_in_time(tried, limits.seconds, *_TIME):
         wrong = judge.with_candidate(each.candidate)
         if each.text in found or (explanation := _explained(wrong, each, routes.evaluations)) is None:
             continue
@@ -100,7 +103,7 @@ def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[Plant
         candidate = {name: encode(gradient, problem.request.encoding) for name, gradient in each.candidate.items()}
         found[each.text] = {**_entry(each), "explanation": explanation, "candidate": candidate}
     if not found:
-        raise InvalidRequestError([placed(_impossible(problem, bug, made=bool(tried)), "bug")])
+        raise InvalidRequestError([placed(_impossible(problem, limits, bug, made=bool(tried)), "bug")])
     return list(found.values())
 
 
@@ -114,7 +117,7 @@ def _explained(judge: Judge, each: Planted, evaluations: int) -> str | None:
     return said[0][0] if all(said) else None
 
 
-def _impossible(problem: Problem, bug: str, made: bool) -> str:
-    possible = list(dict.fromkeys(each.fault for each in _each_once(_planted(problem))))
+def _impossible(problem: Problem, limits: Limits, bug: str, made: bool) -> str:
+    possible = list(dict.fromkeys(each.fault for each in _each_once(_planted(problem, limits))))
     why = "would not be told from a right gradient or from another bug" if made else "cannot be made"
     return f"{shown(bug)} {why} in this model at this point; those that can: {', '.join(possible) or 'none'}"

@@ -38,13 +38,15 @@ class Settings(BaseSettings):
     max_bytes: Count = Field(
         default=2**30, description="Most memory, in bytes, that a check may be estimated to take beside its request."
     )
-    max_seconds: Seconds = Field(default=60.0, description="Longest time for the finite differences of a check.")
-    max_checks: Count = Field(default=2, description="Most checks and curves that a worker computes at once.")
+    max_seconds: Seconds = Field(
+        default=60.0, description="Longest time for the finite differences of a check, and for planting bugs."
+    )
+    max_checks: Count = Field(default=2, description="Most requests that a worker computes at once.")
     max_waiting: Annotated[int, Ge(0)] = Field(
-        default=8, description="Most checks and curves that wait in a worker for their turn; further ones get 503."
+        default=8, description="Most requests that wait in a worker for their turn to compute; further ones get 503."
     )
     max_wait_seconds: Seconds = Field(
-        default=2.0, description="Longest time that a check waits for its turn before it gets 503."
+        default=2.0, description="Longest time that a request waits for its turn before it gets 503."
     )
     max_reading: Count = Field(default=16, description="Most bodies that a worker reads at once; further ones get 503.")
     max_head_seconds: Seconds = Field(

@@ -1,9 +1,13 @@
-"""The time that finite differences may take."""
+"""The time that finite differences, and all else that is long, may take."""
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from schemas.problem import InvalidRequestError, placed, shown
 from service.numerics.gradients.finite_difference import Progress
+
+Item = TypeVar("Item")
 
 
 def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = None) -> Progress:
@@ -33,3 +37,23 @@ def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = 
             onward(name, done, total)
 
     return progress
+
+
+def while_in_time(found: Iterable[Item], seconds: float, what: str, remedy: str, *place: str) -> Iterator[Item]:
+    """Hand on what is found, and refuse the request once the seconds are over, from when the first is asked for.
+
+    Parameters
+    ----------
+    found
+        What is worked out one by one.
+    what
+        Is being done.
+    seconds, remedy, place
+        As of `in_time`.
+    """
+    deadline = time.monotonic() + seconds
+    for each in found:
+        if time.monotonic() > deadline:
+            detail = f"out of time: {what} takes longer than the limit of {seconds:g} s. {remedy}"
+            raise InvalidRequestError([placed(detail, *place)], "out-of-time")
+        yield each

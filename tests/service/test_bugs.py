@@ -1,10 +1,13 @@
 """Bugs that are planted: a check of what they make fails, and names them."""
 
+import time
+
 import pytest
 
 from schemas.problem import InvalidRequestError
 from service.bugs import bugs, catalogue
 from service.check import Limits, check
+from service.numerics import faults
 from service.numerics.models import PRESETS
 
 NAMES = [each["name"] for each in catalogue()["bugs"]]
@@ -97,3 +100,18 @@ def test_no_more_numbers_are_answered_than_a_model_may_hold(example):
     body = example | {"bug": "detached", "with_respect_to": ["x", "w1", "w2"]}
     everything, few = (bugs(body, Limits(elements=elements))["bugs"] for elements in (1000, 50))
     assert len(everything) > len(few) > 0
+
+
+@pytest.mark.parametrize("bug", [None, "sign_flipped"])
+def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
+    """The differences do, and what is planted does not."""
+    planted = faults.planted
+
+    def slow(*given):
+        for each in planted(*given):
+            time.sleep(0.6)
+            yield each
+
+    monkeypatch.setattr("service.bugs.faults.planted", slow)
+    detail = refused(example | ({"bug": bug} if bug else {}), Limits(seconds=1))["/with_respect_to"]
+    assert detail.startswith("out of time: planting bugs takes longer than the limit of 1 s. Name fewer tensors")
