@@ -1,16 +1,6 @@
-import socket
 import time
 
-import pytest
-
 from service.http.overdue import due, end_overdue
-
-
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 def test_reading_ends_when_the_time_is_over_and_writing_does_not(pair):

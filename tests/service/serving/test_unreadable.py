@@ -1,7 +1,6 @@
 """What comes in place of a request; tests/integration/test_unreadable.py sends it."""
 
 import json
-import socket
 from http import HTTPStatus
 from ssl import SSLError
 
@@ -10,13 +9,6 @@ from gunicorn.http import errors
 
 from service.http.metrics import REGISTRY
 from service.serving import unreadable
-
-
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 def told(connection):

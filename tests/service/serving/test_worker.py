@@ -1,17 +1,8 @@
 """Parts of the worker; tests/integration/test_guard.py has it at work."""
 
-import socket
-
 import pytest
 
 from service.serving import worker
-
-
-@pytest.fixture
-def pair():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours, theirs
 
 
 def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
