@@ -2,11 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 
 import pytest
 
-from service import gunicorn_config
 from service.app import create_app
 from service.settings import PREFIX, Settings
 from tests.deployment import files
@@ -73,7 +74,9 @@ def test_memory_and_processors() -> None:
 
 
 def test_running_requests_are_waited_for() -> None:
-    graceful = gunicorn_config.graceful_timeout
+    # In a process of its own: what it sets in the environment is for that of the service, which it starts.
+    asked = "from service import gunicorn_config; print(gunicorn_config.graceful_timeout)"
+    graceful = int(subprocess.check_output([sys.executable, "-c", asked], cwd=files.ROOT))
     assert graceful > Settings().max_seconds
     assert files.seconds(SERVICE["stop_grace_period"]) > graceful
     pause = files.container()["lifecycle"]["preStop"]["sleep"]["seconds"]
