@@ -115,7 +115,9 @@ class Connection:
         except httpx.HTTPError as error:
             raise self._explained(error) from error
         except httpx.InvalidURL as error:
-            raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} is not: {error}.") from None
+            raise RequestError(
+                f"The address of a service is like {DEFAULT_URL}; {self.url!r} is not: {error}."
+            ) from None
 
     def _patiently(self, request: httpx.Request) -> httpx.Response:
         """Send a request until the service has room for it, or patience ends."""

@@ -16,7 +16,7 @@ _BY_NAME = {each.name: each for each in BY_NUMPY_NAME.values()}
 
 
 def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
-    """Tell of each step, and return the report as it came.
+    """Tell of each step, and return the last line: the `report` as it came, and the `text` if that was asked for.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
         elif event["event"] == "problem":
             raise ProblemError(event["problem"])
         else:
-            return event["report"]
+            return event
     raise UnexpectedAnswerError("The answer broke off before the report. See the log of the service.")
 
 

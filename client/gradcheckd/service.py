@@ -122,7 +122,7 @@ class Service:
         if progress is None:
             raw = _assembled(self.connection.post("/v1/check", body, SAFETENSORS))
         else:
-            raw = with_arrays(followed(self.connection.lines("/v1/check", body, NDJSON), progress))
+            raw = with_arrays(followed(self.connection.lines("/v1/check", body, NDJSON), progress)["report"])
         return self._report(Report.read(raw, self._rendering("/v1/check", body)))
 
     def assert_gradients(self, **request: Any) -> Report:

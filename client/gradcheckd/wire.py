@@ -48,7 +48,9 @@ def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored |
     tensors = {f"{section}/{name}": each for section, named in sections.items() for name, each in named.items()}
     if any(isinstance(each, Bare) for each in tensors.values()):
         # Only JSON has numbers without a datatype.
-        nested = {section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()}
+        nested = {
+            section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()
+        }
         return Body(_json(dict(fields) | nested).encode(), JSON)
     return Body(packed(cast("dict[str, Stored]", tensors), {"request": _json(dict(fields))}), SAFETENSORS)
 

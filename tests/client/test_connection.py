@@ -21,7 +21,9 @@ Answer = tuple[int, dict[str, str], bytes]
 FULL: Answer = (
     503,
     {"Content-Type": "application/problem+json", "Retry-After": "0"},
-    json.dumps({"type": "t", "title": "Service Unavailable", "status": 503, "detail": "All places are taken."}).encode(),
+    json.dumps(
+        {"type": "t", "title": "Service Unavailable", "status": 503, "detail": "All places are taken."}
+    ).encode(),
 )
 MODELS: Answer = (200, {"Content-Type": "application/json"}, b'{"models": []}')
 
@@ -131,7 +133,11 @@ def test_what_is_no_gradcheckd_is_told_apart(answer: Answer) -> None:
 
 def test_an_answer_that_breaks_off_is_told() -> None:
     cut = (200, MODELS[1] | {"Content-Length": "1000"}, b"{")
-    with answering(lambda _: cut) as (url, _), Service(url) as service, pytest.raises(UnexpectedAnswerError, match="broke off"):
+    with (
+        answering(lambda _: cut) as (url, _),
+        Service(url) as service,
+        pytest.raises(UnexpectedAnswerError, match="broke off"),
+    ):
         service.models()
 
 
