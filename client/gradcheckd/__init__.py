@@ -7,6 +7,7 @@ http://127.0.0.1:8000; `key`, by default that in GRADCHECKD_API_KEY, is a key of
 for many checks, and has them as methods.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from gradcheckd.errors import (
@@ -27,8 +28,8 @@ __all__ = [
     "Diagnosis",
     "Discrepancy",
     "Elements",
-    "Gradient",
     "GradcheckdError",
+    "Gradient",
     "GradientError",
     "Judged",
     "Kink",
@@ -41,8 +42,10 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnreachableError",
     "Verdict",
+    "assert_function",
     "assert_gradients",
     "check",
+    "check_function",
 ]
 
 
@@ -57,3 +60,32 @@ def assert_gradients(*, url: str | None = None, key: str | None = None, **reques
     __tracebackhide__ = True
     with Service(url, key) as service:
         return service.assert_gradients(**request)
+
+
+def check_function(
+    loss: Callable[[Any], Any],
+    point: Any,
+    gradient: Any,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> BlackBoxReport:
+    """Judge the gradient of a function that stays here; further parameters are those of `Service.check_function`."""
+    with Service(url, key) as service:
+        return service.check_function(loss, point, gradient, **options)
+
+
+def assert_function(
+    loss: Callable[[Any], Any],
+    point: Any,
+    gradient: Any,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> BlackBoxReport:
+    """Raise an AssertionError unless the gradient of a function passes; as `check_function`."""
+    __tracebackhide__ = True
+    with Service(url, key) as service:
+        return service.assert_function(loss, point, gradient, **options)

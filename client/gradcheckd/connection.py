@@ -5,7 +5,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -100,7 +100,7 @@ class Connection:
             return anew.post(path, body, accept).decode()
 
     @contextmanager
-    def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Iterator[httpx.Response]:
+    def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Generator[httpx.Response]:
         headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
         try:
             request = self._client.build_request(

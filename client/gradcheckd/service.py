@@ -1,11 +1,13 @@
 """A service, and what it is asked."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from gradcheckd import wire
 from gradcheckd.arrays import Bare, Stored, tensor
+from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
 from gradcheckd.connection import Connection
 from gradcheckd.errors import GradientError
 from gradcheckd.progress import Progress, followed, with_arrays
@@ -14,6 +16,8 @@ from gradcheckd.wire import NDJSON, SAFETENSORS
 
 Tensors = Mapping[str, Any]
 """Arrays by name: of NumPy, torch, jax, or nested lists."""
+
+Found = TypeVar("Found", Report, BlackBoxReport)
 
 
 class Service:
@@ -115,7 +119,7 @@ class Service:
         sections = {"tensors": _taken("tensors", tensors), "weights": _taken("weights", weights)}
         if candidate is not None:
             sections["candidate"] = _taken("candidate", candidate)
-        return self.check_body(wire.body({k: v for k, v in given.items() if v is not None}, sections), progress)
+        return self.check_body(wire.body(_given(given), sections), progress)
 
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
         """Check what a body asks for, as it is."""
@@ -136,6 +140,72 @@ class Service:
         __tracebackhide__ = True
         return demanded(self.check(**request))
 
+    def check_function(
+        self,
+        loss: Callable[[Any], Any],
+        point: Any,
+        gradient: Any,
+        *,
+        directions: str | Mapping[str, Any] | None = None,
+        scale: Mapping[str, float] | float | None = None,
+        seed: int | None = None,
+        candidate_dtype: str | None = None,
+        relative_error: float | None = None,
+        progress: Counted | None = None,
+    ) -> BlackBoxReport:
+        """Judge the gradient of a function that stays here: the service says where to evaluate it, and judges by that.
+
+        Parameters
+        ----------
+        loss
+            Takes a point, and returns a number. It may be noisy, or in float32.
+        point
+            Where: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch where these are
+            ones, and else arrays of NumPy.
+        gradient
+            Yours at that point, in the same form; or a function of the point that returns it.
+        directions
+            "random" (4 of each tensor, the default), "coordinates" (each element), or with a `count` as in the request
+            of `POST /v1/plan`.
+        scale
+            How far to move, by name, or of all.
+        seed, candidate_dtype, relative_error
+            As in the requests of `POST /v1/plan` and `POST /v1/judge`.
+        progress
+            Called with (evaluations done, evaluations in all).
+
+        Raises
+        ------
+        ProblemError
+            The request is refused, or a loss is not finite.
+        TensorError
+            Point or gradient cannot be sent.
+        Exception
+            Whatever the loss raises.
+        """
+        question = Question.of(loss, point, gradient)
+        posed = {
+            "directions": {"kind": directions} if isinstance(directions, str) else directions,
+            "scale": dict.fromkeys(question.point, scale) if isinstance(scale, int | float) else scale,
+            "seed": seed,
+        }
+        found = planned(self.connection, question.point, _given(posed))
+        losses = evaluated(question, found, progress)
+        fields = _given({"candidate_dtype": candidate_dtype, "relative_error": relative_error})
+        content, body = judged(self.connection, found, losses, question.gradient, fields)
+        return self._report(BlackBoxReport.read(json.loads(content), self._rendering("/v1/judge", body)))
+
+    def assert_function(self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Any) -> BlackBoxReport:
+        """Judge the gradient of a function, and raise unless it passes; parameters are those of `check_function`.
+
+        Raises
+        ------
+        GradientError
+            An AssertionError: the gradient is wrong, or it could not be told; its message is the report.
+        """
+        __tracebackhide__ = True
+        return demanded(self.check_function(loss, point, gradient, **options))
+
     def models(self) -> list[dict[str, Any]]:
         """Presets, each with its name, its description, and a request that can be posted."""
         return self.connection.get("/v1/models")["models"]
@@ -147,13 +217,13 @@ class Service:
     def _rendering(self, path: str, body: wire.Body) -> Callable[[str], str]:
         return lambda form: self.connection.again(path, body, form)
 
-    def _report(self, report: Any) -> Any:
+    def _report(self, report: Found) -> Found:
         if self._told is not None:
             self._told(report)
         return report
 
 
-def demanded(report: Any) -> Any:
+def demanded(report: Found) -> Found:
     """Return a report that passes.
 
     Raises
@@ -165,6 +235,11 @@ def demanded(report: Any) -> Any:
     if not report.passed:
         raise GradientError(report, report.text())
     return report
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that were not left out."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _taken(section: str, given: Tensors | None) -> dict[str, Stored | Bare]:
