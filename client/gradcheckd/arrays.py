@@ -25,12 +25,12 @@ class Datatype:
     short_name: str
     stored: np.dtype[Any]
 
-    def restored(self, raw: memoryview) -> Array:
-        """Numbers from their bytes; bfloat16 in the float32 that holds it."""
-        stored = np.frombuffer(raw, self.stored)
-        if self.name == "BF16":
-            return (stored.astype(np.uint32) << 16).view(np.float32)
-        return stored.astype(self.stored.newbyteorder("="))
+    def restored(self, stored: Array) -> Array:
+        """Numbers from how they are stored, not to be written to; bfloat16 in the float32 that holds it."""
+        wide = stored.astype(np.uint32) << 16 if self.name == "BF16" else stored
+        array = np.asarray(wide.view(np.float32) if self.name == "BF16" else wide.astype(wide.dtype.newbyteorder("=")))
+        array.flags.writeable = False
+        return array
 
 
 BY_NUMPY_NAME = {

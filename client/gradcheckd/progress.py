@@ -49,10 +49,10 @@ def _array(value: Any) -> Any:
     """A tensor of an answer: nested numbers, of which some are spelled, or an object with base64."""
     if isinstance(value, Mapping):
         declared = cast("Mapping[str, Any]", value)
-        array = _BY_NAME[declared["datatype"]].restored(memoryview(b64decode(declared["b64"])))
-        array = array.reshape(declared["shape"])
-    else:
-        # Spelled numbers are strings, of which NumPy makes numbers as well.
-        array = np.asarray(value).astype(np.float64)
+        datatype = _BY_NAME[declared["datatype"]]
+        stored = np.frombuffer(b64decode(declared["b64"]), datatype.stored)
+        return datatype.restored(stored.reshape(declared["shape"]))
+    # Spelled numbers are strings, of which NumPy makes numbers as well.
+    array = np.asarray(value).astype(np.float64)
     array.flags.writeable = False
     return array

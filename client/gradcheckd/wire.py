@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
 from gradcheckd.errors import RequestError, UnexpectedAnswerError
 
@@ -86,20 +88,36 @@ def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
         It is not in that format.
     """
     try:
+        tensors, metadata = stored(content)
+        return {name: each.datatype.restored(each.array) for name, each in tensors.items()}, json.loads(
+            metadata["report"]
+        )
+    except (RequestError, ValueError, KeyError) as error:
+        raise UnexpectedAnswerError(f"The answer is not as it should be: {error}.") from None
+
+
+def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
+    """Read tensors in the safetensors format, and the metadata.
+
+    Raises
+    ------
+    RequestError
+        They are not in that format.
+    """
+    try:
         length = int.from_bytes(content[:_LENGTH], "little")
         header = json.loads(content[_LENGTH : _LENGTH + length])
-        report = json.loads(header.pop(_METADATA)["report"])
+        metadata = header.pop(_METADATA, {})
         data = memoryview(content)[_LENGTH + length :]
-        return {name: _tensor(entry, data) for name, entry in header.items()}, report
+        return {name: _tensor(entry, data) for name, entry in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnexpectedAnswerError(f"The answer is not in the safetensors format: {error!r}.") from None
+        raise RequestError(f"Not in the safetensors format: {error!r}") from None
 
 
-def _tensor(entry: Mapping[str, Any], data: memoryview) -> Array:
+def _tensor(entry: Mapping[str, Any], data: memoryview) -> Stored:
     start, end = entry["data_offsets"]
-    array = BY_SHORT_NAME[entry["dtype"]].restored(data[start:end]).reshape(entry["shape"])
-    array.flags.writeable = False
-    return array
+    datatype = BY_SHORT_NAME[entry["dtype"]]
+    return Stored(datatype, np.frombuffer(data[start:end], datatype.stored).reshape(entry["shape"]))
 
 
 def is_safetensors(content: bytes) -> bool:
