@@ -16,6 +16,7 @@ from service.http import (
     curve,
     headers,
     health,
+    held,
     metrics,
     observed,
     openapi,
@@ -24,6 +25,7 @@ from service.http import (
     slots,
     stopping,
 )
+from service.http.sending import sent
 from service.settings import Settings
 
 
@@ -32,7 +34,9 @@ class _Application(Flask):
 
     def wsgi_app(self, environ: dict[str, Any], start_response: headers.StartResponse) -> Iterable[bytes]:
         """Answer as WSGI has it."""
-        return super().wsgi_app(environ, headers.protecting(start_response))
+        settings: Settings = self.extensions["gradcheckd"]
+        answer = super().wsgi_app(environ, headers.protecting(start_response))
+        return sent(answer, environ, settings.max_unread_seconds)
 
     def make_default_options_response(self) -> Response:
         """Answer OPTIONS."""
@@ -69,4 +73,5 @@ def _guard(app: Flask, settings: Settings) -> None:
     access.register(app, settings)
     stopping.register(app)
     slots.register(app, settings)
+    held.register(app, settings)
     problems.register(app)

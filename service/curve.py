@@ -18,7 +18,7 @@ from service.numerics.gradients.finite_difference import Progress
 _REMEDY = "Take a smaller model, or a tensor nearer to the loss"
 
 
-def curve(body: object, limits: Limits | None = None) -> CurveReport:
+def curve(body: object, limits: Limits | None = None, progress: Progress | None = None) -> CurveReport:
     """Answer a request.
 
     Parameters
@@ -27,6 +27,8 @@ def curve(body: object, limits: Limits | None = None) -> CurveReport:
         The request, as parsed from JSON.
     limits
         What it may take.
+    progress
+        Is told of the evaluations of the curve, and then of those of the engine; may raise to stop them.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def curve(body: object, limits: Limits | None = None) -> CurveReport:
     _check_budget(problem, flat, limits)
     # Overflow and NaN are findings here.
     with np.errstate(all="ignore"):
-        return _report(problem, flat, in_time(limits.seconds, _REMEDY, "model"))
+        return _report(problem, flat, in_time(limits.seconds, _REMEDY, "model", onward=progress))
 
 
 def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
@@ -54,6 +56,7 @@ def _report(problem: Problem, flat: int, progress: Progress) -> CurveReport:
     (name,) = problem.names
     by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype).gradients[name]
     found = numerics.curve(problem.graph, problem.wide, name, flat, progress)
+    progress(name, found.evaluations, found.evaluations)
     report: CurveReport = {
         "analytic": spelled(float(by_hand.flat[flat])),
         "steps": found.steps.tolist(),

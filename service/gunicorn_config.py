@@ -15,8 +15,9 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+from service.misspelt import unknown  # noqa: E402
 from service.serving import tally  # noqa: E402  # what it imports reads them
-from service.settings import Settings  # noqa: E402
+from service.settings import PREFIX, Settings  # noqa: E402
 
 _settings = Settings()
 
@@ -33,8 +34,8 @@ bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "service.serving.worker.Worker"
 logger_class = "service.serving.logger.JsonLogger"
-# More than can compute, wait and read at once, so that health and metrics are answered meanwhile.
-threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + 16
+# More than can compute, wait, read and be slow at once, so that health and metrics are answered meanwhile.
+threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + _settings.max_sending + 16
 # A heartbeat file on disk can stall a worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Longer than the longest check, which SIGTERM lets finish.
@@ -42,8 +43,13 @@ graceful_timeout = int(_settings.max_seconds) + 30
 timeout = 120
 # Its socket wants a writable home.
 control_socket_disable = True
+# Nobody in front sets them, so that whoever sends one means to lead astray.
+forwarder_headers = ""
 # torch in the master can hang its children.
 preload_app = False
+
+_COLLECTED_AT = 100_000
+"""New objects after which to look for garbage that refers to itself."""
 
 
 def on_starting(server: Any) -> None:
@@ -57,6 +63,8 @@ def on_starting(server: Any) -> None:
         stop_workers(graceful)
 
     server.stop = stop_service
+    for name in unknown(os.environ, PREFIX, Settings.model_fields):
+        server.log.warning("the variable %s is no setting, and is not looked at", name)
     if _place is None:
         server.log.warning("nowhere to write metrics: each worker will tell its own alone")
 
@@ -79,6 +87,9 @@ def post_worker_init(worker: Any) -> None:
     # What is loaded now stays: no later collection need look through it.
     gc.collect()
     gc.freeze()
+    # A body of many lists is no garbage: to look through them again and again while it is parsed took ten times as long
+    # as to parse it, and nobody else is answered meanwhile.
+    gc.set_threshold(_COLLECTED_AT)
 
 
 def child_exit(server: Any, worker: Any) -> None:

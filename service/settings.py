@@ -1,10 +1,13 @@
 """Every setting: its name, its default, its help. Set by environment variables, GRADCHECKD_ before the name."""
 
-from typing import Annotated
+import os
+from typing import Annotated, Self
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.misspelt import meant, unknown
 
 PREFIX = "GRADCHECKD_"
 
@@ -36,7 +39,8 @@ class Settings(BaseSettings):
     )
     max_work: Count = Field(default=10**11, description="Most multiply-adds that a check may be estimated to take.")
     max_bytes: Count = Field(
-        default=2**30, description="Most memory, in bytes, that a check may be estimated to take beside its request."
+        default=2**30,
+        description="Most memory, in bytes, that a check may be estimated to take; its JSON, parsed, a quarter more.",
     )
     max_seconds: Seconds = Field(
         default=60.0, description="Longest time for the finite differences of a check, and for planting bugs."
@@ -47,6 +51,10 @@ class Settings(BaseSettings):
     )
     max_wait_seconds: Seconds = Field(
         default=2.0, description="Longest time that a request waits for its turn before it gets 503."
+    )
+    max_held_bytes: Count = Field(
+        default=128 * 2**20,
+        description="Most bytes of bodies that a worker holds until it parses them; further ones get 503.",
     )
     max_reading: Count = Field(default=16, description="Most bodies that a worker reads at once; further ones get 503.")
     max_head_seconds: Seconds = Field(
@@ -59,7 +67,13 @@ class Settings(BaseSettings):
         default=3.0, description="Longest time in which nothing of an unfinished request comes; then 408."
     )
     max_unread_seconds: Patience = Field(
-        default=30.0, description="Longest time in which a client takes nothing of its answer; then it is cut off."
+        default=30.0,
+        description="Longest time in which a client takes nothing of its answer, and in which it takes it all, with a "
+        "second more for each 64 KiB; then it is cut off.",
+    )
+    max_sending: Count = Field(
+        default=16,
+        description="Most clients of a worker that take their answers slowly; of more, the slowest is cut off.",
     )
     keys: SecretStr = Field(
         default=SecretStr(""),
@@ -70,3 +84,21 @@ class Settings(BaseSettings):
         default="",
         description="Origins, separated by commas, whose pages may read answers (CORS), or `*`; without any, none may.",
     )
+
+    @model_validator(mode="after")
+    def _has_room_for_the_largest(self) -> Self:
+        largest = max(self.max_body_bytes, self.max_binary_bytes)
+        if self.max_held_bytes < largest:
+            raise ValueError(
+                f"{PREFIX}MAX_HELD_BYTES is {self.max_held_bytes}: it must be {largest} at least, since so many bytes "
+                "are taken as one body"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_misspelt(self) -> Self:
+        names = type(self).model_fields
+        for name in unknown(os.environ, PREFIX, names):
+            if setting := meant(name, PREFIX, names):
+                raise ValueError(f"there is no setting {name}, which the environment has; {setting} is one")
+        return self

@@ -1,7 +1,7 @@
 """The time that finite differences, and all else that is long, may take."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from schemas.problem import InvalidRequestError, placed, shown
@@ -10,7 +10,10 @@ from service.numerics.gradients.finite_difference import Progress
 Item = TypeVar("Item")
 
 
-def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = None) -> Progress:
+Remedy = Callable[[int], str]
+
+
+def in_time(seconds: float, remedy: str | Remedy, *place: str, onward: Progress | None = None) -> Progress:
     """Make what is told of the progress, and refuses the request once the seconds from now are over.
 
     Parameters
@@ -18,7 +21,7 @@ def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = 
     seconds
         The limit.
     remedy
-        What to do about it, a sentence without its full stop.
+        What to do about it, a sentence without its full stop; or what says so of the evaluations that were done.
     place
         Path into the request.
     onward
@@ -30,7 +33,7 @@ def in_time(seconds: float, remedy: str, *place: str, onward: Progress | None = 
         if time.monotonic() > deadline:
             detail = (
                 f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
-                f"{seconds:g} s was reached. {remedy}"
+                f"{seconds:g} s was reached. {remedy if isinstance(remedy, str) else remedy(done)}"
             )
             raise InvalidRequestError([placed(detail, *place)], "out-of-time")
         if onward is not None:

@@ -1,7 +1,10 @@
 """The gradients of a problem by the three routes."""
 
+from functools import partial
+
 from service.checking import language
 from service.checking.deadline import in_time
+from service.checking.fitting import fitting_the_time, place_of
 from service.checking.judge import Projected, Routes
 from service.checking.question import Limits, Problem
 from service.checking.stopwatch import Stopwatch
@@ -10,8 +13,6 @@ from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.gradients.autograd import Autograd
 from service.numerics.gradients.finite_difference import Difference, Plan, Progress
 from service.numerics.graph import InvalidModelError
-
-_LESS = 'Name fewer or smaller tensors, or difference a part: "sample" or "projections" of finite_difference'
 
 
 def differentiated(
@@ -32,7 +33,8 @@ def differentiated(
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
     with watch.stage("autograd"):
         by_torch = _by_torch(problem)
-    progress = in_time(limits.seconds, _LESS, "with_respect_to", onward=told)
+    remedy = partial(fitting_the_time, problem, plan, limits)
+    progress = in_time(limits.seconds, remedy, *place_of(problem), onward=told)
     with watch.stage("finite_difference"):
         routes = Routes(by_hand, by_torch, *_differences(problem, plan, progress))
     if told is not None:

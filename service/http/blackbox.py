@@ -62,9 +62,8 @@ def _judge_examples() -> dict[str, Any]:
 def post_plan() -> Response:
     """Answer with the points."""
     form = negotiate(request, JSON, *_ANSWER_FORMS)
-    body = body_of(request, JSON, *_PLAN_FORMS, sections=("point",))
-    with admitted():
-        found = plan(body, limits(), binary=form == SAFETENSORS)
+    with body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, admitted():
+        found = plan(body.parsed(), limits(), binary=form == SAFETENSORS)
         if form == SAFETENSORS:
             return packed_answer(found.tensors, {"plan": found.plan, "evaluations": found.evaluations})
         return json_answer(found.answer)
@@ -85,8 +84,7 @@ def post_plan() -> Response:
 def post_judge() -> Response:
     """Answer with a report; a failed gradient is a successful judgement."""
     form = negotiate(request, JSON, *TEXT_FORMS)
-    body = body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",))
-    with admitted():
-        report = judge(body, limits())
+    with body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body, admitted():
+        report = judge(body.parsed(), limits())
     observed().judged(report)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)

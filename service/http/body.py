@@ -1,35 +1,62 @@
 """The body of a request, and the form of the answer that it asks for."""
 
 import codecs
-import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
 
 from flask import Request, current_app
-from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.exceptions import (
-    BadRequest,
-    ClientDisconnected,
-    NotAcceptable,
-    RequestEntityTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-)
+from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
 from werkzeug.http import parse_options_header
 
 from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
-from service.http.overdue import due
+from service.http.held import Held
+from service.http.held import held as begun
 from service.http.parsing import parsed
-from service.http.slots import reading
+from service.http.receiving import received
 from service.settings import Settings
 
 JSON = "application/json"
-_CHUNK = 2**16
+_SHARE = 4
+"""What is built of JSON may take a quarter of what a check may: tensors that are small enough need no more."""
 
 
-def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS) -> object:
-    """Read a body that has one of some forms, and take it for what it would be as JSON.
+class Body:
+    """A body that has come, and is held until it is parsed; to be left as a context in any case."""
+
+    def __init__(self, raw: bytes, held: Held, parse: Callable[[bytes], object]) -> None:
+        self._raw: bytes | None = raw
+        self._held, self._parse = held, parse
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._raw = None
+        self._held.release()
+
+    def parsed(self) -> object:
+        """Parse it, once, and hold its bytes no longer; in a place for checks, since memory is needed for it.
+
+        Raises
+        ------
+        BadRequest
+            Not of the form that it is said to have.
+        RequestEntityTooLarge
+            It would take too much memory.
+        InvalidRequestError
+            Of the form, but with tensors where none belong.
+        """
+        assert self._raw is not None
+        with self:
+            return self._parse(self._raw)
+
+
+def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS) -> Body:
+    """Receive a body that has one of some forms, and that parses to what it would be as JSON.
 
     Parameters
     ----------
@@ -42,29 +69,33 @@ def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS)
     ------
     UnsupportedMediaType
         Another content type, or a content encoding.
-    RequestEntityTooLarge
-        Over the limit of its form, whether its length was announced or not.
-    RequestTimeout
-        It did not come in time.
-    BadRequest
-        Not of the form that it is said to have.
-    InvalidRequestError
-        Of the form, but with tensors where none belong.
+    RequestEntityTooLarge, RequestTimeout, BadRequest, FullError
+        As of `received`.
     """
+    _check_type(request, forms)
+    binary, settings = request.mimetype == SAFETENSORS, _settings()
+    parse = partial(_binary, sections, settings) if binary else partial(_json, settings)
+    held = begun()
+    try:
+        limit = settings.max_binary_bytes if binary else settings.max_body_bytes
+        return Body(received(request, held, limit, settings.max_body_seconds), held, parse)
+    except BaseException:
+        held.release()
+        raise
+
+
+def _check_type(request: Request, forms: tuple[str, ...]) -> None:
     if request.mimetype not in forms:
         given = f"; this one is {request.mimetype!r}" if request.mimetype else "; this one says nothing"
         raise UnsupportedMediaType(f"The body must have the content type {' or '.join(forms)}{given}.")
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
-    return _binary(request, sections) if request.mimetype == SAFETENSORS else _json(request)
 
 
-def _json(request: Request) -> object:
-    settings = _settings()
+def _json(settings: Settings, raw: bytes) -> object:
     # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells put one.
-    raw = _read(request, settings.max_body_bytes).removeprefix(codecs.BOM_UTF8)
-    return parsed(raw, "The body", settings.max_depth)
+    return _parsed(raw.removeprefix(codecs.BOM_UTF8), "The body", settings)
 
 
 _FORMAT = (
@@ -73,61 +104,20 @@ _FORMAT = (
 )
 
 
-def _binary(request: Request, sections: tuple[str, ...]) -> object:
-    settings = _settings()
+def _binary(sections: tuple[str, ...], settings: Settings, raw: bytes) -> object:
     try:
-        parts = decode(_read(request, settings.max_binary_bytes), sections)
+        parts = decode(raw, sections)
     except NotSafetensorsError as error:
         raise BadRequest(f"The body is not in the safetensors format: {error}. {_FORMAT}") from None
-    fields = parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings.max_depth)
-    return parts.joined(fields)
+    return parts.joined(_parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings))
+
+
+def _parsed(raw: bytes, what: str, settings: Settings) -> object:
+    return parsed(raw, what, settings.max_depth, settings.max_bytes // _SHARE)
 
 
 def _settings() -> Settings:
     return current_app.extensions["gradcheckd"]
-
-
-def _read(request: Request, limit: int) -> bytes:
-    # Read in a loop: werkzeug's own limit silently cuts a chunked body off instead of refusing it.
-    if (request.content_length or 0) > limit:
-        raise _too_large(request, limit)
-    body = bytearray()
-    with reading(), closing(_in_time(request, _settings().max_body_seconds)) as pieces:
-        for chunk in pieces:
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(request, limit)
-    return bytes(body)
-
-
-def _in_time(request: Request, seconds: float) -> Generator[bytes]:
-    """Read what there is, piece by piece, until it ends or the time is over."""
-    deadline = time.monotonic() + seconds
-    with due(request.environ.get("gunicorn.socket"), deadline):
-        while chunk := _piece(request, deadline, seconds):
-            yield chunk
-            if time.monotonic() > deadline:
-                raise _too_slow(seconds)
-
-
-def _piece(request: Request, deadline: float, seconds: float) -> bytes:
-    try:
-        return request.stream.read(_CHUNK)
-    except (OSError, ClientDisconnected, ParseException) as error:
-        if time.monotonic() > deadline:
-            raise _too_slow(seconds) from error
-        # The socket had waited for as long as it may.
-        if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
-            raise RequestTimeout("The body stopped coming before it was whole.") from error
-        raise BadRequest("The body broke off, or is not cut into chunks as HTTP wants it.") from error
-
-
-def _too_slow(seconds: float) -> RequestTimeout:
-    return RequestTimeout(f"The body was not whole within the {seconds:g} s that it may take.")
-
-
-def _too_large(request: Request, limit: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"The body is larger than the {limit} bytes that are taken as {request.mimetype}.")
 
 
 def negotiate(request: Request, *served: str) -> str:

@@ -36,6 +36,5 @@ def get_bugs() -> Response:
 def post_bugs() -> Response:
     """Answer with the bugs, and with the gradients that one of them makes if it is named."""
     negotiate(request, JSON)
-    body = body_of(request, JSON, *BODY_FORMS)
-    with admitted():
-        return json_answer(bugs(body, limits()))
+    with body_of(request, JSON, *BODY_FORMS) as body, admitted():
+        return json_answer(bugs(body.parsed(), limits()))

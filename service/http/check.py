@@ -12,11 +12,12 @@ from schemas.tensor import Encoding
 from service.check import Limits, check
 from service.checking import language
 from service.http.answers import RENDERINGS, binary_answer, json_answer, text_answer, vary_by_accept
-from service.http.body import JSON, body_of, negotiate, parameter_of
+from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.observed import Record, observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
+from service.http.running import CancelledError
 from service.http.slots import admitted
 from service.http.streaming import NDJSON, Rendering, streamed
 from service.numerics.gradients.finite_difference import Progress
@@ -53,11 +54,12 @@ _FORMS = {
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_FORMS)
-    run = partial(_checked, observed(), body_of(request, JSON, *BODY_FORMS), limits())
-    if form == NDJSON:
-        return streamed(run, admitted(), _rendering(request))
-    with admitted():
-        report = run(encoding="binary") if form == SAFETENSORS else run()
+    with body_of(request, JSON, *BODY_FORMS) as body:
+        run = partial(_checked, observed(), body, limits())
+        if form == NDJSON:
+            return streamed(run, admitted(), _rendering(request))
+        with admitted():
+            report = run(encoding="binary") if form == SAFETENSORS else run()
     if form == SAFETENSORS:
         return binary_answer(report)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
@@ -80,8 +82,12 @@ def _rendering(request: Request) -> Rendering | None:
 
 
 def _checked(
-    record: Record, body: object, limits: Limits, progress: Progress | None = None, encoding: Encoding | None = None
+    record: Record, body: Body, limits: Limits, progress: Progress | None = None, encoding: Encoding | None = None
 ) -> CheckReport:
-    report = check(body, limits, progress, encoding)
+    try:
+        report = check(body.parsed(), limits, record.counting(progress), encoding)
+    except CancelledError:
+        record.cancelled()
+        raise
     record.checked(report)
     return report

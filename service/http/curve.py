@@ -13,6 +13,7 @@ from service.http.answers import json_answer
 from service.http.body import JSON, body_of, negotiate
 from service.http.catalogue import examples
 from service.http.limits import limits
+from service.http.observed import observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
 
@@ -39,6 +40,5 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
 def post_curve() -> Response:
     """Answer with the differences; what is not finite among them is spelled."""
     negotiate(request, JSON)
-    body = body_of(request, JSON, *BODY_FORMS)
-    with admitted():
-        return json_answer(curve(body, limits()))
+    with body_of(request, JSON, *BODY_FORMS) as body, admitted():
+        return json_answer(curve(body.parsed(), limits(), observed().counting()))

@@ -28,7 +28,8 @@ _OF_ALL = (
     # A gradient is its client's own affair; what may be kept says so itself.
     ("Cache-Control", "no-store"),
 )
-_OF_ANSWER = (*_OF_ALL, (_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+OF_ANSWER = (*_OF_ALL, (_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+"""Of all that is no page."""
 _OF_PAGE = (*_OF_ALL, (_POLICY, PAGE_POLICY))
 _NOT_MODIFIED = "304"
 
@@ -55,4 +56,4 @@ def _expected(status: str, present: dict[str, str]) -> tuple[tuple[str, str], ..
     if status.startswith(_NOT_MODIFIED):
         # Its headers replace those of the answer that a browser keeps: a policy would be of another kind of answer.
         return _OF_ALL
-    return _OF_PAGE if present.get("Content-Type", "").startswith("text/html") else _OF_ANSWER
+    return _OF_PAGE if present.get("Content-Type", "").startswith("text/html") else OF_ANSWER

@@ -18,7 +18,9 @@ REQUESTS = Counter("gradcheckd_requests", "Requests answered.", ("method", "rout
 REQUEST_SECONDS = Histogram(
     "gradcheckd_request_seconds", "Time of a request.", ("route",), buckets=_SECONDS, registry=REGISTRY
 )
-CHECKS = Counter("gradcheckd_checks", "Checks that came to a report, by its outcome.", ("outcome",), registry=REGISTRY)
+CHECKS = Counter(
+    "gradcheckd_checks", "Checks by outcome of the report, or `cancelled`.", ("outcome",), registry=REGISTRY
+)
 STAGE_SECONDS = Histogram(
     "gradcheckd_stage_seconds",
     "Time of each stage of a check; `wait` is that for its turn.",
@@ -37,6 +39,17 @@ PLACES = Gauge(
 )
 BUSY = Gauge(
     "gradcheckd_busy_places", "Places that are taken.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
+)
+HELD = Gauge(
+    "gradcheckd_held_bytes",
+    "Bytes of bodies that have come and are not parsed yet.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
+UNFINISHED = Counter(
+    "gradcheckd_unfinished_answers",
+    "Answers not sent whole: the client went away, or was cut off since it took too long.",
+    registry=REGISTRY,
 )
 WAITING = Gauge(
     "gradcheckd_waiting", "Requests that wait for a place.", ("of",), multiprocess_mode="livesum", registry=REGISTRY

@@ -17,8 +17,11 @@ from flask import Flask, Response, g, request
 from schemas.plan import JudgeReport
 from schemas.report import CheckReport
 from service.http import metrics
+from service.numerics.gradients.finite_difference import Progress
 
 HEADER = "X-Request-ID"
+CANCELLED = "cancelled"
+"""Outcome of a check that its client left."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("gradcheckd")
 _SANE = re.compile(r"[\w.:=@+/-]{1,128}", re.ASCII)
@@ -44,6 +47,10 @@ class Record:
         What else its line in the log says.
     reason
         Why it was refused, in a word of ours.
+    body_bytes
+        How many of the body have been read.
+    evaluations
+        How many of the loss there have been, whether it came to a report or not.
     """
 
     identifier: str
@@ -51,27 +58,47 @@ class Record:
     stages: dict[str, float] = field(default_factory=dict[str, float])
     facts: dict[str, str | int] = field(default_factory=dict[str, str | int])
     reason: str | None = None
+    body_bytes: int = 0
+    evaluations: int = 0
+    _told: int = 0
+
+    def counting(self, onward: Progress | None = None) -> Progress:
+        """Make what is told of the progress, counts its evaluations, and tells it onward."""
+
+        def progress(name: str, done: int, total: int) -> None:
+            # What begins anew is another count.
+            self.evaluations += done - self._told if done >= self._told else done
+            self._told = done
+            if onward is not None:
+                onward(name, done, total)
+
+        return progress
 
     def checked(self, report: CheckReport) -> None:
         """Take from a report what is told of it, and count it; from any thread."""
         cost = report["cost"]
-        self._found(report, cost["loss_evaluations"])
+        self.evaluations = cost["loss_evaluations"]
+        self._found(report)
         for stage, seconds in cost["stages"].items():
             self.spent(stage, float(str(seconds)))
         metrics.CHECKS.labels(report["outcome"]).inc()
-        metrics.EVALUATIONS.inc(cost["loss_evaluations"])
+
+    def cancelled(self) -> None:
+        """Take down that nobody waits for the report any longer."""
+        self.facts["outcome"] = CANCELLED
+        metrics.CHECKS.labels(CANCELLED).inc()
 
     def judged(self, report: JudgeReport) -> None:
         """Take from a judgement what is told of it; its evaluations were the client's, and it counts as no check."""
-        self._found(report, report["evaluations"])
+        self._found(report)
+        self.facts["evaluations"] = report["evaluations"]
 
-    def _found(self, report: CheckReport | JudgeReport, evaluations: int) -> None:
+    def _found(self, report: CheckReport | JudgeReport) -> None:
         verdicts = report["verdicts"].values()
         self.facts |= {
             "outcome": report["outcome"],
             "names": len(verdicts),
             "elements": sum(each["elements"]["total"] for each in verdicts),
-            "evaluations": evaluations,
         }
 
     def spent(self, stage: str, seconds: float) -> None:
@@ -93,7 +120,12 @@ def register(app: Flask) -> None:
 
 def _begin() -> None:
     given = request.headers.get(HEADER, "")
-    g.record = Record(given if _SANE.fullmatch(given) else uuid.uuid4().hex)
+    g.record = Record(given if _SANE.fullmatch(given) else made())
+
+
+def made() -> str:
+    """Make an identifier."""
+    return uuid.uuid4().hex
 
 
 def _end(response: Response) -> Response:
@@ -121,7 +153,7 @@ def _finish(record: Record, status: int) -> Callable[[], None]:
     return partial(_tell, record, method, route, status, request.content_length or 0)
 
 
-def _tell(record: Record, method: str, route: str, status: int, size: int) -> None:
+def _tell(record: Record, method: str, route: str, status: int, announced: int) -> None:
     seconds = time.perf_counter() - record.started
     metrics.REQUESTS.labels(method, route, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(route).observe(seconds)
@@ -129,4 +161,9 @@ def _tell(record: Record, method: str, route: str, status: int, size: int) -> No
     if record.reason is not None:
         metrics.REFUSALS.labels(record.reason).inc()
         line["reason"] = record.reason
-    _log.info("request", **line, **record.facts, body_bytes=size, seconds=round(seconds, 6), logger="gradcheckd")
+    line |= record.facts
+    if record.evaluations:
+        metrics.EVALUATIONS.inc(record.evaluations)
+        line["evaluations"] = record.evaluations
+    size = record.body_bytes or announced
+    _log.info("request", **line, body_bytes=size, seconds=round(seconds, 6), logger="gradcheckd")

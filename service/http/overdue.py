@@ -1,7 +1,8 @@
-"""Bodies that have to have come by a time.
+"""Bodies that have to have come by a time, and answers that have to be taken by one.
 
 Waiting for the next byte has a limit of its own, but who sends one byte in each second is never late for the next one,
-and a thread that reads cannot look at a clock. Another one looks, the loop of the worker, and ends the reading.
+nor is who takes one, and a thread that reads or writes cannot look at a clock. Another one looks, the loop of the
+worker, and ends it.
 """
 
 import contextlib
@@ -9,27 +10,69 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-_DUE: dict[socket.socket, float] = {}
+
+class _Pending(NamedTuple):
+    """Since when, until when, and the directions in which the connection ends then."""
+
+    since: float
+    deadline: float
+    how: int
+
+
+_PENDING: dict[socket.socket, _Pending] = {}
+_SLOW = 1.0
+"""Seconds after which an answer that is not taken counts as taken slowly."""
 
 
 @contextmanager
-def due(connection: socket.socket | None, deadline: float) -> Generator[None]:
-    """Read inside; the connection ends for the reader when the deadline, by `time.monotonic`, is over."""
+def ended_reading(connection: socket.socket | None, deadline: float) -> Generator[None]:
+    """Read inside; the body ends for the reader when the deadline, by `time.monotonic`, is over."""
+    with _watched(connection, deadline, socket.SHUT_RD):
+        yield
+
+
+@contextmanager
+def ended_sending(connection: socket.socket, deadline: float) -> Generator[None]:
+    """Write inside; the connection ends when the deadline, by `time.monotonic`, is over."""
+    with _watched(connection, deadline, socket.SHUT_RDWR):
+        yield
+
+
+@contextmanager
+def _watched(connection: socket.socket | None, deadline: float, how: int) -> Generator[None]:
     if connection is None:
         yield
         return
-    _DUE[connection] = deadline
+    _PENDING[connection] = _Pending(time.monotonic(), deadline, how)
     try:
         yield
     finally:
-        _DUE.pop(connection, None)
+        _PENDING.pop(connection, None)
 
 
-def end_overdue() -> None:
-    """End the reading of what is late; the answer can still be written. To be called again and again."""
+def end_overdue(most_sending: int) -> None:
+    """End what is late, and of more answers that are taken slowly than may be, the slowest.
+
+    After a late body the answer can still be written. To be called again and again.
+    """
     now = time.monotonic()
-    for connection, deadline in list(_DUE.items()):
-        if deadline < now and _DUE.pop(connection, None) is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                connection.shutdown(socket.SHUT_RD)
+    pending = list(_PENDING.items())
+    slow = [
+        (state.since, connection)
+        for connection, state in pending
+        if state.how == socket.SHUT_RDWR and now - state.since > _SLOW
+    ]
+    late = [connection for connection, state in pending if state.deadline < now]
+    excess = sorted(slow, key=lambda each: each[0])[: max(0, len(slow) - most_sending)]
+    for connection in {*late, *(connection for _, connection in excess)}:
+        _end(connection)
+
+
+def _end(connection: socket.socket) -> None:
+    state = _PENDING.pop(connection, None)
+    if state is None:
+        return  # done meanwhile
+    with contextlib.suppress(OSError):  # closed meanwhile
+        connection.shutdown(state.how)

@@ -23,7 +23,7 @@ class Step(NamedTuple):
     total: int
 
 
-class _CancelledError(Exception):
+class CancelledError(Exception):
     """Nobody waits for the result any longer."""
 
 
@@ -54,7 +54,7 @@ class Running(Generic[Result]):
     def _run(self) -> None:
         try:
             self._result = self._job(self._told)
-        except _CancelledError:
+        except CancelledError:
             _log.info("the client went away; its check was stopped")
         except Exception as error:  # noqa: BLE001  # handed on to who asks for the result
             self._error = error
@@ -64,7 +64,7 @@ class Running(Generic[Result]):
 
     def _told(self, name: str, done: int, total: int) -> None:
         if self._cancelled.is_set():
-            raise _CancelledError
+            raise CancelledError
         self._last = Step(name, done, total)
         if self._first is None:
             self._first = self._last

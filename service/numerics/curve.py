@@ -50,6 +50,11 @@ class Curve:
     central: Array
     complex_step: Array | None
 
+    @property
+    def evaluations(self) -> int:
+        """How many of the loss it took."""
+        return 1 + (2 if self.complex_step is None else 3) * self.steps.size
+
 
 def curve(
     graph: Graph, leaves: Mapping[str, Array], name: str, element: int, progress: Progress | None = None

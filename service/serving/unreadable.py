@@ -12,6 +12,8 @@ from gunicorn.http import errors
 
 from schemas.problem import MEDIA_TYPE, Problem, problem
 from service.http import metrics
+from service.http.headers import OF_ANSWER
+from service.http.observed import HEADER, made
 from service.http.problems import reason_of, unexpected
 
 _lines: structlog.typing.FilteringBoundLogger = structlog.get_logger("gradcheckd")
@@ -22,7 +24,8 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (errors.UnsupportedTransferCoding, HTTPStatus.NOT_IMPLEMENTED),
     (errors.ExpectationFailed, HTTPStatus.EXPECTATION_FAILED),
     (errors.ForbiddenProxyRequest, HTTPStatus.FORBIDDEN),
-    (errors.ConfigurationProblem, HTTPStatus.INTERNAL_SERVER_ERROR),
+    # A header that only a proxy may send, and none that could.
+    (errors.ConfigurationProblem, HTTPStatus.BAD_REQUEST),
     (SSLError, HTTPStatus.FORBIDDEN),
     (errors.ParseException, HTTPStatus.BAD_REQUEST),
 )
@@ -49,12 +52,16 @@ def say(connection: socket.socket, status: HTTPStatus, detail: str) -> None:
 
 def _send(connection: socket.socket, status: HTTPStatus, document: Problem) -> None:
     body = orjson.dumps(document)
-    head = f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
+    identifier = made()
+    headers = {HEADER: identifier, "Connection": "close", "Content-Type": MEDIA_TYPE, "Content-Length": len(body)}
+    lines = (f"{name}: {value}\r\n" for name, value in (*headers.items(), *OF_ANSWER))
+    head = f"HTTP/1.1 {status} {status.phrase}\r\n{''.join(lines)}\r\n"
     with contextlib.suppress(OSError):  # gone
         connection.setblocking(False)
-        connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.send(head.encode() + body)
         connection.recv(_LEFT)
     reason = reason_of(status)
     metrics.REQUESTS.labels("other", "none", str(status.value)).inc()
     metrics.REFUSALS.labels(reason).inc()
-    _lines.info("request", method="other", route="none", status=status.value, reason=reason, logger="gradcheckd")
+    facts = {"request_id": identifier, "method": "other", "route": "none", "status": status.value, "reason": reason}
+    _lines.info("request", **facts, logger="gradcheckd")

@@ -31,7 +31,7 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unfinished: dict[TConn, float] = {}
-        self._head_seconds = Settings().max_head_seconds
+        self._settings = Settings()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Hand a connection to a thread as soon as the head of its request is there, which the kernel keeps."""
@@ -41,7 +41,7 @@ class Worker(ThreadWorker):
         elif _is_whole(head):
             super().enqueue_req(conn)
         else:
-            self._unfinished[conn] = time.monotonic() + self._head_seconds
+            self._unfinished[conn] = time.monotonic() + self._settings.max_head_seconds
 
     def _await_data(self, conn: TConn) -> None:
         """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain."""
@@ -55,7 +55,7 @@ class Worker(ThreadWorker):
         super().wait_for_and_dispatch_events(min(timeout, _TICK) if self._unfinished else timeout)
         for conn, deadline in list(self._unfinished.items()):
             self._look_at(conn, deadline)
-        end_overdue()
+        end_overdue(self._settings.max_sending)
         if not self.alive:
             self.set_accept_enabled(False)
 
@@ -66,7 +66,7 @@ class Worker(ThreadWorker):
             super().enqueue_req(conn)
         elif deadline < time.monotonic():
             del self._unfinished[conn]
-            detail = f"The head of the request did not come within {self._head_seconds:g} s."
+            detail = f"The head of the request did not come within {self._settings.max_head_seconds:g} s."
             unreadable.say(conn.sock, HTTPStatus.REQUEST_TIMEOUT, detail)
             self.nr_conns -= 1
             conn.close()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 
 import pytest
 
@@ -120,5 +121,11 @@ def test_the_image_is_started_by_the_command_that_the_readme_and_the_makefile_ha
 
 
 def test_the_errors_of_the_proxy_have_titles() -> None:
-    caught = of_proxy("error_page").split()[:-1]
-    assert re.findall(r'^\s*(\d{3}) "', files.PROXY, re.MULTILINE) == caught
+    caught = re.findall(r"^\s*error_page ([\d =]+) /\.problem;$", files.PROXY, re.MULTILINE)
+    said = [code.removeprefix("=") for line in caught for code in line.split() if code != "494"]
+    titles = dict(re.findall(r'^\s*(\d{3}) "(.*)";$', files.PROXY, re.MULTILINE))
+    assert sorted(titles) == sorted(said)
+    assert titles == {code: HTTPStatus(int(code)).phrase for code in titles} | {
+        "413": "Content Too Large",
+        "414": "URI Too Long",
+    }

@@ -1,19 +1,43 @@
 """The memory that is given is enough for all that may run at once."""
 
-from service.settings import Settings
+import re
+
+import pytest
+
+from service.settings import PREFIX, Settings
 from tests.deployment import files
 
 LOADED = 300e6
 """Bytes of a worker that has loaded torch: `make load` measures some 290 MB."""
+IMAGE = 2**30
+"""What `.ci/run` gives the image as it is."""
 
 
-def needed(workers: int, checks: int, max_bytes: int) -> float:
-    return workers * (LOADED + checks * max_bytes)
+def needed(environment: dict[str, str]) -> float:
+    """Bytes of all workers: loaded, with as many checks as may run, as many parsed bodies, and what waits for them."""
+    fields = {
+        name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+    }
+    settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
+    checks = settings.max_checks * 1.25 * settings.max_bytes
+    return int(environment["WEB_CONCURRENCY"]) * (LOADED + settings.max_held_bytes + checks)
 
 
-def test_as_many_checks_as_may_run_fit() -> None:
-    service = files.compose()["services"]["gradcheckd"]
-    workers, max_bytes = (int(service["environment"][name]) for name in ("WEB_CONCURRENCY", "GRADCHECKD_MAX_BYTES"))
-    memory = files.size(service["mem_limit"])
-    assert needed(workers, Settings().max_checks, max_bytes) <= memory
-    assert needed(workers, Settings().max_checks, Settings().max_bytes) > memory, "so the default has to be lowered"
+SERVICE = files.compose()["services"]["gradcheckd"]
+OF_IMAGE = dict(re.findall(r"\b(WEB_CONCURRENCY|GRADCHECKD_\w+)=(\d+)", files.DOCKERFILE))
+
+
+@pytest.mark.parametrize(
+    ("environment", "memory"),
+    [(SERVICE["environment"], files.size(SERVICE["mem_limit"])), (OF_IMAGE, IMAGE)],
+    ids=["compose", "image"],
+)
+def test_as_much_as_may_run_fits(environment: dict[str, str], memory: int) -> None:
+    assert needed(environment) <= memory
+    workers = environment["WEB_CONCURRENCY"]
+    assert needed({"WEB_CONCURRENCY": workers}) > memory, "so the defaults have to be lowered"
+
+
+@pytest.mark.parametrize("name", OF_IMAGE)
+def test_what_the_image_sets_is_a_setting(name: str) -> None:
+    assert name == "WEB_CONCURRENCY" or name.removeprefix(PREFIX).lower() in Settings.model_fields

@@ -34,6 +34,16 @@ def test_what_is_no_request_gets_a_problem(server: Server, sent: bytes, status: 
     raw.ask(server)
 
 
+def test_what_only_a_proxy_may_say_is_not_heard(server: Server) -> None:
+    """That the service is somewhere else, as gunicorn would take it from this machine."""
+    for name in ("SCRIPT_NAME", "SCRIPT-NAME", "PATH_INFO"):
+        with raw.connected(server) as connection:
+            connection.sendall(raw.head(f"Content-Length: {len(raw.BODY)}", f"{name}: /elsewhere") + raw.BODY)
+            status, body = raw.answer(connection)
+        assert status in {200, 400}, body
+    raw.ask(server)
+
+
 CHUNKS = {
     "no size": b"ZZ\r\n{}\r\n",
     "a negative size": b"-1\r\n{}\r\n",

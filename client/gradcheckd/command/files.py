@@ -61,13 +61,14 @@ class Given:
         if name is None and len(shapes) != 1:
             raise RequestError(f"--candidate takes NAME=FILE; the name is one of {', '.join(shapes)}.")
         name = name or next(iter(shapes))
-        candidate = self.sections.get("candidate", {}) | {name: _gradient(path, shapes.get(name))}
+        candidate = {**self.sections.get("candidate", {}), name: _gradient(path, shapes.get(name))}
         return replace(self, sections={**self.sections, "candidate": candidate}, whole=None)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of what may have a gradient: weights and tensors of a check, the point of a plan."""
-        point = self.fields.get("plan", {}).get("point") if isinstance(self.fields.get("plan"), dict) else None
-        if point:
+        plan = self.fields.get("plan")
+        if isinstance(plan, dict):
+            point: dict[str, Any] = cast("dict[str, Any]", plan).get("point", {})
             return {name: _shape(Bare(each)) for name, each in point.items()}
         named = {**self.sections.get("tensors", {}), **self.sections.get("weights", {})}
         return {name: _shape(each) for name, each in named.items()}
@@ -76,10 +77,11 @@ class Given:
 def _shape(given: Stored | Bare) -> tuple[int, ...]:
     if isinstance(given, Stored):
         return given.array.shape
-    if isinstance(given.value, dict):
-        return tuple(cast("dict[str, Any]", given.value).get("shape", ()))
+    value: Any = given.value
+    if isinstance(value, dict):
+        return tuple(cast("dict[str, Any]", value).get("shape", ()))
     try:
-        return np.shape(given.value)
+        return np.shape(value)
     except ValueError:
         # Ragged: the service says so, and where.
         return ()

@@ -12,7 +12,10 @@ from gradcheckd.errors import GradcheckdError
 
 ERROR = 3
 _INTERRUPTED = 130
-_STATUSES = "exit status: 0 pass, 1 fail (a gradient is wrong), 2 inconclusive (it could not be told), 3 error (nothing was judged)"
+_STATUSES = (
+    "exit status: 0 pass, 1 fail (a gradient is wrong), 2 inconclusive (it could not be told), "
+    "3 error (nothing was judged)"
+)
 _FILE = "JSON, .safetensors or .npz (arrays named {0}); - for standard input"
 Run = Callable[[argparse.Namespace], int]
 

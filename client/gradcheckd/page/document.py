@@ -1,94 +1,111 @@
-"""The page: verdict first, then each name at length, those that fail before the others."""
+"""The page: outcome, verdicts, and for each name why, the probable bug, heat maps and elements."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
-from gradcheckd.findings import Outcome, Verdict
+from gradcheckd.findings import Diagnosis, Verdict
 from gradcheckd.page import figures, tables
 from gradcheckd.page.maps import maps
 from gradcheckd.page.markup import Markup, element, joined
 from gradcheckd.report import BlackBoxReport, Report
 
-Either = Report | BlackBoxReport
-_MOST_NAMES = 20
-_ORDER: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
-_SIGNS = {"pass": "\N{HEAVY CHECK MARK}", "fail": "\N{HEAVY BALLOT X}", "inconclusive": "?"}
-# Nothing is loaded and nothing runs, whatever a name of the request may hold.
+_ORDER = ("fail", "inconclusive", "pass")
+_MAPS = 20
+"""Names whose heat maps are drawn; those that are not right come first."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page(report: Either) -> str:
-    """Write a report as one file of HTML."""
-    style = (files("gradcheckd.page") / "style.css").read_text(encoding="utf-8")
+def page(report: Report | BlackBoxReport) -> str:
+    """Write a report as one file of HTML: no script, nothing from elsewhere."""
+    names = sorted(report.verdicts, key=lambda name: _ORDER.index(report.verdicts[name].outcome))
+    body = element("main", _top(report), tables.verdicts(names, report.verdicts), *_names(report, names), _rest(report))
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", f"gradcheckd: {report.outcome}"),
-        element("style", Markup(style)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{report.outcome} \N{EN DASH} gradcheckd"),
+        element("style", _style()),
     )
-    return f"<!doctype html>\n{element('html', head, element('body', *_body(report)), lang='en')}\n"
+    return f"<!doctype html>\n{element('html', head, element('body', body), lang='en')}\n"
 
 
-def _body(report: Either) -> Iterator[Markup]:
-    title = element("h1", "gradcheckd ", badge(report.outcome))
-    facts = element("ul", *(element("li", each) for each in _facts(report)), class_="facts")
-    yield element("header", title, element("p", report.summary, class_="summary"), facts)
-    names = sorted(report.verdicts, key=lambda name: _ORDER.index(report.verdicts[name].outcome))
-    sections = [_at_length(name, report) for name in names[:_MOST_NAMES]]
-    if more := len(names) - _MOST_NAMES:
-        sections += [element("p", f"{figures.counted(more, 'name')} more in the JSON report.")] if more > 0 else []
-    verdicts = element("section", element("h2", "Verdicts"), tables.verdicts(names, report.verdicts))
-    yield element("main", verdicts, *sections, *_further(report, names))
+def _style() -> Markup:
+    return Markup(files("gradcheckd.page").joinpath("page.css").read_text(encoding="utf-8"))
 
 
-def badge(outcome: Outcome) -> Markup:
-    """An outcome, told by colour, by sign and by word."""
-    return element("span", f"{_SIGNS[outcome]} {outcome}", class_=f"badge {outcome}")
+def _top(report: Report | BlackBoxReport) -> Markup:
+    facts = _facts(report)
+    return element(
+        "header",
+        element("p", "gradcheckd, a second opinion for gradients", class_="quiet"),
+        element("h1", element("span", report.outcome, class_=report.outcome), " ", report.summary),
+        element("p", facts, class_="quiet"),
+    )
 
 
-def _facts(report: Either) -> Iterator[str]:
-    if isinstance(report, BlackBoxReport):
-        yield f"noise of the loss {figures.told(report.noise, 2)}"
-        yield f"{figures.counted(report.evaluations, 'evaluation')} of the loss"
-        return
-    yield f"loss {report.loss.analytic!r} (analytic), {report.loss.autograd!r} (autograd)"
-    cost = report.raw["cost"]
-    yield f"{figures.counted(cost['loss_evaluations'], 'loss evaluation')} in {1000 * cost['seconds']:.0f} ms"
+def _facts(report: Report | BlackBoxReport) -> str:
+    if isinstance(report, Report):
+        return f"loss {figures.told(report.loss.analytic, 17)} (by autograd {figures.told(report.loss.autograd, 17)})"
+    same = "the same" if report.deterministic else "not quite the same"
+    evaluations = figures.counted(report.evaluations, "evaluation")
+    return f"noise of the loss {figures.told(report.noise, 2)}, of {evaluations}; at one point it was {same} each time"
 
 
-def _at_length(name: str, report: Either) -> Markup:
-    verdict = report.verdicts[name]
-    heading = element("h2", element("code", name), " ", badge(verdict.outcome))
-    return element("section", heading, *_told(verdict), _drawn(name, report, verdict))
+def _names(report: Report | BlackBoxReport, names: list[str]) -> Iterator[Markup]:
+    for position, name in enumerate(names):
+        verdict = report.verdicts[name]
+        title = element("h2", element("code", name), " ", element("span", verdict.outcome, class_=verdict.outcome))
+        drawn = _drawn(report, name, verdict) if position < _MAPS else None
+        yield element("section", title, *_why(verdict), drawn, *_elements(verdict))
 
 
-def _told(verdict: Verdict) -> Iterator[Markup]:
-    yield element("p", verdict.reason, class_="reason")
+def _why(verdict: Verdict) -> Iterator[Markup]:
+    if verdict.outcome != "pass":
+        yield element("p", *_coded(verdict.reason))
     if verdict.diagnoses:
-        bugs = (
-            element("li", element("code", each.name), f" \N{EM DASH} {each.explanation}") for each in verdict.diagnoses
-        )
-        yield element("div", element("h3", "Probable bug"), element("ul", *bugs), class_="bug")
-    if verdict.worst and verdict.outcome != "pass":
-        yield tables.judged("Worst elements", verdict.worst)
-    if along := [each for each in verdict.directions if each.index is None]:
-        yield tables.judged("Random directions", along)
+        yield element("h3", "Probable bug" if len(verdict.diagnoses) == 1 else "Probable bugs")
+        yield element("ul", *map(_bug, verdict.diagnoses), class_="bugs")
+
+
+def _bug(diagnosis: Diagnosis) -> Markup:
+    fit = element("span", f" fits to {figures.told(diagnosis.fit, 4)}", class_="quiet")
+    return element("li", element("code", diagnosis.name), fit, element("br"), *_coded(diagnosis.explanation))
+
+
+def _coded(text: str) -> Iterator[str]:
+    """What stands between backticks as code."""
+    for number, part in enumerate(re.split("`", text)):
+        yield element("code", part) if number % 2 else part
+
+
+def _drawn(report: Report | BlackBoxReport, name: str, verdict: Verdict) -> Markup | None:
+    gradient = report.gradients.get(name) if isinstance(report, Report) else None
+    return None if gradient is None or not gradient.analytic.size else maps(name, gradient, verdict)
+
+
+def _elements(verdict: Verdict) -> Iterator[Markup]:
+    if verdict.worst:
+        yield _open_if(verdict, "Worst elements", tables.judged("Worst elements", verdict.worst))
+    if verdict.directions:
+        yield _open_if(verdict, "Directions", tables.judged("Directions", verdict.directions))
     if verdict.kinks:
-        yield tables.kinks(verdict.kinks)
-    if verdict.taylor is not None and verdict.outcome != "pass":
-        yield tables.remainder(verdict.taylor)
+        yield tables.folded(figures.counted(len(verdict.kinks), "kink"), tables.kinks(verdict.kinks))
+    if verdict.taylor is not None:
+        yield tables.folded("Taylor remainder", tables.remainder(verdict.taylor))
 
 
-def _drawn(name: str, report: Either, verdict: Verdict) -> Markup | None:
-    if isinstance(report, BlackBoxReport) or name not in report.gradients:
-        return None
-    return joined(element("h3", "Gradients"), maps(name, report.gradients[name], verdict))
+def _open_if(verdict: Verdict, title: str, content: Markup) -> Markup:
+    """At once where something is wrong, and where all is right to be unfolded."""
+    return tables.folded(title, content) if verdict.outcome == "pass" else content
 
 
-def _further(report: Either, names: list[str]) -> Iterator[Markup]:
+def _rest(report: Report | BlackBoxReport) -> Markup | None:
     if isinstance(report, BlackBoxReport):
-        return
-    yield tables.folded("Discrepancies", tables.discrepancies(names[:_MOST_NAMES], report.discrepancies))
-    yield tables.folded("Model", tables.model(report.raw["model"]["nodes"]))
+        return None
+    nodes: list[Mapping[str, object]] = report.raw["model"]["nodes"]
+    return joined(
+        tables.folded("Discrepancies", tables.discrepancies(list(report.verdicts), report.discrepancies)),
+        tables.folded("The model", tables.model(nodes)),
+    )

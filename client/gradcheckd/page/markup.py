@@ -15,7 +15,7 @@ def element(tag: str, *children: str | None, **attributes: str | int | None) -> 
     Parameters
     ----------
     tag
-        Its name; one of `img`, `col` or `meta` has no end.
+        Its name; one of `img`, `col`, `meta` or `br` has no end.
     children
         Markup, and text, which is escaped; None is left out.
     attributes
@@ -26,7 +26,7 @@ def element(tag: str, *children: str | None, **attributes: str | int | None) -> 
         for name, value in attributes.items()
         if value is not None
     )
-    if tag in ("img", "col", "meta"):
+    if tag in ("img", "col", "meta", "br"):
         return Markup(f"<{tag}{given}>")
     return Markup(f"<{tag}{given}>{joined(*children)}</{tag}>")
 

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import os
@@ -5,10 +6,13 @@ import re
 
 import pytest
 from flask import Response
+from werkzeug.test import EnvironBuilder
 
 from service.app import create_app
-from service.http.observed import observed
+from service.http import metrics
+from service.http.observed import Record, observed
 from service.settings import Settings
+from tests.service.checking.affording import entangled
 
 
 @pytest.fixture
@@ -105,3 +109,40 @@ def test_what_is_streamed_is_told_when_it_is_out(asked, caplog):
     assert response.data == b"one"
     response.close()
     assert [(line["route"], line["names"]) for line in lines(caplog)] == [("/streamed", 3)]
+
+
+def test_what_was_read_of_a_body_is_told_though_nobody_announced_it(asked, example):
+    body = json.dumps(example).encode()
+    chunks = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    environ = EnvironBuilder("/v1/check", method="POST", content_type="application/json").get_environ()
+    environ |= chunks | {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": ""}
+    _, (line,) = asked(environ_overrides=environ)
+    assert (line["status"], line["body_bytes"]) == (200, len(body))
+
+
+def test_evaluations_are_counted_though_they_came_to_nothing(asked):
+    """Time that is over after so many looks at the clock."""
+    before = metrics.EVALUATIONS._value.get()
+    app = create_app(Settings(max_seconds=600))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("service.checking.deadline.time.monotonic", iter(range(10**6)).__next__)
+        _, (line,) = asked(app=app, json=entangled(60, 50))
+    assert line["reason"] == "out-of-time"
+    assert line["evaluations"] == metrics.EVALUATIONS._value.get() - before > 0
+
+
+@pytest.mark.parametrize(
+    ("told", "evaluations"), [([0, 4, 8], 8), ([0, 4, 8, 0, 3], 11), ([5, 5], 5), ([], 0), ([7, 2, 4], 11)]
+)
+def test_counts_that_begin_anew_are_added_up(told, evaluations):
+    record, onward = Record("mine"), []
+    progress = record.counting(lambda *step: onward.append(step))
+    for done in told:
+        progress("w", done, 9)
+    assert record.evaluations == evaluations
+    assert onward == [("w", done, 9) for done in told]
+
+
+def test_a_curve_tells_its_evaluations(asked, example):
+    _, (line,) = asked("/v1/curve", json=example | {"element": {"name": "w2", "index": [0]}})
+    assert line["evaluations"] > 65

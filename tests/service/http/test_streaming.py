@@ -10,6 +10,7 @@ import pytest
 from service import logs
 from service.app import create_app
 from service.check import check
+from service.http import metrics
 from service.http.slots import Slots, checks_of
 from service.http.streaming import streamed
 from service.settings import Settings
@@ -178,6 +179,26 @@ def test_a_client_that_goes_away_stops_the_check(read):
     response.close()
     assert threading.active_count() == before
     assert places.busy == 0
+
+
+def test_what_was_left_is_in_the_log_with_what_it_took(monkeypatch, caplog, example):
+    def endless(body, limits, told, encoding):
+        for done in range(10**6):
+            told("w", done, 10**6)
+            time.sleep(0.001)
+
+    monkeypatch.setattr("service.http.check.check", endless)
+    cancelled = metrics.CHECKS.labels("cancelled")._value
+    before = cancelled.get()
+    with caplog.at_level(logging.INFO, logger="gradcheckd"):
+        response = CLIENT.post("/v1/check", json=example, headers=NDJSON)
+        lines = iter(response.response)
+        assert [json.loads(next(lines))["event"] for _ in range(2)] == ["progress"] * 2
+        response.close()
+    (line,) = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert (line["outcome"], line["status"]) == ("cancelled", 200)
+    assert 0 < line["evaluations"] < 10**6
+    assert cancelled.get() == before + 1
 
 
 def test_no_thread_is_left_behind(example):

@@ -1,12 +1,14 @@
 """What comes in place of a request; tests/integration/test_unreadable.py sends it."""
 
 import json
+import re
 from http import HTTPStatus
 from ssl import SSLError
 
 import pytest
 from gunicorn.http import errors
 
+from service.http.headers import OF_ANSWER
 from service.http.metrics import REGISTRY
 from service.serving import unreadable
 
@@ -16,6 +18,9 @@ def told(connection):
     assert b"Connection: close" in head
     assert b"Content-Type: application/problem+json" in head
     assert f"Content-Length: {len(body)}".encode() in head
+    assert re.search(rb"^X-Request-ID: [0-9a-f]{32}\r$", head, re.MULTILINE)
+    for name, value in OF_ANSWER:
+        assert f"{name}: {value}".encode() in head
     return head.decode().splitlines()[0], json.loads(body)
 
 
@@ -43,6 +48,7 @@ ERRORS = [
     (errors.UnsupportedTransferCoding("secret"), 501, "unsupported transfer coding"),
     (errors.ExpectationFailed("secret"), 417, "expectation failed"),
     (errors.ForbiddenProxyRequest("secret"), 403, "forbidden proxy request"),
+    (errors.ConfigurationProblem("secret"), 400, "configuration problem"),
     (SSLError(1, "secret"), 403, "sslerror"),
 ]
 

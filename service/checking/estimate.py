@@ -1,0 +1,93 @@
+"""What a check would take, estimated before anything is computed."""
+
+from typing import NamedTuple
+
+from service.checking.question import Limits, Problem
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import Plan
+from service.numerics.rounding import SWEEPS
+from service.numerics.tiles import size
+
+_NUMBER = 8
+_SWEPT = 2 * (SWEEPS + 1)
+"""Arrays for each value while the rounding of a correct gradient is found: a pass there and a pass back."""
+_ROUTES = 4
+"""Arrays for each value that the two other routes hold: values and gradients."""
+_JUDGED = 30
+"""Numbers for each element of one tensor while it is judged and measured."""
+_WRITTEN = 12
+"""Numbers' worth of memory for each element while the answer is written: its gradients, and their text twice."""
+_ANYWAY = 2**24
+"""Bytes that a check of the smallest model takes."""
+
+
+class Estimate(NamedTuple):
+    """What a check would take: evaluations of the loss and operations at least, bytes at most.
+
+    Of the operations `rung` are those of the first rung of differences, which is all that is sure to be taken.
+    Evaluations are None where there is no plan: it alone would take too much, or directions too many to be held.
+    """
+
+    evaluations: int | None
+    work: int
+    bytes: int
+    rung: int = 0
+
+    def over(self, limits: Limits) -> str | None:
+        """What of it is over a limit, with the limit; None if nothing is."""
+        counted = "" if self.evaluations is None else f" ({self.evaluations} evaluations of the loss)"
+        if self.work > limits.work:
+            return f"{figure(self.work)} operations{counted}; the limit is {figure(limits.work)}"
+        if self.bytes > limits.bytes:
+            return f"{figure(self.bytes)} bytes of memory{counted}; the limit is {figure(limits.bytes)}"
+        return None
+
+
+def estimated(problem: Problem, limits: Limits) -> tuple[Plan | None, Estimate]:
+    """Estimate a check, and return the plan that the estimate is of, if there is one."""
+    before = needs_of_planning(problem)
+    foreseen = Estimate(None, work_aside(problem) + before.work, _bytes(problem, before.bytes))
+    many = problem.projections is not None and foreseen.bytes > limits.bytes
+    if many or before.work > limits.work or before.bytes > limits.bytes:
+        return None, foreseen
+    plan = _plan(problem)
+    needs = finite_difference.needs_of(plan)
+    most = max(foreseen.bytes, _bytes(problem, needs.bytes))
+    return plan, Estimate(plan.evaluations, foreseen.work + needs.work, most, needs.work)
+
+
+def elements_of(problem: Problem) -> int:
+    """Elements of all tensors and nodes together."""
+    return problem.graph.cost().elements + sum(leaf.size for leaf in problem.leaves.values())
+
+
+def work_aside(problem: Problem) -> int:
+    """Operations of all but the finite differences: the passes of the rounding model, and the routes beside them."""
+    return 8 * (SWEEPS + 1) * problem.graph.cost().work
+
+
+def _bytes(problem: Problem, differences: int) -> int:
+    """Bytes at most, given those that the differences take, which are free again when the verdicts are found."""
+    shapes, elements = problem.graph.shapes, elements_of(problem)
+    asked = [size(shapes[name]) for name in problem.names]
+    written = sum(asked) + (3 * elements if "intermediates" in problem.request.include else 0)
+    # Directions are drawn before all else.
+    held = _ROUTES * elements + _WRITTEN * written + (problem.projections or 0) * sum(asked)
+    return _ANYWAY + _NUMBER * held + max(differences, _NUMBER * (_SWEPT * elements + _JUDGED * max(asked)))
+
+
+def needs_of_planning(problem: Problem) -> finite_difference.Needs:
+    """What it takes to plan the differences."""
+    return finite_difference.needs_of_planning(problem.graph, problem.names, direct=problem.projections is not None)
+
+
+def _plan(problem: Problem) -> Plan:
+    graph, leaves, names = problem.graph, problem.wide, problem.names
+    if problem.projections is not None:
+        return finite_difference.planned_along(graph, leaves, names, problem.projections, problem.method)
+    return finite_difference.planned(graph, leaves, names, problem.method, problem.sampled)
+
+
+def figure(number: float) -> str:
+    """Write a number of an estimate, of which no more than two digits are meant."""
+    return f"{number:.1e}"

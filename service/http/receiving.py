@@ -1,0 +1,87 @@
+"""The bytes of a body as they come: so many, within a time, and counted with those of the other requests."""
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from io import BytesIO
+
+from flask import Request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+
+from service.http.held import Held
+from service.http.observed import observed
+from service.http.overdue import ended_reading
+from service.http.slots import reading
+
+_CHUNK = 2**16
+
+
+def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
+    """Receive a body whole.
+
+    Parameters
+    ----------
+    request
+        What is read.
+    held
+        Holds the bytes from when they come.
+    limit
+        Most of them.
+    seconds
+        Longest time.
+
+    Raises
+    ------
+    RequestEntityTooLarge
+        Over the limit, whether its length was announced or not.
+    RequestTimeout
+        It did not come in time.
+    BadRequest
+        It broke off.
+    FullError
+        Too many are being read, or held.
+    """
+    # Read in a loop: werkzeug's own limit silently cuts a chunked body off instead of refusing it.
+    if (request.content_length or 0) > limit:
+        raise _too_large(request, limit)
+    # What it hands out in the end is what it has written to, not a copy.
+    body = BytesIO()
+    with reading(), closing(_in_time(request, seconds)) as pieces:
+        for piece in pieces:
+            observed().body_bytes += len(piece)
+            if observed().body_bytes > limit:
+                raise _too_large(request, limit)
+            held.add(len(piece))
+            body.write(piece)
+    return body.getvalue()
+
+
+def _in_time(request: Request, seconds: float) -> Generator[bytes]:
+    """Read what there is, piece by piece, until it ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    with ended_reading(request.environ.get("gunicorn.socket"), deadline):
+        while piece := _piece(request, deadline, seconds):
+            yield piece
+            if time.monotonic() > deadline:
+                raise _too_slow(seconds)
+
+
+def _piece(request: Request, deadline: float, seconds: float) -> bytes:
+    try:
+        return request.stream.read(_CHUNK)
+    except (OSError, ClientDisconnected, ParseException) as error:
+        if time.monotonic() > deadline:
+            raise _too_slow(seconds) from error
+        # The socket had waited for as long as it may.
+        if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
+            raise RequestTimeout("The body stopped coming before it was whole.") from error
+        raise BadRequest("The body broke off, or is not cut into chunks as HTTP wants it.") from error
+
+
+def _too_slow(seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"The body was not whole within the {seconds:g} s that it may take.")
+
+
+def _too_large(request: Request, limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"The body is larger than the {limit} bytes that are taken as {request.mimetype}.")

@@ -1,0 +1,102 @@
+import json
+import re
+
+import pytest
+
+from service.check import check
+from service.checking.question import Limits
+from tests.service.checking.affording import entangled, estimate_of, refused, tensor
+
+
+def limits_below(body, **limits):
+    """Limits of which one is half of what a request would take."""
+    estimate = estimate_of(body)
+    return Limits(**{name: int(getattr(estimate, name) * part) for name, part in limits.items()})
+
+
+def suggestions(detail):
+    """Each way that is said to fit, as fields of a request."""
+    assert "What would fit: " in detail
+    for way in detail.split("What would fit: ")[1].split("; or "):
+        if fewer := re.match(r"fewer tensors: (.*) alone would take about", way):
+            yield {"with_respect_to": re.findall(r"'(\w+)'", fewer[1])}
+        else:
+            yield json.loads("{" + re.match(r"(.*) would take about", way)[1] + "}")
+
+
+CASES = {
+    "work": (entangled(60, 50), {"work": 0.5}),
+    "little work": (entangled(60, 50), {"work": 0.3}),
+    "bytes": (entangled(1500, 20), {"bytes": 0.98}),
+    "a sample": (entangled(60, 50, finite_difference={"sample": 2000}), {"work": 0.5}),
+    "directions": (entangled(100, 60, finite_difference={"projections": 600}), {"bytes": 0.8}),
+}
+
+
+@pytest.mark.parametrize(("body", "part"), CASES.values(), ids=CASES)
+def test_what_is_said_to_fit_does(body, part):
+    limits = limits_below(body, **part)
+    ((place, detail),) = refused(check, body, limits).items()
+    asked = next(iter(body.get("finite_difference", {})), None)
+    assert place == ("/with_respect_to" if asked is None else f"/finite_difference/{asked}")
+    assert ("evaluations of the loss" in detail) == (asked != "projections"), "before a direction is drawn"
+    assert f"the limit is {getattr(limits, next(iter(part))):.1e}" in detail
+    ways = list(suggestions(detail))
+    assert ways
+    for way in ways:
+        assert set(check(body | way, limits)["verdicts"]) <= {"w", "v"}, way
+
+
+def test_more_than_what_is_said_to_fit_does_not():
+    """A negative control: the numbers of tensors and elements are as large as they can be, to a power of ten."""
+    body = entangled(60, 50)
+    limits = limits_below(body, work=0.5)
+    ways = list(suggestions(refused(check, body, limits)["/with_respect_to"]))
+    kinds = [next(iter(way.get("finite_difference", way))) for way in ways]
+    assert kinds == ["with_respect_to", "sample", "projections"]
+    everything = {"with_respect_to": list(body["weights"])}
+    refused(check, body | everything, limits)
+    count = ways[1]["finite_difference"]["sample"]
+    over = refused(check, body | {"finite_difference": {"sample": 200 * count}}, limits)
+    assert "/finite_difference/sample" in over
+
+
+def test_tensors_with_a_candidate_are_not_left_out_of_what_would_fit():
+    body = entangled(60, 50, candidate={"w": tensor(60, 50)})
+    limits = limits_below(body, work=0.5)
+    for way in suggestions(refused(check, body, limits)["/with_respect_to"]):
+        assert "w" in way.get("with_respect_to", ["w"])
+        check(body | way, limits)
+
+
+def test_where_nothing_would_fit_it_says_so(example):
+    assert "Take a smaller model" in refused(check, example, Limits(work=1000))["/with_respect_to"]
+    assert "Take a smaller model" in refused(check, example, Limits(bytes=1000))["/with_respect_to"]
+
+
+@pytest.mark.parametrize("count", [10**5, 10**12, 10**30])
+def test_any_number_of_directions_is_weighed_before_one_is_drawn(example, count):
+    body = example | {"finite_difference": {"projections": count}}
+    detail = refused(check, body, Limits(bytes=10**8, work=10**9))["/finite_difference/projections"]
+    assert {"finite_difference": {"projections": 100}} in list(suggestions(detail))
+
+
+@pytest.mark.parametrize("fields", [{}, {"finite_difference": {"sample": 2000}}], ids=["all", "a sample"])
+def test_what_is_said_to_fit_the_time_fits_into_that_which_was_spent(fields, monkeypatch):
+    """Time that is over after so many looks at the clock; what is proposed takes so much fewer evaluations."""
+    body = entangled(60, 50, **fields)
+    looks = iter(range(10**9))
+    monkeypatch.setattr("service.checking.deadline.time.monotonic", lambda: next(looks))
+    ((place, detail),) = refused(check, body, Limits(seconds=600)).items()
+    assert place == ("/finite_difference/sample" if fields else "/with_respect_to")
+    total, done = map(int, re.search(r"of the (\d+) evaluations for '\w', (\d+) were done", detail).groups())
+    assert 0 < done < total
+    ways = list(suggestions(detail))
+    assert ways
+    monkeypatch.undo()
+    for way in ways:
+        assert check(body | way)["cost"]["loss_evaluations"] <= done
+
+
+def test_where_no_time_was_enough_it_says_so(example):
+    assert "Take a smaller model" in refused(check, example, Limits(seconds=0))["/with_respect_to"]

@@ -1,0 +1,96 @@
+import threading
+
+import pytest
+
+from service.app import create_app
+from service.http.held import Held, Room
+from service.http.slots import FullError
+from service.settings import Settings
+
+SETTINGS = Settings(max_body_bytes=1000, max_binary_bytes=1000, max_held_bytes=1000)
+
+
+def room_of(app):
+    return app.extensions["gradcheckd.room"]
+
+
+def test_bytes_are_held_until_they_are_released():
+    room = Room(10)
+    with Held(room) as held:
+        held.add(4)
+        held.add(6)
+        assert room.taken == 10
+        held.release()
+        assert room.taken == 0
+    assert room.taken == 0, "a second time is nothing"
+
+
+def test_what_is_too_much_is_not_held():
+    room = Room(10)
+    with Held(room) as held:
+        held.add(4)
+        with pytest.raises(
+            FullError, match="Of the 10 bytes of bodies that are held here at once, 4 are taken"
+        ) as info:
+            held.add(7)
+        assert (info.value.retry_after, room.taken) == (1, 4)
+    assert room.taken == 0
+
+
+def test_many_hold_and_release_at_once():
+    room = Room(100)
+
+    def hold():
+        for _ in range(1000):
+            with Held(room) as held:
+                held.add(10)
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert room.taken == 0
+
+
+def test_a_body_without_room_is_refused_and_the_next_one_answered():
+    app = create_app(SETTINGS)
+    client = app.test_client()
+    with Held(room_of(app)) as held:
+        held.add(999)
+        response = client.post("/v1/check", data=b"{}", content_type="application/json")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert room_of(app).taken == 999
+    assert client.post("/v1/check", data=b"{}", content_type="application/json").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/check", b"{}", 422),
+        ("/v1/check", b"{", 400),
+        ("/v1/check", b"[" * 65, 400),
+        ("/v1/check", b"{" + b" " * 1000, 413),
+        ("/v1/curve", b"{}", 422),
+        ("/v1/bugs", b"{}", 422),
+        ("/v1/plan", b"{}", 422),
+        ("/v1/judge", b"{}", 422),
+    ],
+)
+@pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson"])
+def test_nothing_is_held_when_the_request_is_over(path, body, status, accept):
+    app = create_app(SETTINGS)
+    if accept != "*/*" and path != "/v1/check":
+        status = 406
+    response = app.test_client().post(path, data=body, content_type="application/json", headers={"Accept": accept})
+    assert response.status_code == status
+    assert room_of(app).taken == 0
+
+
+def test_nothing_is_held_of_what_got_no_place():
+    app = create_app(SETTINGS.model_copy(update={"max_waiting": 0}))
+    slots = app.extensions["gradcheckd.checks"]
+    with slots.admit(), slots.admit():
+        response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
+    assert response.status_code == 503
+    assert room_of(app).taken == 0

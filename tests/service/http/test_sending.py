@@ -1,0 +1,60 @@
+import pytest
+
+from service.http import metrics, overdue
+from service.http.sending import sent
+
+
+class Answer:
+    """An answer that knows whether it was closed."""
+
+    def __init__(self, *pieces):
+        self.pieces, self.closed = pieces, 0
+
+    def __iter__(self):
+        return iter(self.pieces)
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def unfinished():
+    """How many answers have not been sent whole since."""
+    before = metrics.UNFINISHED._value.get()
+    return lambda: metrics.UNFINISHED._value.get() - before
+
+
+def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(pair, unfinished):
+    answer = Answer(b"ab", b"c" * 2**17)
+    watched = sent(answer, {"gunicorn.socket": pair[0]}, 30.0)
+    times = []
+    for _ in watched:
+        state = overdue._PENDING[pair[0]]
+        times.append(round(state.deadline - state.since, 2))
+    assert times == [30.0, 32.0]
+    assert pair[0] not in overdue._PENDING
+    watched.close()
+    assert (answer.closed, unfinished()) == (1, 0)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_it_is_closed_wherever_it_was_left(pair, begun, unfinished):
+    answer = Answer(b"a", b"b")
+    watched = sent(answer, {"gunicorn.socket": pair[0]}, 30.0)
+    if begun:
+        next(iter(watched))
+        assert pair[0] in overdue._PENDING
+    watched.close()
+    assert (answer.closed, unfinished()) == (1, 1)
+    assert pair[0] not in overdue._PENDING
+
+
+def test_what_has_nothing_to_close_is_closed_too(pair):
+    watched = sent([b"a"], {"gunicorn.socket": pair[0]}, 30.0)
+    assert list(watched) == [b"a"]
+    watched.close()
+
+
+def test_without_a_connection_it_is_the_answer_itself():
+    answer = [b"a"]
+    assert sent(answer, {}, 30.0) is answer
