@@ -74,9 +74,20 @@ def test_a_field_that_is_not_json_is_refused(field: Any) -> None:
 WHOLE = packed({"a": stored(np.ones(3))}, {"report": "{}"})
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", WHOLE[:-1], WHOLE.replace(b"F64", b"F65"), WHOLE[:60], b"\0" * 9])
+BROKEN = {
+    "nothing": b"",
+    "JSON": b"{}",
+    "cut off": WHOLE[:-1],
+    "cut off in the header": WHOLE[:60],
+    "a datatype that there is not": WHOLE.replace(b"F64", b"F65"),
+    "no report": WHOLE.replace(b"report", b"reqort"),
+    "zeros": b"\0" * 9,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_what_is_no_such_answer_is_refused(content: bytes) -> None:
-    with pytest.raises(UnexpectedAnswerError, match="not in the safetensors format"):
+    with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
         unpacked(content)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from gradcheckd.arrays import Array
 
-_VIK = (
+_VIK = bytes.fromhex(
     "001261 022b71 034481 0c5e92 2f7ca6 609dbc 92bdd2 c5dbe5 ece5e1 "  # zero is in the middle
     "e9cbb9 dcab8f cf8e68 c37243 b3531f 932e06 741506 590008"
-).split()
-_STOPS = np.array([[int(each[at : at + 2], 16) for at in (0, 2, 4)] for each in _VIK], np.float64)
+)
+_STOPS = np.frombuffer(_VIK, np.uint8).reshape(-1, 3).astype(np.float64)
 _NONE = (128, 128, 128)
 _INK_TURNS = 0.18
 """Relative luminance of WCAG 2 with which black and white contrast alike."""
@@ -55,4 +55,4 @@ def css(colour: Array) -> str:
 
 def ramp() -> list[str]:
     """Colours from the least to the most, for a legend."""
-    return [f"#{each}" for each in _VIK]
+    return [css(each) for each in _STOPS]
