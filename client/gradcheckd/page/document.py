@@ -1,16 +1,17 @@
 """The page: outcome, verdicts, and for each name why, the probable bug, heat maps and elements."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 
-from gradcheckd.findings import Diagnosis, Verdict
+from gradcheckd.findings import Diagnosis, Judged, Verdict
 from gradcheckd.page import figures, tables
 from gradcheckd.page.maps import maps
 from gradcheckd.page.markup import Markup, element, joined
 from gradcheckd.report import BlackBoxReport, Report
 
 _ORDER = ("fail", "inconclusive", "pass")
+_SIGNS = {"pass": "\N{CHECK MARK}", "fail": "\N{MULTIPLICATION X}"}
 _MAPS = 20
 """Names whose heat maps are drawn; those that are not right come first."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -37,12 +38,19 @@ def _style() -> Markup:
 
 def _top(report: Report | BlackBoxReport) -> Markup:
     facts = _facts(report)
+    # The outcome is said beside it.
+    summary = report.summary.removeprefix(f"{report.outcome}: ")
     return element(
         "header",
         element("p", "gradcheckd, a second opinion for gradients", class_="quiet"),
-        element("h1", element("span", report.outcome, class_=report.outcome), " ", report.summary),
+        element("h1", badge(report.outcome), " ", element("span", *_coded(summary), class_="summary")),
         element("p", facts, class_="quiet"),
     )
+
+
+def badge(outcome: str) -> Markup:
+    """An outcome, told by its word and its sign as well as by its colour."""
+    return element("span", f"{_SIGNS.get(outcome, '?')} {outcome}", class_=f"badge {outcome}")
 
 
 def _facts(report: Report | BlackBoxReport) -> str:
@@ -56,7 +64,7 @@ def _facts(report: Report | BlackBoxReport) -> str:
 def _names(report: Report | BlackBoxReport, names: list[str]) -> Iterator[Markup]:
     for position, name in enumerate(names):
         verdict = report.verdicts[name]
-        title = element("h2", element("code", name), " ", element("span", verdict.outcome, class_=verdict.outcome))
+        title = element("h2", element("code", name), " ", badge(verdict.outcome))
         drawn = _drawn(report, name, verdict) if position < _MAPS else None
         yield element("section", title, *_why(verdict), drawn, *_elements(verdict))
 
@@ -87,18 +95,20 @@ def _drawn(report: Report | BlackBoxReport, name: str, verdict: Verdict) -> Mark
 
 def _elements(verdict: Verdict) -> Iterator[Markup]:
     if verdict.worst:
-        yield _open_if(verdict, "Worst elements", tables.judged("Worst elements", verdict.worst))
-    if verdict.directions:
-        yield _open_if(verdict, "Directions", tables.judged("Directions", verdict.directions))
+        yield _open_if(verdict, "Worst elements", verdict.worst)
+    if along := [each for each in verdict.directions if each.index is None]:
+        yield _open_if(verdict, "Random directions", along)
     if verdict.kinks:
         yield tables.folded(figures.counted(len(verdict.kinks), "kink"), tables.kinks(verdict.kinks))
     if verdict.taylor is not None:
         yield tables.folded("Taylor remainder", tables.remainder(verdict.taylor))
 
 
-def _open_if(verdict: Verdict, title: str, content: Markup) -> Markup:
+def _open_if(verdict: Verdict, title: str, found: Sequence[Judged]) -> Markup:
     """At once where something is wrong, and where all is right to be unfolded."""
-    return tables.folded(title, content) if verdict.outcome == "pass" else content
+    if verdict.outcome == "pass":
+        return tables.folded(title, tables.judged(title, found))
+    return joined(element("h3", title), tables.judged(title, found))
 
 
 def _rest(report: Report | BlackBoxReport) -> Markup | None:
@@ -106,6 +116,6 @@ def _rest(report: Report | BlackBoxReport) -> Markup | None:
         return None
     nodes: list[Mapping[str, object]] = report.raw["model"]["nodes"]
     return joined(
-        tables.folded("Discrepancies", tables.discrepancies(list(report.verdicts), report.discrepancies)),
+        tables.folded("Discrepancies", tables.discrepancies(list(report.discrepancies), report.discrepancies)),
         tables.folded("The model", tables.model(nodes)),
     )

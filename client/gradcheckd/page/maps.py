@@ -106,7 +106,11 @@ def _left_out(shape: tuple[int, ...], shown: int) -> Markup | None:
     count = int(np.prod(shape[:-2], dtype=int))
     if count <= shown:
         return None
-    return element("p", f"{shown} of {count:,} slices are drawn, those with the worst elements first.", class_="quiet")
+    return element(
+        "p",
+        f"{shown} of {count:,} slices are drawn: those with the worst elements, and the first others.",
+        class_="quiet",
+    )
 
 
 def _other_shape(routes: Mapping[str, Array], shape: tuple[int, ...]) -> Markup | None:

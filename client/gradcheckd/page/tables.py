@@ -12,16 +12,19 @@ _SHOWN = 20
 _METRICS = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp")
 
 
-def table(caption: str | None, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    """A table, that can be moved sideways where there is no room for it; the first cell of a row is its head."""
+def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """A table, that can be moved sideways where there is no room for it; the first cell of a row is its head.
+
+    Its caption is for who hears it: who sees it has the heading above.
+    """
     head = element("thead", element("tr", *(element("th", each, scope="col") for each in heads)))
     lines = [
         element("tr", element("th", first, scope="row"), *(element("td", each) for each in rest))
         for first, *rest in rows
     ]
-    title = element("caption", caption) if caption else None
+    title = element("caption", element("span", caption, class_="hidden"))
     whole = element("table", title, head, element("tbody", *lines), class_="plain")
-    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or heads[0])
+    return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
 def folded(title: str, content: Markup) -> Markup:
@@ -33,10 +36,10 @@ def verdicts(names: Sequence[str], found: Mapping[str, Verdict]) -> Markup:
     """A row for each name."""
     heads = ("name", "outcome", "pass", "fail", "inconclusive", "not examined", "worst ratio", "detects")
     return joined(
-        table(None, heads, [_verdict(name, found[name]) for name in names]),
+        table("Verdicts", heads, [_verdict(name, found[name]) for name in names]),
         element(
             "p",
-            "worst ratio: the worst distance from the finite difference, over what is allowed; detects: the smallest "
+            "pass, fail, inconclusive: of elements, or of random directions; worst ratio: the worst distance from the finite difference, over what is allowed; detects: the smallest "
             "relative error that would have been found.",
             class_="quiet",
         ),
@@ -45,14 +48,20 @@ def verdicts(names: Sequence[str], found: Mapping[str, Verdict]) -> Markup:
 
 def _verdict(name: str, verdict: Verdict) -> Sequence[str]:
     elements = verdict.elements
-    counts = (elements.passed, elements.failed, elements.inconclusive, elements.not_examined)
+    counts = [elements.passed, elements.failed, elements.inconclusive]
+    along = [each.outcome for each in verdict.directions if each.index is None]
+    if along:
+        # No element was judged by itself.
+        counts = [along.count("pass"), along.count("fail"), along.count("inconclusive")]
     ratios = [each.ratio for each in (*verdict.worst, *verdict.directions)]
+    # What is no number is worse than any.
+    worst = max(ratios, key=lambda ratio: (ratio != ratio, ratio), default=None)
     outcome = element("span", verdict.outcome, class_=verdict.outcome)
     return (
         element("code", name),
         outcome,
-        *(f"{each:,}" for each in counts),
-        told(max(ratios), 3) if ratios else "-",
+        *(f"{each:,}" for each in (*counts, elements.not_examined)),
+        "-" if worst is None else told(worst, 3),
         told(verdict.smallest_detectable_error, 2),
     )
 
@@ -86,15 +95,15 @@ def kinks(found: Sequence[Kink]) -> Markup:
 def remainder(taylor: Mapping[str, Any]) -> Markup:
     """The remainder of a black box along its worst direction."""
     slope, intercept, factor = (told(float(taylor[each]), 3) for each in ("slope", "intercept", "factor"))
-    caption = (
-        f"Taylor remainder along direction {taylor['direction']}: it grows as the step to the power of {slope} (2 of a "
-        f"right gradient, 1 of a wrong one); the derivative is {factor} times the candidate's, off by {intercept} of it"
+    said = (
+        f"Along direction {taylor['direction']} it grows as the step to the power of {slope} (2 of a right gradient, 1 "
+        f"of a wrong one); the derivative is {factor} times the candidate's, which is off by {intercept} of itself."
     )
     rows = [
         (told(float(step), 4), told(float(each), 4))
         for step, each in zip(taylor["steps"], taylor["remainders"], strict=True)
     ]
-    return table(caption, ("step", "remainder"), rows)
+    return joined(element("p", said), table("Taylor remainder", ("step", "remainder"), rows))
 
 
 def discrepancies(names: Sequence[str], found: Mapping[str, Mapping[str, Discrepancy]]) -> Markup:
