@@ -45,7 +45,8 @@ def plan(given: Namespace) -> int:
             write(connection.post("/v1/plan", body, JSON).decode(), given.output)
             return 0
         points, rest = wire.unpacked(connection.post("/v1/plan", body, SAFETENSORS))
-    flat = [each.reshape(len(each), -1) for each in points.values()]
+    # The answer has them in an order of its own.
+    flat = [points[f"points/{name}"].reshape(rest["evaluations"], -1) for name in rest["plan"]["point"]]
     lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
     Path(given.points).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     write(json.dumps(rest), given.output)

@@ -39,8 +39,8 @@ def verdicts(names: Sequence[str], found: Mapping[str, Verdict]) -> Markup:
         table("Verdicts", heads, [_verdict(name, found[name]) for name in names]),
         element(
             "p",
-            "pass, fail, inconclusive: of elements, or of random directions; worst ratio: the worst distance from the finite difference, over what is allowed; detects: the smallest "
-            "relative error that would have been found.",
+            "pass, fail, inconclusive: of elements, or of random directions; worst ratio: the worst distance from the "
+            "finite difference, over what is allowed; detects: the smallest relative error that would have been found.",
             class_="quiet",
         ),
     )
