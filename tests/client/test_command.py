@@ -167,11 +167,11 @@ def test_a_black_box_in_json(said: Callable[..., Any]) -> None:
     assert "[1]" in out
 
 
-def test_points_of_many_tensors_are_in_the_order_of_the_request(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_points_of_many_tensors_are_in_the_order_of_their_names(said: Callable[..., Any], tmp_path: Path) -> None:
     body = json.dumps({"point": {"w": [[1.5, 2.5]], "a": 0.5}})
     said("plan", "-", "--points", tmp_path / "points", given=body.encode())
     base = (tmp_path / "points").read_text().splitlines()[0].split()
-    assert [float(each) for each in base] == [1.5, 2.5, 0.5]
+    assert [float(each) for each in base] == [0.5, 1.5, 2.5]
 
 
 def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]) -> None:

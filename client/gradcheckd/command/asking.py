@@ -45,8 +45,7 @@ def plan(given: Namespace) -> int:
             write(connection.post("/v1/plan", body, JSON).decode(), given.output)
             return 0
         points, rest = wire.unpacked(connection.post("/v1/plan", body, SAFETENSORS))
-    # The answer has them in an order of its own.
-    flat = [points[f"points/{name}"].reshape(rest["evaluations"], -1) for name in rest["plan"]["point"]]
+    flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
     lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
     Path(given.points).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     write(json.dumps(rest), given.output)

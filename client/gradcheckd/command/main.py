@@ -98,7 +98,7 @@ def _add_plan(commands: Any) -> None:
     command.add_argument(
         "--points",
         metavar="FILE",
-        help="write the points there, one a line: the numbers of all tensors, row by row, in the order of the request",
+        help="write the points there, one a line: the numbers of all tensors, row by row, names in alphabetical order",
     )
     command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
 
