@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import safetensors.numpy
 
 from gradcheckd import local
 from gradcheckd.command import main, run
+from gradcheckd.progress import followed
 from tests.client.conftest import W1
 from tests.client.test_pytest_plugin import listening
 
@@ -276,8 +278,6 @@ def test_the_bar_is_on_a_terminal_alone(url: str, tmp_path: Path) -> None:
 def test_an_older_service_is_asked_for_the_text_by_itself(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gradcheckd.progress import followed
-
     monkeypatch.setattr("gradcheckd.command.asking.followed", lambda *given: {"report": followed(*given)["report"]})
     assert said("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
 
@@ -291,8 +291,6 @@ def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_serving_becomes_the_service() -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gradcheckd", "serve", "--port", str(port), "--workers", "1"]
