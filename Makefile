@@ -11,8 +11,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The stamp carries a checksum, so that a changed file, not a touched one, installs again.
 SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
-TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
-BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt | cksum | cut -d' ' -f1)
+TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt client/pyproject.toml | cksum | cut -d' ' -f1)
+BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format unit fuzz bench load bounds alarms clean
@@ -60,7 +60,7 @@ alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fre
 	$(BIN)/python -m benchmarks.false_alarms
 
 clean: ## remove what was set up
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info client/build client/*.egg-info
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

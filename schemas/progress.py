@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import Field
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from schemas.problem import Problem
 from schemas.report import CheckReport
@@ -23,6 +23,7 @@ class ReportEvent(TypedDict):
 
     event: Literal["report"]
     report: CheckReport
+    text: NotRequired[Annotated[str, Field(description="The report for reading, where that was asked for.")]]
 
 
 class ProblemEvent(TypedDict):

@@ -1,5 +1,6 @@
 """The boundaries of the architecture hold, and the contracts that say so can fail."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,10 @@ def imported_by(statement: str) -> set[str]:
             "import schemas.check, schemas.curve, schemas.binary, schemas.progress",
             {"torch", "flask", "werkzeug", "service"},
         ),
+        (
+            "import gradcheckd, gradcheckd.command, gradcheckd.pytest_plugin",
+            {"torch", "flask", "pydantic", "service", "schemas", "safetensors"},
+        ),
     ],
 )
 def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]) -> None:
@@ -41,7 +46,9 @@ def test_the_probe_sees_torch_where_it_is() -> None:
 
 def _contracts_hold(root: Path) -> bool:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--config", "pyproject.toml"]
-    return subprocess.run(command, cwd=root, check=False, capture_output=True).returncode == 0
+    # The copy of the client, not the one that is installed.
+    environment = os.environ | {"PYTHONPATH": str(root / "client")}
+    return subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True).returncode == 0
 
 
 PLANTED = [
@@ -62,12 +69,18 @@ PLANTED = [
     ("service/rendering/sections.py", "import service.checking.language"),
     ("service/rendering/text.py", "import flask"),
     ("schemas/tensor.py", "import service"),
+    ("client/gradcheckd/wire.py", "import schemas.binary"),
+    ("client/gradcheckd/local.py", "import service.gunicorn_config"),
+    ("client/gradcheckd/arrays.py", "import torch"),
+    ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
+    ("service/rendering/text.py", "import gradcheckd"),
     ("service/numerics/gradients/analytic.py", "import service.numerics.gradients.autograd"),
 ]
 
 
 def _copied(tmp_path: Path) -> Path:
-    for source in [ROOT / "pyproject.toml", *(ROOT / "service").rglob("*.py"), *(ROOT / "schemas").rglob("*.py")]:
+    packages = ("service", "schemas", "client/gradcheckd")
+    for source in [ROOT / "pyproject.toml", *(path for each in packages for path in (ROOT / each).rglob("*.py"))]:
         target = tmp_path / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())

@@ -9,6 +9,10 @@ from flask import Response
 from schemas.binary import SAFETENSORS, encode, packed
 from schemas.report import CheckReport
 from schemas.tensor import Tensor
+from service.rendering import markdown, text
+
+RENDERINGS = {"text/plain": text, "text/markdown": markdown}
+"""A report for reading, by media type."""
 
 
 def vary_by_accept(response: Response) -> Response:

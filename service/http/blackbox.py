@@ -7,11 +7,11 @@ from flask import Blueprint, Response, request
 
 from schemas.binary import SAFETENSORS
 from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
-from service.http.answers import json_answer, packed_answer, vary_by_accept
+from service.http.answers import RENDERINGS, json_answer, packed_answer, text_answer, vary_by_accept
 from service.http.body import JSON, body_of, negotiate
 from service.http.limits import limits
 from service.http.observed import observed
-from service.http.operation import PROBLEMS_OF_WORK, Form, Operation, documented
+from service.http.operation import PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
 from service.http.slots import admitted
 from service.judge import judge
 from service.plan import plan
@@ -78,12 +78,13 @@ def post_plan() -> Response:
         problems=PROBLEMS_OF_WORK,
         examples=_judge_examples,
         body_forms=_JUDGE_FORMS,
+        answer_forms=TEXT_FORMS,
     )
 )
 def post_judge() -> Response:
     """Answer with a report; a failed gradient is a successful judgement."""
-    negotiate(request, JSON)
+    form = negotiate(request, JSON, *TEXT_FORMS)
     with body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body, admitted():
         report = judge(body.parsed(), limits())
     observed().judged(report)
-    return json_answer(report)
+    return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)

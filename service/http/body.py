@@ -8,6 +8,7 @@ from types import TracebackType
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+from werkzeug.http import parse_options_header
 
 from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
 from service.http.held import Held
@@ -128,9 +129,18 @@ def negotiate(request: Request, *served: str) -> str:
         If none that is served is accepted.
     """
     header = request.headers.get("Accept", "").strip()
-    # None of the media types served here has parameters: a charset after one, as some clients add it, changes nothing.
+    # A parameter chooses no media type: a charset after one, as some clients add it, changes nothing.
     ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes])
     chosen = ranges.best_match(served, default="") if header else served[0]
     if not chosen:
         raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {header!r}.")
     return chosen
+
+
+def parameter_of(request: Request, media_type: str, name: str) -> str | None:
+    """Parameter of a media type that is accepted, or None."""
+    for value in request.accept_mimetypes.values():
+        kind, parameters = parse_options_header(value)
+        if kind == media_type and name in parameters:
+            return parameters[name]
+    return None

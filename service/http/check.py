@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
+from werkzeug.exceptions import NotAcceptable
 
 from schemas.binary import SAFETENSORS
 from schemas.progress import Event
@@ -10,26 +11,27 @@ from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.check import Limits, check
 from service.checking import language
-from service.http.answers import binary_answer, json_answer, text_answer, vary_by_accept
-from service.http.body import JSON, Body, body_of, negotiate
+from service.http.answers import RENDERINGS, binary_answer, json_answer, text_answer, vary_by_accept
+from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.observed import Record, observed
-from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Form, Operation, documented
+from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
 from service.http.running import CancelledError
 from service.http.slots import admitted
-from service.http.streaming import NDJSON, streamed
+from service.http.streaming import NDJSON, Rendering, streamed
 from service.numerics.gradients.finite_difference import Progress
-from service.rendering import markdown, text
 
 blueprint = Blueprint("check", __name__)
 blueprint.after_request(vary_by_accept)
 
-_RENDERINGS = {"text/plain": text, "text/markdown": markdown}
 _FORMS = {
-    "text/plain": Form("The report for reading, below 120 columns."),
-    "text/markdown": Form("The report for reading."),
-    NDJSON: Form("The progress, a JSON object each line, and on the last the report or a problem.", lines=Event),
+    **TEXT_FORMS,
+    NDJSON: Form(
+        "The progress, a JSON object each line, and on the last the report or a problem. With "
+        f'`{NDJSON}; report="text/plain"`, or "text/markdown", that line has the report for reading too, as `text`.',
+        lines=Event,
+    ),
     SAFETENSORS: Form(
         "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON text.",
         binary=True,
@@ -55,12 +57,28 @@ def post_check() -> Response:
     with body_of(request, JSON, *BODY_FORMS) as body:
         run = partial(_checked, observed(), body, limits())
         if form == NDJSON:
-            return streamed(run, admitted())
+            return streamed(run, admitted(), _rendering(request))
         with admitted():
             report = run(encoding="binary") if form == SAFETENSORS else run()
     if form == SAFETENSORS:
         return binary_answer(report)
-    return json_answer(report) if form == JSON else text_answer(_RENDERINGS[form](report), form)
+    return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
+
+
+def _rendering(request: Request) -> Rendering | None:
+    """How the report is to be written beside its line, where that is asked for.
+
+    Raises
+    ------
+    NotAcceptable
+        In a way in which it is not.
+    """
+    wanted = parameter_of(request, NDJSON, "report")
+    if wanted is None:
+        return None
+    if wanted not in RENDERINGS:
+        raise NotAcceptable(f"A report beside its line is {' or '.join(RENDERINGS)}; {wanted!r} is asked for.")
+    return RENDERINGS[wanted]
 
 
 def _checked(

@@ -41,6 +41,11 @@ BODY_FORMS = {
     )
 }
 """Forms beside JSON of a body that has tensors."""
+TEXT_FORMS = {
+    "text/plain": Form("The report for reading, below 120 columns."),
+    "text/markdown": Form("The report for reading."),
+}
+"""Forms beside JSON of a report."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import orjson
 from flask import Response
 
-from schemas.progress import Event
+from schemas.progress import Event, ReportEvent
 from schemas.report import CheckReport
 from service.http.problems import document_of
 from service.http.running import Running
@@ -16,7 +16,10 @@ from service.numerics.gradients.finite_difference import Progress
 NDJSON = "application/x-ndjson"
 
 
-def streamed(job: Callable[[Progress], CheckReport], place: Admission) -> Response:
+Rendering = Callable[[CheckReport], str]
+
+
+def streamed(job: Callable[[Progress], CheckReport], place: Admission, rendering: Rendering | None = None) -> Response:
     """Answer with the progress of a job and its report.
 
     Parameters
@@ -25,6 +28,8 @@ def streamed(job: Callable[[Progress], CheckReport], place: Admission) -> Respon
         What is to run; tells of its progress.
     place
         What it holds while it runs.
+    rendering
+        How the report is written for reading, beside its line.
 
     Raises
     ------
@@ -39,7 +44,7 @@ def streamed(job: Callable[[Progress], CheckReport], place: Admission) -> Respon
 
     running = Running(held)
     running.wait_until_begun()
-    response = Response(_Lines(running), mimetype=NDJSON)
+    response = Response(_Lines(running, rendering), mimetype=NDJSON)
     # A proxy that collects an answer before it hands it on would keep the progress back.
     response.headers["X-Accel-Buffering"] = "no"
     return response
@@ -48,8 +53,8 @@ def streamed(job: Callable[[Progress], CheckReport], place: Admission) -> Respon
 class _Lines:
     """The lines; closed by the server at their end, or when the client is gone, even before the first."""
 
-    def __init__(self, running: Running[CheckReport]) -> None:
-        self._running = running
+    def __init__(self, running: Running[CheckReport], rendering: Rendering | None) -> None:
+        self._running, self._rendering = running, rendering
         # The request is over, for Flask, before its first line is sent.
         self._context = contextvars.copy_context()
 
@@ -57,9 +62,15 @@ class _Lines:
         for step in self._running.steps():
             yield _line({"event": "progress", "done": step.done, "total": step.total, "tensor": step.tensor})
         try:
-            yield _line({"event": "report", "report": self._running.result()})
+            yield _line(self._reported(self._running.result()))
         except Exception as error:  # noqa: BLE001  # the status has been sent: what went wrong is the last line
             yield _line({"event": "problem", "problem": self._context.run(document_of, error)})
+
+    def _reported(self, report: CheckReport) -> ReportEvent:
+        event: ReportEvent = {"event": "report", "report": report}
+        if self._rendering is not None:
+            event["text"] = self._rendering(report)
+        return event
 
     def close(self) -> None:
         self._running.stop()

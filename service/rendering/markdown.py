@@ -7,6 +7,7 @@ Markdown, HTML or GitHub would act upon is escaped.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from schemas.plan import JudgeReport
 from schemas.report import CheckReport
 from service.rendering import figures
 from service.rendering.cells import elided, plain
@@ -26,7 +27,7 @@ _MENTION = re.compile(r"[@#]")
 _LIST = re.compile(r"^ *(\d*)([-+.)])")
 
 
-def markdown(report: CheckReport) -> str:
+def markdown(report: CheckReport | JudgeReport) -> str:
     """Write a report as Markdown."""
     parts = [f"## gradcheckd: {_escaped(report['outcome'])}\n"]
     room, left_out = MAX_LENGTH - len(parts[0]) - len(_LEFT_OUT), 0

@@ -3,19 +3,24 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
+from schemas.plan import JudgeReport
 from schemas.report import CheckReport, Metrics
 from service.rendering import figures
 from service.rendering.document import Column, Heading, Listing, Name, Said, Section, Table
+from service.rendering.judgement import judgement
 from service.rendering.tensors import gradients, intermediates
 from service.rendering.verdicts import MAX_NAMES, at_length, by_outcome, judged
 
 MAX_NODES = 200
 
 
-def sections(report: CheckReport) -> Iterator[Section]:
-    """All that there is to say."""
-    for each in _ORDER:
-        yield from each(report)
+def sections(report: CheckReport | JudgeReport) -> Iterator[Section]:
+    """All that there is to say, of a check or of a judgement by losses."""
+    if "noise" in report:
+        yield from judgement(report)
+    else:
+        for each in _ORDER:
+            yield from each(report)
 
 
 def _summary(report: CheckReport) -> Iterator[Section]:

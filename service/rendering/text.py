@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from schemas.plan import JudgeReport
 from schemas.report import CheckReport
 from service.rendering.cells import elided, plain, width, wrapped
 from service.rendering.document import Block, Heading, Listing, Said, Section, Table
@@ -14,7 +15,7 @@ _NARROWEST = 12
 _HEADING = 80
 
 
-def text(report: CheckReport) -> str:
+def text(report: CheckReport | JudgeReport) -> str:
     """Write a report as plain text."""
     parts = [f"gradcheckd: {report['outcome']}\n", *map(_section, sections(report))]
     return "\n".join(parts)

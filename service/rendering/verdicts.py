@@ -2,7 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 
-from schemas.report import CheckReport, DirectionReport, Discrepancies, Kink, MissedAlong, MissedInSample, Verdict
+from schemas.plan import JudgedDirection, JudgeReport
+from schemas.report import (
+    CheckReport,
+    Diagnosis,
+    DirectionReport,
+    Discrepancies,
+    Kink,
+    MissedAlong,
+    MissedInSample,
+    Number,
+    Verdict,
+    WorstElement,
+)
 from service.rendering import figures
 from service.rendering.document import Block, Column, Heading, Name, Said, Section, Table
 
@@ -19,7 +31,7 @@ _LEGEND = (
 )
 
 
-def by_outcome(report: CheckReport) -> list[str]:
+def by_outcome(report: CheckReport | JudgeReport) -> list[str]:
     """Names, those that fail first, then as they came."""
     verdicts = report["verdicts"]
     return sorted(verdicts, key=lambda name: _OUTCOMES.index(verdicts[name]["outcome"]))
@@ -60,11 +72,12 @@ def _probability(verdict: Verdict) -> str:
 
 def _worst_ratio(verdict: Verdict) -> str:
     if directions := verdict.get("directions"):
-        return figures.ratio(figures.largest([_ratio(each) for each in directions]))
+        return figures.ratio(figures.largest([direction_ratio(each) for each in directions]))
     return figures.ratio(verdict["worst"][0]["ratio"]) if verdict["worst"] else "-"
 
 
-def _ratio(direction: DirectionReport) -> float | str:
+def direction_ratio(direction: DirectionReport | JudgedDirection) -> Number:
+    """How many times over what is allowed it is off."""
     return figures.apart(direction["judged"], direction["reference"], direction["allowed"])
 
 
@@ -96,16 +109,19 @@ def _told(verdict: Verdict) -> list[Block]:
     blocks: list[Block] = []
     if verdict["outcome"] != "pass":
         blocks.append(Said(verdict["reason"], Heading("reason")))
-        blocks += [
-            Said(f"{each['name']} \N{EM DASH} {each['explanation']}", Heading("probable bug"))
-            for each in verdict["diagnoses"]
-        ]
-        blocks += _worst(verdict)
+        blocks += probable_bugs(verdict["diagnoses"])
+        blocks += worst_elements(verdict["worst"])
     blocks += _kinks(verdict["kinks"])
-    blocks += _directions(verdict.get("directions", []))
+    blocks += along_directions(verdict.get("directions", []))
     if blocks and "missed" in verdict:
         blocks.append(Said(_missed(verdict["missed"], verdict), Heading("not looked at")))
     return blocks
+
+
+def probable_bugs(diagnoses: Sequence[Diagnosis]) -> Iterator[Said]:
+    """A sentence for each."""
+    for each in diagnoses:
+        yield Said(f"{each['name']} \N{EM DASH} {each['explanation']}", Heading("probable bug"))
 
 
 def _compared(*before: Column) -> tuple[Column, ...]:
@@ -115,7 +131,8 @@ def _compared(*before: Column) -> tuple[Column, ...]:
     )  # fmt: skip
 
 
-def _worst(verdict: Verdict) -> Iterator[Table]:
+def worst_elements(elements: Sequence[WorstElement]) -> Iterator[Table]:
+    """A row for each of the worst."""
     rows = [
         (
             figures.index(each["index"]),
@@ -127,13 +144,14 @@ def _worst(verdict: Verdict) -> Iterator[Table]:
             figures.ratio(each["ratio"]),
             each["outcome"],
         )
-        for each in verdict["worst"]
+        for each in elements
     ]
     if rows:
         yield Table(_compared(Column("index", words=True)), rows, Heading("worst elements"))
 
 
-def _directions(directions: Sequence[DirectionReport]) -> Iterator[Block]:
+def along_directions(directions: Sequence[DirectionReport | JudgedDirection]) -> Iterator[Block]:
+    """A row for each of the first random directions."""
     rows = [
         (
             str(number),
@@ -142,7 +160,7 @@ def _directions(directions: Sequence[DirectionReport]) -> Iterator[Block]:
             figures.value(each["reference"]),
             figures.size(each["error_bound"]),
             figures.size(each["allowed"]),
-            figures.ratio(_ratio(each)),
+            figures.ratio(direction_ratio(each)),
             each["outcome"],
         )
         for number, each in enumerate(directions[:MAX_DIRECTIONS])

@@ -206,3 +206,25 @@ def test_no_thread_is_left_behind(example):
     for body in (example, example, {}):
         CLIENT.post("/v1/check", json=body, headers=NDJSON).close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
+def test_the_report_for_reading_comes_beside_its_line_where_it_is_asked_for(example, form):
+    *_, last = lines_of(
+        CLIENT.post("/v1/check", json=example, headers={"Accept": f'{NDJSON["Accept"]}; report="{form}"'})
+    )
+    assert set(last) == {"event", "report", "text"}
+    alone = CLIENT.post("/v1/check", json=example, headers={"Accept": form}).text
+
+    def without_times(text):
+        return [line for line in text.splitlines() if "loss evaluations in" not in line]
+
+    assert without_times(last["text"]) == without_times(alone)
+
+
+def test_a_form_of_reading_that_there_is_none_of_is_refused(example):
+    response = CLIENT.post("/v1/check", json=example, headers={"Accept": 'application/x-ndjson; report="text/html"'})
+    assert (response.status_code, response.mimetype) == (406, "application/problem+json")
+    assert (
+        response.json["detail"] == "A report beside its line is text/plain or text/markdown; 'text/html' is asked for."
+    )

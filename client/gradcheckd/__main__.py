@@ -1,0 +1,5 @@
+"""`python -m gradcheckd` is the command."""
+
+from gradcheckd.command import run
+
+run()

@@ -1,0 +1,191 @@
+"""What is sent for a value: its numbers, and the datatype that they have on the wire.
+
+NumPy has no bfloat16, and neither torch nor jax is imported here to get one: it travels as its 16 bits.
+"""
+
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from gradcheckd.errors import TensorError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Datatype:
+    """A datatype: its name in JSON, that in the safetensors format, and how an element is stored."""
+
+    name: str
+    short_name: str
+    stored: np.dtype[Any]
+
+    def restored(self, stored: Array) -> Array:
+        """Numbers from how they are stored, not to be written to; bfloat16 in the float32 that holds it."""
+        wide = stored.astype(np.uint32) << 16 if self.name == "BF16" else stored
+        array = np.asarray(wide.view(np.float32) if self.name == "BF16" else wide.astype(wide.dtype.newbyteorder("=")))
+        array.flags.writeable = False
+        return array
+
+
+BY_NUMPY_NAME = {
+    "float64": Datatype("FP64", "F64", np.dtype("<f8")),
+    "float32": Datatype("FP32", "F32", np.dtype("<f4")),
+    "float16": Datatype("FP16", "F16", np.dtype("<f2")),
+    "bfloat16": Datatype("BF16", "BF16", np.dtype("<u2")),
+    "int64": Datatype("INT64", "I64", np.dtype("<i8")),
+    "int32": Datatype("INT32", "I32", np.dtype("<i4")),
+    "bool": Datatype("BOOL", "BOOL", np.dtype("?")),
+}
+BY_SHORT_NAME = {each.short_name: each for each in BY_NUMPY_NAME.values()}
+_BFLOAT16 = "bfloat16"
+# Labels and indices are often kept in these; every number of them is one of int64.
+_WIDENED = ("int8", "int16", "uint8", "uint16", "uint32")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Numbers as they are stored on the wire, little-endian and row-major, and what they are."""
+
+    datatype: Datatype
+    array: Array
+
+    def as_json(self) -> dict[str, Any]:
+        """The tensor in JSON, in base64."""
+        text = b64encode(self.array.tobytes()).decode("ascii")
+        return {"datatype": self.datatype.name, "shape": list(self.array.shape), "b64": text}
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A number or nested lists of them: without a datatype, so that each op takes whole numbers as it wants them."""
+
+    value: Any
+
+    def as_json(self) -> Any:
+        """The tensor in JSON, nested."""
+        return self.value
+
+
+def tensor(value: object, where: str) -> Stored | Bare:
+    """Take what a caller gives for a tensor.
+
+    Parameters
+    ----------
+    value
+        An array of NumPy, torch, jax or anything else with `__array__` or `__dlpack__`, of any shape; or a number, or
+        nested lists of numbers.
+    where
+        What it is, for errors: "weights 'w1'".
+
+    Raises
+    ------
+    TensorError
+        It is none of these, or has a datatype that the wire does not.
+    """
+    if isinstance(value, int | float) and not isinstance(value, np.generic):
+        return Bare(_spelled(value))
+    if not isinstance(value, list | tuple):
+        return _as_stored(*_read(value, where), where)
+    items = cast("Sequence[Any]", value)
+    if _holds_arrays(items):
+        return _stacked(items, where)
+    return Bare(_nested(items, where))
+
+
+def _holds_arrays(items: Sequence[Any]) -> bool:
+    """Whether lists end in arrays, as `[layer.grad for layer in layers]` does, instead of in numbers."""
+    return any(
+        _holds_arrays(cast("Sequence[Any]", each)) if isinstance(each, list | tuple) else _is_array(each)
+        for each in items
+    )
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+
+
+def _stacked(items: Sequence[Any], where: str) -> Stored:
+    names: set[str] = set()
+
+    def unwrapped(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [unwrapped(each) for each in cast("Sequence[Any]", value)]
+        array, name = _read(value, where) if _is_array(value) else (value, "")
+        names.add(name)
+        return array
+
+    try:
+        array = np.asarray(unwrapped(items))
+    except ValueError as error:
+        raise TensorError(f"{where}: the arrays of its list do not have one shape: {error}.") from None
+    # Of bits the datatype is not to be seen any longer.
+    if _BFLOAT16 in names and len(names) > 1:
+        raise TensorError(f"{where}: arrays of bfloat16 among others. Give all of them one datatype.")
+    return _as_stored(array, _BFLOAT16 if _BFLOAT16 in names else array.dtype.name, where)
+
+
+def _nested(value: Any, where: str) -> Any:
+    if isinstance(value, list | tuple):
+        return [_nested(each, where) for each in cast("Sequence[Any]", value)]
+    if not isinstance(value, int | float):
+        raise TensorError(f"{where}: {_kind(value)} among numbers. A list holds numbers, or lists of them.")
+    return _spelled(value)
+
+
+def _spelled(value: float) -> float | str:
+    """A number as JSON has it; the service says where one that is not finite may not be."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _as_stored(array: Array, name: str, where: str) -> Stored:
+    if name in _WIDENED:
+        array, name = array.astype(np.int64), "int64"
+    datatype = BY_NUMPY_NAME.get(name)
+    if datatype is None:
+        raise TensorError(
+            f"{where}: its datatype is {name}; one of {', '.join(BY_NUMPY_NAME)} can be sent. "
+            "Convert it first, for instance with .astype('float64')."
+        )
+    return Stored(datatype, np.asarray(array, dtype=datatype.stored, order="C"))
+
+
+def _read(value: Any, where: str) -> tuple[Array, str]:
+    """Array of whatever holds one, and the name of its datatype; of bfloat16 the bits."""
+    try:
+        array = _array(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TensorError(
+            f"{where}: no NumPy array could be made of {_kind(value)}: {error}. Give a NumPy array of it."
+        ) from error
+    if array is None:
+        raise TensorError(
+            f"{where}: {_kind(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything else with "
+            "__array__ or __dlpack__), a number, or nested lists of numbers."
+        )
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
+    # bfloat16 of the package ml_dtypes, as jax has it: NumPy knows its bits alone.
+    return (array.view(np.uint16) if array.dtype.name == _BFLOAT16 else array), array.dtype.name
+
+
+def _array(value: Any) -> Array | None:
+    if hasattr(value, "detach"):
+        # Of torch: without its history, and from the device that it is on.
+        value = value.detach().cpu()
+        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    return np.from_dlpack(value) if hasattr(value, "__dlpack__") else None
+
+
+def _kind(value: object) -> str:
+    kind = type(value)
+    return f"{'' if kind.__module__ == 'builtins' else f'{kind.__module__}.'}{kind.__qualname__}"

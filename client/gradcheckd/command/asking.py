@@ -1,0 +1,95 @@
+"""`gradcheckd check`, `plan` and `judge`."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from gradcheckd import wire
+from gradcheckd.command import bar, files
+from gradcheckd.command.output import write
+from gradcheckd.connection import Connection
+from gradcheckd.errors import RequestError
+from gradcheckd.page import page
+from gradcheckd.progress import followed, with_arrays
+from gradcheckd.report import BlackBoxReport, Report
+from gradcheckd.wire import JSON, MARKDOWN, NDJSON, SAFETENSORS, TEXT, Body
+
+_STATUS = {"pass": 0, "fail": 1, "inconclusive": 2}
+_READ = {"text": TEXT, "markdown": MARKDOWN}
+
+
+def check(given: Namespace) -> int:
+    """Check a request, and write the report."""
+    body = _changed(files.read(given.file, ("tensors", "weights", "candidate")), given).body()
+    with _connected(given) as connection:
+        form = _READ.get(given.format)
+        accept = f'{NDJSON}; report="{form}"' if form else NDJSON
+        with bar.shown() as progress:
+            last = followed(connection.lines("/v1/check", body, accept), progress)
+        raw = last["report"]
+        if form:
+            # A service that is older than this client does not write both at once.
+            text = last.get("text") or connection.post("/v1/check", body, form).decode()
+        else:
+            text = json.dumps(raw) if given.format == "json" else page(Report.read(with_arrays(raw), str))
+    write(text, given.output)
+    return _STATUS[raw["outcome"]]
+
+
+def plan(given: Namespace) -> int:
+    """Plan where a loss is to be evaluated, and write the plan."""
+    body = _changed(files.read(given.file, ("point",)), given).body()
+    with _connected(given) as connection:
+        if not given.points:
+            write(connection.post("/v1/plan", body, JSON).decode(), given.output)
+            return 0
+        points, rest = wire.unpacked(connection.post("/v1/plan", body, SAFETENSORS))
+    flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
+    lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
+    Path(given.points).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    write(json.dumps(rest), given.output)
+    return 0
+
+
+def judge(given: Namespace) -> int:
+    """Judge a gradient by losses, and write the report."""
+    request = files.read(given.file, ("candidate",))
+    if given.losses:
+        request = request.kept("plan").replaced(losses=files.losses(given.losses))
+    body = _changed(request, given).body()
+    with _connected(given) as connection:
+        raw: dict[str, Any] = json.loads(connection.post("/v1/judge", body, JSON))
+        write(_judgement(given.format, raw, connection, body), given.output)
+    return _STATUS[raw["outcome"]]
+
+
+def _judgement(form: str, raw: dict[str, Any], connection: Connection, body: Body) -> str:
+    if form in _READ:
+        return connection.post("/v1/judge", body, _READ[form]).decode()
+    return json.dumps(raw) if form == "json" else page(BlackBoxReport.read(raw, str))
+
+
+def _connected(given: Namespace) -> Connection:
+    return Connection(given.url, given.key, timeout=given.timeout)
+
+
+def _changed(request: files.Given, given: Namespace) -> files.Given:
+    """The request with the fields and candidates that arguments replace."""
+    for text in given.set:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"--set takes FIELD=JSON, as in --set dtype=float32; {text!r} was given.")
+        request = request.replaced(**{field: _value(value)})
+    for text in getattr(given, "candidate", ()):
+        name, equals, path = text.partition("=")
+        request = request.with_candidate(*((name, path) if equals else (None, name)))
+    return request
+
+
+def _value(text: str) -> Any:
+    """A field's value: JSON, or else the text itself, so that names need no quotes."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

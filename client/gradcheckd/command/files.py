@@ -1,0 +1,176 @@
+"""Files that the command takes: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
+
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+
+from gradcheckd import wire
+from gradcheckd.arrays import Array, Bare, Stored, tensor
+from gradcheckd.errors import RequestError
+from gradcheckd.wire import JSON, SAFETENSORS, Body
+
+Sections = Mapping[str, Mapping[str, Stored | Bare]]
+_REQUEST = "request"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A request as it was given.
+
+    Attributes
+    ----------
+    fields, sections
+        Its fields, and those that are tensors by name.
+    whole
+        It as it came, if nothing was changed: what is wrong with it is for the service to say.
+    """
+
+    fields: Mapping[str, Any]
+    sections: Sections
+    whole: Body | None = None
+
+    def body(self) -> Body:
+        """What is sent."""
+        return self.whole or wire.body(self.fields, self.sections)
+
+    def replaced(self, **fields: Any) -> Self:
+        """It with other fields."""
+        return replace(self, fields=dict(self.fields) | fields, whole=None)
+
+    def kept(self, *names: str) -> Self:
+        """It with some of its fields alone."""
+        fields = {name: each for name, each in self.fields.items() if name in names}
+        return replace(self, fields=fields, whole=None)
+
+    def with_candidate(self, name: str | None, path: str) -> Self:
+        """It with a gradient from a file; the name may be left out where there is one tensor alone.
+
+        Raises
+        ------
+        RequestError
+            The name is left out where there are several, or the file has another number of elements than the tensor.
+        """
+        shapes = self._shapes()
+        if name is None and len(shapes) != 1:
+            raise RequestError(f"--candidate takes NAME=FILE; the name is one of {', '.join(shapes)}.")
+        name = name or next(iter(shapes))
+        candidate = {**self.sections.get("candidate", {}), name: _gradient(path, shapes.get(name))}
+        return replace(self, sections={**self.sections, "candidate": candidate}, whole=None)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what may have a gradient: weights and tensors of a check, the point of a plan."""
+        plan = self.fields.get("plan")
+        if isinstance(plan, dict):
+            point: dict[str, Any] = cast("dict[str, Any]", plan).get("point", {})
+            return {name: _shape(Bare(each)) for name, each in point.items()}
+        named = {**self.sections.get("tensors", {}), **self.sections.get("weights", {})}
+        return {name: _shape(each) for name, each in named.items()}
+
+
+def _shape(given: Stored | Bare) -> tuple[int, ...]:
+    if isinstance(given, Stored):
+        return given.array.shape
+    value: Any = given.value
+    if isinstance(value, dict):
+        return tuple(cast("dict[str, Any]", value).get("shape", ()))
+    try:
+        return np.shape(value)
+    except ValueError:
+        # Ragged: the service says so, and where.
+        return ()
+
+
+def _gradient(path: str, shape: tuple[int, ...] | None) -> Stored | Bare:
+    content = _content(path)
+    array: Array
+    if content.startswith(b"\x93NUMPY"):
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    else:
+        array = numbers(content, path)
+        if shape is not None and array.size == np.prod(shape, dtype=int):
+            array = array.reshape(shape)
+    return tensor(array, f"candidate of {path}")
+
+
+def read(path: str, sections: Sequence[str]) -> Given:
+    """Read a request, of which some fields are tensors by name; what it is, its bytes tell.
+
+    Raises
+    ------
+    RequestError
+        It is none of the formats.
+    """
+    content = _content(path)
+    if content.startswith(b"PK\3\4"):
+        return _from_npz(content, path, sections)
+    if wire.is_safetensors(content):
+        tensors, metadata = wire.stored(content)
+        fields = json.loads(metadata.get(_REQUEST, "{}"))
+        return Given(fields, _by_section(tensors, path, sections), Body(content, SAFETENSORS))
+    try:
+        whole: Any = json.loads(content)
+    except ValueError as error:
+        raise RequestError(
+            f"{path} is neither JSON ({error}) nor in the safetensors format, nor a .npz of NumPy."
+        ) from None
+    if not isinstance(whole, dict):
+        raise RequestError(f"{path}: a request is an object, with fields such as {', '.join(sections)}.")
+    fields = cast("dict[str, Any]", whole)
+    named = {each: fields[each] for each in sections if isinstance(fields.get(each), dict)}
+    rest = {name: each for name, each in fields.items() if name not in named}
+    bare = {section: {name: Bare(each) for name, each in tensors.items()} for section, tensors in named.items()}
+    return Given(rest, bare, Body(content, JSON))
+
+
+def losses(path: str) -> list[float | str]:
+    """Losses in a text, as JSON has them."""
+    return [cast("Bare", tensor(each, "loss")).value for each in numbers(_content(path), path).tolist()]
+
+
+def numbers(content: bytes, path: str) -> Array:
+    """Numbers of a text, between which there are blanks, commas or line ends; (n,).
+
+    Raises
+    ------
+    RequestError
+        There is something else.
+    """
+    try:
+        return np.array([float(each) for each in content.decode().replace(",", " ").split()])
+    except ValueError as error:
+        raise RequestError(f"{path} is to hold numbers, and blanks between them: {error}.") from None
+
+
+def _content(path: str) -> bytes:
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def _from_npz(content: bytes, path: str, sections: Sequence[str]) -> Given:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        fields = json.loads(str(arrays.pop(_REQUEST, "{}")))
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise RequestError(f"{path} is no .npz of arrays, with `request` as JSON text: {error}.") from None
+    tensors = {name: cast("Stored", tensor(each, f"{path}: {name!r}")) for name, each in arrays.items()}
+    return Given(fields, _by_section(tensors, path, sections))
+
+
+def _by_section(
+    tensors: Mapping[str, Stored], path: str, sections: Sequence[str]
+) -> dict[str, dict[str, Stored | Bare]]:
+    found: dict[str, dict[str, Stored | Bare]] = {section: {} for section in sections if section != "candidate"}
+    for full, each in tensors.items():
+        section, slash, name = full.partition("/")
+        if not slash or section not in sections:
+            named = " or ".join(f"{section}/..." for section in sections)
+            raise RequestError(f"{path}: an array is named {named}; {full!r} is not.")
+        found.setdefault(section, {})[name] = each
+    return found

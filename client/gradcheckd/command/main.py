@@ -1,0 +1,142 @@
+"""Arguments of the command, and its exit status."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from gradcheckd.command import asking, catalogue, serving
+from gradcheckd.connection import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
+from gradcheckd.errors import GradcheckdError
+
+ERROR = 3
+_INTERRUPTED = 130
+_STATUSES = (
+    "exit status: 0 pass, 1 fail (a gradient is wrong), 2 inconclusive (it could not be told), "
+    "3 error (nothing was judged)"
+)
+_FILE = "JSON, .safetensors or .npz (arrays named {0}); - for standard input"
+Run = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose status for wrong usage is not that for inconclusive."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ERROR, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns
+    -------
+    Exit status: 0 pass, 1 fail, 2 inconclusive, 3 error.
+    """
+    try:
+        given = _parser().parse_args(arguments)
+        run: Run = given.run
+        status = run(given)
+        sys.stdout.flush()
+    except GradcheckdError as error:
+        print(f"gradcheckd: {error}", file=sys.stderr)
+        return ERROR
+    except BrokenPipeError:
+        # Nobody reads on; Python is not to find that out once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except OSError as error:
+        print(f"gradcheckd: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gradcheckd", description="A second opinion for gradients.", epilog=_STATUSES)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_check(commands)
+    _add_plan(commands)
+    _add_judge(commands)
+    for name, run, what in (
+        ("models", catalogue.models, "preset models"),
+        ("ops", catalogue.ops, "ops of the language"),
+    ):
+        command = _asking(commands, name, run, f"list the {what}, or show one")
+        command.add_argument(
+            "name", nargs="?", help="the one to show; a model is shown as a request that can be checked"
+        )
+        command.add_argument("--format", choices=("text", "json"), default="text")
+    command = commands.add_parser("serve", help="start the service, where it is installed", epilog=serving.SETTINGS)
+    command.set_defaults(run=serving.serve)
+    command.add_argument("--host", help="address to bind (HOST, default 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to bind (PORT, default 8000)")
+    command.add_argument("--workers", type=int, help="processes (WEB_CONCURRENCY, default 2)")
+    return parser
+
+
+def _add_check(commands: Any) -> None:
+    command = _asking(commands, "check", asking.check, "check the gradients of a request")
+    names = "tensors/x, weights/w1, candidate/w1, and `request`, the other fields as JSON text"
+    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE.format(names)}")
+    command.add_argument(
+        "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
+    )
+    _add_candidate(command)
+    _add_form(command)
+
+
+def _add_plan(commands: Any) -> None:
+    command = _asking(commands, "plan", asking.plan, "say where a loss that only you can evaluate is to be evaluated")
+    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE.format('point/w')}")
+    command.add_argument(
+        "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
+    )
+    command.add_argument(
+        "--points",
+        metavar="FILE",
+        help="write the points there, one a line: the numbers of all tensors, row by row, names in alphabetical order",
+    )
+    command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
+
+
+def _add_judge(commands: Any) -> None:
+    command = _asking(commands, "judge", asking.judge, "judge a gradient by the losses at the points of a plan")
+    command.add_argument(
+        "file", metavar="FILE", help="a whole request in JSON, or what `plan` wrote; - for standard input"
+    )
+    command.add_argument(
+        "--losses", metavar="FILE", help="the losses, as numbers in a text, in the order of the points"
+    )
+    command.add_argument(
+        "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
+    )
+    _add_candidate(command)
+    _add_form(command)
+
+
+def _add_candidate(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--candidate",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="your gradient of a tensor: numbers in a text, row by row, or .npy",
+    )
+
+
+def _add_form(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text", help="of the report")
+    command.add_argument("--output", metavar="FILE", help="where to write the report, instead of standard output")
+
+
+def _asking(commands: Any, name: str, run: Run, what: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what, epilog=_STATUSES)
+    command.set_defaults(run=run)
+    command.add_argument("--url", help=f"address of the service ({URL_VARIABLE}, default {DEFAULT_URL})")
+    command.add_argument("--key", help=f"a key of it; rather set {KEY_VARIABLE}, which does not show among processes")
+    command.add_argument("--timeout", type=float, default=150.0, help="seconds to wait for an answer (default 150)")
+    return command

@@ -1,0 +1,29 @@
+"""`gradcheckd serve`."""
+
+import os
+import sys
+from argparse import Namespace
+
+from gradcheckd import local
+from gradcheckd.errors import GradcheckdError
+
+SETTINGS = "All settings of the service are environment variables, GRADCHECKD_...: see its README."
+_VARIABLES = {"host": "HOST", "port": "PORT", "workers": "WEB_CONCURRENCY"}
+
+
+def serve(given: Namespace) -> int:
+    """Become the service, with its own configuration of gunicorn.
+
+    Raises
+    ------
+    GradcheckdError
+        It is not installed; with the ways to install it.
+    """
+    if not local.is_installed():
+        raise GradcheckdError(local.HOW_TO_INSTALL)
+    settings = {name: str(getattr(given, of)) for of, name in _VARIABLES.items() if getattr(given, of) is not None}
+    environment = local.environment(settings)
+    address = f"http://{environment.get('HOST', '127.0.0.1')}:{environment.get('PORT', '8000')}"
+    print(f"gradcheckd serves on {address}; the page is there too. Stop it with Ctrl-C.", file=sys.stderr, flush=True)
+    # This very process, so that signals reach the service, whoever sends them.
+    os.execve(sys.executable, local.command(), environment)

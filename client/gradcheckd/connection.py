@@ -1,0 +1,178 @@
+"""HTTP to a service: where it is, its key, when to try again, and errors that say what to do."""
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from gradcheckd.errors import GradcheckdError, ProblemError, RequestError, UnexpectedAnswerError, UnreachableError
+from gradcheckd.wire import Body
+
+URL_VARIABLE = "GRADCHECKD_URL"
+KEY_VARIABLE = "GRADCHECKD_API_KEY"
+DEFAULT_URL = "http://127.0.0.1:8000"
+_PROBLEM = "application/problem+json"
+_FULL = 503
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+# What a bearer token may be made of, RFC 6750.
+_KEY = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+
+
+class Connection:
+    """A way to one service.
+
+    Parameters
+    ----------
+    url
+        Its address; by default that in GRADCHECKD_URL, or else http://127.0.0.1:8000.
+    key
+        A key of it, where it asks for one; by default that in GRADCHECKD_API_KEY.
+    timeout
+        Seconds to wait for an answer, or for the next line of one.
+    patience
+        Seconds for which a request is tried again while the service is full (503). Nothing else is tried again.
+
+    Raises
+    ------
+    RequestError
+        Where address or key cannot be ones.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, *, timeout: float = 150.0, patience: float = 30.0
+    ) -> None:
+        self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
+        self._key = key or os.environ.get(KEY_VARIABLE)
+        self._patience, self._timeout = patience, timeout
+        if not re.match(r"https?://[^/]", self.url):
+            raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
+        limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
+        self._client = httpx.Client(timeout=limits, headers=_headers(self._key))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """GET what is JSON."""
+        with self._answered("GET", path, None, "application/json") as response:
+            return json.loads(response.read())
+
+    def post(self, path: str, body: Body, accept: str) -> bytes:
+        """POST a body, and read the answer, which has the media type that is accepted.
+
+        Raises
+        ------
+        ProblemError
+            The service refuses it.
+        UnreachableError
+            There is no service.
+        UnexpectedAnswerError
+            What is there answers otherwise than a gradcheckd.
+        """
+        with self._answered("POST", path, body, accept) as response:
+            return response.read()
+
+    def lines(self, path: str, body: Body, accept: str) -> Iterator[str]:
+        """POST a body, and read the answer line by line; errors are those of `post`."""
+        with self._answered("POST", path, body, accept) as response:
+            yield from response.iter_lines()
+
+    def again(self, path: str, body: Body, accept: str) -> str:
+        """POST a body for text, also when this connection has been closed; errors are those of `post`."""
+        with Connection(self.url, self._key, timeout=self._timeout, patience=self._patience) as anew:
+            return anew.post(path, body, accept).decode()
+
+    @contextmanager
+    def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Generator[httpx.Response]:
+        headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
+        try:
+            request = self._client.build_request(
+                method, self.url + path, content=body.content if body else None, headers=headers
+            )
+            response = self._patiently(request)
+            try:
+                self._demand(response, accept)
+                yield response
+            finally:
+                response.close()
+        except httpx.HTTPError as error:
+            raise self._explained(error) from error
+        except httpx.InvalidURL as error:
+            raise RequestError(
+                f"The address of a service is like {DEFAULT_URL}; {self.url!r} is not: {error}."
+            ) from None
+
+    def _patiently(self, request: httpx.Request) -> httpx.Response:
+        """Send a request until the service has room for it, or patience ends."""
+        end, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        while True:
+            response = self._client.send(request, stream=True)
+            if response.status_code != _FULL:
+                return response
+            # Not all that were refused together are to come back together.
+            wait = max(pause * random.uniform(0.5, 1.0), asked_to_wait(response.headers.get("Retry-After")))
+            if time.monotonic() + wait > end:
+                return response
+            response.close()
+            time.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _demand(self, response: httpx.Response, accept: str) -> None:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if response.status_code == 200 and kind == accept.partition(";")[0]:
+            return
+        content = response.read()
+        if kind == _PROBLEM:
+            raise ProblemError(json.loads(content))
+        raise UnexpectedAnswerError(
+            f"{response.request.url} answers with status {response.status_code} and {kind or 'no content type'}, "
+            "which is not as gradcheckd answers. Is that its address, and not the one of something else, or of a "
+            "proxy in front of it?"
+        )
+
+    def _explained(self, error: httpx.HTTPError) -> GradcheckdError:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+            return UnreachableError(self.url, str(error) or "no connection in time")
+        if isinstance(error, httpx.TimeoutException):
+            return GradcheckdError(
+                f"{self.url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`), or "
+                'ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
+            )
+        return UnexpectedAnswerError(f"The answer of {self.url} broke off: {error}. See the log of the service.")
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    if not key:
+        return {}
+    if not _KEY.fullmatch(key):
+        raise RequestError("The key is not made of letters, digits and -._~+/ alone, and so is none of any gradcheckd.")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def asked_to_wait(header: str | None) -> float:
+    """Seconds that a header `Retry-After` asks for, given as a number of them or as a date; 0 without."""
+    if not header:
+        return 0.0
+    if header.strip().isdigit():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return 0.0

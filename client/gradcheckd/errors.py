@@ -1,0 +1,90 @@
+"""What can go wrong between a caller and a service; each error says what to do about it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_REMEDIES = {
+    400: "The body is not of the form that it is said to have: see the detail above.",
+    401: "Give a key that the service knows: key=..., `--key`, or the environment variable GRADCHECKD_API_KEY.",
+    404: "The service has no such address: is GRADCHECKD_URL the address of a gradcheckd, of this version or later?",
+    408: "The body came too slowly. Send less: a smaller model, float32, or arrays instead of lists.",
+    413: "Send less: arrays instead of lists, float32 instead of float64, a smaller model; or have the service take "
+    "more (GRADCHECKD_MAX_BINARY_BYTES, GRADCHECKD_MAX_BODY_BYTES, where it runs).",
+    422: "Mend the request at the places that are listed.",
+    500: "This is a fault of the service, not of your request: report it with the number above.",
+    503: "Try again later, or give the service more workers (WEB_CONCURRENCY, where it runs).",
+}
+
+
+class GradcheckdError(Exception):
+    """Whatever keeps a gradient from being judged."""
+
+
+class TensorError(GradcheckdError, TypeError):
+    """Something was given for a tensor that cannot be sent."""
+
+
+class RequestError(GradcheckdError, ValueError):
+    """A request that cannot be put together: a file that is none, an address that is none."""
+
+
+class UnreachableError(GradcheckdError):
+    """There is no service at the address."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"No gradcheckd answers at {url}: {why}.\n"
+            "Start one with `gradcheckd serve` where the service is installed, with `make serve` in a checkout, or "
+            "with `docker run --rm -p 8000:8000 gradcheckd`; if one runs elsewhere, say where: url=..., `--url`, or "
+            "the environment variable GRADCHECKD_URL."
+        )
+
+
+class UnexpectedAnswerError(GradcheckdError):
+    """Something else than gradcheckd answers, or an answer broke off."""
+
+
+class ProblemError(GradcheckdError):
+    """The service refused a request (RFC 9457).
+
+    Attributes
+    ----------
+    problem
+        The document as it came.
+    status, title, detail
+        Of it.
+    errors
+        Places of the request that are wrong: a JSON pointer and a detail each.
+    """
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.problem = problem
+        self.status: int = problem["status"]
+        self.title: str = problem["title"]
+        self.detail: str = problem.get("detail", "")
+        self.errors: Sequence[Mapping[str, str]] = problem.get("errors", ())
+        super().__init__("\n".join(self._lines()))
+
+    def _lines(self) -> list[str]:
+        lines = [f"{self.title} ({self.status})"]
+        if self.errors:
+            lines += [f"  {each['pointer'] or 'the request'}: {each['detail']}" for each in self.errors]
+        else:
+            lines.append(f"  {self.detail}")
+        if more := self.problem.get("total_errors", 0) - len(self.errors):
+            lines.append(f"  ... and {more} more")
+        return [*lines, *([_REMEDIES[self.status]] if self.status in _REMEDIES else [])]
+
+
+class GradientError(AssertionError):
+    """A gradient that is not right, or of which that could not be told; its message is the report for reading.
+
+    Attributes
+    ----------
+    report
+        The report.
+    """
+
+    def __init__(self, report: Any, text: str) -> None:
+        self.report = report
+        super().__init__(text)

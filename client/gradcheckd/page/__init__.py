@@ -1,0 +1,5 @@
+"""A report as one file of HTML, with heat maps, that opens offline. It has no script, and asks for nothing."""
+
+from gradcheckd.page.document import page
+
+__all__ = ["page"]

@@ -1,0 +1,258 @@
+"""A service, and what it is asked."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from gradcheckd import wire
+from gradcheckd.arrays import Bare, Stored, tensor
+from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
+from gradcheckd.connection import Connection
+from gradcheckd.errors import GradientError
+from gradcheckd.progress import Progress, followed, with_arrays
+from gradcheckd.report import BlackBoxReport, Report
+from gradcheckd.wire import NDJSON, SAFETENSORS
+
+Tensors = Mapping[str, Any]
+"""Arrays by name: of NumPy, torch, jax, or nested lists."""
+
+Found = TypeVar("Found", Report, BlackBoxReport)
+
+
+class Service:
+    """A service to ask; may be used as a context manager, and by one thread at a time.
+
+    Parameters
+    ----------
+    url, key, timeout, patience
+        As for `Connection`.
+    told
+        Called with every report.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = 150.0,
+        patience: float = 30.0,
+        told: Callable[[Report | BlackBoxReport], None] | None = None,
+    ) -> None:
+        self.connection = Connection(url, key, timeout=timeout, patience=patience)
+        self._told = told
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self.connection.close()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.connection.url
+
+    def check(
+        self,
+        *,
+        tensors: Tensors | None = None,
+        weights: Tensors | None = None,
+        model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        candidate: Tensors | None = None,
+        with_respect_to: Sequence[str] | None = None,
+        candidate_dtype: str | None = None,
+        dtype: str | None = None,
+        finite_difference: Mapping[str, Any] | None = None,
+        tolerance: Mapping[str, float] | None = None,
+        include: Sequence[str] | None = None,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        **further: Any,
+    ) -> Report:
+        """Check gradients by three independent routes.
+
+        Parameters
+        ----------
+        tensors, weights
+            Inputs, targets and masks; and what is trained. Any shape.
+        model
+            A preset's name, a graph `{"nodes": [...]}`, or its nodes; by default the reference example.
+        candidate
+            Your own gradients, by name; each is judged in place of the service's.
+        with_respect_to, candidate_dtype, dtype, finite_difference, tolerance, include, seed
+            As in the request of `POST /v1/check`, whose defaults they have.
+        progress
+            Called with (name, evaluations done, evaluations foreseen) while the check runs.
+        further
+            Other fields of the request.
+
+        Raises
+        ------
+        ProblemError
+            The request is refused, with the places that are wrong.
+        TensorError
+            A tensor cannot be sent.
+        UnreachableError
+            There is no service.
+        """
+        given = {
+            "model": model if model is None or isinstance(model, str | Mapping) else {"nodes": list(model)},
+            "with_respect_to": with_respect_to and list(with_respect_to),
+            "candidate_dtype": candidate_dtype,
+            "dtype": dtype,
+            "finite_difference": finite_difference,
+            "tolerance": tolerance,
+            "include": include if include is None else list(include),
+            "seed": seed,
+            # Of lines of JSON; in the other form tensors are bytes anyway.
+            "encoding": "b64" if progress else None,
+            **further,
+        }
+        sections = {"tensors": _taken("tensors", tensors), "weights": _taken("weights", weights)}
+        if candidate is not None:
+            sections["candidate"] = _taken("candidate", candidate)
+        return self.check_body(wire.body(_given(given), sections), progress)
+
+    def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
+        """Check what a body asks for, as it is."""
+        if progress is None:
+            raw = _assembled(self.connection.post("/v1/check", body, SAFETENSORS))
+        else:
+            raw = with_arrays(followed(self.connection.lines("/v1/check", body, NDJSON), progress)["report"])
+        return self._report(Report.read(raw, self._rendering("/v1/check", body)))
+
+    def assert_gradients(self, **request: Any) -> Report:
+        """Check gradients, and raise unless they pass; parameters are those of `check`.
+
+        Raises
+        ------
+        GradientError
+            An AssertionError: a gradient is wrong, or it could not be told; its message is the report.
+        """
+        __tracebackhide__ = True
+        return demanded(self.check(**request))
+
+    def check_function(
+        self,
+        loss: Callable[[Any], Any],
+        point: Any,
+        gradient: Any,
+        *,
+        directions: str | Mapping[str, Any] | None = None,
+        scale: Mapping[str, float] | float | None = None,
+        seed: int | None = None,
+        candidate_dtype: str | None = None,
+        relative_error: float | None = None,
+        progress: Counted | None = None,
+    ) -> BlackBoxReport:
+        """Judge the gradient of a function that stays here: the service says where to evaluate it, and judges by that.
+
+        Parameters
+        ----------
+        loss
+            Takes a point, and returns a number. It may be noisy, or in float32.
+        point
+            Where: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch where these are
+            ones, and else arrays of NumPy.
+        gradient
+            Yours at that point, in the same form; or a function of the point that returns it.
+        directions
+            "random" (4 of each tensor, the default), "coordinates" (each element), or with a `count` as in the request
+            of `POST /v1/plan`.
+        scale
+            How far to move, by name, or of all.
+        seed, candidate_dtype, relative_error
+            As in the requests of `POST /v1/plan` and `POST /v1/judge`.
+        progress
+            Called with (evaluations done, evaluations in all).
+
+        Raises
+        ------
+        ProblemError
+            The request is refused, or a loss is not finite.
+        TensorError
+            Point or gradient cannot be sent.
+        Exception
+            Whatever the loss raises.
+        """
+        question = Question.of(loss, point, gradient)
+        posed = {
+            "directions": {"kind": directions} if isinstance(directions, str) else directions,
+            "scale": dict.fromkeys(question.point, scale) if isinstance(scale, int | float) else scale,
+            "seed": seed,
+        }
+        found = planned(self.connection, question.point, _given(posed))
+        losses = evaluated(question, found, progress)
+        fields = _given({"candidate_dtype": candidate_dtype, "relative_error": relative_error})
+        content, body = judged(self.connection, found, losses, question.gradient, fields)
+        return self._report(BlackBoxReport.read(json.loads(content), self._rendering("/v1/judge", body)))
+
+    def assert_function(self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Any) -> BlackBoxReport:
+        """Judge the gradient of a function, and raise unless it passes; parameters are those of `check_function`.
+
+        Raises
+        ------
+        GradientError
+            An AssertionError: the gradient is wrong, or it could not be told; its message is the report.
+        """
+        __tracebackhide__ = True
+        return demanded(self.check_function(loss, point, gradient, **options))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Presets, each with its name, its description, and a request that can be posted."""
+        return self.connection.get("/v1/models")["models"]
+
+    def ops(self) -> list[dict[str, Any]]:
+        """Ops of the model language, each with its inputs, its attributes and its derivation."""
+        return self.connection.get("/v1/ops")["ops"]
+
+    def _rendering(self, path: str, body: wire.Body) -> Callable[[str], str]:
+        return lambda form: self.connection.again(path, body, form)
+
+    def _report(self, report: Found) -> Found:
+        if self._told is not None:
+            self._told(report)
+        return report
+
+
+def demanded(report: Found) -> Found:
+    """Return a report that passes.
+
+    Raises
+    ------
+    GradientError
+        It does not.
+    """
+    __tracebackhide__ = True
+    if not report.passed:
+        raise GradientError(report, report.text())
+    return report
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that were not left out."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _taken(section: str, given: Tensors | None) -> dict[str, Stored | Bare]:
+    return {name: tensor(value, f"{section} {name!r}") for name, value in (given or {}).items()}
+
+
+def _assembled(content: bytes) -> dict[str, Any]:
+    """A report of which the tensors came by themselves, named gradients/w1/analytic."""
+    arrays, raw = wire.unpacked(content)
+    parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
+    for full, array in arrays.items():
+        # A name may have slashes of its own.
+        part, _, rest = full.partition("/")
+        name, _, route = rest.rpartition("/")
+        parts[part].setdefault(name, {})[route] = array
+    return raw | parts

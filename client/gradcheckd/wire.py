@@ -1,0 +1,125 @@
+"""Bodies as they cross the wire, in JSON and in the safetensors format, written and read with NumPy alone.
+
+That format is 8 bytes with the length of a header, little-endian; the header, JSON of `dtype`, `shape` and
+`data_offsets` by name; and the numbers, without gaps.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
+from gradcheckd.errors import RequestError, UnexpectedAnswerError
+
+JSON = "application/json"
+SAFETENSORS = "application/vnd.safetensors"
+NDJSON = "application/x-ndjson"
+TEXT = "text/plain"
+MARKDOWN = "text/markdown"
+
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body and its content type."""
+
+    content: bytes
+    media_type: str
+
+
+def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored | Bare]]) -> Body:
+    """Write a request.
+
+    Parameters
+    ----------
+    fields
+        All but tensors.
+    sections
+        Tensors, by field and name.
+
+    Raises
+    ------
+    RequestError
+        A field is not JSON.
+    """
+    tensors = {f"{section}/{name}": each for section, named in sections.items() for name, each in named.items()}
+    if any(isinstance(each, Bare) for each in tensors.values()):
+        # Only JSON has numbers without a datatype.
+        nested = {
+            section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()
+        }
+        return Body(_json(dict(fields) | nested).encode(), JSON)
+    return Body(packed(cast("dict[str, Stored]", tensors), {"request": _json(dict(fields))}), SAFETENSORS)
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"A field of the request is not JSON: {error}.") from None
+
+
+def packed(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
+    """Write tensors in the safetensors format."""
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    start = 0
+    for name, each in tensors.items():
+        end = start + each.array.nbytes
+        shape = list(each.array.shape)
+        header[name] = {"dtype": each.datatype.short_name, "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    # Numbers begin where 8 bytes do, so that they can be read in place.
+    text += b" " * (-len(text) % _LENGTH)
+    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *(each.array.tobytes() for each in tensors.values())])
+
+
+def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
+    """Read an answer in the safetensors format: its tensors, and the JSON of its metadata entry `report`.
+
+    Raises
+    ------
+    UnexpectedAnswerError
+        It is not in that format.
+    """
+    try:
+        tensors, metadata = stored(content)
+        return {name: each.datatype.restored(each.array) for name, each in tensors.items()}, json.loads(
+            metadata["report"]
+        )
+    except (RequestError, ValueError, KeyError) as error:
+        raise UnexpectedAnswerError(f"The answer is not as it should be: {error}.") from None
+
+
+def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
+    """Read tensors in the safetensors format, and the metadata.
+
+    Raises
+    ------
+    RequestError
+        They are not in that format.
+    """
+    try:
+        length = int.from_bytes(content[:_LENGTH], "little")
+        header = json.loads(content[_LENGTH : _LENGTH + length])
+        metadata = header.pop(_METADATA, {})
+        data = memoryview(content)[_LENGTH + length :]
+        return {name: _tensor(entry, data) for name, entry in header.items()}, metadata
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"Not in the safetensors format: {error!r}") from None
+
+
+def _tensor(entry: Mapping[str, Any], data: memoryview) -> Stored:
+    start, end = entry["data_offsets"]
+    datatype = BY_SHORT_NAME[entry["dtype"]]
+    return Stored(datatype, np.frombuffer(data[start:end], datatype.stored).reshape(entry["shape"]))
+
+
+def is_safetensors(content: bytes) -> bool:
+    """Whether bytes are in that format: a length that they have, and behind it the beginning of an object."""
+    return content[_LENGTH : _LENGTH + 1] == b"{" and int.from_bytes(content[:_LENGTH], "little") <= len(content)

@@ -1,0 +1,133 @@
+"""Whatever holds numbers can be given for a tensor, and keeps its datatype."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from gradcheckd import TensorError
+from gradcheckd.arrays import Bare, Stored, tensor
+
+
+class DlpackOnly:
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+class Broken:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise RuntimeError("it is on another planet")
+
+
+VALUES = [[1.0, -2.5, 0.1], [3.0, 4.0, 65504.0]]
+BFLOAT16 = np.asarray(jnp.asarray(VALUES, dtype=jnp.bfloat16)).view(np.uint16)
+GIVEN = {
+    "numpy float64": (np.array(VALUES), "FP64"),
+    "numpy float32": (np.array(VALUES, np.float32), "FP32"),
+    "numpy float16": (np.array(VALUES, np.float16), "FP16"),
+    "of the other endianness": (np.array(VALUES, ">f4"), "FP32"),
+    "column by column": (np.asfortranarray(VALUES), "FP64"),
+    "every other": (np.repeat(np.array(VALUES), 2, axis=0)[::2], "FP64"),
+    "torch float32": (torch.tensor(VALUES), "FP32"),
+    "torch float16": (torch.tensor(VALUES, dtype=torch.float16), "FP16"),
+    "torch with a history": (torch.tensor(VALUES, dtype=torch.float64, requires_grad=True) * 1, "FP64"),
+    "torch, transposed": (torch.tensor(VALUES).T.contiguous().T, "FP32"),
+    "jax float32": (jnp.asarray(VALUES, dtype=jnp.float32), "FP32"),
+    "DLPack alone": (DlpackOnly(np.array(VALUES)), "FP64"),
+    "a list of arrays": ([np.array(row, np.float32) for row in VALUES], "FP32"),
+    "a list of torch tensors": ([torch.tensor(row, requires_grad=True) for row in VALUES], "FP32"),
+    "lists of numbers of NumPy": ([[np.float32(each) for each in row] for row in VALUES], "FP32"),
+}
+
+
+@pytest.mark.parametrize(("value", "datatype"), GIVEN.values(), ids=GIVEN)
+def test_arrays_keep_numbers_shape_and_datatype(value: Any, datatype: str) -> None:
+    taken = tensor(value, "x")
+    assert isinstance(taken, Stored)
+    assert taken.datatype.name == datatype
+    assert taken.array.flags.c_contiguous
+    assert taken.array.tolist() == np.array(VALUES).astype(taken.array.dtype).tolist()
+    restored = taken.datatype.restored(taken.array)
+    assert restored.tolist() == taken.array.tolist()
+    assert not restored.flags.writeable
+
+
+BFLOAT16_GIVEN = {
+    "torch": torch.tensor(VALUES, dtype=torch.bfloat16),
+    "torch with a history": torch.tensor(VALUES, dtype=torch.bfloat16, requires_grad=True),
+    "jax": jnp.asarray(VALUES, dtype=jnp.bfloat16),
+    "a list": [torch.tensor(row, dtype=torch.bfloat16) for row in VALUES],
+}
+
+
+@pytest.mark.parametrize("value", BFLOAT16_GIVEN.values(), ids=BFLOAT16_GIVEN)
+def test_bfloat16_travels_as_its_bits(value: Any) -> None:
+    taken = tensor(value, "x")
+    assert isinstance(taken, Stored)
+    assert taken.datatype.name == "BF16"
+    assert (taken.array == BFLOAT16).all()
+    restored = taken.datatype.restored(taken.array)
+    assert restored.tolist() == torch.tensor(VALUES, dtype=torch.bfloat16).float().tolist()
+
+
+WHOLE = {"int8": "INT64", "uint8": "INT64", "uint16": "INT64", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+
+
+@pytest.mark.parametrize(("dtype", "datatype"), WHOLE.items())
+def test_labels_stay_whole_numbers(dtype: str, datatype: str) -> None:
+    taken = tensor(np.array([0, 1, 1], dtype), "y")
+    assert isinstance(taken, Stored)
+    assert (taken.datatype.name, taken.array.tolist()) == (datatype, [0, 1, 1])
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)], ids=repr)
+def test_a_number_that_is_an_array_has_no_dimension(value: Any) -> None:
+    taken = tensor(value, "x")
+    assert isinstance(taken, Stored)
+    assert taken.array.shape == ()
+    assert taken.as_json()["shape"] == []
+
+
+BARE = [
+    (2, 2),
+    (0.5, 0.5),
+    ([1, 2], [1, 2]),
+    (([1, 2.5], (3, 4)), [[1, 2.5], [3, 4]]),
+    ([math.nan, math.inf, -math.inf], ["NaN", "Infinity", "-Infinity"]),
+    ([True, False], [True, False]),
+]
+
+
+@pytest.mark.parametrize(("value", "nested"), BARE, ids=repr)
+def test_lists_and_numbers_stay_without_a_datatype(value: Any, nested: Any) -> None:
+    taken = tensor(value, "x")
+    assert isinstance(taken, Bare)
+    assert taken.as_json() == nested
+
+
+REFUSED = {
+    "no tensor": (object(), r"weights 'w1': object was given. A tensor is an array \(of NumPy"),
+    "text among numbers": ([1, "2"], "str among numbers"),
+    "complex numbers": (np.array([1j]), "datatype is complex128; one of float64, float32"),
+    "more than 64 bits": (np.array([1], np.uint64), "datatype is uint64"),
+    "text": (np.array(["a"]), "datatype is str"),
+    "what cannot be read": (Broken(), "no NumPy array could be made of .*Broken: it is on another planet"),
+    "arrays of other shapes": ([np.zeros(2), np.zeros(3)], "the arrays of its list do not have one shape"),
+    "bfloat16 among others": ([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)], "bfloat16 among others"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_sent_is_refused_with_its_name(value: Any, message: str) -> None:
+    with pytest.raises(TensorError, match=message) as caught:
+        tensor(value, "weights 'w1'")
+    assert str(caught.value).startswith("weights 'w1': ")

@@ -1,0 +1,124 @@
+"""The gradient of a function that stays with the caller."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradcheckd
+from gradcheckd import GradientError, ProblemError, Service, TensorError
+
+POINT = np.array([0.5, -1.5, 2.0])
+
+
+def loss(w: Any) -> Any:
+    """sum_i sin(w_i) w_(i-1)"""
+    return (np.sin(w) * np.roll(w, 1)).sum()
+
+
+def gradient(w: Any) -> Any:
+    return np.cos(w) * np.roll(w, 1) + np.sin(np.roll(w, -1))
+
+
+def wrong(w: Any) -> Any:
+    return gradient(w) * [1, 1.0001, 1]
+
+
+def test_a_right_gradient_passes(service: Service) -> None:
+    report = service.check_function(loss, POINT, gradient)
+    assert (report.outcome, report.passed) == ("pass", True)
+    assert report.evaluations == len(report.verdicts["x"].directions) * 14 + 19
+    assert report.noise < 1e-15
+    assert report.missed["probability"] == pytest.approx(0.001)
+    assert report.text().startswith("gradcheckd: pass\n")
+
+
+def test_a_wrong_element_is_found(service: Service) -> None:
+    told: list[tuple[int, int]] = []
+    report = service.check_function(
+        loss, POINT, wrong(POINT), directions="coordinates", progress=lambda *step: told.append(step)
+    )
+    assert report.outcome == "fail"
+    outcomes = {each.index: each.outcome for each in report.verdicts["x"].directions}
+    assert outcomes == {(0,): "pass", (1,): "fail", (2,): "pass"}
+    assert told == [(done, report.evaluations) for done in range(1, report.evaluations + 1)]
+    assert report.verdicts["x"].taylor is not None
+
+
+def test_names_many_tensors_and_every_option(service: Service) -> None:
+    point = {"w": POINT, "b": 0.25}
+    report = service.check_function(
+        lambda p: loss(p["w"]) + p["b"] ** 2,
+        point,
+        lambda p: {"w": gradient(p["w"]), "b": 2 * p["b"]},
+        directions={"kind": "random", "count": 2},
+        scale=0.5,
+        seed=3,
+        candidate_dtype="FP32",
+        relative_error=1e-3,
+    )
+    assert report.passed
+    assert {name: len(each.directions) for name, each in report.verdicts.items()} == {"w": 2, "b": 2}
+    assert report.missed["single_element"]["relative_error"] == 1e-3
+
+
+TORCH = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", TORCH.values(), ids=TORCH)
+def test_a_loss_of_torch_gets_tensors_of_torch(service: Service, dtype: torch.dtype) -> None:
+    def squared(w: torch.Tensor) -> torch.Tensor:
+        assert w.dtype == dtype
+        return (w.double() ** 2).sum()
+
+    point = torch.tensor([1.0, -2.0, 0.5], dtype=dtype, requires_grad=True)
+    squared(point).backward()
+    assert service.check_function(squared, point, point.grad, directions="coordinates").outcome == "pass"
+    assert point.grad is not None
+    assert service.check_function(squared, point, -point.grad, directions="coordinates").outcome == "fail"
+
+
+@pytest.mark.parametrize("make", [list, np.asarray, lambda w: np.asarray(w, np.float32)], ids=["list", "f64", "f32"])
+def test_points_of_lists_and_of_float32(service: Service, make: Any) -> None:
+    kinds: set[Any] = set()
+
+    def squared(w: Any) -> float:
+        kinds.add(w.dtype)
+        w *= 1  # The loss may write to what it gets.
+        return float(w @ w)
+
+    assert service.check_function(squared, make([1.0, 2.0]), make([2.0, 4.0])).passed
+    assert len(kinds) == 1
+
+
+def test_an_assertion_has_the_report(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+    assert gradcheckd.assert_function(loss, POINT, gradient).passed
+    assert gradcheckd.check_function(loss, POINT, wrong).outcome == "fail"
+    with pytest.raises(GradientError, match=r"\[1\] +candidate"):
+        gradcheckd.assert_function(loss, POINT, wrong, directions="coordinates")
+
+
+def test_an_error_of_the_loss_says_at_which_point(service: Service) -> None:
+    def broken(_: Any) -> float:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        service.check_function(broken, POINT, POINT)
+    assert caught.value.__notes__ == ["gradcheckd: raised by the loss at point 0 of the 75 of the plan"]
+
+
+def test_a_loss_that_is_not_finite_is_refused_with_its_points(service: Service) -> None:
+    with pytest.raises(ProblemError, match="losses"):
+        service.check_function(lambda _: float("nan"), POINT, POINT)
+
+
+def test_a_gradient_of_another_shape_is_refused(service: Service) -> None:
+    with pytest.raises(ProblemError, match="/candidate/x: its shape is"):
+        service.check_function(loss, POINT, POINT[:2])
+
+
+def test_names_of_one_alone_are_refused(service: Service) -> None:
+    with pytest.raises(TensorError, match="two arrays, or two mappings"):
+        service.check_function(loss, {"w": POINT}, POINT)

@@ -1,0 +1,209 @@
+"""A check by a real service, from arrays to a typed report."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import gradcheckd
+from gradcheckd import GradientError, ProblemError, Report, Service
+from gradcheckd.connection import URL_VARIABLE
+from tests.client.conftest import W1
+
+
+def test_the_reference_example_passes_with_its_numbers(service: Service, arrays: dict[str, Any]) -> None:
+    report = service.check(**arrays)
+    assert (report.outcome, report.passed) == ("pass", True)
+    assert report.loss.analytic == 2.3767862745225306
+    assert report.gradients["w1"].analytic[0, 0] == -0.1342557202950444
+    assert report.gradients["w1"].candidate is None
+    assert report.gradients["w2"].finite_difference.shape == (4,)
+    assert report.verdicts["w1"].elements == gradcheckd.Elements(4, 4, 0, 0, 0)
+    assert report.verdicts["w1"].smallest_detectable_error < 1e-10
+    assert report.discrepancies["w1"]["analytic_vs_autograd"].max_ulp <= 4
+    assert report.diagnoses == {}
+    assert str(report) == report.summary
+    assert report.intermediates == {}
+
+
+def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong: dict[str, Any]) -> None:
+    report = service.check(**wrong)
+    assert report.outcome == "fail"
+    assert report.verdicts["w2"].outcome == "pass"
+    verdict = report.verdicts["w1"]
+    assert (verdict.outcome, verdict.elements.failed) == ("fail", 2)
+    assert [each.name for each in report.diagnoses["w1"]] == ["transposed", "memory_order"]
+    worst = verdict.worst[0]
+    assert (worst.index, worst.route, worst.judged) == ((0, 1), "candidate", W1[1, 0])
+    assert worst.ratio == pytest.approx(report.raw["verdicts"]["w1"]["worst"][0]["ratio"])
+    assert report.gradients["w1"].candidate is not None
+    assert report.gradients["w1"].candidate.tolist() == W1.T.tolist()
+
+
+def test_a_report_is_not_to_be_changed(service: Service, arrays: dict[str, Any]) -> None:
+    report = service.check(**arrays)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.outcome = "fail"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        report.verdicts["w1"] = None  # type: ignore[index]
+    with pytest.raises(ValueError, match="read-only"):
+        report.gradients["w1"].analytic[0, 0] = 1
+
+
+def test_the_text_is_that_of_the_service_also_when_the_connection_is_closed(url: str, wrong: dict[str, Any]) -> None:
+    report = gradcheckd.check(url=url, **wrong)
+    assert report.text().startswith("gradcheckd: fail\n")
+    assert "probable bug: transposed" in report.text()
+    assert report.markdown().startswith("## gradcheckd: fail\n")
+
+
+def test_progress_gives_the_same_report(service: Service, wrong: dict[str, Any]) -> None:
+    told: list[tuple[str, int, int]] = []
+    report = service.check(**wrong, progress=lambda *step: told.append(step))
+    assert told[-1][1] == told[-1][2] == report.raw["cost"]["loss_evaluations"]
+    other = service.check(**wrong)
+    assert without_times(report) == without_times(other)
+    for name, gradient in report.gradients.items():
+        for route, array in vars(gradient).items():
+            assert np.array_equal(array, getattr(other.gradients[name], route))
+
+
+def without_times(report: Report) -> Any:
+    return {name: each for name, each in report.raw.items() if name not in ("cost", "gradients", "intermediates")}
+
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "a preset, by its name": {"model": "conv_tanh_scale_sigmoid"},
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "a sample": {"finite_difference": {"sample": 2}, "seed": 7},
+    "directions": {"finite_difference": {"projections": 3}},
+    "names": {"with_respect_to": ["L1", "w2"]},
+    "a tolerance": {"tolerance": {"rtol": 1e-3}},
+    "all there is": {"include": ["gradients", "allowances", "intermediates"]},
+    "a field that this client does not know": {"encoding": "b64"},
+}
+
+
+@pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("progress", [None, lambda *_: None], ids=["", "with progress"])
+def test_every_field_gets_through(
+    service: Service, arrays: dict[str, Any], fields: dict[str, Any], progress: Any
+) -> None:
+    report = service.check(**arrays, **fields, progress=progress)
+    # Of 8 bits not every element can be told here.
+    assert report.outcome == ("inconclusive" if fields.get("dtype") == "bfloat16" else "pass")
+    assert set(report.verdicts) == set(fields.get("with_respect_to", ["w1", "w2"]))
+    if "dtype" in fields:
+        assert report.gradients["w1"].analytic.dtype == np.float32
+    if "include" in fields:
+        assert report.gradients["w1"].allowed is not None
+        assert report.intermediates["L1"]["value"].shape == (4,)
+    if "finite_difference" in fields:
+        assert report.verdicts["w1"].missed is not None
+        for direction in report.verdicts["w1"].directions:
+            assert (direction.index, direction.ratio < 1) == (None, True)
+
+
+def test_a_graph_may_be_given_by_its_nodes(service: Service) -> None:
+    nodes = [{"name": "p", "op": "mul", "inputs": ["x", "w"]}, {"name": "loss", "op": "sum", "inputs": ["p"]}]
+    for model in (nodes, {"nodes": nodes}):
+        report = service.check(tensors={"x": np.ones(3)}, weights={"w": np.ones(3)}, model=model)
+        assert report.gradients["w"].analytic.tolist() == [1, 1, 1]
+
+
+MAKERS = {
+    "lists": lambda values: np.asarray(values).tolist(),
+    "float32": lambda values: np.asarray(values, np.float32),
+    "torch": lambda values: torch.tensor(values, requires_grad=True),
+    "torch bfloat16": lambda values: torch.tensor(values, dtype=torch.bfloat16),
+    "jax": jnp.asarray,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_arrays_of_anyone_are_judged_by_their_own_rounding(service: Service, arrays: dict[str, Any], make: Any) -> None:
+    # At a point that every datatype holds exactly.
+    point = {"w1": [[0.125, -0.125], [0.25, 0.0625]], "w2": [0.5, -0.25, 0.25, 0.5]}
+    exact = service.check(tensors=arrays["tensors"], weights={name: np.array(each) for name, each in point.items()})
+    given = {
+        "tensors": {name: make(each.tolist()) for name, each in arrays["tensors"].items()},
+        "weights": {name: make(each) for name, each in point.items()},
+        "candidate": {name: make(each.analytic.tolist()) for name, each in exact.gradients.items()},
+    }
+    # Of 8 bits not every element can be told here.
+    assert service.check(**given).outcome == ("inconclusive" if "bfloat16" in str(given["weights"]) else "pass")
+    given["candidate"]["w2"] = make((-exact.gradients["w2"].analytic).tolist())
+    report = service.check(**given)
+    assert report.outcome == "fail"
+    named = [each.name for each in report.diagnoses["w2"]]
+    assert "sign_flipped" in named or "bfloat16" in str(given["weights"]), "4 elements of 8 bits do not name a bug"
+
+
+@pytest.mark.parametrize("labels", [[0, 2, 1], np.array([0, 2, 1]), np.array([0, 2, 1], np.uint8)], ids=repr)
+def test_labels_are_labels(service: Service, labels: Any) -> None:
+    nodes = [{"name": "loss", "op": "cross_entropy", "inputs": ["z", "y"]}]
+    report = service.check(tensors={"y": labels}, weights={"z": np.eye(3)}, model=nodes)
+    assert report.outcome == "pass"
+
+
+def test_what_is_not_finite_comes_as_numbers(service: Service, arrays: dict[str, Any]) -> None:
+    wrong = arrays | {"candidate": {"w2": np.array([np.nan, np.inf, 0, 0])}}
+    report = service.check(**wrong)
+    assert np.isnan(report.verdicts["w2"].worst[0].judged)
+    assert report.verdicts["w2"].worst[0].index == (0,)
+    kinked = [{"name": "a", "op": "abs", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
+    (kink,) = service.check(weights={"w": np.array([0.0, 1.0])}, model=kinked).verdicts["w"].kinks
+    assert (kink.index, kink.left, kink.right) == ((0,), -1, 1)
+
+
+def test_names_with_slashes_come_back(service: Service) -> None:
+    nodes = [{"name": "loss", "op": "sum", "inputs": ["layer/0/w"]}]
+    report = service.check(weights={"layer/0/w": np.ones(2)}, model=nodes)
+    assert report.gradients["layer/0/w"].analytic.tolist() == [1, 1]
+
+
+def test_a_gradient_that_is_right_is_asserted(service: Service, arrays: dict[str, Any]) -> None:
+    assert service.assert_gradients(**arrays, candidate={"w1": W1}).passed
+
+
+def test_the_error_of_an_assertion_is_the_report_for_reading(
+    url: str, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, url)
+    with pytest.raises(AssertionError, match="probable bug: transposed") as caught:
+        gradcheckd.assert_gradients(**wrong)
+    assert isinstance(caught.value, GradientError)
+    assert caught.value.report.outcome == "fail"
+    assert str(caught.value).startswith("gradcheckd: fail\n")
+
+
+def test_what_cannot_be_told_is_not_asserted(service: Service, arrays: dict[str, Any]) -> None:
+    with pytest.raises(GradientError, match="gradcheckd: inconclusive"):
+        service.assert_gradients(**arrays, finite_difference={"method": "central", "step": 100})
+
+
+def test_a_request_that_is_refused_says_where_and_what_to_do(service: Service, arrays: dict[str, Any]) -> None:
+    del arrays["tensors"]["x"]
+    with pytest.raises(ProblemError) as caught:
+        service.check(**arrays, moodel="lenet")
+    problem = caught.value
+    assert (problem.status, problem.title) == (422, "Invalid request")
+    assert problem.errors[0]["pointer"] == "/moodel"
+    assert str(problem).splitlines() == [
+        "Invalid request (422)",
+        "  /moodel: unknown field 'moodel'; did you mean 'model'?",
+        "Mend the request at the places that are listed.",
+    ]
+
+
+def test_the_catalogues_are_there(service: Service) -> None:
+    assert "lenet" in [each["name"] for each in service.models()]
+    assert "conv2d" in [each["name"] for each in service.ops()]
+    request = next(each["request"] for each in service.models() if each["name"] == "mlp_classifier")
+    assert service.check(**request).passed
+    assert json.dumps(request)

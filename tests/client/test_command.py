@@ -1,0 +1,326 @@
+"""The command, in this process: what it writes, and the status that it ends with."""
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from gradcheckd import local
+from gradcheckd.command import main, run
+from gradcheckd.progress import followed
+from tests.client.conftest import W1
+from tests.client.test_pytest_plugin import listening
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+INCONCLUSIVE = ["--set", 'finite_difference={"method": "central", "step": 100}']
+
+
+@pytest.fixture
+def said(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run the command; its status, and what it wrote to standard output and to standard error."""
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+
+    def said(*arguments: str, given: bytes | None = None) -> tuple[int, str, str]:
+        if given is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        try:
+            status = main([str(each) for each in arguments])
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return status, *capsys.readouterr()
+
+    return said
+
+
+def as_served(url: str, body: dict[str, Any], form: str, path: str = "/v1/check") -> list[str]:
+    text = httpx.post(url + path, json=body, headers={"Accept": form}, timeout=60).text
+    return without_times(text)
+
+
+def without_times(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "loss evaluations in" not in line]
+
+
+@pytest.mark.parametrize(("name", "status"), [("reference.json", 0), ("wrong_sign.json", 1)])
+@pytest.mark.parametrize(("form", "media_type"), [("text", "text/plain"), ("markdown", "text/markdown")])
+def test_text_is_that_of_the_service(
+    said: Callable[..., Any], url: str, name: str, status: int, form: str, media_type: str
+) -> None:
+    ended, out, err = said("check", EXAMPLES / name, "--format", form)
+    assert (ended, err) == (status, "")
+    assert without_times(out) == as_served(url, json.loads((EXAMPLES / name).read_text()), media_type)
+
+
+def test_what_cannot_be_told_has_a_status_of_its_own(said: Callable[..., Any]) -> None:
+    status, out, _ = said("check", EXAMPLES / "reference.json", *INCONCLUSIVE)
+    assert status == 2
+    assert out.startswith("gradcheckd: inconclusive\n")
+
+
+def test_json_is_the_report(said: Callable[..., Any], url: str) -> None:
+    status, out, _ = said("check", EXAMPLES / "wrong_sign.json", "--format", "json")
+    report = httpx.post(f"{url}/v1/check", json=json.loads((EXAMPLES / "wrong_sign.json").read_text())).json()
+    assert status == 1
+    assert json.loads(out) | {"cost": 0} == report | {"cost": 0}
+
+
+def test_html_and_a_file_to_write_to(said: Callable[..., Any], tmp_path: Path) -> None:
+    written = tmp_path / "report.html"
+    assert said("check", EXAMPLES / "wrong_sign.json", "--format", "html", "--output", written) == (1, "", "")
+    assert written.read_text().startswith("<!doctype html>")
+
+
+def test_every_form_of_a_request_is_taken(said: Callable[..., Any], arrays: dict[str, Any], tmp_path: Path) -> None:
+    named = {f"{section}/{name}": each for section, named in arrays.items() for name, each in named.items()}
+    # The library writes the memory of an array, whatever its strides.
+    named["candidate/w1"] = np.ascontiguousarray(W1.T)
+    fields = json.dumps({"include": [], "with_respect_to": ["w1"]})
+    safetensors.numpy.save_file(named, tmp_path / "a", {"request": fields})
+    np.savez(tmp_path / "b.npz", **named, request=fields)
+    whole = {section: {name: each.tolist() for name, each in named.items()} for section, named in arrays.items()}
+    (tmp_path / "c").write_text(json.dumps(whole | {"candidate": {"w1": W1.T.tolist()}} | json.loads(fields)))
+    reports = set()
+    for name in ("a", "b.npz", "c"):
+        for arguments, given in (((tmp_path / name,), None), (("-",), (tmp_path / name).read_bytes())):
+            status, out, _ = said("check", *arguments, "--format", "json", given=given)
+            assert status == 1
+            reports.add(json.dumps(json.loads(out) | {"cost": 0}))
+            # A field is replaced in each of them as well.
+            status, out, _ = said("check", *arguments, "--format", "json", "--set", "candidate_dtype=FP32", given=given)
+            assert json.loads(out)["verdicts"]["w1"]["worst"][0]["allowed"] > 1e-9
+    assert len(reports) == 1
+
+
+def test_a_gradient_from_a_file_of_numbers_is_judged_and_its_bug_is_named(
+    said: Callable[..., Any], tmp_path: Path
+) -> None:
+    request, numbers = EXAMPLES / "reference.json", tmp_path / "w1.txt"
+    numbers.write_text(" ".join(map(repr, W1.ravel().tolist())))
+    assert said("check", request, "--candidate", f"w1={numbers}")[0] == 0
+    numbers.write_text("\n".join(map(repr, W1.T.ravel().tolist())))
+    status, out, _ = said("check", request, "--candidate", f"w1={numbers}")
+    assert status == 1
+    assert "probable bug: transposed" in out
+    np.save(tmp_path / "w1.npy", -W1)
+    status, out, _ = said("check", request, "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    assert "probable bug: sign_flipped" in out
+    numbers.write_text("1, 2, 3")
+    status, out, _ = said("check", request, "--candidate", f"w1={numbers}")
+    assert status == 1
+    assert "shape" in out
+
+
+POINT = [0.5, -1.5, 2.0]
+
+
+def losses_at(points: Any) -> list[float]:
+    return [float((np.sin(w) * np.roll(w, 1)).sum()) for w in np.asarray(points)]
+
+
+def gradient() -> Any:
+    w = np.array(POINT)
+    return np.cos(w) * np.roll(w, 1) + np.sin(np.roll(w, -1))
+
+
+def test_a_black_box_by_files(said: Callable[..., Any], url: str, tmp_path: Path) -> None:
+    names = {name: str(tmp_path / name) for name in ("point", "points", "plan", "losses", "gradient")}
+    Path(names["point"]).write_text(json.dumps({"point": {"w": POINT}}))
+    assert said("plan", names["point"], "--points", names["points"], "--output", names["plan"]) == (0, "", "")
+    points = np.loadtxt(names["points"])
+    plan = json.loads(Path(names["plan"]).read_text())
+    assert points.shape == (plan["evaluations"], 3)
+    Path(names["losses"]).write_text("\n".join(map(repr, losses_at(points))))
+    arguments = ("judge", names["plan"], "--losses", names["losses"], "--candidate", names["gradient"])
+    for factor, status, words in ((1, 0, "gradcheckd: pass\n"), (-1, 1, "a sign was lost.")):
+        Path(names["gradient"]).write_text(" ".join(map(repr, (factor * gradient()).tolist())))
+        ended, out, err = said(*arguments)
+        assert (ended, err) == (status, "")
+        assert words in " ".join(out.split()) + "\n" or words in out
+    status, out, _ = said(*arguments, "--format", "json")
+    assert json.loads(out)["verdicts"]["w"]["taylor"]["factor"] == pytest.approx(-1)
+    assert said(*arguments, "--format", "html")[1].startswith("<!doctype html>")
+    assert said(*arguments, "--format", "markdown")[1].startswith("## gradcheckd: fail\n")
+    assert said(*arguments, "--set", "relative_error=0.01")[0] == 1
+
+
+def test_a_black_box_in_json(said: Callable[..., Any]) -> None:
+    status, out, _ = said(
+        "plan", "-", "--set", 'directions={"kind": "coordinates"}', given=json.dumps({"point": {"w": POINT}}).encode()
+    )
+    answer = json.loads(out)
+    assert (status, len(answer["points"])) == (0, answer["evaluations"])
+    losses = losses_at([point["w"] for point in answer["points"]])
+    body = {"plan": answer["plan"], "losses": losses, "candidate": {"w": (gradient() * [1, 1.001, 1]).tolist()}}
+    status, out, _ = said("judge", "-", given=json.dumps(body).encode())
+    assert status == 1
+    assert "[1]" in out
+
+
+def test_points_of_many_tensors_are_in_the_order_of_their_names(said: Callable[..., Any], tmp_path: Path) -> None:
+    body = json.dumps({"point": {"w": [[1.5, 2.5]], "a": 0.5}})
+    said("plan", "-", "--points", tmp_path / "points", given=body.encode())
+    base = (tmp_path / "points").read_text().splitlines()[0].split()
+    assert [float(each) for each in base] == [0.5, 1.5, 2.5]
+
+
+def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]) -> None:
+    assert said("models")[1].startswith("conv_tanh_scale_sigmoid  The reference example")
+    assert json.loads(said("models", "--format", "json")[1])["models"]
+    _, request, _ = said("models", "mlp_classifier")
+    assert said("check", "-", given=request.encode())[0] == 0
+    assert "\nconv2d " in said("ops")[1]
+    assert json.loads(said("ops", "--format", "json")[1])["ops"]
+    assert said("ops", "conv2d")[1].startswith("conv2d(input, weight, bias?, stride=1, ")
+    assert json.loads(said("ops", "conv2d", "--format", "json")[1])["name"] == "conv2d"
+
+
+WRONG = {
+    "no command": ((), None, "usage: gradcheckd"),
+    "no such command": (("bogus",), None, "invalid choice: 'bogus'"),
+    "no such format": (("check", "x", "--format", "pdf"), None, "invalid choice: 'pdf'"),
+    "no such file": (("check", "nothing.json"), None, "nothing.json: No such file"),
+    "neither format": (("check", "-"), b"hello", "neither JSON"),
+    "no object": (("check", "-"), b"[1]", "a request is an object"),
+    "no such field": (("check", "-", "--set", "moodel=1"), b"{}", "did you mean 'model'?"),
+    "a field without a value": (("check", "-", "--set", "model"), b"{}", "--set takes FIELD=JSON"),
+    "NaN in JSON": (("check", "-"), b'{"tensors": {"x": NaN}, "weights": {}}', "NaN"),
+    "a .npz that is none": (("check", "-"), b"PK\3\4nothing", "is no .npz"),
+    "nobody there": (("models", "--url", "http://127.0.0.1:1"), None, "make serve"),
+    "no such model": (("models", "lenett"), None, "did you mean 'lenet'?"),
+    "no such op": (("ops", "xyz"), None, "`gradcheckd ops` lists them"),
+    "text among losses": (("judge", "-", "--losses", __file__), b"{}", "is to hold numbers"),
+    "a candidate of which": (("check", EXAMPLES / "reference.json", "--candidate", "x"), None, "one of x, y, w1, w2"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "given", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_judged_is_an_error_that_says_why(
+    said: Callable[..., Any], arguments: Any, given: bytes | None, message: str
+) -> None:
+    status, out, err = said(*arguments, given=given)
+    assert (status, out) == (3, "")
+    assert message in err
+
+
+def test_an_array_of_no_section_is_refused(said: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", w1=W1)
+    _, _, err = said("check", tmp_path / "a.npz")
+    assert "an array is named tensors/... or weights/... or candidate/...; 'w1' is not" in err
+    np.savez(tmp_path / "b.npz", **{"weights/w1": W1}, request="{")
+    assert said("check", tmp_path / "b.npz")[0] == 3
+
+
+def test_what_has_no_shape_is_for_the_service_to_refuse(said: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "w").write_text("1 2")
+    given = b'{"tensors": {}, "weights": {"w": [1, [2]]}}'
+    status, _, err = said("check", "-", "--candidate", tmp_path / "w", given=given)
+    assert status == 3
+    assert "/weights/w: ragged" in err
+
+
+def test_help_says_what_the_statuses_are(said: Callable[..., Any]) -> None:
+    for command in ((), ("check",), ("judge",)):
+        status, out, _ = said(*command, "--help")
+        assert status == 0
+        assert "0 pass, 1 fail" in " ".join(out.split())
+
+
+def test_who_stops_reading_stops_it_and_who_interrupts(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    command = f"{sys.executable} -m gradcheckd models lenet --url {url} | head -c 10; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith('{"model": ')
+    assert done.stderr == ""
+
+    def interrupted(_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradcheckd.command.catalogue.models", interrupted)
+    assert said("models")[0] == 130
+
+
+def test_a_pipe_that_is_closed_is_no_traceback(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_: Any) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("gradcheckd.command.catalogue.models", broken)
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert main(["models"]) == 3
+
+
+def test_the_bar_is_on_a_terminal_alone(url: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m gradcheckd check {EXAMPLES / 'reference.json'} --url {url} > {tmp_path / 'out'}"
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=False)
+    assert "16/16 evaluations" in re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+    assert done.stdout.endswith("\x1b[2K"), "nothing is left of it"
+    assert (tmp_path / "out").read_text().startswith("gradcheckd: pass\n")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_an_older_service_is_asked_for_the_text_by_itself(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradcheckd.command.asking.followed", lambda *given: {"report": followed(*given)["report"]})
+    assert said("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
+
+
+def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gradcheckd", "check", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 3
+    assert capsys.readouterr().err.startswith("gradcheckd: nothing: ")
+
+
+def test_serving_becomes_the_service() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gradcheckd", "serve", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert process.stderr is not None
+        assert f"gradcheckd serves on http://127.0.0.1:{port}".encode() in process.stderr.readline()
+        deadline = time.monotonic() + 60
+        while not listening(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60).status_code == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def test_serving_without_a_service_says_how_to_get_one(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_CONFIG", "no.such.service")
+    status, _, err = said("serve")
+    assert status == 3
+    assert "make serve" in err
+
+
+def test_a_service_that_does_not_stop_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_STOPPING", 0.2)
+    deaf = subprocess.Popen(["bash", "-c", "trap '' TERM; trap 'exit 7' QUIT; while :; do sleep 0.05; done"])
+    time.sleep(0.3)
+    local._stop(deaf)
+    assert deaf.returncode == 7

@@ -1,0 +1,190 @@
+"""When it is tried again, what is said when nobody answers, and keys."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+import gradcheckd
+from gradcheckd import GradcheckdError, ProblemError, RequestError, Service, UnexpectedAnswerError, UnreachableError
+from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE, Connection, asked_to_wait
+from tests.integration.conftest import Server
+
+Answer = tuple[int, dict[str, str], bytes]
+FULL: Answer = (
+    503,
+    {"Content-Type": "application/problem+json", "Retry-After": "0"},
+    json.dumps(
+        {"type": "t", "title": "Service Unavailable", "status": 503, "detail": "All places are taken."}
+    ).encode(),
+)
+MODELS: Answer = (200, {"Content-Type": "application/json"}, b'{"models": []}')
+
+
+@contextmanager
+def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[float]]]:
+    """A server of no gradcheckd: its answer to each request by its number; and when these came."""
+    came: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            came.append(time.monotonic())
+            status, headers, content = answer(len(came))
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", came
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_full_service_is_asked_again() -> None:
+    with answering(lambda number: FULL if number < 3 else MODELS) as (url, came), Service(url) as service:
+        assert service.models() == []
+    assert len(came) == 3
+    assert came[2] - came[1] > came[1] - came[0] - 0.05, "the pauses grow"
+
+
+def test_what_the_service_asks_to_wait_is_waited() -> None:
+    waiting = (503, FULL[1] | {"Retry-After": "1"}, FULL[2])
+    with answering(lambda number: waiting if number == 1 else MODELS) as (url, came), Service(url) as service:
+        service.models()
+    assert came[1] - came[0] >= 1
+
+
+@pytest.mark.parametrize(("header", "patience", "least", "most"), [("0", 0.6, 2, 6), ("3600", 30.0, 1, 1)])
+def test_it_gives_up_where_patience_ends(header: str, patience: float, least: int, most: int) -> None:
+    full = (503, FULL[1] | {"Retry-After": header}, FULL[2])
+    before = time.monotonic()
+    with (
+        answering(lambda _: full) as (url, came),
+        Service(url, patience=patience) as service,
+        pytest.raises(ProblemError, match="Try again later") as caught,
+    ):
+        service.models()
+    assert caught.value.status == 503
+    assert least <= len(came) <= most
+    assert time.monotonic() - before < patience + 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 502])
+def test_nothing_else_is_tried_again(status: int) -> None:
+    problem = json.dumps({"type": "t", "title": "T", "status": status, "detail": "D"}).encode()
+    with (
+        answering(lambda _: (status, FULL[1], problem)) as (url, came),
+        Service(url) as service,
+        pytest.raises(ProblemError, match="D") as caught,
+    ):
+        service.models()
+    assert (caught.value.status, len(came)) == (status, 1)
+
+
+def test_how_long_to_wait_is_read_as_seconds_and_as_a_date() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert asked_to_wait(soon) == pytest.approx(30, abs=2)
+    assert asked_to_wait("7") == 7
+    for said in (None, "", "soon", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"):
+        assert asked_to_wait(said) == 0
+
+
+def test_where_nobody_answers_it_says_how_to_start_one() -> None:
+    with pytest.raises(UnreachableError) as caught:
+        gradcheckd.check(url="http://127.0.0.1:1")
+    assert "No gradcheckd answers at http://127.0.0.1:1" in str(caught.value)
+    for way in ("gradcheckd serve", "make serve", "docker run", URL_VARIABLE):
+        assert way in str(caught.value)
+
+
+OTHERS = {
+    "a page": (200, {"Content-Type": "text/html"}, b"<p>hello"),
+    "an error of a proxy": (502, {"Content-Type": "text/html"}, b"<p>bad gateway"),
+    "nothing": (200, {}, b""),
+}
+
+
+@pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS)
+def test_what_is_no_gradcheckd_is_told_apart(answer: Answer) -> None:
+    with (
+        answering(lambda _: answer) as (url, _),
+        Service(url) as service,
+        pytest.raises(UnexpectedAnswerError, match="which is not as gradcheckd answers"),
+    ):
+        service.models()
+
+
+def test_an_answer_that_breaks_off_is_told() -> None:
+    cut = (200, MODELS[1] | {"Content-Length": "1000"}, b"{")
+    with (
+        answering(lambda _: cut) as (url, _),
+        Service(url) as service,
+        pytest.raises(UnexpectedAnswerError, match="broke off"),
+    ):
+        service.models()
+
+
+def test_a_slow_answer_is_told() -> None:
+    def slow(_: int) -> Answer:
+        time.sleep(0.3)
+        return MODELS
+
+    with (
+        answering(slow) as (url, _),
+        Service(url, timeout=0.05) as service,
+        pytest.raises(GradcheckdError, match=r"did not answer within 0\.05 s"),
+    ):
+        service.models()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://[::", "http://a:b"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(RequestError, match="address of a service is like"), Service(url) as service:
+        service.models()
+
+
+def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Connection() as connection:
+        assert connection.url == "http://127.0.0.1:8000"
+    monkeypatch.setenv(URL_VARIABLE, "http://example.test/prefix/")
+    with Connection() as connection:
+        assert connection.url == "http://example.test/prefix"
+
+
+@pytest.fixture(scope="module")
+def locked(start: Callable[..., Server]) -> Server:
+    return start(GRADCHECKD_KEYS="open-sesame")
+
+
+def test_a_key_opens(locked: Server, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProblemError, match="Unauthorized") as caught:
+        gradcheckd.check(url=locked.url, **arrays)
+    assert KEY_VARIABLE in str(caught.value)
+    report = gradcheckd.check(url=locked.url, key="open-sesame", **arrays)
+    assert report.text().startswith("gradcheckd: pass"), "the text is asked for with the key"
+    monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
+    assert gradcheckd.check(url=locked.url, **arrays).passed
+
+
+@pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])
+def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(RequestError, match="key is not made of") as caught:
+        Service("http://127.0.0.1:1", key)
+    assert key not in str(caught.value)

@@ -1,0 +1,60 @@
+"""Lines of progress, and what may come of them."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcheckd import ProblemError, UnexpectedAnswerError
+from gradcheckd.progress import followed, with_arrays
+
+STEP = {"event": "progress", "tensor": "w1", "done": 1, "total": 2}
+PROBLEM = {
+    "type": "t",
+    "title": "Invalid request",
+    "status": 422,
+    "detail": "out of time",
+    "errors": [],
+    "total_errors": 3,
+}
+
+
+def lines(*events: dict[str, Any]) -> list[str]:
+    return [json.dumps(each) for each in events]
+
+
+def test_steps_are_told_and_the_last_line_is_returned() -> None:
+    told: list[Any] = []
+    last = {"event": "report", "report": {"outcome": "pass"}, "text": "gradcheckd: pass"}
+    assert followed(lines(STEP, last), lambda *step: told.append(step)) == last
+    assert told == [("w1", 1, 2)]
+
+
+def test_a_problem_on_the_way_is_raised() -> None:
+    with pytest.raises(ProblemError, match="out of time") as caught:
+        followed(lines(STEP, {"event": "problem", "problem": PROBLEM}), print)
+    assert "... and 3 more" in str(caught.value)
+
+
+def test_lines_that_end_without_a_report_are_an_error() -> None:
+    with pytest.raises(UnexpectedAnswerError, match="broke off before the report"):
+        followed(lines(STEP), print)
+
+
+ARRAYS = {
+    "nested": ([[0.1, 2.0]], [[0.1, 2.0]]),
+    "a number": (0.5, 0.5),
+    "spelled": (["NaN", 0.1, "-Infinity"], [np.nan, 0.1, -np.inf]),
+    "a number that is spelled": ("Infinity", np.inf),
+    "base64": ({"datatype": "FP32", "shape": [1, 2], "b64": "AACAPwAAgD8="}, [[1.0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize(("value", "numbers"), ARRAYS.values(), ids=ARRAYS)
+def test_tensors_become_arrays(value: Any, numbers: Any) -> None:
+    report = with_arrays({"gradients": {"w": {"analytic": value}}, "intermediates": {}, "outcome": "pass"})
+    array = report["gradients"]["w"]["analytic"]
+    assert np.array_equal(array, np.array(numbers), equal_nan=True)
+    assert not array.flags.writeable
+    assert report["outcome"] == "pass"

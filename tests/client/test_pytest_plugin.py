@@ -1,0 +1,154 @@
+"""The plugin, in sessions of pytest of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TESTS = """
+import numpy as np
+
+INPUTS = {"tensors": {"x": np.arange(1.0, 10.0).reshape(3, 3), "y": np.array([-1.0, -1.0, 1.0, 1.0])},
+          "weights": {"w1": np.array([[0.1, -0.1], [0.2, 0.001]]), "w2": np.array([0.0005, -0.2, 0.2, 0.5])}}
+RIGHT = np.array([[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]])
+
+
+def test_right(gradcheckd):
+    gradcheckd.assert_gradients(**INPUTS, candidate={"w1": RIGHT})
+
+
+def test_wrong_asserted(gradcheckd):
+    gradcheckd.assert_gradients(**INPUTS, candidate={"w1": RIGHT.T})
+
+
+def test_wrong_in_words_of_ones_own(gradcheckd):
+    report = gradcheckd.check(**INPUTS, candidate={"w1": -RIGHT})
+    assert report.outcome == "pass"
+
+
+def test_right_again_and_something_else_is_wrong(gradcheckd):
+    gradcheckd.check(**INPUTS)
+    assert 1 == 2
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run pytest on a file, with the plugin and without anything of ours."""
+
+    def run(text: str = TESTS, *, path: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "test_mine.py").write_text(text)
+        environment = {name: each for name, each in os.environ.items() if not name.startswith("GRADCHECKD")}
+        environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "client"), path])} | variables
+        command = [sys.executable, "-m", "pytest", "-rA", "--strict-markers", "-W", "error", "-p", "no:cacheprovider"]
+        # Alone, and the same whether the client is installed or not; that it comes by itself is seen in a wheel.
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        command += ["-p", "gradcheckd.pytest_plugin"]
+        return subprocess.run(
+            [*command, "test_mine.py"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_it_asks_the_service_at_the_address_and_shows_what_failed(run: Run, url: str) -> None:
+    done = run(GRADCHECKD_URL=url)
+    assert done.returncode == 1, done.stdout
+    assert "3 failed, 1 passed" in done.stdout
+    sections = done.stdout.split("= FAILURES =")[1].split("= PASSES =")[0].split("\n____")
+    asserted, own, other = (
+        next(part for part in sections if name in part) for name in ("_asserted ", "_own ", "_else_")
+    )
+    assert "E       gradcheckd.errors.GradientError: gradcheckd: fail" in asserted
+    assert asserted.count("probable bug: transposed") == 1, "a report is not shown twice"
+    assert "- gradcheckd -" not in asserted
+    assert "__tracebackhide__" not in asserted
+    assert "- gradcheckd -" in own
+    assert "probable bug: sign_flipped" in own
+    assert "- gradcheckd -" not in other, "what passed is not shown, nor what failed in another test"
+
+
+def test_where_none_is_installed_it_skips_and_says_why(run: Run, tmp_path: Path) -> None:
+    # A package of that name is no service of ours.
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").touch()
+    done = run()
+    assert done.returncode == 0, done.stdout
+    assert "4 skipped" in done.stdout
+    assert "GRADCHECKD_URL is not set, and no service is installed here" in done.stdout
+
+
+def test_an_address_at_which_nobody_is_is_an_error_not_a_skip(run: Run) -> None:
+    done = run(GRADCHECKD_URL="http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "4 failed" in done.stdout
+    assert "No gradcheckd answers at http://127.0.0.1:1" in done.stdout
+
+
+STARTED = """
+import os, pathlib
+
+
+def test_first(gradcheckd):
+    pathlib.Path("url").write_text(gradcheckd.url)
+    assert gradcheckd.check(weights={"w": [1.0]}, model=[{"name": "l", "op": "sum", "inputs": ["w"]}]).passed
+
+
+def test_second(gradcheckd):
+    assert gradcheckd.url == pathlib.Path("url").read_text()
+    raise KeyboardInterrupt
+"""
+
+
+def test_one_is_started_for_the_session_and_stopped_even_when_that_is_interrupted(run: Run, tmp_path: Path) -> None:
+    done = run(STARTED, path=str(ROOT))
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "KeyboardInterrupt" in done.stdout
+    port = (tmp_path / "url").read_text().rsplit(":", 1)[1]
+    deadline = time.monotonic() + 10
+    while listening(int(port)):
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.05)
+
+
+def listening(port: int) -> bool:
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(int(line.split()[1].split(":")[1], 16) == port and line.split()[3] == "0A" for line in lines)
+
+
+def test_one_that_does_not_start_is_an_error_with_its_log(run: Run) -> None:
+    done = run(STARTED, path=str(ROOT), GRADCHECKD_MAX_CHECKS="none")
+    assert done.returncode == 1
+    assert "The service was started, and ended with status" in done.stdout
+    assert "max_checks" in done.stdout
+
+
+def test_the_report_of_a_service_that_is_gone_is_its_summary(run: Run) -> None:
+    text = """
+from gradcheckd import Service
+from gradcheckd.report import Report
+
+
+def test_gone(gradcheckd, request):
+    def gone(form):
+        Service("http://127.0.0.1:1").models()
+
+    raw = {"outcome": "fail", "summary": "fail: the summary", "verdicts": {}, "loss": {"analytic": 1, "autograd": 1},
+           "gradients": {}, "discrepancies": {}, "intermediates": {}}
+    gradcheckd._report(Report.read(raw, gone))
+    assert False
+"""
+    done = run(text, GRADCHECKD_URL="http://127.0.0.1:1")
+    assert "fail: the summary\n(The whole report could not be had: No gradcheckd answers" in done.stdout

@@ -1,0 +1,96 @@
+"""The safetensors format as the library of that name has it."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from gradcheckd import RequestError, UnexpectedAnswerError
+from gradcheckd.arrays import Stored, tensor
+from gradcheckd.wire import JSON, SAFETENSORS, body, is_safetensors, packed, unpacked
+
+DTYPES = st.sampled_from(["float64", "float32", "float16", "int64", "int32", "bool"])
+SHAPES = arrays_of.array_shapes(min_dims=0, max_dims=4, max_side=4)
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda name: name != "__metadata__")
+TENSORS = st.dictionaries(NAMES, arrays_of.arrays(DTYPES, SHAPES), max_size=4)
+
+
+def stored(value: Any) -> Stored:
+    taken = tensor(value, "x")
+    assert isinstance(taken, Stored)
+    return taken
+
+
+@given(TENSORS)
+def test_the_library_reads_what_is_written(tensors: dict[str, np.ndarray]) -> None:
+    content = packed({name: stored(each) for name, each in tensors.items()}, {"request": "{}"})
+    assert is_safetensors(content)
+    read = safetensors.numpy.load(content)
+    assert read.keys() == tensors.keys()
+    for name, each in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (each.dtype, each.shape)
+        assert read[name].tobytes() == each.tobytes()
+
+
+@given(TENSORS)
+def test_what_the_library_writes_is_read(tensors: dict[str, np.ndarray]) -> None:
+    read, report = unpacked(safetensors.numpy.save(tensors, {"report": '{"outcome": "pass"}'}))
+    assert report == {"outcome": "pass"}
+    assert read.keys() == tensors.keys()
+    for name, each in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (each.dtype, each.shape)
+        assert read[name].tobytes() == each.tobytes()
+        assert not read[name].flags.writeable
+
+
+def test_bfloat16_comes_back_in_float32() -> None:
+    read, _ = unpacked(packed({"g": stored(torch.tensor([0.1], dtype=torch.bfloat16))}, {"report": "{}"}))
+    assert read["g"].dtype == np.float32
+    assert read["g"].tolist() == [0.10009765625]
+
+
+def test_a_body_of_arrays_is_binary_and_one_with_a_list_is_json() -> None:
+    array = {"w1": stored(np.ones(2, np.float32))}
+    binary = body({"seed": 1}, {"weights": array})
+    assert binary.media_type == SAFETENSORS
+    mixed = body({"seed": 1}, {"weights": array, "tensors": {"y": tensor([0, 1], "y")}})
+    assert mixed.media_type == JSON
+    written = {"datatype": "FP32", "shape": [2], "b64": "AACAPwAAgD8="}
+    assert json.loads(mixed.content) == {"seed": 1, "weights": {"w1": written}, "tensors": {"y": [0, 1]}}
+
+
+@pytest.mark.parametrize("field", [{1, 2}, float("nan"), np.float32(1)], ids=repr)
+def test_a_field_that_is_not_json_is_refused(field: Any) -> None:
+    with pytest.raises(RequestError, match="not JSON"):
+        body({"tolerance": {"rtol": field}}, {})
+
+
+WHOLE = packed({"a": stored(np.ones(3))}, {"report": "{}"})
+
+
+BROKEN = {
+    "nothing": b"",
+    "JSON": b"{}",
+    "cut off": WHOLE[:-1],
+    "cut off in the header": WHOLE[:60],
+    "a datatype that there is not": WHOLE.replace(b"F64", b"F65"),
+    "no report": WHOLE.replace(b"report", b"reqort"),
+    "zeros": b"\0" * 9,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_such_answer_is_refused(content: bytes) -> None:
+    with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
+        unpacked(content)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"tensors": {}}', b"PK\3\4 and so on", b"[1]"])
+def test_what_is_no_safetensors_is_not_taken_for_it(content: bytes) -> None:
+    assert not is_safetensors(content)

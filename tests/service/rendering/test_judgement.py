@@ -1,0 +1,83 @@
+"""A judgement by losses, written for reading."""
+
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.judge import judge
+from service.plan import plan
+from service.rendering import markdown, text
+from tests.service.rendering.reports import product
+
+CLIENT = create_app().test_client()
+
+
+def request(wrong: float = 1.0, noise: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """Of the loss w0^2 w1 + u, with dL/dw1 off by a factor."""
+    found = plan({"point": {"w": [0.5, -1.5], "u": [2.0]}, **fields})
+    points = {name: each.array for name, each in found.points.items()}
+    losses = [
+        float(w[0] ** 2 * w[1] + u[0]) + noise * ((-1) ** at)
+        for at, (w, u) in enumerate(zip(points["w"], points["u"], strict=True))
+    ]
+    return {"plan": dict(found.plan), "losses": losses, "candidate": {"w": [-1.5, 0.25 * wrong], "u": [1.0]}}
+
+
+COORDINATES = {"directions": {"kind": "coordinates"}}
+
+
+def test_a_wrong_element_is_shown_with_its_index() -> None:
+    report = judge(request(1.5, **COORDINATES))
+    written = text(report)
+    assert written.startswith("gradcheckd: fail\n")
+    assert report["summary"].split(" +- ")[0][:60] in written
+    assert "w: fail" in written
+    words = " ".join(written.split())
+    assert "[1] candidate 0.375 0.25 " in words
+    assert "the derivative is 0.667 times the candidate's" in words
+    assert "not looked at" not in words
+    assert max(map(len, written.splitlines())) < 120
+
+
+def test_a_sign_that_was_lost_is_said() -> None:
+    words = " ".join(text(judge(request(-1.0, **COORDINATES))).split())
+    assert "the derivative is -1 times the candidate's" in words
+
+
+def test_what_was_not_moved_is_said() -> None:
+    words = " ".join(text(judge(request(directions={"kind": "coordinates", "count": 1}))).split())
+    assert "1 of 2 elements not looked at" in words
+
+
+def test_random_directions_are_rows() -> None:
+    written = text(judge(request()))
+    assert written.startswith("gradcheckd: pass\n")
+    assert "random directions" in written
+    assert "of the gradient's norm with probability 0.001 at most" in " ".join(written.split())
+
+
+def test_where_noise_hides_it_all_nothing_is_claimed() -> None:
+    written = text(judge(request(noise=10.0)))
+    assert written.startswith("gradcheckd: inconclusive\n")
+    assert "reason: " in written
+
+
+def test_hundreds_of_names_are_not_told_of_at_length() -> None:
+    names = [f"w{number}" for number in range(30)]
+    found = plan({"point": dict.fromkeys(names, 0.5), "directions": {"kind": "coordinates"}})
+    losses = [float(sum(found.points[name].array[at] ** 2 for name in names)) for at in range(found.evaluations)]
+    written = text(judge({"plan": dict(found.plan), "losses": losses, "candidate": dict.fromkeys(names, 1.0)}))
+    assert "Of 10 names more" in written
+
+
+@pytest.mark.parametrize(("form", "write"), [("text/plain", text), ("text/markdown", markdown)])
+def test_it_is_served_in_either_form(form: str, write: Any) -> None:
+    body = request(1.5)
+    answer = CLIENT.post("/v1/judge", json=body, headers={"Accept": form})
+    assert (answer.status_code, answer.mimetype, answer.text) == (200, form, write(judge(body)))
+    assert CLIENT.post("/v1/judge", json=body, headers={"Accept": "text/html"}).status_code == 406
+
+
+def test_a_check_is_still_written_as_one() -> None:
+    assert "Model" in text(product(["a"]))
