@@ -54,7 +54,7 @@ def as_json(encoding: Encoding, array: Array, dtype: str) -> bytes:
 
 
 def from_json(raw: bytes) -> Array:
-    return Tensor.decode(cast("Any", parsed(raw, "The body", 64))["w"]).array
+    return Tensor.decode(cast("Any", parsed(raw, "The body", 64, 2**40))["w"]).array
 
 
 def as_safetensors(array: Array, dtype: str) -> bytes:

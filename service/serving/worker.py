@@ -1,5 +1,6 @@
 """A threaded worker in which only requests whose head is complete take a thread, and which says so when it stops."""
 
+import select
 import selectors
 import socket
 import time
@@ -61,7 +62,7 @@ class Worker(ThreadWorker):
 
     def _look_at(self, conn: TConn, deadline: float) -> None:
         head = _peeked(conn.sock)
-        if head is None or _is_whole(head):
+        if head is None or _is_whole(head) or _is_all(conn.sock):
             del self._unfinished[conn]
             super().enqueue_req(conn)
         elif deadline < time.monotonic():
@@ -124,6 +125,13 @@ def _peeked(connection: socket.socket) -> bytes | None:
 
 def _is_whole(head: bytes) -> bool:
     return not head or b"\r\n\r\n" in head or len(head) == _LOOKED_AT
+
+
+def _is_all(connection: socket.socket) -> bool:
+    """Whether nothing more will come: the client has closed its side."""
+    watch = select.poll()
+    watch.register(connection, select.POLLRDHUP)
+    return bool(watch.poll(0))
 
 
 def _is_closed(graceful: bool = False) -> None:

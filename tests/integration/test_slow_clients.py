@@ -69,3 +69,11 @@ def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: 
         assert httpx.get(f"{hurried.url}/health/live", timeout=30).status_code == 200
         assert all(map(cut_off, slow))
     raw.ask(hurried)
+
+
+def test_who_goes_away_in_a_head_is_not_waited_for(server: Server) -> None:
+    with raw.connected(server) as connection:
+        connection.sendall(raw.WHOLE[:40])
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(3)  # less than a head may take
+        assert connection.recv(1) == b""

@@ -211,5 +211,5 @@ def test_directions_of_a_node_and_in_base64(changed):
 
 
 def test_directions_run_out_of_time_under_the_names_of_the_request(example):
-    detail = refused(example | PROJECTIONS, Limits(seconds=0))["/with_respect_to"]
+    detail = refused(example | PROJECTIONS, Limits(seconds=0))["/finite_difference/projections"]
     assert "evaluations for 'w1'" in detail or "evaluations for 'w2'" in detail

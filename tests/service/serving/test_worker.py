@@ -1,5 +1,7 @@
 """Parts of the worker; tests/integration/test_guard.py has it at work."""
 
+import socket
+
 import pytest
 
 from service.serving import worker
@@ -15,6 +17,15 @@ def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
     assert worker._peeked(ours) == b"", "the end"
     ours.close()
     assert worker._peeked(ours) == b""
+
+
+def test_a_client_that_has_closed_its_side_sends_no_more(pair):
+    ours, theirs = pair
+    theirs.sendall(b"GET / HT")
+    assert not worker._is_all(ours)
+    theirs.shutdown(socket.SHUT_WR)
+    assert worker._is_all(ours)
+    assert worker._peeked(ours) == b"GET / HT"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""The guide does what it says: its code is run, in the order in which it stands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.served import served
+
+ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as address:
+        yield address
+
+
+def test_the_python_runs_and_finds_what_it_says(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADCHECKD_URL", address)
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(compile(block, "guide.md", "exec"), names)  # with what the blocks before it made
+    printed = capsys.readouterr().out
+    assert names["verdict"].outcome == "fail"
+    (shown,) = [block for block in blocks("text") if "sign_of" in block]
+    assert shown in printed
+    names["test_backward"](names["gradcheckd"])
+    assert names["sample"].outcome == names["along"].outcome == "pass"
+    assert names["sample"].verdicts["w"].elements.not_examined == 200 * 300 - 100
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
+def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> None:
+    (source,) = blocks("c")
+    (tmp_path / "kernel.c").write_text(source)
+    command = tmp_path / "gradcheckd"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gradcheckd "$@"\n')
+    command.chmod(0o755)
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "client")}
+    environment = os.environ | paths | {"GRADCHECKD_URL": address}
+    for block in blocks("sh"):
+        told = subprocess.run(
+            ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+    assert "fail" in told.stdout
+    (worst, *_) = [line.split() for line in told.stdout.splitlines() if line.lstrip().startswith("[")]
+    assert (worst[0], worst[-1]) == ("[1]", "fail"), "the element whose term was forgotten"
+
+
+def test_the_job_is_one() -> None:
+    (job,) = blocks("yaml")
+    document = yaml.safe_load(job)["jobs"]["gradients"]
+    port = document["env"]["GRADCHECKD_URL"].rpartition(":")[2]
+    assert document["services"]["gradcheckd"]["ports"] == [f"{port}:{port}"]
+    assert all(set(step) & {"uses", "run"} for step in document["steps"])
+
+
+def test_what_it_points_to_is_there() -> None:
+    titles = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", GUIDE, re.M)
+    }
+    assert titles == set(re.findall(r"\]\(#(.*?)\)", GUIDE))
+    for path in re.findall(r"`(examples/[\w.]+)`", GUIDE):
+        assert (ROOT / path).exists()
