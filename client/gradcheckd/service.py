@@ -124,7 +124,7 @@ class Service:
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
         """Check what a body asks for, as it is."""
         if progress is None:
-            raw = _assembled(self.connection.post("/v1/check", body, SAFETENSORS))
+            raw = wire.assembled(self.connection.post("/v1/check", body, SAFETENSORS))
         else:
             raw = with_arrays(followed(self.connection.lines("/v1/check", body, NDJSON), progress)["report"])
         return self._report(Report.read(raw, self._rendering("/v1/check", body)))
@@ -244,15 +244,3 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _taken(section: str, given: Tensors | None) -> dict[str, Stored | Bare]:
     return {name: tensor(value, f"{section} {name!r}") for name, value in (given or {}).items()}
-
-
-def _assembled(content: bytes) -> dict[str, Any]:
-    """A report of which the tensors came by themselves, named gradients/w1/analytic."""
-    arrays, raw = wire.unpacked(content)
-    parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
-    for full, array in arrays.items():
-        # A name may have slashes of its own.
-        part, _, rest = full.partition("/")
-        name, _, route = rest.rpartition("/")
-        parts[part].setdefault(name, {})[route] = array
-    return raw | parts

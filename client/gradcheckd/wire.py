@@ -96,6 +96,24 @@ def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
         raise UnexpectedAnswerError(f"The answer is not as it should be: {error}.") from None
 
 
+def assembled(content: bytes) -> dict[str, Any]:
+    """A report of which the tensors came by themselves, named gradients/w1/analytic.
+
+    Raises
+    ------
+    UnexpectedAnswerError
+        It is not in that format.
+    """
+    arrays, raw = unpacked(content)
+    parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
+    for full, array in arrays.items():
+        # A name may have slashes of its own.
+        part, _, rest = full.partition("/")
+        name, _, route = rest.rpartition("/")
+        parts[part].setdefault(name, {})[route] = array
+    return raw | parts
+
+
 def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """Read tensors in the safetensors format, and the metadata.
 
