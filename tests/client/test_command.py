@@ -80,7 +80,11 @@ def test_json_is_the_report(said: Callable[..., Any], url: str) -> None:
 def test_html_and_a_file_to_write_to(said: Callable[..., Any], tmp_path: Path) -> None:
     written = tmp_path / "report.html"
     assert said("check", EXAMPLES / "wrong_sign.json", "--format", "html", "--output", written) == (1, "", "")
-    assert written.read_text().startswith("<!doctype html>")
+    page = written.read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<figure") == 5 + 4, (
+        "of both weights each route and the difference, though the request leaves gradients out"
+    )
 
 
 def test_every_form_of_a_request_is_taken(said: Callable[..., Any], arrays: dict[str, Any], tmp_path: Path) -> None:

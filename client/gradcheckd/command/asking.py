@@ -3,7 +3,7 @@
 import json
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gradcheckd import wire
 from gradcheckd.command import bar, files
@@ -21,7 +21,8 @@ _READ = {"text": TEXT, "markdown": MARKDOWN}
 
 def check(given: Namespace) -> int:
     """Check a request, and write the report."""
-    body = _changed(files.read(given.file, ("tensors", "weights", "candidate")), given).body()
+    request = _changed(files.read(given.file, ("tensors", "weights", "candidate")), given)
+    body = (_with_gradients(request) if given.format == "html" else request).body()
     with _connected(given) as connection:
         form = _READ.get(given.format)
         accept = f'{NDJSON}; report="{form}"' if form else NDJSON
@@ -35,6 +36,14 @@ def check(given: Namespace) -> int:
             text = json.dumps(raw) if given.format == "json" else page(Report.read(with_arrays(raw), str))
     write(text, given.output)
     return _STATUS[raw["outcome"]]
+
+
+def _with_gradients(request: files.Given) -> files.Given:
+    """The request, of which the answer has what heat maps are drawn of."""
+    include = request.fields.get("include")
+    if not isinstance(include, list) or "gradients" in include:
+        return request
+    return request.replaced(include=[*cast("list[Any]", include), "gradients"])
 
 
 def plan(given: Namespace) -> int:
