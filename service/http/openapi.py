@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 from schemas.problem import MEDIA_TYPE, Problem
 from service.http.answers import json_answer
 from service.http.body import JSON
-from service.http.operation import KEYLESS, Form, Operation, documented, operation_of
+from service.http.operation import HEADLESS, KEYLESS, Form, Operation, documented, operation_of
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -80,7 +80,8 @@ def _schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any
 
 
 def _described(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
-    listed = operation.problems if operation.open else (KEYLESS, *operation.problems)
+    # Of one that has a body, what its own list says of 400 stands in place of that.
+    listed = (HEADLESS, *(() if operation.open else (KEYLESS,)), *operation.problems)
     problems = {
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
         for status, text in listed

@@ -22,6 +22,8 @@ PROBLEMS_OF_WORK = (
 """Problems of an operation that takes a body, and computes."""
 KEYLESS = (401, "Keys are asked for, and the request bears none that is known.")
 """Problem of every operation that is not open."""
+HEADLESS = (400, "The head of the request is not one that HTTP allows.")
+"""Problem of every operation."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import orjson
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import BadHost, HTTPException, NotFound
 
 from schemas.problem import MEDIA_TYPE, InvalidRequestError, Problem, problem
 from service.http.observed import observed
@@ -72,6 +72,8 @@ def _described(error: HTTPException) -> str:
         return f"This address takes {', '.join(sorted(allowed))}."
     if isinstance(error, NotFound):
         return "There is nothing at this address; GET /openapi.json lists what there is."
+    if isinstance(error, BadHost):
+        return "The header Host does not name a host."
     return error.description or ""
 
 
