@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -88,10 +88,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[str]) 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOPPING)
-    except subprocess.TimeoutExpired:
-        # SIGQUIT has gunicorn stop its workers as well, at once; SIGKILL would leave them.
-        process.send_signal(signal.SIGQUIT)
-        process.wait()
+    # SIGQUIT has gunicorn stop its workers as well, at once; SIGKILL, which nothing can be deaf to, would leave them.
+    for sign in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPPING)
+            return

@@ -322,9 +322,20 @@ def test_serving_without_a_service_says_how_to_get_one(
     assert "make serve" in err
 
 
-def test_a_service_that_does_not_stop_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_STOPPING", 0.2)
-    deaf = subprocess.Popen(["bash", "-c", "trap '' TERM; trap 'exit 7' QUIT; while :; do sleep 0.05; done"])
-    time.sleep(0.3)
-    local._stop(deaf)
-    assert deaf.returncode == 7
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGQUIT, {quit})
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("quit", "status"), [("lambda *_: sys.exit(7)", 7), ("signal.SIG_IGN", -signal.SIGKILL)])
+def test_a_service_that_does_not_stop_is_stopped(monkeypatch: pytest.MonkeyPatch, quit: str, status: int) -> None:
+    monkeypatch.setattr(local, "_STOPPING", 0.5)
+    with subprocess.Popen([sys.executable, "-c", DEAF.format(quit=quit)], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        local._stop(deaf)
+        assert deaf.returncode == status

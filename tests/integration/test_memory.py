@@ -41,7 +41,7 @@ BODIES: dict[str, tuple[Callable[[], bytes], str, set[int]]] = {
 @pytest.fixture(scope="module")
 def small(start: Callable[..., Server]) -> Server:
     """One worker with the limits of the image."""
-    return start(**OF_IMAGE | {"WEB_CONCURRENCY": "1"}, MALLOC_ARENA_MAX="2")
+    return start(**OF_IMAGE | {"WEB_CONCURRENCY": "1"})
 
 
 def bytes_of(server: Server, what: str) -> int:
