@@ -61,10 +61,12 @@ class Settings(BaseSettings):
         default=10.0, description="Longest time for the head of a request to come; then 408."
     )
     max_body_seconds: Seconds = Field(
-        default=30.0, description="Longest time for the whole body of a request to come; then 408."
+        default=30.0,
+        description="Longest time for the whole body of a request to come, with a second more for each 64 KiB that "
+        "came; then 408.",
     )
     max_stall_seconds: Patience = Field(
-        default=3.0, description="Longest time in which nothing of an unfinished request comes; then 408."
+        default=10.0, description="Longest time in which nothing of an unfinished request comes; then 408."
     )
     max_unread_seconds: Patience = Field(
         default=30.0,

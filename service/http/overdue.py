@@ -12,6 +12,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+LEAST_RATE = 2**16
+"""Bytes a second at which a body has to come, and an answer to be taken, once the time that any has is over."""
+
 
 class _Pending(NamedTuple):
     """Since when, until when, and the directions in which the connection ends then."""

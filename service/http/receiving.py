@@ -11,7 +11,7 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 
 from service.http.held import Held
 from service.http.observed import observed
-from service.http.overdue import ended_reading
+from service.http.overdue import LEAST_RATE, ended_reading
 from service.http.slots import reading
 
 _CHUNK = 2**16
@@ -29,7 +29,7 @@ def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
     limit
         Most of them.
     seconds
-        Longest time.
+        Longest time, beside a second for each `LEAST_RATE` of bytes.
 
     Raises
     ------
@@ -58,13 +58,17 @@ def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
 
 
 def _in_time(request: Request, seconds: float) -> Generator[bytes]:
-    """Read what there is, piece by piece, until it ends or the time is over."""
-    deadline = time.monotonic() + seconds
-    with ended_reading(request.environ.get("gunicorn.socket"), deadline):
-        while piece := _piece(request, deadline, seconds):
-            yield piece
-            if time.monotonic() > deadline:
-                raise _too_slow(seconds)
+    """Read what there is, piece by piece, until it ends or the time is over; what has come gives it more."""
+    connection, deadline = request.environ.get("gunicorn.socket"), time.monotonic() + seconds
+    while True:
+        with ended_reading(connection, deadline):
+            piece = _piece(request, deadline, seconds)
+        if not piece:
+            return
+        yield piece
+        deadline += len(piece) / LEAST_RATE
+        if time.monotonic() > deadline:
+            raise _too_slow(seconds)
 
 
 def _piece(request: Request, deadline: float, seconds: float) -> bytes:
@@ -80,7 +84,10 @@ def _piece(request: Request, deadline: float, seconds: float) -> bytes:
 
 
 def _too_slow(seconds: float) -> RequestTimeout:
-    return RequestTimeout(f"The body was not whole within the {seconds:g} s that it may take.")
+    return RequestTimeout(
+        f"The body was not whole within the {seconds:g} s that it may take, and a second more for each "
+        f"{LEAST_RATE // 1024} KiB that came."
+    )
 
 
 def _too_large(request: Request, limit: int) -> RequestEntityTooLarge:

@@ -5,10 +5,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from service.http import metrics
-from service.http.overdue import ended_sending
-
-LEAST_RATE = 2**16
-"""Bytes a second that a client has to take, beside the time that each piece of an answer is given anyway."""
+from service.http.overdue import LEAST_RATE, ended_sending
 
 
 def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float) -> Iterable[bytes]:

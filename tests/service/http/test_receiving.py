@@ -48,8 +48,8 @@ def test_the_limits_hold_for_what_is_not_announced(size, content_type):
 class Slow(io.RawIOBase):
     """A body of which a piece comes now and then."""
 
-    def __init__(self, wait, error=None, pieces=100):
-        self.wait, self.error, self.pieces = wait, error, pieces
+    def __init__(self, wait, error=None, pieces=100, size=1):
+        self.wait, self.error, self.pieces, self.size = wait, error, pieces, size
 
     def readable(self):
         return True
@@ -59,13 +59,14 @@ class Slow(io.RawIOBase):
         if self.error:
             raise self.error
         self.pieces -= 1
-        buffer[:1] = b" "
-        return self.pieces > 0
+        size = min(self.size, len(buffer))
+        buffer[:size] = b" " * size
+        return size if self.pieces > 0 else 0
 
 
-def slowly(stream, **settings):
+def slowly(stream, length=1000, **settings):
     client = create_app(Settings(**settings)).test_client()
-    environ = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": "1000"}
+    environ = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": str(length)}
     return client.post("/v1/check", content_type="application/json", environ_overrides=environ)
 
 
@@ -74,6 +75,11 @@ def test_a_body_has_to_come_in_time_however_evenly_it_comes():
     assert (response.status_code, response.mimetype) == (408, "application/problem+json")
     assert "within the 0.05 s" in response.json["detail"]
     assert slowly(Slow(0.001), max_body_seconds=60).status_code == 400, "what comes in time is looked at"
+
+
+def test_what_has_come_gives_a_body_more_time():
+    large = {"pieces": 9, "size": 2**16}
+    assert slowly(Slow(0.05, **large), length=2**19, max_body_seconds=0.1).status_code == 400, "it was read"
 
 
 @pytest.mark.parametrize(
