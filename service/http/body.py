@@ -36,7 +36,7 @@ class Body:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._raw = None
-        self._held.release()
+        self._held.close()
 
     def parsed(self) -> object:
         """Parse it, once, and hold its bytes no longer; in a place for checks, since memory is needed for it.
@@ -80,7 +80,7 @@ def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS)
         limit = settings.max_binary_bytes if binary else settings.max_body_bytes
         return Body(received(request, held, limit, settings.max_body_seconds), held, parse)
     except BaseException:
-        held.release()
+        held.close()
         raise
 
 

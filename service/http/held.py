@@ -1,7 +1,6 @@
 """Bytes of bodies that have come and are not parsed yet: a worker holds so many, whatever the number of its clients."""
 
 import threading
-from types import TracebackType
 
 from flask import Flask, current_app
 
@@ -52,18 +51,10 @@ class Room:
 
 
 class Held:
-    """What one body takes: until the block ends, or until it is released; a second time is nothing."""
+    """What one body takes: until it is closed; a second time is nothing."""
 
     def __init__(self, room: Room) -> None:
         self._room, self._bytes = room, 0
-
-    def __enter__(self) -> "Held":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
     def add(self, count: int) -> None:
         """Hold further bytes.
@@ -76,7 +67,7 @@ class Held:
         self._room.take(count)
         self._bytes += count
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the room back, unless that was done."""
         count, self._bytes = self._bytes, 0
         self._room.give_back(count)

@@ -24,16 +24,45 @@ def maps(name: str, gradient: Gradient, verdict: Verdict) -> Markup:
     """Draw the gradients of a name."""
     routes = {route: each for route in _ROUTES if (each := getattr(gradient, route)) is not None}
     shape = gradient.analytic.shape
-    shown = {route: _float(each) for route, each in routes.items() if each.shape == shape}
-    judged = "candidate" if "candidate" in shown else "analytic"
-    difference = _difference(shown[judged], shown["finite_difference"])
-    most, worst = colours.largest(list(shown.values())), colours.largest([difference])
-    what = f"{judged} \N{MINUS SIGN} finite difference"
-    drawn = [
-        _slice(name, at, shown, difference, (most, worst), _wrong(verdict, at), what) for at in _leading(shape, verdict)
-    ]
-    legends = joined(legend(most, "gradients"), legend(worst, what) if worst else None)
-    return joined(legends, *drawn, _left_out(shape, len(drawn)), _other_shape(routes, shape))
+    figure = _Maps(name, {route: _float(each) for route, each in routes.items() if each.shape == shape})
+    drawn = [figure.slice(at, _wrong(verdict, at)) for at in _leading(shape, verdict)]
+    return joined(figure.legends(), *drawn, _left_out(shape, len(drawn)), _other_shape(routes, shape))
+
+
+class _Maps:
+    """The maps of one name, on the same scale in all slices.
+
+    Parameters
+    ----------
+    name
+        Of the tensor.
+    shown
+        Gradients by route, of the tensor's shape.
+    """
+
+    def __init__(self, name: str, shown: Mapping[str, Array]) -> None:
+        judged = "candidate" if "candidate" in shown else "analytic"
+        self._name, self._shown = name, shown
+        self._what = f"{judged} \N{MINUS SIGN} finite difference"
+        self._difference = _difference(shown[judged], shown["finite_difference"])
+        self._most, self._worst = colours.largest(list(shown.values())), colours.largest([self._difference])
+
+    def legends(self) -> Markup:
+        """Draw the scales."""
+        return joined(legend(self._most, "gradients"), legend(self._worst, self._what) if self._worst else None)
+
+    def slice(self, at: Leading, wrong: set[Place]) -> Markup:
+        """Draw the last two axes at a place along the others, with elements that are wrong outlined."""
+        title = element("h4", f"{figures.place(self._name, at)}[:][:]") if at else None
+        return joined(title, element("div", *self._drawn(at, wrong), class_="maps"))
+
+    def _drawn(self, at: Leading, wrong: set[Place]) -> Iterator[Markup]:
+        for route, array in self._shown.items():
+            marked = wrong if route == "candidate" else ()
+            what = f"{_ROUTES[route]} gradient of {self._name}"
+            yield heatmap(_matrix(array, at), _ROUTES[route], what, self._most, marked)
+        what = f"{self._what}, of {self._name}"
+        yield heatmap(_matrix(self._difference, at), self._what, what, self._worst, wrong)
 
 
 def _float(array: Array) -> Array:
@@ -57,35 +86,6 @@ def _leading(shape: tuple[int, ...], verdict: Verdict) -> list[Leading]:
             break
         found[at] = None
     return sorted(list(found)[:_SLICES])
-
-
-def _slice(
-    name: str,
-    at: Leading,
-    shown: Mapping[str, Array],
-    difference: Array,
-    scales: tuple[float, float],
-    wrong: set[Place],
-    what: str,
-) -> Markup:
-    title = element("h4", f"{figures.place(name, at)}[:][:]") if at else None
-    return joined(title, element("div", *_routes(name, at, shown, difference, scales, wrong, what), class_="maps"))
-
-
-def _routes(
-    name: str,
-    at: Leading,
-    shown: Mapping[str, Array],
-    difference: Array,
-    scales: tuple[float, float],
-    wrong: set[Place],
-    what: str,
-) -> Iterator[Markup]:
-    most, worst = scales
-    for route, array in shown.items():
-        marked = wrong if route == "candidate" else ()
-        yield heatmap(_matrix(array, at), _ROUTES[route], f"{_ROUTES[route]} gradient of {name}", most, marked)
-    yield heatmap(_matrix(difference, at), what, f"{what}, of {name}", worst, wrong)
 
 
 def _matrix(array: Array, at: Leading) -> Array:

@@ -1,4 +1,5 @@
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -14,20 +15,20 @@ def room_of(app):
     return app.extensions["gradcheckd.room"]
 
 
-def test_bytes_are_held_until_they_are_released():
+def test_bytes_are_held_until_they_are_given_back():
     room = Room(10)
-    with Held(room) as held:
+    with closing(Held(room)) as held:
         held.add(4)
         held.add(6)
         assert room.taken == 10
-        held.release()
+        held.close()
         assert room.taken == 0
     assert room.taken == 0, "a second time is nothing"
 
 
 def test_what_is_too_much_is_not_held():
     room = Room(10)
-    with Held(room) as held:
+    with closing(Held(room)) as held:
         held.add(4)
         with pytest.raises(
             FullError, match="Of the 10 bytes of bodies that are held here at once, 4 are taken"
@@ -37,12 +38,12 @@ def test_what_is_too_much_is_not_held():
     assert room.taken == 0
 
 
-def test_many_hold_and_release_at_once():
+def test_many_hold_and_give_back_at_once():
     room = Room(100)
 
     def hold():
         for _ in range(1000):
-            with Held(room) as held:
+            with closing(Held(room)) as held:
                 held.add(10)
 
     threads = [threading.Thread(target=hold) for _ in range(8)]
@@ -56,7 +57,7 @@ def test_many_hold_and_release_at_once():
 def test_a_body_without_room_is_refused_and_the_next_one_answered():
     app = create_app(SETTINGS)
     client = app.test_client()
-    with Held(room_of(app)) as held:
+    with closing(Held(room_of(app))) as held:
         held.add(999)
         response = client.post("/v1/check", data=b"{}", content_type="application/json")
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
