@@ -35,7 +35,10 @@ lint: $(TEST_STAMP) ## static checks alone
 	$(BIN)/hadolint Dockerfile
 
 unit: $(TEST_STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 fuzz: $(TEST_STAMP) ## send tens of thousands of odd requests, others each time, some 10 minutes
 	FUZZ_REQUESTS=20000 HYPOTHESIS_PROFILE=fresh OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/fuzz
