@@ -93,8 +93,15 @@ def test_other_addresses_and_methods(client: httpx.Client, method: str, path: st
     assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
 
 
-def test_a_body_too_large_is_refused_announced_or_not(start: Callable[..., Server]) -> None:
-    server = start(GRADCHECKD_MAX_BODY_BYTES="2000")
+@pytest.fixture(scope="module")
+def strict(start: Callable[..., Server]) -> Server:
+    """A service that takes little, and gives no time."""
+    return start(
+        GRADCHECKD_MAX_BODY_BYTES="1000", GRADCHECKD_MAX_BINARY_BYTES="2000", GRADCHECKD_MAX_SECONDS="0.000001"
+    )
+
+
+def test_a_body_too_large_is_refused_announced_or_not(strict: Server) -> None:
     headers = {"Content-Type": "application/json"}
 
     def chunks() -> Iterator[bytes]:
@@ -102,19 +109,18 @@ def test_a_body_too_large_is_refused_announced_or_not(start: Callable[..., Serve
             yield b" " * 100
 
     for content in (b" " * 3000, chunks()):
-        response = httpx.post(f"{server.url}/v1/check", content=content, headers=headers, timeout=30)
+        response = httpx.post(f"{strict.url}/v1/check", content=content, headers=headers, timeout=30)
         assert response.status_code == 413
-        assert "2000 bytes" in response.json()["detail"]
-    small = httpx.post(f"{server.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=30)
+        assert "1000 bytes" in response.json()["detail"]
+    small = httpx.post(f"{strict.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=30)
     assert small.status_code == 422
 
 
-def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(start: Callable[..., Server]) -> None:
-    server = start(GRADCHECKD_MAX_BODY_BYTES="1000", GRADCHECKD_MAX_BINARY_BYTES="2000")
+def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -> None:
     for size, status in ((1500, 400), (3000, 413)):
         for content in (bytes(size), iter([bytes(100)] * (size // 100))):
             response = httpx.post(
-                f"{server.url}/v1/check",
+                f"{strict.url}/v1/check",
                 content=content,
                 headers={"Content-Type": "application/vnd.safetensors"},
                 timeout=30,
@@ -132,9 +138,8 @@ def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, A
     assert np.frombuffer(entries["gradients/w1/analytic"][2]).reshape(2, 2).tolist() == by_w1
 
 
-def test_a_check_over_time_is_stopped(start: Callable[..., Server], example: dict[str, Any]) -> None:
-    server = start(GRADCHECKD_MAX_SECONDS="0.000001")
-    response = httpx.post(f"{server.url}/v1/check", json=example, timeout=30)
+def test_a_check_over_time_is_stopped(strict: Server, example: dict[str, Any]) -> None:
+    response = httpx.post(f"{strict.url}/v1/check", json=example, timeout=30)
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/with_respect_to"
     assert "out of time" in response.json()["detail"]
