@@ -14,6 +14,7 @@ from service.checking import language
 from service.http.answers import RENDERINGS, binary_answer, json_answer, text_answer, vary_by_accept
 from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
+from service.http.leaving import until_left
 from service.http.limits import limits
 from service.http.observed import Record, observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
@@ -25,6 +26,8 @@ from service.numerics.gradients.finite_difference import Progress
 blueprint = Blueprint("check", __name__)
 blueprint.after_request(vary_by_accept)
 
+_LEFT = 499
+"""Status for the log and the metrics alone, as nginx has it: nobody is there to read it."""
 _FORMS = {
     **TEXT_FORMS,
     NDJSON: Form(
@@ -58,8 +61,12 @@ def post_check() -> Response:
         run = partial(_checked, observed(), body, limits())
         if form == NDJSON:
             return streamed(run, admitted(), _rendering(request))
-        with admitted():
-            report = run(encoding="binary") if form == SAFETENSORS else run()
+        heard = until_left(request.environ.get("gunicorn.socket"))
+        try:
+            with admitted():
+                report = run(heard, "binary" if form == SAFETENSORS else None)
+        except CancelledError:
+            return Response(status=_LEFT)
     if form == SAFETENSORS:
         return binary_answer(report)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)

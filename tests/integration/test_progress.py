@@ -56,6 +56,13 @@ def threads(worker: Path) -> int:
     return len(list((worker / "task").iterdir()))
 
 
+def of_status(status: int, server: Server) -> list[dict[str, Any]]:
+    """Lines of its log about requests that came to a status."""
+    # The last may not be whole yet.
+    lines = [json.loads(line) for line in server.log.read_text().rpartition("\n")[0].splitlines()]
+    return [line for line in lines if line.get("status") == status]
+
+
 def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
     patient: Server, long_check: dict[str, Any], example: dict[str, Any]
 ) -> None:
@@ -76,6 +83,22 @@ def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
     while threads(worker) > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threads(worker) <= before
+    assert busy(worker, 0.5) < 0.2
+    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=5).json()["outcome"] == "pass"
+
+
+def test_a_client_that_does_not_wait_for_a_plain_answer_stops_its_check(
+    patient: Server, long_check: dict[str, Any], example: dict[str, Any]
+) -> None:
+    worker = worker_of(patient)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{patient.url}/v1/check", json=long_check, timeout=1)
+    deadline = time.monotonic() + 5
+    while not (lines := of_status(499, patient)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (line,) = lines
+    assert line["outcome"] == "cancelled"
+    assert line["evaluations"] > 0, "it had begun"
     assert busy(worker, 0.5) < 0.2
     assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=5).json()["outcome"] == "pass"
 
