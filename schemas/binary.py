@@ -22,8 +22,8 @@ from schemas.tensor import Tensor
 SAFETENSORS = "application/vnd.safetensors"
 SECTIONS = ("tensors", "weights", "candidate")
 """Fields of a check's request that are tensors of the body, named section/name."""
-FIELDS, REPORT = "request", "report"
-"""Entries of the metadata that hold all else, as JSON text: of a request, and of an answer."""
+FIELDS, REPORT, READABLE = "request", "report", "text"
+"""Entries of the metadata: those that hold all else as JSON text, of a request and of an answer; a report to read."""
 _PARTS = ("gradients", "intermediates")
 """Fields of a report that are tensors of the answer, named part/name/route."""
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = cast("Any", safetensors).deserialize
@@ -118,8 +118,8 @@ def _named(sections: tuple[str, ...], given: str) -> str:
     return f"a tensor is named {names}, as in {(*sections, *sections)[1]}/w1; {given} is not"
 
 
-def encode(report: CheckReport) -> bytes:
-    """Write a report of which the tensors are "binary"."""
+def encode(report: CheckReport, text: str | None = None) -> bytes:
+    """Write a report of which the tensors are "binary", and beside it, where it is given, what it is for reading."""
     fields = cast("dict[str, Any]", report)
     tensors: dict[str, Tensor] = {
         f"{part}/{name}/{route}": tensor
@@ -127,12 +127,14 @@ def encode(report: CheckReport) -> bytes:
         for name, routes in fields[part].items()
         for route, tensor in routes.items()
     }
-    return packed(tensors, {name: value for name, value in fields.items() if name not in _PARTS})
+    rest = {name: value for name, value in fields.items() if name not in _PARTS}
+    return packed(tensors, rest, {} if text is None else {READABLE: text})
 
 
-def packed(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> bytes:
-    """Write tensors, each with its datatype, and all else of an answer."""
-    return _written(tensors, {REPORT: orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()})
+def packed(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], beside: Mapping[str, str] | None = None) -> bytes:
+    """Write tensors, each with its datatype, all else of an answer, and further entries of the metadata."""
+    entries = {REPORT: orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()}
+    return _written(tensors, entries | dict(beside or {}))
 
 
 def _written(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:

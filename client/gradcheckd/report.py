@@ -47,11 +47,11 @@ class _Found:
         return {name: verdict.diagnoses for name, verdict in self.verdicts.items() if verdict.diagnoses}
 
     def text(self) -> str:
-        """The report for a terminal, as the service writes it: it is asked again, and answers the same."""
+        """The report for a terminal, as the service writes it."""
         return self._rendered(TEXT)
 
     def markdown(self) -> str:
-        """The report for a pull request, as the service writes it."""
+        """The report for a pull request, as the service writes it: it is asked again, and answers the same."""
         return self._rendered(MARKDOWN)
 
     def __str__(self) -> str:

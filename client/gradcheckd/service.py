@@ -12,7 +12,7 @@ from gradcheckd.connection import Connection
 from gradcheckd.errors import GradientError
 from gradcheckd.progress import Progress, followed, with_arrays
 from gradcheckd.report import BlackBoxReport, Report
-from gradcheckd.wire import NDJSON, SAFETENSORS
+from gradcheckd.wire import NDJSON, READABLE, SAFETENSORS, TEXT
 
 Tensors = Mapping[str, Any]
 """Arrays by name: of NumPy, torch, jax, or nested lists."""
@@ -124,10 +124,12 @@ class Service:
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
         """Check what a body asks for, as it is."""
         if progress is None:
-            raw = wire.assembled(self.connection.post("/v1/check", body, SAFETENSORS))
+            content = self.connection.post("/v1/check", body, wire.beside(SAFETENSORS, TEXT))
+            raw, text = wire.assembled(content), wire.readable(content)
         else:
-            raw = with_arrays(followed(self.connection.lines("/v1/check", body, NDJSON), progress)["report"])
-        return self._report(Report.read(raw, self._rendering("/v1/check", body)))
+            last = followed(self.connection.lines("/v1/check", body, wire.beside(NDJSON, TEXT)), progress)
+            raw, text = with_arrays(last["report"]), last.get(READABLE)
+        return self._report(Report.read(raw, self._rendering("/v1/check", body, text)))
 
     def assert_gradients(self, **request: Any) -> Report:
         """Check gradients, and raise unless they pass; parameters are those of `check`.
@@ -214,8 +216,9 @@ class Service:
         """Ops of the model language, each with its inputs, its attributes and its derivation."""
         return self.connection.get("/v1/ops")["ops"]
 
-    def _rendering(self, path: str, body: wire.Body) -> Callable[[str], str]:
-        return lambda form: self.connection.again(path, body, form)
+    def _rendering(self, path: str, body: wire.Body, text: str | None = None) -> Callable[[str], str]:
+        """How a report comes to be for reading: by asking again, unless it came so."""
+        return lambda form: text if text and form == TEXT else self.connection.again(path, body, form)
 
     def _report(self, report: Found) -> Found:
         if self._told is not None:

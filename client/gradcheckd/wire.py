@@ -19,6 +19,8 @@ SAFETENSORS = "application/vnd.safetensors"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
 MARKDOWN = "text/markdown"
+READABLE = "text"
+"""What has the report for reading beside it: an entry of the metadata, or of the last line of progress."""
 
 _LENGTH = 8
 _METADATA = "__metadata__"
@@ -79,6 +81,11 @@ def packed(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
     return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *(each.array.tobytes() for each in tensors.values())])
 
 
+def beside(media_type: str, form: str) -> str:
+    """What to accept for a report that is to come for reading, too, in another form."""
+    return f'{media_type}; report="{form}"'
+
+
 def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
     """Read an answer in the safetensors format: its tensors, and the JSON of its metadata entry `report`.
 
@@ -94,6 +101,17 @@ def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
         )
     except (RequestError, ValueError, KeyError) as error:
         raise UnexpectedAnswerError(f"The answer is not as it should be: {error}.") from None
+
+
+def readable(content: bytes) -> str | None:
+    """The report for reading of an answer in the safetensors format, if it came beside.
+
+    Raises
+    ------
+    RequestError
+        It is not in that format.
+    """
+    return stored(content)[1].get(READABLE)
 
 
 def assembled(content: bytes) -> dict[str, Any]:

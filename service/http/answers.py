@@ -31,9 +31,9 @@ def text_answer(text: str, media_type: str) -> Response:
     return Response(text, mimetype=media_type)
 
 
-def binary_answer(report: CheckReport) -> Response:
-    """Answer with a report of which the tensors are "binary"."""
-    return Response(encode(report), mimetype=SAFETENSORS)
+def binary_answer(report: CheckReport, text: str | None = None) -> Response:
+    """Answer with a report of which the tensors are "binary", and with what it is for reading, if that is given."""
+    return Response(encode(report, text), mimetype=SAFETENSORS)
 
 
 def packed_answer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> Response:

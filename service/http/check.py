@@ -36,7 +36,8 @@ _FORMS = {
         lines=Event,
     ),
     SAFETENSORS: Form(
-        "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON text.",
+        "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON text. "
+        f'With `{SAFETENSORS}; report="text/plain"`, or "text/markdown", the entry `text` has it for reading too.',
         binary=True,
     ),
 }
@@ -57,10 +58,11 @@ _FORMS = {
 def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_FORMS)
+    rendering = _rendering(request, form)
     with body_of(request, JSON, *BODY_FORMS) as body:
         run = partial(_checked, observed(), body, limits())
         if form == NDJSON:
-            return streamed(run, admitted(), _rendering(request))
+            return streamed(run, admitted(), rendering)
         heard = until_left(request.environ.get("gunicorn.socket"))
         try:
             with admitted():
@@ -68,23 +70,23 @@ def post_check() -> Response:
         except CancelledError:
             return Response(status=_LEFT)
     if form == SAFETENSORS:
-        return binary_answer(report)
+        return binary_answer(report, rendering(report) if rendering else None)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
 
 
-def _rendering(request: Request) -> Rendering | None:
-    """How the report is to be written beside its line, where that is asked for.
+def _rendering(request: Request, form: str) -> Rendering | None:
+    """How the report is to be written for reading beside the form that it is asked for in, where that is asked too.
 
     Raises
     ------
     NotAcceptable
         In a way in which it is not.
     """
-    wanted = parameter_of(request, NDJSON, "report")
+    wanted = parameter_of(request, form, "report") if form in (NDJSON, SAFETENSORS) else None
     if wanted is None:
         return None
     if wanted not in RENDERINGS:
-        raise NotAcceptable(f"A report beside its line is {' or '.join(RENDERINGS)}; {wanted!r} is asked for.")
+        raise NotAcceptable(f"A report for reading is {' or '.join(RENDERINGS)}; {wanted!r} is asked for.")
     return RENDERINGS[wanted]
 
 

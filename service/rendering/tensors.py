@@ -81,6 +81,8 @@ def shape(tensor: Any) -> tuple[int, ...]:
     """Shape of a tensor on the wire, without a look at its elements."""
     if isinstance(tensor, dict):
         return tuple(cast("dict[str, Any]", tensor)["shape"])
+    if isinstance(tensor, Tensor):
+        return tensor.array.shape
     if isinstance(tensor, np.ndarray):
         return cast("Array", tensor).shape
     return _nested(tensor)
@@ -99,4 +101,5 @@ def array(tensor: Any) -> Array:
         return cast("Array", tensor)
     if math.prod(shape(tensor)) == 0:
         return np.empty(shape(tensor))
-    return Tensor.decode_any(tensor).array.astype(np.float64)
+    decoded = tensor if isinstance(tensor, Tensor) else Tensor.decode_any(tensor)
+    return decoded.array.astype(np.float64)

@@ -11,7 +11,7 @@ import torch
 
 import gradcheckd
 from gradcheckd import GradientError, ProblemError, Report, Service
-from gradcheckd.connection import URL_VARIABLE
+from gradcheckd.connection import URL_VARIABLE, Connection
 from tests.client.conftest import W1
 
 
@@ -54,11 +54,20 @@ def test_a_report_is_not_to_be_changed(service: Service, arrays: dict[str, Any])
         report.gradients["w1"].analytic[0, 0] = 1
 
 
-def test_the_text_is_that_of_the_service_also_when_the_connection_is_closed(url: str, wrong: dict[str, Any]) -> None:
-    report = gradcheckd.check(url=url, **wrong)
+@pytest.mark.parametrize("progress", [None, lambda *_: None], ids=["at once", "by lines"])
+def test_the_text_is_that_of_the_service_and_came_with_the_report(
+    url: str, wrong: dict[str, Any], progress: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = gradcheckd.check(url=url, progress=progress, **wrong)
+    asked: list[str] = []
+    ask = Connection.again
+    monkeypatch.setattr(Connection, "again", lambda *given: asked.append(given[-1]) or ask(*given))
     assert report.text().startswith("gradcheckd: fail\n")
     assert "probable bug: transposed" in report.text()
+    assert asked == []
+    # Also when the connection has been closed.
     assert report.markdown().startswith("## gradcheckd: fail\n")
+    assert asked == ["text/markdown"]
 
 
 def test_progress_gives_the_same_report(service: Service, wrong: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ def test_a_key_opens(locked: Server, arrays: dict[str, Any], monkeypatch: pytest
         gradcheckd.check(url=locked.url, **arrays)
     assert KEY_VARIABLE in str(caught.value)
     report = gradcheckd.check(url=locked.url, key="open-sesame", **arrays)
-    assert report.text().startswith("gradcheckd: pass"), "the text is asked for with the key"
+    assert report.markdown().startswith("## gradcheckd: pass"), "it is asked for with the key"
     monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
     assert gradcheckd.check(url=locked.url, **arrays).passed
 

@@ -13,7 +13,7 @@ from gradcheckd.errors import RequestError
 from gradcheckd.page import page
 from gradcheckd.progress import followed, with_arrays
 from gradcheckd.report import BlackBoxReport, Report
-from gradcheckd.wire import JSON, MARKDOWN, NDJSON, SAFETENSORS, TEXT, Body
+from gradcheckd.wire import JSON, MARKDOWN, NDJSON, READABLE, SAFETENSORS, TEXT, Body
 
 _STATUS = {"pass": 0, "fail": 1, "inconclusive": 2}
 _READ = {"text": TEXT, "markdown": MARKDOWN}
@@ -25,13 +25,13 @@ def check(given: Namespace) -> int:
     body = (_with_gradients(request) if given.format == "html" else request).body()
     with _connected(given) as connection:
         form = _READ.get(given.format)
-        accept = f'{NDJSON}; report="{form}"' if form else NDJSON
+        accept = wire.beside(NDJSON, form) if form else NDJSON
         with bar.shown() as progress:
             last = followed(connection.lines("/v1/check", body, accept), progress)
         raw = last["report"]
         if form:
             # A service that is older than this client does not write both at once.
-            text = last.get("text") or connection.post("/v1/check", body, form).decode()
+            text = last.get(READABLE) or connection.post("/v1/check", body, form).decode()
         else:
             text = json.dumps(raw) if given.format == "json" else page(Report.read(with_arrays(raw), str))
     write(text, given.output)

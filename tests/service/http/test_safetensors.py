@@ -68,6 +68,23 @@ def test_the_answer_holds_the_same_numbers(example):
         assert (dtype, np.frombuffer(raw).reshape(shape).tolist()) == ("F64", tensors[name])
 
 
+@pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_the_report_for_reading_comes_beside_where_it_is_asked_for(example, form, dtype):
+    request = example | {"dtype": dtype, "include": ["gradients", "intermediates"]}
+    _, metadata = read(
+        CLIENT.post("/v1/check", json=request, headers={"Accept": f'{SAFETENSORS}; report="{form}"'}).data
+    )
+    assert set(metadata) == {"report", "text"}
+    alone = CLIENT.post("/v1/check", json=request, headers={"Accept": form}).text
+
+    def without_times(text):
+        return [line for line in text.splitlines() if "loss evaluations in" not in line]
+
+    assert len(without_times(alone)) > 20, "with its tensors"
+    assert without_times(metadata["text"]) == without_times(alone)
+
+
 def test_a_json_request_may_be_answered_so_whatever_encoding_it_asks_for(example):
     for encoding in ("nested", "b64"):
         body = example | {"encoding": encoding}
