@@ -44,8 +44,16 @@ class Dispute:
     @cached_property
     def _apart(self) -> Array:
         """Where the two disagree beyond what both may carry; at a kink each may follow a convention of its own."""
-        near = np.abs(self.by_hand - self.by_torch) <= 2 * self.reference.rounding
-        return ~near & ~self.reference.kinks
+        with np.errstate(invalid="ignore"):
+            near = np.abs(self.by_hand - self.by_torch) <= 2 * self.reference.rounding
+        return ~near & ~self._both_lost & ~self.reference.kinks
+
+    @cached_property
+    def _both_lost(self) -> Array:
+        """Where neither has a number, and both the same infinity, or NaN: an order of operations tells these apart."""
+        nan = np.isnan(self.by_hand) | np.isnan(self.by_torch)
+        finite = np.isfinite(self.by_hand) | np.isfinite(self.by_torch)
+        return ~finite & (nan | (self.by_hand == self.by_torch))
 
     @cached_property
     def _off(self) -> tuple[Array, Array]:

@@ -80,7 +80,8 @@ def measured(repeats: Array, lines: Array, losses: Array) -> Noise:
         most = 0.0
     alike = [each for each in estimates[: len(lines)] if each * _AGREE >= most]
     deviation = math.sqrt(sum(each * each for each in alike) / len(alike)) if alike else most
-    return Noise(deviation, most, size, not again)
+    # The deviation of equal numbers need not be 0: their mean is rounded.
+    return Noise(deviation, most, size, bool((repeats == repeats[0]).all()))
 
 
 def of_line(values: Array) -> float:

@@ -27,6 +27,7 @@ def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **
         ([5, 2, 3], [6, 2, 3], 1e-9, (Side(1, (), (A, T, D)),)),
         ([1.1, 2, 3], [1, 2, 3], 1.0, (Side(1, (), (A, T)),)),
         ([np.nan, 2, 3], [1, 2, 3], 1e-9, (Side(1, (T, D), (A,)),)),
+        ([1, np.inf, 3], [1, 2, 3], 1e-9, (Side(1, (T, D), (A,)),)),
         ([5, 5, 3], [1, 2, 4], 1e-9, (Side(2, (T, D), (A,)), Side(1, (A, D), (T,)))),
     ],
 )
@@ -34,6 +35,28 @@ def test_it_is_said_who_agrees(by_hand: list[float], by_torch: list[float], boun
     found = dispute(by_hand, by_torch, bound)
     assert found.sides() == sides
     assert np.count_nonzero(found.places) == sum(each.elements for each in sides)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "by_torch", "apart"),
+    [
+        (np.inf, np.inf, False),
+        (-np.inf, -np.inf, False),
+        (np.nan, np.nan, False),
+        (np.nan, -np.inf, False),
+        (np.inf, np.nan, False),
+        (np.inf, -np.inf, True),
+        (np.inf, 1.0, True),
+        (np.nan, 1.0, True),
+        (1.0, -np.inf, True),
+    ],
+)
+def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: float, apart: bool) -> None:
+    """Where the loss is not finite, and so there is no difference either."""
+    nothing = np.array([np.nan])
+    reference = Reference(nothing, np.array([np.inf]), nothing, PRECISIONS["FP64"])
+    found = Dispute(np.array([by_hand]), np.array([by_torch]), reference).sides()
+    assert found == ((Side(1, (), (A, T)),) if apart else ())
 
 
 def test_only_what_was_examined_counts() -> None:

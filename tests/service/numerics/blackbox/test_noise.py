@@ -43,6 +43,13 @@ def test_losses_that_are_rounded_are_not_taken_for_exact():
         assert found.exact
 
 
+def test_a_loss_that_is_the_same_each_time_is_exact():
+    """Though the computed deviation of equal numbers is often not 0."""
+    losses = np.random.default_rng(0).normal(size=200)
+    assert any(np.std(np.full(3, loss), ddof=1) for loss in losses)
+    assert all(measured(np.full(3, loss), np.full((2, 8), loss), np.full(30, loss)).exact for loss in losses)
+
+
 def test_a_loss_that_is_another_each_time_is_noisy():
     losses = np.full(30, 0.1)
     losses[1] += 1e-5
