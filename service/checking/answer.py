@@ -56,7 +56,7 @@ def report(
         discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in problem.names}
     found: CheckReport = {
         "outcome": cast("Any", outcome.text),
-        "summary": summary(outcome, verdicts, findings.disputes),
+        "summary": summary(outcome, verdicts, findings.disputes, _own(problem)),
         "loss": {
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
@@ -78,6 +78,11 @@ def report(
     if findings.disputes:
         found["disputes"] = {name: [_side(each) for each in sides] for name, sides in findings.disputes.items()}
     return found
+
+
+def _own(problem: Problem) -> list[str]:
+    """Names for which no candidate was given, though there are some."""
+    return [name for name in problem.names if name not in problem.candidate] if problem.candidate else []
 
 
 def _side(side: Side) -> DisputeReport:

@@ -262,7 +262,15 @@ def _placed(
         path = ("model", "nodes") if error.node is None else ("model", "nodes", error.node)
     else:
         path = _path_beside_preset(error, PRESETS[request.model], request, nodes)
-    return placed(str(error), *path)
+    return placed(f"{error}{_whose(request)}", *path)
+
+
+def _whose(request: CheckRequest[NodeBase]) -> str:
+    """Whose nodes an error speaks of, where the client wrote none."""
+    if not isinstance(request.model, str):
+        return ""
+    meant = "" if "model" in request.model_fields_set else ", which is meant where no `model` is given"
+    return f" (in the preset {request.model}{meant})"
 
 
 def _path_beside_preset(

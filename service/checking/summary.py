@@ -13,12 +13,27 @@ from service.numerics.verdict import Verdict, Worst, WrongElements
 
 
 def summary(
-    outcome: Outcome, verdicts: Mapping[str, Verdict], disputes: Mapping[str, Sequence[Side]] | None = None
+    outcome: Outcome,
+    verdicts: Mapping[str, Verdict],
+    disputes: Mapping[str, Sequence[Side]] | None = None,
+    own: Sequence[str] = (),
 ) -> str:
-    """Sum up the verdicts of a check, by name; where our own routes disagree among themselves that comes first."""
-    if disputes:
-        return f"{_disputed(disputes, verdicts)} {_of_verdicts(outcome, verdicts)}"
-    return _of_verdicts(outcome, verdicts)
+    """Sum up the verdicts of a check, by name.
+
+    Parameters
+    ----------
+    outcome, verdicts
+        Of all, and of each.
+    disputes
+        Where our own routes disagree among themselves, which comes first.
+    own
+        Names of which our own gradients were judged, though candidates were given for others.
+    """
+    said = [_disputed(disputes, verdicts)] if disputes else []
+    said.append(_of_verdicts(outcome, verdicts))
+    if own:
+        said.append(f"No candidate was given for {_listed(own)}: there our own gradients were judged.")
+    return " ".join(said)
 
 
 def _disputed(disputes: Mapping[str, Sequence[Side]], verdicts: Mapping[str, Verdict]) -> str:

@@ -23,12 +23,15 @@ class Along:
         Derivative, its bound, and the deviation of the noise in it, (k,).
     constant
         Along which directions the loss was the same at every point, to the last bit, (k,).
+    kinked
+        Along which directions it has a kink at the base, as far as second differences tell, (k,).
     """
 
     value: Array
     bound: Array
     deviation: Array
     constant: Array
+    kinked: Array
 
 
 def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -> Along:
@@ -61,6 +64,7 @@ def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -
         bound / units,
         found.deviation / units,
         (losses == base).all(axis=(1, 2)),
+        np.greater(kinks.max(axis=1), 0),
     )
 
 

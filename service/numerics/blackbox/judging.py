@@ -23,6 +23,7 @@ from service.numerics.blackbox.difference import Along, along
 from service.numerics.blackbox.factor import diagnosed
 from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout, Lines
 from service.numerics.blackbox.noise import Noise, measured
+from service.numerics.blackbox.remedies import remedy
 from service.numerics.blackbox.schedule import NEAR
 from service.numerics.blackbox.taylor import Remainder
 from service.numerics.faults import Diagnosis
@@ -146,10 +147,10 @@ def _tensor(
     lines, own = layout.lines[name], layout.of(name, losses)
     found = along(layout, name, own, float(losses[0]), noise)
     value, bound, deviation = (np.ldexp(each, exponent) for each in (found.value, found.bound, found.deviation))
-    reference = Along(value, bound, deviation, found.constant)
+    reference = Along(value, bound, deviation, found.constant, found.kinked)
     gradient = candidate.astype(np.float64).ravel()
     held = _held(lines, gradient, reference, precision)
-    verdict, directions = _verdict(lines, held, gradient, candidate.shape)
+    verdict, directions = _verdict(lines, held, gradient, candidate.shape, deterministic=noise.exact)
     worst = _worst_of(held)
     explained = np.ldexp(held.judged[worst] * lines.units[worst], -exponent)
     steps = layout.points[name].schedule.steps
@@ -195,13 +196,15 @@ def _worst_of(held: _Held) -> int:
     return int(np.where(np.isnan(ratios), np.where(held.judged == held.reference.value, 0.0, np.inf), ratios).argmax())
 
 
-def _verdict(lines: Lines, held: _Held, gradient: Array, shape: tuple[int, ...]) -> tuple[Verdict, tuple[Worst, ...]]:
+def _verdict(
+    lines: Lines, held: _Held, gradient: Array, shape: tuple[int, ...], *, deterministic: bool
+) -> tuple[Verdict, tuple[Worst, ...]]:
     causes = held.causes
     outcomes = [Outcome(int(each)) for each in _OUTCOMES[causes]]
     directions = tuple(_direction(lines, held, each, outcome, shape) for each, outcome in enumerate(outcomes))
     outcome = max(outcomes)
     random = lines.elements is None
-    reason = _reason(causes, outcome, lines, held.precision)
+    reason = _reason(causes, outcome, held, random=random, deterministic=deterministic)
     if outcome == Outcome.FAIL:
         reason += _hint(lines, held, gradient)
     verdict = _along(lines, held, gradient, outcome, reason, directions) if random else None
@@ -266,23 +269,17 @@ def _direction(lines: Lines, held: _Held, number: int, outcome: Outcome, shape: 
     )
 
 
-_REMEDIES = {
-    Cause.TOO_UNCERTAIN: "Evaluate the loss in a more precise arithmetic, with less noise, or give a larger scale.",
-    Cause.NO_REFERENCE: "Give a smaller scale, or move the point away from where the loss is not smooth.",
-}
-_ALONG = {Cause.EXCEEDS: 'Plan directions of kind "coordinates" to see which elements are wrong.'}
-
-
-def _reason(causes: Array, outcome: Outcome, lines: Lines, precision: Precision) -> str:
-    random = lines.elements is None
+def _reason(causes: Array, outcome: Outcome, held: _Held, *, random: bool, deterministic: bool) -> str:
     what = "directions" if random else "elements"
     if outcome == Outcome.PASS:
         return f"Every {what[:-1]} is {Cause.AGREES.meaning.cause}."
     leading = int(next(each for each in np.unique(causes) if _OUTCOMES[each] == outcome))
-    cause, count = _CAUSES[leading], int(np.count_nonzero(causes == leading))
-    remedy = (_ALONG if random else {}).get(cause) or _REMEDIES.get(cause) or cause.meaning.remedy
-    error = f" ({precision.detects:g}, relative)" if cause == Cause.TOO_UNCERTAIN else ""
-    return f"{count} of {causes.size} {what} of the candidate gradient: {cause.meaning.cause}{error}. {remedy}"
+    cause, concerned = _CAUSES[leading], np.equal(causes, leading)
+    error = f" ({held.precision.detects:g}, relative)" if cause == Cause.TOO_UNCERTAIN else ""
+    said = (
+        f"{np.count_nonzero(concerned)} of {causes.size} {what} of the candidate gradient: {cause.meaning.cause}{error}"
+    )
+    return f"{said}. {remedy(cause, held.reference, concerned, random=random, deterministic=deterministic)}"
 
 
 def _hint(lines: Lines, held: _Held, gradient: Array) -> str:

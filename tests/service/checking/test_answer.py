@@ -67,6 +67,12 @@ def test_of_many_names_some_are_listed(count):
     assert ("w0, w1, w2, w3, w4 and 2 more" in text) == (count == 7)
 
 
+@pytest.mark.parametrize(("given", "said"), [({}, False), ({"w1": 0}, True), ({"w1": 0, "w2": 0}, False)])
+def test_where_only_some_are_candidates_it_is_said(example, given, said):
+    text = check(example | {"candidate": given})["summary"]
+    assert text.endswith("No candidate was given for w2: there our own gradients were judged.") is said
+
+
 def test_non_finite_candidates_are_shown_as_they_came(example):
     report = check(example | {"candidate": {"w2": ["NaN", "Infinity", 1, 2]}, "include": ["gradients"]})
     assert report["gradients"]["w2"]["candidate"] == ["NaN", "Infinity", 1.0, 2.0]

@@ -196,7 +196,16 @@ def test_a_tensor_that_nothing_reads_is_said_at_the_tensor():
 
 
 BESIDE_PRESET = {
-    "a tensor is missing": ({"tensors": {"x": [[1, 2], [3, 4]]}}, "/tensors/y", "which is no tensor"),
+    "a tensor is missing": (
+        {"tensors": {"x": [[1, 2], [3, 4]]}},
+        "/tensors/y",
+        "here (in the preset conv_tanh_scale_sigmoid, which is meant where no `model` is given)",
+    ),
+    "a tensor of a preset is missing": (
+        {"model": "logistic_regression", "tensors": {"x": [[1, 2]]}, "weights": {"w": [1, 2]}},
+        "/tensors/y",
+        "here (in the preset logistic_regression)",
+    ),
     "one too many": ({"weights": {"w1": [[1]], "w2": [1] * 4, "w3": 1}}, "/weights/w3", "does not reach the loss"),
     "w2 of another length": (
         {"weights": {"w1": [[1]], "w2": [1] * 3}},

@@ -126,6 +126,12 @@ def test_one_sentence(verdicts, sentence):
     assert summary(max(each.outcome for each in verdicts.values()), verdicts) == sentence
 
 
+def test_it_is_said_whose_gradients_were_judged():
+    found = {"w": verdict(Outcome.PASS, (1, 0, 0)), "b": verdict(Outcome.PASS, (1, 0, 0))}
+    ours = " No candidate was given for b: there our own gradients were judged."
+    assert summary(Outcome.PASS, found, None, ["b"]) == summary(Outcome.PASS, found) + ours
+
+
 def test_of_many_names_some_are_listed():
     many = {f"w{i}": verdict(Outcome.PASS, (1, 0, 0)) for i in range(9)}
     assert "w0, w1, w2, w3, w4 and 4 more" in summary(Outcome.PASS, many)

@@ -1,0 +1,46 @@
+"""What is said to do when a candidate could not be judged follows from what the loss did."""
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.judging import judge
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS
+from tests.service.numerics.blackbox.losses import planned
+
+DRAWN, CONSTANT, KINK = "not the same each time", "the same at every point", "has a kink here"
+USUAL, COORDINATES = "in a more precise arithmetic", 'Plan directions of kind "coordinates"'
+
+
+class Drifting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return float((x**2).sum()) + 1e-3 * self.calls
+
+
+X = np.array([0.5, -0.25, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "point", "gradient", "outcome", "said"),
+    [
+        (Drifting(), X, 2 * X, Outcome.INCONCLUSIVE, DRAWN),
+        (lambda _: 1.0, X, X, Outcome.INCONCLUSIVE, CONSTANT),
+        (lambda _: float(np.sin(X).sum()), X, 2 * X, Outcome.FAIL, CONSTANT),
+        (lambda x: np.maximum(x, 0).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, KINK),
+        (lambda x: np.abs(x - 1e-9).sum(), 0 * X, -np.ones(3), Outcome.INCONCLUSIVE, KINK),
+        (lambda x: (x**2).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, USUAL),
+        (lambda x: (x**2).sum(), X, 3 * X, Outcome.FAIL, COORDINATES),
+    ],
+    ids=["drifting", "constant", "deaf", "relu at 0", "a kink near", "a minimum", "wrong"],
+)
+def test_what_to_do_is_said(loss, point, gradient, outcome, said):
+    layout = planned(point)
+    losses = np.array([loss(each) for each in layout.stacked("w")])
+    _, found = judge(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)
+    verdict = found["w"].verdict
+    assert verdict.outcome == outcome
+    assert [each for each in (DRAWN, CONSTANT, KINK, USUAL, COORDINATES) if each in verdict.reason] == [said]
