@@ -21,6 +21,12 @@ _LEGEND = (
 )
 
 
+_NO_FACTOR = {
+    "0.0": "candidate and derivative are 0 along it",
+    "NaN": "the candidate is no number along it",
+}
+
+
 def judgement(report: JudgeReport) -> Iterator[Section]:
     """All that there is to say."""
     yield Section(Heading(), [Said(report["summary"])])
@@ -75,12 +81,22 @@ def _told(verdict: JudgedVerdict) -> Iterator[Block]:
 
 
 def _remainder(taylor: Taylor) -> str:
-    slope, intercept, factor = (figures.ratio(taylor[part]) for part in ("slope", "intercept", "factor"))
+    slope = figures.ratio(taylor["slope"])
     power = "is below the noise" if slope == "NaN" else f"grows with the step to the power of {slope}"
     return (
-        f"along direction {taylor['direction']} it {power} (2 of a right gradient, 1 of a wrong one); the "
-        f"derivative is {factor} times the candidate's, which is off by {intercept} of itself."
+        f"along direction {taylor['direction']} it {power} (2 of a right gradient, 1 of a wrong one); "
+        f"{_compared(taylor)}."
     )
+
+
+def _compared(taylor: Taylor) -> str:
+    """What the candidate is to the derivative; of what is not a number there is a word instead."""
+    if taylor["factor"] == "NaN":
+        return _NO_FACTOR.get(str(taylor["intercept"]), "the candidate is 0 along it, and the derivative is not")
+    intercept, factor = (figures.ratio(taylor[part]) for part in ("intercept", "factor"))
+    # What is off by little is told by how much it is off alone.
+    times = "" if factor == "1" else f"the derivative is {factor} times the candidate's, and "
+    return f"{times}the candidate is off by {intercept} of itself"
 
 
 def _missed(verdict: JudgedVerdict) -> str:

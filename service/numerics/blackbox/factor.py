@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from service.numerics.faults import Diagnosis
+from service.numerics.faults import Diagnosis, digits
 from service.numerics.tiles import Array
 
 _DIGITS = 5.0
@@ -47,7 +47,7 @@ def _named(factor: float, tolerance: float, fit: float, count: int) -> Diagnosis
     along = f"the derivative along every one of the {count} directions"
     if known == "-1":
         return Diagnosis("sign_flipped", f"The candidate is -1 times {along}: a sign was lost.", fit)
-    return Diagnosis("scaled", f"The candidate is {known or f'{factor:.6g}'} times {along}.", fit)
+    return Diagnosis("scaled", f"The candidate is {known or digits(factor)} times {along}.", fit)
 
 
 def _known(factor: float, tolerance: float) -> str | None:

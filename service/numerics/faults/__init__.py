@@ -2,10 +2,22 @@
 
 from service.numerics.faults import added, arrangement, clip, moments, numbers, own_softmax, reduction, scale, shift
 from service.numerics.faults.diagnosis import UNKNOWN, Diagnosis, diagnose
+from service.numerics.faults.factors import digits
 from service.numerics.faults.fault import BACKWARD, FAULTS
 from service.numerics.faults.planting import Planted, catalogue, planted
 from service.numerics.faults.scene import Scene
 
-__all__ = ["BACKWARD", "FAULTS", "UNKNOWN", "Diagnosis", "Planted", "Scene", "catalogue", "diagnose", "planted"]
+__all__ = [
+    "BACKWARD",
+    "FAULTS",
+    "UNKNOWN",
+    "Diagnosis",
+    "Planted",
+    "Scene",
+    "catalogue",
+    "diagnose",
+    "digits",
+    "planted",
+]
 
 _FAMILIES = (numbers, added, scale, clip, reduction, arrangement, shift, moments, own_softmax)

@@ -9,6 +9,7 @@ from service.numerics.faults.scene import Scene
 from service.numerics.graph import Node, is_index
 from service.numerics.tiles import size
 
+_NEAR_ONE = 5e-6
 _LARGEST_LOSS_SCALE = 24
 
 
@@ -50,7 +51,8 @@ def _of_reduction(scene: Scene) -> Iterator[Factor]:
             continue
         if reduction == "mean":
             yield Factor(count, f"the sum over {what} was taken where the loss takes the mean")
-            yield Factor(1 / count, f"the mean over {what} was taken twice")
+            # Of cross-entropy the loss takes the mean over the batch alone.
+            yield Factor(1 / count, f"the mean over {what} was taken once too often")
         else:
             yield Factor(1 / count, f"the mean over {what} was taken where the loss takes the sum")
             yield Factor(count, f"it was multiplied by the size of {what}")
@@ -107,4 +109,12 @@ def said(value: float) -> str:
     for number, words in ((value**2, "sqrt({}) times"), (1 / value**2, "1/sqrt({}) of")):
         if number > 1 and abs(number - round(number)) < 1e-9 * number:
             return words.format(round(number))
-    return f"{value:.6g} times"
+    return f"{digits(value)} times"
+
+
+def digits(value: float) -> str:
+    """A number, with as many digits as tell its size from 1."""
+    off = abs(value) - 1
+    if 0 < abs(off) < _NEAR_ONE:
+        return f"{'-' if value < 0 else ''}(1 {'+' if off > 0 else '-'} {abs(off):.3g})"
+    return f"{value:.6g}"

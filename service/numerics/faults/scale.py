@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from service.numerics.faults.factors import Factor, known, said
+from service.numerics.faults.factors import Factor, digits, known, said
 from service.numerics.faults.fault import Fault, Made, fault
 from service.numerics.faults.hypothesis import Hypothesis
 from service.numerics.faults.scene import Scene
@@ -74,8 +74,8 @@ class Scaled(Fault):
             yield Hypothesis(self.name, value * right, text, key=round(value, 12))
         if abs(abs(factor) - 1) > near:
             text = (
-                f"{scene.told(name)} is {sign}{abs(factor):.6g} times the reference, everywhere: one factor is missing "
-                "or too many, and none that this model suggests."
+                f"{scene.told(name)} is {sign}{digits(abs(factor))} times the reference, everywhere: one factor is "
+                "missing or too many, and none that this model suggests."
             )
             yield Hypothesis(self.name, factor * right, text, 1, key=f"{factor:.5g}")
 

@@ -151,7 +151,7 @@ class Convolution(Op):
     def kernel_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The gradient of a convolution as mathematics has it, which reads the kernel backwards."""
+        """The kernel was read backwards, as a convolution in mathematics reads it."""
         return self._flipped(self.kernel_axes, gradient, output, input, weight, bias)
 
     @mutant_of("kernel_flipped")

@@ -45,6 +45,25 @@ def test_a_sign_that_was_lost_is_said() -> None:
     assert "the derivative is -1 times the candidate's" in words
 
 
+@pytest.mark.parametrize(
+    ("taylor", "said"),
+    [
+        (
+            {"intercept": 0.5, "factor": 1.5},
+            "the derivative is 1.5 times the candidate's, and the candidate is off by 0.5",
+        ),
+        ({"intercept": -1e-6, "factor": 0.999999}, "1 of a wrong one); the candidate is off by -1e-06 of itself."),
+        ({"intercept": 0.0, "factor": "NaN"}, "candidate and derivative are 0 along it."),
+        ({"intercept": "-Infinity", "factor": "NaN"}, "the candidate is 0 along it, and the derivative is not."),
+        ({"intercept": "NaN", "factor": "NaN"}, "the candidate is no number along it."),
+    ],
+)
+def test_the_candidate_is_compared_in_words_that_say_something(taylor: dict[str, Any], said: str) -> None:
+    report = judge(request(1.5))
+    report["verdicts"]["w"]["taylor"] |= taylor
+    assert said in " ".join(text(report).split())
+
+
 def test_what_was_not_moved_is_said() -> None:
     words = " ".join(text(judge(request(directions={"kind": "coordinates", "count": 1}))).split())
     assert "1 of 2 elements not looked at" in words

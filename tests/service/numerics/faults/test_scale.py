@@ -19,7 +19,7 @@ def explained(worked: Worked, name: str, factor: float) -> dict[str, str]:
     ("factor", "said"),
     [
         (5.0, "dL/dw1 is exactly 5 times the reference: the sum over the batch (B = 5) was taken where the loss takes"),
-        (0.2, "dL/dw1 is exactly 1/5 of the reference: the mean over the batch (B = 5) was taken twice"),
+        (0.2, "dL/dw1 is exactly 1/5 of the reference: the mean over the batch (B = 5) was taken once too often"),
         (2.0, "dL/dw1 is exactly 2 times the reference: a factor 2 too many, as of a square"),
         (-3.0, "dL/dw1 is exactly minus 3 times the reference: "),
         (1024.0, "dL/dw1 is exactly 1024 times the reference: a loss scale of 2^10 was left in."),
