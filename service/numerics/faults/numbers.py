@@ -1,5 +1,6 @@
 """Gradients that are right but for the numbers that were at hand: too few digits, too short a range."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -17,6 +18,12 @@ _LARGEST_ERROR = 0.1
 """Of the gradient: where rounding alone could do more, small numbers such as 1 and -1 are short and near as well."""
 _MOST_ROUNDINGS = 16
 """Of the lower precision, in the whole gradient: more are not looked into."""
+_FEW = 0.05
+"""Of the gradient: what few digits may leave of it; more would be hardly any."""
+_HALF = 1.001
+"""What is half of a last digit away may be rounded either way."""
+_TELLING = 120
+"""Binary digits of a whole gradient: of less, three decimal ones are not told from a chance."""
 
 
 @fault
@@ -34,7 +41,7 @@ class LowPrecision(Fault):
         candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
-        off, size = self._sizes(candidate - right, right)
+        off, size = self.sizes(candidate - right, right)
         for lower in _below(own):
             short = lower.represents(candidate).all() and off <= _LARGEST_ERROR * size
             # What rounding may do takes sweeps of its own to say.
@@ -50,7 +57,7 @@ class LowPrecision(Fault):
         yield from self._on_the_way(scene, name)
 
     @staticmethod
-    def _sizes(off: Array, right: Array) -> tuple[float, float]:
+    def sizes(off: Array, right: Array) -> tuple[float, float]:
         """Norms of an error and of the gradient, in units that keep squares in range."""
         unit = float(np.max(np.abs(right), initial=0)) or 1.0
         return float(np.linalg.norm(off / unit)), float(np.linalg.norm(right / unit))
@@ -58,7 +65,7 @@ class LowPrecision(Fault):
     def _on_the_way(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """In full digits, of what was rounded before."""
         candidate, right = scene.candidates[name], scene.right(name)
-        off, size = self._sizes(candidate - right, right)
+        off, size = self.sizes(candidate - right, right)
         for lower in _below(scene.precisions[name]):
             # FP16 has the digits of TF32, and less room.
             if lower.name == "FP16" or off > _MOST_ROUNDINGS * lower.unit_roundoff * size:
@@ -75,6 +82,72 @@ class LowPrecision(Fault):
             if lower.name == "FP16":
                 continue
             yield from ({name: gradients[name][0]} for _, gradients in scene.shortened(lower))
+
+
+@fault
+class FewDigits(Fault):
+    """The gradient was written down with few decimal digits, and read again.
+
+    To k digits a number of the size 10^e is off by 10^(e - k + 1) / 2 at most, and to d decimals by 10^-d / 2: what
+    each element is off by says how many there may have been at most, and whether it is short itself how many there
+    are. Each digit that its arithmetic has beyond these is one by which it is no chance.
+    """
+
+    name: ClassVar[str] = "few_digits"
+    signature: ClassVar[str] = "every number has few decimal digits, and is the right one rounded to them"
+
+    def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
+        """See `Fault`."""
+        candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
+        if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
+            return
+        off, size = LowPrecision.sizes(candidate - right, right)
+        if not 0 < off <= _FEW * size:
+            return
+        written, exponents = candidate != 0, _exponents(candidate)
+        for kind, places in (("significant digits", exponents), ("decimals", np.full(candidate.shape, -1.0))):
+            count = _fewest(candidate, right, places, own)
+            if count is None:
+                continue
+            digits = np.clip(own.digits * _LOG2 - (exponents - places + count), 0, None)
+            text = (
+                f"every element of {scene.told(name)} is the reference rounded to {count} {kind}: it was printed, or "
+                "stored as text, with too few of them."
+            )
+            yield Hypothesis(self.name, candidate, text, evidence=float(digits[written & (candidate != right)].sum()))
+            return
+
+    def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
+        """See `Fault`."""
+        own, right = scene.precisions[name], scene.right(name)
+        if right.size * own.digits > _TELLING and np.isfinite(right).all():
+            yield {name: own.nearest(_rounded(right, _exponents(right), 3))}
+
+
+def _exponents(values: Array) -> Array:
+    """Decimal exponents; of 0 it is 0."""
+    return np.floor(np.log10(np.abs(values), out=np.zeros(values.shape), where=values != 0))
+
+
+def _rounded(values: Array, exponents: Array, count: int) -> Array:
+    """Values to so many digits from those of the size 10^exponents on."""
+    unit = 10.0 ** (exponents + 1 - count)
+    return np.round(values / unit) * unit
+
+
+def _fewest(candidate: Array, right: Array, exponents: Array, own: Precision) -> int | None:
+    """Fewest digits, from those of the size 10^exponents on, to which all is rounded; None where it is not."""
+    off = np.abs(candidate - right)
+    with np.errstate(divide="ignore"):
+        most = float(np.min(exponents + 1 - np.log10(2 * off / _HALF)))
+    fewest = None
+    for count in range(min(int(own.digits * _LOG2) - 1, math.floor(most)), 1, -1):
+        left = np.abs(candidate - _rounded(candidate, exponents, count))
+        short = left <= 2 * own.unit_roundoff * np.abs(candidate)
+        if not short.all():
+            break
+        fewest = count
+    return fewest
 
 
 def _below(own: Precision) -> list[Precision]:

@@ -1,6 +1,7 @@
 """Too few digits, too short a range."""
 
 import numpy as np
+import pytest
 
 from service.numerics.faults.numbers import beyond_range
 from service.numerics.precision import PRECISIONS
@@ -26,6 +27,46 @@ def test_float16_is_told_from_float32() -> None:
 def test_short_numbers_that_are_wrong_are_not_a_matter_of_precision() -> None:
     wrong = (MLP.right("w1") * 1.01).astype(np.float32).astype(np.float64)
     assert MLP.named({"w1": wrong})["w1"] == {"scaled"}
+
+
+WRITTEN = {
+    "as by printf": ("%.6g", "6 significant digits"),
+    "in scientific notation": ("%.3e", "4 significant digits"),
+    "as a tensor is printed": ("%.4f", "4 decimals"),
+    "as an array is printed": ("%.8f", "8 decimals"),
+}
+
+
+def written(form: str, gradient: np.ndarray) -> np.ndarray:
+    return np.array([float(form % each) for each in gradient.ravel()]).reshape(gradient.shape)
+
+
+@pytest.mark.parametrize(("form", "digits"), WRITTEN.values(), ids=WRITTEN)
+def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, digits: str) -> None:
+    _, found = MLP.judged({"w1": written(form, MLP.right("w1"))})
+    assert [each.name for each in found["w1"]] == ["few_digits"]
+    assert f"is the reference rounded to {digits}: it was printed" in found["w1"][0].explanation
+
+
+def test_in_float32_they_are_told_too() -> None:
+    wrong = written("%.3g", MLP.right("w1")).astype(np.float32).astype(np.float64)
+    _, found = MLP.judged({"w1": wrong}, "FP32")
+    assert [each.name for each in found["w1"]] == ["few_digits"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        written("%.6g", 1.001 * MLP.right("w1")),
+        np.where(np.arange(77).reshape(11, 7) == 5, MLP.right("w1"), written("%.3g", MLP.right("w1"))),
+        np.sign(MLP.right("w1")),
+        written("%.1g", MLP.right("w1")),
+        written("%.6g", MLP.right("w1")) + 1e-4 * (np.arange(77).reshape(11, 7) == 5),
+    ],
+    ids=["another gradient", "all but one", "signs", "hardly any digits", "one digit is another"],
+)
+def test_short_numbers_that_are_not_the_nearest_are_another_matter(wrong: np.ndarray) -> None:
+    assert "few_digits" not in MLP.named({"w1": wrong})["w1"]
 
 
 def test_infinities_and_nan_are_told_apart_and_located() -> None:
