@@ -23,8 +23,8 @@ class Along:
         Derivative, its bound, and the deviation of the noise in it, (k,).
     constant
         Along which directions the loss was the same at every point, to the last bit, (k,).
-    kinked
-        Along which directions it has a kink at the base, as far as second differences tell, (k,).
+    kinked, suspected
+        Along which directions it has a kink near the base, as second differences tell, and where it may have one, (k,).
     """
 
     value: Array
@@ -32,6 +32,7 @@ class Along:
     deviation: Array
     constant: Array
     kinked: Array
+    suspected: Array
 
 
 def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -> Along:
@@ -56,7 +57,7 @@ def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -
     seconds = (plus - base) + (minus - base)
     off = _DISPLACED * lines.moves.displaced
     kinks = kinked(seconds, steps, deviations, off * np.abs(quotients).max(axis=1))
-    found = extrapolated(quotients, steps, deviations, kinks)
+    found = extrapolated(quotients, steps, deviations, kinks.added)
     bound = found.bound + np.where(off == 0, 0, off * _curvature(seconds, steps, alike=lines.elements is None))
     units = np.abs(lines.units)
     return Along(
@@ -64,7 +65,8 @@ def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -
         bound / units,
         found.deviation / units,
         (losses == base).all(axis=(1, 2)),
-        np.greater(kinks.max(axis=1), 0),
+        kinks.told,
+        kinks.suspected | found.contested,
     )
 
 

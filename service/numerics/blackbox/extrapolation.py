@@ -51,11 +51,14 @@ class Extrapolated:
         (k,); the bound is infinite where there is none.
     deviation
         Of the noise in the value, (k,).
+    contested
+        Where finer differences stay away from it, but no farther than its bound and their noise explain, (k,).
     """
 
     value: Array
     bound: Array
     deviation: Array
+    contested: Array
 
 
 def extrapolated(quotients: Array, steps: Array, noise: Array, kinked: Array) -> Extrapolated:
@@ -85,7 +88,19 @@ def extrapolated(quotients: Array, steps: Array, noise: Array, kinked: Array) ->
     bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
     bounds[[row < _SETTLED for row, _ in entries]] = np.inf
     bounds = np.maximum(bounds, _against_finer(entries, stacked, bounds, quotients, steps, SURE * of_quotients))
-    return _best(entries, stacked, bounds, deviations)
+    chosen, bound = _best(entries, stacked, bounds)
+    every = np.arange(len(chosen))
+    value, rows = stacked[chosen, every], np.array([row for row, _ in entries])[chosen]
+    contested = _contested(value, rows, quotients, steps, SURE * of_quotients)
+    return Extrapolated(value, bound, deviations[chosen, every], contested)
+
+
+def _contested(value: Array, rows: Array, quotients: Array, steps: Array, sure: Array) -> Array:
+    """Where a difference finer than the last of an entry comes no nearer to it than half as much as it should."""
+    away = np.abs(quotients - value[:, None])
+    due = _SLOW / 2 * (steps[1:] / steps[:-1]) ** 2 * (away[:, :-1] + sure[:, :-1])
+    finer = np.arange(1, len(steps)) > rows[:, None]
+    return np.logical_or.reduce((away[:, 1:] > due + sure[:, 1:]) & finer, axis=1)
 
 
 def _against_finer(
@@ -135,8 +150,8 @@ def _expected(apart: dict[tuple[int, int], Array], row: int, column: int, steps:
     return apart[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0
 
 
-def _best(entries: list[tuple[int, int]], values: Array, bounds: Array, deviations: Array) -> Extrapolated:
-    """Choose among entries, (entries, k), one for each direction."""
+def _best(entries: list[tuple[int, int]], values: Array, bounds: Array) -> tuple[Array, Array]:
+    """Choose among entries, (entries, k), one for each direction: its number, and its bound."""
     chosen: Array = bounds.argmin(axis=0)
     every = np.arange(len(chosen))
     value, bound = values[chosen, every], bounds[chosen, every]
@@ -144,4 +159,4 @@ def _best(entries: list[tuple[int, int]], values: Array, bounds: Array, deviatio
     apart = np.abs(values - value)
     contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
     raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
-    return Extrapolated(value, np.maximum(bound, raised), deviations[chosen, every])
+    return chosen, np.maximum(bound, raised)

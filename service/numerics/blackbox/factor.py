@@ -24,13 +24,20 @@ def diagnosed(reference: Array, judged: Array, allowed: Array) -> Diagnosis | No
         return None
     if not judged.any():
         return Diagnosis("detached", "The candidate is 0 along every direction, where the loss does change.", 0.0)
-    largest = float(np.abs(reference).max())
+    largest, most = float(np.abs(reference).max()), float(np.abs(judged).max())
     if largest == 0:
         return None
-    reference, judged, allowed = reference / largest, judged / largest, allowed / largest
-    factor = float(reference @ judged) / float(judged @ judged)
-    off = np.abs(reference - factor * judged)
-    if factor == 0 or (off > allowed * (1 + abs(factor))).any() or _digits(reference, allowed) < _DIGITS:
+    # In units of their own, so that no square leaves the range.
+    reference, judged, allowed = reference / largest, judged / most, allowed / largest
+    shared = float(reference @ judged) / float(judged @ judged)
+    off = np.abs(reference - shared * judged)
+    factor = shared * (largest / most)
+    if (
+        factor == 0
+        or not math.isfinite(factor)
+        or (off > allowed * (1 + abs(factor))).any()
+        or _digits(reference, allowed) < _DIGITS
+    ):
         return None
     fit = float((off / np.maximum(np.abs(reference), allowed)).max())
     return _named(1 / factor, float((allowed / np.maximum(np.abs(reference), allowed)).min()), fit, len(reference))

@@ -10,7 +10,8 @@ arithmetics, which accumulate in a wider one, it is 24.
 A direction is inconclusive where it could not have told an error that must be found, k of `precision.py`: a random one
 where more than k |c| / 2 is allowed (its own size is chance), one of an element where more than k |D| / 2 is, unless
 that proves the element to be none that matters. There the loss is too noisy, or not smooth enough, for its differences
-to be more than an indication: nothing is called wrong that is within four times what is allowed.
+to be more than an indication: nothing is called wrong that is within four times what is allowed. Nor is it where there
+may be a kink, of which no bound is known that holds beside noise; what is beyond what is allowed is inconclusive.
 """
 
 from collections.abc import Mapping
@@ -78,16 +79,17 @@ class _Held:
     @property
     def margin(self) -> Array:
         """Times what is allowed that is not called wrong, (k,)."""
-        return np.where(self.allowed > self.enough, _MARGIN, 1.0)
+        return np.where((self.allowed > self.enough) | self.reference.suspected, _MARGIN, 1.0)
 
     @property
     def causes(self) -> Array:
         """Positions in `Cause`; of several the last that is written counts."""
         with np.errstate(invalid="ignore"):
-            exceeds = ~(np.abs(self.judged - self.reference.value) <= self.margin * self.allowed)
+            off = np.abs(self.judged - self.reference.value)
+            exceeds = ~(off <= self.margin * self.allowed)
         found = np.full(self.judged.shape, _CAUSES.index(Cause.AGREES))
         for mask, cause in (
-            (self.allowed > self.enough, Cause.TOO_UNCERTAIN),
+            ((self.allowed > self.enough) | (off > self.allowed), Cause.TOO_UNCERTAIN),
             (exceeds, Cause.EXCEEDS),
             (~np.isfinite(self.judged), Cause.NOT_FINITE),
             (~np.isfinite(self.reference.value) | ~np.isfinite(self.allowed), Cause.NO_REFERENCE),
@@ -147,7 +149,7 @@ def _tensor(
     lines, own = layout.lines[name], layout.of(name, losses)
     found = along(layout, name, own, float(losses[0]), noise)
     value, bound, deviation = (np.ldexp(each, exponent) for each in (found.value, found.bound, found.deviation))
-    reference = Along(value, bound, deviation, found.constant, found.kinked)
+    reference = Along(value, bound, deviation, found.constant, found.kinked, found.suspected)
     gradient = candidate.astype(np.float64).ravel()
     held = _held(lines, gradient, reference, precision)
     verdict, directions = _verdict(lines, held, gradient, candidate.shape, deterministic=noise.exact)

@@ -10,14 +10,37 @@ is free of c_2, and what a smooth loss leaves falls as h^3, while a jump stays. 
 its noise and the next coarser pair's is not larger by at least the root of what a smooth loss would make it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from service.numerics.blackbox.extrapolation import SURE
 from service.numerics.tiles import Array
 
+_PAIRS = 2
+_SUSPECT = 1 / 3
+"""Of what is sure: two deviations of the noise instead of six."""
 
-def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Array:
-    """What a kink adds to the bound of an entry whose largest step is that of each level, (k, levels).
+
+@dataclass(frozen=True)
+class Kinks:
+    """Kinks along k directions.
+
+    Attributes
+    ----------
+    added
+        What a kink adds to the bound of an entry whose largest step is that of each level, (k, levels).
+    told, suspected
+        Where there is one for sure, and where there may be one, too small for that beside the noise, (k,).
+    """
+
+    added: Array
+    told: Array
+    suspected: Array
+
+
+def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
+    """Look for kinks.
 
     Parameters
     ----------
@@ -37,10 +60,31 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Array:
     sides = SURE * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
     sure = (sides + 2 * (ratio**2 - 1) * of_base) / span
     smooth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
-    told = jumps > sure
-    told[:, 0] = False
-    told[:, 1:] &= jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
+    stays = np.zeros(jumps.shape, bool)
+    stays[:, 1:] = jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
+    told: Array = stays & (jumps > sure)
+    suspected: Array = stays & (jumps > _SUSPECT * sure)
     halves = np.where(told, jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
     added = np.maximum.accumulate(halves[:, ::-1], axis=1)[:, ::-1]
-    return np.concatenate([added, halves[:, -1:]], axis=1)
+    added = np.concatenate([added, halves[:, -1:]], axis=1)
+    added = np.maximum(added, _beside(seconds, steps, np.where(told, jumps, 0.0), sure))
+    return Kinks(added, np.logical_or.reduce(told, axis=1), np.logical_or.reduce(suspected, axis=1))
+
+
+def _beside(seconds: Array, steps: Array, told: Array, sure: Array) -> Array:
+    """What a kink that the pair before tells of may leave at a step, where too few finer pairs say otherwise.
+
+    At a distance d a jump J is J (h - d) in S(h), of which a central difference is off by half, over h; (1) of it is
+    J |1 - (r + 1) d / h|, and may be nothing. But not for two pairs in a row, if they would see half of the jump. With
+    too few, S(h) = c_2 h^2 + J h - J d of three steps around tells what the difference is off by.
+    """
+    left = np.zeros(seconds.shape)
+    for level in range(1, len(steps)):
+        saying = np.count_nonzero(sure[:, level:] < told[:, level - 1 : level] / 2, axis=1)
+        around = slice(level - 1, level + 2) if level + 2 <= len(steps) - 1 else slice(len(steps) - 3, len(steps))
+        powers = steps[around, None] ** np.array([2.0, 1.0, 0.0])
+        _, jump, ends = np.linalg.solve(powers, seconds[:, around].T)
+        off = np.abs(jump + ends / steps[level]) / 2
+        left[:, level] = np.where((told[:, level - 1] > 0) & (saying < _PAIRS), off, 0.0)
+    return left

@@ -33,6 +33,14 @@ def test_a_coincidence_of_coarse_steps_is_undone_by_fine_ones():
     assert abs(found.value[0] - 1) <= found.bound[0]
 
 
+@pytest.mark.parametrize(("away", "contested"), [(0.0, False), (2e-4, False), (4.5e-4, True)])
+def test_finer_differences_that_stay_away_contest_a_value(away, contested):
+    """Here by 3.4e-4, which is what noise of theirs explains; from 5.4e-4 on the bound is raised instead."""
+    found = of(1 + np.array([0, 0, 0, *[away] * 4]), np.full((1, 7), 1e-6))
+    assert found.value == [1.0]
+    assert found.contested == [contested]
+
+
 def test_where_nothing_settles_the_bound_is_wide():
     generator = np.random.default_rng(1)
     found = extrapolated(generator.normal(size=(3000, len(STEPS))), STEPS, np.zeros((3000, 7)), np.zeros((3000, 7)))

@@ -34,5 +34,16 @@ def test_no_factor_is_made_up():
     assert diagnosed(0 * D, D, ALLOWED) is None
 
 
+@pytest.mark.parametrize("factor", [1e-200, 1e-300, 1e200])
+def test_a_factor_of_any_size_is_told(factor):
+    assert f"The candidate is {factor:g} times" in diagnosed(D, factor * D, ALLOWED).explanation
+    assert f"The candidate is {1 / factor:.6g} times" in diagnosed(factor * D, D, factor * ALLOWED).explanation
+
+
+def test_what_is_too_small_for_a_factor_has_none():
+    assert diagnosed(1e300 * D, 1e-300 * D, 1e300 * ALLOWED) is None
+    assert diagnosed(D, np.array([5e-324, 0, 0, 0]), ALLOWED) is None
+
+
 def test_nothing_at_all_is_told():
     assert diagnosed(D, 0 * D, ALLOWED).name == "detached"

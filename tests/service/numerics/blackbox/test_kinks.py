@@ -17,12 +17,13 @@ def found(loss, noise=1e-16):
 
 @pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
 def test_a_jump_at_the_base_adds_its_half(jump):
-    added = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
-    assert added[0, :-2] == pytest.approx(jump / 2, rel=0.01)
+    kinks = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
+    assert kinks.told == kinks.suspected == [True]
+    assert kinks.added[0, :-2] == pytest.approx(jump / 2, rel=0.01)
 
 
 def test_a_jump_among_the_steps_spares_finer_ones():
-    added = found(lambda t: np.maximum(t - 0.02, 0))
+    added = found(lambda t: np.maximum(t - 0.02, 0)).added
     assert added[0, 0] > 0.05
     assert added[0, 4] == 0
 
@@ -31,12 +32,33 @@ def test_a_jump_among_the_steps_spares_finer_ones():
     "loss", [np.exp, np.sin, np.cosh, lambda t: 1 / (1 + 4 * t * t), lambda t: t**4, np.zeros_like]
 )
 def test_a_smooth_loss_adds_nothing(loss):
-    assert not found(loss).any()
+    kinks = found(loss)
+    assert not kinks.added.any()
+    assert kinks.told == kinks.suspected == [False]
 
 
 def test_noise_adds_nothing():
     generator = np.random.default_rng(0)
     noise = np.full((5000, len(STEPS)), 1e-7)
     sides = generator.normal(size=(5000, len(STEPS), 2)) * 1e-7
-    added = kinked(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
-    assert np.mean(added > 0) < 1e-3
+    kinks = kinked(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
+    assert np.mean(kinks.told) < 1e-3
+    assert 1e-4 < np.mean(kinks.suspected) < 0.1
+
+
+@pytest.mark.parametrize("distance", [0.3, 0.2, 0.18, 0.1, 0.01])
+def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance):
+    """At a fifth of a step, where it is a quarter of the one before, a pair sees nothing of it."""
+    steps = SCHEDULES["FP32"].steps
+    assert steps[-3] == 4 * steps[-2] == 16 * steps[-1]
+    at = distance * steps[-2]
+
+    def loss(t):
+        return t + t**2 + np.maximum(t - at, 0)
+
+    seconds = (loss(steps) + loss(-steps) - 2 * loss(np.zeros(1)))[None]
+    added = kinked(seconds, steps, np.full((1, len(steps)), 1e-16), np.zeros(1)).added
+    differences = (loss(steps) - loss(-steps)) / (2 * steps)
+    # Of pairs of coarser steps, a quarter apart at most, (1) sees all but 5 d / h.
+    assert (added[0] >= (1 - 5 * at / steps) * np.abs(differences - 1)).all()
+    assert (added[0, -2:] >= 0.99 * np.abs(differences[-2:] - 1)).all()

@@ -1,0 +1,67 @@
+"""Gradients of small networks with kinks, in every mixture of arithmetics: what is right is not failed."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.judging import judge
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS
+from tests.service.numerics.blackbox.losses import planned
+
+pytestmark = pytest.mark.no_cover
+
+ACTIVATIONS = {
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "abs": (np.abs, np.sign),
+}
+ARITHMETICS = {"FP64": np.float64, "FP32": np.float32}
+
+
+class Network:
+    """Fit of one layer, B samples of D numbers to H, its weight, (H, D), the point; mean of squares."""
+
+    def __init__(self, generator, activation):
+        b, d, h = generator.integers(1, 7, 3)
+        self.x, self.y, self.weight = (
+            generator.normal(size=shape).astype(np.float32).astype(float) for shape in ((b, d), (b, h), (h, d))
+        )
+        self.forward, self.slope = ACTIVATIONS[activation]
+
+    def losses(self, points, arithmetic):
+        x, y, weight = (each.astype(arithmetic) for each in (self.x, self.y, points.reshape(-1, *self.weight.shape)))
+        outputs = self.forward(np.einsum("bd,phd->pbh", x, weight))
+        return ((outputs - y) ** 2).mean(axis=(1, 2), dtype=arithmetic).astype(float)
+
+    @property
+    def gradient(self):
+        z = self.x @ self.weight.T
+        return ((2 * (self.forward(z) - self.y) * self.slope(z)).T @ self.x / self.y.size).ravel()
+
+
+def outcomes(count, activation, datatype, arithmetic, change=0.0):
+    generator, found = np.random.default_rng(29), Counter()
+    for number in range(count):
+        network = Network(generator, activation)
+        gradient = PRECISIONS[datatype].nearest((1 + change) * network.gradient)
+        layout = planned(network.weight.ravel(), datatype, random=bool(number % 2), seed=number)
+        losses = network.losses(layout.stacked("w"), ARITHMETICS[arithmetic])
+        _, judged = judge(layout, losses, {"w": gradient}, {"w": PRECISIONS[datatype]}, 1e-4)
+        found[judged["w"].verdict.outcome] += 1
+    return found
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("datatype", ARITHMETICS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_right_is_not_failed_beside_kinks(activation, datatype, arithmetic):
+    found = outcomes(500, activation, datatype, arithmetic)
+    assert found[Outcome.FAIL] == 0
+    if (datatype, arithmetic) != ("FP64", "FP32"):
+        assert found[Outcome.PASS] > 0.9 * found.total()
+
+
+def test_what_is_wrong_is() -> None:
+    found = outcomes(100, "relu", "FP32", "FP32", change=0.01)
+    assert found[Outcome.FAIL] > 85
