@@ -48,7 +48,7 @@ def test_noise_adds_nothing():
 
 @pytest.mark.parametrize("distance", [0.3, 0.2, 0.18, 0.1, 0.01])
 def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance):
-    """At a fifth of a step, four times the next, a pair sees nothing of it. (The finest step alone is not looked at.)"""
+    """At a fifth of a step, four times the next, a pair sees nothing of it; the finest step alone is not looked at."""
     steps = SCHEDULES["FP32"].steps
     assert steps[-3] == 4 * steps[-2] == 16 * steps[-1]
     at = distance * steps[-2]
