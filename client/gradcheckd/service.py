@@ -9,7 +9,7 @@ from gradcheckd import wire
 from gradcheckd.arrays import Bare, Stored, tensor
 from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
 from gradcheckd.connection import Connection
-from gradcheckd.errors import GradientError
+from gradcheckd.errors import GradientError, RequestError
 from gradcheckd.progress import Progress, followed, with_arrays
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.wire import NDJSON, READABLE, SAFETENSORS, TEXT
@@ -131,16 +131,24 @@ class Service:
             raw, text = with_arrays(last["report"]), last.get(READABLE)
         return self._report(Report.read(raw, self._rendering("/v1/check", body, text)))
 
-    def assert_gradients(self, **request: Any) -> Report:
-        """Check gradients, and raise unless they pass; parameters are those of `check`.
+    def assert_gradients(self, *, candidate: Tensors | None = None, **request: Any) -> Report:
+        """Check your gradients, and raise unless they pass; parameters are those of `check`, with a `candidate`.
 
         Raises
         ------
         GradientError
             An AssertionError: a gradient is wrong, or it could not be told; its message is the report.
+        RequestError
+            There is no candidate, so that nothing of yours would be judged.
         """
         __tracebackhide__ = True
-        return demanded(self.check(**request))
+        # Not by its truth, of which an array that stands there by mistake has none.
+        if candidate is None or len(candidate) == 0:
+            raise RequestError(
+                "assert_gradients was given no gradient of yours, and without one it would pass whatever you computed. "
+                'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
+            )
+        return demanded(self.check(candidate=candidate, **request))
 
     def check_function(
         self,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradcheckd
-from gradcheckd import GradientError, ProblemError, Report, Service
+from gradcheckd import GradientError, ProblemError, Report, RequestError, Service
 from gradcheckd.connection import URL_VARIABLE, Connection
 from tests.client.conftest import W1
 
@@ -193,7 +193,13 @@ def test_the_error_of_an_assertion_is_the_report_for_reading(
 
 def test_what_cannot_be_told_is_not_asserted(service: Service, arrays: dict[str, Any]) -> None:
     with pytest.raises(GradientError, match="gradcheckd: inconclusive"):
-        service.assert_gradients(**arrays, finite_difference={"method": "central", "step": 100})
+        service.assert_gradients(**arrays, candidate={"w1": W1}, finite_difference={"method": "central", "step": 100})
+
+
+@pytest.mark.parametrize("given", [{}, {"candidate": None}, {"candidate": {}}], ids=repr)
+def test_an_assertion_about_nothing_is_refused(service: Service, arrays: dict[str, Any], given: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r'candidate=\{"name": array\}; .* use check'):
+        service.assert_gradients(**arrays, **given)
 
 
 def test_a_request_that_is_refused_says_where_and_what_to_do(service: Service, arrays: dict[str, Any]) -> None:
