@@ -93,9 +93,10 @@ def tensor(value: object, where: str) -> Stored | Bare:
     if not isinstance(value, list | tuple):
         return _as_stored(*_read(value, where), where)
     items = cast("Sequence[Any]", value)
-    if _holds_arrays(items):
-        return _stacked(items, where)
-    return Bare(_nested(items, where))
+    try:
+        return _stacked(items, where) if _holds_arrays(items) else Bare(_nested(items, where))
+    except RecursionError:
+        raise TensorError(f"{where}: its lists are nested too deeply; a tensor has a list for each axis.") from None
 
 
 def _holds_arrays(items: Sequence[Any]) -> bool:

@@ -66,7 +66,8 @@ def planned(connection: Connection, point: Mapping[str, Any], fields: Mapping[st
     stored = {name: _floats(tensor(each, f"point {name!r}")) for name, each in point.items()}
     arrays, rest = wire.unpacked(connection.post("/v1/plan", wire.body(fields, {"point": stored}), SAFETENSORS))
     points = {name.removeprefix("points/"): array for name, array in arrays.items()}
-    return Planned(rest["plan"], rest["evaluations"], points)
+    with wire.expected():
+        return Planned(rest["plan"], rest["evaluations"], {name: points[name] for name in point})
 
 
 def _floats(taken: Stored | Bare) -> Stored | Bare:

@@ -1,6 +1,5 @@
 """HTTP to a service: where it is, its key, when to try again, and errors that say what to do."""
 
-import json
 import os
 import random
 import re
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from gradcheckd import wire
 from gradcheckd.errors import GradcheckdError, ProblemError, RequestError, UnexpectedAnswerError, UnreachableError
 from gradcheckd.wire import Body
 
@@ -21,6 +21,8 @@ KEY_VARIABLE = "GRADCHECKD_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 _PROBLEM = "application/problem+json"
 _FULL = 503
+_LONGEST_TIMEOUT = 1e6
+"""Seconds; of many more operating systems make an error, or none at all."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 # What a bearer token may be made of, RFC 6750.
 _KEY = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -43,7 +45,7 @@ class Connection:
     Raises
     ------
     RequestError
-        Where address or key cannot be ones.
+        Where address or key cannot be ones, or a number of seconds is none.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Connection:
     ) -> None:
         self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
         self._key = key or os.environ.get(KEY_VARIABLE)
-        self._patience, self._timeout = patience, timeout
+        self._patience, self._timeout = _patience(patience), _timeout(timeout)
         if not re.match(r"https?://[^/]", self.url):
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
         limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
@@ -72,7 +74,9 @@ class Connection:
     def get(self, path: str) -> Any:
         """GET what is JSON."""
         with self._answered("GET", path, None, "application/json") as response:
-            return json.loads(response.read())
+            content = response.read()
+        with wire.expected():
+            return wire.loaded(content)
 
     def post(self, path: str, body: Body, accept: str) -> bytes:
         """POST a body, and read the answer, which has the media type that is accepted.
@@ -97,7 +101,9 @@ class Connection:
     def again(self, path: str, body: Body, accept: str) -> str:
         """POST a body for text, also when this connection has been closed; errors are those of `post`."""
         with Connection(self.url, self._key, timeout=self._timeout, patience=self._patience) as anew:
-            return anew.post(path, body, accept).decode()
+            content = anew.post(path, body, accept)
+        with wire.expected():
+            return content.decode()
 
     @contextmanager
     def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Generator[httpx.Response]:
@@ -140,7 +146,9 @@ class Connection:
             return
         content = response.read()
         if kind == _PROBLEM:
-            raise ProblemError(json.loads(content))
+            with wire.expected():
+                problem = ProblemError(wire.loaded(content))
+            raise problem
         raise UnexpectedAnswerError(
             f"{response.request.url} answers with status {response.status_code} and {kind or 'no content type'}, "
             "which is not as gradcheckd answers. Is that its address, and not the one of something else, or of a "
@@ -156,6 +164,20 @@ class Connection:
                 'ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
             )
         return UnexpectedAnswerError(f"The answer of {self.url} broke off: {error}. See the log of the service.")
+
+
+def _timeout(given: object) -> float:
+    if not isinstance(given, int | float) or not 0 < given <= _LONGEST_TIMEOUT:
+        raise RequestError(
+            f"A timeout is a positive number of seconds, of {_LONGEST_TIMEOUT:,.0f} at most; {given!r} was given."
+        )
+    return given
+
+
+def _patience(given: object) -> float:
+    if not isinstance(given, int | float) or not given >= 0:
+        raise RequestError(f"A patience is a number of seconds, 0 or more; {given!r} was given.")
+    return given
 
 
 def _headers(key: str | None) -> dict[str, str]:

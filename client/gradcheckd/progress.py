@@ -1,12 +1,12 @@
 """The progress of a check, from lines of JSON."""
 
-import json
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
 
+from gradcheckd import wire
 from gradcheckd.arrays import BY_NUMPY_NAME
 from gradcheckd.errors import ProblemError, UnexpectedAnswerError
 
@@ -23,25 +23,38 @@ def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
     ProblemError
         Something went wrong on the way.
     UnexpectedAnswerError
-        The lines ended without a report.
+        The lines ended without a report, or one of them is not as it should be.
     """
     for line in lines:
-        event = json.loads(line)
-        if event["event"] == "progress":
-            progress(event["tensor"], event["done"], event["total"])
-        elif event["event"] == "problem":
-            raise ProblemError(event["problem"])
-        else:
-            return event
+        found = _event(line)
+        if isinstance(found, ProblemError):
+            raise found
+        if isinstance(found, dict):
+            return found
+        progress(*found)
     raise UnexpectedAnswerError("The answer broke off before the report. See the log of the service.")
+
+
+def _event(line: str) -> tuple[str, int, int] | ProblemError | dict[str, Any]:
+    """What a line says: a step, something that went wrong, or the last line itself."""
+    with wire.expected():
+        event = wire.loaded(line)
+        if event["event"] == "progress":
+            return event["tensor"], event["done"], event["total"]
+        if event["event"] == "problem":
+            return ProblemError(event["problem"])
+        # There is to be one.
+        dict(event["report"])
+        return event
 
 
 def with_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A report in JSON, with its tensors as arrays."""
-    parts = {
-        part: {name: {route: _array(each) for route, each in routes.items()} for name, routes in raw[part].items()}
-        for part in ("gradients", "intermediates")
-    }
+    with wire.expected():
+        parts = {
+            part: {name: {route: _array(each) for route, each in routes.items()} for name, routes in raw[part].items()}
+            for part in ("gradients", "intermediates")
+        }
     return dict(raw) | parts
 
 

@@ -1,6 +1,5 @@
 """A service, and what it is asked."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -129,7 +128,9 @@ class Service:
         else:
             last = followed(self.connection.lines("/v1/check", body, wire.beside(NDJSON, TEXT)), progress)
             raw, text = with_arrays(last["report"]), last.get(READABLE)
-        return self._report(Report.read(raw, self._rendering("/v1/check", body, text)))
+        with wire.expected():
+            report = Report.read(raw, self._rendering("/v1/check", body, text))
+        return self._report(report)
 
     def assert_gradients(self, *, candidate: Tensors | None = None, **request: Any) -> Report:
         """Check your gradients, and raise unless they pass; parameters are those of `check`, with a `candidate`.
@@ -203,7 +204,9 @@ class Service:
         losses = evaluated(question, found, progress)
         fields = _given({"candidate_dtype": candidate_dtype, "relative_error": relative_error})
         content, body = judged(self.connection, found, losses, question.gradient, fields)
-        return self._report(BlackBoxReport.read(json.loads(content), self._rendering("/v1/judge", body)))
+        with wire.expected():
+            report = BlackBoxReport.read(wire.loaded(content), self._rendering("/v1/judge", body))
+        return self._report(report)
 
     def assert_function(self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Any) -> BlackBoxReport:
         """Judge the gradient of a function, and raise unless it passes; parameters are those of `check_function`.
@@ -218,11 +221,16 @@ class Service:
 
     def models(self) -> list[dict[str, Any]]:
         """Presets, each with its name, its description, and a request that can be posted."""
-        return self.connection.get("/v1/models")["models"]
+        return self._listed("models")
 
     def ops(self) -> list[dict[str, Any]]:
         """Ops of the model language, each with its inputs, its attributes and its derivation."""
-        return self.connection.get("/v1/ops")["ops"]
+        return self._listed("ops")
+
+    def _listed(self, what: str) -> list[dict[str, Any]]:
+        answer = self.connection.get(f"/v1/{what}")
+        with wire.expected():
+            return [dict(each) for each in answer[what]]
 
     def _rendering(self, path: str, body: wire.Body, text: str | None = None) -> Callable[[str], str]:
         """How a report comes to be for reading: by asking again, unless it came so."""

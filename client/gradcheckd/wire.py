@@ -5,14 +5,15 @@ That format is 8 bytes with the length of a header, little-endian; the header, J
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 
 from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
-from gradcheckd.errors import RequestError, UnexpectedAnswerError
+from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
@@ -32,6 +33,40 @@ class Body:
 
     content: bytes
     media_type: str
+
+
+def loaded(text: str | bytes) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    ValueError
+        It is none, or is nested more deeply than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+@contextmanager
+def expected() -> Generator[None]:
+    """Read an answer in a block, of which not every part is looked at first.
+
+    Raises
+    ------
+    UnexpectedAnswerError
+        A part is missing, or is of another kind than it should be.
+    """
+    try:
+        yield
+    except GradcheckdError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UnexpectedAnswerError(
+            f"The answer is not as it should be: {error!r}. Is that the address of a gradcheckd, and of a version that "
+            "goes with this client?"
+        ) from None
 
 
 def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored | Bare]]) -> Body:
@@ -62,7 +97,7 @@ def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored |
 def _json(value: object) -> str:
     try:
         return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RequestError(f"A field of the request is not JSON: {error}.") from None
 
 
@@ -94,13 +129,12 @@ def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
     UnexpectedAnswerError
         It is not in that format.
     """
-    try:
-        tensors, metadata = stored(content)
-        return {name: each.datatype.restored(each.array) for name, each in tensors.items()}, json.loads(
-            metadata["report"]
-        )
-    except (RequestError, ValueError, KeyError) as error:
-        raise UnexpectedAnswerError(f"The answer is not as it should be: {error}.") from None
+    with expected():
+        try:
+            tensors, metadata = stored(content)
+        except RequestError as error:
+            raise ValueError(str(error)) from None
+        return {name: each.datatype.restored(each.array) for name, each in tensors.items()}, loaded(metadata["report"])
 
 
 def readable(content: bytes) -> str | None:
@@ -124,12 +158,13 @@ def assembled(content: bytes) -> dict[str, Any]:
     """
     arrays, raw = unpacked(content)
     parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
-    for full, array in arrays.items():
-        # A name may have slashes of its own.
-        part, _, rest = full.partition("/")
-        name, _, route = rest.rpartition("/")
-        parts[part].setdefault(name, {})[route] = array
-    return raw | parts
+    with expected():
+        for full, array in arrays.items():
+            # A name may have slashes of its own.
+            part, _, rest = full.partition("/")
+            name, _, route = rest.rpartition("/")
+            parts[part].setdefault(name, {})[route] = array
+        return raw | parts
 
 
 def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
@@ -142,8 +177,8 @@ def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
     """
     try:
         length = int.from_bytes(content[:_LENGTH], "little")
-        header = json.loads(content[_LENGTH : _LENGTH + length])
-        metadata = header.pop(_METADATA, {})
+        header = loaded(content[_LENGTH : _LENGTH + length])
+        metadata = dict(header.pop(_METADATA, {}))
         data = memoryview(content)[_LENGTH + length :]
         return {name: _tensor(entry, data) for name, entry in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError) as error:

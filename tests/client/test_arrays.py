@@ -114,7 +114,12 @@ def test_lists_and_numbers_stay_without_a_datatype(value: Any, nested: Any) -> N
     assert taken.as_json() == nested
 
 
+DEEP: list[Any] = []
+for _ in range(20_000):
+    DEEP = [DEEP]
+
 REFUSED = {
+    "lists in lists without end": (DEEP, "nested too deeply"),
     "no tensor": (object(), r"weights 'w1': object was given. A tensor is an array \(of NumPy"),
     "text among numbers": ([1, "2"], "str among numbers"),
     "complex numbers": (np.array([1j]), "datatype is complex128; one of float64, float32"),

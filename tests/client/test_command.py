@@ -21,6 +21,7 @@ from gradcheckd import local
 from gradcheckd.command import main, run
 from gradcheckd.progress import followed
 from tests.client.conftest import W1
+from tests.client.test_connection import answering
 from tests.client.test_pytest_plugin import listening
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +203,15 @@ WRONG = {
     "a field without a value": (("check", "-", "--set", "model"), b"{}", "--set takes FIELD=JSON"),
     "NaN in JSON": (("check", "-"), b'{"tensors": {"x": NaN}, "weights": {}}', "NaN"),
     "a .npz that is none": (("check", "-"), b"PK\3\4nothing", "is no .npz"),
+    "JSON without end": (("check", "-"), b"[" * 20_000, "nested too deeply"),
+    "lists without end": (
+        ("check", "-"),
+        b'{"weights": {"w": ' + b"[" * 20_000 + b"]" * 20_000 + b"}}",
+        "nested too deeply",
+    ),
+    "a timeout of less than nothing": (("models", "--timeout", "-1"), None, "positive number of seconds"),
+    "a timeout that is no number": (("models", "--timeout", "nan"), None, "positive number of seconds"),
+    "a timeout without end": (("models", "--timeout", "1e300"), None, "positive number of seconds"),
     "nobody there": (("models", "--url", "http://127.0.0.1:1"), None, "make serve"),
     "no such model": (("models", "lenett"), None, "did you mean 'lenet'?"),
     "no such op": (("ops", "xyz"), None, "`gradcheckd ops` lists them"),
@@ -217,6 +227,84 @@ def test_what_cannot_be_judged_is_an_error_that_says_why(
     status, out, err = said(*arguments, given=given)
     assert (status, out) == (3, "")
     assert message in err
+    assert "Traceback" not in err
+
+
+BROKEN = {
+    "cut off": lambda content: content[:-1],
+    "cut off in its head": lambda content: content[:20],
+    "with a head that is none": lambda content: content.replace(b"(2, 2)", b"(2, 2 "),
+    "very large": lambda content: content.replace(b"(2, 2), }            ", b"(9999999, 9999999999), }"[:21]),
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
+def test_a_npy_that_is_broken_is_an_error(said: Callable[..., Any], tmp_path: Path, change: Any) -> None:
+    np.save(tmp_path / "whole.npy", W1)
+    (tmp_path / "w1.npy").write_bytes(change((tmp_path / "whole.npy").read_bytes()))
+    status, out, err = said("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    assert (status, out, err.count("\n")) == (3, "", 1)
+    assert "is no .npy of numbers that can be read" in err
+
+
+def test_a_npy_of_objects_is_an_error(said: Callable[..., Any], tmp_path: Path) -> None:
+    np.save(tmp_path / "w1.npy", np.array([None]), allow_pickle=True)
+    status, _, err = said("check", EXAMPLES / "reference.json", "--candidate", f"w1={tmp_path / 'w1.npy'}")
+    assert (status, err.count("\n")) == (3, 1)
+
+
+@pytest.mark.parametrize("fields", ["{", "[1]", "[" * 20_000], ids=["cut off", "a list", "without end"])
+def test_fields_beside_arrays_that_are_none_are_an_error(said: Callable[..., Any], tmp_path: Path, fields: str) -> None:
+    np.savez(tmp_path / "a.npz", **{"weights/w1": W1}, request=fields)
+    safetensors.numpy.save_file({"weights/w1": W1}, tmp_path / "b", {"request": fields})
+    for name in ("a.npz", "b"):
+        status, out, err = said("check", tmp_path / name, "--set", "seed=1")
+        assert (status, out, err.count("\n")) == (3, "", 1)
+        assert "`request` is " in err
+
+
+@pytest.mark.parametrize("command", ["models", "models lenet", "judge -", "plan - --points x"])
+@pytest.mark.parametrize("content", [b'{"hello": 1}', b""], ids=["other JSON", "nothing"])
+def test_an_answer_that_is_not_ours_is_an_error(said: Callable[..., Any], command: str, content: bytes) -> None:
+    kind = "application/vnd.safetensors" if "--points" in command else "application/json"
+    with answering(lambda _: (200, {"Content-Type": kind}, content)) as (url, _):
+        status, out, err = said(*command.split(), "--url", url, given=b"{}")
+    assert (status, out, err.count("\n")) == (3, "", 1)
+    assert "answer is not as it should be" in err
+
+
+def test_what_nobody_foresaw_is_an_error_to_be_reported(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradcheckd.command.catalogue.models", lambda _: 1 // 0)
+    status, _, err = said("models")
+    assert status == 3
+    assert err.startswith("gradcheckd: ZeroDivisionError: integer division")
+    assert "fault of the client" in err.splitlines()[0]
+    assert err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
+
+
+@pytest.mark.parametrize(
+    ("shell", "message"),
+    [
+        (">&-", "gradcheckd: Standard output is closed. "),
+        ("> /dev/full", "gradcheckd: standard output: No space left on device"),
+        ("--output /dev/full", "gradcheckd: /dev/full: No space left on device"),
+    ],
+)
+def test_what_cannot_be_written_to_is_an_error(url: str, shell: str, message: str) -> None:
+    example = EXAMPLES / "reference.json"
+    command = f"{sys.executable} -m gradcheckd check {example} --url {url} {shell}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_standard_input_may_be_closed(url: str) -> None:
+    command = f"{sys.executable} -m gradcheckd check - --url {url} <&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:41]) == (3, "gradcheckd: Standard input is closed. Giv")
 
 
 def test_an_array_of_no_section_is_refused(said: Callable[..., Any], tmp_path: Path) -> None:

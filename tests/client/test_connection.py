@@ -15,6 +15,7 @@ import pytest
 import gradcheckd
 from gradcheckd import GradcheckdError, ProblemError, RequestError, Service, UnexpectedAnswerError, UnreachableError
 from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE, Connection, asked_to_wait
+from gradcheckd.wire import packed
 from tests.integration.conftest import Server
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -42,6 +43,10 @@ def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[float
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -129,6 +134,58 @@ def test_what_is_no_gradcheckd_is_told_apart(answer: Answer) -> None:
         pytest.raises(UnexpectedAnswerError, match="which is not as gradcheckd answers"),
     ):
         service.models()
+
+
+NOT_OURS = {"other JSON": b'{"hello": 1}', "an empty body": b"", "a list": b"[1]", "other models": b'{"models": [1]}'}
+
+
+@pytest.mark.parametrize("content", NOT_OURS.values(), ids=NOT_OURS)
+def test_json_that_is_not_ours_is_told(content: bytes) -> None:
+    with (
+        answering(lambda _: (200, MODELS[1], content)) as (url, _),
+        Service(url) as service,
+        pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"),
+    ):
+        service.models()
+
+
+BINARY = {
+    "nothing": b"",
+    "other JSON": b'{"hello": 1}',
+    "no report": packed({}, {}),
+    "other": packed({}, {"report": "{}"}),
+}
+
+
+@pytest.mark.parametrize("content", BINARY.values(), ids=BINARY)
+def test_a_report_that_is_none_is_told(content: bytes) -> None:
+    answer = (200, {"Content-Type": "application/vnd.safetensors"}, content)
+    with answering(lambda _: answer) as (url, _), Service(url) as service:
+        for ask in (lambda: service.check(weights={}), lambda: service.check_function(sum, [1.0], [1.0])):
+            with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
+                ask()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"title": "T"}', b'{"status": 1, "title": "T", "errors": [{}]}'])
+def test_a_problem_that_is_none_is_told(content: bytes) -> None:
+    with (
+        answering(lambda _: (422, FULL[1], content)) as (url, _),
+        Service(url) as service,
+        pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"),
+    ):
+        service.models()
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan"), float("inf"), 1e300, "5", None], ids=repr)
+def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    with pytest.raises(RequestError, match=r"timeout is a positive number of seconds, of 1,000,000 at most; .* given"):
+        Service(timeout=timeout)
+
+
+@pytest.mark.parametrize("patience", [-1, float("nan"), "5"], ids=repr)
+def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
+    with pytest.raises(RequestError, match="patience is a number of seconds, 0 or more"):
+        Service(patience=patience)
 
 
 def test_an_answer_that_breaks_off_is_told() -> None:

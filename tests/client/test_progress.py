@@ -42,6 +42,24 @@ def test_lines_that_end_without_a_report_are_an_error() -> None:
         followed(lines(STEP), print)
 
 
+@pytest.mark.parametrize(
+    "line", ["", "{", "[]", "{}", '{"event": "progress", "done": 1}', '{"event": "report"}', '{"event": "problem"}']
+)
+def test_a_line_that_lacks_something_is_an_error(line: str) -> None:
+    with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
+        followed([line], print)
+
+
+def test_an_error_of_who_is_told_is_its_own() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        followed(lines(STEP), lambda *_: {}["mine"])
+
+
+def test_a_report_without_its_parts_is_an_error() -> None:
+    with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
+        with_arrays({"gradients": {}})
+
+
 ARRAYS = {
     "nested": ([[0.1, 2.0]], [[0.1, 2.0]]),
     "a number": (0.5, 0.5),

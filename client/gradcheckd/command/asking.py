@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,13 +30,26 @@ def check(given: Namespace) -> int:
         with bar.shown() as progress:
             last = followed(connection.lines("/v1/check", body, accept), progress)
         raw = last["report"]
+        status = _status(raw)
         if form:
             # A service that is older than this client does not write both at once.
             text = last.get(READABLE) or connection.post("/v1/check", body, form).decode()
         else:
-            text = json.dumps(raw) if given.format == "json" else page(Report.read(with_arrays(raw), str))
+            text = json.dumps(raw) if given.format == "json" else _page(raw)
     write(text, given.output)
-    return _STATUS[raw["outcome"]]
+    return status
+
+
+def _page(raw: Mapping[str, Any]) -> str:
+    arrays = with_arrays(raw)
+    with wire.expected():
+        report = Report.read(arrays, str)
+    return page(report)
+
+
+def _status(raw: Mapping[str, Any]) -> int:
+    with wire.expected():
+        return _STATUS[raw["outcome"]]
 
 
 def _with_gradients(request: files.Given) -> files.Given:
@@ -54,7 +68,8 @@ def plan(given: Namespace) -> int:
             write(connection.post("/v1/plan", body, JSON).decode(), given.output)
             return 0
         points, rest = wire.unpacked(connection.post("/v1/plan", body, SAFETENSORS))
-    flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
+    with wire.expected():
+        flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
     lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
     Path(given.points).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     write(json.dumps(rest), given.output)
@@ -68,15 +83,22 @@ def judge(given: Namespace) -> int:
         request = request.kept("plan").replaced(losses=files.losses(given.losses))
     body = _changed(request, given).body()
     with _connected(given) as connection:
-        raw: dict[str, Any] = json.loads(connection.post("/v1/judge", body, JSON))
+        content = connection.post("/v1/judge", body, JSON)
+        with wire.expected():
+            raw: dict[str, Any] = wire.loaded(content)
+        status = _status(raw)
         write(_judgement(given.format, raw, connection, body), given.output)
-    return _STATUS[raw["outcome"]]
+    return status
 
 
 def _judgement(form: str, raw: dict[str, Any], connection: Connection, body: Body) -> str:
     if form in _READ:
         return connection.post("/v1/judge", body, _READ[form]).decode()
-    return json.dumps(raw) if form == "json" else page(BlackBoxReport.read(raw, str))
+    if form == "json":
+        return json.dumps(raw)
+    with wire.expected():
+        report = BlackBoxReport.read(raw, str)
+    return page(report)
 
 
 def _connected(given: Namespace) -> Connection:
@@ -99,6 +121,6 @@ def _changed(request: files.Given, given: Namespace) -> files.Given:
 def _value(text: str) -> Any:
     """A field's value: JSON, or else the text itself, so that names need no quotes."""
     try:
-        return json.loads(text)
+        return wire.loaded(text)
     except ValueError:
         return text

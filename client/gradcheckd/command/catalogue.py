@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gradcheckd import wire
 from gradcheckd.command.output import write
 from gradcheckd.errors import RequestError
 from gradcheckd.service import Service
@@ -17,10 +18,12 @@ def models(given: Namespace) -> int:
     """List the presets, or write one as a request."""
     with Service(given.url, given.key, timeout=given.timeout) as service:
         entries = service.models()
-    if given.name:
-        write(json.dumps(_named(given.name, entries, "model")["request"]))
-    else:
-        _list(given.format, entries, "models", lambda each: each["description"])
+    with wire.expected():
+        if given.name:
+            text = json.dumps(_named(given.name, entries, "model")["request"])
+        else:
+            text = _listed(given.format, entries, "models", lambda each: each["description"])
+    write(text)
     return 0
 
 
@@ -28,20 +31,21 @@ def ops(given: Namespace) -> int:
     """List the ops, or show one with its derivation."""
     with Service(given.url, given.key, timeout=given.timeout) as service:
         entries = service.ops()
-    if given.name:
-        entry = _named(given.name, entries, "op")
-        write(json.dumps(entry) if given.format == "json" else _shown(entry))
-    else:
-        _list(given.format, entries, "ops", lambda each: ", ".join([*_inputs(each), *_attributes(each)]))
+    with wire.expected():
+        if given.name:
+            entry = _named(given.name, entries, "op")
+            text = json.dumps(entry) if given.format == "json" else _shown(entry)
+        else:
+            text = _listed(given.format, entries, "ops", lambda each: ", ".join([*_inputs(each), *_attributes(each)]))
+    write(text)
     return 0
 
 
-def _list(form: str, entries: Sequence[Entry], name: str, described: Callable[[Entry], str]) -> None:
+def _listed(form: str, entries: Sequence[Entry], name: str, described: Callable[[Entry], str]) -> str:
     if form == "json":
-        write(json.dumps({name: entries}))
-    else:
-        room = max(len(each["name"]) for each in entries)
-        write("\n".join(f"{each['name']:{room}}  {described(each)}".rstrip() for each in entries))
+        return json.dumps({name: entries})
+    room = max((len(each["name"]) for each in entries), default=0)
+    return "\n".join(f"{each['name']:{room}}  {described(each)}".rstrip() for each in entries)
 
 
 def _named(name: str, entries: Sequence[Entry], what: str) -> Entry:

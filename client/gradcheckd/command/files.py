@@ -1,9 +1,10 @@
 """Files that the command takes: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
 
 import io
-import json
 import sys
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from gradcheckd.wire import JSON, SAFETENSORS, Body
 
 Sections = Mapping[str, Mapping[str, Stored | Bare]]
 _REQUEST = "request"
+_BROKEN = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, tokenize.TokenError)
+"""What NumPy raises of a file that is cut off, or is not what it begins as."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,19 @@ def _gradient(path: str, shape: tuple[int, ...] | None) -> Stored | Bare:
     content = _content(path)
     array: Array
     if content.startswith(b"\x93NUMPY"):
-        array = np.load(io.BytesIO(content), allow_pickle=False)
+        array = _from_npy(content, path)
     else:
         array = numbers(content, path)
         if shape is not None and array.size == np.prod(shape, dtype=int):
             array = array.reshape(shape)
     return tensor(array, f"candidate of {path}")
+
+
+def _from_npy(content: bytes, path: str) -> Array:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except _BROKEN as error:
+        raise RequestError(f"{path} is no .npy of numbers that can be read: {error}.") from None
 
 
 def read(path: str, sections: Sequence[str]) -> Given:
@@ -112,10 +122,10 @@ def read(path: str, sections: Sequence[str]) -> Given:
         return _from_npz(content, path, sections)
     if wire.is_safetensors(content):
         tensors, metadata = wire.stored(content)
-        fields = json.loads(metadata.get(_REQUEST, "{}"))
+        fields = _fields(metadata.get(_REQUEST, "{}"), path)
         return Given(fields, _by_section(tensors, path, sections), Body(content, SAFETENSORS))
     try:
-        whole: Any = json.loads(content)
+        whole: Any = wire.loaded(content)
     except ValueError as error:
         raise RequestError(
             f"{path} is neither JSON ({error}) nor in the safetensors format, nor a .npz of NumPy."
@@ -149,18 +159,33 @@ def numbers(content: bytes, path: str) -> Array:
 
 
 def _content(path: str) -> bytes:
-    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise RequestError("Standard input is closed. Give a file, or something to read.")
+    return sys.stdin.buffer.read()
 
 
 def _from_npz(content: bytes, path: str, sections: Sequence[str]) -> Given:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        fields = json.loads(str(arrays.pop(_REQUEST, "{}")))
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (*_BROKEN, zipfile.BadZipFile, zlib.error) as error:
         raise RequestError(f"{path} is no .npz of arrays, with `request` as JSON text: {error}.") from None
+    fields = _fields(str(arrays.pop(_REQUEST, "{}")), path)
     tensors = {name: cast("Stored", tensor(each, f"{path}: {name!r}")) for name, each in arrays.items()}
     return Given(fields, _by_section(tensors, path, sections))
+
+
+def _fields(text: str, path: str) -> dict[str, Any]:
+    """The other fields, beside arrays."""
+    try:
+        fields: Any = wire.loaded(text)
+    except ValueError as error:
+        raise RequestError(f"{path}: `{_REQUEST}` is not JSON: {error}.") from None
+    if not isinstance(fields, dict):
+        raise RequestError(f"{path}: `{_REQUEST}` is to be an object in JSON, the other fields; {text[:40]!r} is none.")
+    return cast("dict[str, Any]", fields)
 
 
 def _by_section(

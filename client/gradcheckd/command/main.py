@@ -1,8 +1,8 @@
 """Arguments of the command, and its exit status."""
 
 import argparse
-import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -38,21 +38,26 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given = _parser().parse_args(arguments)
         run: Run = given.run
-        status = run(given)
-        sys.stdout.flush()
+        return run(given)
     except GradcheckdError as error:
         print(f"gradcheckd: {error}", file=sys.stderr)
         return ERROR
     except BrokenPipeError:
-        # Nobody reads on; Python is not to find that out once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ERROR
+        # Nobody reads on, and nobody wants to hear of it.
+        pass
     except OSError as error:
-        print(f"gradcheckd: {error.filename or ''}: {error.strerror}", file=sys.stderr)
-        return ERROR
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"gradcheckd: {where}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    return status
+    except Exception as error:  # noqa: BLE001  # nothing unforeseen may end as "a gradient is wrong"
+        print(
+            f"gradcheckd: {type(error).__name__}: {error} - this is a fault of the client: report it, with what "
+            "stands below.",
+            file=sys.stderr,
+        )
+        traceback.print_exc()
+    return ERROR
 
 
 def _parser() -> argparse.ArgumentParser:
