@@ -193,6 +193,8 @@ def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]
 
 
 WRONG = {
+    "a candidate without a name": (("check", "-", "--candidate", "=w.txt"), b"{}", "takes NAME=FILE, as in"),
+    "a candidate without a file": (("check", "-", "--candidate", "w="), b"{}", "takes NAME=FILE, as in"),
     "no command": ((), None, "usage: gradcheckd"),
     "no such command": (("bogus",), None, "invalid choice: 'bogus'"),
     "no such format": (("check", "x", "--format", "pdf"), None, "invalid choice: 'pdf'"),

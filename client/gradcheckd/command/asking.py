@@ -114,6 +114,8 @@ def _changed(request: files.Given, given: Namespace) -> files.Given:
         request = request.replaced(**{field: _value(value)})
     for text in getattr(given, "candidate", ()):
         name, equals, path = text.partition("=")
+        if equals and not (name and path):
+            raise RequestError(f"--candidate takes NAME=FILE, as in --candidate w1=gradient.txt; {text!r} was given.")
         request = request.with_candidate(*((name, path) if equals else (None, name)))
     return request
 

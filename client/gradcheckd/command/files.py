@@ -63,7 +63,7 @@ class Given:
         shapes = self._shapes()
         if name is None and len(shapes) != 1:
             raise RequestError(f"--candidate takes NAME=FILE; the name is one of {', '.join(shapes)}.")
-        name = name or next(iter(shapes))
+        name = next(iter(shapes)) if name is None else name
         candidate = {**self.sections.get("candidate", {}), name: _gradient(path, shapes.get(name))}
         return replace(self, sections={**self.sections, "candidate": candidate}, whole=None)
 
