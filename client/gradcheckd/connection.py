@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
@@ -98,12 +99,9 @@ class Connection:
         with self._answered("POST", path, body, accept) as response:
             yield from response.iter_lines()
 
-    def again(self, path: str, body: Body, accept: str) -> str:
-        """POST a body for text, also when this connection has been closed; errors are those of `post`."""
-        with Connection(self.url, self._key, timeout=self._timeout, patience=self._patience) as anew:
-            content = anew.post(path, body, accept)
-        with wire.expected():
-            return content.decode()
+    def again(self, path: str, body: Body) -> "Again":
+        """How to POST a body for text, also when this connection has been closed."""
+        return Again(self.url, path, body, self._timeout, self._patience, self._key)
 
     @contextmanager
     def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Generator[httpx.Response]:
@@ -164,6 +162,31 @@ class Connection:
                 'ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
             )
         return UnexpectedAnswerError(f"The answer of {self.url} broke off: {error}. See the log of the service.")
+
+
+@dataclass(frozen=True)
+class Again:
+    """What was asked, to be asked once more in another form.
+
+    It may go to another process, but the key does not go with it: there it is that of the environment.
+    """
+
+    url: str
+    path: str
+    body: Body
+    timeout: float
+    patience: float
+    key: str | None = field(default=None, repr=False)
+
+    def __call__(self, accept: str) -> str:
+        """POST for text; errors are those of `Connection.post`."""
+        with Connection(self.url, self.key, timeout=self.timeout, patience=self.patience) as connection:
+            content = connection.post(self.path, self.body, accept)
+        with wire.expected():
+            return content.decode()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.path, self.body, self.timeout, self.patience)
 
 
 def _timeout(given: object) -> float:

@@ -32,12 +32,17 @@ class UnreachableError(GradcheckdError):
     """There is no service at the address."""
 
     def __init__(self, url: str, why: str) -> None:
+        self._given = (url, why)
         super().__init__(
             f"No gradcheckd answers at {url}: {why}.\n"
             "Start one with `gradcheckd serve` where the service is installed, with `make serve` in a checkout, or "
             "with `docker run --rm -p 8000:8000 gradcheckd`; if one runs elsewhere, say where: url=..., `--url`, or "
             "the environment variable GRADCHECKD_URL."
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error is made anew of its message, unless it says of what else.
+        return type(self), self._given, vars(self)
 
 
 class UnexpectedAnswerError(GradcheckdError):
@@ -65,6 +70,9 @@ class ProblemError(GradcheckdError):
         self.errors: Sequence[Mapping[str, str]] = problem.get("errors", ())
         super().__init__("\n".join(self._lines()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem,), vars(self)
+
     def _lines(self) -> list[str]:
         lines = [f"{self.title} ({self.status})"]
         if self.errors:
@@ -87,4 +95,8 @@ class GradientError(AssertionError):
 
     def __init__(self, report: Any, text: str) -> None:
         self.report = report
+        self._text = text
         super().__init__(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report, self._text), vars(self)

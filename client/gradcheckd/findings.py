@@ -160,4 +160,11 @@ _METRICS = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp")
 
 def gradient(raw: Mapping[str, Array]) -> Gradient:
     """Read the arrays of one name."""
-    return Gradient(**{name: each for name, each in raw.items() if name in Gradient.__dataclass_fields__})
+    return Gradient(**{name: each for name, each in locked(raw).items() if name in Gradient.__dataclass_fields__})
+
+
+def locked(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Arrays that are not to be written to; those from another process would be."""
+    for each in arrays.values():
+        each.flags.writeable = False
+    return arrays

@@ -35,6 +35,16 @@ class _Found:
     verdicts: Mapping[str, Verdict]
     raw: Mapping[str, Any] = field(repr=False)
     _rendered: Rendered = field(repr=False)
+    _text: str | None = field(repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Views of mappings do not go to another process; all of a report follows from what came.
+        return type(self).read, (dict(self.raw), self._rendered, self._text)
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+        """Read what came, and its text if that came beside."""
+        raise NotImplementedError
 
     @property
     def passed(self) -> bool:
@@ -48,7 +58,7 @@ class _Found:
 
     def text(self) -> str:
         """The report for a terminal, as the service writes it."""
-        return self._rendered(TEXT)
+        return self._text or self._rendered(TEXT)
 
     def markdown(self) -> str:
         """The report for a pull request, as the service writes it: it is asked again, and answers the same."""
@@ -80,14 +90,14 @@ class Report(_Found):
     intermediates: Mapping[str, Mapping[str, Array]]
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any], rendered: Rendered) -> Self:
-        """Read what came, of which the tensors are arrays."""
+    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+        """Read what came, of which the tensors are arrays, and its text if that came beside."""
         return cls(
-            **_common(raw, rendered),
+            **_common(raw, rendered, text),
             loss=Loss(*(float(raw["loss"][route]) for route in ("analytic", "autograd"))),
             gradients=_frozen(raw["gradients"], findings.gradient),
             discrepancies=_frozen(raw["discrepancies"], lambda pairs: _frozen(pairs, findings.discrepancy)),
-            intermediates=MappingProxyType(raw["intermediates"]),
+            intermediates=_frozen(raw["intermediates"], findings.locked),
         )
 
 
@@ -114,19 +124,20 @@ class BlackBoxReport(_Found):
     missed: Mapping[str, Any]
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any], rendered: Rendered) -> Self:
-        """Read what came."""
+    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+        """Read what came, and its text if that came beside."""
         kept = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
-        return cls(**_common(raw, rendered), noise=float(raw["noise"]), **kept)
+        return cls(**_common(raw, rendered, text), noise=float(raw["noise"]), **kept)
 
 
-def _common(raw: Mapping[str, Any], rendered: Rendered) -> dict[str, Any]:
+def _common(raw: Mapping[str, Any], rendered: Rendered, text: str | None) -> dict[str, Any]:
     return {
         "outcome": raw["outcome"],
         "summary": raw["summary"],
         "verdicts": _frozen(raw["verdicts"], findings.verdict),
         "raw": MappingProxyType(dict(raw)),
         "_rendered": rendered,
+        "_text": text,
     }
 
 

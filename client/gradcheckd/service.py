@@ -129,7 +129,7 @@ class Service:
             last = followed(self.connection.lines("/v1/check", body, wire.beside(NDJSON, TEXT)), progress)
             raw, text = with_arrays(last["report"]), last.get(READABLE)
         with wire.expected():
-            report = Report.read(raw, self._rendering("/v1/check", body, text))
+            report = Report.read(raw, self.connection.again("/v1/check", body), text)
         return self._report(report)
 
     def assert_gradients(self, *, candidate: Tensors | None = None, **request: Any) -> Report:
@@ -205,7 +205,7 @@ class Service:
         fields = _given({"candidate_dtype": candidate_dtype, "relative_error": relative_error})
         content, body = judged(self.connection, found, losses, question.gradient, fields)
         with wire.expected():
-            report = BlackBoxReport.read(wire.loaded(content), self._rendering("/v1/judge", body))
+            report = BlackBoxReport.read(wire.loaded(content), self.connection.again("/v1/judge", body))
         return self._report(report)
 
     def assert_function(self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Any) -> BlackBoxReport:
@@ -231,10 +231,6 @@ class Service:
         answer = self.connection.get(f"/v1/{what}")
         with wire.expected():
             return [dict(each) for each in answer[what]]
-
-    def _rendering(self, path: str, body: wire.Body, text: str | None = None) -> Callable[[str], str]:
-        """How a report comes to be for reading: by asking again, unless it came so."""
-        return lambda form: text if text and form == TEXT else self.connection.again(path, body, form)
 
     def _report(self, report: Found) -> Found:
         if self._told is not None:

@@ -11,7 +11,7 @@ import torch
 
 import gradcheckd
 from gradcheckd import GradientError, ProblemError, Report, RequestError, Service
-from gradcheckd.connection import URL_VARIABLE, Connection
+from gradcheckd.connection import URL_VARIABLE, Again
 from tests.client.conftest import W1
 
 
@@ -60,8 +60,8 @@ def test_the_text_is_that_of_the_service_and_came_with_the_report(
 ) -> None:
     report = gradcheckd.check(url=url, progress=progress, **wrong)
     asked: list[str] = []
-    ask = Connection.again
-    monkeypatch.setattr(Connection, "again", lambda *given: asked.append(given[-1]) or ask(*given))
+    ask = Again.__call__
+    monkeypatch.setattr(Again, "__call__", lambda *given: asked.append(given[-1]) or ask(*given))
     assert report.text().startswith("gradcheckd: fail\n")
     assert "probable bug: transposed" in report.text()
     assert asked == []
