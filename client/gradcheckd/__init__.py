@@ -18,10 +18,13 @@ from gradcheckd.errors import (
     TensorError,
     UnexpectedAnswerError,
     UnreachableError,
+    hides,
 )
 from gradcheckd.findings import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.service import Service
+
+__tracebackhide__ = hides
 
 __all__ = [
     "BlackBoxReport",
@@ -57,7 +60,6 @@ def check(*, url: str | None = None, key: str | None = None, **request: Any) -> 
 
 def assert_gradients(*, url: str | None = None, key: str | None = None, **request: Any) -> Report:
     """Raise an AssertionError unless gradients pass; further parameters are those of `Service.check`."""
-    __tracebackhide__ = True
     with Service(url, key) as service:
         return service.assert_gradients(**request)
 
@@ -86,6 +88,5 @@ def assert_function(
     **options: Any,
 ) -> BlackBoxReport:
     """Raise an AssertionError unless the gradient of a function passes; as `check_function`."""
-    __tracebackhide__ = True
     with Service(url, key) as service:
         return service.assert_function(loss, point, gradient, **options)

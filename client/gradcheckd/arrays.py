@@ -12,7 +12,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from gradcheckd.errors import TensorError
+from gradcheckd.errors import TensorError, hides
+
+__tracebackhide__ = hides
 
 Array = npt.NDArray[Any]
 

@@ -9,8 +9,10 @@ import numpy as np
 from gradcheckd import wire
 from gradcheckd.arrays import Array, Bare, Stored, tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import TensorError
+from gradcheckd.errors import TensorError, hides
 from gradcheckd.wire import JSON, SAFETENSORS
+
+__tracebackhide__ = hides
 
 Counted = Callable[[int, int], None]
 """Told of evaluations done, and of all that there are to be."""

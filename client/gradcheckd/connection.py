@@ -4,8 +4,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -14,8 +14,17 @@ from typing import Any, Self
 import httpx
 
 from gradcheckd import wire
-from gradcheckd.errors import GradcheckdError, ProblemError, RequestError, UnexpectedAnswerError, UnreachableError
+from gradcheckd.errors import (
+    GradcheckdError,
+    ProblemError,
+    RequestError,
+    UnexpectedAnswerError,
+    UnreachableError,
+    hides,
+)
 from gradcheckd.wire import Body
+
+__tracebackhide__ = hides
 
 URL_VARIABLE = "GRADCHECKD_URL"
 KEY_VARIABLE = "GRADCHECKD_API_KEY"
@@ -57,6 +66,7 @@ class Connection:
         self._patience, self._timeout = _patience(patience), _timeout(timeout)
         if not re.match(r"https?://[^/]", self.url):
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
+        self._explained = _Explained(self.url, self._timeout)
         limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
         self._client = httpx.Client(timeout=limits, headers=_headers(self._key))
 
@@ -74,7 +84,7 @@ class Connection:
 
     def get(self, path: str) -> Any:
         """GET what is JSON."""
-        with self._answered("GET", path, None, "application/json") as response:
+        with self._explained, closing(self._sent("GET", path, None, wire.JSON)) as response:
             content = response.read()
         with wire.expected():
             return wire.loaded(content)
@@ -91,37 +101,31 @@ class Connection:
         UnexpectedAnswerError
             What is there answers otherwise than a gradcheckd.
         """
-        with self._answered("POST", path, body, accept) as response:
+        with self._explained, closing(self._sent("POST", path, body, accept)) as response:
             return response.read()
 
     def lines(self, path: str, body: Body, accept: str) -> Iterator[str]:
         """POST a body, and read the answer line by line; errors are those of `post`."""
-        with self._answered("POST", path, body, accept) as response:
+        with self._explained, closing(self._sent("POST", path, body, accept)) as response:
             yield from response.iter_lines()
 
     def again(self, path: str, body: Body) -> "Again":
         """How to POST a body for text, also when this connection has been closed."""
         return Again(self.url, path, body, self._timeout, self._patience, self._key)
 
-    @contextmanager
-    def _answered(self, method: str, path: str, body: Body | None, accept: str) -> Generator[httpx.Response]:
+    def _sent(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
+        """Send a request; the answer, which is yet to be read, and to be closed."""
         headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
+        request = self._client.build_request(
+            method, self.url + path, content=body.content if body else None, headers=headers
+        )
+        response = self._patiently(request)
         try:
-            request = self._client.build_request(
-                method, self.url + path, content=body.content if body else None, headers=headers
-            )
-            response = self._patiently(request)
-            try:
-                self._demand(response, accept)
-                yield response
-            finally:
-                response.close()
-        except httpx.HTTPError as error:
-            raise self._explained(error) from error
-        except httpx.InvalidURL as error:
-            raise RequestError(
-                f"The address of a service is like {DEFAULT_URL}; {self.url!r} is not: {error}."
-            ) from None
+            self._demand(response, accept)
+        except BaseException:
+            response.close()
+            raise
+        return response
 
     def _patiently(self, request: httpx.Request) -> httpx.Response:
         """Send a request until the service has room for it, or patience ends."""
@@ -153,15 +157,33 @@ class Connection:
             "proxy in front of it?"
         )
 
-    def _explained(self, error: httpx.HTTPError) -> GradcheckdError:
+
+class _Explained:
+    """What goes wrong in a block with a connection, as an error of ours; it says all that the one of httpx does."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url, self._timeout = url, timeout
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
+            raise self._of(error) from None
+
+    def _of(self, error: httpx.HTTPError | httpx.InvalidURL) -> GradcheckdError:
+        if isinstance(error, httpx.InvalidURL):
+            return RequestError(f"The address of a service is like {DEFAULT_URL}; {self._url!r} is not: {error}.")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-            return UnreachableError(self.url, str(error) or "no connection in time")
+            return UnreachableError(self._url, str(error) or "no connection in time")
         if isinstance(error, httpx.TimeoutException):
             return GradcheckdError(
-                f"{self.url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`), or "
+                f"{self._url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`), or "
                 'ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
             )
-        return UnexpectedAnswerError(f"The answer of {self.url} broke off: {error}. See the log of the service.")
+        return UnexpectedAnswerError(f"The answer of {self._url} broke off: {error}. See the log of the service.")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ class ProblemError(GradcheckdError):
 
 
 class GradientError(AssertionError):
-    """A gradient that is not right, or of which that could not be told; its message is the report for reading.
+    """A gradient that is not right, or of which that could not be told.
+
+    Its message is a line that says which, and what the bug may be, and the report for reading.
 
     Attributes
     ----------
@@ -96,7 +98,21 @@ class GradientError(AssertionError):
     def __init__(self, report: Any, text: str) -> None:
         self.report = report
         self._text = text
-        super().__init__(text)
+        super().__init__(f"{_headline(report)}\n\n{text}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.report, self._text), vars(self)
+
+
+def _headline(report: Any) -> str:
+    """What a list of failed tests has room for."""
+    bugs = [f"{name} {', '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
+    return f"{report.summary} (perhaps a bug: {'; '.join(bugs)})" if bugs else report.summary
+
+
+def hides(excinfo: Any) -> bool:
+    """Whether pytest is to leave out the frames of a module that has this as `__tracebackhide__`.
+
+    What an error of ours says is for the caller to mend; of any other error each frame may matter.
+    """
+    return excinfo is not None and isinstance(excinfo.value, GradcheckdError | GradientError)

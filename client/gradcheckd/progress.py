@@ -8,7 +8,9 @@ import numpy as np
 
 from gradcheckd import wire
 from gradcheckd.arrays import BY_NUMPY_NAME
-from gradcheckd.errors import ProblemError, UnexpectedAnswerError
+from gradcheckd.errors import ProblemError, UnexpectedAnswerError, hides
+
+__tracebackhide__ = hides
 
 Progress = Callable[[str, int, int], None]
 """Told of the name that is moved, evaluations done, and evaluations foreseen."""

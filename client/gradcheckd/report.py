@@ -7,8 +7,11 @@ from typing import Any, Self
 
 from gradcheckd import findings
 from gradcheckd.arrays import Array
+from gradcheckd.errors import hides
 from gradcheckd.findings import Diagnosis, Discrepancy, Gradient, Loss, Outcome, Verdict
 from gradcheckd.wire import MARKDOWN, TEXT
+
+__tracebackhide__ = hides
 
 Rendered = Callable[[str], str]
 """Asks the service for a report in another form, by its media type."""

@@ -8,10 +8,12 @@ from gradcheckd import wire
 from gradcheckd.arrays import Bare, Stored, tensor
 from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
 from gradcheckd.connection import Connection
-from gradcheckd.errors import GradientError, RequestError
+from gradcheckd.errors import GradientError, RequestError, hides
 from gradcheckd.progress import Progress, followed, with_arrays
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.wire import NDJSON, READABLE, SAFETENSORS, TEXT
+
+__tracebackhide__ = hides
 
 Tensors = Mapping[str, Any]
 """Arrays by name: of NumPy, torch, jax, or nested lists."""
@@ -142,7 +144,6 @@ class Service:
         RequestError
             There is no candidate, so that nothing of yours would be judged.
         """
-        __tracebackhide__ = True
         # Not by its truth, of which an array that stands there by mistake has none.
         if candidate is None or len(candidate) == 0:
             raise RequestError(
@@ -216,7 +217,6 @@ class Service:
         GradientError
             An AssertionError: the gradient is wrong, or it could not be told; its message is the report.
         """
-        __tracebackhide__ = True
         return demanded(self.check_function(loss, point, gradient, **options))
 
     def models(self) -> list[dict[str, Any]]:
@@ -246,7 +246,6 @@ def demanded(report: Found) -> Found:
     GradientError
         It does not.
     """
-    __tracebackhide__ = True
     if not report.passed:
         raise GradientError(report, report.text())
     return report

@@ -5,15 +5,17 @@ That format is 8 bytes with the length of a header, little-endian; the header, J
 """
 
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 
 from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
-from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError
+from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError, hides
+
+__tracebackhide__ = hides
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
@@ -49,8 +51,7 @@ def loaded(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-@contextmanager
-def expected() -> Generator[None]:
+class expected:  # noqa: N801  # as those of contextlib, whose decorator would leave frames of its own in a traceback
     """Read an answer in a block, of which not every part is looked at first.
 
     Raises
@@ -58,15 +59,20 @@ def expected() -> Generator[None]:
     UnexpectedAnswerError
         A part is missing, or is of another kind than it should be.
     """
-    try:
-        yield
-    except GradcheckdError:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UnexpectedAnswerError(
-            f"The answer is not as it should be: {error!r}. Is that the address of a gradcheckd, and of a version that "
-            "goes with this client?"
-        ) from None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValueError | TypeError | LookupError | AttributeError) and not isinstance(
+            error, GradcheckdError
+        ):
+            raise UnexpectedAnswerError(
+                f"The answer is not as it should be: {error!r}. Is that the address of a gradcheckd, and of a version "
+                "that goes with this client?"
+            ) from None
 
 
 def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored | Bare]]) -> Body:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.test_connection import answering
+
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -71,7 +73,8 @@ def test_it_asks_the_service_at_the_address_and_shows_what_failed(run: Run, url:
     asserted, own, other = (
         next(part for part in sections if name in part) for name in ("_asserted ", "_own ", "_else_")
     )
-    assert "E       gradcheckd.errors.GradientError: gradcheckd: fail" in asserted
+    assert "E       gradcheckd.errors.GradientError: fail: " in asserted
+    assert "(perhaps a bug: w1 transposed, memory_order)" in asserted
     assert asserted.count("probable bug: transposed") == 1, "a report is not shown twice"
     assert "- gradcheckd -" not in asserted
     assert "__tracebackhide__" not in asserted
@@ -95,6 +98,21 @@ def test_an_address_at_which_nobody_is_is_an_error_not_a_skip(run: Run) -> None:
     assert done.returncode == 1
     assert "4 failed" in done.stdout
     assert "No gradcheckd answers at http://127.0.0.1:1" in done.stdout
+    assert ".py:" not in done.stdout.replace("test_mine.py:", ""), "no frame is shown but the test's own"
+    assert "httpx" not in done.stdout
+    assert "During handling" not in done.stdout
+
+
+def test_an_answer_that_is_not_ours_shows_no_frame_but_the_tests_own(run: Run) -> None:
+    with answering(lambda _: (200, {"Content-Type": "application/json"}, b"{}")) as (url, _):
+        done = run("def test_models(gradcheckd):\n    gradcheckd.models()\n", GRADCHECKD_URL=url)
+    assert "E       gradcheckd.errors.UnexpectedAnswerError: " in done.stdout
+    assert ".py:" not in done.stdout.replace("test_mine.py:", "")
+
+
+def test_an_error_of_ones_own_shows_every_frame(run: Run, url: str) -> None:
+    text = "def test_mine(gradcheckd):\n    gradcheckd.check_function(lambda w: 1 / 0, [1.0], [1.0])\n"
+    assert "blackbox.py:" in run(text, GRADCHECKD_URL=url).stdout
 
 
 STARTED = """
