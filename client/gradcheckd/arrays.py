@@ -101,6 +101,32 @@ def tensor(value: object, where: str) -> Stored | Bare:
         raise TensorError(f"{where}: its lists are nested too deeply; a tensor has a list for each axis.") from None
 
 
+def number(value: Any, what: str) -> float:
+    """Take what a caller gives for a number: one, or an array of one element, whatever library it is of.
+
+    Raises
+    ------
+    TensorError
+        It is none of these.
+    """
+    if _is_array(value):
+        array, name = _read(value, what)
+        if array.size != 1:
+            raise TensorError(f"{what} an array of shape {array.shape}; it must return one number.")
+        one = _as_stored(array, name, what).datatype.restored(array) if name == _BFLOAT16 else array
+        value = one.reshape(()).item()
+    if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+        raise TensorError(f"{what} {_shown(value)}; it must return one number.")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TensorError(f"{what} {_shown(value)}, of which no float can be made: {error}.") from None
+
+
+def _shown(value: object) -> str:
+    return "None" if value is None else f"{repr(value)[:40]} ({_kind(value)})"
+
+
 def _holds_arrays(items: Sequence[Any]) -> bool:
     """Whether lists end in arrays, as `[layer.grad for layer in layers]` does, instead of in numbers."""
     return any(

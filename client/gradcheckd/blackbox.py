@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd import wire
-from gradcheckd.arrays import Array, Bare, Stored, tensor
+from gradcheckd.arrays import Array, Bare, Stored, number, tensor
 from gradcheckd.connection import Connection
 from gradcheckd.errors import TensorError, hides
 from gradcheckd.wire import JSON, SAFETENSORS
@@ -84,16 +84,18 @@ def evaluated(question: Question, found: Planned, progress: Counted | None) -> l
     ------
     Exception
         That of the loss, with a note of the point.
+    TensorError
+        The loss returned something else than one number.
     """
     losses: list[float | str] = []
     for at in range(found.evaluations):
         point = {name: _like(each, found.points[name][at]) for name, each in question.point.items()}
         try:
-            loss = float(question.loss(point))
+            returned = question.loss(point)
         except Exception as error:
             error.add_note(f"gradcheckd: raised by the loss at point {at} of the {found.evaluations} of the plan")
             raise
-        losses.append(cast("Bare", tensor(loss, "loss")).value)
+        losses.append(cast("Bare", tensor(number(returned, "The loss returned"), "loss")).value)
         if progress is not None:
             progress(at + 1, found.evaluations)
     return losses

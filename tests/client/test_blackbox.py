@@ -1,13 +1,16 @@
 """The gradient of a function that stays with the caller."""
 
+from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
 import gradcheckd
 from gradcheckd import GradientError, ProblemError, Service, TensorError
+from gradcheckd.arrays import number
 
 POINT = np.array([0.5, -1.5, 2.0])
 
@@ -107,6 +110,40 @@ def test_an_error_of_the_loss_says_at_which_point(service: Service) -> None:
     with pytest.raises(ZeroDivisionError, match="mine") as caught:
         service.check_function(broken, POINT, POINT)
     assert caught.value.__notes__ == ["gradcheckd: raised by the loss at point 0 of the 75 of the plan"]
+
+
+NUMBERS = {
+    "an array": lambda w: np.array([[np.sum(w**2)]]),
+    "of NumPy": lambda w: np.longdouble(np.sum(w**2)),
+    "of torch": lambda w: torch.tensor([np.sum(w**2)], requires_grad=True),
+    "of jax": lambda w: jnp.asarray(np.sum(w**2)),
+    "of torch in bfloat16": lambda w: torch.tensor([np.sum(w**2)], dtype=torch.bfloat16),
+    "a fraction": lambda w: sum(Fraction(float(each)) ** 2 for each in w),
+    "a whole number": lambda _: 3,
+}
+
+
+@pytest.mark.parametrize("loss", NUMBERS.values(), ids=NUMBERS)
+def test_one_number_is_one_whatever_it_is_of(loss: Any) -> None:
+    assert number(loss(np.array([1.0, 0.5])), "it") in (1.25, 3)
+
+
+MANY = {
+    "many": (lambda _: np.zeros((4, 2)), r"The loss returned an array of shape \(4, 2\); it must return one number"),
+    "many of torch": (lambda _: torch.zeros(3), r"an array of shape \(3,\); it must"),
+    "none": (lambda _: None, "The loss returned None; it must"),
+    "text": (lambda _: "1.5", r"The loss returned '1.5' \(str\); it must"),
+    "text in an array": (lambda _: np.array("1.5"), "The loss returned '1.5'"),
+    "a complex number": (lambda _: 1j, "The loss returned 1j"),
+    "a list": (lambda _: [1.0], r"The loss returned \[1.0\] \(list\)"),
+}
+
+
+@pytest.mark.parametrize(("loss", "message"), MANY.values(), ids=MANY)
+def test_what_is_not_one_number_is_refused(service: Service, loss: Any, message: str) -> None:
+    with pytest.raises(TensorError, match=message) as caught:
+        service.check_function(loss, POINT, POINT)
+    assert not hasattr(caught.value, "__notes__"), "the loss did not raise it"
 
 
 def test_a_loss_that_is_not_finite_is_refused_with_its_points(service: Service) -> None:
