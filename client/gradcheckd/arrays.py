@@ -44,6 +44,7 @@ BY_NUMPY_NAME = {
     "int32": Datatype("INT32", "I32", np.dtype("<i4")),
     "bool": Datatype("BOOL", "BOOL", np.dtype("?")),
 }
+BY_NAME = {each.name: each for each in BY_NUMPY_NAME.values()}
 BY_SHORT_NAME = {each.short_name: each for each in BY_NUMPY_NAME.values()}
 _BFLOAT16 = "bfloat16"
 # Labels and indices are often kept in these; every number of them is one of int64.
@@ -99,6 +100,26 @@ def tensor(value: object, where: str) -> Stored | Bare:
         return _stacked(items, where) if _holds_arrays(items) else Bare(_nested(items, where))
     except RecursionError:
         raise TensorError(f"{where}: its lists are nested too deeply; a tensor has a list for each axis.") from None
+
+
+def dtype_name(given: object) -> str:
+    """The name that a datatype has in NumPy: of one of NumPy, torch or jax, or what is a name already.
+
+    Raises
+    ------
+    TensorError
+        It is none of these.
+    """
+    if isinstance(given, str):
+        return given
+    if str(given).startswith("torch."):
+        return str(given).removeprefix("torch.")
+    try:
+        return np.dtype(cast("Any", given)).name
+    except TypeError:
+        raise TensorError(
+            f"A datatype is a name, as 'float32', or one of NumPy, torch or jax; {_shown(given)} was given."
+        ) from None
 
 
 def number(value: Any, what: str) -> float:

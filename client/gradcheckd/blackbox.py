@@ -44,8 +44,10 @@ class Question:
         Raises
         ------
         TensorError
-            Of point and gradient only one has names.
+            Of point and gradient only one has names, or the loss is no function.
         """
+        if not callable(loss):
+            raise TensorError(f"The loss is a function of the point; {type(loss).__qualname__} was given.")
         found = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
         if isinstance(point, Mapping) != isinstance(found, Mapping):
             raise TensorError(

@@ -115,6 +115,8 @@ class Connection:
 
     def _sent(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
         """Send a request; the answer, which is yet to be read, and to be closed."""
+        if self._client.is_closed:
+            raise RequestError("This Service has been closed, and asks no more. Make another, or close it later.")
         headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
         request = self._client.build_request(
             method, self.url + path, content=body.content if body else None, headers=headers

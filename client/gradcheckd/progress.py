@@ -7,14 +7,13 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd import wire
-from gradcheckd.arrays import BY_NUMPY_NAME
+from gradcheckd.arrays import BY_NAME
 from gradcheckd.errors import ProblemError, UnexpectedAnswerError, hides
 
 __tracebackhide__ = hides
 
 Progress = Callable[[str, int, int], None]
 """Told of the name that is moved, evaluations done, and evaluations foreseen."""
-_BY_NAME = {each.name: each for each in BY_NUMPY_NAME.values()}
 
 
 def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def _array(value: Any) -> Any:
     """A tensor of an answer: nested numbers, of which some are spelled, or an object with base64."""
     if isinstance(value, Mapping):
         declared = cast("Mapping[str, Any]", value)
-        datatype = _BY_NAME[declared["datatype"]]
+        datatype = BY_NAME[declared["datatype"]]
         stored = np.frombuffer(b64decode(declared["b64"]), datatype.stored)
         return datatype.restored(stored.reshape(declared["shape"]))
     # Spelled numbers are strings, of which NumPy makes numbers as well.

@@ -1,11 +1,11 @@
 """A service, and what it is asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from gradcheckd import wire
-from gradcheckd.arrays import Bare, Stored, tensor
+from gradcheckd.arrays import BY_NUMPY_NAME, Bare, Stored, dtype_name, tensor
 from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
 from gradcheckd.connection import Connection
 from gradcheckd.errors import GradientError, RequestError, hides
@@ -17,6 +17,9 @@ __tracebackhide__ = hides
 
 Tensors = Mapping[str, Any]
 """Arrays by name: of NumPy, torch, jax, or nested lists."""
+
+Dtype = Any
+"""The name of a datatype, or one of NumPy, torch or jax."""
 
 Found = TypeVar("Found", Report, BlackBoxReport)
 
@@ -69,8 +72,8 @@ class Service:
         model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         candidate: Tensors | None = None,
         with_respect_to: Sequence[str] | None = None,
-        candidate_dtype: str | None = None,
-        dtype: str | None = None,
+        candidate_dtype: Dtype | None = None,
+        dtype: Dtype | None = None,
         finite_difference: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
         include: Sequence[str] | None = None,
@@ -105,13 +108,13 @@ class Service:
             There is no service.
         """
         given = {
-            "model": model if model is None or isinstance(model, str | Mapping) else {"nodes": list(model)},
-            "with_respect_to": with_respect_to and list(with_respect_to),
-            "candidate_dtype": candidate_dtype,
-            "dtype": dtype,
+            "model": _model(model),
+            "with_respect_to": _names("with_respect_to", with_respect_to),
+            "candidate_dtype": _candidate_dtype(candidate_dtype),
+            "dtype": None if dtype is None else dtype_name(dtype),
             "finite_difference": finite_difference,
             "tolerance": tolerance,
-            "include": include if include is None else list(include),
+            "include": _names("include", include),
             "seed": seed,
             # Of lines of JSON; in the other form tensors are bytes anyway.
             "encoding": "b64" if progress else None,
@@ -144,8 +147,7 @@ class Service:
         RequestError
             There is no candidate, so that nothing of yours would be judged.
         """
-        # Not by its truth, of which an array that stands there by mistake has none.
-        if candidate is None or len(candidate) == 0:
+        if not _mapping("candidate", candidate):
             raise RequestError(
                 "assert_gradients was given no gradient of yours, and without one it would pass whatever you computed. "
                 'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
@@ -161,7 +163,7 @@ class Service:
         directions: str | Mapping[str, Any] | None = None,
         scale: Mapping[str, float] | float | None = None,
         seed: int | None = None,
-        candidate_dtype: str | None = None,
+        candidate_dtype: Dtype | None = None,
         relative_error: float | None = None,
         progress: Counted | None = None,
     ) -> BlackBoxReport:
@@ -198,12 +200,12 @@ class Service:
         question = Question.of(loss, point, gradient)
         posed = {
             "directions": {"kind": directions} if isinstance(directions, str) else directions,
-            "scale": dict.fromkeys(question.point, scale) if isinstance(scale, int | float) else scale,
+            "scale": scale if scale is None or isinstance(scale, Mapping) else dict.fromkeys(question.point, scale),
             "seed": seed,
         }
         found = planned(self.connection, question.point, _given(posed))
         losses = evaluated(question, found, progress)
-        fields = _given({"candidate_dtype": candidate_dtype, "relative_error": relative_error})
+        fields = _given({"candidate_dtype": _candidate_dtype(candidate_dtype), "relative_error": relative_error})
         content, body = judged(self.connection, found, losses, question.gradient, fields)
         with wire.expected():
             report = BlackBoxReport.read(wire.loaded(content), self.connection.again("/v1/judge", body))
@@ -257,4 +259,49 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _taken(section: str, given: Tensors | None) -> dict[str, Stored | Bare]:
-    return {name: tensor(value, f"{section} {name!r}") for name, value in (given or {}).items()}
+    return {name: tensor(value, f"{section} {name!r}") for name, value in _mapping(section, given).items()}
+
+
+def _mapping(section: str, given: object) -> Tensors:
+    """What is given by name, of which there may be none."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise RequestError(f'{section} is a mapping of names to arrays, {section}={{"w": array}}; {_is(given)}.')
+    named = cast("Mapping[Any, Any]", given)
+    for name in named:
+        if not isinstance(name, str):
+            raise RequestError(f"{section} is a mapping of names to arrays; as a name {name!r} was given.")
+    return named
+
+
+def _model(given: object) -> Any:
+    """A model as it is sent: its nodes may be given by themselves."""
+    if given is None or isinstance(given, str | Mapping):
+        return cast("Any", given)
+    if not isinstance(given, Sequence):
+        raise RequestError(
+            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; {_is(given)}.'
+        )
+    return {"nodes": list(cast("Sequence[Any]", given))}
+
+
+def _names(field: str, given: object) -> list[Any] | None:
+    if given is None:
+        return None
+    # A text is a sequence of letters, which nobody means.
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise RequestError(f'{field} is a list of names, {field}=["w"]; {_is(given)}.')
+    return list(cast("Iterable[Any]", given))
+
+
+def _candidate_dtype(given: object) -> str | None:
+    """The name that it has in a request, where datatypes of tensors have other names than that of the arithmetic."""
+    if given is None:
+        return None
+    name = dtype_name(given)
+    return BY_NUMPY_NAME[name].name if name in BY_NUMPY_NAME else name
+
+
+def _is(given: object) -> str:
+    return f"{repr(given)[:40]} ({type(given).__qualname__}) was given"

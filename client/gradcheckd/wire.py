@@ -5,7 +5,7 @@ That format is 8 bytes with the length of a header, little-endian; the header, J
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
@@ -26,6 +26,8 @@ READABLE = "text"
 """What has the report for reading beside it: an entry of the metadata, or of the last line of progress."""
 
 _LENGTH = 8
+_POINTED = 6
+"""Parts of a pointer."""
 _METADATA = "__metadata__"
 
 
@@ -100,11 +102,39 @@ def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored |
     return Body(packed(cast("dict[str, Stored]", tensors), {"request": _json(dict(fields))}), SAFETENSORS)
 
 
-def _json(value: object) -> str:
+def _json(fields: dict[str, Any]) -> str:
     try:
-        return json.dumps(value, allow_nan=False)
+        return _dumped(fields)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(f"A field of the request is not JSON: {error}.") from None
+        raise RequestError(f"The field {_culprit(fields)} of the request is not JSON: {error}.") from None
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> Any:
+    """A number of NumPy as one of Python."""
+    kind = type(value).__qualname__
+    plain: object = cast("Any", value).item() if isinstance(value, np.generic) else None
+    if isinstance(plain, int | float):
+        return plain
+    raise TypeError(f"it is of type {kind}")
+
+
+def _culprit(value: Any, place: str = "", depth: int = 0) -> str:
+    """The pointer to the innermost part that is not JSON; of what is nested very deeply, to one above it."""
+    items: Iterable[tuple[object, Any]] = ()
+    if isinstance(value, dict):
+        items = cast("dict[object, Any]", value).items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(cast("Sequence[Any]", value))
+    for key, each in items if depth < _POINTED else ():
+        try:
+            _dumped(each)
+        except (TypeError, ValueError, RecursionError):
+            return _culprit(each, f"{place}/{key}", depth + 1)
+    return place
 
 
 def packed(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:

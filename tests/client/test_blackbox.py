@@ -156,6 +156,11 @@ def test_a_gradient_of_another_shape_is_refused(service: Service) -> None:
         service.check_function(loss, POINT, POINT[:2])
 
 
+def test_a_loss_that_is_no_function_is_refused(service: Service) -> None:
+    with pytest.raises(TensorError, match="loss is a function of the point; float was given"):
+        service.check_function(1.0, POINT, POINT)  # type: ignore[arg-type]
+
+
 def test_names_of_one_alone_are_refused(service: Service) -> None:
     with pytest.raises(TensorError, match="two arrays, or two mappings"):
         service.check_function(loss, {"w": POINT}, POINT)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradcheckd
-from gradcheckd import GradientError, ProblemError, Report, RequestError, Service
+from gradcheckd import GradcheckdError, GradientError, ProblemError, Report, RequestError, Service
 from gradcheckd.connection import URL_VARIABLE, Again
 from tests.client.conftest import W1
 
@@ -217,6 +217,45 @@ def test_a_request_that_is_refused_says_where_and_what_to_do(service: Service, a
         "  /moodel: unknown field 'moodel'; did you mean 'model'?",
         "Mend the request at the places that are listed.",
     ]
+
+
+KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    "a candidate that is an array": ({"candidate": np.ones(2)}, r"candidate is a mapping .* \(ndarray\) was given"),
+    "weights in a list": ({"weights": [np.ones(2)]}, r'weights=\{"w": array\}; .* \(list\) was given'),
+    "a name that is none": ({"weights": {1: np.ones(2)}}, "as a name 1 was given"),
+    "a model that is a function": ({"model": abs}, "model is the name of a preset, a graph"),
+    "a name instead of names": ({"with_respect_to": "w1"}, "with_respect_to is a list of names"),
+    "a number instead of names": ({"include": 1}, "include is a list of names"),
+    "a datatype that is none": ({"dtype": abs}, "datatype is a name, as 'float32'"),
+    "a field that is not JSON": ({"tolerance": {"rtol": abs}}, "The field /tolerance/rtol of the request"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), KINDS.values(), ids=KINDS)
+def test_arguments_of_another_kind_are_refused_by_name(
+    service: Service, arrays: dict[str, Any], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(GradcheckdError, match=message):
+        service.check(**arrays | given)
+    with pytest.raises(GradcheckdError, match=message):
+        service.assert_gradients(**{"candidate": {"w1": W1}} | arrays | given)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), torch.float32, jnp.float32, "float32"], ids=repr)
+def test_a_datatype_may_be_that_of_a_library(service: Service, arrays: dict[str, Any], dtype: Any) -> None:
+    report = service.check(**arrays, dtype=dtype, candidate={"w1": W1.tolist()}, candidate_dtype=dtype)
+    assert report.gradients["w1"].analytic.dtype == np.float32
+
+
+def test_numbers_of_numpy_are_taken_for_fields(service: Service, arrays: dict[str, Any]) -> None:
+    assert service.check(**arrays, seed=np.int64(7), finite_difference={"sample": np.int32(2)}).passed
+
+
+def test_what_is_closed_says_so(url: str) -> None:
+    with Service(url) as service:
+        pass
+    with pytest.raises(RequestError, match="has been closed"):
+        service.models()
 
 
 def test_the_catalogues_are_there(service: Service) -> None:

@@ -65,10 +65,30 @@ def test_a_body_of_arrays_is_binary_and_one_with_a_list_is_json() -> None:
     assert json.loads(mixed.content) == {"seed": 1, "weights": {"w1": written}, "tensors": {"y": [0, 1]}}
 
 
-@pytest.mark.parametrize("field", [{1, 2}, float("nan"), np.float32(1)], ids=repr)
-def test_a_field_that_is_not_json_is_refused(field: Any) -> None:
-    with pytest.raises(RequestError, match="not JSON"):
-        body({"tolerance": {"rtol": field}}, {})
+DEEP: list[Any] = []
+for _ in range(20_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize("field", [{1, 2}, float("nan"), np.float32("nan"), np.complex64(1), np.ones(1)], ids=repr)
+def test_a_field_that_is_not_json_is_refused_with_its_place(field: Any) -> None:
+    with pytest.raises(RequestError, match="The field /model/nodes/1/factor of the request is not JSON"):
+        body({"seed": 1, "model": {"nodes": [{}, {"name": "a", "factor": field}]}}, {})
+
+
+def test_a_field_of_lists_without_end_is_refused() -> None:
+    with pytest.raises(RequestError, match="The field /include/0/0/0/0/0 of the request is not JSON"):
+        body({"include": DEEP}, {})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    fields = {"seed": np.int64(3), "nodes": [{"dim": np.uint8(1), "eps": np.float32(0.5), "keep": np.bool_(True)}]}
+    content = body(fields, {"weights": {"w": tensor([1], "w")}}).content
+    assert json.loads(content) == {
+        "seed": 3,
+        "nodes": [{"dim": 1, "eps": 0.5, "keep": True}],
+        "weights": {"w": [1]},
+    }
 
 
 WHOLE = packed({"a": stored(np.ones(3))}, {"report": "{}"})
