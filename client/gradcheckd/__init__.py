@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradcheckd.errors import (
+    AnswerTimeoutError,
     GradcheckdError,
     GradientError,
     ProblemError,
@@ -27,6 +28,7 @@ from gradcheckd.service import Service
 __tracebackhide__ = hides
 
 __all__ = [
+    "AnswerTimeoutError",
     "BlackBoxReport",
     "Diagnosis",
     "Discrepancy",

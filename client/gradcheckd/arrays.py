@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from gradcheckd.errors import TensorError, hides
+from gradcheckd.errors import TensorError, hides, said
 
 __tracebackhide__ = hides
 
@@ -141,7 +141,7 @@ def number(value: Any, what: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TensorError(f"{what} {_shown(value)}, of which no float can be made: {error}.") from None
+        raise TensorError(f"{what} {_shown(value)}, of which no float can be made: {said(error)}.") from None
 
 
 def _shown(value: object) -> str:
@@ -173,7 +173,7 @@ def _stacked(items: Sequence[Any], where: str) -> Stored:
     try:
         array = np.asarray(unwrapped(items))
     except ValueError as error:
-        raise TensorError(f"{where}: the arrays of its list do not have one shape: {error}.") from None
+        raise TensorError(f"{where}: the arrays of its list do not have one shape: {said(error)}.") from None
     # Of bits the datatype is not to be seen any longer.
     if _BFLOAT16 in names and len(names) > 1:
         raise TensorError(f"{where}: arrays of bfloat16 among others. Give all of them one datatype.")
@@ -213,7 +213,7 @@ def _read(value: Any, where: str) -> tuple[Array, str]:
         array = _array(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TensorError(
-            f"{where}: no NumPy array could be made of {_kind(value)}: {error}. Give a NumPy array of it."
+            f"{where}: no NumPy array could be made of {_kind(value)}: {said(error)}. Give a NumPy array of it."
         ) from error
     if array is None:
         raise TensorError(

@@ -15,12 +15,14 @@ import httpx
 
 from gradcheckd import wire
 from gradcheckd.errors import (
+    AnswerTimeoutError,
     GradcheckdError,
     ProblemError,
     RequestError,
     UnexpectedAnswerError,
     UnreachableError,
     hides,
+    said,
 )
 from gradcheckd.wire import Body
 
@@ -33,6 +35,7 @@ _PROBLEM = "application/problem+json"
 _FULL = 503
 _LONGEST_TIMEOUT = 1e6
 """Seconds; of many more operating systems make an error, or none at all."""
+_LESS = ', or ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 # What a bearer token may be made of, RFC 6750.
 _KEY = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -66,7 +69,6 @@ class Connection:
         self._patience, self._timeout = _patience(patience), _timeout(timeout)
         if not re.match(r"https?://[^/]", self.url):
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
-        self._explained = _Explained(self.url, self._timeout)
         limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
         self._client = httpx.Client(timeout=limits, headers=_headers(self._key))
 
@@ -84,7 +86,7 @@ class Connection:
 
     def get(self, path: str) -> Any:
         """GET what is JSON."""
-        with self._explained, closing(self._sent("GET", path, None, wire.JSON)) as response:
+        with self._explained(path), closing(self._sent("GET", path, None, wire.JSON)) as response:
             content = response.read()
         with wire.expected():
             return wire.loaded(content)
@@ -98,20 +100,25 @@ class Connection:
             The service refuses it.
         UnreachableError
             There is no service.
+        AnswerTimeoutError
+            It does not answer in time.
         UnexpectedAnswerError
             What is there answers otherwise than a gradcheckd.
         """
-        with self._explained, closing(self._sent("POST", path, body, accept)) as response:
+        with self._explained(path), closing(self._sent("POST", path, body, accept)) as response:
             return response.read()
 
     def lines(self, path: str, body: Body, accept: str) -> Iterator[str]:
         """POST a body, and read the answer line by line; errors are those of `post`."""
-        with self._explained, closing(self._sent("POST", path, body, accept)) as response:
+        with self._explained(path), closing(self._sent("POST", path, body, accept)) as response:
             yield from response.iter_lines()
 
     def again(self, path: str, body: Body) -> "Again":
         """How to POST a body for text, also when this connection has been closed."""
         return Again(self.url, path, body, self._timeout, self._patience, self._key)
+
+    def _explained(self, path: str) -> "_Explained":
+        return _Explained(self.url, path, self._timeout)
 
     def _sent(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
         """Send a request; the answer, which is yet to be read, and to be closed."""
@@ -163,8 +170,8 @@ class Connection:
 class _Explained:
     """What goes wrong in a block with a connection, as an error of ours; it says all that the one of httpx does."""
 
-    def __init__(self, url: str, timeout: float) -> None:
-        self._url, self._timeout = url, timeout
+    def __init__(self, url: str, path: str, timeout: float) -> None:
+        self._url, self._path, self._timeout = url, path, timeout
 
     def __enter__(self) -> None:
         pass
@@ -177,15 +184,15 @@ class _Explained:
 
     def _of(self, error: httpx.HTTPError | httpx.InvalidURL) -> GradcheckdError:
         if isinstance(error, httpx.InvalidURL):
-            return RequestError(f"The address of a service is like {DEFAULT_URL}; {self._url!r} is not: {error}.")
+            return RequestError(f"The address of a service is like {DEFAULT_URL}; {self._url!r} is not: {said(error)}.")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
             return UnreachableError(self._url, str(error) or "no connection in time")
         if isinstance(error, httpx.TimeoutException):
-            return GradcheckdError(
-                f"{self._url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`), or "
-                'ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
+            return AnswerTimeoutError(
+                f"{self._url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`)"
+                f"{_LESS if self._path == '/v1/check' else '.'}"
             )
-        return UnexpectedAnswerError(f"The answer of {self._url} broke off: {error}. See the log of the service.")
+        return UnexpectedAnswerError(f"The answer of {self._url} broke off: {said(error)}. See the log of the service.")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class UnreachableError(GradcheckdError):
         return type(self), self._given, vars(self)
 
 
+class AnswerTimeoutError(GradcheckdError, TimeoutError):
+    """The service did not answer in time."""
+
+
 class UnexpectedAnswerError(GradcheckdError):
     """Something else than gradcheckd answers, or an answer broke off."""
 
@@ -108,6 +112,11 @@ def _headline(report: Any) -> str:
     """What a list of failed tests has room for."""
     bugs = [f"{name} {', '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
     return f"{report.summary} (perhaps a bug: {'; '.join(bugs)})" if bugs else report.summary
+
+
+def said(error: BaseException) -> str:
+    """What an error says, to be followed by a full stop."""
+    return str(error).rstrip().removesuffix(".")
 
 
 def hides(excinfo: Any) -> bool:

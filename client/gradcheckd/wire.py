@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
-from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError, hides
+from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError, hides, said
 
 __tracebackhide__ = hides
 
@@ -106,7 +106,7 @@ def _json(fields: dict[str, Any]) -> str:
     try:
         return _dumped(fields)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(f"The field {_culprit(fields)} of the request is not JSON: {error}.") from None
+        raise RequestError(f"The field {_culprit(fields)} of the request is not JSON: {said(error)}.") from None
 
 
 def _dumped(value: object) -> str:

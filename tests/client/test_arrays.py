@@ -28,6 +28,11 @@ class Broken:
         raise RuntimeError("it is on another planet")
 
 
+class Sentence:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("move it first.")
+
+
 VALUES = [[1.0, -2.5, 0.1], [3.0, 4.0, 65504.0]]
 BFLOAT16 = np.asarray(jnp.asarray(VALUES, dtype=jnp.bfloat16)).view(np.uint16)
 GIVEN = {
@@ -126,6 +131,7 @@ REFUSED = {
     "more than 64 bits": (np.array([1], np.uint64), "datatype is uint64"),
     "text": (np.array(["a"]), "datatype is str"),
     "what cannot be read": (Broken(), "no NumPy array could be made of .*Broken: it is on another planet"),
+    "what says so in a sentence": (Sentence(), r"move it first\. Give a NumPy array of it\.$"),
     "arrays of other shapes": ([np.zeros(2), np.zeros(3)], "the arrays of its list do not have one shape"),
     "bfloat16 among others": ([torch.zeros(2, dtype=torch.bfloat16), torch.zeros(2)], "bfloat16 among others"),
 }

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gradcheckd import local
+from gradcheckd import RequestError, local
 from gradcheckd.command import main, run
+from gradcheckd.command.files import numbers
 from gradcheckd.progress import followed
 from tests.client.conftest import W1
 from tests.client.test_connection import answering
@@ -217,7 +218,7 @@ WRONG = {
     "nobody there": (("models", "--url", "http://127.0.0.1:1"), None, "make serve"),
     "no such model": (("models", "lenett"), None, "did you mean 'lenet'?"),
     "no such op": (("ops", "xyz"), None, "`gradcheckd ops` lists them"),
-    "text among losses": (("judge", "-", "--losses", __file__), b"{}", "is to hold numbers"),
+    "text among losses": (("judge", "-", "--losses", __file__), b"{}", "line 1: there are to be numbers"),
     "a candidate of which": (("check", EXAMPLES / "reference.json", "--candidate", "x"), None, "one of x, y, w1, w2"),
 }
 
@@ -273,6 +274,41 @@ def test_an_answer_that_is_not_ours_is_an_error(said: Callable[..., Any], comman
         status, out, err = said(*command.split(), "--url", url, given=b"{}")
     assert (status, out, err.count("\n")) == (3, "", 1)
     assert "answer is not as it should be" in err
+
+
+def test_numbers_have_comments_and_hexadecimals(tmp_path: Path) -> None:
+    text = "\ufeff# of a kernel\n1.5, -0x1.8p-1 # the first\n\n1e-3\tinf #\n"
+    assert numbers(text.encode(), "x").tolist() == [1.5, -0.75, 1e-3, np.inf]
+    with pytest.raises(RequestError, match=r"^x, line 3: .* 'two'\.$"):
+        numbers(b"# 1\n1\n2 two\n", "x")
+    with pytest.raises(RequestError, match=r"^x, line 1: "):
+        numbers(b"0x1p99999", "x")
+    for encoding in ("utf-16-le", "utf-16-be"):
+        with pytest.raises(RequestError, match="x is in UTF-16"):
+            numbers("\ufeff1.5".encode(encoding), "x")
+
+
+def test_a_model_may_be_given_by_its_nodes(said: Callable[..., Any]) -> None:
+    nodes = [{"name": "loss", "op": "sum", "inputs": ["w"]}]
+    request = json.dumps({"tensors": {}, "weights": {"w": [1.0, 2.0]}, "model": nodes}).encode()
+    assert said("check", "-", given=request)[0] == 0
+    assert (
+        said("check", "-", "--set", f"model={json.dumps(nodes)}", given=b'{"tensors": {}, "weights": {"w": [1]}}')[0]
+        == 0
+    )
+
+
+def test_a_dash_is_standard_output(said: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    point = json.dumps({"point": {"w": POINT}}).encode()
+    assert json.loads(said("plan", "-", "--output", "-", given=point)[1])["plan"]
+    status, out, _ = said("plan", "-", "--points", "-", "--output", "plan", given=point)
+    assert (status, out.split()[:3]) == (0, ["0.5", "-1.5", "2.0"])
+    for both in ((), ("--output", "-")):
+        status, out, err = said("plan", "-", "--points", "-", *both, given=point)
+        assert (status, out) == (3, "")
+        assert "do not both go to standard output" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"plan"}
 
 
 def test_what_nobody_foresaw_is_an_error_to_be_reported(

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 import gradcheckd
-from gradcheckd import GradcheckdError, ProblemError, RequestError, Service, UnexpectedAnswerError, UnreachableError
+from gradcheckd import (
+    AnswerTimeoutError,
+    GradcheckdError,
+    ProblemError,
+    RequestError,
+    Service,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE, Connection, asked_to_wait
 from gradcheckd.wire import packed
 from tests.integration.conftest import Server
@@ -206,9 +214,25 @@ def test_a_slow_answer_is_told() -> None:
     with (
         answering(slow) as (url, _),
         Service(url, timeout=0.05) as service,
-        pytest.raises(GradcheckdError, match=r"did not answer within 0\.05 s"),
+        pytest.raises(AnswerTimeoutError, match=r"did not answer within 0\.05 s") as caught,
     ):
         service.models()
+    assert isinstance(caught.value, GradcheckdError)
+    assert isinstance(caught.value, TimeoutError)
+    assert "finite_difference" not in str(caught.value), "it is no check"
+
+
+def test_a_slow_check_may_be_made_smaller() -> None:
+    def slow(_: int) -> Answer:
+        time.sleep(0.3)
+        return MODELS
+
+    with (
+        answering(slow) as (url, _),
+        Service(url, timeout=0.05) as service,
+        pytest.raises(AnswerTimeoutError, match=r"`--timeout`\), or ask for a part: finite_difference="),
+    ):
+        service.check()
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://[::", "http://a:b"])

@@ -56,6 +56,7 @@ ERRORS = [
     GradcheckdError("why"),
     gradcheckd.TensorError("why"),
     gradcheckd.RequestError("why"),
+    gradcheckd.AnswerTimeoutError("why"),
     gradcheckd.UnexpectedAnswerError("why"),
 ]
 

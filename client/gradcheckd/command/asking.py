@@ -3,7 +3,6 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from gradcheckd import wire
@@ -62,6 +61,8 @@ def _with_gradients(request: files.Given) -> files.Given:
 
 def plan(given: Namespace) -> int:
     """Plan where a loss is to be evaluated, and write the plan."""
+    if given.points == "-" and given.output in (None, "-"):
+        raise RequestError("The points and the plan do not both go to standard output: name a file, --output FILE.")
     body = _changed(files.read(given.file, ("point",)), given).body()
     with _connected(given) as connection:
         if not given.points:
@@ -71,7 +72,7 @@ def plan(given: Namespace) -> int:
     with wire.expected():
         flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
     lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
-    Path(given.points).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    write("\n".join(lines), given.points)
     write(json.dumps(rest), given.output)
     return 0
 

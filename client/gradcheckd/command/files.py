@@ -1,5 +1,6 @@
 """Files that the command takes: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
 
+import codecs
 import io
 import sys
 import tokenize
@@ -14,7 +15,7 @@ import numpy as np
 
 from gradcheckd import wire
 from gradcheckd.arrays import Array, Bare, Stored, tensor
-from gradcheckd.errors import RequestError
+from gradcheckd.errors import RequestError, said
 from gradcheckd.wire import JSON, SAFETENSORS, Body
 
 Sections = Mapping[str, Mapping[str, Stored | Bare]]
@@ -40,7 +41,10 @@ class Given:
     whole: Body | None = None
 
     def body(self) -> Body:
-        """What is sent."""
+        """What is sent; a model may be given by its nodes."""
+        model = self.fields.get("model")
+        if isinstance(model, list):
+            return self.replaced(model={"nodes": model}).body()
         return self.whole or wire.body(self.fields, self.sections)
 
     def replaced(self, **fields: Any) -> Self:
@@ -106,7 +110,7 @@ def _from_npy(content: bytes, path: str) -> Array:
     try:
         return np.load(io.BytesIO(content), allow_pickle=False)
     except _BROKEN as error:
-        raise RequestError(f"{path} is no .npy of numbers that can be read: {error}.") from None
+        raise RequestError(f"{path} is no .npy of numbers that can be read: {said(error)}.") from None
 
 
 def read(path: str, sections: Sequence[str]) -> Given:
@@ -145,17 +149,29 @@ def losses(path: str) -> list[float | str]:
 
 
 def numbers(content: bytes, path: str) -> Array:
-    """Numbers of a text, between which there are blanks, commas or line ends; (n,).
+    """Numbers of a text, between which there are blanks, commas or line ends, and comments behind #; (n,).
 
     Raises
     ------
     RequestError
         There is something else.
     """
-    try:
-        return np.array([float(each) for each in content.decode().replace(",", " ").split()])
-    except ValueError as error:
-        raise RequestError(f"{path} is to hold numbers, and blanks between them: {error}.") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(f"{path} is in UTF-16, as some shells write; numbers are read in UTF-8. Convert it.")
+    found: list[float] = []
+    for at, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
+        try:
+            found += [_float(each) for each in line.partition("#")[0].replace(",", " ").split()]
+        except (ValueError, OverflowError) as error:
+            raise RequestError(
+                f"{path}, line {at}: there are to be numbers, and blanks between them: {said(error)}."
+            ) from None
+    return np.array(found)
+
+
+def _float(text: str) -> float:
+    """A number in decimals, or in the hexadecimals that C writes with %a."""
+    return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
 def _content(path: str) -> bytes:
@@ -171,7 +187,7 @@ def _from_npz(content: bytes, path: str, sections: Sequence[str]) -> Given:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (*_BROKEN, zipfile.BadZipFile, zlib.error) as error:
-        raise RequestError(f"{path} is no .npz of arrays, with `request` as JSON text: {error}.") from None
+        raise RequestError(f"{path} is no .npz of arrays, with `request` as JSON text: {said(error)}.") from None
     fields = _fields(str(arrays.pop(_REQUEST, "{}")), path)
     tensors = {name: cast("Stored", tensor(each, f"{path}: {name!r}")) for name, each in arrays.items()}
     return Given(fields, _by_section(tensors, path, sections))
@@ -182,7 +198,7 @@ def _fields(text: str, path: str) -> dict[str, Any]:
     try:
         fields: Any = wire.loaded(text)
     except ValueError as error:
-        raise RequestError(f"{path}: `{_REQUEST}` is not JSON: {error}.") from None
+        raise RequestError(f"{path}: `{_REQUEST}` is not JSON: {said(error)}.") from None
     if not isinstance(fields, dict):
         raise RequestError(f"{path}: `{_REQUEST}` is to be an object in JSON, the other fields; {text[:40]!r} is none.")
     return cast("dict[str, Any]", fields)

@@ -103,7 +103,8 @@ def _add_plan(commands: Any) -> None:
     command.add_argument(
         "--points",
         metavar="FILE",
-        help="write the points there, one a line: the numbers of all tensors, row by row, names in alphabetical order",
+        help="write the points there, one a line: the numbers of all tensors, row by row, names in alphabetical order; "
+        "- for standard output",
     )
     command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
 
@@ -129,7 +130,7 @@ def _add_candidate(command: argparse.ArgumentParser) -> None:
         metavar="NAME=FILE",
         action="append",
         default=[],
-        help="your gradient of a tensor: numbers in a text, row by row, or .npy",
+        help="your gradient of a tensor: numbers in a text, row by row (# begins a comment), or .npy",
     )
 
 

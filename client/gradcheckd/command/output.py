@@ -8,7 +8,7 @@ from gradcheckd.errors import GradcheckdError
 
 
 def write(text: str, path: str | None = None) -> None:
-    """Write a text, with a line's end, to a file or else to standard output.
+    """Write a text, with a line's end, to a file or else, also where that is `-`, to standard output.
 
     Raises
     ------
@@ -17,17 +17,18 @@ def write(text: str, path: str | None = None) -> None:
     GradcheckdError
         Standard output is closed.
     """
+    named = None if path == "-" else path
     text = text if text.endswith("\n") else f"{text}\n"
     try:
-        if path:
-            Path(path).write_text(text, encoding="utf-8")
+        if named:
+            Path(named).write_text(text, encoding="utf-8")
         else:
             _print(text)
     except OSError as error:
-        if not path:
+        if not named:
             _let_go()
         # Python names a file that cannot be opened, but not one that is full.
-        error.filename = error.filename or path or "standard output"
+        error.filename = error.filename or named or "standard output"
         raise
 
 
