@@ -8,7 +8,8 @@ for many checks, and has them as methods.
 """
 
 from collections.abc import Callable
-from typing import Any
+from importlib import metadata
+from typing import Any, Unpack
 
 from gradcheckd.errors import (
     AnswerTimeoutError,
@@ -24,7 +25,13 @@ from gradcheckd.errors import (
 from gradcheckd.findings import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.service import Service
+from gradcheckd.signatures import CheckParameters, FunctionParameters, like
 
+try:
+    __version__ = metadata.version("gradcheckd")
+except metadata.PackageNotFoundError:
+    # It is imported from its source, and not installed.
+    __version__ = "unknown"
 __tracebackhide__ = hides
 
 __all__ = [
@@ -47,6 +54,7 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnreachableError",
     "Verdict",
+    "__version__",
     "assert_function",
     "assert_gradients",
     "check",
@@ -54,18 +62,21 @@ __all__ = [
 ]
 
 
-def check(*, url: str | None = None, key: str | None = None, **request: Any) -> Report:
+@like(Service.check)
+def check(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Check gradients by three independent routes; further parameters are those of `Service.check`."""
     with Service(url, key) as service:
         return service.check(**request)
 
 
-def assert_gradients(*, url: str | None = None, key: str | None = None, **request: Any) -> Report:
+@like(Service.assert_gradients)
+def assert_gradients(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Raise an AssertionError unless gradients pass; further parameters are those of `Service.check`."""
     with Service(url, key) as service:
         return service.assert_gradients(**request)
 
 
+@like(Service.check_function)
 def check_function(
     loss: Callable[[Any], Any],
     point: Any,
@@ -73,13 +84,14 @@ def check_function(
     *,
     url: str | None = None,
     key: str | None = None,
-    **options: Any,
+    **options: Unpack[FunctionParameters],
 ) -> BlackBoxReport:
     """Judge the gradient of a function that stays here; further parameters are those of `Service.check_function`."""
     with Service(url, key) as service:
         return service.check_function(loss, point, gradient, **options)
 
 
+@like(Service.assert_function)
 def assert_function(
     loss: Callable[[Any], Any],
     point: Any,
@@ -87,7 +99,7 @@ def assert_function(
     *,
     url: str | None = None,
     key: str | None = None,
-    **options: Any,
+    **options: Unpack[FunctionParameters],
 ) -> BlackBoxReport:
     """Raise an AssertionError unless the gradient of a function passes; as `check_function`."""
     with Service(url, key) as service:

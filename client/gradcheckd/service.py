@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 from gradcheckd import wire
 from gradcheckd.arrays import BY_NUMPY_NAME, Bare, Stored, dtype_name, tensor
@@ -11,15 +11,10 @@ from gradcheckd.connection import Connection
 from gradcheckd.errors import GradientError, RequestError, hides
 from gradcheckd.progress import Progress, followed, with_arrays
 from gradcheckd.report import BlackBoxReport, Report
+from gradcheckd.signatures import CheckParameters, Dtype, FunctionParameters, Tensors, like
 from gradcheckd.wire import NDJSON, READABLE, SAFETENSORS, TEXT
 
 __tracebackhide__ = hides
-
-Tensors = Mapping[str, Any]
-"""Arrays by name: of NumPy, torch, jax, or nested lists."""
-
-Dtype = Any
-"""The name of a datatype, or one of NumPy, torch or jax."""
 
 Found = TypeVar("Found", Report, BlackBoxReport)
 
@@ -137,7 +132,8 @@ class Service:
             report = Report.read(raw, self.connection.again("/v1/check", body), text)
         return self._report(report)
 
-    def assert_gradients(self, *, candidate: Tensors | None = None, **request: Any) -> Report:
+    @like(check)
+    def assert_gradients(self, **request: Unpack[CheckParameters]) -> Report:
         """Check your gradients, and raise unless they pass; parameters are those of `check`, with a `candidate`.
 
         Raises
@@ -147,12 +143,12 @@ class Service:
         RequestError
             There is no candidate, so that nothing of yours would be judged.
         """
-        if not _mapping("candidate", candidate):
+        if not _mapping("candidate", request.get("candidate")):
             raise RequestError(
                 "assert_gradients was given no gradient of yours, and without one it would pass whatever you computed. "
                 'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
             )
-        return demanded(self.check(candidate=candidate, **request))
+        return demanded(self.check(**request))
 
     def check_function(
         self,
@@ -211,7 +207,10 @@ class Service:
             report = BlackBoxReport.read(wire.loaded(content), self.connection.again("/v1/judge", body))
         return self._report(report)
 
-    def assert_function(self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Any) -> BlackBoxReport:
+    @like(check_function)
+    def assert_function(
+        self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Unpack[FunctionParameters]
+    ) -> BlackBoxReport:
         """Judge the gradient of a function, and raise unless it passes; parameters are those of `check_function`.
 
         Raises

@@ -87,10 +87,10 @@ def test_it_works_where_there_is_no_torch_and_no_service(installed: Path, url: s
         "model=[{'name': 'l', 'op': 'sum', 'inputs': ['w']}])\n"
         "from gradcheckd.page import page\n"
         "page(r)\n"
-        "print(r.outcome)\n"
+        "print(r.outcome, gradcheckd.__version__)\n"
     )
     done = run(str(installed / "python"), "-c", code, cwd=tmp_path)
-    assert done.stdout == "pass\n", done.stderr
+    assert done.stdout == "pass 0.1.0\n", done.stderr
 
 
 def test_the_command_and_the_plugin_come_by_themselves(installed: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import gradcheckd
 from gradcheckd.command import asking, catalogue, serving
 from gradcheckd.connection import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
 from gradcheckd.errors import GradcheckdError
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gradcheckd", description="A second opinion for gradients.", epilog=_STATUSES)
+    parser.add_argument("--version", action="version", version=f"gradcheckd {gradcheckd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands)
     _add_plan(commands)

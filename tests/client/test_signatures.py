@@ -1,0 +1,40 @@
+"""What functions say that they take, to people and to the tools that complete what they type."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import gradcheckd
+from gradcheckd import Service
+from gradcheckd.command import main
+from gradcheckd.signatures import CheckParameters, FunctionParameters
+
+
+@pytest.mark.parametrize(
+    ("said", "function"), [(CheckParameters, Service.check), (FunctionParameters, Service.check_function)]
+)
+def test_what_is_handed_on_is_what_is_taken(said: Any, function: Callable[..., Any]) -> None:
+    taken = inspect.signature(function).parameters.values()
+    assert said.__annotations__ == {each.name: each.annotation for each in taken if each.kind is each.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("name", ["check", "assert_gradients", "check_function", "assert_function"])
+def test_each_says_all_that_it_takes(name: str) -> None:
+    theirs = inspect.signature(getattr(Service, name.replace("assert_gradients", "check").replace("assert", "check")))
+    names = set(theirs.parameters)
+    assert set(inspect.signature(getattr(Service, name)).parameters) == names
+    assert set(inspect.signature(getattr(gradcheckd, name)).parameters) == names - {"self"} | {"url", "key"}
+
+
+def test_what_is_misspelt_is_refused(url: str) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'direction'"):
+        gradcheckd.check_function(sum, [1.0], [1.0], url=url, direction="random")  # type: ignore[call-arg]
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gradcheckd {gradcheckd.__version__}\n"
