@@ -241,6 +241,39 @@ def test_a_row_too_long_for_numbers_has_signs_and_the_numbers_for_who_points(ser
     assert "\N{MINUS SIGN}" * 20 + "0" + "+" * 20 in reader.text
 
 
+def failing(service: Service, size: int, failed: int) -> str:
+    w = np.ones(size)
+    nodes = [{"name": "loss", "op": "sum", "inputs": ["w"]}]
+    candidate = np.ones(size)
+    candidate[:failed] = 2.5
+    return page(service.check(weights={"w": w}, model=nodes, candidate={"w": candidate}, include=["gradients"]))
+
+
+def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> None:
+    text = failing(service, 100, 60)
+    framed = sum(attributes.get("class") == "wrong" for _, attributes in read(text).elements) // 2
+    assert 0 < framed < 60
+    assert f"framed: the worst {framed} of 60 elements that fail; the others that fail have no frame" in text
+    assert "framed: 2 elements, all that fail" in failing(service, 100, 2)
+    assert "60 elements fail, and none is framed in maps of so many elements" in failing(service, 1100, 60)
+    assert "framed" not in failing(service, 100, 0)
+
+
+def test_what_was_not_examined_element_by_element_is_not_drawn(service: Service, arrays: dict[str, Any]) -> None:
+    reader = read(page(service.check(**arrays, finite_difference={"projections": 2})))
+    assert reader.text.count("not examined element by element") == 2
+    assert sum(tag == "figure" for tag, _ in reader.elements) == 2 * 2, "analytic and autograd"
+    assert "not finite" not in reader.text
+
+
+def test_an_unknown_bug_fits_nothing(service: Service, wrong: dict[str, Any]) -> None:
+    assert " fits to " in page(service.check(**wrong))
+    strange = wrong | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
+    report = service.check(**strange)
+    assert [each.name for each in report.diagnoses["w1"]] == ["unknown"]
+    assert " fits to " not in page(report)
+
+
 def test_hundreds_of_names_are_not_all_drawn(service: Service) -> None:
     names = [f"w{number}" for number in range(25)]
     nodes = [{"name": "c", "op": "stack", "inputs": [names]}, {"name": "loss", "op": "sum", "inputs": ["c"]}]

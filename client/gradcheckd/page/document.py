@@ -78,7 +78,9 @@ def _why(verdict: Verdict) -> Iterator[Markup]:
 
 
 def _bug(diagnosis: Diagnosis) -> Markup:
-    fit = element("span", f" fits to {figures.told(diagnosis.fit, 4)}", class_="quiet")
+    # What is no bug of the catalogue fits nothing.
+    known = diagnosis.name != "unknown"
+    fit = element("span", f" fits to {figures.told(diagnosis.fit, 4)}", class_="quiet") if known else None
     return element("li", element("code", diagnosis.name), fit, element("br"), *_coded(diagnosis.explanation))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from gradcheckd.arrays import Array
 from gradcheckd.findings import Gradient, Verdict
 from gradcheckd.page import colours, figures
-from gradcheckd.page.heatmap import Place, heatmap, legend
+from gradcheckd.page.heatmap import CELLS, Place, heatmap, legend
 from gradcheckd.page.markup import Markup, element, joined
 
 _SLICES = 6
@@ -25,8 +25,17 @@ def maps(name: str, gradient: Gradient, verdict: Verdict) -> Markup:
     routes = {route: each for route in _ROUTES if (each := getattr(gradient, route)) is not None}
     shape = gradient.analytic.shape
     figure = _Maps(name, {route: _float(each) for route, each in routes.items() if each.shape == shape})
-    drawn = [figure.slice(at, _wrong(verdict, at)) for at in _leading(shape, verdict)]
-    return joined(figure.legends(), *drawn, _left_out(shape, len(drawn)), _other_shape(routes, shape))
+    places = _leading(shape, verdict)
+    wrong = [_wrong(verdict, at) for at in places]
+    drawn = [figure.slice(*each) for each in zip(places, wrong, strict=True)]
+    return joined(
+        figure.legends(),
+        _framed(verdict, 0 if _is_picture(shape) else sum(map(len, wrong))),
+        *drawn,
+        _left_out(shape, len(drawn)),
+        _unexamined(routes["finite_difference"]),
+        _other_shape(routes, shape),
+    )
 
 
 class _Maps:
@@ -40,11 +49,14 @@ class _Maps:
         Gradients by route, of the tensor's shape.
     """
 
-    def __init__(self, name: str, shown: Mapping[str, Array]) -> None:
+    def __init__(self, name: str, shown: dict[str, Array]) -> None:
         judged = "candidate" if "candidate" in shown else "analytic"
         self._name, self._shown = name, shown
         self._what = f"{judged} \N{MINUS SIGN} finite difference"
         self._difference = _difference(shown[judged], shown["finite_difference"])
+        self._examined = not _is_unexamined(shown["finite_difference"])
+        if not self._examined:
+            del shown["finite_difference"]
         self._most, self._worst = colours.largest(list(shown.values())), colours.largest([self._difference])
 
     def legends(self) -> Markup:
@@ -61,6 +73,8 @@ class _Maps:
             marked = wrong if route == "candidate" else ()
             what = f"{_ROUTES[route]} gradient of {self._name}"
             yield heatmap(_matrix(array, at), _ROUTES[route], what, self._most, marked)
+        if not self._examined:
+            return
         what = f"{self._what}, of {self._name}"
         yield heatmap(_matrix(self._difference, at), self._what, what, self._worst, wrong)
 
@@ -100,6 +114,36 @@ def _wrong(verdict: Verdict, at: Leading) -> set[Place]:
             row, column = (0, 0, *each.index)[-2:]
             found.add((row, column))
     return found
+
+
+def _framed(verdict: Verdict, framed: int) -> Markup | None:
+    """How many of the elements that are wrong have a frame: one without it is not thereby right."""
+    failed = verdict.elements.failed
+    if not failed:
+        return None
+    if framed >= failed:
+        said = f"framed: {figures.counted(failed, 'element')}, all that fail"
+    elif framed:
+        said = f"framed: the worst {framed:,} of {failed:,} elements that fail; the others that fail have no frame"
+    else:
+        said = f"{figures.counted(failed, 'element')} fail, and none is framed in maps of so many elements"
+    return element("p", said, class_="legend")
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return int(np.prod(shape[-2:], dtype=int)) > CELLS
+
+
+def _is_unexamined(finite_difference: Array) -> bool:
+    return bool(np.isnan(finite_difference).all())
+
+
+def _unexamined(finite_difference: Array) -> Markup | None:
+    if not _is_unexamined(_float(finite_difference)):
+        return None
+    return element(
+        "p", "finite difference: not examined element by element, and so there is none to be drawn", class_="quiet"
+    )
 
 
 def _left_out(shape: tuple[int, ...], shown: int) -> Markup | None:
