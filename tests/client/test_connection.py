@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,7 +50,9 @@ def answering(answer: Callable[[int], Answer]) -> Iterator[tuple[str, list[float
             for name, value in ({"Content-Length": str(len(content))} | headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            # Who did not wait for it is gone.
+            with suppress(BrokenPipeError):
+                self.wfile.write(content)
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

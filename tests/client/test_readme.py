@@ -118,6 +118,10 @@ def test_what_is_said_of_the_command_is_so(capsys: pytest.CaptureFixture[str]) -
         assert option in options
     (job,) = yaml.safe_load(blocks(text, "yaml")[0])["jobs"].values()
     assert job["services"]["gradcheckd"]["ports"] == ["8000:8000"]
+    (install,) = (step["run"] for step in job["steps"] if "pip install" in step.get("run", ""))
+    checkouts = [step["with"]["path"] for step in job["steps"] if "path" in step.get("with", {})]
+    assert [f"./{path}/client" in install for path in checkouts] == [True], "what is installed was checked out"
+    assert job["steps"][-1]["if"] == "always()"
 
 
 def test_every_error_and_every_parameter_that_is_named_is_there() -> None:
