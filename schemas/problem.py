@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -95,13 +96,18 @@ def _at(path: Sequence[str | int], body: object) -> object:
 
 def _given(value: object) -> str:
     """What was given instead, in a few words."""
+    return f"; {as_json(value)} was given"
+
+
+def as_json(value: object) -> str:
+    """A value as JSON has it, in a few words."""
     if isinstance(value, list | dict):
-        what = "a list" if isinstance(value, list) else "an object"
-    elif value is None or isinstance(value, bool):
-        what = {None: "null", True: "true", False: "false"}[value]
-    else:
-        what = shown(value) if isinstance(value, str) else f"{value!r:.40}"
-    return f"; {what} was given"
+        return "a list" if isinstance(value, list) else "an object"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and math.isinf(value):
+        return "a number beyond the largest float64"
+    return shown(value) if isinstance(value, str) else f"{value!r:.40}"
 
 
 def _path(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
@@ -161,6 +167,8 @@ def _detail(error: ErrorDetails, path: Sequence[str | int], body: object, known_
     if kind in ("too_short", "too_long"):
         bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
         return f"must have at {bound} {count} {'item' if count == 1 else 'items'}"
+    if kind == "literal_error" and context["expected"] in ("True", "False"):
+        return f"must be {context['expected'].lower()}"
     message = _PLAIN.get(kind, error["msg"].replace("Input should ", "must "))
     return message[:1].lower() + message[1:]
 

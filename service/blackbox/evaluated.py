@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from schemas.datatype import Array
-from schemas.problem import InvalidRequestError, PlacedError, placed, shown
+from schemas.problem import InvalidRequestError, PlacedError, as_json, placed
 from schemas.tensor import SPELLINGS
 from service.numerics.blackbox.layout import Layout
 
@@ -48,7 +48,7 @@ def _finite(value: float | None) -> bool:
 
 
 def _error(number: int, value: object, layout: Layout) -> PlacedError:
-    given = shown(value) if isinstance(value, str) else f"{value!r:.40}"
+    given = as_json(value)
     if _number(value) is None:
         return placed(f"must be a number; {given} was given", "losses", number)
     return placed(f"{given} is not finite, at point {number}: {layout.told(number)}; {_REMEDY}", "losses", number)

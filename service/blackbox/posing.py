@@ -10,7 +10,7 @@ from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.tensor import Tensor
 from service.checking.question import Limits
 from service.numerics.blackbox.layout import BEFORE, DEFAULT_DIRECTIONS, Layout, Point, laid_out
-from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, typical
+from service.numerics.blackbox.schedule import LARGEST_SCALE, LEAST_SCALE, SCHEDULES, power_of_two, typical
 from service.numerics.tiles import Array
 
 BINARY = 8
@@ -94,6 +94,17 @@ def _check(tensors: Mapping[str, Tensor], scales: Mapping[str, float], limits: L
         placed(f"there is no tensor {shown(name)} in the point", *within, "scale", name)
         for name in scales
         if name not in tensors
+    ]
+    errors += [
+        placed(
+            f"the scale {scale:g} leaves a float64 no room around it; give one from {LEAST_SCALE:.3g} to "
+            f"{LARGEST_SCALE:.3g}, and have the loss take its numbers in other units",
+            *within,
+            "scale",
+            name,
+        )
+        for name, scale in scales.items()
+        if not LEAST_SCALE <= scale <= LARGEST_SCALE
     ]
     if errors:
         raise InvalidRequestError(errors)

@@ -37,6 +37,8 @@ WRONG = {
     "a scale of nothing": ({"scale": {"z": 1.0}}, "/scale/z"),
     "a negative scale": ({"scale": {"w1": -1.0}}, "/scale/w1"),
     "a scale too small": ({"scale": {"b": 1e-9}}, "/scale/b"),
+    "a scale below what floats have room for": ({"scale": {"b": 1e-300}}, "/scale/b"),
+    "a scale beyond it": ({"scale": {"b": 1e300}}, "/scale/b"),
     "a scale too large": ({"scale": {"b": 1e40}}, "/scale/b"),
     "a kind": ({"directions": {"kind": "all"}}, "/directions/kind"),
     "a count": ({"directions": {"kind": "random", "count": 0}}, "/directions/count"),

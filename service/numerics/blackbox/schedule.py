@@ -71,6 +71,10 @@ def typical(point: Array, schedule: Schedule) -> float:
     return power_of_two(max(float(np.median(sizes)), least))
 
 
+_ROOM = 960
+LEAST_SCALE, LARGEST_SCALE = 2.0**-_ROOM, 2.0**_ROOM
+
+
 def power_of_two(number: float) -> float:
     """Next power of two, within what a float64 has room around for."""
-    return float(2.0 ** np.clip(np.rint(np.log2(max(number, 5e-324))), -960, 960))
+    return float(2.0 ** np.clip(np.rint(np.log2(max(number, 5e-324))), -_ROOM, _ROOM))

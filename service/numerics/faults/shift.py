@@ -14,6 +14,8 @@ from service.numerics.ops.conv import Convolution, displaced
 from service.numerics.ops.pool import Pool
 from service.numerics.tiles import Array, Shape
 
+_LEAST_WIDE = 4
+"""Elements along an axis, of which two are inside: that one alone is right is no sign of a border."""
 _LEAST_ROLLED = 5
 """Elements; of fewer, any order is that of a move around too easily."""
 
@@ -46,7 +48,7 @@ class Shifted(Fault):
 
     def _on_the_border(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         candidate, right = scene.candidates[name], scene.right(name)
-        axes = _plane(scene, name)
+        axes = _wide_plane(scene, name)
         if not axes or candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
         border = _border(right.shape, axes)
@@ -64,8 +66,9 @@ class Shifted(Fault):
             yield {name: displaced(right, axes, 1)}
             if right.size >= _LEAST_ROLLED:
                 yield {name: np.roll(right, (-1,) * len(axes), axes)}
-        border = _border(right.shape, _plane(scene, name))
-        if enough(_chance(border.size, int(border.sum()))):
+        axes = _wide_plane(scene, name)
+        border = _border(right.shape, axes)
+        if axes and enough(_chance(border.size, int(border.sum()))):
             yield {name: np.where(border, 0.5 * right, right)}
 
 
@@ -104,6 +107,12 @@ def _plane(scene: Scene, name: str) -> tuple[int, ...]:
         if isinstance(node.op, Pool):
             return (-2, -1)
     return ()
+
+
+def _wide_plane(scene: Scene, name: str) -> tuple[int, ...]:
+    """Those axes, where the tensor has an inside between its borders."""
+    axes, shape = _plane(scene, name), scene.right(name).shape
+    return axes if all(shape[axis] >= _LEAST_WIDE for axis in axes) else ()
 
 
 def _border(shape: Shape, axes: tuple[int, ...]) -> Array:

@@ -5,6 +5,23 @@ from service.blackbox.evaluated import evaluated
 from tests.service.numerics.blackbox.losses import planned
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "must be a number; null was given"),
+        ([1], "must be a number; a list was given"),
+        ("one", "must be a number; 'one' was given"),
+        (float("inf"), "a number beyond the largest float64 is not finite, at point 0"),
+        ("NaN", "'NaN' is not finite, at point 0"),
+    ],
+)
+def test_what_was_given_is_shown_as_json_has_it(value, said):
+    layout = planned([1.0, 2.0])
+    with pytest.raises(InvalidRequestError) as error:
+        evaluated([value, *[1] * (layout.evaluations - 1)], layout)
+    assert error.value.errors[0]["detail"].startswith(said)
+
+
 def test_losses_that_are_not_finite_name_their_points():
     layout = planned([1.0, 2.0])
     losses = [1] * layout.evaluations
@@ -13,5 +30,5 @@ def test_losses_that_are_not_finite_name_their_points():
     with pytest.raises(InvalidRequestError) as error:
         evaluated(losses, layout)
     first, second = error.value.errors
-    assert first == {"pointer": "/losses/0", "detail": "must be a number; True was given"}
+    assert first == {"pointer": "/losses/0", "detail": "must be a number; true was given"}
     assert "'w' moved along direction 0 by +2^-3 of its scale" in second["detail"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from tests.candidates import preset
+from tests.candidates import Worked, preset
 
 MLP, LENET = preset("mlp_classifier"), preset("lenet")
 
@@ -15,6 +15,19 @@ def test_a_move_by_one_is_named_and_one_by_two_is_not() -> None:
     right = MLP.right("w1")
     assert MLP.named({"w1": np.roll(right, 1, axis=0)})["w1"] == {"shifted"}
     assert MLP.named({"w1": np.roll(right, 2, axis=0)})["w1"] == {"unknown"}
+
+
+def test_of_a_kernel_of_three_one_right_tap_is_no_inside() -> None:
+    generator = np.random.default_rng(3)
+    nodes = [
+        {"name": "c", "op": "conv2d", "inputs": ["x", "k"]},
+        {"name": "t", "op": "tanh", "inputs": ["c"]},
+        {"name": "loss", "op": "sum", "inputs": ["t"]},
+    ]
+    x, k = generator.normal(size=(2, 4, 6, 6)), generator.normal(size=(8, 4, 3, 3))
+    worked = Worked({"tensors": {"x": x.tolist()}, "weights": {"k": k.tolist()}, "model": {"nodes": nodes}})
+    flipped = worked.right("k")[..., ::-1, ::-1]
+    assert worked.named({"k": flipped})["k"] == {"kernel_flipped"}
 
 
 def test_a_wrong_border_is_named_where_it_is_large_enough_to_be_no_chance() -> None:
