@@ -153,3 +153,28 @@ def test_a_candidate_that_fails_at_a_finite_point_is_told_nothing_of_infinities(
     assert "not allowed" not in reason
     assert "hands" not in reason
     assert "begins" not in reason
+
+
+EDGES = {
+    "sqrt": (summed("sqrt"), lambda x: 0.5 / np.sqrt(x)),
+    "sqrt, mean": ([node("y", "sqrt", "x"), node("loss", "mean", "y")], lambda x: 0.5 / np.sqrt(x) / 3),
+    "power": (summed("pow", exponent=1.5), lambda x: 1.5 * np.sqrt(x)),
+    "log": (summed("log"), lambda x: 1 / x),
+    "behind another": (
+        [node("s", "sqrt", "x"), node("y", "exp", "s"), node("loss", "sum", "y")],
+        lambda x: 0.5 * np.exp(np.sqrt(x)) / np.sqrt(x),
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "slope"), EDGES.values(), ids=EDGES)
+def test_an_element_at_the_edge_of_a_domain_leaves_its_neighbours_alone(nodes, slope):
+    right = slope(np.array([1.0, 4.0]))
+    for factor, outcome in ((1.0, "inconclusive"), (1 + 1e-6, "fail")):
+        report = report_of(nodes, [0.0, 1.0, 4.0], [0.0, *(factor * right)])
+        elements = report["verdicts"]["x"]["elements"]
+        assert report["outcome"] == outcome
+        assert (elements["pass"], elements["fail"], elements["inconclusive"]) == (
+            (2, 0, 1) if factor == 1 else (0, 2, 1)
+        )
+        assert report["gradients"]["x"]["finite_difference"][1:] == pytest.approx(right, rel=1e-10)

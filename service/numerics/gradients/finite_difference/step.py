@@ -68,7 +68,9 @@ def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = 
         if found < len(steps):
             return float(steps[found])
         if located or unit < _SMALLEST:
-            return np.nan
+            # Where some elements lie at the end of what a function takes, the others may still move.
+            found = _first_calm(suffix, responses, steps, forgiving=True)
+            return float(steps[found]) if found < len(steps) else np.nan
         unit *= _DEEPER
 
 
@@ -85,19 +87,22 @@ def _most(suffix: Suffix, responses: Values) -> float:
     return min(float(np.fmin.reduce(each, axis=None, initial=np.inf)) for each in steps)
 
 
-def _first_calm(suffix: Suffix, responses: Values, steps: Array) -> int:
-    """Number of the first step that is calm as are the next; that of all steps where there is none."""
+def _first_calm(suffix: Suffix, responses: Values, steps: Array, *, forgiving: bool = False) -> int:
+    """Number of the first step that is calm as are the next; that of all steps where there is none.
+
+    What is no number there is forgiven, or is not.
+    """
     length = min(_AT_ONCE, max(1, _TILE_ELEMENTS // (len(responses[suffix.name]) * suffix.widest)))
     calm = np.zeros(0, dtype=np.bool_)
     for start in range(0, len(steps), length):
-        calm = np.concatenate([calm, _calm(suffix, responses, steps[start : start + length])])
+        calm = np.concatenate([calm, _calm(suffix, responses, steps[start : start + length], forgiving)])
         for first in np.flatnonzero(calm):
             if calm[first : first + 1 + _BELOW].all() and len(calm) >= min(first + 1 + _BELOW, len(steps)):
                 return int(first)
     return len(steps)
 
 
-def _calm(suffix: Suffix, responses: Values, steps: Array) -> Array:
+def _calm(suffix: Suffix, responses: Values, steps: Array, forgiving: bool) -> Array:
     """Whether at each step nothing moves too far."""
     point, count = suffix.point, len(responses[suffix.name])
     moved = suffix.values(responses, steps)
@@ -105,6 +110,8 @@ def _calm(suffix: Suffix, responses: Values, steps: Array) -> Array:
     for name, after in moved.items():
         near, unbounded = point.room(name)
         within = np.abs(after - point.values[name]) <= near
+        if forgiving:
+            within |= np.isnan(after)
         calm &= _everywhere(within if unbounded is None else within | unbounded, count, len(steps))
     for strain in suffix.strains(moved):
         calm &= _everywhere(strain <= 1, count, len(steps))
