@@ -30,6 +30,12 @@ KINKS = {
     "minimum": (summed("minimum", "x", "z"), [3.0, 1.0], [3.0, 2.0], [([0], 1, 0)], [None, 1]),
     "max_pool2d": (POOL, [[[2.0, 2.0], [0.5, 1.0]]], None, [([0, 0, 0], 0, 1), ([0, 0, 1], 0, 1)], [None, None, 0, 0]),
     "amax": (summed("amax", dim=[0]), [2.0, 2.0, 1.0], None, [([0], 0, 1), ([1], 0, 1)], [None, None, 0]),
+    "vector_norm of one": (
+        summed("vector_norm", dim=[1], ord=2), [[0.0], [-2.0]], None, [([0, 0], -1, 1)], [None, -1],
+    ),
+    "vector_norm of order 3": (
+        summed("vector_norm", dim=[1], ord=3), [[0.0], [-2.0]], None, [([0, 0], -1, 1)], [None, -1],
+    ),
     "behind a linear op": (
         [node("s", "sub", "x", "z"), node("y", "relu", "s"), node("loss", "sum", "y")],
         [0.3, 1.0], [0.3, 0.0], [([0], 0, 1)], [None, 1],

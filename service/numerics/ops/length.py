@@ -54,6 +54,9 @@ def norm(p: float, absolute: Array, over: Axes) -> Array:
 
 def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:
     """The norm on the piece that `branch` names; the axes stay with length 1."""
+    linear: Array = (np.sign(branch).astype(x.dtype) * x).sum(axis=over, keepdims=True)
     if p == 1:
-        return (np.sign(branch).astype(x.dtype) * x).sum(axis=over, keepdims=True)
-    return norm(p, continued(p, branch, x, over), over)
+        return linear
+    # Of one element alone every norm is its size, which goes on through 0 as a line.
+    alone = np.isinf(branch).any(axis=over, keepdims=True) & ((x != 0).sum(axis=over, keepdims=True) <= 1)
+    return np.where(alone, linear, norm(p, continued(p, branch, x, over), over)).astype(x.dtype, copy=False)
