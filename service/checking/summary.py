@@ -89,11 +89,19 @@ def _passed(verdicts: Mapping[str, Verdict]) -> str:
         count = len(found[0].directions)
         one = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(found) > 1 else ''}"
         return f"pass: the gradient along {one} of {names} agrees with the finite difference{_missed(found)}."
-    detectable = max(each.smallest_detectable_error for each in found)
-    worth = f"; a relative error of {detectable:.1e} would have been found" if np.isfinite(detectable) else ""
+    detectable = [each.smallest_detectable_error for each in found if np.isfinite(each.smallest_detectable_error)]
+    worth = f"; a relative error of {max(detectable):.1e} would have been found" if detectable else ""
     count, _ = _counts(found, Outcome.PASS)
     text = f"pass: all {count} {_what(found)} of {names} agree with the finite difference{worth}{_missed(found)}"
-    return f"{text}{_nearest(verdicts)}."
+    return f"{text}{_nearest(verdicts)}.{_nothing(verdicts)}"
+
+
+def _nothing(verdicts: Mapping[str, Verdict]) -> str:
+    """Say so of gradients that are 0 as far as can be told: nothing is relative to that."""
+    names = [name for name, each in verdicts.items() if not np.isfinite(each.smallest_detectable_error) and each.total]
+    if not names:
+        return ""
+    return f" Within its bounds the gradient of {_listed(names)} is 0: no relative error of that can be told."
 
 
 def _nearest(verdicts: Mapping[str, Verdict]) -> str:

@@ -33,7 +33,8 @@ SENTENCES = {
     ),
     "a pass without worth": (
         {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf)},
-        "pass: all 4 elements of w agree with the finite difference.",
+        "pass: all 4 elements of w agree with the finite difference. Within its bounds the gradient of w is 0: "
+        "no relative error of that can be told.",
     ),
     "a pass with its worst element": (
         {
