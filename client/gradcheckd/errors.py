@@ -110,8 +110,9 @@ class GradientError(AssertionError):
 
 def _headline(report: Any) -> str:
     """What a list of failed tests has room for."""
-    bugs = [f"{name} {', '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
-    return f"{report.summary} (perhaps a bug: {'; '.join(bugs)})" if bugs else report.summary
+    bugs = [f"{name} {' or '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
+    # Lists of failed tests cut the end off.
+    return f"{'; '.join(bugs)}: {report.summary}" if bugs else report.summary
 
 
 def said(error: BaseException) -> str:

@@ -189,7 +189,7 @@ def test_the_error_of_an_assertion_is_the_report_for_reading(
     assert isinstance(caught.value, GradientError)
     assert caught.value.report.outcome == "fail"
     first, blank, second, *_ = str(caught.value).splitlines()
-    assert first == f"{caught.value.report.summary} (perhaps a bug: w1 transposed, memory_order)"
+    assert first == f"w1 transposed or memory_order: {caught.value.report.summary}"
     assert "w1" in first
     assert (blank, second) == ("", "gradcheckd: fail")
 
