@@ -42,6 +42,16 @@ def mutants(draw: st.DrawFn, requests: list[Json]) -> Json:
     if draw(st.booleans()):
         # Of the right shapes, and wrong.
         request["candidate"] = copy.deepcopy(request["weights"])
+    return _changed(draw, request)
+
+
+@st.composite
+def altered(draw: st.DrawFn, requests: list[Json]) -> Json:
+    """A request of these, and up to three places of it changed."""
+    return _changed(draw, copy.deepcopy(draw(st.sampled_from(requests))))
+
+
+def _changed(draw: st.DrawFn, request: Json) -> Json:
     for _ in range(draw(st.integers(1, 3))):
         change = draw(st.sampled_from(CHANGES))
         if place := _place(draw, request):

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.tensor import Tensor
 from service.numerics.models import PRESETS
+from service.plan import plan
 from tests.fuzz import MUTANTS
 from tests.fuzz.held import Asked, hold
-from tests.fuzz.mutating import mutants
+from tests.fuzz.mutating import altered, mutants
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -27,10 +29,28 @@ def of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
     return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
 
 
+POINT = {"w": [[0.5, -1.5], [2.0, 0.25]], "b": {"datatype": "FP32", "shape": [2], "data": [1.0, -0.5]}}
+PLANS = [
+    {"point": POINT, "directions": {"kind": "coordinates", "count": 2}},
+    {"point": POINT, "scale": {"w": 0.5}, "seed": 3},
+]
+
+
+def judged(request: dict[str, Any]) -> dict[str, Any]:
+    """A plan that was carried out on a sum of sines."""
+    found = plan(request)
+    points = [each.array for each in found.points.values()]
+    losses = [sum(float(np.sin(each[at]).sum()) for each in points) for at in range(len(points[0]))]
+    slopes = {name: np.cos(Tensor.decode(each).array).tolist() for name, each in POINT.items()}
+    return {"plan": dict(found.plan), "losses": losses, "candidate": slopes}
+
+
 ADDRESSED = (
     st.tuples(st.just("/v1/check"), mutants(CHECKS))
     | st.tuples(st.just("/v1/curve"), mutants(list(map(of_first_weight, CHECKS))))
     | st.tuples(st.just("/v1/bugs"), mutants([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)]))
+    | st.tuples(st.just("/v1/plan"), altered(PLANS))
+    | st.tuples(st.just("/v1/judge"), altered(list(map(judged, PLANS))))
 )
 
 
