@@ -208,11 +208,12 @@ def test_an_answer_that_breaks_off_is_told() -> None:
         service.models()
 
 
-def test_a_slow_answer_is_told() -> None:
-    def slow(_: int) -> Answer:
-        time.sleep(0.3)
-        return MODELS
+def slow(_: int) -> Answer:
+    time.sleep(0.3)
+    return MODELS
 
+
+def test_a_slow_answer_is_told() -> None:
     with (
         answering(slow) as (url, _),
         Service(url, timeout=0.05) as service,
@@ -225,10 +226,6 @@ def test_a_slow_answer_is_told() -> None:
 
 
 def test_a_slow_check_may_be_made_smaller() -> None:
-    def slow(_: int) -> Answer:
-        time.sleep(0.3)
-        return MODELS
-
     with (
         answering(slow) as (url, _),
         Service(url, timeout=0.05) as service,
