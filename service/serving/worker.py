@@ -16,6 +16,7 @@ from service.http.overdue import end_overdue
 from service.http.slots import checks_of
 from service.http.stopping import stopping
 from service.serving import unreadable
+from service.serving.lingering import Lingering
 from service.settings import Settings
 
 _LOOKED_AT = 2**14
@@ -32,6 +33,7 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unfinished: dict[TConn, float] = {}
+        self._lingering = Lingering(lambda: self.poller)
         self._settings = Settings()
 
     def enqueue_req(self, conn: TConn) -> None:
@@ -53,7 +55,9 @@ class Worker(ThreadWorker):
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do one turn of the loop."""
-        super().wait_for_and_dispatch_events(min(timeout, _TICK) if self._unfinished else timeout)
+        waiting = self._unfinished or self._lingering
+        super().wait_for_and_dispatch_events(min(timeout, _TICK) if waiting else timeout)
+        self._lingering.end_overdue()
         for conn, deadline in list(self._unfinished.items()):
             self._look_at(conn, deadline)
         end_overdue(self._settings.max_sending)
@@ -91,9 +95,7 @@ class Worker(ThreadWorker):
         """Handle a request, in a thread."""
         kept = super().handle(conn)
         if not kept:
-            # Here, not in the loop: it waits for the client to close its side too.
-            conn.close(graceful=True)
-            conn.close = _is_closed
+            conn.close = partial(self._lingering.add, conn.sock)
         return kept
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -132,7 +134,3 @@ def _is_all(connection: socket.socket) -> bool:
     watch = select.poll()
     watch.register(connection, select.POLLRDHUP)
     return bool(watch.poll(0))
-
-
-def _is_closed(graceful: bool = False) -> None:
-    """Stand for `close` where that was done."""

@@ -116,6 +116,18 @@ def test_a_body_too_large_is_refused_announced_or_not(strict: Server) -> None:
     assert small.status_code == 422
 
 
+def test_who_sends_on_after_a_refusal_still_gets_it(strict: Server) -> None:
+    """A connection that is closed while there is something to read is reset, and the answer lost."""
+    head = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    piece = bytes(2**18)
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+        connection.sendall(head % 2**30)
+        for _ in range(40):
+            connection.sendall(piece)
+            time.sleep(0.02)
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
+
+
 def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -> None:
     for size, status in ((1500, 400), (3000, 413)):
         for content in (bytes(size), iter([bytes(100)] * (size // 100))):
