@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from service.http.overdue import LEAST_RATE
+
 _SECONDS = 10.0
 _MOST = 256
 _PIECE = 2**18
@@ -51,7 +53,10 @@ class Lingering:
             return
         except OSError:  # reset
             more = 0
-        if not more:
+        if more:
+            # As for a body that is read: who keeps sending has the time to.
+            self._deadlines[connection] += more / LEAST_RATE
+        else:
             self._end(connection)
 
     def end_overdue(self) -> None:

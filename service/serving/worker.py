@@ -47,9 +47,12 @@ class Worker(ThreadWorker):
             self._unfinished[conn] = time.monotonic() + self._settings.max_head_seconds
 
     def _await_data(self, conn: TConn) -> None:
-        """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain."""
+        """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain.
+
+        Not for as short as between two requests, which gunicorn does too: a client that is busy has just connected.
+        """
         conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + self.cfg.keepalive
+        conn.timeout = time.monotonic() + self._settings.max_head_seconds
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 

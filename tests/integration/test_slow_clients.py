@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -69,6 +70,13 @@ def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: 
         assert httpx.get(f"{hurried.url}/health/live", timeout=30).status_code == 200
         assert all(map(cut_off, slow))
     raw.ask(hurried)
+
+
+def test_who_connects_and_takes_a_while_is_served(server: Server) -> None:
+    with raw.connected(server) as connection:
+        time.sleep(4)  # more than a connection is kept between two requests
+        connection.sendall(raw.WHOLE)
+        assert raw.answer(connection)[0] == 200
 
 
 def test_who_goes_away_in_a_head_is_not_waited_for(server: Server) -> None:

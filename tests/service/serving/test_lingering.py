@@ -1,5 +1,6 @@
 import selectors
 import socket
+import time
 
 import pytest
 
@@ -55,6 +56,20 @@ def test_nobody_is_waited_for_without_end(loop, pair, monkeypatch):
     loop.lingering.add(pair[0])
     loop.turn()
     assert (len(loop.lingering), pair[0].fileno()) == (0, -1)
+
+
+def test_who_keeps_sending_has_the_time_to(loop, pair, monkeypatch):
+    ours, theirs = pair
+    monkeypatch.setattr(lingering, "_SECONDS", 0.05)
+    theirs.sendall(bytes(2**14))
+    loop.lingering.add(ours)
+    loop.turn()
+    time.sleep(0.1)
+    loop.turn()
+    assert len(loop.lingering) == 1
+    time.sleep(0.25)
+    loop.turn()
+    assert len(loop.lingering) == 0
 
 
 def test_of_too_many_the_first_ends(loop, monkeypatch):
