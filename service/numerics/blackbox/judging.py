@@ -15,7 +15,7 @@ may be a kink, of which no bound is known that holds beside noise; what is beyon
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,7 +149,7 @@ def _tensor(
     lines, own = layout.lines[name], layout.of(name, losses)
     found = along(layout, name, own, float(losses[0]), noise)
     value, bound, deviation = (np.ldexp(each, exponent) for each in (found.value, found.bound, found.deviation))
-    reference = Along(value, bound, deviation, found.constant, found.kinked, found.suspected)
+    reference = replace(found, value=value, bound=bound, deviation=deviation)
     gradient = candidate.astype(np.float64).ravel()
     held = _held(lines, gradient, reference, precision)
     verdict, directions = _verdict(lines, held, gradient, candidate.shape, deterministic=noise.exact)

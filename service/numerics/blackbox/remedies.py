@@ -23,7 +23,7 @@ def remedy(cause: Cause, reference: Along, concerned: Array, *, random: bool, de
     Parameters
     ----------
     cause
-        Why directions have the outcome that they have.
+        Why directions do not pass.
     reference
         What was differenced.
     concerned
@@ -34,8 +34,6 @@ def remedy(cause: Cause, reference: Along, concerned: Array, *, random: bool, de
         Whether the loss was the same each time at the base.
     """
     usual = (_ALONG if random else {}).get(cause) or _REMEDIES.get(cause) or cause.meaning.remedy
-    if cause.outcome == Outcome.PASS:
-        return usual
     if reference.constant[concerned].all():
         return _CONSTANT
     if cause.outcome == Outcome.FAIL:

@@ -41,7 +41,7 @@ class LowPrecision(Fault):
         candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
-        off, size = self.sizes(candidate - right, right)
+        off, size = _sizes(candidate - right, right)
         for lower in _below(own):
             short = lower.represents(candidate).all() and off <= _LARGEST_ERROR * size
             # What rounding may do takes sweeps of its own to say.
@@ -56,16 +56,10 @@ class LowPrecision(Fault):
                 return
         yield from self._on_the_way(scene, name)
 
-    @staticmethod
-    def sizes(off: Array, right: Array) -> tuple[float, float]:
-        """Norms of an error and of the gradient, in units that keep squares in range."""
-        unit = float(np.max(np.abs(right), initial=0)) or 1.0
-        return float(np.linalg.norm(off / unit)), float(np.linalg.norm(right / unit))
-
     def _on_the_way(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """In full digits, of what was rounded before."""
         candidate, right = scene.candidates[name], scene.right(name)
-        off, size = self.sizes(candidate - right, right)
+        off, size = _sizes(candidate - right, right)
         for lower in _below(scene.precisions[name]):
             # FP16 has the digits of TF32, and less room.
             if lower.name == "FP16" or off > _MOST_ROUNDINGS * lower.unit_roundoff * size:
@@ -101,7 +95,7 @@ class FewDigits(Fault):
         candidate, right, own = scene.candidates[name], scene.right(name), scene.precisions[name]
         if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
             return
-        off, size = LowPrecision.sizes(candidate - right, right)
+        off, size = _sizes(candidate - right, right)
         if not 0 < off <= _FEW * size:
             return
         written, exponents = candidate != 0, _exponents(candidate)
@@ -122,6 +116,12 @@ class FewDigits(Fault):
         own, right = scene.precisions[name], scene.right(name)
         if right.size * own.digits > _TELLING and np.isfinite(right).all():
             yield {name: own.nearest(_rounded(right, _exponents(right), 3))}
+
+
+def _sizes(off: Array, right: Array) -> tuple[float, float]:
+    """Norms of an error and of the gradient, in units that keep squares in range."""
+    unit = float(np.max(np.abs(right), initial=0)) or 1.0
+    return float(np.linalg.norm(off / unit)), float(np.linalg.norm(right / unit))
 
 
 def _exponents(values: Array) -> Array:
