@@ -81,7 +81,10 @@ class Discrepancies(TypedDict):
     candidate_vs_finite_difference: NotRequired[Metrics]
 
 
-Elements = TypedDict("Elements", {"total": int, "pass": int, "fail": int, "inconclusive": int, "not_examined": int})
+Elements = TypedDict(
+    "Elements",
+    {"total": int, "pass": int, "negligible": int, "fail": int, "inconclusive": int, "not_examined": int},
+)
 """Counts of elements by outcome."""
 
 

@@ -50,13 +50,14 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Elements:
-    """Counts of elements by outcome."""
+    """Counts of elements by outcome; `negligible` are those that pass without any promise."""
 
     total: int
     passed: int
     failed: int
     inconclusive: int
     not_examined: int
+    negligible: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,12 @@ def verdict(raw: Mapping[str, Any]) -> Verdict:
         outcome=raw["outcome"],
         reason=raw["reason"],
         elements=Elements(
-            counts["total"], counts["pass"], counts["fail"], counts["inconclusive"], counts["not_examined"]
+            counts["total"],
+            counts["pass"],
+            counts["fail"],
+            counts["inconclusive"],
+            counts["not_examined"],
+            counts.get("negligible", 0),
         ),
         smallest_detectable_error=float(raw["smallest_detectable_error"]),
         worst=tuple(map(_judged, raw["worst"])),

@@ -16,6 +16,7 @@ def elements(found: Verdict) -> Elements:
     return {
         "total": found.total,
         "pass": found.counts[Outcome.PASS],
+        "negligible": found.negligible,
         "fail": found.counts[Outcome.FAIL],
         "inconclusive": found.counts[Outcome.INCONCLUSIVE],
         "not_examined": found.not_examined,

@@ -52,6 +52,8 @@ class Verdict:
         Over its elements, or over the directions.
     total, counts, not_examined
         Of elements.
+    negligible
+        Elements among those that pass for which `smallest_detectable_error` promises nothing.
     smallest_detectable_error
         Relative.
     worst
@@ -69,6 +71,7 @@ class Verdict:
     smallest_detectable_error: float
     worst: tuple[Worst, ...]
     not_examined: int = 0
+    negligible: int = 0
     directions: tuple[Worst, ...] | None = None
     missed: Missed | WrongElements | None = None
 
