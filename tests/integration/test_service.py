@@ -35,7 +35,14 @@ def test_a_planted_bug_is_named_by_its_index(client: httpx.Client, example: dict
         verdict = client.post("/v1/check", json=example | {"candidate": {"w1": candidate}}).json()["verdicts"]["w1"]
         assert verdict["outcome"] == outcome
     assert verdict["worst"][0]["index"] == [1, 0]
-    assert verdict["elements"] == {"total": 4, "pass": 3, "negligible": 0, "fail": 1, "inconclusive": 0, "not_examined": 0}
+    assert verdict["elements"] == {
+        "total": 4,
+        "pass": 3,
+        "negligible": 0,
+        "fail": 1,
+        "inconclusive": 0,
+        "not_examined": 0,
+    }
 
 
 def test_the_same_request_has_the_same_answer_in_every_worker(

@@ -184,7 +184,14 @@ def test_one_wrong_element_fails_and_is_named(example, index, error):
     report = answered(example | {"candidate": {"w1": wrong}})
     verdict = report["verdicts"]["w1"]
     assert (report["outcome"], verdict["outcome"]) == ("fail", "fail")
-    assert verdict["elements"] == {"total": 4, "pass": 3, "negligible": 0, "fail": 1, "inconclusive": 0, "not_examined": 0}
+    assert verdict["elements"] == {
+        "total": 4,
+        "pass": 3,
+        "negligible": 0,
+        "fail": 1,
+        "inconclusive": 0,
+        "not_examined": 0,
+    }
     worst = verdict["worst"][0]
     assert worst["index"] == list(index)
     assert worst["judged"] == wrong[row][column]
@@ -413,7 +420,14 @@ def test_where_sides_agree_the_convention_of_a_route_is_accepted():
 def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(changed):
     report = answered(changed(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
     verdict = report["verdicts"]["x"]
-    assert verdict["elements"] == {"total": 9, "pass": 3, "negligible": 0, "fail": 0, "inconclusive": 0, "not_examined": 6}
+    assert verdict["elements"] == {
+        "total": 9,
+        "pass": 3,
+        "negligible": 0,
+        "fail": 0,
+        "inconclusive": 0,
+        "not_examined": 6,
+    }
     assert verdict["missed"] == {"wrong_elements": 1, "probability": pytest.approx(2 / 3)}
     difference = np.array(report["gradients"]["x"]["finite_difference"]).ravel()
     assert np.count_nonzero(difference == "NaN") == 6

@@ -21,7 +21,14 @@ def test_projections_answer_in_directions_and_not_in_elements(changed):
         assert set(np.ravel(gradient["finite_difference"])) == {"NaN"}
         assert set(np.ravel(gradient["error_bound"])) == {"Infinity"}
         assert np.shape(gradient["analytic"]) == np.shape(gradient["finite_difference"])
-        assert verdict["elements"] == {"total": total, "pass": 0, "negligible": 0, "fail": 0, "inconclusive": 0, "not_examined": total}
+        assert verdict["elements"] == {
+            "total": total,
+            "pass": 0,
+            "negligible": 0,
+            "fail": 0,
+            "inconclusive": 0,
+            "not_examined": total,
+        }
         assert (verdict["worst"], verdict["kinks"]) == ([], [])
         assert len(verdict["directions"]) == 3
         for each in verdict["directions"]:
@@ -75,7 +82,14 @@ def test_another_shape_is_a_finding_in_a_part_too(changed, part):
     verdict = report["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert "[3] instead of [2, 2]" in verdict["reason"]
-    assert verdict["elements"] == {"total": 4, "pass": 0, "negligible": 0, "fail": 4, "inconclusive": 0, "not_examined": 0}
+    assert verdict["elements"] == {
+        "total": 4,
+        "pass": 0,
+        "negligible": 0,
+        "fail": 4,
+        "inconclusive": 0,
+        "not_examined": 0,
+    }
     assert (verdict["worst"], verdict.get("directions", [])) == ([], [])
     assert "missed" not in verdict
     assert not any(key.startswith("candidate") for key in report["discrepancies"]["w1"])
@@ -135,7 +149,14 @@ def test_a_sample_counts_what_it_left_out(changed, count):
     report = answered(changed(finite_difference={"sample": count}, with_respect_to=["x"]))
     verdict, looked_at = report["verdicts"]["x"], min(count, 9)
     left = 9 - looked_at
-    assert verdict["elements"] == {"total": 9, "pass": looked_at, "negligible": 0, "fail": 0, "inconclusive": 0, "not_examined": left}
+    assert verdict["elements"] == {
+        "total": 9,
+        "pass": looked_at,
+        "negligible": 0,
+        "fail": 0,
+        "inconclusive": 0,
+        "not_examined": left,
+    }
     assert verdict["missed"] == {"wrong_elements": 1, "probability": pytest.approx(1 - looked_at / 9)}
     assert len(verdict["worst"]) == min(10, 2 * looked_at)
     difference = np.array(report["gradients"]["x"]["finite_difference"], dtype=object)
