@@ -7,13 +7,14 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from schemas.problem import MAX_NAME
 from schemas.tensor import AnyTensor, Tensor
 
 Dtype = Literal["float64", "float32", "float16", "bfloat16"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
 Encoding = Literal["nested", "b64"]
 Part = Literal["gradients", "allowances", "intermediates"]
-Name = Annotated[str, MinLen(1), MaxLen(200)]
+Name = Annotated[str, MinLen(1), MaxLen(MAX_NAME)]
 NotNegative = Annotated[float, Ge(0)]
 
 
@@ -46,7 +47,7 @@ def _is_operand(value: object) -> bool:
 def _is_single(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return abs(value) <= sys.float_info.max
-    return isinstance(value, str) and len(value) <= 200
+    return isinstance(value, str) and len(value) <= MAX_NAME
 
 
 _SINGLE_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}

@@ -3,8 +3,10 @@
 import difflib
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal, cast
 
 from pydantic import ValidationError
@@ -14,6 +16,12 @@ from typing_extensions import NotRequired, TypedDict
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 100
+MAX_NAME = 200
+"""Characters of the longest name that a request may use."""
+_MAX_POINTED = 1000
+"""Characters of the longest name that a pointer repeats."""
+_QUOTED = reprlib.Repr()
+_QUOTED.maxstring = 80
 
 
 class PlacedError(TypedDict):
@@ -51,8 +59,16 @@ class InvalidRequestError(Exception):
 
 
 def pointer(*path: str | int) -> str:
-    """JSON Pointer (RFC 6901) of a path into the request."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    """Return the JSON Pointer (RFC 6901) of a path into the request.
+
+    It ends before a name that is much longer than any valid one, so that no answer repeats a name of megabytes.
+    """
+    parts = takewhile(lambda part: not _is_overlong(part), path)
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _is_overlong(part: str | int) -> bool:
+    return isinstance(part, str) and len(part) > _MAX_POINTED
 
 
 def placed(detail: str, *path: str | int) -> PlacedError:
@@ -82,9 +98,15 @@ def from_validation(error: ValidationError, body: object, known_fields: KnownFie
         if path and each["type"] not in _WITHOUT_VALUE:
             with_value.add(tuple(path))
     return [
-        placed(", or ".join(said) + (_given(_at(path, body)) if path in with_value else ""), *path)
+        placed(_whose(path) + ", or ".join(said) + (_given(_at(path, body)) if path in with_value else ""), *path)
         for path, said in details.items()
     ]
+
+
+def _whose(path: Sequence[str | int]) -> str:
+    """Name the part of a path at which its pointer has to end."""
+    overlong = next(filter(_is_overlong, path), None)
+    return "" if overlong is None else f"{shown(str(overlong))}: "
 
 
 def _at(path: Sequence[str | int], body: object) -> object:
@@ -150,7 +172,7 @@ _PLAIN = {
     "string_unicode": "must be made of whole characters; half a surrogate pair is none",
     "finite_number": "must be a finite number",
     "string_too_short": "must not be empty",
-    "string_too_long": "must not be longer than 200 characters",
+    "string_too_long": f"must not be longer than {MAX_NAME} characters",
 }
 
 
@@ -182,8 +204,8 @@ def unknown(what: str, name: str, known: list[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """A name of the request, quoted, shortened to what fits into a sentence."""
-    return repr(name if len(name) <= 60 else name[:60] + "...")
+    """Quote a name of the request, cut in its middle to 80 characters."""
+    return _QUOTED.repr(name)
 
 
 def plain(name: str) -> str:

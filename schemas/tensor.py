@@ -17,6 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
+from schemas.problem import shown as quoted
 from schemas.stored import MAX_DIMENSIONS, Stored, checked_shape, from_b64, refused, shown
 
 Encoding = Literal["nested", "b64", "binary"]
@@ -174,7 +175,7 @@ _FIELDS = {"datatype", "shape", "data", "b64"}
 
 def _declared(value: dict[str, Any]) -> Tensor:
     if unknown := value.keys() - _FIELDS:
-        raise refused(f"unknown field {min(unknown)!r}; a tensor has datatype, shape, and data or b64")
+        raise refused(f"unknown field {quoted(min(unknown))}; a tensor has datatype, shape, and data or b64")
     if missing := {"datatype", "shape"} - value.keys():
         raise refused(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
     if ("data" in value) == ("b64" in value):

@@ -133,7 +133,7 @@ def _check_alike(graph: Graph, request: CheckRequest[NodeBase]) -> None:
         return
     if errors := [
         placed(
-            f"must have one element for each of node {node!r}, shape {list(graph.shapes[node])}; its shape is "
+            f"must have one element for each of node {shown(node)}, shape {list(graph.shapes[node])}; its shape is "
             f"{list(graph.shapes[name])}",
             "weights" if name in request.weights else "tensors",
             name,

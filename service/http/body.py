@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
 from werkzeug.http import parse_options_header
 
 from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
+from schemas.problem import shown
 from service.http.held import Held
 from service.http.held import held as begun
 from service.http.parsing import parsed
@@ -86,11 +87,11 @@ def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS)
 
 def _check_type(request: Request, forms: tuple[str, ...]) -> None:
     if request.mimetype not in forms:
-        given = f"; this one is {request.mimetype!r}" if request.mimetype else "; this one says nothing"
+        given = f"; this one is {shown(request.mimetype)}" if request.mimetype else "; this one says nothing"
         raise UnsupportedMediaType(f"The body must have the content type {' or '.join(forms)}{given}.")
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
-        raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not taken: send the body as it is.")
+        raise UnsupportedMediaType(f"Content-Encoding {shown(encoding)} is not taken: send the body as it is.")
 
 
 def _json(settings: Settings, raw: bytes) -> object:
@@ -133,7 +134,7 @@ def negotiate(request: Request, *served: str) -> str:
     ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes])
     chosen = ranges.best_match(served, default="") if header else served[0]
     if not chosen:
-        raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {header!r}.")
+        raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {shown(header)}.")
     return chosen
 
 

@@ -6,6 +6,7 @@ from flask import Blueprint, Request, Response, request
 from werkzeug.exceptions import NotAcceptable
 
 from schemas.binary import SAFETENSORS
+from schemas.problem import shown
 from schemas.progress import Event
 from schemas.report import CheckReport
 from schemas.tensor import Encoding
@@ -86,7 +87,7 @@ def _rendering(request: Request, form: str) -> Rendering | None:
     if wanted is None:
         return None
     if wanted not in RENDERINGS:
-        raise NotAcceptable(f"A report for reading is {' or '.join(RENDERINGS)}; {wanted!r} is asked for.")
+        raise NotAcceptable(f"A report for reading is {' or '.join(RENDERINGS)}; {shown(wanted)} is asked for.")
     return RENDERINGS[wanted]
 
 

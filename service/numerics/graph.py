@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
+from service.numerics.quoting import quote
 from service.numerics.tiles import Array, Shape, size
 
 Operand = str | float | None
@@ -160,7 +161,7 @@ class Graph:
             raise InvalidModelError(
                 [
                     ModelError(
-                        f"the last node, {self.loss!r}, is the loss and must have one element; its shape is "
+                        f"the last node, {quote(self.loss)}, is the loss and must have one element; its shape is "
                         f"{list(self.shapes[self.loss])}",
                         node=len(nodes) - 1,
                     )
@@ -228,7 +229,7 @@ class Graph:
                 node.op.check_values(tuple(shape or () for shape in shapes), *known)
             except ShapeError as error:
                 leaf = next((each for each in node.sources if self.kinds.get(each) == "index"), None)
-                errors.append(ModelError(f"node {node.name!r} ({node.op.name}) takes {error}", position, leaf))
+                errors.append(ModelError(f"node {quote(node.name)} ({node.op.name}) takes {error}", position, leaf))
         if errors:
             raise InvalidModelError(errors)
 
@@ -373,15 +374,16 @@ def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
     errors: list[ModelError] = []
     for position, node in enumerate(nodes):
         if node.name in leaves:
-            errors.append(
-                ModelError(f"a node may not take the name of a tensor or weight: {node.name!r}", position, node.name)
-            )
+            text = f"a node may not take the name of a tensor or weight: {quote(node.name)}"
+            errors.append(ModelError(text, position, node.name))
         if node.name in seen:
-            errors.append(ModelError(f"two nodes are named {node.name!r}", position))
+            errors.append(ModelError(f"two nodes are named {quote(node.name)}", position))
         seen.add(node.name)
         errors.extend(
             ModelError(
-                f"node {node.name!r} reads {source!r}, which is no tensor, weight or node here", position, source
+                f"node {quote(node.name)} reads {quote(source)}, which is no tensor, weight or node here",
+                position,
+                source,
             )
             for source in dict.fromkeys(node.sources)
             if source not in known
@@ -398,9 +400,13 @@ def _ordered(nodes: Sequence[Node]) -> list[Node]:
     except CycleError as error:
         cycle: list[str] = error.args[1]
         position = next(i for i, node in enumerate(nodes) if node.name in cycle)
-        raise InvalidModelError(
-            [ModelError(f"the nodes form a cycle: {' -> '.join(reversed(cycle))}", position)]
-        ) from None
+        raise InvalidModelError([ModelError(f"the nodes form a cycle: {_chain(cycle[::-1])}", position)]) from None
+
+
+def _chain(names: list[str]) -> str:
+    """Write names as a chain; leave the middle of a long one out."""
+    shown = [quote(name)[1:-1] for name in names]
+    return " -> ".join(shown if len(shown) <= 10 else [*shown[:5], "...", *shown[-4:]])
 
 
 def _check_reach(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
@@ -414,12 +420,12 @@ def _check_reach(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
             pending.extend(by_name[name].sources if name in by_name else ())
     loss = nodes[-1].name
     errors = [
-        ModelError(f"node {node.name!r} does not reach the loss {loss!r}", position)
+        ModelError(f"node {quote(node.name)} does not reach the loss {quote(loss)}", position)
         for position, node in enumerate(nodes)
         if node.name not in reached
     ]
     errors += [
-        ModelError(f"{leaf!r} does not reach the loss {loss!r}: no node on the way reads it", leaf=leaf)
+        ModelError(f"{quote(leaf)} does not reach the loss {quote(loss)}: no node on the way reads it", leaf=leaf)
         for leaf in leaves
         if leaf not in reached
     ]
@@ -439,7 +445,8 @@ def _check_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapp
                 continue
             takes = " or ".join(_KINDS[each] for each in slot.kinds)
             message = (
-                f"node {node.name!r} ({node.op.name}) takes {takes} as {slot.name}; {operand!r} is of {_KINDS[kind]}"
+                f"node {quote(node.name)} ({node.op.name}) takes {takes} as {slot.name}; "
+                f"{quote(operand)} is of {_KINDS[kind]}"
             )
             leaf = operand if isinstance(operand, str) and operand in leaves else None
             errors.append(ModelError(message, position, leaf))
@@ -478,8 +485,8 @@ def _operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | Non
 
 def _misfit(node: Node, given: Sequence[Shape | None], error: ShapeError) -> str:
     got = ", ".join(
-        f"{slot.name} {operand!r} of shape {list(shape)}"
+        f"{slot.name} {quote(operand)} of shape {list(shape)}"
         for slot, operand, shape in zip(node.slots, node.operands, given, strict=True)
         if shape is not None
     )
-    return f"node {node.name!r} ({node.op.name}) takes {error}; got {got}"
+    return f"node {quote(node.name)} ({node.op.name}) takes {error}; got {got}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values, is_index
 from service.numerics.ops.op import Slot
+from service.numerics.quoting import quote
 from service.numerics.tiles import Array
 
 
@@ -78,7 +79,7 @@ def _refusals(graph: Graph, node: Node | None = None) -> Generator[None]:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
-        what = "the backward pass" if node is None else f"node {node.name!r} ({node.op.name})"
+        what = "the backward pass" if node is None else f"node {quote(node.name)} ({node.op.name})"
         position = None if node is None else next(i for i, each in enumerate(graph.listed) if each.name == node.name)
         raise InvalidModelError([ModelError(f"PyTorch refuses {what}: {reason}", position)]) from error
 
