@@ -12,10 +12,32 @@ import pytest
 from coverage import Coverage
 from hypothesis import settings
 
+from tests.tools import BROWSER, missing
+
 # The same examples each time: what gates a landing does not depend on luck. HYPOTHESIS_PROFILE=fresh looks for more.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("fresh")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run without a program that is required."""
+    missing()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the browser out where there is none."""
+    if BROWSER.path is None:
+        left_out = [item for item in items if item.nodeid.startswith(BROWSER.tests)]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests were left out for want of a program."""
+    for absence in missing():
+        terminalreporter.write_line(absence)
+
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "reference.json"
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from tests.served import served
+from tests.tools import COMPILER
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
@@ -44,7 +44,7 @@ def test_the_python_runs_and_finds_what_it_says(
     assert names["sample"].verdicts["w"].elements.not_examined == 200 * 300 - 100
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
+@COMPILER.needed
 def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> None:
     (source,) = blocks("c")
     (tmp_path / "kernel.c").write_text(source)

@@ -1,6 +1,5 @@
 """A real headless Chromium at a real gunicorn, and eyes on what must not happen in it."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.integration.conftest import Server, server, start
+from tests.tools import BROWSER
 
 __all__ = ["server", "start"]
 
@@ -44,11 +44,8 @@ class Watch:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The browser of the system."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("these tests drive a real browser: install it with `apt-get install chromium`")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=BROWSER.path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
