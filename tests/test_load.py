@@ -37,7 +37,7 @@ def taken_down(*answers: bytes) -> Tally:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving.append(asyncio.current_task())
         # A client who does not come back would wait for ever.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await reader.read(len(load.REQUEST)):
                 writer.write(answer := next(left, b""))
                 if answer in (b"", HALF, LAST):

@@ -38,12 +38,14 @@ def test_who_left_is_not(pair, leave):
         told("w", 1, 2)
 
 
-def test_it_looks_now_and_then(pair):
+def test_it_looks_now_and_then(pair, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     ours, theirs = pair
     told = leaving.until_left(ours)
     theirs.close()
     told("w", 1, 3)
-    time.sleep(leaving._PAUSE)
+    now += leaving._PAUSE + 0.01
     with pytest.raises(CancelledError):
         told("w", 2, 3)
 

@@ -60,14 +60,15 @@ def test_nobody_is_waited_for_without_end(loop, pair, monkeypatch):
 
 def test_who_keeps_sending_has_the_time_to(loop, pair, monkeypatch):
     ours, theirs = pair
-    monkeypatch.setattr(lingering, "_SECONDS", 0.05)
-    theirs.sendall(bytes(2**14))
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    theirs.sendall(bytes(2**16))
     loop.lingering.add(ours)
     loop.turn()
-    time.sleep(0.1)
+    now += lingering._SECONDS + 0.5  # and a second more for each 64 KiB
     loop.turn()
     assert len(loop.lingering) == 1
-    time.sleep(0.25)
+    now += 1
     loop.turn()
     assert len(loop.lingering) == 0
 
