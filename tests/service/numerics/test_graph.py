@@ -86,6 +86,13 @@ BROKEN = {
         0,
         None,
     ),
+    "long cycle": (
+        [(f"n{at}", TANH, (f"n{(at + 1) % 50}",)) for at in range(50)] + [("loss", LOSS, ("n0", "x"))],
+        {"x": (2,)},
+        r"form a cycle: (n\d+ -> ){5}\.\.\.( -> n\d+){4}$",
+        0,
+        None,
+    ),
     "own input": ([("loss", LOSS, ("loss", "x"))], {"x": (2,)}, "cycle: loss -> loss", 0, None),
     "unreached node": (
         [("a", TANH, ("x",)), ("loss", LOSS, ("x", "x"))],
