@@ -33,7 +33,7 @@ def wheel_of(source: Path, files: list[str], place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = ["pyproject.toml", "README.md", "gradcheckd/**/*"]
+    files = ["pyproject.toml", "README.md", "LICENSE", "gradcheckd/**/*"]
     return wheel_of(ROOT / "client", files, tmp_path_factory.mktemp("client"))
 
 
@@ -66,7 +66,7 @@ def metadata(wheel: Path) -> tuple[dict[str, list[str]], set[str], str]:
 
 def test_the_client_depends_on_three_packages_and_has_a_command_and_a_plugin(client: Path) -> None:
     about, names, points = metadata(client)
-    assert about["Name"] == ["gradcheckd"]
+    assert (about["Name"], about["License-Expression"]) == (["gradcheckd"], ["MIT"])
     needed = sorted(each.partition(">")[0] for each in about["Requires-Dist"])
     assert needed == ["httpx", "numpy", "rich"]
     assert "[pytest11]\ngradcheckd = gradcheckd.pytest_plugin" in points
@@ -78,6 +78,10 @@ def test_the_client_depends_on_three_packages_and_has_a_command_and_a_plugin(cli
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_both_packages_carry_the_same_license() -> None:
+    assert (ROOT / "client" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
 def test_it_works_where_there_is_no_torch_and_no_service(installed: Path, url: str, tmp_path: Path) -> None:
@@ -115,9 +119,19 @@ def test_serving_where_there_is_no_service_says_how_to_get_one(installed: Path, 
 
 
 def test_the_service_comes_with_its_pages_and_its_configuration(tmp_path: Path) -> None:
-    files = ["pyproject.toml", "README.md", "requirements.txt", "service/**/*", "schemas/**/*", "tests/*.py"]
+    files = [
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "NOTICE",
+        "requirements.txt",
+        "service/**/*",
+        "schemas/**/*",
+        "tests/*.py",
+    ]
     about, names, _ = metadata(wheel_of(ROOT, files, tmp_path))
-    assert about["Name"] == ["gradcheckd-service"]
+    assert (about["Name"], about["License-Expression"]) == (["gradcheckd-service"], ["MIT"])
+    assert about["License-File"] == ["LICENSE", "NOTICE"]
     needed = set(about["Requires-Dist"])
     listed = {line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")}
     assert needed == listed
