@@ -1,11 +1,23 @@
 """The catalogue of bugs: each entry makes the gradient that its bug makes, and so recognises it."""
 
-from service.numerics.faults import added, arrangement, clip, moments, numbers, own_softmax, reduction, scale, shift
-from service.numerics.faults.diagnosis import UNKNOWN, Diagnosis, diagnose
+from service.numerics.faults import (
+    added,
+    arrangement,
+    clip,
+    moments,
+    multiplied,
+    numbers,
+    own_softmax,
+    reduction,
+    scale,
+    shift,
+)
+from service.numerics.faults.diagnosis import UNKNOWN, diagnose
 from service.numerics.faults.factors import digits
 from service.numerics.faults.fault import BACKWARD, FAULTS
 from service.numerics.faults.planting import Planted, catalogue, planted
 from service.numerics.faults.scene import Scene
+from service.numerics.faults.telling import Diagnosis
 
 __all__ = [
     "BACKWARD",
@@ -20,4 +32,4 @@ __all__ = [
     "planted",
 ]
 
-_FAMILIES = (numbers, added, scale, clip, reduction, arrangement, shift, moments, own_softmax)
+_FAMILIES = (numbers, added, scale, clip, reduction, arrangement, shift, moments, multiplied, own_softmax)

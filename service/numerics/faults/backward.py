@@ -1,6 +1,7 @@
 """Bugs of the backward pass: derivatives that are wrong at a node, paths that are cut, shares that are lost."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -60,12 +61,38 @@ def times(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any)
     )
 
 
-def _edges(scene: Scene, names: Sequence[str]) -> Iterator[tuple[Node, int, str]]:
+@dataclass(frozen=True)
+class Edge:
+    """What one node hands back to one of its operands, which it may read at several positions."""
+
+    node: Node
+    positions: tuple[int, ...]
+    operand: str
+
+    def told(self, scene: Scene) -> str:
+        """How it stands in a sentence."""
+        return f"what comes back to {scene.shown(self.operand)} from {_told(scene, self.node)}"
+
+    def each(self) -> Iterator["Edge"]:
+        """Each position by itself, where there are several."""
+        if len(self.positions) > 1:
+            yield from (replace(self, positions=(position,)) for position in self.positions)
+
+    def place(self, scene: Scene, positions: int) -> str:
+        """One of several positions, as it stands in a sentence."""
+        name, node = scene.shown(self.operand), _told(scene, self.node)
+        slot = self.node.slots[self.positions[0]].name
+        return f"of the {positions} times that {node} reads {name} only that as its {slot}"
+
+
+def edges(scene: Scene, names: Sequence[str]) -> Iterator[Edge]:
     """Each operand that gets a gradient, at each node."""
     for node in scene.graph.downstream(names):
+        positions: dict[str, list[int]] = {}
         for position, operand in enumerate(node.operands):
             if isinstance(operand, str) and operand not in scene.graph.kinds:
-                yield node, position, operand
+                positions.setdefault(operand, []).append(position)
+        yield from (Edge(node, tuple(each), operand) for operand, each in positions.items())
 
 
 @on_the_way_back
@@ -77,18 +104,24 @@ class PathCut(OnTheWayBack):
 
     def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         """See `OnTheWayBack`."""
-        for node, position, operand in _edges(scene, names):
-            text = partial(self._text, scene, node, operand)
-            came = partial(self._came, scene, node, operand)
-            yield Alteration(self.name, {node.name: partial(times, 0, [position])}, text, came)
+        for edge in edges(scene, names):
+            text = partial(self._text, scene, edge)
+            yield Alteration(self.name, _with_factor(0, edge), text, partial(edge.told, scene))
+        # As where a state was taken as a constant, and back-propagation through time was cut short.
+        for node in scene.graph.downstream(names):
+            if len({user.name for user, _ in scene.uses(node.name)}) > 1:
+                cut = partial(times, 0, range(len(node.operands)))
+                text = partial("nothing came back through {}".format, _told(scene, node))
+                came = partial("what comes back through {}".format, _told(scene, node))
+                yield Alteration(self.name, {node.name: cut}, text, came)
 
     @staticmethod
-    def _came(scene: Scene, node: Node, operand: str) -> str:
-        return f"what comes back to {scene.shown(operand)} from {_told(scene, node)}"
+    def _text(scene: Scene, edge: Edge) -> str:
+        return f"the path from {scene.shown(edge.operand)} through {_told(scene, edge.node)} carried no gradient"
 
-    @staticmethod
-    def _text(scene: Scene, node: Node, operand: str) -> str:
-        return f"the path from {scene.shown(operand)} through {_told(scene, node)} carried no gradient"
+
+def _with_factor(factor: int, edge: Edge) -> dict[str, Wrong]:
+    return {edge.node.name: partial(times, factor, edge.positions)}
 
 
 @on_the_way_back
@@ -100,12 +133,23 @@ class LastUseOnly(OnTheWayBack):
 
     def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         """See `OnTheWayBack`."""
+        for edge in edges(scene, names):
+            for kept in edge.each():
+                others = replace(edge, positions=tuple(at for at in edge.positions if at not in kept.positions))
+                text = partial(self._of_node, scene, kept, len(edge.positions))
+                yield Alteration(self.name, _with_factor(0, others), text)
         for name in names:
             uses = scene.uses(name)
-            for kept, (node, _) in enumerate(uses if len(uses) > 1 else ()):
+            # The last use first, and then the first one, which are the likeliest.
+            order = dict.fromkeys((len(uses) - 1, *range(len(uses))))
+            for kept in order if len({node.name for node, _ in uses}) > 1 else ():
                 cut = [use for number, use in enumerate(uses) if number != kept]
-                text = partial(self._text, scene, name, node, len(uses))
+                text = partial(self._text, scene, name, uses[kept][0], len(uses))
                 yield Alteration(self.name, _all_cut(cut), text)
+
+    @staticmethod
+    def _of_node(scene: Scene, kept: Edge, positions: int) -> str:
+        return f"{kept.place(scene, positions)} counted, where their shares have to be added up"
 
     @staticmethod
     def _text(scene: Scene, name: str, kept: Node, uses: int) -> str:
@@ -131,12 +175,18 @@ class DoubleCounted(OnTheWayBack):
 
     def alterations(self, scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         """See `OnTheWayBack`."""
-        for node, position, operand in _edges(scene, names):
-            text = partial(self._text, scene, node, operand)
-            yield Alteration(self.name, {node.name: partial(times, 2, [position])}, text)
+        for edge in edges(scene, names):
+            yield Alteration(self.name, _with_factor(2, edge), partial(self._text, scene, edge))
+            for one in edge.each():
+                text = partial(self._of_node, scene, one, len(edge.positions))
+                yield Alteration(self.name, _with_factor(2, one), text)
         for overrides, said in samples.counted_twice(scene, names):
             yield Alteration(self.name, overrides, partial(str, said))
 
     @staticmethod
-    def _text(scene: Scene, node: Node, operand: str) -> str:
-        return f"what comes back to {scene.shown(operand)} from {_told(scene, node)} was added twice"
+    def _text(scene: Scene, edge: Edge) -> str:
+        return f"{edge.told(scene)} was added twice"
+
+    @staticmethod
+    def _of_node(scene: Scene, one: Edge, positions: int) -> str:
+        return f"{one.place(scene, positions)} was added twice"

@@ -49,8 +49,8 @@ class Clipped(Fault):
             return
         if (norm := _of_what_came(scene, name, factor)) is not None:
             text = (
-                f"every gradient that was given is {factor:.6g} times its reference, so that together their norm is "
-                f"{norm:.6g}: they were clipped by their norm."
+                f"every gradient that was given is {factor:.6g} times its reference, as where they are clipped by their "
+                f"norm: together it is {norm:.6g}."
             )
             yield Hypothesis(self.name, factor * right, text, 1, key="norm")
         near = float(np.clip(nearness(scene, name, off), *_NEAR))
@@ -60,7 +60,7 @@ class Clipped(Fault):
             if _is_round(norm * (1 + _EPSILON / full), near) or _is_round(norm, near):
                 text = (
                     f"{scene.told(name)} is {factor:.6g} times its reference, which brings the norm of {whose} to "
-                    f"{norm:.4g}: it was clipped by the norm."
+                    f"{norm:.4g}, as where it is clipped by the norm."
                 )
                 yield Hypothesis(self.name, factor * right, text, 1, key=f"norm of {whose}")
 

@@ -1,42 +1,21 @@
 """The name of the probable bug: every explanation of a wrong gradient that the catalogue has, or `unknown`."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from service.numerics.faults import backward, places, shares
 from service.numerics.faults.fault import BACKWARD, FAULTS, Alteration
-from service.numerics.faults.hypothesis import Hypothesis, Match, Target, enough
+from service.numerics.faults.hypothesis import Hypothesis, Match, Target
 from service.numerics.faults.scene import Scene
-from service.numerics.faults.sweep import gradients_of
+from service.numerics.faults.sweep import Effort, gradients_of
+from service.numerics.faults.telling import Diagnosis, Evidence, told
 from service.numerics.tiles import Array
 
 UNKNOWN = "unknown"
 _LEAST_WORK = 2**27
 """Multiply-adds that a diagnosis may always take."""
-_OF_A_PASS = 3
-"""Work of a reverse sweep, in forward passes."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """One explanation of a wrong gradient.
-
-    Attributes
-    ----------
-    name
-        Of the bug.
-    explanation
-        What was done, as a colleague would say it.
-    fit
-        norm(c - h) / (norm(h) + norm(g)) of the candidate c, what the bug makes, h, and the right gradient g.
-    """
-
-    name: str
-    explanation: str
-    fit: float
 
 
 def diagnose(scene: Scene, wrong: Mapping[str, Array], work: int = 0) -> dict[str, list[Diagnosis]]:
@@ -52,19 +31,22 @@ def diagnose(scene: Scene, wrong: Mapping[str, Array], work: int = 0) -> dict[st
         Multiply-adds that it may take, beyond what it always may.
     """
     targets = {
-        name: Target(scene.candidates[name], scene.right(name), scene.precisions[name])
-        for name in wrong
+        name: Target(each, scene.right(name), scene.precisions[name])
+        for name, each in scene.candidates.items()
         if np.isfinite(scene.right(name)).all()
     }
-    found = {name: list(_of_itself(scene, name, target)) for name, target in targets.items()}
+    found = {name: list(_of_itself(scene, name, targets[name])) for name in wrong if name in targets}
     comparable = [name for name in targets if scene.candidates[name].shape == scene.right(name).shape]
-    altered, left_out = _alterations(scene, comparable, max(work, _LEAST_WORK))
-    for together, made in gradients_of(scene.graph, scene.values, altered, comparable):
-        for name in comparable:
-            found[name] += _on_the_way_back(scene, name, targets[name], together, made[name])
-    digits = _digits_by_mistake(found)
+    suspects = [name for name in comparable if name in wrong]
+    altered, left_out = _alterations(scene, suspects, max(work, _LEAST_WORK))
+    for together, made in gradients_of(scene.graph, scene.values, altered, comparable if altered else []):
+        swept = _Swept(scene, targets, [name for name in comparable if name not in wrong], together, made)
+        for name in suspects:
+            found[name] += swept.matches(name)
+    evidence = Evidence(found)
     return {
-        name: _accepted(found.get(name, []), digits) or [_unknown(scene, name, mask, left_out)]
+        name: told(found.get(name, []), evidence, scene.precisions[name].unit_roundoff)
+        or [_unknown(scene, name, mask, left_out)]
         for name, mask in wrong.items()
     }
 
@@ -76,18 +58,42 @@ def _of_itself(scene: Scene, name: str, target: Target) -> Iterator[Match]:
                 yield found
 
 
-def _on_the_way_back(
-    scene: Scene, name: str, target: Target, alterations: Sequence[Alteration], made: Array
-) -> Iterator[Match]:
-    """Which of the gradients that come of alterations, (alterations, ...), match."""
-    for number in np.flatnonzero(target.near(made)):
-        alteration = alterations[int(number)]
-        text = f"{scene.told(name)} is just what it would be if {alteration.text()}."
-        if found := target.match(Hypothesis(alteration.fault, made[number], text, key=alteration)):
-            yield found
-    for hypothesis in shares.with_factors(scene, name, alterations, made):
-        if found := target.match(hypothesis):
-            yield found
+@dataclass(frozen=True)
+class _Swept:
+    """Gradients that come of alterations, (alterations, ...) by name, and the names that are known not to be wrong."""
+
+    scene: Scene
+    targets: Mapping[str, Target]
+    right: Sequence[str]
+    alterations: Sequence[Alteration]
+    made: Mapping[str, Array]
+
+    def matches(self, name: str) -> Iterator[Match]:
+        """Which of them match what was sent."""
+        scene, made, target = self.scene, self.made[name], self.targets[name]
+        for number in map(int, np.flatnonzero(target.near(made))):
+            alteration = self.alterations[number]
+            hypothesis = Hypothesis(
+                alteration.fault,
+                made[number],
+                f"{scene.told(name)} is",
+                key=alteration,
+                story=alteration.text(),
+                spared=self._spared(number),
+            )
+            if found := target.match(hypothesis):
+                yield found
+        for number, hypothesis in shares.with_factors(scene, name, self.alterations, made):
+            if found := target.match(replace(hypothesis, spared=self._spared(number))):
+                yield found
+
+    def _spared(self, number: int) -> tuple[str, ...]:
+        """Gradients that the alteration changes, and that came unchanged."""
+        return tuple(
+            self.scene.told(name)
+            for name in self.right
+            if not self.targets[name].near(self.made[name][number : number + 1])[0]
+        )
 
 
 def alterations_of(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
@@ -101,29 +107,14 @@ def _alterations(scene: Scene, names: Sequence[str], work: int) -> tuple[list[Al
     """Those that there is time for, and whether any was left out."""
     if not names:
         return [], False
-    most = max(1, work // (_OF_A_PASS * max(1, scene.graph.cost().work)))
-    found = list(islice(alterations_of(scene, names), most + 1))
-    return found[:most], len(found) > most
-
-
-def _digits_by_mistake(found: Mapping[str, Sequence[Match]]) -> dict[Hashable, float]:
-    total: dict[Hashable, float] = {}
-    for matches in found.values():
-        best: dict[Hashable, float] = {}
-        for each in matches:
-            best[each.key] = max(each.digits, best.get(each.key, 0.0))
-        for key, digits in best.items():
-            total[key] = total.get(key, 0.0) + digits
-    return total
-
-
-def _accepted(matches: Sequence[Match], together: Mapping[Hashable, float]) -> list[Diagnosis]:
-    """What is no chance, each bug once: with the fewest fitted constants, and explaining the most."""
-    accepted = [each for each in matches if enough(together[each.key]) and each.digits > 0]
-    best: dict[str, Match] = {}
-    for each in sorted(accepted, key=lambda each: (each.hypothesis.constants, -together[each.key])):
-        best.setdefault(each.hypothesis.fault, each)
-    return [Diagnosis(name, each.hypothesis.explanation, each.fit) for name, each in best.items()]
+    found: list[Alteration] = []
+    effort = Effort(scene.graph)
+    for each in alterations_of(scene, names):
+        effort.add(each)
+        if found and effort.work > work:
+            return found, True
+        found.append(each)
+    return found, False
 
 
 def _unknown(scene: Scene, name: str, wrong: Array, left_out: bool) -> Diagnosis:

@@ -48,7 +48,7 @@ class Hypothesis:
     gradient
         What it makes.
     explanation
-        A sentence or two.
+        A sentence or two; where there is a story, or something is said otherwise, how it begins.
     constants
         How many numbers were fitted to the candidate.
     key
@@ -57,6 +57,12 @@ class Hypothesis:
         What of the candidate it is held against, where that is not the candidate itself.
     evidence
         Digits, where it is known to fit, and they do not follow from the gradient.
+    story
+        A clause that says what may have been done: what it makes is proven, and not that it was done.
+    otherwise
+        How the sentence ends where no story is told.
+    spared
+        What the story would change as well, as it stands in a sentence, and what came is not changed.
     """
 
     fault: str
@@ -66,6 +72,9 @@ class Hypothesis:
     key: Hashable = None
     seen: Array | None = None
     evidence: float | None = None
+    story: str | None = None
+    otherwise: str = ""
+    spared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,15 +69,17 @@ class Scaled(Fault):
         near = nearness(scene, name, off)
         sign = "minus " if factor < 0 else ""
         for each, fitting in _by_value(known(scene, name), abs(factor), near).items():
-            text = f"{scene.told(name)} is exactly {sign}{said(each)} the reference: {_listed(fitting)}."
+            fact = f"{scene.told(name)} is exactly {sign}{said(each)} the reference:"
             value = float(np.copysign(each, factor))
-            yield Hypothesis(self.name, value * right, text, key=round(value, 12))
+            tales = [other.text for other in fitting if not other.vague]
+            hint = next(other.text for other in fitting) if not tales else ""
+            for tale in tales or [None]:
+                otherwise = f"one factor is missing or too many; {hint}."
+                yield Hypothesis(self.name, value * right, fact, key=round(value, 12), story=tale, otherwise=otherwise)
         if abs(abs(factor) - 1) > near:
-            text = (
-                f"{scene.told(name)} is {sign}{digits(abs(factor))} times the reference, everywhere: one factor is "
-                "missing or too many, and none that this model suggests."
-            )
-            yield Hypothesis(self.name, factor * right, text, 1, key=f"{factor:.5g}")
+            fact = f"{scene.told(name)} is {sign}{digits(abs(factor))} times the reference, everywhere:"
+            otherwise = "one factor is missing or too many, and none that this model suggests."
+            yield Hypothesis(self.name, factor * right, fact, 1, key=f"{factor:.5g}", otherwise=otherwise)
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:
         """See `Fault`."""
@@ -94,8 +96,3 @@ def _by_value(factors: Iterable[Factor], factor: float, near: float) -> dict[flo
             same = next((value for value in found if abs(value / each.value - 1) < _SAME), each.value)
             found.setdefault(same, []).append(each)
     return found
-
-
-def _listed(fitting: list[Factor]) -> str:
-    fitting = [each for each in fitting if not each.vague] or fitting
-    return ", or ".join(dict.fromkeys(each.text for each in fitting[:2]))

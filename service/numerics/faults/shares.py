@@ -16,7 +16,9 @@ _WHOLE = 1e-6
 _ROUNDINGS = 8
 
 
-def with_factors(scene: Scene, name: str, alterations: Sequence[Alteration], made: Array) -> Iterator[Hypothesis]:
+def with_factors(
+    scene: Scene, name: str, alterations: Sequence[Alteration], made: Array
+) -> Iterator[tuple[int, Hypothesis]]:
     """What a factor of a share would have made, the share being what an alteration takes away.
 
     Parameters
@@ -27,6 +29,11 @@ def with_factors(scene: Scene, name: str, alterations: Sequence[Alteration], mad
         Wrong backward passes, some of which take one share away.
     made
         Gradients that they leave, (alterations, ...).
+
+    Yields
+    ------
+    tuple
+        The number of the alteration, and what it makes with a factor.
     """
     candidate, right = scene.candidates[name], scene.right(name)
     cut = [number for number, each in enumerate(alterations) if each.share is not None]
@@ -36,7 +43,7 @@ def with_factors(scene: Scene, name: str, alterations: Sequence[Alteration], mad
     for number, factor in _fitting(candidate - right, right, made, cut):
         # 0 and 2 are other bugs: a path that was cut, and one that was counted twice.
         if min(abs(factor), abs(factor - 2)) > max(near, _WHOLE):
-            yield _hypothesis(scene, name, alterations[number], right - made[number], factor, near)
+            yield number, _hypothesis(scene, name, alterations[number], right - made[number], factor, near)
 
 
 def _fitting(off: Array, right: Array, made: Array, cut: Sequence[int]) -> Iterator[tuple[int, float]]:
@@ -61,8 +68,10 @@ def _hypothesis(
     scene: Scene, name: str, alteration: Alteration, share: Array, factor: float, near: float
 ) -> Hypothesis:
     assert alteration.share is not None
-    right, what = scene.right(name), f"{scene.told(name)} is just what it would be if {alteration.share()}"
+    right, share_of = scene.right(name), alteration.share()
+    fact = f"{scene.told(name)} is"
     if abs(factor + 1) <= near:
-        return Hypothesis("sign_flipped", right - 2 * share, f"{what} came with the opposite sign.", key=alteration)
-    text = f"{what} was {'minus ' if factor < 0 else ''}{said(abs(factor))} what it is."
-    return Hypothesis("scaled", right + (factor - 1) * share, text, 1, key=(alteration, f"{factor:.5g}"))
+        story = f"{share_of} came with the opposite sign"
+        return Hypothesis("sign_flipped", right - 2 * share, fact, key=alteration, story=story)
+    story = f"{share_of} was {'minus ' if factor < 0 else ''}{said(abs(factor))} what it is"
+    return Hypothesis("scaled", right + (factor - 1) * share, fact, 1, key=(alteration, f"{factor:.5g}"), story=story)

@@ -39,11 +39,11 @@ class Shifted(Fault):
             along = f"along ax{'i' if len(axes) == 1 else 'e'}s {', '.join(map(str, axes))}"
             for steps in _steps(axes):
                 by = " and ".join(f"{step:+d}" for step in dict.fromkeys(steps))
-                text = f"{told} is the reference moved by {by} {along}: an offset or a padding is off by one."
+                text = f"{told} is the reference moved by {by} {along}, as where an offset or a padding is off by one."
                 for moved in _moved_by(right, axes, steps):
                     yield Hypothesis(self.name, moved, text, key=(axes, steps))
         for step in (1, -1) if right.ndim > 1 and right.size >= _LEAST_ROLLED else ():
-            text = f"{told} is the reference moved by {step:+d} in its buffer, across the ends of rows: an offset."
+            text = f"{told} is the reference moved by {step:+d} in its buffer, across the ends of rows, as where an offset is off."
             yield Hypothesis(self.name, np.roll(right, step), text, key=step)
 
     def _on_the_border(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
@@ -56,7 +56,7 @@ class Shifted(Fault):
         wrong = np.abs(candidate - right) > fit
         if (wrong & ~border).any() or not wrong[border].all() or border.all():
             return
-        text = f"{scene.told(name)} is right inside and wrong all along the border: a padding is off by one."
+        text = f"{scene.told(name)} is right inside and wrong all along the border, as where a padding is off by one."
         yield Hypothesis(self.name, candidate, text, evidence=_chance(border.size, int(border.sum())))
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:

@@ -8,12 +8,50 @@ import numpy as np
 
 from service.numerics.faults.fault import Alteration, Wrong
 from service.numerics.graph import Graph, Node
-from service.numerics.ops.op import Backward, Gradients
+from service.numerics.ops.op import CALL, Backward, Gradients
 from service.numerics.tiles import Array, repeated, size
 
 _ELEMENTS = 2**20
 """Of all gradients of the alterations that are swept together."""
 _MOST_TOGETHER = 128
+_OF_A_PASS = 3
+"""Work of a reverse sweep, in forward passes."""
+
+
+class Effort:
+    """Multiply-adds that the sweeps of some alterations take, counted as they are added.
+
+    T alterations that are swept together call each node once: a sweep takes sum_n (CALL + T w_n), where w_n is the
+    work of a node in one tile. To it comes a call of its own for each node that an alteration changes, and for each
+    wanted gradient what it takes to compare it, which is a share of the elements.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        calls = CALL * len(graph.nodes)
+        self._each = max(0, graph.cost().work - calls) + graph.cost().elements
+        self._sweep = calls
+        self._of_node = {node.name: graph.cost([node]).work for node in graph.nodes}
+        self._length = _together(graph)
+        self._count = 0
+        self.work = 0
+
+    def add(self, alteration: Alteration) -> None:
+        """Count one more."""
+        if self._count % self._length == 0:
+            self.work += _OF_A_PASS * self._sweep
+        self._count += 1
+        self.work += _OF_A_PASS * (self._each + sum(self._of_node[name] for name in alteration.overrides))
+
+
+def _together(graph: Graph) -> int:
+    """How many alterations are swept together."""
+    every = sum(map(size, graph.shapes.values()))
+    return min(_MOST_TOGETHER, max(1, _ELEMENTS // max(1, every)))
 
 
 def gradients_of(
@@ -37,8 +75,7 @@ def gradients_of(
     tuple
         Alterations, and the gradients that come of each, (alterations, ...) by name.
     """
-    every = sum(map(size, graph.shapes.values()))
-    length = min(_MOST_TOGETHER, max(1, _ELEMENTS // max(1, every)))
+    length = _together(graph)
     for start in range(0, len(alterations), length):
         together = alterations[start : start + length]
         found = graph.reverse(values, _overrides(graph, together))

@@ -1,6 +1,7 @@
 """Activations: functions of one tensor, element by element, that networks put between their layers."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import erf
 
 from service.numerics.ops import continued
 from service.numerics.ops.elementwise import Piecewise, Unary
+from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import Case, Gradients, mutant, mutant_of, op
 from service.numerics.tiles import Array
 
@@ -239,6 +241,9 @@ class LeakyRelu(Piecewise):
     def slope(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.negative_slope).astype(x.dtype)
 
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(self.negative_slope, "slope")._replace(where=~self.branch(input), aside=" below 0")]
+
     @mutant
     def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The slope below 0 was taken as 0."""
@@ -266,6 +271,9 @@ class Elu(Piecewise, Curved):
 
     def slope(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.alpha * np.exp(np.minimum(x, 0))).astype(x.dtype, copy=False)
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(self.alpha)._replace(where=~self.branch(input), aside=" below 0")]
 
     @mutant
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.leeway import leeway
+from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import (
     Argument,
     Case,
@@ -170,6 +172,9 @@ class ScaledDotProductAttention(Op):
         assert key is not None
         weights = size(query[:-1]) * key[-2]
         return Cost(weights * (query[-1] + output[-1]), max(weights, super().cost(output, *shapes).elements))
+
+    def multipliers(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Sequence[Multiplier]:
+        return [factor(float(self._scale(query)), positions=(0, 1))]
 
     @mutant
     def softmax_jacobian_diagonal_only(

@@ -4,11 +4,13 @@ The gradient of an operand that was broadcast is summed over the axes along whic
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from service.numerics.ops.multiplier import Multiplier, factor, of_number
 from service.numerics.ops.op import (
     Case,
     Gradients,
@@ -133,6 +135,9 @@ class Add(Binary):
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, g if self.alpha == 1 else g * g.dtype.type(self.alpha)
 
+    def multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+        return [factor(self.alpha, positions=(1,))]
+
     @mutant
     def alpha_on_the_other_side(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         """The factor alpha was applied to the other operand."""
@@ -162,6 +167,9 @@ class Sub(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, -g if self.alpha == 1 else g * g.dtype.type(-self.alpha)
+
+    def multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+        return [factor(self.alpha, positions=(1,))]
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
@@ -196,6 +204,9 @@ class Mul(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g * b, g * a
+
+    def multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+        return [*of_number("factor", other, (0,)), *of_number("factor", input, (1,))]
 
     @mutant_of("channel_factor_missing", lambda shapes: any(_is_broadcast(each, shapes[0]) for each in shapes[1:]))
     def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
@@ -250,6 +261,9 @@ class Div(Binary):
 
     def shares(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g / b, -g * (a / b) / b
+
+    def multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+        return [*of_number("division", other, (0,)), *of_number("factor", input, (1,))]
 
     @mutant_of("channel_factor_missing", lambda shapes: _is_broadcast(shapes[2], shapes[0]))
     def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:

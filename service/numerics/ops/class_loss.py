@@ -1,5 +1,6 @@
 """Losses of classes: which of C is right, as labels or as probabilities."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from annotated_types import Ge, Le
 
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.loss import Loss, Reduction
+from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.ops.softmax import log_softmax, log_softmax_own_size, log_softmax_size, softmax
 from service.numerics.reach import joined, least, least_of_all
@@ -93,6 +95,12 @@ class ClassLoss(Loss):
     def _any(self, target: Any) -> bool:
         """Whether any label of PyTorch's is not ignored."""
         return bool((target != self.ignore_index).any())
+
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        classes = inputs[0].shape[self._along(inputs[0])]
+        found = [*super().multipliers(*inputs), Multiplier("sum", f"the {classes} classes", float(classes))]
+        # The weights of the classes are part of what a mean divides by, and nothing multiplies their gradient alone.
+        return [each._replace(positions=(0,)) for each in found]
 
     @mutant_of("channel_factor_missing", lambda shapes: shapes[-1] is not None)
     def class_weights_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:

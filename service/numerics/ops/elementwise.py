@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import erf
 
 from service.numerics.ops import continued
+from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape
@@ -192,6 +193,9 @@ class Sqrt(Unary):
     def slope(self, x: Array, y: Array) -> Array:
         return 1 / (2 * y)
 
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(0.5)]
+
     @mutant
     def half_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The factor 1/2 was left out."""
@@ -213,6 +217,9 @@ class Rsqrt(Unary):
 
     def slope(self, x: Array, y: Array) -> Array:
         return -(y * y * y) / 2
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(0.5)]
 
     @mutant
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -290,6 +297,9 @@ class Erf(Unary):
         # x^2 is off by u x^2, and so is its exponential, relatively.
         return self.slope(x, y) * (1 + np.square(x))
 
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(2 / math.sqrt(math.pi))]
+
     @mutant
     def factor_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The constant factor was left out."""
@@ -342,6 +352,9 @@ class Pow(Unary):
     def _power(x: Array, exponent: float) -> Array:
         """In no less than float64: an odd exponent rounded to float32 may be even."""
         return continued.power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(self.exponent, "exponent")]
 
     @mutant
     def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -1,11 +1,13 @@
 """Losses of pairs of elements, reduced as PyTorch does."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
 
+from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, aligned, size
@@ -57,6 +59,20 @@ class Loss(Op):
     def divisor(self, losses: Array, *inputs: Any) -> Array | int:
         """What the reduction divides by."""
         return size(losses.shape[1:]) if self.reduction == "mean" else 1
+
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        if self.reduction == "none":
+            return ()
+        losses = self.losses(*inputs)
+        shape = losses.shape[1:]
+        if self.reduction == "sum":
+            return of_counts("sum", shape)
+        divisor = float(np.max(self.divisor(losses, *inputs)))
+        counts = of_counts("mean", shape)
+        if divisor == size(shape):
+            return counts
+        counted = [each for each in counts if each.value == divisor]
+        return counted or [division(divisor, "division of the mean by")]
 
     def _reduced(self, losses: Array, *inputs: Any) -> Array:
         if self.reduction == "none":
@@ -226,6 +242,9 @@ class MseLoss(Squares):
         by_input = weight * (2 * (input - target))
         return by_input, -by_input
 
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        return [*super().multipliers(*inputs), factor(2)]
+
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.mse_loss(input, target, reduction=self.reduction)
 
@@ -295,6 +314,11 @@ class SmoothL1Loss(Distance):
     def loss_sizes(self, input: Array, target: Array) -> Array:
         return np.abs(self.losses(input, target)) + self.beta / 2 * (self.branch(input, target) != 0)
 
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        inside = self.branch(*inputs) == 0
+        beta = division(self.beta)._replace(where=inside, aside=" inside of it")
+        return [*super().multipliers(*inputs), *([beta] if self.beta else [])]
+
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
@@ -330,6 +354,10 @@ class HuberLoss(Distance):
 
     def loss_sizes(self, input: Array, target: Array) -> Array:
         return np.abs(self.losses(input, target)) + self.delta * (self.delta / 2) * (self.branch(input, target) != 0)
+
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        outside = self.branch(*inputs) != 0
+        return [*super().multipliers(*inputs), factor(self.delta)._replace(where=outside, aside=" outside of it")]
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)

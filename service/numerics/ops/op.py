@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass
 
 import numpy as np
 
+from service.numerics.ops.multiplier import Multiplier
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, numbered, size, tiled
 
@@ -220,6 +221,10 @@ class Op(ABC):
     def argument(self, *inputs: Any) -> Argument | None:
         """What inside it turns, or has one element take over from another, on a scale of its own. Default: nothing."""
         return None
+
+    def multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        """Declare what multiplies the gradient on its way back, at a point (1, ...). Default: nothing does."""
+        return ()
 
     def slot(self, position: int) -> Slot:
         """Slot of the operand at a position."""

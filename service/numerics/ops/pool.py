@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 
+from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import (
     CALL,
     Case,
@@ -251,6 +252,13 @@ class AvgPool2d(Pool):
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, size(pair(self.kernel_size))),)
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        divisors = np.unique(self._divisors(input, self.output_shape(input.shape[1:])))
+        if len(divisors) > 1:
+            # It differs from window to window, and so is no factor of the gradient.
+            return ()
+        return [Multiplier("mean", f"the {divisors[0]:g} elements of a window", float(divisors[0]))]
 
     @mutant_of("scaled")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:

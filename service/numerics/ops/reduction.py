@@ -1,6 +1,7 @@
 """Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
 
 import dataclasses
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.leeway import leeway
+from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import (
     Argument,
     Case,
@@ -106,6 +108,9 @@ class Sum(Reduction):
     def spread_terms(self, reached: Array, values: Spreading, *inputs: Any) -> Array:
         return _flat(values)
 
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return of_counts("sum", tuple(input.shape[each] for each in self._over(input)))
+
     @mutant_of("scaled")
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The mean was taken where the forward pass takes the sum."""
@@ -150,6 +155,9 @@ class Mean(Reduction):
 
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
         return Rounding(np.abs(terms), 1)
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return of_counts("mean", tuple(input.shape[each] for each in self._over(input)))
 
     @mutant_of("scaled")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -209,6 +217,9 @@ class Var(Reduction):
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         factor = 2 / (self._count(input) - self.correction)
         return (Rounding(np.abs(self._restored(gradient, input)) * self._sizes(input) * factor, self._count(input)),)
+
+    def multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [factor(2), division(self._count(input) - self.correction)]
 
     @mutant
     def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
