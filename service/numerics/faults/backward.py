@@ -5,12 +5,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
+
 from service.numerics.faults import samples
 from service.numerics.faults.fault import Alteration, OnTheWayBack, Wrong, on_the_way_back
 from service.numerics.faults.scene import Scene
 from service.numerics.graph import Node
 from service.numerics.ops.op import Gradients, Mutant
-from service.numerics.tiles import Shape
+from service.numerics.tiles import Array, Shape
+
+
+_SAME = 1e-12
+"""Relatively: what comes back by two ways is the same."""
 
 
 def mutants(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
@@ -73,16 +79,31 @@ class Edge:
         """How it stands in a sentence."""
         return f"what comes back to {scene.shown(self.operand)} from {_told(scene, self.node)}"
 
+    def share(self, scene: Scene) -> Array:
+        """What comes back along it."""
+        node, gradients, values = self.node, scene.gradients, scene.values
+        results = node.op.backward(gradients[node.name], values[node.name], *scene.graph.inputs(node, values))
+        shares = [each for at, each in enumerate(results) if at in self.positions and each is not None]
+        return np.asarray(sum(each[0] for each in shares))
+
     def each(self) -> Iterator["Edge"]:
         """Each position by itself, where there are several."""
         if len(self.positions) > 1:
             yield from (replace(self, positions=(position,)) for position in self.positions)
 
-    def place(self, scene: Scene, positions: int) -> str:
-        """One of several positions, as it stands in a sentence."""
-        name, node = scene.shown(self.operand), _told(scene, self.node)
-        slot = self.node.slots[self.positions[0]].name
-        return f"of the {positions} times that {node} reads {name} only that as its {slot}"
+    def without(self, one: "Edge") -> "Edge":
+        """The other positions."""
+        return replace(self, positions=tuple(at for at in self.positions if at not in one.positions))
+
+    def only(self, scene: Scene, one: "Edge") -> str:
+        """Say that of several positions one counts alone; where all hand back the same, which it is nobody can tell."""
+        name, node, several = scene.shown(self.operand), _told(scene, self.node), len(self.positions)
+        first, *others = (each.share(scene) for each in self.each())
+        if all(np.allclose(first, other, rtol=_SAME, atol=0) for other in others):
+            part = "half" if several == 2 else f"1/{several}"
+            return f"only {part} of {self.told(scene)} counted: one of the {several} operands of {node} that are {name}"
+        slot = self.node.slots[one.positions[0]].name
+        return f"of the {several} operands of {node} that are {name} only one counted ({slot})"
 
 
 def edges(scene: Scene, names: Sequence[str]) -> Iterator[Edge]:
@@ -93,6 +114,14 @@ def edges(scene: Scene, names: Sequence[str]) -> Iterator[Edge]:
             if isinstance(operand, str) and operand not in scene.graph.kinds:
                 positions.setdefault(operand, []).append(position)
         yield from (Edge(node, tuple(each), operand) for operand, each in positions.items())
+
+
+def edges_of(scene: Scene, name: str) -> Iterator[Edge]:
+    """Those that lead back to one name."""
+    nodes = {node.name: node for node, _ in scene.uses(name)}
+    for node in nodes.values():
+        positions = tuple(at for at, operand in enumerate(node.operands) if operand == name)
+        yield Edge(node, positions, name)
 
 
 @on_the_way_back
@@ -135,9 +164,7 @@ class LastUseOnly(OnTheWayBack):
         """See `OnTheWayBack`."""
         for edge in edges(scene, names):
             for kept in edge.each():
-                others = replace(edge, positions=tuple(at for at in edge.positions if at not in kept.positions))
-                text = partial(self._of_node, scene, kept, len(edge.positions))
-                yield Alteration(self.name, _with_factor(0, others), text)
+                yield Alteration(self.name, _with_factor(0, edge.without(kept)), partial(edge.only, scene, kept))
         for name in names:
             uses = scene.uses(name)
             # The last use first, and then the first one, which are the likeliest.
@@ -146,10 +173,6 @@ class LastUseOnly(OnTheWayBack):
                 cut = [use for number, use in enumerate(uses) if number != kept]
                 text = partial(self._text, scene, name, uses[kept][0], len(uses))
                 yield Alteration(self.name, _all_cut(cut), text)
-
-    @staticmethod
-    def _of_node(scene: Scene, kept: Edge, positions: int) -> str:
-        return f"{kept.place(scene, positions)} counted, where their shares have to be added up"
 
     @staticmethod
     def _text(scene: Scene, name: str, kept: Node, uses: int) -> str:
@@ -177,16 +200,9 @@ class DoubleCounted(OnTheWayBack):
         """See `OnTheWayBack`."""
         for edge in edges(scene, names):
             yield Alteration(self.name, _with_factor(2, edge), partial(self._text, scene, edge))
-            for one in edge.each():
-                text = partial(self._of_node, scene, one, len(edge.positions))
-                yield Alteration(self.name, _with_factor(2, one), text)
         for overrides, said in samples.counted_twice(scene, names):
             yield Alteration(self.name, overrides, partial(str, said))
 
     @staticmethod
     def _text(scene: Scene, edge: Edge) -> str:
         return f"{edge.told(scene)} was added twice"
-
-    @staticmethod
-    def _of_node(scene: Scene, one: Edge, positions: int) -> str:
-        return f"{one.place(scene, positions)} was added twice"

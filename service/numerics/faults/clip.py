@@ -49,8 +49,8 @@ class Clipped(Fault):
             return
         if (norm := _of_what_came(scene, name, factor)) is not None:
             text = (
-                f"every gradient that was given is {factor:.6g} times its reference, as where they are clipped by their "
-                f"norm: together it is {norm:.6g}."
+                f"every gradient that was given is {factor:.6g} times its reference, so that together their norm is "
+                f"{norm:.6g}, as where they are clipped by their norm."
             )
             yield Hypothesis(self.name, factor * right, text, 1, key="norm")
         near = float(np.clip(nearness(scene, name, off), *_NEAR))

@@ -43,7 +43,10 @@ class Shifted(Fault):
                 for moved in _moved_by(right, axes, steps):
                     yield Hypothesis(self.name, moved, text, key=(axes, steps))
         for step in (1, -1) if right.ndim > 1 and right.size >= _LEAST_ROLLED else ():
-            text = f"{told} is the reference moved by {step:+d} in its buffer, across the ends of rows, as where an offset is off."
+            text = (
+                f"{told} is the reference moved by {step:+d} in its buffer, across the ends of rows, as where an "
+                "offset is off."
+            )
             yield Hypothesis(self.name, np.roll(right, step), text, key=step)
 
     def _on_the_border(self, scene: Scene, name: str) -> Iterator[Hypothesis]:

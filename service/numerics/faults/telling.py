@@ -1,4 +1,4 @@
-"""What is said of the mistakes that explain a gradient: each as far as the candidate proves it, and all that it cannot tell apart.
+"""What is said of the mistakes that explain a gradient: each as far as the candidate proves it.
 
 That a mistake makes just what was sent is proven; that it was made is not, where others make the same. So all of those
 are told, and what is known of the numbers alone before them.
@@ -64,7 +64,7 @@ class Evidence:
 def told(matches: Sequence[Match], evidence: Evidence, unit_roundoff: float) -> list[Diagnosis]:
     """Say what is no chance, each bug once: that with the fewest fitted constants first, and explaining the most.
 
-    Where one needs no fitted constant, what needs some is no explanation.
+    Where one needs no fitted constant, and changes nothing that came as it should, what does either is no explanation.
     """
     accepted = [each for each in matches if enough(evidence.digits(each)) and each.digits > 0]
     groups: dict[str, list[Match]] = {}
@@ -75,7 +75,13 @@ def told(matches: Sequence[Match], evidence: Evidence, unit_roundoff: float) -> 
     found.sort(key=lambda each: (*_rank(each[0], evidence), -evidence.digits(each[0])))
     if found and _is_exact(found[0][0]):
         exact = found[0][0].fit
-        found = [each for each in found if _is_exact(each[0]) or max(_AS_GOOD * each[0].fit, nothing) < exact]
+        spared = bool(found[0][0].hypothesis.spared)
+        found = [
+            each
+            for each in found
+            if max(_AS_GOOD * each[0].fit, nothing) < exact
+            or (_is_exact(each[0]) and bool(each[0].hypothesis.spared) == spared)
+        ]
     return [_diagnosis(each, groups[each[0].hypothesis.fault]) for each in found]
 
 

@@ -190,6 +190,7 @@ class Mul(Binary):
         dL/db = sum g a over the axes along which b was broadcast
     """
 
+    multiplies = MappingProxyType({"input": "factor", "other": "factor"})
     analytic = True
     linear_in = MappingProxyType({"input": (), "other": ()})
 
@@ -247,6 +248,7 @@ def _is_broadcast(factor: Shape, output: Shape) -> bool:
 class Div(Binary):
     """y = a / b: dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast."""
 
+    multiplies = MappingProxyType({"input": "factor", "other": "division"})
     analytic = True
     linear_in = MappingProxyType({"input": ()})
 

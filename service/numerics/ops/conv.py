@@ -138,6 +138,7 @@ def _geometry(
 class Convolution(Op):
     """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
 
+    multiplies = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
     analytic = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})

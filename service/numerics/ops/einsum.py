@@ -53,6 +53,7 @@ class Einsum(Op):
 
     equation: str
 
+    multiplies = MappingProxyType({"operands": "factor"})
     inputs = ("operands*",)
     analytic = True
     linear_in = MappingProxyType({"operands": ()})

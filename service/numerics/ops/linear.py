@@ -44,6 +44,7 @@ class Linear(Op):
         dL/db = sum_n g_n         (out,)
     """
 
+    multiplies = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
     analytic = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
@@ -160,6 +161,7 @@ class Matmul(Op):
         dL/da = g b^T        dL/db = a^T g
     """
 
+    multiplies = MappingProxyType({"input": "factor", "other": "factor"})
     inputs = ("input", "other")
     analytic = True
     linear_in = MappingProxyType({"input": (), "other": ()})

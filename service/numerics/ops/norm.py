@@ -24,6 +24,7 @@ class Normalisation(Op):
         dL/dw = sum g z,  dL/db = sum g,  over what each element of them is used for
     """
 
+    multiplies = MappingProxyType({"weight": "factor"})
     inputs = ("input", "weight?", "bias?")
     analytic = True
     linear_in = MappingProxyType({"weight": ("bias",), "bias": ("weight",)})

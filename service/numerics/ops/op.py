@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass
 
 import numpy as np
 
-from service.numerics.ops.multiplier import Multiplier
+from service.numerics.ops.multiplier import Kind, Multiplier
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, numbered, size, tiled
 
@@ -144,6 +144,8 @@ class Op(ABC):
     """Wrong backward passes, by method, that the tests must catch and the diagnosis names: those marked `@mutant`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
+    multiplies: ClassVar[Mapping[str, Kind]] = MappingProxyType({})
+    """Slots whose values multiply, or divide, the gradients of others."""
     ends_in_sum: ClassVar[bool] = False
     """Its terms follow from its inputs alone."""
     extended: ClassVar[bool] = True

@@ -1,5 +1,6 @@
 """Losses between probabilities."""
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, u
 class Weighted(Loss):
     """A loss of each element, times a weight that may be left out and is broadcast to the elements."""
 
+    multiplies = MappingProxyType({"weight": "factor"})
     cases = (
         Case(((3, 4), (3, 4), None), low=0.05, high=0.95),
         Case(((3, 4), (3, 4), (4,)), {"reduction": "sum"}, low=0.05, high=0.95),
