@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,8 @@ from service.numerics.graph import Node
 from service.numerics.ops.op import Gradients, Mutant
 from service.numerics.tiles import Array, Shape
 
-
+_MOST_USES = 64
+"""Of a tensor each of which is tried as the only one: each takes an alteration of all others."""
 _SAME = 1e-12
 """Relatively: what comes back by two ways is the same."""
 
@@ -29,6 +31,8 @@ def mutants(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         by_op.setdefault(type(node.op), []).append(node)
     for op, nodes in by_op.items():
         for mutant in op.mutants.values():
+            if mutant.declared:
+                continue
             where = [node for node in nodes if mutant.applies(_shapes(scene, node))]
             for node in where:
                 yield _with_mutant(mutant, [node], partial(_at, scene, node, mutant))
@@ -167,9 +171,7 @@ class LastUseOnly(OnTheWayBack):
                 yield Alteration(self.name, _with_factor(0, edge.without(kept)), partial(edge.only, scene, kept))
         for name in names:
             uses = scene.uses(name)
-            # The last use first, and then the first one, which are the likeliest.
-            order = dict.fromkeys((len(uses) - 1, *range(len(uses))))
-            for kept in order if len({node.name for node, _ in uses}) > 1 else ():
+            for kept in _likeliest(len(uses)) if len({node.name for node, _ in uses}) > 1 else ():
                 cut = [use for number, use in enumerate(uses) if number != kept]
                 text = partial(self._text, scene, name, uses[kept][0], len(uses))
                 yield Alteration(self.name, _all_cut(cut), text)
@@ -180,6 +182,13 @@ class LastUseOnly(OnTheWayBack):
             f"of the {uses} uses of {scene.shown(name)} only the one in {_told(scene, kept)} counted, where their "
             "shares have to be added up"
         )
+
+
+def _likeliest(count: int) -> Iterator[int]:
+    """Which of several uses may be the only one: the last, the first, and then the others, as far as they are tried."""
+    last = count - 1
+    order = dict.fromkeys(each for nth in range(count) for each in (last - nth, nth))
+    return islice(iter(order), _MOST_USES)
 
 
 def _all_cut(uses: Sequence[tuple[Node, int]]) -> dict[str, Wrong]:

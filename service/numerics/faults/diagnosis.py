@@ -9,7 +9,7 @@ from service.numerics.faults import backward, places, shares
 from service.numerics.faults.fault import BACKWARD, FAULTS, Alteration
 from service.numerics.faults.hypothesis import Hypothesis, Match, Target
 from service.numerics.faults.scene import Scene
-from service.numerics.faults.sweep import Effort, gradients_of
+from service.numerics.faults.sweep import Affordable, gradients_of
 from service.numerics.faults.telling import Diagnosis, Evidence, told
 from service.numerics.tiles import Array
 
@@ -38,15 +38,15 @@ def diagnose(scene: Scene, wrong: Mapping[str, Array], work: int = 0) -> dict[st
     found = {name: list(_of_itself(scene, name, targets[name])) for name in wrong if name in targets}
     comparable = [name for name in targets if scene.candidates[name].shape == scene.right(name).shape]
     suspects = [name for name in comparable if name in wrong]
-    altered, left_out = _alterations(scene, suspects, max(work, _LEAST_WORK))
-    for together, made in gradients_of(scene.graph, scene.values, altered, comparable if altered else []):
+    altered = Affordable(scene.graph, alterations_of(scene, suspects), max(work, _LEAST_WORK))
+    for together, made in gradients_of(scene.graph, scene.values, altered, comparable):
         swept = _Swept(scene, targets, [name for name in comparable if name not in wrong], together, made)
         for name in suspects:
             found[name] += swept.matches(name)
     evidence = Evidence(found)
     return {
         name: told(found.get(name, []), evidence, scene.precisions[name].unit_roundoff)
-        or [_unknown(scene, name, mask, left_out)]
+        or [_unknown(scene, name, mask, altered.left_out)]
         for name, mask in wrong.items()
     }
 
@@ -98,23 +98,11 @@ class _Swept:
 
 def alterations_of(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
     """Every wrong backward pass that is known, the likeliest first."""
+    if not names:
+        return
     yield from backward.mutants(scene, names)
     for fault in BACKWARD.values():
         yield from fault.alterations(scene, names)
-
-
-def _alterations(scene: Scene, names: Sequence[str], work: int) -> tuple[list[Alteration], bool]:
-    """Those that there is time for, and whether any was left out."""
-    if not names:
-        return [], False
-    found: list[Alteration] = []
-    effort = Effort(scene.graph)
-    for each in alterations_of(scene, names):
-        effort.add(each)
-        if found and effort.work > work:
-            return found, True
-        found.append(each)
-    return found, False
 
 
 def _unknown(scene: Scene, name: str, wrong: Array, left_out: bool) -> Diagnosis:

@@ -41,10 +41,8 @@ def known(scene: Scene, name: str) -> Iterator[Factor]:
     for power in range(3, _LARGEST_LOSS_SCALE + 1):
         yield Factor(2.0**power, f"a loss scale of 2^{power} was left in")
         yield Factor(2.0**-power, f"a loss scale of 2^{power} was taken out that was not there")
-    yield Factor(2, "2, as of a square", vague=True)
-    yield Factor(0.5, "2, as of a square", vague=True)
-    yield Factor(255, "255, as of pixels from 0 to 255 and from 0 to 1", vague=True)
-    yield Factor(1 / 255, "255, as of pixels from 0 to 255 and from 0 to 1", vague=True)
+    yield from _both(2, "2 is the factor of the derivative of a square")
+    yield from _both(255, "by 255 pixels are divided that are meant to be from 0 to 1")
     yield from _of_axes(scene)
 
 

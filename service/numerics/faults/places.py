@@ -100,13 +100,13 @@ def _of_planes(wrong: Array) -> Iterator[str]:
     """Parts of the last two axes that are the same in each plane."""
     if wrong.ndim < 2 or min(wrong.shape[-2:]) < 2:
         return
-    planes = wrong.reshape(-1, *wrong.shape[-2:])
-    plane = planes[0]
+    planes: Array = wrong.reshape(-1, *wrong.shape[-2:])
+    plane: Array = planes[0]
     if (planes != plane).any():
         return
-    rows: Array = np.arange(plane.shape[0])[:, None]
-    below: Array = rows - np.arange(plane.shape[1])
-    border = np.ones(plane.shape, np.bool_)
+    rows: Array = np.arange(int(plane.shape[0]))[:, None]
+    below: Array = rows - np.arange(int(plane.shape[1]))
+    border: Array = np.ones(wrong.shape[-2:], np.bool_)
     border[1:-1, 1:-1] = False
     shapes: Sequence[tuple[str, Array]] = (
         ("the border of the last two axes", border),
@@ -118,7 +118,7 @@ def _of_planes(wrong: Array) -> Iterator[str]:
         ("the diagonal of the last two axes and what is above it", below <= 0),
         ("the diagonal of the last two axes and what is below it", below >= 0),
     )
-    yield from (words for words, mask in shapes if (plane == mask).all())
+    yield from (words for words, mask in shapes if np.array_equal(plane, mask))
 
 
 def _within(wrong: Array) -> Iterator[str]:

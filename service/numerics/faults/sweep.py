@@ -1,7 +1,8 @@
 """Gradients of many wrong backward passes at once: each alteration is a tile of one reverse sweep."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,34 +19,50 @@ _OF_A_PASS = 3
 """Work of a reverse sweep, in forward passes."""
 
 
-class Effort:
-    """Multiply-adds that the sweeps of some alterations take, counted as they are added.
+class Affordable:
+    """As many alterations as some work allows, given one by one; at least one.
 
-    T alterations that are swept together call each node once: a sweep takes sum_n (CALL + T w_n), where w_n is the
-    work of a node in one tile. To it comes a call of its own for each node that an alteration changes, and for each
-    wanted gradient what it takes to compare it, which is a share of the elements.
+    T alterations that are swept together call each node once: a sweep takes sum_n (CALL + T w_n) three times, where
+    w_n is the work of a node in one tile. To it comes a call of its own for each node that an alteration changes, and
+    what it takes to compare the gradients, which is no more than all elements.
+    It is counted and not timed, so that the same request gets the same answer.
 
     Parameters
     ----------
     graph
         The model.
+    alterations
+        The likeliest first.
+    most
+        Multiply-adds that all of them together may take.
+
+    Attributes
+    ----------
+    work
+        What those take that were given so far.
+    left_out
+        Whether there were more.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        calls = CALL * len(graph.nodes)
-        self._each = max(0, graph.cost().work - calls) + graph.cost().elements
-        self._sweep = calls
-        self._of_node = {node.name: graph.cost([node]).work for node in graph.nodes}
+    def __init__(self, graph: Graph, alterations: Iterable[Alteration], most: int) -> None:
+        self._alterations, self._most = alterations, most
+        self._sweep = _OF_A_PASS * CALL * len(graph.nodes)
+        self._each = max(0, _OF_A_PASS * graph.cost().work - self._sweep) + graph.cost().elements
+        self._of_node = {node.name: _OF_A_PASS * graph.cost([node]).work for node in graph.nodes}
         self._length = _together(graph)
-        self._count = 0
         self.work = 0
+        self.left_out = False
 
-    def add(self, alteration: Alteration) -> None:
-        """Count one more."""
-        if self._count % self._length == 0:
-            self.work += _OF_A_PASS * self._sweep
-        self._count += 1
-        self.work += _OF_A_PASS * (self._each + sum(self._of_node[name] for name in alteration.overrides))
+    def __iter__(self) -> Iterator[Alteration]:
+        """Give them."""
+        for number, each in enumerate(self._alterations):
+            more = self._each + sum(self._of_node[name] for name in each.overrides)
+            more += self._sweep if number % self._length == 0 else 0
+            if number and self.work + more > self._most:
+                self.left_out = True
+                return
+            self.work += more
+            yield each
 
 
 def _together(graph: Graph) -> int:
@@ -55,7 +72,7 @@ def _together(graph: Graph) -> int:
 
 
 def gradients_of(
-    graph: Graph, values: Mapping[str, Array], alterations: Sequence[Alteration], names: Sequence[str]
+    graph: Graph, values: Mapping[str, Array], alterations: Iterable[Alteration], names: Sequence[str]
 ) -> Iterator[tuple[Sequence[Alteration], dict[str, Array]]]:
     """Sweep back with each alteration, so many at a time.
 
@@ -75,9 +92,8 @@ def gradients_of(
     tuple
         Alterations, and the gradients that come of each, (alterations, ...) by name.
     """
-    length = _together(graph)
-    for start in range(0, len(alterations), length):
-        together = alterations[start : start + length]
+    left, length = iter(alterations), _together(graph)
+    while together := list(islice(left, length)):
         found = graph.reverse(values, _overrides(graph, together))
         yield together, {name: repeated(found[name], len(together)) for name in names}
 

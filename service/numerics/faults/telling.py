@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from service.numerics.faults.hypothesis import Match, enough
 
-_TOLD = 3
+_TOLD = 4
 """Stories that are told of one mistake; of more their number."""
 _AS_GOOD = 100.0
 """A story is as good as another, or as a number that was fitted, where it is off by no more than so many times."""
@@ -73,20 +73,19 @@ def told(matches: Sequence[Match], evidence: Evidence, unit_roundoff: float) -> 
     nothing = _ROUNDINGS * unit_roundoff
     found = [chosen for group in groups.values() if (chosen := _chosen(group, evidence, nothing))]
     found.sort(key=lambda each: (*_rank(each[0], evidence), -evidence.digits(each[0])))
-    if found and _is_exact(found[0][0]):
-        exact = found[0][0].fit
-        spared = bool(found[0][0].hypothesis.spared)
-        found = [
-            each
-            for each in found
-            if max(_AS_GOOD * each[0].fit, nothing) < exact
-            or (_is_exact(each[0]) and bool(each[0].hypothesis.spared) == spared)
-        ]
+    found = _as_good(found, nothing)
     return [_diagnosis(each, groups[each[0].hypothesis.fault]) for each in found]
 
 
-def _is_exact(match: Match) -> bool:
-    return not match.hypothesis.constants
+def _as_good(found: Sequence[list[Match]], nothing: float) -> list[list[Match]]:
+    """Those that fit as well as the best does, and need as little: the first has the fewest fitted constants."""
+    seen = [each[0].fit for each in found if each[0].hypothesis.evidence is None]
+    limit = max(_AS_GOOD * min(seen, default=0.0), nothing)
+    fitting = [each for each in found if each[0].fit <= limit]
+    if not fitting or fitting[0][0].hypothesis.constants:
+        return fitting
+    spared = bool(fitting[0][0].hypothesis.spared)
+    return [each for each in fitting if not each[0].hypothesis.constants and bool(each[0].hypothesis.spared) == spared]
 
 
 def _rank(match: Match, evidence: Evidence) -> tuple[bool, int, int]:
@@ -97,7 +96,8 @@ def _chosen(group: Sequence[Match], evidence: Evidence, nothing: float) -> list[
     """Those of one bug that explain the same equally well: its stories, or else what is known of the numbers."""
     best = min(each.fit for each in group)
     fitting = [each for each in group if each.fit <= max(_AS_GOOD * best, nothing)]
-    tales = [each for each in fitting if each.hypothesis.story is not None] or fitting
+    tales = [each for each in fitting if each.hypothesis.story is not None and not each.hypothesis.spared]
+    tales = tales or [each for each in fitting if each.hypothesis.story is None] or fitting
     first = min(_rank(each, evidence) for each in tales)
     equal = [each for each in tales if _rank(each, evidence) == first]
     least = min(each.fit for each in equal)

@@ -203,7 +203,7 @@ class ScaledDotProductAttention(Op):
         """The weights of the values were taken as constants."""
         return 0 * query, 0 * key, *self.backward(gradient, output, query, key, value, attn_mask)[2:]
 
-    @mutant_of("scaled")
+    @mutant_of("scaled", declared=True)
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:

@@ -219,7 +219,7 @@ class Mul(Binary):
             by_other = unbroadcast(gradient, other.shape[1:])
         return by_input, by_other
 
-    @mutant_of("scaled", lambda shapes: any(size(each) == 1 for each in shapes[1:]))
+    @mutant_of("scaled", lambda shapes: any(size(each) == 1 for each in shapes[1:]), declared=True)
     def number_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         """A factor that is one number was left out on the way to the other one."""
         by_input, by_other = self.backward(gradient, output, input, other)

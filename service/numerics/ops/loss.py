@@ -139,7 +139,7 @@ class Loss(Op):
         # A rounding of the difference, which squaring doubles, one of the square, one of the division.
         return Rounding(np.abs(terms) + sizes, 4 + self.summands)
 
-    @mutant_of("scaled")
+    @mutant_of("scaled", declared=True)
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The sum over the samples was taken where the loss takes the mean."""
         losses = self.losses(*inputs)

@@ -111,7 +111,7 @@ class Sum(Reduction):
     def multipliers(self, input: Array) -> Sequence[Multiplier]:
         return of_counts("sum", tuple(input.shape[each] for each in self._over(input)))
 
-    @mutant_of("scaled")
+    @mutant_of("scaled", declared=True)
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The mean was taken where the forward pass takes the sum."""
         return (self._restored(gradient, input) / self._count(input) + 0 * input,)
@@ -159,7 +159,7 @@ class Mean(Reduction):
     def multipliers(self, input: Array) -> Sequence[Multiplier]:
         return of_counts("mean", tuple(input.shape[each] for each in self._over(input)))
 
-    @mutant_of("scaled")
+    @mutant_of("scaled", declared=True)
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The number of elements was left out that the mean divides by."""
         return (self._restored(gradient, input) + 0 * input,)
