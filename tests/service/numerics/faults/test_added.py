@@ -1,9 +1,11 @@
 """What was added that belongs elsewhere, and what is missing."""
 
 import numpy as np
+import pytest
 
-from tests.candidates import preset
+from tests.candidates import Worked, preset
 
+GENERATOR = np.random.default_rng(11)
 MLP, NORM = preset("mlp_classifier"), preset("layer_norm_mlp", "normal")
 
 
@@ -20,13 +22,93 @@ def test_zeros_are_named_and_a_gradient_of_zeros_is_not() -> None:
     assert MLP.named({"b2": 0 * MLP.right("b2")})["b2"] == {"detached"}
 
 
-def test_a_factor_of_channels_is_named_by_the_vector_that_it_is() -> None:
-    right, gain = NORM.right("normal"), NORM.value("gain")
-    _, found = NORM.judged({"normal": right / gain})
-    assert found["normal"][0].name == "channel_factor_missing"
-    assert (
-        found["normal"][0].explanation
-        == "dL/dnormal is the reference over gain along axis 1: this factor was left out."
+def channels(op: str) -> Worked:
+    """A tensor h, whose channels a vector s multiplies or divides, and its gradient."""
+    return Worked(
+        {
+            "tensors": {"x": GENERATOR.normal(size=(5, 3)).tolist(), "s": [0.7, 1.6, -2.2], "t": [0.3, 1.9, 0.6]},
+            "weights": {"w": GENERATOR.normal(size=(3, 3)).tolist()},
+            "with_respect_to": ["h"],
+            "model": {
+                "nodes": [
+                    {"name": "h", "op": "linear", "inputs": ["x", "w"]},
+                    {"name": "m", "op": op, "inputs": ["h", "s"]},
+                    {"name": "n", "op": "sin", "inputs": ["m"]},
+                    {"name": "o", "op": "add", "inputs": ["n", "t"]},
+                    {"name": "p", "op": "mul", "inputs": ["o", "o"]},
+                    {"name": "loss", "op": "sum", "inputs": ["p"]},
+                ]
+            },
+        }
     )
-    assert NORM.named({"normal": right * gain})["normal"] == {"channel_factor_missing"}
-    assert NORM.named({"normal": right * np.linspace(1, 2, 11)})["normal"] == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("op", "times", "over"),
+    [
+        ("mul", "this factor was applied once too often", "this factor was left out"),
+        ("div", "this divisor was left out", "this divisor was applied once too often"),
+    ],
+)
+def test_a_factor_of_channels_is_named_by_the_vector_that_it_is(op: str, times: str, over: str) -> None:
+    worked = channels(op)
+    right, s = worked.right("h"), worked.value("s")
+    for candidate, how, done in ((right * s, "times", times), (right / s, "over", over)):
+        (told,) = worked.judged({"h": candidate})[1]["h"]
+        assert told.name == "channel_factor_missing"
+        assert told.explanation.startswith(f"dL/dh is the reference {how} s along axis 1:")
+        assert done in told.explanation or f"at m ({op})" in told.explanation
+        assert not {times, over} - {done} & {told.explanation}
+
+
+def test_a_vector_that_multiplies_nothing_on_the_way_is_no_factor() -> None:
+    worked = channels("mul")
+    assert worked.named({"h": worked.right("h") * worked.value("t")}) == {"h": {"unknown"}}
+    right = NORM.right("normal")
+    # The gain multiplies the gradient behind the norm, and not that at its output.
+    for factor in (NORM.value("gain"), 1 / NORM.value("gain"), np.linspace(1, 2, 11)):
+        assert NORM.named({"normal": right * factor}) == {"normal": {"unknown"}}
+
+
+def decayed(scale: float) -> Worked:
+    """A loss with the decay scale w^2 / 2."""
+    return Worked(
+        {
+            "tensors": {"a": GENERATOR.normal(size=(4, 3)).tolist()},
+            "weights": {"w": GENERATOR.normal(size=(4, 3)).tolist()},
+            "model": {
+                "nodes": [
+                    {"name": "q", "op": "mul", "inputs": ["w", "w"]},
+                    {"name": "r", "op": "sum", "inputs": ["q"]},
+                    {"name": "d", "op": "mul", "inputs": ["r", scale / 2]},
+                    {"name": "p", "op": "mul", "inputs": ["w", "a"]},
+                    {"name": "e", "op": "sum", "inputs": ["p"]},
+                    {"name": "loss", "op": "add", "inputs": ["d", "e"]},
+                ]
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (1.0, "the weight decay that the loss has is in the gradient twice"),
+        (-1.0, "the weight decay that the loss has is not in the gradient"),
+        (-2.0, "the weight decay that the loss has is in the gradient with the wrong sign"),
+        (-0.5, None),
+        (0.4, None),
+    ],
+)
+def test_what_was_done_to_a_decay_that_the_loss_has_follows_from_its_size(ratio: float, said: str | None) -> None:
+    worked = decayed(0.28)
+    found = worked.judged({"w": worked.right("w") + ratio * 0.28 * worked.value("w")})[1]["w"]
+    told = [each.explanation for each in found if each.name.startswith("weight_decay")]
+    assert [said in each for each in told] == ([] if said is None else [True])
+
+
+def test_half_of_a_product_with_itself_is_no_path_that_was_cut() -> None:
+    worked = decayed(0.28)
+    (told,) = worked.judged({"w": worked.right("w") - 0.14 * worked.value("w")})[1]["w"]
+    assert told.name == "shared_weight_last_use_only"
+    assert "only half of what comes back to w from q (mul) counted" in told.explanation

@@ -43,7 +43,7 @@ def test_where_nothing_fits_it_is_said_where_the_errors_are() -> None:
     _, found = MLP.judged({"w1": wrong})
     assert [each.name for each in found["w1"]] == ["unknown"]
     assert found["w1"][0].explanation == (
-        "No bug that is known here explains dL/dw1: 7 of 77 elements are off: all of row 4."
+        "No bug that is known here explains dL/dw1: 7 of 77 elements are off: exactly row 4."
     )
     assert 0 < found["w1"][0].fit < 1
 

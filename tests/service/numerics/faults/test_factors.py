@@ -1,28 +1,25 @@
-"""Factors that a model suggests."""
+"""Factors of a whole gradient that a model suggests."""
 
 import pytest
 
-from service.numerics.faults.factors import known, said
+from service.numerics.faults.factors import Factor, known, said
 from tests.candidates import preset
 
 
-def texts(name: str, of: str, value: float) -> list[str]:
-    return [each.text for each in known(preset(name).scene(), of) if each.value == pytest.approx(value, rel=1e-12)]
-
-
-def test_the_scale_of_attention_is_one() -> None:
-    assert texts("attention_block", "w_query", 3**0.5)[0] == (
-        "the factor 0.57735 of attended (scaled_dot_product_attention) was left out"
-    )
+def factors(name: str, of: str, value: float) -> list[Factor]:
+    return [each for each in known(preset(name).scene(), of) if each.value == pytest.approx(value, rel=1e-12)]
 
 
 def test_uses_of_a_shared_weight_are_one() -> None:
-    assert "the mean over its 2 uses was taken instead of the sum" in texts("lstm_step", "w_hidden", 0.5)
+    (told, *_) = (each.text for each in factors("lstm_step", "w_hidden", 0.5) if not each.vague)
+    assert told == "the mean over the 2 uses of w_hidden was taken instead of the sum"
 
 
-def test_elements_of_a_sample_are_told_from_the_batch() -> None:
-    found = texts("layer_norm_mlp", "w2", 3)
-    assert found[0] == "the sum over the 3 elements of a sample was taken where the loss takes the mean"
+def test_of_what_multiplies_nothing_a_fact_is_known_and_no_story() -> None:
+    (told,) = factors("mlp_classifier", "w1", 7)
+    assert told == Factor(told.value, "7 is the length of an axis of x, w1", vague=True)
+    (told,) = factors("mlp_classifier", "w1", 7**-0.5)
+    assert told.vague
 
 
 @pytest.mark.parametrize(

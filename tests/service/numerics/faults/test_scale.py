@@ -18,17 +18,28 @@ def explained(worked: Worked, name: str, factor: float) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("factor", "said"),
     [
-        (5.0, "dL/dw1 is exactly 5 times the reference: the sum over the batch (B = 5) was taken where the loss takes"),
-        (0.2, "dL/dw1 is exactly 1/5 of the reference: the mean over the batch (B = 5) was taken once too often"),
-        (2.0, "dL/dw1 is exactly 2 times the reference: a factor 2 too many, as of a square"),
+        (
+            5.0,
+            "dL/dw1 is exactly 5 times the reference: just what it would be if the sum over the batch (B = 5) was ",
+        ),
+        (0.2, "dL/dw1 is exactly 1/5 of the reference: just what it would be if at hidden (linear) the mean over the "),
+        (2.0, "dL/dw1 is exactly 2 times the reference: one factor is missing or too many; 2 is the factor of the "),
         (-3.0, "dL/dw1 is exactly minus 3 times the reference: "),
-        (1024.0, "dL/dw1 is exactly 1024 times the reference: a loss scale of 2^10 was left in."),
-        (7**-0.5, "dL/dw1 is exactly 1/sqrt(7) of the reference: a factor 1/sqrt(7) was applied that is not there."),
+        (1024.0, "dL/dw1 is exactly 1024 times the reference: just what it would be if a loss scale of 2^10 was left "),
+        (
+            7**-0.5,
+            "dL/dw1 is exactly 1/sqrt(7) of the reference: one factor is missing or too many; 7 is the length of ",
+        ),
         (1.37, "dL/dw1 is 1.37 times the reference, everywhere: one factor is missing or too many, and none that"),
     ],
 )
 def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) -> None:
     assert explained(MLP, "w1", factor)["scaled"].startswith(said)
+
+
+def test_all_that_may_have_been_done_is_said() -> None:
+    told = explained(MLP, "w1", 0.2)["scaled"]
+    assert told.endswith("or if the mean over the batch (B = 5) was taken once too often, where the loss takes it.")
 
 
 def test_a_factor_of_the_loss_that_sums_is_a_mean() -> None:
