@@ -109,7 +109,8 @@ class Detached(Made):
     def made(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
         """See `Made`."""
         text = (
-            f"{scene.told(name)} is 0 throughout where the reference is not: it was detached, never written, or reset."
+            f"{scene.told(name)} is 0 throughout where the reference is not, as where it is detached, never written, "
+            "or reset."
         )
         candidate = scene.candidates.get(name)
         if scene.right(name).any() and (candidate is None or not candidate.any()):

@@ -162,8 +162,8 @@ class Swapped(Fault):
                 continue
             if returned is None and other not in scene.names:
                 continue
-            place = "in its place" if returned is None else "in each other's place"
-            text = f"{scene.told(name)} is {scene.told(other)}: they were handed over {place}."
+            place = "one for the other" if returned is None else "in each other's place"
+            text = f"{scene.told(name)} is {scene.told(other)}, as where they are handed over {place}."
             yield Hypothesis(self.name, theirs, text)
 
     def injected(self, scene: Scene, name: str) -> Iterator[Mapping[str, Array]]:

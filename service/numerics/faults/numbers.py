@@ -105,8 +105,8 @@ class FewDigits(Fault):
                 continue
             digits = np.clip(own.digits * _LOG2 - (exponents - places + count), 0, None)
             text = (
-                f"every element of {scene.told(name)} is the reference rounded to {count} {kind}: it was printed, or "
-                "stored as text, with too few of them."
+                f"every element of {scene.told(name)} is the reference rounded to {count} {kind}, as where it is "
+                "printed, or stored as text, with too few of them."
             )
             yield Hypothesis(self.name, candidate, text, evidence=float(digits[written & (candidate != right)].sum()))
             return

@@ -7,6 +7,8 @@ import numpy as np
 from service.numerics.tiles import Array
 
 _FEW = 4
+_MOST_OF_A_PART = 0.8
+"""Of a part that is more than half: what is wrong in it if the part is to say anything."""
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _LEAST_REPEATED = 3
 """Elements of a regular sequence: of two any are one."""
@@ -125,7 +127,8 @@ def _within(wrong: Array) -> Iterator[str]:
     """Parts that hold all wrong elements and right ones too, the narrowest first."""
     for axis, length in enumerate(wrong.shape):
         reached = np.flatnonzero(wrong.any(axis=tuple(_others(axis, wrong.ndim))))
-        if len(reached) <= max(1, length // 2) and length > 1 and wrong.ndim > 1:
+        share = np.count_nonzero(wrong) * length / (wrong.size * len(reached))
+        if wrong.ndim > 1 and (2 * len(reached) <= length or (len(reached) < length and share >= _MOST_OF_A_PART)):
             sequence = _sequence(reached, length)
             if sequence is not None:
                 yield f"some of {_along(axis, wrong.ndim, sequence)}"

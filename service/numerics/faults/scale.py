@@ -57,7 +57,7 @@ class Scaled(Fault):
 
     name: ClassVar[str] = "scaled"
     signature: ClassVar[str] = (
-        "c = k g, or of one share of it, k snapped to constants of the model where one is as near as rounding allows"
+        "c = k g, or of one share of it, as where what multiplies the gradient at a node is left out, or applied twice"
     )
 
     def recognised(self, scene: Scene, name: str) -> Iterator[Hypothesis]:
