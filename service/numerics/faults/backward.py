@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from service.numerics.faults import samples
+from service.numerics.faults import samples, through_time
 from service.numerics.faults.fault import Alteration, OnTheWayBack, Wrong, on_the_way_back
 from service.numerics.faults.scene import Scene
 from service.numerics.graph import Node
@@ -140,13 +140,14 @@ class PathCut(OnTheWayBack):
         for edge in edges(scene, names):
             text = partial(self._text, scene, edge)
             yield Alteration(self.name, _with_factor(0, edge), text, partial(edge.told, scene))
-        # As where a state was taken as a constant, and back-propagation through time was cut short.
+        for cut, said in through_time.cuts(scene, names):
+            yield Alteration(self.name, _all_cut(cut), partial(str, said))
         for node in scene.graph.downstream(names):
             if len({user.name for user, _ in scene.uses(node.name)}) > 1:
-                cut = partial(times, 0, range(len(node.operands)))
+                nothing = partial(times, 0, range(len(node.operands)))
                 text = partial("nothing came back through {}".format, _told(scene, node))
                 came = partial("what comes back through {}".format, _told(scene, node))
-                yield Alteration(self.name, {node.name: cut}, text, came)
+                yield Alteration(self.name, {node.name: nothing}, text, came)
 
     @staticmethod
     def _text(scene: Scene, edge: Edge) -> str:

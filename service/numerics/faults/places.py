@@ -53,7 +53,7 @@ def _product(wrong: Array) -> str | None:
         if (sequence := _sequence(places, length)) is None:
             return None
         told.append(_along(axis, wrong.ndim, sequence))
-    return " of ".join(told) or None
+    return (" of " if wrong.ndim == 2 else " at ").join(told) or None
 
 
 def _others(axis: int, axes: int) -> Iterator[int]:
@@ -71,7 +71,7 @@ def _sequence(places: Array, length: int) -> tuple[str, str] | None:
     steps = np.unique(np.diff(places))
     if len(steps) == 1 and steps[0] == 1:
         half = length % 2 == 0 and 2 * len(places) == length
-        aside = {0: ", the first half", length // 2: ", the second half"}.get(first, "") if half else ""
+        aside = {0: " (the first half)", length // 2: " (the second half)"}.get(first, "") if half else ""
         return "s", f"{first} to {last}{aside}"
     step = int(steps[0])
     regular = len(steps) == 1 and len(places) >= _LEAST_REPEATED
