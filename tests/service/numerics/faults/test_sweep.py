@@ -1,5 +1,7 @@
 """Many wrong backward passes in one sweep are what they are one by one."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 
 from service.numerics.faults.diagnosis import alterations_of
-from service.numerics.faults.sweep import gradients_of
+from service.numerics.faults.scene import Scene
+from service.numerics.faults.sweep import Affordable, gradients_of
 from service.numerics.models import PRESETS
-from service.numerics.ops.op import Gradients
+from service.numerics.ops.op import CALL, Gradients
 from tests.candidates import preset
 
 
@@ -34,3 +37,51 @@ def test_together_is_as_one_by_one(name: str) -> None:
             for each in names:
                 scale = np.abs(alone[each]).max(initial=0)
                 np.testing.assert_allclose(made[each][tile], alone[each][0], rtol=1e-9, atol=1e-12 * scale)
+
+
+def _counted(scene: Scene, most: int, names: Sequence[str]) -> tuple[Affordable, int, int]:
+    """What is given of all alterations, how many calls they made, and how many alterations there were."""
+    calls, given = 0, 0
+    affordable = Affordable(scene.graph, alterations_of(scene, names), most)
+
+    def counting(wrong: Any, *arrays: Any) -> Gradients:
+        nonlocal calls
+        calls += 1
+        return wrong(*arrays)
+
+    alterations = (
+        replace(each, overrides={name: partial(counting, wrong) for name, wrong in each.overrides.items()})
+        for each in affordable
+    )
+    for together, _ in gradients_of(scene.graph, scene.values, alterations, names):
+        calls += len(scene.graph.nodes)
+        given += len(together)
+    return affordable, calls, given
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
+    scene, names = preset(name).scene(), preset(name).problem.names
+    affordable, calls, given = _counted(scene, 2**62, names)
+    assert given == len(list(alterations_of(scene, names)))
+    assert not affordable.left_out
+    # A call of a backward pass is some calls of NumPy; the rest is the work in the tiles.
+    assert CALL * calls <= affordable.work <= 3 * CALL * calls + given * (4 * scene.graph.cost().work)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
+def test_no_more_work_is_taken_than_is_allowed_and_something_is_always_tried(part: float) -> None:
+    scene, names = preset("lstm_step").scene(), preset("lstm_step").problem.names
+    whole, _, every = _counted(scene, 2**62, names)
+    some, _, given = _counted(scene, int(part * whole.work), names)
+    assert some.left_out
+    assert 1 <= given < every
+    assert some.work <= part * whole.work or given == 1
+    assert _counted(scene, int(part * whole.work), names)[1:] == _counted(scene, int(part * whole.work), names)[1:]
+
+
+def test_many_small_nodes_are_no_reason_to_leave_anything_out() -> None:
+    """Of T alterations that are swept together a call of a node is shared by all."""
+    scene, names = preset("lstm_step").scene(), preset("lstm_step").problem.names
+    affordable, _, given = _counted(scene, 2**62, names)
+    assert affordable.work < given * 3 * scene.graph.cost().work / 2
