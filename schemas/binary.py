@@ -5,7 +5,7 @@ it keeps one, are read here from the header itself. Nor is its NumPy side used, 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -135,6 +135,22 @@ def packed(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], beside: Mappi
     """Write tensors, each with its datatype, all else of an answer, and further entries of the metadata."""
     entries = {REPORT: orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()}
     return _written(tensors, entries | dict(beside or {}))
+
+
+def listed(content: bytes, names: Iterable[str]) -> bytes:
+    """Have the header of a body list its tensors in an order of one's own.
+
+    The library lists them by size of their elements and then by name. The order of the header is free: each entry
+    says where its numbers are, which stay where they are.
+    """
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:end])
+    wanted = [*([_METADATA] if _METADATA in header else []), *names]
+    if list(header) == wanted:
+        return content
+    text = json.dumps({name: header[name] for name in wanted}, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH)
+    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, memoryview(content)[end:]])
 
 
 def _written(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:

@@ -11,7 +11,7 @@ from schemas.check import Arithmetic, Encoding, Name, StrictModel
 from schemas.report import Diagnosis, Elements, Index, MissedAlong, MissedInSample, Number, OutcomeName, WorstElement
 from schemas.tensor import SPELLINGS, AnyTensor, Tensor, wire_schema
 
-VERSION = 1
+VERSION = 2
 MOST_DIRECTIONS = 2**31 - 1
 
 Points = Annotated[dict[Name, Tensor], MinLen(1)]
@@ -73,6 +73,7 @@ class Plan(StrictModel):
     seed: Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,18})$")] = Field(
         description="Digits in a string: not every language has integers of 63 bits."
     )
+    order: list[Name] = Field(description="Names of the tensors, as the request had them: so the points follow.")
     directions: SealedDirections
     point: Points
     scale: dict[Name, Scale]
@@ -103,6 +104,7 @@ class PlanAnswer(TypedDict):
 
     plan: Annotated[dict[str, Any], Field(description="To be handed back to `POST /v1/judge` as it is.")]
     evaluations: Annotated[int, Field(description="How many points there are.")]
+    order: Annotated[list[str], Field(description="Names of the tensors, in the order of the request.")]
     points: Annotated[
         list[dict[str, Annotated[Any, WithJsonSchema(wire_schema(finite=True))]]],
         Field(description="Tensors by name, of each point."),

@@ -1,7 +1,7 @@
 """`POST /v1/plan`: request to the points at which the client evaluates its loss. Knows no Flask."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from schemas.plan import PlanAnswer
 from schemas.tensor import Encoding, Tensor, encode
@@ -26,7 +26,12 @@ class Planned(NamedTuple):
             {name: encode(each.array[at], self.encoding, each.datatype) for name, each in self.points.items()}
             for at in range(self.evaluations)
         ]
-        return {"plan": dict(self.plan), "evaluations": self.evaluations, "points": points}
+        return cast("Any", {**self.rest, "points": points})
+
+    @property
+    def rest(self) -> dict[str, Any]:
+        """The answer without the points."""
+        return {"plan": dict(self.plan), "evaluations": self.evaluations, "order": list(self.points)}
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

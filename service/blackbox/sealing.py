@@ -1,11 +1,14 @@
 """Plans as they cross the wire: what is needed to lay the evaluations out again, and checksums of it.
 
 The checksums keep nobody from forging a plan, who would deceive nobody but himself; they find what was altered on the
-way, and say which part. Whatever a plan says is held to the limits of a request all the same. One of them is of the
-directions as they were drawn: another version of NumPy might draw others of the same seed.
+way, and say which part. The order of the tensors is a list of its own: a client may keep objects in an order of its
+own, and the losses come in that of the request. Whatever a plan says is held to the limits of a request all the same.
+One of the checksums is of the directions as they were drawn: another version of NumPy might draw others of the same
+seed.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +29,7 @@ def sealed(found: Posed) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "version": VERSION,
         "seed": str(found.layout.seed),
+        "order": list(points),
         "directions": {"kind": kind, "count": found.count},
         "point": {name: encode(each.values, "b64", found.datatypes[name]) for name, each in points.items()},
         "scale": {name: each.scale for name, each in points.items()},
@@ -47,10 +51,13 @@ def opened(plan: Plan, limits: Limits, room: int) -> Posed:
         raise InvalidRequestError([placed(detail, "plan", "version")])
     if int(plan.seed) >= _SEED_END:
         raise InvalidRequestError([placed("must be below 2^63", "plan", "seed")])
+    if len(plan.order) != len(plan.point) or set(plan.order) != plan.point.keys():
+        detail = "was altered: it has each name of the point once, in the order of the request"
+        raise InvalidRequestError([placed(detail, "plan", "order")])
     if errors := _unscaled(plan):
         raise InvalidRequestError(errors)
     found = posed(
-        plan.point,
+        {name: plan.point[name] for name in plan.order},
         plan.scale,
         random=plan.directions.kind == "random",
         count=plan.directions.count,
@@ -103,6 +110,7 @@ def _checks(found: Posed) -> dict[str, str]:
     layout, kind = found.layout, "random" if found.random else "coordinates"
     checks = {
         "seed": _digest(str(layout.seed)),
+        "order": _digest(json.dumps(list(layout.points))),
         "directions": _digest(f"{kind} {found.count}"),
         "evaluations": _digest(str(layout.evaluations)),
     }

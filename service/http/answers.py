@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from flask import Response
 
-from schemas.binary import SAFETENSORS, encode, packed
+from schemas.binary import SAFETENSORS, encode, listed, packed
 from schemas.report import CheckReport
 from schemas.tensor import Tensor
 from service.rendering import markdown, text
@@ -37,5 +37,5 @@ def binary_answer(report: CheckReport, text: str | None = None) -> Response:
 
 
 def packed_answer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> Response:
-    """Answer with tensors, and all else in the metadata."""
-    return Response(packed(tensors, rest), mimetype=SAFETENSORS)
+    """Answer with tensors, listed in their order, and all else in the metadata."""
+    return Response(listed(packed(tensors, rest), tensors), mimetype=SAFETENSORS)

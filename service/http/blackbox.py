@@ -24,8 +24,8 @@ _PLAN_FORMS = {SAFETENSORS: Form(f"Tensors named point/w1 (F64, F32, F16, BF16),
 _JUDGE_FORMS = {SAFETENSORS: Form(f"Tensors named candidate/w1 (F64, F32, F16, BF16), {_FIELDS}.", binary=True)}
 _ANSWER_FORMS = {
     SAFETENSORS: Form(
-        "All points of each tensor as one, points/w1, of one dimension more; in the metadata entry `report` the plan "
-        "and the number of evaluations as JSON text.",
+        "All points of each tensor as one, points/w1, of one dimension more, in the order of the request; in the "
+        "metadata entry `report` the plan, the number of evaluations and that order as JSON text.",
         binary=True,
     )
 }
@@ -65,7 +65,7 @@ def post_plan() -> Response:
     with body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, admitted():
         found = plan(body.parsed(), limits(), binary=form == SAFETENSORS)
         if form == SAFETENSORS:
-            return packed_answer(found.tensors, {"plan": found.plan, "evaluations": found.evaluations})
+            return packed_answer(found.tensors, found.rest)
         return json_answer(found.answer)
 
 

@@ -10,14 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from gradcheckd import RequestError, local
+from gradcheckd import RequestError, local, wire
+from gradcheckd.arrays import Stored, tensor
 from gradcheckd.command import main, run
 from gradcheckd.command.files import numbers
 from gradcheckd.progress import followed
@@ -175,11 +176,50 @@ def test_a_black_box_in_json(said: Callable[..., Any]) -> None:
     assert "[1]" in out
 
 
-def test_points_of_many_tensors_are_in_the_order_of_their_names(said: Callable[..., Any], tmp_path: Path) -> None:
-    body = json.dumps({"point": {"w": [[1.5, 2.5]], "a": 0.5}})
-    said("plan", "-", "--points", tmp_path / "points", given=body.encode())
-    base = (tmp_path / "points").read_text().splitlines()[0].split()
-    assert [float(each) for each in base] == [0.5, 1.5, 2.5]
+MANY = {"w": np.array([[1.5, 2.5]]), "a": np.array([0.5], np.float32), "b": np.array([2.0])}
+
+
+def points_file(kind: str, path: Path) -> Path:
+    if kind == "npz":
+        np.savez(path.with_suffix(".npz"), **{f"point/{name}": each for name, each in MANY.items()})
+        return path.with_suffix(".npz")
+    if kind == "json":
+        path.write_text(json.dumps({"point": {name: each.tolist() for name, each in MANY.items()}}))
+    else:
+        stored = {f"point/{name}": cast("Stored", tensor(each, name)) for name, each in MANY.items()}
+        path.write_bytes(wire.packed(stored, {}))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["json", "npz", "safetensors"])
+def test_points_of_many_tensors_are_in_the_order_of_the_request(
+    said: Callable[..., Any], tmp_path: Path, kind: str
+) -> None:
+    """And a right gradient of what a program reads by position passes, a transposition of two tensors fails."""
+    request, plan, points = points_file(kind, tmp_path / "request"), tmp_path / "plan", tmp_path / "points"
+    status, out, err = said("plan", request, "--points", points, "--output", plan)
+    columns = 'columns 1 to 2: "w", shape [1, 2]; column 3: "a", shape [1]; column 4: "b", shape [1]'
+    assert (status, out, err) == (0, "", f"gradcheckd: the points have, in {columns}\n")
+    assert points.read_text().splitlines()[0] == f"# {columns}"
+    read = np.loadtxt(points)
+    assert read[0].tolist() == [1.5, 2.5, 0.5, 2.0]
+    losses = tmp_path / "losses"
+    losses.write_text("\n".join(repr(float(x * y + np.sin(a) * b * b)) for x, y, a, b in read))
+    right = {"w": [2.5, 1.5], "a": [4 * np.cos(0.5)], "b": [4 * np.sin(0.5)]}
+    for swapped, expected in ((False, 0), (True, 1)):
+        of = {**right, "a": right["b"], "b": right["a"]} if swapped else right
+        for name, each in of.items():
+            (tmp_path / name).write_text(" ".join(repr(float(number)) for number in each))
+        given = [part for name in MANY for part in ("--candidate", f"{name}={tmp_path / name}")]
+        status, out, _ = said("judge", plan, "--losses", losses, *given, "--format", "json")
+        assert status == expected
+        assert list(json.loads(out)["verdicts"]) == ["w", "a", "b"]
+
+
+def test_a_name_with_a_line_end_leaves_the_points_one_a_line(said: Callable[..., Any], tmp_path: Path) -> None:
+    said("plan", "-", "--points", tmp_path / "points", given=json.dumps({"point": {"a\nb": 0.5}}).encode())
+    lines = (tmp_path / "points").read_text().splitlines()
+    assert lines[:2] == ['# column 1: "a\\nb", shape []', "0.5"]
 
 
 def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]) -> None:
@@ -303,7 +343,7 @@ def test_a_dash_is_standard_output(said: Callable[..., Any], tmp_path: Path, mon
     point = json.dumps({"point": {"w": POINT}}).encode()
     assert json.loads(said("plan", "-", "--output", "-", given=point)[1])["plan"]
     status, out, _ = said("plan", "-", "--points", "-", "--output", "plan", given=point)
-    assert (status, out.split()[:3]) == (0, ["0.5", "-1.5", "2.0"])
+    assert (status, out.splitlines()[1]) == (0, "0.5 -1.5 2.0")
     for both in ((), ("--output", "-")):
         status, out, err = said("plan", "-", "--points", "-", *both, given=point)
         assert (status, out) == (3, "")

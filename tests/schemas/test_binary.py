@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from schemas.binary import NotSafetensorsError, decode, encode
+from schemas.binary import NotSafetensorsError, decode, encode, listed, packed
 from schemas.datatype import DATATYPES
 from schemas.problem import InvalidRequestError
 from schemas.tensor import Tensor
@@ -209,3 +209,21 @@ def test_the_library_of_others_reads_and_writes_the_same() -> None:
     assert decode(written).sections == decode(body({"weights/w": entry(np.ones((2, 3), np.float32))})).sections
     found = load(encode(report(analytic=float64(np.arange(3.0)))))
     np.testing.assert_array_equal(found["gradients/a/b/analytic"], np.arange(3.0))
+
+
+def test_tensors_are_listed_in_an_order_of_ones_own_and_stay_where_they_are() -> None:
+    names = ["z", "ü\n", "a/b"]
+    arrays = (np.arange(3.0), np.array([[1.5]], np.float32), np.array(2.0))
+    tensors = {
+        name: Tensor(array, DATATYPES[{"float64": "FP64", "float32": "FP32"}[array.dtype.name]], integral=False)
+        for name, array in zip(names, arrays, strict=True)
+    }
+    raw = packed(tensors, {"x": 1})
+    content = listed(raw, names)
+    length = int.from_bytes(content[:8], "little")
+    assert list(json.loads(content[8 : 8 + length])) == ["__metadata__", *names]
+    assert length % 8 == 0
+    assert read(content) == read(raw)
+    for name, array in load(content).items():
+        assert np.array_equal(array, tensors[name].array)
+    assert listed(content, names) is content

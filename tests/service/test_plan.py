@@ -31,6 +31,13 @@ def test_same_request_same_plan():
     assert plan(asked()).plan != plan(asked(seed=4)).plan
 
 
+def test_tensors_stay_in_the_order_of_the_request():
+    names = ["z", "b", "a"]
+    found = plan({"point": {name: [0.5, 1.0] for name in names}})
+    answer = found.answer
+    assert answer["order"] == found.plan["order"] == list(answer["points"][0]) == list(found.points) == names
+
+
 WRONG = {
     "no point": ({"point": {}}, "/point"),
     "an integer tensor": ({"point": {"w": {"datatype": "INT64", "shape": [1], "data": [1]}}}, "/point/w"),

@@ -1,6 +1,7 @@
 """`gradcheckd check`, `plan` and `judge`."""
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, cast
@@ -70,10 +71,14 @@ def plan(given: Namespace) -> int:
             return 0
         points, rest = wire.unpacked(connection.post("/v1/plan", body, SAFETENSORS))
     with wire.expected():
-        flat = [points[name].reshape(rest["evaluations"], -1) for name in sorted(points)]
+        ordered = {name: points[f"points/{name}"] for name in rest["order"]}
+        columns = files.columns({name: each.shape[1:] for name, each in ordered.items()})
+        flat = [each.reshape(rest["evaluations"], -1) for each in ordered.values()]
     lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
-    write("\n".join(lines), given.points)
+    write("\n".join([f"# {columns}", *lines]), given.points)
     write(json.dumps(rest), given.output)
+    if len(flat) > 1:
+        print(f"gradcheckd: the points have, in {columns}", file=sys.stderr)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import json
 import sys
 import tokenize
 import zipfile
@@ -141,6 +142,19 @@ def read(path: str, sections: Sequence[str]) -> Given:
     rest = {name: each for name, each in fields.items() if name not in named}
     bare = {section: {name: Bare(each) for name, each in tensors.items()} for section, tensors in named.items()}
     return Given(rest, bare, Body(content, JSON))
+
+
+def columns(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Say which columns of a file of points are of which tensor."""
+    said: list[str] = []
+    first = 1
+    for name, shape in shapes.items():
+        last = first + int(np.prod(shape, dtype=int)) - 1
+        where = f"column {first}" if first == last else f"columns {first} to {last}"
+        # In JSON, as a name may have a line's end.
+        said.append(f"{where}: {json.dumps(name)}, shape {list(shape)}")
+        first = last + 1
+    return "; ".join(said)
 
 
 def losses(path: str) -> list[float | str]:

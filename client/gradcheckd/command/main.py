@@ -105,8 +105,8 @@ def _add_plan(commands: Any) -> None:
     command.add_argument(
         "--points",
         metavar="FILE",
-        help="write the points there, one a line: the numbers of all tensors, row by row, names in alphabetical order; "
-        "- for standard output",
+        help="write the points there, one a line, below a line that begins with # and says which columns are of which "
+        "tensor: the numbers of all tensors, in the order of the request, each row by row; - for standard output",
     )
     command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
 

@@ -2,10 +2,10 @@
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
-    from 19                  by tensor, in the order of the names; by direction; by step, falling: plus, then minus
+    from 19                  by tensor, in the order of the request; by direction; by step, falling: plus, then minus
 
-All of it follows from the point, the kind and number of directions, the seed and the scales alone, so that a plan need
-not hold the points.
+All of it follows from the point, the order of its tensors, the kind and number of directions, the seed and the scales
+alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that is evaluated, by the names of the tensors, sorted."""
+    """Everything that is evaluated, by the names of the tensors, in the order in which they were given."""
 
     points: Mapping[str, Point]
     lines: Mapping[str, Lines]
@@ -139,13 +139,13 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
     Parameters
     ----------
     points
-        Tensors by name.
+        Tensors by name, in the order in which they are to be moved.
     random
         Whether directions are drawn from the standard Gaussian; else each is that of one element.
     count
         Directions of each tensor; all elements, or `DEFAULT_DIRECTIONS`, if None.
     """
-    points = dict(sorted(points.items()))
+    points = dict(points)
     lines = {
         name: (_gaussian if random else _of_elements)(
             point, directions_of(point, random=random, count=count), seed, name

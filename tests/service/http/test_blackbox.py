@@ -12,6 +12,8 @@ from tests.tensor_bodies import body, entry, read
 
 CLIENT = create_app().test_client()
 BINARY = "application/vnd.safetensors"
+JSON = {"Content-Type": "application/json"}
+"""Of requests whose order matters: Flask's client sorts what it is given as `json`."""
 
 
 def test_a_loss_at_home_is_judged_in_json():
@@ -37,7 +39,24 @@ def test_and_in_safetensors():
     raw = body(entries, {"request": json.dumps({"plan": rest["plan"], "losses": losses, "candidate_dtype": "FP64"})})
     report = CLIENT.post("/v1/judge", data=raw, headers={"Content-Type": BINARY})
     assert (report.status_code, report.json["outcome"]) == (200, "pass")
-    assert rest["plan"] == CLIENT.post("/v1/plan", json=asked()).json["plan"]
+    assert rest["plan"] == CLIENT.post("/v1/plan", data=json.dumps(asked()), headers=JSON).json["plan"]
+
+
+def test_the_order_of_the_request_is_kept_in_every_form():
+    entries = {"point/z": entry(np.array([0.5], np.float32)), "point/a": entry(np.array([1.5, 2.5]))}
+    raw = body(entries, {"request": "{}"})
+    packed = CLIENT.post("/v1/plan", data=raw, headers={"Content-Type": BINARY, "Accept": BINARY}).data
+    length = int.from_bytes(packed[:8], "little")
+    assert list(json.loads(packed[8 : 8 + length])) == ["__metadata__", "points/z", "points/a"]
+    point = {"z": {"datatype": "FP32", "shape": [1], "data": [0.5]}, "a": [1.5, 2.5]}
+    asked = json.loads(CLIENT.post("/v1/plan", data=json.dumps({"point": point}), headers=JSON).data)
+    assert asked["order"] == list(asked["points"][0]) == ["z", "a"]
+    losses = [each["z"][0] * each["a"][0] + each["a"][1] ** 2 for each in asked["points"]]
+    request = {"plan": asked["plan"], "losses": losses, "candidate": {"a": [0.5, 5.0], "z": [1.5]}}
+    # As a client sends it that keeps its objects sorted.
+    report = CLIENT.post("/v1/judge", data=json.dumps(request, sort_keys=True), headers=JSON)
+    assert json.loads(report.data)["outcome"] == "pass"
+    assert list(json.loads(report.data)["verdicts"]) == ["z", "a"]
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])

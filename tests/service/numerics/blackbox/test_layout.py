@@ -36,16 +36,18 @@ def test_a_sample_of_elements_is_drawn_from_the_seed():
     assert len(planned(np.ones(3), random=False, count=5).lines["w"]) == 3
 
 
-def test_the_order_of_the_names_changes_nothing():
+def test_tensors_are_moved_in_the_order_given_and_by_the_same_whatever_it_is():
     points = {"b": point_of(np.ones(2)), "a": point_of(np.array(0.5), "FP32")}
     layouts = [
         laid_out(dict(each), random=True, count=None, seed=0) for each in (points.items(), reversed(points.items()))
     ]
-    assert list(layouts[0].points) == list(layouts[1].points) == ["a", "b"]
-    assert layouts[0].first("b") == BEFORE + 8 * len(SCHEDULES["FP32"].steps)
+    assert [list(each.points) for each in layouts] == [["b", "a"], ["a", "b"]]
+    assert layouts[1].first("b") == BEFORE + 8 * len(SCHEDULES["FP32"].steps)
     for name in points:
-        assert np.array_equal(layouts[0].stacked(name), layouts[1].stacked(name))
-    moved = layouts[0].stacked("a")[layouts[0].first("b") :]
+        count = 8 * len(points[name].schedule.steps)
+        assert np.array_equal(*(each.stacked(name)[each.first(name) :][:count] for each in layouts))
+        assert np.array_equal(*(each.stacked(name)[:BEFORE] for each in layouts))
+    moved = layouts[1].stacked("a")[layouts[1].first("b") :]
     assert (moved == 0.5).all(), "one tensor at a time"
 
 
