@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.check import Arithmetic, Encoding, Name, StrictModel
+from schemas.check import Arithmetic, Encoding, Name, StrictModel, ToleranceSpec
 from schemas.report import Diagnosis, Elements, Index, MissedAlong, MissedInSample, Number, OutcomeName, WorstElement
 from schemas.tensor import SPELLINGS, AnyTensor, Tensor, wire_schema
 
@@ -15,7 +16,6 @@ VERSION = 2
 MOST_DIRECTIONS = 2**31 - 1
 
 Points = Annotated[dict[Name, Tensor], MinLen(1)]
-Scale = Annotated[float, Gt(0), Le(1e300)]
 Losses = Annotated[
     Any,
     # Looked at by `service.blackbox.evaluated`, with the point that each is of.
@@ -23,8 +23,9 @@ Losses = Annotated[
     WithJsonSchema(
         {
             "type": "array",
-            "items": {"anyOf": [{"type": "number"}, {"enum": list(SPELLINGS)}]},
-            "description": "The loss at each point, in order. What is not finite is refused with its point.",
+            "items": {"anyOf": [{"type": "number"}, {"type": "null"}, {"enum": list(SPELLINGS)}]},
+            "description": "The loss at each point, in order; null where the function has no value, but not at the "
+            "base (the first three). What is not finite is refused with its point.",
         }
     ),
 ]
@@ -43,6 +44,18 @@ class DirectionsSpec(StrictModel):
     )
 
 
+class BoundsSpec(StrictModel):
+    """Bounds of one tensor, within which the loss has a value; infinite where there is none."""
+
+    min: AnyTensor = Field(
+        default_factory=lambda: Tensor(np.array(-np.inf), None, integral=False),
+        description="A number, or a tensor of the point's shape; no element is moved below it.",
+    )
+    max: AnyTensor = Field(
+        default_factory=lambda: Tensor(np.array(np.inf), None, integral=False), description="As min, above."
+    )
+
+
 class PlanRequest(StrictModel):
     """Where a gradient is to be judged."""
 
@@ -51,10 +64,19 @@ class PlanRequest(StrictModel):
     )
     directions: DirectionsSpec = DirectionsSpec()
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="All that is random follows from it.")
-    scale: dict[Name, Scale] | None = Field(
+    scale: dict[Name, Tensor] | None = Field(
         default=None,
-        description="How far to move each tensor, by name: the largest step is 1/8 of it (FP16: 1/4, BF16: 1/2); taken "
-        "to the next power of two. By default the median size of the elements that are not 0.",
+        description="How far to move each tensor, by name: a number, or one for each element in a tensor of its shape. "
+        "The largest step is 1/8 of it (FP16: 1/4, BF16: 1/2), along random directions times a Gaussian number; taken "
+        "down to a power of two. By default the median size of the elements that are not 0; an element that is moved "
+        "alone, by its own size where that is larger.",
+        examples=[{"w1": 0.25}],
+    )
+    bounds: dict[Name, BoundsSpec] | None = Field(
+        default=None,
+        description="Bounds of tensors, by name, within which all points lie. An element near a bound is moved by "
+        "less; on it, to one side alone.",
+        examples=[{"w1": {"min": 0}}],
     )
     encoding: Encoding = Field(default="nested", description="Of the points of the answer.")
 
@@ -73,10 +95,13 @@ class Plan(StrictModel):
     seed: Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,18})$")] = Field(
         description="Digits in a string: not every language has integers of 63 bits."
     )
-    order: list[Name] = Field(description="Names of the tensors, as the request had them: so the points follow.")
+    order: list[Name] = Field(
+        default_factory=list[Name], description="Names of the tensors, as the request had them: so the points follow."
+    )
     directions: SealedDirections
     point: Points
-    scale: dict[Name, Scale]
+    scale: dict[Name, Tensor]
+    bounds: dict[Name, BoundsSpec] = Field(default_factory=dict[Name, BoundsSpec])
     evaluations: Annotated[int, Ge(1)]
     checks: dict[str, str] = Field(description="Checksums of its other parts.")
 
@@ -93,6 +118,11 @@ class JudgeRequest(StrictModel):
     candidate_dtype: Arithmetic | None = Field(
         default=None,
         description="Arithmetic in which the candidate was computed; by default its datatype, or else the point's.",
+    )
+    tolerance: ToleranceSpec | None = Field(
+        default=None,
+        description="Replaces what the candidate may be off by, as in a check: along a line with the derivative g it "
+        "passes if it is off by at most atol + rtol abs(g), and is inconclusive where the error bound exceeds that.",
     )
     relative_error: Annotated[float, Gt(0), Le(1e6)] = Field(
         default=1e-4, description="Error of one element of which `missed.single_element` tells the probability."
@@ -174,6 +204,7 @@ class JudgedVerdict(TypedDict):
     noise: Annotated[Number, Field(description="Standard deviation of an evaluation of the loss, absolute.")]
     taylor: Taylor
     missed: MissedRandom | MissedCoordinates
+    without_value: Annotated[int, Field(description="Points of this tensor at which the loss has no value.")]
 
 
 class JudgeReport(TypedDict):

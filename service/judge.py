@@ -13,6 +13,7 @@ from service.blackbox.sealing import opened
 from service.checking.question import Limits, precision_of
 from service.numerics.blackbox import judging
 from service.numerics.precision import PRECISIONS
+from service.numerics.reference import Tolerance
 
 
 def judge(body: object, limits: Limits | None = None) -> JudgeReport:
@@ -41,8 +42,10 @@ def judge(body: object, limits: Limits | None = None) -> JudgeReport:
         name: precision_of(each, request.candidate_dtype, PRECISIONS[found.datatypes[name].name])
         for name, each in request.candidate.items()
     }
-    noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error)
-    return report(found.layout, noise, judged, request.relative_error)
+    given = request.tolerance
+    tolerance = None if given is None else Tolerance(given.rtol, given.atol)
+    noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error, tolerance)
+    return report(found.layout, losses, noise, judged, request.relative_error)
 
 
 def _candidate_errors(candidate: Mapping[str, Tensor], found: Posed) -> Iterator[PlacedError]:

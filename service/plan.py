@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 from schemas.plan import PlanAnswer
 from schemas.tensor import Encoding, Tensor, encode
 from service.blackbox import language
+from service.blackbox.moving import Asked
 from service.blackbox.posing import BINARY, posed
 from service.blackbox.sealing import sealed, stacked
 from service.checking.question import Limits
@@ -58,7 +59,7 @@ def plan(body: object, limits: Limits | None = None, *, binary: bool = False) ->
     request = language.parsed_plan(body, limits)
     found = posed(
         request.point,
-        request.scale or {},
+        Asked(request.scale or {}, request.bounds or {}),
         random=request.directions.kind == "random",
         count=request.directions.count,
         seed=request.seed,

@@ -9,7 +9,7 @@ import numpy as np
 from gradcheckd import wire
 from gradcheckd.arrays import Array, Bare, Stored, number, tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import TensorError, hides
+from gradcheckd.errors import RequestError, TensorError, hides
 from gradcheckd.wire import JSON, SAFETENSORS
 
 __tracebackhide__ = hides
@@ -79,17 +79,46 @@ def _floats(taken: Stored | Bare) -> Stored | Bare:
     return tensor(np.asarray(taken.value, np.float64), "point") if isinstance(taken, Bare) else taken
 
 
-def evaluated(question: Question, found: Planned, progress: Counted | None) -> list[float | str]:
-    """Evaluate the loss at every point.
+def scales(given: Any, point: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far tensors are moved, as the request has it: by name, each a number or a tensor."""
+    if given is None:
+        return None
+    named = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else dict.fromkeys(point, given)
+    return {name: tensor(each, f"scale {name!r}").as_json() for name, each in named.items()}
+
+
+def domains(given: Any, point: Mapping[str, Any], *, alone: bool) -> dict[str, Any] | None:
+    """Bounds as the request has them: by name, each with `min`, `max` or both, numbers or tensors.
+
+    Raises
+    ------
+    RequestError
+        They are of another form.
+    """
+    if given is None:
+        return None
+    named: object = {ALONE: given} if alone else given
+    sides = list(cast("Mapping[str, Any]", named).values()) if isinstance(named, Mapping) else [named]
+    if not all(isinstance(each, Mapping) for each in sides):
+        form = '{"min": 0, "max": 1}' if alone else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
+        raise RequestError(f"bounds have min, max or both, as in bounds={form}; {repr(given)[:40]} was given.")
+    return {
+        name: {side: tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in each.items()}
+        for name, each in cast("Mapping[str, Mapping[str, Any]]", named).items()
+    }
+
+
+def evaluated(question: Question, found: Planned, progress: Counted | None) -> list[float | str | None]:
+    """Evaluate the loss at every point; None where it has no value.
 
     Raises
     ------
     Exception
         That of the loss, with a note of the point.
     TensorError
-        The loss returned something else than one number.
+        The loss returned something else than one number, or than None away from the base.
     """
-    losses: list[float | str] = []
+    losses: list[float | str | None] = []
     for at in range(found.evaluations):
         point = {name: _like(each, found.points[name][at]) for name, each in question.point.items()}
         try:
@@ -97,7 +126,10 @@ def evaluated(question: Question, found: Planned, progress: Counted | None) -> l
         except Exception as error:
             error.add_note(f"gradcheckd: raised by the loss at point {at} of the {found.evaluations} of the plan")
             raise
-        losses.append(cast("Bare", tensor(number(returned, "The loss returned"), "loss")).value)
+        # The first is the base, where there is a value, or somebody forgot to return it.
+        missing = returned is None and losses
+        value = None if missing else tensor(number(returned, "The loss returned"), "loss")
+        losses.append(value.value if isinstance(value, Bare) else None)
         if progress is not None:
             progress(at + 1, found.evaluations)
     return losses
@@ -111,7 +143,7 @@ def _like(given: Any, array: Array) -> Any:
 def judged(
     connection: Connection,
     found: Planned,
-    losses: list[float | str],
+    losses: list[float | str | None],
     gradient: Mapping[str, Any],
     fields: Mapping[str, Any],
 ) -> tuple[bytes, wire.Body]:

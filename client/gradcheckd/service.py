@@ -6,7 +6,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 from gradcheckd import wire
 from gradcheckd.arrays import BY_NUMPY_NAME, Bare, Stored, dtype_name, tensor
-from gradcheckd.blackbox import Counted, Question, evaluated, judged, planned
+from gradcheckd.blackbox import Counted, Question, domains, evaluated, judged, planned, scales
 from gradcheckd.connection import Connection
 from gradcheckd.errors import GradientError, RequestError, hides
 from gradcheckd.progress import Progress, followed, with_arrays
@@ -157,7 +157,9 @@ class Service:
         gradient: Any,
         *,
         directions: str | Mapping[str, Any] | None = None,
-        scale: Mapping[str, float] | float | None = None,
+        scale: Any = None,
+        bounds: Mapping[str, Any] | None = None,
+        tolerance: Mapping[str, float] | None = None,
         seed: int | None = None,
         candidate_dtype: Dtype | None = None,
         relative_error: float | None = None,
@@ -168,7 +170,8 @@ class Service:
         Parameters
         ----------
         loss
-            Takes a point, and returns a number. It may be noisy, or in float32.
+            Takes a point, and returns a number, or None where it has no value (away from the point itself). It may be
+            noisy, or in float32.
         point
             Where: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch where these are
             ones, and else arrays of NumPy.
@@ -178,7 +181,13 @@ class Service:
             "random" (4 of each tensor, the default), "coordinates" (each element), or with a `count` as in the request
             of `POST /v1/plan`.
         scale
-            How far to move, by name, or of all.
+            How far to move: a number for all; or by name a number, or an array with one for each element. Where the
+            point is one array, so may this be.
+        bounds
+            The domain of the loss, within which it is evaluated: `{"min": 0, "max": 1}`, one of them or both, each a
+            number or an array of the point's shape, infinite where there is no bound; by name where the point is.
+        tolerance
+            `{"rtol": r, "atol": a}`: what your gradient may be off by, in place of what rounding explains.
         seed, candidate_dtype, relative_error
             As in the requests of `POST /v1/plan` and `POST /v1/judge`.
         progress
@@ -196,12 +205,19 @@ class Service:
         question = Question.of(loss, point, gradient)
         posed = {
             "directions": {"kind": directions} if isinstance(directions, str) else directions,
-            "scale": scale if scale is None or isinstance(scale, Mapping) else dict.fromkeys(question.point, scale),
+            "scale": scales(scale, question.point),
+            "bounds": domains(bounds, question.point, alone=not isinstance(point, Mapping)),
             "seed": seed,
         }
         found = planned(self.connection, question.point, _given(posed))
         losses = evaluated(question, found, progress)
-        fields = _given({"candidate_dtype": _candidate_dtype(candidate_dtype), "relative_error": relative_error})
+        fields = _given(
+            {
+                "candidate_dtype": _candidate_dtype(candidate_dtype),
+                "tolerance": tolerance,
+                "relative_error": relative_error,
+            }
+        )
         content, body = judged(self.connection, found, losses, question.gradient, fields)
         with wire.expected():
             report = BlackBoxReport.read(wire.loaded(content), self.connection.again("/v1/judge", body))

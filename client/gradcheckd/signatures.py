@@ -35,7 +35,9 @@ class FunctionParameters(TypedDict, total=False):
     """Those of `Service.check_function` behind the gradient."""
 
     directions: str | Mapping[str, Any] | None
-    scale: Mapping[str, float] | float | None
+    scale: Any
+    bounds: Mapping[str, Any] | None
+    tolerance: Mapping[str, float] | None
     seed: int | None
     candidate_dtype: Dtype | None
     relative_error: float | None

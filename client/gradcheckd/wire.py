@@ -26,6 +26,8 @@ READABLE = "text"
 """What has the report for reading beside it: an entry of the metadata, or of the last line of progress."""
 
 _LENGTH = 8
+_LONGEST = 2**21
+"""Characters of other fields beyond which a request goes in JSON: a service takes a header of twice as many."""
 _POINTED = 6
 """Parts of a pointer."""
 _METADATA = "__metadata__"
@@ -93,13 +95,14 @@ def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored |
         A field is not JSON.
     """
     tensors = {f"{section}/{name}": each for section, named in sections.items() for name, each in named.items()}
-    if any(isinstance(each, Bare) for each in tensors.values()):
-        # Only JSON has numbers without a datatype.
+    text = _json(dict(fields))
+    if any(isinstance(each, Bare) for each in tensors.values()) or len(text) > _LONGEST:
+        # Only JSON has numbers without a datatype, and room for fields that are large themselves.
         nested = {
             section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()
         }
         return Body(_json(dict(fields) | nested).encode(), JSON)
-    return Body(packed(cast("dict[str, Stored]", tensors), {"request": _json(dict(fields))}), SAFETENSORS)
+    return Body(packed(cast("dict[str, Stored]", tensors), {"request": text}), SAFETENSORS)
 
 
 def _json(fields: dict[str, Any]) -> str:

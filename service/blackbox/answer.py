@@ -1,6 +1,7 @@
 """From the verdicts to the report on the wire."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,16 +21,19 @@ from service.checking import entries
 from service.checking.summary import summary
 from service.numerics import verdict
 from service.numerics.blackbox.judging import Judged
-from service.numerics.blackbox.layout import Layout
+from service.numerics.blackbox.known import runs
+from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.outcome import Outcome
+from service.numerics.tiles import Array
 from service.numerics.verdict import Worst
 
 
-def report(layout: Layout, noise: Noise, judged: Mapping[str, Judged], sought: float) -> JudgeReport:
+def report(layout: Layout, losses: Array, noise: Noise, judged: Mapping[str, Judged], sought: float) -> JudgeReport:
     """Put the report together."""
+    judged = {name: _with_gaps(each, *_gaps(layout, name, losses)) for name, each in judged.items()}
     outcome = verdict.overall([each.verdict.outcome for each in judged.values()])
-    verdicts = {name: _verdict(layout, name, noise, each, sought) for name, each in judged.items()}
+    verdicts = {name: _verdict(layout, name, losses, noise, each, sought) for name, each in judged.items()}
     farthest = max(judged, key=lambda name: _intercept(judged[name]))
     missing = max(judged, key=lambda name: judged[name].single)
     return {
@@ -61,7 +65,27 @@ def _summary(outcome: Outcome, judged: Mapping[str, Judged], sought: float) -> s
     return f"{said} {bugs[0]}" if bugs else said
 
 
-def _verdict(layout: Layout, name: str, noise: Noise, judged: Judged, sought: float) -> JudgedVerdict:
+def _gaps(layout: Layout, name: str, losses: Array) -> tuple[int, int, bool]:
+    """At how many points of a tensor the loss has no value, of how many; and whether it has too few near the base."""
+    own, near = np.isnan(layout.of(name, losses)), losses[REPEATS:BEFORE].reshape(LINES, -1)
+    return int(np.count_nonzero(own)), own.size, not runs(near)
+
+
+def _with_gaps(judged: Judged, missing: int, points: int, unheard: bool) -> Judged:
+    """Say of a tensor that could not be judged where the loss has no value."""
+    if judged.verdict.outcome != Outcome.INCONCLUSIVE or not (missing or unheard):
+        return judged
+    where = f"at {missing} of the {points} points to which this tensor was moved"
+    if unheard:
+        where = "at most of the points next to the base, so that nothing is known of its noise"
+    said = f"The loss has no value {where}: {_WITHOUT_VALUE}"
+    return replace(judged, verdict=replace(judged.verdict, reason=f"{judged.verdict.reason} {said}"))
+
+
+_WITHOUT_VALUE = "give a smaller scale, or plan with bounds within which it has one."
+
+
+def _verdict(layout: Layout, name: str, losses: Array, noise: Noise, judged: Judged, sought: float) -> JudgedVerdict:
     found, bug = judged.verdict, judged.diagnosis
     by_element = layout.lines[name].elements is not None
     return {
@@ -75,6 +99,7 @@ def _verdict(layout: Layout, name: str, noise: Noise, judged: Judged, sought: fl
         "noise": spelled(noise.deviation),
         "taylor": _taylor(judged),
         "missed": _missed(judged, sought),
+        "without_value": _gaps(layout, name, losses)[0],
     }
 
 

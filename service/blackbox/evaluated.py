@@ -1,4 +1,8 @@
-"""Losses as they come: as many as there are points, and all of them finite."""
+"""Losses as they come: as many as there are points, each a finite number, or null where the function has no value.
+
+A loss that is NaN or infinite is not taken for a missing one: it may be the fault that is looked for. Who knows that
+the function has no value there says so. At the base it has one, or there is no gradient.
+"""
 
 import math
 from typing import Any
@@ -8,26 +12,31 @@ import numpy as np
 from schemas.datatype import Array
 from schemas.problem import InvalidRequestError, PlacedError, as_json, placed
 from schemas.tensor import SPELLINGS
-from service.numerics.blackbox.layout import Layout
+from service.numerics.blackbox.layout import REPEATS, Layout
 
-_REMEDY = "give a smaller scale where the loss is not finite"
+_REMEDY = "give a smaller scale, or bounds within which it is; or null for it, if it is right that there is no value"
+_AT_THE_BASE = "the loss must have a value at the base, where the gradient is; {} was given"
 
 
 def evaluated(losses: list[Any], layout: Layout) -> Array:
-    """Read the losses, float64, (evaluations,).
+    """Read the losses, float64, (evaluations,); NaN where there is none.
 
     Raises
     ------
     InvalidRequestError
-        With each that is not a finite number, and what its point is.
+        With each that is neither a finite number nor, away from the base, null; and what its point is.
     """
     expected = layout.evaluations
     if len(losses) != expected:
         raise InvalidRequestError(
             [placed(f"{len(losses)} losses were given; the plan has {expected} points", "losses")]
         )
-    values = [_number(each) for each in losses]
-    if errors := [_error(number, losses[number], layout) for number, each in enumerate(values) if not _finite(each)]:
+    values = [math.nan if each is None else _number(each) for each in losses]
+    if missing := [number for number in range(REPEATS) if losses[number] is None]:
+        raise InvalidRequestError([placed(_AT_THE_BASE.format("null"), "losses", number) for number in missing])
+    if errors := [
+        _error(number, losses[number], layout) for number, each in enumerate(values) if not _taken(losses[number], each)
+    ]:
         raise InvalidRequestError(errors)
     return np.array(values, dtype=np.float64)
 
@@ -43,12 +52,14 @@ def _number(value: object) -> float | None:
         return math.inf
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _taken(given: object, value: float | None) -> bool:
+    return given is None or (value is not None and math.isfinite(value))
 
 
 def _error(number: int, value: object, layout: Layout) -> PlacedError:
     given = as_json(value)
     if _number(value) is None:
-        return placed(f"must be a number; {given} was given", "losses", number)
+        return placed(f"must be a number, or null; {given} was given", "losses", number)
+    if number < REPEATS:
+        return placed(f"{given} is not finite: {_AT_THE_BASE.format(given)}", "losses", number)
     return placed(f"{given} is not finite, at point {number}: {layout.told(number)}; {_REMEDY}", "losses", number)

@@ -6,14 +6,18 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from schemas.plan import DirectionsSpec, JudgeRequest, Plan, PlanRequest, SealedDirections
+from schemas.check import ToleranceSpec
+from schemas.plan import BoundsSpec, DirectionsSpec, JudgeRequest, Plan, PlanRequest, SealedDirections
 from schemas.problem import InvalidRequestError, from_validation, placed
 from service.checking.question import Limits
 
 _OBJECTS: dict[tuple[type[BaseModel], tuple[str | int, ...]], type[BaseModel]] = {
     (PlanRequest, ("directions",)): DirectionsSpec,
+    (PlanRequest, ("bounds", "*")): BoundsSpec,
     (JudgeRequest, ("plan",)): Plan,
+    (JudgeRequest, ("tolerance",)): ToleranceSpec,
     (JudgeRequest, ("plan", "directions")): SealedDirections,
+    (JudgeRequest, ("plan", "bounds", "*")): BoundsSpec,
 }
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -26,15 +30,15 @@ def parsed_plan(body: object, limits: Limits) -> PlanRequest:
     InvalidRequestError
         With all that is wrong with its form.
     """
-    _check_counts(body, ("point",), ("scale",), limits=limits)
+    _check_counts(body, ("point",), ("scale",), ("bounds",), limits=limits)
     return _parsed(body, PlanRequest)
 
 
 def parsed_judgement(body: object, limits: Limits) -> JudgeRequest:
     """Validate the request for a judgement, as `parsed_plan` does."""
-    plan = ("plan", "point"), ("plan", "scale")
+    plan = ("plan", "point"), ("plan", "scale"), ("plan", "bounds")
     _check_counts(body, ("candidate",), *plan, limits=limits)
-    _check_counts(body, ("plan", "checks"), limits=limits, most=2 * limits.names + 4)
+    _check_counts(body, ("plan", "checks"), limits=limits, most=3 * limits.names + 5)
     return _parsed(body, JudgeRequest)
 
 
@@ -59,7 +63,9 @@ def _count(body: object, path: tuple[str, ...]) -> int:
 
 def _parsed(body: object, form: type[Form]) -> Form:
     def known_fields(path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
-        found = _OBJECTS.get((form, tuple(path))) if path else form
+        # What is in bounds is by name.
+        named = "bounds" in path[:-1]
+        found = _OBJECTS.get((form, (*path[:-1], "*") if named else tuple(path))) if path else form
         return found.model_fields if found is not None else {}
 
     try:

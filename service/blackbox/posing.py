@@ -6,12 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.datatype import DATATYPES, Datatype
-from schemas.problem import InvalidRequestError, PlacedError, placed, shown
+from schemas.plan import BoundsSpec
+from schemas.problem import InvalidRequestError, PlacedError, placed
 from schemas.tensor import Tensor
+from service.blackbox.moving import Asked, bounded, cramped, sizes
 from service.checking.question import Limits
-from service.numerics.blackbox.layout import BEFORE, DEFAULT_DIRECTIONS, Layout, Point, laid_out
-from service.numerics.blackbox.schedule import LARGEST_SCALE, LEAST_SCALE, SCHEDULES, power_of_two, typical
+from service.numerics.blackbox.domain import COARSEST
+from service.numerics.blackbox.lattice import spacing
+from service.numerics.blackbox.layout import BEFORE, DEFAULT_DIRECTIONS, Layout, laid_out
+from service.numerics.blackbox.lines import Point
+from service.numerics.blackbox.schedule import SCHEDULES
 from service.numerics.tiles import Array
+from service.numerics.verdict import index_of
 
 BINARY = 8
 """Times as many numbers as in JSON may the points hold in the safetensors format, where each takes 8 bytes at most."""
@@ -19,23 +25,33 @@ _OF_A_TENSOR = 8
 """Numbers' worth of what each tensor of each point takes beside its numbers."""
 _BYTES = 24
 """Of memory that each number of the points takes on its way out in the safetensors format."""
-_COARSEST = 0.5
-"""Largest distance on the lattice of a datatype, in moves of the smallest step."""
 
 
 @dataclass(frozen=True)
 class Posed:
-    """What is evaluated, in the terms of the numerics, and the datatypes on the wire, by name."""
+    """What is evaluated, in the terms of the numerics, and what a plan says of it.
+
+    Attributes
+    ----------
+    datatypes
+        On the wire, by name.
+    sizes
+        How far elements are to be moved where no bounds are near, powers of two, by name, (elements,).
+    bounds
+        As they were given, by name.
+    """
 
     layout: Layout
     datatypes: Mapping[str, Datatype]
     random: bool
     count: int
+    sizes: Mapping[str, Array]
+    bounds: Mapping[str, BoundsSpec]
 
 
 def posed(
     tensors: Mapping[str, Tensor],
-    scales: Mapping[str, float],
+    asked: Asked,
     *,
     random: bool,
     count: int | None,
@@ -50,25 +66,28 @@ def posed(
     ----------
     tensors
         The point.
-    scales
-        Of those tensors that are not moved by their own scale.
+    asked
+        How it is to be moved.
     room
         Times the elements of the limits that points may hold.
     within
-        Path into the request of what holds `point`, `scale` and `directions`.
+        Path into the request of what holds `point`, `scale`, `bounds` and `directions`.
 
     Raises
     ------
     InvalidRequestError
         With all that is wrong with it.
     """
-    _check(tensors, scales, limits, within)
+    _check(tensors, asked, limits, within)
     datatypes = {name: each.datatype or DATATYPES["FP64"] for name, each in tensors.items()}
-    points = {
-        name: Point(values, schedule, power_of_two(scales[name]) if name in scales else typical(values, schedule))
-        for name, each in tensors.items()
-        for values, schedule in [(each.array.astype(np.float64), SCHEDULES[datatypes[name].name])]
-    }
+    moved: dict[str, Array] = {}
+    points: dict[str, Point] = {}
+    for name, each in tensors.items():
+        values, schedule = each.array.astype(np.float64), SCHEDULES[datatypes[name].name]
+        moved[name] = sizes(name, values, schedule, asked, random=random)
+        points[name] = bounded(name, values, schedule, moved[name], asked, random=random)
+    if errors := [error for name, each in points.items() for error in cramped(name, each, moved[name], within)]:
+        raise InvalidRequestError(errors)
     largest = max(each.values.size for each in points.values())
     if count is None:
         count = DEFAULT_DIRECTIONS if random else largest
@@ -76,12 +95,12 @@ def posed(
     most = min(limits.elements * room, limits.bytes // _BYTES)
     _check_size(points, random, count, most, room, within)
     layout = laid_out(points, random=random, count=count, seed=seed)
-    if errors := [error for name in points for error in _reach(layout, name, datatypes[name], within)]:
+    if errors := [error for name in points for error in _reach(layout, name, moved[name], datatypes[name], within)]:
         raise InvalidRequestError(errors)
-    return Posed(layout, datatypes, random, count)
+    return Posed(layout, datatypes, random, count, moved, asked.bounds)
 
 
-def _check(tensors: Mapping[str, Tensor], scales: Mapping[str, float], limits: Limits, within: tuple[str, ...]) -> None:
+def _check(tensors: Mapping[str, Tensor], asked: Asked, limits: Limits, within: tuple[str, ...]) -> None:
     errors: list[PlacedError] = []
     for name, each in tensors.items():
         if each.datatype is not None and each.datatype.kind != "float":
@@ -90,22 +109,7 @@ def _check(tensors: Mapping[str, Tensor], scales: Mapping[str, float], limits: L
         if each.array.ndim > limits.dimensions:
             detail = f"{each.array.ndim} dimensions; at most {limits.dimensions} are taken"
             errors.append(placed(detail, *within, "point", name))
-    errors += [
-        placed(f"there is no tensor {shown(name)} in the point", *within, "scale", name)
-        for name in scales
-        if name not in tensors
-    ]
-    errors += [
-        placed(
-            f"the scale {scale:g} leaves a float64 no room around it; give one from {LEAST_SCALE:.3g} to "
-            f"{LARGEST_SCALE:.3g}, and have the loss take its numbers in other units",
-            *within,
-            "scale",
-            name,
-        )
-        for name, scale in scales.items()
-        if not LEAST_SCALE <= scale <= LARGEST_SCALE
-    ]
+    errors += asked.errors(tensors, within)
     if errors:
         raise InvalidRequestError(errors)
 
@@ -144,23 +148,31 @@ def _check_size(
     raise InvalidRequestError([placed(detail, *within, "directions", "count")], "over-budget")
 
 
-def _reach(layout: Layout, name: str, datatype: Datatype, within: tuple[str, ...]) -> list[PlacedError]:
+def _reach(layout: Layout, name: str, moved: Array, datatype: Datatype, within: tuple[str, ...]) -> list[PlacedError]:
     """Refuse a scale by which the tensor cannot be moved in its datatype."""
     point, moves = layout.points[name], layout.lines[name].moves
     place = (*within, "scale", name)
-    if moves.coarseness > _COARSEST or not (_moves(moves.moves)):
-        least = point.scale * max(moves.coarseness / _COARSEST, 2.0)
-        detail = (
-            f"the scale {point.scale:g} is too small: {datatype.name} has no numbers that near to some of the "
-            f"elements; give {least:.3g} or more, or the point in a wider datatype"
-        )
-        return [placed(detail, *place)]
+    stuck = point.ways is not None and not point.ways.sizes.all()
+    if moves.coarseness > COARSEST or stuck or not _moves(moves.moves):
+        return [placed(_too_small(point, moved, datatype), *place)]
     with np.errstate(over="ignore"):
         farthest = float((np.abs(moves.starts) + point.schedule.farthest * np.abs(moves.moves)).max())
     if not farthest <= _largest(datatype):
         detail = f"elements would be moved beyond the largest number of {datatype.name}; give a smaller scale"
         return [placed(detail, *place)]
     return []
+
+
+def _too_small(point: Point, moved: Array, datatype: Datatype) -> str:
+    flat, schedule = point.values.ravel(), point.schedule
+    with np.errstate(over="ignore"):
+        near = spacing(np.abs(flat) + schedule.farthest * moved, schedule.precision)
+        least = np.maximum(near / (COARSEST * schedule.finest), 2 * moved)
+        at = int((least / moved).argmax())
+    return (
+        f"the scale {moved[at]:g} is too small: {datatype.name} has no numbers that near to {flat[at]:g}, at index "
+        f"{list(index_of(at, point.values.shape))}; give {least[at]:.3g} or more, or the point in a wider datatype"
+    )
 
 
 def _moves(moves: Array) -> bool:

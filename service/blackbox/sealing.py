@@ -14,13 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from schemas.plan import VERSION, Plan
+from schemas.datatype import DATATYPES
+from schemas.plan import VERSION, BoundsSpec, Plan
 from schemas.problem import InvalidRequestError, PlacedError, placed
-from schemas.tensor import Tensor, encode
+from schemas.tensor import Tensor, encode, spelled
+from service.blackbox.moving import Asked
 from service.blackbox.posing import Posed, posed
 from service.checking.question import Limits
+from service.numerics.tiles import Array
 
 _SEED_END = 2**63
+_NARROW = 120
+"""Exponents of bfloat16, and float32, that are normal numbers by far."""
 
 
 def sealed(found: Posed) -> dict[str, Any]:
@@ -32,10 +37,30 @@ def sealed(found: Posed) -> dict[str, Any]:
         "order": list(points),
         "directions": {"kind": kind, "count": found.count},
         "point": {name: encode(each.values, "b64", found.datatypes[name]) for name, each in points.items()},
-        "scale": {name: each.scale for name, each in points.items()},
+        "scale": {name: _scale(each, points[name].values.shape) for name, each in found.sizes.items()},
         "evaluations": found.layout.evaluations,
     }
+    if found.bounds:
+        plan["bounds"] = {name: _bounds(each) for name, each in found.bounds.items()}
     return plan | {"checks": _checks(found)}
+
+
+def _scale(sizes: Array, shape: tuple[int, ...]) -> Any:
+    """A number where all elements have one scale, or else a tensor, of a datatype as narrow as powers of two allow."""
+    if (sizes == sizes[0]).all():
+        return float(sizes[0])
+    _, exponents = np.frexp(sizes)
+    narrow = np.abs(exponents).max() < _NARROW
+    return encode(sizes.reshape(shape), "b64", DATATYPES["BF16" if narrow else "FP64"])
+
+
+def _bounds(given: BoundsSpec) -> dict[str, Any]:
+    return {side: _bound(getattr(given, side)) for side in ("min", "max") if side in given.model_fields_set}
+
+
+def _bound(bound: Tensor) -> Any:
+    array = bound.array.astype(np.float64)
+    return encode(array, "b64", DATATYPES["FP64"]) if array.ndim else spelled(float(array))
 
 
 def opened(plan: Plan, limits: Limits, room: int) -> Posed:
@@ -58,7 +83,7 @@ def opened(plan: Plan, limits: Limits, room: int) -> Posed:
         raise InvalidRequestError(errors)
     found = posed(
         {name: plan.point[name] for name in plan.order},
-        plan.scale,
+        Asked(plan.scale, plan.bounds),
         random=plan.directions.kind == "random",
         count=plan.directions.count,
         seed=int(plan.seed),
@@ -84,8 +109,11 @@ def _altered(plan: Plan, found: Posed) -> list[PlacedError]:
         for part in expected
         if part != _DRAWN and plan.checks.get(part) != expected[part]
     ]
-    if plan.scale != {name: each.scale for name, each in found.layout.points.items()}:
-        errors.append(placed("was altered: a scale is a power of two", "plan", "scale"))
+    errors += [
+        placed("was altered: a scale is a power of two", "plan", "scale", name)
+        for name, each in found.sizes.items()
+        if not (each.reshape(found.layout.points[name].values.shape) == plan.scale[name].array).all()
+    ]
     if plan.directions.count != found.count:
         errors.append(placed("was altered: more than there are elements", "plan", "directions", "count"))
     if plan.evaluations != found.layout.evaluations:
@@ -118,9 +146,12 @@ def _checks(found: Posed) -> dict[str, str]:
     for name, point in layout.points.items():
         stored = found.datatypes[name].stored_from(point.values).tobytes()
         checks[f"point/{name}"] = _digest(f"{found.datatypes[name].name} {list(point.values.shape)} ", stored)
-        checks[f"scale/{name}"] = _digest(point.scale.hex())
+        checks[f"scale/{name}"] = _digest("", np.ascontiguousarray(found.sizes[name], "<f8").tobytes())
         for each in (layout.lines[name].moves.starts, layout.lines[name].moves.moves):
             drawn.update(np.ascontiguousarray(each, "<f8").tobytes())
+    for name, each in found.bounds.items():
+        given = json.dumps(_bounds(each), sort_keys=True)
+        checks[f"bounds/{name}"] = _digest(given)
     return checks | {_DRAWN: drawn.hexdigest()[:16]}
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gradcheckd
-from gradcheckd import GradientError, ProblemError, Service, TensorError
+from gradcheckd import GradientError, ProblemError, RequestError, Service, TensorError
 from gradcheckd.arrays import number
 
 POINT = np.array([0.5, -1.5, 2.0])
@@ -164,3 +164,64 @@ def test_a_loss_that_is_no_function_is_refused(service: Service) -> None:
 def test_names_of_one_alone_are_refused(service: Service) -> None:
     with pytest.raises(TensorError, match="two arrays, or two mappings"):
         service.check_function(loss, {"w": POINT}, POINT)
+
+
+def test_bounds_and_scales_of_elements_are_kept(service: Service) -> None:
+    """A logarithm that has no value beyond its bounds, at a point with an element on one of them."""
+    at = np.array([0.0, 2.99, 1.0])
+    seen: list[Any] = []
+
+    def log(w: Any) -> float:
+        seen.append(w)
+        return float(np.sum(np.sqrt(w + 1)) - np.log(3 - w[1]))
+
+    right = 0.5 / np.sqrt(at + 1) + [0, 1 / (3 - at[1]), 0]
+    scale = np.array([0.5, 0.25, 0.25])
+    for factor, outcome in ((1, "pass"), (1.001, "fail")):
+        report = service.check_function(
+            log, at, factor * right, directions="coordinates", bounds={"min": [0, 1, -1], "max": 3}, scale=scale
+        )
+        assert report.outcome == outcome
+    moved = np.abs(np.array(seen) - at).max(axis=0)
+    assert (np.min(seen, axis=0) >= [0, 1, -1]).all()
+    assert (np.max(seen, axis=0) < [np.inf, 3, 3]).all()
+    assert moved.tolist() == [0.0625, pytest.approx(0.004, abs=0.004), 0.03125]
+
+
+def test_they_are_by_name_where_the_point_is(service: Service) -> None:
+    def named(at: Any) -> float:
+        return float(np.sum(at["w"] * at["w"]) * np.sqrt(at["b"]))
+
+    point = {"w": POINT, "b": np.array(0.25, np.float32)}
+    right = {"w": 2 * POINT * 0.5, "b": np.sum(POINT * POINT)}
+    options = {"scale": {"w": 0.5}, "bounds": {"b": {"min": 0.0}}, "tolerance": {"rtol": 1e-4}}
+    assert service.check_function(named, point, right, **options).outcome == "pass"
+    wrong = right | {"b": right["b"] * 1.001}
+    assert service.check_function(named, point, wrong, **options).outcome == "fail"
+
+
+def test_a_tolerance_takes_the_place_of_rounding(service: Service) -> None:
+    off = gradient(POINT) * (1 + 1e-5)
+    assert service.check_function(loss, POINT, off).outcome == "fail"
+    assert service.check_function(loss, POINT, off, tolerance={"rtol": 1e-4}).outcome == "pass"
+    assert service.check_function(loss, POINT, off, tolerance={"rtol": 1e-6}).outcome == "fail"
+    assert service.check_function(loss, POINT, off, tolerance={"rtol": 1e-15}).outcome == "inconclusive"
+
+
+def test_a_loss_that_returns_none_has_no_value_there(service: Service) -> None:
+    """On one side alone: the other one decides."""
+
+    def half(w: Any) -> Any:
+        return None if (w < POINT).any() else loss(w)
+
+    for given, outcome in ((gradient, "pass"), (wrong, "fail")):
+        report = service.check_function(half, POINT, given, directions="coordinates", seed=3)
+        assert report.outcome in (outcome, "inconclusive")
+    with pytest.raises(TensorError, match="returned None"):
+        service.check_function(lambda _: None, POINT, gradient)
+
+
+@pytest.mark.parametrize("bounds", [0, {"min": 0}, {"w": 0}, [0, 1]])
+def test_bounds_of_another_form_are_refused(service: Service, bounds: Any) -> None:
+    with pytest.raises(RequestError, match="bounds have min, max or both, as in bounds="):
+        service.check_function(lambda at: loss(at["w"]), {"w": POINT}, {"w": gradient(POINT)}, bounds=bounds)

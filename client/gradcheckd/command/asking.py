@@ -3,7 +3,7 @@
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from gradcheckd import wire
@@ -64,7 +64,7 @@ def plan(given: Namespace) -> int:
     """Plan where a loss is to be evaluated, and write the plan."""
     if given.points == "-" and given.output in (None, "-"):
         raise RequestError("The points and the plan do not both go to standard output: name a file, --output FILE.")
-    body = _changed(files.read(given.file, ("point",)), given).body()
+    body = _moved(_changed(files.read(given.file, ("point",)), given), given).body()
     with _connected(given) as connection:
         if not given.points:
             write(connection.post("/v1/plan", body, JSON).decode(), given.output)
@@ -87,6 +87,8 @@ def judge(given: Namespace) -> int:
     request = files.read(given.file, ("candidate",))
     if given.losses:
         request = request.kept("plan").replaced(losses=files.losses(given.losses))
+    if given.tolerance:
+        request = request.replaced(tolerance=_tolerance(given.tolerance))
     body = _changed(request, given).body()
     with _connected(given) as connection:
         content = connection.post("/v1/judge", body, JSON)
@@ -124,6 +126,43 @@ def _changed(request: files.Given, given: Namespace) -> files.Given:
             raise RequestError(f"--candidate takes NAME=FILE, as in --candidate w1=gradient.txt; {text!r} was given.")
         request = request.with_candidate(*((name, path) if equals else (None, name)))
     return request
+
+
+def _moved(request: files.Given, given: Namespace) -> files.Given:
+    """The request with the scales and bounds that arguments give."""
+    shapes = request.shapes("point")
+    scales = _by_name("--scale", given.scale, shapes)
+    bounds: dict[str, Any] = {}
+    for side in ("min", "max"):
+        for name, value in _by_name(f"--{side}", getattr(given, side), shapes).items():
+            bounds.setdefault(name, {})[side] = value
+    fields = {"scale": scales, "bounds": bounds}
+    return (
+        request.replaced(**{field: value for field, value in fields.items() if value}) if scales or bounds else request
+    )
+
+
+def _by_name(option: str, texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Numbers or tensors, by name: of what is given without a name, for every tensor of the point."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not value or (equals and not name):
+            raise RequestError(f"{option} takes [NAME=]NUMBER or [NAME=]FILE, as in {option} w=0; {text!r} was given.")
+        for each in [name] if equals else shapes:
+            found[each] = files.number_or_tensor(value, shapes.get(each))
+    return found
+
+
+def _tolerance(text: str) -> dict[str, float]:
+    """Relative and absolute tolerance, of which the latter may be left out."""
+    try:
+        numbers = [float(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise RequestError(f"--tolerance takes RTOL or RTOL,ATOL, as in --tolerance 1e-4; {text!r} was given.")
+    return dict(zip(("rtol", "atol"), numbers, strict=False))
 
 
 def _value(text: str) -> Any:

@@ -21,6 +21,7 @@ from gradcheckd.wire import JSON, SAFETENSORS, Body
 
 Sections = Mapping[str, Mapping[str, Stored | Bare]]
 _REQUEST = "request"
+_NO_VALUE = "null"
 _BROKEN = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, tokenize.TokenError)
 """What NumPy raises of a file that is cut off, or is not what it begins as."""
 
@@ -78,8 +79,11 @@ class Given:
         if isinstance(plan, dict):
             point: dict[str, Any] = cast("dict[str, Any]", plan).get("point", {})
             return {name: _shape(Bare(each)) for name, each in point.items()}
-        named = {**self.sections.get("tensors", {}), **self.sections.get("weights", {})}
-        return {name: _shape(each) for name, each in named.items()}
+        return self.shapes("tensors", "weights")
+
+    def shapes(self, *sections: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of some sections, by name."""
+        return {name: _shape(each) for section in sections for name, each in self.sections.get(section, {}).items()}
 
 
 def _shape(given: Stored | Bare) -> tuple[int, ...]:
@@ -93,6 +97,14 @@ def _shape(given: Stored | Bare) -> tuple[int, ...]:
     except ValueError:
         # Ragged: the service says so, and where.
         return ()
+
+
+def number_or_tensor(text: str, shape: tuple[int, ...] | None) -> Any:
+    """A number as it stands, or the tensor in the file of that name, as JSON has them."""
+    try:
+        return tensor(_float(text), text).as_json()
+    except (ValueError, OverflowError):
+        return _gradient(text, shape).as_json()
 
 
 def _gradient(path: str, shape: tuple[int, ...] | None) -> Stored | Bare:
@@ -157,9 +169,10 @@ def columns(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "; ".join(said)
 
 
-def losses(path: str) -> list[float | str]:
-    """Losses in a text, as JSON has them."""
-    return [cast("Bare", tensor(each, "loss")).value for each in numbers(_content(path), path).tolist()]
+def losses(path: str) -> list[float | str | None]:
+    """Losses in a text, as JSON has them; `null` where there is none."""
+    found = _read_numbers(_content(path), path, {_NO_VALUE: None})
+    return [None if each is None else cast("Bare", tensor(each, "loss")).value for each in found]
 
 
 def numbers(content: bytes, path: str) -> Array:
@@ -170,17 +183,24 @@ def numbers(content: bytes, path: str) -> Array:
     RequestError
         There is something else.
     """
+    return np.array(_read_numbers(content, path, {}), np.float64)
+
+
+def _read_numbers(content: bytes, path: str, words: Mapping[str, None]) -> list[float | None]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise RequestError(f"{path} is in UTF-16, as some shells write; numbers are read in UTF-8. Convert it.")
-    found: list[float] = []
+    found: list[float | None] = []
     for at, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
         try:
-            found += [_float(each) for each in line.partition("#")[0].replace(",", " ").split()]
+            found += [
+                words[each] if each in words else _float(each)
+                for each in line.partition("#")[0].replace(",", " ").split()
+            ]
         except (ValueError, OverflowError) as error:
             raise RequestError(
                 f"{path}, line {at}: there are to be numbers, and blanks between them: {said(error)}."
             ) from None
-    return np.array(found)
+    return found
 
 
 def _float(text: str) -> float:

@@ -108,6 +108,21 @@ def _add_plan(commands: Any) -> None:
         help="write the points there, one a line, below a line that begins with # and says which columns are of which "
         "tensor: the numbers of all tensors, in the order of the request, each row by row; - for standard output",
     )
+    command.add_argument(
+        "--scale",
+        metavar="[NAME=]NUMBER|FILE",
+        action="append",
+        default=[],
+        help="how far to move a tensor, or all: a number, or a file with one for each element",
+    )
+    for side in ("min", "max"):
+        command.add_argument(
+            f"--{side}",
+            metavar="[NAME=]NUMBER|FILE",
+            action="append",
+            default=[],
+            help=f"the {side} of a tensor, or of all, beyond which the loss is not evaluated: a number, or a file",
+        )
     command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
 
 
@@ -117,7 +132,14 @@ def _add_judge(commands: Any) -> None:
         "file", metavar="FILE", help="a whole request in JSON, or what `plan` wrote; - for standard input"
     )
     command.add_argument(
-        "--losses", metavar="FILE", help="the losses, as numbers in a text, in the order of the points"
+        "--losses",
+        metavar="FILE",
+        help="the losses, as numbers in a text, in the order of the points; null where the function has no value",
+    )
+    command.add_argument(
+        "--tolerance",
+        metavar="RTOL[,ATOL]",
+        help="what your gradient may be off by: rtol times the derivative, and atol; as --set tolerance={...}",
     )
     command.add_argument(
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"

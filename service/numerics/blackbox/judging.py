@@ -20,17 +20,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from service.numerics.blackbox import taylor, worth
-from service.numerics.blackbox.difference import Along, along
+from service.numerics.blackbox.difference import Along
 from service.numerics.blackbox.factor import diagnosed
+from service.numerics.blackbox.known import noise_of
 from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout, Lines
-from service.numerics.blackbox.noise import Noise, measured
+from service.numerics.blackbox.noise import Noise
 from service.numerics.blackbox.remedies import remedy
 from service.numerics.blackbox.schedule import NEAR
+from service.numerics.blackbox.sided import along
 from service.numerics.blackbox.taylor import Remainder
 from service.numerics.faults import Diagnosis
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.precision import PRECISIONS, Precision
 from service.numerics.projection import inner, missed, norm
+from service.numerics.reference import Tolerance
 from service.numerics.tiles import Array
 from service.numerics.verdict import MAX_WORST, Verdict, Worst, WrongElements, index_of
 
@@ -75,6 +78,7 @@ class _Held:
     allowed: Array
     enough: Array
     precision: Precision
+    tolerated: bool = False
 
     @property
     def margin(self) -> Array:
@@ -91,6 +95,7 @@ class _Held:
         for mask, cause in (
             ((self.allowed > self.enough) | (off > self.allowed), Cause.TOO_UNCERTAIN),
             (exceeds, Cause.EXCEEDS),
+            (self.reference.bound > self.allowed if self.tolerated else False, Cause.TOLERANCE_TOO_FINE),
             (~np.isfinite(self.judged), Cause.NOT_FINITE),
             (~np.isfinite(self.reference.value) | ~np.isfinite(self.allowed), Cause.NO_REFERENCE),
         ):
@@ -104,6 +109,7 @@ def judge(
     candidates: Mapping[str, Array],
     precisions: Mapping[str, Precision],
     sought: float,
+    tolerance: Tolerance | None = None,
 ) -> tuple[Noise, dict[str, Judged]]:
     """Judge candidates.
 
@@ -112,11 +118,13 @@ def judge(
     layout
         Where the loss was evaluated.
     losses
-        Finite, (evaluations,).
+        Finite at the base; NaN where the loss has no value, (evaluations,).
     candidates, precisions
         Each tensor's, and the arithmetic it was computed in.
     sought
         Relative error of one element, of which the probability to have missed it is told.
+    tolerance
+        Replaces what a candidate may be off by, if given.
 
     Returns
     -------
@@ -124,12 +132,14 @@ def judge(
         The noise of the loss, and the verdicts by name.
     """
     with np.errstate(all="ignore"):
-        _, exponent = np.frexp(np.abs(losses).max())
+        _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         small = np.ldexp(losses, -exponent)
         lines = small[REPEATS:BEFORE].reshape(LINES, NEAR)
-        noise = measured(small[:REPEATS], lines, small)
+        noise = noise_of(small[:REPEATS], lines, small)
         found = {
-            name: _tensor(layout, name, small, noise, candidates[name], precisions[name], sought, int(exponent))
+            name: _tensor(
+                layout, name, small, noise, candidates[name], precisions[name], sought, int(exponent), tolerance
+            )
             for name in layout.points
         }
         unit = np.ldexp(1.0, exponent)
@@ -145,17 +155,18 @@ def _tensor(
     precision: Precision,
     sought: float,
     exponent: int,
+    tolerance: Tolerance | None,
 ) -> Judged:
     lines, own = layout.lines[name], layout.of(name, losses)
     found = along(layout, name, own, float(losses[0]), noise)
     value, bound, deviation = (np.ldexp(each, exponent) for each in (found.value, found.bound, found.deviation))
     reference = replace(found, value=value, bound=bound, deviation=deviation)
-    gradient = candidate.astype(np.float64).ravel()
-    held = _held(lines, gradient, reference, precision)
+    gradient = candidate.astype(np.float64).ravel() * lines.weights
+    held = _held(lines, gradient, reference, precision, tolerance)
     verdict, directions = _verdict(lines, held, gradient, candidate.shape, deterministic=noise.exact)
     worst = _worst_of(held)
     explained = np.ldexp(held.judged[worst] * lines.units[worst], -exponent)
-    steps = layout.points[name].schedule.steps
+    steps = layout.offsets(name)[worst, :, 0]
     # The base may lie off the line by a rounding, of which the loss takes its part.
     off = lines.moves.displaced[worst] * np.abs(found.value[worst] * lines.units[worst])
     left, slope = taylor.remainder(
@@ -172,7 +183,9 @@ def _tensor(
     )
 
 
-def _held(lines: Lines, gradient: Array, reference: Along, precision: Precision) -> _Held:
+def _held(
+    lines: Lines, gradient: Array, reference: Along, precision: Precision, tolerance: Tolerance | None = None
+) -> _Held:
     finite = np.where(np.isfinite(gradient), gradient, 0.0)
     size, off = norm(finite), units(precision) * precision.unit_roundoff
     if lines.elements is None:
@@ -186,6 +199,9 @@ def _held(lines: Lines, gradient: Array, reference: Along, precision: Precision)
         sizes = np.where(np.isfinite(reference.value), np.abs(reference.value), 0.0)
         enough = np.maximum(precision.detects * sizes / 2, precision.matters * sizes.max())
         silent = reference.constant & (judged == 0)
+    if tolerance is not None:
+        most = tolerance.atol + tolerance.rtol * np.abs(reference.value)
+        return _Held(reference, judged, most, np.full(judged.shape, np.inf), precision, tolerated=True)
     allowed = reference.bound + np.where(np.isfinite(rounding), rounding, 0.0)
     # A loss that is 0 everywhere, to the last bit, may be so for want of digits: it calls nothing wrong.
     allowed = np.where(reference.constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)
@@ -219,7 +235,7 @@ def _along(
     """Verdict along random directions: nothing is known of single elements."""
     size = norm(np.where(np.isfinite(gradient), gradient, 0.0))
     # What is allowed counts once more: for what may be off unseen beside what is allowed to be.
-    known = missed((1 + held.margin) * held.allowed, size, lines.moves.coarseness)
+    known = missed((1 + held.margin) * held.allowed * lines.concentration, size, lines.moves.coarseness)
     return Verdict(
         outcome=outcome,
         reason=reason,
@@ -286,7 +302,7 @@ def _reason(causes: Array, outcome: Outcome, held: _Held, *, random: bool, deter
 
 def _hint(lines: Lines, held: _Held, gradient: Array) -> str:
     """Say so where a lower precision would explain the failure."""
-    if held.precision.lower is None:
+    if held.precision.lower is None or held.tolerated:
         return ""
     lower = _held(lines, gradient, held.reference, PRECISIONS[held.precision.lower])
     if (_OUTCOMES[lower.causes] == Outcome.FAIL).any():

@@ -7,7 +7,8 @@ one lattice. With q the distance of the datatype's numbers at the farthest point
     X = q round(x / q),    h_min v = q round(h_min v / q),    x -> X +- h v  for h = h_min 2^m, m = 0, 1, ...        (1)
 
 is exact for every step and on both sides: differences are central about X, along v itself, whatever the datatype. X is
-x but for elements smaller than their move, where |X - x| <= q / 2, a rounding of what they move by. The distance q is
+x but for elements smaller than their move, where |X - x| <= q / 2, a rounding of what they move by; |X - x| < q of an
+element that moves to one side alone, and is rounded to that side. The distance q is
 a part of h_min s, s the scale, the `coarseness`: a Gaussian direction is one rounded to multiples of that.
 """
 
@@ -42,7 +43,15 @@ class Moves:
     coarseness: float
 
 
-def on_lattice(point: Array, moves: Array, scale: Array, farthest: float, finest: float, precision: Precision) -> Moves:
+def on_lattice(
+    point: Array,
+    moves: Array,
+    scale: Array,
+    farthest: float,
+    finest: float,
+    precision: Precision,
+    inward: Array | float = 0.0,
+) -> Moves:
     """Put lines on a lattice, as (1) has it.
 
     Parameters
@@ -55,16 +64,24 @@ def on_lattice(point: Array, moves: Array, scale: Array, farthest: float, finest
         Sizes of the moves, broadcasting to them.
     farthest, finest
         Largest and smallest step, powers of two.
+    inward
+        1 or -1 where X is not to be less, or not more, than x, and 0 where it is the nearest; broadcasts to x.
     """
-    reach = (np.abs(point) + farthest * np.abs(moves)) * _MARGIN
-    _, exponent = np.frexp(reach)
-    lowest = precision.exponent - precision.digits + 1
-    distance = np.ldexp(1.0, np.maximum(exponent - precision.digits, lowest))
+    distance = spacing(np.abs(point) + farthest * np.abs(moves), precision)
     with np.errstate(over="ignore"):
-        starts = np.where(moves == 0, point, distance * np.rint(point / distance))
+        units = point / distance
+        inner = np.where(inward == 0, np.rint(units), np.where(np.greater(inward, 0), np.ceil(units), np.floor(units)))
+        starts = np.where(moves == 0, point, distance * inner)
         taken = distance * np.rint(finest * moves / distance) / finest
-        coarse = np.where(moves == 0, 0, distance / (finest * scale))
+        coarse = np.divide(distance, finest * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
     return Moves(starts, taken, _relative(starts - point, taken), float(coarse.max()))
+
+
+def spacing(reach: Array, precision: Precision) -> Array:
+    """Distance of the numbers of a precision where an element reaches so far from 0, and by a rounding farther."""
+    _, exponent = np.frexp(reach * _MARGIN)
+    lowest = precision.exponent - precision.digits + 1
+    return np.ldexp(1.0, np.maximum(exponent - precision.digits, lowest))
 
 
 def _relative(off: Array, moves: Array) -> Array:

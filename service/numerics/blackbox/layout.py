@@ -2,23 +2,26 @@
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
-    from 19                  by tensor, in the order of the request; by direction; by step, falling: plus, then minus
+    from 19                  by tensor, in the order of the request; by direction; by step, falling: plus, then minus;
+                             of directions that have room on one side alone, two steps on that side (sides.py)
 
-All of it follows from the point, the order of its tensors, the kind and number of directions, the seed and the scales
-alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
+All of it follows from the point, the order of its tensors, the kind and number of directions, the seed, the scales and
+the bounds alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
-from service.numerics.blackbox.lattice import Moves, on_lattice
-from service.numerics.blackbox.schedule import NEAR, Schedule, power_of_two
-from service.numerics.projection import drawn
+from service.numerics.blackbox.lines import NEAR_LINES, Lines, Point, gaussian, near, of_elements
+from service.numerics.blackbox.schedule import NEAR
+from service.numerics.blackbox.sides import offsets, told
 from service.numerics.tiles import Array
 
-REPEATS, LINES = 3, 2
+REPEATS, LINES = 3, NEAR_LINES
 BEFORE = REPEATS + LINES * NEAR
 """Evaluations before the first step."""
 DEFAULT_DIRECTIONS = 4
@@ -29,64 +32,31 @@ of 10,000 is 1e-6 of it."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """One tensor: its values in float64, how far it is moved, and in which units, a power of two."""
-
-    values: Array
-    schedule: Schedule
-    scale: float
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Directions of one tensor.
+class Layout:
+    """Everything that is evaluated, by the names of the tensors, in the order in which they were given.
 
     Attributes
     ----------
-    elements
-        Flat index of the element that each moves; None where each moves all.
-    moves
-        Where to.
-    units
-        What a difference by the step is divided by to be the derivative, (k,).
+    begins
+        Number of the first evaluation for each tensor, and the number of all behind the last.
+    places
+        Positions of the tensors.
     """
-
-    elements: Array | None
-    moves: Moves
-    units: Array
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    @property
-    def directions(self) -> Array:
-        """The directions, (k, elements), of random ones."""
-        return self.moves.moves / self.units[:, None]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Everything that is evaluated, by the names of the tensors, in the order in which they were given."""
 
     points: Mapping[str, Point]
     lines: Mapping[str, Lines]
     seed: int
+    begins: tuple[int, ...]
+    places: Mapping[str, int]
 
     @property
     def evaluations(self) -> int:
         """How often the loss is evaluated."""
-        return BEFORE + sum(
-            2 * len(lines) * len(self.points[name].schedule.steps) for name, lines in self.lines.items()
-        )
+        return self.begins[-1]
 
     def first(self, name: str) -> int:
         """Number of the first evaluation for a tensor."""
-        found = BEFORE
-        for each, lines in self.lines.items():
-            if each == name:
-                break
-            found += 2 * len(lines) * len(self.points[each].schedule.steps)
-        return found
+        return self.begins[self.places[name]]
 
     def of(self, name: str, losses: Array) -> Array:
         """Losses for a tensor, (k, levels, 2), of all of them, (evaluations,)."""
@@ -94,20 +64,25 @@ class Layout:
         first = self.first(name)
         return losses[first : first + int(np.prod(shape))].reshape(shape)
 
+    def offsets(self, name: str) -> Array:
+        """Signed steps at which a tensor's losses are, in units of the moves, (k, levels, 2)."""
+        return offsets(self.points[name].schedule, self.lines[name].sides)
+
     def stacked(self, name: str) -> Array:
         """All points of a tensor, float64, (evaluations, ...)."""
         point = self.points[name]
         flat = np.tile(point.values.ravel(), (self.evaluations, 1))
         for line in range(LINES):
             begin = REPEATS + line * NEAR
-            flat[begin : begin + NEAR] = _near(point, self.seed, name, line)
-        lines, steps = self.lines[name], point.schedule.steps
+            flat[begin : begin + NEAR] = near(point, self.seed, name, line, random=self.lines[name].elements is None)
+        lines, offsets = self.lines[name], self.offsets(name)
         first = self.first(name)
-        block = flat[first : first + 2 * len(lines) * len(steps)].reshape(len(lines), len(steps), 2, -1)
-        for sign, side in ((1.0, 0), (-1.0, 1)):
+        block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
+        for side in range(2):
+            along = offsets[:, :, side]
             moved = (
                 lines.moves.starts[:, None]
-                + sign * steps.reshape(-1, *[1] * (lines.moves.moves.ndim - 1)) * (lines.moves.moves[:, None])
+                + along.reshape(*along.shape, *[1] * (lines.moves.moves.ndim - 1)) * (lines.moves.moves[:, None])
             )
             if lines.elements is None:
                 block[:, :, side] = moved
@@ -122,15 +97,16 @@ class Layout:
         if number < BEFORE:
             line, near = divmod(number - REPEATS, NEAR)
             return f"near point {near + 1} of line {line + 1}, all tensors moved"
-        for name, lines in self.lines.items():
-            schedule = self.points[name].schedule
-            within = number - self.first(name)
-            if within < 2 * len(lines) * len(schedule.steps):
-                direction, rest = divmod(within, 2 * len(schedule.steps))
-                level, side = divmod(rest, 2)
-                step = ("+", "-")[side] + f"2^-{schedule.exponents[level]}"
-                return f"{name!r:.60} moved along direction {direction} by {step} of its scale"
-        raise IndexError(number)
+        place = bisect_right(self.begins, number) - 1
+        if place == len(self.places):
+            raise IndexError(number)
+        name = list(self.places)[place]
+        levels = len(self.points[name].schedule.steps)
+        direction, rest = divmod(number - self.begins[place], 2 * levels)
+        level, side = divmod(rest, 2)
+        schedule, sides = self.points[name].schedule, self.lines[name].sides
+        step = told(schedule, float(offsets(schedule, sides[direction : direction + 1])[0, level, side]))
+        return f"{name!r:.60} moved along direction {direction} by {step} of its scale"
 
 
 def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, seed: int) -> Layout:
@@ -147,12 +123,12 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
     """
     points = dict(points)
     lines = {
-        name: (_gaussian if random else _of_elements)(
-            point, directions_of(point, random=random, count=count), seed, name
-        )
+        name: (gaussian if random else of_elements)(point, directions_of(point, random=random, count=count), seed, name)
         for name, point in points.items()
     }
-    return Layout(points, lines, seed)
+    counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
+    places = {name: place for place, name in enumerate(points)}
+    return Layout(points, lines, seed, tuple(accumulate(counts, initial=BEFORE)), places)
 
 
 def directions_of(point: Point, *, random: bool, count: int | None) -> int:
@@ -160,36 +136,3 @@ def directions_of(point: Point, *, random: bool, count: int | None) -> int:
     if random:
         return count or DEFAULT_DIRECTIONS
     return min(count or point.values.size, point.values.size)
-
-
-def _gaussian(point: Point, count: int, seed: int, name: str) -> Lines:
-    wanted = drawn(count, (point.values.size,), seed, name) * point.scale
-    schedule = point.schedule
-    moves = on_lattice(
-        point.values.ravel(),
-        wanted,
-        np.array(point.scale),
-        schedule.farthest,
-        schedule.finest,
-        schedule.precision,
-    )
-    return Lines(None, moves, np.full(count, point.scale))
-
-
-def _of_elements(point: Point, count: int, seed: int, name: str) -> Lines:
-    """Elements without replacement, in order, each moved by its own size where that is larger than the scale."""
-    generator = np.random.default_rng([seed, 0xC0, *name.encode()])
-    elements = np.sort(generator.choice(point.values.size, count, replace=False))
-    values, schedule = point.values.ravel()[elements], point.schedule
-    sizes = np.array([max(point.scale, power_of_two(abs(value))) for value in values.tolist()])
-    moves = on_lattice(values, sizes, sizes, schedule.farthest, schedule.finest, schedule.precision)
-    return Lines(elements, moves, moves.moves)
-
-
-def _near(point: Point, seed: int, name: str, line: int) -> Array:
-    """Near points 1 ... NEAR of a line, (NEAR, elements)."""
-    along = drawn(LINES, (point.values.size,), seed, f"{name}\0near")[line : line + 1] * point.scale
-    spacing = 2.0 ** -point.schedule.near[line]
-    values = point.values.ravel()
-    found = on_lattice(values, along, np.array(point.scale), NEAR * spacing, spacing, point.schedule.precision)
-    return found.starts + np.arange(1, NEAR + 1)[:, None] * spacing * found.moves

@@ -17,6 +17,7 @@ large numbers may be, resolves nothing below the smallest that it is elsewhere.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ class Noise:
         return self.most * np.maximum(1.0, np.abs(losses).max(axis=2) / self.size)
 
 
-def measured(repeats: Array, lines: Array, losses: Array) -> Noise:
+def measured(repeats: Array, lines: Sequence[Array] | Array, losses: Array) -> Noise:
     """Estimate the noise.
 
     Parameters
@@ -67,11 +68,11 @@ def measured(repeats: Array, lines: Array, losses: Array) -> Noise:
     repeats
         The loss at the base, each time, (r,).
     lines
-        The loss at the near points, (lines, m + 1).
+        The loss at the near points of each line, (m + 1,).
     losses
         All losses, of which the format is looked at.
     """
-    near = np.concatenate([repeats, lines.ravel()])
+    near = np.concatenate([repeats, *lines])
     size = float(np.abs(near).max())
     again = float(np.std(repeats, ddof=1))
     estimates = [*(of_line(line) for line in lines), again, *([_rounding(losses) * size] if size else [])]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from schemas.problem import InvalidRequestError
@@ -8,11 +9,11 @@ from tests.service.numerics.blackbox.losses import planned
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (None, "must be a number; null was given"),
-        ([1], "must be a number; a list was given"),
-        ("one", "must be a number; 'one' was given"),
-        (float("inf"), "a number beyond the largest float64 is not finite, at point 0"),
-        ("NaN", "'NaN' is not finite, at point 0"),
+        (None, "the loss must have a value at the base, where the gradient is; null was given"),
+        ([1], "must be a number, or null; a list was given"),
+        ("one", "must be a number, or null; 'one' was given"),
+        (float("inf"), "a number beyond the largest float64 is not finite: the loss must have a value at the base"),
+        ("NaN", "'NaN' is not finite: the loss must have a value at the base"),
     ],
 )
 def test_what_was_given_is_shown_as_json_has_it(value, said):
@@ -30,5 +31,16 @@ def test_losses_that_are_not_finite_name_their_points():
     with pytest.raises(InvalidRequestError) as error:
         evaluated(losses, layout)
     first, second = error.value.errors
-    assert first == {"pointer": "/losses/0", "detail": "must be a number; true was given"}
-    assert "'w' moved along direction 0 by +2^-3 of its scale" in second["detail"]
+    assert first == {"pointer": "/losses/0", "detail": "must be a number, or null; true was given"}
+    assert "at point 19: 'w' moved along direction 0 by +2^-3 of its scale" in second["detail"]
+
+
+def test_null_is_a_loss_without_a_value_but_at_the_base():
+    layout = planned([1.0, 2.0])
+    losses = [1.0] * layout.evaluations
+    losses[3] = losses[-1] = None
+    assert np.flatnonzero(np.isnan(evaluated(losses, layout))).tolist() == [3, layout.evaluations - 1]
+    losses[2] = None
+    with pytest.raises(InvalidRequestError) as error:
+        evaluated(losses, layout)
+    assert [each["pointer"] for each in error.value.errors] == ["/losses/2"]

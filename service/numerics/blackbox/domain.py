@@ -1,0 +1,104 @@
+"""How far each element is moved, and to which sides, so that no point leaves the domain of the loss.
+
+With s the size of the move of an element, F the largest step, and r the largest part of s that a line asks for (1 of
+an element that moves alone, `MOST_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
+the rounding of its lattice a little farther. Where that crosses a bound at the distance d on the nearer side, D on the
+other, there are two ways:
+
+- to move it by less, the largest power of two with r F s < d, on both sides: the differences stay central, and what the
+  loss does toward its bound, as a logarithm does, stays as far away in units of the step as it was;
+- to move it to one side alone, the roomier one, as far as s or r F s < D allow.
+
+A smaller move costs digits: noise t of the loss leaves t / (h s) in a derivative. So a move may shrink to 2^-(p/5) of
+what one side allows, p the digits of the datatype (2^-10 in float64: three of its sixteen digits), or as far as the
+datatype has numbers for the smallest step; beyond that differences are one-sided, as on a bound they must be.
+
+A point lies on a bound only where the base does: many a loss has no value on the edge of its domain.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.blackbox.lattice import spacing
+from service.numerics.blackbox.schedule import Schedule
+from service.numerics.tiles import Array
+
+MOST_DEVIATIONS = 3.0
+"""A Gaussian part of a bounded element is cut off here; one of 370 is."""
+COARSEST = 0.5
+"""Largest distance on the lattice of a datatype, in moves of the smallest step."""
+_SLACK = 1 + 2.0**-2
+"""What an element reaches beyond its move at most, by the rounding of its move and of where it starts: a quarter of the
+smallest step each, or 1/16 of the largest, in bfloat16."""
+_DIGITS_LOST = 5
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Bounds of each element, both (elements,); infinite where there is none."""
+
+    low: Array
+    high: Array
+
+    def holds(self, points: Array) -> Array:
+        """Which numbers lie within, (..., elements)."""
+        return (self.low <= points) & (points <= self.high)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How elements are moved, all (elements,).
+
+    Attributes
+    ----------
+    sizes
+        By how much, powers of two; 0 where there is no room for a step.
+    sides
+        0 where to both sides; 1 and -1 where only up, only down.
+    """
+
+    sizes: Array
+    sides: Array
+
+
+def ways(values: Array, sizes: Array, domain: Domain, schedule: Schedule, *, random: bool) -> Ways:
+    """Find how elements are moved within a domain.
+
+    Parameters
+    ----------
+    values
+        The point, within the domain, (elements,).
+    sizes
+        How far they would be moved without it, powers of two, (elements,).
+    random
+        Whether along Gaussian directions.
+    """
+    part = MOST_DEVIATIONS if random else 1.0
+    up, down = domain.high - values, values - domain.low
+    per_size = part * schedule.farthest * _SLACK
+    central, single = (
+        np.minimum(sizes, below(room, per_size)) for room in (np.minimum(up, down), np.maximum(up, down))
+    )
+    stepped, stepped_once = (steppable(values, each, schedule, part) for each in (central, single))
+    enough = central >= single * 2.0 ** -(schedule.precision.digits // _DIGITS_LOST)
+    both = stepped & (enough | ~stepped_once)
+    found = np.where(both, central, np.where(stepped_once, single, 0.0))
+    return Ways(found, np.where(both | (found == 0), 0, np.where(up >= down, 1, -1)))
+
+
+def below(room: Array, per_size: float) -> Array:
+    """Largest powers of two of which `per_size` is less than a room; infinite where that is, 0 where it is 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        fraction, exponent = np.frexp(room / per_size)
+        # A fraction is at least 1/2; a power of two itself would be just as much as there is.
+        found = np.ldexp(1.0, exponent - 1 - (fraction == 0.5))
+    return np.where(np.isinf(room), np.inf, np.where(fraction == 0, 0.0, found))
+
+
+def steppable(values: Array, sizes: Array, schedule: Schedule, part: float = 1.0) -> Array:
+    """Where the datatype has numbers near enough for the smallest step, of a move by a size."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = np.abs(values) + part * schedule.farthest * sizes
+        near = spacing(reach, schedule.precision) <= COARSEST * schedule.finest * sizes
+    return (sizes > 0) & np.isfinite(reach) & near

@@ -1,0 +1,168 @@
+"""Differences of one side extrapolated to the step 0, with a bound.
+
+On one side a difference has all powers of its step, where a central one has the even ones alone. With f(t) the loss at
+the base moved by t v,
+
+    Q(t) = (f(t) - f(0)) / t = D + c_1 t + c_2 t^2 + ...,                                                            (1)
+
+and Neville's table over nodes |t_0| > |t_1| > ..., all of one sign, of any ratio and not the same for all lines,
+
+    A[i,0] = Q(t_i),    A[i,c] = A[i,c-1] + (A[i,c-1] - A[i-1,c-1]) t_i / (t_{i-c} - t_i),                           (2)
+
+takes away one power of t in each column: A[i,c] is the derivative at 0 of the polynomial through 0, t_{i-c} ... t_i,
+and off by (-1)^c f^(c+2)(x) / (c+2)! t_{i-c} ... t_i, x between (Lagrange's remainder, differentiated at a node). So
+|A[i,c] - A[i-1,c-1]| is what A[i-1,c-1] was off by, up to what A[i,c] is off by itself, and falls from row to row of a
+column as t_{i-1} / t_{i-c-1}. As for central differences (extrapolation.py) an entry is taken to be off by the larger
+of that and |A[i,c] - A[i,c-1]|, by no less than the row before leads to expect, and by what finer steps and finer
+entries say otherwise. Four things are others:
+
+- all of that is taken three times: a central column takes two powers of the step away from what its neighbours tell,
+  and hides a coincidence the better;
+
+- each entry is sum_l w_l Q(t_l) with weights from (2), and the base is in all of the Q: errors of the loss of
+  deviations s_l and s leave it off by sqrt(sum_l (w_l s_l / t_l)^2 + (s sum_l w_l / t_l)^2). The second part is the
+  larger one, as the nodes' parts have alternating signs: with steps that halve, four columns amplify noise 16 times
+  where a central table of the same steps does so 1.5 times;
+- the base may lie beside the line by a rounding, f(0) known up to o alone: o |sum_l w_l / t_l|;
+- a kink at the base is none on one side: the derivative to that side is what is found.
+
+The entry with the smallest bound is taken.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.blackbox.extrapolation import SURE, Extrapolated
+from service.numerics.tiles import Array
+
+LEAST_NODES = 4
+_SLOW = 4.0
+"""Times what is left of c_1 t at a finer step that may be left."""
+_SETTLED = 3
+"""Rows before any entry has neighbours by which to see whether it has settled: one more than of central differences,
+whose second row has lost as many powers."""
+_SAFE = 3.0
+"""Times what an entry seems to be off by that it is taken to be: the largest of 60,000 that were more, beside noise."""
+_ROUNDINGS = 8 * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A loss along k lines, at nodes of one side, by falling distance.
+
+    Attributes
+    ----------
+    nodes
+        t, of one sign, in units of the moves, (k, m).
+    losses, noise
+        The loss, and the deviation of its noise, (k, m).
+    base, base_noise
+        At t = 0.
+    base_off
+        What the loss at t = 0 may be off by beside, (k,).
+    """
+
+    nodes: Array
+    losses: Array
+    noise: Array
+    base: float
+    base_noise: float
+    base_off: Array
+
+    @property
+    def quotients(self) -> Array:
+        """Q(t), (k, m)."""
+        return (self.losses - self.base) / self.nodes
+
+
+def one_sided(samples: Samples) -> Extrapolated:
+    """Extrapolate."""
+    quotients, nodes = samples.quotients, np.abs(samples.nodes)
+    sure = SURE * np.hypot(samples.noise, samples.base_noise) / nodes
+    values, weights = _table(quotients, nodes)
+    entries = sorted(values)
+    stacked = np.stack([values[each] for each in entries])
+    deviations, of_base = _deviations(samples, np.stack([weights[each] for each in entries]))
+    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _ROUNDINGS
+    apart_of = _apart(values, nodes)
+    bounds = _SAFE * np.stack([apart_of[each] for each in entries]) + SURE * deviations + rounding + of_base
+    bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
+    rows = np.array([row for row, _ in entries])
+    bounds[rows < _SETTLED] = np.inf
+    bounds = np.maximum(bounds, _against_finer(rows, stacked, bounds, quotients, nodes, sure))
+    chosen, bound = _best(rows, stacked, bounds)
+    every = np.arange(len(chosen))
+    value = stacked[chosen, every]
+    contested = _contested(value, rows[chosen], quotients, nodes, sure)
+    return Extrapolated(value, bound, deviations[chosen, every], contested)
+
+
+def _deviations(samples: Samples, weights: Array) -> tuple[Array, Array]:
+    """Deviation of the noise in entries, and what the base is off by in them, both (entries, k)."""
+    parts = weights / samples.nodes
+    of_nodes = np.sqrt(np.square(parts * samples.noise).sum(axis=2))
+    amplified = np.abs(parts.sum(axis=2))
+    return np.hypot(of_nodes, samples.base_noise * amplified), samples.base_off * amplified
+
+
+def _table(quotients: Array, nodes: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
+    """Entries by row and column, each (k,), and their weights, each (k, m)."""
+    unit = np.eye(nodes.shape[1])
+    values = {(row, 0): quotients[:, row] for row in range(nodes.shape[1])}
+    weights = {(row, 0): np.broadcast_to(unit[row], nodes.shape) for row in range(nodes.shape[1])}
+    for row in range(nodes.shape[1]):
+        for column in range(1, row + 1):
+            ratio = nodes[:, row] / (nodes[:, row - column] - nodes[:, row])
+            for table, factor in ((values, ratio), (weights, ratio[:, None])):
+                last, above = table[row, column - 1], table[row - 1, column - 1]
+                table[row, column] = last + (last - above) * factor
+    return values, weights
+
+
+def _apart(values: dict[tuple[int, int], Array], nodes: Array) -> dict[tuple[int, int], Array]:
+    """What each entry may be off by beside noise, (k,)."""
+    apart: dict[tuple[int, int], Array] = {}
+    for row, column in sorted(values):
+        value = values[row, column]
+        if row == 0:
+            apart[row, column] = np.full(value.shape, np.inf)
+            continue
+        found = np.abs(value - values[row - 1, max(column - 1, 0)])
+        # Steps that lie close together differ by less than they are off; the next column tells by how much.
+        found = np.maximum(found, np.abs(value - values[row, column - 1 if column else 1]))
+        if row > max(column, 1):
+            fall = nodes[:, row - 1] / nodes[:, row - column - 1] if column else nodes[:, row] / nodes[:, row - 1]
+            found = np.maximum(found, apart[row - 1, column] * fall)
+        elif column > 1:
+            found = np.maximum(found, apart[row, column - 1] * nodes[:, row] / nodes[:, 0])
+        apart[row, column] = found
+    return apart
+
+
+def _against_finer(rows: Array, values: Array, bounds: Array, quotients: Array, nodes: Array, sure: Array) -> Array:
+    """Where finer differences do not come as much nearer to an entry as they should: how far they stay away."""
+    away = np.abs(quotients - values[:, :, None])
+    due = _SLOW * nodes[:, 1:] / nodes[:, :-1] * (away[:, :, :-1] + sure[:, :-1])
+    finer: Array = np.arange(1, int(nodes.shape[1])) > rows[:, None]
+    stays: Array = (away[:, :, 1:] > due + sure[:, 1:] + bounds[:, :, None]) & finer[:, None]
+    return np.where(stays, away[:, :, 1:] + sure[:, 1:], 0.0).max(axis=2)
+
+
+def _contested(value: Array, rows: Array, quotients: Array, nodes: Array, sure: Array) -> Array:
+    """Where a difference finer than the last of an entry comes no nearer to it than half as much as it should."""
+    away = np.abs(quotients - value[:, None])
+    due = _SLOW / 2 * nodes[:, 1:] / nodes[:, :-1] * (away[:, :-1] + sure[:, :-1])
+    finer: Array = np.arange(1, int(nodes.shape[1])) > rows[:, None]
+    return np.logical_or.reduce((away[:, 1:] > due + sure[:, 1:]) & finer, axis=1)
+
+
+def _best(rows: Array, values: Array, bounds: Array) -> tuple[Array, Array]:
+    """Choose among entries, (entries, k), one for each line: its number, and its bound."""
+    chosen: Array = bounds.argmin(axis=0)
+    every = np.arange(len(chosen))
+    value, bound = values[chosen, every], bounds[chosen, every]
+    apart = np.abs(values - value)
+    contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
+    raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
+    return chosen, np.maximum(bound, raised)

@@ -1,0 +1,69 @@
+import mpmath
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.onesided import Samples, one_sided
+
+NODES = 2.0 ** -np.arange(3, 12)[None]
+COARSE = np.array([[4.0, 3.5, 3.0, 2.0, 1.0]]) / 32
+
+
+def samples(losses, nodes=NODES, noise=0.0, base=0.0, base_off=0.0):
+    losses = np.atleast_2d(losses)
+    nodes = np.broadcast_to(nodes, losses.shape)
+    return Samples(nodes, losses, np.full(losses.shape, noise), base, noise, np.full(len(losses), base_off))
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_polynomials_in_the_step_are_exact(side):
+    nodes = side * NODES
+    found = one_sided(samples(1 + 3 * nodes - 2 * nodes**2 + 7 * nodes**3 + nodes**4, nodes, base=1.0))
+    assert abs(found.value[0] - 3) <= found.bound[0] < 1e-11
+
+
+def test_the_truth_of_many_digits():
+    """By mpmath, of an analytic loss at nodes of no particular ratio: the bound is met, and not by far too wide."""
+    with mpmath.workdps(40):
+        nodes = [mpmath.mpf(n) / 37 for n in (9, 8, 6, 5, 3, 2, 1)]
+        losses = [mpmath.exp(mpmath.sin(3 * t)) - 1 for t in nodes]
+    found = one_sided(samples(np.array([float(each) for each in losses]), np.array([[float(each) for each in nodes]])))
+    assert abs(found.value[0] - 3) <= found.bound[0] < 0.05
+
+
+def test_noise_of_points_and_base_is_carried_through_the_table():
+    generator = np.random.default_rng(0)
+    noise = 1e-6
+    errors, deviations, bounds = [], [], []
+    for _ in range(60):
+        off = generator.normal(size=(50, NODES.size + 1)) * noise
+        found = one_sided(samples(np.sin(NODES) + off[:, 1:] - off[:, :1], noise=noise))
+        errors.append(np.abs(found.value - 1))
+        deviations.append(found.deviation)
+        bounds.append(found.bound)
+    errors, deviations = np.concatenate(errors), np.concatenate(deviations)
+    assert (errors <= np.concatenate(bounds)).all()
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(np.sqrt(np.mean(deviations**2)), rel=0.3)
+
+
+def test_steps_that_lie_close_together_do_not_pass_for_settled():
+    """A wave that turns within the steps: neighbours at 7/8 of each other agree while both are far off."""
+    found = one_sided(samples(np.sin(40 * COARSE) / 40, COARSE))
+    assert abs(found.value[0] - 1) <= found.bound[0]
+
+
+def test_what_the_base_is_off_by_widens_the_bound_as_the_step_is_fine():
+    exact, off = (one_sided(samples(np.sin(NODES), base_off=each)) for each in (0.0, 1e-6))
+    shifted = one_sided(samples(np.sin(NODES), base=1e-6, base_off=1e-6))
+    assert exact.bound[0] < 1e-9 < off.bound[0]
+    assert abs(shifted.value[0] - 1) <= shifted.bound[0] < 1e-3
+
+
+def test_a_kink_between_the_steps_is_not_overlooked():
+    for place in (0.1, 0.03, 0.002):
+        found = one_sided(samples(NODES + np.maximum(NODES - place, 0)))
+        assert abs(found.value[0] - 1) <= found.bound[0]
+
+
+def test_what_is_not_finite_has_no_bound():
+    with np.errstate(invalid="ignore"):
+        assert one_sided(samples(np.full(NODES.shape, np.nan))).bound[0] == np.inf
