@@ -136,7 +136,7 @@ def _of_bounds(given: BoundsSpec, values: Array) -> tuple[str, ...]:
         return (f"min must be below max; {_at(low, low >= high)}, and as max {_number(high, low >= high)}",)
     for word, beyond, bound in (("min", values < low, low), ("max", values > high, high)):
         if beyond.any():
-            return (f"exclude the point: {_at(values, beyond, 'it is')}, and {word} {_number(bound, beyond)}",)
+            return (f"exclude the point: {_at(values, beyond, 'it is')}, and {word} is {_number(bound, beyond)}",)
     return ()
 
 

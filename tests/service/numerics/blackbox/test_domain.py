@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.domain import Domain, below, steppable, ways
+from service.numerics.blackbox.schedule import SCHEDULES
+
+FP64 = SCHEDULES["FP64"]
+
+
+def of(value, size, low=-np.inf, high=np.inf, schedule=FP64, random=False):
+    each = [np.atleast_1d(np.asarray(one, float)) for one in (value, size, low, high)]
+    found = ways(each[0], each[1], Domain(each[2], each[3]), schedule, random=random)
+    return found.sizes.tolist(), found.sides.tolist()
+
+
+def test_what_has_room_is_moved_as_it_was():
+    assert of([1.0, -2.0], [0.5, 4.0]) == ([0.5, 4.0], [0, 0])
+    assert of(1.0, 0.5, 0.5, 2.0) == ([0.5], [0])
+
+
+def test_what_is_near_a_bound_is_moved_by_less_on_both_sides():
+    sizes, sides = of(1.0, 4.0, high=1.01)
+    assert sides == [0]
+    assert 0.01 / 2 < sizes[0] / 8 * 1.25 < 0.01
+
+
+@pytest.mark.parametrize(("low", "high", "side"), [(1.0, 9.0, 1), (-9.0, 1.0, -1), (1 - 1e-9, 9.0, 1)])
+def test_what_is_on_a_bound_or_all_but_on_it_is_moved_to_one_side(low, high, side):
+    assert of(1.0, 4.0, low, high) == ([4.0], [side])
+
+
+def test_where_neither_side_has_much_room_a_side_takes_what_there_is():
+    sizes, sides = of(0.0, 1.0, 0.0, 1e-3)
+    assert sides == [1]
+    assert 1e-3 / 2 <= sizes[0] / 8 * 1.25 < 1e-3
+
+
+def test_where_the_datatype_has_no_numbers_there_is_no_room():
+    assert of(1.0, 1.0, 1.0, 1 + 1e-14) == ([0.0], [0])
+    assert of(1.0, 1.0, 0.999, 1.001, SCHEDULES["BF16"]) == ([0.0], [0])
+
+
+def test_a_gaussian_part_takes_three_times_the_room():
+    (alone,), _ = of(1.0, 4.0, high=2.0)
+    (along,), sides = of(1.0, 4.0, high=2.0, random=True)
+    assert (alone, along, sides) == (4.0, 2.0, [0])
+
+
+@pytest.mark.parametrize("room", [0.0, 1e-320, 0.125, 0.126, 0.9, 1e300, np.inf])
+def test_what_is_below_a_room_is_the_largest_that_is(room):
+    found = float(below(np.array(room), 0.125))
+    if room in (0.0, np.inf):
+        assert found == room
+    else:
+        assert found * 0.125 < room <= 2 * found * 0.125
+
+
+@pytest.mark.parametrize("datatype", SCHEDULES)
+def test_the_smallest_step_is_two_numbers_at_least(datatype):
+    schedule = SCHEDULES[datatype]
+    least = 2.0 ** (1 - schedule.precision.digits) * 2 / schedule.finest
+    assert steppable(np.array([1.0]), np.array([2 * least]), schedule).all()
+    assert not steppable(np.array([1.0]), np.array([least / 2]), schedule).any()
+    assert not steppable(np.array([1.0, 1.0, np.finfo(float).max]), np.array([0.0, np.inf, 1e308]), schedule).any()
