@@ -216,6 +216,44 @@ def test_points_of_many_tensors_are_in_the_order_of_the_request(
         assert list(json.loads(out)["verdicts"]) == ["w", "a", "b"]
 
 
+def test_scales_and_bounds_are_arguments_and_a_loss_without_a_value_is_null(
+    said: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The logarithm of two tensors that lie next to the end of its domain, and on a bound that is not."""
+    plan, points, losses = tmp_path / "plan", tmp_path / "points", tmp_path / "losses"
+    (tmp_path / "low").write_text("0.5 # and\n-inf")
+    given = json.dumps({"point": {"w": [0.5, 0.25], "b": 0.125}, "directions": {"kind": "coordinates"}}).encode()
+    options = (
+        "--min",
+        "b=0",
+        "--min",
+        f"w={tmp_path / 'low'}",
+        "--max",
+        "0.51",
+        "--scale",
+        "0.5",
+        "--scale",
+        "b=0x1p-3",
+    )
+    status, _, err = said("plan", "-", *options, "--points", points, "--output", plan, given=given)
+    assert (status, err.count("\n")) == (0, 1)
+    read = np.loadtxt(points)
+    assert (read[:, 0] >= 0.5).all()
+    assert (read[:, 2] >= 0).all()
+    assert (read < 0.51).all()
+    assert np.abs(read[19:] - read[0]).max(axis=0).tolist() == [pytest.approx(0.006, abs=2e-3), 0.0625, 0.015625]
+    values = np.log(0.52 - read).sum(axis=1)
+    there = read[:, 1] >= 0.25 - 2.0**-5
+    losses.write_text("\n".join(np.where(there, [repr(each) for each in values.tolist()], "null")))
+    assert "null" in losses.read_text()
+    right = {"w": [-1 / 0.02, -1 / 0.27], "b": [-1 / 0.395]}
+    for factor, tolerance, expected in ((1, (), 0), (1 + 1e-5, (), 1), (1 + 1e-5, ("--tolerance", "1e-4,0"), 0)):
+        for name, each in right.items():
+            (tmp_path / name).write_text(" ".join(repr(factor * number) for number in each))
+        candidates = [part for name in right for part in ("--candidate", f"{name}={tmp_path / name}")]
+        assert said("judge", plan, "--losses", losses, *candidates, *tolerance)[0] == expected
+
+
 def test_a_name_with_a_line_end_leaves_the_points_one_a_line(said: Callable[..., Any], tmp_path: Path) -> None:
     said("plan", "-", "--points", tmp_path / "points", given=json.dumps({"point": {"a\nb": 0.5}}).encode())
     lines = (tmp_path / "points").read_text().splitlines()
@@ -235,6 +273,10 @@ def test_catalogues_are_listed_and_one_of_each_is_shown(said: Callable[..., Any]
 
 WRONG = {
     "a candidate without a name": (("check", "-", "--candidate", "=w.txt"), b"{}", "takes NAME=FILE, as in"),
+    "a bound without a name": (("plan", "-", "--min", "=0"), b"{}", "--min takes [NAME=]NUMBER or [NAME=]FILE"),
+    "a scale of nothing": (("plan", "-", "--scale", "w="), b"{}", "--scale takes [NAME=]NUMBER or [NAME=]FILE"),
+    "a tolerance that is none": (("judge", "-", "--tolerance", "low"), b"{}", "--tolerance takes RTOL or RTOL,ATOL"),
+    "three tolerances": (("judge", "-", "--tolerance", "1,2,3"), b"{}", "--tolerance takes RTOL or RTOL,ATOL"),
     "a candidate without a file": (("check", "-", "--candidate", "w="), b"{}", "takes NAME=FILE, as in"),
     "no command": ((), None, "usage: gradcheckd"),
     "no such command": (("bogus",), None, "invalid choice: 'bogus'"),
