@@ -35,7 +35,11 @@ _DIRECTIONS = {"kind": "coordinates"}
 
 def _plan_examples() -> dict[str, Any]:
     example = {"point": _POINT, "directions": _DIRECTIONS, "seed": 0}
-    return {"coordinates": {"value": example}, "random": {"value": example | {"directions": {"kind": "random"}}}}
+    return {
+        "coordinates": {"value": example},
+        "random": {"value": example | {"directions": {"kind": "random"}}},
+        "bounds": {"value": example | {"scale": {"w": [0.5, 0.25]}, "bounds": {"w": {"min": [0, "-Infinity"]}}}},
+    }
 
 
 @cache

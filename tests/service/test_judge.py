@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from schemas.problem import InvalidRequestError
 from service.checking.question import Limits
 from service.judge import judge
-from tests.service.blackbox.asking import answered
+from service.plan import plan
+from tests.service.blackbox.asking import answered, asked
 
 BODY = answered()
 
@@ -126,3 +127,46 @@ ANY = st.recursive(
 def test_whatever_a_plan_says_is_answered_or_refused(part, value):
     with contextlib.suppress(InvalidRequestError):
         judge(changed("plan", part, to=value))
+
+
+BOUNDED = answered("coordinates", bounds={"b": {"min": [0.5, -1], "max": 1}}, scale={"w1": 0.01, "b": [1, 0.5]})
+
+
+def test_a_plan_with_bounds_is_opened_as_it_was_sealed():
+    assert judge(BOUNDED)["outcome"] == "pass"
+    off = copy.deepcopy(BOUNDED)
+    off["candidate"]["b"][0] *= 1.001
+    assert [each["outcome"] for each in judge(off)["verdicts"]["b"]["directions"]] == ["fail", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "place"),
+    [
+        ("bounds", {"b": {"min": [0.25, -1], "max": 1}}, "/plan/bounds/b"),
+        ("bounds", {}, "/plan/checks"),
+        ("bounds", {"b": {"min": 0.75}}, "/plan/bounds/b"),
+        ("bounds", {"b": {"mn": 0}}, "/plan/bounds/b/mn"),
+        ("bounds", {"c": {"min": 0}}, "/plan/bounds/c"),
+        ("scale", {"w1": 0.01, "b": [1, 0.25]}, "/plan/scale/b"),
+        ("scale", {"w1": 2**-7, "b": [1, 0.75]}, "/plan/scale/b"),
+    ],
+)
+def test_altered_bounds_and_scales_are_refused(part, value, place):
+    body = copy.deepcopy(BOUNDED)
+    body["plan"][part] = value
+    assert place in refused(body)
+
+
+SIDE = ANY | st.floats() | st.lists(st.floats(), min_size=2, max_size=2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["bounds", "scale"]), st.none() | st.dictionaries(st.sampled_from(["b", "w1", "c"]), SIDE), SIDE)
+def test_whatever_is_asked_for_is_planned_or_refused(field, named, side):
+    sides = {"bounds": {"b": {"min": side}, "w1": {"max": side}}, "scale": {"b": side}}
+    for value in (named, sides[field]):
+        body = asked("coordinates", **{field: value})
+        with contextlib.suppress(InvalidRequestError):
+            assert plan(body).evaluations
+        with contextlib.suppress(InvalidRequestError):
+            judge({**BOUNDED, "plan": BOUNDED["plan"] | {field: value}})
