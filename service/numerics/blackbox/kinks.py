@@ -8,9 +8,15 @@ loss leaves c_2 h^2 + c_4 h^4 + ... Of two steps h and h / r,
 
 is free of c_2, and what a smooth loss leaves falls as h^3, while a jump stays. So a pair tells of one where J is beyond
 its noise and the next coarser pair's is not larger by at least the root of what a smooth loss would make it.
+
+What it is shows in how J(h) goes on. It stays where the derivative jumps. Where the loss itself jumps, by a comparison,
+a rounding or a pole between the base and the step, S(h) stays and J(h) grows as 1 / h. Anything else falls, but slower
+than it should. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows anything
+of the derivative at the base: the loss there is no limit of what it is around.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
@@ -18,8 +24,20 @@ from service.numerics.blackbox.extrapolation import SURE
 from service.numerics.tiles import Array
 
 _PAIRS = 2
+_STAYS = 0.5
+"""Power of h between that of what stays and that of what does not."""
 _SUSPECT = 1 / 3
 """Of what is sure: two deviations of the noise instead of six."""
+
+
+class Shape(IntEnum):
+    """What a loss is like along a line."""
+
+    SMOOTH = 0
+    KINKED = 1
+    JUMPING = 2
+    ROUGH = 3
+    STAIRS = 4
 
 
 @dataclass(frozen=True)
@@ -30,12 +48,14 @@ class Kinks:
     ----------
     added
         What a kink adds to the bound of an entry whose largest step is that of each level, (k, levels).
-    told, suspected
-        Where there is one for sure, and where there may be one, too small for that beside the noise, (k,).
+    shape
+        Where there is one for sure, or what there is instead: positions in `Shape`, (k,).
+    suspected
+        Where there may be one, too small for that beside the noise, (k,).
     """
 
     added: Array
-    told: Array
+    shape: Array
     suspected: Array
 
 
@@ -56,9 +76,9 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     ratio = steps[:-1] / steps[1:]
     span = steps[:-1] * (ratio - 1)
     jumps = np.abs(seconds[:, :-1] - ratio**2 * seconds[:, 1:]) / span
-    of_base = SURE * noise[:, -1:] + base[:, None]
+    of_base = SURE * noise[:, -1] + base
     sides = SURE * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
-    sure = (sides + 2 * (ratio**2 - 1) * of_base) / span
+    sure = (sides + 2 * (ratio**2 - 1) * of_base[:, None]) / span
     smooth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
     stays = np.zeros(jumps.shape, bool)
     stays[:, 1:] = jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
@@ -69,7 +89,27 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     added = np.maximum.accumulate(halves[:, ::-1], axis=1)[:, ::-1]
     added = np.concatenate([added, halves[:, -1:]], axis=1)
     added = np.maximum(added, _beside(seconds, steps, np.where(told, jumps, 0.0), sure))
-    return Kinks(added, np.logical_or.reduce(told, axis=1), np.logical_or.reduce(suspected, axis=1))
+    added[told[:, -1] & _apart(seconds, steps, SURE * np.sqrt(2) * noise[:, -1] + 2 * of_base)] = np.inf
+    return Kinks(added, _shape(jumps, told, steps), np.logical_or.reduce(suspected, axis=1))
+
+
+def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
+    """Which lines the base is apart from, with what second differences at the smallest step are off by, (k,)."""
+    last, before = np.abs(seconds[:, -1]), np.abs(seconds[:, -2])
+    return (last > sure) & (last > before * np.sqrt(steps[-1] / steps[-2]))
+
+
+def _shape(jumps: Array, told: Array, steps: Array) -> Array:
+    """Tell by the median power of h with which what is too large for a smooth loss falls."""
+    powers = np.full(jumps.shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        falls = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
+    powers[:, 1:] = np.where(told[:, 1:], falls, np.nan)
+    found = np.full(len(jumps), Shape.SMOOTH)
+    for line in np.flatnonzero(told.any(axis=1)):
+        power = float(np.nanmedian(powers[line]))
+        found[line] = Shape.ROUGH if power > _STAYS else Shape.KINKED if power >= -_STAYS else Shape.JUMPING
+    return found
 
 
 def _beside(seconds: Array, steps: Array, told: Array, sure: Array) -> Array:

@@ -14,6 +14,18 @@ Differences of losses that are rounded to float32 all vanish where the points ar
 The noise is no less than that of a number which falls anywhere between two neighbours, 1 / sqrt(12) of their distance,
 in the narrowest datatype that represents all the losses. A loss that is 0 at the base and near it, as a difference of
 large numbers may be, resolves nothing below the smallest that it is elsewhere.
+
+Farther away the loss may be much larger than at the base, and its noise with it: rounding is relative. That of a solver
+or of sums without order need not be. With s the noise near the base, where the losses are of size L_0, it is taken to
+be g s |L| / L_0 where that is more than s, and the g from 0 to 1 follows from the losses themselves. Of m consecutive
+steps h_j, the divided difference over t = h^2,
+
+    r = sum_j c_j D(h_j),    c_j = prod_(i != j) 1 / (t_j - t_i),                                                    (2)
+
+vanishes for central differences D whose expansion has no more than m - 1 terms; so does that of the second differences
+S(h). What noise with g = 1 would leave in it has the variance R^2. Where that is far more than s alone would leave, the
+root mean square of |r| / R over all directions, 4 times that for safety, is no less than g: what is not smooth enough
+only adds to it. The smallest over the places of the m steps is taken.
 """
 
 import math
@@ -27,6 +39,12 @@ from service.numerics.tiles import Array
 
 _AGREE = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
+_SPREAD = 2 / math.sqrt(12)
+"""Deviation of numbers that are rounded, relative, in units of roundoff."""
+_WINDOW = 4
+"""Steps of a divided difference."""
+_FAR_MORE = 4.0
+_SAFE = 4.0
 
 
 @dataclass(frozen=True)
@@ -43,21 +61,45 @@ class Noise:
         Largest size of the losses from which it was estimated.
     exact
         Whether the loss was the same each time at the base.
+    rounding
+        Unit roundoff of the narrowest format that represents all losses.
     """
 
     deviation: float
     most: float
     size: float
     exact: bool
+    rounding: float
 
-    def at(self, losses: Array) -> Array:
-        """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2).
-
-        Relative errors grow with the loss, which may be far larger there than at a base that is nearly a minimum.
-        """
+    def at(self, losses: Array, steps: Array, base: float) -> Array:
+        """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
         if self.size == 0:
             return np.full(losses.shape[:2], self.most)
-        return self.most * np.maximum(1.0, np.abs(losses).max(axis=2) / self.size)
+        sizes = np.abs(losses).max(axis=2)
+        grown = self.most / self.size * sizes
+        part = _grows(losses, steps, base, grown, self.most)
+        rounded = _SPREAD * self.rounding * sizes
+        return np.maximum(np.maximum(self.most, part * grown), np.minimum(rounded, grown))
+
+
+def _grows(losses: Array, steps: Array, base: float, grown: Array, most: float) -> float:
+    """How far the noise grows with the loss, 0 to 1, as (2) has it."""
+    plus, minus, least = losses[..., 0], losses[..., 1], 1.0
+    quotients, seconds = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
+    many = min(_WINDOW, len(steps))
+    for first in range(len(steps) - many + 1):
+        window = slice(first, first + many)
+        squares = np.square(steps[window] / steps[first])
+        weights = 1 / np.prod(squares[:, None] - squares + np.eye(many), axis=1)
+        ratios: list[Array] = []
+        for values, factors in ((quotients, weights / (np.sqrt(2) * steps[window])), (seconds, np.sqrt(2) * weights)):
+            left, alone = np.abs(values[:, window] @ weights), most * np.linalg.norm(factors)
+            more = np.sqrt(np.square(grown[:, window] * factors).sum(axis=1))
+            ratios.append((left / more)[more > _FAR_MORE * alone])
+        found = np.concatenate(ratios)
+        if found.size:
+            least = min(least, _SAFE * float(np.sqrt(np.square(found).mean())))
+    return least
 
 
 def measured(repeats: Array, lines: Sequence[Array] | Array, losses: Array) -> Noise:
@@ -74,15 +116,15 @@ def measured(repeats: Array, lines: Sequence[Array] | Array, losses: Array) -> N
     """
     near = np.concatenate([repeats, *lines])
     size = float(np.abs(near).max())
-    again = float(np.std(repeats, ddof=1))
-    estimates = [*(of_line(line) for line in lines), again, *([_rounding(losses) * size] if size else [])]
+    again, rounding = float(np.std(repeats, ddof=1)), _rounding(losses)
+    estimates = [*(of_line(line) for line in lines), again, *([_SPREAD * rounding * size] if size else [])]
     most = max(estimates) if size else float(np.abs(losses).min(initial=np.inf, where=losses != 0))
     if not math.isfinite(most):
         most = 0.0
     alike = [each for each in estimates[: len(lines)] if each * _AGREE >= most]
     deviation = math.sqrt(sum(each * each for each in alike) / len(alike)) if alike else most
     # The deviation of equal numbers need not be 0: their mean is rounded.
-    return Noise(deviation, most, size, bool((repeats == repeats[0]).all()))
+    return Noise(deviation, most, size, bool((repeats == repeats[0]).all()), rounding)
 
 
 def of_line(values: Array) -> float:
@@ -103,6 +145,6 @@ def of_line(values: Array) -> float:
 
 
 def _rounding(losses: Array) -> float:
-    """Deviation of numbers rounded to the narrowest format that represents all losses, relative."""
+    """Unit roundoff of the narrowest format that represents all losses."""
     name = next(each for each in _FORMATS if bool(PRECISIONS[each].represents(losses).all()))
-    return 2 * PRECISIONS[name].unit_roundoff / math.sqrt(12)
+    return PRECISIONS[name].unit_roundoff

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.judging import judge, units
+from service.numerics.blackbox.allowance import units
+from service.numerics.blackbox.judging import judge
 from service.numerics.outcome import Outcome
 from service.numerics.precision import PRECISIONS
 from tests.service.numerics.blackbox.losses import FASTEST, noisy, planned, smooth

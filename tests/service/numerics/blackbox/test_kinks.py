@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.kinks import kinked
+from service.numerics.blackbox.kinks import Shape, kinked
 from service.numerics.blackbox.schedule import SCHEDULES
 
 STEPS = SCHEDULES["FP64"].steps
@@ -18,7 +18,8 @@ def found(loss, noise=1e-16):
 @pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
 def test_a_jump_at_the_base_adds_its_half(jump):
     kinks = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
-    assert kinks.told == kinks.suspected == [True]
+    assert kinks.shape == [Shape.KINKED]
+    assert kinks.suspected == [True]
     assert kinks.added[0, :-2] == pytest.approx(jump / 2, rel=0.01)
 
 
@@ -34,7 +35,8 @@ def test_a_jump_among_the_steps_spares_finer_ones():
 def test_a_smooth_loss_adds_nothing(loss):
     kinks = found(loss)
     assert not kinks.added.any()
-    assert kinks.told == kinks.suspected == [False]
+    assert kinks.shape == [Shape.SMOOTH]
+    assert kinks.suspected == [False]
 
 
 def test_noise_adds_nothing():
@@ -42,7 +44,7 @@ def test_noise_adds_nothing():
     noise = np.full((5000, len(STEPS)), 1e-7)
     sides = generator.normal(size=(5000, len(STEPS), 2)) * 1e-7
     kinks = kinked(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
-    assert np.mean(kinks.told) < 1e-3
+    assert np.mean(kinks.shape != Shape.SMOOTH) < 1e-3
     assert 1e-4 < np.mean(kinks.suspected) < 0.1
 
 
@@ -62,3 +64,27 @@ def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance)
     # Of pairs of coarser steps, a quarter apart at most, (1) sees all but 5 d / h.
     assert (added[0, :-1] >= 0.95 * ((1 - 5 * at / steps) * np.abs(differences - 1))[:-1]).all()
     assert added[0, -2] >= 0.95 * abs(differences[-2] - 1)
+
+
+NO_KINKS = {
+    "a comparison": (lambda t: np.sin(t) + (t > 1e-9), Shape.JUMPING),
+    "a comparison among the steps": (lambda t: np.sin(t) + (t > 0.01), Shape.JUMPING),
+    "a pole": (lambda t: 1 / (t - 1e-6), Shape.JUMPING),
+    "a pole of higher order": (lambda t: (t + 1e-5) ** -3.0, Shape.JUMPING),
+    "a root of higher order": (lambda t: np.abs(t) ** 2.2, Shape.ROUGH),
+}
+
+
+@pytest.mark.parametrize(("loss", "shape"), NO_KINKS.values(), ids=NO_KINKS)
+def test_what_is_no_kink_is_not_called_one(loss, shape):
+    assert found(loss).shape == [shape]
+
+
+@pytest.mark.parametrize("loss", [lambda t: 1 / (t - 1e-6), lambda t: np.sin(t) + (t > 1e-6), lambda t: (t == 0) * 1.0])
+def test_where_the_base_is_apart_nothing_is_known(loss):
+    assert np.isinf(found(loss).added).all()
+
+
+@pytest.mark.parametrize("distance", [1e-9, 1e-6, 1e-5, 3e-5, 1e-4])
+def test_beside_a_kink_something_is(distance):
+    assert np.isfinite(found(lambda t: np.sin(t) + np.abs(t - distance)).added).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from service.numerics.blackbox.noise import measured, of_line
+from service.numerics.blackbox.schedule import SCHEDULES
 from tests.service.numerics.blackbox.losses import noise_of, noisy, planned
 
 
@@ -58,10 +59,46 @@ def test_a_loss_that_is_another_each_time_is_noisy():
     assert found.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
 
 
-def test_relative_noise_grows_with_the_loss():
-    losses = np.full(30, 0.1)
-    found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
-    at = found.at(np.array([[[0.1, 0.05], [10.0, 0.0]]]))
-    assert at[0, 1] == pytest.approx(100 * at[0, 0])
+STEPS = SCHEDULES["FP64"].steps
+
+
+def farther(loss, relative, absolute, seed=0, count=4):
+    """Deviation that is assumed at each step, (k, levels), and that which is there."""
+    generator = np.random.default_rng(seed)
+
+    def noisy(values):
+        deviation = relative * np.abs(values) + absolute
+        return values + deviation * generator.normal(size=values.shape)
+
+    near = noisy(loss(2.0**-20 * np.arange(16.0)))
+    losses = noisy(np.stack([loss(STEPS), loss(-STEPS)], axis=-1) * np.ones((count, 1, 1)))
+    base = float(noisy(loss(np.zeros(1)))[0])
+    found = measured(np.full(3, base), near.reshape(2, 8), np.concatenate([near, losses.ravel()]))
+    return found.at(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_relative_noise_grows_with_the_loss(seed):
+    """Of a loss that is nearly 0 at the base, and a hundred times as large at the largest step."""
+    assumed, there = farther(lambda t: 1e-3 + np.sin(t), 1e-6, 0.0, seed)
+    assert (assumed >= there / 3).all()
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
+    """As a solver's, or that of a sum without order, where the loss is nearly 0 at the base."""
+    assumed, there = farther(lambda t: 1e-6 + np.sin(t), 0.0, 1e-6, seed, count)
+    assert (there / 4 <= assumed).all()
+    assert (assumed <= 40 * there).all(), "and not 100,000 times as much"
+
+
+def test_rounding_grows_with_the_loss_whatever_the_rest_does():
+    losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
+    found = measured(np.full(3, 1e-9), np.full((2, 8), 1e-9), losses)
+    assert (found.at(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
+
+
+def test_a_loss_of_zeros_has_no_noise():
     nothing = measured(np.zeros(3), np.zeros((2, 8)), np.zeros(30))
-    assert not nothing.at(np.ones((1, 2, 2))).any()
+    assert not nothing.at(np.ones((1, 7, 2)), STEPS, 0.0).any()

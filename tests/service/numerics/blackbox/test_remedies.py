@@ -9,6 +9,7 @@ from service.numerics.precision import PRECISIONS
 from tests.service.numerics.blackbox.losses import planned
 
 DRAWN, CONSTANT, KINK = "not the same each time", "the same at every point", "has a kink here"
+JUMP = "jumps within the steps"
 USUAL, COORDINATES = "in a more precise arithmetic", 'Plan directions of kind "coordinates"'
 
 
@@ -32,10 +33,12 @@ X = np.array([0.5, -0.25, 1.0])
         (lambda _: float(np.sin(X).sum()), X, 2 * X, Outcome.FAIL, CONSTANT),
         (lambda x: np.maximum(x, 0).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, KINK),
         (lambda x: np.abs(x - 1e-9).sum(), 0 * X, -np.ones(3), Outcome.INCONCLUSIVE, KINK),
-        (lambda x: (x**2).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, USUAL),
+        (lambda x: (x**2).sum() + 1e-6 * np.sin(1e9 * x).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, USUAL),
+        (lambda x: x.sum() + (x > 1e-3).sum(), 0 * X, np.ones(3), Outcome.INCONCLUSIVE, JUMP),
+        (lambda x: (1 / (x - 1e-4)).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, JUMP),
         (lambda x: (x**2).sum(), X, 3 * X, Outcome.FAIL, COORDINATES),
     ],
-    ids=["drifting", "constant", "deaf", "relu at 0", "a kink near", "a minimum", "wrong"],
+    ids=["drifting", "constant", "deaf", "relu at 0", "a kink near", "noise", "a comparison", "a pole", "wrong"],
 )
 def test_what_to_do_is_said(loss, point, gradient, outcome, said):
     layout = planned(point)
@@ -43,4 +46,4 @@ def test_what_to_do_is_said(loss, point, gradient, outcome, said):
     _, found = judge(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)
     verdict = found["w"].verdict
     assert verdict.outcome == outcome
-    assert [each for each in (DRAWN, CONSTANT, KINK, USUAL, COORDINATES) if each in verdict.reason] == [said]
+    assert [each for each in (DRAWN, CONSTANT, KINK, JUMP, USUAL, COORDINATES) if each in verdict.reason] == [said]

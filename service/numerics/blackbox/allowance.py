@@ -1,0 +1,140 @@
+"""What a candidate may be off by, along the lines of one tensor.
+
+There is no graph from which to know what a correct backward pass is off by, so it is stated. With c the candidate, n
+its elements, u the unit roundoff of its arithmetic, and s_i the size of the move of element i, (n,), of element i
+
+    certain_i = bound_i + U u |c_i|,
+    allowed_i = certain_i + U u rms_j(c_j s_j) / s_i + (U / 16) u sqrt(n) |H_ii| s_i                                 (1)
+
+The first is the bound of the difference and what the roundings of the element's own products leave. The second is what
+it shares with the others: a backward pass in units y_j = x_j / s_j has the gradient c_j s_j, and the intermediate
+gradients of which its elements are sums are of the size of all of these. So each element is judged in its own units: a
+change of the unit of x_i changes c_i, s_i and (1) alike, and an element of 1e-11 beside one of 1e6 is not lost in what
+the other is off by. The third is cancellation: where the gradient is small because large terms cancel, as in least
+squares near their solution, those are known by the curvature. An x that is off by u s in every element has a gradient
+that is off by |sum_j H_ij u s_j|, of which the root mean square over random signs is u s (sum_j H_ij^2)^(1/2), up to
+sqrt(n) |H_ii| u s where no H_ij is larger than H_ii.
+
+U is 256 where u <= 2^-24: 43 units, root mean square, are more than a sum of thousands of products is off by. Of the
+narrow arithmetics, which accumulate in a wider one, it is 24.
+
+Along a random direction d, which knows nothing of the errors, an error of norm e is seen as N(0, e^2). Six deviations
+of U u |c| / 6 are certain, and allowed is beside
+
+    (U / 16) u max_k |d_k . H d_k|,                                                                                  (2)
+
+which is the trace of H in units of the scale, for a semidefinite H no less than its Frobenius norm.
+
+Beside that stands what underflows. A tolerance of the client's takes the place of all of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics import projection
+from service.numerics.blackbox.difference import Along
+from service.numerics.blackbox.lines import Lines, Point
+from service.numerics.precision import Precision
+from service.numerics.projection import inner, norm
+from service.numerics.reference import Tolerance
+from service.numerics.tiles import Array
+
+_WIDE = 24
+_CURVED = 1 / 16
+"""Of those units, in the share of the curvature."""
+
+
+def units(precision: Precision) -> float:
+    """Units of roundoff that a correct candidate may be off by."""
+    return 256.0 if precision.digits >= _WIDE else 24.0
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What the candidate may be off by along k lines, all (k,).
+
+    Attributes
+    ----------
+    judged
+        The candidate along each line.
+    certain
+        Up to which it passes.
+    allowed
+        Up to which it does not fail.
+    weights
+        Sizes of the moves: a derivative times its weight is in the unit of the loss.
+    """
+
+    judged: Array
+    certain: Array
+    allowed: Array
+    weights: Array
+
+
+def of_elements(
+    lines: Lines,
+    point: Point,
+    gradient: Array,
+    reference: Along,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> Allowance:
+    """State (1) for the elements that were moved.
+
+    Parameters
+    ----------
+    gradient
+        c, float64, (n,).
+    """
+    assert lines.elements is not None
+    moved, judged = sizes(lines, point), gradient[lines.elements]
+    weights = moved[lines.elements]
+    if tolerance is not None:
+        most = tolerance.atol + tolerance.rtol * np.abs(reference.value)
+        return Allowance(judged, most, most, weights)
+    off, finite = units(precision) * precision.unit_roundoff, np.where(np.isfinite(gradient), gradient, 0.0)
+    largest = float(moved.max())
+    shared = norm(finite * (moved / largest)) / np.sqrt(gradient.size) * (largest / weights)
+    bent = _CURVED * off * np.sqrt(gradient.size) * np.abs(reference.bend)
+    certain = reference.bound + off * np.abs(finite[lines.elements]) + precision.smallest_subnormal
+    allowed = certain + off * shared + np.where(np.isfinite(bent), bent, 0.0)
+    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), weights)
+
+
+def of_directions(
+    lines: Lines,
+    point: Point,
+    gradient: Array,
+    reference: Along,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> Allowance:
+    """State (2) for random directions."""
+    finite = np.where(np.isfinite(gradient), gradient, 0.0)
+    judged, rounded = inner(lines.directions, gradient)
+    weights = np.broadcast_to(np.abs(lines.units), judged.shape)
+    if tolerance is not None:
+        most = projection.allowance(lines.directions, tolerance.atol + tolerance.rtol * np.abs(finite))
+        return Allowance(judged, most, most, weights)
+    bends = np.abs(reference.bend)
+    off = units(precision) * precision.unit_roundoff
+    bent = _CURVED * off * float(bends.max(initial=0.0, where=np.isfinite(bends)))
+    lost = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
+    rounding = off * norm(finite) + lost
+    certain = reference.bound + rounding + np.where(np.isfinite(rounded), rounded, 0.0)
+    return Allowance(judged, _told(certain, judged, reference), _told(certain + bent, judged, reference), weights)
+
+
+def sizes(lines: Lines, point: Point) -> Array:
+    """Sizes of the elements as moves, (n,): the scale or, if that is larger, the element itself."""
+    values = np.abs(point.values)
+    found = np.maximum(values, point.scale).ravel()
+    if lines.elements is not None:
+        found[lines.elements] = np.maximum(np.abs(lines.units), values.ravel()[lines.elements])
+    return found
+
+
+def _told(allowed: Array, judged: Array, reference: Along) -> Array:
+    """A loss that is 0 everywhere, to the last bit, may be so for want of digits: it calls nothing wrong."""
+    return np.where(reference.constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)
