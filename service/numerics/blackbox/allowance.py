@@ -26,6 +26,14 @@ of U u |c| / 6 are certain, and allowed is beside
 which is the trace of H in units of the scale, for a semidefinite H no less than its Frobenius norm.
 
 Beside that stands what underflows. A tolerance of the client's takes the place of all of it.
+
+What neither of them sees is cancellation in a part of the loss that is saturated, as a softmax is whose scores are far
+apart: its upstream gradients are of the size of the loss L, and what they leave is not. The same arithmetic would leave
+errors in the loss that a difference could not tell from as much. So nothing is called wrong that is off by no more than
+
+    doubtful_i = 256 min(u, 2^-24) |L| / s_i                                                                         (3)
+
+beside what is allowed, times sqrt(n) along a random direction. It lets nothing pass.
 """
 
 from dataclasses import dataclass
@@ -43,6 +51,7 @@ from service.numerics.tiles import Array
 _WIDE = 24
 _CURVED = 1 / 16
 """Of those units, in the share of the curvature."""
+_DOUBTFUL = 256.0
 
 
 def units(precision: Precision) -> float:
@@ -61,7 +70,9 @@ class Allowance:
     certain
         Up to which it passes.
     allowed
-        Up to which it does not fail.
+        Up to which it may be right.
+    doubtful
+        What it may be off by beside and is not called wrong.
     weights
         Sizes of the moves: a derivative times its weight is in the unit of the loss.
     """
@@ -69,6 +80,7 @@ class Allowance:
     judged: Array
     certain: Array
     allowed: Array
+    doubtful: Array
     weights: Array
 
 
@@ -92,14 +104,15 @@ def of_elements(
     weights = moved[lines.elements]
     if tolerance is not None:
         most = tolerance.atol + tolerance.rtol * np.abs(reference.value)
-        return Allowance(judged, most, most, weights)
+        return Allowance(judged, most, most, np.zeros(judged.shape), weights)
     off, finite = units(precision) * precision.unit_roundoff, np.where(np.isfinite(gradient), gradient, 0.0)
     largest = float(moved.max())
     shared = norm(finite * (moved / largest)) / np.sqrt(gradient.size) * (largest / weights)
     bent = _CURVED * off * np.sqrt(gradient.size) * np.abs(reference.bend)
     certain = reference.bound + off * np.abs(finite[lines.elements]) + precision.smallest_subnormal
     allowed = certain + off * shared + np.where(np.isfinite(bent), bent, 0.0)
-    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), weights)
+    doubtful = _doubtful(reference, precision, weights)
+    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), doubtful, weights)
 
 
 def of_directions(
@@ -116,14 +129,15 @@ def of_directions(
     weights = np.broadcast_to(np.abs(lines.units), judged.shape)
     if tolerance is not None:
         most = projection.allowance(lines.directions, tolerance.atol + tolerance.rtol * np.abs(finite))
-        return Allowance(judged, most, most, weights)
+        return Allowance(judged, most, most, np.zeros(judged.shape), weights)
     bends = np.abs(reference.bend)
     off = units(precision) * precision.unit_roundoff
     bent = _CURVED * off * float(bends.max(initial=0.0, where=np.isfinite(bends)))
     lost = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
     rounding = off * norm(finite) + lost
     certain = reference.bound + rounding + np.where(np.isfinite(rounded), rounded, 0.0)
-    return Allowance(judged, _told(certain, judged, reference), _told(certain + bent, judged, reference), weights)
+    allowed, doubtful = certain + bent, _doubtful(reference, precision, weights) * np.sqrt(gradient.size)
+    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), doubtful, weights)
 
 
 def sizes(lines: Lines, point: Point) -> Array:
@@ -133,6 +147,10 @@ def sizes(lines: Lines, point: Point) -> Array:
     if lines.elements is not None:
         found[lines.elements] = np.maximum(np.abs(lines.units), values.ravel()[lines.elements])
     return found
+
+
+def _doubtful(reference: Along, precision: Precision, weights: Array) -> Array:
+    return _DOUBTFUL * min(precision.unit_roundoff, 2.0**-_WIDE) * reference.base / weights
 
 
 def _told(allowed: Array, judged: Array, reference: Along) -> Array:

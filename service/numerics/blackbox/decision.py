@@ -93,12 +93,13 @@ class Held:
             return np.abs(self.judged - self.reference.value)
 
     @property
-    def margin(self) -> Array:
-        """Times what is allowed that is not called wrong, (k,)."""
+    def right(self) -> Array:
+        """Up to what a line may be off and is not called wrong, (k,)."""
         if self.tolerance is not None:
-            return np.ones(self.judged.shape)
+            return self.allowance.allowed
         margin = np.where(self.uncertain | self.reference.suspected, _MARGIN, 1.0)
-        return np.where((self.reference.shape == Shape.STAIRS) & (self.judged == 0), np.inf, margin)
+        most = np.maximum(margin * self.allowance.allowed, self.allowance.allowed + self.allowance.doubtful)
+        return np.where((self.reference.shape == Shape.STAIRS) & (self.judged == 0), np.inf, most)
 
     @property
     def passing(self) -> Array:
@@ -108,7 +109,7 @@ class Held:
     @property
     def unnoticed(self) -> Array:
         """What a line may be off by without being called wrong or, where it is decided, without being seen, (k,)."""
-        return np.where(self.margin > 1, self.margin * self.allowance.allowed, self.passing)
+        return np.where(self.uncertain | self.reference.suspected, self.right, self.passing)
 
     @property
     def causes(self) -> Array:
@@ -119,7 +120,7 @@ class Held:
         for mask, cause in (
             (~(off <= self.passing), Cause.TOO_UNCERTAIN),
             (self.uncertain, doubtful),
-            (~(off <= self.margin * allowed) & (self.margin < np.inf), Cause.EXCEEDS),
+            (~(off <= self.right), Cause.EXCEEDS),
             (self.uncertain & (self.tolerance is not None), doubtful),
             (~np.isfinite(self.judged), Cause.NOT_FINITE),
             (~np.isfinite(self.reference.value) | ~np.isfinite(allowed), Cause.NO_REFERENCE),

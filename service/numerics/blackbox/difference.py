@@ -25,6 +25,8 @@ class Along:
         Derivative, its bound, and the deviation of the noise in it, (k,).
     bend
         Second derivative along each, times the size of the move: by how much the derivative changes over it, (k,).
+    base
+        Size of the loss at the base, (k,).
     size
         Of the losses at the base or, if that is larger, of what they change by as the bend has it, (k,).
     resolution
@@ -41,6 +43,7 @@ class Along:
     bound: Array
     deviation: Array
     bend: Array
+    base: Array
     size: Array
     resolution: Array
     constant: Array
@@ -80,6 +83,7 @@ def _unknown(count: int) -> Along:
         bound=filled(np.inf),
         deviation=filled(np.inf),
         bend=filled(np.nan),
+        base=filled(0.0),
         size=filled(0.0),
         resolution=filled(0.0),
         constant=np.zeros(count, bool),
@@ -101,8 +105,8 @@ def _differenced(
     The differences are central about X, not x (lattice.py), which puts v . H (X - x) into the derivative. Where one
     element is moved that is v . H v |X - x| / |v|. Of random v the root mean square of v . H v is sqrt(2) |H| or more
     (Frobenius' norm, in units of the scale), and that of v . H (X - x) no more than |H| |X - x| / |v|, as X - x is a
-    rounding that knows of neither: eight times the largest that was seen is allowed for. So is what the loss at x is off
-    from that at X.
+    rounding that knows of neither: eight times the largest that was seen is allowed for. So is what the loss at x is
+    off from that at X.
     """
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
     losses = losses[which][:, levels]
@@ -122,6 +126,7 @@ def _differenced(
         bound / units,
         found.deviation / units,
         bends / units,
+        np.full(len(which), noise.size),
         size,
         noise.rounding * size,
         (losses == base).all(axis=(1, 2)),

@@ -143,7 +143,7 @@ def _stepped(asked: _Question, losses: Array, own: Array, noise: Noise) -> bool:
 
 def _scaled(found: Along, exponent: int) -> Along:
     """The derivatives of a loss 2^exponent times as large."""
-    names = ("value", "bound", "deviation", "bend", "size", "resolution")
+    names = ("value", "bound", "deviation", "bend", "base", "size", "resolution")
     return replace(found, **{each: np.ldexp(getattr(found, each), exponent) for each in names})
 
 
