@@ -141,11 +141,11 @@ def of_directions(
 
 
 def sizes(lines: Lines, point: Point) -> Array:
-    """Sizes of the elements as moves, (n,): the scale or, if that is larger, the element itself."""
-    values = np.abs(point.values)
-    found = np.maximum(values, point.scale).ravel()
+    """Sizes of the elements as moves, (n,): what they are moved by or, if that is larger, themselves."""
+    random = lines.elements is None
+    found = np.maximum(np.abs(point.values).ravel(), point.moved(random=random).sizes)
     if lines.elements is not None:
-        found[lines.elements] = np.maximum(np.abs(lines.units), values.ravel()[lines.elements])
+        found[lines.elements] = np.maximum(found[lines.elements], np.abs(lines.units))
     return found
 
 

@@ -73,13 +73,18 @@ class Noise:
 
     def at(self, losses: Array, steps: Array, base: float) -> Array:
         """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
-        if self.size == 0:
-            return np.full(losses.shape[:2], self.most)
         sizes = np.abs(losses).max(axis=2)
-        grown = self.most / self.size * sizes
-        part = _grows(losses, steps, base, grown, self.most)
-        rounded = _SPREAD * self.rounding * sizes
-        return np.maximum(np.maximum(self.most, part * grown), np.minimum(rounded, grown))
+        grown = self.grown(sizes)
+        if self.size == 0 or not math.isfinite(self.most):
+            return grown
+        part = _grows(losses, steps, base, self.most / self.size * sizes, self.most)
+        return np.minimum(grown, np.maximum(self.most, np.maximum(part * grown, _SPREAD * self.rounding * sizes)))
+
+    def grown(self, sizes: Array) -> Array:
+        """Deviation of losses of sizes, if it is relative to those that are larger than the base."""
+        if self.size == 0:
+            return np.full(sizes.shape, self.most)
+        return self.most * np.maximum(1.0, sizes / self.size)
 
 
 def _grows(losses: Array, steps: Array, base: float, grown: Array, most: float) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from service.numerics.blackbox import difference
 from service.numerics.blackbox.difference import Along
+from service.numerics.blackbox.kinks import Shape
 from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.blackbox.onesided import LEAST_NODES, Samples, one_sided
@@ -81,7 +82,7 @@ def _one(layout: Layout, name: str, lines: Array, offsets: Array, losses: Array,
             offsets + ((of.moves.starts[lines] - values) / of.moves.moves[lines])[:, None],
             np.zeros(len(lines)),
         )
-    deviations = _deviations(losses, noise)
+    deviations = noise.grown(np.abs(losses))
     largest = np.abs((losses - base) / nodes).max(axis=1)
     samples = Samples(nodes, losses, deviations, base, noise.most, off * largest)
     result = one_sided(samples)
@@ -92,17 +93,14 @@ def _one(layout: Layout, name: str, lines: Array, offsets: Array, losses: Array,
         value=result.value / of.units[lines],
         bound=(result.bound + np.where(off == 0, 0, off * curved)) / units,
         deviation=result.deviation / units,
+        bend=bends / units,
+        base=np.full(len(lines), noise.size),
+        size=np.maximum(bends, noise.size),
+        resolution=noise.rounding * np.maximum(bends, noise.size),
         constant=(losses == base).all(axis=1),
-        kinked=np.zeros(len(lines), bool),
+        shape=np.full(len(lines), Shape.SMOOTH),
         suspected=result.contested,
     )
-
-
-def _deviations(losses: Array, noise: Noise) -> Array:
-    """Deviation of the noise at each point, (k, m): as at the base, or as much larger as the loss is."""
-    if noise.size == 0:
-        return np.full(losses.shape, noise.most)
-    return noise.most * np.maximum(1.0, np.abs(losses) / noise.size)
 
 
 def _bends(samples: Samples) -> Array:
