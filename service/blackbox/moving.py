@@ -16,7 +16,7 @@ from schemas.problem import PlacedError, placed, shown
 from schemas.tensor import Tensor, spelled
 from service.numerics.blackbox.domain import Domain, Ways, steppable, ways
 from service.numerics.blackbox.lines import Point
-from service.numerics.blackbox.schedule import LARGEST_SCALE, LEAST_SCALE, Schedule, power_of_two, typical
+from service.numerics.blackbox.schedule import LARGEST_SCALE, LEAST_SCALE, Schedule, power_of_two, usual
 from service.numerics.tiles import Array
 from service.numerics.verdict import index_of
 
@@ -58,14 +58,8 @@ def sizes(name: str, values: Array, schedule: Schedule, asked: Asked, *, random:
         able = steppable(flat, found, schedule)
         if random or given.ndim == values.ndim > 0 or able.all() or not able.any():
             return found
-        return np.where(able, found, _usual(flat, schedule, random=False))
-    return _usual(flat, schedule, random=random)
-
-
-def _usual(flat: Array, schedule: Schedule, *, random: bool) -> Array:
-    unit = typical(flat, schedule)
-    point = Point(flat, schedule, unit)
-    return point.moved(random=random).sizes
+        return np.where(able, found, usual(flat, schedule, random=False))
+    return usual(flat, schedule, random=random)
 
 
 def _lowered(scale: Array) -> Array:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from service.numerics.blackbox.extrapolation import extrapolated
-from service.numerics.blackbox.kinks import kinked
+from service.numerics.blackbox.kinks import Shape, kinked
 from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.tiles import Array
 
 _DISPLACED = 8.0
+_MUCH, _DROWNED = 2.0**-10, 12.0
 _LEAST = 3
 """Levels without which nothing is said of a line: an entry of the table needs neighbours."""
 
@@ -107,6 +108,9 @@ def _differenced(
     (Frobenius' norm, in units of the scale), and that of v . H (X - x) no more than |H| |X - x| / |v|, as X - x is a
     rounding that knows of neither: eight times the largest that was seen is allowed for. So is what the loss at x is
     off from that at X.
+
+    What seems to be noise may be a loss that turns many times within the distance of near points. Where it is a good
+    part of the loss, the same each time, and all that is seen along a line, nothing is known of that.
     """
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
     losses = losses[which][:, levels]
@@ -120,6 +124,8 @@ def _differenced(
     kinks = kinked(seconds, steps, deviations, off * steepest)
     found = extrapolated(quotients, steps, deviations, kinks.added)
     bound = found.bound + np.where(off == 0, 0, off * most)
+    lost = noise.exact & (noise.most > _MUCH * noise.size) & (np.ptp(losses, axis=(1, 2)) <= _DROWNED * noise.most)
+    bound[lost] = np.inf
     units, size = np.abs(lines.units[which]), np.maximum(bends, noise.size)
     return Along(
         found.value / lines.units[which],
@@ -130,7 +136,7 @@ def _differenced(
         size,
         noise.rounding * size,
         (losses == base).all(axis=(1, 2)),
-        kinks.shape,
+        np.where(lost, Shape.ROUGH, kinks.shape),
         kinks.suspected | found.contested,
     )
 

@@ -42,12 +42,15 @@ class Judged:
         As of a check; along random directions, or by element.
     directions
         All of them, in order; each has the index of its element, or of itself.
+    promised
+        Which of them pass and are covered by `smallest_detectable_error`, (k,).
     single
         Probability that a single element, off by the part that was asked about, passed.
     """
 
     verdict: Verdict
     directions: tuple[Worst, ...]
+    promised: Array
     single: float
     taylor: Remainder
     diagnosis: Diagnosis | None
@@ -125,6 +128,7 @@ def _tensor(asked: _Question, losses: Array, noise: Noise, exponent: int) -> Jud
     return Judged(
         judged,
         directions,
+        np.array([each.outcome == Outcome.PASS for each in directions]) & ~found.negligible,
         _single(lines, found, gradient, asked.sought),
         _remainder(asked, own, float(losses[0]), noise, small, found, exponent),
         diagnosed(reference.value, found.judged, found.allowance.allowed) if failed else None,

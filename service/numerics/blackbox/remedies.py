@@ -20,7 +20,7 @@ _SHAPES = {
         "The loss is a staircase, as rounding to decimals makes it: its derivative is 0 nearly everywhere, and the "
         "slope through its stairs is not. Differences tell nothing of such a gradient."
     ),
-    Shape.ROUGH: "The loss is not smooth over the steps that were taken: give a smaller scale.",
+    Shape.ROUGH: "The loss is not smooth over the steps that were taken, or noise alone: give a smaller scale.",
 }
 _REMEDIES = {
     Cause.TOO_UNCERTAIN: "Evaluate the loss in a more precise arithmetic, with less noise, or give a larger scale.",

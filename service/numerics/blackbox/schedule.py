@@ -21,11 +21,15 @@ NEAR = 8
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of one datatype: 2^-e of the scale for each exponent, and 2^-e between the near points of each line."""
+    """Steps of one datatype: 2^-e of the scale for each exponent, and 2^-e between the near points of each line.
+
+    `apart` are parts of the scale of which an element is of another unit: where several are less, and where any is.
+    """
 
     precision: Precision
     exponents: tuple[int, ...]
     near: tuple[int, int]
+    apart: tuple[float, float]
 
     @property
     def steps(self) -> Array:
@@ -44,12 +48,12 @@ class Schedule:
 
 
 SCHEDULES: dict[str, Schedule] = {
-    name: Schedule(PRECISIONS[name], exponents, near)
-    for name, exponents, near in (
-        ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28)),
-        ("FP32", (3, 4, 5, 6, 8, 10), (13, 17)),
-        ("FP16", (2, 3, 4, 5), (5, 7)),
-        ("BF16", (1, 2, 3), (4, 5)),
+    name: Schedule(PRECISIONS[name], exponents, near, apart)
+    for name, exponents, near, apart in (
+        ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28), (2.0**-3, 2.0**-7)),
+        ("FP32", (3, 4, 5, 6, 8, 10), (13, 17), (2.0**-3, 2.0**-7)),
+        ("FP16", (2, 3, 4, 5), (5, 7), (2.0**-3, 2.0**-5)),
+        ("BF16", (1, 2, 3), (4, 5), (2.0**-2, 2.0**-4)),
     )
 }
 """By the name of the datatype on the wire."""
@@ -71,10 +75,76 @@ def typical(point: Array, schedule: Schedule) -> float:
     return power_of_two(max(float(np.median(sizes)), least))
 
 
+_DOUBLE = 53
+_SEVERAL = 0.15
+_FEW = 0.03
+_OUTSIDE = 2.0**-13, 2.0**10
+_COARSE = 8.0
+_LEFT = 2.0**-6, 4.0
+"""What rounding leaves where numbers cancel, in units of roundoff of these."""
+
+
+def usual(values: Array, schedule: Schedule, *, random: bool) -> Array:
+    """How far each element is moved by itself, or together with the others in a random direction, powers of two.
+
+    An element alone is moved by the scale or, if that is larger, by its own size: those next to 0 among others, as of a
+    Gaussian tensor, tell as much of the loss as the others do when they are moved like them. But a tensor may hold
+    numbers of several units, a modulus of 2e11 beside a thickness of 2e-3, and what moves one does not suit another.
+    So an element far below the scale is moved by its own size: where it is less than 2^-7 of the scale, as one of 240
+    Gaussian numbers is, or less than 2^-3, where several are. Only what rounding of float64 leaves where others
+    cancel is moved as if it were 0, by the scale: 1e-16 beside 1.
+
+    A random direction moves all by one scale, but in a tensor of several units, each element by a Gaussian part of its
+    own size.
+
+    Parameters
+    ----------
+    values
+        The tensor, (elements,).
+    """
+    sizes = np.abs(values)
+    nothing = _nothing(sizes, schedule)
+    unit = power_of_two(float(np.median(sizes[~nothing]))) if not nothing.all() else 1.0
+    own = np.where(nothing, unit, powers_of_two(sizes))
+    several = not nothing.all() and _of_several_units(own[~nothing], unit, typical(values, schedule))
+    if random and not several:
+        return np.full(sizes.shape, typical(values[~nothing], schedule))
+    near, far = schedule.apart
+    low = np.count_nonzero(~nothing & (sizes < near * unit))
+    part = far if low <= _SEVERAL * np.count_nonzero(~nothing) else near
+    return np.where(nothing | (sizes < part * unit), own, np.maximum(own, unit))
+
+
+def _nothing(sizes: Array, schedule: Schedule) -> Array:
+    """Which elements are 0, or what rounding leaves of others, if these are all of one unit."""
+    zero = sizes == 0
+    if zero.all() or schedule.precision.digits < _DOUBLE:
+        return zero
+    least, most = (each * schedule.precision.unit_roundoff * float(sizes.max()) for each in _LEFT)
+    left = (least <= sizes) & (sizes <= most)
+    rest = sizes[~(zero | left)]
+    return zero if _outside(rest, float(np.median(rest))) else zero | left
+
+
+def _of_several_units(own: Array, unit: float, scale: float) -> bool:
+    return _outside(own, unit) or scale > _COARSE * unit
+
+
+def _outside(sizes: Array, unit: float) -> bool:
+    """Whether more than a few are far from the unit."""
+    least, most = (each * unit for each in _OUTSIDE)
+    return bool(np.mean((sizes < least) | (sizes > most)) > _FEW)
+
+
 _ROOM = 960
 LEAST_SCALE, LARGEST_SCALE = 2.0**-_ROOM, 2.0**_ROOM
 
 
 def power_of_two(number: float) -> float:
     """Next power of two, within what a float64 has room around for."""
-    return float(2.0 ** np.clip(np.rint(np.log2(max(number, 5e-324))), -_ROOM, _ROOM))
+    return float(powers_of_two(np.array(number)))
+
+
+def powers_of_two(numbers: Array) -> Array:
+    """Next powers of two, as of one number."""
+    return 2.0 ** np.clip(np.rint(np.log2(np.maximum(numbers, 5e-324))), -_ROOM, _ROOM)

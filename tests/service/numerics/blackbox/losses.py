@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.blackbox.layout import Layout, Point, laid_out
+from service.numerics.blackbox.domain import Ways
+from service.numerics.blackbox.layout import Layout, laid_out
+from service.numerics.blackbox.lines import Point
 from service.numerics.blackbox.noise import Noise, measured
-from service.numerics.blackbox.schedule import SCHEDULES, typical
+from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, usual
 from service.numerics.precision import PRECISIONS
 
 Array = np.ndarray[Any, Any]
@@ -59,15 +61,16 @@ def smooth(generator: np.random.Generator, n: int, fastest: float) -> Smooth:
     return kinds[generator.integers(len(kinds))]
 
 
-def point_of(values: Array, datatype: str = "FP64") -> Point:
-    values = PRECISIONS[datatype].nearest(np.asarray(values, np.float64))
-    return Point(values, SCHEDULES[datatype], typical(values, SCHEDULES[datatype]))
+def point_of(values: Array, datatype: str = "FP64", *, random: bool = True) -> Point:
+    values, schedule = PRECISIONS[datatype].nearest(np.asarray(values, np.float64)), SCHEDULES[datatype]
+    sizes = usual(values.ravel(), schedule, random=random)
+    return Point(values, schedule, power_of_two(float(np.median(sizes))), Ways(sizes, np.zeros(sizes.shape, int)))
 
 
 def planned(
     values: Array, datatype: str = "FP64", *, random: bool = True, count: int | None = None, seed: int = 0
 ) -> Layout:
-    return laid_out({"w": point_of(values, datatype)}, random=random, count=count, seed=seed)
+    return laid_out({"w": point_of(values, datatype, random=random)}, random=random, count=count, seed=seed)
 
 
 def noisy(losses: Array, relative: float, generator: np.random.Generator, kind: str = "normal") -> Array:
