@@ -5,6 +5,7 @@ the function has no value there says so. At the base it has one, or there is no 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from schemas.tensor import SPELLINGS
 from service.numerics.blackbox.layout import REPEATS, Layout
 
 _REMEDY = "give a smaller scale, or bounds within which it is; or null for it, if it is right that there is no value"
+_MOST = 100
+"""Losses that are told of one by one."""
 _AT_THE_BASE = "the loss must have a value at the base, where the gradient is; {} was given"
 
 
@@ -34,10 +37,8 @@ def evaluated(losses: list[Any], layout: Layout) -> Array:
     values = [math.nan if each is None else _number(each) for each in losses]
     if missing := [number for number in range(REPEATS) if losses[number] is None]:
         raise InvalidRequestError([placed(_AT_THE_BASE.format("null"), "losses", number) for number in missing])
-    if errors := [
-        _error(number, losses[number], layout) for number, each in enumerate(values) if not _taken(losses[number], each)
-    ]:
-        raise InvalidRequestError(errors)
+    if wrong := [number for number, each in enumerate(values) if not _taken(losses[number], each)]:
+        raise InvalidRequestError(_errors(wrong, losses, layout))
     return np.array(values, dtype=np.float64)
 
 
@@ -54,6 +55,21 @@ def _number(value: object) -> float | None:
 
 def _taken(given: object, value: float | None) -> bool:
     return given is None or (value is not None and math.isfinite(value))
+
+
+def _errors(wrong: Sequence[int], losses: list[Any], layout: Layout) -> list[PlacedError]:
+    """One error for each loss or, of a loss that diverged, for all of them."""
+    if len(wrong) <= _MOST and len(wrong) < len(losses):
+        return [_error(number, losses[number], layout) for number in wrong]
+    first = wrong[0]
+    if len(wrong) == len(losses):
+        detail = (
+            f"none of the {len(losses)} losses is a finite number, not at the base either; give a point where it is"
+        )
+    else:
+        example = _error(first, losses[first], layout)["detail"]
+        detail = f"{len(wrong)} of {len(losses)} losses are no finite numbers; the first is number {first}: {example}"
+    return [placed(detail, "losses")]
 
 
 def _error(number: int, value: object, layout: Layout) -> PlacedError:

@@ -3,7 +3,8 @@ import pytest
 
 from schemas.problem import InvalidRequestError
 from service.blackbox.evaluated import evaluated
-from tests.service.numerics.blackbox.losses import planned
+from service.numerics.blackbox.layout import laid_out
+from tests.service.numerics.blackbox.losses import planned, point_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,31 @@ def test_null_is_a_loss_without_a_value_but_at_the_base():
     with pytest.raises(InvalidRequestError) as error:
         evaluated(losses, layout)
     assert [each["pointer"] for each in error.value.errors] == ["/losses/2"]
+
+
+def refusal(losses, layout):
+    with pytest.raises(InvalidRequestError) as error:
+        evaluated(losses, layout)
+    return error.value.errors
+
+
+def test_a_loss_that_diverged_is_one_error_however_many_there_are(monkeypatch):
+    """350 tensors of one number each; none of the points is put into words."""
+    points = {f"w{number}": point_of(np.ones(1)) for number in range(350)}
+    layout = laid_out(points, random=True, count=None, seed=0)
+    assert layout.evaluations > 19_000
+    monkeypatch.setattr(type(layout), "told", lambda *_: pytest.fail("nothing is told of single points"))
+    (error,) = refusal(["NaN"] * layout.evaluations, layout)
+    assert error["pointer"] == "/losses"
+    assert f"none of the {layout.evaluations} losses is a finite number" in error["detail"]
+
+
+def test_many_losses_that_are_not_finite_are_one_error_with_the_first(monkeypatch):
+    layout = planned(np.ones(30), random=False)
+    told = []
+    monkeypatch.setattr(type(layout), "told", lambda _, number: told.append(number) or "somewhere")
+    (error,) = refusal([1.0] * 20 + ["Infinity"] * (layout.evaluations - 20), layout)
+    assert error["pointer"] == "/losses"
+    assert "the first is number 20: 'Infinity' is not finite, at point 20: somewhere" in error["detail"]
+    assert told == [20]
+    assert len(refusal([1.0] * 20 + ["NaN"] * 100 + [1.0] * (layout.evaluations - 120), layout)) == 100
