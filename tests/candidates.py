@@ -11,8 +11,9 @@ from service.checking import language
 from service.checking.budget import planned
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.differentiating import differentiated
-from service.checking.judge import Judge, Routes
+from service.checking.judge import Judge
 from service.checking.question import Limits, Problem, posed
+from service.checking.routes import Routes
 from service.checking.stopwatch import Stopwatch
 from service.numerics.faults import Diagnosis, Scene
 from service.numerics.models import PRESETS

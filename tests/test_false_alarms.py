@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.check import check
-from service.checking import judge
+from service.checking import grounds
 from service.numerics.outcome import Outcome
 from tests.alarms import by_hand, by_torch, tally
 from tests.alarms.arithmetic import BF16, TF32, Arithmetic, half
@@ -54,7 +54,7 @@ def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkey
     def nothing(graph, leaves, precision, seed, names):
         return {name: np.zeros(graph.shapes[name]) for name in names}
 
-    monkeypatch.setattr(judge, "allowances", nothing)
+    monkeypatch.setattr(grounds, "allowances", nothing)
     failing = Counter(each.source for each in tally.alarms(of_cell(model, "ordinary", 2)))
     assert failing.keys() == {str(source) for source in (*WIDE, *NARROW) if source.arithmetic != "FP64"}
 

@@ -19,8 +19,9 @@ from schemas.report import (
 from schemas.report import Verdict as VerdictReport
 from schemas.tensor import Encoding, encode, spelled
 from service.checking import entries, language
-from service.checking.judge import Judge, Routes
+from service.checking.judge import Judge
 from service.checking.question import Problem
+from service.checking.routes import Routes
 from service.checking.stopwatch import Stopwatch
 from service.checking.summary import summary
 from service.numerics import discrepancy, verdict

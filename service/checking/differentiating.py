@@ -5,8 +5,8 @@ from functools import partial
 from service.checking import language
 from service.checking.deadline import in_time
 from service.checking.fitting import fitting_the_time, place_of
-from service.checking.judge import Projected, Routes
 from service.checking.question import Limits, Problem
+from service.checking.routes import Projected, Routes
 from service.checking.stopwatch import Stopwatch
 from service.numerics import projection
 from service.numerics.gradients import analytic, autograd, finite_difference

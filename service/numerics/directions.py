@@ -45,7 +45,7 @@ def judge(judged: Mapping[str, Array], reference: Reference, total: int, size: f
     total
         Elements of the gradient.
     size
-        Its norm.
+        Its norm, or what is known of it at least.
     """
     found = verdict.judge(judged, reference, most=len(judged) * reference.value.size)
     each = _by_direction(found.worst)

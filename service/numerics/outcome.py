@@ -46,6 +46,11 @@ class Cause(Enum):
         "Compare the backward pass with its derivation at the elements listed in `worst`.",
         "Difference every element, or a sample of them, to see which are wrong.",
     )
+    ABSENT = Meaning(
+        Outcome.FAIL,
+        "part of nothing but zeros, where the gradient as a whole is more than rounding takes away",
+        "Look for what keeps the gradient from being computed: a value that was detached, or a buffer never written.",
+    )
     ROUTES_DISAGREE = Meaning(
         Outcome.INCONCLUSIVE,
         "not judged, since analytic, autograd and finite difference disagree among themselves here",
@@ -53,7 +58,7 @@ class Cause(Enum):
     )
     OUT_OF_RANGE = Meaning(
         Outcome.INCONCLUSIVE,
-        "not a finite number because of the range of the dtype alone: in float64 it is one, and right",
+        "no finite number, or none that is right, because of the range of the dtype alone: in float64 it is both",
         "Give a dtype with a larger range, or scale the loss.",
     )
     NO_REFERENCE = Meaning(

@@ -1,6 +1,6 @@
 """What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,35 +8,8 @@ from typing import Any
 import numpy as np
 
 from service.numerics.precision import Precision
+from service.numerics.projection import norm
 from service.numerics.tiles import Array
-
-_CANCELLED = 1e6
-"""Bound over what rounding leaves, up to which a sum of 0 is one."""
-_AGREE = 1e-3
-"""Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
-_ALIKE = 64
-"""Units of rounding up to which they may do that."""
-
-
-def sizes_of(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
-    """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
-
-    What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
-    has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
-    that could tell them from 0. How far below depends on whether the routes say the same.
-    """
-    each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
-    least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
-    apart = np.ptp(each, axis=0).max(initial=0) / (most.max(initial=0) or 1)
-    small = most.any() and (most <= _part_of_rounding(apart, unit_roundoff) * rounding).all()
-    return most if small else np.where(least > rounding, least, 0)
-
-
-def _part_of_rounding(apart: float, unit_roundoff: float) -> float:
-    """Part of what rounding may be up to which a tensor is small, on which routes are that far apart."""
-    if apart > _AGREE:
-        return 1e-6
-    return 1e-3 if apart <= _ALIKE * unit_roundoff else 1
 
 
 @dataclass(frozen=True)
@@ -67,15 +40,16 @@ class Reference:
         One-sided derivatives at the kinks, NaN elsewhere; None where there are none.
     conventions
         What the routes make of a kink.
-    others
-        Sizes by the other routes, 0 where rounding alone may have made them; None if there are none. Where the
-        difference came out small within a wide bound, as with a step that is lost in rounding, they tell it from a
-        gradient that is.
-    exact_to
-        What rounding alone would leave in the finite difference with the best of steps; None if that is not known. What
-        is 0 within a bound not far above it is 0 because all that it is the sum of cancels.
+    size
+        Of the whole tensor: its largest element, or its norm where directions were looked at, as the other routes know
+        it; 0 where rounding alone may have made all that they have. Where the difference came out small within a wide
+        bound, as with a step that is lost in rounding, it tells that from a gradient that is small.
+    nothing
+        Where nothing of a tensor is known to differ from 0: how far from 0 each number may be to pass as 0, which is
+        infinite where the gradient is 0 at other points too, and negative where it may be something that is hidden.
+        None stands for negative everywhere.
     out_of_range
-        Where a gradient may be infinite or NaN because of the range of its arithmetic; None for nowhere.
+        Where the range of its arithmetic alone may keep a gradient from the right number; None for nowhere.
     along
         Whether each number belongs to a direction in which the whole tensor moved, and not to an element.
     beyond
@@ -92,8 +66,8 @@ class Reference:
     left: Array | None = None
     right: Array | None = None
     conventions: tuple[Array, ...] = ()
-    others: Array | None = None
-    exact_to: Array | None = None
+    size: float = 0.0
+    nothing: Array | None = None
     out_of_range: Array | None = None
     along: bool = False
     beyond: float = 0.0
@@ -129,7 +103,7 @@ class Reference:
         return Reference(
             some(self.value), some(self.error_bound), some(self.rounding), self.precision, some(self.disputed),
             self.tolerance, some(self.left), some(self.right), tuple(map(some, self.conventions)),
-            some(self.others), some(self.exact_to), some(self.out_of_range),
+            self.size, some(self.nothing), some(self.out_of_range),
         )  # fmt: skip
 
     @cached_property
@@ -145,25 +119,69 @@ class Reference:
         return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
 
     @cached_property
-    def sizes(self) -> Array:
-        """Size of each element, 0 where there is nothing to judge against."""
-        sizes = np.where(self.missing | self._cancelled, 0, np.abs(self.value))
-        return sizes if self.others is None else np.where(self.missing, 0, np.fmax(sizes, self.others))
+    def _magnitudes(self) -> Array:
+        """Size of each difference; at a kink, of what lies farthest from 0 there."""
+        if self.left is None or self.right is None:
+            return np.abs(self.value)
+        return np.where(self.kinks, np.fmax(np.abs(self.left), np.abs(self.right)), np.abs(self.value))
 
     @cached_property
-    def _cancelled(self) -> Array:
-        """Where the summands of the finite difference cancel, or those of the gradient, as far as it can tell."""
-        left = self.rounding if self.exact_to is None else np.fmax(self.exact_to, self.rounding)
-        return (np.abs(self.value) <= self.error_bound) & (self.error_bound <= _CANCELLED * left)
+    def known(self) -> Array:
+        """Size of each difference, 0 where it may be 0 as well."""
+        with np.errstate(invalid="ignore"):
+            return np.where(~self.missing & (self._magnitudes > self.error_bound), self._magnitudes, 0)
 
     @cached_property
-    def matters(self) -> Array:
-        """Elements whose size is not negligible in their tensor."""
-        return self.sizes > self.precision.matters * self.sizes.max()
+    def largest(self) -> float:
+        """Size of the tensor, 0 where nothing of it is known to differ from 0.
+
+        Along directions d ~ N(0, I) of a gradient g it is the norm, of which the mean of (d . g)^2 is the square.
+        """
+        found = norm(self.known) / math.sqrt(self.known.size) if self.along else float(self.known.max(initial=0))
+        return max(self.size, found)
 
     @cached_property
-    def uncertain(self) -> Array:
-        """Where an error that must be found could hide."""
+    def negligible(self) -> Array:
+        """Elements that are small beside the largest of their tensor, whatever they are within what is allowed.
+
+        So are those of which a tolerance of the client's says that they do not count.
+        """
+        if self.along:
+            return np.zeros(self.value.shape, np.bool_)
+        with np.errstate(invalid="ignore", over="ignore"):
+            small = self._magnitudes + self.allowed <= self.precision.matters * self.largest
+            if self.tolerance is not None:
+                return small | (self._magnitudes <= 2 * self.allowed)
+        return small & (self.largest > 0)
+
+    @cached_property
+    def _sizes(self) -> Array:
+        """What an error is relative to: each element, or of directions, of which a small one is chance, the norm."""
+        return np.full(self.value.shape, self.largest) if self.along else self._magnitudes
+
+    def undecided(self, judged: Array) -> Array:
+        """Where an error that must be found could hide, the sign of what is judged or its absence among them."""
         if self.tolerance is not None:
             return self.error_bound > self.allowed
-        return self.matters & (self.allowed > self.precision.detects * self.sizes / 2)
+        with np.errstate(invalid="ignore"):
+            hidden = ~self.negligible & (self.allowed > self.precision.detects * self._sizes / 2)
+            return hidden & ~self.is_nothing(judged)
+
+    def is_nothing(self, judged: Array) -> Array:
+        """Where a gradient is 0 as far as can be told, and what is judged is 0 too."""
+        if self.nothing is None or self.largest > 0:
+            return np.zeros(self.value.shape, np.bool_)
+        with np.errstate(invalid="ignore"):
+            return np.abs(judged) <= self.nothing
+
+    def is_absent(self, judged: Array) -> bool:
+        """Whether nothing at all is judged where there is a gradient that no rounding makes nothing of.
+
+        The allowance a is six times the root mean square of what each element is off by, so that |a| / 2 is three
+        times that of the norm of what all of them are off by, alike or not.
+        """
+        if self.along or self.tolerance is not None or judged.any():
+            return False
+        rounding = norm(np.where(self.missing, 0, self.rounding))
+        surely = np.where(self.known > 0, self.known - np.where(self.missing, 0, self.error_bound), 0)
+        return norm(surely) > rounding / 2

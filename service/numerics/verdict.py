@@ -55,13 +55,15 @@ class Verdict:
     negligible
         Elements among those that pass for which `smallest_detectable_error` promises nothing.
     smallest_detectable_error
-        Relative.
+        The relative error that would have been found in any other that passes, kinks apart.
     worst
         Elements, the worst first.
     directions
         Each of them, in order, where whole directions were looked at; None where elements were.
     missed
         How probably an error was missed; None where all was looked at.
+    nothing
+        How far from 0 at most an element is that passes because the gradient is 0; None where none does.
     """
 
     outcome: Outcome
@@ -74,6 +76,7 @@ class Verdict:
     negligible: int = 0
     directions: tuple[Worst, ...] | None = None
     missed: Missed | WrongElements | None = None
+    nothing: float | None = None
 
 
 def _causes(judged: Array, reference: Reference) -> Array:
@@ -81,16 +84,16 @@ def _causes(judged: Array, reference: Reference) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):
         exceeds = ~(np.abs(judged - reference.value) <= reference.allowed) & ~reference.excuses(judged)
     causes = np.full(judged.shape, _CAUSES.index(Cause.AGREES))
+    undecided, of_candidate = reference.undecided(judged), reference.disputed is not None
+    lost = ~np.isfinite(judged) if of_candidate else ~np.isfinite(judged) | exceeds
     for mask, cause in (
-        (reference.uncertain, Cause.TOO_UNCERTAIN),
+        (undecided, Cause.TOO_UNCERTAIN),
+        (undecided if of_candidate and reference.is_absent(judged) else None, Cause.ABSENT),
         (exceeds, Cause.EXCEEDS),
         (exceeds & reference.between(judged, reference.beyond) if reference.beyond else None, Cause.OPEN_AT_KINKS),
-        (reference.uncertain if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
+        (undecided if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
         (~np.isfinite(judged), Cause.NOT_FINITE),
-        (
-            None if reference.out_of_range is None else ~np.isfinite(judged) & reference.out_of_range,
-            Cause.OUT_OF_RANGE,
-        ),
+        (None if reference.out_of_range is None else lost & reference.out_of_range, Cause.OUT_OF_RANGE),
         (reference.disputed, Cause.ROUTES_DISAGREE),
         (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
     ):
@@ -125,13 +128,17 @@ def judge(
     causes = {route: _causes(values.astype(np.float64), reference) for route, values in judged.items()}
     outcomes = np.max([_OUTCOMES[each] for each in causes.values()], axis=0)
     counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
+    nothing = np.all([reference.is_nothing(values) for values in judged.values()], axis=0) & (outcomes == Outcome.PASS)
+    promised = (outcomes == Outcome.PASS) & ~reference.negligible & ~nothing & ~reference.kinks
     return Verdict(
         outcome=Outcome(int(outcomes.max())),
         reason=_reason(causes, reference.along),
         total=reference.value.size,
         counts=counts,
-        smallest_detectable_error=_detectable(reference, outcomes),
+        smallest_detectable_error=_detectable(reference, promised),
         worst=_worst(judged, causes, reference, most),
+        negligible=int(np.count_nonzero(reference.negligible & (outcomes == Outcome.PASS))),
+        nothing=float(reference.allowed[nothing].max()) if nothing.any() else None,
     )
 
 
@@ -197,13 +204,21 @@ def _reason(causes: Mapping[str, Array], along: bool) -> str:
     return " ".join(parts) or f"Every {what[:-1]} is {Cause.AGREES.meaning.cause}."
 
 
-def _detectable(reference: Reference, outcomes: Array) -> float:
-    """Largest relative error that may hide in an element that matters and is conclusive."""
-    counted = reference.matters & (outcomes != Outcome.INCONCLUSIVE)
-    if not counted.any():
+def _detectable(reference: Reference, promised: Array) -> float:
+    """Relative error that is found in each of some elements, whatever of those that pass it is made in.
+
+    What passes is within `allowed` of the difference, and so is the gradient: each is abs(D) - allowed at least. From
+    where it is it may move by 2 allowed and pass, if it was off by as much on the other side.
+    """
+    if not promised.any():
         return np.inf
-    with np.errstate(over="ignore", divide="ignore"):
-        return float((reference.allowed[counted] / np.abs(reference.value[counted])).max())
+    allowed, least = reference.allowed[promised], np.abs(reference.value[promised]) - reference.allowed[promised]
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return float(np.where(least > 0, 2 * _MORE * allowed / least, np.inf).max())
+
+
+_MORE = 1 + 2.0**-40
+"""What is at its limit passes."""
 
 
 def _worst(

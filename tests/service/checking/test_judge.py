@@ -6,8 +6,9 @@ import pytest
 from schemas.tensor import Tensor
 from service.check import check
 from service.checking import language
-from service.checking.judge import Judge, Routes
+from service.checking.judge import Judge
 from service.checking.question import posed
+from service.checking.routes import Routes
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.ops import REGISTRY
 from service.numerics.outcome import Outcome

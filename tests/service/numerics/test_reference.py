@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from service.numerics.precision import PRECISIONS
-from service.numerics.reference import Reference, Tolerance, sizes_of
+from service.numerics.reference import Reference, Tolerance
 
 
 def reference(value, bound, rounding=0.0, **more):
@@ -16,52 +18,74 @@ def test_allowed_is_the_bound_and_the_rounding_or_the_tolerance_alone():
     assert reference([2.0], 1e-9, 2e-9, tolerance=Tolerance(1e-3, 0.5)).allowed == pytest.approx(0.502)
 
 
-def test_what_matters_is_not_negligible_beside_the_largest():
-    assert reference([1.0, 2e-6, 0.5e-6], 0.0).matters.tolist() == [True, True, False]
+def test_what_is_negligible_is_small_beside_the_largest_whatever_it_is_within_what_is_allowed():
+    found = reference([1.0, 2e-6, 0.5e-6, 0.5e-6, 0.0], [0.0, 0.0, 0.0, 1e-6, 1e-7])
+    assert found.negligible.tolist() == [False, False, True, False, True]
+    assert found.undecided(found.value).tolist() == [False, False, False, True, False]
 
 
-def test_what_has_no_reference_does_not_matter():
+def test_of_a_sample_the_largest_may_be_none_that_was_looked_at():
+    assert reference([1e-7], 0.0).negligible.tolist() == [False]
+    assert reference([1e-7], 0.0, size=1.0).negligible.tolist() == [True]
+
+
+def test_what_has_no_reference_has_no_size():
     found = reference([np.nan, 3.0, 1.0], [0.0, np.inf, 0.0])
     assert found.missing.tolist() == [True, True, False]
-    assert found.sizes.tolist() == [0.0, 0.0, 1.0]
+    assert found.known.tolist() == [0.0, 0.0, 1.0]
+    assert found.negligible.tolist() == [False, False, False]
 
 
-def test_a_difference_of_zero_within_a_wide_bound_has_the_size_of_the_other_routes():
-    alone, beside = reference([0.0], 4e5), reference([0.0], 4e5, others=np.array([0.2]))
-    assert alone.uncertain.tolist() == [False]
-    assert beside.uncertain.tolist() == [True]
-
-
-def test_what_cancels_to_zero_within_rounding_is_zero():
-    for exact_to, certain in ((1e-16, True), (1e-24, False)):
-        found = reference([1e-17], 1e-13, exact_to=np.array([exact_to]))
-        assert (not found.uncertain[0]) is certain
-
-
-def test_what_cancels_to_zero_within_the_rounding_of_a_gradient_is_zero_too():
-    """As with the bias of the keys of an attention: the difference is 0 within 1e-15, and moves by itself no less."""
-    for rounding, certain in ((1e-14, True), (1e-24, False)):
-        found = reference([1e-17], 1e-15, rounding, exact_to=np.array([1e-33]))
-        assert (not found.uncertain[0]) is certain
+def test_nothing_is_known_of_a_difference_within_its_bound():
+    found = reference([1e-12, 2.0], [1e-11, 1e-11])
+    assert found.known.tolist() == [0.0, 2.0]
+    assert reference([1e-12], 1e-11).largest == 0
 
 
 @pytest.mark.parametrize(
-    ("analytic", "autograd", "sizes"),
+    ("nothing", "judged", "undecided"),
     [
-        ([3.0, -2.0], [3.0, -2.5], [3.0, 2.0]),  # beyond rounding: by the smaller
-        ([3.0, 1e-17], [3.0 + 1e-12, 3e-18], [3.0, 0.0]),  # one element cancels
-        ([2e-17, 1e-17], [-1e-17, 3e-18], [0.0, 0.0]),  # both do
-        ([2e-17, 1e-17], [2e-17, 1e-17], [0.0, 0.0]),  # both do, rounded alike
-        ([2e-17, 1e-17], [2e-17, 1e-17 + 1e-28], [2e-17, 1e-17]),  # small, as both say
-        ([2e-19, 1e-30], [2e-19, 1e-30], [2e-19, 1e-30]),  # so small that to round alike would not do
-        ([2e-38, 1e-38], [1e-59, 0.0], [2e-38, 1e-38]),  # so small that rounding would not do at all
-        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
-        ([np.nan, 1.0], [1.0, 1.0], [0.0, 1.0]),
+        (None, 0.0, True),  # nothing is known of it
+        (-np.inf, 0.0, True),  # it may be hidden
+        (np.inf, 4e5, False),  # it is 0 wherever the model is evaluated
+        (1e-15, 0.0, False),  # it is 0 here
+        (1e-15, 1e-15, False),
+        (1e-15, 2e-15, True),
     ],
 )
-def test_sizes_are_not_made_by_rounding(analytic, autograd, sizes):
-    found = sizes_of((np.array(analytic), np.array(autograd)), np.full(2, 1e-15), 2.0**-53)
-    np.testing.assert_allclose(found, sizes, rtol=1e-9)
+def test_a_gradient_that_is_nothing_passes_as_nothing(nothing, judged, undecided):
+    found = reference([0.0], 1e6, nothing=None if nothing is None else np.array([nothing]))
+    assert found.undecided(np.array([judged])).tolist() == [undecided]
+    assert found.is_nothing(np.array([judged])).tolist() == [not undecided]
+
+
+def test_beside_what_is_known_nothing_passes_as_nothing():
+    found = reference([0.0, 1.0], [1e-3, 0.0], nothing=np.array([np.inf, np.inf]))
+    assert found.undecided(np.array([0.0, 1.0])).tolist() == [True, False]
+
+
+def test_along_directions_all_have_the_size_of_the_gradient():
+    value = np.array([3.0, -1e-9, 4.0])
+    found = reference(value, 1e-4, along=True)
+    assert found.largest == pytest.approx(5 / np.sqrt(3))
+    assert found.negligible.tolist() == [False] * 3
+    assert found.undecided(value).tolist() == [False] * 3
+    assert reference(value, 2e-4, along=True).undecided(value).tolist() == [True] * 3
+
+
+def test_what_a_tolerance_hides_is_negligible():
+    found = reference([1.0, 1e-3], 1e-12, tolerance=Tolerance(0.0, 1e-3))
+    assert found.negligible.tolist() == [False, True]
+    assert found.undecided(found.value).tolist() == [False, False]
+
+
+@pytest.mark.parametrize(("rounding", "absent"), [(1e-3, True), (0.44, True), (0.45, False)])
+def test_zeros_are_no_gradient_of_which_more_is_known_than_rounding_takes_away(rounding, absent):
+    found = reference([0.2, 0.1, 0.0, np.nan], [1e-9, 1e-9, 1.0, np.inf], [rounding, 0.0, 0.0, np.inf])
+    assert found.is_absent(np.zeros(4)) is absent
+    assert not found.is_absent(np.array([0.0, 0.0, 1e-300, 0.0]))
+    for more in ({"along": True}, {"tolerance": Tolerance(0.0, 1.0)}):
+        assert not dataclasses.replace(found, **more).is_absent(np.zeros(4))
 
 
 def test_a_kink_excuses_what_lies_between_and_either_convention():
@@ -73,8 +97,8 @@ def test_a_kink_excuses_what_lies_between_and_either_convention():
 
 
 def test_of_some_elements_it_is_the_same():
-    found = reference([[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], others=np.ones((2, 2)))
+    found = reference([[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], nothing=np.ones((2, 2)), size=3.0)
     some = found.at(np.array([3, 0]))
     assert some.value.tolist() == [4.0, 1.0]
     assert some.error_bound.tolist() == [0.4, 0.1]
-    assert some.others is not None
+    assert (some.size, some.nothing.tolist()) == (3.0, [1.0, 1.0])
