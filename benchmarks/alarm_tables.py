@@ -1,5 +1,6 @@
 """False alarms and misses as Markdown."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from benchmarks.tables import origin, prose, table
 Document = Mapping[str, Any]
 _ARITHMETICS = {"FP64": "float64", "FP32": "float32"}
 _NARROW = ("TF32", "BF16", "FP16")
+_ALL = (*_ARITHMETICS, *_NARROW)
 
 
 def markdown(document: Document) -> str:
@@ -49,7 +51,8 @@ def _notes(document: Document) -> str:
     lines = [
         "False alarms of the correct gradients, misses of the wrong ones. Correct ones are of a framework; for "
         "gradcheckd also of a second implementation, written by hand, that sums in random orders. In a wrong one a "
-        "single element that matters is off by 1e-4 (float32: 1e-2), doubled, flipped, or 0.",
+        "single element that matters is off by 1e-4 (float32 and TF32: 1e-2, FP16: 0.1, BF16: 0.3), doubled, flipped, "
+        "or 0.",
         "What is inconclusive is neither an alarm nor accepted. Every tensor of a problem is checked: one alarm makes "
         "an alarm.",
         f"All checkers have their defaults; that `check_grad` may return {document['threshold']:g} is customary. Its "
@@ -59,17 +62,35 @@ def _notes(document: Document) -> str:
 
 
 def _alone(document: Document) -> str:
-    """What only the service can be asked: tensors that pass, and arithmetics narrower than float32."""
-    rows = [
+    """What only the service can be asked: how much of what is right it decides on, and arithmetics below float32."""
+    cells: Mapping[str, Any] = document["cells"]
+    decided = [[name, *(_part(cell["ours"]["decided"].get(each)) for each in _ALL)] for name, cell in cells.items()]
+    narrow = [
         [
             name,
-            *(f"{100 * cell['ours']['passing'][each]:.1f} %" for each in _ARITHMETICS),
-            *(_of(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW),
+            *(_counted(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW),
+            *(_counted(cell["ours"]["counts"][each], "misses", "wrong") for each in _NARROW),
         ]
-        for name, cell in document["cells"].items()
+        for name, cell in cells.items()
     ]
-    head = ["gradcheckd", *(f"{name} tensors that pass" for name in _ARITHMETICS.values())]
-    return table([*head, *(f"{each} false alarms" for each in _NARROW)], rows)
+    kinds = [f"{each} {kind}" for kind in ("false alarms", "misses") for each in _NARROW]
+    return "\n\n".join(
+        [
+            prose("How many of the correct tensors gradcheckd decides on, that is, lets pass; the others are inconclusive:"),
+            table(["gradcheckd", *(f"{each} decided" for each in _ALL)], decided),
+            prose("And in the arithmetics that only gradcheckd can be asked about:"),
+            table(["gradcheckd", *kinds], narrow),
+        ]
+    )
+
+
+def _part(decided: float | None) -> str:
+    """In percent, to a tenth; rounded down, since nearly all is not all."""
+    return "-" if decided is None else f"{math.floor(1000 * decided + 1e-9) / 10:.1f} %"
+
+
+def _counted(count: Mapping[str, int], part: str, whole: str) -> str:
+    return _of(count, part, whole) if count[whole] else "-"
 
 
 def _of_seed(document: Document) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 
 from service.numerics.tiles import Array
 
-MATTERS = {"FP64": 1e-6, "FP32": 1e-2}
+MATTERS = {"FP64": 1e-6, "FP32": 1e-2, "TF32": 1e-2, "BF16": 0.3, "FP16": 0.1}
 """Part of the largest element of its tensor above which an element matters, by arithmetic."""
-SOUGHT = {"FP64": 1e-4, "FP32": 1e-2}
+SOUGHT = {"FP64": 1e-4, "FP32": 1e-2, "TF32": 1e-2, "BF16": 0.3, "FP16": 0.1}
 """Relative error that must be found in it."""
 KINDS = ("off by k", "doubled", "flipped", "zeroed")
 _KNOWN = 1e-6

@@ -1,6 +1,6 @@
 """What the service says of the gradients of a cell, correct ones and wrong ones, and what of that is a mistake."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from service.numerics.outcome import Outcome
 from service.numerics.verdict import Verdict
 from tests.alarms.bench import Bench
-from tests.alarms.cells import EXTENDED, NARROW, WIDE, Gradients, problem, rounded
+from tests.alarms.cells import EXTENDED, NARROW, WIDE, Gradients, Source, problem, rounded
 from tests.alarms.planted import MATTERS, planted
 from tests.families import Problem
 
@@ -42,20 +42,24 @@ def judged(model: str, variant: str, seed: int, *, narrow: bool = True, **fields
             if gradients is not None:
                 verdicts = bench.verdicts(gradients, source.arithmetic)
                 yield from (Judged(posed, str(source), name, None, each) for name, each in verdicts.items())
-        if sources is WIDE:
-            extended = EXTENDED.gradients(model, point, generator)
-            assert extended is not None
-            yield from _wrong(posed, bench, {str(source): each for source, each in found.items() if each}, extended)
+        exact, extended = (source.gradients(model, point, generator) for source in (WIDE[0], EXTENDED))
+        assert exact is not None
+        assert extended is not None
+        yield from _wrong(posed, bench, {source: each for source, each in found.items() if each}, exact, extended)
 
 
-def _wrong(posed: Problem, bench: Bench, found: dict[str, Gradients], extended: Gradients) -> Iterator[Judged]:
-    exact, generator = found["FP64 by torch"], np.random.default_rng(posed.seed)
-    for arithmetic in MATTERS:
-        source = f"{arithmetic} by torch"
+def _wrong(
+    posed: Problem, bench: Bench, found: Mapping[Source, Gradients], exact: Gradients, extended: Gradients
+) -> Iterator[Judged]:
+    """Errors in one gradient of each arithmetic, the first that there is."""
+    generator = np.random.default_rng(posed.seed)
+    first = {source.arithmetic: source for source in reversed(found)}
+    for arithmetic in (each for each in MATTERS if each in first):
+        source = first[arithmetic]
         for error in planted(arithmetic, exact, extended, generator):
             wrong = error.into(found[source][error.name], exact[error.name])
             verdict = bench.verdicts({error.name: wrong}, arithmetic)[error.name]
-            yield Judged(posed, source, error.name, error.kind, verdict)
+            yield Judged(posed, str(source), error.name, error.kind, verdict)
 
 
 def alarms(found: Iterable[Judged]) -> list[Judged]:
@@ -66,6 +70,12 @@ def alarms(found: Iterable[Judged]) -> list[Judged]:
 def misses(found: Iterable[Judged]) -> list[Judged]:
     """Wrong ones that pass."""
     return [each for each in found if each.kind is not None and each.verdict.outcome == Outcome.PASS]
+
+
+def decided(found: Iterable[Judged], arithmetic: str) -> float | None:
+    """Part of the correct tensors in an arithmetic that are not inconclusive; None where there is none."""
+    outcomes = [each.verdict.outcome for each in found if each.kind is None and each.source.split()[0] == arithmetic]
+    return sum(each != Outcome.INCONCLUSIVE for each in outcomes) / len(outcomes) if outcomes else None
 
 
 def passing(found: Iterable[Judged], source: str) -> float:
