@@ -29,6 +29,8 @@ from service.numerics.tiles import Array
 
 _CANCELLED = 1e6
 """Bound over what rounding leaves, up to which a difference of 0 is one."""
+_VANISHES = 2.0**-960
+"""What rounding leaves of terms that are 0 themselves, each for want of something that multiplies it."""
 _AGREE = 1e-3
 """Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
 _ALIKE = 64
@@ -153,8 +155,9 @@ def within(known: Known, difference: Difference, rounding: Array) -> Array | Non
     if elsewhere.shape != difference.value.shape:
         elsewhere, exactly = elsewhere.all(), (exactly | elsewhere).all()
     cancels = difference.error_bound <= _CANCELLED * np.fmax(difference.rounding, rounding)
-    here = np.where(cancels & exactly, difference.error_bound + rounding, -np.inf)
-    return np.where(cancels & elsewhere, np.inf, here)
+    here = np.where(exactly & (rounding < _VANISHES), rounding, -np.inf)
+    here = np.where(exactly & cancels, difference.error_bound + rounding, here)
+    return np.where(elsewhere & cancels, np.inf, here)
 
 
 def sizes_of(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:

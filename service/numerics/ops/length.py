@@ -5,6 +5,8 @@ is one, turns round within a step of 1e-6. Beside another, larger part of a loss
 looks as if it had settled. So the piece of a vector ends where its largest element would be several times as large.
 """
 
+from typing import Any
+
 import numpy as np
 
 from service.numerics.tiles import Array
@@ -45,11 +47,59 @@ def continued(p: float, branch: Array, x: Array, over: Axes) -> Array:
 
 
 def norm(p: float, absolute: Array, over: Axes) -> Array:
-    """(sum a^p)^(1/p), over the largest so that the powers stay in range; the axes stay with length 1."""
-    largest = np.abs(absolute).max(axis=over, keepdims=True)
-    unit = np.where(largest > 0, largest, 1).astype(absolute.dtype, copy=False)
-    total = np.power(absolute / unit, absolute.dtype.type(p)).sum(axis=over, keepdims=True)
-    return unit * np.power(total, absolute.dtype.type(1 / p))
+    """(sum a^p)^(1/p), in units so that the powers stay in range; 0 for p < 0 where an a is. The axes stay, of length 1.
+
+    The largest element makes up a norm of p > 0, the smallest one of p < 0.
+    """
+    unit, total = _in_units(p, absolute, over)
+    return unit * total
+
+
+def shares(p: float, absolute: Array, over: Axes) -> Array:
+    """(a / norm)^(p-1), by which the norm grows with each element that is not 0; 0 where an element or the norm is.
+
+    From numbers in units of their own, so that a norm that is hardly a number any more costs no digits.
+    """
+    unit, total = _in_units(p, absolute, over)
+    one = absolute.dtype.type(1)
+    some = (absolute > 0) & (total > 0)
+    with np.errstate(over="ignore", divide="ignore"):
+        ratio = np.where(some, absolute / unit / np.where(total > 0, total, one), one)
+        return np.where(some, np.power(ratio, absolute.dtype.type(p - 1)), 0).astype(absolute.dtype, copy=False)
+
+
+def _in_units(p: float, absolute: Array, over: Axes) -> tuple[Array, Array]:
+    """A unit that is not 0, and the norm in it."""
+    extreme = absolute.max(axis=over, keepdims=True) if p > 0 else absolute.min(axis=over, keepdims=True)
+    unit = np.where(extreme > 0, extreme, 1).astype(absolute.dtype, copy=False)
+    with np.errstate(over="ignore", divide="ignore"):
+        total = np.power(absolute / unit, absolute.dtype.type(p)).sum(axis=over, keepdims=True)
+        return unit, np.power(total, absolute.dtype.type(1 / p))
+
+
+def unit_of(torch: Any, x: Any, p: float, over: tuple[int, ...]) -> Any:
+    """Powers of two by which PyTorch is to divide vectors whose p-th powers would leave its range; 1 elsewhere.
+
+    It takes powers as they are, and its gradient is 0 or NaN where they overflow or underflow. In what accumulates in
+    a wider dtype, as float16 does, nothing is gained.
+    """
+    limit = _FARTHEST.get(str(x.dtype).removeprefix("torch."))
+    absolute = x.detach().abs()
+    if limit is None or not absolute.numel():
+        return torch.ones_like(absolute.sum(over, keepdim=True))
+    if p > 0:
+        extreme = absolute.amax(over, keepdim=True)
+    else:
+        extreme = absolute.amin(over, keepdim=True)
+    exponent = torch.frexp(extreme).exponent
+    far = (extreme > 0) & torch.isfinite(extreme) & (exponent.abs() * max(1.0, abs(p)) > _NEAR)
+    return torch.ldexp(torch.ones_like(extreme), torch.where(far, exponent.clamp(-limit, limit), 0))
+
+
+_FARTHEST = {"float64": 1000, "float32": 110, "bfloat16": 110}
+"""Exponents of units that leave room for what they are multiplied by."""
+_NEAR = 32
+"""Exponent of a power up to which it costs PyTorch no digits that count."""
 
 
 def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:
@@ -57,6 +107,7 @@ def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:
     linear: Array = (np.sign(branch).astype(x.dtype) * x).sum(axis=over, keepdims=True)
     if p == 1:
         return linear
-    # Of one element alone every norm is its size, which goes on through 0 as a line.
+    # Of one element alone every norm is its size, which goes on through 0 as a line; with p < 0 that is 0 beside a 0.
     alone = np.isinf(branch).any(axis=over, keepdims=True) & ((x != 0).sum(axis=over, keepdims=True) <= 1)
+    alone &= (p > 0) | (x != 0).all(axis=over, keepdims=True)
     return np.where(alone, linear, norm(p, continued(p, branch, x, over), over)).astype(x.dtype, copy=False)

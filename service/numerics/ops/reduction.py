@@ -329,7 +329,7 @@ class LogSumExp(Reduction):
 
 @op("vector_norm")
 class VectorNorm(Reduction):
-    """y = (sum abs(x)^p)^(1/p) with p = ord: dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where y = 0.
+    """y = (sum abs(x)^p)^(1/p) with p = ord: dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where x or y = 0.
 
     For p = 1 that is g sign(x); for p = inf (max abs) and -inf (min abs) g sign(x) at the elements that attain it, in
     equal parts. For p = 0 y is how many elements are not 0, and dL/dx = 0.
@@ -383,14 +383,12 @@ class VectorNorm(Reduction):
         return self._shaped(length.norm(self._p, absolute, self._over(input)), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, y = self._restored(gradient, input), self._restored(output, input)
+        g = self._restored(gradient, input)
         if np.isinf(self._p):
             return (g * (np.sign(input) * self._attained(input)).astype(g.dtype),)
         if self._p in (0, 1):
             return (g * np.sign(input) * input.dtype.type(self._p),)
-        unit = np.where(y > 0, y, 1).astype(y.dtype, copy=False)
-        ratio = np.power(np.abs(input) / unit, input.dtype.type(self._p - 1))
-        return (g * np.sign(input) * ratio * (y > 0),)
+        return (g * np.sign(input) * length.shares(self._p, np.abs(input), self._over(input)),)
 
     def rounding(self, output: Array, input: Array) -> Rounding:
         return Rounding(np.abs(output), self._count(input) + 4)
@@ -406,7 +404,12 @@ class VectorNorm(Reduction):
         return (self._restored(gradient, input) * input,)
 
     def twin(self, torch: Any, input: Any) -> Any:
-        return torch.linalg.vector_norm(input, self._p, self._torch_dim(input), self.keepdim)
+        over = self._torch_dim(input)
+        if np.isinf(self._p) or self._p in (0, 1):
+            return torch.linalg.vector_norm(input, self._p, over, self.keepdim)
+        unit = length.unit_of(torch, input, self._p, over)
+        found = torch.linalg.vector_norm(input / unit, self._p, over, keepdim=True) * unit
+        return found if self.keepdim else found.reshape(torch.linalg.vector_norm(input.detach(), 2, over).shape)
 
 
 @op("cumsum")
