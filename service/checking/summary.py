@@ -88,20 +88,54 @@ def _passed(verdicts: Mapping[str, Verdict]) -> str:
     if found[0].directions is not None:
         count = len(found[0].directions)
         one = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(found) > 1 else ''}"
-        return f"pass: the gradient along {one} of {names} agrees with the finite difference{_missed(found)}."
-    detectable = [each.smallest_detectable_error for each in found if np.isfinite(each.smallest_detectable_error)]
-    worth = f"; a relative error of {max(detectable):.1e} would have been found" if detectable else ""
+        return f"pass: the gradient along {one} of {names} agrees with the finite difference{_missed(found)}.{_nothing(verdicts)}"
     count, _ = _counts(found, Outcome.PASS)
-    text = f"pass: all {count} {_what(found)} of {names} agree with the finite difference{worth}{_missed(found)}"
-    return f"{text}{_nearest(verdicts)}.{_nothing(verdicts)}"
+    text = (
+        f"pass: all {count} {_what(found)} of {names} agree with the finite difference{_worth(found)}{_missed(found)}"
+    )
+    return f"{text}{_nearest(verdicts)}.{_nothing(verdicts)}{_not_vouched(verdicts)}"
+
+
+def _worth(found: Sequence[Verdict]) -> str:
+    """The error that is found in every element that counts, and which do not."""
+    counted = [each for each in found if np.isfinite(each.smallest_detectable_error)]
+    if not counted:
+        return ""
+    worth = _at_least(max(each.smallest_detectable_error for each in counted))
+    others = [
+        f"{count} {what}"
+        for what in ("negligible", "at_kinks")
+        if (count := sum(getattr(each, what) for each in counted))
+    ]
+    but = f" in any but {' and '.join(others).replace('_', ' ')}" if others else ""
+    return f"; a relative error of {worth} would have been found{but}"
+
+
+def _at_least(number: float) -> str:
+    """Two digits, rounded up: what is less might be missed."""
+    text = f"{number:.1e}"
+    return text if float(text) >= number else f"{float(text) + 10.0 ** (int(text.partition('e')[2]) - 1):.1e}"
 
 
 def _nothing(verdicts: Mapping[str, Verdict]) -> str:
     """Say so of gradients that are 0 as far as can be told: nothing is relative to that."""
-    names = [name for name, each in verdicts.items() if not np.isfinite(each.smallest_detectable_error) and each.total]
+    found = {name: each.nothing for name, each in verdicts.items() if each.nothing is not None}
+    if not found:
+        return ""
+    within = _at_least(max(found.values()))
+    return f" Within its bounds, {within} at most, the gradient of {_listed(list(found))} is 0: no relative error of that can be told."
+
+
+def _not_vouched(verdicts: Mapping[str, Verdict]) -> str:
+    """Say so of gradients of which nothing is said by the error that is found."""
+    names = [
+        name
+        for name, each in verdicts.items()
+        if each.negligible and each.nothing is None and not np.isfinite(each.smallest_detectable_error)
+    ]
     if not names:
         return ""
-    return f" Within its bounds the gradient of {_listed(names)} is 0: no relative error of that can be told."
+    return f" What was looked at of {_listed(names)} is negligible: no error of that would have been found for sure."
 
 
 def _nearest(verdicts: Mapping[str, Verdict]) -> str:
@@ -123,7 +157,7 @@ def _missed(found: Sequence[Verdict]) -> str:
         if not np.isfinite(worst.relative_l2):
             return ", which rules no error out"
         return (
-            f"; an error of {worst.relative_l2:.1e} of a gradient's norm would have been missed with probability "
+            f"; an error of {_at_least(worst.relative_l2)} of a gradient's norm would have been missed with probability "
             f"{worst.probability:.1g}"
         )
     most = max((each.missed.probability for each in found if isinstance(each.missed, WrongElements)), default=0)

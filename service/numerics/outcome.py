@@ -58,7 +58,7 @@ class Cause(Enum):
     )
     OUT_OF_RANGE = Meaning(
         Outcome.INCONCLUSIVE,
-        "no finite number, or none that is right, because of the range of the dtype alone: in float64 it is both",
+        "no finite number, or none that is right, because of the range of the dtype alone",
         "Give a dtype with a larger range, or scale the loss.",
     )
     NO_REFERENCE = Meaning(

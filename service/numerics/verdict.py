@@ -54,8 +54,10 @@ class Verdict:
         Of elements.
     negligible
         Elements among those that pass for which `smallest_detectable_error` promises nothing.
+    at_kinks
+        Elements that pass at a kink, where any number between the one-sided derivatives does.
     smallest_detectable_error
-        The relative error that would have been found in any other that passes, kinks apart.
+        The relative error that would have been found in any other that passes.
     worst
         Elements, the worst first.
     directions
@@ -74,6 +76,7 @@ class Verdict:
     worst: tuple[Worst, ...]
     not_examined: int = 0
     negligible: int = 0
+    at_kinks: int = 0
     directions: tuple[Worst, ...] | None = None
     missed: Missed | WrongElements | None = None
     nothing: float | None = None
@@ -128,8 +131,9 @@ def judge(
     causes = {route: _causes(values.astype(np.float64), reference) for route, values in judged.items()}
     outcomes = np.max([_OUTCOMES[each] for each in causes.values()], axis=0)
     counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
-    nothing = np.all([reference.is_nothing(values) for values in judged.values()], axis=0) & (outcomes == Outcome.PASS)
-    promised = (outcomes == Outcome.PASS) & ~reference.negligible & ~nothing & ~reference.kinks
+    passed = outcomes == Outcome.PASS
+    nothing = np.all([reference.is_nothing(values) for values in judged.values()], axis=0) & passed
+    promised = passed & ~reference.negligible & ~nothing & ~reference.kinks
     return Verdict(
         outcome=Outcome(int(outcomes.max())),
         reason=_reason(causes, reference.along),
@@ -137,7 +141,8 @@ def judge(
         counts=counts,
         smallest_detectable_error=_detectable(reference, promised),
         worst=_worst(judged, causes, reference, most),
-        negligible=int(np.count_nonzero(reference.negligible & (outcomes == Outcome.PASS))),
+        negligible=int(np.count_nonzero(reference.negligible & passed)),
+        at_kinks=int(np.count_nonzero(reference.kinks & ~reference.negligible & passed)),
         nothing=float(reference.allowed[nothing].max()) if nothing.any() else None,
     )
 

@@ -47,9 +47,9 @@ def continued(p: float, branch: Array, x: Array, over: Axes) -> Array:
 
 
 def norm(p: float, absolute: Array, over: Axes) -> Array:
-    """(sum a^p)^(1/p), in units so that the powers stay in range; 0 for p < 0 where an a is. The axes stay, of length 1.
+    """(sum a^p)^(1/p), 0 for p < 0 where an a is 0; the axes stay with length 1.
 
-    The largest element makes up a norm of p > 0, the smallest one of p < 0.
+    The powers are taken over the element that makes up most of it, so that they stay in range.
     """
     unit, total = _in_units(p, absolute, over)
     return unit * total
@@ -87,10 +87,7 @@ def unit_of(torch: Any, x: Any, p: float, over: tuple[int, ...]) -> Any:
     absolute = x.detach().abs()
     if limit is None or not absolute.numel():
         return torch.ones_like(absolute.sum(over, keepdim=True))
-    if p > 0:
-        extreme = absolute.amax(over, keepdim=True)
-    else:
-        extreme = absolute.amin(over, keepdim=True)
+    extreme = absolute.amax(over, keepdim=True) if p > 0 else absolute.amin(over, keepdim=True)
     exponent = torch.frexp(extreme).exponent
     far = (extreme > 0) & torch.isfinite(extreme) & (exponent.abs() * max(1.0, abs(p)) > _NEAR)
     return torch.ldexp(torch.ones_like(extreme), torch.where(far, exponent.clamp(-limit, limit), 0))
