@@ -76,7 +76,7 @@ def _alone(document: Document) -> str:
     kinds = [f"{each} {kind}" for kind in ("false alarms", "misses") for each in _NARROW]
     return "\n\n".join(
         [
-            prose("How many of the correct tensors gradcheckd decides on, that is, lets pass; the others are inconclusive:"),
+            prose("How many of the correct tensors gradcheckd decides on; the others are inconclusive:"),
             table(["gradcheckd", *(f"{each} decided" for each in _ALL)], decided),
             prose("And in the arithmetics that only gradcheckd can be asked about:"),
             table(["gradcheckd", *kinds], narrow),

@@ -150,7 +150,10 @@ class Verdict(TypedDict):
     elements: Elements
     smallest_detectable_error: Annotated[
         Number,
-        Field(description="Largest relative error that an element which matters may hide: what a pass is worth."),
+        Field(
+            description="Relative error that would have been found in any element that passes, is not negligible and "
+            "lies at no kink: what a pass is worth."
+        ),
     ]
     worst: list[WorstElement]
     kinks: Annotated[list[Kink], Field(description="The first thousand.")]

@@ -88,7 +88,8 @@ def _passed(verdicts: Mapping[str, Verdict]) -> str:
     if found[0].directions is not None:
         count = len(found[0].directions)
         one = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(found) > 1 else ''}"
-        return f"pass: the gradient along {one} of {names} agrees with the finite difference{_missed(found)}.{_nothing(verdicts)}"
+        agrees = f"the gradient along {one} of {names} agrees with the finite difference{_missed(found)}"
+        return f"pass: {agrees}.{_nothing(verdicts)}"
     count, _ = _counts(found, Outcome.PASS)
     text = (
         f"pass: all {count} {_what(found)} of {names} agree with the finite difference{_worth(found)}{_missed(found)}"
@@ -122,8 +123,8 @@ def _nothing(verdicts: Mapping[str, Verdict]) -> str:
     found = {name: each.nothing for name, each in verdicts.items() if each.nothing is not None}
     if not found:
         return ""
-    within = _at_least(max(found.values()))
-    return f" Within its bounds, {within} at most, the gradient of {_listed(list(found))} is 0: no relative error of that can be told."
+    within = f"Within its bounds, {_at_least(max(found.values()))} at most,"
+    return f" {within} the gradient of {_listed(list(found))} is 0: no relative error of that can be told."
 
 
 def _not_vouched(verdicts: Mapping[str, Verdict]) -> str:
@@ -157,8 +158,8 @@ def _missed(found: Sequence[Verdict]) -> str:
         if not np.isfinite(worst.relative_l2):
             return ", which rules no error out"
         return (
-            f"; an error of {_at_least(worst.relative_l2)} of a gradient's norm would have been missed with probability "
-            f"{worst.probability:.1g}"
+            f"; an error of {_at_least(worst.relative_l2)} of a gradient's norm would have been missed with "
+            f"probability {worst.probability:.1g}"
         )
     most = max((each.missed.probability for each in found if isinstance(each.missed, WrongElements)), default=0)
     probability = f"{most:.3g}" if most < 0.9995 else "above 0.999"

@@ -120,7 +120,7 @@ class InFloat64:
             return np.zeros(rounding.shape, np.bool_)
         here = self.gradients(name)[0]
         same = all(norm(each - here) <= _SAME * norm(here) for each in found) and bool(here.any())
-        return (np.abs(found) <= rounding).all(axis=0) & (not same)
+        return np.asarray((np.abs(found) <= rounding).all(axis=0) & (not same))
 
     @cached_property
     def _elsewhere(self) -> tuple[Values, Values]:

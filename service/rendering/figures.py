@@ -15,6 +15,14 @@ def size(number: Number) -> str:
     return number if isinstance(number, str) else f"{number:.2g}"
 
 
+def at_least(number: Number) -> str:
+    """The smallest error that is found, rounded up: what is less might be missed."""
+    if isinstance(number, str):
+        return number
+    text = f"{number:.1e}"
+    return size(float(text) if float(text) >= number else float(text) + 10.0 ** (int(text.partition("e")[2]) - 1))
+
+
 def ratio(number: Number) -> str:
     """How many times over something, or how many."""
     return number if isinstance(number, str) else f"{number:.3g}"

@@ -65,7 +65,7 @@ def _row(verdict: JudgedVerdict) -> tuple[str, ...]:
         str(len(directions)),
         *(str(outcomes.count(outcome)) for outcome in ("pass", "fail", "inconclusive")),
         figures.ratio(figures.largest([direction_ratio(each) for each in directions])),
-        "nothing" if detects == "Infinity" else figures.size(detects),
+        "nothing" if detects == "Infinity" else figures.at_least(detects),
     )
 
 

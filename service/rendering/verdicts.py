@@ -25,6 +25,7 @@ MAX_DIRECTIONS = 20
 
 _OUTCOMES = ("fail", "inconclusive", "pass")
 _MISSED = "; missed: the probability that a wrong element, or so small an error along directions, was missed"
+_NEGLIGIBLE = "; negligible: elements that pass, but are too small beside the largest for an error to be found for sure"
 _LEGEND = (
     "worst ratio: the worst distance from the finite difference, over what is allowed; detects: the smallest relative "
     "error that would have been found; max_rel: the largest relative distance from the finite difference"
@@ -46,6 +47,11 @@ def judged(report: CheckReport) -> Iterator[Section]:
     ]  # fmt: skip
     rows = [[Name(name), *_row(verdicts[name], discrepancies[name])] for name in by_outcome(report)]
     legend = _LEGEND
+    if any(each["elements"]["negligible"] for each in verdicts.values()):
+        columns.insert(3, Column("negligible"))
+        legend += _NEGLIGIBLE
+        for row, name in zip(rows, by_outcome(report), strict=True):
+            row.insert(3, str(verdicts[name]["elements"]["negligible"]))
     if any("missed" in each for each in verdicts.values()):
         columns.append(Column("missed"))
         legend += _MISSED
@@ -62,7 +68,7 @@ def _row(verdict: Verdict, discrepancies: Discrepancies) -> tuple[str, ...]:
         *map(str, counts),
         _worst_ratio(verdict),
         _max_rel(verdict, discrepancies),
-        "nothing" if detects == "Infinity" else figures.size(detects),
+        "nothing" if detects == "Infinity" else figures.at_least(detects),
     )
 
 
@@ -193,5 +199,5 @@ def _missed(missed: MissedInSample | MissedAlong, verdict: Verdict) -> str:
         return f"{left}; {wrong} would be missed with probability {figures.probability(missed['probability'])}."
     if missed["relative_l2"] == "Infinity":
         return "any single element; no error is sure to be found along these directions."
-    error = f"an error of {figures.size(missed['relative_l2'])} of the gradient's norm"
+    error = f"an error of {figures.at_least(missed['relative_l2'])} of the gradient's norm"
     return f"any single element; {error} would be missed with probability {figures.probability(missed['probability'])}."

@@ -33,8 +33,31 @@ SENTENCES = {
     ),
     "a pass without worth": (
         {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf)},
-        "pass: all 4 elements of w agree with the finite difference. Within its bounds the gradient of w is 0: "
-        "no relative error of that can be told.",
+        "pass: all 4 elements of w agree with the finite difference.",
+    ),
+    "a gradient that is 0": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, nothing=1.24e-15)},
+        "pass: all 4 elements of w agree with the finite difference. Within its bounds, 1.3e-15 at most, the gradient "
+        "of w is 0: no relative error of that can be told.",
+    ),
+    "a gradient that is 0 along directions": (
+        {"w": verdict(Outcome.PASS, not_examined=9, directions=(ALONG,), missed=Missed(np.inf, 1.0), nothing=2e-15)},
+        "pass: the gradient along 1 random direction of w agrees with the finite difference, which rules no error out. "
+        "Within its bounds, 2.0e-15 at most, the gradient of w is 0: no relative error of that can be told.",
+    ),
+    "a pass that does not vouch for all": (
+        {
+            "w": verdict(Outcome.PASS, (4, 0, 0), 3.01e-10, negligible=2, at_kinks=1),
+            "b": verdict(Outcome.PASS, (3, 0, 0), 9.91e-10, negligible=1),
+        },
+        "pass: all 7 elements of w, b agree with the finite difference; a relative error of 1.0e-09 would have been "
+        "found in any but 3 negligible and 1 at kinks.",
+    ),
+    "a sample of what is negligible": (
+        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, negligible=4, not_examined=6, missed=WrongElements(1, 0.6))},
+        "pass: all 4 examined elements of w agree with the finite difference in those; a single wrong element would "
+        "have been missed with probability 0.6. What was looked at of w is negligible: no error of that would have "
+        "been found for sure.",
     ),
     "a pass with its worst element": (
         {

@@ -1,5 +1,7 @@
 """Which two of three routes agree."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,11 @@ def test_at_a_kink_each_may_follow_a_convention_of_its_own() -> None:
     left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
     assert dispute([0, 2, 3], [1, 2, 3], left=left, right=right).sides() == ()
     assert dispute([0, 2, 3], [1, 2, 3]).sides()
+
+
+def test_what_the_range_of_the_dtype_takes_is_no_dispute() -> None:
+    found = dispute([np.inf, 2, 7], [1, 5, 3])
+    excused = dataclasses.replace(found, excused=np.array([True, True, False]))
+    assert np.count_nonzero(found.places) == 3
+    assert excused.places.tolist() == [False, False, True]
+    assert excused.sides() == (Side(1, (T, D), (A,)),)

@@ -68,10 +68,51 @@ def test_the_outcome_of_an_element(candidate, against, cause):
     assert failing(np.array(candidate), against)[1] == (cause.outcome == Outcome.FAIL)
 
 
-def test_what_is_negligible_in_its_tensor_need_not_be_certain():
+def test_what_is_negligible_in_its_tensor_need_not_be_certain_and_is_counted():
     small = reference([1.0, 1e-9], bound=1e-10)
-    assert judged([1.0, 1e-9], small).outcome == Outcome.PASS
-    assert judged([1.0, 1e-9 + 2e-10], small).outcome == Outcome.FAIL, "it is judged all the same"
+    verdict = judged([1.0, 1e-9], small)
+    assert (verdict.outcome, verdict.negligible, verdict.counts[Outcome.PASS]) == (Outcome.PASS, 1, 2)
+    assert verdict.smallest_detectable_error == pytest.approx(2e-10, rel=1e-2)
+    wrong = judged([1.0, 1e-9 + 2e-10], small)
+    assert (wrong.outcome, wrong.negligible) == (Outcome.FAIL, 0), "it is judged all the same"
+
+
+def test_what_may_be_large_within_what_is_allowed_is_not_negligible():
+    """However small its difference is."""
+    for bound, outcome in ((1e-9, Outcome.PASS), (2e-6, Outcome.INCONCLUSIVE)):
+        verdict = judged([1.0, 0.0], reference([1.0, 0.0], bound=[1e-12, bound]))
+        assert (verdict.outcome, verdict.negligible) == (outcome, int(outcome == Outcome.PASS))
+
+
+def test_a_candidate_of_zeros_fails_where_there_is_surely_a_gradient():
+    hidden = reference([1.0, 1.0, 1.0, 1.0], rounding=1.1, disputed=np.zeros(4, np.bool_))
+    verdict = judged([0, 0, 0, 0], hidden)
+    assert (verdict.outcome, verdict.counts[Outcome.FAIL]) == (Outcome.FAIL, 4)
+    assert Cause.ABSENT.meaning.cause in verdict.reason
+    assert judged([0, 0, 0, 1e-9], hidden).outcome == Outcome.INCONCLUSIVE
+    assert judged([0, 0, 0, 0], dataclasses.replace(hidden, rounding=np.full(4, 2.1))).outcome == Outcome.INCONCLUSIVE
+    assert judged([0, 0, 0, 0], dataclasses.replace(hidden, disputed=None)).outcome == Outcome.INCONCLUSIVE
+
+
+def test_at_a_kink_nothing_is_promised():
+    sides = {"left": np.array([NAN, 0.0]), "right": np.array([NAN, 2.0])}
+    verdict = judged([1.0, 1.5], reference([1.0, 0.0], **sides))
+    assert (verdict.outcome, verdict.at_kinks, verdict.negligible) == (Outcome.PASS, 1, 0)
+    assert verdict.smallest_detectable_error < 1e-11
+
+
+def test_what_passes_as_nothing_is_told_with_its_bounds():
+    verdict = judged([0, 0], ZERO)
+    assert (verdict.nothing, verdict.smallest_detectable_error, verdict.negligible) == (1e9 + 1e-13, INF, 0)
+    assert judged([1, 2], ONE).nothing is None
+
+
+@pytest.mark.parametrize(("given", "cause"), [(None, Cause.OUT_OF_RANGE), (False, Cause.EXCEEDS)])
+def test_what_the_range_takes_is_excused_in_our_own_routes_and_not_in_a_number_of_the_client(given, cause):
+    disputed = None if given is None else np.array([given, given])
+    lost = reference([1.0, 2.0], out_of_range=np.array([False, True]), disputed=disputed)
+    assert cause.meaning.cause in judged([1, 3], lost).reason
+    assert Cause.OUT_OF_RANGE.meaning.cause in judged([1, INF], lost).reason
 
 
 def test_a_gradient_of_zeros_passes_as_zeros_and_nothing_else():

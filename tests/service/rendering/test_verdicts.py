@@ -30,6 +30,17 @@ def test_a_name_has_a_row():
     assert list(at_length(reported("pass"))) == []
 
 
+def test_negligible_elements_are_counted_where_there_are_some():
+    report = dict(reported("pass"))
+    assert "negligible" not in row(report, "w2")
+    elements = report["verdicts"]["w2"]["elements"] | {"negligible": 3}
+    report["verdicts"] = report["verdicts"] | {"w2": report["verdicts"]["w2"] | {"elements": elements}}
+    assert (row(report, "w1")["negligible"], row(report, "w2")["negligible"]) == ("0", "3")
+    (section,) = judged(report)
+    assert "negligible: elements that pass, but are too small" in section.blocks[1].text
+    assert row(report, "w2")["fail"] == "0"
+
+
 def test_what_fails_comes_first():
     assert by_outcome(reported("not finite")) == ["w2", "w1"]
     failed = row(reported("fail"), "w1")

@@ -64,3 +64,42 @@ def test_exact_numbers_are_not_on_the_border_of_a_piece():
         ends = np.nextafter(size, 0), np.nextafter(size, np.inf)
         pieces = [length.piece(np.array([[each, size / 2]]), 1)[0, 1] for each in ends]
         assert pieces[0] == pieces[1]
+
+
+def norm_of(x, order, dtype="float64", **more):
+    nodes = [
+        {"name": "n", "op": "vector_norm", "inputs": ["x"], "ord": order, **more},
+        {"name": "loss", "op": "sum", "inputs": ["n"]},
+    ]
+    return check({"tensors": {}, "weights": {"x": x}, "model": {"nodes": nodes}, "dtype": dtype})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("order", [2, 3, 1.5, 0.5, -1, -2])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_size_of_a_vector_is_a_fault(dtype, order, sign):
+    """PyTorch takes powers as they are."""
+    exponent = sign * (300 if dtype == "float64" else 30)
+    report = norm_of([[10.0**exponent, -(10.0**exponent)], [3.0 * 10.0**exponent, 1.0]], order, dtype, dim=1)
+    assert "disputes" not in report
+    assert report["outcome"] != "fail"
+    routes = report["gradients"]["x"]
+    expected = 2.0 ** (1 / order - 1)
+    for route in ("autograd", "analytic"):
+        np.testing.assert_allclose(np.abs(routes[route][0]), expected, rtol=1e-2 if dtype == "bfloat16" else 1e-6)
+
+
+@pytest.mark.parametrize("order", [-1, -2, -0.5])
+@pytest.mark.parametrize("x", [[0.0, 2.0], [5.0, 0.0], [0.0, 3.0, 4.0], [0.0, 0.0]])
+def test_a_norm_of_negative_order_beside_a_0_does_not_grow_with_what_is_not(x, order):
+    report = norm_of(x, order)
+    assert "disputes" not in report
+    assert report["outcome"] == "pass"
+    assert np.abs(report["gradients"]["x"]["finite_difference"]).max() < 1e-12
+
+
+def test_a_share_of_a_norm_keeps_its_digits_where_the_norm_has_none():
+    x = np.array([[3e-320, 4e-320]])
+    np.testing.assert_allclose(length.shares(2, x, 1), [[0.6, 0.8]], rtol=1e-3)
+    np.testing.assert_allclose(length.shares(2, x * 1e20, 1), x / 5e-320, rtol=1e-3)
+    np.testing.assert_array_equal(length.shares(0.5, np.array([[0.0, 4.0]]), 1), [[0.0, 1.0]])
