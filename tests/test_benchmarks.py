@@ -144,7 +144,10 @@ def test_a_checker_accepts_what_is_right_and_refuses_what_is_planted(name: str) 
     assert not CHECKERS[name]("mlp", leaves, masks, "float64")
 
 
-def test_a_miss_that_was_counted_is_shown() -> None:
+def test_what_was_counted_is_shown() -> None:
     counted = json.loads((kept.RESULTS / "false_alarms.json").read_text())
     counted["cells"]["mlp, inputs"]["ours"]["counts"]["FP32"]["misses"] = 13
-    assert "13/400" in alarm_tables.markdown(counted)
+    counted["cells"]["mlp, inputs"]["ours"]["counts"]["TF32"] = {"correct": 7, "alarms": 0, "wrong": 28, "misses": 5}
+    counted["cells"]["mlp, inputs"]["ours"]["decided"]["BF16"] = 0.99999
+    shown = alarm_tables.markdown(counted)
+    assert all(each in shown for each in ("13/400", " 5/28 ", " 0/7 ", "99.9 %"))
