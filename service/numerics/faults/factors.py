@@ -11,7 +11,8 @@ from service.numerics.faults.scene import Scene
 from service.numerics.tiles import size
 
 _NEAR_ONE = 5e-6
-_LARGEST_LOSS_SCALE = 24
+_LOSS_SCALES = (8, 24)
+"""Powers of 2 that are usual; smaller ones have other reasons more often."""
 _NAMED = 2
 """Names that are listed of those that have an axis of some length."""
 
@@ -38,7 +39,7 @@ class Factor:
 def known(scene: Scene, name: str) -> Iterator[Factor]:
     """Factors of the gradient with respect to a name, the most telling first."""
     yield from _of_uses(scene, name)
-    for power in range(3, _LARGEST_LOSS_SCALE + 1):
+    for power in range(_LOSS_SCALES[0], _LOSS_SCALES[1] + 1):
         yield Factor(2.0**power, f"a loss scale of 2^{power} was left in")
         yield Factor(2.0**-power, f"a loss scale of 2^{power} was taken out that was not there")
     yield from _both(2, "2 is the factor of the derivative of a square")
