@@ -45,7 +45,7 @@ def written(form: str, gradient: np.ndarray) -> np.ndarray:
 def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, digits: str) -> None:
     _, found = MLP.judged({"w1": written(form, MLP.right("w1"))})
     assert [each.name for each in found["w1"]] == ["few_digits"]
-    assert f"is the reference rounded to {digits}: it was printed" in found["w1"][0].explanation
+    assert f"is the reference rounded to {digits}, as where it is printed" in found["w1"][0].explanation
 
 
 def test_in_float32_they_are_told_too() -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.graph import Node
 from tests.candidates import Worked
 
 GENERATOR = np.random.default_rng(16)
@@ -208,65 +207,3 @@ def test_where_every_story_is_spoken_against_it_is_said() -> None:
     found = model.judged({"x": through * T, "y": model.right("y")})[1]["x"]
     (told,) = (each for each in found if each.name == "missing_activation_derivative")
     assert told.explanation.endswith("Yet dL/dy, which that would change as well, is not changed by it.")
-
-
-def recurrent(steps: int, *, gated: bool) -> tuple[Worked, list[Node]]:
-    """A recurrence whose weights are the same at every step, and its nodes."""
-    generator = np.random.default_rng(steps)
-    tensors = {"h": generator.normal(size=(3, 2)), "t": generator.normal(size=(3, 2))}
-    nodes: list[dict[str, Any]] = []
-    last = "h"
-    for step in range(steps):
-        tensors[f"x{step}"] = generator.normal(size=(3, 3))
-        nodes += [
-            {"name": f"a{step}", "op": "linear", "inputs": [f"x{step}", "wi"]},
-            {"name": f"b{step}", "op": "linear", "inputs": [last, "wh"]},
-            {"name": f"z{step}", "op": "add", "inputs": [f"a{step}", f"b{step}"]},
-            {"name": f"n{step}", "op": "tanh", "inputs": [f"z{step}"]},
-        ]
-        if gated:
-            nodes += [
-                {"name": f"g{step}", "op": "linear", "inputs": [f"x{step}", "wg"]},
-                {"name": f"s{step}", "op": "sigmoid", "inputs": [f"g{step}"]},
-                {"name": f"p{step}", "op": "mul", "inputs": [last, f"s{step}"]},
-                {"name": f"h{step}", "op": "add", "inputs": [f"p{step}", f"n{step}"]},
-            ]
-        last = nodes[-1]["name"]
-    nodes.append({"name": "loss", "op": "mse_loss", "inputs": [last, "t"]})
-    weights = {"wi": generator.normal(size=(2, 3)), "wh": generator.normal(size=(2, 2))}
-    if gated:
-        weights["wg"] = generator.normal(size=(2, 3))
-    parts = {"tensors": tensors, "weights": weights}
-    body = {part: {name: each.tolist() for name, each in arrays.items()} for part, arrays in parts.items()}
-    model = Worked({**body, "model": {"nodes": nodes}})
-    return model, list(model.problem.graph.nodes)
-
-
-def last_steps(model: Worked, nodes: list[Node], steps: int) -> dict[str, Array]:
-    """Gradients of back-propagation that goes back so many steps and no further: the shares of the last uses."""
-    values, gradients = model.routes.analytic.values, model.routes.analytic.gradients
-    found: dict[str, Array] = {}
-    for weight in model.problem.names:
-        users = [node for node in nodes if weight in node.sources][-steps:]
-        found[weight] = np.sum([gradients[node.name].T @ values[str(node.operands[0])] for node in users], axis=0)
-    return found
-
-
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize(("steps", "kept"), [(2, 1), (3, 1), (4, 2), (12, 1), (12, 3), (24, 1), (24, 5)])
-def test_back_propagation_that_was_cut_short_is_named_for_every_weight(steps: int, kept: int, gated: bool) -> None:
-    model, nodes = recurrent(steps, gated=gated)
-    found = model.judged(last_steps(model, nodes, kept))[1]
-    wanted = {"detached", "shared_weight_last_use_only"} if kept == 1 else {"detached"}
-    assert found.keys() == set(model.problem.names)
-    for told in found.values():
-        assert wanted <= {each.name for each in told}
-
-
-def test_of_a_recurrence_every_wrong_backward_pass_is_tried() -> None:
-    model, _ = recurrent(24, gated=True)
-    wrong = model.right("wi") * np.array([[1.1, 0.7, 1.9], [2.3, 0.2, 1.3]])
-    (told,) = model.judged({"wi": wrong})[1]["wi"]
-    assert told.name == "unknown"
-    assert "Not every" not in told.explanation
-    assert model.judged({"wi": wrong})[1]["wi"] == [told]
