@@ -36,7 +36,7 @@ class WronglyMultiplied(OnTheWayBack):
         for node in scene.graph.downstream(names):
             for multiplier in multipliers_at(scene, node):
                 for by, clause in stories(multiplier, node.name == scene.graph.loss):
-                    wrong = partial(_multiplied, _where(multiplier, by), multiplier.positions)
+                    wrong = partial(_multiplied, by, multiplier)
                     text = partial(clause.format, at=f"{scene.shown(node.name)} ({node.op.name}){multiplier.aside}")
                     yield Alteration(self.name, {node.name: wrong}, text)
                     if multiplier.kind in ("factor", "division"):
@@ -95,12 +95,12 @@ def _of_count(kind: str, what: str, count: float, where: str) -> Iterator[Story]
         yield 1 / count, f"the mean over {what} was taken where {where} takes the sum"
 
 
-def _where(multiplier: Multiplier, by: float) -> Array | float:
-    return by if multiplier.where is None else np.where(multiplier.where, by, 1.0)
-
-
-def _multiplied(by: Array | float, positions: tuple[int, ...] | None, right: Gradients, *arrays: object) -> Gradients:
+def _multiplied(by: float, multiplier: Multiplier, right: Gradients, *arrays: object) -> Gradients:
+    """Right results, times a number where it stands."""
+    where, positions = multiplier.where, multiplier.positions
+    # Made as it is used: an array for each story of each node would be too many.
+    factor: Array | float = by if where is None else np.where(where, by, 1.0)
     return tuple(
-        each if each is None or (positions is not None and at not in positions) else each * by
+        each if each is None or (positions is not None and at not in positions) else each * factor
         for at, each in enumerate(right)
     )
