@@ -137,7 +137,9 @@ class Grounds:
             known, rounding = self._in_float64.known(name), self._in_float64.rounding(name)
             rounding = rounding if along is None else along.rounding(rounding, self._in_float64.gradients(name))
             return known.size, within(known, difference, rounding)
-        if along is not None or self._problem.examined(name) is None:
+        if along is not None:
+            return self.norm(name), None
+        if self._problem.examined(name) is None:
             return 0.0, None
         precision = self._problem.dtype.precision
         own = [each.astype(np.float64) for each in self._routes.own(name)]

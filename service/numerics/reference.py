@@ -137,8 +137,9 @@ class Reference:
 
         Along directions d ~ N(0, I) of a gradient g it is the norm, of which the mean of (d . g)^2 is the square.
         """
-        found = norm(self.known) / math.sqrt(self.known.size) if self.along else float(self.known.max(initial=0))
-        return max(self.size, found)
+        if self.along:
+            return self.size or norm(self.known) / math.sqrt(self.known.size)
+        return max(self.size, float(self.known.max(initial=0)))
 
     @cached_property
     def negligible(self) -> Array:

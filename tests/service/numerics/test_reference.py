@@ -71,6 +71,9 @@ def test_along_directions_all_have_the_size_of_the_gradient():
     assert found.negligible.tolist() == [False] * 3
     assert found.undecided(value).tolist() == [False] * 3
     assert reference(value, 2e-4, along=True).undecided(value).tolist() == [True] * 3
+    assert reference(value, 1e-4, along=True, size=1.0).undecided(value).tolist() == [True] * 3, (
+        "they are large by chance"
+    )
 
 
 def test_what_a_tolerance_hides_is_negligible():
