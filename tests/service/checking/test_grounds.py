@@ -1,0 +1,134 @@
+"""What is known of a gradient beside the candidate: its size, whether it is nothing, and what the range takes."""
+
+import pytest
+
+from service.check import check
+from service.checking.grounds import Grounds
+from service.numerics.precision import PRECISIONS
+from tests.candidates import preset
+
+
+def test_what_was_worked_out_is_kept():
+    worked = preset("logistic_regression")
+    grounds = Grounds(worked.problem, worked.routes)
+    first = grounds.reference("w", PRECISIONS["FP32"])
+    assert grounds.reference("w", PRECISIONS["FP32"]).rounding is first.rounding
+    assert grounds.dispute("w") is grounds.dispute("w")
+    assert first.rounding.max() > 1e3 * grounds.reference("w", PRECISIONS["FP64"]).rounding.max()
+
+
+def test_nothing_more_is_asked_of_a_gradient_whose_difference_has_a_size(monkeypatch):
+    def asked(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("service.numerics.nothing.InFloat64.known", asked)
+    worked = preset("logistic_regression")
+    found = Grounds(worked.problem, worked.routes).reference("w", PRECISIONS["FP64"])
+    assert (found.size, found.nothing) == (0.0, None)
+    assert found.largest > 0
+
+
+def test_what_overflows_within_an_op_is_no_dispute_either():
+    """Of 1e22 the variance is no number in float32, where all is 0 that is divided by its root."""
+    nodes = [
+        {"name": "n", "op": "layer_norm", "inputs": ["x", "w"], "normalized_shape": [4]},
+        {"name": "p", "op": "mul", "inputs": ["n", "a"]},
+        {"name": "loss", "op": "sum", "inputs": ["p"]},
+    ]
+    x = [[1e22, -2e22, 3e22, 0.5e22]]
+    body = {
+        "tensors": {"a": [1.0, 2.0, -1.0, 0.5], "x": x},
+        "weights": {"w": [1.0, 1.0, 1.0, 1.0]},
+        "model": {"nodes": nodes},
+    }
+    report = check(body | {"dtype": "float32"})
+    assert (report["outcome"], "disputes" in report) == ("inconclusive", False)
+    assert "because of the range of the dtype alone" in report["verdicts"]["w"]["reason"]
+    right = check(body)["gradients"]["w"]["analytic"].tolist()
+    assert check(body | {"dtype": "float32", "candidate": {"w": right}})["outcome"] == "pass"
+    assert check(body | {"dtype": "float32", "candidate": {"w": [0.0] * 4}})["outcome"] == "fail"
+
+
+def test_in_float64_itself_one_route_has_to_be_right():
+    """A distance of 1e160 has no square, and PyTorch has no gradient of it."""
+    leaves = {"a": [1e160, -3e160], "p": [2e160, 1e160], "n": [-1e160, 4e160]}
+    nodes = [{"name": "loss", "op": "triplet_margin_loss", "inputs": ["a", "p", "n"], "swap": False, "margin": 1e161}]
+    report = check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}})
+    assert (report["outcome"], "disputes" in report) == ("inconclusive", False)
+
+
+def cancelling(large, **fields):
+    nodes = [{"name": "p", "op": "mul", "inputs": ["w", "x"]}, {"name": "loss", "op": "sum", "inputs": ["p"]}]
+    x = [[large, 0.3], [-large, 0.3], [0.01, 0.4]]
+    return check({"tensors": {"x": x}, "weights": {"w": [1.0, 1.0]}, "model": {"nodes": nodes}} | fields)
+
+
+def sent(datatype, first):
+    return {"candidate": {"w": {"datatype": datatype, "shape": [2], "data": [first, 1.0]}}}
+
+
+@pytest.mark.parametrize("part", [{}, {"sample": 2}, {"projections": 4}], ids=["all", "a sample", "along"])
+@pytest.mark.parametrize(
+    ("large", "fields"),
+    [
+        (1e5, sent("BF16", -2000.0)),
+        (1e5, sent("BF16", 0.0)),
+        (1e5, sent("BF16", 0.010009765625)),
+        (1e8, {"dtype": "float32"} | sent("FP32", -2.0)),
+        (1e8, {"dtype": "float32"}),
+        (1e10, {"dtype": "float32"} | sent("FP32", 600.0)),
+        (1e17, sent("FP64", -8.0)),
+    ],
+)
+def test_what_rounding_hides_does_not_pass(large, fields, part):
+    report = cancelling(large, **fields, finite_difference=part)
+    assert report["outcome"] == "inconclusive"
+    verdict = report["verdicts"]["w"]
+    assert verdict["elements"]["pass"] <= 1
+    assert verdict["elements"]["negligible"] == 0
+
+
+def test_along_directions_only_what_is_known_of_the_norm_counts():
+    """In BF16 our own gradient may be nothing but rounding: what it rules out is told by float64."""
+    right = {"w": {"datatype": "FP64", "shape": [2], "data": [0.010009765625, 1.001953125]}}
+    report = cancelling(1e5, candidate=right, dtype="bfloat16", finite_difference={"projections": 4})
+    missed = report["verdicts"]["w"]["missed"]
+    assert report["outcome"] == "pass"
+    assert missed["relative_l2"] < 1e-4
+
+
+SATURATED = [1e-50, 1e-60]
+
+
+@pytest.mark.parametrize("p", [SATURATED, [1e-50, 0.3]])
+@pytest.mark.parametrize("candidate", [[0.0, 0.0], [7.0, -1 / 0.3], [-1e12, -1 / 0.3]])
+def test_a_probability_that_is_lost_does_not_pass(p, candidate):
+    nodes = [{"name": "loss", "op": "binary_cross_entropy", "inputs": ["p", "y"], "reduction": "sum"}]
+    body = {"tensors": {"y": [1.0, 1.0]}, "weights": {"p": p}, "model": {"nodes": nodes}}
+    assert check(body | {"candidate": {"p": candidate}})["outcome"] != "pass"
+
+
+@pytest.mark.parametrize("value", [3.0, 1000.0])
+@pytest.mark.parametrize("candidate", [0.0, 1.0, -100.0])
+def test_behind_a_normalisation_of_equal_numbers_nothing_passes(value, candidate):
+    nodes = [
+        {"name": "n", "op": "layer_norm", "inputs": ["x"], "normalized_shape": [4]},
+        {"name": "h", "op": "mul", "inputs": ["n", "a"]},
+        {"name": "s", "op": "sigmoid", "inputs": ["h"]},
+        {"name": "loss", "op": "sum", "inputs": ["s"]},
+    ]
+    body = {"tensors": {"a": [1.0, 2.0, -1.0, 0.5]}, "weights": {"x": [[value] * 4] * 2}, "model": {"nodes": nodes}}
+    given = {"candidate": {"x": {"datatype": "FP16", "shape": [2, 4], "data": [[candidate] * 4] * 2}}}
+    for dtype in ("float16", "float64"):
+        assert check(body | given | {"dtype": dtype})["outcome"] != "pass"
+        assert check(body | {"dtype": dtype})["outcome"] == ("inconclusive" if dtype == "float16" else "pass")
+
+
+def test_of_a_sample_the_largest_of_the_whole_tensor_counts():
+    nodes = [{"name": "p", "op": "mul", "inputs": ["w", "x"]}, {"name": "loss", "op": "sum", "inputs": ["p"]}]
+    x = [1.0] + [1e-9] * 40
+    body = {"tensors": {"x": x}, "weights": {"w": [0.1] * 41}, "model": {"nodes": nodes}}
+    verdict = check(body | {"finite_difference": {"sample": 3}})["verdicts"]["w"]
+    assert verdict["outcome"] == "pass"
+    assert verdict["elements"]["negligible"] == 3
+    assert verdict["smallest_detectable_error"] == "Infinity"
