@@ -111,6 +111,24 @@ def test_what_a_report_says_that_it_would_have_found_it_finds(part: int) -> None
     assert wrong["fail"] >= 0.9 * wrong.total() > REPORTS / PARTS
 
 
+def test_along_directions_an_error_of_the_size_that_a_report_names_does_not_pass() -> None:
+    """It is missed once in a thousand times; none of these is."""
+    found = Counter[str]()
+    for seed in range(60):
+        problem, arithmetic, body = posed(seed)
+        along = body | {"finite_difference": {"projections": 4}}
+        gradient = problem.gradient(arithmetic)
+        report = reported(along, gradient)
+        assert report["outcome"] != "fail", seed
+        error = float(report["verdicts"]["w"]["missed"]["relative_l2"])
+        if report["outcome"] == "pass" and np.isfinite(error):
+            off = np.random.default_rng(seed).normal(size=gradient.shape)
+            for wrong in (off / np.linalg.norm(off) * np.linalg.norm(gradient), gradient):
+                found[reported(along, gradient + error * wrong)["outcome"]] += 1
+    assert found["pass"] == 0
+    assert found["fail"] > 40
+
+
 def test_what_counts_as_negligible_is_what_the_report_says() -> None:
     some = 0
     for seed in range(0, 60, 6):
