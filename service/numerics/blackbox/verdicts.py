@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from service.numerics.blackbox.advice import advised
 from service.numerics.blackbox.decision import CAUSES, OUTCOMES, Held, held
 from service.numerics.blackbox.lines import Lines, Point
 from service.numerics.blackbox.remedies import remedy
@@ -126,11 +127,10 @@ def _reason(found: Held, outcome: Outcome, *, random: bool, deterministic: bool)
 
 
 def _hint(lines: Lines, point: Point, found: Held, gradient: Array) -> str:
-    """Say so where a lower precision would explain the failure."""
+    """Say what else would explain a failure that a lower precision would."""
     if found.precision.lower is None or found.tolerance is not None:
         return ""
     lower = held(lines, point, gradient, found.reference, PRECISIONS[found.precision.lower])
     if Outcome.FAIL in lower.outcomes:
         return ""
-    name = lower.precision.name
-    return f' It would not fail as {name}: if it was computed so, give "candidate_dtype": "{name}".'
+    return advised(gradient, found.off, found.reference.value, lower.precision)
