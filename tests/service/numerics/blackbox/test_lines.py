@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.domain import Domain, Ways
+from service.numerics.blackbox.lines import Point, gaussian, near, of_elements
+from service.numerics.blackbox.schedule import NEAR, SCHEDULES
+
+FP64 = SCHEDULES["FP64"]
+
+
+def point(sides, sizes=None, values=None, datatype="FP64"):
+    sides = np.array(sides)
+    values = np.zeros(sides.shape) if values is None else np.asarray(values, float)
+    sizes = np.ones(sides.shape) if sizes is None else np.asarray(sizes, float)
+    low, high = np.where(sides > 0, values, -9.0), np.where(sides < 0, values, 9.0)
+    return Point(values, SCHEDULES[datatype], 1.0, Ways(sizes, sides), Domain(low, high))
+
+
+def test_an_element_on_a_bound_moves_away_from_it_along_every_direction():
+    lines = gaussian(point([1, -1, 0] * 40), 4, 0, "w")
+    moves = lines.moves.moves
+    assert (moves[:, 0::3] >= 0).all()
+    assert (moves[:, 1::3] <= 0).all()
+    assert (np.abs(moves) <= 3).all()
+    assert (moves[:, 2::3].min(), moves[:, 2::3].max()) != (0, 0)
+    assert (lines.sides == 1).all()
+    assert (lines.halved, lines.concentration) == (True, 4.2)
+    assert gaussian(point([0, 0]), 4, 0, "w").concentration == 1.0
+
+
+def test_a_direction_is_standard_where_the_gradient_is_taken_times_the_weights():
+    sizes = [2.0**-20, 1.0, 2.0**20]
+    lines = gaussian(point([0, 0, 0], sizes), 200, 1, "w")
+    assert lines.weights.tolist() == sizes
+    assert np.allclose(lines.directions.std(axis=0), 1, atol=0.15)
+    gradient = np.array([3.0, -1.0, 2.0])
+    along = lines.moves.moves @ gradient / lines.units
+    assert np.allclose(lines.directions @ (gradient * lines.weights), along, rtol=1e-12)
+
+
+def test_an_element_alone_moves_by_its_size_to_its_side():
+    lines = of_elements(point([1, -1, 0], [0.5, 4.0, 2.0]), 3, 0, "w")
+    assert lines.units.tolist() == [0.5, 4.0, 2.0]
+    assert lines.sides.tolist() == [1, -1, 0]
+    assert lines.weights.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("datatype", SCHEDULES)
+@pytest.mark.parametrize("line", [0, 1])
+def test_near_points_lie_within_bounds_and_move_what_they_can(datatype, line):
+    one = point([1, -1, 0] * 20, values=np.full(60, 0.5), datatype=datatype)
+    found = near(one, 3, "w", line, random=True)
+    assert found.shape == (NEAR, 60)
+    assert one.domain is not None
+    assert one.domain.holds(found).all()
+    assert one.schedule.precision.represents(found).all()
+    assert (np.ptp(found, axis=0) > 0).mean() > 0.7
+
+
+def test_an_element_that_is_moved_by_little_still_feels_the_noise():
+    one = Point(np.full(40, 3.0), FP64, 1.0, Ways(np.full(40, 2.0**-33), np.zeros(40, int)))
+    for line in range(2):
+        found = near(one, 0, "w", line, random=False)
+        assert (np.ptp(found, axis=0) > 0).mean() > 0.7
+        assert np.abs(found - 3).max() < 2.0**-36, "no farther than other points"
+
+
+@pytest.mark.no_cover
+def test_sums_with_halves_of_gaussian_numbers_are_never_much_denser_at_0():
+    """What a density of 1 over the deviation at most is needed for; those tried come up to twice that of N(0, 1)."""
+    generator = np.random.default_rng(0)
+    densest = 0.0
+    for _ in range(60):
+        n = int(generator.integers(1, 8))
+        errors = generator.normal(size=n) * 10 ** generator.uniform(-1, 0, n)
+        drawn = generator.normal(size=(20_000, n))
+        halved = generator.random(n) < 0.8
+        sums = np.where(halved, np.abs(drawn), drawn) @ (errors / np.linalg.norm(errors))
+        densest = max(densest, float((np.abs(sums) < 0.05).mean()) / 0.0399)
+    assert 1.2 < densest < 4.2
