@@ -18,11 +18,9 @@ entries say otherwise. Four things are others:
 
 - all of that is taken three times: a central column takes two powers of the step away from what its neighbours tell,
   and hides a coincidence the better;
-
 - each entry is sum_l w_l Q(t_l) with weights from (2), and the base is in all of the Q: errors of the loss of
-  deviations s_l and s leave it off by sqrt(sum_l (w_l s_l / t_l)^2 + (s sum_l w_l / t_l)^2). The second part is the
-  larger one, as the nodes' parts have alternating signs: with steps that halve, four columns amplify noise 16 times
-  where a central table of the same steps does so 1.5 times;
+  deviations s_l and s leave it off by sqrt(sum_l (w_l s_l / t_l)^2 + (s sum_l w_l / t_l)^2). With noise s
+  everywhere and steps of 1/8 to 1/128, four columns leave 523 s, where a central table of these leaves 133 s;
 - the base may lie beside the line by a rounding, f(0) known up to o alone: o |sum_l w_l / t_l|;
 - a kink at the base is none on one side: the derivative to that side is what is found.
 
@@ -43,7 +41,8 @@ _SETTLED = 3
 """Rows before any entry has neighbours by which to see whether it has settled: one more than of central differences,
 whose second row has lost as many powers."""
 _SAFE = 3.0
-"""Times what an entry seems to be off by that it is taken to be: the largest of 60,000 that were more, beside noise."""
+"""Times what an entry seems to be off by that it is taken to be. Of 57,000 lines of smooth losses, in all datatypes and
+with noise of all kinds, 8 are then off by more than their bound, by half of it at most; 162 without, thrice at most."""
 _ROUNDINGS = 8 * 2.0**-53
 
 
