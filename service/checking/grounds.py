@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from service.numerics import directions, not_finite, projection, verdict
 from service.numerics.dispute import Dispute
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.graph import Values
+from service.numerics.kept import kept
 from service.numerics.not_finite import Beginning
 from service.numerics.nothing import InFloat64, sizes_of, within
 from service.numerics.precision import PRECISIONS, Precision
@@ -114,7 +114,7 @@ class Grounds:
             bool(((each > 1 / edge) | ((each < edge) & (each > 0))).any()) for each in sizes
         )
 
-    @cached_property
+    @kept
     def _in_float64(self) -> InFloat64:
         """Both our routes again, at the point that was rounded to the dtype."""
         problem = self._problem

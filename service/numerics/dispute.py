@@ -5,11 +5,11 @@ One of them is wrong there, and that is a fault of this service: nothing that re
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from service.numerics import verdict
+from service.numerics.kept import kept
 from service.numerics.reference import Reference
 from service.numerics.tiles import Array
 
@@ -44,7 +44,7 @@ class Dispute:
     reference: Reference
     excused: Array | None = None
 
-    @cached_property
+    @kept
     def _apart(self) -> Array:
         """Where the two disagree beyond what both may carry; at a kink each may follow a convention of its own."""
         with np.errstate(invalid="ignore"):
@@ -52,20 +52,20 @@ class Dispute:
         apart = ~near & ~self._both_lost & ~self.reference.kinks
         return apart if self.excused is None else apart & ~self.excused
 
-    @cached_property
+    @kept
     def _both_lost(self) -> Array:
         """Where neither has a number, and both the same infinity, or NaN: an order of operations tells these apart."""
         nan = np.isnan(self.by_hand) | np.isnan(self.by_torch)
         finite = np.isfinite(self.by_hand) | np.isfinite(self.by_torch)
         return ~finite & (nan | (self.by_hand == self.by_torch))
 
-    @cached_property
+    @kept
     def _off(self) -> tuple[Array, Array]:
         """Where each is off the finite difference."""
         off = verdict.failing(self.by_hand, self.reference), verdict.failing(self.by_torch, self.reference)
         return off if self.excused is None else (off[0] & ~self.excused, off[1] & ~self.excused)
 
-    @cached_property
+    @kept
     def places(self) -> Array:
         """Where they disagree."""
         hand, torch = self._off

@@ -7,12 +7,12 @@ reverse order, each handing the gradient of its output back to its inputs, where
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 import numpy as np
 
+from service.numerics.kept import kept
 from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
 from service.numerics.quoting import quote
 from service.numerics.tiles import Array, Shape, size
@@ -40,7 +40,7 @@ class Node:
     operands: tuple[Operand, ...]
     branch: Array | None = field(default=None, compare=False)
 
-    @cached_property
+    @kept
     def slots(self) -> tuple[Slot, ...]:
         """Slot of each operand."""
         slots = self.op.slots
@@ -82,7 +82,7 @@ class Node:
         branch = self.op.branch(*inputs)
         return self if branch is None else replace(self, branch=branch)
 
-    @cached_property
+    @kept
     def sources(self) -> tuple[str, ...]:
         """The names among the operands."""
         return tuple(operand for operand in self.operands if isinstance(operand, str))
@@ -302,7 +302,7 @@ class Graph:
         """What evaluating the nodes takes, all of them by default; the elements are those of all arrays."""
         return self._cost if nodes is None else self._cost_of(nodes)
 
-    @cached_property
+    @kept
     def _cost(self) -> Cost:
         return self._cost_of(self.nodes)
 

@@ -15,13 +15,13 @@ All of it is asked in float64, at the point that was rounded to the dtype: what 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from service.numerics.gradients import analytic, autograd
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.graph import Graph, Values
+from service.numerics.kept import kept
 from service.numerics.precision import PRECISIONS
 from service.numerics.projection import norm
 from service.numerics.rounding import allowances
@@ -85,7 +85,7 @@ class InFloat64:
         self._names = names
         self._seed = seed
 
-    @cached_property
+    @kept
     def _routes(self) -> tuple[Values, Values]:
         with np.errstate(all="ignore"):
             by_hand = analytic.differentiate(self._graph, self._leaves).gradients
@@ -96,7 +96,7 @@ class InFloat64:
         by_hand, by_torch = self._routes
         return by_hand[name], by_torch[name]
 
-    @cached_property
+    @kept
     def _rounding(self) -> Values:
         with np.errstate(all="ignore"):
             return allowances(self._graph, self._leaves, PRECISIONS["FP64"], self._seed, self._names)
@@ -122,7 +122,7 @@ class InFloat64:
         same = all(norm(each - here) <= _SAME * norm(here) for each in found) and bool(here.any())
         return np.asarray((np.abs(found) <= rounding).all(axis=0) & (not same))
 
-    @cached_property
+    @kept
     def _elsewhere(self) -> tuple[Values, Values]:
         """Gradients at other points, (_POINTS, ...), and what rounding may do to them."""
         generator = np.random.default_rng([self._seed, 0x0E])

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from service.numerics.kept import kept
 from service.numerics.precision import Precision
 from service.numerics.projection import norm
 from service.numerics.tiles import Array
@@ -106,32 +106,32 @@ class Reference:
             self.size, some(self.nothing), some(self.out_of_range),
         )  # fmt: skip
 
-    @cached_property
+    @kept
     def allowed(self) -> Array:
         """Largest difference that passes."""
         if self.tolerance is not None:
             return self.tolerance.atol + self.tolerance.rtol * np.abs(self.value)
         return self.error_bound + self.rounding
 
-    @cached_property
+    @kept
     def missing(self) -> Array:
         """Where there is nothing to judge against."""
         return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
 
-    @cached_property
+    @kept
     def _magnitudes(self) -> Array:
         """Size of each difference; at a kink, of what lies farthest from 0 there."""
         if self.left is None or self.right is None:
             return np.abs(self.value)
         return np.where(self.kinks, np.fmax(np.abs(self.left), np.abs(self.right)), np.abs(self.value))
 
-    @cached_property
+    @kept
     def known(self) -> Array:
         """Size of each difference, 0 where it may be 0 as well."""
         with np.errstate(invalid="ignore"):
             return np.where(~self.missing & (self._magnitudes > self.error_bound), self._magnitudes, 0)
 
-    @cached_property
+    @kept
     def largest(self) -> float:
         """Size of the tensor, 0 where nothing of it is known to differ from 0.
 
@@ -141,7 +141,7 @@ class Reference:
             return self.size or norm(self.known) / math.sqrt(self.known.size)
         return max(self.size, float(self.known.max(initial=0)))
 
-    @cached_property
+    @kept
     def negligible(self) -> Array:
         """Elements that are small beside the largest of their tensor, whatever they are within what is allowed.
 
@@ -155,7 +155,7 @@ class Reference:
                 return small | (self._magnitudes <= 2 * self.allowed)
         return small & (self.largest > 0)
 
-    @cached_property
+    @kept
     def _sizes(self) -> Array:
         """What an error is relative to: each element, or of directions, of which a small one is chance, the norm."""
         return np.full(self.value.shape, self.largest) if self.along else self._magnitudes

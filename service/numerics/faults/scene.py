@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from service.numerics.faults.shortened import gradients_in
 from service.numerics.graph import Graph, Node, Values
+from service.numerics.kept import kept
 from service.numerics.precision import Precision
 from service.numerics.rounding import allowances
 from service.numerics.tiles import Array
@@ -58,7 +58,7 @@ class Scene:
         """Each node that reads a name, with the position of the operand, in order of evaluation."""
         return self._uses.get(name, ())
 
-    @cached_property
+    @kept
     def _uses(self) -> dict[str, tuple[tuple[Node, int], ...]]:
         found: dict[str, list[tuple[Node, int]]] = {}
         for node in self.graph.nodes:
@@ -86,20 +86,20 @@ class Scene:
                 self._shortened[precision.name] = tuple(gradients_in(self.graph, self._leaves, precision))
         return self._shortened[precision.name]
 
-    @cached_property
+    @kept
     def _shortened(self) -> dict[str, tuple[tuple[str, Values], ...]]:
         return {}
 
-    @cached_property
+    @kept
     def _leaves(self) -> Values:
         nodes = {node.name for node in self.graph.nodes}
         return {name: each for name, each in self.values.items() if name not in nodes}
 
-    @cached_property
+    @kept
     def _allowances(self) -> dict[str, Values]:
         return {}
 
-    @cached_property
+    @kept
     def vectors(self) -> Mapping[str, Array]:
         """What of the model is a vector of more than one finite number, by name."""
         squeezed = {name: each[0].squeeze() for name, each in self.values.items() if each.dtype.kind == "f"}

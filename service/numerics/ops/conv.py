@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import product
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from service.numerics.kept import kept
 from service.numerics.ops.op import (
     CALL,
     Case,
@@ -47,11 +48,11 @@ class _Geometry:
     before: tuple[int, int]
     after: tuple[int, int]
 
-    @cached_property
+    @kept
     def offsets(self) -> tuple[tuple[int, int], ...]:
         return tuple(product(range(self.kernel[0]), range(self.kernel[1])))
 
-    @cached_property
+    @kept
     def _windows(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Rows and columns that the windows of the kernel's rows and columns have."""
         rows, columns = (

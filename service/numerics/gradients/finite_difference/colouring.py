@@ -12,13 +12,13 @@ Colouring differences is Curtis, Powell and Reid, J. Inst. Maths Applics 13 (197
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.suffix import Suffix, unreached
 from service.numerics.graph import Node
+from service.numerics.kept import kept
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -51,7 +51,7 @@ class Colouring:
         """Number of colours."""
         return math.prod(self.periods)
 
-    @cached_property
+    @kept
     def of_elements(self) -> Array:
         """Colour of each element, of the tensor's shape, int64."""
         remainders = [np.arange(length) % period for length, period in zip(self.shape, self.periods, strict=True)]
@@ -72,7 +72,7 @@ class Colouring:
         """
         return self._felt_of_one if self.count == 1 and len(colours) == 1 else self._felt(colours)
 
-    @cached_property
+    @kept
     def _felt_of_one(self) -> Array:
         return self._felt(np.zeros(1, np.int64))
 

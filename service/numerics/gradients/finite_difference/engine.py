@@ -8,7 +8,7 @@ smallest yet; a further rung is for the elements whose bound could be narrower.
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import cached_property, reduce
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.probe import EXTENDED_ROUNDOFF, Probe, Rung, Side
 from service.numerics.gradients.finite_difference.quotients import Quotients, exactly, total
 from service.numerics.graph import Graph
+from service.numerics.kept import kept
 from service.numerics.tiles import Array
 
 _TIGHT = 2.0**-33
@@ -135,7 +136,7 @@ class _Engine:
             and self._plan.work_of(names) <= _MOST_EXTENDED_WORK
         )
 
-    @cached_property
+    @kept
     def _extended(self) -> Point:
         graph = self._point.graph
         leaves = {name: self._point.values[name] for name in graph.shapes if name not in self._point.nodes}

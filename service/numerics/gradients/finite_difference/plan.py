@@ -8,7 +8,7 @@ and not one for each element of what it scales.
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from service.numerics.gradients.finite_difference.probe import TILE_ELEMENTS
 from service.numerics.gradients.finite_difference.pull import Pull
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
+from service.numerics.kept import kept
 from service.numerics.ops.op import CALL
 from service.numerics.tiles import Array, size
 
@@ -36,7 +37,7 @@ class Moving:
     suffix: Suffix
     method: Method
 
-    @cached_property
+    @kept
     def colouring(self) -> Colouring:
         """Of its elements."""
         return coloured(self.suffix)
@@ -175,7 +176,7 @@ class Plan:
             if (moving := route.moving) is not None
         }
 
-    @cached_property
+    @kept
     def wanted(self) -> dict[str, Array]:
         """Flat indices of the elements that are asked for, by name."""
         everything = {name: np.arange(size(self._point.graph.shapes[name])) for name in self.names}
@@ -185,7 +186,7 @@ class Plan:
         """Find the way of a rung, given the flat indices of the elements wanted of each name."""
         return self._first if wanted is self.wanted else self._way(wanted)
 
-    @cached_property
+    @kept
     def _first(self) -> Way:
         return self._way(self.wanted)
 
@@ -195,7 +196,7 @@ class Plan:
         routes = [self.alone(name) if name in alone else self._routes[name] for name in names]
         return Way(routes, self._colours(routes, wanted))
 
-    @cached_property
+    @kept
     def evaluations(self) -> int:
         """Evaluations of the loss that a first rung of everything takes."""
         return self.method.evaluations * sum(map(len, self._first.colours.values()))

@@ -1,12 +1,12 @@
 """A point of a model: where its nodes are held, and every value there."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.graph import Graph, Node, Values
+from service.numerics.kept import kept
 from service.numerics.tiles import Array
 
 
@@ -50,7 +50,7 @@ class Point:
         values: Values = {name: np.broadcast_to(nothing, (1, *shape)) for name, shape in graph.shapes.items()}
         return cls(graph, values | {name: leaves[name] for name in graph.kinds})
 
-    @cached_property
+    @kept
     def readers(self) -> dict[str, tuple[Node, ...]]:
         """The nodes that read each name, in order."""
         readers: dict[str, list[Node]] = {name: [] for name in self.graph.shapes}

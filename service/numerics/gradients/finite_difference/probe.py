@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from service.numerics.gradients.finite_difference.quotients import (
 )
 from service.numerics.gradients.finite_difference.step import scale, sizes
 from service.numerics.gradients.finite_difference.suffix import Suffix
+from service.numerics.kept import kept
 from service.numerics.tiles import Array
 
 TILE_ELEMENTS = 2**15
@@ -88,7 +88,7 @@ class Probe:
         """Number of elements."""
         return self._point.size
 
-    @cached_property
+    @kept
     def _sizes(self) -> Array:
         return sizes(self._point)
 

@@ -13,12 +13,12 @@ terms side by side.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.graph import Node, Observer, Values
+from service.numerics.kept import kept
 from service.numerics.tiles import Array, repeated, size
 
 Holding = Callable[[Node, tuple[Array | None, ...]], Node]
@@ -88,19 +88,19 @@ class Suffix:
         """Those of the names that lie downstream."""
         return {node.name for node in self.nodes} & set(names)
 
-    @cached_property
+    @kept
     def widest(self) -> int:
         """Elements of the largest array that an evaluation makes."""
         shapes = self.point.graph.shapes
         return max(size(shapes[each]) for each in (self.name, *(node.name for node in self._evaluated)))
 
-    @cached_property
+    @kept
     def upstream(self) -> set[str]:
         """What is read that does not move."""
         read = (each for operands in self._operands.values() for each in operands)
         return {name for name, moves in read if name is not None and not moves}
 
-    @cached_property
+    @kept
     def first_readers(self) -> list[str]:
         """The nodes that read the name and see it move."""
         return [node.name for node in self.nodes if any(node.operands[i] == self.name for i in self._seen(node))]
@@ -271,7 +271,7 @@ class Suffix:
                 ends.add(node.name)
         return ways, ends
 
-    @cached_property
+    @kept
     def _coefficients(self) -> dict[str, float | None]:
         """What the terms of each end count in the loss; None for 1."""
         factors: dict[str, float] = {}

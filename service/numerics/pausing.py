@@ -1,0 +1,43 @@
+"""Pauses: where a computation lets whoever waits for it look at the clock, and end it.
+
+A loop over nodes, tiles, offsets or tensors calls `pause` once a turn. What is looked at there is no matter of the
+numerics: whoever asks for the computation says so by `watched`, for all that runs inside, and raises to end it. A
+context variable carries it, so that requests side by side share nothing, and no function between has to hand it on.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_LOOK: ContextVar[Callable[[], None] | None] = ContextVar("look", default=None)
+
+
+class OutOfTimeError(Exception):
+    """The time that a computation may take is over."""
+
+
+def pause() -> None:
+    """Let whoever waits look at the clock."""
+    look = _LOOK.get()
+    if look is not None:
+        look()
+
+
+def pausing(items: Iterable[Item]) -> Iterator[Item]:
+    """Pause before each of some items."""
+    for each in items:
+        pause()
+        yield each
+
+
+@contextmanager
+def watched(look: Callable[[], None]) -> Generator[None]:
+    """Call `look` at every pause inside; it may raise to end what runs."""
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
