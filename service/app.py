@@ -17,6 +17,7 @@ from service.http import (
     headers,
     health,
     held,
+    leaving,
     metrics,
     observed,
     openapi,
@@ -75,3 +76,4 @@ def _guard(app: Flask, settings: Settings) -> None:
     slots.register(app, settings)
     held.register(app, settings)
     problems.register(app)
+    leaving.register(app)

@@ -13,18 +13,20 @@ from schemas.tensor import encode
 from service.checking import language
 from service.checking.asked import asked
 from service.checking.budget import planned
-from service.checking.deadline import while_in_time
+from service.checking.deadline import Clock, clock_of
 from service.checking.diagnosing import diagnosed, scene_of
 from service.checking.differentiating import differentiated
-from service.checking.judge import Judge
+from service.checking.fitting import SMALLER
+from service.checking.judge import Judge, Routes
 from service.checking.question import Limits, Problem
 from service.checking.stopwatch import Stopwatch
 from service.numerics import faults
 from service.numerics.faults import Planted
 from service.numerics.gradients.finite_difference import Plan
 from service.numerics.outcome import Outcome
+from service.numerics.pausing import pausing
 
-_TIME = "planting bugs", "Name fewer tensors, or take a smaller model", "with_respect_to"
+_REMEDY, _PLANTING = "Name fewer tensors, or take a smaller model", "bugs were being planted"
 _TRIED = 50
 """Most candidates that are judged to find those that a check would name."""
 
@@ -50,14 +52,26 @@ def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
         With all that is wrong with it; a bug that there is not, or that the model cannot have.
     """
     limits = limits or Limits()
-    request, problem = asked(body, limits, _read)
-    problem = problem.with_candidate({})
-    plan = planned(problem, limits)
-    # Overflow and NaN are findings here.
-    with np.errstate(all="ignore"):
-        if request.bug is None:
-            return {"bugs": [_entry(each) for each in _each_once(_planted(problem, limits))]}
-        return {"bugs": _named(problem, plan, request.bug, limits)}
+    clock = clock_of(limits.seconds)
+    with clock.watching():
+        with clock.refusing(SMALLER):
+            request, problem = asked(body, limits, _read)
+        problem = problem.with_candidate({})
+        with clock.refusing(_REMEDY, "with_respect_to"):
+            with clock.during("the differences were being planned"):
+                plan = planned(problem, limits)
+            # Overflow and NaN are findings here.
+            with np.errstate(all="ignore"):
+                return {"bugs": _answered(problem, plan, request.bug, limits, clock)}
+
+
+def _answered(problem: Problem, plan: Plan, bug: str | None, limits: Limits, clock: Clock) -> list[PlantedBug]:
+    if bug is None:
+        with clock.during(_PLANTING):
+            return [_entry(each) for each in _each_once(_planted(problem))]
+    routes = differentiated(problem, plan, Stopwatch(), limits)
+    with clock.during(_PLANTING):
+        return _named(problem, routes, bug, limits)
 
 
 def _read(body: object) -> BugsRequest[NodeBase]:
@@ -67,12 +81,11 @@ def _read(body: object) -> BugsRequest[NodeBase]:
     return request
 
 
-def _planted(problem: Problem, limits: Limits, bug: str | None = None) -> Iterator[Planted]:
+def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:
     scene = scene_of(problem)
     right = {name: scene.right(name) for name in problem.names}
     precisions = {name: problem.with_candidate(right).precision(name) for name in right}
-    found = faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug)
-    return while_in_time(found, limits.seconds, *_TIME)
+    return pausing(faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug))
 
 
 def _each_once(found: Iterable[Planted]) -> Iterable[Planted]:
@@ -87,13 +100,12 @@ def _entry(each: Planted) -> PlantedBug:
     return {"name": each.fault, "tensor": next(iter(each.candidate)), "explanation": each.text}
 
 
-def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[PlantedBug]:
+def _named(problem: Problem, routes: Routes, bug: str, limits: Limits) -> list[PlantedBug]:
     """What the bug makes, where a check would fail it by its name."""
-    routes = differentiated(problem, plan, Stopwatch(), limits)
     judge = Judge(problem, routes)
     found, room = dict[str, PlantedBug](), limits.elements
-    tried = list(islice(_planted(problem, limits, bug), _TRIED))
-    for each in while_in_time(tried, limits.seconds, *_TIME):
+    tried = list(islice(_planted(problem, bug), _TRIED))
+    for each in pausing(tried):
         wrong = judge.with_candidate(each.candidate)
         if each.text in found or (explanation := _explained(wrong, each, routes.evaluations)) is None:
             continue
@@ -103,7 +115,7 @@ def _named(problem: Problem, plan: Plan, bug: str, limits: Limits) -> list[Plant
         candidate = {name: encode(gradient, problem.request.encoding) for name, gradient in each.candidate.items()}
         found[each.text] = {**_entry(each), "explanation": explanation, "candidate": candidate}
     if not found:
-        raise InvalidRequestError([placed(_impossible(problem, limits, bug, made=bool(tried)), "bug")])
+        raise InvalidRequestError([placed(_impossible(problem, bug, made=bool(tried)), "bug")])
     return list(found.values())
 
 
@@ -117,7 +129,7 @@ def _explained(judge: Judge, each: Planted, evaluations: int) -> str | None:
     return said[0][0] if all(said) else None
 
 
-def _impossible(problem: Problem, limits: Limits, bug: str, made: bool) -> str:
-    possible = list(dict.fromkeys(each.fault for each in _each_once(_planted(problem, limits))))
+def _impossible(problem: Problem, bug: str, made: bool) -> str:
+    possible = list(dict.fromkeys(each.fault for each in _each_once(_planted(problem))))
     why = "would not be told from a right gradient or from another bug" if made else "cannot be made"
     return f"{shown(bug)} {why} in this model at this point; those that can: {', '.join(possible) or 'none'}"

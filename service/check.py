@@ -1,5 +1,7 @@
 """`POST /v1/check`: request to numerics to report. Knows no Flask."""
 
+from functools import partial
+
 import numpy as np
 
 from schemas.report import CheckReport
@@ -8,14 +10,20 @@ from service.checking import language
 from service.checking.answer import Findings, report
 from service.checking.asked import asked
 from service.checking.budget import planned
+from service.checking.deadline import Clock, clock_of
 from service.checking.diagnosing import diagnosed
 from service.checking.differentiating import differentiated
-from service.checking.judge import Judge
-from service.checking.question import Limits
+from service.checking.fitting import SMALLER, fitting_the_time, place_of, what_would_fit
+from service.checking.judge import Judge, Routes
+from service.checking.question import Limits, Problem
 from service.checking.stopwatch import Stopwatch
-from service.numerics.gradients.finite_difference import Progress
+from service.numerics.gradients.finite_difference import Plan, Progress
+from service.numerics.pausing import pausing
 
 __all__ = ["Limits", "check"]
+
+_DIAGNOSED = 0.9
+"""Part of the time at which a diagnosis ends with what it has: the report is still to be written."""
 
 
 def check(
@@ -41,17 +49,36 @@ def check(
     """
     watch = Stopwatch()
     limits = limits or Limits()
-    request, problem = asked(body, limits, language.parsed)
-    with watch.stage("finite_difference"):
-        plan = planned(problem, limits)
-    # Overflow and NaN are findings here; they are looked for in the results.
-    with np.errstate(all="ignore"):
-        routes = differentiated(problem, plan, watch, limits, progress)
-        with watch.stage("verdict"):
-            judge = Judge(problem, routes)
-            verdicts = {name: judge.of(name) for name in problem.names}
-            disputes = {name: found for name in problem.names if (found := judge.dispute(name))}
-        with watch.stage("diagnosis"):
-            diagnoses = diagnosed(problem, judge, verdicts, routes.evaluations)
-        findings = Findings(verdicts, disputes, diagnoses)
-        return report(problem, routes, judge, findings, watch, encoding or request.encoding)
+    clock = clock_of(limits.seconds)
+    with clock.watching():
+        with clock.refusing(SMALLER):
+            request, problem = asked(body, limits, language.parsed)
+        place = place_of(problem)
+        with (
+            clock.refusing(partial(what_would_fit, problem, limits), *place),
+            watch.stage("finite_difference"),
+            clock.during("the differences were being planned"),
+        ):
+            plan = planned(problem, limits)
+        # Overflow and NaN are findings here; they are looked for in the results.
+        remedy = partial(_fitting, problem, plan, limits, clock)
+        with clock.refusing(remedy, *place), np.errstate(all="ignore"):
+            routes = differentiated(problem, plan, watch, limits, progress)
+            findings, judge = _found(problem, routes, watch, clock)
+            with clock.during("the report was being written"):
+                return report(problem, routes, judge, findings, watch, encoding or request.encoding)
+
+
+def _fitting(problem: Problem, plan: Plan, limits: Limits, clock: Clock) -> str:
+    return fitting_the_time(problem, plan, limits, clock.done)
+
+
+def _found(problem: Problem, routes: Routes, watch: Stopwatch, clock: Clock) -> tuple[Findings, Judge]:
+    """Judge every name, and name the bugs of those that fail, as far as there is time for it."""
+    judge = Judge(problem, routes)
+    with watch.stage("verdict"), clock.during("the verdicts were being found"):
+        verdicts = {name: judge.of(name) for name in pausing(problem.names)}
+        disputes = {name: found for name in pausing(problem.names) if (found := judge.dispute(name))}
+    with watch.stage("diagnosis"), clock.up_to(_DIAGNOSED):
+        diagnoses = diagnosed(problem, judge, verdicts, routes.evaluations)
+    return Findings(verdicts, disputes, diagnoses), judge

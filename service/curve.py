@@ -9,7 +9,8 @@ from schemas.tensor import spelled
 from service.checking import element, language
 from service.checking.asked import asked
 from service.checking.budget import check_size, check_work
-from service.checking.deadline import in_time
+from service.checking.deadline import clock_of
+from service.checking.fitting import SMALLER
 from service.checking.question import Limits, Problem
 from service.numerics import curve as numerics
 from service.numerics.gradients import analytic, finite_difference
@@ -36,18 +37,25 @@ def curve(body: object, limits: Limits | None = None, progress: Progress | None 
         With all that is wrong with it.
     """
     limits = limits or Limits()
-    request, problem = asked(body, limits, language.parsed_curve, element.chosen)
-    flat = element.flat(request.element, problem.graph)
-    _check_budget(problem, flat, limits)
-    # Overflow and NaN are findings here.
-    with np.errstate(all="ignore"):
-        return _report(problem, flat, in_time(limits.seconds, _REMEDY, "model", onward=progress))
+    clock = clock_of(limits.seconds)
+    with clock.watching():
+        with clock.refusing(SMALLER):
+            request, problem = asked(body, limits, language.parsed_curve, element.chosen)
+        flat = element.flat(request.element, problem.graph)
+        with clock.refusing(_REMEDY, "model"):
+            with clock.during("the curve was being planned"):
+                _check_budget(problem, flat, limits)
+            # Overflow and NaN are findings here.
+            with np.errstate(all="ignore"):
+                return _report(problem, flat, clock.counting(progress))
 
 
 def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
     """Refuse what would take too much, before anything is allocated."""
     check_size(problem, limits)
     (name,), graph = problem.names, problem.graph
+    before = finite_difference.needs_of_planning(graph, problem.names)
+    check_work(problem, limits, numerics.work(graph, name) + before.work, "curve", _REMEDY, "model")
     plan = finite_difference.planned(graph, problem.wide, problem.names, problem.method, {name: np.array([flat])})
     check_work(problem, limits, numerics.work(graph, name) + plan.work, "curve", _REMEDY, "model")
 

@@ -10,6 +10,7 @@ from service.blackbox.answer import report
 from service.blackbox.evaluated import evaluated
 from service.blackbox.posing import BINARY, Posed
 from service.blackbox.sealing import opened
+from service.checking.deadline import Clock, clock_of
 from service.checking.question import Limits, precision_of
 from service.numerics.blackbox import judging
 from service.numerics.precision import PRECISIONS
@@ -32,6 +33,12 @@ def judge(body: object, limits: Limits | None = None) -> JudgeReport:
         With all that is wrong with it.
     """
     limits = limits or Limits()
+    clock = clock_of(limits.seconds)
+    with clock.watching(), clock.refusing("Plan fewer directions", "plan"):
+        return _judged(body, limits, clock)
+
+
+def _judged(body: object, limits: Limits, clock: Clock) -> JudgeReport:
     request = language.parsed_judgement(body, limits)
     found = opened(request.plan, limits, BINARY)
     if errors := [*_candidate_errors(request.candidate, found)]:
@@ -44,7 +51,8 @@ def judge(body: object, limits: Limits | None = None) -> JudgeReport:
     }
     given = request.tolerance
     tolerance = None if given is None else Tolerance(given.rtol, given.atol)
-    noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error, tolerance)
+    with clock.during("the candidate was being judged"):
+        noise, judged = judging.judge(found.layout, losses, candidates, precisions, request.relative_error, tolerance)
     return report(found.layout, losses, noise, judged, request.relative_error)
 
 

@@ -9,6 +9,7 @@ from service.blackbox import language
 from service.blackbox.moving import Asked
 from service.blackbox.posing import BINARY, posed
 from service.blackbox.sealing import sealed, stacked
+from service.checking.deadline import clock_of
 from service.checking.question import Limits
 
 
@@ -56,14 +57,17 @@ def plan(body: object, limits: Limits | None = None, *, binary: bool = False) ->
         With all that is wrong with it.
     """
     limits = limits or Limits()
-    request = language.parsed_plan(body, limits)
-    found = posed(
-        request.point,
-        Asked(request.scale or {}, request.bounds or {}),
-        random=request.directions.kind == "random",
-        count=request.directions.count,
-        seed=request.seed,
-        limits=limits,
-        room=BINARY if binary else 1,
-    )
-    return Planned(sealed(found), found.layout.evaluations, stacked(found), request.encoding)
+    clock = clock_of(limits.seconds)
+    with clock.watching(), clock.refusing("Ask for fewer directions", "directions", "count"):
+        request = language.parsed_plan(body, limits)
+        found = posed(
+            request.point,
+            Asked(request.scale or {}, request.bounds or {}),
+            random=request.directions.kind == "random",
+            count=request.directions.count,
+            seed=request.seed,
+            limits=limits,
+            room=BINARY if binary else 1,
+        )
+        with clock.during("the points were being made"):
+            return Planned(sealed(found), found.layout.evaluations, stacked(found), request.encoding)

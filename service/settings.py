@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         description="Most memory, in bytes, that a check may be estimated to take; its JSON, parsed, a quarter more.",
     )
     max_seconds: Seconds = Field(
-        default=60.0, description="Longest time for the finite differences of a check, and for planting bugs."
+        default=60.0,
+        description="Longest time for all that is computed for a request, from when its body has come; then 422, with "
+        "what would fit.",
     )
     max_checks: Count = Field(default=2, description="Most requests that a worker computes at once.")
     max_waiting: Annotated[int, Ge(0)] = Field(

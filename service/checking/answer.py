@@ -28,6 +28,7 @@ from service.numerics import discrepancy, verdict
 from service.numerics.dispute import Side
 from service.numerics.faults import Diagnosis
 from service.numerics.gradients.finite_difference import Difference
+from service.numerics.pausing import pausing
 from service.numerics.precision import Precision
 from service.numerics.verdict import Verdict
 
@@ -54,7 +55,7 @@ def report(
     verdicts = findings.verdicts
     outcome = verdict.overall([each.outcome for each in verdicts.values()])
     with watch.stage("verdict"):
-        discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in problem.names}
+        discrepancies = {name: _discrepancies(problem, routes, judge, name) for name in pausing(problem.names)}
     found: CheckReport = {
         "outcome": cast("Any", outcome.text),
         "summary": summary(outcome, verdicts, findings.disputes, _own(problem)),
@@ -66,7 +67,7 @@ def report(
         "discrepancies": discrepancies,
         "verdicts": {
             name: _verdict(problem, routes, name, each, findings.diagnoses.get(name, ()))
-            for name, each in verdicts.items()
+            for name, each in pausing(verdicts.items())
         },
         "intermediates": _intermediates(problem, routes, encoding) if "intermediates" in include else {},
         "cost": {
@@ -91,9 +92,9 @@ def _side(side: Side) -> DisputeReport:
 
 
 def _gradients(problem: Problem, routes: Routes, judge: Judge, encoding: Encoding) -> dict[str, Gradient]:
-    found = {name: _gradient(problem, routes, name, encoding) for name in problem.names}
+    found = {name: _gradient(problem, routes, name, encoding) for name in pausing(problem.names)}
     if "allowances" in problem.request.include:
-        for name, gradient in found.items():
+        for name, gradient in pausing(found.items()):
             gradient["allowed"] = encode(judge.allowed(name), encoding)
     return found
 
@@ -122,7 +123,7 @@ def _intermediates(problem: Problem, routes: Routes, encoding: Encoding) -> dict
             "analytic": encode(routes.analytic.gradients[node.name], encoding, own),
             "autograd": encode(routes.autograd.gradients[node.name], encoding, own),
         }
-        for node in problem.graph.listed[:-1]
+        for node in pausing(problem.graph.listed[:-1])
     }
 
 

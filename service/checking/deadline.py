@@ -1,62 +1,117 @@
-"""The time that finite differences, and all else that is long, may take."""
+"""The one clock of a request: the time that all it asks for may take, whatever stage takes it."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from schemas.problem import InvalidRequestError, placed, shown
 from service.numerics.gradients.finite_difference import Progress
+from service.numerics.pausing import OutOfTimeError, pause, watched
 
-Item = TypeVar("Item")
+_BESIDES = 0.25
+"""Part of the limit that may be taken beyond it to say what would fit."""
 
 
-Remedy = Callable[[int], str]
+_CLOCK: ContextVar["Clock | None"] = ContextVar("clock", default=None)
 
 
-def in_time(seconds: float, remedy: str | Remedy, *place: str, onward: Progress | None = None) -> Progress:
-    """Make what is told of the progress, and refuses the request once the seconds from now are over.
+def clock_of(seconds: float) -> "Clock":
+    """Return the clock of the request that is being answered; one that starts now where none has been started."""
+    return _CLOCK.get() or Clock(seconds)
+
+
+class Clock:
+    """The time of one request, looked at wherever the computation pauses.
 
     Parameters
     ----------
     seconds
-        The limit.
-    remedy
-        What to do about it, a sentence without its full stop; or what says so of the evaluations that were done.
-    place
-        Path into the request.
-    onward
-        Is told of the progress in its turn, while there is time.
+        The limit, from now on.
+    now
+        Seconds since whenever.
     """
-    deadline = time.monotonic() + seconds
 
-    def progress(name: str, done: int, total: int) -> None:
-        if time.monotonic() > deadline:
-            detail = (
-                f"out of time: of the {total} evaluations for {shown(name)}, {done} were done when the limit of "
-                f"{seconds:g} s was reached. {remedy if isinstance(remedy, str) else remedy(done)}"
-            )
-            raise InvalidRequestError([placed(detail, *place)], "out-of-time")
-        if onward is not None:
-            onward(name, done, total)
+    def __init__(self, seconds: float, now: Callable[[], float] | None = None) -> None:
+        self._seconds, self._now = seconds, now or time.monotonic
+        self._started = self._now()
+        self._ends = self._started + seconds
+        self._doing = "the request was being read"
+        self._done = 0
 
-    return progress
+    @property
+    def done(self) -> int:
+        """How many evaluations were done, as far as that was told."""
+        return self._done
 
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        """End what runs inside with `OutOfTimeError` at the first pause after the end."""
+        if _CLOCK.get() is self:
+            yield
+            return
+        token = _CLOCK.set(self)
+        try:
+            with watched(self._look):
+                yield
+        finally:
+            _CLOCK.reset(token)
 
-def while_in_time(found: Iterable[Item], seconds: float, what: str, remedy: str, *place: str) -> Iterator[Item]:
-    """Hand on what is found, and refuse the request once the seconds are over, from when the first is asked for.
+    @contextmanager
+    def during(self, what: str) -> Generator[None]:
+        """Say what is being done inside: a clause, as of the moment at which the time is over."""
+        self._doing = what
+        pause()
+        yield
 
-    Parameters
-    ----------
-    found
-        What is worked out one by one.
-    what
-        Is being done.
-    seconds, remedy, place
-        As of `in_time`.
-    """
-    deadline = time.monotonic() + seconds
-    for each in found:
-        if time.monotonic() > deadline:
-            detail = f"out of time: {what} takes longer than the limit of {seconds:g} s. {remedy}"
-            raise InvalidRequestError([placed(detail, *place)], "out-of-time")
-        yield each
+    @contextmanager
+    def up_to(self, part: float) -> Generator[None]:
+        """Let what runs inside end when so large a part of all the time is over."""
+        with self._ending(min(self._ends, self._started + part * self._seconds)):
+            yield
+
+    @contextmanager
+    def refusing(self, remedy: str | Callable[[], str], *place: str) -> Generator[None]:
+        """Refuse the request where what runs inside is out of time.
+
+        Parameters
+        ----------
+        remedy
+            What to do about it, a sentence without its full stop; or what finds it, in a little more time.
+        place
+            Path into the request.
+        """
+        try:
+            yield
+        except OutOfTimeError:
+            said, advice = self._doing, remedy if isinstance(remedy, str) else self._found(remedy)
+            detail = f"out of time: {said} when the limit of {self._seconds:g} s was reached. {advice}"
+            raise InvalidRequestError([placed(detail, *place)], "out-of-time") from None
+
+    def counting(self, onward: Progress | None = None) -> Progress:
+        """Make what is told of the progress of differences, says how far they are, and tells it onward in time."""
+
+        def progress(name: str, done: int, total: int) -> None:
+            self._doing = f"of the {total} evaluations for {shown(name)}, {done} were done"
+            self._done = done
+            pause()
+            if onward is not None:
+                onward(name, done, total)
+
+        return progress
+
+    def _look(self) -> None:
+        if self._now() > self._ends:
+            raise OutOfTimeError
+
+    def _found(self, remedy: Callable[[], str]) -> str:
+        with self._ending(self._now() + _BESIDES * self._seconds):
+            return remedy()
+
+    @contextmanager
+    def _ending(self, at: float) -> Generator[None]:
+        before, self._ends = self._ends, at
+        try:
+            yield
+        finally:
+            self._ends = before

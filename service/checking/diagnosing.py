@@ -1,6 +1,6 @@
 """The probable bugs of the candidates that fail."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from service.checking.question import Problem
 from service.numerics import faults
 from service.numerics.faults import Diagnosis, Scene
 from service.numerics.outcome import Outcome
+from service.numerics.pausing import OutOfTimeError
 from service.numerics.verdict import Verdict
 
 
@@ -19,7 +20,8 @@ def diagnosed(
 ) -> dict[str, list[Diagnosis]]:
     """Name the probable bugs, by the name of the candidate; nothing is said of those that did not fail.
 
-    Nothing either where our routes disagree among themselves: there is no right gradient to start from.
+    Nothing either where our routes disagree among themselves: there is no right gradient to start from. Where the time
+    is over before all was tried, what was found is said.
 
     Parameters
     ----------
@@ -29,6 +31,13 @@ def diagnosed(
         Of the loss, that the check took: a diagnosis takes no more.
     """
     failed = [name for name, each in verdicts.items() if each.outcome == Outcome.FAIL and name in problem.candidate]
+    try:
+        return _diagnosed(problem, judge, failed, evaluations)
+    except OutOfTimeError:
+        return {name: [faults.NO_TIME] for name in failed}
+
+
+def _diagnosed(problem: Problem, judge: Judge, failed: Sequence[str], evaluations: int) -> dict[str, list[Diagnosis]]:
     wrong = {name: _wrong(problem, judge, name) for name in failed if not judge.dispute(name)}
     if not wrong:
         return {}

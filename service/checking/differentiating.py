@@ -1,10 +1,7 @@
 """The gradients of a problem by the three routes."""
 
-from functools import partial
-
 from service.checking import language
-from service.checking.deadline import in_time
-from service.checking.fitting import fitting_the_time, place_of
+from service.checking.deadline import Clock, clock_of
 from service.checking.question import Limits, Problem
 from service.checking.routes import Projected, Routes
 from service.checking.stopwatch import Stopwatch
@@ -28,14 +25,25 @@ def differentiated(
         Takes the time of each.
     told
         Is told how far the finite differences are, the last time that they are done.
+
+    Raises
+    ------
+    OutOfTimeError
+        At a pause after the time is over.
     """
-    with watch.stage("analytic"):
+    clock = clock_of(limits.seconds)
+    with clock.watching():
+        return _differentiated(problem, plan, watch, clock, told)
+
+
+def _differentiated(problem: Problem, plan: Plan, watch: Stopwatch, clock: Clock, told: Progress | None) -> Routes:
+    with watch.stage("analytic"), clock.during("the analytic gradient was being computed"):
         by_hand = analytic.differentiate(problem.graph, problem.leaves, dtype=problem.dtype)
-    with watch.stage("autograd"):
+    with watch.stage("autograd"), clock.during("the gradient was being computed by PyTorch"):
         by_torch = _by_torch(problem)
-    remedy = partial(fitting_the_time, problem, plan, limits)
-    progress = in_time(limits.seconds, remedy, *place_of(problem), onward=told)
     with watch.stage("finite_difference"):
+        progress = clock.counting(told)
+        progress(problem.names[0], 0, plan.evaluations)
         routes = Routes(by_hand, by_torch, *_differences(problem, plan, progress))
     if told is not None:
         told(problem.names[-1], routes.evaluations, routes.evaluations)

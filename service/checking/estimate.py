@@ -48,7 +48,7 @@ def estimated(problem: Problem, limits: Limits) -> tuple[Plan | None, Estimate]:
     before = needs_of_planning(problem)
     foreseen = Estimate(None, work_aside(problem) + before.work, _bytes(problem, before.bytes))
     many = problem.projections is not None and foreseen.bytes > limits.bytes
-    if many or before.work > limits.work or before.bytes > limits.bytes:
+    if many or foreseen.work > limits.work or before.bytes > limits.bytes:
         return None, foreseen
     plan = _plan(problem)
     needs = finite_difference.needs_of(plan)

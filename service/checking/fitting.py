@@ -1,17 +1,21 @@
 """What would fit, where a check does not: fewer tensors, a sample, or directions, each estimated as the request was."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
 from schemas.problem import shown
 from service.checking.estimate import Estimate, estimated, figure, needs_of_planning, work_aside
 from service.checking.question import Limits, Problem, sampled
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Plan
+from service.numerics.pausing import OutOfTimeError
 from service.numerics.tiles import size
 
+SMALLER = "Take a smaller model"
 _QUICK = 10**9
-"""Operations that planning may take for other plans to be made, only to say what would fit: about a second."""
+"""Operations that planning may take for other plans of a kind, only to say what would fit: about a second."""
 _ROOM = 10
 """Rungs for which what is proposed leaves room: a first one may not be all, nor are operations the same as time."""
 _SAMPLES = tuple(10**exponent for exponent in range(6, -1, -1))
@@ -27,8 +31,8 @@ def place_of(problem: Problem) -> tuple[str, ...]:
 
 def what_would_fit(problem: Problem, limits: Limits) -> str:
     """Ways to ask for less that fit, each of which has been estimated as the request itself was."""
-    found = list(_alternatives(problem, limits))
-    return f"What would fit: {'; or '.join(found)}" if found else "Take a smaller model"
+    found = list(_while_in_time(_alternatives(problem, limits)))
+    return f"What would fit: {'; or '.join(found)}" if found else SMALLER
 
 
 def fitting_the_time(problem: Problem, plan: Plan, limits: Limits, done: int) -> str:
@@ -39,14 +43,36 @@ def fitting_the_time(problem: Problem, plan: Plan, limits: Limits, done: int) ->
     return what_would_fit(problem, dataclasses.replace(limits, work=work))
 
 
+@dataclass
+class _Budget:
+    """What a proposal may take, and how many operations may still be spent on planning to find one."""
+
+    limits: Limits
+    planning: int
+
+    def covers(self, problem: Problem) -> bool:
+        """Whether a problem may be planned too; then that is spent."""
+        work = needs_of_planning(problem).work
+        covered = work <= self.planning
+        self.planning -= work if covered else 0
+        return covered
+
+
+def _while_in_time(found: Iterable[str]) -> Iterator[str]:
+    """What is found while there is time."""
+    with suppress(OutOfTimeError):
+        yield from found
+
+
 def _alternatives(problem: Problem, limits: Limits) -> Iterator[str]:
-    if needs_of_planning(problem).work <= _QUICK:
-        yield from _fewer_names(problem, limits)
-        yield from _a_part(problem, limits, "sample", _SAMPLES)
-    yield from _a_part(problem, limits, "projections", _PROJECTIONS)
+    if work_aside(problem) > limits.work:
+        return  # whatever of it is differenced
+    yield from _fewer_names(problem, _Budget(limits, _QUICK))
+    yield from _a_part(problem, _Budget(limits, _QUICK), "sample", _SAMPLES)
+    yield from _a_part(problem, _Budget(limits, _QUICK), "projections", _PROJECTIONS)
 
 
-def _fewer_names(problem: Problem, limits: Limits) -> Iterator[str]:
+def _fewer_names(problem: Problem, budget: _Budget) -> Iterator[str]:
     """As many of the smallest tensors as fit; those that have a candidate cannot be left out."""
     shapes = problem.graph.shapes
     kept = [name for name in problem.names if name in problem.candidate]
@@ -55,7 +81,7 @@ def _fewer_names(problem: Problem, limits: Limits) -> Iterator[str]:
     while low <= high:
         middle = (low + high) // 2
         names = tuple(name for name in problem.names if name in {*kept, *others[:middle]})
-        estimate = _fitting(dataclasses.replace(problem, names=names), limits)
+        estimate = _fitting(dataclasses.replace(problem, names=names), budget)
         low, high = (middle + 1, high) if estimate else (low, middle - 1)
         fitting = (names, estimate) if estimate else fitting
     if fitting is not None:
@@ -64,13 +90,13 @@ def _fewer_names(problem: Problem, limits: Limits) -> Iterator[str]:
         yield f"fewer tensors: {listed} alone would take about {_taking(estimate)}"
 
 
-def _a_part(problem: Problem, limits: Limits, part: str, counts: tuple[int, ...]) -> Iterator[str]:
+def _a_part(problem: Problem, budget: _Budget, part: str, counts: tuple[int, ...]) -> Iterator[str]:
     """The first of some numbers of elements, or of directions, that fits."""
     spec = problem.request.finite_difference
     largest = max(size(problem.graph.shapes[name]) for name in problem.names)
     given = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
     for count in counts:
-        if count < given and (estimate := _fitting(_taking_part(problem, part, count), limits)):
+        if count < given and (estimate := _fitting(_taking_part(problem, part, count), budget)):
             yield f'"finite_difference": {{"{part}": {count}}} would take about {_taking(estimate)}'
             return
 
@@ -82,11 +108,13 @@ def _taking_part(problem: Problem, part: str, count: int) -> Problem:
     return dataclasses.replace(problem, request=request, sampled=elements)
 
 
-def _fitting(problem: Problem, limits: Limits) -> Estimate | None:
-    """Estimate what is to be proposed; None where it does not fit with room for further rungs."""
-    plan, estimate = estimated(problem, limits)
+def _fitting(problem: Problem, budget: _Budget) -> Estimate | None:
+    """Estimate what is to be proposed; None where it does not fit with room for further rungs, or is not planned."""
+    if not budget.covers(problem):
+        return None
+    plan, estimate = estimated(problem, budget.limits)
     with_room = estimate._replace(work=estimate.work + (_ROOM - 1) * estimate.rung)
-    return None if plan is None or with_room.over(limits) else estimate
+    return None if plan is None or with_room.over(budget.limits) else estimate
 
 
 def _taking(estimate: Estimate | None) -> str:

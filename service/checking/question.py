@@ -14,6 +14,7 @@ from service.checking import language
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Method
 from service.numerics.graph import Graph, Values
+from service.numerics.pausing import pausing
 from service.numerics.precision import DTYPES, PRECISIONS, Dtype, Precision
 from service.numerics.tiles import size, tiled
 
@@ -38,7 +39,7 @@ class Limits:
     bytes
         Of memory beside that of the request.
     seconds
-        Time for finite differences.
+        Time for all of it.
     """
 
     names: int = 1000
@@ -136,11 +137,13 @@ def posed(request: Request, choose: Choice | None = None) -> Problem:
     dtype = DTYPES[request.dtype]
     tensors = request.tensors | request.weights
     with np.errstate(over="ignore"):
-        leaves = {name: tiled(_leaf(tensor.array, graph.kinds.get(name), dtype)) for name, tensor in tensors.items()}
+        leaves = {
+            name: tiled(_leaf(tensor.array, graph.kinds.get(name), dtype)) for name, tensor in pausing(tensors.items())
+        }
     wide = {name: leaf if name in graph.kinds else leaf.astype(np.float64) for name, leaf in leaves.items()}
     errors = [
         placed(f"a number too large for dtype {dtype.name}", _section(request, name), name)
-        for name, leaf in leaves.items()
+        for name, leaf in pausing(leaves.items())
         if not np.isfinite(leaf).all()
     ]
     errors += _candidate_errors(request, graph)
@@ -234,7 +237,7 @@ def _weight_errors(request: Request) -> Iterator[PlacedError]:
 
 
 def _candidate_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
-    for name, tensor in (request.candidate or {}).items():
+    for name, tensor in pausing((request.candidate or {}).items()):
         if wrong := unfit(graph, name):
             yield placed(wrong, "candidate", name)
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
@@ -255,7 +258,7 @@ def unfit(graph: Graph, name: str) -> str | None:
 
 
 def _asked_errors(request: Request, graph: Graph) -> Iterator[PlacedError]:
-    for position, name in enumerate(request.with_respect_to or ()):
+    for position, name in enumerate(pausing(request.with_respect_to or ())):
         if wrong := unfit(graph, name):
             yield placed(wrong, "with_respect_to", position)
 

@@ -13,6 +13,7 @@ from service.http.limits import limits
 from service.http.observed import observed
 from service.http.operation import PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
 from service.http.slots import admitted
+from service.http.timing import timed
 from service.judge import judge
 from service.plan import plan
 
@@ -66,7 +67,7 @@ def _judge_examples() -> dict[str, Any]:
 def post_plan() -> Response:
     """Answer with the points."""
     form = negotiate(request, JSON, *_ANSWER_FORMS)
-    with body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, admitted():
+    with body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, timed(), admitted():
         found = plan(body.parsed(), limits(), binary=form == SAFETENSORS)
         if form == SAFETENSORS:
             return packed_answer(found.tensors, found.rest)
@@ -88,7 +89,7 @@ def post_plan() -> Response:
 def post_judge() -> Response:
     """Answer with a report; a failed gradient is a successful judgement."""
     form = negotiate(request, JSON, *TEXT_FORMS)
-    with body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body, admitted():
+    with body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body, timed(), admitted():
         report = judge(body.parsed(), limits())
     observed().judged(report)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)

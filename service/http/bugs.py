@@ -11,6 +11,7 @@ from service.http.catalogue import examples
 from service.http.limits import limits
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
+from service.http.timing import timed
 
 blueprint = Blueprint("bugs", __name__)
 
@@ -36,5 +37,5 @@ def get_bugs() -> Response:
 def post_bugs() -> Response:
     """Answer with the bugs, and with the gradients that one of them makes if it is named."""
     negotiate(request, JSON)
-    with body_of(request, JSON, *BODY_FORMS) as body, admitted():
+    with body_of(request, JSON, *BODY_FORMS) as body, timed(), admitted():
         return json_answer(bugs(body.parsed(), limits()))

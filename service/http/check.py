@@ -12,23 +12,23 @@ from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.check import Limits, check
 from service.checking import language
+from service.checking.deadline import clock_of
+from service.checking.fitting import SMALLER
 from service.http.answers import RENDERINGS, binary_answer, json_answer, text_answer, vary_by_accept
 from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
-from service.http.leaving import until_left
 from service.http.limits import limits
 from service.http.observed import Record, observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
 from service.http.running import CancelledError
 from service.http.slots import admitted
 from service.http.streaming import NDJSON, Rendering, streamed
+from service.http.timing import timed
 from service.numerics.gradients.finite_difference import Progress
 
 blueprint = Blueprint("check", __name__)
 blueprint.after_request(vary_by_accept)
 
-_LEFT = 499
-"""Status for the log and the metrics alone, as nginx has it: nobody is there to read it."""
 _FORMS = {
     **TEXT_FORMS,
     NDJSON: Form(
@@ -63,13 +63,15 @@ def post_check() -> Response:
     with body_of(request, JSON, *BODY_FORMS) as body:
         run = partial(_checked, observed(), body, limits())
         if form == NDJSON:
-            return streamed(run, admitted(), rendering)
-        heard = until_left(request.environ.get("gunicorn.socket"))
-        try:
+            with timed(while_there=False):
+                return streamed(run, admitted(), rendering)
+        with timed():
             with admitted():
-                report = run(heard, "binary" if form == SAFETENSORS else None)
-        except CancelledError:
-            return Response(status=_LEFT)
+                report = run(encoding="binary" if form == SAFETENSORS else None)
+            return _answered(report, form, rendering)
+
+
+def _answered(report: CheckReport, form: str, rendering: Rendering | None) -> Response:
     if form == SAFETENSORS:
         return binary_answer(report, rendering(report) if rendering else None)
     return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
@@ -95,7 +97,8 @@ def _checked(
     record: Record, body: Body, limits: Limits, progress: Progress | None = None, encoding: Encoding | None = None
 ) -> CheckReport:
     try:
-        report = check(body.parsed(), limits, record.counting(progress), encoding)
+        with clock_of(limits.seconds).refusing(SMALLER):
+            report = check(body.parsed(), limits, record.counting(progress), encoding)
     except CancelledError:
         record.cancelled()
         raise

@@ -16,6 +16,7 @@ from service.http.limits import limits
 from service.http.observed import observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
+from service.http.timing import timed
 
 blueprint = Blueprint("curve", __name__)
 
@@ -40,5 +41,5 @@ def _of_first_weight(request: dict[str, Any]) -> dict[str, Any]:
 def post_curve() -> Response:
     """Answer with the differences; what is not finite among them is spelled."""
     negotiate(request, JSON)
-    with body_of(request, JSON, *BODY_FORMS) as body, admitted():
+    with body_of(request, JSON, *BODY_FORMS) as body, timed(), admitted():
         return json_answer(curve(body.parsed(), limits(), observed().counting()))

@@ -6,16 +6,21 @@ read, cannot be told from it, as with the servers of Go and with nginx.
 
 import socket
 import time
+from collections.abc import Callable
 
+from flask import Flask, Response
+
+from service.http.observed import observed
 from service.http.running import CancelledError
-from service.numerics.gradients.finite_difference import Progress
 
 _PAUSE = 0.1
 """Seconds between two looks at the connection."""
+_LEFT = 499
+"""Status for the log and the metrics alone, as nginx has it: nobody is there to read it."""
 
 
-def until_left(connection: socket.socket | None) -> Progress | None:
-    """Make what is told of the progress of a check, and stops it when its client has left.
+def until_left(connection: socket.socket | None) -> Callable[[], None] | None:
+    """Make what is called now and then, and ends what is computed for a client that has left.
 
     Parameters
     ----------
@@ -26,7 +31,7 @@ def until_left(connection: socket.socket | None) -> Progress | None:
         return None
     looked = time.monotonic()
 
-    def progress(name: str, done: int, total: int) -> None:
+    def look() -> None:
         nonlocal looked
         now = time.monotonic()
         if now - looked < _PAUSE:
@@ -35,7 +40,7 @@ def until_left(connection: socket.socket | None) -> Progress | None:
         if _left(connection):
             raise CancelledError
 
-    return progress
+    return look
 
 
 def _left(connection: socket.socket) -> bool:
@@ -46,3 +51,13 @@ def _left(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def register(app: Flask) -> None:
+    """Give those who have left an answer for the log."""
+    app.register_error_handler(CancelledError, _noted)
+
+
+def _noted(error: CancelledError) -> Response:
+    observed().left()
+    return Response(status=_LEFT)

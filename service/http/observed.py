@@ -84,9 +84,13 @@ class Record:
         metrics.CHECKS.labels(report["outcome"]).inc()
 
     def cancelled(self) -> None:
-        """Take down that nobody waits for the report any longer."""
-        self.facts["outcome"] = CANCELLED
+        """Take down that nobody waits for the report of a check any longer."""
+        self.left()
         metrics.CHECKS.labels(CANCELLED).inc()
+
+    def left(self) -> None:
+        """Take down that nobody waits for the answer any longer."""
+        self.facts["outcome"] = CANCELLED
 
     def judged(self, report: JudgeReport) -> None:
         """Take from a judgement what is told of it; its evaluations were the client's, and it counts as no check."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from service.numerics.gradients.finite_difference import Progress
+from service.numerics.pausing import watched
 
 Result = TypeVar("Result")
 
@@ -53,7 +54,8 @@ class Running(Generic[Result]):
 
     def _run(self) -> None:
         try:
-            self._result = self._job(self._told)
+            with watched(self._while_awaited):
+                self._result = self._job(self._told)
         except CancelledError:
             _log.info("the client went away; its check was stopped")
         except Exception as error:  # noqa: BLE001  # handed on to who asks for the result
@@ -62,9 +64,12 @@ class Running(Generic[Result]):
             self._over.set()
             self._begun.set()
 
-    def _told(self, name: str, done: int, total: int) -> None:
+    def _while_awaited(self) -> None:
         if self._cancelled.is_set():
             raise CancelledError
+
+    def _told(self, name: str, done: int, total: int) -> None:
+        self._while_awaited()
         self._last = Step(name, done, total)
         if self._first is None:
             self._first = self._last
@@ -111,6 +116,6 @@ class Running(Generic[Result]):
         return self._result
 
     def stop(self) -> None:
-        """Let it stop at its next step, and wait for that, if it is not over."""
+        """Let it stop at its next pause, and wait for that, if it is not over."""
         self._cancelled.set()
         self._thread.join()

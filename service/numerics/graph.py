@@ -14,6 +14,7 @@ import numpy as np
 
 from service.numerics.kept import kept
 from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
+from service.numerics.pausing import pausing
 from service.numerics.quoting import quote
 from service.numerics.tiles import Array, Shape, size
 
@@ -222,7 +223,7 @@ class Graph:
             With the leaf at fault, where there is one of indices.
         """
         errors: list[ModelError] = []
-        for position, node in enumerate(self.listed):
+        for position, node in enumerate(pausing(self.listed)):
             shapes = [_operand_shape(each, self.shapes) for each in node.operands]
             known = [leaves.get(each) if isinstance(each, str) else _number(each) for each in node.operands]
             try:
@@ -290,7 +291,7 @@ class Graph:
         override = override or {}
         loss = values[self.loss]
         gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
-        for node in reversed(self.nodes):
+        for node in pausing(reversed(self.nodes)):
             gradient, output, inputs = gradients[node.name], values[node.name], self.inputs(node, values)
             results = override.get(node.name, node.op.backward)(gradient, output, *inputs)
             if observer is not None:
@@ -333,7 +334,7 @@ class Graph:
         )
 
     def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
-        for node in nodes:
+        for node in pausing(nodes):
             inputs = self.inputs(node, values)
             output = node.forward(*inputs)
             values[node.name] = output if observer is None else observer.value(node, output, inputs)
@@ -466,7 +467,7 @@ def _node_shapes(order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[
     position = {node.name: index for index, node in enumerate(listed)}
     shapes: dict[str, Shape] = dict(leaves)
     errors: list[ModelError] = []
-    for node in order:
+    for node in pausing(order):
         if any(source not in shapes for source in node.sources):
             continue
         given = [_operand_shape(operand, shapes) for operand in node.operands]

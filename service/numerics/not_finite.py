@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.graph import Graph, Node
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, tiled
 
 
@@ -48,7 +49,7 @@ def found(
 
 def _of_values(graph: Graph, values: Mapping[str, Array]) -> Beginning | None:
     """The first node in order whose value is not finite while its inputs are."""
-    for node in graph.nodes:
+    for node in pausing(graph.nodes):
         if not np.isfinite(values[node.name]).all() and all(np.isfinite(values[each]).all() for each in node.sources):
             return _beginning(node, values[node.name])
     return None
@@ -60,7 +61,7 @@ def _of_gradients(
     """The last node in order that hands something back that is not finite, on the way to the name."""
     on_the_way = None if name is None else {name, *(node.name for node in graph.downstream([name]))}
     tiles = {each: tiled(value) for each, value in values.items()}
-    for node in reversed(graph.nodes):
+    for node in pausing(reversed(graph.nodes)):
         sources = [each for each in node.sources if on_the_way is None or each in on_the_way]
         if all(np.isfinite(gradients[each]).all() for each in sources) or not np.isfinite(gradients[node.name]).all():
             continue

@@ -35,9 +35,18 @@ def pausing(items: Iterable[Item]) -> Iterator[Item]:
 
 @contextmanager
 def watched(look: Callable[[], None]) -> Generator[None]:
-    """Call `look` at every pause inside; it may raise to end what runs."""
-    token = _LOOK.set(look)
+    """Call `look` at every pause inside, behind what is called there already; it may raise to end what runs."""
+    outer = _LOOK.get()
+    token = _LOOK.set(look if outer is None else _both(outer, look))
     try:
         yield
     finally:
         _LOOK.reset(token)
+
+
+def _both(outer: Callable[[], None], inner: Callable[[], None]) -> Callable[[], None]:
+    def look() -> None:
+        outer()
+        inner()
+
+    return look

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, Shape
 
 PROBABILITY = 1e-3
@@ -41,7 +42,7 @@ def inner(directions: Array, gradient: Array) -> tuple[Array, Array]:
     roundings = (_BLOCK + math.log2(gradient.size)) * _UNIT_ROUNDOFF
     values, off = np.empty(len(directions)), np.empty(len(directions))
     with np.errstate(over="ignore", invalid="ignore"):
-        for position, direction in enumerate(directions):
+        for position, direction in enumerate(pausing(directions)):
             products = direction.ravel() * gradient
             values[position] = products.sum()
             off[position] = roundings * np.abs(products, out=products).sum() + gradient.size * 2.0**-1075
@@ -58,7 +59,7 @@ def allowance(directions: Array, rounding: Array) -> Array:
     """
     rounding = rounding.ravel()
     most = _DEVIATIONS * norm(rounding)
-    sums = [np.abs(each.ravel()) @ rounding for each in directions] if math.isfinite(most) else [np.inf]
+    sums = [np.abs(each.ravel()) @ rounding for each in pausing(directions)] if math.isfinite(most) else [np.inf]
     return np.minimum(np.array(sums), np.full(len(directions), most))
 
 

@@ -482,7 +482,7 @@ LIMITS = {
         "/with_respect_to",
         "the limit is 1.0e+03",
     ),
-    "seconds": (Limits(seconds=0), "/with_respect_to", "out of time"),
+    "seconds": (Limits(seconds=0), "", "out of time: the request was being read when the limit of 0 s was reached"),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from schemas.problem import InvalidRequestError
 from service.check import check
 from service.checking.question import Limits
+from tests.service.checking.ticking import ending_after
 from tests.service.test_check import answered, refused
 
 PROJECTIONS = {"finite_difference": {"projections": 3}}
@@ -232,5 +233,6 @@ def test_directions_of_a_node_and_in_base64(changed):
 
 
 def test_directions_run_out_of_time_under_the_names_of_the_request(example):
-    detail = refused(example | PROJECTIONS, Limits(seconds=0))["/finite_difference/projections"]
+    with ending_after(220):
+        detail = refused(example | PROJECTIONS, Limits())["/finite_difference/projections"]
     assert "evaluations for 'w1'" in detail or "evaluations for 'w2'" in detail

@@ -12,7 +12,7 @@ from service.numerics.faults import (
     scale,
     shift,
 )
-from service.numerics.faults.diagnosis import UNKNOWN, diagnose
+from service.numerics.faults.diagnosis import NO_TIME, UNKNOWN, diagnose
 from service.numerics.faults.factors import digits
 from service.numerics.faults.fault import BACKWARD, FAULTS
 from service.numerics.faults.planting import Planted, catalogue, planted
@@ -22,6 +22,7 @@ from service.numerics.faults.telling import Diagnosis
 __all__ = [
     "BACKWARD",
     "FAULTS",
+    "NO_TIME",
     "UNKNOWN",
     "Diagnosis",
     "Planted",

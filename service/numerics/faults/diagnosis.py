@@ -11,11 +11,17 @@ from service.numerics.faults.hypothesis import Hypothesis, Match, Target
 from service.numerics.faults.scene import Scene
 from service.numerics.faults.sweep import Affordable, gradients_of
 from service.numerics.faults.telling import Diagnosis, Evidence, told
+from service.numerics.pausing import OutOfTimeError, pausing
 from service.numerics.tiles import Array
 
 UNKNOWN = "unknown"
 _LEAST_WORK = 2**27
 """Multiply-adds that a diagnosis may always take."""
+_SOME_LEFT_OUT = " Not every wrong backward pass of so large a model was tried."
+_OUT_OF_TIME = " Not every bug was tried: the time of the request was over."
+
+NO_TIME = Diagnosis(UNKNOWN, "No bug was looked for: the time of the request was over.", np.nan)
+"""What is said where nothing could be tried."""
 
 
 def diagnose(scene: Scene, wrong: Mapping[str, Array], work: int = 0) -> dict[str, list[Diagnosis]]:
@@ -35,25 +41,43 @@ def diagnose(scene: Scene, wrong: Mapping[str, Array], work: int = 0) -> dict[st
         for name, each in scene.candidates.items()
         if np.isfinite(scene.right(name)).all()
     }
-    found = {name: list(_of_itself(scene, name, targets[name])) for name in wrong if name in targets}
-    comparable = [name for name in targets if scene.candidates[name].shape == scene.right(name).shape]
-    suspects = [name for name in comparable if name in wrong]
+    found: dict[str, list[Match]] = {name: [] for name in wrong if name in targets}
+    suspects = [name for name in found if scene.candidates[name].shape == scene.right(name).shape]
     altered = Affordable(scene.graph, alterations_of(scene, suspects), max(work, _LEAST_WORK))
-    for together, made in gradients_of(scene.graph, scene.values, altered, comparable):
-        swept = _Swept(scene, targets, [name for name in comparable if name not in wrong], together, made)
-        for name in suspects:
-            found[name] += swept.matches(name)
+    left_out = ""
+    try:
+        # One by one: what has been found stays found where the time is over.
+        for name, match in _matches(scene, targets, altered, list(found), suspects):
+            found[name].append(match)
+        left_out = _SOME_LEFT_OUT if altered.left_out else ""
+    except OutOfTimeError:
+        left_out = _OUT_OF_TIME
     evidence = Evidence(found)
     return {
-        name: told(found.get(name, []), evidence, scene.precisions[name].unit_roundoff)
-        or [_unknown(scene, name, mask, altered.left_out)]
+        name: _ended(told(found.get(name, []), evidence, scene.precisions[name].unit_roundoff), left_out)
+        or [_unknown(scene, name, mask, left_out)]
         for name, mask in wrong.items()
     }
 
 
+def _matches(
+    scene: Scene, targets: Mapping[str, Target], altered: Affordable, names: Sequence[str], suspects: Sequence[str]
+) -> Iterator[tuple[str, Match]]:
+    """What explains each of the names, and of the suspects, which have the right shape, on the way back too."""
+    for name in names:
+        for match in _of_itself(scene, name, targets[name]):
+            yield name, match
+    comparable = [name for name in targets if scene.candidates[name].shape == scene.right(name).shape]
+    for together, made in gradients_of(scene.graph, scene.values, altered, comparable):
+        swept = _Swept(scene, targets, [name for name in comparable if name not in names], together, made)
+        for name in suspects:
+            for match in swept.matches(name):
+                yield name, match
+
+
 def _of_itself(scene: Scene, name: str, target: Target) -> Iterator[Match]:
-    for fault in FAULTS.values():
-        for hypothesis in fault.recognised(scene, name):
+    for fault in pausing(FAULTS.values()):
+        for hypothesis in pausing(fault.recognised(scene, name)):
             if found := target.match(hypothesis):
                 yield found
 
@@ -71,7 +95,7 @@ class _Swept:
     def matches(self, name: str) -> Iterator[Match]:
         """Which of them match what was sent."""
         scene, made, target = self.scene, self.made[name], self.targets[name]
-        for number in map(int, np.flatnonzero(target.near(made))):
+        for number in pausing(map(int, np.flatnonzero(target.near(made)))):
             alteration = self.alterations[number]
             hypothesis = Hypothesis(
                 alteration.fault,
@@ -105,7 +129,14 @@ def alterations_of(scene: Scene, names: Sequence[str]) -> Iterator[Alteration]:
         yield from fault.alterations(scene, names)
 
 
-def _unknown(scene: Scene, name: str, wrong: Array, left_out: bool) -> Diagnosis:
+def _ended(accepted: list[Diagnosis], left_out: str) -> list[Diagnosis]:
+    """What was found, and behind it that there was no time for more."""
+    if not accepted or left_out != _OUT_OF_TIME:
+        return accepted
+    return [*accepted[:-1], replace(accepted[-1], explanation=accepted[-1].explanation + left_out)]
+
+
+def _unknown(scene: Scene, name: str, wrong: Array, left_out: str) -> Diagnosis:
     candidate, right = scene.candidates[name], scene.right(name)
     if candidate.shape != right.shape:
         text = (
@@ -114,9 +145,7 @@ def _unknown(scene: Scene, name: str, wrong: Array, left_out: bool) -> Diagnosis
         )
     else:
         text = f"No bug that is known here explains {scene.told(name)}: {places.described(wrong)}."
-    if left_out:
-        text += " Not every wrong backward pass of so large a model was tried."
-    return Diagnosis(UNKNOWN, text, _distance(candidate, right))
+    return Diagnosis(UNKNOWN, text + left_out, _distance(candidate, right))
 
 
 def _distance(candidate: Array, right: Array) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from service.numerics.faults.fault import Alteration, Wrong
 from service.numerics.graph import Graph, Node
 from service.numerics.ops.op import CALL, Backward, Gradients
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, repeated, size
 
 _ELEMENTS = 2**20
@@ -116,7 +117,7 @@ def _spliced(
         tile: change(
             _of_tile(right, tile), gradient[tile : tile + 1] if len(gradient) > 1 else gradient, output, *inputs
         )
-        for tile, change in wrong.items()
+        for tile, change in pausing(wrong.items())
     }
     return tuple(
         None if each is None else _joined(each, {tile: results[position] for tile, results in altered.items()}, tiles)

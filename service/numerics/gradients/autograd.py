@@ -10,6 +10,7 @@ import numpy as np
 
 from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values, is_index
 from service.numerics.ops.op import Slot
+from service.numerics.pausing import pause, pausing
 from service.numerics.quoting import quote
 from service.numerics.tiles import Array
 
@@ -56,20 +57,26 @@ def differentiate(
     torch = _torch()
     values: dict[str, Any] = {}
     with torch.enable_grad():
-        for name, leaf in leaves.items():
+        for name, leaf in pausing(leaves.items()):
             values[name] = _leaf(torch, leaf, dtype).requires_grad_(name in wanted)
-        for node in graph.nodes:
+        for node in pausing(graph.nodes):
             operands = [
                 _operand(torch, operand, slot, values) for operand, slot in zip(node.operands, node.slots, strict=True)
             ]
             with _refusals(graph, node):
                 values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
+            # Called when its gradient has come, on the way back.
+            values[node.name].register_hook(_pause)
         with _refusals(graph):
             found = torch.autograd.grad(
                 values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
             )
     gradients = {name: _numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
     return Autograd(_numpy(torch, values[graph.loss]), gradients)
+
+
+def _pause(gradient: Any) -> None:
+    pause()
 
 
 @contextmanager

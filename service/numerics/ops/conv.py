@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from service.numerics.kept import kept
+from service.numerics.ops import windows
 from service.numerics.ops.op import (
     CALL,
     Case,
@@ -27,6 +28,8 @@ from service.numerics.ops.op import (
     shapes_of,
 )
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
+from service.numerics.ops.windows import Windows
+from service.numerics.pausing import pausing
 from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, numbered, size
 
@@ -60,6 +63,14 @@ class _Geometry:
             for length, dilation, stride, count in zip(
                 self.kernel, self.dilation, self.stride, self.output, strict=True
             )
+        )
+        return rows, columns
+
+    @property
+    def along(self) -> tuple[Windows, Windows]:
+        """Windows along the rows' axis and along the columns', each of which is of both."""
+        rows, columns = (
+            Windows(*each) for each in zip(self.output, self.kernel, self.stride, self.dilation, strict=True)
         )
         return rows, columns
 
@@ -300,8 +311,9 @@ class Conv2d(Convolution):
         of_input, of_weight, *of_bias = given(values)
         x, w = self._grouped(of_input, of_weight)
         geometry = self._geometry(x.shape, w.shape)
+        rows, columns = geometry.along
         padded = geometry.padded(least(x, 3), np.inf)
-        reached = joined(*(geometry.window(padded, offset) for offset in geometry.offsets))
+        reached = windows.least(windows.least(padded, -1, columns), -2, rows)
         of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
         found = joined(reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias))
         return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
@@ -315,7 +327,7 @@ class Conv2d(Convolution):
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         transposed = np.swapaxes(g, -1, -2)
-        for i, j in geometry.offsets:
+        for i, j in pausing(geometry.offsets):
             window = geometry.window(padded, (i, j))
             by_window = np.swapaxes(w[..., i, j], -1, -2) @ g
             geometry.window(by_padded, (i, j))[...] += by_window.reshape((len(by_window), *window.shape[1:]))
@@ -327,19 +339,14 @@ class Conv2d(Convolution):
     def scattered(self, values: Array, weight: Shape, output: Shape) -> Array:
         """Least of the values of the windows that read each element of an input, given its shape as `output`."""
         geometry = self._geometry(output, weight)
-        geometry = replace(geometry, output=(values.shape[-2], values.shape[-1]))
-        needed = [
-            (count - 1) * s + (k - 1) * d + 1
-            for count, s, k, d in zip(geometry.output, geometry.stride, geometry.kernel, geometry.dilation, strict=True)
-        ]
+        rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).along
+        held = windows.least_of_holding(windows.least_of_holding(values, -2, rows), -1, columns)
         lengths = [
             max(n, length + b + a)
-            for n, length, b, a in zip(needed, output[-2:], geometry.before, geometry.after, strict=True)
+            for n, length, b, a in zip(held.shape[-2:], output[-2:], geometry.before, geometry.after, strict=True)
         ]
         padded = np.full((*values.shape[:-2], *lengths), np.inf)
-        for offset in geometry.offsets:
-            window = geometry.window(padded, offset)
-            np.minimum(window, values, out=window)
+        padded[..., : held.shape[-2], : held.shape[-1]] = held
         top, left = geometry.before
         return padded[..., top : top + output[-2], left : left + output[-1]]
 
@@ -397,7 +404,7 @@ def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
     # Products of matrices of one row and one column are none worth calling it for.
     kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
     total: Array | None = None
-    for i, j in geometry.offsets:
+    for i, j in pausing(geometry.offsets):
         window = geometry.window(padded, (i, j))
         product = w[..., i, j] @ _flat(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
         total = product if total is None else np.add(total, product, out=total)

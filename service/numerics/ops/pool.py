@@ -1,14 +1,13 @@
 """Pooling over windows of the last two axes, (B, C, H, W) or (C, H, W)."""
 
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from service.numerics.ops import windows
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import (
     CALL,
@@ -24,7 +23,7 @@ from service.numerics.ops.op import (
     op,
 )
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
-from service.numerics.reach import joined
+from service.numerics.ops.windows import Windows
 from service.numerics.tiles import Array, Shape, size
 
 
@@ -37,6 +36,8 @@ class Pool(Op):
     ceil_mode: bool
 
     inputs = ("input",)
+    _calls: ClassVar[int] = 1
+    """Calls of NumPy for each join."""
 
     @property
     def _dilation(self) -> tuple[int, int]:
@@ -61,8 +62,8 @@ class Pool(Op):
     def spread(self, values: Spreading, *inputs: Any) -> Array:
         (of_input,) = values
         assert of_input is not None
-        shape = self.output_shape(of_input.shape[1:])
-        return joined(*self._windows(self._padded(of_input, np.inf), shape))
+        rows, columns = self._along(self.output_shape(of_input.shape[1:]))
+        return windows.least(windows.least(self._padded(of_input, np.inf), -1, columns), -2, rows)
 
     def _length(self, length: int, i: int) -> int:
         """Windows along one axis; in ceil_mode one may begin inside and end outside."""
@@ -71,27 +72,26 @@ class Pool(Op):
         count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
         return count - 1 if self.ceil_mode and (count - 1) * stride >= length + padding else count
 
-    def _windows(self, padded: Array, shape: Shape) -> Iterator[Array]:
-        """View of the padded input for each offset in the window, (..., out_h, out_w)."""
-        stride, dilation = self._stride(), self._dilation
-        for offset in product(*map(range, pair(self.kernel_size))):
-            rows, columns = (
-                slice(o * d, o * d + s * (count - 1) + 1, s)
-                for o, d, s, count in zip(offset, dilation, stride, shape[-2:], strict=True)
-            )
-            yield padded[..., rows, columns]
-
-    def _padded_size(self, shape: Shape) -> tuple[int, int]:
-        """Size of the padded input that all windows of an output of `shape` need."""
-        sizes = tuple(
-            s * (count - 1) + d * (k - 1) + 1
-            for s, d, k, count in zip(self._stride(), self._dilation, pair(self.kernel_size), shape[-2:], strict=True)
+    def _along(self, shape: Shape) -> tuple[Windows, Windows]:
+        """Windows along the rows' axis and along the columns', given the shape of the output: each is of both."""
+        rows, columns = (
+            Windows(*each)
+            for each in zip(shape[-2:], pair(self.kernel_size), self._stride(), self._dilation, strict=True)
         )
-        return sizes[0], sizes[1]
+        return rows, columns
+
+    def _spread_back(self, gradient: Array, input: Array) -> Array:
+        """Sum, for each element of the input, of the gradients of the windows that hold it."""
+        rows, columns = self._along(gradient.shape)
+        held = windows.total_of_holding(windows.total_of_holding(gradient, -2, rows), -1, columns)
+        # A padded input may be longer than the windows need.
+        padded = np.zeros((len(gradient), *self._padded(input[:1], 0).shape[1:]), dtype=gradient.dtype)
+        padded[..., : held.shape[-2], : held.shape[-1]] = held
+        return padded[self._inside(input.shape)]
 
     def _padded(self, input: Array, value: float) -> Array:
         shape = self.output_shape(input.shape[1:])
-        needed = self._padded_size(shape)
+        needed = tuple(each.needed for each in self._along(shape))
         before = pair(self.padding)
         total = tuple(max(n, length + b) for n, length, b in zip(needed, input.shape[-2:], before, strict=True))
         padded = np.full(input.shape[:-2] + total, value, dtype=input.dtype)
@@ -104,9 +104,11 @@ class Pool(Op):
         return ..., slice(top, top + shape[-2]), slice(left, left + shape[-1])
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        window = size(pair(self.kernel_size))
-        needed = math.prod(self._padded_size(output)) * size(output[:-2])
-        return Cost(size(output) * window + CALL * window, max(needed, super().cost(output, *shapes).elements))
+        rows, columns = self._along(output)
+        joins = rows.needed * columns.joins + output[-1] * rows.joins
+        needed = rows.needed * columns.needed
+        work = self._calls * (size(output[:-2]) * joins + CALL * (rows.passes + columns.passes))
+        return Cost(work, max(needed * size(output[:-2]), super().cost(output, *shapes).elements))
 
 
 @op("max_pool2d")
@@ -128,38 +130,59 @@ class MaxPool2d(Pool):
         Case(((1, 6, 6),), {"kernel_size": [2, 3], "stride": 2, "ceil_mode": True, "dilation": [2, 1]}),
     )
 
+    _calls = 3
+
     @property
     def _dilation(self) -> tuple[int, int]:
         return pair(self.dilation)
 
     def branch(self, input: Array) -> Array:
-        """Number of the offset taken, in each window; -1 where all of it is padding."""
-        shape = self.output_shape(input.shape[1:])
-        best = np.full(input.shape[:1] + shape, -np.inf)
-        taken = np.full(best.shape, -1)
-        for number, window in enumerate(self._windows(self._padded(input, -np.inf), shape)):
-            larger = window > best
-            best, taken = np.where(larger, window, best), np.where(larger, number, taken)
-        return taken
+        """Number of the offset taken, in each window; -1 where all of it is padding, or no number.
+
+        The largest of each row of a window first, then that of its rows: the first of equal ones, row by row.
+        """
+        rows, columns = self._along(self.output_shape(input.shape[1:]))
+        padded = self._padded(input, -np.inf)
+        values = np.where(np.isnan(padded), -np.inf, padded)
+        height, width = map(int, padded.shape[-2:])
+        every_column: Array = np.zeros(values.shape, np.int64) + np.arange(width)
+        best, taken = windows.first_largest(values, every_column, -1, columns)
+        best, at = windows.first_largest(best, taken + width * np.arange(height)[:, None], -2, rows)
+        at_row, at_column = np.divmod(at, width)
+        row = (at_row - rows.stride * np.arange(rows.count)[:, None]) // rows.dilation
+        column = (at_column - columns.stride * np.arange(columns.count)) // columns.dilation
+        return np.where(best > -np.inf, row * columns.length + column, -1)
+
+    def _places(self, branch: Array, width: int) -> Array:
+        """Flat index, into rows of a length, of the element of the padded input that each window takes."""
+        rows, columns = self._along(branch.shape)
+        row, column = np.divmod(np.maximum(branch, 0), columns.length)
+        row = row * rows.dilation + rows.stride * np.arange(rows.count)[:, None]
+        return row * width + column * columns.dilation + columns.stride * np.arange(columns.count)
 
     def along(self, branch: Array, input: Array) -> Array:
-        shape = self.output_shape(input.shape[1:])
-        output = np.full((max(len(input), len(branch)), *shape), -np.inf, dtype=input.dtype)
-        for number, window in enumerate(self._windows(self._padded(input, 0), shape)):
-            output = np.where(branch == number, window, output)
-        return output
+        padded = self._padded(input, 0)
+        places = self._places(branch, padded.shape[-1])
+        flat = padded.reshape(*padded.shape[:-2], -1), places.reshape(*places.shape[:-2], -1)
+        taken = np.take_along_axis(*flat, axis=-1).reshape(-1, *branch.shape[1:])
+        return np.where(branch < 0, np.array(-np.inf, input.dtype), taken)
 
     def forward(self, input: Array) -> Array:
         return self.along(self.branch(input), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        shape = self.output_shape(input.shape[1:])
-        taken = self.branch(input)
+        padded, places, gradients = self._taken_from(gradient, input)
+        np.add.at(padded.reshape(-1), places, gradients)
+        return (padded[self._inside(input.shape)],)
+
+    def _taken_from(self, gradient: Array, input: Array) -> tuple[Array, Array, Array]:
+        """Zeros of the padded input; by flat index where in them each window's element lies; and its gradient."""
         tiles = max(len(gradient), len(input))
         padded = np.zeros((tiles, *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
-        for number, window in enumerate(self._windows(padded, shape)):
-            window += np.where(taken == number, gradient, 0).astype(gradient.dtype, copy=False)
-        return (padded[self._inside(input.shape)],)
+        branch = np.broadcast_to(self.branch(input), (tiles, *gradient.shape[1:]))
+        of_image = size(padded.shape[-2:]) * np.arange(size(padded.shape[:-2])).reshape(*padded.shape[:-2], 1, 1)
+        places, gradients = self._places(branch, padded.shape[-1]) + of_image, np.broadcast_to(gradient, branch.shape)
+        return padded, places[branch >= 0], gradients[branch >= 0]
 
     def rounding(self, output: Array, input: Array) -> None:
         return None
@@ -172,21 +195,15 @@ class MaxPool2d(Pool):
     @mutant
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """What belongs to one element from several windows was written over instead of added up: the last is left."""
-        taken = self.branch(input)
-        padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
-        # The later a window, the smaller the offset at which it holds an element.
-        windows = [*enumerate(self._windows(padded, self.output_shape(input.shape[1:])))]
-        for number, window in reversed(windows):
-            np.copyto(window, gradient, where=taken == number)
+        padded, places, gradients = self._taken_from(gradient, input)
+        # Of what is assigned to one place the last stays.
+        padded.reshape(-1)[places] = gradients
         return (padded[self._inside(input.shape)],)
 
     @mutant
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The gradient of the maximum went to every element of the window."""
-        padded = np.zeros((len(gradient), *self._padded(input, 0).shape[1:]), dtype=gradient.dtype)
-        for window in self._windows(padded, self.output_shape(input.shape[1:])):
-            window += gradient
-        return (padded[self._inside(input.shape)],)
+        return (self._spread_back(gradient, input),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.max_pool2d(
@@ -228,22 +245,19 @@ class AvgPool2d(Pool):
             # Padding counts as far as it was asked for, not what ceil_mode goes beyond.
             top, left = pair(self.padding)
             covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
-        return np.sum(list(self._windows(covered, shape)), axis=0)[0, 0]
+        return self._totals(covered, shape)[0, 0]
+
+    def _totals(self, padded: Array, shape: Shape) -> Array:
+        rows, columns = self._along(shape)
+        return windows.total(windows.total(padded, -1, columns), -2, rows)
 
     def forward(self, input: Array) -> Array:
         shape = self.output_shape(input.shape[1:])
-        total = np.zeros(input.shape[:1] + shape, dtype=input.dtype)
-        for window in self._windows(self._padded(input, 0), shape):
-            total += window
-        return total / self._divisors(input, shape)
+        return self._totals(self._padded(input, 0), shape) / self._divisors(input, shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        shape = self.output_shape(input.shape[1:])
-        padded = np.zeros(gradient.shape[:1] + self._padded(input, 0).shape[1:], dtype=gradient.dtype)
-        share = gradient / self._divisors(input, shape)
-        for window in self._windows(padded, shape):
-            window += share
-        return (padded[self._inside(input.shape)],)
+        share = gradient / self._divisors(input, self.output_shape(input.shape[1:]))
+        return (self._spread_back(share, input),)
 
     def rounding(self, output: Array, input: Array) -> Rounding:
         return Rounding(self.forward(np.abs(input)), size(pair(self.kernel_size)))

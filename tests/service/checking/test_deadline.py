@@ -1,59 +1,108 @@
-import time
-
 import pytest
 
 from schemas.problem import InvalidRequestError
-from service.checking.deadline import in_time, while_in_time
+from service.checking.deadline import Clock, clock_of
+from service.numerics.pausing import OutOfTimeError, pause
+from tests.service.checking.ticking import Ticking, ending_after
+
+
+def endless(looks=None):
+    while True:
+        pause()
+        if looks is not None:
+            looks.append(1)
 
 
 def test_before_it_nothing_happens():
-    in_time(60, "Wait", "model")("w1", 0, 10)
+    with Clock(60).watching():
+        pause()
+    pause()
 
 
-def test_after_it_the_request_is_refused_with_how_far_it_came():
+def test_after_it_the_next_pause_ends_what_runs():
+    with ending_after(3) as ticking:
+        looks = []
+        for _ in range(2):
+            with pytest.raises(OutOfTimeError):
+                endless(looks)
+    assert len(looks) == 3
+    pause()
+    assert ticking.looks == 6
+
+
+def refusal(clock, *told, remedy="Take less"):
+    def work():
+        with clock.watching(), clock.refusing(remedy, "model", "nodes"):
+            for each in told:
+                clock.counting()(*each)
+            endless()
+
     with pytest.raises(InvalidRequestError) as error:
-        in_time(-0.5, "Take less", "model", "nodes")("w1", 3, 10)
-    assert error.value.errors == [
-        {
-            "pointer": "/model/nodes",
-            "detail": "out of time: of the 10 evaluations for 'w1', 3 were done when the limit of -0.5 s was reached. "
-            "Take less",
-        }
-    ]
+        work()
+    assert error.value.reason == "out-of-time"
+    (found,) = error.value.errors
+    assert found["pointer"] == "/model/nodes"
+    return found["detail"]
 
 
-def test_it_is_told_onward_while_there_is_time():
-    told = []
-
-    def onward(*step):
-        told.append(step)
-
-    in_time(60, "Wait", "model", onward=onward)("w1", 3, 10)
-    with pytest.raises(InvalidRequestError):
-        in_time(-0.5, "Wait", "model", onward=onward)("w1", 4, 10)
-    assert told == [("w1", 3, 10)]
-
-
-def test_what_is_found_in_time_is_handed_on():
-    assert list(while_in_time(iter("abc"), 60, "it", "Wait", "model")) == ["a", "b", "c"]
-
-
-def test_what_is_found_later_is_not_and_the_request_is_refused():
-    def slow():
-        yield "a"
-        time.sleep(0.3)
-        yield "b"
-
-    found = while_in_time(slow(), 0.2, "planting", "Take less", "with_respect_to")
-    assert next(found) == "a"
-    with pytest.raises(InvalidRequestError) as error:
-        next(found)
-    assert (error.value.reason, error.value.errors) == (
-        "out-of-time",
-        [
-            {
-                "pointer": "/with_respect_to",
-                "detail": "out of time: planting takes longer than the limit of 0.2 s. Take less",
-            }
-        ],
+def test_who_is_out_of_time_is_told_how_far_it_came():
+    detail = refusal(Clock(9.5, Ticking()), ("w1", 3, 10))
+    assert detail == (
+        "out of time: of the 10 evaluations for 'w1', 3 were done when the limit of 9.5 s was reached. Take less"
     )
+
+
+def test_who_is_out_of_time_is_told_what_was_being_done():
+    clock = Clock(2, Ticking())
+    with clock.during("the verdicts were being found"):
+        detail = refusal(clock)
+    assert detail == "out of time: the verdicts were being found when the limit of 2 s was reached. Take less"
+
+
+def test_a_remedy_is_looked_for_in_a_quarter_more_of_the_time():
+    looks = []
+
+    def remedy():
+        with pytest.raises(OutOfTimeError):
+            endless(looks)
+        return "Take none"
+
+    assert refusal(Clock(100, Ticking()), remedy=remedy).endswith("Take none")
+    assert 20 < len(looks) <= 25
+
+
+def test_a_part_ends_before_the_whole():
+    with ending_after(10) as ticking:
+        with clock_of(0).up_to(0.5), pytest.raises(OutOfTimeError):
+            endless()
+        assert ticking.looks == 7
+        pause()
+
+
+def test_a_part_ends_no_later_than_the_whole():
+    with ending_after(10) as ticking, clock_of(0).up_to(2), pytest.raises(OutOfTimeError):
+        endless()
+    assert ticking.looks == 12
+
+
+def test_all_that_is_told_goes_on_in_time():
+    told = []
+    with ending_after(2):
+        clock = clock_of(0)
+        progress = clock.counting(lambda *step: told.append(step))
+        progress("w1", 0, 10)
+        progress("w1", 1, 10)
+        with pytest.raises(OutOfTimeError):
+            progress("w1", 2, 10)
+    assert told == [("w1", 0, 10), ("w1", 1, 10)]
+    assert clock.done == 2
+
+
+def test_the_clock_of_a_request_is_that_which_was_started_for_it():
+    clock = Clock(60)
+    with clock.watching():
+        assert clock_of(1) is clock
+        with clock.watching():
+            pause()
+        assert clock_of(1) is clock
+    assert clock_of(1) is not clock

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from schemas.problem import InvalidRequestError
 from service.checking import language
 from service.checking.budget import planned
 from service.checking.differentiating import differentiated
 from service.checking.question import Limits, posed
 from service.checking.stopwatch import Stopwatch
+from service.numerics.pausing import OutOfTimeError
 
 
 def routes_of(body, limits=None, told=None):
@@ -38,6 +38,6 @@ def test_the_last_that_is_told_is_that_all_is_done(example):
     assert told[-1] == ("w2", routes.evaluations, routes.evaluations)
 
 
-def test_out_of_time_is_refused(example):
-    with pytest.raises(InvalidRequestError, match="out of time"):
+def test_out_of_time_it_ends(example):
+    with pytest.raises(OutOfTimeError):
         routes_of(example, Limits(seconds=0))

@@ -4,8 +4,10 @@ import re
 import pytest
 
 from service.check import check
+from service.checking import estimate, fitting
 from service.checking.question import Limits
 from tests.service.checking.affording import entangled, estimate_of, refused, tensor
+from tests.service.checking.ticking import ending_after
 
 
 def limits_below(body, **limits):
@@ -82,21 +84,43 @@ def test_any_number_of_directions_is_weighed_before_one_is_drawn(example, count)
 
 
 @pytest.mark.parametrize("fields", [{}, {"finite_difference": {"sample": 2000}}], ids=["all", "a sample"])
-def test_what_is_said_to_fit_the_time_fits_into_that_which_was_spent(fields, monkeypatch):
+def test_what_is_said_to_fit_the_time_fits_into_that_which_was_spent(fields):
     """Time that is over after so many looks at the clock; what is proposed takes so much fewer evaluations."""
     body = entangled(60, 50, **fields)
-    looks = iter(range(10**9))
-    monkeypatch.setattr("service.checking.deadline.time.monotonic", lambda: next(looks))
-    ((place, detail),) = refused(check, body, Limits(seconds=600)).items()
+    with ending_after(6000):
+        ((place, detail),) = refused(check, body).items()
     assert place == ("/finite_difference/sample" if fields else "/with_respect_to")
     total, done = map(int, re.search(r"of the (\d+) evaluations for '\w', (\d+) were done", detail).groups())
     assert 0 < done < total
     ways = list(suggestions(detail))
     assert ways
-    monkeypatch.undo()
     for way in ways:
         assert check(body | way)["cost"]["loss_evaluations"] <= done
 
 
 def test_where_no_time_was_enough_it_says_so(example):
-    assert "Take a smaller model" in refused(check, example, Limits(seconds=0))["/with_respect_to"]
+    with ending_after(50):
+        assert "Take a smaller model" in refused(check, example)["/with_respect_to"]
+
+
+def test_what_would_fit_is_looked_for_no_longer_than_a_part_of_the_time():
+    """However many ways there are: none is better than too late an answer."""
+    body = entangled(60, 50)
+    for looks in (1000, 3000):
+        with ending_after(looks) as ticking:
+            refused(check, body)
+        assert ticking.looks < 1.3 * looks
+
+
+def test_ways_are_planned_as_long_as_all_plans_together_are_quick(monkeypatch):
+    body, made = entangled(60, 50), []
+    planned = estimate._plan
+    limits = limits_below(body, work=0.5)
+    monkeypatch.setattr(estimate, "_plan", lambda problem: (made.append(problem), planned(problem))[1])
+    everything = refused(check, body, limits)["/with_respect_to"]
+    assert len(made) > 2
+    assert "What would fit" in everything
+    monkeypatch.setattr(fitting, "_QUICK", 0)
+    made.clear()
+    assert "Take a smaller model" in refused(check, body, limits)["/with_respect_to"]
+    assert len(made) == 1, "of the request itself"

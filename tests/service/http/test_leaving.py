@@ -23,9 +23,9 @@ def always(monkeypatch):
 def test_who_is_there_is_waited_for(pair):
     ours, theirs = pair
     told = leaving.until_left(ours)
-    told("w", 1, 2)
+    told()
     theirs.sendall(b"GET")
-    told("w", 2, 2)
+    told()
     assert ours.recv(10) == b"GET", "a next request is left where it is"
 
 
@@ -35,7 +35,7 @@ def test_who_left_is_not(pair, leave):
     told = leaving.until_left(pair[0])
     leave(*pair)
     with pytest.raises(CancelledError):
-        told("w", 1, 2)
+        told()
 
 
 def test_it_looks_now_and_then(pair, monkeypatch):
@@ -44,10 +44,10 @@ def test_it_looks_now_and_then(pair, monkeypatch):
     ours, theirs = pair
     told = leaving.until_left(ours)
     theirs.close()
-    told("w", 1, 3)
+    told()
     now += leaving._PAUSE + 0.01
     with pytest.raises(CancelledError):
-        told("w", 2, 3)
+        told()
 
 
 def test_of_a_connection_that_is_not_known_nobody_leaves():

@@ -4,16 +4,19 @@ import json
 import logging
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from service import logs
 from service.app import create_app
 from service.check import check
+from service.checking.deadline import Clock
 from service.http import metrics
 from service.http.slots import Slots, checks_of
 from service.http.streaming import streamed
 from service.settings import Settings
+from tests.service.checking.ticking import Ticking
 
 CLIENT = create_app().test_client()
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -80,15 +83,18 @@ def test_over_budget_and_out_of_time_at_once_are_plain_problems(example):
 
 
 def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
+    ticking = Ticking()
+
     def slow(body, limits, progress, encoding):
         def told(*step):
             progress(*step)
-            time.sleep(0.2)
+            ticking.looks += 10**6
 
         return check(body, limits, told, encoding)
 
     monkeypatch.setattr("service.http.check.check", slow)
-    client = create_app(Settings(max_seconds=0.15)).test_client()
+    monkeypatch.setattr("service.http.timing.Clock", partial(Clock, now=ticking))
+    client = create_app(Settings(max_seconds=10**4)).test_client()
     *steps, last = lines_of(client.post("/v1/check", json=example, headers=NDJSON))
     assert [step["done"] for step in steps] == [0]
     assert (last["event"], last["problem"]["status"]) == ("problem", 422)

@@ -19,22 +19,21 @@ def test_who_waits_looks_at_each_pause_and_may_end_it():
         if len(looks) > 2:
             raise OutOfTimeError
 
-    done = []
-    with pytest.raises(OutOfTimeError), watched(look):
-        for each in pausing("abcd"):
-            done.append(each)
-    assert done == ["a", "b"]
+    done = iter("abcd")
+    with watched(look), pytest.raises(OutOfTimeError):
+        list(pausing(done))
+    assert list(done) == ["d"], "the third was at hand"
     pause()
     assert len(looks) == 3, "nobody waits any longer"
 
 
-def test_who_waits_inside_is_asked_alone():
+def test_who_waits_inside_is_asked_too():
     outer, inner = [], []
     with watched(lambda: outer.append(1)):
         with watched(lambda: inner.append(1)):
             pause()
         pause()
-    assert (len(outer), len(inner)) == (1, 1)
+    assert (len(outer), len(inner)) == (2, 1)
 
 
 def test_threads_side_by_side_are_looked_at_apart():

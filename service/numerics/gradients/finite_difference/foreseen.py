@@ -15,6 +15,7 @@ from service.numerics.gradients.finite_difference.plan import Moving, Plan
 from service.numerics.gradients.finite_difference.probe import TILE_ELEMENTS
 from service.numerics.graph import Graph, Node
 from service.numerics.ops.op import CALL
+from service.numerics.pausing import pausing
 from service.numerics.rounding import SWEEPS
 from service.numerics.tiles import Array, Shape, size
 
@@ -101,7 +102,7 @@ def _reached(graph: Graph) -> dict[str, Array]:
     """Which nodes each name reaches, in the order of the graph, (nodes,)."""
     places = {node.name: place for place, node in enumerate(graph.nodes)}
     reached = {name: np.zeros(len(graph.nodes), np.bool_) for name in graph.shapes}
-    for node in reversed(graph.nodes):
+    for node in pausing(reversed(graph.nodes)):
         for source in node.sources:
             reached[source] |= reached[node.name]
             reached[source][places[node.name]] = True

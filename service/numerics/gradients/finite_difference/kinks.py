@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from service.numerics.graph import Graph, Values
+from service.numerics.pausing import pausing
 from service.numerics.rounding import SAFETY, root_mean_square
 from service.numerics.tiles import Array
 
@@ -33,7 +34,7 @@ def ambiguous(
         Of the patterns.
     """
     found: Values = {}
-    for node in graph.nodes:
+    for node in pausing(graph.nodes):
         inputs = graph.inputs(node, base)
         own = node.op.branch(*inputs)
         if own is None:

@@ -22,6 +22,7 @@ from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.kept import kept
 from service.numerics.ops.op import CALL
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, size
 
 _MOST_WEIGHED = 2**14
@@ -123,7 +124,7 @@ class Plan:
         ordered = self._in_order()
         # Of many names in a long graph each would be spread through all of it, only to weigh one way against another.
         self._weighs = len(ordered) * len(graph.nodes) <= _MOST_WEIGHED
-        for name in ordered:
+        for name in pausing(ordered):
             self._routes[name] = self._route(name)
 
     @property
@@ -218,7 +219,7 @@ class Plan:
         found = set(self.names)
         graph = self._point.graph
         ordered = [*(name for name in graph.shapes if name not in self._point.nodes), *(n.name for n in graph.nodes)]
-        for name in ordered:
+        for name in pausing(ordered):
             if name in found:
                 found.update(node.name for node, _ in self._linear(name))
         return [name for name in reversed(ordered) if name in found]

@@ -24,6 +24,7 @@ from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.quotients import Quotients, in_squares, rounding_of_sum
 from service.numerics.graph import Node
 from service.numerics.ops.op import CALL, Products
+from service.numerics.pausing import pausing
 from service.numerics.rounding import SAFETY, root_mean_square
 from service.numerics.tiles import Array, Shape, aligned, size
 
@@ -188,7 +189,7 @@ class _Sum:
         """Sum up the products of the factors with the quotients, for the elements at the indices."""
         levels = len(self._by_output.values)
         found = np.zeros((levels + 3, self._count))
-        for shape, index, factor in factors:
+        for shape, index, factor in pausing(factors):
             squares, rest = in_squares(factor * self._noise.reshape(shape))
             rows = (
                 *(factor * each.reshape(shape) for each in self._by_output.values),
@@ -205,7 +206,7 @@ class _Sum:
     def of_errors(self, errors: Iterable[_Block]) -> Array:
         """What errors of the factors may add up to: they have what is upstream in common."""
         found = np.zeros((1, self._count))
-        for shape, index, error in errors:
+        for shape, index, error in pausing(errors):
             self._add(found, index, (np.abs(error) * self._sizes.reshape(shape),))
         return found[0]
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Values
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, repeated
 
 _DIRECTIONS = 2
@@ -107,7 +108,7 @@ def _calm(suffix: Suffix, responses: Values, steps: Array, forgiving: bool) -> A
     point, count = suffix.point, len(responses[suffix.name])
     moved = suffix.values(responses, steps)
     calm = np.ones(len(steps), np.bool_)
-    for name, after in moved.items():
+    for name, after in pausing(moved.items()):
         near, unbounded = point.room(name)
         within = np.abs(after - point.values[name]) <= near
         if forgiving:

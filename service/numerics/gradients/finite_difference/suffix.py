@@ -19,6 +19,7 @@ import numpy as np
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.graph import Node, Observer, Values
 from service.numerics.kept import kept
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, repeated, size
 
 Holding = Callable[[Node, tuple[Array | None, ...]], Node]
@@ -108,7 +109,7 @@ class Suffix:
     def responses(self, directions: Array) -> Values:
         """What everything that moves in proportion moves by, for each direction of the name, (K, ...)."""
         responses: Values = {self.name: directions}
-        for node in self.nodes:
+        for node in pausing(self.nodes):
             if node.name in self._proportional:
                 first, *others = (
                     node.op.response(position, responses[str(node.operands[position])], *self.point.inputs(node))
@@ -155,7 +156,7 @@ class Suffix:
 
     def strains(self, moved: Values) -> Iterator[Array]:
         """How far the arguments of functions with a scale of their own move, as a part of their leeway, (K, ...)."""
-        for node in self._evaluated:
+        for node in pausing(self._evaluated):
             at_point = node.op.argument(*self.point.inputs(node))
             if at_point is not None:
                 after = node.op.argument(*self._inputs(node, moved, self.point.values))
@@ -191,7 +192,7 @@ class Suffix:
         """
         upstream = self.point.values if upstream is None else upstream
         terms: list[Array] = []
-        for node in self._evaluated:
+        for node in pausing(self._evaluated):
             inputs = self._inputs(node, moved, upstream)
             node = hold(node, inputs)
             end = node.name in self._ends
@@ -215,7 +216,7 @@ class Suffix:
         """
         spread: Values = {self.name: values}
         terms: Values = {}
-        for node in self.nodes:
+        for node in pausing(self.nodes):
             if node.name not in self._needed_spreads:
                 continue
             inputs, seen = self.point.inputs(node), self._seen(node)

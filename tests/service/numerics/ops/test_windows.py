@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from service.numerics.ops import windows
+from service.numerics.ops.windows import Windows
+from tests.service.numerics.counting import counted
+
+MANY = [
+    Windows(*each)
+    for each in [
+        (5, 1),
+        (5, 2),
+        (4, 3, 2),
+        (7, 4, 1, 2),
+        (3, 5, 3, 2),
+        (40, 13),
+        (9, 13, 4, 3),
+        (1, 24),
+        (60, 31, 2),
+        (1, 1),
+    ]
+]
+
+
+def held(each: Windows) -> list[np.ndarray]:
+    """Places of the elements of each window, from the definition."""
+    return [each.stride * p + each.dilation * np.arange(each.length) for p in range(each.count)]
+
+
+def data(each: Windows, *lead: int, seed: int = 0) -> np.ndarray:
+    # Of few values, so that ties are the rule; longer than is needed, as a padded input may be.
+    return np.random.default_rng([seed, *each]).integers(0, 5, (*lead, each.needed + 2)).astype(np.float64)
+
+
+@pytest.mark.parametrize("each", MANY, ids=str)
+def test_each_window_is_joined_as_it_is_defined(each):
+    array = data(each, 2, 3)
+    np.testing.assert_array_equal(
+        windows.least(array, -1, each), np.stack([array[..., at].min(axis=-1) for at in held(each)], axis=-1)
+    )
+    np.testing.assert_array_equal(
+        windows.total(array, -1, each), np.stack([array[..., at].sum(axis=-1) for at in held(each)], axis=-1)
+    )
+
+
+@pytest.mark.parametrize("each", MANY, ids=str)
+def test_of_equal_elements_the_first_is_the_largest(each):
+    array = data(each, 4)
+    places = np.broadcast_to(np.arange(array.shape[-1]), array.shape)
+    largest, at = windows.first_largest(array, places, -1, each)
+    expected = np.stack([own[array[:, own].argmax(axis=-1)] for own in held(each)], axis=-1)
+    np.testing.assert_array_equal(at, expected)
+    np.testing.assert_array_equal(largest, np.take_along_axis(array, expected, -1))
+
+
+@pytest.mark.parametrize("each", MANY, ids=str)
+def test_each_element_gets_what_the_windows_that_hold_it_have(each):
+    values = data(each, 2)[:, : each.count]
+    total, least = np.zeros((2, each.needed)), np.full((2, each.needed), np.inf)
+    for p, own in enumerate(held(each)):
+        total[:, own] += values[:, [p]]
+        least[:, own] = np.minimum(least[:, own], values[:, [p]])
+    np.testing.assert_array_equal(windows.total_of_holding(values, -1, each), total)
+    np.testing.assert_array_equal(windows.least_of_holding(values, -1, each), least)
+
+
+def test_any_axis_may_have_windows():
+    each = Windows(3, 4, 2)
+    array = data(each, 5)
+    np.testing.assert_array_equal(windows.total(array.T, -2, each), windows.total(array, -1, each).T)
+    values = array[:, : each.count]
+    np.testing.assert_array_equal(
+        windows.total_of_holding(values.T, -2, each), windows.total_of_holding(values, -1, each).T
+    )
+
+
+@pytest.mark.parametrize("each", [*MANY, Windows(400, 120), Windows(50, 1000, 7, 2)], ids=str)
+def test_it_takes_the_joins_that_are_foreseen(each):
+    array = data(each)
+    for work in (windows.least, windows.total):
+        found = counted(work, array, -1, each)
+        assert found.elements <= each.joins
+        assert found.elements >= each.joins - each.needed - each.count
+        assert found.calls <= each.passes
+
+
+def test_large_windows_take_few_joins():
+    assert Windows(401, 120).joins < 401 * 120 / 8

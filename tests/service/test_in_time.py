@@ -1,0 +1,128 @@
+"""One clock a request: whenever the time is over, whatever is being done, the request is refused soon and says so.
+
+The clock goes by looks, so that nothing here depends on the machine.
+"""
+
+import itertools
+
+import pytest
+
+from schemas.problem import InvalidRequestError
+from service.bugs import bugs
+from service.check import check
+from service.curve import curve
+from service.judge import judge
+from service.numerics.models import PRESETS
+from service.plan import plan
+from tests.service.checking.ticking import ending_after
+
+POINT = {"point": {"w": [0.5, -1.5], "v": [1.0]}, "directions": {"kind": "random", "count": 3}}
+
+
+def worked(name, **fields):
+    return PRESETS[name].request | fields
+
+
+def wrong(name):
+    """Every gradient of it with its sign flipped, along with the nodes."""
+    body = worked(name, include=["gradients", "intermediates"])
+    right = check(body)["gradients"]
+    return body | {"candidate": {each: (-gradient["analytic"]).tolist() for each, gradient in right.items()}}
+
+
+def judged():
+    posed = plan(POINT)
+    points = posed.points
+    losses = (points["w"].array[:, 0] * points["v"].array[:, 0] ** 2 + points["w"].array[:, 1]).tolist()
+    return {"plan": dict(posed.plan), "losses": losses, "candidate": {"w": [1, 1], "v": [1]}}
+
+
+WORK = {
+    "a check": (check, lambda: worked("mlp_classifier")),
+    "wrong candidates": (check, lambda: wrong("conv_tanh_scale_sigmoid")),
+    "float32": (check, lambda: worked("logistic_regression", dtype="float32")),
+    "a sample": (check, lambda: worked("mlp_classifier", finite_difference={"sample": 3})),
+    "directions": (check, lambda: worked("mlp_classifier", finite_difference={"projections": 3})),
+    "a curve": (curve, lambda: worked("conv_tanh_scale_sigmoid", element={"name": "w1", "index": [0, 1]})),
+    "bugs": (bugs, lambda: worked("conv_tanh_scale_sigmoid")),
+    "a bug": (bugs, lambda: worked("conv_tanh_scale_sigmoid", bug="sign_flipped")),
+    "a plan": (plan, lambda: POINT),
+    "a judgement": (judge, judged),
+}
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(("answer", "body"), WORK.values(), ids=WORK)
+def test_whenever_the_time_is_over_the_request_is_refused_soon(answer, body):
+    body = body()
+    answer(body)
+    # Its plan is kept from now on.
+    with ending_after(10**9) as ticking:
+        answer(body)
+    whole = ticking.looks
+    refused = 0
+    for looks in {*range(1, min(12, whole)), *(round(whole * part / 25) for part in range(1, 25))}:
+        with ending_after(looks) as ticking:
+            detail = refusal(answer, body)
+        refused += detail is not None
+        assert detail is None or detail.startswith("out of time: ")
+        assert detail is None or f"when the limit of {looks} s was reached. " in detail
+        # What would fit is looked for in a quarter more, and each refusal is one more look or two.
+        assert ticking.looks <= 1.25 * looks + 5, detail
+    assert refused >= (20 if whole > 100 else 1)
+    with ending_after(whole):
+        assert refusal(answer, body) is None
+
+
+def refusal(answer, body):
+    """Why it is refused; None where it is answered."""
+    try:
+        answer(body)
+    except InvalidRequestError as error:
+        return error.errors[0]["detail"] if error.reason == "out-of-time" else repr(error)
+    return None
+
+
+def test_every_stage_looks_at_the_clock():
+    body, stages = wrong("conv_tanh_scale_sigmoid"), set()
+    for looks in itertools.count(1):
+        try:
+            with ending_after(looks):
+                check(body)
+            break
+        except InvalidRequestError as error:
+            detail = error.errors[0]["detail"]
+            stages.add("of the evaluations" if "evaluations" in detail else detail.split(" when ")[0])
+    assert stages == {
+        "out of time: the request was being read",
+        "out of time: the differences were being planned",
+        "out of time: the analytic gradient was being computed",
+        "out of time: the gradient was being computed by PyTorch",
+        "of the evaluations",
+        "out of time: the verdicts were being found",
+        "out of time: the report was being written",
+    }
+
+
+def test_a_diagnosis_ends_with_what_it_has_and_says_so():
+    body, told = wrong("conv_tanh_scale_sigmoid"), {}
+    with ending_after(10**9) as ticking:
+        whole = check(body)
+    for looks in range(ticking.looks // 2, ticking.looks + 100, 3):
+        try:
+            with ending_after(looks):
+                report = check(body)
+        except InvalidRequestError:
+            continue
+        assert report["outcome"] == "fail"
+        for name, verdict in report["verdicts"].items():
+            assert verdict["diagnoses"], "there is always one"
+            for each in verdict["diagnoses"]:
+                said = each["explanation"]
+                ended = "the time of the request was over" in said
+                told.setdefault((each["name"], ended), said)
+                if not ended:
+                    assert each in whole["verdicts"][name]["diagnoses"]
+    assert ("unknown", True) in told
+    assert ("sign_flipped", True) in told
+    assert ("sign_flipped", False) in told
