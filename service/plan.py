@@ -11,6 +11,7 @@ from service.blackbox.posing import BINARY, posed
 from service.blackbox.sealing import sealed, stacked
 from service.checking.deadline import clock_of
 from service.checking.question import Limits
+from service.numerics.pausing import pausing
 
 
 class Planned(NamedTuple):
@@ -26,7 +27,7 @@ class Planned(NamedTuple):
         """The answer in JSON: point by point."""
         points = [
             {name: encode(each.array[at], self.encoding, each.datatype) for name, each in self.points.items()}
-            for at in range(self.evaluations)
+            for at in pausing(range(self.evaluations))
         ]
         return cast("Any", {**self.rest, "points": points})
 

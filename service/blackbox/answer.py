@@ -25,15 +25,16 @@ from service.numerics.blackbox.known import runs
 from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.outcome import Outcome
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array
 from service.numerics.verdict import Worst
 
 
 def report(layout: Layout, losses: Array, noise: Noise, judged: Mapping[str, Judged], sought: float) -> JudgeReport:
     """Put the report together."""
-    judged = {name: _with_gaps(each, *_gaps(layout, name, losses)) for name, each in judged.items()}
+    judged = {name: _with_gaps(each, *_gaps(layout, name, losses)) for name, each in pausing(judged.items())}
     outcome = verdict.overall([each.verdict.outcome for each in judged.values()])
-    verdicts = {name: _verdict(layout, name, losses, noise, each, sought) for name, each in judged.items()}
+    verdicts = {name: _verdict(layout, name, losses, noise, each, sought) for name, each in pausing(judged.items())}
     farthest = max(judged, key=lambda name: _intercept(judged[name]))
     missing = max(judged, key=lambda name: judged[name].single)
     return {

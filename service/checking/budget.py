@@ -3,7 +3,7 @@
 from schemas.problem import InvalidRequestError, placed
 from service.checking import language
 from service.checking.estimate import elements_of, estimated, figure, work_aside
-from service.checking.fitting import place_of, what_would_fit
+from service.checking.fitting import SMALLER, place_of, what_would_fit
 from service.checking.question import Limits, Problem, Request
 from service.numerics.gradients.finite_difference import Plan
 from service.numerics.graph import InvalidModelError, ModelError
@@ -12,6 +12,7 @@ from service.numerics.graph import InvalidModelError, ModelError
 def planned(problem: Problem, limits: Limits) -> Plan:
     """Plan the differences of a check, and refuse one that would take too much, before anything is computed."""
     check_size(problem, limits)
+    check_longest_call(problem, limits)
     plan, estimate = estimated(problem, limits)
     over = estimate.over(limits)
     if over is not None or plan is None:
@@ -62,6 +63,26 @@ def check_size(problem: Problem, limits: Limits) -> None:
     if elements > limits.elements:
         detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
         raise InvalidRequestError([placed(detail, "model")], "over-budget")
+
+
+_AT_ONCE = 5 * 10**8
+"""Multiply-adds of one call that are taken however short the time is: some tenths of a second."""
+_AT_ONCE_PER_SECOND = 25 * 10**7
+"""Multiply-adds of one call for each second of the limit: about a quarter of the time on a machine of its own."""
+
+
+def check_longest_call(problem: Problem, limits: Limits) -> None:
+    """Refuse a model in which PyTorch would not come to a pause in time: nothing interrupts one call."""
+    longest, node = problem.graph.longest_call()
+    most = max(_AT_ONCE, int(_AT_ONCE_PER_SECOND * limits.seconds))
+    if longest > most:
+        detail = (
+            f"PyTorch would take about {figure(longest)} operations for it in one call, which nothing can interrupt; "
+            f"the limit is {figure(most)}. {SMALLER}"
+        )
+        place = next(at for at, each in enumerate(problem.graph.listed) if each.name == node.name)
+        errors = language.refused(InvalidModelError([ModelError(detail, place)]), problem.request).errors
+        raise InvalidRequestError(errors, "over-budget")
 
 
 def check_work(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:

@@ -41,7 +41,7 @@ def _diagnosed(problem: Problem, judge: Judge, failed: Sequence[str], evaluation
     wrong = {name: _wrong(problem, judge, name) for name in failed if not judge.dispute(name)}
     if not wrong:
         return {}
-    return faults.diagnose(scene_of(problem), wrong, evaluations * problem.graph.cost().work)
+    return faults.diagnose(scene_of(problem), wrong, evaluations * problem.graph.cost().at_once)
 
 
 def _wrong(problem: Problem, judge: Judge, name: str) -> Array:

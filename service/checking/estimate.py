@@ -5,6 +5,8 @@ from typing import NamedTuple
 from service.checking.question import Limits, Problem
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Plan
+from service.numerics.graph import Graph
+from service.numerics.ops.op import CALL
 from service.numerics.rounding import SWEEPS
 from service.numerics.tiles import size
 
@@ -15,6 +17,10 @@ _ROUTES = 4
 """Arrays for each value that the two other routes hold: values and gradients."""
 _JUDGED = 30
 """Numbers for each element of one tensor while it is judged and measured."""
+_SWEPT_PASSES = 6
+"""Passes, in multiply-adds of a forward one, of the rounding model: there and back, and their sizes both ways."""
+_ASIDE = 16
+"""Passes of all but the finite differences, each of which takes the calls of a forward pass."""
 _WRITTEN = 12
 """Numbers' worth of memory for each element while the answer is written: its gradients, and their text twice."""
 _ANYWAY = 2**24
@@ -63,7 +69,13 @@ def elements_of(problem: Problem) -> int:
 
 def work_aside(problem: Problem) -> int:
     """Operations of all but the finite differences: the passes of the rounding model, and the routes beside them."""
-    return 8 * (SWEEPS + 1) * problem.graph.cost().work
+    return aside(problem.graph)
+
+
+def aside(graph: Graph) -> int:
+    """Operations of the same, of a graph."""
+    cost = graph.cost()
+    return _SWEPT_PASSES * (SWEEPS + 1) * cost.work + _ASIDE * CALL * cost.calls
 
 
 def _bytes(problem: Problem, differences: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from service.numerics.graph import Graph
 from service.numerics.ops.continued import imaginary
+from service.numerics.ops.op import CALL
 from service.numerics.tiles import Array, repeated, size
 
 _DECADES = [float(f"1e{exponent}") for exponent in range(-16, 0)]
@@ -90,8 +91,11 @@ def is_analytic(graph: Graph, name: str) -> bool:
 
 def work(graph: Graph, name: str) -> int:
     """Multiply-adds that a curve takes, about."""
-    evaluations = 1 + 2 * STEPS.size + (_OF_COMPLEX * STEPS.size if is_analytic(graph, name) else 0)
-    return evaluations * graph.cost(graph.downstream([name])).work
+    cost = graph.cost(graph.downstream([name]))
+    # Real ones and complex ones, each as many in one pass as fit.
+    parts = [(1 + 2 * STEPS.size, 1)] + [(STEPS.size, _OF_COMPLEX)] * is_analytic(graph, name)
+    together = max(1, _TILE_ELEMENTS // max(1, cost.elements))
+    return sum(count * each * cost.work + -(-count // together) * CALL * cost.calls for count, each in parts)
 
 
 def _complex_step(line: "_Line", here: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from service.numerics.kept import kept
-from service.numerics.ops.op import CALL, Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
+from service.numerics.ops.op import Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
 from service.numerics.pausing import pausing
 from service.numerics.quoting import quote
 from service.numerics.tiles import Array, Shape, size
@@ -308,11 +308,23 @@ class Graph:
         return self._cost_of(self.nodes)
 
     def _cost_of(self, nodes: Iterable[Node]) -> Cost:
-        costs = [
-            node.op.cost(self.shapes[node.name], *(_operand_shape(each, self.shapes) for each in node.operands))
-            for node in nodes
-        ]
-        return Cost(sum(CALL + each.work for each in costs), sum(each.elements for each in costs))
+        costs = [node.op.cost(self.shapes[node.name], *self._operand_shapes(node)) for node in pausing(nodes)]
+        return Cost(
+            sum(each.work for each in costs), sum(each.elements for each in costs), sum(each.calls for each in costs)
+        )
+
+    def spreading(self) -> list[int]:
+        """Elements through which spreading one label through each node goes, at most."""
+        return [node.op.spreading(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes]
+
+    def longest_call(self) -> tuple[int, Node]:
+        """Multiply-adds of the longest call that nothing can interrupt, and the node that makes it."""
+        calls = [node.op.longest_call(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes]
+        longest = max(range(len(calls)), key=calls.__getitem__)
+        return calls[longest], self.nodes[longest]
+
+    def _operand_shapes(self, node: Node) -> list[Shape | None]:
+        return [_operand_shape(each, self.shapes) for each in node.operands]
 
     def terms(self, values: Mapping[str, Array]) -> Array:
         """Terms of the loss, (K or 1, n), whose sum is the loss."""

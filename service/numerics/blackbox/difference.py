@@ -8,6 +8,7 @@ from service.numerics.blackbox.extrapolation import extrapolated
 from service.numerics.blackbox.kinks import Shape, kinked
 from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array
 
 _DISPLACED = 8.0
@@ -68,7 +69,7 @@ def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -
     usable = np.isfinite(losses).all(axis=2)
     sets, group = np.unique(usable, axis=0, return_inverse=True)
     found = _unknown(len(losses))
-    for number, levels in enumerate(sets):
+    for number, levels in enumerate(pausing(sets)):
         which = np.flatnonzero(group.ravel() == number)
         if np.count_nonzero(levels) >= _LEAST:
             _put(found, which, _differenced(layout, name, losses, base, noise, which, levels))

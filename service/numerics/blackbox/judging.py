@@ -25,6 +25,7 @@ from service.numerics.blackbox.taylor import Remainder
 from service.numerics.blackbox.verdicts import verdict
 from service.numerics.faults import Diagnosis
 from service.numerics.outcome import Outcome
+from service.numerics.pausing import pausing
 from service.numerics.precision import Precision
 from service.numerics.projection import norm
 from service.numerics.reference import Tolerance
@@ -96,7 +97,7 @@ def judge(
                 noise,
                 int(exponent),
             )
-            for name in layout.points
+            for name in pausing(layout.points)
         }
         unit = np.ldexp(1.0, exponent)
         return replace(noise, deviation=noise.deviation * unit, most=noise.most * unit, size=noise.size * unit), found

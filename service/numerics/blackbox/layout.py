@@ -19,6 +19,7 @@ import numpy as np
 from service.numerics.blackbox.lines import NEAR_LINES, Lines, Point, gaussian, near, of_elements
 from service.numerics.blackbox.schedule import NEAR
 from service.numerics.blackbox.sides import offsets, told
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array
 
 REPEATS, LINES = 3, NEAR_LINES
@@ -124,7 +125,7 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
     points = dict(points)
     lines = {
         name: (gaussian if random else of_elements)(point, directions_of(point, random=random, count=count), seed, name)
-        for name, point in points.items()
+        for name, point in pausing(points.items())
     }
     counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
     places = {name: place for place, name in enumerate(points)}

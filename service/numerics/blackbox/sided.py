@@ -17,6 +17,7 @@ from service.numerics.blackbox.kinks import Shape
 from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.blackbox.onesided import LEAST_NODES, Samples, one_sided
+from service.numerics.pausing import pausing
 from service.numerics.tiles import Array
 
 _DISPLACED = 8.0
@@ -53,7 +54,7 @@ def along(layout: Layout, name: str, losses: Array, base: float, noise: Noise) -
 def _alike(there: Array) -> Iterator[tuple[Array, Array]]:
     """Lines that have the same points, and these: both by their positions; but for lines that have none."""
     sets, group = np.unique(there, axis=0, return_inverse=True)
-    for number, points in enumerate(sets):
+    for number, points in enumerate(pausing(sets)):
         if points.any():
             yield np.flatnonzero(group.ravel() == number), np.flatnonzero(points)
 

@@ -15,7 +15,7 @@ from service.numerics.pausing import OutOfTimeError, pausing
 from service.numerics.tiles import Array
 
 UNKNOWN = "unknown"
-_LEAST_WORK = 2**27
+_LEAST_WORK = 2**29
 """Multiply-adds that a diagnosis may always take."""
 _SOME_LEFT_OUT = " Not every wrong backward pass of so large a model was tried."
 _OUT_OF_TIME = " Not every bug was tried: the time of the request was over."

@@ -23,9 +23,9 @@ _OF_A_PASS = 3
 class Affordable:
     """As many alterations as some work allows, given one by one; at least one.
 
-    T alterations that are swept together call each node once: a sweep takes sum_n (CALL + T w_n) three times, where
-    w_n is the work of a node in one tile. To it comes a call of its own for each node that an alteration changes, and
-    what it takes to compare the gradients, which is no more than all elements.
+    T alterations that are swept together make the calls of each node once: a sweep takes sum_n (c_n CALL + T w_n) three
+    times, where c_n are the calls of a node, and w_n is its work in one tile. To it come calls of its own for each node
+    that an alteration changes, and what it takes to compare the gradients, which is no more than all elements.
     It is counted and not timed, so that the same request gets the same answer.
 
     Parameters
@@ -47,9 +47,10 @@ class Affordable:
 
     def __init__(self, graph: Graph, alterations: Iterable[Alteration], most: int) -> None:
         self._alterations, self._most = alterations, most
-        self._sweep = _OF_A_PASS * CALL * len(graph.nodes)
-        self._each = max(0, _OF_A_PASS * graph.cost().work - self._sweep) + graph.cost().elements
-        self._of_node = {node.name: _OF_A_PASS * graph.cost([node]).work for node in graph.nodes}
+        cost = graph.cost()
+        self._sweep = _OF_A_PASS * CALL * cost.calls
+        self._each = _OF_A_PASS * cost.work + cost.elements
+        self._of_node = {node.name: _OF_A_PASS * graph.cost([node]).at_once for node in graph.nodes}
         self._length = _together(graph)
         self.work = 0
         self.left_out = False

@@ -93,6 +93,7 @@ class Sigmoid(Curved):
     The last form is computed: 1 - s has no digits left where s rounds to 1.
     """
 
+    passes = 7
     analytic = True
 
     def forward(self, input: Array) -> Array:
@@ -123,6 +124,7 @@ class Sigmoid(Curved):
 class Silu(Curved):
     """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
 
+    passes = 8
     analytic = True
 
     def forward(self, input: Array) -> Array:
@@ -155,6 +157,7 @@ class Gelu(Curved):
         dL/dx = g ((1 + t) / 2 + x (1 - t^2) v' / 2),   v' = sqrt(2/pi) (1 + 3 0.044715 x^2)
     """
 
+    passes = 7
     approximate: Literal["none", "tanh"] = "none"
 
     analytic = True
@@ -230,6 +233,7 @@ class Relu(Piecewise):
 class LeakyRelu(Piecewise):
     """y = x where x > 0, else a x with a = negative_slope: dL/dx = g or a g."""
 
+    passes = 3
     negative_slope: float = 0.01
 
     def branch(self, input: Array) -> Array:
@@ -257,6 +261,7 @@ class LeakyRelu(Piecewise):
 class Elu(Piecewise, Curved):
     """y = x where x > 0, else a (exp(x) - 1) with a = alpha: dL/dx = g, or g a exp(x)."""
 
+    passes = 4
     alpha: float = 1.0
 
     cases = (Case(((3, 4),)), Case(((5,),), {"alpha": 0.7}))
@@ -288,6 +293,7 @@ class Elu(Piecewise, Curved):
 class Softplus(Piecewise, Curved):
     """y = log(1 + exp(b x)) / b where b x <= threshold, else x, with b = beta: dL/dx = g sigmoid(b x), or g."""
 
+    passes = 11
     beta: Annotated[float, Gt(0)] = 1.0
     threshold: float = 20.0
 

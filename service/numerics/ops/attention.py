@@ -27,6 +27,9 @@ from service.numerics.ops.op import (
 from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
 
+_SOFTMAX = 8
+"""Calls over all weights, beside the products of matrices."""
+
 
 @op("scaled_dot_product_attention")
 class ScaledDotProductAttention(Op):
@@ -171,7 +174,8 @@ class ScaledDotProductAttention(Op):
         assert query is not None
         assert key is not None
         weights = size(query[:-1]) * key[-2]
-        return Cost(weights * (query[-1] + output[-1]), max(weights, super().cost(output, *shapes).elements))
+        work = weights * (query[-1] + output[-1] + _SOFTMAX)
+        return Cost(work, max(weights, super().cost(output, *shapes).elements), _SOFTMAX)
 
     def multipliers(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Sequence[Multiplier]:
         return [factor(float(self._scale(query)), positions=(0, 1))]

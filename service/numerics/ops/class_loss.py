@@ -137,6 +137,7 @@ class NllLoss(ClassLoss):
         dL/dw_c = sum_n g c [c = y_n] (-a_nc),  for the mean less sum_n g c [c = y_n] L
     """
 
+    passes = 6
     reduction: Reduction = "mean"
     ignore_index: int = -100
 
@@ -221,6 +222,7 @@ class CrossEntropy(ClassLoss):
         dL/dw_c = -sum_n g k (q_c / w_c) log p_c,  for the mean over labels less sum_n g k [c = y_n] L
     """
 
+    passes = 14
     reduction: Reduction = "mean"
     ignore_index: int = -100
     label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.0

@@ -13,7 +13,6 @@ import numpy as np
 from service.numerics.kept import kept
 from service.numerics.ops import windows
 from service.numerics.ops.op import (
-    CALL,
     Case,
     Cost,
     Gradients,
@@ -205,6 +204,8 @@ class Convolution(Op):
 
 
 _BIAS = 2
+_COPIED = 2
+"""Times that a multiply-add of PyTorch's convolution takes, with what is copied for it."""
 
 
 @op("conv2d")
@@ -319,22 +320,43 @@ class Conv2d(Convolution):
         return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
+        by_bias = None
+        if bias is not None:
+            x, w = self._grouped(input, weight)
+            g = self._in_rows(gradient, x, w)
+            by_bias = g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
+        return self.back_to_input(gradient, input, weight), self.back_to_weight(gradient, input, weight), by_bias
+
+    def back_to_input(self, gradient: Array, input: Array, weight: Array) -> Array:
+        """Gradient of the input, of which the shape alone matters."""
+        x, w = self._grouped(input, weight)
+        geometry = self._geometry(x.shape, w.shape)
+        g = self._in_rows(gradient, x, w)
+        tiles = max(len(gradient), len(x), len(w))
+        padded = geometry.padded(x[:1])
+        by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
+        for offset in pausing(geometry.offsets):
+            by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
+            window = geometry.window(by_padded, offset)
+            window[...] += by_window.reshape((len(by_window), *window.shape[1:]))
+        return geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
+
+    def back_to_weight(self, gradient: Array, input: Array, weight: Array) -> Array:
+        """Gradient of the weight, of which the shape alone matters."""
         x, w = self._grouped(input, weight)
         geometry = self._geometry(x.shape, w.shape)
         padded = geometry.padded(x)
         tiles = max(len(gradient), len(x), len(w))
-        g = gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
-        by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
-        transposed = np.swapaxes(g, -1, -2)
-        for i, j in pausing(geometry.offsets):
-            window = geometry.window(padded, (i, j))
-            by_window = np.swapaxes(w[..., i, j], -1, -2) @ g
-            geometry.window(by_padded, (i, j))[...] += by_window.reshape((len(by_window), *window.shape[1:]))
-            by_weight[..., i, j] = np.swapaxes(_flat(window) @ transposed, -1, -2).sum(axis=1)
-        by_input = geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
-        by_bias = None if bias is None else g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
-        return by_input, by_weight.reshape((tiles, *weight.shape[1:])), by_bias
+        transposed = np.swapaxes(self._in_rows(gradient, x, w), -1, -2)
+        for offset in pausing(geometry.offsets):
+            products = _flat(geometry.window(padded, offset)) @ transposed
+            by_weight[..., *offset] = np.swapaxes(products, -1, -2).sum(axis=1)
+        return by_weight.reshape((tiles, *weight.shape[1:]))
+
+    def _in_rows(self, gradient: Array, x: Array, w: Array) -> Array:
+        """Gradient of the output with its channels in groups, and its rows as one."""
+        return gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
 
     def scattered(self, values: Array, weight: Shape, output: Shape) -> Array:
         """Least of the values of the windows that read each element of an input, given its shape as `output`."""
@@ -383,8 +405,23 @@ class Conv2d(Convolution):
         padded = size(input[:-2]) * math.prod(
             length + b + a for length, b, a in zip(input[-2:], geometry.before, geometry.after, strict=True)
         )
-        # Each kernel offset costs a call besides its arithmetic.
-        return Cost(size(output) * kernel + CALL * size(weight[-2:]), max(size(output), padded))
+        # For each kernel offset there is a product, what it multiplies is brought into a row, and it is added.
+        offsets = size(weight[-2:])
+        return Cost(size(output) * (kernel + offsets), max(size(output), padded), 3 * offsets)
+
+    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+        """Joins along both axes of the channels of each group, and all arrays once."""
+        input, weight = shapes[0], shapes[1]
+        assert input is not None
+        assert weight is not None
+        rows, columns = self._geometry(input, weight).along
+        images = size(_full(input)[:1]) * self.groups
+        joins = rows.needed * (columns.joins + columns.needed) + columns.count * rows.joins
+        return images * joins + size(input) + size(weight) + size(output)
+
+    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+        """All of it; the windows of the input are copied first."""
+        return _COPIED * self.cost(output, *shapes).work
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         functional, padding = torch.nn.functional, _native(self.padding)

@@ -103,8 +103,17 @@ class Conv1d(Convolution):
         )
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        rows = [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
-        return self._plane.cost((*output[:-1], 1, output[-1]), *rows)
+        return self._plane.cost((*output[:-1], 1, output[-1]), *self._with_rows(shapes))
+
+    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._plane.spreading((*output[:-1], 1, output[-1]), *self._with_rows(shapes))
+
+    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._plane.longest_call((*output[:-1], 1, output[-1]), *self._with_rows(shapes))
+
+    @staticmethod
+    def _with_rows(shapes: tuple[Shape | None, ...]) -> list[Shape | None]:
+        return [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         padding: Any = self.padding

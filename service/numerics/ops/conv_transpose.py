@@ -73,9 +73,7 @@ class ConvTranspose2d(Convolution):
         """Output without bias."""
         shape = self.output_shape(x.shape[1:], weight.shape[1:], None)
         x = self._extended(x)
-        found = self._adjoint.backward(x, x, np.zeros((1, *shape), dtype=x.dtype), weight, None)[0]
-        assert found is not None
-        return found
+        return self._adjoint.back_to_input(x, np.zeros((1, *shape), dtype=x.dtype), weight)
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         output = self._spread(input, weight)
@@ -98,7 +96,7 @@ class ConvTranspose2d(Convolution):
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_input = self._adjoint.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]
         x = self._extended(input)
-        by_weight = self._adjoint.backward(x, x, gradient, weight, None)[1]
+        by_weight = self._adjoint.back_to_weight(x, gradient, weight)
         by_bias = None
         if bias is not None:
             others = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
@@ -122,6 +120,13 @@ class ConvTranspose2d(Convolution):
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
         return self._adjoint.cost(shapes[0] or (), output, shapes[1])
+
+    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+        # The windows that hold an element are as many as those of what stands apart by the stride.
+        return size(pair(self.stride)) * self._adjoint.spreading(shapes[0] or (), output, shapes[1])
+
+    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._adjoint.longest_call(shapes[0] or (), output, shapes[1])
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.conv_transpose2d(

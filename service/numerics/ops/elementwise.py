@@ -404,6 +404,7 @@ class Abs(Piecewise):
 class Clamp(Piecewise):
     """y = min(max(x, low), high): dL/dx = g where low <= x <= high, else 0."""
 
+    passes = 7
     min: float | None = None
     max: float | None = None
 

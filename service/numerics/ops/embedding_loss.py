@@ -37,6 +37,7 @@ class CosineEmbeddingLoss(VectorLoss):
         dL/da = h (b / sqrt(p q) - a cos / p)        dL/db = h (a / sqrt(p q) - b cos / q)
     """
 
+    passes = 24
     margin: float = 0.0
     reduction: Reduction = "mean"
 
@@ -122,6 +123,7 @@ class TripletMarginLoss(VectorLoss):
     and with d(p, n) in place of d(a, n) its u goes to p and, negative, to n.
     """
 
+    passes = 60
     margin: Annotated[float, Gt(0)] = 1.0
     p: Annotated[float, Gt(0)] = 2.0
     eps: Annotated[float, Ge(0)] = 1e-6

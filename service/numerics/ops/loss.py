@@ -206,6 +206,7 @@ class HalfSquaredError(Squares):
         dL/da = g c (a - y)        dL/dy = -dL/da
     """
 
+    passes = 4
     reduction: Reduction = "mean"
 
     analytic = True
@@ -231,6 +232,7 @@ class MseLoss(Squares):
     With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.
     """
 
+    passes = 3
     reduction: Reduction = "mean"
 
     analytic = True
@@ -268,6 +270,7 @@ class L1Loss(Distance):
     With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = g c sign(a - y), 0 where a = y; dL/dy = -dL/da.
     """
 
+    passes = 8
     reduction: Reduction = "mean"
 
     def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
@@ -289,6 +292,7 @@ class SmoothL1Loss(Distance):
         dL/da = g c d / b where abs(d) < b, else g c sign(d);  dL/dy = -dL/da
     """
 
+    passes = 14
     reduction: Reduction = "mean"
     beta: Annotated[float, Ge(0)] = 1.0
 
@@ -331,6 +335,7 @@ class HuberLoss(Distance):
         dL/da = g c d where abs(d) < delta, else g c delta sign(d);  dL/dy = -dL/da
     """
 
+    passes = 14
     reduction: Reduction = "mean"
     delta: Annotated[float, Gt(0)] = 1.0
 

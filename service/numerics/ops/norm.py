@@ -235,6 +235,7 @@ class LayerNorm(OverTrailing, Centred):
         dL/dw = sum g z,  dL/db = sum g,  over the leading axes
     """
 
+    passes = 10
     normalized_shape: Positive | Annotated[list[Positive], Len(1)]
     eps: NotNegative = 1e-5
 
@@ -259,6 +260,7 @@ class RmsNorm(OverTrailing):
         dL/dw = sum g z,  over the leading axes
     """
 
+    passes = 6
     normalized_shape: Positive | Annotated[list[Positive], Len(1)]
     eps: NotNegative | None = None
 
@@ -303,6 +305,7 @@ class BatchNorm(OverChannels):
         dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
     """
 
+    passes = 11
     training: Literal[True] = True
     eps: NotNegative = 1e-5
 
@@ -342,6 +345,7 @@ class GroupNorm(OverChannels):
         dL/dw_c = sum g z,  dL/db_c = sum g,  over channel c of all samples
     """
 
+    passes = 10
     num_groups: Positive
     eps: NotNegative = 1e-5
 

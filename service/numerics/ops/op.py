@@ -66,10 +66,16 @@ class Argument(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a forward pass takes: multiply-adds beside one call, and elements of the largest array it makes."""
+    """What a forward pass takes: multiply-adds, elements of the largest array it makes, and calls beside these."""
 
     work: int
     elements: int
+    calls: int = 1
+
+    @property
+    def at_once(self) -> int:
+        """All of it in multiply-adds, of one evaluation by itself."""
+        return self.work + CALL * self.calls
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,8 @@ class Op(ABC):
     """Its terms follow from its inputs alone."""
     extended: ClassVar[bool] = True
     """Its `forward` computes in extended precision where its inputs are of it."""
+    passes: ClassVar[int] = 1
+    """Calls of NumPy that `forward` makes, each over about as many elements as the largest array has."""
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 
@@ -277,9 +285,20 @@ class Op(ABC):
         return replace(cast("Any", self), **changed) if changed else self
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        """Estimate what a forward pass takes. Default: one operation for each element."""
+        """Estimate what a forward pass takes. Default: one operation for each element in each pass."""
         largest = max(size(shape) for shape in (output, *shapes) if shape is not None)
-        return Cost(largest, largest)
+        return Cost(self.passes * largest, largest, self.passes)
+
+    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+        """Elements through which spreading one label goes, at most. Default: those of the largest array."""
+        return max(size(shape) for shape in (output, *shapes) if shape is not None)
+
+    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+        """Multiply-adds of the longest call of PyTorch, which nothing can interrupt. Default: those of a forward pass.
+
+        That of the backward pass is of its order.
+        """
+        return self.cost(output, *shapes).work
 
     def terms(self, output: Array | None, *inputs: Any) -> Array:
         """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself.

@@ -10,7 +10,6 @@ import numpy as np
 from service.numerics.ops import windows
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import (
-    CALL,
     Case,
     Cost,
     Gradients,
@@ -25,6 +24,9 @@ from service.numerics.ops.op import (
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.ops.windows import Windows
 from service.numerics.tiles import Array, Shape, size
+
+_ASIDE = 8
+"""Calls, over as many elements as there are windows, beside those that join."""
 
 
 class Pool(Op):
@@ -85,18 +87,16 @@ class Pool(Op):
         rows, columns = self._along(gradient.shape)
         held = windows.total_of_holding(windows.total_of_holding(gradient, -2, rows), -1, columns)
         # A padded input may be longer than the windows need.
-        padded = np.zeros((len(gradient), *self._padded(input[:1], 0).shape[1:]), dtype=gradient.dtype)
-        padded[..., : held.shape[-2], : held.shape[-1]] = held
-        return padded[self._inside(input.shape)]
+        padded = self._padded(input[:1], 0).shape
+        behind = [(0, length - known) for length, known in zip(padded[-2:], held.shape[-2:], strict=True)]
+        return np.pad(held, [(0, 0)] * (held.ndim - 2) + behind)[self._inside(input.shape)]
 
     def _padded(self, input: Array, value: float) -> Array:
         shape = self.output_shape(input.shape[1:])
         needed = tuple(each.needed for each in self._along(shape))
         before = pair(self.padding)
-        total = tuple(max(n, length + b) for n, length, b in zip(needed, input.shape[-2:], before, strict=True))
-        padded = np.full(input.shape[:-2] + total, value, dtype=input.dtype)
-        padded[self._inside(input.shape)] = input
-        return padded
+        around = [(b, max(0, n - length - b)) for n, length, b in zip(needed, input.shape[-2:], before, strict=True)]
+        return np.pad(input, [(0, 0)] * (input.ndim - 2) + around, constant_values=value)
 
     def _inside(self, shape: Shape) -> tuple[Any, ...]:
         """Where the input lies in the padded one."""
@@ -107,8 +107,19 @@ class Pool(Op):
         rows, columns = self._along(output)
         joins = rows.needed * columns.joins + output[-1] * rows.joins
         needed = rows.needed * columns.needed
-        work = self._calls * (size(output[:-2]) * joins + CALL * (rows.passes + columns.passes))
-        return Cost(work, max(needed * size(output[:-2]), super().cost(output, *shapes).elements))
+        # Padding comes before, and taking or dividing after.
+        work = size(output[:-2]) * (self._calls * joins + needed + _ASIDE * size(output[-2:]))
+        calls = self._calls * (rows.passes + columns.passes) + _ASIDE
+        return Cost(work, max(needed * size(output[:-2]), super().cost(output, *shapes).elements), calls)
+
+    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+        """Joins along both axes, and padding before."""
+        rows, columns = self._along(output)
+        return size(output[:-2]) * (rows.needed * (columns.joins + columns.needed) + output[-1] * rows.joins)
+
+    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+        """Element by element of each window."""
+        return size(output) * size(pair(self.kernel_size))
 
 
 @op("max_pool2d")

@@ -53,6 +53,7 @@ class BinaryCrossEntropy(Weighted):
         dL/dw = g c l / w, summed over the axes along which w was broadcast
     """
 
+    passes = 12
     reduction: Reduction = "mean"
 
     inputs = ("input", "target", "weight?")
@@ -142,6 +143,7 @@ class BinaryCrossEntropyWithLogits(Weighted):
         dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast
     """
 
+    passes = 15
     reduction: Reduction = "mean"
 
     analytic = True
@@ -252,6 +254,7 @@ class KlDiv(PairLoss):
         dL/dp = g c (log p - x + 1);  for the logarithm t of p: dL/dt = g c p (t - x + 1)
     """
 
+    passes = 10
     reduction: Literal["none", "sum", "mean", "batchmean"] = "mean"
     log_target: bool = False
 

@@ -175,6 +175,7 @@ class Var(Reduction):
     The mean's own derivative drops out, since sum (x - m) = 0.
     """
 
+    passes = 4
     dim: Dims = None
     correction: float = 1
     keepdim: bool = False
@@ -282,6 +283,7 @@ class Amax(Reduction):
 class LogSumExp(Reduction):
     """y = log sum exp(x) = m + log sum exp(x - m), m the largest: dL/dx = g exp(x - y)."""
 
+    passes = 5
     dim: int | list[int]
     keepdim: bool = False
 
@@ -335,6 +337,7 @@ class VectorNorm(Reduction):
     equal parts. For p = 0 y is how many elements are not 0, and dL/dx = 0.
     """
 
+    passes = 6
     ord: float | Literal["inf", "-inf", "Infinity", "-Infinity"] = 2
     dim: Dims = None
     keepdim: bool = False

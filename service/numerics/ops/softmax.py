@@ -109,6 +109,7 @@ class Softmax(AlongAxis):
     dy_i/dx_j = y_i ([i = j] - y_j), so with g = dL/dy: dL/dx_j = y_j (g_j - sum_i g_i y_i).
     """
 
+    passes = 5
     dim: int
 
     analytic = True
@@ -151,6 +152,7 @@ class LogSoftmax(AlongAxis):
     dy_i/dx_j = [i = j] - p_j with p = exp(y), so with g = dL/dy: dL/dx_j = g_j - p_j sum_i g_i.
     """
 
+    passes = 9
     dim: int
 
     analytic = True

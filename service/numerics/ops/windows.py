@@ -161,7 +161,7 @@ def _scattered(values: Array, axis: int, windows: Windows, join: np.ufunc, nothi
     shape = list(values.shape)
     if windows.length * windows.count <= windows.adjoint.joins:
         shape[axis] = windows.needed
-        found = np.full(shape, nothing, dtype=values.dtype)
+        found = np.full_like(values, nothing, shape=shape)
         for number in range(windows.length):
             pause()
             (held,) = _at_windows((found,), axis, windows, number)
@@ -169,7 +169,7 @@ def _scattered(values: Array, axis: int, windows: Windows, join: np.ufunc, nothi
         return found
     # Element x is in window p at distance i, x = p s + i d, if p s is i' = k - 1 - i elements on from x - (k - 1) d.
     shape[axis] = windows.needed + windows.reach
-    apart = np.full(shape, nothing, dtype=values.dtype)
+    apart = np.full_like(values, nothing, shape=shape)
     first = slice(windows.reach, windows.reach + windows.stride * (windows.count - 1) + 1, windows.stride)
     _cut((apart,), axis, first)[0][...] = values
     return joined((apart,), axis, windows.adjoint, _by(join))[0]

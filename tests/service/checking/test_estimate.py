@@ -1,8 +1,8 @@
 import pytest
 
 from service.check import check
-from service.checking import estimate
-from service.checking.budget import planned
+from service.checking import estimate, fitting
+from service.checking.budget import check_longest_call, planned
 from service.checking.question import Limits
 from tests.service.checking.affording import entangled, estimate_of, problem_of, refused, tensor
 
@@ -33,8 +33,39 @@ def chain(length, *shape):
 def test_planning_is_weighed_before_it_begins(body, monkeypatch):
     problem = problem_of(body)
     needs = estimate.finite_difference.needs_of_planning(problem.graph, problem.names)
-    plan = estimate._plan
-    monkeypatch.setattr(estimate, "_plan", lambda each: plan(each) if each.projections else pytest.fail("planned"))
-    for limits in (Limits(work=needs.work - 1), Limits(bytes=needs.bytes - 1)):
+    monkeypatch.setattr(estimate, "_plan", lambda each: pytest.fail("planned"))
+    # Nor is anything planned to say what would fit.
+    monkeypatch.setattr(fitting, "_QUICK", 0)
+    for limits in (Limits(work=estimate.work_aside(problem) + needs.work - 1), Limits(bytes=needs.bytes - 1)):
         detail = refused(planned, problem, limits)["/with_respect_to"]
         assert "evaluations" not in detail
+
+
+def test_a_model_is_refused_in_which_one_call_of_pytorch_takes_too_long():
+    """Whatever is asked of it: nothing is computed, planned or proposed."""
+    body = entangled(2, 3)
+    pooled = {"name": "p", "op": "avg_pool2d", "inputs": ["t"], "kernel_size": 400, "stride": 1, "padding": 200}
+    nodes = [*body["model"]["nodes"][:1], pooled, {"name": "loss", "op": "sum", "inputs": ["p"]}]
+    body |= {"weights": {"w": tensor(1, 600, 600)}, "model": {"nodes": nodes}, "finite_difference": {"projections": 1}}
+    found = refused(check, body, Limits(seconds=60))
+    assert "in one call, which nothing can interrupt" in found["/model/nodes/1"]
+    assert "the limit is 1.5e+10" in str(found)
+    limits = Limits(seconds=1)
+    check_longest_call(problem_of(entangled(60, 50)), limits)
+
+
+def test_what_a_call_of_pytorch_takes_grows_with_all_of_a_window():
+    graph = problem_of(
+        {
+            "tensors": {},
+            "weights": {"x": tensor(1, 20, 20)},
+            "model": {
+                "nodes": [
+                    {"name": "y", "op": "max_pool2d", "inputs": ["x"], "kernel_size": [5, 4], "stride": 1},
+                    {"name": "loss", "op": "sum", "inputs": ["y"]},
+                ]
+            },
+        }
+    ).graph
+    longest, node = graph.longest_call()
+    assert (longest, node.name) == (16 * 17 * 5 * 4, "y")

@@ -51,6 +51,14 @@ class Counted(np.ndarray):
     def __array_finalize__(self, _: Any) -> None:
         return
 
+    def __getitem__(self, key: Any) -> Any:
+        bare = self.view(np.ndarray)
+        found = bare[_bare(key)]
+        if _COUNTS and isinstance(found, np.ndarray) and found.base is None:
+            # Not a view: elements were picked.
+            _COUNTS[-1].add(found.size)
+        return _counted(found)
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
         bare = [_bare(each) for each in inputs]
         if out is not None:

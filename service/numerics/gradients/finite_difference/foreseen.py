@@ -20,9 +20,9 @@ from service.numerics.rounding import SWEEPS
 from service.numerics.tiles import Array, Shape, size
 
 _NUMBER = 8
-_CALLS = 12
+_CALLS = 4
 """Calls of NumPy for each node that a tensor reaches, whatever its size: planning spreads labels through it."""
-_PASSES = 16
+_PASSES = 3
 """Multiply-adds in the time of spreading one label through one element."""
 _NARROW = 2**11
 """Elements up to which moves are measured side by side, four at a time; see `noise.py`."""
@@ -52,9 +52,10 @@ def needs_of_planning(graph: Graph, names: Sequence[str], direct: bool = False) 
     rows = np.array([reached[name] for name in names])
     labels = np.array([2 * max(1, len(graph.shapes[name])) for name in names])
     sizes = np.array([size(graph.shapes[node.name]) for node in graph.nodes], dtype=np.float64)
-    elements = rows @ sizes + np.array([size(graph.shapes[name]) for name in names])
-    work = _PASSES * labels @ elements + _CALLS * CALL * rows.sum()
-    return Needs(int(work), int(1.5 * _NUMBER * (labels * elements).max(initial=0)))
+    own = np.array([size(graph.shapes[name]) for name in names])
+    through = np.array(graph.spreading(), dtype=np.float64)
+    work = _PASSES * labels @ (rows @ through + own) + _CALLS * CALL * rows.sum()
+    return Needs(int(work), int(1.5 * _NUMBER * (labels * (rows @ sizes + own)).max(initial=0)))
 
 
 _KNOWN: WeakKeyDictionary[Plan, Needs] = WeakKeyDictionary()

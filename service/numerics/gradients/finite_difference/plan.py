@@ -21,7 +21,7 @@ from service.numerics.gradients.finite_difference.pull import Pull
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.kept import kept
-from service.numerics.ops.op import CALL
+from service.numerics.ops.op import CALL, Cost
 from service.numerics.pausing import pausing
 from service.numerics.tiles import Array, size
 
@@ -50,11 +50,14 @@ class Moving:
 
     def cost(self, colours: int) -> int:
         """Multiply-adds that a first rung takes."""
-        graph, nodes = self.suffix.point.graph, len(self.suffix.nodes)
+        cost = self._cost
         evaluations = self.method.evaluations * colours
         passes = math.ceil(evaluations * self.suffix.widest / TILE_ELEMENTS)
-        each = graph.cost(self.suffix.nodes).work - CALL * nodes
-        return (passes + _SETUP) * CALL * nodes + (evaluations + _SETUP) * each
+        return (passes + _SETUP) * CALL * cost.calls + (evaluations + _SETUP) * cost.work
+
+    @kept
+    def _cost(self) -> Cost:
+        return self.suffix.point.graph.cost(self.suffix.nodes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +278,7 @@ class Plan:
     def _pull(self, node: Node, position: int) -> Pull:
         shapes = self._point.graph.shapes
         operands = (shapes[each] if isinstance(each, str) else None if each is None else () for each in node.operands)
-        work = node.op.cost(shapes[node.name], *operands).work
+        cost = node.op.cost(shapes[node.name], *operands)
         products = node.op.products(position, *self._point.inputs(node))
         colouring = coloured_by(self._point, node, position) if products is None else None
         return Pull(
@@ -283,7 +286,7 @@ class Plan:
             position,
             0 if products is None else len(products.indices),
             colouring,
-            work,
+            cost,
             size(shapes[node.name]),
         )
 

@@ -23,7 +23,7 @@ from service.numerics.gradients.finite_difference.noise import NoiseMeter
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.quotients import Quotients, in_squares, rounding_of_sum
 from service.numerics.graph import Node
-from service.numerics.ops.op import CALL, Products
+from service.numerics.ops.op import CALL, Cost, Products
 from service.numerics.pausing import pausing
 from service.numerics.rounding import SAFETY, root_mean_square
 from service.numerics.tiles import Array, Shape, aligned, size
@@ -69,8 +69,8 @@ class Pull:
         How many the op is written out as, for each element of the output; 0 where it is not.
     colouring
         Of the elements of the operand, by what the elements of the output feel; None where the op is written out.
-    work
-        Multiply-adds of one forward pass.
+    forward
+        What one forward pass takes.
     outputs
         Elements of the output.
     """
@@ -79,7 +79,7 @@ class Pull:
     position: int
     products: int
     colouring: Colouring | None
-    work: int
+    forward: Cost
     outputs: int
 
     @property
@@ -90,7 +90,7 @@ class Pull:
             return _ROWS * self.products * self.outputs + CALL * (self.products + _ROWS * passes)
         count = self.colouring.count
         passes = math.ceil(count / self._length(self.colouring))
-        return count * (self.work + _ROWS * self.outputs) + CALL * (4 + _ROWS) * passes
+        return count * (self.forward.work + _ROWS * self.outputs) + CALL * (3 + self.forward.calls + _ROWS) * passes
 
     def back(self, point: Point, by_output: Quotients, meter: NoiseMeter) -> Quotients:
         """Quotients of the operand's elements from those of the output's."""

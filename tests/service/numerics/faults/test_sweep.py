@@ -44,17 +44,19 @@ def _counted(scene: Scene, most: int, names: Sequence[str]) -> tuple[Affordable,
     calls, given = 0, 0
     affordable = Affordable(scene.graph, alterations_of(scene, names), most)
 
-    def counting(wrong: Any, *arrays: Any) -> Gradients:
+    of_node = {node.name: scene.graph.cost([node]).calls for node in scene.graph.nodes}
+
+    def counting(name: str, wrong: Any, *arrays: Any) -> Gradients:
         nonlocal calls
-        calls += 1
+        calls += of_node[name]
         return wrong(*arrays)
 
     alterations = (
-        replace(each, overrides={name: partial(counting, wrong) for name, wrong in each.overrides.items()})
+        replace(each, overrides={name: partial(counting, name, wrong) for name, wrong in each.overrides.items()})
         for each in affordable
     )
     for together, _ in gradients_of(scene.graph, scene.values, alterations, names):
-        calls += len(scene.graph.nodes)
+        calls += sum(of_node.values())
         given += len(together)
     return affordable, calls, given
 
@@ -65,8 +67,8 @@ def test_the_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
     affordable, calls, given = _counted(scene, 2**62, names)
     assert given == len(list(alterations_of(scene, names)))
     assert not affordable.left_out
-    # A call of a backward pass is some calls of NumPy; the rest is the work in the tiles.
-    assert CALL * calls <= affordable.work <= 3 * CALL * calls + given * (4 * scene.graph.cost().work)
+    # A backward pass makes some more calls than a forward one; the rest is the work in the tiles.
+    assert CALL * calls <= affordable.work <= 3 * CALL * calls + given * (7 * scene.graph.cost().work)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
@@ -84,4 +86,4 @@ def test_many_small_nodes_are_no_reason_to_leave_anything_out() -> None:
     """Of T alterations that are swept together a call of a node is shared by all."""
     scene, names = preset("lstm_step").scene(), preset("lstm_step").problem.names
     affordable, _, given = _counted(scene, 2**62, names)
-    assert affordable.work < given * 3 * scene.graph.cost().work / 2
+    assert affordable.work < given * 3 * scene.graph.cost().at_once / 2

@@ -1,0 +1,67 @@
+"""Every way in has one clock, and ends when its client has left."""
+
+import socket
+from functools import partial
+
+import pytest
+
+from service.app import create_app
+from service.checking.deadline import Clock
+from service.http import leaving
+from service.http.slots import checks_of
+from service.plan import plan
+from service.settings import Settings
+from tests.service.checking.ticking import Ticking
+
+POINT = {"point": {"w": [0.5, -1.5]}, "directions": {"kind": "coordinates"}}
+
+
+def judgement():
+    found = plan(POINT)
+    points = found.points["w"].array
+    return {"plan": dict(found.plan), "losses": (points**2).sum(axis=1).tolist(), "candidate": {"w": [1, -3]}}
+
+
+BODIES = {
+    "/v1/check": lambda example: example,
+    "/v1/curve": lambda example: example | {"element": {"name": "w1", "index": [0, 0]}},
+    "/v1/bugs": lambda example: example,
+    "/v1/plan": lambda _: POINT,
+    "/v1/judge": lambda _: judgement(),
+}
+routes = pytest.mark.parametrize(("route", "body"), BODIES.items(), ids=BODIES)
+
+
+@routes
+def test_every_way_in_has_one_clock(monkeypatch, example, route, body):
+    monkeypatch.setattr("service.http.timing.Clock", partial(Clock, now=Ticking()))
+    app = create_app(Settings(max_seconds=0.5))
+    response = app.test_client().post(route, json=body(example))
+    assert response.status_code == 422
+    assert "out of time" in response.json["detail"]
+    assert checks_of(app).busy == 0
+    monkeypatch.undo()
+    assert app.test_client().post(route, json=body(example)).status_code in (200, 422)
+    assert create_app().test_client().post(route, json=body(example)).status_code == 200
+
+
+@routes
+def test_what_is_computed_for_who_has_left_ends(monkeypatch, example, route, body):
+    """Before the first line of an answer, whatever is being computed."""
+    monkeypatch.setattr(leaving, "_PAUSE", -1.0)
+    app = create_app()
+    ours, theirs = socket.socketpair()
+    with ours:
+        given = partial(app.test_client().post, route, json=body(example), environ_base={"gunicorn.socket": ours})
+        assert given().status_code == 200
+        theirs.close()
+        assert given().status_code == 499
+    assert checks_of(app).busy == 0
+    assert app.test_client().post(route, json=body(example)).status_code == 200
+
+
+def test_a_stream_has_the_clock_of_its_request(monkeypatch, example):
+    monkeypatch.setattr("service.http.timing.Clock", partial(Clock, now=Ticking()))
+    client = create_app(Settings(max_seconds=0.5)).test_client()
+    response = client.post("/v1/check", json=example, headers={"Accept": "application/x-ndjson"})
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
