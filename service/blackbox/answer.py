@@ -22,7 +22,7 @@ from service.checking.summary import summary
 from service.numerics import verdict
 from service.numerics.blackbox.judging import Judged
 from service.numerics.blackbox.known import runs
-from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout
+from service.numerics.blackbox.layout import Layout
 from service.numerics.blackbox.noise import Noise
 from service.numerics.outcome import Outcome
 from service.numerics.pausing import pausing
@@ -34,7 +34,7 @@ def report(layout: Layout, losses: Array, noise: Noise, judged: Mapping[str, Jud
     """Put the report together."""
     judged = {name: _with_gaps(each, *_gaps(layout, name, losses)) for name, each in pausing(judged.items())}
     outcome = verdict.overall([each.verdict.outcome for each in judged.values()])
-    verdicts = {name: _verdict(layout, name, losses, noise, each, sought) for name, each in pausing(judged.items())}
+    verdicts = {name: _verdict(layout, name, losses, each, sought) for name, each in pausing(judged.items())}
     farthest = max(judged, key=lambda name: _intercept(judged[name]))
     missing = max(judged, key=lambda name: judged[name].single)
     return {
@@ -68,8 +68,8 @@ def _summary(outcome: Outcome, judged: Mapping[str, Judged], sought: float) -> s
 
 def _gaps(layout: Layout, name: str, losses: Array) -> tuple[int, int, bool]:
     """At how many points of a tensor the loss has no value, of how many; and whether it has too few near the base."""
-    own, near = np.isnan(layout.of(name, losses)), losses[REPEATS:BEFORE].reshape(LINES, -1)
-    return int(np.count_nonzero(own)), own.size, not runs(near)
+    own = np.isnan(layout.of(name, losses))
+    return int(np.count_nonzero(own)), own.size, not runs(layout.near(name, losses))
 
 
 def _with_gaps(judged: Judged, missing: int, points: int, unheard: bool) -> Judged:
@@ -86,7 +86,7 @@ def _with_gaps(judged: Judged, missing: int, points: int, unheard: bool) -> Judg
 _WITHOUT_VALUE = "give a smaller scale, or plan with bounds within which it has one."
 
 
-def _verdict(layout: Layout, name: str, losses: Array, noise: Noise, judged: Judged, sought: float) -> JudgedVerdict:
+def _verdict(layout: Layout, name: str, losses: Array, judged: Judged, sought: float) -> JudgedVerdict:
     found, bug = judged.verdict, judged.diagnosis
     by_element = layout.lines[name].elements is not None
     return {
@@ -97,7 +97,7 @@ def _verdict(layout: Layout, name: str, losses: Array, noise: Noise, judged: Jud
         "worst": [entries.worst(each) for each in found.worst],
         "diagnoses": entries.diagnoses([] if bug is None else [bug]),
         "directions": [_direction(each, by_element) for each in judged.directions],
-        "noise": spelled(noise.deviation),
+        "noise": spelled(judged.noise.deviation),
         "taylor": _taylor(judged),
         "missed": _missed(judged, sought),
         "without_value": _gaps(layout, name, losses)[0],

@@ -15,10 +15,9 @@ from service.numerics.blackbox.difference import Along
 from service.numerics.blackbox.factor import diagnosed
 from service.numerics.blackbox.kinks import Shape
 from service.numerics.blackbox.known import noise_of
-from service.numerics.blackbox.layout import BEFORE, LINES, REPEATS, Layout
+from service.numerics.blackbox.layout import REPEATS, Layout
 from service.numerics.blackbox.lines import Lines
 from service.numerics.blackbox.noise import Noise
-from service.numerics.blackbox.schedule import NEAR
 from service.numerics.blackbox.sided import along
 from service.numerics.blackbox.stairs import staircase
 from service.numerics.blackbox.taylor import Remainder
@@ -47,6 +46,8 @@ class Judged:
         Which of them pass and are covered by `smallest_detectable_error`, (k,).
     single
         Probability that a single element, off by the part that was asked about, passed.
+    noise
+        Of the loss near the base, this tensor moved.
     """
 
     verdict: Verdict
@@ -55,6 +56,7 @@ class Judged:
     single: float
     taylor: Remainder
     diagnosis: Diagnosis | None
+    noise: Noise
 
 
 def judge(
@@ -83,24 +85,20 @@ def judge(
     Returns
     -------
     tuple
-        The noise of the loss, and the verdicts by name.
+        The noise of the loss, where it is largest, and the verdicts by name.
     """
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         small = np.ldexp(losses, -exponent)
-        lines = small[REPEATS:BEFORE].reshape(LINES, NEAR)
-        noise = noise_of(small[:REPEATS], lines, small)
         found = {
             name: _tensor(
                 _Question(layout, name, candidates[name], precisions[name], sought, tolerance),
                 small,
-                noise,
                 int(exponent),
             )
             for name in pausing(layout.points)
         }
-        unit = np.ldexp(1.0, exponent)
-        return replace(noise, deviation=noise.deviation * unit, most=noise.most * unit, size=noise.size * unit), found
+        return max((each.noise for each in found.values()), key=lambda noise: noise.most), found
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,12 @@ class _Question:
     tolerance: Tolerance | None
 
 
-def _tensor(asked: _Question, losses: Array, noise: Noise, exponent: int) -> Judged:
+def _tensor(asked: _Question, losses: Array, exponent: int) -> Judged:
     lines, point = asked.layout.lines[asked.name], asked.layout.points[asked.name]
-    own = asked.layout.of(asked.name, losses)
+    own, near = asked.layout.of(asked.name, losses), asked.layout.near(asked.name, losses)
+    noise = noise_of(losses[:REPEATS], near, losses)
     small = along(asked.layout, asked.name, own, float(losses[0]), noise)
-    if _stepped(asked, losses, own, noise):
+    if _stepped(asked, near, own, noise):
         small = replace(small, shape=np.full(len(lines), Shape.STAIRS))
     reference = _scaled(small, exponent)
     gradient = asked.candidate.astype(np.float64).ravel() * lines.weights
@@ -133,17 +132,18 @@ def _tensor(asked: _Question, losses: Array, noise: Noise, exponent: int) -> Jud
         _single(lines, found, gradient, asked.sought),
         _remainder(asked, own, float(losses[0]), noise, small, found, exponent),
         diagnosed(reference.value, found.judged, found.allowance.allowed) if failed else None,
+        noise.scaled(exponent),
     )
 
 
-def _stepped(asked: _Question, losses: Array, own: Array, noise: Noise) -> bool:
+def _stepped(asked: _Question, near: Array, own: Array, noise: Noise) -> bool:
     """Whether the loss is a staircase where the tensor moves."""
     point, lines = asked.layout.points[asked.name], asked.layout.lines[asked.name]
     changes = np.abs(own[:, 0, 0] - own[:, 0, 1])
     changes = changes[np.isfinite(changes)] / (2 * point.schedule.steps[0])
     slope = float(norm(changes)) / (np.sqrt(len(lines)) if lines.elements is None else 1.0)
-    spacings = 2.0 ** -np.array(point.schedule.near, np.float64)
-    return staircase(losses[REPEATS:BEFORE].reshape(LINES, NEAR), spacings, slope, noise.rounding)
+    spacings = 2.0 ** -np.array([*point.schedule.near, point.schedule.near[0]], np.float64)[: len(near)]
+    return staircase(near, spacings, slope, noise.rounding)
 
 
 def _scaled(found: Along, exponent: int) -> Along:

@@ -2,8 +2,9 @@
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
-    from 19                  by tensor, in the order of the request; by direction; by step, falling: plus, then minus;
-                             of directions that have room on one side alone, two steps on that side (sides.py)
+    from 19                  by tensor, in the order of the request: of several, eight near points of it alone; then by
+                             direction; by step, falling: plus, then minus; of directions that have room on one side
+                             alone, two steps on that side (sides.py)
 
 All of it follows from the point, the order of its tensors, the kind and number of directions, the seed, the scales and
 the bounds alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
@@ -56,8 +57,14 @@ class Layout:
         return self.begins[-1]
 
     def first(self, name: str) -> int:
-        """Number of the first evaluation for a tensor."""
-        return self.begins[self.places[name]]
+        """Number of the first evaluation for a tensor, but for near points of it alone."""
+        return self.begins[self.places[name]] + alone(len(self.points))
+
+    def near(self, name: str, losses: Array) -> Array:
+        """Losses at near points, of all tensors moved together and of one alone, (lines, NEAR)."""
+        first = self.first(name)
+        own = losses[first - alone(len(self.points)) : first]
+        return np.concatenate([losses[REPEATS:BEFORE], own]).reshape(-1, NEAR)
 
     def of(self, name: str, losses: Array) -> Array:
         """Losses for a tensor, (k, levels, 2), of all of them, (evaluations,)."""
@@ -77,7 +84,8 @@ class Layout:
             begin = REPEATS + line * NEAR
             flat[begin : begin + NEAR] = near(point, self.seed, name, line, random=self.lines[name].elements is None)
         lines, offsets = self.lines[name], self.offsets(name)
-        first = self.first(name)
+        first, begin = self.first(name), self.begins[self.places[name]]
+        flat[begin:first] = near(point, self.seed, name, 0, random=self.lines[name].elements is None)[: first - begin]
         block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
             along = offsets[:, :, side]
@@ -102,8 +110,10 @@ class Layout:
         if place == len(self.places):
             raise IndexError(number)
         name = list(self.places)[place]
+        if number < self.first(name):
+            return f"near point {number - self.begins[place] + 1} of {name!r:.60}, moved alone"
         levels = len(self.points[name].schedule.steps)
-        direction, rest = divmod(number - self.begins[place], 2 * levels)
+        direction, rest = divmod(number - self.first(name), 2 * levels)
         level, side = divmod(rest, 2)
         schedule, sides = self.points[name].schedule, self.lines[name].sides
         step = told(schedule, float(offsets(schedule, sides[direction : direction + 1])[0, level, side]))
@@ -127,9 +137,15 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
         name: (gaussian if random else of_elements)(point, directions_of(point, random=random, count=count), seed, name)
         for name, point in pausing(points.items())
     }
-    counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
+    own = alone(len(points))
+    counts = [own + 2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
     places = {name: place for place, name in enumerate(points)}
     return Layout(points, lines, seed, tuple(accumulate(counts, initial=BEFORE)), places)
+
+
+def alone(tensors: int) -> int:
+    """Near points of each of several tensors by itself: what all of them do together may hide what one does."""
+    return NEAR if tensors > 1 else 0
 
 
 def directions_of(point: Point, *, random: bool, count: int | None) -> int:

@@ -30,7 +30,7 @@ only adds to it. The smallest over the places of the m steps is taken.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class Noise:
     size: float
     exact: bool
     rounding: float
+
+    def scaled(self, exponent: int) -> "Noise":
+        """That of a loss 2^exponent times as large."""
+        deviation, most, size = (float(np.ldexp(each, exponent)) for each in (self.deviation, self.most, self.size))
+        return replace(self, deviation=deviation, most=most, size=size)
 
     def at(self, losses: Array, steps: Array, base: float) -> Array:
         """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.blackbox.layout import BEFORE, laid_out
-from service.numerics.blackbox.schedule import SCHEDULES
+from service.numerics.blackbox.schedule import NEAR, SCHEDULES
 from tests.service.numerics.blackbox.losses import planned, point_of
 
 
@@ -42,7 +42,7 @@ def test_tensors_are_moved_in_the_order_given_and_by_the_same_whatever_it_is():
         laid_out(dict(each), random=True, count=None, seed=0) for each in (points.items(), reversed(points.items()))
     ]
     assert [list(each.points) for each in layouts] == [["b", "a"], ["a", "b"]]
-    assert layouts[1].first("b") == BEFORE + 8 * len(SCHEDULES["FP32"].steps)
+    assert layouts[1].first("b") == BEFORE + 8 * len(SCHEDULES["FP32"].steps) + 2 * NEAR
     for name in points:
         count = 8 * len(points[name].schedule.steps)
         assert np.array_equal(*(each.stacked(name)[each.first(name) :][:count] for each in layouts))
@@ -60,3 +60,17 @@ def test_every_evaluation_is_told_of():
     assert told[-1] == "'w' moved along direction 0 by -2^-15 of its scale"
     with pytest.raises(IndexError):
         layout.told(layout.evaluations)
+
+
+def test_each_of_several_tensors_has_near_points_of_its_own():
+    layout = laid_out({name: point_of(np.ones(2)) for name in "ab"}, random=True, count=1, seed=0)
+    for name, other in ("ab", "ba"):
+        own = slice(layout.first(name) - NEAR, layout.first(name))
+        assert len(np.unique(layout.stacked(name)[own], axis=0)) == NEAR
+        assert (layout.stacked(other)[own] == 1).all()
+        assert layout.told(own.start) == f"near point 1 of {name!r}, moved alone"
+        assert layout.told(own.stop).startswith(f"{name!r} moved along direction 0 by +")
+        losses = np.arange(float(layout.evaluations))
+        assert layout.near(name, losses)[2].tolist() == list(range(own.start, own.stop))
+    alone = laid_out({"a": point_of(np.ones(2))}, random=True, count=1, seed=0)
+    assert len(alone.near("a", np.zeros(alone.evaluations))) == 2

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, typical
+from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, typical, usual
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -31,3 +31,37 @@ def test_powers_leave_room_for_steps(number):
     assert np.frexp(power)[0] == 0.5
     assert np.isfinite(power * 2.0**60)
     assert power * 2.0**-60 > 0
+
+
+WIDE = SCHEDULES["FP64"]
+
+
+def moved(*values, random=False, datatype="FP64"):
+    return usual(np.array(values, np.float64), SCHEDULES[datatype], random=random).tolist()
+
+
+def test_elements_of_one_unit_are_moved_by_the_scale_or_by_more():
+    assert moved(1.0, -0.3, 8.0, 1.0, 0.0) == [1, 1, 8, 1, 1]
+    assert moved(0.0, 0.0) == [1, 1]
+    assert moved(1.0, -0.3, 8.0, 1.0, 0.0, random=True) == [1] * 5
+    generator = np.random.default_rng(0)
+    share = np.mean(usual(generator.normal(size=100_000), WIDE, random=False) < 0.5)
+    assert share < 0.005, "of those next to 0, one in 240"
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_elements_of_other_units_are_moved_by_their_own_sizes(random):
+    found = moved(210e9, 0.3, 2e-3, random=random)
+    assert np.array(found) / [210e9, 0.3, 2e-3] == pytest.approx(1, abs=0.5)
+    assert moved(1e12, 1e-12, random=random) == [2.0**40, 2.0**-40]
+
+
+@pytest.mark.parametrize("left", [2.2e-16, -1.1e-16, 5.5e-17])
+def test_what_rounding_leaves_is_moved_like_zero(left):
+    assert moved(1.0, left, left, 0.7, left) == [1, 1, 1, 0.5, 1] or moved(1.0, left, left, 0.7, left) == [1] * 5
+    assert moved(left)[0] == power_of_two(abs(left)), "but not where there is nothing of which it was left"
+    assert moved(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"
+
+
+def test_narrow_datatypes_have_no_room_for_what_rounding_leaves():
+    assert moved(1.0, 1.0, 1e-3, datatype="FP16")[2] == 2.0**-10

@@ -1,0 +1,100 @@
+"""What a report says would have been found is found, in every element that it promises anything of."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.judging import judge
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS
+from tests.service.numerics.blackbox.losses import planned
+from tests.service.numerics.blackbox.mixed import WIDEST, Mixed
+
+pytestmark = pytest.mark.no_cover
+
+
+class Trial:
+    """A random loss with noise or without, and its gradient as its datatype has it."""
+
+    def __init__(self, generator, datatype, seed, random=False):
+        problem = Mixed(generator, datatype)
+        self.datatype, self.layout = datatype, planned(problem.values, datatype, random=random, seed=seed)
+        losses = problem.loss(self.layout.stacked("w"))
+        losses = losses * (1 + generator.choice([0, 0, 1e-12, 1e-7]) * generator.normal(size=losses.shape))
+        self.losses = losses.astype(np.float32).astype(float) if generator.random() < 0.3 else losses
+        self.gradient = PRECISIONS[datatype].nearest(problem.gradient)
+
+    def judged(self, candidate):
+        return judge(self.layout, self.losses, {"w": candidate}, {"w": PRECISIONS[self.datatype]}, 1e-4)[1]["w"]
+
+    def outcome(self, number, value):
+        candidate = self.gradient.copy()
+        candidate[number] = value
+        return self.judged(candidate).directions[number].outcome
+
+
+@pytest.mark.parametrize("datatype", WIDEST)
+def test_no_error_that_would_have_been_found_passes(datatype):
+    """80 reports of each datatype; and an element that is 0, doubled or of the other sign does not pass."""
+    generator, found = np.random.default_rng(8), Counter()
+    for seed in range(80):
+        trial = Trial(generator, datatype, seed)
+        right = trial.judged(trial.gradient)
+        found[right.verdict.outcome] += 1
+        error = right.verdict.smallest_detectable_error
+        for number in np.flatnonzero(right.promised):
+            one, value = right.directions[number], trial.gradient[number]
+            found["promised"] += 1
+            assert one.allowed < abs(one.reference)
+            off = error * np.array([1, -1, 1, -1]) * np.array([one.reference, one.reference, value, value])
+            for wrong in [*(value + off), 0.0, 2 * value, -value]:
+                assert trial.outcome(number, wrong) != Outcome.PASS
+            found["half passes"] += trial.outcome(number, value + error * value / 8) == Outcome.PASS
+    assert found[Outcome.FAIL] == 0
+    assert found[Outcome.PASS] > 0.5 * 80
+    assert found["promised"] > 80
+    assert found["half passes"] > 0.1 * found["promised"], "the error that is stated is no larger than need be by far"
+
+
+def test_the_error_that_is_missed_along_directions_is_found_there():
+    """Of 250 gradients with one, in mixed units too, that says it is missed with probability 0.001 at most."""
+    generator, passed, count = np.random.default_rng(9), 0, 0
+    for seed in range(250):
+        trial = Trial(generator, "FP64", seed, random=True)
+        right = trial.judged(trial.gradient)
+        if right.verdict.outcome != Outcome.PASS or not np.isfinite(right.verdict.missed.relative_l2):
+            continue
+        weights = trial.layout.lines["w"].weights
+        scaled = trial.gradient * weights
+        error = generator.normal(size=scaled.shape) * (generator.random(scaled.shape) < 0.5)
+        error[0] += 1e-3
+        size = right.verdict.missed.relative_l2 * np.linalg.norm(scaled) / np.linalg.norm(error)
+        wrong = trial.judged((scaled + error * size) / weights)
+        passed, count = passed + (wrong.verdict.outcome == Outcome.PASS), count + 1
+    assert count > 100
+    assert passed <= 2
+
+
+def plate(p):
+    e, nu, t = np.moveaxis(p, -1, 0)
+    return 12e3 * (1 - nu**2) / (e * t**3)
+
+
+def test_no_wrong_element_of_a_plate_in_si_units_passes():
+    """1,200 of them: modulus, Poisson's ratio and thickness in one tensor."""
+    generator = np.random.default_rng(3)
+    for seed in range(100):
+        point = np.array([210e9, 0.3, 2e-3]) * generator.uniform(0.5, 1.5, 3)
+        layout, value = planned(point, random=False, seed=seed), plate(point)
+        losses = plate(layout.stacked("w"))
+        e, nu, t = point
+        right = np.array([-value / e, -2 * nu / (1 - nu**2) * value, -3 * value / t])
+
+        def outcome(candidate, layout=layout, losses=losses):
+            return judge(layout, losses, {"w": candidate}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"].verdict.outcome
+
+        assert outcome(right) == Outcome.PASS
+        for number in range(3):
+            for factor in (0.0, -1.0, 5.0, 1 + 1e-4):
+                assert outcome(np.where(np.arange(3) == number, factor, 1) * right) == Outcome.FAIL

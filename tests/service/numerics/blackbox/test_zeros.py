@@ -1,0 +1,81 @@
+"""A gradient that is 0 to rounding passes as 0, and no other does."""
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.judging import judge
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS
+from tests.service.numerics.blackbox.losses import planned
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def backward(z):
+    y = softmax(z)
+    return y * (1 - (y * 1).sum())
+
+
+X = np.array([0.3, -1.2, 0.7, 2.0, 0.1])
+ZEROS = {
+    "the sum of a softmax": (lambda z: softmax(z).sum(axis=-1), X, backward(X)),
+    "a norm that is always 1": (
+        lambda z: np.sqrt(np.square(z / np.linalg.norm(z, axis=-1, keepdims=True)).sum(-1)),
+        X,
+        0,
+    ),
+    "a minimum": (lambda z: np.square(z).sum(axis=-1), 0 * X, 0 * X),
+    "a minimum elsewhere": (lambda z: 3 + np.square(z - X).sum(axis=-1), X, 1e-17 * X),
+    "a constant": (lambda z: np.full(len(z), 0.7), X, 0 * X),
+}
+
+
+def judged(loss, point, candidate, random, scale=1.0):
+    layout = planned(point, random=random)
+    losses = loss(layout.stacked("w"))
+    return judge(layout, losses, {"w": candidate * np.ones(point.shape)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
+
+
+@pytest.mark.parametrize("random", [True, False])
+@pytest.mark.parametrize(("loss", "point", "candidate"), ZEROS.values(), ids=ZEROS)
+def test_a_gradient_of_zero_passes_and_nothing_is_promised(loss, point, candidate, random):
+    found = judged(loss, point, candidate, random)
+    assert found.verdict.outcome == Outcome.PASS
+    assert found.verdict.smallest_detectable_error == np.inf or random
+    assert not found.promised.any()
+    if not random:
+        assert found.verdict.negligible == found.verdict.counts[Outcome.PASS] == point.size
+
+
+@pytest.mark.parametrize("random", [True, False])
+@pytest.mark.parametrize("wrong", [1e-12, 1e-6, 1.0])
+@pytest.mark.parametrize(("loss", "point"), [each[:2] for each in ZEROS.values()], ids=ZEROS)
+def test_another_than_zero_does_not(loss, point, wrong, random):
+    assert judged(loss, point, wrong * (1 + X), random).verdict.outcome != Outcome.PASS
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_gradient_that_rounding_hides_is_not_zero_where_the_candidate_says_so(random):
+    """Of a tensor of 1e-9 beside a loss of float32: nothing is seen of it, right or wrong."""
+    layout = planned(np.array([1e-9, 2e-9]), random=random)
+    losses = np.cos(layout.stacked("w").sum(axis=1) - 1).astype(np.float32).astype(float)
+    for candidate in (np.sin(1.0), -np.sin(1.0), 10.0):
+        found = judge(layout, losses, {"w": np.full(2, candidate)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
+        assert found.verdict.outcome == Outcome.INCONCLUSIVE
+
+
+def test_what_rounding_left_alone_is_not_moved_enough_to_be_zero():
+    found = judged(lambda z: np.cos(z - 1).sum(axis=-1), np.array([2.2e-16]), -1.0, False)
+    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_zero_is_found_beside_a_tensor_that_is_not(random):
+    """An element whose gradient is 0 is negligible beside others, and does not pass if it is wrong."""
+    loss = lambda z: np.sin(z[..., 0]) + 0 * z[..., 1]  # noqa: E731
+    point = np.array([0.3, 0.5])
+    assert judged(loss, point, np.array([np.cos(0.3), 0]), random).verdict.outcome == Outcome.PASS
+    assert judged(loss, point, np.array([np.cos(0.3), 1e-3]), random).verdict.outcome == Outcome.FAIL
