@@ -63,8 +63,8 @@ class Held:
         The derivatives, and what the candidate is along each line and may be off by.
     uncertain
         Which of them could not have told an error that must be found, (k,).
-    negligible
-        Which pass without a promise, (k,).
+    negligible, zero
+        Which pass without a promise, and which of these as 0, (k,).
     precision, tolerance
         By which the allowance was stated.
     """
@@ -73,6 +73,7 @@ class Held:
     allowance: Allowance
     uncertain: Array
     negligible: Array
+    zero: Array
     precision: Precision
     tolerance: Tolerance | None = None
 
@@ -159,7 +160,9 @@ def held(
     if tolerance is None:
         return found
     nothing = np.zeros(found.judged.shape, bool)
-    return replace(found, uncertain=reference.bound > allowed.allowed, negligible=nothing, tolerance=tolerance)
+    return replace(
+        found, uncertain=reference.bound > allowed.allowed, negligible=nothing, zero=nothing, tolerance=tolerance
+    )
 
 
 def _of_elements(allowed: Allowance, point: Point, reference: Along, precision: Precision) -> Held:
@@ -172,15 +175,14 @@ def _of_elements(allowed: Allowance, point: Point, reference: Along, precision: 
         negligible = (effect + most <= precision.matters * largest) | zero
         enough = np.maximum(precision.detects * effect / 2, precision.matters * largest)
         uncertain = ((most > enough) | (allowed.allowed >= sizes)) & ~negligible
-    return Held(reference, allowed, uncertain, negligible, precision)
+    return Held(reference, allowed, uncertain, negligible, zero, precision)
 
 
 def _of_directions(allowed: Allowance, point: Point, gradient: Array, reference: Along, precision: Precision) -> Held:
     size = norm(np.where(np.isfinite(gradient), gradient, 0.0))
-    zero = bool(_zero(allowed, size, point, reference, precision).all())
-    negligible = np.full(allowed.judged.shape, zero)
-    uncertain = (allowed.certain > precision.detects * size / 2) & ~negligible
-    return Held(reference, allowed, uncertain, negligible, precision)
+    zero = np.full(allowed.judged.shape, _zero(allowed, size, point, reference, precision).all())
+    uncertain = (allowed.certain > precision.detects * size / 2) & ~zero
+    return Held(reference, allowed, uncertain, zero, zero, precision)
 
 
 def _zero(allowed: Allowance, candidate: Array | float, point: Point, reference: Along, precision: Precision) -> Array:

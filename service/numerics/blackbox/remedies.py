@@ -5,7 +5,10 @@ from service.numerics.blackbox.kinks import Shape
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.tiles import Array
 
-_CONSTANT = "The loss was the same at every point to which this tensor was moved: does it read what it is given?"
+_CONSTANT = (
+    "The loss was the same at every point to which this tensor was moved: does it read what it is given? If it does, "
+    "give a larger scale."
+)
 _DRAWN = (
     "At one point the loss was not the same each time: fix the seed of what it draws, have it keep nothing from one "
     "evaluation to the next, or average over more of its noise."

@@ -54,6 +54,7 @@ def _along(
         not_examined=gradient.size,
         directions=directions,
         missed=known,
+        nothing=_nothing(found, np.array([each.outcome == Outcome.PASS for each in directions])),
     )
 
 
@@ -71,8 +72,15 @@ def _by_element(
         worst=tuple(order[:MAX_WORST]),
         not_examined=gradient.size - len(lines),
         negligible=int(np.count_nonzero(passed & found.negligible)),
+        nothing=_nothing(found, passed),
         missed=WrongElements(1, 1 - len(lines) / gradient.size),
     )
+
+
+def _nothing(found: Held, passed: Array) -> float | None:
+    """How far from 0 a derivative may be that passes as 0; None where none does."""
+    zero = found.zero & passed
+    return float(found.allowance.allowed[zero].max()) if zero.any() else None
 
 
 def _detectable(found: Held, counted: Array) -> float:
@@ -119,11 +127,20 @@ def _reason(found: Held, outcome: Outcome, *, random: bool, deterministic: bool)
         return f"Every {what[:-1]} is {Cause.AGREES.meaning.cause}."
     leading = int(next(each for each in np.unique(causes) if OUTCOMES[each] == outcome))
     cause, concerned = CAUSES[leading], np.equal(causes, leading)
-    error = f" ({found.precision.detects:g}, relative)" if cause == Cause.TOO_UNCERTAIN else ""
     said = (
-        f"{np.count_nonzero(concerned)} of {causes.size} {what} of the candidate gradient: {cause.meaning.cause}{error}"
+        f"{np.count_nonzero(concerned)} of {causes.size} {what} of the candidate gradient: "
+        f"{_said(cause, found, concerned)}"
     )
     return f"{said}. {remedy(cause, found.reference, concerned, random=random, deterministic=deterministic)}"
+
+
+def _said(cause: Cause, found: Held, concerned: Array) -> str:
+    """A cause in words."""
+    if cause != Cause.TOO_UNCERTAIN:
+        return cause.meaning.cause
+    if (found.uncertain | found.reference.suspected)[concerned].any():
+        return f"{cause.meaning.cause} ({found.precision.detects:g}, relative)"
+    return "farther from the finite difference than is certain, but no farther than rounding may explain"
 
 
 def _hint(lines: Lines, point: Point, found: Held, gradient: Array) -> str:
