@@ -23,13 +23,14 @@ NEAR = 8
 class Schedule:
     """Steps of one datatype: 2^-e of the scale for each exponent, and 2^-e between the near points of each line.
 
-    `apart` are parts of the scale of which an element is of another unit: where several are less, and where any is.
+    `apart` are parts of the scale of which an element that is less is of another unit: where several are, where any is,
+    and where it is moved along with others.
     """
 
     precision: Precision
     exponents: tuple[int, ...]
     near: tuple[int, int]
-    apart: tuple[float, float]
+    apart: tuple[float, float, float]
 
     @property
     def steps(self) -> Array:
@@ -50,10 +51,10 @@ class Schedule:
 SCHEDULES: dict[str, Schedule] = {
     name: Schedule(PRECISIONS[name], exponents, near, apart)
     for name, exponents, near, apart in (
-        ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28), (2.0**-3, 2.0**-7)),
-        ("FP32", (3, 4, 5, 6, 8, 10), (13, 17), (2.0**-3, 2.0**-7)),
-        ("FP16", (2, 3, 4, 5), (5, 7), (2.0**-3, 2.0**-5)),
-        ("BF16", (1, 2, 3), (4, 5), (2.0**-2, 2.0**-4)),
+        ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28), (2.0**-3, 2.0**-7, 2.0**-13)),
+        ("FP32", (3, 4, 5, 6, 8, 10), (13, 17), (2.0**-3, 2.0**-7, 2.0**-9)),
+        ("FP16", (2, 3, 4, 5), (5, 7), (2.0**-3, 2.0**-5, 2.0**-6)),
+        ("BF16", (1, 2, 3), (4, 5), (2.0**-2, 2.0**-4, 2.0**-5)),
     )
 }
 """By the name of the datatype on the wire."""
@@ -78,7 +79,6 @@ def typical(point: Array, schedule: Schedule) -> float:
 _DOUBLE = 53
 _SEVERAL = 0.15
 _FEW = 0.03
-_OUTSIDE = 2.0**-13, 2.0**10
 _COARSE = 8.0
 _LEFT = 2.0**-6, 4.0
 """What rounding leaves where numbers cancel, in units of roundoff of these."""
@@ -104,15 +104,19 @@ def usual(values: Array, schedule: Schedule, *, random: bool) -> Array:
     """
     sizes = np.abs(values)
     nothing = _nothing(sizes, schedule)
-    unit = power_of_two(float(np.median(sizes[~nothing]))) if not nothing.all() else 1.0
-    own = np.where(nothing, unit, powers_of_two(sizes))
-    several = not nothing.all() and _of_several_units(own[~nothing], unit, typical(values, schedule))
+    if nothing.all():
+        return np.ones(sizes.shape)
+    some, own = sizes[~nothing], powers_of_two(sizes)
+    unit = power_of_two(float(np.median(some)))
+    several = _outside(some, unit, schedule.apart[2], _FEW) or typical(values, schedule) > _COARSE * unit
     if random and not several:
-        return np.full(sizes.shape, typical(values[~nothing], schedule))
-    near, far = schedule.apart
-    low = np.count_nonzero(~nothing & (sizes < near * unit))
-    part = far if low <= _SEVERAL * np.count_nonzero(~nothing) else near
-    return np.where(nothing | (sizes < part * unit), own, np.maximum(own, unit))
+        return np.full(sizes.shape, typical(some, schedule))
+    near, far, _ = schedule.apart
+    part = far if np.mean(some < near * unit) <= _SEVERAL else near
+    # Of an element that is 0 among several units the least harm is done by the smallest of them.
+    return np.where(
+        nothing, own[~nothing].min() if several else unit, np.where(sizes < part * unit, own, np.maximum(own, unit))
+    )
 
 
 def _nothing(sizes: Array, schedule: Schedule) -> Array:
@@ -123,17 +127,12 @@ def _nothing(sizes: Array, schedule: Schedule) -> Array:
     least, most = (each * schedule.precision.unit_roundoff * float(sizes.max()) for each in _LEFT)
     left = (least <= sizes) & (sizes <= most)
     rest = sizes[~(zero | left)]
-    return zero if _outside(rest, float(np.median(rest))) else zero | left
+    return zero if _outside(rest, float(np.median(rest)), 2.0**-5, _SEVERAL) else zero | left
 
 
-def _of_several_units(own: Array, unit: float, scale: float) -> bool:
-    return _outside(own, unit) or scale > _COARSE * unit
-
-
-def _outside(sizes: Array, unit: float) -> bool:
-    """Whether more than a few are far from the unit."""
-    least, most = (each * unit for each in _OUTSIDE)
-    return bool(np.mean((sizes < least) | (sizes > most)) > _FEW)
+def _outside(sizes: Array, unit: float, far: float, share: float) -> bool:
+    """Whether more than a share of them are far from the unit, to either side."""
+    return bool(np.mean((sizes < far * unit) | (sizes > unit / far)) > share)
 
 
 _ROOM = 960

@@ -63,5 +63,17 @@ def test_what_rounding_leaves_is_moved_like_zero(left):
     assert moved(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"
 
 
+def test_a_zero_among_numbers_of_several_units_is_moved_by_the_smallest():
+    assert moved(0.0, 1e12, 1e-12) == [2.0**-40, 2.0**40, 2.0**-40]
+    assert moved(0.0, 1.0, 2.0) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("extreme", [5e-324, 1e-310, 1.7e308])
+def test_numbers_at_the_ends_of_the_range_are_moved_by_what_leaves_room(extreme):
+    found = np.array([*moved(extreme, 1.0), *moved(extreme, 1.0, random=True), *moved(extreme)])
+    assert (found >= 2.0**-960).all()
+    assert (found <= 2.0**960).all()
+
+
 def test_narrow_datatypes_have_no_room_for_what_rounding_leaves():
     assert moved(1.0, 1.0, 1e-3, datatype="FP16")[2] == 2.0**-10
