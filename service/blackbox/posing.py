@@ -13,9 +13,9 @@ from service.blackbox.moving import Asked, bounded, cramped, sizes
 from service.checking.question import Limits
 from service.numerics.blackbox.domain import COARSEST
 from service.numerics.blackbox.lattice import spacing
-from service.numerics.blackbox.layout import BEFORE, DEFAULT_DIRECTIONS, Layout, alone, laid_out
+from service.numerics.blackbox.layout import BEFORE, DEFAULT_DIRECTIONS, Layout, laid_out, own_lines
 from service.numerics.blackbox.lines import Point
-from service.numerics.blackbox.schedule import SCHEDULES
+from service.numerics.blackbox.schedule import NEAR, SCHEDULES
 from service.numerics.tiles import Array
 from service.numerics.verdict import index_of
 
@@ -116,9 +116,13 @@ def _check(tensors: Mapping[str, Tensor], asked: Asked, limits: Limits, within: 
 
 def evaluations(points: Mapping[str, Point], count: int, *, random: bool) -> int:
     """How often the loss would be evaluated."""
-    return BEFORE + sum(
-        alone(len(points)) + 2 * len(each.schedule.exponents) * (count if random else min(count, each.values.size))
-        for each in points.values()
+    return (
+        BEFORE
+        + NEAR * own_lines(len(points))
+        + sum(
+            2 * len(each.schedule.exponents) * (count if random else min(count, each.values.size))
+            for each in points.values()
+        )
     )
 
 

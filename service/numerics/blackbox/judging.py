@@ -17,7 +17,7 @@ from service.numerics.blackbox.kinks import Shape
 from service.numerics.blackbox.known import noise_of
 from service.numerics.blackbox.layout import REPEATS, Layout
 from service.numerics.blackbox.lines import Lines
-from service.numerics.blackbox.noise import Noise
+from service.numerics.blackbox.noise import Format, Noise, format_of
 from service.numerics.blackbox.sided import along
 from service.numerics.blackbox.stairs import staircase
 from service.numerics.blackbox.taylor import Remainder
@@ -90,10 +90,12 @@ def judge(
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         small = np.ldexp(losses, -exponent)
+        form = format_of(small[np.isfinite(small)])
         found = {
             name: _tensor(
                 _Question(layout, name, candidates[name], precisions[name], sought, tolerance),
                 small,
+                form,
                 int(exponent),
             )
             for name in pausing(layout.points)
@@ -113,10 +115,10 @@ class _Question:
     tolerance: Tolerance | None
 
 
-def _tensor(asked: _Question, losses: Array, exponent: int) -> Judged:
+def _tensor(asked: _Question, losses: Array, form: Format, exponent: int) -> Judged:
     lines, point = asked.layout.lines[asked.name], asked.layout.points[asked.name]
     own, near = asked.layout.of(asked.name, losses), asked.layout.near(asked.name, losses)
-    noise = noise_of(losses[:REPEATS], near, losses)
+    noise = noise_of(losses[:REPEATS], near, form)
     small = along(asked.layout, asked.name, own, float(losses[0]), noise)
     if _stepped(asked, near, own, noise):
         small = replace(small, shape=np.full(len(lines), Shape.STAIRS))

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.numerics.blackbox.noise import Noise, measured
+from service.numerics.blackbox.noise import Format, Noise, measured
 from service.numerics.tiles import Array
 
 _LEAST = 4
 """Near points that follow each other without which noise is not told from what is smooth."""
 
 
-def noise_of(repeats: Array, lines: Array, losses: Array) -> Noise:
+def noise_of(repeats: Array, lines: Array, form: Format) -> Noise:
     """Estimate the noise from what is known; of any size where near points do not tell.
 
     Parameters
@@ -21,11 +21,11 @@ def noise_of(repeats: Array, lines: Array, losses: Array) -> Noise:
         The loss at the base, each time, (r,).
     lines
         The loss at the near points, (lines, m); NaN where it has no value.
-    losses
-        All losses; NaN where there is none.
+    form
+        Of all losses.
     """
     known = runs(lines)
-    found = measured(repeats, known, losses[np.isfinite(losses)])
+    found = measured(repeats, known, form)
     return found if known else replace(found, deviation=np.nan, most=np.inf)
 
 

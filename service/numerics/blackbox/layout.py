@@ -2,9 +2,10 @@
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
-    from 19                  by tensor, in the order of the request: of several, eight near points of it alone; then by
-                             direction; by step, falling: plus, then minus; of directions that have room on one side
-                             alone, two steps on that side (sides.py)
+    from 19                  of several tensors, a line of near points each, all others staying; of more than 16, each
+                             line is of every 16th
+    then                     by tensor, in the order of the request; by direction; by step, falling: plus, then minus;
+                             of directions that have room on one side alone, two steps on that side (sides.py)
 
 All of it follows from the point, the order of its tensors, the kind and number of directions, the seed, the scales and
 the bounds alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
@@ -57,14 +58,18 @@ class Layout:
         return self.begins[-1]
 
     def first(self, name: str) -> int:
-        """Number of the first evaluation for a tensor, but for near points of it alone."""
-        return self.begins[self.places[name]] + alone(len(self.points))
+        """Number of the first evaluation for a tensor, but for near points."""
+        return self.begins[self.places[name]]
 
     def near(self, name: str, losses: Array) -> Array:
-        """Losses at near points, of all tensors moved together and of one alone, (lines, NEAR)."""
-        first = self.first(name)
-        own = losses[first - alone(len(self.points)) : first]
-        return np.concatenate([losses[REPEATS:BEFORE], own]).reshape(-1, NEAR)
+        """Losses at near points, of all tensors moved together and of this one without the others, (lines, NEAR)."""
+        return np.concatenate([losses[REPEATS:BEFORE], losses[self._own(name)]]).reshape(-1, NEAR)
+
+    def _own(self, name: str) -> slice:
+        """Near points of a tensor without the others; none if it is the only one."""
+        lines = own_lines(len(self.points))
+        first = BEFORE + NEAR * (self.places[name] % max(lines, 1))
+        return slice(first, first + min(lines, 1) * NEAR)
 
     def of(self, name: str, losses: Array) -> Array:
         """Losses for a tensor, (k, levels, 2), of all of them, (evaluations,)."""
@@ -84,8 +89,8 @@ class Layout:
             begin = REPEATS + line * NEAR
             flat[begin : begin + NEAR] = near(point, self.seed, name, line, random=self.lines[name].elements is None)
         lines, offsets = self.lines[name], self.offsets(name)
-        first, begin = self.first(name), self.begins[self.places[name]]
-        flat[begin:first] = near(point, self.seed, name, 0, random=self.lines[name].elements is None)[: first - begin]
+        own, first = self._own(name), self.first(name)
+        flat[own] = near(point, self.seed, name, 0, random=self.lines[name].elements is None)[: own.stop - own.start]
         block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
             along = offsets[:, :, side]
@@ -106,14 +111,17 @@ class Layout:
         if number < BEFORE:
             line, near = divmod(number - REPEATS, NEAR)
             return f"near point {near + 1} of line {line + 1}, all tensors moved"
+        if number < self.begins[0]:
+            line, near = divmod(number - BEFORE, NEAR)
+            of = [f"{name!r:.60}" for name in list(self.points)[line :: own_lines(len(self.points))]]
+            others = f" and {len(of) - 1} others" if len(of) > 1 else ""
+            return f"near point {near + 1} of {of[0]}{others}, moved without the rest"
         place = bisect_right(self.begins, number) - 1
         if place == len(self.places):
             raise IndexError(number)
         name = list(self.places)[place]
-        if number < self.first(name):
-            return f"near point {number - self.begins[place] + 1} of {name!r:.60}, moved alone"
         levels = len(self.points[name].schedule.steps)
-        direction, rest = divmod(number - self.first(name), 2 * levels)
+        direction, rest = divmod(number - self.begins[place], 2 * levels)
         level, side = divmod(rest, 2)
         schedule, sides = self.points[name].schedule, self.lines[name].sides
         step = told(schedule, float(offsets(schedule, sides[direction : direction + 1])[0, level, side]))
@@ -137,15 +145,19 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
         name: (gaussian if random else of_elements)(point, directions_of(point, random=random, count=count), seed, name)
         for name, point in pausing(points.items())
     }
-    own = alone(len(points))
-    counts = [own + 2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
+    counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
     places = {name: place for place, name in enumerate(points)}
-    return Layout(points, lines, seed, tuple(accumulate(counts, initial=BEFORE)), places)
+    return Layout(
+        points, lines, seed, tuple(accumulate(counts, initial=BEFORE + NEAR * own_lines(len(points)))), places
+    )
 
 
-def alone(tensors: int) -> int:
-    """Near points of each of several tensors by itself: what all of them do together may hide what one does."""
-    return NEAR if tensors > 1 else 0
+_MOST_LINES = 16
+
+
+def own_lines(tensors: int) -> int:
+    """Lines of near points of several tensors without the others: what all do together may hide what one does."""
+    return min(tensors, _MOST_LINES) if tensors > 1 else 0
 
 
 def directions_of(point: Point, *, random: bool, count: int | None) -> int:

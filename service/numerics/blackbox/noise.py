@@ -112,7 +112,29 @@ def _grows(losses: Array, steps: Array, base: float, grown: Array, most: float) 
     return least
 
 
-def measured(repeats: Array, lines: Sequence[Array] | Array, losses: Array) -> Noise:
+@dataclass(frozen=True)
+class Format:
+    """What losses are rounded to.
+
+    Attributes
+    ----------
+    rounding
+        Unit roundoff of the narrowest format that represents all of them.
+    least
+        The smallest size of one that is not 0; infinite where all are.
+    """
+
+    rounding: float
+    least: float
+
+
+def format_of(losses: Array) -> Format:
+    """Find it, of finite losses."""
+    name = next(each for each in _FORMATS if bool(PRECISIONS[each].represents(losses).all()))
+    return Format(PRECISIONS[name].unit_roundoff, float(np.abs(losses).min(initial=np.inf, where=losses != 0)))
+
+
+def measured(repeats: Array, lines: Sequence[Array] | Array, form: Format) -> Noise:
     """Estimate the noise.
 
     Parameters
@@ -121,14 +143,14 @@ def measured(repeats: Array, lines: Sequence[Array] | Array, losses: Array) -> N
         The loss at the base, each time, (r,).
     lines
         The loss at the near points of each line, (m + 1,).
-    losses
-        All losses, of which the format is looked at.
+    form
+        Of all losses.
     """
     near = np.concatenate([repeats, *lines])
     size = float(np.abs(near).max())
-    again, rounding = float(np.std(repeats, ddof=1)), _rounding(losses)
+    again, rounding = float(np.std(repeats, ddof=1)), form.rounding
     estimates = [*(of_line(line) for line in lines), again, *([_SPREAD * rounding * size] if size else [])]
-    most = max(estimates) if size else float(np.abs(losses).min(initial=np.inf, where=losses != 0))
+    most = max(estimates) if size else form.least
     if not math.isfinite(most):
         most = 0.0
     alike = [each for each in estimates[: len(lines)] if each * _AGREE >= most]
@@ -152,9 +174,3 @@ def of_line(values: Array) -> float:
         if turns[order] and max(three) <= _AGREE * min(three):
             return levels[order]
     return min(levels[1:])
-
-
-def _rounding(losses: Array) -> float:
-    """Unit roundoff of the narrowest format that represents all losses."""
-    name = next(each for each in _FORMATS if bool(PRECISIONS[each].represents(losses).all()))
-    return PRECISIONS[name].unit_roundoff

@@ -9,7 +9,7 @@ import numpy as np
 from service.numerics.blackbox.domain import Ways
 from service.numerics.blackbox.layout import Layout, laid_out
 from service.numerics.blackbox.lines import Point
-from service.numerics.blackbox.noise import Noise, measured
+from service.numerics.blackbox.noise import Noise, format_of, measured
 from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, usual
 from service.numerics.precision import PRECISIONS
 
@@ -84,4 +84,4 @@ def noisy(losses: Array, relative: float, generator: np.random.Generator, kind: 
 
 
 def noise_of(losses: Array) -> Noise:
-    return measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+    return measured(losses[:3], losses[3:19].reshape(2, 8), format_of(losses))

@@ -31,7 +31,7 @@ def held(datatype, relative, kind, random, problems=100, seed=11):
         found = along(layout, "w", layout.of("w", losses), losses[0], noise_of(losses))
         gradient = loss.gradient(layout.points["w"].values)
         lines = layout.lines["w"]
-        truth = lines.directions @ gradient if random else gradient[lines.elements]
+        truth = lines.directions @ (gradient * lines.weights) if random else gradient[lines.elements]
         errors.append(np.abs(found.value - truth))
         bounds.append(found.bound)
         sizes.append(np.full(len(truth), np.linalg.norm(gradient)))

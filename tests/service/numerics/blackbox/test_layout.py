@@ -62,15 +62,23 @@ def test_every_evaluation_is_told_of():
         layout.told(layout.evaluations)
 
 
-def test_each_of_several_tensors_has_near_points_of_its_own():
+def test_each_of_several_tensors_has_near_points_without_the_others():
     layout = laid_out({name: point_of(np.ones(2)) for name in "ab"}, random=True, count=1, seed=0)
-    for name, other in ("ab", "ba"):
-        own = slice(layout.first(name) - NEAR, layout.first(name))
+    losses = np.arange(float(layout.evaluations))
+    for place, (name, other) in enumerate(("ab", "ba")):
+        own = slice(BEFORE + place * NEAR, BEFORE + (place + 1) * NEAR)
         assert len(np.unique(layout.stacked(name)[own], axis=0)) == NEAR
         assert (layout.stacked(other)[own] == 1).all()
-        assert layout.told(own.start) == f"near point 1 of {name!r}, moved alone"
-        assert layout.told(own.stop).startswith(f"{name!r} moved along direction 0 by +")
-        losses = np.arange(float(layout.evaluations))
+        assert layout.told(own.start) == f"near point 1 of {name!r}, moved without the rest"
         assert layout.near(name, losses)[2].tolist() == list(range(own.start, own.stop))
+    assert layout.told(own.stop).startswith("'a' moved along direction 0 by +")
     alone = laid_out({"a": point_of(np.ones(2))}, random=True, count=1, seed=0)
     assert len(alone.near("a", np.zeros(alone.evaluations))) == 2
+
+
+def test_of_many_tensors_some_share_their_near_points():
+    layout = laid_out({f"w{number}": point_of(np.ones(1)) for number in range(40)}, random=True, count=1, seed=0)
+    assert layout.first("w0") == BEFORE + 16 * NEAR
+    moved = {name for name in layout.points if (layout.stacked(name)[BEFORE : BEFORE + NEAR] != 1).any()}
+    assert moved == {"w0", "w16", "w32"}
+    assert layout.told(BEFORE + 8) == "near point 1 of 'w1' and 2 others, moved without the rest"

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.noise import measured, of_line
+from service.numerics.blackbox.noise import format_of, measured, of_line
 from service.numerics.blackbox.schedule import SCHEDULES
 from tests.service.numerics.blackbox.losses import noise_of, noisy, planned
 
@@ -39,7 +39,7 @@ def test_losses_that_are_rounded_are_not_taken_for_exact():
     for format, unit in ((np.float32, 2.0**-24), (np.float16, 2.0**-11)):
         losses = np.full(30, float(format(0.3)))
         losses[-1] = float(format(0.7))
-        found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+        found = measured(losses[:3], losses[3:19].reshape(2, 8), format_of(losses))
         assert found.deviation == pytest.approx(2 * unit / math.sqrt(12) * losses[0])
         assert found.exact
 
@@ -48,13 +48,13 @@ def test_a_loss_that_is_the_same_each_time_is_exact():
     """Though the computed deviation of equal numbers is often not 0."""
     losses = np.random.default_rng(0).normal(size=200)
     assert any(np.std(np.full(3, loss), ddof=1) for loss in losses)
-    assert all(measured(np.full(3, loss), np.full((2, 8), loss), np.full(30, loss)).exact for loss in losses)
+    assert all(measured(np.full(3, loss), np.full((2, 8), loss), format_of(np.full(30, loss))).exact for loss in losses)
 
 
 def test_a_loss_that_is_another_each_time_is_noisy():
     losses = np.full(30, 0.1)
     losses[1] += 1e-5
-    found = measured(losses[:3], losses[3:19].reshape(2, 8), losses)
+    found = measured(losses[:3], losses[3:19].reshape(2, 8), format_of(losses))
     assert not found.exact
     assert found.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
 
@@ -73,7 +73,7 @@ def farther(loss, relative, absolute, seed=0, count=4):
     near = noisy(loss(2.0**-20 * np.arange(16.0)))
     losses = noisy(np.stack([loss(STEPS), loss(-STEPS)], axis=-1) * np.ones((count, 1, 1)))
     base = float(noisy(loss(np.zeros(1)))[0])
-    found = measured(np.full(3, base), near.reshape(2, 8), np.concatenate([near, losses.ravel()]))
+    found = measured(np.full(3, base), near.reshape(2, 8), format_of(np.concatenate([near, losses.ravel()])))
     return found.at(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
 
 
@@ -95,10 +95,10 @@ def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
 
 def test_rounding_grows_with_the_loss_whatever_the_rest_does():
     losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
-    found = measured(np.full(3, 1e-9), np.full((2, 8), 1e-9), losses)
+    found = measured(np.full(3, 1e-9), np.full((2, 8), 1e-9), format_of(losses))
     assert (found.at(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
 
 
 def test_a_loss_of_zeros_has_no_noise():
-    nothing = measured(np.zeros(3), np.zeros((2, 8)), np.zeros(30))
+    nothing = measured(np.zeros(3), np.zeros((2, 8)), format_of(np.zeros(30)))
     assert not nothing.at(np.ones((1, 7, 2)), STEPS, 0.0).any()

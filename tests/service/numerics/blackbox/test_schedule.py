@@ -65,7 +65,7 @@ def test_what_rounding_leaves_is_moved_like_zero(left):
 
 def test_a_zero_among_numbers_of_several_units_is_moved_by_the_smallest():
     assert moved(0.0, 1e12, 1e-12) == [2.0**-40, 2.0**40, 2.0**-40]
-    assert moved(0.0, 1.0, 2.0) == [1, 1, 2]
+    assert moved(0.0, 1.0, 2.0, 1.0) == [1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("extreme", [5e-324, 1e-310, 1.7e308])
