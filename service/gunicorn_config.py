@@ -16,7 +16,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 from service.misspelt import unknown  # noqa: E402
-from service.serving import tally  # noqa: E402  # what it imports reads them
+from service.serving import descriptors, heartbeat, tally  # noqa: E402  # what it imports reads them
 from service.settings import PREFIX, Settings  # noqa: E402
 
 _settings = Settings()
@@ -28,6 +28,9 @@ if _place is None:
     os.environ.pop(_DIRECTORY, None)
 else:
     os.environ[_DIRECTORY] = str(_place)
+    from service.serving import blocks  # which loads it
+
+    blocks.use()
     atexit.register(tally.remove, _place, os.getpid())
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
@@ -36,7 +39,10 @@ worker_class = "service.serving.worker.Worker"
 logger_class = "service.serving.logger.JsonLogger"
 # More than can compute, wait, read and be slow at once, so that health and metrics are answered meanwhile.
 threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + _settings.max_sending + 16
-# A heartbeat file on disk can stall a worker.
+# More connections than descriptors would end a worker.
+worker_connections = descriptors.connections(descriptors.raised(), threads)
+# A heartbeat file on disk can stall a worker, and a full file system can keep it from starting.
+heartbeat.use()
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Longer than the longest check, which SIGTERM lets finish.
 graceful_timeout = int(_settings.max_seconds) + 30
@@ -48,6 +54,7 @@ forwarder_headers = ""
 # torch in the master can hang its children.
 preload_app = False
 
+_SEND_BUFFER = 2**18
 _COLLECTED_AT = 100_000
 """New objects after which to look for garbage that refers to itself."""
 
@@ -71,7 +78,10 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Limit how long a thread waits for the next byte of a request, or for a client to take one of its answer."""
-    # What the listening sockets have, those that they accept inherit.
+    # What the listening sockets have, those that they accept inherit. The kernel would else hold megabytes of an answer
+    # for each client that does not take it, beside what is held here.
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     limits = {socket.SO_RCVTIMEO: _settings.max_stall_seconds, socket.SO_SNDTIMEO: _settings.max_unread_seconds}
     for listener in server.LISTENERS:
         for option, seconds in limits.items():

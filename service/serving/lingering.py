@@ -12,7 +12,6 @@ from collections.abc import Callable
 from service.http.overdue import LEAST_RATE
 
 _SECONDS = 10.0
-_MOST = 256
 _PIECE = 2**18
 
 
@@ -23,10 +22,12 @@ class Lingering:
     ----------
     poller
         Calls, with the connection, what is registered for one that has something to read.
+    most
+        How many there may be; of more, the first ends.
     """
 
-    def __init__(self, poller: Callable[[], selectors.BaseSelector]) -> None:
-        self._poller = poller
+    def __init__(self, poller: Callable[[], selectors.BaseSelector], most: int = 256) -> None:
+        self._poller, self._most = poller, most
         self._deadlines: dict[socket.socket, float] = {}
         self._dropped = bytearray(_PIECE)
 
@@ -41,7 +42,7 @@ class Lingering:
         except OSError:  # gone
             connection.close()
             return
-        if len(self) >= _MOST:
+        if len(self) >= self._most:
             self._end(next(iter(self._deadlines)))
         self._deadlines[connection] = time.monotonic() + _SECONDS
         self._poller().register(connection, selectors.EVENT_READ, self._drop)

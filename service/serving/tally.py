@@ -12,21 +12,46 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+_LEAST = 2**20
+"""Bytes that there has to be room for: what a master and some workers begin with."""
+
 # The client of Prometheus is imported where it is needed: as it is loaded, it settles whether it writes to files, and
 # the directory has to be known by then.
 _SUMMED = ("counter", "histogram")
 
 
 def directory() -> Path | None:
-    """Make a directory of one's own; None where nothing can be written."""
+    """Make a directory of one's own; None where nothing can be written, or there is no room for it."""
     for place in ("/dev/shm", tempfile.gettempdir()):
         with contextlib.suppress(OSError):
-            return Path(tempfile.mkdtemp(prefix="gradcheckd-", dir=place))
+            made = Path(tempfile.mkdtemp(prefix="gradcheckd-", dir=place))
+            if _has_room(made):
+                return made
+            shutil.rmtree(made, ignore_errors=True)
     return None
 
 
+def _has_room(place: Path) -> bool:
+    with tempfile.TemporaryFile(dir=place) as file:
+        return allocated(file.fileno(), _LEAST)
+
+
+def allocated(descriptor: int, size: int) -> bool:
+    """Allocate the first bytes of a file; false where there is no room for them."""
+    if not hasattr(os, "posix_fallocate"):
+        return os.fstat(descriptor).st_size >= size or os.ftruncate(descriptor, size) is None
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        return False
+    return True
+
+
 def bury(place: Path, pid: int) -> None:
-    """Take a dead worker out of the gauges, and add its counts to those of the other dead."""
+    """Take a dead worker out of the gauges, and add its counts to those of the other dead.
+
+    Where there is no room for the sums, its own file stays, which a scrape adds up as well.
+    """
     from prometheus_client import multiprocess
 
     client: Any = multiprocess
@@ -36,24 +61,34 @@ def bury(place: Path, pid: int) -> None:
         if dead.exists():
             # What was killed while it wrote may be beyond reading, and would be for everyone.
             with contextlib.suppress(RuntimeError, ValueError, struct.error):
-                _add(dead, place / f"{kind}_dead.db")
+                if not _add(dead, place / f"{kind}_dead.db"):
+                    continue
             dead.unlink()
 
 
-def _add(dead: Path, total: Path) -> None:
-    from prometheus_client import mmap_dict
+def _add(dead: Path, total: Path) -> bool:
+    """Add counts to the sums; false where there is no room."""
+    from service.serving.blocks import AllocatedDict
 
-    client: Any = mmap_dict
-    counts = list(client.MmapedDict.read_all_values_from_file(str(dead)))
+    counts = list(AllocatedDict.read_all_values_from_file(str(dead)))
     # Beside, then in one move: a scrape may come at any time.
     beside = total.with_suffix(".new")
-    if total.exists():
-        shutil.copy(total, beside)
-    sums = client.MmapedDict(str(beside))
+    try:
+        if total.exists():
+            shutil.copy(total, beside)
+        sums = AllocatedDict(str(beside))
+    except OSError:
+        beside.unlink(missing_ok=True)
+        return False
     for key, value, *_ in counts:
         sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
+    whole = not sums.private
     sums.close()
-    beside.replace(total)
+    if whole:
+        beside.replace(total)
+    else:
+        beside.unlink(missing_ok=True)
+    return whole
 
 
 def remove(place: Path, owner: int) -> None:

@@ -15,7 +15,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from service.http.overdue import end_overdue
 from service.http.slots import checks_of
 from service.http.stopping import stopping
-from service.serving import unreadable
+from service.serving import descriptors, unreadable
 from service.serving.lingering import Lingering
 from service.settings import Settings
 
@@ -25,6 +25,10 @@ _DRAIN = 0.1
 """Seconds in which the rest of a body that nobody wanted has to come, or the connection ends."""
 _TICK = 0.05
 """Seconds between looks at unfinished heads."""
+_PAUSE = 0.1
+"""Seconds in which nobody is accepted, once descriptors or memory of the kernel have run out."""
+_FREED = 16
+"""One in so many of all connections is closed where there are as many as there may be."""
 
 
 class Worker(ThreadWorker):
@@ -33,8 +37,9 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unfinished: dict[TConn, float] = {}
-        self._lingering = Lingering(lambda: self.poller)
+        self._lingering = Lingering(lambda: self.poller, descriptors.lingering(descriptors.raised()))
         self._settings = Settings()
+        self._paused_until = 0.0
 
     def enqueue_req(self, conn: TConn) -> None:
         """Hand a connection to a thread as soon as the head of its request is there, which the kernel keeps."""
@@ -42,6 +47,8 @@ class Worker(ThreadWorker):
         if head is None:
             self._await_data(conn)
         elif _is_whole(head):
+            # Else gunicorn would wait for it once more, with a selector made for that.
+            conn.data_ready = True
             super().enqueue_req(conn)
         else:
             self._unfinished[conn] = time.monotonic() + self._settings.max_head_seconds
@@ -58,14 +65,51 @@ class Worker(ThreadWorker):
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do one turn of the loop."""
-        waiting = self._unfinished or self._lingering
+        waiting = self._unfinished or self._lingering or self._is_paused()
         super().wait_for_and_dispatch_events(min(timeout, _TICK) if waiting else timeout)
         self._lingering.end_overdue()
+        if self.nr_conns >= self.worker_connections:
+            self._free_idle()
         for conn, deadline in list(self._unfinished.items()):
             self._look_at(conn, deadline)
         end_overdue(self._settings.max_sending)
         if not self.alive:
             self.set_accept_enabled(False)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection; none for a while where it takes what there is no more of."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in descriptors.SHORTAGES:
+                raise
+            self.log.warning("no connection is accepted for %g s: %s", _PAUSE, error)
+            self._paused_until = time.monotonic() + _PAUSE
+            self.set_accept_enabled(False)
+            self._free_idle()
+
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until
+
+    def _free_idle(self) -> None:
+        """Close connections on which nothing is under way: those kept for longest, then those silent for longest.
+
+        Last those whose heads began to come longest ago. So many that do nothing keep nobody out.
+        """
+        for _ in range(max(1, self.worker_connections // _FREED)):
+            waiting = self.keepalived_conns or self.pending_conns
+            if waiting:
+                conn = waiting.popleft()
+                self.poller.unregister(conn.sock)
+            elif self._unfinished:
+                conn = next(iter(self._unfinished))
+                del self._unfinished[conn]
+                detail = "As many connections are open as there may be, and the head of this request is not whole."
+                unreadable.say(conn.sock, HTTPStatus.SERVICE_UNAVAILABLE, detail)
+            else:
+                return
+            self.nr_conns -= 1
+            conn.close()
 
     def _look_at(self, conn: TConn, deadline: float) -> None:
         head = _peeked(conn.sock)
@@ -103,6 +147,8 @@ class Worker(ThreadWorker):
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Take new connections or not; of a service that stops, while checks run, to tell them so."""
+        if enabled and self._is_paused():
+            return
         if not (enabled or self.alive) and stopping() and checks_of(cast("Flask", self.wsgi)).busy:
             return
         super().set_accept_enabled(enabled)

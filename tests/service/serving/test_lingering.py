@@ -11,9 +11,9 @@ from service.serving.lingering import Lingering
 class Loop:
     """What gunicorn does in its own."""
 
-    def __init__(self):
+    def __init__(self, **most):
         self.poller = selectors.DefaultSelector()
-        self.lingering = Lingering(lambda: self.poller)
+        self.lingering = Lingering(lambda: self.poller, **most)
 
     def turn(self):
         for key, _ in self.poller.select(0):
@@ -73,13 +73,14 @@ def test_who_keeps_sending_has_the_time_to(loop, pair, monkeypatch):
     assert len(loop.lingering) == 0
 
 
-def test_of_too_many_the_first_ends(loop, monkeypatch):
-    monkeypatch.setattr(lingering, "_MOST", 2)
+def test_of_too_many_the_first_ends():
+    loop = Loop(most=2)
     pairs = [socket.socketpair() for _ in range(3)]
     for ours, _ in pairs:
         loop.lingering.add(ours)
     assert [ours.fileno() == -1 for ours, _ in pairs] == [True, False, False]
     assert len(loop.lingering) == 2
+    loop.poller.close()
     for each in (end for pair in pairs for end in pair):
         each.close()
 

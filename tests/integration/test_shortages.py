@@ -1,0 +1,114 @@
+"""A service that runs out of descriptors, or of room for its metrics: it goes on, with the workers that it has."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration import raw
+from tests.integration.conftest import Server
+from tests.integration.test_faults import until
+
+DESCRIPTORS = 256
+MANY = 400
+"""More connections than descriptors."""
+LIMITED = ("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh")
+SHM_OF_OURS = 'mount -t tmpfs -o size=1m tmpfs /dev/shm; {first} exec "$@"'
+
+
+@contextlib.contextmanager
+def idle(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that are made and say nothing, as far as the kernel takes them."""
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(raw.connected(server)) for _ in range(count)]
+
+
+def descriptors(worker: int) -> int:
+    return len(list(Path(f"/proc/{worker}/fd").iterdir()))
+
+
+@pytest.mark.parametrize("more", ["", "--worker-connections 1000"], ids=["bounded", "accepting fails"])
+def test_more_connections_than_descriptors_keep_nobody_out_and_end_no_worker(
+    start: Callable[..., Server], more: str
+) -> None:
+    server = start(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)
+    before = raw.workers(server)
+    with idle(server, MANY):
+        until(lambda: max(map(descriptors, raw.workers(server))) > DESCRIPTORS // 4)
+        for _ in range(10):
+            raw.ask(server)
+        assert max(map(descriptors, before)) <= DESCRIPTORS
+        assert raw.workers(server) == before
+    raw.ask(server)
+    short = "no connection is accepted" in server.log.read_text()
+    assert short == bool(more), "that accepting fails is not made up, and the bound holds without it"
+
+
+def test_the_soft_limit_is_raised(start: Callable[..., Server]) -> None:
+    server = start("sh", "-c", 'ulimit -S -n 128; exec "$@"', "sh")
+    for process in (server.process.pid, *raw.workers(server)):
+        (line,) = [
+            each for each in Path(f"/proc/{process}/limits").read_text().splitlines() if each.startswith("Max open")
+        ]
+        assert int(line.split()[3]) > 128
+
+
+def of_own_shm(first: str = "") -> tuple[str, ...]:
+    """A command that runs another where /dev/shm is small and its own."""
+    within = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    if subprocess.run([*within, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespace can be made here")
+    return (*within, "sh", "-c", SHM_OF_OURS.format(first=first), "sh")
+
+
+def fill(place: Path) -> None:
+    with (place / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.fixture
+def filled(start: Callable[..., Server]) -> Server:
+    """A service whose /dev/shm has become full since it was started."""
+    server = start(*of_own_shm(), WEB_CONCURRENCY="2")
+    place = Path(f"/proc/{server.process.pid}/root/dev/shm")
+    assert list(place.glob("gradcheckd-*/*.db")), "the metrics are there"
+    fill(place)
+    return server
+
+
+def test_a_full_shm_ends_neither_worker_nor_master(filled: Server) -> None:
+    before = raw.workers(filled)
+    for _ in range(20):
+        raw.ask(filled)
+        # Each is another row of the metrics.
+        for method, path in (("PUT", "/v1/check"), ("DELETE", "/"), ("PATCH", "/v1/ops"), ("GET", "/none")):
+            assert httpx.request(method, f"{filled.url}{path}", timeout=60).status_code in {404, 405}
+    assert "gradcheckd_requests_total" in httpx.get(f"{filled.url}/metrics", timeout=60).text
+    assert raw.workers(filled) == before
+    assert filled.process.poll() is None
+
+
+def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(filled: Server) -> None:
+    killed, left = raw.workers(filled)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: len(set(raw.workers(filled)) - {killed}) == 2)
+    time.sleep(0.5)
+    for _ in range(20):
+        raw.ask(filled)
+    assert left in raw.workers(filled)
+    assert httpx.get(f"{filled.url}/metrics", timeout=60).status_code == 200
+
+
+def test_a_shm_that_is_full_from_the_beginning_is_not_used(start: Callable[..., Server]) -> None:
+    server = start(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
+    raw.ask(server)
+    assert not list(Path(f"/proc/{server.process.pid}/root/dev/shm").glob("gradcheckd-*"))
+    assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=60).text
