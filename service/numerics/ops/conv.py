@@ -12,6 +12,7 @@ import numpy as np
 
 from service.numerics.kept import kept
 from service.numerics.ops import windows
+from service.numerics.ops.blocks import correlated
 from service.numerics.ops.op import (
     Case,
     Cost,
@@ -424,16 +425,15 @@ class Conv2d(Convolution):
         return _COPIED * self.cost(output, *shapes).work
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        functional, padding = torch.nn.functional, _native(self.padding)
-        if padding == "same":
+        before, after = self._padding(self._extent(weight.shape))
+        if before != after:
             # PyTorch warns when it has to pad by itself, where the kernel is even.
-            (top, left), (bottom, right) = self._padding(self._extent(weight.shape))
-            input, padding = functional.pad(input, (left, right, top, bottom)), 0
-        attributes = (_native(self.stride), padding, _native(self.dilation), self.groups)
-        if weight.ndim == 4:
-            return functional.conv2d(input, weight, bias, *attributes)
-        bias = None if bias is None else bias.reshape(1)
-        return functional.conv2d(input[None, None], weight[None, None], bias, *attributes)[0, 0]
+            input = torch.nn.functional.pad(input, (before[1], after[1], before[0], after[0]))
+            before = (0, 0)
+        x, w = input.reshape(_full(input.shape)), weight.reshape(_full(weight.shape))
+        bias = None if bias is None else bias.reshape(-1)
+        y = correlated(torch, x, w, bias, pair(self.stride), before, pair(self.dilation), self.groups)
+        return y.reshape((*input.shape[:-3], *y.shape[1:]) if weight.ndim == 4 else y.shape[2:])
 
 
 def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
@@ -460,13 +460,9 @@ def _products(geometry: _Geometry, position: int, x: Array, w: Array) -> Product
     return Products(shape, windows, weights) if position == 0 else Products(shape, weights, windows)
 
 
-def _native(value: int | list[int] | str) -> int | tuple[int, ...] | str:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _full(shape: Shape) -> Shape:
     """Four dimensions, for the plain and the unbatched form too."""
-    return (1,) * (4 - len(shape)) + shape
+    return (1,) * (4 - len(shape)) + tuple(shape)
 
 
 def _flat(window: Array) -> Array:

@@ -116,11 +116,4 @@ class Conv1d(Convolution):
         return [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        padding: Any = self.padding
-        if padding == "same":
-            # PyTorch warns when it has to pad by itself, where the kernel is even. It puts the odd one behind.
-            extent = (weight.shape[-1] - 1) * _one(self.dilation)
-            input, padding = torch.nn.functional.pad(input, (extent // 2, extent - extent // 2)), 0
-        padding = padding if isinstance(padding, str) else _one(padding)
-        attributes = (_one(self.stride), padding, _one(self.dilation), self.groups)
-        return torch.nn.functional.conv1d(input, weight, bias, *attributes)
+        return self._plane.twin(torch, *(each.unsqueeze(-2) for each in (input, weight)), bias).squeeze(-2)

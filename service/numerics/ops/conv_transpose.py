@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.ops.blocks import spread
 from service.numerics.ops.conv import Conv2d, Convolution
 from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, Spreading, op, shapes_of
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
@@ -129,7 +130,8 @@ class ConvTranspose2d(Convolution):
         return self._adjoint.longest_call(shapes[0] or (), output, shapes[1])
 
     def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        return torch.nn.functional.conv_transpose2d(
-            input, weight, bias, pair(self.stride), pair(self.padding), pair(self.output_padding), self.groups,
-            pair(self.dilation),
+        y = spread(
+            torch, input if input.ndim == 4 else input[None], weight, bias, pair(self.stride), pair(self.padding),
+            pair(self.output_padding), self.groups, pair(self.dilation),
         )  # fmt: skip
+        return y if input.ndim == 4 else y[0]
