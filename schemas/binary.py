@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import orjson
 import safetensors
 from safetensors import SafetensorError, TensorSpec, serialize
 
@@ -18,6 +17,7 @@ from schemas.problem import InvalidRequestError, PlacedError, placed, shown
 from schemas.report import CheckReport
 from schemas.stored import Stored
 from schemas.tensor import Tensor
+from schemas.writing import written
 
 SAFETENSORS = "application/vnd.safetensors"
 SECTIONS = ("tensors", "weights", "candidate")
@@ -133,7 +133,7 @@ def encode(report: CheckReport, text: str | None = None) -> bytes:
 
 def packed(tensors: Mapping[str, Tensor], rest: Mapping[str, Any], beside: Mapping[str, str] | None = None) -> bytes:
     """Write tensors, each with its datatype, all else of an answer, and further entries of the metadata."""
-    entries = {REPORT: orjson.dumps(rest, option=orjson.OPT_SERIALIZE_NUMPY).decode()}
+    entries = {REPORT: written(rest).decode()}
     return _written(tensors, entries | dict(beside or {}))
 
 

@@ -249,7 +249,13 @@ def encode(array: Array, encoding: Encoding, datatype: Datatype | None = None) -
     wide = np.asarray(array, dtype=np.float64, order="C")
     if not wide.ndim:
         return spelled(float(array))
-    return wide if np.isfinite(wide).all() else _spelled_list(wide.tolist())
+    return wide if np.isfinite(wide).all() else listed(wide)
+
+
+def listed(array: Array) -> list[Any]:
+    """An array of one axis or more as nested lists, of which what is not finite is spelled."""
+    wide = np.asarray(array, dtype=np.float64)
+    return wide.tolist() if np.isfinite(wide).all() else _spelled_list(wide.tolist())
 
 
 def _as_b64(array: Array, datatype: Datatype) -> dict[str, Any]:
