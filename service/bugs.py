@@ -27,6 +27,8 @@ from service.numerics.outcome import Outcome
 from service.numerics.pausing import pausing
 
 _REMEDY, _PLANTING = "Name fewer tensors, or take a smaller model", "bugs were being planted"
+_OF_AN_ELEMENT = 256
+"""Bytes of what a check may take that there have to be for each element of the candidates of an answer."""
 _TRIED = 50
 """Most candidates that are judged to find those that a check would name."""
 
@@ -88,12 +90,14 @@ def _planted(problem: Problem, bug: str | None = None) -> Iterator[Planted]:
     return pausing(faults.planted(replace(scene, candidates=right, precisions=precisions), problem.names, bug))
 
 
-def _each_once(found: Iterable[Planted]) -> Iterable[Planted]:
+def _each_once(found: Iterable[Planted]) -> Iterator[Planted]:
     """Of ways to make a bug that are told in the same words, the first."""
-    first = dict[tuple[str, str], Planted]()
+    told = set[tuple[str, str]]()
     for each in found:
-        first.setdefault((each.fault, each.text), each)
-    return first.values()
+        # One after the other: each has gradients of its own.
+        if (each.fault, each.text) not in told:
+            told.add((each.fault, each.text))
+            yield each
 
 
 def _entry(each: Planted) -> PlantedBug:
@@ -103,9 +107,10 @@ def _entry(each: Planted) -> PlantedBug:
 def _named(problem: Problem, routes: Routes, bug: str, limits: Limits) -> list[PlantedBug]:
     """What the bug makes, where a check would fail it by its name."""
     judge = Judge(problem, routes)
-    found, room = dict[str, PlantedBug](), limits.elements
-    tried = list(islice(_planted(problem, bug), _TRIED))
-    for each in pausing(tried):
+    found, made = dict[str, PlantedBug](), False
+    room = min(limits.elements, limits.bytes // _OF_AN_ELEMENT)
+    for each in pausing(islice(_planted(problem, bug), _TRIED)):
+        made = True
         wrong = judge.with_candidate(each.candidate)
         if each.text in found or (explanation := _explained(wrong, each, routes.evaluations)) is None:
             continue
@@ -115,7 +120,7 @@ def _named(problem: Problem, routes: Routes, bug: str, limits: Limits) -> list[P
         candidate = {name: encode(gradient, problem.request.encoding) for name, gradient in each.candidate.items()}
         found[each.text] = {**_entry(each), "explanation": explanation, "candidate": candidate}
     if not found:
-        raise InvalidRequestError([placed(_impossible(problem, bug, made=bool(tried)), "bug")])
+        raise InvalidRequestError([placed(_impossible(problem, bug, made=made), "bug")])
     return list(found.values())
 
 

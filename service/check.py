@@ -1,5 +1,6 @@
 """`POST /v1/check`: request to numerics to report. Knows no Flask."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.checking import language
 from service.checking.answer import Findings, report
+from service.checking.answering import check_answer
 from service.checking.asked import asked
 from service.checking.budget import planned
 from service.checking.deadline import Clock, clock_of
@@ -27,7 +29,11 @@ _DIAGNOSED = 0.9
 
 
 def check(
-    body: object, limits: Limits | None = None, progress: Progress | None = None, encoding: Encoding | None = None
+    body: object,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    encoding: Encoding | None = None,
+    reserve: Callable[[int], None] | None = None,
 ) -> CheckReport:
     """Answer a request.
 
@@ -41,6 +47,9 @@ def check(
         Is told how far the finite differences are, the last time that they are done, and may raise to stop the check.
     encoding
         Of the tensors of the report, in place of that which the request asks for.
+    reserve
+        Is told of how many bytes the answer is at most, before anything is computed, and may raise to refuse it. Where
+        it is given, tensors are left for `schemas.writing` to write.
 
     Raises
     ------
@@ -60,13 +69,16 @@ def check(
             clock.during("the differences were being planned"),
         ):
             plan = planned(problem, limits)
+        form = encoding or request.encoding
+        if reserve is not None:
+            reserve(check_answer(problem, limits, form))
         # Overflow and NaN are findings here; they are looked for in the results.
         remedy = partial(_fitting, problem, plan, limits, clock)
         with clock.refusing(remedy, *place), np.errstate(all="ignore"):
             routes = differentiated(problem, plan, watch, limits, progress)
             findings, judge = _found(problem, routes, watch, clock)
             with clock.during("the report was being written"):
-                return report(problem, routes, judge, findings, watch, encoding or request.encoding)
+                return report(problem, routes, judge, findings, watch, form, late=reserve is not None)
 
 
 def _fitting(problem: Problem, plan: Plan, limits: Limits, clock: Clock) -> str:

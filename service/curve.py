@@ -8,7 +8,7 @@ from schemas.report import Number
 from schemas.tensor import spelled
 from service.checking import element, language
 from service.checking.asked import asked
-from service.checking.budget import check_size, check_work
+from service.checking.budget import check_bytes, check_size, check_work
 from service.checking.deadline import clock_of
 from service.checking.fitting import SMALLER
 from service.checking.question import Limits, Problem
@@ -55,8 +55,12 @@ def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
     check_size(problem, limits)
     (name,), graph = problem.names, problem.graph
     before = finite_difference.needs_of_planning(graph, problem.names)
+    differences = max(before.bytes, numerics.bytes_of(graph, name))
+    check_bytes(problem, limits, differences, "curve", _REMEDY, "model")
     check_work(problem, limits, numerics.work(graph, name) + before.work, "curve", _REMEDY, "model")
     plan = finite_difference.planned(graph, problem.wide, problem.names, problem.method, {name: np.array([flat])})
+    differences = numerics.bytes_of(graph, name) + finite_difference.needs_of(plan).bytes
+    check_bytes(problem, limits, differences, "curve", _REMEDY, "model")
     check_work(problem, limits, numerics.work(graph, name) + plan.work, "curve", _REMEDY, "model")
 
 

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         default=128 * 2**20,
         description="Most bytes of bodies that a worker holds until it parses them; further ones get 503.",
     )
+    max_answer_bytes: Count = Field(
+        default=256 * 2**20,
+        description="Most bytes of large answers that a worker holds until their clients have taken them; further ones "
+        "get 503, and one that may be larger by itself 422.",
+    )
     max_reading: Count = Field(default=16, description="Most bodies that a worker reads at once; further ones get 503.")
     max_head_seconds: Seconds = Field(
         default=10.0, description="Longest time for the head of a request to come; then 408."

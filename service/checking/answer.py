@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,9 @@ from schemas.report import (
     Metrics,
 )
 from schemas.report import Verdict as VerdictReport
-from schemas.tensor import Encoding, encode, spelled
+from schemas.tensor import Encoding, spelled
+from schemas.tensor import encode as encode_now
+from schemas.writing import unwritten
 from service.checking import entries, language
 from service.checking.judge import Judge
 from service.checking.question import Problem
@@ -31,6 +34,8 @@ from service.numerics.gradients.finite_difference import Difference
 from service.numerics.pausing import pausing
 from service.numerics.precision import Precision
 from service.numerics.verdict import Verdict
+
+Encode = partial[Any]
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,11 @@ def report(
     findings: Findings,
     watch: Stopwatch,
     encoding: Encoding,
+    *,
+    late: bool = False,
 ) -> CheckReport:
-    """Put the report together, its tensors in an encoding."""
+    """Put the report together, its tensors in an encoding, or to be written in it later."""
+    encode = partial(unwritten if late else encode_now, encoding=encoding)
     include = problem.request.include
     verdicts = findings.verdicts
     outcome = verdict.overall([each.outcome for each in verdicts.values()])
@@ -63,13 +71,13 @@ def report(
             "analytic": spelled(routes.analytic.values[problem.graph.loss].item()),
             "autograd": spelled(routes.autograd.loss.item()),
         },
-        "gradients": _gradients(problem, routes, judge, encoding) if "gradients" in include else {},
+        "gradients": _gradients(problem, routes, judge, encode) if "gradients" in include else {},
         "discrepancies": discrepancies,
         "verdicts": {
             name: _verdict(problem, routes, name, each, findings.diagnoses.get(name, ()))
             for name, each in pausing(verdicts.items())
         },
-        "intermediates": _intermediates(problem, routes, encoding) if "intermediates" in include else {},
+        "intermediates": _intermediates(problem, routes, encode) if "intermediates" in include else {},
         "cost": {
             "loss_evaluations": routes.evaluations,
             "seconds": watch.seconds,
@@ -91,37 +99,37 @@ def _side(side: Side) -> DisputeReport:
     return {"elements": side.elements, "agree": cast("Any", list(side.agree)), "alone": cast("Any", list(side.alone))}
 
 
-def _gradients(problem: Problem, routes: Routes, judge: Judge, encoding: Encoding) -> dict[str, Gradient]:
-    found = {name: _gradient(problem, routes, name, encoding) for name in pausing(problem.names)}
+def _gradients(problem: Problem, routes: Routes, judge: Judge, encode: Encode) -> dict[str, Gradient]:
+    found = {name: _gradient(problem, routes, name, encode) for name in pausing(problem.names)}
     if "allowances" in problem.request.include:
         for name, gradient in pausing(found.items()):
-            gradient["allowed"] = encode(judge.allowed(name), encoding)
+            gradient["allowed"] = encode(judge.allowed(name))
     return found
 
 
-def _gradient(problem: Problem, routes: Routes, name: str, encoding: Encoding) -> Gradient:
+def _gradient(problem: Problem, routes: Routes, name: str, encode: Encode) -> Gradient:
     difference = routes.differences[name]
     own = BY_ANY_NAME[problem.dtype.name]
     gradient: Gradient = {
-        "analytic": encode(routes.analytic.gradients[name], encoding, own),
-        "autograd": encode(routes.autograd.gradients[name], encoding, own),
-        "finite_difference": encode(difference.value, encoding),
-        "error_bound": encode(difference.error_bound, encoding),
+        "analytic": encode(routes.analytic.gradients[name], datatype=own),
+        "autograd": encode(routes.autograd.gradients[name], datatype=own),
+        "finite_difference": encode(difference.value),
+        "error_bound": encode(difference.error_bound),
     }
     if name in problem.candidate:
         tensor = problem.candidate[name]
         array = tensor.array if tensor.datatype is not None else tensor.array.astype(np.float64)
-        gradient["candidate"] = encode(array, encoding, tensor.datatype)
+        gradient["candidate"] = encode(array, datatype=tensor.datatype)
     return gradient
 
 
-def _intermediates(problem: Problem, routes: Routes, encoding: Encoding) -> dict[str, Intermediate]:
+def _intermediates(problem: Problem, routes: Routes, encode: Encode) -> dict[str, Intermediate]:
     own = BY_ANY_NAME[problem.dtype.name]
     return {
         node.name: {
-            "value": encode(routes.analytic.values[node.name], encoding, own),
-            "analytic": encode(routes.analytic.gradients[node.name], encoding, own),
-            "autograd": encode(routes.autograd.gradients[node.name], encoding, own),
+            "value": encode(routes.analytic.values[node.name], datatype=own),
+            "analytic": encode(routes.analytic.gradients[node.name], datatype=own),
+            "autograd": encode(routes.autograd.gradients[node.name], datatype=own),
         }
         for node in pausing(problem.graph.listed[:-1])
     }

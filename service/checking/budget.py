@@ -2,7 +2,7 @@
 
 from schemas.problem import InvalidRequestError, placed
 from service.checking import language
-from service.checking.estimate import elements_of, estimated, figure, work_aside
+from service.checking.estimate import bytes_of, elements_of, estimated, figure, work_aside
 from service.checking.fitting import SMALLER, place_of, what_would_fit
 from service.checking.question import Limits, Problem, Request
 from service.numerics.gradients.finite_difference import Plan
@@ -83,6 +83,14 @@ def check_longest_call(problem: Problem, limits: Limits) -> None:
         place = next(at for at, each in enumerate(problem.graph.listed) if each.name == node.name)
         errors = language.refused(InvalidModelError([ModelError(detail, place)]), problem.request).errors
         raise InvalidRequestError(errors, "over-budget")
+
+
+def check_bytes(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:
+    """Refuse what would take too much memory: that of the differences, and that of all else."""
+    count = bytes_of(problem, differences)
+    if count > limits.bytes:
+        detail = f"the {what} would take about {figure(count)} bytes; the limit is {figure(limits.bytes)}. {remedy}"
+        raise InvalidRequestError([placed(detail, *place)], "over-budget")
 
 
 def check_work(problem: Problem, limits: Limits, differences: int, what: str, remedy: str, *place: str) -> None:

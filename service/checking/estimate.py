@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from service.checking.answering import size_of
 from service.checking.question import Limits, Problem
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Plan
@@ -21,8 +22,10 @@ _SWEPT_PASSES = 6
 """Passes, in multiply-adds of a forward one, of the rounding model: there and back, and their sizes both ways."""
 _ASIDE = 16
 """Passes of all but the finite differences, each of which takes the calls of a forward pass."""
-_WRITTEN = 12
-"""Numbers' worth of memory for each element while the answer is written: its gradients, and their text twice."""
+_FOUND = 8
+"""Numbers for each element that is differenced: value, bound and step, to the sides too, and what is allowed."""
+_SERIALISED = 3
+"""Times the largest tensor of an answer is there while it is written, beside the answer itself."""
 _ANYWAY = 2**24
 """Bytes that a check of the smallest model takes."""
 
@@ -52,13 +55,13 @@ class Estimate(NamedTuple):
 def estimated(problem: Problem, limits: Limits) -> tuple[Plan | None, Estimate]:
     """Estimate a check, and return the plan that the estimate is of, if there is one."""
     before = needs_of_planning(problem)
-    foreseen = Estimate(None, work_aside(problem) + before.work, _bytes(problem, before.bytes))
+    foreseen = Estimate(None, work_aside(problem) + before.work, bytes_of(problem, before.bytes))
     many = problem.projections is not None and foreseen.bytes > limits.bytes
     if many or foreseen.work > limits.work or before.bytes > limits.bytes:
         return None, foreseen
     plan = _plan(problem)
     needs = finite_difference.needs_of(plan)
-    most = max(foreseen.bytes, _bytes(problem, needs.bytes))
+    most = max(foreseen.bytes, bytes_of(problem, needs.bytes))
     return plan, Estimate(plan.evaluations, foreseen.work + needs.work, most, needs.work)
 
 
@@ -78,14 +81,17 @@ def aside(graph: Graph) -> int:
     return _SWEPT_PASSES * (SWEEPS + 1) * cost.work + _ASIDE * CALL * cost.calls
 
 
-def _bytes(problem: Problem, differences: int) -> int:
+def bytes_of(problem: Problem, differences: int) -> int:
     """Bytes at most, given those that the differences take, which are free again when the verdicts are found."""
-    shapes, elements = problem.graph.shapes, elements_of(problem)
-    asked = [size(shapes[name]) for name in problem.names]
-    written = sum(asked) + (3 * elements if "intermediates" in problem.request.include else 0)
+    graph, elements = problem.graph, elements_of(problem)
+    asked = [size(graph.shapes[name]) for name in problem.names]
     # Directions are drawn before all else.
-    held = _ROUTES * elements + _WRITTEN * written + (problem.projections or 0) * sum(asked)
-    return _ANYWAY + _NUMBER * held + max(differences, _NUMBER * (_SWEPT * elements + _JUDGED * max(asked)))
+    held = _ROUTES * elements + _FOUND * sum(asked) + (problem.projections or 0) * sum(asked)
+    scratch = (SWEEPS + 1) * max(node.op.scratch * graph.cost([node]).elements for node in graph.nodes)
+    judging = _NUMBER * (_SWEPT * elements + _JUDGED * max(asked))
+    answer = size_of(problem, problem.request.encoding)
+    writing = answer.written + answer.objects + _SERIALISED * answer.largest
+    return _ANYWAY + _NUMBER * (held + scratch) + answer.objects + max(differences, judging, writing)
 
 
 def needs_of_planning(problem: Problem) -> finite_difference.Needs:

@@ -40,6 +40,8 @@ class Limits:
         Of memory beside that of the request.
     seconds
         Time for all of it.
+    answer_bytes
+        Bytes of an answer.
     """
 
     names: int = 1000
@@ -49,6 +51,7 @@ class Limits:
     work: int = 10**11
     bytes: int = 2**30
     seconds: float = 60.0
+    answer_bytes: int = 2**28
 
 
 @dataclass(frozen=True)

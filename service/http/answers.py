@@ -1,14 +1,12 @@
-"""Answers as JSON, as text, and as tensors."""
+"""Answers as JSON and as text, and those that are held until they are sent."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-import orjson
 from flask import Response
 
-from schemas.binary import SAFETENSORS, encode, listed, packed
-from schemas.report import CheckReport
-from schemas.tensor import Tensor
+from schemas.writing import written
+from service.http.held import HeldAnswer
 from service.rendering import markdown, text
 
 RENDERINGS = {"text/plain": text, "text/markdown": markdown}
@@ -23,19 +21,23 @@ def vary_by_accept(response: Response) -> Response:
 
 def json_answer(document: Mapping[str, Any], status: int = 200) -> Response:
     """Answer with a document that may hold NumPy arrays; it must be free of NaN, which JSON cannot spell."""
-    return Response(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), status, mimetype="application/json")
+    return Response(written(document), status, mimetype="application/json")
 
 
-def text_answer(text: str, media_type: str) -> Response:
-    """Answer with text, in UTF-8."""
-    return Response(text, mimetype=media_type)
+def held_answer(body: bytes, media_type: str, held: HeldAnswer) -> Response:
+    """Answer with what is held until it has been sent.
+
+    Raises
+    ------
+    FullError
+        If there is no room for it.
+    """
+    held.settle(len(body))
+    response = Response(body, mimetype=media_type)
+    response.call_on_close(held.close)
+    return response
 
 
-def binary_answer(report: CheckReport, text: str | None = None) -> Response:
-    """Answer with a report of which the tensors are "binary", and with what it is for reading, if that is given."""
-    return Response(encode(report, text), mimetype=SAFETENSORS)
-
-
-def packed_answer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> Response:
-    """Answer with tensors, listed in their order, and all else in the metadata."""
-    return Response(listed(packed(tensors, rest), tensors), mimetype=SAFETENSORS)
+def report_bytes(report: Mapping[str, Any], form: str) -> bytes:
+    """Write a report in a form: JSON, or one for reading."""
+    return RENDERINGS[form](cast("Any", report)).encode() if form in RENDERINGS else written(report)

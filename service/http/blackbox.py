@@ -5,10 +5,12 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from schemas.binary import SAFETENSORS
+from schemas.binary import SAFETENSORS, listed, packed
 from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
-from service.http.answers import RENDERINGS, json_answer, packed_answer, text_answer, vary_by_accept
+from schemas.writing import written
+from service.http.answers import held_answer, report_bytes, vary_by_accept
 from service.http.body import JSON, body_of, negotiate
+from service.http.held import answering
 from service.http.limits import limits
 from service.http.observed import observed
 from service.http.operation import PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
@@ -67,11 +69,11 @@ def _judge_examples() -> dict[str, Any]:
 def post_plan() -> Response:
     """Answer with the points."""
     form = negotiate(request, JSON, *_ANSWER_FORMS)
-    with body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, timed(), admitted():
-        found = plan(body.parsed(), limits(), binary=form == SAFETENSORS)
+    with answering() as held, body_of(request, JSON, *_PLAN_FORMS, sections=("point",)) as body, timed(), admitted():
+        found = plan(body.parsed(), limits(), binary=form == SAFETENSORS, reserve=held.settle)
         if form == SAFETENSORS:
-            return packed_answer(found.tensors, found.rest)
-        return json_answer(found.answer)
+            return held_answer(listed(packed(found.tensors, found.rest), found.tensors), form, held)
+        return held_answer(written(found.late), form, held)
 
 
 @blueprint.post("/v1/judge")
@@ -89,7 +91,12 @@ def post_plan() -> Response:
 def post_judge() -> Response:
     """Answer with a report; a failed gradient is a successful judgement."""
     form = negotiate(request, JSON, *TEXT_FORMS)
-    with body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body, timed(), admitted():
+    with (
+        answering() as held,
+        body_of(request, JSON, *_JUDGE_FORMS, sections=("candidate",)) as body,
+        timed(),
+        admitted(),
+    ):
         report = judge(body.parsed(), limits())
-    observed().judged(report)
-    return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
+        observed().judged(report)
+        return held_answer(report_bytes(report, form), form, held)

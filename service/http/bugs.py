@@ -3,11 +3,13 @@
 from flask import Blueprint, Response, request
 
 from schemas.bugs import BugsAnswer, CatalogueOfBugs
+from schemas.writing import written
 from service.bugs import bugs, catalogue
 from service.checking import language
-from service.http.answers import json_answer
+from service.http.answers import held_answer, json_answer
 from service.http.body import JSON, body_of, negotiate
 from service.http.catalogue import examples
+from service.http.held import answering
 from service.http.limits import limits
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, Operation, documented
 from service.http.slots import admitted
@@ -37,5 +39,5 @@ def get_bugs() -> Response:
 def post_bugs() -> Response:
     """Answer with the bugs, and with the gradients that one of them makes if it is named."""
     negotiate(request, JSON)
-    with body_of(request, JSON, *BODY_FORMS) as body, timed(), admitted():
-        return json_answer(bugs(body.parsed(), limits()))
+    with answering() as held, body_of(request, JSON, *BODY_FORMS) as body, timed(), admitted():
+        return held_answer(written(bugs(body.parsed(), limits())), JSON, held)

@@ -5,7 +5,7 @@ from functools import partial
 from flask import Blueprint, Request, Response, request
 from werkzeug.exceptions import NotAcceptable
 
-from schemas.binary import SAFETENSORS
+from schemas.binary import SAFETENSORS, encode
 from schemas.problem import shown
 from schemas.progress import Event
 from schemas.report import CheckReport
@@ -14,9 +14,10 @@ from service.check import Limits, check
 from service.checking import language
 from service.checking.deadline import clock_of
 from service.checking.fitting import SMALLER
-from service.http.answers import RENDERINGS, binary_answer, json_answer, text_answer, vary_by_accept
+from service.http.answers import RENDERINGS, held_answer, report_bytes, vary_by_accept
 from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
+from service.http.held import HeldAnswer, answering
 from service.http.limits import limits
 from service.http.observed import Record, observed
 from service.http.operation import BODY_FORMS, PROBLEMS_OF_WORK, TEXT_FORMS, Form, Operation, documented
@@ -60,21 +61,25 @@ def post_check() -> Response:
     """Answer with a report; a failed gradient is a successful check."""
     form = negotiate(request, JSON, *_FORMS)
     rendering = _rendering(request, form)
-    with body_of(request, JSON, *BODY_FORMS) as body:
-        run = partial(_checked, observed(), body, limits())
+    with answering() as held, body_of(request, JSON, *BODY_FORMS) as body:
+        run = partial(_checked, observed(), body, limits(), None if form in RENDERINGS else held)
         if form == NDJSON:
             with timed(while_there=False):
-                return streamed(run, admitted(), rendering)
-        with timed():
-            with admitted():
-                report = run(encoding="binary" if form == SAFETENSORS else None)
-            return _answered(report, form, rendering)
+                return streamed(run, admitted(), held, rendering)
+        # What writing takes is a part of what a check may take: it ends before another one begins.
+        with timed(), admitted():
+            return held_answer(_written(run(encoding=_encoding(form)), form, rendering), form, held)
 
 
-def _answered(report: CheckReport, form: str, rendering: Rendering | None) -> Response:
+def _encoding(form: str) -> Encoding | None:
+    # What is for reading tells of large tensors the shape alone.
+    return "binary" if form == SAFETENSORS or form in RENDERINGS else None
+
+
+def _written(report: CheckReport, form: str, rendering: Rendering | None) -> bytes:
     if form == SAFETENSORS:
-        return binary_answer(report, rendering(report) if rendering else None)
-    return json_answer(report) if form == JSON else text_answer(RENDERINGS[form](report), form)
+        return encode(report, rendering(report) if rendering else None)
+    return report_bytes(report, form)
 
 
 def _rendering(request: Request, form: str) -> Rendering | None:
@@ -94,11 +99,16 @@ def _rendering(request: Request, form: str) -> Rendering | None:
 
 
 def _checked(
-    record: Record, body: Body, limits: Limits, progress: Progress | None = None, encoding: Encoding | None = None
+    record: Record,
+    body: Body,
+    limits: Limits,
+    held: HeldAnswer | None,
+    progress: Progress | None = None,
+    encoding: Encoding | None = None,
 ) -> CheckReport:
     try:
         with clock_of(limits.seconds).refusing(SMALLER):
-            report = check(body.parsed(), limits, record.counting(progress), encoding)
+            report = check(body.parsed(), limits, record.counting(progress), encoding, held and held.settle)
     except CancelledError:
         record.cancelled()
         raise

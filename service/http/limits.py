@@ -17,4 +17,5 @@ def limits() -> Limits:
         work=settings.max_work,
         bytes=settings.max_bytes,
         seconds=settings.max_seconds,
+        answer_bytes=settings.max_answer_bytes,
     )

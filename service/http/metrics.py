@@ -46,6 +46,12 @@ HELD = Gauge(
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
+ANSWERS_HELD = Gauge(
+    "gradcheckd_held_answer_bytes",
+    "Bytes of large answers that are being made, or that their clients have not taken yet.",
+    multiprocess_mode="livesum",
+    registry=REGISTRY,
+)
 UNFINISHED = Counter(
     "gradcheckd_unfinished_answers",
     "Answers not sent whole: the client went away, or was cut off since it took too long.",

@@ -7,6 +7,9 @@ from typing import Any
 from service.http import metrics
 from service.http.overdue import LEAST_RATE, ended_sending
 
+_MOST = 2**18
+"""Bytes that are handed to the server at a time."""
+
 
 def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float) -> Iterable[bytes]:
     """Hand out what the server sends, each piece with a deadline, if it is sent over a connection that is known.
@@ -35,7 +38,9 @@ class _Sent:
     def _watched(self) -> Generator[bytes]:
         for piece in self._answer:
             with ended_sending(self._connection, time.monotonic() + self._seconds + len(piece) / LEAST_RATE):
-                yield piece
+                # The server copies what it sends as a chunk, in which an answer may be whole.
+                for start in range(0, len(piece), _MOST):
+                    yield piece[start : start + _MOST]
         self._whole = True
 
     def close(self) -> None:

@@ -26,6 +26,9 @@ STEPS = np.append(np.multiply.outer(_DECADES, _WITHIN), 1.0)
 
 _TILE_ELEMENTS = 2**18
 """Elements that the evaluations of one pass may hold together, where one alone holds no more."""
+_NUMBER = 8
+_TEMPORARY = 1
+"""Times the elements of one pass that its ops make on their way."""
 _OF_COMPLEX = 4
 """Real products in a complex one."""
 
@@ -98,6 +101,17 @@ def work(graph: Graph, name: str) -> int:
     return sum(count * each * cost.work + -(-count // together) * CALL * cost.calls for count, each in parts)
 
 
+def bytes_of(graph: Graph, name: str) -> int:
+    """Bytes that a curve takes at most: every value at the point, and those of one pass, which may be complex."""
+    passing = _elements(graph, name) * max(1, _TILE_ELEMENTS // _elements(graph, name))
+    return _NUMBER * (graph.cost().elements + 2 * (1 + _TEMPORARY) * passing)
+
+
+def _elements(graph: Graph, name: str) -> int:
+    """Elements of one evaluation: of what moves, and all that is downstream."""
+    return graph.cost(graph.downstream([name])).elements + size(graph.shapes[name])
+
+
 def _complex_step(line: "_Line", here: Array) -> Array:
     # A logarithm of a negative number is a number here: where the real loss is none, neither is its derivative.
     return np.where(np.isfinite(here), imaginary(line.losses(1j * STEPS)) / STEPS, np.nan)
@@ -114,8 +128,7 @@ class _Line:
         self._name = name
         self._element = element
         self._progress = progress
-        one = graph.cost(graph.downstream([name])).elements + size(graph.shapes[name])
-        self._length = max(1, _TILE_ELEMENTS // one)
+        self._length = max(1, _TILE_ELEMENTS // _elements(graph, name))
 
     def losses(self, moves: Array) -> Array:
         """Loss at the point with the element moved by each of the moves, real or complex, (moves,)."""

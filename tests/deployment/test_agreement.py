@@ -86,7 +86,9 @@ def test_running_requests_are_waited_for() -> None:
 
 
 def test_the_proxy_takes_what_the_service_takes_and_reads_it_first() -> None:
-    assert files.size(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, Settings().max_binary_bytes)
+    binary = int(SERVICE["environment"]["GRADCHECKD_MAX_BINARY_BYTES"])
+    assert files.size(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, binary)
+    assert ENVIRONMENT["GRADCHECKD_MAX_BINARY_BYTES"] == str(binary)
     assert of_proxy("proxy_request_buffering") == "on"
 
 

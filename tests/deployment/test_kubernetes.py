@@ -65,7 +65,7 @@ def test_the_container_is_locked_down() -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_it_can_write_where_it_must_and_the_heartbeats_are_in_memory() -> None:
+def test_it_can_write_where_it_must_and_the_metrics_are_in_memory() -> None:
     volumes = {each["name"]: each["emptyDir"] for each in files.pod()["volumes"]}
     mounted = {each["mountPath"]: volumes[each["name"]] for each in files.container()["volumeMounts"]}
     assert set(mounted) == {"/tmp", "/dev/shm"}

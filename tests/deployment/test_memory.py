@@ -14,13 +14,14 @@ IMAGE = 2**30
 
 
 def needed(environment: dict[str, str]) -> float:
-    """Bytes of all workers: loaded, with as many checks as may run, as many parsed bodies, and what waits for them."""
+    """Bytes of all workers: loaded, with as many checks as may run, what waits for them, and answers that are sent."""
     fields = {
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
     }
     settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
     checks = settings.max_checks * 1.25 * settings.max_bytes
-    return int(environment["WEB_CONCURRENCY"]) * (LOADED + settings.max_held_bytes + checks)
+    held = settings.max_held_bytes + settings.max_answer_bytes
+    return int(environment["WEB_CONCURRENCY"]) * (LOADED + held + checks)
 
 
 SERVICE = files.compose()["services"]["gradcheckd"]

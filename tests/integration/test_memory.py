@@ -1,14 +1,19 @@
 """Bodies made to take memory: what a worker takes stays below what deployments are told to give it."""
 
+import contextlib
 import json
 import re
+import socket
 import struct
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.deployment.test_memory import LOADED, OF_IMAGE, needed
@@ -76,3 +81,47 @@ def test_no_body_takes_more_than_is_given(
 
 def test_a_worker_has_no_more_than_is_said_when_it_is_loaded(start: Callable[..., Server]) -> None:
     assert bytes_of(start(), "VmRSS") < LOADED
+
+
+def of_numbers(*shape: int) -> dict[str, Any]:
+    raw_bytes = np.random.default_rng(0).normal(size=shape).tobytes()
+    return {"datatype": "FP64", "shape": list(shape), "b64": b64encode(raw_bytes).decode()}
+
+
+def request(weights: dict[str, Any], *nodes: dict[str, Any], **fields: Any) -> bytes:
+    body = json.dumps({"tensors": {}, "weights": weights, "model": {"nodes": nodes}, **fields}).encode()
+    return raw.head(f"Content-Length: {len(body)}") + body
+
+
+def loss_of(name: str) -> tuple[dict[str, Any], ...]:
+    return {"name": "square", "op": "mul", "inputs": [name, name]}, {"name": "l", "op": "sum", "inputs": ["square"]}
+
+
+def with_a_large_kernel(side: int) -> bytes:
+    """A convolution of which PyTorch, of itself, would copy side^4 / 16 numbers, twice."""
+    weights = {"x": of_numbers(1, 1, side, side), "k": of_numbers(1, 1, side // 2, side // 2)}
+    convolution = {"name": "y", "op": "conv2d", "inputs": ["x", "k"]}
+    along = {"finite_difference": {"projections": 1}}
+    return request(weights, convolution, *loss_of("y"), **along)
+
+
+def test_large_answers_that_nobody_takes_and_large_kernels_fit_beside_each_other(start: Callable[..., Server]) -> None:
+    server = start(**OF_IMAGE | {"WEB_CONCURRENCY": "1", "GRADCHECKD_MAX_SENDING": "64"})
+    large = request({"w": of_numbers(60_000)}, *loss_of("w"))
+    statuses: list[int] = []
+    with contextlib.ExitStack() as opened:
+        for _ in range(36):
+            connection = opened.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(240)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(large)
+            statuses.append(int(connection.recv(16).split()[1]))
+        with raw.connected(server) as connection:
+            connection.settimeout(240)
+            connection.sendall(with_a_large_kernel(100))
+            assert raw.answer(connection)[0] == 200
+        raw.ask(server)
+        assert set(statuses) == {200, 503}
+        most = bytes_of(server, "VmHWM")
+    assert most < needed(OF_IMAGE | {"WEB_CONCURRENCY": "1"})

@@ -1,18 +1,23 @@
 """Clients that ask for much and take it in drops: they hold nobody else up, and are cut off in time."""
 
 import contextlib
+import json
 import re
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.integration import raw
 from tests.integration.bystanders import untouched
 from tests.integration.conftest import Server
+from tests.integration.test_memory import bytes_of
 
 MANY = 80
 """More than a worker has threads."""
@@ -94,3 +99,81 @@ def test_who_takes_all_gets_all(served: Server) -> None:
         whole = b"".join(iter(lambda: connection.recv(2**20), b""))
     assert whole.count(b"HTTP/1.1 200 OK") == AT_ONCE + 1
     assert whole.endswith(b"}")
+
+
+LARGE, READERS = 100_000, 24
+"""Elements of a tensor of which an answer has some megabytes, and clients that ask for one."""
+
+
+def large(**fields: Any) -> bytes:
+    """A request whose answer is large."""
+    numbers = np.random.default_rng(0).normal(size=LARGE)
+    tensor = {"datatype": "FP64", "shape": [LARGE], "b64": b64encode(numbers.tobytes()).decode()}
+    nodes = [{"name": "square", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["square"]}]
+    body = json.dumps({"tensors": {}, "weights": {"w": tensor}, "model": {"nodes": nodes}, **fields}).encode()
+    return raw.head(f"Content-Length: {len(body)}") + body
+
+
+def begun(server: Server, request: bytes) -> tuple[socket.socket, bytes]:
+    """A connection that has sent a request and taken no more than the head of its answer."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(120)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(request)
+    head = b""
+    while b"\r\n\r\n" not in head and (more := connection.recv(64)):
+        head += more
+    return connection, head
+
+
+def grown(server: Server, statuses: list[int]) -> int:
+    """Bytes by which a worker's memory grew while clients asked for large answers and did not take them."""
+    for _ in range(3):
+        finished, _ = begun(server, large(include=[]))
+        finished.close()
+    before = bytes_of(server, "VmRSS")
+    with contextlib.ExitStack() as opened:
+        for _ in range(READERS):
+            connection, head = begun(server, large(encoding="nested"))
+            opened.enter_context(connection)
+            statuses.append(int(head.split()[1]))
+            if statuses[-1] == 503:
+                assert b"\r\nRetry-After: 1\r\n" in head
+        raw.ask(server)
+        return bytes_of(server, "VmRSS") - before
+
+
+ANSWER = 2**23
+"""Bytes of such an answer, about."""
+
+
+def test_answers_that_nobody_takes_are_held_in_a_budget(start: Callable[..., Server]) -> None:
+    found: dict[int, int] = {}
+    for budget in (4 * ANSWER, 2**30):
+        server = start(
+            GRADCHECKD_MAX_ANSWER_BYTES=str(budget),
+            GRADCHECKD_MAX_SENDING="64",
+            MALLOC_ARENA_MAX="2",
+            MALLOC_MMAP_THRESHOLD_="8388608",
+        )
+        statuses: list[int] = []
+        found[budget] = grown(server, statuses)
+        held = httpx.get(f"{server.url}/metrics", timeout=30).text
+        assert "gradcheckd_held_answer_bytes 0.0" in held, "they have gone"
+        assert set(statuses) == ({200, 503} if budget < 2**30 else {200})
+    assert found[4 * ANSWER] < 12 * ANSWER, "the budget, and what a check takes"
+    assert found[2**30] > READERS * ANSWER / 2, "the negative control"
+
+
+def test_an_answer_that_no_budget_would_hold_is_refused_before_anything_is_computed(
+    start: Callable[..., Server],
+) -> None:
+    server = start(GRADCHECKD_MAX_ANSWER_BYTES=str(ANSWER // 4))
+    with raw.connected(server) as connection:
+        connection.sendall(large())
+        status, body = raw.answer(connection)
+        assert (status, json.loads(body)["errors"][0]["pointer"]) == (422, "/include")
+        assert "safetensors" in json.loads(body)["detail"]
+        connection.sendall(large(include=[]))
+        assert raw.answer(connection)[0] == 200

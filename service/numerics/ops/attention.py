@@ -46,6 +46,7 @@ class ScaledDotProductAttention(Op):
     is_causal: bool = False
     scale: float | None = None
 
+    scratch = 6
     inputs = ("query", "key", "value", "attn_mask?:float|bool")
     analytic = True
     linear_in = MappingProxyType({"value": ()})

@@ -130,6 +130,7 @@ class TripletMarginLoss(VectorLoss):
     swap: bool = False
     reduction: Reduction = "mean"
 
+    scratch = 2
     inputs = ("anchor", "positive", "negative")
     cases = (
         Case(((3, 4), (3, 4), (3, 4))),

@@ -158,6 +158,8 @@ class Op(ABC):
     """Its `forward` computes in extended precision where its inputs are of it."""
     passes: ClassVar[int] = 1
     """Calls of NumPy that `forward` makes, each over about as many elements as the largest array has."""
+    scratch: ClassVar[int] = 0
+    """Arrays, beyond a few, as large as the largest of its `cost`, that its passes hold at once on their way."""
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 

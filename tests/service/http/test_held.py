@@ -4,7 +4,7 @@ from contextlib import closing
 import pytest
 
 from service.app import create_app
-from service.http.held import Held, Room
+from service.http.held import SMALL, Held, HeldAnswer, Room
 from service.http.slots import FullError
 from service.settings import Settings
 
@@ -95,3 +95,53 @@ def test_nothing_is_held_of_what_got_no_place():
         response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
     assert response.status_code == 503
     assert room_of(app).taken == 0
+
+
+def test_an_answer_holds_what_it_comes_to_and_a_small_one_nothing():
+    room = Room(4 * SMALL, "answers")
+    with closing(HeldAnswer(room)) as held:
+        held.settle(3 * SMALL)
+        assert room.taken == 3 * SMALL
+        held.settle(2 * SMALL)
+        assert room.taken == 2 * SMALL
+        with closing(HeldAnswer(room)) as other, pytest.raises(FullError, match="bytes of answers that are held"):
+            other.settle(3 * SMALL)
+        held.settle(SMALL)
+        assert room.taken == 0
+        held.settle(2 * SMALL)
+    assert room.taken == 0
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Every answer is large."""
+    monkeypatch.setattr("service.http.held.SMALL", 10)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "application/vnd.safetensors"])
+def test_a_check_whose_answer_has_no_room_is_refused_and_the_next_one_answered(example, large, accept):
+    app = create_app(Settings(max_answer_bytes=10**6))
+    room, client = app.extensions["gradcheckd.answers"], app.test_client()
+    with closing(HeldAnswer(room)) as held:
+        held.settle(10**6)
+        response = client.post("/v1/check", json=example, headers={"Accept": accept})
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        # What is for reading has its room when it is there.
+        assert client.post("/v1/check", json=example, headers={"Accept": "text/plain"}).status_code == 503
+    with client.post("/v1/check", json=example, headers={"Accept": accept}, buffered=False) as response:
+        assert response.status_code == 200
+        assert response.get_data()
+        response.close()
+    assert room.taken == 0
+
+
+def test_an_answer_is_held_until_it_is_closed(example, large):
+    app = create_app(Settings())
+    room = app.extensions["gradcheckd.answers"]
+    response = app.test_client().post("/v1/check", json=example, buffered=False)
+    assert room.taken == len(response.get_data()) or room.taken == 0
+    response.close()
+    assert room.taken == 0
+    for path, body in (("/v1/check", {}), ("/v1/plan", {}), ("/v1/bugs", {}), ("/v1/judge", {})):
+        assert app.test_client().post(path, json=body).status_code == 422
+    assert room.taken == 0

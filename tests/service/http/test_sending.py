@@ -58,3 +58,15 @@ def test_what_has_nothing_to_close_is_closed_too(pair):
 def test_without_a_connection_it_is_the_answer_itself():
     answer = [b"a"]
     assert sent(answer, {}, 30.0) is answer
+
+
+def test_a_large_piece_is_handed_out_in_parts_within_one_deadline(pair):
+    whole = bytes(range(256)) * 2**12
+    parts, states = [], set()
+    for part in (watched := sent(Answer(whole), {"gunicorn.socket": pair[0]}, 30.0)):
+        parts.append(part)
+        states.add(overdue._PENDING[pair[0]])
+    watched.close()
+    assert b"".join(parts) == whole
+    assert max(map(len, parts)) == 2**18
+    assert len(states) == 1

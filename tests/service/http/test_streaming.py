@@ -13,6 +13,7 @@ from service.app import create_app
 from service.check import check
 from service.checking.deadline import Clock
 from service.http import metrics
+from service.http.held import HeldAnswer, Room
 from service.http.slots import Slots, checks_of
 from service.http.streaming import streamed
 from service.settings import Settings
@@ -85,12 +86,12 @@ def test_over_budget_and_out_of_time_at_once_are_plain_problems(example):
 def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
     ticking = Ticking()
 
-    def slow(body, limits, progress, encoding):
+    def slow(body, limits, progress, encoding, reserve):
         def told(*step):
             progress(*step)
             ticking.looks += 10**6
 
-        return check(body, limits, told, encoding)
+        return check(body, limits, told, encoding, reserve)
 
     monkeypatch.setattr("service.http.check.check", slow)
     monkeypatch.setattr("service.http.timing.Clock", partial(Clock, now=ticking))
@@ -103,7 +104,7 @@ def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
 
 
 def test_what_nobody_expected_is_the_last_line_and_in_the_log(monkeypatch, caplog, example):
-    def failing(body, limits, told, encoding):
+    def failing(body, limits, told, encoding, reserve):
         told("w", 0, 1)
         raise RuntimeError("the secret of line 17")
 
@@ -133,7 +134,7 @@ def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, exampl
     places, client = checks_of(app), app.test_client()
     held, ends = [], [[0, 1], [0, ValueError()], [ValueError()], [0] * 100_000]
 
-    def counting(body, limits, told, encoding):
+    def counting(body, limits, told, encoding, reserve):
         for step in steps:
             held.append(places.busy)
             if isinstance(step, Exception):
@@ -177,8 +178,8 @@ def test_a_client_that_goes_away_stops_the_check(read):
             time.sleep(0.001)
 
     before = threading.active_count()
-    places = Slots("checks", 1)
-    response = streamed(job, places.admit())
+    places, room = Slots("checks", 1), Room(100)
+    response = streamed(job, places.admit(), HeldAnswer(room))
     lines = iter(response.response)
     assert [json.loads(next(lines))["event"] for _ in range(read)] == ["progress"] * read
     assert threading.active_count() == before + 1
@@ -188,7 +189,7 @@ def test_a_client_that_goes_away_stops_the_check(read):
 
 
 def test_what_was_left_is_in_the_log_with_what_it_took(monkeypatch, caplog, example):
-    def endless(body, limits, told, encoding):
+    def endless(body, limits, told, encoding, reserve):
         for done in range(10**6):
             told("w", done, 10**6)
             time.sleep(0.001)

@@ -206,9 +206,12 @@ class _Engine:
 
     def _probe(self, moving: Moving) -> Probe:
         if moving not in self._probes:
-            suffix = moving.suffix.at(self._point)
-            self._probes[moving] = Probe(suffix, moving.colouring, self._plan.method, self._meter, self._generator)
+            self._probes[moving] = self._made(moving)
         return self._probes[moving]
+
+    def _made(self, moving: Moving) -> Probe:
+        suffix = moving.suffix.at(self._point)
+        return Probe(suffix, moving.colouring, self._plan.method, self._meter, self._generator)
 
     def _moved(self, name: str, rung: Rung, blocks: Iterable[Array]) -> Quotients:
         """Quotients from moving a name, block by block, each of which is 0 where the others are not."""
@@ -225,10 +228,11 @@ class _Engine:
 
     def _sided(self, name: str, found: Difference) -> Difference:
         """Differences to the left and to the right, at the elements where they are not one."""
-        moving = self._plan.direct(name)
+        moving = self._plan.aside(name)
         if not moving.suffix.nodes_of(self._open):
             return found
-        probe = self._probe(moving)
+        # One after the other, and not kept: there may be as many as there are names.
+        probe = self._probes.get(moving) or self._made(moving)
         blocks = list(probe.blocks(moving.colouring.of(self._plan.wanted[name])))
         self._expected += 2 * self._plan.method.evaluations * sum(map(len, blocks))
         sides: list[tuple[Array, Array]] = []

@@ -26,8 +26,12 @@ _PASSES = 3
 """Multiply-adds in the time of spreading one label through one element."""
 _NARROW = 2**11
 """Elements up to which moves are measured side by side, four at a time; see `noise.py`."""
+_REACHED, _READ = 1000, 100
+"""Bytes for each node that a name reaches, and for each operand of such a node, in the ways that a plan weighs."""
 _TEMPORARY = 4
 """Arrays of the size of its output that an op makes on its way."""
+_PRODUCT = 800
+"""Bytes for each product that an op is written out as: an array of its indices, one of its factors, some at a time."""
 _BLOCK = 10
 """Rows of a block of products, or of quotients, while they are summed up."""
 _RUNGS = 3
@@ -55,7 +59,10 @@ def needs_of_planning(graph: Graph, names: Sequence[str], direct: bool = False) 
     own = np.array([size(graph.shapes[name]) for name in names])
     through = np.array(graph.spreading(), dtype=np.float64)
     work = _PASSES * labels @ (rows @ through + own) + _CALLS * CALL * rows.sum()
-    return Needs(int(work), int(1.5 * _NUMBER * (labels * (rows @ sizes + own)).max(initial=0)))
+    operands = np.array([len(node.operands) for node in graph.nodes])
+    # Of each name the ends of the box of elements that each term feels.
+    kept = _REACHED * rows.sum() + _READ * (rows @ operands).sum() + _NUMBER * labels.sum() * _terms(graph)
+    return Needs(int(work), int(1.5 * _NUMBER * (labels * (rows @ sizes + own)).max(initial=0) + kept))
 
 
 _KNOWN: WeakKeyDictionary[Plan, Needs] = WeakKeyDictionary()
@@ -84,11 +91,32 @@ def _needs_of(plan: Plan) -> Needs:
     quotients = sum(size(shapes[route.name]) for route in needed) * (levels + 2)
     tables = sum(size(shapes[name]) for name in plan.names) * 4 * _RUNGS
     largest = max(size(shapes[route.name]) for route in needed)
-    boxes = sum(2 * moving.colouring.lowest.size for moving in movings)
+    boxes = sum(_boxes(moving) for moving in movings)
+    ways = sum(_REACHED + _READ * len(node.operands) for moving in movings for node in moving.suffix.nodes)
+    products = _PRODUCT * max((pull.products for route in needed for pull in route.pulls), default=0)
     blocks = _BLOCK * max(TILE_ELEMENTS, largest) * (1 + any(route.pulls for route in needed))
     at_once = max((_evaluated(moving, shapes) for moving in movings), default=0)
     held = (SWEEPS + 2) * values + quotients + tables + boxes + blocks + at_once
-    return Needs(plan.work, _NUMBER * held)
+    return Needs(plan.work, _NUMBER * held + ways + products)
+
+
+def _boxes(moving: Moving) -> int:
+    """Numbers that say which element each term feels and how noisy it is, and the colour of each element."""
+    colouring = moving.colouring
+    return 2 * colouring.lowest.size + 2 * colouring.lowest.shape[-1] + size(colouring.shape)
+
+
+def _terms(graph: Graph) -> int:
+    """Terms whose sum the loss is, at most: of the ops of one element that follow one upon the other up to it."""
+    nodes = {node.name: node for node in graph.nodes}
+    terms, pending, seen = 0, [graph.loss], {graph.loss}
+    while pending:
+        node = nodes[pending.pop()]
+        sources = [each for each in node.sources if each in nodes and size(graph.shapes[each]) == 1]
+        terms += graph.cost([node]).elements if node.op.ends_in_sum else 1
+        pending += [each for each in sources if each not in seen]
+        seen.update(sources)
+    return terms
 
 
 def _evaluated(moving: Moving, shapes: dict[str, Shape]) -> int:

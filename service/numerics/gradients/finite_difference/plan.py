@@ -145,6 +145,10 @@ class Plan:
             self._direct[name] = Moving(Suffix(self._point, name), self.method)
         return self._direct[name]
 
+    def aside(self, name: str) -> Moving:
+        """The same, to be used once: it is not kept if it is not there already."""
+        return self._direct.get(name) or Moving(Suffix(self._point, name), self.method)
+
     def alone(self, name: str) -> Route:
         """Differencing a name by moving it, and nothing else."""
         return Route(name, (), self.direct(name))
@@ -300,11 +304,20 @@ def planned(
 ) -> Plan:
     """Return a plan, made before if it is that of a small model that has been planned of late."""
     question = _Question(graph, leaves, names, method, elements)
-    return _kept(question) if sum(map(size, graph.shapes.values())) <= _SMALL else question.answered()
+    return _kept(question) if _is_small(graph) else question.answered()
 
 
 _SMALL = 2**14
-_MOST_KEPT = 64
+_MOST_PAIRS, _MOST_FELT = 2**12, 2**17
+"""Names times nodes, and names times elements: some 500 bytes are kept of each of the former, 16 of the latter."""
+_MOST_KEPT = 16
+
+
+def _is_small(graph: Graph) -> bool:
+    """Whether plans of a model may be kept: each has some megabytes at most."""
+    elements = sum(map(size, graph.shapes.values()))
+    names = len(graph.shapes)
+    return elements <= _SMALL and names * len(graph.nodes) <= _MOST_PAIRS and names * elements <= _MOST_FELT
 
 
 class _Question:
