@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from service.numerics.kept import kept
-from service.numerics.ops.op import Backward, Cost, Gradients, Op, Rounding, ShapeError, Slot
+from service.numerics.ops.errors import Errors
+from service.numerics.ops.op import Backward, Cost, Gradients, Op, ShapeError, Slot
 from service.numerics.pausing import pausing
 from service.numerics.quoting import quote
 from service.numerics.tiles import Array, Shape, size
@@ -57,11 +58,12 @@ class Node:
             self.op.terms(output, *inputs) if self.branch is None else self.op.terms_along(self.branch, output, *inputs)
         )
 
-    def rounding(self, output: Array, *inputs: Array | None, own: bool = False) -> Rounding | None:
-        """Rounding of the output, in the textbook's form or in our own."""
+    def forward_with_errors(self, errors: Errors, *inputs: Array | None) -> Array:
+        """Evaluate, with the errors of an arithmetic."""
         if self.branch is None:
-            return self.op.own_rounding(output, *inputs) if own else self.op.rounding(output, *inputs)
-        return self.op.rounding_along(self.branch, output, *inputs)
+            return self.op.forward_with_errors(errors, *inputs)
+        output = self.forward(*inputs)
+        return errors.perturbed(output, self.op.rounding_along(self.branch, output, *inputs))
 
     def rounded(self, nearest: Callable[[float], float]) -> "Node":
         """Round the constants, and the numbers of the op that stand beside elements."""
@@ -109,14 +111,14 @@ class InvalidModelError(ValueError):
 class Observer(Protocol):
     """Follows a pass and may change what it computed: the rounding model adds its errors here."""
 
-    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
-        """See, and return, the output of a node."""
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        """Evaluate a node."""
         ...
 
-    def gradients(
-        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    def backward(
+        self, node: Node, own: Backward, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        """See, and return, the gradients that a node hands back to its inputs."""
+        """Find the gradients that a node hands back to its inputs; `own` is its backward pass."""
         ...
 
     def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
@@ -293,9 +295,12 @@ class Graph:
         gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
         for node in pausing(reversed(self.nodes)):
             gradient, output, inputs = gradients[node.name], values[node.name], self.inputs(node, values)
-            results = override.get(node.name, node.op.backward)(gradient, output, *inputs)
-            if observer is not None:
-                results = observer.gradients(node, gradient, output, inputs, results)
+            own = override.get(node.name, node.op.backward)
+            results = (
+                own(gradient, output, *inputs)
+                if observer is None
+                else observer.backward(node, own, gradient, output, inputs)
+            )
             _accumulate(gradients, node, results, observer)
         return gradients
 
@@ -348,8 +353,7 @@ class Graph:
     def _run(self, nodes: Iterable[Node], values: Values, observer: Observer | None) -> None:
         for node in pausing(nodes):
             inputs = self.inputs(node, values)
-            output = node.forward(*inputs)
-            values[node.name] = output if observer is None else observer.value(node, output, inputs)
+            values[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
 
 
 def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Observer | None) -> None:

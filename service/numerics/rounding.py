@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops.op import Gradients, Rounding
-from service.numerics.precision import Precision
+from service.numerics.ops.errors import Rounding
+from service.numerics.ops.op import Backward, Gradients
+from service.numerics.precision import PRECISIONS, Precision
 from service.numerics.tiles import Array, Shape, size
 
 SWEEPS = 8
@@ -50,26 +51,26 @@ class MonteCarlo:
     def __init__(
         self, precision: Precision, generator: np.random.Generator, groups: int = 1, own: bool = False
     ) -> None:
-        self._own = own
+        self.own = own
+        # Functions of half precision are computed in single precision, and rounded.
+        narrow = precision.exponent > PRECISIONS["FP32"].exponent
+        self.flush = 0.0 if narrow else 2.0**precision.exponent / precision.unit_roundoff
+        self._unit_roundoff = precision.unit_roundoff
         self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
         self._smallest_normal = 2.0**precision.exponent
         self._generator = generator
         self._tiles = groups * (SWEEPS + 1)
         self.scale = precision.unit_roundoff / self._amplitude
 
-    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
-        """Add the error of a node's output."""
-        return self.perturbed(output, node.rounding(output, *inputs, own=self._own))
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        """Evaluate a node, with errors."""
+        return node.forward_with_errors(self, *inputs)
 
-    def gradients(
-        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    def backward(
+        self, node: Node, own: Backward, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        """Add the error of each gradient that a node hands back."""
-        roundings = node.op.backward_rounding(gradient, output, *inputs)
-        return tuple(
-            None if result is None else self.perturbed(result, rounding)
-            for result, rounding in zip(results, roundings, strict=True)
-        )
+        """Find the gradients that a node hands back, with errors."""
+        return node.op.backward_with_errors(self, gradient, output, *inputs)
 
     def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
         """Add the error of the terms of the loss, which only differences look at."""
@@ -81,13 +82,20 @@ class MonteCarlo:
 
     def perturbed(self, array: Array, rounding: Rounding | None) -> Array:
         """Array (K or 1, ...) with errors added: (K, ...)."""
-        if rounding is None:
-            return array
+        return array if rounding is None else self(array, rounding.magnitude, rounding.terms)
+
+    def __call__(
+        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
+    ) -> Array:
+        """Array (K or 1, ...) with errors of about u sqrt(terms) magnitude added, none of them beyond `most`."""
         error = _uniform(self._generator, (self._tiles, *array.shape[1:]))
-        unit = self._amplitude / _LARGEST
         # What underflows is each product of a sum by itself.
-        scale = rounding.magnitude + self._smallest_normal
-        scale *= unit * math.sqrt(rounding.terms)
+        scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
+        root = math.sqrt(terms)
+        if most is not None:
+            # The amplitude stands for the unit roundoff, also where it is another.
+            scale = np.minimum(scale, most / (self._unit_roundoff * root))
+        scale *= self._amplitude / _LARGEST * root
         error *= scale
         error += array
         error[:: SWEEPS + 1] = array[:: SWEEPS + 1]

@@ -23,12 +23,13 @@ class _RoundedThroughout(Observer):
     def __init__(self, dtype: Dtype) -> None:
         self._dtype = dtype
 
-    def value(self, node: Node, output: Array, inputs: tuple[Array | None, ...]) -> Array:
-        return self._dtype.rounded(output)
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        return self._dtype.rounded(node.forward(*inputs))
 
-    def gradients(
-        self, node: Node, gradient: Array, output: Array, inputs: tuple[Array | None, ...], results: Gradients
+    def backward(
+        self, node: Node, own: Backward, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
+        results = own(gradient, output, *inputs)
         return tuple(None if result is None else self._dtype.rounded(result) for result in results)
 
     def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Gt
-from scipy.special import erf
+from scipy.special import erf, erfc
 
 from service.numerics.ops import continued
-from service.numerics.ops.elementwise import Piecewise, Unary
+from service.numerics.ops.elementwise import Cancellation, Piecewise, Unary
 from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import Case, Gradients, mutant, mutant_of, op
 from service.numerics.tiles import Array
@@ -17,6 +17,8 @@ from service.numerics.tiles import Array
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
+_OFF_BY_A_UNIT = 8
+"""How far beyond where it rounds to 1 a library's tanh may stay a unit below: NumPy's does so up to 10 in float32."""
 
 
 class Curved(Unary):
@@ -46,9 +48,9 @@ class Tanh(Curved):
         e = np.exp(-2 * np.abs(x))
         return 4 * e / np.square(1 + e)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
-        # The textbook's 1 - t^2, cancellation included: a correct pass may well be written so.
-        return 1 + np.square(y)
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # The textbook's 1 - t^2: a correct pass may well be written so.
+        return Cancellation(2 * np.square(y), _OFF_BY_A_UNIT * self.slope(x, y))
 
     @mutant_of("activation_derivative_at_output")
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -102,9 +104,9 @@ class Sigmoid(Curved):
     def slope(self, x: Array, y: Array) -> Array:
         return sigmoid_slope(x)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
-        # The textbook's s (1 - s), cancellation included.
-        return y * (1 + y)
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # The textbook's s (1 - s)
+        return Cancellation(np.square(y), sigmoid_slope(x))
 
     @mutant_of("activation_derivative_at_output")
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -127,6 +129,9 @@ class Silu(Curved):
     passes = 8
     analytic = True
 
+    def factor_of_functions(self, x: Array) -> Array:
+        return 1 + np.abs(x)
+
     def forward(self, input: Array) -> Array:
         return input * sigmoid(input)
 
@@ -135,8 +140,11 @@ class Silu(Curved):
         return sigmoid(x) + x * sigmoid_slope(x)
 
     def slope_size(self, x: Array, y: Array) -> Array:
-        s = sigmoid(x)
-        return s * (1 + np.abs(x) * (1 + s))
+        return sigmoid(x) + np.abs(x) * sigmoid_slope(x)
+
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # The textbook's s (1 + x (1 - s))
+        return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * sigmoid_slope(x))
 
     @mutant
     def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -166,6 +174,9 @@ class Gelu(Curved):
     # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook form.
     library_terms = 32
 
+    def factor_of_functions(self, x: Array) -> Array:
+        return 1 + np.abs(x)
+
     def forward(self, input: Array) -> Array:
         if self.approximate == "tanh":
             return input / 2 * (1 + np.tanh(self._argument(input)))
@@ -189,17 +200,38 @@ class Gelu(Curved):
         t, rest = self._parts(x)
         return (1 + t) / 2 + rest
 
+    def _rest(self, x: Array) -> Array:
+        """Return 1 - abs(t)."""
+        if self.approximate == "tanh":
+            e = np.exp(-2 * np.abs(self._argument(x)))
+            return 2 * e / (1 + e)
+        return erfc(np.abs(x) * _SQRT_HALF)
+
     def value_size(self, x: Array, y: Array) -> Array:
-        # 1 + t cancels where t is near -1, in PyTorch too.
-        t, _ = self._parts(x)
-        return np.abs(x) / 2 * (1 + np.abs(t)) + np.abs(x) * np.abs(self._parts(x)[1])
+        # What t is a function of is off by u of itself.
+        return np.abs(y) + np.abs(x * self._parts(x)[1])
+
+    def value_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # 1 + t where t is near -1, in PyTorch too
+        rest = self._rest(x)
+        most = _OFF_BY_A_UNIT * rest if self.approximate == "tanh" else rest
+        return Cancellation(np.abs(x) / 2 * (1 - rest), np.abs(x) / 2 * most)
 
     def slope_size(self, x: Array, y: Array) -> Array:
         t, rest = self._parts(x)
+        # The exponential is off relatively by what its argument is, x^2 / 2 or 2 v.
+        argument = 2 * np.abs(self._argument(x)) if self.approximate == "tanh" else np.square(x)
+        return np.abs(1 + t) / 2 + np.abs(rest) * (1 + argument)
+
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # 1 + t, and of the hyperbolic tangent 1 - t^2 times x v' / 2. PyTorch loses the last summand beside 1, too.
+        rest = self._rest(x)
+        size = (1 - rest) / 2
         if self.approximate == "tanh":
             inner = _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * np.square(x))
-            return (1 + np.abs(t)) / 2 + np.abs(x) / 2 * (1 + np.square(t)) * inner
-        return (1 + np.abs(t)) / 2 + np.abs(rest) * (1 + np.square(x))
+            size = size + np.abs(x) * np.square(1 - rest) * inner
+        most = rest / 2 + np.abs(self._parts(x)[1])
+        return Cancellation(size, most * _OFF_BY_A_UNIT if self.approximate == "tanh" else most)
 
     @mutant
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -248,6 +280,12 @@ class LeakyRelu(Piecewise):
     def multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [factor(self.negative_slope, "slope")._replace(where=~self.branch(input), aside=" below 0")]
 
+    def value_size(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, np.abs(y))
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, abs(self.negative_slope))
+
     @mutant
     def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The slope below 0 was taken as 0."""
@@ -279,6 +317,16 @@ class Elu(Piecewise, Curved):
 
     def multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [factor(self.alpha)._replace(where=~self.branch(input), aside=" below 0")]
+
+    def value_size(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, np.abs(y))
+
+    def slope_size(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, np.abs(self.slope(x, y)))
+
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+        # y + a, as where the output takes the place of the input
+        return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.slope(x, y)))
 
     @mutant
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -314,11 +362,13 @@ class Softplus(Piecewise, Curved):
 
     def value_size(self, x: Array, y: Array) -> Array:
         # b x is off by u b abs(x), and the result by s times that over b.
-        return np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
+        curved = np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
+        return np.where(self.branch(x), 0, curved)
 
     def slope_size(self, x: Array, y: Array) -> Array:
         z = x * self.beta
-        return sigmoid(z) * (1 + np.abs(z))
+        # s (1 - s) times what b x is off by
+        return np.where(self.branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_slope(z))
 
     @mutant
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.numerics.ops import continued
+from service.numerics.ops.errors import Errors
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import (
@@ -17,15 +18,15 @@ from service.numerics.ops.op import (
     Cost,
     Gradients,
     Op,
-    Rounding,
     ShapeError,
     Spreading,
     mutant,
     mutant_of,
     op,
 )
+from service.numerics.ops.softmax import softmax_with_errors
 from service.numerics.reach import joined, least
-from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, repeats, size, unbroadcast
 
 _SOFTMAX = 8
 """Calls over all weights, beside the products of matrices."""
@@ -138,36 +139,59 @@ class ScaledDotProductAttention(Op):
             by_mask,
         )
 
-    def _errors(self, query: Array, key: Array, mask: Array | None) -> tuple[Array, Array]:
-        """P, and what its rounding is of: each score's error is relative in its exponential."""
-        p = self._softmax(self._scores(query, key, mask))
+    def _softmax_with_errors(
+        self, errors: Errors, query: Array, key: Array, mask: Array | None, *, again: bool
+    ) -> Array:
+        """P with the errors that are made on the way to it; `again` where it is found a second time."""
+        scores = self._scores(query, key, mask)
         sizes = np.abs(query) @ np.swapaxes(np.abs(key), -1, -2) * np.abs(self._scale(query))
         if mask is not None and mask.dtype != np.bool_:
             sizes = sizes + np.abs(aligned(mask, sizes.ndim - 1))
-        sizes = 1 + 2 * sizes
-        return p, p * (sizes + (p * sizes).sum(axis=-1, keepdims=True))
+        # A sum of E terms, which kernels take in lanes, and the scale.
+        sizes = np.where(scores == -np.inf, 0, sizes) * math.sqrt(1 + query.shape[-1] / 4)
+        return softmax_with_errors(errors, scores, sizes, again=again)
 
-    def rounding(self, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Rounding:
-        _, off = self._errors(query, key, attn_mask)
-        return Rounding(off @ np.abs(value), query.shape[-1] + key.shape[-2])
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        query, key, value, mask = inputs
+        p = self._softmax_with_errors(errors, query, key, mask, again=False)
+        return errors(p @ value, _with_lost(p, errors) @ np.abs(value), key.shape[-2] + 1)
 
-    def backward_rounding(
-        self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
-    ) -> tuple[Rounding | None, ...]:
-        p, off = self._errors(query, key, attn_mask)
-        by_p = np.abs(gradient) @ np.swapaxes(np.abs(value), -1, -2)
-        by_scores = off * (by_p + (p * by_p).sum(axis=-1, keepdims=True)) + p * (off * by_p).sum(axis=-1, keepdims=True)
-        by_product = by_scores * np.abs(self._scale(query))
-        terms = sum(query.shape[-2:]) + sum(value.shape[-2:])
-        by_mask = None
-        if attn_mask is not None and attn_mask.dtype != np.bool_:
-            repeated = size(by_scores.shape[1:]) // size(attn_mask.shape[1:])
-            by_mask = Rounding(unbroadcast(by_scores, attn_mask.shape[1:]), terms + repeated)
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors as the primitives would make them, and as kernels do that recompute P.
+
+        With w = abs(g) abs(v)^T, D = sum_j P_ij dP_ij = sum_v g_iv y_iv, which is how kernels find it, of the y that
+        was rounded, N the elements of a row and V those of a value:
+            D   off by u (sqrt(V) / 2 sum_v abs(g y) + sqrt(N) sum_j P abs(dP)), once for the row
+            dS  off by u P (sqrt(V) w + abs(dP) + abs(D)), for each element by itself
+        and each product of matrices by the rounding of its own sum.
+        """
+        query, key, value, mask = inputs
+        p = self._softmax_with_errors(errors, query, key, mask, again=True)
+        by_p = gradient @ np.swapaxes(value, -1, -2)
+        shares = gradient * output
+        spread = np.abs(shares).sum(axis=-1, keepdims=True) * math.sqrt(value.shape[-1]) / 2
+        spread = spread + (p * np.abs(by_p)).sum(axis=-1, keepdims=True) * math.sqrt(key.shape[-2])
+        mean = errors(shares.sum(axis=-1, keepdims=True), spread)
+        sizes = np.abs(gradient) @ np.swapaxes(np.abs(value), -1, -2) * math.sqrt(value.shape[-1])
+        sizes = sizes + np.abs(by_p) + np.abs(mean)
+        by_scores = errors(p * (by_p - mean), _with_lost(p, errors) * sizes)
+        by_product = by_scores * self._scale(query)
+        large, weights = np.abs(by_product), _with_lost(p, errors)
+        rows, columns = query.shape[-2], key.shape[-2]
         return (
-            Rounding(by_product @ np.abs(key), terms),
-            Rounding(np.swapaxes(by_product, -1, -2) @ np.abs(query), terms),
-            Rounding(np.swapaxes(off, -1, -2) @ np.abs(gradient), terms),
-            by_mask,
+            errors(by_product @ key, large @ np.abs(key), columns + 1),
+            errors(np.swapaxes(by_product, -1, -2) @ query, np.swapaxes(large, -1, -2) @ np.abs(query), rows + 1),
+            errors(np.swapaxes(p, -1, -2) @ gradient, np.swapaxes(weights, -1, -2) @ np.abs(gradient), rows),
+            self._by_mask_with_errors(errors, by_scores, mask),
+        )
+
+    @staticmethod
+    def _by_mask_with_errors(errors: Errors, by_scores: Array, mask: Array | None) -> Array | None:
+        if mask is None or mask.dtype == np.bool_:
+            return None
+        shape = mask.shape[1:]
+        return errors(
+            unbroadcast(by_scores, shape), unbroadcast(np.abs(by_scores), shape), repeats(by_scores.shape[1:], shape)
         )
 
     def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
@@ -230,3 +254,8 @@ class ScaledDotProductAttention(Op):
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=attn_mask, is_causal=self.is_causal, scale=self.scale
         )
+
+
+def _with_lost(p: Array, errors: Errors) -> Array:
+    """Sizes of weights, and what exponentials lose below the normal numbers; nothing of what is masked."""
+    return np.abs(p) + errors.flush * (p != 0)

@@ -6,14 +6,23 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 
+from service.numerics.ops.errors import Errors
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.loss import Loss, Reduction
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, mutant_of, op
-from service.numerics.ops.softmax import log_softmax, log_softmax_own_size, log_softmax_size, softmax
+from service.numerics.ops.softmax import (
+    log_softmax,
+    log_softmax_own_size,
+    log_softmax_size,
+    log_softmax_with_errors,
+    softmax,
+)
 from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
 
+_OF_L = 0.4
+"""Part of the rounding of a log-sum-exp that p is allowed to carry."""
 _LABELS = "labels from 0 to {last}, or ignore_index ({ignored})"
 
 
@@ -300,9 +309,16 @@ class CrossEntropy(ClassLoss):
 
     def shares(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
         along = self._along(input)
+        logarithms, p = log_softmax(input, along), softmax(input, along)
+        return self._shares(weight, logarithms, p, input, target, class_weight)
+
+    def _shares(
+        self, weight: Array, logarithms: Array, p: Array, input: Array, target: Array, class_weight: Array | None
+    ) -> Gradients:
+        along = self._along(input)
         spread = np.expand_dims(weight, along)
-        q, logarithms = self._coefficients(input, target, class_weight), log_softmax(input, along)
-        by_input = spread * (q.sum(axis=along, keepdims=True) * softmax(input, along) - q)
+        q = self._coefficients(input, target, class_weight)
+        by_input = spread * (q.sum(axis=along, keepdims=True) * p - q)
         by_target = None
         if not self._are_labels(input, target):
             by_target = -spread * (1 - self.label_smoothing) * self._weight(input, class_weight) * logarithms
@@ -310,28 +326,62 @@ class CrossEntropy(ClassLoss):
             return by_input, by_target, None
         products = -spread * self._rates(input, target) * logarithms
         if self.reduction == "mean" and self._are_labels(input, target):
-            mean = self._reduced(self.losses(input, target, class_weight), input, target, class_weight)
+            losses = -(q * logarithms).sum(axis=along)
+            mean = self._reduced(losses, input, target, class_weight)
             products = products - self._of_divisor(spread, mean, input, target)
         return by_input, by_target, self._by_class(products, input)
 
     def share_sizes(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
         along = self._along(input)
         spread = np.expand_dims(weight, along)
-        q, sizes = np.abs(self._coefficients(input, target, class_weight)), log_softmax_size(input, along)
-        # What underflows on the way may be scaled up again by the gradient that comes in.
-        p = softmax(input, along) * (1 + sizes) + np.finfo(np.float64).tiny
-        by_input = spread * (q.sum(axis=along, keepdims=True) * p + q)
+        q = np.abs(self._coefficients(input, target, class_weight))
+        logarithms, p = np.abs(log_softmax(input, along)), softmax(input, along)
+        product = q.sum(axis=along, keepdims=True) * p
+        by_input = spread * (np.abs(product - q) + (0 if self._whole(input, target) else product + q))
         by_target = None
         if not self._are_labels(input, target):
-            by_target = spread * np.abs(self._weight(input, class_weight)) * sizes
+            by_target = spread * np.abs(self._weight(input, class_weight)) * logarithms
         if class_weight is None:
             return by_input, by_target, None
-        products = spread * np.abs(self._rates(input, target)) * sizes
+        products = spread * np.abs(self._rates(input, target)) * logarithms
         if self.reduction == "mean" and self._are_labels(input, target):
-            losses = self.loss_sizes(input, target, class_weight)
+            losses = (q * logarithms).sum(axis=along)
             mean = np.abs(self._reduced(losses, input, target, class_weight))
             products = products + self._of_divisor(spread, mean, input, target)
         return by_input, by_target, self._by_class(products, input)
+
+    def _whole(self, input: Array, target: Array) -> bool:
+        """Whether what is subtracted from p is 1 or 0, which does not round."""
+        return self._are_labels(input, target) and not self.label_smoothing
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: log p as log-softmax has them; p by u p (those + 2), and no more than twice 1 - p.
+
+        With z = x - max x, and r the sum of all exponentials but the largest: where r is small the largest z is 0,
+        log(1 + r) is off by r at most, and so is the exponential of it. Kernels that find p as exp(x - L), L = max x +
+        log S, are off by a rounding of L too. `_OF_L` of u abs(L) is allowed for that, which is, thrice, the rounding
+        of one number at most.
+        """
+        input, target, class_weight = inputs
+        along = self._along(input)
+        logarithms, p = log_softmax(input, along), softmax(input, along)
+        largest = input.max(axis=along, keepdims=True) - logarithms.max(axis=along, keepdims=True)
+        sizes = log_softmax_size(input, along) + _OF_L * np.abs(largest) + 2
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        with_errors = log_softmax_with_errors(errors, input, along)
+        results = self._shares(weight, with_errors, p, input, target, class_weight)
+        magnitudes = self.share_sizes(np.abs(weight), *inputs)
+        terms = self.summands + 1, self.summands + 1, size(weight.shape[1:]) + 1
+        by_input, *others = (
+            None if result is None else errors(result, magnitude, count)
+            for result, magnitude, count in zip(results, magnitudes, terms, strict=True)
+        )
+        assert by_input is not None
+        # Of what p is off by next to 1, p itself has no digits: it is that of the difference.
+        scale = np.abs(self._coefficients(input, target, class_weight)).sum(axis=along, keepdims=True)
+        scale = scale * np.abs(np.expand_dims(weight, along))
+        lost = -2 * scale * np.expm1(logarithms)
+        return errors(by_input, scale * (p * sizes + errors.flush), most=lost), *others
 
     @mutant
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:

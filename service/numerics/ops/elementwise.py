@@ -5,20 +5,41 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.special import erf
 
 from service.numerics.ops import continued
+from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.multiplier import Multiplier, factor
-from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, op
+from service.numerics.ops.op import Argument, Case, Gradients, Op, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined
 from service.numerics.tiles import Array, Shape
 
 
+class Cancellation(NamedTuple):
+    """A difference such as 1 - s of an s that was rounded before.
+
+    Attributes
+    ----------
+    size
+        What is multiplied by the difference, times s: it is off by u of that.
+    most
+        It is never off by more: where s rounds to 1 all of the difference is lost, and that is all.
+    """
+
+    size: Array
+    most: Array
+
+
 class Unary(Op):
-    """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...)."""
+    """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...).
+
+    The value is off by u of `value_size`, and the gradient by u g times `slope_size`, as they are in their textbook
+    form without what cancels: that is told apart, since it is lost at most once. With s = fl(s) and e = 1 - s the
+    textbook's s (1 - s) is off by u s^2, and by s e at most: where e < u / 2 the computed s is 1 and the result 0.
+    """
 
     inputs = ("input",)
     cases = (Case(((3, 4),)), Case(((),)), Case(((5,),), low=-8, high=8))
@@ -32,12 +53,24 @@ class Unary(Op):
         """Return phi'(x)."""
 
     def slope_size(self, x: Array, y: Array) -> Array:
-        """Return phi'(x) in its textbook form, on absolute values: as much as its rounding may be of."""
+        """Return phi'(x) in its textbook form, on absolute values: what its rounding is of."""
         return np.abs(self.slope(x, y))
 
     def value_size(self, x: Array, y: Array) -> Array:
         """Return phi(x) in its textbook form, on absolute values."""
         return np.abs(y)
+
+    def factor_of_functions(self, x: Array) -> Array | float:
+        """What the functions of a library are multiplied by in phi and phi', about. Default: nothing."""
+        return 1.0
+
+    def value_cancelled(self, x: Array, y: Array) -> Cancellation | None:
+        """What cancels in the textbook form of phi(x). Default: nothing."""
+        return None
+
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation | None:
+        """What cancels in the textbook form of phi'(x). Default: nothing."""
+        return None
 
     def output_shape(self, input: Shape) -> Shape:
         return input
@@ -57,6 +90,40 @@ class Unary(Op):
         if self.exact:
             return (None,)
         return (Rounding(np.abs(gradient) * self.slope_size(input, output), self.library_terms),)
+
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        (x,) = inputs
+        output = self.forward(x)
+        rounding = self.rounding(output, x)
+        if rounding is None:
+            return output
+        lost = errors.flush * self.factor_of_functions(x)
+        return self._off(errors, output, rounding, lost, self.value_cancelled(x, output))
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        (x,) = inputs
+        (by_input,) = self.backward(gradient, output, x)
+        (rounding,) = self.backward_rounding(gradient, output, x)
+        if by_input is None or rounding is None:
+            return (by_input,)
+        # What the slope loses below the normal numbers the gradient that comes in may scale up again.
+        lost = np.abs(gradient) * errors.flush * self.factor_of_functions(x)
+        return (self._off(errors, by_input, rounding, lost, self.slope_cancelled(x, output), np.abs(gradient)),)
+
+    @staticmethod
+    def _off(
+        errors: Errors,
+        result: Array,
+        rounding: Rounding,
+        lost: Array | float,
+        cancelled: Cancellation | None,
+        factor: Array | float = 1.0,
+    ) -> Array:
+        """Result with its errors: those of its rounding, what functions lose, and what cancels, times a factor."""
+        result = errors(result, rounding.magnitude + lost, rounding.terms)
+        if cancelled is None:
+            return result
+        return errors(result, factor * cancelled.size, rounding.terms, factor * cancelled.most)
 
     @mutant
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -123,9 +190,9 @@ class Expm1(Unary):
     def slope(self, x: Array, y: Array) -> Array:
         return np.exp(x)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
+    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
         # y + 1, as PyTorch has it
-        return np.abs(y) + 1
+        return Cancellation(np.abs(y), np.exp(x))
 
     @mutant
     def slope_of_the_output(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -1,11 +1,13 @@
 """Losses of distances and angles between vectors."""
 
+import math
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Gt
 
 from service.numerics.ops import length
+from service.numerics.ops.errors import Errors
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined, least
@@ -48,10 +50,6 @@ class CosineEmbeddingLoss(VectorLoss):
         Case(((4,), (4,), ()), {"reduction": "none"}, signs=("target",)),
     )
 
-    @property
-    def summands(self) -> int:
-        return 16
-
     def output_shape(self, input1: Shape, input2: Shape, target: Shape) -> Shape:
         if input1 != input2 or len(input1) not in (1, 2) or target != input1[:-1]:
             raise ShapeError("two inputs (N, D) with a target (N,), or (D,) with ()")
@@ -74,8 +72,13 @@ class CosineEmbeddingLoss(VectorLoss):
         )
 
     def loss_sizes(self, input1: Array, input2: Array, target: Array) -> Array:
-        return (1 + abs(self.margin) + np.abs(self._cosine_size(input1, input2))) * (
-            self.branch(input1, input2, target) != 0
+        # The product is a sum of D, the lengths are half as much of sums of D.
+        cosine = self._cosine_size(input1, input2) * math.sqrt(4 + input1.shape[-1])
+        return (1 + abs(self.margin) + cosine) * (self.branch(input1, input2, target) != 0)
+
+    def own_loss_sizes(self, input1: Array, input2: Array, target: Array) -> Array:
+        return (
+            2 * (1 + abs(self.margin) + self._cosine_size(input1, input2)) * (self.branch(input1, input2, target) != 0)
         )
 
     def _cosine_size(self, a: Array, b: Array) -> Array:
@@ -90,12 +93,24 @@ class CosineEmbeddingLoss(VectorLoss):
         by_second = h * (input1 / root - input2 * (cosine / q))
         return by_first, by_second, by_target
 
-    def share_sizes(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
-        a, b = np.abs(input1), np.abs(input2)
-        cosine, p, q = (each[..., None] for each in self._parts(a, b))
-        h = (weight * (self.branch(input1, input2, target) != 0))[..., None]
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: s, p and q by u sqrt(D) of their sums, once for each pair; each element by its two summands."""
+        a, b = inputs[:2]
+        target: Array = inputs[2]
+        length_ = a.shape[-1]
+        product = errors(_dot(a, b), _dot(np.abs(a), np.abs(b)), length_)
+        p, q = (errors(_dot(each, each) + _TINY, terms=length_ + 1) for each in (a, b))
         root = np.sqrt(p) * np.sqrt(q)
-        return h * (b / root + a * (cosine / p)), h * (a / root + b * (cosine / q)), weight * 0
+        cosine, p, q, root = (each[..., None] for each in (product / root, p, q, root))
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        h = (-weight * self.branch(*inputs))[..., None]
+        by_first, by_second = (
+            errors(h * (other / root - own * (cosine / square)), np.abs(h) * (np.abs(other / root) + size_), 2)
+            for own, other, square in ((a, b, p), (b, a, q))
+            for size_ in (np.abs(own * (cosine / square)),)
+        )
+        by_target = np.zeros(weight.shape[:1] + target.shape[1:])
+        return by_first, by_second, by_target
 
     @mutant
     def length_taken_as_constant(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -194,7 +209,8 @@ class TripletMarginLoss(VectorLoss):
 
     def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
         near, far = self._distance(anchor, positive), self._distance(anchor, negative)
-        return near + far + self.margin
+        own = length.terms(self.p, anchor.shape[-1]) / self.summands
+        return (near + far) * np.sqrt(own) + self.margin
 
     def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         branch = self._chosen(anchor, positive, negative)

@@ -5,6 +5,7 @@ is one, turns round within a step of 1e-6. Beside another, larger part of a loss
 looks as if it had settled. So the piece of a vector ends where its largest element would be several times as large.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,19 @@ _FARTHEST = {"float64": 1000, "float32": 110, "bfloat16": 110}
 """Exponents of units that leave room for what they are multiplied by."""
 _NEAR = 32
 """Exponent of a power up to which it costs PyTorch no digits that count."""
+
+
+def terms(p: float, count: int) -> int:
+    """Terms whose rounding stands for that of a norm of so many elements.
+
+    The sum of N powers is off relatively by u sqrt(N), and its root of order p by a p-th of that.
+    """
+    return 4 + math.ceil(count / p**2)
+
+
+def exact(p: float) -> bool:
+    """Whether 1 / p is a number of every dtype."""
+    return p in (0.25, 0.5, 1, 2, 4)
 
 
 def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:

@@ -1,6 +1,7 @@
 """Normalisations: each group of elements less its mean over its standard deviation, then scaled and shifted."""
 
 import dataclasses
+import math
 from abc import abstractmethod
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -8,12 +9,21 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, mutant_of, op
+from service.numerics.ops.errors import Errors
+from service.numerics.ops.op import Case, Gradients, Op, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
 Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[float, Ge(0)]
+_OF_RATE = 3
+"""Roundings of one over a root."""
+
+
+def _operands(
+    input: Array, weight: Array | None = None, bias: Array | None = None
+) -> tuple[Array, Array | None, Array | None]:
+    return input, weight, bias
 
 
 class Normalisation(Op):
@@ -96,45 +106,81 @@ class Normalisation(Op):
         total = unbroadcast(products, (1,) * (products.ndim - 1 - len(shape)) + shape)
         return total.reshape(total.shape[:1] + parameter.shape[1:])
 
-    def _errors(self, x: Array) -> tuple[Array, Array]:
-        """What z is made of: x - m is off by u of x and m too, and r by what the variance is off by."""
+    def _normalised_with_errors(self, errors: Errors, x: Array) -> tuple[Array, Array, Array]:
+        """Return z and r with the errors of their steps, and what each element of z is off by for itself, grouped.
+
+        N elements in a group:
+            m    off by u sqrt(N) mean(abs(x)), one shift of the group: the variance does not see it, its derivative
+                 being the sum of the x - m
+            v    off relatively by u sqrt(N), and r by half of that and by u; one factor of the group
+            v    in one pass, mean(x^2) - m^2, by u (mean(x^2) + m^2). That is allowed as far as it does no more than
+                 the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
+            z    off by u r sqrt(x^2 + m^2 + (x - m)^2) for each element: x r - m r as well as (x - m) r
+        Source: Higham 2002, section 1.9 and problem 1.10, for the variance in two passes and in one.
+        """
         grouped = self._grouped(x)
-        centre = self._centre(grouped)
-        size_ = np.abs(centre) + (np.abs(grouped).mean(axis=-1, keepdims=True) if self.centred else 0)
-        rate = self._rate(centre)
-        relative = (np.abs(centre) * size_).mean(axis=-1, keepdims=True) * np.square(rate)
-        return size_ * rate + np.abs(centre) * rate * relative, relative
-
-    def rounding(self, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None) -> Rounding:
-        sizes, _ = self._errors(input)
-        magnitude = self._ungrouped(sizes, input)
-        if weight is not None:
-            magnitude = magnitude * np.abs(self._spread(weight, input))
-        if bias is not None:
-            magnitude = magnitude + np.abs(self._spread(bias, input))
-        return Rounding(np.broadcast_to(magnitude, np.broadcast_shapes(magnitude.shape, output.shape)), sizes.shape[-1])
-
-    def backward_rounding(
-        self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
-    ) -> tuple[Rounding | None, ...]:
-        z, rate = self._normalised(input)
-        off, relative = self._errors(input)
-        z, g = np.abs(z), np.abs(gradient)
-        h = self._grouped(g if weight is None else g * np.abs(self._spread(weight, input)))
-        product = (h * z).mean(axis=-1, keepdims=True)
-        by_group = h + z * product + off * product + z * (h * off).mean(axis=-1, keepdims=True)
+        mean, size_ = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
         if self.centred:
-            by_group = by_group + h.mean(axis=-1, keepdims=True)
-        by_input = self._ungrouped(rate * (1 + relative) * by_group, input)
-        count = z.shape[-1]
-        by_weight = self._summed(g * self._ungrouped(z + off, input), weight, input)
-        by_bias = self._summed(g, bias, input)
-        found = [Rounding(by_input, count)]
-        found += [
-            None if each is None else Rounding(each, max(count, size(output.shape[1:]) // size(each.shape[1:])))
-            for each in (by_weight, by_bias)
-        ]
-        return tuple(found)[: len(self.slots)]
+            mean = errors(grouped.mean(axis=-1, keepdims=True), size_, grouped.shape[-1])
+        centre = grouped - mean
+        variance = np.square(centre).mean(axis=-1, keepdims=True)
+        lost = variance
+        if self.centred:
+            deviations = np.sqrt(variance)
+            one_pass = variance + 2 * np.square(mean)
+            lost = lost + np.minimum(one_pass / math.sqrt(grouped.shape[-1]), 2 * deviations * size_)
+        variance = errors(variance, lost, grouped.shape[-1])
+        rate = errors(1 / np.sqrt(variance + centre.dtype.type(self._eps)), terms=_OF_RATE)
+        own = np.sqrt(np.square(centre) + np.square(grouped) + np.square(mean)) if self.centred else np.abs(centre)
+        return centre * rate, rate, own * rate
+
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        input, weight, bias = _operands(*inputs)
+        z, _, own = self._normalised_with_errors(errors, input)
+        output, size_ = self._ungrouped(z, input), self._ungrouped(own + np.abs(z), input)
+        if weight is not None:
+            spread = self._spread(weight, input)
+            output, size_ = output * spread, size_ * np.abs(spread)
+        if bias is not None:
+            spread = self._spread(bias, input)
+            output, size_ = output + spread, size_ + np.abs(spread)
+        return errors(output, size_)
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors in the textbook's steps.
+
+        With h = g w, N elements in a group and o what each element of z is off by in units of u:
+        z          off by u o, for each element
+        mean(h)    off by u sqrt(N) mean(abs(h)), once for the group
+        mean(h z)  off by u (sqrt(N) mean(abs(h z)) + mean(abs(h) o)), once for the group: libraries find it as
+                   r (mean(h x) - m mean(h))
+        dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
+        """
+        input, weight, bias = _operands(*inputs)
+        z, rate, own = self._normalised_with_errors(errors, input)
+        z = errors(z, own)
+        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        count, product = z.shape[-1], h * z
+        lost = np.abs(product).mean(axis=-1, keepdims=True) * math.sqrt(count)
+        lost = lost + (np.abs(h) * own).mean(axis=-1, keepdims=True)
+        along = errors(product.mean(axis=-1, keepdims=True), lost)
+        by_group, size_ = h - z * along, np.abs(h) + np.abs(z * along)
+        if self.centred:
+            mean = errors(h.mean(axis=-1, keepdims=True), np.abs(h).mean(axis=-1, keepdims=True), count)
+            by_group, size_ = by_group - mean, size_ + np.abs(mean)
+        by_input = self._ungrouped(errors(rate * by_group, np.abs(rate) * size_, 2), input)
+        products = gradient * self._ungrouped(z, input)
+        by_weight, by_bias = (
+            self._summed_with_errors(errors, each, parameter, input)
+            for each, parameter in ((products, weight), (gradient, bias))
+        )
+        return (by_input, by_weight, by_bias)[: len(self.slots)]
+
+    def _summed_with_errors(self, errors: Errors, products: Array, parameter: Array | None, x: Array) -> Array | None:
+        total, magnitude = (self._summed(each, parameter, x) for each in (products, np.abs(products)))
+        if total is None or parameter is None:
+            return None
+        return errors(total, magnitude, 1 + size(x.shape[1:]) // size(parameter.shape[1:]))
 
     def _through(self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool) -> Array:
         """Gradient of the input, through the mean and the variance or past them."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass
 
 import numpy as np
 
+from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.multiplier import Kind, Multiplier
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, numbered, size, tiled
@@ -24,17 +25,6 @@ Backward = Callable[..., Gradients]
 
 class ShapeError(ValueError):
     """Shapes that an op does not take. The text says what it takes; the graph adds the node and what was given."""
-
-
-class Rounding(NamedTuple):
-    """What the rounding of one result is made of: an error of about u sqrt(terms) magnitude.
-
-    `magnitude` is the op in its textbook form evaluated on absolute values, of the result's shape behind a tile
-    axis; `terms` is the length of the longest sum inside it.
-    """
-
-    magnitude: Array
-    terms: int
 
 
 CALL = 5000
@@ -193,6 +183,20 @@ class Op(ABC):
         magnitudes = self.backward(np.abs(gradient), np.abs(output), *map(_absolute, inputs))
         terms = max(_largest(inputs), _elements(output))
         return tuple(None if each is None else Rounding(np.abs(each), terms) for each in magnitudes)
+
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        """The output, with the errors of an arithmetic. Default: those of the output as a whole, see `rounding`."""
+        output = self.forward(*inputs)
+        return errors.perturbed(output, (self.own_rounding if errors.own else self.rounding)(output, *inputs))
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """The gradients, with the errors of an arithmetic. Default: of each as a whole, see `backward_rounding`."""
+        results = self.backward(gradient, output, *inputs)
+        roundings = self.backward_rounding(gradient, output, *inputs)
+        return tuple(
+            None if result is None else errors.perturbed(result, rounding)
+            for result, rounding in zip(results, roundings, strict=True)
+        )
 
     def branch(self, *inputs: Any) -> Array | None:
         """Which of its pieces a piecewise op is on at a point, element by element. Default: it has one piece."""

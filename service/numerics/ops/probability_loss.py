@@ -7,6 +7,7 @@ import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.activation import sigmoid, sigmoid_slope
+from service.numerics.ops.errors import Errors
 from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
 from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, mutant_of, op
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
@@ -79,7 +80,7 @@ class BinaryCrossEntropy(Weighted):
 
     def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
         of_one, of_zero = self._logarithms(input)
-        sizes = np.abs(target * of_one) + (1 + np.abs(target)) * (np.abs(of_zero) + np.abs(input))
+        sizes = np.abs(target * of_one) + np.abs(1 - target) * (np.abs(of_zero) + np.abs(input))
         return np.abs(_times(weight, sizes))
 
     def shares(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
@@ -93,9 +94,9 @@ class BinaryCrossEntropy(Weighted):
         of_one, of_zero = self._logarithms(input)
         weighted = np.abs(_times(rescale, weight))
         variance = np.maximum(input * (1 - input), _LEAST_VARIANCE)
-        # 1 - p is off by u, which p (1 - p) carries relatively.
-        by_input = weighted * np.abs(input - target) / variance * (1 + 1 / np.maximum(1 - input, _LEAST_VARIANCE))
-        by_input = by_input + weighted * self._doubt(input, target)
+        # The two logarithms' own derivatives, (1 - y) / (1 - p) and y / p, cancel where p is near y.
+        both = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
+        by_input = weighted * (both / variance + self._doubt(input, target))
         clamped = (of_one == _LEAST_LOG) | (of_zero == _LEAST_LOG)
         by_target = weighted * (np.abs(of_zero) + np.abs(of_one)) * np.where(clamped, _WHOLE, 1)
         by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None))
@@ -187,17 +188,22 @@ class BinaryCrossEntropyWithLogits(Weighted):
         return np.abs(_times(weight, np.abs(linear) + np.abs(tail)))
 
     def loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
-        factor = self._factor(np.abs(target), None if pos_weight is None else np.abs(pos_weight) + 2)
-        sizes = (1 + np.abs(target)) * np.abs(input) + factor * self._minus_log(input)
+        factor = np.abs(self._factor(target, pos_weight))
+        if pos_weight is not None:
+            factor = factor + np.abs(_times(pos_weight - 1, target))
+        sizes = np.abs((1 - target) * input) + factor * self._minus_log(input)
         return np.abs(_times(weight, sizes))
+
+    def _slope(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
+        """Derivative by z of the loss of one element, weight aside."""
+        tail = self._factor(target, pos_weight) * sigmoid(-np.abs(input))
+        return np.where(input < 0, tail - self._positive(target, pos_weight), (1 - target) - tail)
 
     def shares(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
         t, weighted = self._minus_log(input), _times(rescale, weight)
-        tail = self._factor(target, pos_weight) * sigmoid(-np.abs(input))
-        slope = np.where(input < 0, tail - self._positive(target, pos_weight), (1 - target) - tail)
-        by_input = weighted * slope
+        by_input = weighted * self._slope(input, target, pos_weight)
         excess = -input if pos_weight is None else _times(pos_weight - 1, t) - input
         by_rescale = _by_weight(rescale, weight * self.losses(input, target, None, pos_weight))
         return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * target * t)
@@ -207,10 +213,35 @@ class BinaryCrossEntropyWithLogits(Weighted):
     ) -> Gradients:
         t, weighted = self._minus_log(input), np.abs(_times(rescale, weight))
         sizes = None if pos_weight is None else np.abs(pos_weight) + 2
-        by_input = weighted * (1 + np.abs(target) + self._factor(np.abs(target), sizes))
+        by_input = 2 * weighted * np.abs(self._slope(input, target, pos_weight))
+        if pos_weight is not None:
+            by_input = by_input + weighted * self._positive_size(input, target, pos_weight)
         excess = np.abs(input) if sizes is None else _times(sizes, t) + np.abs(input)
         by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None, pos_weight))
         return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * np.abs(target) * t)
+
+    def _positive_size(self, input: Array, target: Array, pos_weight: Array) -> Array:
+        """What q is made of, as v y + 1 - y beside s and as 1 + (v - 1) y beside 1 - s; it is 1 where y is 0."""
+        s, q = sigmoid(input), np.abs(self._factor(target, pos_weight))
+        first = np.abs(self._positive(target, pos_weight)) + 1 + q
+        second = np.abs(_times(pos_weight - 1, target)) + q
+        return (first * s + second * (1 - s)) * (target != 0)
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: s, or 1 - s, is off by u, but by no more than e = exp(-abs(z)), and that is not told apart.
+
+        In q s - v y as well as in (1 - y) - q (1 - s) one of the two is near 1 where abs(z) is large.
+        """
+        by_input, by_target, by_rescale, by_positive = super().backward_with_errors(errors, gradient, output, *inputs)
+        assert by_input is not None
+        input, target, rescale, pos_weight = inputs
+        weight = np.abs(_times(rescale, self._weights(gradient, self.losses(*inputs), *inputs)))
+        factor = weight * np.abs(self._factor(target, pos_weight))
+        by_input = errors(by_input, factor, most=factor * np.exp(-np.abs(input)))
+        by_input = errors(by_input, factor * errors.flush)
+        if by_positive is not None:
+            by_positive = errors(by_positive, _by_weight(pos_weight, weight * np.abs(target) * errors.flush))
+        return by_input, by_target, by_rescale, by_positive
 
     @mutant
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -291,7 +322,7 @@ class KlDiv(PairLoss):
 
     def loss_sizes(self, input: Array, target: Array) -> Array:
         p, logarithm = self._both(target)
-        return np.abs(p) * (np.where(p == 0, 0, np.abs(logarithm)) + np.abs(input)) * (1 + np.abs(target))
+        return np.abs(p) * (np.where(p == 0, 0, np.abs(logarithm)) + np.abs(input))
 
     def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
         p, logarithm = self._both(target)
@@ -301,10 +332,7 @@ class KlDiv(PairLoss):
     def share_sizes(self, weight: Array, input: Array, target: Array) -> Gradients:
         p, logarithm = self._both(target)
         by_target = weight * (np.abs(logarithm) + np.abs(input) + 1)
-        if self.log_target:
-            p = p * (1 + np.abs(target))
-            by_target = by_target * p
-        return weight * np.abs(p), by_target
+        return weight * np.abs(p), by_target * p if self.log_target else by_target
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         losses = torch.nn.functional.kl_div(input, target, reduction="none", log_target=self.log_target)

@@ -1,6 +1,7 @@
 """Reductions over axes: `dim` is an axis, a list of axes, or left out for all."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -9,6 +10,7 @@ import numpy as np
 
 from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
+from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import (
@@ -16,7 +18,6 @@ from service.numerics.ops.op import (
     Case,
     Gradients,
     Op,
-    Rounding,
     ShapeError,
     Spreading,
     mutant,
@@ -205,19 +206,24 @@ class Var(Reduction):
         factor = 2 / (self._count(input) - self.correction)
         return (self._restored(gradient, input) * (self._centred(input) * input.dtype.type(factor)),)
 
-    def _sizes(self, input: Array) -> Array:
-        """What x - m is made of: itself, and the rounding of the mean."""
-        mean = np.abs(input).sum(axis=self._over(input), keepdims=True) / self._count(input)
-        return np.abs(self._centred(input)) + mean
+    def _centred_with_errors(self, errors: Errors, input: Array) -> Array:
+        over, count = self._over(input), self._count(input)
+        magnitude = np.abs(input).sum(axis=over, keepdims=True) / count
+        return input - errors(input.sum(axis=over, keepdims=True) / count, magnitude, count)
 
-    def rounding(self, output: Array, input: Array) -> Rounding:
-        products = np.abs(self._centred(input)) * self._sizes(input)
-        total = products.sum(axis=self._over(input), keepdims=True) / (self._count(input) - self.correction)
-        return Rounding(self._shaped(total, input), self._count(input))
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        """Add errors: m is off by u sqrt(N) mean(abs(x)), which its derivative, 0, hides; the sum by u sqrt(N)."""
+        (input,) = inputs
+        squares = np.square(self._centred_with_errors(errors, input)).sum(axis=self._over(input), keepdims=True)
+        output = self._shaped(squares / (self._count(input) - self.correction), input)
+        return errors(output, terms=self._count(input) + 3)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: all x - m share that of m, u sqrt(N) mean(abs(x)); each has three of its own."""
+        (input,) = inputs
+        centred = self._centred_with_errors(errors, input)
         factor = 2 / (self._count(input) - self.correction)
-        return (Rounding(np.abs(self._restored(gradient, input)) * self._sizes(input) * factor, self._count(input)),)
+        return (errors(self._restored(gradient, input) * (centred * factor), terms=3),)
 
     def multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [factor(2), division(self._count(input) - self.correction)]
@@ -308,17 +314,27 @@ class LogSumExp(Reduction):
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self._restored(gradient, input) * self._shares(input),)
 
-    def _argument(self, input: Array, output: Array) -> Array:
-        """What x - y is made of: its error is relative in the exponential."""
-        return np.abs(input) + np.abs(self._restored(output, input))
-
     def rounding(self, output: Array, input: Array) -> Rounding:
-        spread = (self._shares(input) * self._argument(input, output)).sum(axis=self._over(input), keepdims=True)
-        return Rounding(np.abs(output) + 1 + self._shaped(spread, input), self._count(input))
+        largest = input.max(axis=self._over(input), keepdims=True)
+        # An exponential is off relatively by what its argument is off by, and by that of the library.
+        carried = (self._shares(input) * (largest - input + 2)).sum(axis=self._over(input), keepdims=True)
+        size_ = self._shaped(carried, input) + math.sqrt(self._count(input))
+        return Rounding(np.abs(output) + size_, 1)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        size = np.abs(self._restored(gradient, input)) * self._shares(input) * (1 + self._argument(input, output))
-        return (Rounding(size, self._count(input)),)
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        """Add errors: y = m + log S by no more than log S, since m is a number."""
+        (input,) = inputs
+        output = self.forward(input)
+        logarithm = output - self._shaped(input.max(axis=self._over(input), keepdims=True), input)
+        return errors(output, self.rounding(output, input).magnitude, most=logarithm)
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: p = exp(x - y), of the y that was rounded, is off by u p (abs(x - y) + 3) for each element."""
+        (input,) = inputs
+        argument = input - self._restored(output, input)
+        p = np.exp(argument)
+        g = self._restored(gradient, input)
+        return (errors(g * p, np.abs(g) * (p * (np.abs(argument) + 3) + errors.flush)),)
 
     @mutant
     def not_normalised(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -394,7 +410,14 @@ class VectorNorm(Reduction):
         return (g * np.sign(input) * length.shares(self._p, np.abs(input), self._over(input)),)
 
     def rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(np.abs(output), self._count(input) + 4)
+        if np.isinf(self._p) or self._p == 0:
+            return Rounding(np.abs(output), 1)
+        terms = length.terms(self._p, self._count(input))
+        if length.exact(self._p):
+            return Rounding(np.abs(output), terms)
+        # The exponent 1/p is rounded to the dtype, as in PyTorch.
+        size_ = np.abs(np.log(np.where(output > 0, output, 1)))
+        return Rounding(np.abs(output) * (1 + size_), terms)
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(gradient, output, input)

@@ -1,13 +1,15 @@
 """softmax and log_softmax along one axis, shifted by the largest element so that nothing overflows."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.axes import axis
+from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.leeway import leeway
-from service.numerics.ops.op import Argument, Case, Gradients, Op, Rounding, Spreading, mutant, mutant_of, op
+from service.numerics.ops.op import Argument, Case, Gradients, Op, Spreading, mutant, mutant_of, op
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape
 
@@ -30,10 +32,41 @@ def softmax(x: Array, along: int) -> Array:
     return e / e.sum(axis=along, keepdims=True)
 
 
-def softmax_size(x: Array, along: int) -> Array:
-    """Size of what softmax rounds: x - max x is off by u of itself, which its exponential carries relatively."""
-    z, y = np.abs(shifted(x, along)), softmax(x, along)
-    return y * (1 + z + (y * z).sum(axis=along, keepdims=True))
+_EXPONENTIAL = 2
+"""Rounding of an exponential of a library, relatively, in units of u; and as much for the division."""
+
+
+def softmax_with_errors(
+    errors: Errors, x: Array, sizes: Array | float = 0.0, along: int = -1, *, again: bool = False
+) -> Array:
+    """Softmax of x along an axis, with the errors of its steps; 0 where all of an axis is -inf.
+
+    With z = x - max x and S the sum of the N exponentials:
+        p    is off relatively by u (abs(z) + sizes + 2), for each element: z by abs(z), x by sizes, the library's
+             exponential by 2; what all elements have in common drops out of the quotient
+        S    is off relatively by u sqrt(N), one factor for the axis
+    Kernels that keep L = max x + log S, find x `again`, and p as exp(x - L), have further factors of the axis:
+        L    by u abs(L), and never more than log S, since max x is a number
+        x    by u sum p sizes, as where its sum is taken in another order than before: of that L knows nothing
+    Source: Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (IMA J. Numer.
+    Anal. 41, 2021), theorems 3.2 and 4.3. For the kernels Dao et al., FlashAttention (2022), algorithms 1 and 4: an
+    exponential that is taken in tiles is a product of exponentials of parts of z that have one sign.
+    """
+    largest = x.max(axis=along, keepdims=True)
+    largest = np.where(largest == -np.inf, 0, largest)
+    with np.errstate(invalid="ignore"):
+        z = x - largest
+    x = errors(x, np.where(x == -np.inf, 0, sizes - z + _EXPONENTIAL))
+    moved = x.max(axis=along, keepdims=True)
+    e = np.exp(x - np.where(moved == -np.inf, 0, moved))
+    total = e.sum(axis=along, keepdims=True)
+    some = np.where(total > 0, total, 1)
+    total = errors(some, some, x.shape[along])
+    if again:
+        logarithm = np.log(some)
+        total = errors(total, some * (np.abs(largest) + logarithm), most=some * logarithm)
+        total = errors(total, (e * sizes).sum(axis=along, keepdims=True))
+    return e / total
 
 
 def log_softmax(x: Array, along: int) -> Array:
@@ -69,6 +102,21 @@ def log_softmax_size(x: Array, along: int) -> Array:
     e = np.exp(z)
     total = e.sum(axis=along, keepdims=True)
     return np.abs(z) + np.abs(np.log(total)) + 1 + (e * np.abs(z)).sum(axis=along, keepdims=True) / total
+
+
+def log_softmax_with_errors(errors: Errors, x: Array, along: int) -> Array:
+    """log_softmax, with the errors of its steps in the textbook's form.
+
+    y = z - log S, z = x - max x, is off by u (abs(z) + log S + abs(y)), and the whole axis by what log S is off by:
+    u sqrt(N), and u p (abs(z) + 2) of each exponential; and never more than log S, since S is 1 at least. Source:
+    Blanchard, Higham and Higham (2021), section 4.
+    """
+    y = log_softmax(x, along)
+    z = np.abs(shifted(x, along))
+    carried = (np.exp(y) * (z + _EXPONENTIAL)).sum(axis=along, keepdims=True) + math.sqrt(x.shape[along])
+    logarithm = -np.max(y, axis=along, keepdims=True)
+    moved = errors(y, z + np.abs(y) + 2 * logarithm)
+    return moved + errors(np.zeros_like(carried), carried, most=logarithm)
 
 
 class AlongAxis(Op):
@@ -122,14 +170,21 @@ class Softmax(AlongAxis):
         by_input = y * (g - (g * y).sum(axis=self._along(input), keepdims=True))
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
-    def rounding(self, output: Array, input: Array) -> Rounding:
-        x = self._lined(input)
-        return Rounding(softmax_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        (input,) = inputs
+        y = softmax_with_errors(errors, self._lined(input), along=self._along(input))
+        return errors(y, np.abs(y) + errors.flush).reshape(-1, *input.shape[1:])
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        g, y = np.abs(self._lined(gradient)), self._lined(output)
-        size = y * (g + (g * y).sum(axis=self._along(input), keepdims=True))
-        return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), 2 + y.shape[self._along(input)]),)
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: D = sum g y over N is off by u sqrt(N) sum abs(g y), and y (g - D) by u y (abs(g) + abs(D))."""
+        (input,) = inputs
+        g, y, along = self._lined(gradient), self._lined(output), self._along(input)
+        shares = g * y
+        mean = errors(
+            shares.sum(axis=along, keepdims=True), np.abs(shares).sum(axis=along, keepdims=True), y.shape[along]
+        )
+        by_input = errors(y * (g - mean), np.abs(y) * (np.abs(g) + np.abs(mean)), 2)
+        return (by_input.reshape(-1, *input.shape[1:]),)
 
     @mutant
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -171,14 +226,25 @@ class LogSoftmax(AlongAxis):
 
     def rounding(self, output: Array, input: Array) -> Rounding:
         x = self._lined(input)
-        return Rounding(log_softmax_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
+        return Rounding(log_softmax_size(x, self._along(input)).reshape(output.shape), 1)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        g, x, along = np.abs(self._lined(gradient)), self._lined(input), self._along(input)
-        # p = exp(y), as PyTorch has it, carries the error of y relatively.
-        p = softmax(x, along) * (1 + log_softmax_size(x, along))
-        size = g + p * g.sum(axis=along, keepdims=True)
-        return (Rounding(size.reshape(size.shape[:1] + input.shape[1:]), x.shape[along]),)
+    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+        (input,) = inputs
+        if errors.own:
+            return super().forward_with_errors(errors, input)
+        return log_softmax_with_errors(errors, self._lined(input), self._along(input)).reshape(-1, *input.shape[1:])
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: p = exp(y) by the library's, of a y that was rounded; G = sum g by u sqrt(N) sum abs(g)."""
+        (input,) = inputs
+        g, along = self._lined(gradient), self._along(input)
+        p = np.exp(self._lined(output))
+        p = errors(p, _EXPONENTIAL * p + errors.flush)
+        total = errors(
+            g.sum(axis=along, keepdims=True), np.abs(g).sum(axis=along, keepdims=True), max(1, g.shape[along] - 1)
+        )
+        by_input = errors(g - p * total, np.abs(g) + np.abs(p * total))
+        return (by_input.reshape(-1, *input.shape[1:]),)
 
     @mutant
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:

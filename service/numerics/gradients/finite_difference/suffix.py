@@ -197,8 +197,7 @@ class Suffix:
             node = hold(node, inputs)
             end = node.name in self._ends
             if node.name not in moved and not (end and node.op.ends_in_sum and node.name not in self._read):
-                output = node.forward(*inputs)
-                moved[node.name] = output if observer is None else observer.value(node, output, inputs)
+                moved[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
             if end:
                 own = node.terms(None if node.op.ends_in_sum else moved[node.name], *inputs)
                 own = own if observer is None else observer.terms(node, own, inputs)
