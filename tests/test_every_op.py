@@ -19,7 +19,7 @@ from service.numerics.ops.op import op as declare
 from service.numerics.ops.reduction import Mean, Sum
 from service.numerics.ops.shape import Flatten
 from service.numerics.precision import DTYPES, PRECISIONS, Dtype
-from service.numerics.rounding import allowances
+from service.numerics.rounding import SWEEPS, MonteCarlo, allowances
 from service.numerics.tiles import Array, Shape
 from tests.problems import around
 from tests.random_graphs import random_graph
@@ -237,6 +237,25 @@ def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: Case) -
         for rounding, each in zip(backward, inputs, strict=True):
             assert rounding is None or rounding.magnitude.shape == each.shape
             assert rounding is None or (rounding.magnitude >= 0).all()
+
+
+@every_op
+def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: Case) -> None:
+    """The first tile has none: there it is the op's own output and gradients, by whatever steps they were found."""
+    graph, leaves = around(op, case)
+    node, observer = graph.nodes[0], MonteCarlo(PRECISIONS["FP32"], np.random.default_rng(0))
+    inputs = operands_of(graph, leaves)
+    output = node.op.forward(*inputs)
+    gradient = np.random.default_rng(1).normal(size=output.shape)
+    pairs = [(node.op.forward_with_errors(observer, *inputs), output)]
+    found = node.op.backward_with_errors(observer, gradient, output, *inputs)
+    pairs += zip(found, node.op.backward(gradient, output, *inputs), strict=True)
+    for each, expected in pairs:
+        if each is None or expected is None:
+            assert each is expected
+            continue
+        assert each.shape in (expected.shape, (SWEEPS + 1, *expected.shape[1:]))
+        np.testing.assert_allclose(each[:1], expected, rtol=1e-12, atol=1e-13)
 
 
 def _with_default_rounding(op: Op) -> Op:
@@ -543,6 +562,7 @@ LOOP: list[Callable[[type[Op], Case], None]] = [
     test_forward_agrees_with_the_shape_rule_and_with_pytorch,
     test_one_gradient_serves_the_tiles_of_the_inputs,
     test_rounding_has_the_shapes_of_what_it_is_about,
+    test_errors_are_added_to_what_the_op_computes,
     test_float32_stays_within_its_rounding,
     test_non_contiguous_inputs_make_no_difference,
     test_over_sixteen_decades_analytic_and_autograd_agree,

@@ -1,0 +1,279 @@
+"""Fused ops allow what is right in any good implementation of them, and not much more than their primitives do."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from service.check import check
+from service.numerics.gradients import analytic, autograd
+from service.numerics.graph import Graph, Node, Values
+from service.numerics.ops import REGISTRY
+from service.numerics.ops.errors import Errors
+from service.numerics.ops.op import Case, Gradients, Op
+from service.numerics.precision import PRECISIONS
+from service.numerics.rounding import allowances
+from service.numerics.tiles import Array
+from tests.primitives import FORMS, Form, pair
+from tests.problems import around
+from tests.test_every_op import every_op
+
+FP32 = PRECISIONS["FP32"]
+SCALES = (1e-8, 1e-4, 1.0, 1e4, 1e8)
+WRITTEN = [
+    pytest.param(REGISTRY[name], case, form, id=f"{form.__name__}-{name}-{number}")
+    for name, forms in sorted(FORMS.items())
+    for form in forms
+    for number, case in enumerate(REGISTRY[name].cases)
+]
+
+
+def scaled(case: Case, scale: float) -> Callable[[Values], Values]:
+    """Scale the inputs to which it does no harm, and round all to float32."""
+    fixed = {"goal", "weight", "pos_weight", *case.signs}
+
+    def change(leaves: Values) -> Values:
+        floats = {name: leaf for name, leaf in leaves.items() if leaf.dtype.kind == "f"}
+        factors = {name: 1 if name in fixed or case.high <= 1 else scale for name in floats}
+        return leaves | {name: (leaf * factors[name]).astype(np.float32).astype(float) for name, leaf in floats.items()}
+
+    return change
+
+
+def ratios(op: type[Op], case: Case, form: Form) -> Array:
+    """Allowances of the fused op over those of its primitives, of all elements at all scales."""
+    found: list[Array] = []
+    for seed, scale in enumerate(SCALES):
+        graphs = pair(op, case, form, seed, scaled(case, scale))
+        if graphs is None:
+            continue
+        (fused, leaves), (_, others) = graphs
+        names = [
+            name for name in leaves if name != "goal" and name not in (*fused.kinds, *case.signs) if name in others
+        ]
+        with np.errstate(all="ignore"):
+            ours, theirs = (allowances(graph, point, FP32, seed, names) for graph, point in graphs)
+        for name in names:
+            counts = np.isfinite(theirs[name]) & (theirs[name] > 0)
+            found.append((ours[name][counts] / theirs[name][counts]).ravel())
+    return np.concatenate(found) if found else np.ones(1)
+
+
+@pytest.mark.parametrize(("op", "case", "form"), WRITTEN)
+def test_a_fused_op_allows_four_times_what_its_primitives_do_at_most(op: type[Op], case: Case, form: Form) -> None:
+    """All but one in ten: there a library's kernel is worse than the primitives, as where a shift does not cancel."""
+    assert np.quantile(ratios(op, case, form), 0.9) <= 4
+
+
+def test_an_op_that_allows_much_more_would_be_caught() -> None:
+    op = REGISTRY["scaled_dot_product_attention"]
+
+    def loose(self: Op, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        results = op.backward_with_errors(self, errors, gradient, output, *inputs)
+        return tuple(None if each is None else errors(each, 100 * np.abs(each)) for each in results)
+
+    looser = type("Loose", (op,), {"backward_with_errors": loose})
+    assert np.quantile(ratios(looser, op.cases[0], FORMS[op.name][0]), 0.9) > 4
+
+
+def off(graph: Graph, leaves: Values, gradients: Values, names: list[str], seed: int = 0) -> float:
+    """Largest error of gradients over what float32 is allowed."""
+    with np.errstate(all="ignore"):
+        allowed = allowances(graph, leaves, FP32, seed, names)
+        right = analytic.differentiate(graph, leaves).gradients
+        errors = {name: np.abs(gradients[name].astype(float) - right[name]) for name in names}
+        parts = [each / allowed[name] for name, each in errors.items()]
+    # What is beyond the range of float32 is another matter.
+    counts = [each[np.isfinite(error) & (error > 0)] for each, error in zip(parts, errors.values(), strict=True)]
+    return max((float(each.max()) for each in counts if each.size), default=0.0)
+
+
+def narrowed(leaves: Values) -> Values:
+    return {name: leaf.astype(np.float32) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
+
+
+@every_op
+def test_float32_over_sixteen_decades_is_within_what_is_allowed(op: type[Op], case: Case) -> None:
+    for seed, scale in enumerate(10.0 ** np.arange(-8, 9, 4)):
+        graph, leaves = around(op, case, seed)
+        leaves = scaled(case, float(scale))(leaves)
+        names = [name for name in leaves if name not in ("goal", *graph.kinds, *case.signs)]
+        with np.errstate(all="ignore"):
+            routes = [route.differentiate(graph, narrowed(leaves)).gradients for route in (analytic, autograd)]
+        for gradients in routes:
+            assert off(graph, leaves, gradients, names, seed) <= 1, scale
+
+
+SHAPES = [(1, 2, 8, 4), (1, 1, 32, 32), (2, 2, 16, 16), (1, 1, 9, 64)]
+"""Of some the kernel of PyTorch takes the sums of the scores in another order as it finds them again."""
+
+
+def attended(shape: tuple[int, ...], scale: float, seed: int) -> tuple[Graph, Values]:
+    generator = np.random.default_rng(seed)
+    leaves = {name: generator.normal(size=(1, *shape)) for name in ("q", "k", "v", "y")}
+    leaves = {name: (leaf * (1 if name == "y" else scale)).astype(np.float32).astype(float)
+              for name, leaf in leaves.items()}  # fmt: skip
+    nodes = [
+        Node("o", REGISTRY["scaled_dot_product_attention"](), ("q", "k", "v", None)),
+        Node("loss", REGISTRY["mse_loss"](), ("o", "y")),
+    ]
+    return Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
+
+
+def by_torch(leaves: Values, attend: Callable[..., Any]) -> Values:
+    """Gradients in float32 by an implementation in PyTorch."""
+    given = {name: torch.from_numpy(leaf[0].astype(np.float32)) for name, leaf in leaves.items()}
+    wanted = [given[name].requires_grad_() for name in "qkv"]
+    loss = torch.nn.functional.mse_loss(attend(*wanted), given["y"])
+    return {name: each.numpy() for name, each in zip("qkv", torch.autograd.grad(loss, wanted), strict=True)}
+
+
+def by_kernel(backend: Any) -> Callable[..., Any]:
+    def attend(*operands: Any) -> Any:
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(*operands)
+
+    return attend
+
+
+def by_primitives(q: Any, k: Any, v: Any) -> Any:
+    return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), -1) @ v
+
+
+def in_tiles(leaves: Values, tile: int = 3) -> Values:
+    """Online softmax in tiles, and a backward pass from the log-sum-exp, all in float32."""
+    q, k, v, y = (leaves[name][0].astype(np.float32) for name in ("q", "k", "v", "y"))
+    scale, tiles = np.float32(q.shape[-1] ** -0.5), range(0, k.shape[-2], tile)
+    largest = np.full((*q.shape[:-1], 1), -np.inf, np.float32)
+    total, o = np.zeros_like(largest), np.zeros_like(q)
+
+    def scores(start: int) -> Array:
+        return q @ np.swapaxes(k[..., start : start + tile, :], -1, -2) * scale
+
+    for start in tiles:
+        moved = np.maximum(largest, scores(start).max(axis=-1, keepdims=True))
+        p, factor = np.exp(scores(start) - moved), np.exp(largest - moved)
+        total, o = total * factor + p.sum(axis=-1, keepdims=True), o * factor + p @ v[..., start : start + tile, :]
+        largest = moved
+    logarithm, o = largest + np.log(total), o / total
+    g = (o - y) * np.float32(2 / y.size)
+    mean = (g * o).sum(axis=-1, keepdims=True)
+    found = {name: np.zeros_like(q) for name in "qkv"}
+    for start in tiles:
+        here = slice(start, start + tile)
+        p = np.exp(scores(start) - logarithm)
+        by_scores = p * (g @ np.swapaxes(v[..., here, :], -1, -2) - mean) * scale
+        found["q"] += by_scores @ k[..., here, :]
+        found["k"][..., here, :] = np.swapaxes(by_scores, -1, -2) @ q
+        found["v"][..., here, :] = np.swapaxes(p, -1, -2) @ g
+    return found
+
+
+KERNELS: dict[str, Callable[[Values], Values]] = {
+    "flash": lambda leaves: by_torch(leaves, by_kernel(SDPBackend.FLASH_ATTENTION)),
+    "math": lambda leaves: by_torch(leaves, by_kernel(SDPBackend.MATH)),
+    "primitives": lambda leaves: by_torch(leaves, by_primitives),
+    "tiles": in_tiles,
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention_of_any_kernel_is_within_what_is_allowed(kernel: str, shape: tuple[int, ...]) -> None:
+    for seed, scale in enumerate((1e-8, 1e-4, 0.3, 1.0, 3.0, 10.0, 30.0)):
+        graph, leaves = attended(shape, scale, seed)
+        assert off(graph, leaves, KERNELS[kernel](leaves), ["q", "k", "v"], seed) <= 1, scale
+
+
+def outcome(scale: float, seed: int, change: Callable[[Values], Values], **fields: Any) -> str:
+    """The verdict on gradients that PyTorch found in float32, as changed, or on our own where none are given."""
+    graph, leaves = attended((1, 2, 6, 4), scale, seed)
+    given = {name: leaf[0].tolist() for name, leaf in leaves.items()}
+    nodes = [{"name": node.name, "op": node.op.name, "inputs": list(node.operands)} for node in graph.nodes]
+    body: dict[str, Any] = {
+        "tensors": {"y": given.pop("y")},
+        "weights": given,
+        "model": {"nodes": nodes},
+        "include": [],
+    }
+    if not fields:
+        found = change(KERNELS["flash"](leaves))
+        fields = {"candidate": {
+            name: {"datatype": "FP32", "shape": list(each.shape), "data": each.ravel().tolist()}
+            for name, each in found.items()
+        }}  # fmt: skip
+    return check(body | fields | {"include": []})["outcome"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
+def test_float32_attention_is_decided_by_default(scale: float) -> None:
+    for seed in range(3):
+        assert outcome(scale, seed, dict, dtype="float32") == "pass"
+        assert outcome(scale, seed, dict) == "pass"
+        assert outcome(scale, seed, lambda found: found | {"k": 0 * found["k"]}) == "fail"
+
+
+def variance_in_one_pass(x: Any) -> Any:
+    mean = x.mean(-1, keepdim=True)
+    return (x - mean) * torch.rsqrt(((x * x).mean(-1, keepdim=True) - mean * mean).clamp(min=0) + 1e-5)
+
+
+def multiplied_out(x: Any) -> Any:
+    mean = x.mean(-1, keepdim=True)
+    rate = torch.rsqrt((x - mean).square().mean(-1, keepdim=True) + 1e-5)
+    return x * rate - mean * rate
+
+
+@pytest.mark.parametrize(
+    ("normalise", "offsets"),
+    [
+        (lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]), (0, 3, 100, 1e4)),
+        (multiplied_out, (0, 3, 100, 1e4)),
+        (variance_in_one_pass, (0, 1)),
+    ],
+)
+def test_layer_norm_of_any_kind_is_within_what_is_allowed(normalise: Any, offsets: tuple[float, ...]) -> None:
+    for seed, offset in enumerate(offsets):
+        for count in (5, 64, 1024):
+            generator = np.random.default_rng([seed, count])
+            x, y = (generator.normal(size=(4, count)).astype(np.float32) for _ in range(2))
+            x += np.float32(offset)
+            nodes = [
+                Node("z", REGISTRY["layer_norm"](normalized_shape=count), ("x", None, None)),
+                Node("loss", REGISTRY["mse_loss"](), ("z", "y")),
+            ]
+            leaves = {"x": x[None].astype(float), "y": y[None].astype(float)}
+            given = torch.from_numpy(x).requires_grad_()
+            torch.nn.functional.mse_loss(normalise(given), torch.from_numpy(y)).backward()
+            graph = Graph(nodes, {"x": x.shape, "y": y.shape})
+            assert off(graph, leaves, {"x": given.grad.numpy()}, ["x"]) <= 1, (offset, count)
+
+
+def rows(scale: float) -> Iterator[tuple[Array, Array]]:
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        yield (generator.normal(size=(8, 7)) * scale).astype(np.float32), generator.integers(0, 7, 8)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 10.0, 30.0, 1e4])
+def test_cross_entropy_from_a_log_sum_exp_is_within_what_is_allowed(scale: float) -> None:
+    for x, labels in rows(scale):
+        graph = Graph([Node("loss", REGISTRY["cross_entropy"](), ("x", "y", None))], {"x": x.shape, "y": (8,)},
+                      {"y": "index"})  # fmt: skip
+        given = torch.from_numpy(x).requires_grad_()
+        own = given.gather(1, torch.from_numpy(labels)[:, None])[:, 0]
+        (torch.logsumexp(given, 1) - own).mean().backward()
+        leaves = {"x": x[None].astype(float), "y": labels[None]}
+        assert off(graph, leaves, {"x": given.grad.numpy()}, ["x"]) <= 1
+
+
+@pytest.mark.parametrize("name", ["silu", "softplus", "elu", "gelu"])
+def test_far_out_where_the_slope_is_one_an_activation_allows_some_units(name: str) -> None:
+    x = np.geomspace(50, 1e8, 200)[None].astype(np.float32).astype(float)
+    graph = Graph([Node("y", REGISTRY[name](), ("x",)), Node("loss", REGISTRY["sum"](), ("y",))], {"x": (200,)})
+    assert allowances(graph, {"x": x}, FP32, 0, ["x"])["x"].max() <= 64 * FP32.unit_roundoff
