@@ -21,7 +21,7 @@ from benchmarks.measuring import QUICK, Contender, Patience, in_turns, timed, wa
 from schemas import binary
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.tensor import Encoding, Tensor, encode
-from service.http.answers import binary_answer, json_answer
+from service.http.answers import json_answer
 from service.http.parsing import parsed
 
 ELEMENTS = 10**6
@@ -60,7 +60,7 @@ def from_json(raw: bytes) -> Array:
 def as_safetensors(array: Array, dtype: str) -> bytes:
     """Write the answer that has this tensor alone."""
     report: Any = {"gradients": {"w": {"analytic": encode(array, "binary", BY_ANY_NAME[dtype])}}, "intermediates": {}}
-    return binary_answer(report).get_data()
+    return binary.encode(report)
 
 
 def from_safetensors(raw: bytes) -> Array:

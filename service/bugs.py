@@ -56,7 +56,7 @@ def bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
     limits = limits or Limits()
     clock = clock_of(limits.seconds)
     with clock.watching():
-        with clock.refusing(SMALLER):
+        with clock.refusing(SMALLER, "with_respect_to"):
             request, problem = asked(body, limits, _read)
         problem = problem.with_candidate({})
         with clock.refusing(_REMEDY, "with_respect_to"):

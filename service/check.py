@@ -60,7 +60,7 @@ def check(
     limits = limits or Limits()
     clock = clock_of(limits.seconds)
     with clock.watching():
-        with clock.refusing(SMALLER):
+        with clock.refusing(SMALLER, "with_respect_to"):
             request, problem = asked(body, limits, language.parsed)
         place = place_of(problem)
         with (

@@ -39,7 +39,7 @@ def curve(body: object, limits: Limits | None = None, progress: Progress | None 
     limits = limits or Limits()
     clock = clock_of(limits.seconds)
     with clock.watching():
-        with clock.refusing(SMALLER):
+        with clock.refusing(SMALLER, "element"):
             request, problem = asked(body, limits, language.parsed_curve, element.chosen)
         flat = element.flat(request.element, problem.graph)
         with clock.refusing(_REMEDY, "model"):

@@ -107,7 +107,7 @@ def _checked(
     encoding: Encoding | None = None,
 ) -> CheckReport:
     try:
-        with clock_of(limits.seconds).refusing(SMALLER):
+        with clock_of(limits.seconds).refusing(SMALLER, "with_respect_to"):
             report = check(body.parsed(), limits, record.counting(progress), encoding, held and held.settle)
     except CancelledError:
         record.cancelled()

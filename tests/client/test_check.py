@@ -104,8 +104,8 @@ def test_every_field_gets_through(
     service: Service, arrays: dict[str, Any], fields: dict[str, Any], progress: Any
 ) -> None:
     report = service.check(**arrays, **fields, progress=progress)
-    # Of 8 bits not every element can be told here.
-    assert report.outcome == ("inconclusive" if fields.get("dtype") == "bfloat16" else "pass")
+    # Of 8 bits not every element can be told here, with every seed.
+    assert report.outcome in ({"pass", "inconclusive"} if fields.get("dtype") == "bfloat16" else {"pass"})
     assert set(report.verdicts) == set(fields.get("with_respect_to", ["w1", "w2"]))
     if "dtype" in fields:
         assert report.gradients["w1"].analytic.dtype == np.float32

@@ -23,6 +23,7 @@ from tests.integration.conftest import Server
 AT_ONCE = 12
 JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
 _JSON_BYTES = 2**24 - 16
+_BINARY_BYTES = int(OF_IMAGE["GRADCHECKD_MAX_BINARY_BYTES"]) - 2**16
 
 
 def of_units(unit: bytes, count: int) -> bytes:
@@ -40,7 +41,7 @@ BODIES: dict[str, tuple[Callable[[], bytes], str, set[int]]] = {
     "objects": (lambda: of_units(b"{},", _JSON_BYTES // 3), JSON, {413}),
     "blanks and no JSON": (lambda: b"[1" + b" " * _JSON_BYTES, JSON, {400}),
     "a string": (lambda: b'["' + b"a" * _JSON_BYTES + b'"]', JSON, {422}),
-    "a large tensor": (lambda: binary(60 * 2**20), SAFETENSORS, {422}),
+    "a large tensor": (lambda: binary(_BINARY_BYTES), SAFETENSORS, {422}),
 }
 
 

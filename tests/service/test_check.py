@@ -148,10 +148,11 @@ def test_in_float32_it_passes_too(changed):
 
 @pytest.mark.parametrize(("dtype", "datatype", "stored"), [("float16", "FP16", "<f2"), ("bfloat16", "BF16", "<u2")])
 def test_in_half_precision(changed, dtype, datatype, stored):
-    # In bfloat16 it is decided for about half of the seeds, one of which this is.
-    report = answered(changed(dtype=dtype, seed=1))
-    assert report["outcome"] == "pass"
-    packed = answered(changed(dtype=dtype, seed=1, encoding="b64"))["gradients"]["w1"]
+    # In bfloat16 it is decided for some seeds and not for others; it fails for none.
+    outcomes = {answered(changed(dtype=dtype, seed=seed))["outcome"] for seed in range(4)}
+    assert "pass" in outcomes <= {"pass", "inconclusive"}
+    report = answered(changed(dtype=dtype))
+    packed = answered(changed(dtype=dtype, encoding="b64"))["gradients"]["w1"]
     assert packed["analytic"]["datatype"] == packed["autograd"]["datatype"] == datatype
     assert packed["finite_difference"]["datatype"] == "FP64"
     raw = np.frombuffer(base64.b64decode(packed["analytic"]["b64"]), stored)
@@ -482,7 +483,11 @@ LIMITS = {
         "/with_respect_to",
         "the limit is 1.0e+03",
     ),
-    "seconds": (Limits(seconds=0), "", "out of time: the request was being read when the limit of 0 s was reached"),
+    "seconds": (
+        Limits(seconds=0),
+        "/with_respect_to",
+        "out of time: the request was being read",
+    ),
 }
 
 

@@ -162,7 +162,11 @@ LIMITS = {
     "names": (Limits(names=1), "/tensors", "2 are more than the 1"),
     "elements": (Limits(elements=20), "/model", "the limit is 20"),
     "work": (Limits(work=10**6), "/model", "the curve would take about"),
-    "seconds": (Limits(seconds=0), "", "out of time: the request was being read when the limit of 0 s was reached"),
+    "seconds": (
+        Limits(seconds=0),
+        "/element",
+        "out of time: the request was being read",
+    ),
 }
 
 
