@@ -347,6 +347,10 @@ class Softplus(Piecewise, Curved):
 
     cases = (Case(((3, 4),)), Case(((6,),), {"beta": 2.5, "threshold": 1.0}), Case(((5,),), low=-30, high=30))
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return (self.threshold / self.beta,)
+
     def branch(self, input: Array) -> Array:
         return input * input.dtype.type(self.beta) > self.threshold
 

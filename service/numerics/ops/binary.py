@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.ops.choices import Choices, between
 from service.numerics.ops.multiplier import Multiplier, factor, of_number
 from service.numerics.ops.op import (
     Case,
@@ -24,7 +25,7 @@ from service.numerics.ops.op import (
     op,
 )
 from service.numerics.reach import given, joined
-from service.numerics.tiles import Array, Shape, aligned, numbered, repeats, size, unbroadcast
+from service.numerics.tiles import Array, Shape, aligned, numbered, repeats, size, tiled, unbroadcast
 
 _CASES = (
     Case(((3, 4), (3, 4))),
@@ -285,6 +286,16 @@ class Div(Binary):
         return torch.div(input, other)
 
 
+def _of(off: Array | None) -> Array:
+    assert off is not None
+    return off
+
+
+def _numbers(operand: Array, shape: Shape) -> Array:
+    """Flat index of the operand's element at each element of what it is broadcast to, flat."""
+    return np.broadcast_to(aligned(tiled(numbered(operand[0])), len(shape) - 1), shape).ravel()
+
+
 class Extremum(Binary):
     """The larger or the smaller of two: the gradient goes to the one taken, half to each where they are equal."""
 
@@ -293,6 +304,17 @@ class Extremum(Binary):
     def branch(self, input: Array, other: Array) -> Array:
         a, b = _aligned(input, other)
         return np.sign(a - b) * self.sign
+
+    def choices(self, off: Sequence[Array | None], input: Array, other: Array) -> Choices | None:
+        """One of the two, or weights of both."""
+        a, b, of_a, of_b = (np.broadcast_to(each, each.shape) for each in (input, other, *map(_of, off)))
+        a, b = _aligned(a, b)
+        near = np.abs(a - b) <= sum(_aligned(of_a, of_b))
+        places = np.flatnonzero(near)
+        tied = np.broadcast_to(a == b, near.shape).ravel()[places]
+        of_input, of_other = (_numbers(each, near.shape)[places] for each in (input, other))
+        taken = np.broadcast_to(np.sign(a - b) * self.sign, near.shape).ravel()[places]
+        return between(places, (1 - taken) / 2, tied, [(0, of_input, 1.0)], [(1, of_other, 1.0)])
 
     def along(self, branch: Array, input: Array, other: Array) -> Array:
         a, b = _aligned(input, other)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import erf
 
 from service.numerics.ops import continued
+from service.numerics.ops.choices import Choices, between, merged
 from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import Argument, Case, Gradients, Op, ShapeError, Spreading, mutant, op
@@ -442,6 +443,29 @@ class Piecewise(Unary):
     def branch(self, input: Array) -> Array:
         """Piece of each element."""
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where the slope jumps. Default: at 0."""
+        return (0.0,)
+
+    def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
+        """A slope between those beside each kink that is near, of a function with one slope at a time."""
+        assert off[0] is not None
+        return merged([self._at(kink, off[0], input) for kink in self.kinks])
+
+    def _at(self, kink: float, off: Array, input: Array) -> Choices | None:
+        x, reach = input.ravel(), np.broadcast_to(off, input.shape).ravel()
+        places = np.flatnonzero(np.abs(x - kink) <= reach)
+        aside = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
+        low, high = (self._slope_at(kink + side * aside) for side in (-1, 1))
+        own = self.slope(x[places], self.forward(input).ravel()[places])
+        share = np.clip((own - low) / (high - low), 0, 1) if high != low else np.zeros(places.size)
+        return between(places, share, x[places] == kink, [(0, places, low)], [(0, places, high)])
+
+    def _slope_at(self, x: float) -> float:
+        at = np.array([x])
+        return float(self.slope(at, self.forward(at))[0])
+
 
 @op("abs")
 class Abs(Piecewise):
@@ -486,6 +510,11 @@ class Clamp(Piecewise):
     def rounded(self, nearest: Callable[[float], float]) -> Op:
         low, high = (None if end is None else nearest(end) for end in (self.min, self.max))
         return dataclasses.replace(self, min=low, max=high)
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        ends = [end for end in (self.min, self.max) if end is not None]
+        return tuple(ends) if len(ends) < 2 or ends[0] < ends[1] else ()
 
     def branch(self, input: Array) -> Array:
         below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)

@@ -1,12 +1,14 @@
 """Losses of distances and angles between vectors."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Gt
 
 from service.numerics.ops import length
+from service.numerics.ops.choices import Choices, Slope, between, merged
 from service.numerics.ops.errors import Errors
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
@@ -24,6 +26,16 @@ class VectorLoss(PiecewiseLoss):
 
 _TINY = float(np.float32(1e-12))
 """What PyTorch adds to a square: a constant of single precision."""
+
+
+def _spread_off(*off: Array | None) -> Array:
+    """What a function of distances, each no steeper than the sum of what moves, may be off by, of each sample."""
+    return sum((each[0].sum(axis=-1) for each in off if each is not None), start=np.zeros(()))
+
+
+def _vectors(places: Array, length: int) -> Array:
+    """Flat indices of the elements of some vectors, (places, length)."""
+    return places[:, None] * length + np.arange(length)
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -64,6 +76,24 @@ class CosineEmbeddingLoss(VectorLoss):
     def branch(self, input1: Array, input2: Array, target: Array) -> Array:
         cosine, _, _ = self._parts(input1, input2)
         return np.where(target == 1, 1, np.where((target == -1) & (cosine >= self.margin), -1, 0)).astype(np.int8)
+
+    def choices(self, off: Sequence[Array | None], input1: Array, input2: Array, target: Array) -> Choices | None:
+        """All of the cosine's gradient or nothing of it, where it is the margin."""
+        cosine, p, q = (each[0].reshape(-1) for each in self._parts(input1, input2))
+        shapes = (np.broadcast_to(each, input1.shape) for each in off[:2] if each is not None)
+        lengths = np.sqrt(np.minimum(p, q))
+        reach = _spread_off(*shapes).reshape(-1) / lengths + 4 * np.finfo(np.float64).eps
+        places = np.flatnonzero((np.abs(cosine - self.margin) <= reach) & (target[0].reshape(-1) == -1))
+        length, factor = input1.shape[-1], 1 / (cosine.size if self.reduction == "mean" else 1)
+        a, b = (each[0].reshape(-1, length)[places] for each in (input1, input2))
+        of_cosine, of_p, of_q = (each[places, None] for each in (cosine, p, q))
+        root, where = np.sqrt(of_p) * np.sqrt(of_q), _vectors(places, length)
+        on = [
+            (0, where, factor * (b / root - a * (of_cosine / of_p))),
+            (1, where, factor * (a / root - b * (of_cosine / of_q))),
+        ]
+        share = (cosine[places] >= self.margin) * 1.0
+        return between(self._outputs(places), share, cosine[places] == self.margin, [], on)
 
     def losses_along(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
         cosine, _, _ = self._parts(input1, input2)
@@ -195,6 +225,49 @@ class TripletMarginLoss(VectorLoss):
         pieces = [length.piece(self._error(x, y), -1) for x, y in pairs]
         tiles = max(map(len, (chosen, *pieces)))
         return np.concatenate([repeated(each, tiles) for each in (chosen, *pieces)], axis=-1)
+
+    def choices(self, off: Sequence[Array | None], anchor: Array, positive: Array, negative: Array) -> Choices | None:
+        """All or nothing of a loss that is just cut off; and one of two distances of the negative that are equal."""
+        inputs = [each.reshape(1, -1, each.shape[-1]) for each in (anchor, positive, negative)]
+        near, far, *other = (self._distance(*pair)[0] for pair in self._pairs(*inputs))
+        reach = 2 * _spread_off(*(np.broadcast_to(each, anchor.shape) for each in off if each is not None)).reshape(-1)
+        reach = reach + 8 * np.spacing(near + far + self.margin)
+        closer = np.minimum(far, other[0]) if self.swap else far
+        value, gap = near - closer + self.margin, far - other[0] if self.swap else np.full(far.shape, np.inf)
+        cut, equal = np.abs(value) <= reach, np.abs(gap) <= reach
+        swapped = (1 + np.sign(gap)) / 2 if self.swap else np.zeros(far.shape)
+        factor = 1 / (near.size if self.reduction == "mean" else 1)
+        # Where both are open the choices multiply, and none is declared.
+        ends = np.flatnonzero(cut & ~equal)
+        return merged([
+            between(
+                self._outputs(ends), (value[ends] >= 0) * 1.0, value[ends] == 0, [],
+                self._slopes(inputs, ends, 1.0, swapped[ends], factor),
+            ),
+            self._swaps(inputs, np.flatnonzero(equal & (value > reach)), gap, factor),
+        ])  # fmt: skip
+
+    def _slopes(
+        self, inputs: Sequence[Array], places: Array, of_near: float, swapped: Array, factor: float
+    ) -> list[Slope]:
+        """Slopes of some samples' losses, `of_near` of d(a, p) less d(a, n), or d(p, n) as far as swapped."""
+        a, p, n = (each[:, places] for each in inputs)
+        other = swapped[:, None]
+        near, far, between_them = self._direction(a, p)[0], self._direction(a, n)[0], self._direction(p, n)[0]
+        near, far, between_them = of_near * near, (1 - other) * far, other * between_them
+        where = _vectors(places, a.shape[-1])
+        return [
+            (0, where, factor * (near - far)),
+            (1, where, factor * (-near - between_them)),
+            (2, where, factor * (far + between_them)),
+        ]
+
+    def _swaps(self, inputs: Sequence[Array], places: Array, gap: Array, factor: float) -> Choices | None:
+        none = np.zeros(places.size)
+        # Only what the two distances differ in is chosen: the positive's own distance enters once, whatever is.
+        low, high = (self._slopes(inputs, places, 0.0, each, factor) for each in (none, none + 1))
+        share = (1 + np.sign(gap[places])) / 2
+        return between(self._outputs(places), share, gap[places] == 0, low, high)
 
     def losses_along(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
         pairs = self._pairs(anchor, positive, negative)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
+from service.numerics.ops.choices import Choices, between
 from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import Case, Gradients, Op, Rounding, ShapeError, Spreading, mutant, mutant_of, op
 from service.numerics.reach import given, joined, least_of_all
@@ -164,6 +165,10 @@ class PiecewiseLoss(Loss):
     def along(self, branch: Array, *inputs: Any) -> Array:
         return self._reduced(self.losses_along(branch, *inputs), *inputs)
 
+    def _outputs(self, samples: Array) -> Array:
+        """Flat index of the element of the output that samples enter, given theirs."""
+        return samples if self.reduction == "none" else np.zeros_like(samples)
+
     def terms_along(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
         return self._terms(self.losses_along(branch, *inputs), *inputs)
 
@@ -261,6 +266,19 @@ class Distance(PiecewiseLoss, PairLoss):
     def branch(self, input: Array, target: Array) -> Array:
         difference = input - target
         return np.where(np.abs(difference) < self._width, 0, np.sign(difference)).astype(np.int8)
+
+    def choices(self, off: Sequence[Array | None], input: Array, target: Array) -> Choices | None:
+        """A slope s in [-1, 1] of abs(a - y) for a = y, and of the target -s; with a width there is no kink."""
+        if self._width:
+            return None
+        assert off[0] is not None
+        assert off[1] is not None
+        difference = (input - target).ravel()
+        places = np.flatnonzero(np.abs(difference) <= np.broadcast_to(off[0] + off[1], input.shape).ravel())
+        share = (1 + np.sign(difference[places])) / 2
+        factor = 1 / (difference.size if self.reduction == "mean" else 1)
+        low, high = ([(0, places, sign * factor), (1, places, -sign * factor)] for sign in (-1, 1))
+        return between(self._outputs(places), share, difference[places] == 0, low, high)
 
 
 @op("l1_loss")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass
 
 import numpy as np
 
+from service.numerics.ops.choices import Choices
 from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.multiplier import Kind, Multiplier
 from service.numerics.reach import given, joined, least_of_all
@@ -205,6 +206,18 @@ class Op(ABC):
     def along(self, branch: Array, *inputs: Any) -> Array:
         """Continue the piece that `branch` names beyond where it ends, smoothly; its derivative is `backward`'s."""
         raise NotImplementedError(f"{self.name} has one piece")
+
+    def choices(self, off: Sequence[Array | None], *inputs: Any) -> Choices | None:
+        """What its backward pass may choose at kinks, (1, ...); None where there are none. Default: it has one piece.
+
+        Parameters
+        ----------
+        off
+            What each input may be off by, None where it is exact: within that a tie is one.
+        inputs
+            What `forward` is given.
+        """
+        return None
 
     def rounding_along(self, branch: Array, output: Array, *inputs: Any) -> Rounding | None:
         """Rounding of the output, on the pieces that `branch` names."""

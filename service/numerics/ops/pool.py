@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from service.numerics.ops import windows
+from service.numerics.ops.choices import Choices, one_of
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import (
     Case,
@@ -23,7 +24,7 @@ from service.numerics.ops.op import (
 )
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.ops.windows import Windows
-from service.numerics.tiles import Array, Shape, size
+from service.numerics.tiles import Array, Shape, numbered, size
 
 _ASIDE = 8
 """Calls, over as many elements as there are windows, beside those that join."""
@@ -170,6 +171,33 @@ class MaxPool2d(Pool):
         row, column = np.divmod(np.maximum(branch, 0), columns.length)
         row = row * rows.dilation + rows.stride * np.arange(rows.count)[:, None]
         return row * width + column * columns.dilation + columns.stride * np.arange(columns.count)
+
+    def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
+        """Weights that sum to one of the elements of each window that attain its largest."""
+        assert off[0] is not None
+        shape, one = self.output_shape(input.shape[1:]), input[:1]
+        reach = self._padded(np.broadcast_to(off[0], input.shape)[:1], 0)
+        padded, numbers = self._padded(one, -np.inf), self._padded(numbered(one), -1)
+        least, largest = np.full((2, 1, *shape), -np.inf)
+        for window, within in zip(self._windows(padded, shape), self._windows(reach, shape), strict=True):
+            least, largest = np.maximum(least, window - within), np.maximum(largest, window)
+        several = np.zeros(least.shape, np.int64)
+        for window, within in zip(self._windows(padded, shape), self._windows(reach, shape), strict=True):
+            several += (window + within >= least) & (window > -np.inf)
+        # Most windows have one alone, of which nothing need be listed.
+        taken, open_at = self.branch(one), several > 1
+        found: list[tuple[Array, ...]] = []
+        ways = (self._windows(each, shape) for each in (padded, reach, numbers))
+        for number, (window, within, places) in enumerate(zip(*ways, strict=True)):
+            at = np.flatnonzero(open_at & (window + within >= least) & (window > -np.inf))
+            if at.size:
+                share, tied = (each.ravel()[at] for each in (taken == number, window == largest))
+                found.append((at, places.ravel()[at], share, tied))
+        if not found:
+            return None
+        outputs, elements, share, tied = map(np.concatenate, zip(*found, strict=True))
+        order = np.argsort(outputs, kind="stable")
+        return one_of(outputs[order], outputs[order], elements[order], share[order], tied[order])
 
     def along(self, branch: Array, input: Array) -> Array:
         padded = self._padded(input, 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
+from service.numerics.ops.choices import Choices, between, one_of
 from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
@@ -67,6 +68,33 @@ class Reduction(Op):
 
     def _shaped(self, kept: Array, input: Array) -> Array:
         return kept.reshape(kept.shape[:1] + self.output_shape(input.shape[1:]))
+
+    def _outputs(self, input: Array) -> Array:
+        """Flat index of the element of the output that each element of the input enters, flat, of one tile."""
+        kept = reduced(input.shape[1:], axes(self.dim, input.ndim - 1), True)
+        return np.broadcast_to(np.arange(size(kept)).reshape(kept), input.shape[1:]).ravel()
+
+    def _attaining(
+        self, off: Array, sizes: Array, signs: Sequence[float], shares: Array, input: Array
+    ) -> Choices | None:
+        """Choices among what attains the largest of `sizes` times each of the signs, given the share of each."""
+        off = np.broadcast_to(off, input.shape)
+        least = np.max(np.abs(sizes) - off if len(signs) > 1 else sizes - off, axis=self._over(input), keepdims=True)
+        largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._over(input), keepdims=True)
+        near = np.stack([(sign * sizes + off >= least)[0].ravel() for sign in signs], axis=1)
+        tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
+        weights = np.maximum(np.multiply.outer(shares[0].ravel(), signs), 0)
+        if len(signs) > 1:
+            # At 0 the signs share alike, and cancel.
+            weights = np.where((sizes[0].ravel() == 0)[:, None], np.abs(shares[0].ravel())[:, None] / 2, weights)
+        outputs = self._outputs(input)
+        elements, which = np.nonzero(near)
+        order = np.argsort(outputs[elements], kind="stable")
+        elements, which = elements[order], which[order]
+        chosen = elements, which
+        return one_of(
+            outputs[elements], outputs[elements], elements, weights[chosen], tied[chosen], np.array(signs)[which]
+        )
 
     def _torch_dim(self, torch_input: Any) -> tuple[int, ...]:
         return axes(self.dim, torch_input.ndim)
@@ -254,6 +282,11 @@ class Amax(Reduction):
         largest = input == input.max(axis=self._over(input), keepdims=True)
         return largest / largest.sum(axis=self._over(input), keepdims=True)
 
+    def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
+        """Weights that sum to one of the elements that attain the largest."""
+        assert off[0] is not None
+        return self._attaining(off[0], input, (1.0,), self.branch(input), input)
+
     def along(self, branch: Array, input: Array) -> Array:
         return self._shaped((input * branch).sum(axis=self._over(input), keepdims=True), input)
 
@@ -374,6 +407,31 @@ class VectorNorm(Reduction):
         if self._p in (0, 1):
             return np.sign(input)
         return np.sign(input) * self._attained(input) if np.isinf(self._p) else length.piece(input, self._over(input))
+
+    def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
+        """The unit ball of the dual norm for a vector that is 0, and what follows from it for p = 1 and inf.
+
+        The norms that are none, of p < 1, have no such set.
+        """
+        assert off[0] is not None
+        reach = np.broadcast_to(off[0], input.shape)
+        if self._p == np.inf:
+            return self._attaining(reach, input, (1.0, -1.0), self._attained(input), input)
+        outputs, x = self._outputs(input), input[0].ravel()
+        near = np.abs(x) <= reach[0].ravel()
+        if self._p == 1:
+            places = np.flatnonzero(near)
+            share = (1 + np.sign(x[places])) / 2
+            return between(outputs[places], share, x[places] == 0, [(0, places, -1.0)], [(0, places, 1.0)])
+        if self._p < 1:
+            return None
+        whole = np.bincount(outputs, near) == np.bincount(outputs)
+        places = np.flatnonzero(whole[outputs])
+        places = places[np.argsort(outputs[places], kind="stable")]
+        (own,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
+        assert own is not None
+        of = outputs[places]
+        return one_of(of, of, places, own.ravel()[places], x[places] == 0, ball=self._p / (self._p - 1))
 
     def _attained(self, input: Array) -> Array:
         absolute = np.abs(input)
