@@ -10,6 +10,7 @@ from service.numerics.gradients.finite_difference import Difference
 from service.numerics.outcome import Outcome
 from service.numerics.projection import Missed, missed
 from service.numerics.reference import Reference
+from service.numerics.ties import Standing
 from service.numerics.tiles import Array
 from service.numerics.verdict import Verdict, Worst
 
@@ -33,7 +34,13 @@ def sides(difference: Difference) -> tuple[Array | None, Array | None, float]:
     return low, high, _BEYOND * float(np.sqrt(np.square(spans).mean())) if spans.size else 0.0
 
 
-def judge(judged: Mapping[str, Array], reference: Reference, total: int, size: float) -> Verdict:
+def judge(
+    judged: Mapping[str, Array],
+    reference: Reference,
+    total: int,
+    size: float,
+    ties: Mapping[str, Standing] | None = None,
+) -> Verdict:
     """Judge a gradient along directions.
 
     Parameters
@@ -46,8 +53,10 @@ def judge(judged: Mapping[str, Array], reference: Reference, total: int, size: f
         Elements of the gradient.
     size
         Its norm, or what is known of it at least.
+    ties
+        Where its inner products stand with the choices at ties, by route.
     """
-    found = verdict.judge(judged, reference, most=len(judged) * reference.value.size)
+    found = verdict.judge(judged, reference, most=len(judged) * reference.value.size, ties=ties)
     each = _by_direction(found.worst)
     worth = missed(_slack(reference), size)
     known = np.isfinite(worth.relative_l2) and any(one.outcome != Outcome.INCONCLUSIVE for one in each)

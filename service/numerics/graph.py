@@ -278,6 +278,7 @@ class Graph:
         values: Mapping[str, Array],
         override: Mapping[str, Backward] | None = None,
         observer: Observer | None = None,
+        start: Array | None = None,
     ) -> Values:
         """Gradient of the loss with respect to every leaf and node.
 
@@ -289,10 +290,12 @@ class Graph:
             A backward pass to take instead of the op's own, by node: `backward(gradient, output, *inputs)`.
         observer
             Sees, and may change, what each node hands back.
+        start
+            Gradient of the loss itself, (K, ...); 1 by default.
         """
         override = override or {}
         loss = values[self.loss]
-        gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype)}
+        gradients: Values = {self.loss: np.ones((1, *loss.shape[1:]), dtype=loss.dtype) if start is None else start}
         for node in pausing(reversed(self.nodes)):
             gradient, output, inputs = gradients[node.name], values[node.name], self.inputs(node, values)
             own = override.get(node.name, node.op.backward)

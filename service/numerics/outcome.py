@@ -51,6 +51,13 @@ class Cause(Enum):
         "part of nothing but zeros, where the gradient as a whole is more than rounding takes away",
         "Look for what keeps the gradient from being computed: a value that was detached, or a buffer never written.",
     )
+    NO_CHOICE = Meaning(
+        Outcome.FAIL,
+        "between its one-sided derivatives, but no single choice of subgradient at the ties explains all of them "
+        "together",
+        "Choose once at each tie: the parts that share a maximum sum to what came in, and one sign serves all that a "
+        "difference of 0 reaches.",
+    )
     ROUTES_DISAGREE = Meaning(
         Outcome.INCONCLUSIVE,
         "not judged, since analytic, autograd and finite difference disagree among themselves here",
@@ -70,6 +77,12 @@ class Cause(Enum):
         Outcome.INCONCLUSIVE,
         "outside the one-sided derivatives, as one may be that takes some kinks on one side and some on the other",
         "Move the point off the kinks, or difference every element, or a sample of them.",
+    )
+    CHOICE_OPEN = Meaning(
+        Outcome.INCONCLUSIVE,
+        "between its one-sided derivatives, but whether one choice of subgradient at the ties explains all of them "
+        "together could not be told",
+        "Move the point off the ties, or follow one convention at all of them.",
     )
     TOO_UNCERTAIN = Meaning(
         Outcome.INCONCLUSIVE,

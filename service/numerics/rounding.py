@@ -69,7 +69,14 @@ class MonteCarlo:
     def backward(
         self, node: Node, own: Backward, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        """Find the gradients that a node hands back, with errors."""
+        """Find the gradients that a node hands back, with errors; of a pass that is not the op's of each as a whole."""
+        if own != node.op.backward:
+            roundings = node.op.backward_rounding(gradient, output, *inputs)
+            results = own(gradient, output, *inputs)
+            return tuple(
+                None if each is None else self.perturbed(each, rounding)
+                for each, rounding in zip(results, roundings, strict=True)
+            )
         return node.op.backward_with_errors(self, gradient, output, *inputs)
 
     def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
@@ -136,7 +143,12 @@ def root_mean_square(deviations: Array, axis: int = 0) -> Array:
 
 
 def allowances(
-    graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int, names: Iterable[str] | None = None
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    precision: Precision,
+    seed: int,
+    names: Iterable[str] | None = None,
+    override: Mapping[str, Backward] | None = None,
 ) -> Values:
     """Rounding that a correct gradient in `precision` may carry.
 
@@ -152,6 +164,8 @@ def allowances(
         All the errors follow from it.
     names
         Leaves and nodes that are asked for; all by default.
+    override
+        A backward pass to take instead of the op's own, by node name.
 
     Returns
     -------
@@ -162,18 +176,26 @@ def allowances(
     generator = np.random.default_rng([seed, precision.digits])
     observer = MonteCarlo(precision, generator)
     wanted = [name for name in graph.shapes if name not in graph.kinds] if names is None else list(names)
-    rounds = [_spreads(graph, leaves, precision, observer, wanted) for _ in range(ROUNDS if observer.scale == 1 else 1)]
+    rounds = [
+        _spreads(graph, leaves, precision, observer, wanted, override)
+        for _ in range(ROUNDS if observer.scale == 1 else 1)
+    ]
     spread = {name: root_mean_square(np.array([each[name] for each in rounds])) for name in wanted}
     by_numbers = _of_numbers(graph, leaves, precision, generator, wanted)
     return {name: SAFETY * observer.scale * spread[name] + by_numbers.get(name, 0) for name in wanted}
 
 
 def _spreads(
-    graph: Graph, leaves: Mapping[str, Array], precision: Precision, observer: MonteCarlo, names: list[str]
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    precision: Precision,
+    observer: MonteCarlo,
+    names: list[str],
+    override: Mapping[str, Backward] | None,
 ) -> Values:
     """Spread of each gradient in one round of sweeps."""
     values = graph.forward(perturbed_leaves(leaves, precision, observer), observer)
-    gradients = graph.reverse(values, observer=observer)
+    gradients = graph.reverse(values, override, observer)
     return {name: _spread(gradients[name]) for name in names}
 
 

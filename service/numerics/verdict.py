@@ -12,6 +12,7 @@ import numpy as np
 from service.numerics.outcome import Cause, Outcome
 from service.numerics.projection import Missed
 from service.numerics.reference import Reference
+from service.numerics.ties import Standing
 from service.numerics.tiles import Array, size
 
 MAX_WORST = 10
@@ -82,17 +83,22 @@ class Verdict:
     nothing: float | None = None
 
 
-def _causes(judged: Array, reference: Reference) -> Array:
+def _causes(judged: Array, reference: Reference, ties: Standing | None = None) -> Array:
     """Cause of each element's outcome, as positions in `Cause`; of several the last that is written counts."""
     with np.errstate(invalid="ignore", over="ignore"):
         exceeds = ~(np.abs(judged - reference.value) <= reference.allowed) & ~reference.excuses(judged)
+    if ties is not None:
+        exceeds &= ~(ties.excused & reference.kinks)
     causes = np.full(judged.shape, _CAUSES.index(Cause.AGREES))
     undecided, of_candidate = reference.undecided(judged), reference.disputed is not None
     lost = ~np.isfinite(judged) if of_candidate else ~np.isfinite(judged) | exceeds
     for mask, cause in (
         (undecided, Cause.TOO_UNCERTAIN),
+        (ties and ties.undecided, Cause.CHOICE_OPEN),
         (undecided if of_candidate and reference.is_absent(judged) else None, Cause.ABSENT),
         (exceeds, Cause.EXCEEDS),
+        (ties and exceeds & ties.reachable, Cause.OPEN_AT_KINKS),
+        (ties and ~exceeds & ties.impossible, Cause.NO_CHOICE),
         (exceeds & reference.between(judged, reference.beyond) if reference.beyond else None, Cause.OPEN_AT_KINKS),
         (undecided if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
         (~np.isfinite(judged), Cause.NOT_FINITE),
@@ -105,13 +111,17 @@ def _causes(judged: Array, reference: Reference) -> Array:
     return causes
 
 
-def failing(judged: Array, reference: Reference) -> Array:
+def failing(judged: Array, reference: Reference, ties: Standing | None = None) -> Array:
     """Which elements fail."""
-    return _OUTCOMES[_causes(judged, reference)] == Outcome.FAIL
+    return _OUTCOMES[_causes(judged, reference, ties)] == Outcome.FAIL
 
 
 def judge(
-    judged: Mapping[str, Array], reference: Reference, examined: Array | None = None, most: int = MAX_WORST
+    judged: Mapping[str, Array],
+    reference: Reference,
+    examined: Array | None = None,
+    most: int = MAX_WORST,
+    ties: Mapping[str, Standing] | None = None,
 ) -> Verdict:
     """Judge one gradient, as computed by one route or by several.
 
@@ -125,10 +135,13 @@ def judge(
         Flat indices of the elements that count; all by default.
     most
         How many of the worst are told.
+    ties
+        Where its elements stand with the choices at ties, by route.
     """
+    ties = ties or {}
     if examined is not None:
-        return _of_some(judged, reference, examined)
-    causes = {route: _causes(values.astype(np.float64), reference) for route, values in judged.items()}
+        return _of_some(judged, reference, examined, ties)
+    causes = {route: _causes(values.astype(np.float64), reference, ties.get(route)) for route, values in judged.items()}
     outcomes = np.max([_OUTCOMES[each] for each in causes.values()], axis=0)
     counts = {outcome: int(np.count_nonzero(outcomes == outcome)) for outcome in Outcome}
     passed = outcomes == Outcome.PASS
@@ -147,8 +160,11 @@ def judge(
     )
 
 
-def _of_some(judged: Mapping[str, Array], reference: Reference, examined: Array) -> Verdict:
-    found = judge({route: values.ravel()[examined] for route, values in judged.items()}, reference.at(examined))
+def _of_some(
+    judged: Mapping[str, Array], reference: Reference, examined: Array, ties: Mapping[str, Standing]
+) -> Verdict:
+    some = {route: values.ravel()[examined] for route, values in judged.items()}
+    found = judge(some, reference.at(examined), ties={route: each.at(examined) for route, each in ties.items()})
     shape, total = reference.value.shape, reference.value.size
     worst = tuple(replace(each, index=index_of(int(examined[each.index[0]]), shape)) for each in found.worst)
     return replace(

@@ -405,7 +405,7 @@ def test_at_a_kink_anything_between_its_sides_is_accepted_and_nothing_beyond(can
 
 
 def test_where_sides_agree_the_convention_of_a_route_is_accepted():
-    """relu(x) - relu(-x) at 0: both sides say 1, PyTorch says 0."""
+    """relu(x) - relu(-x) at 0: both sides say 1, PyTorch says 0, and slopes of relu between 0 and 1 all from 0 to 2."""
     nodes = [
         {"name": "m", "op": "neg", "inputs": ["x"]},
         {"name": "a", "op": "relu", "inputs": ["x"]},
@@ -414,7 +414,13 @@ def test_where_sides_agree_the_convention_of_a_route_is_accepted():
         {"name": "loss", "op": "sum", "inputs": ["d"]},
     ]
     body = {"tensors": {}, "weights": {"x": [0.0]}, "model": {"nodes": nodes}}
-    for candidate, outcome in (([0.0], "pass"), ([1.0], "pass"), ([0.5], "fail")):
+    for candidate, outcome in (
+        ([0.0], "pass"),
+        ([1.0], "pass"),
+        ([0.5], "inconclusive"),
+        ([2.0], "inconclusive"),
+        ([2.1], "fail"),
+    ):
         assert answered(body | {"candidate": {"x": candidate}})["outcome"] == outcome
 
 

@@ -340,6 +340,15 @@ class Extremum(Binary):
         a, b = _aligned(input, other)
         return unbroadcast(gradient + 0 * b, input.shape[1:]), unbroadcast(gradient + 0 * a, other.shape[1:])
 
+    @mutant_of("to_both", at_ties=True)
+    def to_both_where_equal(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+        """The whole gradient went to both operands where they are equal."""
+        a, b = _aligned(input, other)
+        return (
+            unbroadcast(gradient * (a == output), input.shape[1:]),
+            unbroadcast(gradient * (b == output), other.shape[1:]),
+        )
+
 
 @op("maximum")
 class Maximum(Extremum):

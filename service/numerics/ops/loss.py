@@ -291,6 +291,15 @@ class L1Loss(Distance):
     passes = 8
     reduction: Reduction = "mean"
 
+    @mutant_of("to_both", at_ties=True)
+    def one_sign_at_ties(self, gradient: Array, output: Array, input: Array, target: Array) -> Gradients:
+        """Where the two are equal the gradient went to both with one sign."""
+        by_input, by_target = self.backward(gradient, output, input, target)
+        assert by_input is not None
+        assert by_target is not None
+        equal = self._weights(gradient, self.losses(input, target), input, target) * (input == target)
+        return by_input + equal, by_target + equal
+
     def losses_along(self, branch: Array, input: Array, target: Array) -> Array:
         return (input - target) * branch.astype(input.dtype)
 

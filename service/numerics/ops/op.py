@@ -358,6 +358,8 @@ class Mutant(NamedTuple):
         Whether it does anything, given the shapes of the output and of the inputs, None for one that is left out.
     declared
         It follows from what multiplies the gradient, which the op declares as well: it is told from there.
+    at_ties
+        Whether it shows at ties alone.
     """
 
     fault: str
@@ -365,6 +367,7 @@ class Mutant(NamedTuple):
     text: str
     applies: Applies
     declared: bool = False
+    at_ties: bool = False
 
 
 def mutant(wrong: Method) -> Method:
@@ -376,14 +379,16 @@ def _always(shapes: tuple[Any, ...]) -> bool:
     return True
 
 
-def mutant_of(fault: str, applies: Applies = _always, *, declared: bool = False) -> Callable[[Method], Method]:
+def mutant_of(
+    fault: str, applies: Applies = _always, *, declared: bool = False, at_ties: bool = False
+) -> Callable[[Method], Method]:
     """Mark a method as one more way to make the mistake of the name given, where it applies; see `Mutant`."""
 
     def mark(wrong: Method) -> Method:
         if not wrong.__doc__:
             raise ValueError(f"{wrong.__name__}: the docstring of a mutant says what was done")
         text = wrong.__doc__.strip().rstrip(".")
-        _MUTANTS[wrong] = Mutant(fault, wrong, f"{text[:1].lower()}{text[1:]}", applies, declared)
+        _MUTANTS[wrong] = Mutant(fault, wrong, f"{text[:1].lower()}{text[1:]}", applies, declared, at_ties)
         return wrong
 
     return mark

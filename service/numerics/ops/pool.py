@@ -1,7 +1,8 @@
 """Pooling over windows of the last two axes, (B, C, H, W) or (C, H, W)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
@@ -24,8 +25,11 @@ from service.numerics.ops.op import (
 )
 from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
 from service.numerics.ops.windows import Windows
+from service.numerics.pausing import pause
 from service.numerics.tiles import Array, Shape, numbered, size
 
+_MOST_LOOKED_AT = 2**26
+"""Elements of windows up to which ties are looked for."""
 _ASIDE = 8
 """Calls, over as many elements as there are windows, beside those that join."""
 
@@ -165,6 +169,18 @@ class MaxPool2d(Pool):
         column = (at_column - columns.stride * np.arange(columns.count)) // columns.dilation
         return np.where(best > -np.inf, row * columns.length + column, -1)
 
+    def _windows(self, padded: Array, shape: Shape) -> Iterator[Array]:
+        """View of the padded input for each offset in the window, (..., out_h, out_w)."""
+        rows, columns = self._along(shape)
+        for row, column in product(range(rows.length), range(columns.length)):
+            pause()
+            first = row * rows.dilation, column * columns.dilation
+            down, across = (
+                slice(start, start + each.stride * (each.count - 1) + 1, each.stride)
+                for start, each in zip(first, (rows, columns), strict=True)
+            )
+            yield padded[..., down, across]
+
     def _places(self, branch: Array, width: int) -> Array:
         """Flat index, into rows of a length, of the element of the padded input that each window takes."""
         rows, columns = self._along(branch.shape)
@@ -173,9 +189,15 @@ class MaxPool2d(Pool):
         return row * width + column * columns.dilation + columns.stride * np.arange(columns.count)
 
     def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
-        """Weights that sum to one of the elements of each window that attain its largest."""
+        """Weights that sum to one of the elements of each window that attain its largest.
+
+        Windows are gone through offset by offset; where that takes too long nothing is declared, and what ties there
+        is not decided.
+        """
         assert off[0] is not None
         shape, one = self.output_shape(input.shape[1:]), input[:1]
+        if size(shape) * size(pair(self.kernel_size)) > _MOST_LOOKED_AT:
+            return None
         reach = self._padded(np.broadcast_to(off[0], input.shape)[:1], 0)
         padded, numbers = self._padded(one, -np.inf), self._padded(numbered(one), -1)
         least, largest = np.full((2, 1, *shape), -np.inf)
@@ -243,6 +265,15 @@ class MaxPool2d(Pool):
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The gradient of the maximum went to every element of the window."""
         return (self._spread_back(gradient, input),)
+
+    @mutant_of("to_every_element", at_ties=True)
+    def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The whole gradient of the maximum went to every element of the window that attains it, where several do."""
+        shape, values = self.output_shape(input.shape[1:]), self._padded(input, -np.inf)
+        padded = np.zeros((len(gradient), *values.shape[1:]), dtype=gradient.dtype)
+        for window, value in zip(self._windows(padded, shape), self._windows(values, shape), strict=True):
+            window += np.where(value == output, gradient, 0)
+        return (padded[self._inside(input.shape)],)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.max_pool2d(

@@ -83,7 +83,8 @@ class Reduction(Op):
         largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._over(input), keepdims=True)
         near = np.stack([(sign * sizes + off >= least)[0].ravel() for sign in signs], axis=1)
         tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
-        weights = np.maximum(np.multiply.outer(shares[0].ravel(), signs), 0)
+        of_sign = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
+        weights = np.maximum(np.multiply.outer(shares[0].ravel() * of_sign, signs), 0)
         if len(signs) > 1:
             # At 0 the signs share alike, and cancel.
             weights = np.where((sizes[0].ravel() == 0)[:, None], np.abs(shares[0].ravel())[:, None] / 2, weights)
@@ -313,6 +314,11 @@ class Amax(Reduction):
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The gradient of the maximum went to every element."""
         return (self._restored(gradient, input) + 0 * input,)
+
+    @mutant_of("to_every_element", at_ties=True)
+    def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
+        """The whole gradient of the maximum went to every element that attains it, where several do."""
+        return (self._restored(gradient, input) * (input == self._restored(output, input)),)
 
     def twin(self, torch: Any, input: Any) -> Any:
         return torch.amax(input, self._torch_dim(input), self.keepdim)

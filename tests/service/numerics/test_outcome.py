@@ -18,5 +18,5 @@ def test_every_cause_reads_as_part_of_a_sentence_and_says_what_mends_it(cause):
 
 def test_no_two_causes_are_one():
     """An enum makes members of equal value aliases of each other."""
-    assert len(Cause) == len(Cause.__members__) == 11
+    assert len(Cause) == len(Cause.__members__) == 13
     assert {cause.outcome for cause in Cause} == set(Outcome)

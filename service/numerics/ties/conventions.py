@@ -1,0 +1,82 @@
+"""Uniform conventions: what a program does that takes the same of several that tie, wherever they do."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from service.numerics.graph import Values
+from service.numerics.ops.choices import Choices
+from service.numerics.ties.point import Point
+from service.numerics.tiles import Array
+
+MOST = 64
+"""Conventions that are tried, a backward pass each."""
+_RANDOM = 16
+"""Corners that are drawn at random, to see how far choices reach."""
+
+
+def of_node(choices: Choices) -> list[Array]:
+    """Weights by the op's own backward pass, by the first, by the last and by an even split of what ties."""
+    own = choices.weights
+    counts = np.bincount(choices.units, choices.tied)[choices.units]
+    several = choices.tied & (counts > 1)
+    if choices.ball is not None or not several.any():
+        return [own]
+    found = [own]
+    at = np.flatnonzero(several)
+    _, first = np.unique(choices.units[at], return_index=True)
+    last = np.append(first[1:], at.size) - 1
+    open_units = np.isin(choices.units, choices.units[at])
+    for chosen in (at[first], at[last]):
+        weights = np.where(open_units, 0.0, own)
+        weights[chosen] = 1.0
+        found.append(weights)
+    found.append(np.where(open_units, choices.tied / np.maximum(counts, 1), own))
+    return found
+
+
+def weights_of(point: Point, most: int = MOST) -> Values:
+    """Weights of the conventions, (K, n), by node: one for each kind of op, in all combinations up to a number."""
+    ways = {name: of_node(each) for name, each in point.choices.items()}
+    kinds = sorted({point.nodes[name].op.name for name, each in ways.items() if len(each) > 1})
+    taken = list(_combinations(len(kinds)))[:most]
+    by_kind = {kind: [each[position] for each in taken] for position, kind in enumerate(kinds)}
+    return {
+        name: np.stack([each[way if len(each) > 1 else 0] for way in by_kind.get(_kind(point, name), [0] * len(taken))])
+        for name, each in ways.items()
+    }
+
+
+def _kind(point: Point, name: str) -> str:
+    return point.nodes[name].op.name
+
+
+def _combinations(kinds: int) -> Iterator[tuple[int, ...]]:
+    """A way for each kind of op: all the same, then all combinations, or one that differs, as far as there is room."""
+    yield from ((way,) * kinds for way in range(4 if kinds else 1))
+    if kinds < 2:
+        return
+    if 4**kinds <= MOST:
+        yield from (each for each in product(range(4), repeat=kinds) if len(set(each)) > 1)
+        return
+    others = ((at, way) for at in range(kinds) for way in range(1, 4))
+    for _, (at, way) in zip(range(MOST - 4), others, strict=False):
+        yield tuple(way if position == at else 0 for position in range(kinds))
+
+
+def corners(point: Point, seed: int, most: int = _RANDOM) -> Values:
+    """Weights of corners drawn at random, (K, n), by node."""
+    generator = np.random.default_rng([seed, 0x71E5])
+    return {name: _drawn(each, min(most, _RANDOM), generator) for name, each in point.choices.items()}
+
+
+def _drawn(choices: Choices, count: int, generator: np.random.Generator) -> Array:
+    units = int(choices.units[-1]) + 1
+    starts = np.searchsorted(choices.units, np.arange(units))
+    sizes = np.bincount(choices.units)
+    weights = np.zeros((count, choices.count))
+    chosen = starts + (generator.random((count, units)) * sizes).astype(np.int64)
+    signs = 1.0 if choices.ball is None else np.where(generator.random(chosen.shape) < 0.5, -1.0, 1.0)
+    np.put_along_axis(weights, chosen, signs if isinstance(signs, np.ndarray) else np.ones(chosen.shape), axis=1)
+    return weights

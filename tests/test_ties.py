@@ -1,0 +1,185 @@
+"""At ties valid choices of subgradients never fail, and what no choice explains never passes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from schemas.datatype import Array
+from service.check import check
+from service.checking import language
+from service.checking.judge import Judge
+from service.checking.question import Problem, posed
+from service.checking.routes import Routes
+from service.numerics import ties
+from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.outcome import Outcome
+from service.numerics.precision import PRECISIONS
+from service.numerics.ties import Point
+from tests.tied_graphs import KINDS, chosen, tied
+
+# What lines this runs others count.
+pytestmark = pytest.mark.no_cover
+
+_OF_EACH = 5
+
+
+def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Judge, Point, np.random.Generator]]:
+    """Random models with ties, differentiated once each."""
+    generator = np.random.default_rng(seed)
+    while True:
+        kind, body = tied(generator, kinds)
+        problem = posed(language.parsed(body))
+        point = ties.found(problem.graph, problem.wide, [PRECISIONS["FP64"]], 0, 2**16)
+        if not point.choices:
+            continue
+        routes = Routes(
+            analytic.differentiate(problem.graph, problem.leaves),
+            autograd.differentiate(problem.graph, problem.leaves, problem.reported),
+            finite_difference.differentiate(problem.graph, problem.wide, problem.names),
+        )
+        yield kind, problem, Judge(problem, routes), point, generator
+
+
+def outcome(judge: Judge, candidate: dict[str, Array], datatype: str | None = None) -> Outcome:
+    other = judge.with_candidate(candidate, datatype)
+    return max(other.of(name).outcome for name in candidate)
+
+
+def valid(point: Point, names: Any, generator: np.random.Generator) -> dict[str, Array]:
+    weights = {name: chosen(generator, each) for name, each in point.choices.items()}
+    gradients = point.with_weights(weights)
+    return {name: gradients[name][0] for name in names}
+
+
+@pytest.mark.parametrize(("datatype", "narrow"), [(None, np.float64), ("FP32", np.float32)])
+def test_valid_choices_never_fail_and_most_pass(datatype: str | None, narrow: Any) -> None:
+    found: Counter[Outcome] = Counter()
+    models = judged(KINDS, 1)
+    with np.errstate(all="ignore"):
+        while found.total() < 500:
+            _, problem, judge, point, generator = next(models)
+            for _ in range(_OF_EACH):
+                candidate = valid(point, problem.names, generator)
+                found[outcome(judge, {name: narrow(each) for name, each in candidate.items()}, datatype)] += 1
+    assert found[Outcome.FAIL] == 0
+    assert found[Outcome.PASS] >= 425
+
+
+def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator) -> dict[str, Array] | None:
+    """A candidate whose elements lie each within its own one-sided derivatives; None where there is no kink."""
+    candidate: dict[str, Array] = {}
+    any_kink, way = False, int(generator.integers(3))
+    for name in problem.names:
+        reference = judge._grounds.reference(name, PRECISIONS["FP64"])
+        candidate[name] = judge._routes.own(name)[0].copy()
+        if reference.left is None or reference.right is None:
+            continue
+        low, high = np.fmin(reference.left, reference.right), np.fmax(reference.left, reference.right)
+        drawn = (generator.uniform(np.nan_to_num(low), np.nan_to_num(high)), low, high)[way]
+        at = reference.kinks & (generator.random(low.shape) < 0.8)
+        candidate[name] = np.where(at, drawn, candidate[name])
+        any_kink |= bool(at.any())
+    return candidate if any_kink else None
+
+
+def distance(point: Point, candidate: dict[str, Array]) -> float:
+    """How far a candidate is from every choice, at least, by a linear program: of a ball a box stands around it."""
+    nothing = {name: np.zeros((1, each.count)) for name, each in point.choices.items()}
+
+    def flat(gradients: Any) -> Array:
+        return np.concatenate([gradients[name].ravel() for name in candidate])
+
+    base = flat(point.with_weights(nothing))
+    columns, bounds, sets = [], [], []
+    for name, each in point.choices.items():
+        for number in range(each.count):
+            weights = nothing | {name: np.eye(1, each.count, number)}
+            columns.append(flat(point.with_weights(weights)) - base)
+            bounds.append((0 if each.ball is None else -1, 1))
+            sets.append((name, int(each.units[number]), each.ball))
+    v, right = np.array(columns).T, flat(candidate) - base
+    simplices = sorted({each[:2] for each in sets if each[2] is None})
+    sums = [[float(each[:2] == simplex) for each in sets] + [0.0] for simplex in simplices]
+    ones = np.ones((len(v), 1))
+    return linprog(
+        np.append(np.zeros(len(sets)), 1),
+        np.block([[v, -ones], [-v, -ones]]),
+        np.concatenate([right, -right]),
+        sums or None,
+        np.ones(len(sums)) if sums else None,
+        [*bounds, (0, None)],
+    ).fun
+
+
+def test_what_no_choice_explains_never_passes() -> None:
+    """By a linear program: off by 1e-3 at least, where 1e-11 would be a hundred allowances."""
+    found: Counter[Outcome] = Counter()
+    models = judged(tuple(each for each in KINDS if each != "nested"), 2)
+    with np.errstate(all="ignore"):
+        while found.total() < 500:
+            _, problem, judge, point, generator = next(models)
+            for _ in range(2 * _OF_EACH):
+                candidate = between_sides(judge, problem, generator)
+                if candidate is not None and distance(point, candidate) > 1e-3:
+                    found[outcome(judge, candidate)] += 1
+    assert found[Outcome.PASS] == 0
+    assert found[Outcome.FAIL] >= 450
+
+
+CONVENTIONS: list[tuple[str, list[Any], dict[str, Any], list[Any], list[list[float]]]] = [
+    ("amax", [[2.0, 2.0, 2.0, 1.0]], {}, [3.0], [[3, 0, 0, 0], [0, 0, 3, 0], [1, 1, 1, 0]]),
+    ("relu", [[0.0, 1.0]], {}, [1.0, 2.0], [[0, 2], [1, 2], [0.5, 2]]),
+    ("abs", [[0.0, -1.0]], {}, [1.0, 2.0], [[0, -2], [1, -2], [-1, -2]]),
+    ("clamp", [[0.0, 0.5]], {"min": 0.0}, [1.0, 2.0], [[0, 2], [1, 2], [0.5, 2]]),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "attributes", "upstream", "candidates"), CONVENTIONS)
+def test_known_conventions_pass(op: str, inputs: Any, attributes: Any, upstream: Any, candidates: Any) -> None:
+    for candidate in candidates:
+        assert answered(op, inputs, attributes, upstream, [candidate])["outcome"] == "pass", candidate
+
+
+AT_TIES = [
+    ("amax", [[2.0, 2.0, 1.5, 1.0]], {}, 3.0, [[3.0, 3.0, 0.0, 0.0]], "to_every_element"),
+    ("max_pool2d", [[[[3.0, 3.0, 1.0, 5.0], [2.0, 3.0, 0.0, 4.0]]]], {"kernel_size": 2}, [[[1.7, 0.3]]],
+     [[[[1.7, 1.7, 0.0, 0.3], [0.0, 1.7, 0.0, 0.0]]]], "to_every_element"),
+    ("maximum", [[1.0, 2.0, 5.0], [1.0, 3.0, 4.0]], {}, [1.1, 2.3, 0.7], [[1.1, 0.0, 0.7], [1.1, 2.3, 0.0]], "to_both"),
+    ("minimum", [[1.0, 2.0, 5.0], [1.0, 3.0, 4.0]], {}, [1.1, 2.3, 0.7], [[1.1, 2.3, 0.0], [1.1, 0.0, 0.7]], "to_both"),
+    ("l1_loss", [[1.0, 2.0, 4.0], [1.0, 0.0, 5.0]], {"reduction": "sum"}, 1.3,
+     [[1.3, 1.3, -1.3], [1.3, -1.3, 1.3]], "to_both"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "inputs", "attributes", "upstream", "candidate", "fault"), AT_TIES)
+def test_bugs_that_show_at_ties_alone_fail_and_are_named(
+    op: str, inputs: Any, attributes: Any, upstream: Any, candidate: Any, fault: str
+) -> None:
+    report = answered(op, inputs, attributes, upstream, candidate)
+    assert report["outcome"] == "fail"
+    failed = [each for each in report["verdicts"].values() if each["outcome"] == "fail"]
+    assert all("no single choice of subgradient" in each["reason"] for each in failed)
+    assert all(fault in {bug["name"] for bug in each["diagnoses"]} for each in failed)
+
+
+def answered(op: str, inputs: Any, attributes: Any, upstream: Any, candidate: Any) -> Any:
+    names = ["x", "y"][: len(inputs)]
+    nodes = [
+        {"name": "a", "op": op, "inputs": names, **attributes},
+        {"name": "b", "op": "mul", "inputs": ["a", "up"]},
+        {"name": "loss", "op": "sum", "inputs": ["b"]},
+    ]
+    body = {
+        "tensors": {
+            "up": upstream if len(np.shape(upstream)) == 0 or len(upstream) > 1 or op != "amax" else upstream[0]
+        },
+        "weights": dict(zip(names, inputs, strict=True)),
+        "model": {"nodes": nodes},
+        "candidate": dict(zip(names, candidate, strict=True)),
+        "include": [],
+    }
+    return check(body)
