@@ -1,17 +1,17 @@
 """What is decided of each line of a tensor, from what the candidate is off by and what it may be off by.
 
-Beyond what is allowed a line fails. It passes within what is certain (allowance.py), but for three cases, in which it
+Beyond what is allowed a line fails. It passes within what is certain (allowance.py), but for two cases, in which it
 is not decided:
 
 - an error that must be found could pass, with m and k of `precision.py`: of an element where more is allowed than k / 2
   of its derivative D and than m times the tensor's largest; along a random direction, whose own size is chance, where
   more is certain than k |c| / 2;
-- what is allowed is no less than the derivative of an element, whose sign or absence then does not show;
-- the loss may have a kink there, of which no bound is known that holds beside noise.
+- what is allowed is no less than the derivative of an element, whose sign or absence then does not show.
 
 A line of which one of these is so is not called wrong within four times what is allowed either: there the loss is too
-noisy, or not smooth enough, for its differences to be more than an indication. Nor is a 0 beside a staircase
-(stairs.py).
+noisy for its differences to be more than an indication. Neither is one along which the loss may have a kink, of which
+no bound is known that holds beside noise: the difference is the mean of both sides there, and what agrees with it
+passes. Nor is a 0 beside a staircase (stairs.py).
 
 **Negligible** is an element, with s the sizes of the moves, of which
 
