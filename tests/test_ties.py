@@ -183,3 +183,29 @@ def answered(op: str, inputs: Any, attributes: Any, upstream: Any, candidate: An
         "include": [],
     }
     return check(body)
+
+
+def test_along_directions_what_lies_off_both_sides_of_a_smooth_point_does_not_pass() -> None:
+    """relu(x) - relu(-x) is x: both sides of 0 have the derivative 1, the piece that the point counts to has 0."""
+    nodes = [
+        {"name": "a", "op": "relu", "inputs": ["x"]},
+        {"name": "minus", "op": "neg", "inputs": ["x"]},
+        {"name": "b", "op": "relu", "inputs": ["minus"]},
+        {"name": "d", "op": "sub", "inputs": ["a", "b"]},
+        {"name": "loss", "op": "sum", "inputs": ["d"]},
+    ]
+
+    def outcome_of(first: float, count: int, seed: int) -> str:
+        body = {
+            "tensors": {},
+            "weights": {"x": [0.0, 1.0, -1.0]},
+            "model": {"nodes": nodes},
+            "candidate": {"x": [first, 1.0, 1.0]},
+            "finite_difference": {"projections": count},
+            "seed": seed,
+        }
+        return check(body)["outcome"]
+
+    for count, seed in ((1, 0), (3, 1), (5, 2)):
+        assert [outcome_of(first, count, seed) for first in (0.2, 0.6, 1.7)] == ["inconclusive"] * 3
+        assert outcome_of(1.0, count, seed) == "pass", "a negative control"

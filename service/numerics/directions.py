@@ -19,19 +19,26 @@ _BEYOND = 10.0
 
 
 def sides(difference: Difference) -> tuple[Array | None, Array | None, float]:
-    """What lies between the derivatives of directions at their kinks, (k,) each, and how far beyond may be right too.
+    """One-sided derivatives of directions at their kinks, (k,) each, and how far beyond them may be right too.
 
     Along d the two one-sided derivatives take each kink on the side to which d, or -d, leads, and the difference
     itself takes it on the piece that the point counts to. A gradient takes each on the side of its convention,
     whatever d: it lies beside them as the signs of independent numbers fall. So what is within a few times the
     distance that the three have, root mean square over the directions, is not called wrong.
+
+    That piece is no side. relu(x) - relu(-x) = x has the derivative 1 on both sides of 0, where its piece has 0: what
+    lies between these is not known to be right.
     """
     if difference.left is None or difference.right is None:
         return None, None, 0.0
-    three = np.stack([difference.left, difference.right, difference.value])
-    low, high = three.min(axis=0), three.max(axis=0)
-    spans = (high - low)[np.isfinite(high - low)]
-    return low, high, _BEYOND * float(np.sqrt(np.square(spans).mean())) if spans.size else 0.0
+    spans = _span(difference.left, difference.right, difference.value)
+    spans = spans[np.isfinite(spans)]
+    beyond = max(float(spans.max()), _BEYOND * float(np.sqrt(np.square(spans).mean()))) if spans.size else 0.0
+    return difference.left, difference.right, beyond
+
+
+def _span(*numbers: Array) -> Array:
+    return np.max(numbers, axis=0) - np.min(numbers, axis=0)
 
 
 def judge(
@@ -91,7 +98,7 @@ def _slack(reference: Reference) -> Array:
     slack = reference.allowed + reference.error_bound + reference.rounding
     if reference.left is None or reference.right is None:
         return slack
-    return slack + np.where(reference.kinks, np.abs(reference.right - reference.left), 0)
+    return slack + np.where(reference.kinks, _span(reference.left, reference.right, reference.value), 0)
 
 
 def _worth(worth: Missed, count: int) -> str:
