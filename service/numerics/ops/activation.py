@@ -252,7 +252,8 @@ class Relu(Piecewise):
         return input > 0
 
     def along(self, branch: Array, input: Array) -> Array:
-        return np.where(branch, input, 0).astype(input.dtype, copy=False)
+        # What is no number is on neither piece, and stays none.
+        return np.where(branch | np.isnan(input), input, 0).astype(input.dtype, copy=False)
 
     def slope(self, x: Array, y: Array) -> Array:
         return (x > 0).astype(x.dtype)

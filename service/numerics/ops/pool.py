@@ -153,13 +153,14 @@ class MaxPool2d(Pool):
         return pair(self.dilation)
 
     def branch(self, input: Array) -> Array:
-        """Number of the offset taken, in each window; -1 where all of it is padding, or no number.
+        """Number of the offset taken, in each window; -1 where all of it is padding.
 
+        What is no number is taken before every number, so that it stays none.
         The largest of each row of a window first, then that of its rows: the first of equal ones, row by row.
         """
         rows, columns = self._along(self.output_shape(input.shape[1:]))
         padded = self._padded(input, -np.inf)
-        values = np.where(np.isnan(padded), -np.inf, padded)
+        values = np.where(np.isnan(padded), np.inf, padded)
         height, width = map(int, padded.shape[-2:])
         every_column: Array = np.zeros(values.shape, np.int64) + np.arange(width)
         best, taken = windows.first_largest(values, every_column, -1, columns)

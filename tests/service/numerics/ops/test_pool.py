@@ -42,3 +42,9 @@ def test_a_window_of_nothing_but_padding_is_minus_infinity_as_in_pytorch():
     x = np.ones((1, 1, 1, 1))
     np.testing.assert_array_equal(op.forward(x), -np.inf)
     np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0], 0)
+
+
+def test_a_window_with_what_is_no_number_has_no_largest() -> None:
+    x = np.array([[[[np.nan, 2.0, 3.0, -1.0], [5.0, 1.0, 0.0, 1.0]]]])
+    pooled = REGISTRY["max_pool2d"](kernel_size=2).forward(x)
+    np.testing.assert_array_equal(pooled, [[[[np.nan, 3.0]]]])
