@@ -46,10 +46,15 @@ class Dispute:
 
     @kept
     def _apart(self) -> Array:
-        """Where the two disagree beyond what both may carry; at a kink each may follow a convention of its own."""
+        """Where the two disagree beyond what both may carry; at a kink each may follow a convention of its own.
+
+        Of two numbers neither is told from the other where no difference could be had: there the digits of the loss
+        may be all rounding, as those of the cosine of 1e20, and then what both may carry has no bound either.
+        """
         with np.errstate(invalid="ignore"):
             near = np.abs(self.by_hand - self.by_torch) <= 2 * self.reference.rounding
-        apart = ~near & ~self._both_lost & ~self.reference.kinks
+        untold = self.reference.missing & np.isfinite(self.by_hand) & np.isfinite(self.by_torch)
+        apart = ~near & ~self._both_lost & ~self.reference.kinks & ~untold
         return apart if self.excused is None else apart & ~self.excused
 
     @kept

@@ -51,6 +51,7 @@ def test_it_is_said_who_agrees(by_hand: list[float], by_torch: list[float], boun
         (np.inf, 1.0, True),
         (np.nan, 1.0, True),
         (1.0, -np.inf, True),
+        (1.0, 2.0, False),
     ],
 )
 def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: float, apart: bool) -> None:
