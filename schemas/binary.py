@@ -81,11 +81,24 @@ def decode(body: bytes, sections: tuple[str, ...] = SECTIONS) -> Parts:
         # In an order of the moment.
         entries = dict(_deserialize(body))
     except SafetensorError as error:
-        raise NotSafetensorsError(str(error).removeprefix("Error while deserializing: ")) from None
+        # The library quotes what it does not know whole, a name of megabytes too.
+        raise NotSafetensorsError(_shortened(str(error).removeprefix("Error while deserializing: "))) from None
     # The header is JSON, and of the right form: the library has seen to that.
     header = json.loads(body[_LENGTH : _LENGTH + length], object_pairs_hook=_without_repetition)
     metadata: dict[str, str] = header.pop(_METADATA, None) or {}
     return Parts(metadata.get(FIELDS, "{}"), _sections({name: entries[name] for name in header}, sections))
+
+
+_LONGEST_REASON = 200
+"""Characters of what the library says that are passed on."""
+
+
+def _shortened(reason: str) -> str:
+    """Cut a message in its middle, where it is long."""
+    if len(reason) <= _LONGEST_REASON:
+        return reason
+    half = (_LONGEST_REASON - 3) // 2
+    return f"{reason[:half]}...{reason[-half:]}"
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

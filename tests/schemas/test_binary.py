@@ -227,3 +227,13 @@ def test_tensors_are_listed_in_an_order_of_ones_own_and_stay_where_they_are() ->
     for name, array in load(content).items():
         assert np.array_equal(array, tensors[name].array)
     assert listed(content, names) is content
+
+
+def test_a_reason_of_the_library_is_not_passed_on_whole() -> None:
+    long, short = "x" * 10**6, "x" * 40
+    with pytest.raises(NotSafetensorsError) as of_long:
+        decode(framed({"weights/w": info(long, [1], 0, 8)}))
+    assert len(str(of_long.value)) <= 200
+    assert "unknown variant" in str(of_long.value)
+    with pytest.raises(NotSafetensorsError, match=f"`{short}`"):
+        decode(framed({"weights/w": info(short, [1], 0, 8)}))
