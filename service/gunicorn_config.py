@@ -16,10 +16,12 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 from service.misspelt import unknown  # noqa: E402
-from service.serving import descriptors, heartbeat, tally  # noqa: E402  # what it imports reads them
+from service.serving import allocator, descriptors, heartbeat, tally  # noqa: E402  # what it imports reads them
 from service.settings import PREFIX, Settings  # noqa: E402
 
 _settings = Settings()
+# Workers inherit it.
+allocator.use()
 
 # Before the client of Prometheus is loaded, which happens with the class of the workers.
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
