@@ -503,10 +503,16 @@ def _operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | Non
     return shapes[operand] if isinstance(operand, str) else None if operand is None else ()
 
 
+_MOST_GOT = 8
+"""Operands of a node that a message lists."""
+
+
 def _misfit(node: Node, given: Sequence[Shape | None], error: ShapeError) -> str:
-    got = ", ".join(
+    got = [
         f"{slot.name} {quote(operand)} of shape {list(shape)}"
         for slot, operand, shape in zip(node.slots, node.operands, given, strict=True)
         if shape is not None
-    )
-    return f"node {quote(node.name)} ({node.op.name}) takes {error}; got {got}"
+    ]
+    more = f" and {len(got) - _MOST_GOT} more" if len(got) > _MOST_GOT else ""
+    listed = ", ".join(got[:_MOST_GOT])
+    return f"node {quote(node.name)} ({node.op.name}) takes {error}; got {listed}{more}"

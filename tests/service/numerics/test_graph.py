@@ -188,3 +188,13 @@ def test_a_slot_may_take_several():
     assert [slot.name for slot in graph.nodes[0].slots] == ["tensors"] * 3
     values = graph.forward({"x": np.ones((1, 2)), "y": np.zeros((1, 3))})
     np.testing.assert_array_equal(graph.reverse(values)["x"], [[2, 2]])
+
+
+@pytest.mark.parametrize(("count", "more"), [(8, ""), (2000, " and 1992 more")])
+def test_of_many_operands_a_message_lists_the_first(count: int, more: str):
+    nodes = [Node("e", REGISTRY["einsum"](equation=",".join(["i"] * count) + "->i"), ("w",) * count)]
+    with pytest.raises(InvalidModelError) as caught:
+        Graph([*nodes, Node("loss", REGISTRY["sum"](), ("e",))], {"w": (1,)})
+    message = str(caught.value)
+    assert message.count("'w' of shape [1]") == 8
+    assert message.endswith(f"of shape [1]{more}")
