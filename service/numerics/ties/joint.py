@@ -32,8 +32,8 @@ from service.numerics.ties import conventions
 from service.numerics.ties.fit import Fit, Unit, fitted
 from service.numerics.ties.point import Point
 from service.numerics.ties.responses import Responses, responses
-from service.numerics.ties.standing import Standing
-from service.numerics.tiles import Array, size
+from service.numerics.ties.standing import Rows, Standing
+from service.numerics.tiles import Array
 
 # SciPy's own types are not known.
 sparse, csgraph = cast("Any", _sparse), cast("Any", _csgraph)
@@ -52,34 +52,6 @@ _LARGEST = 2**22
 """Elements of the largest matrix that weights are fitted by."""
 _BEYOND = 10.0
 """How far beyond what some choices make others may lead, in spans of them."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is judged of one gradient: its elements, flat, or its inner products with directions, (r,) each.
-
-    Attributes
-    ----------
-    judged, allowed
-        The numbers, and what they may be off by on the pieces of the point.
-    kinks
-        Where the one-sided derivatives differ.
-    examined
-        Where they count.
-    directions
-        (r, ...), where the rows are inner products with these; None where they are elements.
-    """
-
-    judged: Array
-    allowed: Array
-    kinks: Array
-    examined: Array
-    directions: Array | None = None
-
-    def of(self, gradients: Array) -> Array:
-        """Rows of gradients, (K, ...): (K, r)."""
-        flat = gradients.reshape(len(gradients), size(gradients.shape[1:]))
-        return flat if self.directions is None else flat @ self.directions.reshape(len(self.directions), -1).T
 
 
 def judge(point: Point, rows: Mapping[str, Rows], seed: int) -> dict[str, Standing]:

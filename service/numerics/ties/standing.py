@@ -1,8 +1,8 @@
-"""Where an element stands with the choices at ties, once all are judged together."""
+"""What is judged at ties, and where it stands with the choices there once all is judged together."""
 
 from dataclasses import dataclass
 
-from service.numerics.tiles import Array, Shape
+from service.numerics.tiles import Array, Shape, size
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,31 @@ class Standing:
         return Standing(
             *(each.ravel()[examined] for each in (self.excused, self.reachable, self.undecided, self.impossible))
         )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is judged of one gradient: its elements, flat, or its inner products with directions, (r,) each.
+
+    Attributes
+    ----------
+    judged, allowed
+        The numbers, and what they may be off by on the pieces of the point.
+    kinks
+        Where the one-sided derivatives differ.
+    examined
+        Where they count.
+    directions
+        (r, ...), where the rows are inner products with these; None where they are elements.
+    """
+
+    judged: Array
+    allowed: Array
+    kinks: Array
+    examined: Array
+    directions: Array | None = None
+
+    def of(self, gradients: Array) -> Array:
+        """Rows of gradients, (K, ...): (K, r)."""
+        flat = gradients.reshape(len(gradients), size(gradients.shape[1:]))
+        return flat if self.directions is None else flat @ self.directions.reshape(len(self.directions), -1).T
