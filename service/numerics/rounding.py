@@ -137,8 +137,9 @@ def root_mean_square(deviations: Array, axis: int = 0) -> Array:
     if squares.size and squares.min() > _SAFELY_SQUARED and squares.max() < np.inf:
         return np.sqrt(squares)
     largest = np.abs(deviations).max(axis=axis, initial=0, keepdims=True)
-    unit = np.where(largest > 0, largest, 1)
-    result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)
+    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1)
+    with np.errstate(over="ignore"):
+        result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)
     return np.where(np.isnan(result), np.inf, result)
 
 
@@ -171,7 +172,7 @@ def allowances(
     -------
     Values
         The largest difference to be expected of each gradient, of its shape; infinite where a sweep left the finite
-        numbers.
+        numbers, or an argument its leeway.
     """
     generator = np.random.default_rng([seed, precision.digits])
     observer = MonteCarlo(precision, generator)
@@ -195,8 +196,30 @@ def _spreads(
 ) -> Values:
     """Spread of each gradient in one round of sweeps."""
     values = graph.forward(perturbed_leaves(leaves, precision, observer), observer)
+    if _leaves_its_branch(graph, values, observer.scale):
+        return {name: np.full(graph.shapes[name], np.inf) for name in names}
     gradients = graph.reverse(values, override, observer)
     return {name: _spread(gradients[name]) for name in names}
+
+
+def _leaves_its_branch(graph: Graph, values: Values, scale: float) -> bool:
+    """Say whether rounding moves an exponent or a phase farther than what is seen nearby reaches.
+
+    Beyond that a spread is none of the size of the errors: another score becomes the largest of a softmax, or a cosine
+    turns. A few sweeps then see some of what may come out, and a correct gradient may be what they did not see.
+    """
+    for node in graph.nodes:
+        argument = node.op.argument(*graph.inputs(node, values))
+        if argument is None or argument.values.shape[0] == 1:
+            continue
+        own = argument.values[0]
+        # A score that is masked stays so.
+        moves = np.subtract(argument.values[1:], own, where=np.isfinite(own), out=np.zeros(argument.values[1:].shape))
+        moved = scale * root_mean_square(moves)
+        leeway = np.broadcast_to(argument.leeway, argument.values.shape)[0]
+        if (moved > leeway).any():
+            return True
+    return False
 
 
 def _of_numbers(

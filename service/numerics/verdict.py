@@ -104,7 +104,7 @@ def _causes(judged: Array, reference: Reference, ties: Standing | None = None) -
         (~np.isfinite(judged), Cause.NOT_FINITE),
         (None if reference.out_of_range is None else lost & reference.out_of_range, Cause.OUT_OF_RANGE),
         (reference.disputed, Cause.ROUTES_DISAGREE),
-        (reference.missing | ~np.isfinite(reference.allowed), Cause.NO_REFERENCE),
+        (reference.missing | np.isnan(reference.allowed), Cause.NO_REFERENCE),
     ):
         if mask is not None:
             causes[mask] = _CAUSES.index(cause)

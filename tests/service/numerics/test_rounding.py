@@ -143,3 +143,46 @@ def test_a_gradient_that_only_moves_values_has_no_allowance_of_its_own():
         [Node("a", REGISTRY["flatten"](), ("x",)), Node("loss", REGISTRY["flatten"](), ("a",))], {"x": (1, 1)}
     )
     assert allowances(graph, {"x": np.ones((1, 1, 1))}, PRECISIONS["FP64"], 0)["x"] == 0
+
+
+def softmax_of_scores(scores):
+    """Sum of y * softmax(2 q), with scores of 2 q."""
+    q = np.array([scores]) / 2
+    nodes = [
+        Node("s", REGISTRY["mul"](), ("q", 2.0)),
+        Node("p", REGISTRY["softmax"](dim=-1), ("s",)),
+        Node("t", REGISTRY["mul"](), ("p", "y")),
+        Node("loss", REGISTRY["sum"](), ("t",)),
+    ]
+    leaves = {"q": q, "y": np.arange(1.0, 1 + q.size)[None]}
+    return Graph(nodes, {name: each.shape[1:] for name, each in leaves.items()}), leaves
+
+
+@pytest.mark.parametrize(
+    ("scores", "name", "resolved"),
+    [
+        ([1000.1, 1000.3, 999.9], "FP32", True),
+        ([1000.1, 1000.3, 999.9], "BF16", False),
+        ([1000.1, 500.3, 400.7], "BF16", True),
+        ([1e9 + 0.1, 1e9, 1e9 - 1], "FP32", False),
+        ([1e9 + 0.1, 1e9, 1e9 - 1], "FP64", True),
+    ],
+    ids=["near in float32", "near in bfloat16", "far apart in bfloat16", "huge in float32", "huge in float64"],
+)
+def test_nothing_bounds_rounding_that_moves_scores_past_one_another(scores, name, resolved):
+    graph, leaves = softmax_of_scores(scores)
+    allowed = allowances(graph, leaves, PRECISIONS[name], 0, ["q"])["q"]
+    assert np.isfinite(allowed).all() == resolved
+
+
+def test_scores_that_are_masked_do_not_count_as_moved():
+    shapes = {"q": (3, 4), "k": (3, 4), "v": (3, 2)}
+    nodes = [
+        Node("s", REGISTRY["mul"](), ("q", 0.3)),
+        Node("a", REGISTRY["scaled_dot_product_attention"](is_causal=True), ("s", "k", "v", None)),
+        Node("loss", REGISTRY["sum"](), ("a",)),
+    ]
+    generator = np.random.default_rng(0)
+    leaves = {name: generator.normal(size=(1, *shape)) for name, shape in shapes.items()}
+    allowed = allowances(Graph(nodes, shapes), leaves, PRECISIONS["BF16"], 0, ["q", "v"])
+    assert all(np.isfinite(each).all() for each in allowed.values())

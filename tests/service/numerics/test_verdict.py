@@ -45,7 +45,7 @@ ELEMENTS = {
     "an error could hide, but it is larger": ([1, 3], WIDE, Cause.EXCEEDS),
     "no reference": ([1, 2], UNKNOWN, Cause.NO_REFERENCE),
     "nor for what is not a number": ([1, NAN], UNKNOWN, Cause.NO_REFERENCE),
-    "rounding without end": ([1, 5], LOST, Cause.NO_REFERENCE),
+    "rounding without end": ([1, 5], LOST, Cause.TOO_UNCERTAIN),
     "small by nothing but a wide bound": ([0, 7], NOTHING, Cause.TOO_UNCERTAIN),
     "nor is zero then shown to be right": ([0, 0], NOTHING, Cause.TOO_UNCERTAIN),
     "zero by all routes": ([0, 0], ZERO, Cause.AGREES),
