@@ -6,7 +6,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +103,11 @@ def worker_of(server: Server, connection: socket.socket) -> int | None:
         if any(f"socket:[{inode}]" in held for inode in inodes):
             return worker
     return None
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what must come, however long that takes on this machine."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.integration.conftest import Server
+from tests.integration.raw import wait_until
 
 JSON = {"Content-Type": "application/json"}
 HEAD = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -50,13 +51,6 @@ def post(server: Server, body: bytes) -> httpx.Response:
 def metric(server: Server, name: str) -> float:
     found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics", timeout=30).text, re.MULTILINE)
     return float(found.group(1)) if found else 0.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 def busy(server: Server) -> float:

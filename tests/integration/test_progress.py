@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration import raw
 from tests.integration.conftest import Server
+from tests.integration.raw import wait_until
 
 NDJSON = {"Accept": "application/x-ndjson"}
 SIZE = 90
@@ -52,13 +53,6 @@ def computes(worker: Path) -> bool:
     before = ticks(worker)
     time.sleep(0.5)
     return ticks(worker) - before > 10
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.05)
 
 
 def threads(worker: Path) -> int:
