@@ -125,8 +125,8 @@ class Observer(Protocol):
         """See, and return, the terms of a node."""
         ...
 
-    def addition(self, total: Array) -> Array:
-        """See, and return, the sum of two contributions to one gradient."""
+    def operation(self, result: Array) -> Array:
+        """See, and return, the result of an operation beside the ops: a sum of two contributions to one gradient."""
         ...
 
 
@@ -367,7 +367,7 @@ def _accumulate(gradients: Values, node: Node, results: Gradients, observer: Obs
             gradients[operand] = result
             continue
         total = gradients[operand] + result
-        gradients[operand] = total if observer is None else observer.addition(total)
+        gradients[operand] = total if observer is None else observer.operation(total)
 
 
 def _constant(operand: float | None, slot: Slot, values: Mapping[str, Array]) -> Array | None:

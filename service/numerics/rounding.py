@@ -83,9 +83,9 @@ class MonteCarlo:
         """Add the error of the terms of the loss, which only differences look at."""
         return self.perturbed(terms, node.op.terms_rounding(terms, *inputs))
 
-    def addition(self, total: Array) -> Array:
-        """Add the error of one addition."""
-        return self.perturbed(total, Rounding(np.abs(total), 1))
+    def operation(self, result: Array) -> Array:
+        """Add the error of one operation."""
+        return self.perturbed(result, Rounding(np.abs(result), 1))
 
     def perturbed(self, array: Array, rounding: Rounding | None) -> Array:
         """Array (K or 1, ...) with errors added: (K, ...)."""

@@ -35,8 +35,8 @@ class _RoundedThroughout(Observer):
     def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
         return self._dtype.rounded(terms)
 
-    def addition(self, total: Array) -> Array:
-        return self._dtype.rounded(total)
+    def operation(self, result: Array) -> Array:
+        return self._dtype.rounded(result)
 
 
 def differentiate(

@@ -28,6 +28,7 @@ _DIRECTIONS = (2, 1)
 """Of a narrow model, and of one in which each direction moves thousands of units."""
 _WIDE = 2**11
 _SERVES = 2.0**-5
+_SMALLEST = 2.0**-1074
 
 
 def swept(graph: Graph, leaves: Mapping[str, Array], generator: np.random.Generator) -> tuple[Point, Values]:
@@ -66,7 +67,10 @@ class NoiseMeter:
         swept = self.sweeps[name]
         if swept.shape[0] == 1 or swept.dtype.kind != "f":
             return None
-        return self.scale * (swept[1:] - swept[:1])
+        deviations = swept[1:] - swept[:1]
+        scaled = self.scale * deviations
+        # What underflowed upstream is off by the spacing there, however large what it is multiplied by.
+        return np.where((scaled == 0) & (deviations != 0), np.copysign(_SMALLEST, deviations), scaled)
 
     def measure(self, suffix: Suffix, offsets: tuple[float, float], step: float, parts: Array | None = None) -> Array:
         """Noise of each term of f(x + first h s) - f(x + second h s), absolute, (terms,), in units of `scale`.

@@ -30,7 +30,7 @@ from service.numerics.tiles import Array
 
 TILE_ELEMENTS = 2**15
 _SPACING_OF_ZERO = 2.0**-1072
-"""Four times the smallest number: what the difference of two terms may lose below the normal numbers."""
+"""Four times the smallest number: what the difference of two terms, or their quotient, may lose below the normal ones."""
 EXTENDED_ROUNDOFF = float(np.finfo(np.longdouble).eps) / 2
 """Largest relative error of rounding to nearest in extended precision, where there is one."""
 _ASIDE = 2.0**-20
@@ -167,15 +167,18 @@ class Rung:
     def quotients(self, colours: Array) -> Quotients:
         """Quotients of the elements of some colours, 0 at the others."""
         felt, count = self._probe.colouring.felt(colours), self._probe.size
-        differences = self._differences(colours)
+        differences, leaping = self._differences(colours)
         terms = differences.shape[-1]
         found = sums(felt, _rows(differences), count)
         noise = root_sums_of_squares(felt, np.broadcast_to(self._noise, felt.shape), count)
         noise = (noise + _SPACING_OF_ZERO * terms) / self._lengths
-        return Quotients(found[:-1] / self._widths, noise, rounding_of_sum(terms) * found[-1] / self._lengths)
+        if leaping is not None:
+            noise[np.setdiff1d(np.broadcast_to(felt, leaping.shape)[leaping], count)] = np.inf
+        rounding = rounding_of_sum(terms) * found[-1] / self._lengths + _SPACING_OF_ZERO
+        return Quotients(found[:-1] / self._widths, noise, rounding)
 
-    def _differences(self, colours: Array) -> Array:
-        """Differences of the terms, (colours, levels, terms)."""
+    def _differences(self, colours: Array) -> tuple[Array, Array | None]:
+        """Differences of the terms, (colours, levels, terms), and which of the terms leap over something; see there."""
         probe, suffix = self._probe, self._probe.suffix
         directions = probe.colouring.directions(colours).reshape(-1, *suffix.shape)
         responses = suffix.responses(directions if self._parts is None else directions * self._parts)
@@ -191,10 +194,53 @@ class Rung:
         ]
         terms = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         terms = terms.reshape(len(colours), *moves.shape, -1)
-        return (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
+        differences = (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
+        if probe.method.offsets[0] != -probe.method.offsets[1]:
+            return differences, None
+        return differences, _leaping(terms, differences, self._noise)
 
 
 def _rows(differences: Array) -> Array:
     """Differences level by level, and the sizes of the first, (levels + 1, colours, terms)."""
     by_level = differences.swapaxes(0, 1)
     return np.concatenate([by_level, np.abs(by_level[:1])])
+
+
+def _leaping(terms: Array, differences: Array, noise: Array | float) -> Array | None:
+    """Which terms, (colours, terms), are outside the range of their series though quotients may not show it.
+
+    Where the steps reach over something that is even about it, as a pole of x^-2 or log(x^2) at a distance d far
+    smaller than the step h, both sides look alike: D(h) is of the order of d, below the noise, at every step, and so
+    is the change of it. The sums T(h) = f(x + h) + f(x - h) tell: of a series T(h) - T(h/2) is 3/4 h^2 f'' + O(h^4),
+    a quarter of which the next halving leaves. A term for which two halvings left more than half of it each, noise and
+    rounding aside, has no series there. Of a series of two summands no values of these do so.
+
+    Parameters
+    ----------
+    terms
+        At both ends of each step, (colours, levels, 2, terms).
+    differences
+        Between these, (colours, levels, terms).
+    noise
+        Of each term.
+
+    Returns
+    -------
+    Array or None
+        None for no term, or where there are too few steps to tell.
+    """
+    if terms.shape[1] <= _TURNS:
+        return None
+    # End by end: a sum of both ends would round, and the terms that do not change would seem to.
+    changes = terms[:, : _TURNS + 1]
+    changes = changes[:, :-1] - changes[:, 1:]
+    turns = np.abs(changes[:, :, 0] + changes[:, :, 1]).astype(np.float64, copy=False)
+    slack = _NOISE_OF_TURN * noise + _ROUNDING_OF_TURN * np.abs(differences[:, 0])
+    leaping = (turns[:, 1:] > turns[:, :-1] / 2 + slack[:, None]).all(axis=1)
+    return leaping if leaping.any() else None
+
+
+_TURNS = 3
+_NOISE_OF_TURN = 4
+_ROUNDING_OF_TURN = 2.0**-20
+"""What the rounding of the moved point may do, as a part of the difference: steps are no smaller beside the point."""

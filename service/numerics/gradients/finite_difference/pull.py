@@ -31,7 +31,8 @@ from service.numerics.tiles import Array, Shape, aligned, size
 Inputs = tuple[Array | None, ...]
 
 _TILE_ELEMENTS = 2**15
-_SMALLEST = 2.0**-1074
+_LOST = 2.0**-1073
+"""What a product, and what is said of its error, may lose below the normal numbers together."""
 _SWEEPS = 4
 """Of the rounding model, in which responses are worked out again."""
 _ROWS = 7
@@ -177,10 +178,8 @@ class _Sum:
 
     def __init__(self, by_output: Quotients, count: int) -> None:
         self._count = count
-        # Whose squares neither overflow nor underflow.
         unit = float(by_output.noise.max(initial=0))
         self._unit = unit if 0 < unit < np.inf else 1.0
-        self._noise = by_output.noise / self._unit
         self._by_output = by_output
         self._sizes = np.abs(by_output.values[0])
         self._rounding = by_output.rounding + rounding_of_sum(self._sizes.size) * self._sizes
@@ -190,7 +189,7 @@ class _Sum:
         levels = len(self._by_output.values)
         found = np.zeros((levels + 3, self._count))
         for shape, index, factor in pausing(factors):
-            squares, rest = in_squares(factor * self._noise.reshape(shape))
+            squares, rest = in_squares(factor * self._by_output.noise.reshape(shape), self._unit)
             rows = (
                 *(factor * each.reshape(shape) for each in self._by_output.values),
                 np.abs(factor) * self._rounding.reshape(shape),
@@ -199,15 +198,17 @@ class _Sum:
             )
             self._add(found, index, rows)
         # What underflows in a product is lost.
-        lost = self._sizes.size * _SMALLEST
-        noise = (np.sqrt(found[levels + 1]) + found[levels + 2]) * self._unit + lost
+        lost = self._sizes.size * _LOST
+        noise = np.sqrt(found[levels + 1]) * self._unit + found[levels + 2] + lost
         return Quotients(found[:levels], noise, found[levels])
 
     def of_errors(self, errors: Iterable[_Block]) -> Array:
         """What errors of the factors may add up to: they have what is upstream in common."""
         found = np.zeros((1, self._count))
+        # A quotient that is 0 as far as is known may be what its noise hides.
+        most = self._sizes + self._by_output.noise + self._by_output.rounding
         for shape, index, error in pausing(errors):
-            self._add(found, index, (np.abs(error) * self._sizes.reshape(shape),))
+            self._add(found, index, (np.abs(error) * most.reshape(shape),))
         return found[0]
 
     def _add(self, found: Array, index: Array, rows: Sequence[Array]) -> None:

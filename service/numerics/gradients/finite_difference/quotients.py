@@ -84,18 +84,24 @@ def root_sums_of_squares(felt: Array, values: Array, count: int) -> Array:
     unit = float(values.max(initial=0))
     if not 0 < unit < np.inf:
         return sums(felt, values[None], count)[0]
-    squares, rest = in_squares(values / unit)
-    found = np.sqrt(sums(felt, squares[None], count)[0])
-    return unit * (found if rest is None else found + sums(felt, rest[None], count)[0])
+    squares, rest = in_squares(values, unit)
+    found = unit * np.sqrt(sums(felt, squares[None], count)[0])
+    return found if rest is None else found + sums(felt, rest[None], count)[0]
 
 
-def in_squares(values: Array) -> tuple[Array, Array | None]:
-    """Squares of values of about 1 and less, and what is too small to be squared, 0 elsewhere; None for nothing."""
-    squares = np.square(values)
-    if squares.size and squares.min() >= _TINY:
+def in_squares(values: Array, unit: float) -> tuple[Array, Array | None]:
+    """Squares of values in units, and the size of those whose squares have no place there, 0 elsewhere; None for none.
+
+    The latter are in no units: elements of one tensor may lie so far apart that one in units of the other is 0.
+    """
+    with np.errstate(over="ignore"):
+        squares = np.square(values / unit)
+    if squares.size and squares.min() >= _TINY and squares.max() <= _HUGE:
         return squares, None
-    small = (squares < _TINY) & (values != 0)
-    return squares, np.where(small, np.abs(values), 0) if small.any() else None
+    outside = ((squares < _TINY) & (values != 0)) | (squares > _HUGE)
+    if not outside.any():
+        return squares, None
+    return np.where(outside, 0, squares), np.where(outside, np.abs(values), 0)
 
 
-_TINY = 2.0**-1000
+_TINY, _HUGE = 2.0**-1000, 2.0**1000

@@ -64,6 +64,7 @@ class Suffix:
         moved.point = point
         moved.nodes = [point.nodes[node.name] for node in self.nodes]
         moved._evaluated = [point.nodes[node.name] for node in self._evaluated]
+        moved.__dict__.pop("_coefficients", None)
         return moved
 
     def _seen(self, node: Node) -> list[int]:
@@ -98,7 +99,8 @@ class Suffix:
     @kept
     def upstream(self) -> set[str]:
         """What is read that does not move."""
-        read = (each for operands in self._operands.values() for each in operands)
+        on_the_way = (self._read_by(node) for node in self.nodes if node.name in self._ways)
+        read = (each for operands in (*self._operands.values(), *on_the_way) for each in operands)
         return {name for name, moves in read if name is not None and not moves}
 
     @kept
@@ -190,6 +192,7 @@ class Suffix:
         Array
             The terms, (K or 1, n).
         """
+        counted = self._coefficients if upstream is None else self._counted(upstream, observer)
         upstream = self.point.values if upstream is None else upstream
         terms: list[Array] = []
         for node in pausing(self._evaluated):
@@ -201,7 +204,7 @@ class Suffix:
             if end:
                 own = node.terms(None if node.op.ends_in_sum else moved[node.name], *inputs)
                 own = own if observer is None else observer.terms(node, own, inputs)
-                terms.append(own if self._coefficients[node.name] is None else own * self._coefficients[node.name])
+                terms.append(_product(own, counted[node.name], observer))
         if len(terms) == 1:
             return terms[0]
         tiles = max(map(len, terms))
@@ -272,20 +275,30 @@ class Suffix:
         return ways, ends
 
     @kept
-    def _coefficients(self) -> dict[str, float | None]:
-        """What the terms of each end count in the loss; None for 1."""
-        factors: dict[str, float] = {}
-        for node in reversed(self.nodes):
-            if node.name in self._ways:
-                ways = self._ways[node.name]
-                shape = (1, *self.point.graph.shapes[node.name])
-                factors[node.name] = sum(factors[reader] * self._factor(reader, i, shape) for reader, i in ways)
-                factors[node.name] = factors[node.name] if ways else 1.0
-        return {name: None if factors[name] == 1 else factors[name] for name in self._ends}
+    def _coefficients(self) -> dict[str, Array | None]:
+        """What the terms of each end count in the loss at the point, (1, 1); None for 1."""
+        return self._counted(self.point.values)
 
-    def _factor(self, reader: str, position: int, shape: tuple[int, ...]) -> float:
-        node = self.point.nodes[reader]
-        return float(node.op.response(position, np.ones(shape), *self.point.inputs(node)).item())
+    def _counted(self, upstream: Mapping[str, Array], observer: Observer | None = None) -> dict[str, Array | None]:
+        """What the terms of each end count in the loss, (K or 1, 1), given what does not move; None for 1.
+
+        An error upstream changes it, and so all differences, by one factor.
+        """
+        factors: dict[str, Array | None] = {self.point.graph.loss: None}
+        for node in reversed(self.nodes):
+            for reader, position in self._ways.get(node.name, ()):
+                factor = _product(self._factor(reader, position, node.name, upstream), factors[reader], observer)
+                factors[node.name] = factor if node.name not in factors else _one(factors[node.name]) + factor
+        return {name: None if np.all(_one(factors[name]) == 1) else factors[name] for name in self._ends}
+
+    def _factor(self, reader: str, position: int, source: str, upstream: Mapping[str, Array]) -> Array:
+        """What a node of one element moves by, (K or 1, 1), as one that it reads moves by 1."""
+        node, graph = self.point.nodes[reader], self.point.graph
+        still = {name: upstream[name] for name, moves in self._read_by(node) if name is not None and not moves}
+        response = node.op.response(
+            position, np.ones((1, *graph.shapes[source])), *graph.inputs(node, {**self.point.values, **still})
+        )
+        return response.reshape(-1, 1)
 
     def _needed(self) -> list[Node]:
         """The nodes that the terms follow from."""
@@ -335,3 +348,15 @@ def _moved(base: Array, response: Array, moves: Array) -> Array:
     moved = response[:, None].astype(base.dtype, copy=False) * moves.reshape(-1, *(1,) * (base.ndim - 1))
     moved += base
     return moved.reshape(-1, *base.shape[1:])
+
+
+def _product(values: Array, coefficients: Array | None, observer: Observer | None) -> Array:
+    """Values times what each counts, None for 1, with the error of the product."""
+    if coefficients is None:
+        return values
+    product = values * coefficients
+    return product if observer is None else observer.operation(product)
+
+
+def _one(coefficients: Array | None) -> Array:
+    return np.ones((1, 1)) if coefficients is None else coefficients

@@ -11,10 +11,11 @@ from service.numerics.gradients.finite_difference.pull import Pull
 from service.numerics.gradients.finite_difference.quotients import Quotients
 from service.numerics.graph import Graph, Node, Values
 from service.numerics.ops import REGISTRY
-from service.numerics.ops.op import Case, Op
+from service.numerics.ops.op import Case, Cost, Op
 from service.numerics.tiles import size
 from tests.problems import around
 
+COST = Cost(2, 2)
 LINEAR = [
     pytest.param(op, case, slot, id=f"{name}-{slot}-{number}")
     for name, op in REGISTRY.items()
@@ -130,3 +131,21 @@ def test_a_factor_that_upstream_leaves_uncertain_is_an_error(
     assert (error > 1e-17).all()
     assert (error <= found.rounding).all()
     assert (found.rounding < 1e-14).all()
+
+
+@pytest.mark.parametrize("factor", [1e-180, 1e-10, 1e180])
+def test_noise_far_below_that_of_the_largest_output_comes_back_whole(factor: float) -> None:
+    """In units of the largest, 1e150, the other would be 0."""
+    graph = Graph(
+        [
+            Node("p", REGISTRY["mul"](), ("x", "c")),
+            Node("t", REGISTRY["tanh"](), ("p",)),
+            Node("loss", REGISTRY["sum"](), ("t",)),
+        ],
+        {"x": (2,), "c": (2,)},
+    )
+    leaves = {"x": np.zeros((1, 2)), "c": np.array([[1e-150, factor]])}
+    point = Point(graph, graph.forward(leaves))
+    by_output = Quotients(np.ones((3, 2)), np.array([1e150, 1e-180]), np.zeros(2))
+    found = Pull("p", 0, 1, None, COST, 2).back(point, by_output, meter_at(point, leaves))
+    np.testing.assert_allclose(found.noise, [1.0, 1e-180 * factor], rtol=1e-12, atol=1e-320)

@@ -52,14 +52,20 @@ def test_squares_of_the_huge_and_the_tiny_neither_overflow_nor_underflow(unit: f
     np.testing.assert_allclose(found, np.array([5.0, 1.0]) * unit)
 
 
-def test_what_is_tiny_beside_the_largest_is_not_lost() -> None:
-    found = root_sums_of_squares(np.array([0, 1]), np.array([1e200, 1e-100]), 2)
-    np.testing.assert_allclose(found, [1e200, 1e-100])
-    squares, rest = in_squares(np.array([1.0, 1e-200, 0.0]))
-    assert squares[0] == 1
+@pytest.mark.parametrize("tiny", [1e-100, 1e-165, 1e-300])
+def test_what_is_tiny_beside_the_largest_is_not_lost(tiny: float) -> None:
+    """1e-300 in units of 1e200 is 0."""
+    found = root_sums_of_squares(np.array([0, 1]), np.array([1e200, tiny]), 2)
+    np.testing.assert_allclose(found, [1e200, tiny])
+
+
+def test_what_has_no_square_is_told_apart_in_no_units() -> None:
+    squares, rest = in_squares(np.array([2.0, -1e-200, 0.0, 1e200]), 2.0)
+    assert squares.tolist() == [1, 0, 0, 0]
     assert rest is not None
-    assert rest.tolist() == [0, 1e-200, 0]
-    assert in_squares(np.array([1.0, 0.5]))[1] is None
+    assert rest.tolist() == [0, 1e-200, 0, 1e200]
+    assert in_squares(np.array([1.0, 0.5]), 1.0)[1] is None
+    assert in_squares(np.array([1.0, 0.0]), 1.0)[1] is None
 
 
 def test_noise_that_is_infinite_stays_so() -> None:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from service.numerics.gradients.finite_difference import differentiate
 from service.numerics.gradients.finite_difference.point import Point
 from service.numerics.gradients.finite_difference.suffix import Suffix
 from service.numerics.graph import Graph, Node
 from service.numerics.ops import REGISTRY
+from tests import truth
 from tests.problems import reference_model
 from tests.random_graphs import random_graph
 
@@ -78,3 +80,46 @@ def test_in_extended_precision_everything_that_moves_is_of_it(name):
     terms = suffix.terms(suffix.responses(directions_of(leaves, name)), MOVES)
     assert terms.dtype == np.longdouble
     assert coarse.terms(coarse.responses(directions_of(leaves, name)), MOVES).dtype == np.float64
+
+
+def scaled(op, a, b, x):
+    """L = op(x) (exp(a) - exp(b)): a term of op(x), which counts a difference that cancels."""
+    nodes = [
+        Node("large", REGISTRY["exp"](), ("a",)),
+        Node("near", REGISTRY["exp"](), ("b",)),
+        Node("d", REGISTRY["sub"](), ("large", "near")),
+        Node("y", REGISTRY[op](), ("x",)),
+        Node("loss", REGISTRY["mul"](), ("y", "d")),
+    ]
+    leaves = {"a": np.array([a]), "b": np.array([b]), "x": np.array([x])}
+    return Graph(nodes, {"a": (), "b": (), "x": ()}), leaves
+
+
+@pytest.mark.parametrize("op", ["sin", "abs"])
+def test_what_terms_count_is_as_uncertain_as_what_is_upstream_of_it(op):
+    graph, leaves = scaled(op, 20.0, 20 + 1e-9, 0.7)
+    expected = truth.gradients(graph, leaves)["x"]
+    found = differentiate(graph, leaves, ["x"])["x"]
+    off = truth.distance(found.value, expected)
+    assert off <= found.error_bound <= 1e5 * off + 1e-5 * abs(found.value)
+
+
+def test_a_constant_that_terms_count_rounds_once():
+    """3.3 relu(x) has no other error than that of the product."""
+    graph = Graph(
+        [Node("y", REGISTRY["relu"](), ("x",)), Node("loss", REGISTRY["mul"](), ("y", "c"))], {"x": (), "c": ()}
+    )
+    for seed in range(20):
+        x, c = np.random.default_rng(seed).uniform(1, 2, 2)
+        leaves = {"x": np.array([x]), "c": np.array([c])}
+        found = differentiate(graph, leaves, ["x"])["x"]
+        assert abs(found.value - c) <= found.error_bound <= 1e-11
+
+
+def test_at_another_point_terms_count_what_they_do_there():
+    graph, leaves = scaled("sin", 1.0, 0.0, 0.7)
+    suffix, moved = (Suffix(Point(graph, graph.forward(leaves | each)), "x") for each in ({}, {"a": np.array([2.0])}))
+    ones = {"x": np.ones((1,))}
+    first = suffix.terms(ones, np.array([0.1]))
+    there = suffix.at(moved.point).terms(ones, np.array([0.1]))
+    np.testing.assert_allclose(there / first, np.expm1(2) / np.expm1(1))
