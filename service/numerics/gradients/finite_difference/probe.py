@@ -30,7 +30,7 @@ from service.numerics.tiles import Array
 
 TILE_ELEMENTS = 2**15
 _SPACING_OF_ZERO = 2.0**-1072
-"""Four times the smallest number: what the difference of two terms, or their quotient, may lose below the normal ones."""
+"""Four times the smallest number: what a difference of two terms, or its quotient, may lose below the normal ones."""
 EXTENDED_ROUNDOFF = float(np.finfo(np.longdouble).eps) / 2
 """Largest relative error of rounding to nearest in extended precision, where there is one."""
 _ASIDE = 2.0**-20
@@ -80,6 +80,7 @@ class Probe:
         finer = copy(self)
         finer.suffix = self.suffix.at(point)
         finer._point = point.values[self.suffix.name][0]
+        finer.__dict__.pop("at_rest", None)
         finer._noise_of_extended = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
         return finer
 
@@ -91,6 +92,11 @@ class Probe:
     @kept
     def _sizes(self) -> Array:
         return sizes(self._point)
+
+    @kept
+    def at_rest(self) -> Array:
+        """Terms where nothing moves, (terms,)."""
+        return self.suffix.terms({self.suffix.name: np.zeros((1, *self.suffix.shape))}, np.zeros(1))[0, 0]
 
     def parts(self, own: bool) -> Array | None:
         """What each element moves by, in units of the step; None for 1."""
@@ -195,9 +201,10 @@ class Rung:
         terms = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         terms = terms.reshape(len(colours), *moves.shape, -1)
         differences = (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
-        if probe.method.offsets[0] != -probe.method.offsets[1]:
+        if self._side is not None or probe.method.offsets[0] != -probe.method.offsets[1]:
             return differences, None
-        return differences, _leaping(terms, differences, self._noise)
+        slack = _NOISE_OF_TURN * self._noise + _ROUNDING_OF_TURN * np.abs(differences[:, 0])
+        return differences, _leaping(terms, probe.at_rest, slack)
 
 
 def _rows(differences: Array) -> Array:
@@ -206,41 +213,41 @@ def _rows(differences: Array) -> Array:
     return np.concatenate([by_level, np.abs(by_level[:1])])
 
 
-def _leaping(terms: Array, differences: Array, noise: Array | float) -> Array | None:
-    """Which terms, (colours, terms), are outside the range of their series though quotients may not show it.
+def _leaping(terms: Array, at_rest: Array, slack: Array) -> Array | None:
+    """Which terms, (colours, terms), have no series at these steps, though their quotients may not show it.
 
-    Where the steps reach over something that is even about it, as a pole of x^-2 or log(x^2) at a distance d far
-    smaller than the step h, both sides look alike: D(h) is of the order of d, below the noise, at every step, and so
-    is the change of it. The sums T(h) = f(x + h) + f(x - h) tell: of a series T(h) - T(h/2) is 3/4 h^2 f'' + O(h^4),
-    a quarter of which the next halving leaves. A term for which two halvings left more than half of it each, noise and
-    rounding aside, has no series there. Of a series of two summands no values of these do so.
+    Where even the smallest step reaches over something that is about the same on both sides, as a pole of x^-2 or of
+    log(x^2) at a distance d far below the step, or the summit of norm(x^-2) there, D(h) is of the order of d, which the
+    noise hides, at every step, and so is the change of it. The sums T(h) = f(x + h) + f(x - h) tell. Of a series
+
+        T(h) - 2 f(x) = h^2 f'' + O(h^4)        T(2h) - T(h) = 3 h^2 f'' + O(h^4)
+
+    the former is a third of the latter. Where it is more than twice any change of T, noise and rounding aside, T does
+    not lead to f(x).
 
     Parameters
     ----------
     terms
         At both ends of each step, (colours, levels, 2, terms).
-    differences
-        Between these, (colours, levels, terms).
-    noise
-        Of each term.
-
-    Returns
-    -------
-    Array or None
-        None for no term, or where there are too few steps to tell.
+    at_rest
+        At the point, (terms,).
+    slack
+        What noise and rounding may do, (colours, terms).
     """
-    if terms.shape[1] <= _TURNS:
+    # End by end, since a sum of both ends would round, and the terms that do not change would seem to.
+    last = _turn(terms[:, -1] - at_rest)
+    leaping = last > slack
+    if not leaping.any():
         return None
-    # End by end: a sum of both ends would round, and the terms that do not change would seem to.
-    changes = terms[:, : _TURNS + 1]
-    changes = changes[:, :-1] - changes[:, 1:]
-    turns = np.abs(changes[:, :, 0] + changes[:, :, 1]).astype(np.float64, copy=False)
-    slack = _NOISE_OF_TURN * noise + _ROUNDING_OF_TURN * np.abs(differences[:, 0])
-    leaping = (turns[:, 1:] > turns[:, :-1] / 2 + slack[:, None]).all(axis=1)
+    leaping &= last > 2 * _turn(terms[:, :-1] - terms[:, 1:]).max(axis=1) + slack
     return leaping if leaping.any() else None
 
 
-_TURNS = 3
+def _turn(changes: Array) -> Array:
+    """Size of the change of both ends together, (..., terms), from that of each, (..., 2, terms)."""
+    return np.abs(changes[..., 0, :] + changes[..., 1, :]).astype(np.float64, copy=False)
+
+
 _NOISE_OF_TURN = 4
 _ROUNDING_OF_TURN = 2.0**-20
 """What the rounding of the moved point may do, as a part of the difference: steps are no smaller beside the point."""
