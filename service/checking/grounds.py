@@ -107,8 +107,9 @@ class Grounds:
         return lost if lost.any() else None
 
     def _is_strained(self, name: str) -> bool:
-        """Whether squares of some numbers on the way are beyond the range of the dtype."""
-        edge = 2.0 ** (self._problem.dtype.precision.exponent / 2)
+        """Whether squares of some numbers on the way, or the powers that an op takes, are beyond the dtype's range."""
+        power = max(node.op.power for node in self._problem.graph.nodes)
+        edge = 2.0 ** (self._problem.dtype.precision.exponent / power)
         sizes = [np.abs(each.astype(np.float64)) for each in self._routes.analytic.values.values() if each.size]
         return self.begins(name) is not None or any(
             bool(((each > 1 / edge) | ((each < edge) & (each > 0))).any()) for each in sizes

@@ -187,6 +187,10 @@ class TripletMarginLoss(VectorLoss):
     def summands(self) -> int:
         return 16
 
+    @property
+    def power(self) -> float:
+        return length.power(self.p)
+
     def output_shape(self, anchor: Shape, positive: Shape, negative: Shape) -> Shape:
         if not anchor == positive == negative or len(anchor) not in (1, 2):
             raise ShapeError("three inputs of one shape, (N, D) or (D,)")
@@ -281,8 +285,9 @@ class TripletMarginLoss(VectorLoss):
         return np.where(chosen >= 0, near - far + self.margin, 0)[..., 0].astype(anchor.dtype, copy=False)
 
     def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
-        near, far = self._distance(anchor, positive), self._distance(anchor, negative)
         own = length.terms(self.p, anchor.shape[-1]) / self.summands
+        distances = (self._distance(anchor, other) for other in (positive, negative))
+        near, far = (each * length.root_size(self.p, each) for each in distances)
         return (near + far) * np.sqrt(own) + self.margin
 
     def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
@@ -309,7 +314,8 @@ class TripletMarginLoss(VectorLoss):
         return of_near, of_far, of_swapped
 
     def _direction_size(self, x: Array, y: Array) -> Array:
-        return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1))
+        root = length.root_size(self.p, self._distance(x, y)[..., None])
+        return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1) * root)
 
     @mutant
     def negative_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:

@@ -108,9 +108,19 @@ def terms(p: float, count: int) -> int:
     return 4 + math.ceil(count / p**2)
 
 
-def exact(p: float) -> bool:
-    """Whether 1 / p is a number of every dtype."""
-    return p in (0.25, 0.5, 1, 2, 4)
+def root_size(p: float, norm: Array) -> Array | float:
+    """Units of rounding by which the root of order p may be off relatively, about, beside those of its sum.
+
+    Where 1/p is rounded by a part e, d = s^(1/p) is off by a part e log(s) / p = e log(d), however it is computed.
+    """
+    if p in (0.25, 0.5, 1, 2, 4):
+        return 1.0
+    return 1 + np.abs(np.log(np.where((norm > 0) & np.isfinite(norm), norm, 1)))
+
+
+def power(p: float) -> float:
+    """Largest power that is taken of a number in units of no other; see `Op.power`."""
+    return max(2.0, abs(p)) if math.isfinite(p) else 2.0
 
 
 def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:

@@ -154,6 +154,11 @@ class Op(ABC):
     analytic: ClassVar[bool] = False
     """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
 
+    @property
+    def power(self) -> float:
+        """Largest power, up or down, that a pass takes of a number, as written in a textbook. Default: a square."""
+        return 2.0
+
     @abstractmethod
     def output_shape(self, *shapes: Any) -> Shape:
         """Shape of the output, without the tile axis; ShapeError for inputs that do not fit."""

@@ -408,6 +408,10 @@ class VectorNorm(Reduction):
     def _p(self) -> float:
         return float(self.ord)
 
+    @property
+    def power(self) -> float:
+        return length.power(self._p)
+
     def branch(self, input: Array) -> Array:
         """Sign of each element, and in the extreme norms its share; in smooth ones the size of its vector."""
         if self._p in (0, 1):
@@ -476,17 +480,15 @@ class VectorNorm(Reduction):
     def rounding(self, output: Array, input: Array) -> Rounding:
         if np.isinf(self._p) or self._p == 0:
             return Rounding(np.abs(output), 1)
-        terms = length.terms(self._p, self._count(input))
-        if length.exact(self._p):
-            return Rounding(np.abs(output), terms)
-        # The exponent 1/p is rounded to the dtype, as in PyTorch.
-        size_ = np.abs(np.log(np.where(output > 0, output, 1)))
-        return Rounding(np.abs(output) * (1 + size_), terms)
+        return Rounding(np.abs(output) * length.root_size(self._p, output), length.terms(self._p, self._count(input)))
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(gradient, output, input)
         assert by_input is not None
-        return (Rounding(np.abs(by_input) * (1 + abs(self._p - 1) if np.isfinite(self._p) else 1), 8),)
+        if not np.isfinite(self._p) or self._p == 0:
+            return (Rounding(np.abs(by_input), 8),)
+        root = length.root_size(self._p, self._restored(output, input))
+        return (Rounding(np.abs(by_input) * (1 + abs(self._p - 1) * root), 8),)
 
     @mutant
     def not_divided_by_the_norm(self, gradient: Array, output: Array, input: Array) -> Gradients:
