@@ -17,11 +17,15 @@ class Room(NamedTuple):
     ----------
     near
         By 1, or its own size where that is larger.
+    least
+        Size that it must keep, a quarter of its own, 0 where that is 1 or less. What falls to nothing lay next to a
+        pole, at a distance far below the step: nothing of its slope is seen from there.
     unbounded
         Where an element is not finite, so that nothing is to be had by any step; None for nowhere.
     """
 
     near: Array
+    least: Array
     unbounded: Array | None
 
 
@@ -62,9 +66,10 @@ class Point:
     def room(self, name: str) -> Room:
         """How far each element may move."""
         if name not in self._rooms:
-            near = np.maximum(1, np.abs(self.values[name]))
+            size = np.abs(self.values[name])
+            near = np.maximum(1, size)
             finite = np.isfinite(near)
-            self._rooms[name] = Room(near, None if finite.all() else ~finite)
+            self._rooms[name] = Room(near, np.where(size > 1, size / 4, 0), None if finite.all() else ~finite)
         return self._rooms[name]
 
     def inputs(self, node: Node) -> tuple[Array | None, ...]:

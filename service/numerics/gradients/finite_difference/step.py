@@ -39,8 +39,8 @@ def sizes(point: Array) -> Array:
 def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = None) -> float:
     """Largest power of two by which all elements may move at once, in each of some random directions.
 
-    None of them and no unit downstream moves by more than about one, or its own size where that is larger, at this step
-    and at the next smaller ones that are tried. Neither does an argument of a function with a scale of its own leave
+    None of them and no unit downstream moves by more than about one, or its own size where that is larger, nor falls
+    below a quarter of it then, at this step and at the next smaller ones that are tried. Neither does an argument of a function with a scale of its own leave
     its leeway: the phase of a large number is no better known than the number. NaN where none of the steps that are
     tried is so.
 
@@ -109,8 +109,8 @@ def _calm(suffix: Suffix, responses: Values, steps: Array, forgiving: bool) -> A
     moved = suffix.values(responses, steps)
     calm = np.ones(len(steps), np.bool_)
     for name, after in pausing(moved.items()):
-        near, unbounded = point.room(name)
-        within = np.abs(after - point.values[name]) <= near
+        near, least, unbounded = point.room(name)
+        within = (np.abs(after - point.values[name]) <= near) & (np.abs(after) >= least)
         if forgiving:
             within |= np.isnan(after)
         calm &= _everywhere(within if unbounded is None else within | unbounded, count, len(steps))
