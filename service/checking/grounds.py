@@ -87,8 +87,9 @@ class Grounds:
     def _out_of_range(self, name: str, found: Dispute) -> Array | None:
         """Where the range of the dtype alone keeps a route from what is right, which is no wrong gradient.
 
-        It may do so where something on the way is so large or small that its square is no number of the dtype, and it
-        did where both routes are right in float64. In float64 itself at least one of them has to be right.
+        It may do so where something on the way is so large or small that a power of it is no number of the dtype, and
+        it did where both routes are right in float64. In float64 itself at least one of them has to be right, or
+        neither has a number.
         """
         lost = ~(np.isfinite(found.by_hand) & np.isfinite(found.by_torch))
         if not (lost | found.places).any():
@@ -100,14 +101,14 @@ class Grounds:
             right = np.all([~verdict.failing(self.looked_at(name, each), reference) for each in routes], axis=0)
         else:
             lost = found.places & strained
-            right = np.any(
-                [~verdict.failing(each, found.reference) for each in (found.by_hand, found.by_torch)], axis=0
-            )
+            routes = found.by_hand, found.by_torch
+            right = np.any([~verdict.failing(each, found.reference) for each in routes], axis=0)
+            right |= ~np.any([np.isfinite(each) for each in routes], axis=0)
         lost &= right
         return lost if lost.any() else None
 
     def _is_strained(self, name: str) -> bool:
-        """Whether squares of some numbers on the way, or the powers that an op takes, are beyond the dtype's range."""
+        """Whether a power of some number on the way, such as an op takes, is beyond the range of the dtype."""
         power = max(node.op.power for node in self._problem.graph.nodes)
         edge = 2.0 ** (self._problem.dtype.precision.exponent / power)
         sizes = [np.abs(each.astype(np.float64)) for each in self._routes.analytic.values.values() if each.size]

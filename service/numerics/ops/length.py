@@ -120,7 +120,7 @@ def root_size(p: float, norm: Array) -> Array | float:
 
 def power(p: float) -> float:
     """Largest power that is taken of a number in units of no other; see `Op.power`."""
-    return max(2.0, abs(p)) if math.isfinite(p) else 2.0
+    return max(3.0, abs(p)) if math.isfinite(p) else 3.0
 
 
 def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:

@@ -156,8 +156,11 @@ class Op(ABC):
 
     @property
     def power(self) -> float:
-        """Largest power, up or down, that a pass takes of a number, as written in a textbook. Default: a square."""
-        return 2.0
+        """Largest power, up or down, that a pass takes of a number, as written in a textbook.
+
+        Default: a cube, as a normalisation takes of the inverse of its length.
+        """
+        return 3.0
 
     @abstractmethod
     def output_shape(self, *shapes: Any) -> Shape:
