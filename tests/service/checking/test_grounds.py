@@ -4,6 +4,7 @@ import pytest
 
 from service.check import check
 from service.checking.grounds import Grounds
+from service.numerics.ops import REGISTRY
 from service.numerics.precision import PRECISIONS
 from tests.candidates import preset
 
@@ -132,3 +133,81 @@ def test_of_a_sample_the_largest_of_the_whole_tensor_counts():
     assert verdict["outcome"] == "pass"
     assert verdict["elements"]["negligible"] == 3
     assert verdict["smallest_detectable_error"] == "Infinity"
+
+
+def node(name, op, *inputs, **attributes):
+    return {"name": name, "op": op, "inputs": list(inputs)} | attributes
+
+
+def weighted(op, x, c):
+    nodes = [node("y", op, "x"), node("p", "mul", "y", "c"), node("loss", "sum", "p")]
+    return {"tensors": {"c": c}, "weights": {"x": x}, "model": {"nodes": nodes}}
+
+
+def poles(x):
+    nodes = [node("p", "pow", "x", exponent=-2.0), node("n", "vector_norm", "p", ord=3.0), node("loss", "silu", "n")]
+    return {"tensors": {}, "weights": {"x": x}, "model": {"nodes": nodes}, "dtype": "float32"}
+
+
+def triplet(scale, p, dtype="float64"):
+    leaves = {"a": [1.0, -2.0, 0.5], "p": [-0.3, 1.0, 0.7], "n": [2.0, 0.4, -1.0]}
+    leaves = {name: [each * scale for each in leaf] for name, leaf in leaves.items()}
+    loss = node("loss", "triplet_margin_loss", *leaves, p=p, margin=scale, eps=0.0)
+    return {"tensors": {}, "weights": leaves, "model": {"nodes": [loss]}, "dtype": dtype}
+
+
+def far_targets(target):
+    nodes = [node("s", "sigmoid", "x"), node("loss", "binary_cross_entropy", "s", "t")]
+    return {"tensors": {"t": [target, 0.5]}, "weights": {"x": [0.3, -41.2]}, "model": {"nodes": nodes}}
+
+
+def squares(x):
+    nodes = [node("q", "mul", "x", "x"), node("y", "log", "q"), node("p", "mul", "y", "c"), node("loss", "sum", "p")]
+    return {"tensors": {"c": [1.4e17] * len(x)}, "weights": {"x": x}, "model": {"nodes": nodes}}
+
+
+def normalised(x, c):
+    nodes = [node("y", "rms_norm", "x", normalized_shape=[4], eps=1e-5), node("p", "mul", "y", "c")]
+    nodes += [node("loss", "sum", "p")]
+    return {"tensors": {"c": c}, "weights": {"x": x}, "model": {"nodes": nodes}}
+
+
+EXTREME = {
+    "elements 1e300 apart": weighted("silu", [1.5e-272, 8.1e53], [2e70, 1.3e71]),
+    "coefficients 1e370 apart": weighted("sigmoid", [4.7857e-66, 2.628e-66], [-9.53e210, -1.24e-163]),
+    "three apart": weighted("silu", [2.8e-99, -2.1e-9, -3.3e-181], [3e-50, 6.9e196, -3.9e95]),
+    "poles in float32": poles([1e-21, -2.2e-21, 3e-21]),
+    "a pole that a norm hides": poles([4e-20, 1e-21, 1e-22]),
+    "cubes near the edge": triplet(1e100, 3.0),
+    "cubes beyond the edge": triplet(1e110, 3.0),
+    "a root that is rounded": triplet(1e30, 5.0),
+    "a root that is rounded, in float32": triplet(1e10, 3.0, "float32"),
+    "targets far below 0": far_targets(-2.8e15),
+    "a square that underflows": squares([9.019433241027208e-154, 3.0]),
+    "an inverse cube that underflows": normalised(
+        [-6.1e132, 2.3e134, 2.2e133, -4.6e132], [-4.7e14, 4e-7, -1.3e12, -7e5]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_no_route_is_accused_of_the_limits_of_floating_point(name):
+    report = check(EXTREME[name])
+    assert "disputes" not in report
+    assert report["outcome"] != "fail"
+
+
+@pytest.mark.parametrize("op", ["rms_norm", "triplet_margin_loss"])
+def test_a_wrong_route_is_still_accused_at_ordinary_magnitudes(op, monkeypatch):
+    """The negative control."""
+    right = REGISTRY[op].backward
+
+    def wrong(self, *given):
+        first, *others = right(self, *given)
+        return (first * 1.01, *others)
+
+    monkeypatch.setattr(REGISTRY[op], "backward", wrong)
+    body = (
+        triplet(1.0, 3.0) if op == "triplet_margin_loss" else normalised([1.0, -2.0, 0.5, 3.0], [1.0, 2.0, -1.0, 4.0])
+    )
+    assert "disputes" in check(body)

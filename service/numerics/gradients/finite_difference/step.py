@@ -40,9 +40,9 @@ def scale(suffix: Suffix, generator: np.random.Generator, parts: Array | None = 
     """Largest power of two by which all elements may move at once, in each of some random directions.
 
     None of them and no unit downstream moves by more than about one, or its own size where that is larger, nor falls
-    below a quarter of it then, at this step and at the next smaller ones that are tried. Neither does an argument of a function with a scale of its own leave
-    its leeway: the phase of a large number is no better known than the number. NaN where none of the steps that are
-    tried is so.
+    below a quarter of it then, at this step and at the next smaller ones that are tried. Neither does an argument of a
+    function with a scale of its own leave its leeway: the phase of a large number is no better known than the number.
+    NaN where none of the steps that are tried is so.
 
     A point of zeros says nothing of its own scale: there the search goes on to smaller steps until one is calm.
 
