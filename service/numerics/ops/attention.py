@@ -10,7 +10,6 @@ import numpy as np
 
 from service.numerics.ops import continued
 from service.numerics.ops.errors import Errors
-from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Multiplier, factor
 from service.numerics.ops.op import (
     Argument,
@@ -97,7 +96,7 @@ class ScaledDotProductAttention(Op):
 
     def argument(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Argument:
         scores = self._scores(query, key, attn_mask)
-        return Argument(scores, leeway(scores, -1))
+        return Argument(scores, -1)
 
     @staticmethod
     def _softmax(scores: Array) -> Array:

@@ -7,7 +7,6 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from service.numerics.ops.errors import Errors
-from service.numerics.ops.leeway import leeway
 from service.numerics.ops.loss import Loss, Reduction
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, mutant_of, op
@@ -284,7 +283,7 @@ class CrossEntropy(ClassLoss):
         return self._rates(input, target) * self._weight(input, weight)
 
     def argument(self, input: Array, target: Array, weight: Array | None) -> Argument:
-        return Argument(input, leeway(input, self._along(input)))
+        return Argument(input, self._along(input))
 
     def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
         logarithms = log_softmax(input, self._along(input))

@@ -305,7 +305,7 @@ class Sin(Unary):
     analytic = True
 
     def argument(self, input: Array) -> Argument:
-        return Argument(input, 1.0)
+        return Argument(input)
 
     def forward(self, input: Array) -> Array:
         return np.sin(input)
@@ -329,7 +329,7 @@ class Cos(Unary):
     analytic = True
 
     def argument(self, input: Array) -> Argument:
-        return Argument(input, 1.0)
+        return Argument(input)
 
     def forward(self, input: Array) -> Array:
         return np.cos(input)

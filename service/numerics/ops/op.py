@@ -15,6 +15,7 @@ import numpy as np
 
 from service.numerics.ops.choices import Choices
 from service.numerics.ops.errors import Errors, Rounding
+from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Kind, Multiplier
 from service.numerics.reach import given, joined, least_of_all
 from service.numerics.tiles import Array, Shape, numbered, size, tiled
@@ -48,12 +49,22 @@ class Products(NamedTuple):
 class Argument(NamedTuple):
     """What a function is taken of that has a scale of its own, however large its argument: a phase, an exponent.
 
-    `values` are the arguments, behind a tile axis; `leeway` is how far each may move with what is seen on the way
-    still being what is seen nearby, and broadcasts to them.
+    `values` are the arguments, behind a tile axis; `along` the axes along which they are exponents that are normalised
+    together, None for a phase.
     """
 
     values: Array
-    leeway: Array | float
+    along: int | tuple[int, ...] | None = None
+
+    @property
+    def leeway(self) -> Array | float:
+        """How far each may move with what is seen on the way still being what is seen nearby: broadcasts to them."""
+        return 1.0 if self.along is None else leeway(self.values, self.along)
+
+    @property
+    def first(self) -> "Argument":
+        """That of the first tile."""
+        return Argument(self.values[:1], self.along)
 
 
 class Cost(NamedTuple):

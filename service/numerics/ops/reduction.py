@@ -12,7 +12,6 @@ from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.choices import Choices, between, one_of
 from service.numerics.ops.errors import Errors, Rounding
-from service.numerics.ops.leeway import leeway
 from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import (
     Argument,
@@ -340,7 +339,7 @@ class LogSumExp(Reduction):
     )
 
     def argument(self, input: Array) -> Argument:
-        return Argument(input, leeway(input, self._over(input)))
+        return Argument(input, self._over(input))
 
     def forward(self, input: Array) -> Array:
         m = continued.largest(input, self._over(input))

@@ -8,7 +8,6 @@ import numpy as np
 from service.numerics.ops import continued
 from service.numerics.ops.axes import axis
 from service.numerics.ops.errors import Errors, Rounding
-from service.numerics.ops.leeway import leeway
 from service.numerics.ops.op import Argument, Case, Gradients, Op, Spreading, mutant, mutant_of, op
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape
@@ -129,7 +128,7 @@ class AlongAxis(Op):
 
     def argument(self, input: Array) -> Argument:
         x = self._lined(input)
-        return Argument(x, leeway(x, self._along(input)))
+        return Argument(x, self._along(input))
 
     def output_shape(self, input: Shape) -> Shape:
         axis(self.dim, len(input))
