@@ -73,3 +73,14 @@ def test_a_tiny_point_has_a_scale_of_its_own():
     graph = Graph([Node("loss", REGISTRY["vector_norm"](), ("x",))], {"x": (2,)})
     base = graph.forward({"x": tiled(np.array([3e-300, -4e-300]))})
     assert scale_of(graph, base, "x") < 1e-294
+
+
+@pytest.mark.parametrize("x", [1e-3, 1e-21, 1e-102])
+def test_a_step_does_not_reach_over_a_pole(x):
+    """Of x^-2 next to nothing is left where the step is far larger than x."""
+    graph = Graph(
+        [Node("p", REGISTRY["pow"](exponent=-2.0), ("x",)), Node("loss", REGISTRY["sum"](), ("p",))], {"x": ()}
+    )
+    point = Point(graph, graph.forward({"x": np.array([x])}))
+    found = scale(Suffix(point, "x"), np.random.default_rng(0))
+    assert 0 < found <= x
