@@ -183,6 +183,11 @@ EXTREME = {
     "a root that is rounded": triplet(1e30, 5.0),
     "a root that is rounded, in float32": triplet(1e10, 3.0, "float32"),
     "targets far below 0": far_targets(-2.8e15),
+    "a probability that rounds to 1": {
+        "tensors": {"t": [-9013.4, 1569.0, 2762.5]},
+        "weights": {"x": [39.44370091870386, 138.0243211466917, 66.35584488094011]},
+        "model": far_targets(0.0)["model"],
+    },
     "a square that underflows": squares([9.019433241027208e-154, 3.0]),
     "an inverse cube that underflows": normalised(
         [-6.1e132, 2.3e134, 2.2e133, -4.6e132], [-4.7e14, 4e-7, -1.3e12, -7e5]
