@@ -125,6 +125,14 @@ class Reference:
             return np.abs(self.value)
         return np.where(self.kinks, np.fmax(np.abs(self.left), np.abs(self.right)), np.abs(self.value))
 
+    @property
+    def _least_sizes(self) -> Array:
+        """Size of each difference; at a kink, of what lies nearest to 0 between the sides."""
+        if self.left is None or self.right is None:
+            return self._magnitudes
+        nearest = np.fmin(np.abs(self.left), np.abs(self.right)) * (self.left * self.right > 0)
+        return np.where(self.kinks, nearest, self._magnitudes)
+
     @kept
     def known(self) -> Array:
         """Size of each difference, 0 where it may be 0 as well."""
@@ -179,10 +187,12 @@ class Reference:
         """Whether nothing at all is judged where there is a gradient that no rounding makes nothing of.
 
         The allowance a is six times the root mean square of what each element is off by, so that |a| / 2 is three
-        times that of the norm of what all of them are off by, alike or not.
+        times that of the norm of what all of them are off by, alike or not. At a kink only what lies beyond 0 on both
+        sides is known to be there.
         """
         if self.along or self.tolerance is not None or judged.any():
             return False
         rounding = norm(np.where(self.missing, 0, self.rounding))
-        surely = np.where(self.known > 0, self.known - np.where(self.missing, 0, self.error_bound), 0)
+        surely = np.where(self.known > 0, self._least_sizes - np.where(self.missing, 0, self.error_bound), 0)
+        surely = np.maximum(surely, 0)
         return norm(surely) > rounding / 2

@@ -91,6 +91,16 @@ def test_zeros_are_no_gradient_of_which_more_is_known_than_rounding_takes_away(r
         assert not dataclasses.replace(found, **more).is_absent(np.zeros(4))
 
 
+@pytest.mark.parametrize(("left", "absent"), [(0.0, False), (-1.0, False), (0.5, True)])
+def test_zeros_are_a_gradient_between_sides_that_have_0_between_them(left: float, absent: bool) -> None:
+    nowhere = np.full(3, np.nan)
+    found = reference([1.0, 0.0, 0.0], 1e-9, left=nowhere.copy(), right=nowhere.copy())
+    assert found.left is not None
+    assert found.right is not None
+    found.left[0], found.right[0] = left, 1.0
+    assert found.is_absent(np.zeros(3)) is absent
+
+
 def test_a_kink_excuses_what_lies_between_and_either_convention():
     sides = {"left": np.array([0.0, np.nan]), "right": np.array([1.0, np.nan])}
     found = reference([0.5, 0.5], 1e-12, conventions=(np.array([-7.0, 0.5]),), **sides)

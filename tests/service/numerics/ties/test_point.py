@@ -44,3 +44,10 @@ def test_the_largest_weights_give_all_to_every_alternative_and_take_one_side_of_
     assert low["m"].tolist() == high["m"].tolist() == [1, 1, 1]
     low, high = dense([[1.0, 1.0]]).largest()
     assert (low["y"] + high["y"]).tolist() == [1, 1, 1, 1]
+
+
+def test_the_largest_weights_do_not_cancel_at_an_element_that_has_both_signs():
+    nodes = [("n", "vector_norm", ("x",), {"ord": "inf"}), ("loss", "mul", ("n", 3.0), {})]
+    at = point(nodes, {"x": [0.0, 0.0]})
+    found = [at.with_weights({"n": each["n"][None]})["x"][0].tolist() for each in at.largest()]
+    assert sorted(found) == [[-3, -3], [3, 3]]
