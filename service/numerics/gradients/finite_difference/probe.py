@@ -96,7 +96,7 @@ class Probe:
     @kept
     def at_rest(self) -> Array:
         """Terms where nothing moves, (terms,)."""
-        return self.suffix.terms({self.suffix.name: np.zeros((1, *self.suffix.shape))}, np.zeros(1))[0, 0]
+        return self.suffix.terms({self.suffix.name: np.zeros((1, *self.suffix.shape))}, np.zeros(1))[0][0, 0]
 
     def parts(self, own: bool) -> Array | None:
         """What each element moves by, in units of the step; None for 1."""
@@ -194,17 +194,20 @@ class Rung:
             branches = suffix.branches(responses, aside, self._side.open_at)
         moves = np.multiply.outer(self._steps, probe.method.offsets)
         fitting = max(1, TILE_ELEMENTS // (len(colours) * moves.shape[1] * suffix.widest))
-        parts = [
+        found = [
             suffix.terms(responses, moves[start : start + fitting].ravel(), branches)
             for start in range(0, len(moves), fitting)
         ]
-        terms = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        terms = found[0][0] if len(found) == 1 else np.concatenate([each for each, _ in found], axis=1)
         terms = terms.reshape(len(colours), *moves.shape, -1)
-        differences = (terms[:, :, 0] - terms[:, :, 1]).astype(np.float64, copy=False)
+        differences, coefficients = terms[:, :, 0] - terms[:, :, 1], found[0][1]
+        if coefficients is not None:
+            differences *= coefficients
+        differences = differences.astype(np.float64, copy=False)
         if self._side is not None or probe.method.offsets[0] != -probe.method.offsets[1]:
             return differences, None
         slack = _NOISE_OF_TURN * self._noise + _ROUNDING_OF_TURN * np.abs(differences[:, 0])
-        return differences, _leaping(terms, probe.at_rest, slack)
+        return differences, _leaping(terms, probe.at_rest, coefficients, slack)
 
 
 def _rows(differences: Array) -> Array:
@@ -213,7 +216,7 @@ def _rows(differences: Array) -> Array:
     return np.concatenate([by_level, np.abs(by_level[:1])])
 
 
-def _leaping(terms: Array, at_rest: Array, slack: Array) -> Array | None:
+def _leaping(terms: Array, at_rest: Array, coefficients: Array | None, slack: Array) -> Array | None:
     """Which terms, (colours, terms), have no series at these steps, though their quotients may not show it.
 
     Where even the smallest step reaches over something that is about the same on both sides, as a pole of x^-2 or of
@@ -231,15 +234,19 @@ def _leaping(terms: Array, at_rest: Array, slack: Array) -> Array | None:
         At both ends of each step, (colours, levels, 2, terms).
     at_rest
         At the point, (terms,).
+    coefficients
+        What each term counts in the loss, (terms,); None for 1.
     slack
         What noise and rounding may do, (colours, terms).
     """
     # End by end, since a sum of both ends would round, and the terms that do not change would seem to.
-    last = _turn(terms[:, -1] - at_rest)
+    # Multiplied afterwards: products of terms that do not change would round as well.
+    weights = 1.0 if coefficients is None else np.abs(coefficients)
+    last = weights * _turn(terms[:, -1] - at_rest)
     leaping = last > slack
     if not leaping.any():
         return None
-    leaping &= last > 2 * _turn(terms[:, :-1] - terms[:, 1:]).max(axis=1) + slack
+    leaping &= last > 2 * weights * _turn(terms[:, :-1] - terms[:, 1:]).max(axis=1) + slack
     return leaping if leaping.any() else None
 
 

@@ -120,19 +120,25 @@ class Suffix:
                 responses[node.name] = sum(others, start=first)
         return responses
 
-    def terms(self, responses: Values, moves: Array, branches: Mapping[str, Array] | None = None) -> Array:
-        """Terms of the loss at the point moved by each direction times each of the moves: (K, M, terms).
+    def terms(
+        self, responses: Values, moves: Array, branches: Mapping[str, Array] | None = None
+    ) -> tuple[Array, Array | None]:
+        """Terms at the point moved by each direction times each of the moves, (K, M, terms), and what each counts.
 
-        `branches` are the pieces to hold nodes to in place of their own, for each direction, (K, ...).
+        That is what they are multiplied by in the loss, (terms,), or None for 1. It is left to be done after terms
+        have been subtracted from one another: each product rounds, and in ops that only hand numbers on nothing else
+        does. `branches` are the pieces to hold nodes to in place of their own, for each direction, (K, ...).
         """
         repeats = {name: np.repeat(branch, len(moves), axis=0) for name, branch in (branches or {}).items()}
 
         def hold(node: Node, inputs: tuple[Array | None, ...]) -> Node:
             return replace(node, branch=repeats[node.name]) if node.name in repeats else node
 
-        terms = self.evaluated(_Moved(self.point.values, responses, moves), hold=hold if repeats else _as_it_is)
+        moved = _Moved(self.point.values, responses, moves)
+        terms = self._evaluate_ends(moved, self.point.values, hold if repeats else _as_it_is, None)
         directions = len(responses[self.name])
-        return repeated(terms, directions * len(moves)).reshape(directions, len(moves), -1)
+        joined = repeated(_joined(list(terms.values())), directions * len(moves))
+        return joined.reshape(directions, len(moves), -1), self._join_coefficients(terms)
 
     def branches(self, responses: Values, move: float, open_at: Mapping[str, Array]) -> Values:
         """Pieces to which one move leads, for each direction, (K, ...); where nothing is open the node's own."""
@@ -193,8 +199,15 @@ class Suffix:
             The terms, (K or 1, n).
         """
         counted = self._coefficients if upstream is None else self._counted(upstream, observer)
-        upstream = self.point.values if upstream is None else upstream
-        terms: list[Array] = []
+        terms = self._evaluate_ends(moved, self.point.values if upstream is None else upstream, hold, observer)
+        # Unobserved: `terms` leaves this product to be done after the subtraction, where it rounds once.
+        return _joined([_product(own, counted[name], None) for name, own in terms.items()])
+
+    def _evaluate_ends(
+        self, moved: Values, upstream: Mapping[str, Array], hold: Holding, observer: Observer | None
+    ) -> Values:
+        """Evaluate what is not in `moved`; return the terms of each end, (K or 1, n), not yet multiplied."""
+        terms: Values = {}
         for node in pausing(self._evaluated):
             inputs = self._inputs(node, moved, upstream)
             node = hold(node, inputs)
@@ -203,12 +216,16 @@ class Suffix:
                 moved[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
             if end:
                 own = node.terms(None if node.op.ends_in_sum else moved[node.name], *inputs)
-                own = own if observer is None else observer.terms(node, own, inputs)
-                terms.append(_product(own, counted[node.name], observer))
-        if len(terms) == 1:
-            return terms[0]
-        tiles = max(map(len, terms))
-        return np.concatenate([repeated(each, tiles) for each in terms], axis=1)
+                terms[node.name] = own if observer is None else observer.terms(node, own, inputs)
+        return terms
+
+    def _join_coefficients(self, terms: Values) -> Array | None:
+        """What each of the terms counts in the loss, (n,); None where each counts 1."""
+        if all(self._coefficients[name] is None for name in terms):
+            return None
+        return np.concatenate(
+            [np.broadcast_to(_one(self._coefficients[name]).ravel(), own.shape[1]) for name, own in terms.items()]
+        )
 
     def spread(self, values: Array) -> tuple[Values, Values]:
         """Spread values, (K, ...), given to the name, to the nodes downstream and to the terms of the loss.
@@ -352,10 +369,19 @@ def _moved(base: Array, response: Array, moves: Array) -> Array:
 
 def _product(values: Array, coefficients: Array | None, observer: Observer | None) -> Array:
     """Values times what each counts, None for 1, with the error of the product."""
-    if coefficients is None:
+    # A product with 1 does not round.
+    if coefficients is None or np.all(coefficients == 1):
         return values
     product = values * coefficients
     return product if observer is None else observer.operation(product)
+
+
+def _joined(terms: Sequence[Array]) -> Array:
+    """Join the terms of several ends, each (K or 1, n)."""
+    if len(terms) == 1:
+        return terms[0]
+    tiles = max(map(len, terms))
+    return np.concatenate([repeated(own, tiles) for own in terms], axis=1)
 
 
 def _one(coefficients: Array | None) -> Array:

@@ -239,3 +239,18 @@ def test_a_given_step_too_large_for_a_bound_shows_its_difference_all_the_same(me
     below = 0.3 + 4.0 * method.offsets[1]
     assert found.value == pytest.approx((loss(4.3) - loss(below)) / (4.3 - below), rel=1e-12)
     assert found.error_bound == np.inf
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "value"),
+    [("relu", {}, [1.0]), ("abs", {}, [3.0]), ("max_pool2d", {"kernel_size": [1, 2]}, [[[1.0, 2.0]]])],
+)
+def test_of_ops_that_do_not_round_a_factor_behind_them_is_found_with_a_bound(op, attributes, value):
+    point = np.array([value])
+    nodes = [("a", op, ("x",), attributes), ("p", "mul", ("a", "u"), {}), ("loss", "sum", ("p",), {})]
+    for seed in range(20):
+        factor = np.random.default_rng(seed).normal()
+        made = [Node(name, REGISTRY[each](**more), operands) for name, each, operands, more in nodes]
+        graph = Graph(made, {"x": point.shape[1:], "u": ()})
+        found = finite_difference.differentiate(graph, {"x": point, "u": np.array([factor])}, ["x"], seed=seed)["x"]
+        assert abs(found.value.ravel()[-1] - factor) <= found.error_bound.ravel()[-1] <= 1e-14 * abs(factor)

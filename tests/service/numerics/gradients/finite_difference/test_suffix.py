@@ -17,12 +17,18 @@ def directions_of(leaves, name, count=3):
     return np.random.default_rng(0).normal(size=(count, *leaves[name].shape[1:]))
 
 
+def counted(suffix, directions):
+    """Terms as they enter the loss."""
+    terms, coefficients = suffix.terms(suffix.responses(directions), MOVES)
+    return terms if coefficients is None else terms * coefficients
+
+
 def compared(graph, leaves, name):
     """Terms by the suffix, and by a forward pass for each direction and move."""
     base = graph.forward(leaves)
     suffix = Suffix(Point(graph.held(base)[0], base), name)
     directions = directions_of(leaves, name)
-    found = suffix.terms(suffix.responses(directions), MOVES)
+    found = counted(suffix, directions)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
     values = graph.held(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
     return suffix, found, graph.held(base)[0].terms(values).reshape(found.shape)
@@ -71,15 +77,27 @@ def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
     assert moved["p"][0, 0] - 3e20 == pytest.approx(3e6, rel=0.1)
 
 
+def test_what_a_term_counts_is_told_beside_it_and_0_is_no_1():
+    nodes = [("a", "relu", ("x",)), ("s", "sum", ("a",)), ("p", "mul", ("s", 0.3)), ("r", "abs", ("s",))]
+    nodes += [("q", "mul", ("r", 0.0)), ("loss", "add", ("p", "q"))]
+    graph = Graph([Node(name, REGISTRY[op](), operands) for name, op, operands in nodes], {"x": ()})
+    base = graph.forward({"x": np.array([2.0])})
+    suffix = Suffix(Point(graph.held(base)[0], base), "x")
+    terms, coefficients = suffix.terms(suffix.responses(np.ones((1,))), np.array([0.5]))
+    assert terms.tolist() == [[[2.5, 2.5]]]
+    assert coefficients is not None
+    assert sorted(coefficients) == [0, 0.3]
+
+
 @pytest.mark.parametrize("name", ["x", "w1", "w2"])
 def test_in_extended_precision_everything_that_moves_is_of_it(name):
     graph, leaves = reference_model((6, 5), (3, 2))
     extended = {each: leaf.astype(np.longdouble) for each, leaf in leaves.items()}
     coarse = Suffix(Point(graph, graph.forward(leaves)), name)
     suffix = coarse.at(Point(graph, graph.forward(extended)))
-    terms = suffix.terms(suffix.responses(directions_of(leaves, name)), MOVES)
+    terms = counted(suffix, directions_of(leaves, name))
     assert terms.dtype == np.longdouble
-    assert coarse.terms(coarse.responses(directions_of(leaves, name)), MOVES).dtype == np.float64
+    assert counted(coarse, directions_of(leaves, name)).dtype == np.float64
 
 
 def scaled(op, a, b, x):
@@ -119,7 +137,5 @@ def test_a_constant_that_terms_count_rounds_once():
 def test_at_another_point_terms_count_what_they_do_there():
     graph, leaves = scaled("sin", 1.0, 0.0, 0.7)
     suffix, moved = (Suffix(Point(graph, graph.forward(leaves | each)), "x") for each in ({}, {"a": np.array([2.0])}))
-    ones = {"x": np.ones((1,))}
-    first = suffix.terms(ones, np.array([0.1]))
-    there = suffix.at(moved.point).terms(ones, np.array([0.1]))
+    first, there = counted(suffix, np.ones((1,))), counted(suffix.at(moved.point), np.ones((1,)))
     np.testing.assert_allclose(there / first, np.expm1(2) / np.expm1(1))
