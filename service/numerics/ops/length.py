@@ -14,6 +14,8 @@ from service.numerics.tiles import Array
 
 _ROOM = 4.0
 """How much larger than its size on the piece the largest element may become."""
+_FROM_ZERO = 5e-324
+"""Size, on its piece, of an element that is 0 at the point: the smallest number, which stands for a limit."""
 _OFFSET = 0.37
 """Sizes are rounded down to powers of two, but not where exact numbers lie: there nothing should be ambiguous."""
 
@@ -31,6 +33,27 @@ def piece(x: Array, over: Axes) -> Array:
     several = (absolute > 0).sum(axis=over, keepdims=True) > 1
     sizes = np.where(several, np.exp2(np.floor(np.log2(positive) + _OFFSET)), np.inf)
     return np.where(x == 0, 0, np.copysign(sizes, x))
+
+
+def piece_beside(own: Array, x: Array, over: Axes) -> Array:
+    """Piece of a norm of p < 0 that a small move to x leads to, from `own`.
+
+    An element that leaves 0 is told from one that is small: the norm grows from 0 as the norm of those
+    elements alone, which the others only bend.
+    """
+    return np.where((own == 0) & (x != 0), np.sign(x) * _FROM_ZERO, piece(x, over))
+
+
+def _from_zero(p: float, branch: Array, x: Array, over: Axes) -> Array:
+    """The norm, p < 0, as it grows from 0 where some elements leave it: as theirs alone, and beyond 0 as it would.
+
+    While one of them stays 0, so does the norm.
+    """
+    leaving = np.abs(branch) == _FROM_ZERO
+    of_these = norm(p, np.where(leaving, np.abs(x), np.inf), over)
+    ahead = np.all(np.where(leaving, np.sign(branch) * x >= 0, True), axis=over, keepdims=True)
+    staying = np.any(branch == 0, axis=over, keepdims=True)
+    return np.where(staying, 0, np.where(ahead, of_these, -of_these))
 
 
 def continued(p: float, branch: Array, x: Array, over: Axes) -> Array:
@@ -131,4 +154,8 @@ def norm_along(p: float, branch: Array, x: Array, over: Axes) -> Array:
     # Of one element alone every norm is its size, which goes on through 0 as a line; with p < 0 that is 0 beside a 0.
     alone = np.isinf(branch).any(axis=over, keepdims=True) & ((x != 0).sum(axis=over, keepdims=True) <= 1)
     alone &= (p > 0) | (x != 0).all(axis=over, keepdims=True)
-    return np.where(alone, linear, norm(p, continued(p, branch, x, over), over)).astype(x.dtype, copy=False)
+    found = np.where(alone, linear, norm(p, continued(p, branch, x, over), over))
+    if p < 0:
+        leaving = (np.abs(branch) == _FROM_ZERO).any(axis=over, keepdims=True)
+        found = np.where(leaving, _from_zero(p, branch, x, over), found)
+    return found.astype(x.dtype, copy=False)

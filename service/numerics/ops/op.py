@@ -222,6 +222,12 @@ class Op(ABC):
         """Which of its pieces a piecewise op is on at a point, element by element. Default: it has one piece."""
         return None
 
+    def branch_beside(self, own: Array, *inputs: Any) -> Array:
+        """Which of its pieces a small move from a point leads to, where it is on `own`. Default: that of the inputs."""
+        taken = self.branch(*inputs)
+        assert taken is not None
+        return taken
+
     def along(self, branch: Array, *inputs: Any) -> Array:
         """Continue the piece that `branch` names beyond where it ends, smoothly; its derivative is `backward`'s."""
         raise NotImplementedError(f"{self.name} has one piece")

@@ -417,10 +417,15 @@ class VectorNorm(Reduction):
             return np.sign(input)
         return np.sign(input) * self._attained(input) if np.isinf(self._p) else length.piece(input, self._over(input))
 
+    def branch_beside(self, own: Array, *inputs: Any) -> Array:
+        (x,) = inputs
+        return length.piece_beside(own, x, self._over(x)) if -np.inf < self._p < 0 else self.branch(x)
+
     def choices(self, off: Sequence[Array | None], input: Array) -> Choices | None:
         """The unit ball of the dual norm for a vector that is 0, and what follows from it for p = 1 and inf.
 
-        The norms that are none, of p < 1, have no such set.
+        Of p < 0, which is 0 wherever an element is, it is what a smallest size may hand back, of any element that is 0.
+        Of 0 < p < 1 derivatives grow beyond all bounds beside 0, and there is no such set; of p = 0 there is nothing.
         """
         assert off[0] is not None
         reach = np.broadcast_to(off[0], input.shape)
@@ -433,7 +438,7 @@ class VectorNorm(Reduction):
             share = (1 + np.sign(x[places])) / 2
             return between(outputs[places], share, x[places] == 0, [(0, places, -1.0)], [(0, places, 1.0)])
         if self._p < 1:
-            return None
+            return self._of_smallest(reach, input) if self._p < 0 else None
         whole = np.bincount(outputs, near) == np.bincount(outputs)
         places = np.flatnonzero(whole[outputs])
         places = places[np.argsort(outputs[places], kind="stable")]
@@ -441,6 +446,26 @@ class VectorNorm(Reduction):
         assert own is not None
         of = outputs[places]
         return one_of(of, of, places, own.ravel()[places], x[places] == 0, ball=self._p / (self._p - 1))
+
+    def _of_smallest(self, reach: Array, input: Array) -> Choices | None:
+        """Weights that sum to one of the elements that attain the smallest size, and of p > -inf are 0, with signs.
+
+        Of an element that is 0 with both signs, which share what the backward pass gives to neither.
+        """
+        (own,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
+        assert own is not None
+        sizes, outputs, x, share = np.abs(input), self._outputs(input), input[0].ravel(), own[0].ravel()
+        least = np.min(sizes + reach, axis=self._over(input), keepdims=True) if np.isinf(self._p) else 0.0
+        zero, near = ((sizes - reach <= each)[0].ravel() for each in (0.0, least))
+        elements, which = np.nonzero(near[:, None] & np.stack([(x > 0) | zero, (x < 0) | zero], axis=1))
+        order = np.argsort(outputs[elements], kind="stable")
+        elements, which = elements[order], which[order]
+        of, signs, both = outputs[elements], np.array([1.0, -1.0])[which], zero[elements]
+        taken = np.maximum(share[elements] * signs, 0)
+        counts, total = np.bincount(of, both, int(outputs.max()) + 1), np.bincount(of, taken, int(outputs.max()) + 1)
+        weights = taken + both * np.maximum(1 - total, 0)[of] / np.maximum(counts, 1)[of]
+        smallest = sizes == (np.min(sizes, axis=self._over(input), keepdims=True) if np.isinf(self._p) else 0.0)
+        return one_of(of, of, elements, weights, smallest[0].ravel()[elements], signs)
 
     def _attained(self, input: Array) -> Array:
         absolute = np.abs(input)

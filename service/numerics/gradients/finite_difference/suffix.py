@@ -147,10 +147,9 @@ class Suffix:
         def choose(node: Node, inputs: tuple[Array | None, ...]) -> Node:
             if node.name not in open_at:
                 return node
-            taken, own = node.op.branch(*inputs), node.branch
-            assert taken is not None
+            own = node.branch
             assert own is not None
-            found[node.name] = np.where(open_at[node.name], taken, own)
+            found[node.name] = np.where(open_at[node.name], node.op.branch_beside(own, *inputs), own)
             return replace(node, branch=found[node.name])
 
         self.evaluated(_Moved(self.point.values, responses, np.array([move])), hold=choose)

@@ -103,3 +103,46 @@ def test_a_share_of_a_norm_keeps_its_digits_where_the_norm_has_none():
     np.testing.assert_allclose(length.shares(2, x, 1), [[0.6, 0.8]], rtol=1e-3)
     np.testing.assert_allclose(length.shares(2, x * 1e20, 1), x / 5e-320, rtol=1e-3)
     np.testing.assert_array_equal(length.shares(0.5, np.array([[0.0, 4.0]]), 1), [[0.0, 1.0]])
+
+
+def of_zeros(order: object, x: list[float], candidate: list[float], projections: int | None = None) -> str:
+    nodes = [
+        {"name": "n", "op": "vector_norm", "inputs": ["x"], "ord": order},
+        {"name": "loss", "op": "mul", "inputs": ["n", 3.0]},
+    ]
+    body = {"tensors": {}, "weights": {"x": x}, "model": {"nodes": nodes}, "candidate": {"x": candidate}}
+    return check(body | ({} if projections is None else {"finite_difference": {"projections": projections}}))["outcome"]
+
+
+@pytest.mark.parametrize("order", [-0.5, -1, -2, -3, "-inf"])
+def test_a_norm_that_is_0_where_an_element_is_has_its_kink_there(order):
+    for first in (0.0, 3.0, -3.0, 1.0):
+        assert of_zeros(order, [0.0, 2.0], [first, 0.0]) == "pass"
+    for wrong in ([3.5, 0.0], [0.0, 1.0], [3.0, 1.0]):
+        assert of_zeros(order, [0.0, 2.0], wrong) == "fail"
+    # Along each axis by itself it stays 0, though not beside.
+    assert of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]) == "pass"
+    assert of_zeros(order, [0.0, 0.0, 1.0], [1.0, 2.0, 0.0]) == "inconclusive"
+    assert of_zeros(order, [0.0, 0.0, 1.0], [2.0, 2.0, 0.0]) == "fail"
+    assert of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], 3) == "pass"
+
+
+def test_a_smallest_size_is_chosen_among_those_that_attain_it():
+    x = [2.0, -2.0, 3.0]
+    for right in ([3.0, 0.0, 0.0], [0.0, -3.0, 0.0], [1.0, -2.0, 0.0]):
+        assert of_zeros("-inf", x, right) == "pass"
+    for wrong in ([3.0, -3.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]):
+        assert of_zeros("-inf", x, wrong) == "fail"
+
+
+@pytest.mark.parametrize("order", [-0.5, -1, -2, -3])
+def test_from_0_a_norm_grows_as_that_of_the_elements_that_leave_it(order):
+    """Held against its own values close to 0, on both sides."""
+    x, beside = np.array([[0.0, 0.0, 2.0]]), np.array([[1e-9, -2e-9, 2.0]])
+    branch = length.piece_beside(length.piece(x, 1), beside, 1)
+    expected = length.norm(order, np.abs(beside), 1)
+    found = length.norm_along(order, branch, beside, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    mirrored = beside * [[-1, -1, 1]]
+    np.testing.assert_array_equal(length.norm_along(order, branch, mirrored, 1), -found)
+    assert length.norm_along(order, branch * [[1, 0, 1]], beside * [[1, 0, 1]], 1) == 0
