@@ -13,7 +13,7 @@ from service.numerics.tiles import Array
 MOST = 64
 """Conventions that are tried, a backward pass each."""
 _RANDOM = 16
-"""Corners that are drawn at random, to see how far choices reach."""
+"""Corners that are drawn at random, to see how far choices reach; and half as many points between them."""
 
 
 def of_node(choices: Choices) -> list[Array]:
@@ -69,6 +69,19 @@ def corners(point: Point, seed: int, most: int = _RANDOM) -> Values:
     """Weights of corners drawn at random, (K, n), by node."""
     generator = np.random.default_rng([seed, 0x71E5])
     return {name: _drawn(each, min(most, _RANDOM), generator) for name, each in point.choices.items()}
+
+
+def between(point: Point, seed: int, most: int = _RANDOM // 2) -> Values:
+    """Weights drawn at random of which none is 0, (K, n), by node: what any choice reaches, all of these do."""
+    generator = np.random.default_rng([seed, 0xB73])
+    return {name: _mixed(each, min(most, _RANDOM // 2), generator) for name, each in point.choices.items()}
+
+
+def _mixed(choices: Choices, count: int, generator: np.random.Generator) -> Array:
+    """Evenly from each simplex, and of a ball from within its corners."""
+    weights = generator.standard_exponential((count, choices.count))
+    weights /= np.stack([np.bincount(choices.units, each) for each in weights])[:, choices.units]
+    return weights if choices.ball is None else weights * np.where(generator.random(weights.shape) < 0.5, -1.0, 1.0)
 
 
 def _drawn(choices: Choices, count: int, generator: np.random.Generator) -> Array:

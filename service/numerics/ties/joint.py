@@ -116,7 +116,8 @@ class _Joint:
     @kept
     def _corners(self) -> Array:
         corners = conventions.corners(self._point, self._seed, self._most)
-        return np.concatenate([self._conventions, self._by_weights(corners)])
+        between = conventions.between(self._point, self._seed, self._most)
+        return np.concatenate([self._conventions, self._by_weights(corners), self._by_weights(between)])
 
     @kept
     def _felt(self) -> Array:

@@ -32,3 +32,14 @@ def test_corners_are_weights_that_may_be_chosen():
     (weights,) = conventions.corners(norm, 1).values()
     assert set(np.abs(weights).sum(axis=1)) == {1}
     assert (weights < 0).any()
+
+
+def test_between_corners_every_alternative_has_a_weight_that_it_may_have():
+    (weights,) = conventions.between(maximum_of([2.0, 2.0, 2.0]), 1).values()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert (weights > 0).all()
+    norm = point([("n", "vector_norm", ("x",), {"ord": 3}), ("loss", "mul", ("n", 2.0), {})], {"x": [0.0, 0.0]})
+    (weights,) = conventions.between(norm, 1).values()
+    assert (np.linalg.norm(weights, 1.5, axis=1) <= 1).all()
+    assert (weights != 0).all()
+    assert (weights < 0).any()
