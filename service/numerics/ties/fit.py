@@ -52,7 +52,7 @@ class Unit:
 
 def fitted(a: Array, b: Array, units: list[Unit]) -> tuple[Fit, Array]:
     """Whether some weights explain b, (m,), by a, (m, n); and what is left, (m,), in allowances."""
-    weights = _feasible(_nearest(a, b, units), units)
+    weights = nearest(a, b, units)
     left = b - a @ weights
     if np.abs(left).max(initial=0) <= 1:
         return Fit.EXPLAINS, left
@@ -60,6 +60,11 @@ def fitted(a: Array, b: Array, units: list[Unit]) -> tuple[Fit, Array]:
     # What rounding leaves of a difference of squares that large.
     sure = least - 1e-9 * float(left @ left)
     return (Fit.IMPOSSIBLE if sure > left.size / 2 else Fit.UNKNOWN), left
+
+
+def nearest(a: Array, b: Array, units: list[Unit]) -> Array:
+    """Weights that may be chosen, next to those of the least squares."""
+    return _feasible(_nearest(a, b, units), units)
 
 
 def _nearest(a: Array, b: Array, units: list[Unit]) -> Array:

@@ -30,6 +30,7 @@ from service.numerics.graph import Values
 from service.numerics.kept import kept
 from service.numerics.ties import conventions
 from service.numerics.ties.fit import Fit, Unit, fitted
+from service.numerics.ties.nested import Aim, searched
 from service.numerics.ties.point import Point
 from service.numerics.ties.responses import Responses, responses
 from service.numerics.ties.standing import Rows, Standing
@@ -131,9 +132,22 @@ class _Joint:
         if off[:, concerned].all(axis=1).any():
             return self._explained(concerned)
         found = responses(self._point, self._seen)
-        if found is None:
+        return self._by_search(concerned) if found is None else self._by_parts(found, concerned)
+
+    def _by_search(self, concerned: Array) -> Standing:
+        """Search for weights where choices multiply, or are too many to be told apart."""
+        aim = Aim(self._judged, self._unit, self._known, self._along)
+        parts = searched(self._point, self._seen, aim, self._seed) if self._point.choices else None
+        if parts is None:
             return self._open(concerned)
-        return self._by_parts(found, concerned)
+        reached = np.zeros(self._judged.shape, np.bool_)
+        for part in parts:
+            reached[part.rows] = True
+        found_so_far = _Noted(*(each.copy() for each in vars(self._open(concerned & ~reached)).values()))
+        near = self._near(concerned & reached)
+        for part in parts:
+            self._note(found_so_far, part.fit, part.left, part.rows, near)
+        return Standing(**vars(found_so_far))
 
     def _explained(self, rows: Array) -> Standing:
         nothing = np.zeros(rows.shape, np.bool_)
