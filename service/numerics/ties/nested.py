@@ -7,12 +7,12 @@ are those of the least
 
     | b - c(w) - J(w) (v - w) |     for v that may be chosen,
 
-and of the way from w to them as much is gone as leaves the least. What explains is held against c itself, so that it
+with a little that holds v at w, and of the way from w to them as much is gone as leaves the least. What explains is held against c itself, so that it
 is sure. What was not found is not known, since the set of all c(w) is not convex. Parts that share no row are searched
 side by side, on the same backward passes; in a part whose columns are the same at two points drawn at random nothing
 multiplies, and it is fitted for sure (`fit.py`).
 
-Source: Nocedal and Wright, Numerical Optimization (2006), section 10.3.
+Source: Nocedal and Wright, Numerical Optimization (2006), section 10.3 (Gauss-Newton, Levenberg-Marquardt).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,14 +33,16 @@ from service.numerics.tiles import Array, size
 # SciPy's own types are not known.
 sparse, csgraph = cast("Any", _sparse), cast("Any", _csgraph)
 
-_MOST_ALTERNATIVES = 2**8
-_MOST_ENTRIES = 2**18
+_MOST_ALTERNATIVES = 2**7
+_MOST_ENTRIES = 2**16
 """Entries of the matrix of all columns."""
 _MOST_WORK = 2**25
 """Elements of all arrays of all backward passes of one search."""
 _STARTS = 6
 _STEPS = 12
 _PARTS_OF_STEP = np.array([1.0, 0.5, 0.2, 0.05])
+_HELD = 1e-3
+"""What weights are held by where they are, as a part of the largest column."""
 _FELT = 1e-2
 """Allowances up to which an alternative is not felt."""
 _ALIKE = 1e-9
@@ -141,8 +143,13 @@ class _Search:
         """Weights after a step, of each part as much of it as leaves the least."""
         ahead = weights.copy()
         for part in parts:
-            a, own = matrix[np.ix_(part.rows, part.columns)], weights[part.columns]
-            ahead[part.columns] = nearest(a, left[part.rows] + a @ own, part.units)
+            a, own, off = matrix[np.ix_(part.rows, part.columns)], weights[part.columns], left[part.rows]
+            scale = float(np.abs(a).max())
+            # What nothing feels as yet stays where it is; near the end that is held by nothing.
+            held = min(_HELD * scale, float(np.abs(off).max())) * np.eye(own.size)
+            ahead[part.columns] = nearest(
+                np.concatenate([a, held]), np.concatenate([off + a @ own, held @ own]), part.units
+            )
         tried = weights + _PARTS_OF_STEP[:, None] * (ahead - weights)
         lefts = self._left(tried)
         after = weights.copy()

@@ -114,11 +114,12 @@ class Point:
 
 def _largest(choices: Choices, side: int) -> Array:
     """All of each alternative, but of two, and of two signs at one element, which would cancel, those of one side."""
-    pair = np.bincount(choices.units)[choices.units] == 2
-    first = np.append(True, choices.units[1:] != choices.units[:-1])
-    negative = np.bincount(choices.alternatives, choices.coefficients < 0, choices.count) > 0
-    both = np.bincount(choices.units, negative) * np.bincount(choices.units, ~negative) > 0
-    left_out = np.where(pair, first == bool(side), both[choices.units] & (negative == bool(side)))
+    pair: Array = np.bincount(choices.units)[choices.units] == 2
+    first: Array = np.append(True, choices.units[1:] != choices.units[:-1]) == bool(side)
+    negative: Array = np.bincount(choices.alternatives, choices.coefficients < 0, choices.count) > 0
+    both: Array = np.bincount(choices.units, negative) * np.bincount(choices.units, ~negative) > 0
+    other: Array = negative == bool(side)
+    left_out: Array = (pair & first) | (~pair & both[choices.units] & other)
     return np.where(left_out, 0.0, 1.0)
 
 
