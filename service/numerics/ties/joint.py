@@ -7,7 +7,8 @@ changes by with the open choice k, what is judged is
     c = g0 + sum_k lambda_k v_k
 
 for weights lambda that may be chosen (`Choices`), as long as no choice decides what another is multiplied by. Tried
-first are uniform conventions, which need not be linear; then weights are fitted (`fit.py`), for each part of the
+first are uniform conventions, which need not be linear; then weights are fitted (`fit.py`), or searched for where one
+choice does decide so (`nested.py`), for each part of the
 choices that shares elements with no other.
 
 An element that a choice explains may still lie outside its one-sided derivatives: along an axis the windows of a pool

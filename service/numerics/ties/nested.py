@@ -7,10 +7,10 @@ are those of the least
 
     | b - c(w) - J(w) (v - w) |     for v that may be chosen,
 
-with a little that holds v at w, and of the way from w to them as much is gone as leaves the least. What explains is held against c itself, so that it
-is sure. What was not found is not known, since the set of all c(w) is not convex. Parts that share no row are searched
-side by side, on the same backward passes; in a part whose columns are the same at two points drawn at random nothing
-multiplies, and it is fitted for sure (`fit.py`).
+with a little that holds v at w, and of the way from w to them as much is gone as leaves the least. What explains is
+held against c itself, so that it is sure. What was not found is not known, since the set of all c(w) is not convex.
+Parts that share no row are searched side by side, on the same backward passes; in a part whose columns are the same at
+two points drawn at random nothing multiplies, and it is fitted for sure (`fit.py`).
 
 Source: Nocedal and Wright, Numerical Optimization (2006), section 10.3 (Gauss-Newton, Levenberg-Marquardt).
 """

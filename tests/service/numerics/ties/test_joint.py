@@ -34,11 +34,12 @@ def test_what_only_the_judged_arithmetic_leaves_open_excuses_and_accuses_of_noth
     assert stood(at, [1, 2, 0], kinks=False).reachable[:2].all()
 
 
-def test_choices_that_multiply_are_left_open_but_for_conventions():
+def test_choices_that_multiply_are_left_open_where_none_is_found():
     at = nested([0.0, 0.0, -2.0])
     assert stood(nested([2.0, -2.0]), [3, 0]).excused.all()
     assert not stood(at, [0, 0, -3]).undecided.any()
-    assert stood(nested([0.0, 0.0]), [0.4, -0.7]).undecided.all()
+    assert stood(nested([0.0, 0.0]), [0.4, -0.7]).excused.all()
+    assert stood(nested([0.0, 0.0]), [2.0, -2.0]).undecided.all()
 
 
 def test_a_kink_that_no_choice_reaches_is_left_open_unless_it_is_our_own():
