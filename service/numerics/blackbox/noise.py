@@ -26,6 +26,13 @@ vanishes for central differences D whose expansion has no more than m - 1 terms;
 S(h). What noise with g = 1 would leave in it has the variance R^2. Where that is far more than s alone would leave, the
 root mean square of |r| / R over all directions, 4 times that for safety, is no less than g: what is not smooth enough
 only adds to it. The smallest over the places of the m steps is taken.
+
+R is made by the largest losses, L_1, so that g s L_1 / L_0 is known. Of smaller ones no more is known than that noise is
+a power of the loss, as its root in a sum of squares near its solution, where residuals are rounded and then squared:
+
+    s (L / L_0)^p,    p = 1 + log g / log(L_1 / L_0), at least 0,                                                    (3)
+
+which is g s L / L_0 at L_1, and more than that below.
 """
 
 import math
@@ -83,13 +90,23 @@ class Noise:
         if self.size == 0 or not math.isfinite(self.most):
             return grown
         part = _grows(losses, steps, base, self.most / self.size * sizes, self.most)
-        return np.minimum(grown, np.maximum(self.most, np.maximum(part * grown, _SPREAD * self.rounding * sizes)))
+        slower = _slower(part, np.maximum(1.0, sizes / self.size))
+        return np.minimum(grown, self.most * np.maximum(slower, _SPREAD * self.rounding / self.most * sizes))
 
     def grown(self, sizes: Array) -> Array:
         """Deviation of losses of sizes, if it is relative to those that are larger than the base."""
         if self.size == 0:
             return np.full(sizes.shape, self.most)
         return self.most * np.maximum(1.0, sizes / self.size)
+
+
+def _slower(part: float, sizes: Array) -> Array:
+    """What noise has grown to where the loss has, (3), both in units of the base."""
+    largest = float(sizes.max())
+    if part >= 1 or largest == 1:
+        return sizes
+    power = 1 + math.log(part) / math.log(largest) if part > 0 else 0.0
+    return sizes ** max(power, 0.0)
 
 
 def _grows(losses: Array, steps: Array, base: float, grown: Array, most: float) -> float:

@@ -102,3 +102,22 @@ def test_rounding_grows_with_the_loss_whatever_the_rest_does():
 def test_a_loss_of_zeros_has_no_noise():
     nothing = measured(np.zeros(3), np.zeros((2, 8)), format_of(np.zeros(30)))
     assert not nothing.at(np.ones((1, 7, 2)), STEPS, 0.0).any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_that_grows_as_the_root_of_the_loss_is_not_taken_for_less(seed):
+    """As of a sum of squares near its solution, whose residuals are rounded; by the truth in longer numbers."""
+    generator = np.random.default_rng(seed)
+    a, at = generator.normal(size=(12, 3)), generator.normal(size=3)
+    b = a @ at + 1e-5 * generator.normal(size=12)
+    layout = planned(at, seed=seed)
+
+    def loss(points):
+        return np.square(points @ a.T.astype(points.dtype) - b.astype(points.dtype)).sum(axis=1)
+
+    points = layout.stacked("w")
+    losses = loss(points)
+    off = np.abs(losses - loss(points.astype(np.longdouble))).astype(float)
+    own, errors = layout.of("w", losses), layout.of("w", off)
+    deviations = noise_of(losses).at(own, layout.points["w"].schedule.steps, losses[0])
+    assert (np.sqrt(np.square(errors).mean(axis=(0, 2))) <= 3 * deviations.max(axis=0)).all()
