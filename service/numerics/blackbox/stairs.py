@@ -40,5 +40,6 @@ def staircase(lines: Array, spacings: Array, slope: float, rounding: float) -> b
     stairs = several[several > _MANY * rounding * size]
     if stairs.size:
         return bool(stairs.min() > _QUANTUM * _SINGLE * size)
-    span = float(spacings.max()) * changes.shape[1]
-    return slope * span > _MANY * _SINGLE * size
+    # Of one stair, wider than the near points are apart, all have the same loss.
+    flat = ~changes.any(axis=1)
+    return bool((flat & (slope * spacings * changes.shape[1] > _MANY * _SINGLE * size)).any())

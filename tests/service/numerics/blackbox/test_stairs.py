@@ -56,3 +56,11 @@ def test_a_loss_that_hardly_changes_is_no_staircase():
     assert staircase(np.ones((2, 8)), spacings, 1.0, 2.0**-53)
     assert not staircase(np.ones((2, 8)), spacings, 1e-6, 2.0**-53)
     assert not staircase(np.ones((2, 8)), spacings, 1.0, 2.0**-24)
+
+
+def test_a_direction_along_which_a_loss_hardly_changes_makes_no_staircase():
+    """Of random directions one may be all but orthogonal to the gradient: a few roundings are all that is seen then."""
+    spacings, unit = np.array([2.0**-13, 2.0**-17]), 2.0**-24
+    lines = 0.51 + unit * np.array([[0, 0, 2, 5, 6, 7, 9, 9], [0, 6, 14, 20, 30, 36, 44, 51]])
+    assert not staircase(lines, spacings, 0.3, unit)
+    assert staircase(np.full((2, 8), 0.51), spacings, 0.3, unit)
