@@ -9,9 +9,10 @@ loss leaves c_2 h^2 + c_4 h^4 + ... Of two steps h and h / r,
 is free of c_2, and what a smooth loss leaves falls as h^3, while a jump stays. So a pair tells of one where J is beyond
 its noise and the next coarser pair's is not larger by at least the root of what a smooth loss would make it.
 
-What it is shows in how J(h) goes on. It stays where the derivative jumps. Where the loss itself jumps, by a comparison,
-a rounding or a pole between the base and the step, S(h) stays and J(h) grows as 1 / h. Anything else falls, but slower
-than it should. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows anything
+What it is shows in how J(h) goes on. It stays, down to the finest pair that shows it, where the derivative jumps at the
+base. Where the loss itself jumps, by a comparison, a rounding or a pole between the base and the step, S(h) stays and
+J(h) grows as 1 / h. Anything else falls, but slower than it should, or goes up and down, as of a loss that turns many
+times within a step. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows anything
 of the derivative at the base: the loss there is no limit of what it is around.
 """
 
@@ -26,6 +27,7 @@ from service.numerics.tiles import Array
 _PAIRS = 2
 _STAYS = 0.5
 """Power of h between that of what stays and that of what does not."""
+_ALIKE = 2.0
 _SUSPECT = 1 / 3
 """Of what is sure: two deviations of the noise instead of six."""
 
@@ -90,7 +92,7 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     added = np.concatenate([added, halves[:, -1:]], axis=1)
     added = np.maximum(added, _beside(seconds, steps, np.where(told, jumps, 0.0), sure))
     added[told[:, -1] & _apart(seconds, steps, SURE * np.sqrt(2) * noise[:, -1] + 2 * of_base)] = np.inf
-    return Kinks(added, _shape(jumps, told, steps), np.logical_or.reduce(suspected, axis=1))
+    return Kinks(added, _shape(jumps, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
 
 
 def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
@@ -99,17 +101,38 @@ def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
     return (last > sure) & (last > before * np.sqrt(steps[-1] / steps[-2]))
 
 
-def _shape(jumps: Array, told: Array, steps: Array) -> Array:
+def _shape(jumps: Array, told: Array, steps: Array, sure: Array) -> Array:
     """Tell by the median power of h with which what is too large for a smooth loss falls."""
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         falls = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
     powers[:, 1:] = np.where(told[:, 1:], falls, np.nan)
+    # Of one in J(h), (1) with S(h) = S(h / r).
+    leaves = steps[:-1] / (steps[:-1] / steps[1:] + 1)
     found = np.full(len(jumps), Shape.SMOOTH)
     for line in np.flatnonzero(told.any(axis=1)):
-        power = float(np.nanmedian(powers[line]))
-        found[line] = Shape.ROUGH if power > _STAYS else Shape.KINKED if power >= -_STAYS else Shape.JUMPING
+        power, seen = float(np.nanmedian(powers[line])), jumps[line]
+        if -_STAYS <= power <= _STAYS and _to_the_end(seen, told[line], sure[line]):
+            found[line] = Shape.KINKED
+        elif power < -_STAYS and _alike((seen * leaves)[: np.flatnonzero(told[line])[-1] + 1]):
+            found[line] = Shape.JUMPING
+        else:
+            found[line] = Shape.ROUGH
     return found
+
+
+def _to_the_end(jumps: Array, told: Array, sure: Array) -> bool:
+    """Whether a jump of the derivative is there at the finest pair that would show it: if not, it is not at the base."""
+    jump = float(np.median(jumps[told]))
+    shown = np.flatnonzero(sure < jump / 2)
+    return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)
+
+
+def _alike(changes: Array) -> bool:
+    """Whether a jump of the loss is the same at all steps, but for one at which it may be in between."""
+    middle = float(np.median(changes))
+    apart = (changes < middle / _ALIKE) | (changes > middle * _ALIKE)
+    return int(np.count_nonzero(apart)) <= 1
 
 
 def _beside(seconds: Array, steps: Array, told: Array, sure: Array) -> Array:

@@ -80,6 +80,17 @@ def test_what_is_no_kink_is_not_called_one(loss, shape):
     assert found(loss).shape == [shape]
 
 
+@pytest.mark.parametrize("phase", np.arange(0.1, 3, 0.1))
+@pytest.mark.parametrize("often", [400.0, 1000.0, 3000.0, 9000.0])
+def test_a_loss_that_turns_many_times_has_neither_a_kink_nor_a_jump(often, phase):
+    assert found(lambda t: np.sin(often * t + phase) / often).shape in ([Shape.ROUGH], [Shape.SMOOTH])
+
+
+def test_a_bend_that_finer_steps_see_is_no_kink():
+    assert found(lambda t: np.sqrt(t**2 + 1e-6)).shape == [Shape.ROUGH]
+    assert found(lambda t: np.sqrt(t**2 + 1e-16)).shape == [Shape.KINKED]
+
+
 @pytest.mark.parametrize("loss", [lambda t: 1 / (t - 1e-6), lambda t: np.sin(t) + (t > 1e-6), lambda t: (t == 0) * 1.0])
 def test_where_the_base_is_apart_nothing_is_known(loss):
     assert np.isinf(found(loss).added).all()
