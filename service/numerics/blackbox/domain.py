@@ -9,13 +9,16 @@ other, there are two ways:
   loss does toward its bound, as a logarithm does, stays as far away in units of the step as it was;
 - to move it to one side alone, the roomier one, as far as s or r F s < D allow.
 
-A smaller move costs digits: noise t of the loss leaves t / (h s) in a derivative. So a move may shrink to 2^-(p/5) of
-what one side allows, p the digits of the datatype (2^-10 in float64: three of its sixteen digits), or as far as the
-datatype has numbers for the smallest step; beyond that differences are one-sided, as on a bound they must be.
+A smaller move costs digits: noise t of the loss leaves t / (h s) in a derivative. A larger one to one side alone knows
+nothing of a loss that has a pole on the bound, as a barrier has: not where the smallest step is farther than the bound.
+So of the digits that the datatype has beyond those of an error that must be found (p - log2(1 / k) with k of
+`precision.py`) a move may lose half: it may shrink to 2^-19 of what one side allows in float64, 2^-8 in float32, or as
+far as the datatype has numbers for the smallest step. Beyond that differences are one-sided, as on a bound they must be.
 
 A point lies on a bound only where the base does: many a loss has no value on the edge of its domain.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +34,6 @@ COARSEST = 0.5
 _SLACK = 1 + 2.0**-2
 """What an element reaches beyond its move at most, by the rounding of its move and of where it starts: a quarter of the
 smallest step each, or 1/16 of the largest, in bfloat16."""
-_DIGITS_LOST = 5
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,16 @@ def ways(values: Array, sizes: Array, domain: Domain, schedule: Schedule, *, ran
         np.minimum(sizes, below(room, per_size)) for room in (np.minimum(up, down), np.maximum(up, down))
     )
     stepped, stepped_once = (steppable(values, each, schedule, part) for each in (central, single))
-    enough = central >= single * 2.0 ** -(schedule.precision.digits // _DIGITS_LOST)
+    enough = central >= single * 2.0 ** -_digits_lost(schedule)
     both = stepped & (enough | ~stepped_once)
     found = np.where(both, central, np.where(stepped_once, single, 0.0))
     return Ways(found, np.where(both | (found == 0), 0, np.where(up >= down, 1, -1)))
+
+
+def _digits_lost(schedule: Schedule) -> int:
+    """Digits that a derivative may lose for being central."""
+    precision = schedule.precision
+    return int(precision.digits + math.log2(precision.detects)) // 2
 
 
 def below(room: Array, per_size: float) -> Array:

@@ -14,7 +14,7 @@ and off by (-1)^c f^(c+2)(x) / (c+2)! t_{i-c} ... t_i, x between (Lagrange's rem
 |A[i,c] - A[i-1,c-1]| is what A[i-1,c-1] was off by, up to what A[i,c] is off by itself, and falls from row to row of a
 column as t_{i-1} / t_{i-c-1}. As for central differences (extrapolation.py) an entry is taken to be off by the larger
 of that and |A[i,c] - A[i,c-1]|, by no less than the row before leads to expect, and by what finer steps and finer
-entries say otherwise. Four things are others:
+entries say otherwise. Five things are others:
 
 - all of that is taken three times: a central column takes two powers of the step away from what its neighbours tell,
   and hides a coincidence the better;
@@ -22,7 +22,11 @@ entries say otherwise. Four things are others:
   deviations s_l and s leave it off by sqrt(sum_l (w_l s_l / t_l)^2 + (s sum_l w_l / t_l)^2). With noise s
   everywhere and steps of 1/8 to 1/128, four columns leave 523 s, where a central table of these leaves 133 s;
 - the base may lie beside the line by a rounding, f(0) known up to o alone: o |sum_l w_l / t_l|;
-- a kink at the base is none on one side: the derivative to that side is what is found.
+- a kink at the base is none on one side: the derivative to that side is what is found;
+- the base may be apart from what is around it, as where a pole is nearer to it than the smallest step. There Q grows as
+  1 / t, and its slope (Q(t_i) - Q(t_{i-1})) / (t_i - t_{i-1}) = 1 / (t_i t_{i-1}) by t_{i-2} / t_i from step to step.
+  That of a smooth loss comes to be c_1. Where the last two have grown by more than the root of it, and the change is
+  more than noise, no difference knows anything of the derivative.
 
 The entry with the smallest bound is taken.
 """
@@ -89,12 +93,22 @@ def one_sided(samples: Samples) -> Extrapolated:
     bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
     rows = np.array([row for row, _ in entries])
     bounds[rows < _SETTLED] = np.inf
+    bounds[:, _apart_from_base(quotients, nodes, sure + samples.base_off[:, None] / nodes)] = np.inf
     bounds = np.maximum(bounds, _against_finer(rows, stacked, bounds, quotients, nodes, sure))
     chosen, bound = _best(rows, stacked, bounds)
     every = np.arange(len(chosen))
     value = stacked[chosen, every]
     contested = _contested(value, rows[chosen], quotients, nodes, sure)
     return Extrapolated(value, bound, deviations[chosen, every], contested)
+
+
+def _apart_from_base(quotients: Array, nodes: Array, sure: Array) -> Array:
+    """Which lines have a base that is apart from what is around it, (k,)."""
+    changes: Array = np.abs(np.diff(quotients[:, -4:], axis=1))
+    slopes = changes / -np.diff(nodes[:, -4:], axis=1)
+    grows = slopes[:, 1:] > slopes[:, :-1] * np.sqrt(nodes[:, -4:-2] / nodes[:, -2:])
+    told: Array = changes[:, -1] > sure[:, -1] + sure[:, -2]
+    return told & np.logical_and.reduce(grows, axis=1)
 
 
 def _deviations(samples: Samples, weights: Array) -> tuple[Array, Array]:

@@ -24,6 +24,13 @@ def test_what_is_near_a_bound_is_moved_by_less_on_both_sides():
     assert 0.01 / 2 < sizes[0] / 8 * 1.25 < 0.01
 
 
+@pytest.mark.parametrize("distance", [1e-3, 1e-4, 1e-5, 1e-6])
+def test_a_barrier_has_points_on_both_sides_as_long_as_digits_are_left(distance):
+    sizes, sides = of(1.0, 2.0, high=1 + distance)
+    assert sides == [0]
+    assert distance / 2 < sizes[0] / 8 * 1.25 < distance
+
+
 @pytest.mark.parametrize(("low", "high", "side"), [(1.0, 9.0, 1), (-9.0, 1.0, -1), (1 - 1e-9, 9.0, 1)])
 def test_what_is_on_a_bound_or_all_but_on_it_is_moved_to_one_side(low, high, side):
     assert of(1.0, 4.0, low, high) == ([4.0], [side])

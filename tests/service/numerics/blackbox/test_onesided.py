@@ -67,3 +67,31 @@ def test_a_kink_between_the_steps_is_not_overlooked():
 def test_what_is_not_finite_has_no_bound():
     with np.errstate(invalid="ignore"):
         assert one_sided(samples(np.full(NODES.shape, np.nan))).bound[0] == np.inf
+
+
+UNITS = np.array([[4096.0, 3584, 3072, 2048, 1536, 1024, 768, 512, 256, 128, 45, 16, 4, 1]]) / 2**15
+EDGES = {
+    "a logarithm": (lambda t, d: np.log1p(t / d), lambda d: 1 / d),
+    "a pole": (lambda t, d: d / (d + t) - 1, lambda d: -1 / d),
+    "a root": (lambda t, d: np.sqrt(1 + t / d) - 1, lambda d: 0.5 / d),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
+def test_an_edge_as_near_as_the_smallest_step_or_nearer_leaves_no_derivative_that_is_far_off(edge):
+    """Where the edge is among the smallest steps the bound is wide, and indicates: four times it call nothing wrong."""
+    loss, slope = edge
+    distances = 10.0 ** np.arange(-12, 0, 0.05)
+    found = one_sided(samples(np.array([loss(UNITS[0], d) for d in distances]), UNITS, noise=1e-16))
+    off, sizes = np.abs(found.value - slope(distances)), np.abs(slope(distances))
+    assert (off <= 4 * found.bound).all()
+    assert (off <= found.bound)[found.bound < 0.01 * sizes].all()
+    assert np.isinf(found.bound[distances < UNITS.min() / 4]).all()
+
+
+@pytest.mark.parametrize("often", [0.1, 1.0, 10.0, 30.0])
+def test_a_smooth_loss_is_not_taken_to_be_apart_from_its_base(often):
+    phases = np.arange(0, 2 * np.pi, 1e-3)[:, None]
+    found = one_sided(samples(np.sin(often * UNITS + phases) - np.sin(phases), UNITS, noise=1e-16))
+    assert np.isfinite(found.bound).all()
+    assert (np.abs(found.value - often * np.cos(phases[:, 0])) <= found.bound).all()
