@@ -13,6 +13,7 @@ from service.numerics.tiles import Array
 
 _DISPLACED = 8.0
 _MUCH, _DROWNED = 2.0**-10, 12.0
+_ROUNDED = 16.0
 _LEAST = 3
 """Levels without which nothing is said of a line: an entry of the table needs neighbours."""
 
@@ -111,11 +112,18 @@ def _differenced(
     off from that at X.
 
     What seems to be noise may be a loss that turns many times within the distance of near points. Where it is a good
-    part of the loss, the same each time, and all that is seen along a line, nothing is known of that.
+    part of the loss, the same each time, and all that is seen along a line, nothing is known of that; but where the
+    loss is the same at every point: of a loss of 1 alone the format is not known, and may be the coarsest.
+
+    Near points may all have the same loss by chance, where the others differ by several roundings. Where a whole line
+    differs by no more than 16 of them, that is noise: the derivative, of 64 of them at most over the move, is not seen
+    through a noise of half a one either.
     """
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
     losses = losses[which][:, levels]
-    deviations = noise.at(losses, steps, base)
+    deviations, spread = noise.at(losses, steps, base), np.ptp(losses, axis=(1, 2))
+    rounded = spread <= _ROUNDED * noise.rounding * noise.size
+    deviations = np.maximum(deviations, np.where(rounded, spread, 0.0)[:, None])
     plus, minus = losses[..., 0], losses[..., 1]
     quotients = (plus - minus) / (2 * steps)
     seconds = (plus - base) + (minus - base)
@@ -125,7 +133,8 @@ def _differenced(
     kinks = kinked(seconds, steps, deviations, off * steepest)
     found = extrapolated(quotients, steps, deviations, kinks.added)
     bound = found.bound + np.where(off == 0, 0, off * most)
-    lost = noise.exact & (noise.most > _MUCH * noise.size) & (np.ptp(losses, axis=(1, 2)) <= _DROWNED * noise.most)
+    lost = noise.exact & (noise.most > _MUCH * noise.size) & (spread <= _DROWNED * noise.most)
+    lost &= spread > 0
     bound[lost] = np.inf
     units, size = np.abs(lines.units[which]), np.maximum(bends, noise.size)
     return Along(

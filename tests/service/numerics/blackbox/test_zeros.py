@@ -30,6 +30,12 @@ ZEROS = {
     "a minimum": (lambda z: np.square(z).sum(axis=-1), 0 * X, 0 * X),
     "a minimum elsewhere": (lambda z: 3 + np.square(z - X).sum(axis=-1), X, 1e-17 * X),
     "a constant": (lambda z: np.full(len(z), 0.7), X, 0 * X),
+    "a constant of few digits": (lambda z: np.ones(len(z)), X, 1e-17 * X),
+    "roundings that near points do not show": (
+        lambda z: 1 + 2.0**-52 * np.rint(6 * np.sin(0.4 + np.abs(z - X).max(axis=-1) * 30)),
+        X,
+        0 * X,
+    ),
 }
 
 
