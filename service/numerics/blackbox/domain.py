@@ -12,8 +12,9 @@ other, there are two ways:
 A smaller move costs digits: noise t of the loss leaves t / (h s) in a derivative. A larger one to one side alone knows
 nothing of a loss that has a pole on the bound, as a barrier has: not where the smallest step is farther than the bound.
 So of the digits that the datatype has beyond those of an error that must be found (p - log2(1 / k) with k of
-`precision.py`) a move may lose half: it may shrink to 2^-19 of what one side allows in float64, 2^-8 in float32, or as
-far as the datatype has numbers for the smallest step. Beyond that differences are one-sided, as on a bound they must be.
+`precision.py`) a move may lose half: it may shrink to 2^-19 of what one side allows in float64, 2^-8 in float32, or
+as far as the datatype has numbers for the smallest step. Beyond that differences are one-sided, as on a bound they
+must be.
 
 A point lies on a bound only where the base does: many a loss has no value on the edge of its domain.
 """

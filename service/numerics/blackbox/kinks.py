@@ -12,8 +12,8 @@ its noise and the next coarser pair's is not larger by at least the root of what
 What it is shows in how J(h) goes on. It stays, down to the finest pair that shows it, where the derivative jumps at the
 base. Where the loss itself jumps, by a comparison, a rounding or a pole between the base and the step, S(h) stays and
 J(h) grows as 1 / h. Anything else falls, but slower than it should, or goes up and down, as of a loss that turns many
-times within a step. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows anything
-of the derivative at the base: the loss there is no limit of what it is around.
+times within a step. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows
+anything of the derivative at the base: the loss there is no limit of what it is around.
 """
 
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ def _shape(jumps: Array, told: Array, steps: Array, sure: Array) -> Array:
 
 
 def _to_the_end(jumps: Array, told: Array, sure: Array) -> bool:
-    """Whether a jump of the derivative is there at the finest pair that would show it: if not, it is not at the base."""
+    """Whether a jump of the derivative is there at the finest pair that would show it, and so at the base."""
     jump = float(np.median(jumps[told]))
     shown = np.flatnonzero(sure < jump / 2)
     return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)

@@ -27,8 +27,8 @@ S(h). What noise with g = 1 would leave in it has the variance R^2. Where that i
 root mean square of |r| / R over all directions, 4 times that for safety, is no less than g: what is not smooth enough
 only adds to it. The smallest over the places of the m steps is taken.
 
-R is made by the largest losses, L_1, so that g s L_1 / L_0 is known. Of smaller ones no more is known than that noise is
-a power of the loss, as its root in a sum of squares near its solution, where residuals are rounded and then squared:
+R is made by the largest losses, L_1, so that g s L_1 / L_0 is known. Of smaller ones no more is known than that noise
+is a power of the loss, as its root in a sum of squares near its solution, where residuals are rounded, then squared:
 
     s (L / L_0)^p,    p = 1 + log g / log(L_1 / L_0), at least 0,                                                    (3)
 
