@@ -27,7 +27,7 @@ from service.numerics.tiles import Array
 _PAIRS = 2
 _STAYS = 0.5
 """Power of h between that of what stays and that of what does not."""
-_ALIKE = 2.0
+_ALIKE, _MANY = 2.0, 4
 _SUSPECT = 1 / 3
 """Of what is sure: two deviations of the noise instead of six."""
 
@@ -77,7 +77,8 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     """
     ratio = steps[:-1] / steps[1:]
     span = steps[:-1] * (ratio - 1)
-    jumps = np.abs(seconds[:, :-1] - ratio**2 * seconds[:, 1:]) / span
+    signed = (seconds[:, :-1] - ratio**2 * seconds[:, 1:]) / span
+    jumps = np.abs(signed)
     of_base = SURE * noise[:, -1] + base
     sides = SURE * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
     sure = (sides + 2 * (ratio**2 - 1) * of_base[:, None]) / span
@@ -92,7 +93,7 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     added = np.concatenate([added, halves[:, -1:]], axis=1)
     added = np.maximum(added, _beside(seconds, steps, np.where(told, jumps, 0.0), sure))
     added[told[:, -1] & _apart(seconds, steps, SURE * np.sqrt(2) * noise[:, -1] + 2 * of_base)] = np.inf
-    return Kinks(added, _shape(jumps, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
+    return Kinks(added, _shape(signed, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
 
 
 def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
@@ -101,8 +102,9 @@ def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
     return (last > sure) & (last > before * np.sqrt(steps[-1] / steps[-2]))
 
 
-def _shape(jumps: Array, told: Array, steps: Array, sure: Array) -> Array:
+def _shape(signed: Array, told: Array, steps: Array, sure: Array) -> Array:
     """Tell by the median power of h with which what is too large for a smooth loss falls."""
+    jumps = np.abs(signed)
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         falls = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
@@ -114,7 +116,7 @@ def _shape(jumps: Array, told: Array, steps: Array, sure: Array) -> Array:
         power, seen = float(np.nanmedian(powers[line])), jumps[line]
         if -_STAYS <= power <= _STAYS and _to_the_end(seen, told[line], sure[line]):
             found[line] = Shape.KINKED
-        elif power < -_STAYS and _alike((seen * leaves)[: np.flatnonzero(told[line])[-1] + 1]):
+        elif power < -_STAYS and _alike((signed[line] * leaves)[: np.flatnonzero(told[line])[-1] + 1]):
             found[line] = Shape.JUMPING
         else:
             found[line] = Shape.ROUGH
@@ -131,8 +133,9 @@ def _to_the_end(jumps: Array, told: Array, sure: Array) -> bool:
 def _alike(changes: Array) -> bool:
     """Whether a jump of the loss is the same at all steps, but for one at which it may be in between."""
     middle = float(np.median(changes))
-    apart = (changes < middle / _ALIKE) | (changes > middle * _ALIKE)
-    return int(np.count_nonzero(apart)) <= 1
+    parts = changes / middle if middle else np.zeros(changes.shape)
+    apart = (parts < 1 / _ALIKE) | (parts > _ALIKE)
+    return changes.size > 1 and int(np.count_nonzero(apart)) <= (changes.size >= _MANY)
 
 
 def _beside(seconds: Array, steps: Array, told: Array, sure: Array) -> Array:
