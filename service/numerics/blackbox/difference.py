@@ -14,6 +14,7 @@ from service.numerics.tiles import Array
 _DISPLACED = 8.0
 _MUCH, _DROWNED = 2.0**-10, 12.0
 _ROUNDED = 16.0
+_COARSE = 4
 _LEAST = 3
 """Levels without which nothing is said of a line: an entry of the table needs neighbours."""
 
@@ -136,7 +137,7 @@ def _differenced(
     lost = noise.exact & (noise.most > _MUCH * noise.size) & (spread <= _DROWNED * noise.most)
     lost &= spread > 0
     bound[lost] = np.inf
-    units, size = np.abs(lines.units[which]), np.maximum(bends, noise.size)
+    units, size = np.abs(lines.units[which]), np.maximum(_least_curvature(seconds, steps), noise.size)
     return Along(
         found.value / lines.units[which],
         bound / units,
@@ -154,6 +155,13 @@ def _differenced(
 def _largest(values: Array, alike: bool) -> Array:
     """Of each line or, where directions differ by chance alone, of all."""
     return np.full(values.shape, values.max()) if alike else values
+
+
+def _least_curvature(seconds: Array, steps: Array) -> Array:
+    """v . H v, smallest over the coarse steps: a loss that grows by many orders over the move is not 0 at the base."""
+    coarse = slice(0, _COARSE)
+    found: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
+    return found.min(axis=1)
 
 
 def _curvature(seconds: Array, steps: Array) -> Array:

@@ -85,3 +85,9 @@ def test_zero_is_found_beside_a_tensor_that_is_not(random):
     point = np.array([0.3, 0.5])
     assert judged(loss, point, np.array([np.cos(0.3), 0]), random).verdict.outcome == Outcome.PASS
     assert judged(loss, point, np.array([np.cos(0.3), 1e-3]), random).verdict.outcome == Outcome.FAIL
+
+
+@pytest.mark.parametrize("often", [100.0, 300.0, 1000.0])
+def test_a_gradient_is_not_zero_because_the_loss_is_large_elsewhere(often):
+    found = judged(lambda z: np.exp(often * (z - 1)).sum(axis=-1), np.ones(2), -often * np.ones(2), random=False)
+    assert found.verdict.outcome != Outcome.PASS
