@@ -23,6 +23,7 @@ from service.numerics.ops.op import (
     mutant_of,
     op,
 )
+from service.numerics.ops.running import product_size, sum_size
 from service.numerics.ops.softmax import softmax_with_errors
 from service.numerics.reach import joined, least
 from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, repeats, size, unbroadcast
@@ -143,17 +144,16 @@ class ScaledDotProductAttention(Op):
     ) -> Array:
         """P with the errors that are made on the way to it; `again` where it is found a second time."""
         scores = self._scores(query, key, mask)
-        sizes = np.abs(query) @ np.swapaxes(np.abs(key), -1, -2) * np.abs(self._scale(query))
+        sizes = math.sqrt(2) * product_size(query, np.swapaxes(key, -1, -2)) * np.abs(self._scale(query))
         if mask is not None and mask.dtype != np.bool_:
             sizes = sizes + np.abs(aligned(mask, sizes.ndim - 1))
-        # A sum of E terms, which kernels take in lanes, and the scale.
-        sizes = np.where(scores == -np.inf, 0, sizes) * math.sqrt(1 + query.shape[-1] / 4)
+        sizes = np.where(scores == -np.inf, 0, sizes)
         return softmax_with_errors(errors, scores, sizes, again=again)
 
     def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
         query, key, value, mask = inputs
         p = self._softmax_with_errors(errors, query, key, mask, again=False)
-        return errors(p @ value, _with_lost(p, errors) @ np.abs(value), key.shape[-2] + 1)
+        return _product_with_errors(errors, p, value)
 
     def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors as the primitives would make them, and as kernels do that recompute P.
@@ -168,19 +168,14 @@ class ScaledDotProductAttention(Op):
         p = self._softmax_with_errors(errors, query, key, mask, again=True)
         by_p = gradient @ np.swapaxes(value, -1, -2)
         shares = gradient * output
-        spread = np.abs(shares).sum(axis=-1, keepdims=True) * math.sqrt(value.shape[-1]) / 2
-        spread = spread + (p * np.abs(by_p)).sum(axis=-1, keepdims=True) * math.sqrt(key.shape[-2])
-        mean = errors(shares.sum(axis=-1, keepdims=True), spread)
-        sizes = np.abs(gradient) @ np.swapaxes(np.abs(value), -1, -2) * math.sqrt(value.shape[-1])
-        sizes = sizes + np.abs(by_p) + np.abs(mean)
+        mean = errors(shares.sum(axis=-1, keepdims=True), sum_size(shares) + sum_size(p * by_p))
+        sizes = product_size(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(mean)
         by_scores = errors(p * (by_p - mean), _with_lost(p, errors) * sizes)
         by_product = by_scores * self._scale(query)
-        large, weights = np.abs(by_product), _with_lost(p, errors)
-        rows, columns = query.shape[-2], key.shape[-2]
         return (
-            errors(by_product @ key, large @ np.abs(key), columns + 1),
-            errors(np.swapaxes(by_product, -1, -2) @ query, np.swapaxes(large, -1, -2) @ np.abs(query), rows + 1),
-            errors(np.swapaxes(p, -1, -2) @ gradient, np.swapaxes(weights, -1, -2) @ np.abs(gradient), rows),
+            _product_with_errors(errors, by_product, key),
+            _product_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
+            _product_with_errors(errors, np.swapaxes(p, -1, -2), gradient),
             self._by_mask_with_errors(errors, by_scores, mask),
         )
 
@@ -258,3 +253,17 @@ class ScaledDotProductAttention(Op):
 def _with_lost(p: Array, errors: Errors) -> Array:
     """Sizes of weights, and what exponentials lose below the normal numbers; nothing of what is masked."""
     return np.abs(p) + errors.flush * (p != 0)
+
+
+def _product_with_errors(errors: Errors, a: Array, b: Array) -> Array:
+    """Product of matrices a @ b with its rounding, where a is made of exponentials.
+
+    Each element is off by u for the sum and its products, and by what all terms but the largest of a are at most: what
+    is added to one term, or it to it, rounds no more away than there is of it.
+    """
+    product = a @ b
+    large = np.abs(a)
+    rest = large * (large < large.max(axis=-1, keepdims=True))
+    lost = errors.flush * ((a != 0) @ np.abs(b))
+    product = errors(product, product_size(a, b) + lost, most=2 * (rest @ np.abs(b)) + lost)
+    return errors(product, np.abs(product), 2)

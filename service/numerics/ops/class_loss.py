@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 
-from service.numerics.ops.errors import Errors
+from service.numerics.ops.errors import ONE_ROUNDING, Errors
 from service.numerics.ops.loss import Loss, Reduction
 from service.numerics.ops.multiplier import Multiplier
 from service.numerics.ops.op import Argument, Case, Gradients, ShapeError, Spreading, mutant, mutant_of, op
@@ -20,8 +20,6 @@ from service.numerics.ops.softmax import (
 from service.numerics.reach import joined, least, least_of_all
 from service.numerics.tiles import Array, Shape, size
 
-_OF_L = 0.4
-"""Part of the rounding of a log-sum-exp that p is allowed to carry."""
 _LABELS = "labels from 0 to {last}, or ignore_index ({ignored})"
 
 
@@ -358,14 +356,13 @@ class CrossEntropy(ClassLoss):
 
         With z = x - max x, and r the sum of all exponentials but the largest: where r is small the largest z is 0,
         log(1 + r) is off by r at most, and so is the exponential of it. Kernels that find p as exp(x - L), L = max x +
-        log S, are off by a rounding of L too. `_OF_L` of u abs(L) is allowed for that, which is, thrice, the rounding
-        of one number at most.
+        log S, are off by a rounding of L too, which is `ONE_ROUNDING`.
         """
         input, target, class_weight = inputs
         along = self._along(input)
         logarithms, p = log_softmax(input, along), softmax(input, along)
         largest = input.max(axis=along, keepdims=True) - logarithms.max(axis=along, keepdims=True)
-        sizes = log_softmax_size(input, along) + _OF_L * np.abs(largest) + 2
+        sizes = log_softmax_size(input, along) + ONE_ROUNDING * np.abs(largest) + 2
         weight = self._weights(gradient, self.losses(*inputs), *inputs)
         with_errors = log_softmax_with_errors(errors, input, along)
         results = self._shares(weight, with_errors, p, input, target, class_weight)

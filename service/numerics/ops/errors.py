@@ -16,6 +16,14 @@ from typing import NamedTuple, Protocol
 from service.numerics.tiles import Array
 
 
+ONE_ROUNDING = 0.4
+"""Part of u abs(x) that stands for a number x that is rounded once, and for nothing else.
+
+Of many errors what comes out may be several times their root mean square; of one it is never more than u abs(x). The
+allowance is six times the root mean square of an error uniform in +-u, so that 0.4 allow 1.4 u abs(x).
+"""
+
+
 class Rounding(NamedTuple):
     """What the rounding of one result is made of: an error of about u sqrt(terms) magnitude.
 

@@ -11,6 +11,7 @@ from annotated_types import Ge, Len
 
 from service.numerics.ops.errors import Errors
 from service.numerics.ops.op import Case, Gradients, Op, ShapeError, Spreading, mutant, mutant_of, op
+from service.numerics.ops.running import sum_size
 from service.numerics.reach import given, joined, least
 from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
 
@@ -110,8 +111,8 @@ class Normalisation(Op):
         """Return z and r with the errors of their steps, and what each element of z is off by for itself, grouped.
 
         N elements in a group:
-            m    off by u sqrt(N) mean(abs(x)), one shift of the group: the variance does not see it, its derivative
-                 being the sum of the x - m
+            m    off as a sum of N, one shift of the group: the variance does not see it, its derivative being the
+                 sum of the x - m
             v    off relatively by u sqrt(N), and r by half of that and by u; one factor of the group
             v    in one pass, mean(x^2) - m^2, by u (mean(x^2) + m^2). That is allowed as far as it does no more than
                  the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
@@ -121,7 +122,8 @@ class Normalisation(Op):
         grouped = self._grouped(x)
         mean, size_ = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
         if self.centred:
-            mean = errors(grouped.mean(axis=-1, keepdims=True), size_, grouped.shape[-1])
+            mean = grouped.mean(axis=-1, keepdims=True)
+            mean = errors(mean, sum_size(grouped) / grouped.shape[-1] + np.abs(mean))
         centre = grouped - mean
         variance = np.square(centre).mean(axis=-1, keepdims=True)
         lost = variance
@@ -151,8 +153,8 @@ class Normalisation(Op):
 
         With h = g w, N elements in a group and o what each element of z is off by in units of u:
         z          off by u o, for each element
-        mean(h)    off by u sqrt(N) mean(abs(h)), once for the group
-        mean(h z)  off by u (sqrt(N) mean(abs(h z)) + mean(abs(h) o)), once for the group: libraries find it as
+        mean(h)    off as a sum of N, once for the group
+        mean(h z)  off as a sum of N, and by u mean(abs(h) o), once for the group: libraries find it as
                    r (mean(h x) - m mean(h))
         dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
         """
@@ -161,12 +163,12 @@ class Normalisation(Op):
         z = errors(z, own)
         h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
         count, product = z.shape[-1], h * z
-        lost = np.abs(product).mean(axis=-1, keepdims=True) * math.sqrt(count)
+        lost = sum_size(product) / count
         lost = lost + (np.abs(h) * own).mean(axis=-1, keepdims=True)
         along = errors(product.mean(axis=-1, keepdims=True), lost)
         by_group, size_ = h - z * along, np.abs(h) + np.abs(z * along)
         if self.centred:
-            mean = errors(h.mean(axis=-1, keepdims=True), np.abs(h).mean(axis=-1, keepdims=True), count)
+            mean = errors(h.mean(axis=-1, keepdims=True), sum_size(h) / count)
             by_group, size_ = by_group - mean, size_ + np.abs(mean)
         by_input = self._ungrouped(errors(rate * by_group, np.abs(rate) * size_, 2), input)
         products = gradient * self._ungrouped(z, input)

@@ -322,7 +322,11 @@ class KlDiv(PairLoss):
 
     def loss_sizes(self, input: Array, target: Array) -> Array:
         p, logarithm = self._both(target)
-        return np.abs(p) * (np.where(p == 0, 0, np.abs(logarithm)) + np.abs(input))
+        return np.abs(p) * self._difference_size(np.where(p == 0, 0, logarithm), input)
+
+    def _difference_size(self, logarithm: Array, input: Array) -> Array:
+        """Size of log p - x: of two numbers that are given the difference itself, else of what p log p and p x are."""
+        return 2 * np.abs(logarithm - input) if self.log_target else np.abs(logarithm) + np.abs(input)
 
     def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
         p, logarithm = self._both(target)
@@ -331,8 +335,19 @@ class KlDiv(PairLoss):
 
     def share_sizes(self, weight: Array, input: Array, target: Array) -> Gradients:
         p, logarithm = self._both(target)
-        by_target = weight * (np.abs(logarithm) + np.abs(input) + 1)
+        by_target = weight * (self._difference_size(logarithm, input) + 1)
         return weight * np.abs(p), by_target * p if self.log_target else by_target
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: those of each as a whole, and what an exponential loses below the normal numbers."""
+        by_input, by_target = super().backward_with_errors(errors, gradient, output, *inputs)
+        if not self.log_target or not errors.flush:
+            return by_input, by_target
+        assert by_input is not None
+        assert by_target is not None
+        input, target = inputs
+        lost = np.abs(self._weights(gradient, self.losses(*inputs), *inputs)) * errors.flush
+        return errors(by_input, lost), errors(by_target, lost * (np.abs(target - input) + 1))
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         losses = torch.nn.functional.kl_div(input, target, reduction="none", log_target=self.log_target)

@@ -11,7 +11,7 @@ import numpy as np
 from service.numerics.ops import continued, length
 from service.numerics.ops.axes import Dims, axes, axis, behind_tile, reduced, restored
 from service.numerics.ops.choices import Choices, between, one_of
-from service.numerics.ops.errors import Errors, Rounding
+from service.numerics.ops.errors import ONE_ROUNDING, Errors, Rounding
 from service.numerics.ops.multiplier import Multiplier, division, factor, of_counts
 from service.numerics.ops.op import (
     Argument,
@@ -24,6 +24,7 @@ from service.numerics.ops.op import (
     mutant_of,
     op,
 )
+from service.numerics.ops.running import sum_size
 from service.numerics.reach import least
 from service.numerics.tiles import Array, Shape, size
 
@@ -236,18 +237,24 @@ class Var(Reduction):
 
     def _centred_with_errors(self, errors: Errors, input: Array) -> Array:
         over, count = self._over(input), self._count(input)
-        magnitude = np.abs(input).sum(axis=over, keepdims=True) / count
-        return input - errors(input.sum(axis=over, keepdims=True) / count, magnitude, count)
+        behind = tuple(range(input.ndim - len(over), input.ndim))
+        lined = np.moveaxis(input, over, behind).reshape(*self._kept(input), count)
+        size_ = np.expand_dims(sum_size(lined)[..., 0], over) / count
+        mean = input.sum(axis=over, keepdims=True) / count
+        return input - errors(mean, size_ + np.abs(mean))
+
+    def _kept(self, input: Array) -> Shape:
+        return tuple(length for axis, length in enumerate(input.shape) if axis not in self._over(input))
 
     def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
-        """Add errors: m is off by u sqrt(N) mean(abs(x)), which its derivative, 0, hides; the sum by u sqrt(N)."""
+        """Add errors: m is off as a sum of N, which its derivative, 0, hides; the sum by u sqrt(N)."""
         (input,) = inputs
         squares = np.square(self._centred_with_errors(errors, input)).sum(axis=self._over(input), keepdims=True)
         output = self._shaped(squares / (self._count(input) - self.correction), input)
         return errors(output, terms=self._count(input) + 3)
 
     def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: all x - m share that of m, u sqrt(N) mean(abs(x)); each has three of its own."""
+        """Add errors: all x - m share that of m, a sum of N; each has three of its own."""
         (input,) = inputs
         centred = self._centred_with_errors(errors, input)
         factor = 2 / (self._count(input) - self.correction)
@@ -360,11 +367,16 @@ class LogSumExp(Reduction):
         return Rounding(np.abs(output) + size_, 1)
 
     def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
-        """Add errors: y = m + log S by no more than log S, since m is a number."""
+        """Add errors: y = m + log S by no more than log S, since m is a number.
+
+        The sum is rounded once to a number, by u abs(y) at most, which `ONE_ROUNDING` stands for.
+        """
         (input,) = inputs
         output = self.forward(input)
         logarithm = output - self._shaped(input.max(axis=self._over(input), keepdims=True), input)
-        return errors(output, self.rounding(output, input).magnitude, most=logarithm)
+        size_ = self.rounding(output, input).magnitude - np.abs(output)
+        output = errors(output, ONE_ROUNDING * np.abs(output), most=logarithm)
+        return errors(output, size_, most=logarithm)
 
     def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors: p = exp(x - y), of the y that was rounded, is off by u p (abs(x - y) + 3) for each element."""

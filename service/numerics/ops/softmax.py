@@ -64,7 +64,9 @@ def softmax_with_errors(
     if again:
         logarithm = np.log(some)
         total = errors(total, some * (np.abs(largest) + logarithm), most=some * logarithm)
-        total = errors(total, (e * sizes).sum(axis=along, keepdims=True))
+        # Of a score that is off by more than 1 the factor is none that is near 1.
+        moved = errors(np.zeros_like(some), (e * sizes).sum(axis=along, keepdims=True) / some)
+        total = total * np.exp(moved)
     return e / total
 
 
