@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from service.numerics.ops import length
 from service.numerics.ops.choices import Choices, Slope, between, merged
-from service.numerics.ops.errors import Errors
+from service.numerics.ops.errors import Errors, Rounding
 from service.numerics.ops.loss import PiecewiseLoss, Reduction
 from service.numerics.ops.op import Case, Gradients, ShapeError, Spreading, mutant, op
 from service.numerics.reach import given, joined, least
@@ -283,6 +283,16 @@ class TripletMarginLoss(VectorLoss):
             # Of a distance that does not enter it does not matter where its piece ends.
             far = np.where(chosen < 1, (1 - chosen) * far, 0) + np.where(chosen > 0, chosen * other[0], 0)
         return np.where(chosen >= 0, near - far + self.margin, 0)[..., 0].astype(anchor.dtype, copy=False)
+
+    def rounding(self, output: Array, *inputs: Any) -> Rounding:
+        """Rounding of the output: what the losses of samples are off by is each its own, and adds up as squares."""
+        if self.reduction == "none":
+            return super().rounding(output, *inputs)
+        sizes = self.loss_sizes(*inputs).reshape(len(output), -1)
+        count = sizes.shape[-1]
+        squares = self.summands * np.square(sizes).sum(axis=-1) + count * np.square(sizes.sum(axis=-1))
+        magnitude = np.sqrt(squares) / (count if self.reduction == "mean" else 1)
+        return Rounding(magnitude.reshape(output.shape), 1)
 
     def loss_sizes(self, anchor: Array, positive: Array, negative: Array) -> Array:
         own = length.terms(self.p, anchor.shape[-1]) / self.summands
