@@ -111,15 +111,28 @@ def over_channels(w: Writer, op: Any, x: str, weight: str | None, bias: str | No
     return scaled(w, z, *(None if each is None else w("reshape", each, shape=column) for each in (weight, bias)))
 
 
+def attention_scores(w: Writer, op: Any, q: str, k: str, mask: str | None) -> str:
+    scale = w.value(q).shape[-1] ** -0.5 if op.scale is None else op.scale
+    scores = w("mul", w("matmul", q, w("transpose", k, dim0=-1, dim1=-2)), scale)
+    return scores if mask is None else w("add", scores, mask)
+
+
 @form("scaled_dot_product_attention")
 def attention(w: Writer, op: Any, q: str, k: str, v: str, mask: str | None) -> str | None:
     if op.is_causal or (mask is not None and w.leaves[mask].dtype == np.bool_):
         return None
-    scale = w.value(q).shape[-1] ** -0.5 if op.scale is None else op.scale
-    scores = w("mul", w("matmul", q, w("transpose", k, dim0=-1, dim1=-2)), scale)
-    scores = scores if mask is None else w("add", scores, mask)
-    _, e, total = exponentials(w, scores, [-1])
+    _, e, total = exponentials(w, attention_scores(w, op, q, k, mask), [-1])
     return w("matmul", w("div", e, total), v)
+
+
+@form("scaled_dot_product_attention")
+def attention_normalised_last(w: Writer, op: Any, q: str, k: str, v: str, mask: str | None) -> str | None:
+    """Sums of exponentials times values, which are divided by the sum of the exponentials: as kernels take them."""
+    if attention(w, op, q, k, v, mask) is None:
+        return None
+    exponential, total, *_ = w.nodes[-4:]
+    del w.nodes[-2:]
+    return w("div", w("matmul", exponential.name, v), total.name)
 
 
 @form("scaled_dot_product_attention")

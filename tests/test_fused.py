@@ -1,7 +1,7 @@
 """Fused ops allow what is right in any good implementation of them, and not much more than their primitives do."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,19 @@ from service.numerics.ops.op import Case, Gradients, Op
 from service.numerics.precision import PRECISIONS
 from service.numerics.rounding import allowances
 from service.numerics.tiles import Array
+from tests.kernels import KERNELS as KERNEL_PASSES
+from tests.kernels import kernel_allowances
 from tests.primitives import FORMS, Form, pair
 from tests.problems import around
 from tests.test_every_op import every_op
 
 FP32 = PRECISIONS["FP32"]
-SCALES = (1e-8, 1e-4, 1.0, 1e4, 1e8)
+SCALES = (1e-8, 1e-4, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4, 1e8)
+SHARE = 0.97
+"""Elements of an op that are to hold; the rest is what the spread of 16 sweeps is itself off by."""
 WRITTEN = [
-    pytest.param(REGISTRY[name], case, form, id=f"{form.__name__}-{name}-{number}")
+    pytest.param(REGISTRY[name], case, forms, id=f"{name}-{number}")
     for name, forms in sorted(FORMS.items())
-    for form in forms
     for number, case in enumerate(REGISTRY[name].cases)
 ]
 
@@ -45,29 +48,39 @@ def scaled(case: Case, scale: float) -> Callable[[Values], Values]:
     return change
 
 
-def ratios(op: type[Op], case: Case, form: Form) -> Array:
-    """Allowances of the fused op over those of its primitives, of all elements at all scales."""
+def ratios(op: type[Op], case: Case, forms: list[Form], kernels: Mapping[str, Any] = KERNEL_PASSES) -> Array:
+    """Allowances of the fused op over those of its primitives, of all elements at all scales.
+
+    Of several forms each is right, and has to be allowed what it is off by: the largest counts.
+    """
     found: list[Array] = []
     for seed, scale in enumerate(SCALES):
-        graphs = pair(op, case, form, seed, scaled(case, scale))
-        if graphs is None:
+        if "attention" in op.name and scale > 100:
+            # Scores of 1e8 are off by more than 1, and their exponentials by any factor.
             continue
-        (fused, leaves), (_, others) = graphs
-        names = [
-            name for name in leaves if name != "goal" and name not in (*fused.kinds, *case.signs) if name in others
-        ]
+        change = scaled(case, scale)
+        graphs = [each for form in forms if (each := pair(op, case, form, seed, change)) is not None]
+        if not graphs:
+            continue
+        fused, leaves = graphs[0][0]
+        names = [name for name in leaves if name not in ("goal", *fused.kinds, *case.signs) and name in graphs[0][1][1]]
         with np.errstate(all="ignore"):
-            ours, theirs = (allowances(graph, point, FP32, seed, names) for graph, point in graphs)
+            ours = allowances(fused, leaves, FP32, seed, names)
+            theirs = [allowances(*primitives, FP32, seed, names) for _, primitives in graphs]
+            if op.name in kernels:
+                theirs.append(kernel_allowances(op, case, seed, change, FP32))
         for name in names:
-            counts = np.isfinite(theirs[name]) & (theirs[name] > 0)
-            found.append((ours[name][counts] / theirs[name][counts]).ravel())
+            largest = np.max([each[name] for each in theirs if name in each], axis=0)
+            counts = np.isfinite(largest) & (largest > 0)
+            found.append((ours[name][counts] / largest[counts]).ravel())
     return np.concatenate(found) if found else np.ones(1)
 
 
-@pytest.mark.parametrize(("op", "case", "form"), WRITTEN)
-def test_a_fused_op_allows_four_times_what_its_primitives_do_at_most(op: type[Op], case: Case, form: Form) -> None:
-    """All but one in ten: there a library's kernel is worse than the primitives, as where a shift does not cancel."""
-    assert np.quantile(ratios(op, case, form), 0.9) <= 4
+@pytest.mark.parametrize(("op", "case", "forms"), WRITTEN)
+def test_a_fused_op_allows_four_times_what_its_primitives_do_at_most(
+    op: type[Op], case: Case, forms: list[Form]
+) -> None:
+    assert np.mean(ratios(op, case, forms) <= 4) >= SHARE
 
 
 def test_an_op_that_allows_much_more_would_be_caught() -> None:
@@ -78,7 +91,7 @@ def test_an_op_that_allows_much_more_would_be_caught() -> None:
         return tuple(None if each is None else errors(each, 100 * np.abs(each)) for each in results)
 
     looser = type("Loose", (op,), {"backward_with_errors": loose})
-    assert np.quantile(ratios(looser, op.cases[0], FORMS[op.name][0]), 0.9) > 4
+    assert np.mean(ratios(looser, op.cases[0], FORMS[op.name]) <= 4) < SHARE
 
 
 def off(graph: Graph, leaves: Values, gradients: Values, names: list[str], seed: int = 0) -> float:

@@ -203,7 +203,9 @@ class TripletMarginLoss(VectorLoss):
         return length.norm(self.p, np.abs(self._error(x, y)), -1)[..., 0]
 
     def _direction(self, x: Array, y: Array) -> Array:
-        error = self._error(x, y)
+        return self._direction_of(self._error(x, y))
+
+    def _direction_of(self, error: Array) -> Array:
         distance = length.norm(self.p, np.abs(error), -1)
         unit = np.where(distance > 0, distance, 1).astype(error.dtype, copy=False)
         return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
@@ -301,12 +303,27 @@ class TripletMarginLoss(VectorLoss):
         return (near + far) * np.sqrt(own) + self.margin
 
     def shares(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
-        branch = self._chosen(anchor, positive, negative)
-        of_near, of_far, of_swapped = self._spread(weight, branch)
-        near = of_near * self._direction(anchor, positive)
-        far = of_far * self._direction(anchor, negative)
-        swapped = of_swapped * self._direction(positive, negative)
+        pairs = (anchor, positive), (anchor, negative), (positive, negative)
+        return self._shares_along([self._error(x, y) for x, y in pairs], weight, anchor, positive, negative)
+
+    def _shares_along(self, differences: Sequence[Array], weight: Array, *inputs: Array) -> Gradients:
+        """Shares, given the differences of a and p, of a and n, and of p and n."""
+        weights = self._spread(weight, self._chosen(*inputs))
+        near, far, swapped = (each * self._direction_of(x) for each, x in zip(weights, differences, strict=True))
         return near - far, -near - swapped, far + swapped
+
+    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+        """Add errors: x - y is off by u of itself, which may be more than is left when eps is added to it."""
+        anchor, positive, negative = inputs
+        pairs = (anchor, positive), (anchor, negative), (positive, negative)
+        differences = [errors(self._error(x, y), np.abs(x - y)) for x, y in pairs]
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        results = self._shares_along(differences, weight, *inputs)
+        roundings = self.backward_rounding(gradient, output, *inputs)
+        return tuple(
+            None if each is None else errors.perturbed(each, rounding)
+            for each, rounding in zip(results, roundings, strict=True)
+        )
 
     def share_sizes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         branch = self._chosen(anchor, positive, negative)

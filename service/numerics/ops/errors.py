@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 
 from service.numerics.tiles import Array
 
-
 ONE_ROUNDING = 0.4
 """Part of u abs(x) that stands for a number x that is rounded once, and for nothing else.
 

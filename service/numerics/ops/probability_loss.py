@@ -339,15 +339,15 @@ class KlDiv(PairLoss):
         return weight * np.abs(p), by_target * p if self.log_target else by_target
 
     def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: those of each as a whole, and what an exponential loses below the normal numbers."""
-        by_input, by_target = super().backward_with_errors(errors, gradient, output, *inputs)
-        if not self.log_target or not errors.flush:
-            return by_input, by_target
-        assert by_input is not None
-        assert by_target is not None
+        """Add errors; of a logarithm t to p = exp(t) by itself, which may be below the normal numbers of the dtype."""
+        if not self.log_target:
+            return super().backward_with_errors(errors, gradient, output, *inputs)
         input, target = inputs
-        lost = np.abs(self._weights(gradient, self.losses(*inputs), *inputs)) * errors.flush
-        return errors(by_input, lost), errors(by_target, lost * (np.abs(target - input) + 1))
+        p = np.exp(target)
+        p = errors(p, 2 * p + errors.flush)
+        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        difference = errors(target - input + 1, np.abs(target - input) + 1)
+        return errors(-weight * p), errors(weight * difference * p, terms=3)
 
     def twin(self, torch: Any, input: Any, target: Any) -> Any:
         losses = torch.nn.functional.kl_div(input, target, reduction="none", log_target=self.log_target)

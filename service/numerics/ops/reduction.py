@@ -373,7 +373,9 @@ class LogSumExp(Reduction):
         """
         (input,) = inputs
         output = self.forward(input)
-        logarithm = output - self._shaped(input.max(axis=self._over(input), keepdims=True), input)
+        # Not y - m, which is 0 where y is rounded to m.
+        shares = np.exp(input - input.max(axis=self._over(input), keepdims=True))
+        logarithm = self._shaped(np.log(shares.sum(axis=self._over(input), keepdims=True)), input)
         size_ = self.rounding(output, input).magnitude - np.abs(output)
         output = errors(output, ONE_ROUNDING * np.abs(output), most=logarithm)
         return errors(output, size_, most=logarithm)
