@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "triplet": ("triplet_margin_loss", {"margin": 1e12}, ROWS | {"other": (4, 9), "third": (4, 9)}),
     "cosine": ("cosine_embedding_loss", {}, ROWS | {"other": (4, 9), "signs": (4,)}),
     "attention": ("scaled_dot_product_attention", {}, dict.fromkeys(("x", "key", "value"), (1, 2, 6, 8))),
+    "attention of 32": ("scaled_dot_product_attention", {}, {name: (1, 1, 32, 32) for name in ("x", "key", "value")}),
     "attention of 16": ("scaled_dot_product_attention", {}, dict.fromkeys(("x", "key", "value"), (1, 1, 16, 16))),
 }
 FIXED = ("weight", "bias", "signs")
@@ -150,7 +151,7 @@ def once(*given: Any, again: bool = False) -> Any:
 @pytest.mark.parametrize(
     ("module", "name", "instead", "kind", "dtype"),
     [
-        (attention, "product_size", lambda *terms: running.product_size(*terms) / 3, "attention of 16", "float32"),
+        (attention, "product_size", lambda *terms: running.product_size(*terms) / 3, "attention of 32", "float32"),
         (attention, "softmax_with_errors", once, "attention of 16", "float32"),
         (reduction, "ONE_ROUNDING", errors.ONE_ROUNDING / 2, "logsumexp", "float16"),
     ],

@@ -9,6 +9,8 @@ itself away: fl(a + b) is the number nearest to a + b, so that its error is min(
 Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 3.3 and 4.2 (running error analysis).
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from service.numerics.tiles import Array
@@ -38,12 +40,18 @@ def product_size(a: Array, b: Array) -> Array:
     """
     total = np.zeros((1,) * max(a.ndim, b.ndim))
     squares = total
-    for piece in np.array_split(np.arange(a.shape[-1]), min(_PIECES, a.shape[-1])):
-        here = slice(piece[0], piece[-1] + 1)
+    for start, stop in pairwise(_ends(a.shape[-1])):
+        here, count = slice(start, stop), stop - start
         left, right = a[..., here], b[..., here, :]
         moved = total + left @ right
         terms = np.square(left) @ np.square(right)
-        squares = squares + piece.size / 3 * (total * total + total * moved + moved * moved)
-        squares = squares + (1 + piece.size / 6) * terms
+        squares = squares + count / 3 * (total * total + total * moved + moved * moved)
+        squares = squares + (1 + count / 6) * terms
         total = moved
     return np.sqrt(np.maximum(squares, 0))
+
+
+def _ends(count: int) -> list[int]:
+    """Where the pieces of a sum begin, and where the last ends."""
+    pieces = max(1, min(_PIECES, count))
+    return [count * piece // pieces for piece in range(pieces + 1)]
