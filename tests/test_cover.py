@@ -58,7 +58,7 @@ KINDS: dict[str, Kind] = {
     "triplet": ("triplet_margin_loss", {"margin": 1e12}, ROWS | {"other": (4, 9), "third": (4, 9)}),
     "cosine": ("cosine_embedding_loss", {}, ROWS | {"other": (4, 9), "signs": (4,)}),
     "attention": ("scaled_dot_product_attention", {}, dict.fromkeys(("x", "key", "value"), (1, 2, 6, 8))),
-    "attention of 32": ("scaled_dot_product_attention", {}, {name: (1, 1, 32, 32) for name in ("x", "key", "value")}),
+    "attention of 32": ("scaled_dot_product_attention", {}, dict.fromkeys(("x", "key", "value"), (1, 1, 32, 32))),
     "attention of 16": ("scaled_dot_product_attention", {}, dict.fromkeys(("x", "key", "value"), (1, 1, 16, 16))),
 }
 FIXED = ("weight", "bias", "signs")

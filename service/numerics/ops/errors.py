@@ -44,10 +44,13 @@ class Errors(Protocol):
     flush
         What functions such as exp lose where their value is below the smallest normal number, in units of u: libraries
         return 0 there, or come by way of an infinity.
+    scale
+        Size of the arithmetic's own errors over that of those which are added.
     """
 
     own: bool
     flush: float
+    scale: float
 
     def __call__(
         self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None

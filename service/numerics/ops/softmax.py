@@ -64,9 +64,9 @@ def softmax_with_errors(
     if again:
         logarithm = np.log(some)
         total = errors(total, some * (np.abs(largest) + logarithm), most=some * logarithm)
-        # Of a score that is off by more than 1 the factor is none that is near 1.
         moved = errors(np.zeros_like(some), (e * sizes).sum(axis=along, keepdims=True) / some)
-        total = total * np.exp(moved)
+        # Of scores that are off by more than 1 the factor is any, and nothing is known.
+        return e / total * np.where(errors.scale * np.abs(moved) > 1, np.nan, 1 - moved)
     return e / total
 
 
