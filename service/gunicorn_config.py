@@ -104,6 +104,14 @@ def post_worker_init(worker: Any) -> None:
     gc.set_threshold(_COLLECTED_AT)
 
 
+_holes = allocator.Holes()
+
+
+def post_request(worker: Any, request: Any, environ: Any, answer: Any) -> None:
+    """Give back what the request took, before the next one takes more."""
+    _holes.give_back()
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """Keep what a dead worker counted."""
     if _place is not None:

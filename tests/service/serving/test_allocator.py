@@ -48,3 +48,41 @@ def test_blocks_of_a_convolution_leave_no_holes() -> None:
 def test_what_is_settled_by_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")
     assert not allocator.use()
+
+
+HOLES = """
+from service.serving import allocator
+
+holes = allocator.Holes()
+pieces = [bytes(1000) for _ in range(64_000)]
+kept = pieces[-1]
+del pieces
+grown = allocator.resident()
+given_back = holes.give_back()
+print(given_back, grown - allocator.resident(), holes.give_back())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is asked")
+def test_what_is_free_below_what_is_held_is_given_back_once() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    found = subprocess.run([sys.executable, "-c", HOLES], env=environment, check=True, capture_output=True, text=True)
+    first, fallen, second = found.stdout.split()
+    assert (first, second) == ("True", "False")
+    assert int(fallen) > 48 * 2**20, "so much is not given back of itself: the negative control"
+
+
+def test_who_has_not_grown_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([100, 50, 50 + allocator.GROWN - 1, 50 + allocator.GROWN, 60])
+    monkeypatch.setattr(allocator, "resident", lambda: next(sizes))
+    holes = allocator.Holes()
+    assert [holes.give_back() for _ in range(3)] == [False, False, True]
+
+
+def test_where_the_kernel_tells_nothing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    assert allocator.resident() is None
+    assert not allocator.Holes().give_back()
