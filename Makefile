@@ -57,8 +57,9 @@ bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 	$(BIN)/python -m benchmarks.wire
 	$(BIN)/python -m benchmarks.finite_differences
 
-load: $(TEST_STAMP) ## put load on a real gunicorn, up to 64 clients, and look at its memory; some 6 minutes
+load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at its memory; some 15 minutes
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.pressure
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage

@@ -143,3 +143,19 @@ class Client:
 async def together(clients: Sequence[Client], go_on: Callable[[], bool]) -> None:
     """Let all of them ask at once."""
     await asyncio.gather(*(each.run(go_on) for each in clients))
+
+
+def tallied(port: int, request: bytes, expected: Expected, clients: int, go_on: Callable[[], bool]) -> Tally:
+    """What comes of so many clients of a port."""
+    tally = Tally()
+    asyncio.run(together([Client(port, request, expected, tally) for _ in range(clients)], go_on))
+    return tally
+
+
+def asked_well(port: int, request: bytes, expected: Expected, clients: int, go_on: Callable[[], bool]) -> Tally:
+    """The same, where nothing may go amiss."""
+    tally = tallied(port, request, expected, clients, go_on)
+    if tally.amiss or not tally.seconds:
+        found = f"{len(tally.seconds)} right, {tally.wrong} wrong, {tally.failed} failed, {tally.dropped} dropped"
+        raise SystemExit(f"{clients} clients: {found}")
+    return tally

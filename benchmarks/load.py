@@ -6,14 +6,13 @@ Then 4 clients send 20,000 requests, before and after which the memory of the wo
 """
 
 import argparse
-import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import kept, tables
-from benchmarks.asking import Client, Expected, Tally, together
+from benchmarks.asking import Expected, asked_well
 from benchmarks.machine import machine, versions
 from benchmarks.serving import ROOT, Serving, server
 
@@ -39,20 +38,10 @@ WANTED_GROWTH = 0.05
 Document = Mapping[str, Any]
 
 
-def asked(serving: Serving, expected: Expected, clients: int, go_on: Callable[[], bool]) -> Tally:
-    """What comes of so many clients."""
-    tally = Tally()
-    asyncio.run(together([Client(serving.port, REQUEST, expected, tally) for _ in range(clients)], go_on))
-    if tally.amiss or not tally.seconds:
-        found = f"{len(tally.seconds)} right, {tally.wrong} wrong, {tally.failed} failed, {tally.dropped} dropped"
-        raise SystemExit(f"{clients} clients: {found}")
-    return tally
-
-
 def row(serving: Serving, expected: Expected, clients: int, seconds: float) -> dict[str, Any]:
     """Figures of so many clients for so long."""
     started = time.perf_counter()
-    tally = asked(serving, expected, clients, lambda: time.perf_counter() < started + seconds)
+    tally = asked_well(serving.port, REQUEST, expected, clients, lambda: time.perf_counter() < started + seconds)
     return {
         "clients": clients,
         "answered": len(tally.seconds),
@@ -68,9 +57,9 @@ def row(serving: Serving, expected: Expected, clients: int, seconds: float) -> d
 
 def memory(serving: Serving, expected: Expected, requests: int, warm_up: int) -> dict[str, Any]:
     """Resident bytes of the workers before and after so many requests, when they were warm before."""
-    asked(serving, expected, AT_ONCE, times(warm_up))
+    asked_well(serving.port, REQUEST, expected, AT_ONCE, times(warm_up))
     before = serving.resident()
-    asked(serving, expected, AT_ONCE, times(requests))
+    asked_well(serving.port, REQUEST, expected, AT_ONCE, times(requests))
     after = serving.resident()
     if before.keys() != after.keys():
         raise SystemExit("a worker ended")
@@ -132,7 +121,7 @@ def main() -> None:
     given, expected = arguments(), Expected()
     with server(WORKERS) as serving:
         # Both workers, so that none is measured while it warms up.
-        asked(serving, expected, AT_ONCE, times(100))
+        asked_well(serving.port, REQUEST, expected, AT_ONCE, times(100))
         rows = [row(serving, expected, clients, given.seconds) for clients in CLIENTS]
         held = memory(serving, expected, given.requests, min(WARM_UP, given.requests))
     result = {

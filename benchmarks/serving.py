@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +24,29 @@ class Serving:
 
     def resident(self) -> dict[int, int]:
         """Resident bytes of each worker, by its process id."""
-        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()
-        return {int(each): _resident(each) for each in children}
+        return {each: _resident(each) for each in self.workers()}
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        return children(self.master)
 
 
-def _resident(process: str) -> int:
+def children(process: int) -> list[int]:
+    """Process ids of those that a process has begun."""
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _resident(process: int) -> int:
     (kibibytes,) = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return 1024 * int(kibibytes)
 
 
 @contextmanager
-def server(workers: int = 1) -> Iterator[Serving]:
-    """Serve until the block ends."""
+def server(workers: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[Serving]:
+    """Serve until the block ends, with these variables beside those that there are."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": str(workers)}
+    environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": str(workers)} | dict(settings or {})
     command = [sys.executable, "-m", "gunicorn", "-c", "python:service.gunicorn_config", "service.app:create_app()"]
     # What it logs would stand between the figures.
     quiet = subprocess.DEVNULL
