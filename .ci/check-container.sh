@@ -1,3 +1,4 @@
+set -e
 # Runs beside the container, URL set: the reference example must pass, and a planted bug must not.
 # And the image is small enough to be pulled often; torch is most of it.
 size=$(docker image inspect -f '{{.Size}}' "${CTR_TAG:-gradcheckd:test}")
@@ -16,3 +17,24 @@ body["candidate"] = {"w2": [0.22783599, 0.26189097, -0.09793547, -0.08370645 + 1
 assert post(body)["outcome"] == "fail"
 print("the reference example passes, the planted bug fails")
 PYTHON
+
+# Attackers below every limit, beside 36 clients who do not take their large answers: no worker is killed for memory.
+.venv/bin/python - "$URL" <<'PYTHON'
+import sys, time
+from benchmarks import attackers, pressure
+attacks = {name: requests for name, requests, _ in pressure.attacks()}
+port = int(sys.argv[1].rsplit(":", 1)[1])
+for names in (("conv2d, 100 x 100", "conv_transpose2d, 60 x 60"), ("the same, with a candidate", "layer_norm of 100,000")):
+    requests = [request for name in names for request in attacks[name]]
+    with attackers.attacking(port, requests, pressure.READERS) as attacking:
+        time.sleep(15)
+    print(f"beside {pressure.READERS} slow readers, {', '.join(names)}: {dict(attacking.statuses)}")
+    assert attacking.statuses[200], "the attack was none"
+PYTHON
+container=$(docker ps --quiet --no-trunc --filter "ancestor=${CTR_TAG:-gradcheckd:test}")
+peak=$(cat "/sys/fs/cgroup/memory/docker/$container/memory.max_usage_in_bytes" \
+  "/sys/fs/cgroup/docker/$container/memory.peak" "/sys/fs/cgroup/system.slice/docker-$container.scope/memory.peak" \
+  2>/dev/null || true)
+booted=$(docker logs "$container" 2>&1 | grep -c 'Booting worker')
+echo "the container took ${peak:-an unknown number of} bytes of memory at most; workers begun: $booted"
+[ "$booted" = 2 ] || { echo "a worker was killed"; exit 1; }
