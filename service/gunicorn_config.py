@@ -40,7 +40,14 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "service.serving.worker.Worker"
 logger_class = "service.serving.logger.JsonLogger"
 # More than can compute, wait, read and be slow at once, so that health and metrics are answered meanwhile.
-threads = _settings.max_checks + _settings.max_waiting + _settings.max_reading + _settings.max_sending + 16
+threads = (
+    _settings.max_checks
+    + _settings.max_small_checks
+    + 2 * _settings.max_waiting
+    + _settings.max_reading
+    + _settings.max_sending
+    + 16
+)
 # More connections than descriptors would end a worker.
 worker_connections = descriptors.connections(descriptors.raised(), threads)
 # A heartbeat file on disk can stall a worker, and a full file system can keep it from starting.

@@ -48,8 +48,15 @@ class Settings(BaseSettings):
         "what would fit.",
     )
     max_checks: Count = Field(default=2, description="Most requests that a worker computes at once.")
+    max_small_checks: Annotated[int, Ge(0)] = Field(
+        default=1,
+        description="Most small checks, estimated to take up to 32 MiB and 5e+07 operations, that a worker computes "
+        "beside those, while they keep all places taken.",
+    )
     max_waiting: Annotated[int, Ge(0)] = Field(
-        default=8, description="Most requests that wait in a worker for their turn to compute; further ones get 503."
+        default=8,
+        description="Most requests that wait in a worker for their turn to compute, and most small checks for theirs; "
+        "further ones get 503.",
     )
     max_wait_seconds: Seconds = Field(
         default=2.0, description="Longest time that a request waits for its turn before it gets 503."

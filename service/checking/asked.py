@@ -39,5 +39,5 @@ def asked(
     request = read(body)
     check_tensors(request, limits)
     if choose is None:
-        return request, posed(request)
-    return request, posed(request, lambda _, graph, errors: choose(request, graph, errors))
+        return request, posed(request, most=limits.elements)
+    return request, posed(request, lambda _, graph, errors: choose(request, graph, errors), limits.elements)

@@ -117,7 +117,7 @@ def precision_of(candidate: Tensor, declared: str | None, otherwise: Precision) 
     return otherwise if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
 
 
-def posed(request: Request, choose: Choice | None = None) -> Problem:
+def posed(request: Request, choose: Choice | None = None, most: int | None = None) -> Problem:
     """Bring a request into the terms of the numerics.
 
     Parameters
@@ -127,6 +127,9 @@ def posed(request: Request, choose: Choice | None = None) -> Problem:
     choose
         What to differentiate by, of a request and its graph; appends what is wrong with it. What the request names, or
         else its weights, if left out.
+    most
+        Elements that the nodes of a model may have together. Of a larger one, which is refused once it is posed, no
+        sample is drawn: that takes memory for each element.
 
     Raises
     ------
@@ -154,7 +157,10 @@ def posed(request: Request, choose: Choice | None = None) -> Problem:
     names = (choose or _named)(request, graph, errors)
     if errors:
         raise InvalidRequestError(errors)
-    elements = sampled(request.finite_difference.sample, request.seed, graph, names)
+    too_large = most is not None and graph.cost().elements > most
+    elements: Mapping[str, Array] = (
+        {} if too_large else sampled(request.finite_difference.sample, request.seed, graph, names)
+    )
     return Problem(request, graph, dtype, leaves, wide, names, _method(request), elements)
 
 

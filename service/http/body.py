@@ -7,11 +7,12 @@ from types import TracebackType
 
 from flask import Request, current_app
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.exceptions import BadRequest, NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, NotAcceptable, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import parse_options_header
 
 from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
 from schemas.problem import shown
+from service.checking.small import SMALL_BODY, SMALL_BYTES
 from service.http.held import Held
 from service.http.held import held as begun
 from service.http.parsing import parsed
@@ -26,9 +27,9 @@ _SHARE = 4
 class Body:
     """A body that has come, and is held until it is parsed; to be left as a context in any case."""
 
-    def __init__(self, raw: bytes, held: Held, parse: Callable[[bytes], object]) -> None:
+    def __init__(self, raw: bytes, held: Held, parse: Callable[[bytes, int], object], most: int) -> None:
         self._raw: bytes | None = raw
-        self._held, self._parse = held, parse
+        self._held, self._parse, self._most = held, parse, most
 
     def __enter__(self) -> "Body":
         return self
@@ -53,7 +54,25 @@ class Body:
         """
         assert self._raw is not None
         with self:
-            return self._parse(self._raw)
+            return self._parse(self._raw, self._most)
+
+    def looked_at(self) -> object | None:
+        """Parse what may be a small check, and go on holding its bytes; in a place for small checks.
+
+        None where there are more bytes than such a check has, or parsed they would take more memory than it may.
+
+        Raises
+        ------
+        BadRequest, InvalidRequestError
+            As of `parsed`.
+        """
+        assert self._raw is not None
+        if len(self._raw) > SMALL_BODY:
+            return None
+        try:
+            return self._parse(self._raw, min(self._most, SMALL_BYTES // _SHARE))
+        except RequestEntityTooLarge:
+            return None
 
 
 def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS) -> Body:
@@ -79,7 +98,8 @@ def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS)
     held = begun()
     try:
         limit = settings.max_binary_bytes if binary else settings.max_body_bytes
-        return Body(received(request, held, limit, settings.max_body_seconds), held, parse)
+        raw = received(request, held, limit, settings.max_body_seconds)
+        return Body(raw, held, parse, settings.max_bytes // _SHARE)
     except BaseException:
         held.close()
         raise
@@ -94,9 +114,9 @@ def _check_type(request: Request, forms: tuple[str, ...]) -> None:
         raise UnsupportedMediaType(f"Content-Encoding {shown(encoding)} is not taken: send the body as it is.")
 
 
-def _json(settings: Settings, raw: bytes) -> object:
+def _json(settings: Settings, raw: bytes, most: int) -> object:
     # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells put one.
-    return _parsed(raw.removeprefix(codecs.BOM_UTF8), "The body", settings)
+    return parsed(raw.removeprefix(codecs.BOM_UTF8), "The body", settings.max_depth, most)
 
 
 _FORMAT = (
@@ -105,16 +125,13 @@ _FORMAT = (
 )
 
 
-def _binary(sections: tuple[str, ...], settings: Settings, raw: bytes) -> object:
+def _binary(sections: tuple[str, ...], settings: Settings, raw: bytes, most: int) -> object:
     try:
         parts = decode(raw, sections)
     except NotSafetensorsError as error:
         raise BadRequest(f"The body is not in the safetensors format: {error}. {_FORMAT}") from None
-    return parts.joined(_parsed(parts.fields.encode(), f"The metadata entry `{FIELDS}`", settings))
-
-
-def _parsed(raw: bytes, what: str, settings: Settings) -> object:
-    return parsed(raw, what, settings.max_depth, settings.max_bytes // _SHARE)
+    fields = parts.fields.encode()
+    return parts.joined(parsed(fields, f"The metadata entry `{FIELDS}`", settings.max_depth, most))
 
 
 def _settings() -> Settings:

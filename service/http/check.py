@@ -14,6 +14,7 @@ from service.check import Limits, check
 from service.checking import language
 from service.checking.deadline import clock_of
 from service.checking.fitting import SMALLER
+from service.checking.small import is_small
 from service.http.answers import RENDERINGS, held_answer, report_bytes, vary_by_accept
 from service.http.body import JSON, Body, body_of, negotiate, parameter_of
 from service.http.catalogue import examples
@@ -62,13 +63,18 @@ def post_check() -> Response:
     form = negotiate(request, JSON, *_FORMS)
     rendering = _rendering(request, form)
     with answering() as held, body_of(request, JSON, *BODY_FORMS) as body:
+        small = partial(_is_small, body, limits())
         run = partial(_checked, observed(), body, limits(), None if form in RENDERINGS else held)
         if form == NDJSON:
             with timed(while_there=False):
-                return streamed(run, admitted(), held, rendering)
+                return streamed(run, admitted(small), held, rendering)
         # What writing takes is a part of what a check may take: it ends before another one begins.
-        with timed(), admitted():
+        with timed(), admitted(small):
             return held_answer(_written(run(encoding=_encoding(form)), form, rendering), form, held)
+
+
+def _is_small(body: Body, limits: Limits) -> bool:
+    return is_small(body.looked_at(), limits)
 
 
 def _encoding(form: str) -> Encoding | None:

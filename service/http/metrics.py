@@ -32,7 +32,7 @@ EVALUATIONS = Counter("gradcheckd_loss_evaluations", "Evaluations of a loss.", r
 REFUSALS = Counter("gradcheckd_refusals", "Requests refused, by the reason.", ("reason",), registry=REGISTRY)
 PLACES = Gauge(
     "gradcheckd_places",
-    "How many may be at it at once: at `checks`, or at reading `bodies`.",
+    "How many may be at it at once: at `checks`, at `small checks` in their lane, or at reading `bodies`.",
     ("of",),
     multiprocess_mode="livesum",
     registry=REGISTRY,

@@ -1,9 +1,13 @@
-"""A bounded number of checks at once, a short queue before them, and behind that 503: health is answered meanwhile."""
+"""A bounded number of checks at once, a short queue before them, and behind that 503: health is answered meanwhile.
+
+Small checks have a lane beside: places of their own, which a long check cannot take.
+"""
 
 import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import ClassVar
 
@@ -49,8 +53,18 @@ class Slots:
         """How many places are taken."""
         return self._busy
 
-    def admit(self) -> "Admission":
+    @property
+    def most(self) -> int:
+        """How many places there are."""
+        return self._most
+
+    def admit(self, waited: float = 0.0) -> "Admission":
         """Take a place, waiting for it if need be.
+
+        Parameters
+        ----------
+        waited
+            Seconds that were spent waiting elsewhere, which count.
 
         Raises
         ------
@@ -58,8 +72,16 @@ class Slots:
             If the queue is full, or no place became free in time.
         """
         turn = self._turn()
-        if turn is not None and not turn.wait(self._seconds) and self._given_up(turn):
+        if turn is not None and not turn.wait(max(0.0, self._seconds - waited)) and self._given_up(turn):
             raise self._full(f"and none became free within {self._seconds:g} s")
+        return Admission(self)
+
+    def admit_at_once(self) -> "Admission | None":
+        """Take a place if one is free."""
+        with self._lock:
+            if self._busy >= self._most:
+                return None
+            self._count(1)
         return Admission(self)
 
     def _turn(self) -> threading.Event | None:
@@ -130,21 +152,55 @@ class Admission:
             slots.give_back()
 
 
-_CHECKS, _BODIES = "gradcheckd.checks", "gradcheckd.bodies"
+_CHECKS, _SMALL, _BODIES = "gradcheckd.checks", "gradcheckd.small", "gradcheckd.bodies"
 
 
 def register(app: Flask, settings: Settings) -> None:
     """Give an application its places."""
-    app.extensions[_CHECKS] = Slots("checks", settings.max_checks, settings.max_waiting, settings.max_wait_seconds)
+    waiting, seconds = settings.max_waiting, settings.max_wait_seconds
+    app.extensions[_CHECKS] = Slots("checks", settings.max_checks, waiting, seconds)
+    app.extensions[_SMALL] = Slots("small checks", settings.max_small_checks, waiting, seconds)
     app.extensions[_BODIES] = Slots("bodies", settings.max_reading)
 
 
-def admitted() -> Admission:
-    """Take a place for the check, or the curve, of this request."""
+def admitted(is_small: Callable[[], bool] | None = None) -> Admission:
+    """Take a place for what this request asks for.
+
+    Parameters
+    ----------
+    is_small
+        Tells whether it is small, in no more memory and time than what is small may take. It is called in the lane, and
+        only where no other place is free. Without it the request has no place in the lane.
+
+    Raises
+    ------
+    FullError
+        If there is none, neither here nor, for what is small, in the lane.
+    """
     before = time.perf_counter()
-    admission = checks_of(current_app).admit()
+    admission = _admitted(current_app, is_small, before)
     observed().spent("wait", time.perf_counter() - before)
     return admission
+
+
+def _admitted(app: Flask, is_small: Callable[[], bool] | None, since: float) -> Admission:
+    checks, lane = checks_of(app), small_checks_of(app)
+    if is_small is None or not lane.most:
+        return checks.admit()
+    admission = checks.admit_at_once() or _in_the_lane(lane, is_small)
+    # What turns out to be large has left the lane by now, and lines up with nothing but its bytes.
+    return admission or checks.admit(waited=time.perf_counter() - since)
+
+
+def _in_the_lane(lane: Slots, is_small: Callable[[], bool]) -> Admission | None:
+    """Take a place in the lane; None for what is not small."""
+    admission, small = lane.admit(), False
+    try:
+        small = is_small()
+    finally:
+        if not small:
+            admission.release()
+    return admission if small else None
 
 
 def reading() -> Admission:
@@ -156,3 +212,13 @@ def reading() -> Admission:
 def checks_of(app: Flask) -> Slots:
     """Places for checks of an application."""
     return app.extensions[_CHECKS]
+
+
+def small_checks_of(app: Flask) -> Slots:
+    """Places of its lane, for small checks alone."""
+    return app.extensions[_SMALL]
+
+
+def running(app: Flask) -> int:
+    """How many places for checks of an application are taken, those of the lane among them."""
+    return checks_of(app).busy + small_checks_of(app).busy

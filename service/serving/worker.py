@@ -13,7 +13,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.http.overdue import end_overdue
-from service.http.slots import checks_of
+from service.http.slots import running
 from service.http.stopping import stopping
 from service.serving import descriptors, unreadable
 from service.serving.lingering import Lingering
@@ -149,7 +149,7 @@ class Worker(ThreadWorker):
         """Take new connections or not; of a service that stops, while checks run, to tell them so."""
         if enabled and self._is_paused():
             return
-        if not (enabled or self.alive) and stopping() and checks_of(cast("Flask", self.wsgi)).busy:
+        if not (enabled or self.alive) and stopping() and running(cast("Flask", self.wsgi)):
             return
         super().set_accept_enabled(enabled)
         if not (enabled or self.alive):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from service.checking.small import SMALL_BYTES
 from service.settings import PREFIX, Settings
 from tests.deployment import files
 
@@ -19,7 +20,7 @@ def needed(environment: dict[str, str]) -> float:
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
     }
     settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
-    checks = settings.max_checks * 1.25 * settings.max_bytes
+    checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * SMALL_BYTES)
     held = settings.max_held_bytes + settings.max_answer_bytes
     return int(environment["WEB_CONCURRENCY"]) * (LOADED + held + checks)
 

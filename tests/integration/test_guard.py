@@ -83,6 +83,7 @@ def patient(start: Callable[..., Server]) -> Server:
 def small(start: Callable[..., Server]) -> Server:
     """A service with a place for two checks and one that waits, and little patience."""
     return start(
+        GRADCHECKD_MAX_SMALL_CHECKS="0",
         GRADCHECKD_MAX_WAITING="1",
         GRADCHECKD_MAX_WAIT_SECONDS="0.2",
         GRADCHECKD_MAX_STALL_SECONDS="1",

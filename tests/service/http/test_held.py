@@ -5,7 +5,7 @@ import pytest
 
 from service.app import create_app
 from service.http.held import SMALL, Held, HeldAnswer, Room
-from service.http.slots import FullError
+from service.http.slots import FullError, checks_of, small_checks_of
 from service.settings import Settings
 
 SETTINGS = Settings(max_body_bytes=1000, max_binary_bytes=1000, max_held_bytes=1000)
@@ -90,8 +90,8 @@ def test_nothing_is_held_when_the_request_is_over(path, body, status, accept):
 
 def test_nothing_is_held_of_what_got_no_place():
     app = create_app(SETTINGS.model_copy(update={"max_waiting": 0}))
-    slots = app.extensions["gradcheckd.checks"]
-    with slots.admit(), slots.admit():
+    slots = checks_of(app)
+    with slots.admit(), slots.admit(), small_checks_of(app).admit():
         response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
     assert response.status_code == 503
     assert room_of(app).taken == 0

@@ -115,7 +115,7 @@ def test_what_guards_an_operation_is_listed(document, example):
             assert ("401" in operation["responses"]) is not is_open
             assert ("security" in operation) is is_open
             assert ({"408", "503"} <= set(operation["responses"])) is ("requestBody" in operation)
-    full = create_app(Settings(max_checks=1, max_waiting=0))
+    full = create_app(Settings(max_checks=1, max_small_checks=0, max_waiting=0))
     with checks_of(full).admit():
         refused = full.test_client().post("/v1/check", json=example)
     for status, response in (("503", refused), ("401", create_app(Settings(keys="a")).test_client().post("/v1/check"))):

@@ -1,12 +1,16 @@
+import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from prometheus_client import generate_latest
 
 from service.app import create_app
+from service.check import check
 from service.http import metrics
-from service.http.slots import FullError, Slots, checks_of
+from service.http.slots import FullError, Slots, checks_of, running, small_checks_of
 from service.settings import Settings
 
 
@@ -135,15 +139,124 @@ def test_work_is_refused_where_all_places_are_taken_and_nothing_else_is(example,
     app = create_app(Settings(max_checks=1, max_waiting=0, max_wait_seconds=2.5))
     body = example | ({"element": {"name": "w1", "index": [0, 0]}} if path == "/v1/curve" else {})
     client = app.test_client()
-    with checks_of(app).admit():
+    with checks_of(app).admit(), small_checks_of(app).admit():
         refused = client.post(path, json=body)
         assert (refused.status_code, refused.mimetype) == (503, "application/problem+json")
         assert refused.headers["Retry-After"] == "3"
-        assert "All 1 places for checks are taken" in refused.json["detail"]
+        assert re.search("All 1 places for (small )?checks are taken", refused.json["detail"])
+        assert running(app) == 2
         assert client.get("/health/ready").status_code == 200
         assert client.get("/v1/ops").status_code == 200
     assert client.post(path, json=body).status_code == 200
-    assert checks_of(app).busy == 0
+    assert running(app) == 0
+
+
+LANE = Settings(max_checks=1, max_waiting=0)
+FORMS = ["application/json", "text/plain", "application/x-ndjson", "application/vnd.safetensors"]
+
+
+def large():
+    """A check that is not small: of as many elements as that one has bytes for, eight times over."""
+    nodes = [{"name": "wide", "op": "expand", "inputs": ["w"], "size": [2**19]}]
+    nodes.append({"name": "loss", "op": "sum", "inputs": ["wide"]})
+    return {"tensors": {}, "weights": {"w": [1]}, "model": {"nodes": nodes}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_small_check_has_a_place_where_all_others_are_taken(example, form):
+    app = create_app(LANE)
+    client, alone = app.test_client(), create_app(LANE).test_client()
+    headers = {"Accept": form}
+    with checks_of(app).admit():
+        answers = [client.post("/v1/check", json=example, headers=headers, buffered=True) for _ in range(3)]
+        assert {each.status_code for each in answers} == {200}
+        if form == "application/x-ndjson":
+            assert '"outcome":"pass"' in answers[0].text
+        assert (checks_of(app).busy, small_checks_of(app).busy) == (1, 0)
+    answered = client.post("/v1/check", json=example).json
+    assert answered | {"cost": 0} == alone.post("/v1/check", json=example).json | {"cost": 0}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_large_check_has_none_in_the_lane(form):
+    app = create_app(LANE)
+    client = app.test_client()
+    with checks_of(app).admit():
+        refused = client.post("/v1/check", json=large(), headers={"Accept": form})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        assert "All 1 places for checks are taken" in refused.json["detail"]
+        assert small_checks_of(app).busy == 0
+    assert client.post("/v1/check", json=large(), headers={"Accept": form}, buffered=True).status_code == 200
+    assert running(app) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"{}", 422), (b'{"tensors": {}, "weights": {"w": ["a"]}}', 422), (b"null", 503)]
+)
+def test_what_is_invalid_is_refused_in_the_lane_as_elsewhere(body, status):
+    app = create_app(LANE)
+    post = partial(app.test_client().post, "/v1/check", data=body, content_type="application/json")
+    with checks_of(app).admit():
+        refused = post()
+        assert refused.status_code == status
+    assert running(app) == 0
+    assert status == 503 or refused.json == post().json
+
+
+def test_a_body_that_is_long_is_not_looked_at_in_the_lane(example):
+    app = create_app(LANE)
+    with checks_of(app).admit():
+        for padding, status in ((2**17, 200), (2**18, 503)):
+            body = json.dumps(example) + " " * padding
+            response = app.test_client().post("/v1/check", data=body, content_type="application/json")
+            assert response.status_code == status
+    assert running(app) == 0
+
+
+def test_what_would_be_large_when_it_is_parsed_is_not_parsed_in_the_lane():
+    """Of 88 bytes each list: with more than a small check may have parsed it has to wait for another place."""
+    app = create_app(LANE)
+    body = b"[" + b"[]," * 80_000 + b"0]"
+    post = partial(app.test_client().post, "/v1/check", data=body, content_type="application/json")
+    with checks_of(app).admit():
+        assert post().status_code == 503
+    assert post().status_code == 422
+    assert running(app) == 0
+
+
+def test_in_the_lane_too_there_are_so_many_places_and_no_more(example):
+    app = create_app(LANE)
+    with checks_of(app).admit(), small_checks_of(app).admit():
+        refused = app.test_client().post("/v1/check", json=example)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        assert "All 1 places for small checks are taken" in refused.json["detail"]
+
+
+def test_the_lane_stays_free_while_there_is_another_place(monkeypatch, example):
+    app, taken = create_app(LANE), []
+
+    def looking(body, *_):
+        taken.append((checks_of(app).busy, small_checks_of(app).busy))
+        return check(body)
+
+    monkeypatch.setattr("service.http.check.check", looking)
+    assert app.test_client().post("/v1/check", json=example).status_code == 200
+    with checks_of(app).admit():
+        assert app.test_client().post("/v1/check", json=example).status_code == 200
+    assert taken == [(1, 0), (1, 1)]
+
+
+def test_who_has_waited_for_the_lane_does_not_wait_as_long_again():
+    slots = Slots("tests", 1, waiting=1, seconds=600)
+    with slots.admit(), pytest.raises(FullError, match="none became free within 600 s"):
+        slots.admit(waited=600.0)
+
+
+def test_both_lanes_are_in_the_metrics():
+    app = create_app(LANE)
+    with checks_of(app).admit(), small_checks_of(app).admit():
+        assert (gauge("busy_places", "checks"), gauge("busy_places", "small checks")) == (1, 1)
+    assert (gauge("places", "small checks"), gauge("busy_places", "small checks")) == (1, 0)
 
 
 def test_a_request_that_fails_gives_its_place_back(example):

@@ -130,7 +130,7 @@ def test_a_proxy_is_told_to_hand_lines_on(example):
 
 def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, example):
     """However it ends: with a report, a problem, an error before its first step, or when its client goes away."""
-    app = create_app(Settings(max_checks=1, max_waiting=0))
+    app = create_app(Settings(max_checks=1, max_small_checks=0, max_waiting=0))
     places, client = checks_of(app), app.test_client()
     held, ends = [], [[0, 1], [0, ValueError()], [ValueError()], [0] * 100_000]
 

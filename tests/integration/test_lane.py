@@ -1,0 +1,78 @@
+"""Small checks have places that no long check can take, over a real gunicorn."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from tests.integration import raw
+from tests.integration.conftest import Server
+from tests.integration.raw import wait_until
+from tests.integration.test_guard import metric
+
+SIZE = 90
+
+
+def long_check() -> bytes:
+    """Every element of w reaches every term of the loss: minutes, if nobody stops it."""
+    w = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / SIZE**0.5
+    nodes = [
+        {"name": "a", "op": "matmul", "inputs": ["w", "w"]},
+        {"name": "b", "op": "tanh", "inputs": ["a"]},
+        {"name": "c", "op": "matmul", "inputs": ["b", "b"]},
+        {"name": "d", "op": "tanh", "inputs": ["c"]},
+        {"name": "loss", "op": "sum", "inputs": ["d"]},
+    ]
+    request = {"tensors": {}, "weights": {"w": w.tolist()}, "model": {"nodes": nodes}, "include": []}
+    body = json.dumps(request).encode()
+    return raw.head(f"Content-Length: {len(body)}") + body
+
+
+def busy(server: Server, of: str) -> float:
+    return metric(server, f'gradcheckd_busy_places{{of="{of}"}}')
+
+
+def serving(start: Callable[..., Server], small: int) -> Server:
+    """One place, that nobody waits for, and so many for small checks; a check may take as long as the test does."""
+    return start(
+        GRADCHECKD_MAX_CHECKS="1",
+        GRADCHECKD_MAX_SMALL_CHECKS=str(small),
+        GRADCHECKD_MAX_WAITING="0",
+        GRADCHECKD_MAX_WORK=str(10**13),
+        GRADCHECKD_MAX_SECONDS="3600",
+    )
+
+
+@contextmanager
+def all_places_taken(server: Server) -> Iterator[socket.socket]:
+    """A long check runs inside, from before to behind, and is left then."""
+    ended = metric(server, "gradcheckd_loss_evaluations_total")
+    with raw.connected(server) as connection:
+        connection.sendall(long_check())
+        wait_until(lambda: busy(server, "checks") == 1)
+        yield connection
+        assert not raw.answered_meanwhile(connection)
+        assert busy(server, "checks") == 1
+    wait_until(lambda: busy(server, "checks") == 0)
+    assert metric(server, "gradcheckd_loss_evaluations_total") > ended
+
+
+def test_small_checks_go_on_beside_a_long_one(start: Callable[..., Server]) -> None:
+    server = serving(start, 1)
+    with all_places_taken(server), raw.connected(server) as connection:
+        for _ in range(20):
+            connection.sendall(raw.WHOLE)
+            raw.hold_reference(*raw.answer(connection))
+        assert busy(server, "small checks") == 0
+        connection.sendall(long_check())
+        status, body = raw.answer(connection)
+        assert (status, b"All 1 places for checks are taken" in body) == (503, True)
+
+
+def test_without_their_place_they_do_not(start: Callable[..., Server]) -> None:
+    server = serving(start, 0)
+    with all_places_taken(server), raw.connected(server) as connection:
+        connection.sendall(raw.WHOLE)
+        assert raw.answer(connection)[0] == 503
