@@ -8,6 +8,7 @@ from flask import Flask, Response
 from service import logs
 from service.http import (
     access,
+    arriving,
     blackbox,
     bugs,
     catalogue,
@@ -36,8 +37,10 @@ class _Application(Flask):
     def wsgi_app(self, environ: dict[str, Any], start_response: headers.StartResponse) -> Iterable[bytes]:
         """Answer as WSGI has it."""
         settings: Settings = self.extensions["gradcheckd"]
+        arriving.note(environ)
         answer = super().wsgi_app(environ, headers.protecting(start_response))
-        return sent(answer, environ, settings.max_unread_seconds)
+        ends = arriving.last_byte_out(environ, settings.max_seconds)
+        return sent(answer, environ, settings.max_unread_seconds, ends)
 
     def make_default_options_response(self) -> Response:
         """Answer OPTIONS."""

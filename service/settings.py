@@ -44,8 +44,8 @@ class Settings(BaseSettings):
     )
     max_seconds: Seconds = Field(
         default=60.0,
-        description="Longest time for all that is computed for a request, from when its body has come; then 422, with "
-        "what would fit.",
+        description="Longest time from the head of a request until all is computed for it; then 422, with what would "
+        "fit, or 408 if the body has not come by then. Its answer has to be taken within half as much more.",
     )
     max_checks: Count = Field(default=2, description="Most requests that a worker computes at once.")
     max_small_checks: Annotated[int, Ge(0)] = Field(

@@ -11,6 +11,8 @@ from service.numerics.pausing import OutOfTimeError, pause, watched
 
 _BESIDES = 0.25
 """Part of the limit that may be taken beyond it to say what would fit."""
+_MUCH = 0.1
+"""Part of the limit that is told of where the request took it to come."""
 
 
 _CLOCK: ContextVar["Clock | None"] = ContextVar("clock", default=None)
@@ -27,14 +29,16 @@ class Clock:
     Parameters
     ----------
     seconds
-        The limit, from now on.
+        The limit.
     now
         Seconds since whenever.
+    spent
+        How many of the limit have gone by already, as while the request was coming.
     """
 
-    def __init__(self, seconds: float, now: Callable[[], float] | None = None) -> None:
-        self._seconds, self._now = seconds, now or time.monotonic
-        self._started = self._now()
+    def __init__(self, seconds: float, now: Callable[[], float] | None = None, spent: float = 0.0) -> None:
+        self._seconds, self._now, self._spent = seconds, now or time.monotonic, spent
+        self._started = self._now() - spent
         self._ends = self._started + seconds
         self._doing = "the request was being read"
         self._done = 0
@@ -85,7 +89,7 @@ class Clock:
             yield
         except OutOfTimeError:
             said, advice = self._doing, remedy if isinstance(remedy, str) else self._found(remedy)
-            detail = f"out of time: {said} when the limit of {self._seconds:g} s was reached. {advice}"
+            detail = f"out of time: {said} when the limit of {self._seconds:g} s was reached{self._before()}. {advice}"
             raise InvalidRequestError([placed(detail, *place)], "out-of-time") from None
 
     def counting(self, onward: Progress | None = None) -> Progress:
@@ -99,6 +103,12 @@ class Clock:
                 onward(name, done, total)
 
         return progress
+
+    def _before(self) -> str:
+        """Say how much of the time was gone at the start, if it was much: what is computed is not to blame for it."""
+        return (
+            f", {self._spent:.1f} s of it before the request was there" if self._spent > _MUCH * self._seconds else ""
+        )
 
     def _look(self) -> None:
         if self._now() > self._ends:

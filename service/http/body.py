@@ -13,10 +13,11 @@ from werkzeug.http import parse_options_header
 from schemas.binary import FIELDS, SAFETENSORS, SECTIONS, NotSafetensorsError, decode
 from schemas.problem import shown
 from service.checking.small import SMALL_BODY, SMALL_BYTES
+from service.http.arriving import last_byte_in
 from service.http.held import Held
 from service.http.held import held as begun
 from service.http.parsing import parsed
-from service.http.receiving import received
+from service.http.receiving import Patience, received
 from service.settings import Settings
 
 JSON = "application/json"
@@ -98,7 +99,9 @@ def body_of(request: Request, *forms: str, sections: tuple[str, ...] = SECTIONS)
     held = begun()
     try:
         limit = settings.max_binary_bytes if binary else settings.max_body_bytes
-        raw = received(request, held, limit, settings.max_body_seconds)
+        whole = settings.max_seconds
+        patience = Patience(settings.max_body_seconds, last_byte_in(request.environ, whole), whole)
+        raw = received(request, held, limit, patience)
         return Body(raw, held, parse, settings.max_bytes // _SHARE)
     except BaseException:
         held.close()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from io import BytesIO
+from typing import NamedTuple
 
 from flask import Request
 from gunicorn.http.errors import ParseException
@@ -17,7 +18,25 @@ from service.http.slots import reading
 _CHUNK = 2**16
 
 
-def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
+class Patience(NamedTuple):
+    """How long a body may take.
+
+    Attributes
+    ----------
+    seconds
+        From now on, beside a second for each `LEAST_RATE` of bytes.
+    ends
+        By `time.monotonic`, when it has to be there however many bytes came.
+    whole
+        Seconds that this is from the head of the request on.
+    """
+
+    seconds: float
+    ends: float
+    whole: float
+
+
+def received(request: Request, held: Held, limit: int, patience: Patience) -> bytes:
     """Receive a body whole.
 
     Parameters
@@ -28,8 +47,8 @@ def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
         Holds the bytes from when they come.
     limit
         Most of them.
-    seconds
-        Longest time, beside a second for each `LEAST_RATE` of bytes.
+    patience
+        How long it may take.
 
     Raises
     ------
@@ -47,7 +66,7 @@ def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
         raise _too_large(request, limit)
     # What it hands out in the end is what it has written to, not a copy.
     body = BytesIO()
-    with reading(), closing(_in_time(request, seconds)) as pieces:
+    with reading(), closing(_in_time(request, patience)) as pieces:
         for piece in pieces:
             observed().body_bytes += len(piece)
             if observed().body_bytes > limit:
@@ -57,36 +76,40 @@ def received(request: Request, held: Held, limit: int, seconds: float) -> bytes:
     return body.getvalue()
 
 
-def _in_time(request: Request, seconds: float) -> Generator[bytes]:
+def _in_time(request: Request, patience: Patience) -> Generator[bytes]:
     """Read what there is, piece by piece, until it ends or the time is over; what has come gives it more."""
-    connection, deadline = request.environ.get("gunicorn.socket"), time.monotonic() + seconds
+    connection, own = request.environ.get("gunicorn.socket"), time.monotonic() + patience.seconds
+    late = False
     while True:
+        deadline = min(own, patience.ends)
         with ended_reading(connection, deadline):
-            piece = _piece(request, deadline, seconds)
+            piece = _piece(request, deadline, patience)
         if not piece:
             return
+        # What had come by the deadline may have been all.
+        if late:
+            raise _too_slow(patience)
         yield piece
-        deadline += len(piece) / LEAST_RATE
-        if time.monotonic() > deadline:
-            raise _too_slow(seconds)
+        own += len(piece) / LEAST_RATE
+        late = time.monotonic() > min(own, patience.ends)
 
 
-def _piece(request: Request, deadline: float, seconds: float) -> bytes:
+def _piece(request: Request, deadline: float, patience: Patience) -> bytes:
     try:
         return request.stream.read(_CHUNK)
     except (OSError, ClientDisconnected, ParseException) as error:
         if time.monotonic() > deadline:
-            raise _too_slow(seconds) from error
+            raise _too_slow(patience) from error
         # The socket had waited for as long as it may.
         if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
             raise RequestTimeout("The body stopped coming before it was whole.") from error
         raise BadRequest("The body broke off, or is not cut into chunks as HTTP wants it.") from error
 
 
-def _too_slow(seconds: float) -> RequestTimeout:
+def _too_slow(patience: Patience) -> RequestTimeout:
     return RequestTimeout(
-        f"The body was not whole within the {seconds:g} s that it may take, and a second more for each "
-        f"{LEAST_RATE // 1024} KiB that came."
+        f"The body was not whole within the {patience.seconds:g} s that it may take, and a second more for each "
+        f"{LEAST_RATE // 1024} KiB that came, or within the {patience.whole:g} s that all of the request may take."
     )
 
 

@@ -1,5 +1,6 @@
 """Answers are sent for so long: who takes them in drops holds a thread, and threads are few."""
 
+import math
 import time
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
@@ -9,9 +10,11 @@ from service.http.overdue import LEAST_RATE, ended_sending
 
 _MOST = 2**18
 """Bytes that are handed to the server at a time."""
+_LEAST_SECONDS = 5.0
+"""What any piece is given, however late it is."""
 
 
-def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float) -> Iterable[bytes]:
+def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float, ends: float = math.inf) -> Iterable[bytes]:
     """Hand out what the server sends, each piece with a deadline, if it is sent over a connection that is known.
 
     Parameters
@@ -22,14 +25,16 @@ def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float) -> It
         Of the request.
     seconds
         What any piece is given.
+    ends
+        When all of it has to be taken, by `time.monotonic`; a piece that comes late is given a few seconds.
     """
     connection = environ.get("gunicorn.socket")
-    return answer if connection is None else _Sent(answer, connection, seconds)
+    return answer if connection is None else _Sent(answer, connection, seconds, ends)
 
 
 class _Sent:
-    def __init__(self, answer: Iterable[bytes], connection: Any, seconds: float) -> None:
-        self._answer, self._connection, self._seconds = answer, connection, seconds
+    def __init__(self, answer: Iterable[bytes], connection: Any, seconds: float, ends: float) -> None:
+        self._answer, self._connection, self._seconds, self._ends = answer, connection, seconds, ends
         self._pieces, self._whole = self._watched(), False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -37,11 +42,15 @@ class _Sent:
 
     def _watched(self) -> Generator[bytes]:
         for piece in self._answer:
-            with ended_sending(self._connection, time.monotonic() + self._seconds + len(piece) / LEAST_RATE):
+            with ended_sending(self._connection, self._deadline(len(piece))):
                 # The server copies what it sends as a chunk, in which an answer may be whole.
                 for start in range(0, len(piece), _MOST):
                     yield piece[start : start + _MOST]
         self._whole = True
+
+    def _deadline(self, size: int) -> float:
+        now = time.monotonic()
+        return min(now + self._seconds + size / LEAST_RATE, max(self._ends, now + _LEAST_SECONDS))
 
     def close(self) -> None:
         """Close the answer, even one that was never begun."""

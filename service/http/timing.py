@@ -1,4 +1,4 @@
-"""The clock of a request: of all that is computed for it, from when its body has come."""
+"""The clock of a request: of all that is computed for it, from when its head has come."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -7,6 +7,7 @@ from flask import current_app, request
 
 from service.checking.deadline import Clock
 from service.checking.fitting import SMALLER
+from service.http.arriving import since_arrival
 from service.http.leaving import until_left
 from service.numerics.pausing import watched
 from service.settings import Settings
@@ -16,7 +17,7 @@ from service.settings import Settings
 def timed(*, while_there: bool = True) -> Generator[None]:
     """Compute inside; the request is refused where that takes too long, and left alone where its client has left.
 
-    How long a client may take to send the body has limits of its own.
+    What the body took to come has gone by then. It has a limit of its own beside.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ def timed(*, while_there: bool = True) -> Generator[None]:
         Whether to look at the connection: not where what is sent over it tells that already.
     """
     settings: Settings = current_app.extensions["gradcheckd"]
-    clock = Clock(settings.max_seconds)
+    clock = Clock(settings.max_seconds, spent=since_arrival(request.environ))
     left = until_left(request.environ.get("gunicorn.socket")) if while_there else None
     with nullcontext() if left is None else watched(left), clock.watching(), clock.refusing(SMALLER):
         yield

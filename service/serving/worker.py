@@ -12,6 +12,7 @@ from flask import Flask
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from service.http.arriving import arrived_at
 from service.http.overdue import end_overdue
 from service.http.slots import running
 from service.http.stopping import stopping
@@ -37,6 +38,7 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unfinished: dict[TConn, float] = {}
+        self._arrived: dict[TConn, float] = {}
         self._lingering = Lingering(lambda: self.poller, descriptors.lingering(descriptors.raised()))
         self._settings = Settings()
         self._paused_until = 0.0
@@ -49,9 +51,14 @@ class Worker(ThreadWorker):
         elif _is_whole(head):
             # Else gunicorn would wait for it once more, with a selector made for that.
             conn.data_ready = True
-            super().enqueue_req(conn)
+            self._submit(conn)
         else:
             self._unfinished[conn] = time.monotonic() + self._settings.max_head_seconds
+
+    def _submit(self, conn: TConn) -> None:
+        # Until a thread is free for it the time of the request goes by.
+        self._arrived[conn] = time.monotonic()
+        super().enqueue_req(conn)
 
     def _await_data(self, conn: TConn) -> None:
         """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain.
@@ -115,7 +122,7 @@ class Worker(ThreadWorker):
         head = _peeked(conn.sock)
         if head is None or _is_whole(head) or _is_all(conn.sock):
             del self._unfinished[conn]
-            super().enqueue_req(conn)
+            self._submit(conn)
         elif deadline < time.monotonic():
             del self._unfinished[conn]
             detail = f"The head of the request did not come within {self._settings.max_head_seconds:g} s."
@@ -140,7 +147,8 @@ class Worker(ThreadWorker):
 
     def handle(self, conn: TConn) -> Any:
         """Handle a request, in a thread."""
-        kept = super().handle(conn)
+        with arrived_at(self._arrived.pop(conn, None)):
+            kept = super().handle(conn)
         if not kept:
             conn.close = partial(self._lingering.add, conn.sock)
         return kept

@@ -75,8 +75,8 @@ def to_the_end(connection: socket.socket) -> bytes:
 @pytest.fixture(scope="module")
 def patient(start: Callable[..., Server]) -> Server:
     """A service that gives up nobody while a test runs, however busy the machine is."""
-    limits = ("STALL", "HEAD", "BODY", "UNREAD")
-    return start(**{f"GRADCHECKD_MAX_{limit}_SECONDS": "600" for limit in limits})
+    limits = ("", "STALL_", "HEAD_", "BODY_", "UNREAD_")
+    return start(**{f"GRADCHECKD_MAX_{limit}SECONDS": "600" for limit in limits})
 
 
 @pytest.fixture(scope="module")

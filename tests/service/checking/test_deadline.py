@@ -59,6 +59,17 @@ def test_who_is_out_of_time_is_told_what_was_being_done():
     assert detail == "out of time: the verdicts were being found when the limit of 2 s was reached. Take less"
 
 
+def test_what_is_spent_before_is_gone_and_said_where_it_is_much():
+    looks = []
+    with Clock(10, Ticking(), spent=7.5).watching(), pytest.raises(OutOfTimeError):
+        endless(looks)
+    assert len(looks) == 2
+    assert "limit of 10 s was reached, 7.5 s of it before the request was there. Take less" in refusal(
+        Clock(10, Ticking(), spent=7.5)
+    )
+    assert "limit of 10 s was reached. Take less" in refusal(Clock(10, Ticking(), spent=1.0))
+
+
 def test_a_remedy_is_looked_for_in_a_quarter_more_of_the_time():
     looks = []
 

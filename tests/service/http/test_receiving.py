@@ -5,6 +5,7 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize
 
 from service.app import create_app
+from service.http.arriving import arrived_at
 from service.settings import Settings
 
 CLIENT = create_app(Settings(max_body_bytes=1000, max_binary_bytes=2000)).test_client()
@@ -64,10 +65,11 @@ class Slow(io.RawIOBase):
         return size if self.pieces > 0 else 0
 
 
-def slowly(stream, length=1000, **settings):
+def slowly(stream, length=1000, ago=0.0, **settings):
     client = create_app(Settings(**settings)).test_client()
     environ = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": str(length)}
-    return client.post("/v1/check", content_type="application/json", environ_overrides=environ)
+    with arrived_at(time.monotonic() - ago):
+        return client.post("/v1/check", content_type="application/json", environ_overrides=environ)
 
 
 def test_a_body_has_to_come_in_time_however_evenly_it_comes():
@@ -75,6 +77,14 @@ def test_a_body_has_to_come_in_time_however_evenly_it_comes():
     assert (response.status_code, response.mimetype) == (408, "application/problem+json")
     assert "within the 0.05 s" in response.json["detail"]
     assert slowly(Slow(0.001), max_body_seconds=60).status_code == 400, "what comes in time is looked at"
+
+
+def test_a_body_has_to_be_there_in_the_time_of_its_request_however_much_of_it_came():
+    large = {"pieces": 9, "size": 2**16}
+    late = slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=900.0)
+    assert (late.status_code, late.mimetype) == (408, "application/problem+json")
+    assert "within the 900 s that all of the request may take" in late.json["detail"]
+    assert slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=9000.0).status_code == 400, "it was read"
 
 
 def test_what_has_come_gives_a_body_more_time():

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from service.http import metrics, overdue
@@ -35,6 +37,13 @@ def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(pair, unfinished)
     assert pair[0] not in overdue._PENDING
     watched.close()
     assert (answer.closed, unfinished()) == (1, 0)
+
+
+@pytest.mark.parametrize(("left", "given"), [(1000.0, 30.0), (20.0, 20.0), (2.0, 5.0), (-1000.0, 5.0)])
+def test_all_of_an_answer_has_to_be_taken_by_an_end_or_in_a_few_seconds(pair, left, given):
+    for _ in sent(Answer(b"a"), {"gunicorn.socket": pair[0]}, 30.0, time.monotonic() + left):
+        state = overdue._PENDING[pair[0]]
+        assert state.deadline - state.since == pytest.approx(given, abs=1.0)
 
 
 @pytest.mark.parametrize("begun", [False, True])

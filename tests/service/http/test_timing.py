@@ -1,6 +1,7 @@
 """Every way in has one clock, and ends when its client has left."""
 
 import socket
+import time
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from service.app import create_app
 from service.checking.deadline import Clock
 from service.http import leaving
+from service.http.arriving import arrived_at
 from service.http.slots import checks_of
 from service.plan import plan
 from service.settings import Settings
@@ -58,6 +60,18 @@ def test_what_is_computed_for_who_has_left_ends(monkeypatch, example, route, bod
         assert given().status_code == 499
     assert checks_of(app).busy == 0
     assert app.test_client().post(route, json=body(example)).status_code == 200
+
+
+@routes
+def test_the_clock_of_a_request_starts_with_its_head(example, route, body):
+    """Hours ago, the body has just come: there is no time left."""
+    client = create_app(Settings(max_seconds=3600.0)).test_client()
+    for ago, status in ((0.0, 200), (7200.0, 422)):
+        with arrived_at(time.monotonic() - ago):
+            response = client.post(route, json=body(example))
+        assert response.status_code == status
+    assert "out of time" in response.json["detail"]
+    assert "7200." in response.json["detail"]
 
 
 def test_a_stream_has_the_clock_of_its_request(monkeypatch, example):

@@ -1,0 +1,46 @@
+"""The time of a request goes by from when its head has come, over a real gunicorn, to the last byte of its answer."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration import raw
+from tests.integration.conftest import Server
+from tests.integration.raw import answered_meanwhile, wait_until
+from tests.integration.test_slow_readers import asking, unfinished
+
+HALF = raw.WHOLE[:-200]
+PATIENCE = {f"GRADCHECKD_MAX_{limit}_SECONDS": "3600" for limit in ("STALL", "HEAD", "BODY", "UNREAD")}
+
+
+@pytest.fixture(scope="module")
+def hurried(start: Callable[..., Server]) -> Server:
+    """A service with no limit that counts but that of the whole request."""
+    return start(**PATIENCE, GRADCHECKD_MAX_SECONDS="2")
+
+
+@pytest.fixture(scope="module")
+def patient(start: Callable[..., Server]) -> Server:
+    """The same without that."""
+    return start(**PATIENCE, GRADCHECKD_MAX_SECONDS="3600")
+
+
+def test_a_body_has_no_more_time_than_its_request(hurried: Server, patient: Server) -> None:
+    with raw.connected(patient) as kept, raw.connected(hurried) as connection:
+        kept.sendall(HALF)
+        connection.sendall(HALF)
+        status, body = raw.answer(connection)
+        assert status == 408
+        assert "within the 2 s that all of the request may take" in json.loads(body)["detail"]
+        assert not answered_meanwhile(kept)
+        kept.sendall(raw.WHOLE[-200:])
+        raw.hold_reference(*raw.answer(kept))
+
+
+def test_an_answer_has_no_more_time_than_its_request(hurried: Server, patient: Server) -> None:
+    before = unfinished(hurried)
+    with asking(patient), asking(hurried):
+        wait_until(lambda: unfinished(hurried) > before)
+        assert unfinished(patient) == 0
+    raw.ask(hurried)
