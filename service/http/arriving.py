@@ -8,6 +8,8 @@ from typing import Any
 
 _KEY = "gradcheckd.arrived"
 _ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
+LEAST_SECONDS = 5.0
+"""What a client has in any case to send a body, and to take a piece of an answer, however late it has become."""
 _WHOLE = 1.5
 """Times the limit in which an answer has to be taken: a quarter is for what would fit, a quarter for taking it."""
 
@@ -35,7 +37,7 @@ def since_arrival(environ: dict[str, Any]) -> float:
 
 def last_byte_in(environ: dict[str, Any], seconds: float) -> float:
     """When, by `time.monotonic`, the body has to be there of a request that may take so many seconds."""
-    return environ[_KEY] + seconds
+    return max(environ[_KEY] + seconds, time.monotonic() + LEAST_SECONDS)
 
 
 def last_byte_out(environ: dict[str, Any], seconds: float) -> float:

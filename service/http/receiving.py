@@ -79,19 +79,16 @@ def received(request: Request, held: Held, limit: int, patience: Patience) -> by
 def _in_time(request: Request, patience: Patience) -> Generator[bytes]:
     """Read what there is, piece by piece, until it ends or the time is over; what has come gives it more."""
     connection, own = request.environ.get("gunicorn.socket"), time.monotonic() + patience.seconds
-    late = False
     while True:
         deadline = min(own, patience.ends)
         with ended_reading(connection, deadline):
             piece = _piece(request, deadline, patience)
         if not piece:
             return
-        # What had come by the deadline may have been all.
-        if late:
-            raise _too_slow(patience)
         yield piece
         own += len(piece) / LEAST_RATE
-        late = time.monotonic() > min(own, patience.ends)
+        if time.monotonic() > min(own, patience.ends):
+            raise _too_slow(patience)
 
 
 def _piece(request: Request, deadline: float, patience: Patience) -> bytes:

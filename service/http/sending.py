@@ -6,12 +6,11 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from service.http import metrics
+from service.http.arriving import LEAST_SECONDS
 from service.http.overdue import LEAST_RATE, ended_sending
 
 _MOST = 2**18
 """Bytes that are handed to the server at a time."""
-_LEAST_SECONDS = 5.0
-"""What any piece is given, however late it is."""
 
 
 def sent(answer: Iterable[bytes], environ: dict[str, Any], seconds: float, ends: float = math.inf) -> Iterable[bytes]:
@@ -50,7 +49,7 @@ class _Sent:
 
     def _deadline(self, size: int) -> float:
         now = time.monotonic()
-        return min(now + self._seconds + size / LEAST_RATE, max(self._ends, now + _LEAST_SECONDS))
+        return min(now + self._seconds + size / LEAST_RATE, max(self._ends, now + LEAST_SECONDS))
 
     def close(self) -> None:
         """Close the answer, even one that was never begun."""
