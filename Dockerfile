@@ -31,4 +31,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health/ready\", timeout=4)"]
-CMD ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]
+CMD ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]

@@ -24,7 +24,7 @@ help: ## list the commands
 serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
 	@printf '\ngradcheckd serves on http://%s:%s. Try, in another terminal:\n\n  %s\n\n' '$(HOST)' '$(PORT)' \
 	  "curl -s http://$(HOST):$(PORT)/v1/check -H 'Content-Type: application/json' -d @examples/reference.json"
-	@exec $(BIN)/gunicorn --config python:service.gunicorn_config 'service.app:create_app()'
+	@exec $(BIN)/gunicorn --config python:service.gunicorn.config 'service.app:create_app()'
 
 test: lint unit ## set up, lint, and run the tests with coverage
 
@@ -59,10 +59,10 @@ bench: $(BENCH_STAMP) ## measure beside the peers, some 10 minutes
 
 load: $(TEST_STAMP) ## put load on a real gunicorn, and attack it, and look at its memory; some 15 minutes
 	$(BIN)/python -m benchmarks.load
-	$(BIN)/python -m benchmarks.pressure
+	$(BIN)/python -m benchmarks.memory_attacks
 
 bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the truth, on fresh problems
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bound_coverage
 
 alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 6 minutes
 	$(BIN)/python -m benchmarks.false_alarms

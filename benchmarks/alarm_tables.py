@@ -4,40 +4,53 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.tables import origin, prose, table
+from benchmarks.tables import describe_origin, wrap_prose, write_table
 
 Document = Mapping[str, Any]
-_ARITHMETICS = {"FP64": "float64", "FP32": "float32"}
-_NARROW = ("TF32", "BF16", "FP16")
-_ALL = (*_ARITHMETICS, *_NARROW)
+_DTYPE_BY_ARITHMETIC = {"FP64": "float64", "FP32": "float32"}
+_NARROW_ARITHMETICS = ("TF32", "BF16", "FP16")
+_ALL_ARITHMETICS = (*_DTYPE_BY_ARITHMETIC, *_NARROW_ARITHMETICS)
 
 
-def markdown(document: Document) -> str:
+def write_markdown(document: Document) -> str:
     """The tables that the README quotes."""
-    parts = [_beside(document, arithmetic) for arithmetic in _ARITHMETICS]
-    return "\n\n".join([*parts, _notes(document), _alone(document), _of_seed(document), origin(document)]) + "\n"
+    parts = [_write_comparison(document, arithmetic) for arithmetic in _DTYPE_BY_ARITHMETIC]
+    return (
+        "\n\n".join(
+            [
+                *parts,
+                _write_notes(document),
+                _write_service_table(document),
+                _describe_seed(document),
+                describe_origin(document),
+            ]
+        )
+        + "\n"
+    )
 
 
-def _beside(document: Document, arithmetic: str) -> str:
+def _write_comparison(document: Document, arithmetic: str) -> str:
     cells: Mapping[str, Any] = document["cells"]
     checkers = list(next(iter(cells.values()))["others"])
     rows = [
-        [name, _figures(cell["ours"]["counts"][arithmetic])]
-        + [_figures(cell["others"][checker][arithmetic]) for checker in checkers]
+        [name, _format_counts(cell["ours"]["counts"][arithmetic])]
+        + [_format_counts(cell["others"][checker][arithmetic]) for checker in checkers]
         for name, cell in cells.items()
     ]
-    return table([_ARITHMETICS[arithmetic], "gradcheckd", *checkers], [*rows, ["all, in %", *_totals(rows)]])
+    return write_table(
+        [_DTYPE_BY_ARITHMETIC[arithmetic], "gradcheckd", *checkers], [*rows, ["all, in %", *_compute_totals(rows)]]
+    )
 
 
-def _figures(count: Mapping[str, int]) -> str:
-    return f"{_of(count, 'alarms', 'correct')}, {_of(count, 'misses', 'wrong')}"
+def _format_counts(count: Mapping[str, int]) -> str:
+    return f"{_format_ratio(count, 'alarms', 'correct')}, {_format_ratio(count, 'misses', 'wrong')}"
 
 
-def _of(count: Mapping[str, int], part: str, whole: str) -> str:
+def _format_ratio(count: Mapping[str, int], part: str, whole: str) -> str:
     return f"{count[part]}/{count[whole]}"
 
 
-def _totals(rows: list[list[str]]) -> list[str]:
+def _compute_totals(rows: list[list[str]]) -> list[str]:
     """Percentages over all cells, column by column."""
     found: list[str] = []
     for column in range(1, len(rows[0])):
@@ -47,7 +60,7 @@ def _totals(rows: list[list[str]]) -> list[str]:
     return found
 
 
-def _notes(document: Document) -> str:
+def _write_notes(document: Document) -> str:
     lines = [
         "False alarms of the correct gradients, misses of the wrong ones. Correct ones are of a framework; for "
         "gradcheckd also of a second implementation, written by hand, that sums in random orders. In a wrong one a "
@@ -58,43 +71,46 @@ def _notes(document: Document) -> str:
         f"All checkers have their defaults; that `check_grad` may return {document['threshold']:g} is customary. Its "
         "loss is in float64 in both tables: the step is lost in float32.",
     ]
-    return "\n".join(prose(f"- {line}") for line in lines)
+    return "\n".join(wrap_prose(f"- {line}") for line in lines)
 
 
-def _alone(document: Document) -> str:
+def _write_service_table(document: Document) -> str:
     """What only the service can be asked: how much of what is right it decides on, and arithmetics below float32."""
     cells: Mapping[str, Any] = document["cells"]
-    decided = [[name, *(_part(cell["ours"]["decided"].get(each)) for each in _ALL)] for name, cell in cells.items()]
+    decided = [
+        [name, *(_format_percent(cell["ours"]["decided"].get(each)) for each in _ALL_ARITHMETICS)]
+        for name, cell in cells.items()
+    ]
     narrow = [
         [
             name,
-            *(_counted(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW),
-            *(_counted(cell["ours"]["counts"][each], "misses", "wrong") for each in _NARROW),
+            *(_format_ratio_or_dash(cell["ours"]["counts"][each], "alarms", "correct") for each in _NARROW_ARITHMETICS),
+            *(_format_ratio_or_dash(cell["ours"]["counts"][each], "misses", "wrong") for each in _NARROW_ARITHMETICS),
         ]
         for name, cell in cells.items()
     ]
-    kinds = [f"{each} {kind}" for kind in ("false alarms", "misses") for each in _NARROW]
+    kinds = [f"{each} {kind}" for kind in ("false alarms", "misses") for each in _NARROW_ARITHMETICS]
     return "\n\n".join(
         [
-            prose("How many of the correct tensors gradcheckd decides on; the others are inconclusive:"),
-            table(["gradcheckd", *(f"{each} decided" for each in _ALL)], decided),
-            prose("And in the arithmetics that only gradcheckd can be asked about:"),
-            table(["gradcheckd", *kinds], narrow),
+            wrap_prose("How many of the correct tensors gradcheckd decides on; the others are inconclusive:"),
+            write_table(["gradcheckd", *(f"{each} decided" for each in _ALL_ARITHMETICS)], decided),
+            wrap_prose("And in the arithmetics that only gradcheckd can be asked about:"),
+            write_table(["gradcheckd", *kinds], narrow),
         ]
     )
 
 
-def _part(decided: float | None) -> str:
+def _format_percent(decided: float | None) -> str:
     """In percent, to a tenth; rounded down, since nearly all is not all."""
     return "-" if decided is None else f"{math.floor(1000 * decided + 1e-9) / 10:.1f} %"
 
 
-def _counted(count: Mapping[str, int], part: str, whole: str) -> str:
-    return _of(count, part, whole) if count[whole] else "-"
+def _format_ratio_or_dash(count: Mapping[str, int], part: str, whole: str) -> str:
+    return _format_ratio(count, part, whole) if count[whole] else "-"
 
 
-def _of_seed(document: Document) -> str:
-    return prose(
+def _describe_seed(document: Document) -> str:
+    return wrap_prose(
         f"`.venv/bin/python -m benchmarks.false_alarms --seed {document['seed']}` measures the same problems again. Of "
         "weights that are scaled many gradients are beyond what any difference can tell, and those are inconclusive."
     )

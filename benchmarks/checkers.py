@@ -14,7 +14,7 @@ from scipy.optimize import check_grad
 
 from benchmarks.models import LOSSES
 from benchmarks.problems import Array
-from tests.alarms import by_torch
+from tests.alarms import torch_gradients
 
 Leaves = Mapping[str, Array]
 Checker = Callable[[str, Leaves, Leaves, str], bool]
@@ -36,19 +36,19 @@ class _MaskedInTorch(torch.autograd.Function):
         return gradients[0] * mask, None
 
 
-def by_gradcheck(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
-    given = by_torch.tensors(leaves, getattr(torch, dtype))
+def accepts_by_gradcheck(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
+    given = torch_gradients.make_tensors(leaves, getattr(torch, dtype))
     factors = {name: torch.from_numpy(mask).to(given[name].dtype) for name, mask in masks.items()}
 
     def loss(*tensors: torch.Tensor) -> torch.Tensor:
         masked = map(_MaskedInTorch.apply, tensors, factors.values())
-        return by_torch.LOSSES[model](given | dict(zip(masks, masked, strict=True)))
+        return torch_gradients.LOSSES[model](given | dict(zip(masks, masked, strict=True)))
 
     inputs = tuple(given[name].requires_grad_() for name in masks)
     return torch.autograd.gradcheck(loss, inputs, raise_exception=False)
 
 
-class _InJax:
+class _JaxLosses:
     """Losses with masks, compiled once for each model."""
 
     def __init__(self) -> None:
@@ -57,36 +57,36 @@ class _InJax:
 
         jax.config.update("jax_enable_x64", True)
         self.jax = jax
-        self._masked = jax.custom_vjp(lambda tensor, mask: tensor)
-        self._masked.defvjp(lambda tensor, mask: (tensor, mask), lambda mask, gradient: (gradient * mask, None))
-        self.losses = {model: jax.jit(self._of(loss)) for model, loss in LOSSES.items()}
+        self._apply_mask = jax.custom_vjp(lambda tensor, mask: tensor)
+        self._apply_mask.defvjp(lambda tensor, mask: (tensor, mask), lambda mask, gradient: (gradient * mask, None))
+        self.losses = {model: jax.jit(self._compile_loss(loss)) for model, loss in LOSSES.items()}
 
-    def _of(self, loss: Any) -> Any:
+    def _compile_loss(self, loss: Any) -> Any:
         def masked(tensors: Any, masks: Any, rest: Any) -> Any:
-            return loss(self.jax.numpy, rest | {name: self._masked(tensors[name], masks[name]) for name in masks})
+            return loss(self.jax.numpy, rest | {name: self._apply_mask(tensors[name], masks[name]) for name in masks})
 
         return masked
 
 
 @cache
-def _in_jax() -> _InJax:
-    return _InJax()
+def _get_jax_losses() -> _JaxLosses:
+    return _JaxLosses()
 
 
-def by_check_vjp(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
-    jax, losses = _in_jax().jax, _in_jax().losses
-    given = {name: jax.numpy.asarray(each) for name, each in _in_dtype(leaves, dtype).items()}
+def accepts_by_check_vjp(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
+    jax, losses = _get_jax_losses().jax, _get_jax_losses().losses
+    given = {name: jax.numpy.asarray(each) for name, each in _convert_leaves(leaves, dtype).items()}
     rest = {name: each for name, each in given.items() if name not in masks}
-    factors = _in_dtype(masks, dtype)
+    factors = _convert_leaves(masks, dtype)
 
     def loss(tensors: Any) -> Any:
         return losses[model](tensors, factors, rest)
 
     inputs = {name: given[name] for name in masks}
-    return _silent(lambda: jax.test_util.check_vjp(loss, lambda *args: jax.vjp(loss, *args), (inputs,)))
+    return _raises_nothing(lambda: jax.test_util.check_vjp(loss, lambda *args: jax.vjp(loss, *args), (inputs,)))
 
 
-def by_check_grads(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
+def accepts_by_check_grads(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
     """HIPS autograd: forward and reverse mode, to the second order."""
     import autograd.numpy
     from autograd.extend import defjvp, defvjp, primitive
@@ -95,19 +95,19 @@ def by_check_grads(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> boo
     masked = primitive(lambda tensor, mask: tensor + 0)
     defvjp(masked, lambda found, tensor, mask: lambda gradient: gradient * mask, argnums=(0,))
     defjvp(masked, lambda moved, found, tensor, mask: moved, argnums=(0,))
-    given, factors = _in_dtype(leaves, dtype), _in_dtype(masks, dtype)
+    given, factors = _convert_leaves(leaves, dtype), _convert_leaves(masks, dtype)
 
     def loss(*tensors: Any) -> Any:
         changed = {name: masked(tensor, factors[name]) for name, tensor in zip(masks, tensors, strict=True)}
         return LOSSES[model](autograd.numpy, given | changed)
 
     inputs = [given[name] for name in masks]
-    return _silent(lambda: check_grads(loss, tuple(range(len(inputs))))(*inputs))
+    return _raises_nothing(lambda: check_grads(loss, tuple(range(len(inputs))))(*inputs))
 
 
-def by_check_grad(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
+def accepts_by_check_grad(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool:
     """scipy: of one vector; the loss is in float64 in any case, since its step is lost in anything narrower."""
-    gradient = by_torch.gradients(model, leaves, getattr(torch, dtype))
+    gradient = torch_gradients.compute_gradients(model, leaves, getattr(torch, dtype))
     wrong = np.concatenate([(gradient[name] * mask).ravel() for name, mask in masks.items()])
     point = np.concatenate([leaves[name].ravel() for name in masks])
     cuts = np.cumsum([mask.size for mask in masks.values()])[:-1]
@@ -120,23 +120,23 @@ def by_check_grad(model: str, leaves: Leaves, masks: Leaves, dtype: str) -> bool
         return bool(check_grad(loss, lambda vector: wrong, point) <= SCIPY_THRESHOLD)
 
 
-def _in_dtype(leaves: Leaves, dtype: str) -> dict[str, Array]:
+def _convert_leaves(leaves: Leaves, dtype: str) -> dict[str, Array]:
     return {name: each if each.dtype.kind == "i" else each.astype(dtype) for name, each in leaves.items()}
 
 
-def _silent(check: Callable[[], None]) -> bool:
+def _raises_nothing(run_check: Callable[[], None]) -> bool:
     """Whether a check raises nothing."""
     try:
         with np.errstate(all="ignore"):
-            check()
+            run_check()
     except AssertionError:
         return False
     return True
 
 
 CHECKERS: Mapping[str, Checker] = {
-    "torch gradcheck": by_gradcheck,
-    "jax check_vjp": by_check_vjp,
-    "autograd check_grads": by_check_grads,
-    "scipy check_grad": by_check_grad,
+    "torch gradcheck": accepts_by_gradcheck,
+    "jax check_vjp": accepts_by_check_vjp,
+    "autograd check_grads": accepts_by_check_grads,
+    "scipy check_grad": accepts_by_check_grad,
 }

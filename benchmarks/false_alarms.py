@@ -21,22 +21,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import alarm_tables, kept
+from benchmarks import alarm_tables, saved_results
 from benchmarks.checkers import CHECKERS, SCIPY_THRESHOLD
-from benchmarks.machine import machine, versions
-from service.numerics.outcome import Outcome
-from tests.alarms import tally
-from tests.alarms.cells import CELLS, EXTENDED, NARROW, WIDE, Gradients, Leaves, problem
-from tests.alarms.planted import planted
+from benchmarks.machine_info import describe_machine, list_versions
+from service.numerics.verdict.outcome import Outcome
+from tests.alarms import judged_cells
+from tests.alarms.planted_errors import plant_errors
+from tests.alarms.problem_cells import (
+    CELLS,
+    EXTENDED_SOURCE,
+    NARROW_SOURCES,
+    WIDE_SOURCES,
+    Gradients,
+    Leaves,
+    draw_problem,
+)
 
-ARITHMETICS = {"FP64": "float64", "FP32": "float32"}
-OURS = 100
-PROBLEMS = {"torch gradcheck": 10, "jax check_vjp": 100, "autograd check_grads": 30, "scipy check_grad": 20}
+DTYPE_BY_ARITHMETIC = {"FP64": "float64", "FP32": "float32"}
+SERVICE_PROBLEMS = 100
+PROBLEMS_BY_CHECKER = {"torch gradcheck": 10, "jax check_vjp": 100, "autograd check_grads": 30, "scipy check_grad": 20}
 """Problems of each cell, by checker: as many as take a minute or two, a hundred at most."""
 
 
 @dataclass
-class Count:
+class CheckerCounts:
     """Correct gradients and wrong ones of a cell, and how many of them a checker mistook."""
 
     correct: int = 0
@@ -54,65 +62,79 @@ class Count:
             self.misses += accepted
 
 
-def ours(model: str, variant: str, seeds: Iterable[int]) -> dict[str, Any]:
+def count_service_alarms(model: str, variant: str, seeds: Iterable[int]) -> dict[str, Any]:
     """The service: counts by arithmetic, and the part of the correct tensors that it decides on."""
-    found = [each for seed in seeds for each in tally.judged(model, variant, seed)]
-    counts = {source.arithmetic: Count() for source in (*WIDE, *NARROW)}
+    found = [each for seed in seeds for each in judged_cells.judge_problem(model, variant, seed)]
+    counts = {source.arithmetic: CheckerCounts() for source in (*WIDE_SOURCES, *NARROW_SOURCES)}
     for (_, source, kind), tensors in groupby(found, lambda each: (str(each.problem), each.source, each.kind)):
         outcome = max(each.verdict.outcome for each in tensors)
         accepted = outcome == Outcome.PASS if kind else outcome != Outcome.FAIL
         counts[source.split()[0]].add(accepted, kind is None)
-    decided = {name: part for name in counts if (part := tally.decided(found, name)) is not None}
+    decided = {
+        name: part for name in counts if (part := judged_cells.compute_decided_fraction(found, name)) is not None
+    }
     return {"counts": {name: asdict(each) for name, each in counts.items()}, "decided": decided}
 
 
-def others(model: str, variant: str, seeds: range) -> dict[str, Any]:
+def count_checker_alarms(model: str, variant: str, seeds: range) -> dict[str, Any]:
     """The other checkers, each on as many of the problems as it has time for."""
-    counts = {name: {arithmetic: Count() for arithmetic in ARITHMETICS} for name in CHECKERS}
+    counts = {name: {arithmetic: CheckerCounts() for arithmetic in DTYPE_BY_ARITHMETIC} for name in CHECKERS}
     for number, seed in enumerate(seeds):
-        leaves = problem(model, variant, seed)[1]
-        for arithmetic, correct, masks in _candidates(model, leaves, number):
-            for name in (name for name, most in PROBLEMS.items() if number < most):
-                accepted = CHECKERS[name](model, leaves, masks, ARITHMETICS[arithmetic])
+        leaves = draw_problem(model, variant, seed)[1]
+        for arithmetic, correct, masks in _make_candidates(model, leaves, number):
+            for name in (name for name, most in PROBLEMS_BY_CHECKER.items() if number < most):
+                accepted = CHECKERS[name](model, leaves, masks, DTYPE_BY_ARITHMETIC[arithmetic])
                 counts[name][arithmetic].add(accepted, correct)
     return {name: {arithmetic: asdict(count) for arithmetic, count in each.items()} for name, each in counts.items()}
 
 
-def _candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[str, bool, Leaves]]:
+def _make_candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[str, bool, Leaves]]:
     """In each arithmetic a correct gradient and a wrong one, as masks; kinds of errors take turns."""
     generator = np.random.default_rng(number)
-    exact, extended = (source.gradients(model, leaves, generator) for source in (WIDE[0], EXTENDED))
+    exact, extended = (
+        source.compute_gradients(model, leaves, generator) for source in (WIDE_SOURCES[0], EXTENDED_SOURCE)
+    )
     assert exact is not None
     assert extended is not None
     right = {name: np.ones(each.shape) for name, each in exact.items()}
-    for arithmetic in ARITHMETICS:
+    for arithmetic in DTYPE_BY_ARITHMETIC:
         yield arithmetic, True, right
-        errors = list(planted(arithmetic, exact, extended, generator))
-        yield from ((arithmetic, False, _with(each, right)) for each in errors[number % 4 : number % 4 + 1])
+        errors = list(plant_errors(arithmetic, exact, extended, generator))
+        yield from ((arithmetic, False, _plant_error(each, right)) for each in errors[number % 4 : number % 4 + 1])
 
 
-def _with(error: Any, right: Gradients) -> Gradients:
+def _plant_error(error: Any, right: Gradients) -> Gradients:
     return right | {error.name: error.mask(right[error.name].shape)}
 
 
-def document(seed: int, problems: int = OURS) -> Mapping[str, Any]:
+def measure_document(seed: int, problems: int = SERVICE_PROBLEMS) -> Mapping[str, Any]:
     """Measure, on so many problems of each cell at most."""
     cells: dict[str, Any] = {}
     for model, variant in CELLS:
         print(f"{model}, {variant} ...", file=sys.stderr, flush=True)
         cells[f"{model}, {variant}"] = {
-            "ours": ours(model, variant, range(seed, seed + problems)),
-            "others": others(model, variant, range(seed, seed + min(problems, max(PROBLEMS.values())))),
+            "ours": count_service_alarms(model, variant, range(seed, seed + problems)),
+            "others": count_checker_alarms(
+                model, variant, range(seed, seed + min(problems, max(PROBLEMS_BY_CHECKER.values())))
+            ),
         }
-    measured = versions(("numpy", "scipy", "torch", "jax", "autograd"))
-    return {"seed": seed, "threshold": SCIPY_THRESHOLD, "cells": cells, "machine": machine(), "versions": measured}
+    measured = list_versions(("numpy", "scipy", "torch", "jax", "autograd"))
+    return {
+        "seed": seed,
+        "threshold": SCIPY_THRESHOLD,
+        "cells": cells,
+        "machine": describe_machine(),
+        "versions": measured,
+    }
 
 
 def main() -> None:
     """Print the tables and keep them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.false_alarms", description=__doc__)
     parser.add_argument("--seed", type=int, default=time.time_ns() // 10**6 % 2**32, help="of the first problem")
-    parser.add_argument("--problems", type=int, default=OURS, help="of each cell; of fewer than all nothing is kept")
+    parser.add_argument(
+        "--problems", type=int, default=SERVICE_PROBLEMS, help="of each cell; of fewer than all nothing is kept"
+    )
     given = parser.parse_args()
     seed = given.seed
     print(f"--seed {seed}", flush=True)
@@ -120,11 +142,11 @@ def main() -> None:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    found = document(seed, given.problems)
-    text = alarm_tables.markdown(found)
+    found = measure_document(seed, given.problems)
+    text = alarm_tables.write_markdown(found)
     print(text)
-    if given.problems == OURS:
-        kept.keep("false_alarms", found, text, text)
+    if given.problems == SERVICE_PROBLEMS:
+        saved_results.save_results("false_alarms", found, text, text)
 
 
 if __name__ == "__main__":

@@ -16,129 +16,146 @@ from typing import Any
 
 import torch
 
-from benchmarks import growth, kept, tables
-from benchmarks.contenders import adaptive, central, peer, torch_slow_extrapolated
-from benchmarks.machine import machine, versions
-from benchmarks.measuring import LIMIT, QUICK, Contender, OutOfTimeError, Patience, in_turns, share, warm
-from benchmarks.memory import extra_bytes
+from benchmarks import saved_results, size_scaling, tables
+from benchmarks.contenders import extrapolate_torch_slow, make_adaptive, make_central, make_peer
+from benchmarks.machine_info import describe_machine, list_versions
+from benchmarks.memory import measure_extra_bytes
 from benchmarks.peers import PEERS, NotApplicableError
-from benchmarks.problems import PROBLEMS, Problem
+from benchmarks.problems import PROBLEMS, BenchmarkProblem
 from benchmarks.tables import TORCH_SLOW
+from benchmarks.timing import (
+    MAX_CPU_SECONDS,
+    QUICK_BUDGET,
+    Contender,
+    MeasuringBudget,
+    TimeLimitError,
+    measure_cpu_share,
+    run_in_turns,
+    warm_up,
+)
 
-TOO_LONG = f"> {LIMIT:g} s"
-EXTRAPOLATED = "S3"
+TOO_LONG = f"> {MAX_CPU_SECONDS:g} s"
+EXTRAPOLATED_PROBLEM = "S3"
 """Where gradcheck would take half an hour."""
-EVERYTHING = (*PROBLEMS, "growth")
+ALL_PROBLEMS = (*PROBLEMS, "growth")
 
 
-class Peers:
+class PeerTimings:
     """Peers as they do from one size to the next."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._slowest: dict[str, tuple[int, float]] = {}
+    def __init__(self, patience: MeasuringBudget) -> None:
+        self._budget = patience
+        self._last_timings: dict[str, tuple[int, float]] = {}
 
-    def ready(self, problem: Problem, row: str) -> Contender | str:
+    def prepare_contender(self, problem: BenchmarkProblem, row: str) -> Contender | str:
         """Set a peer up and warm it; or say why it does not take part."""
-        if self._expected(problem, row) > LIMIT:
+        if self._estimate_seconds(problem, row) > MAX_CPU_SECONDS:
             return TOO_LONG
         try:
-            contender = self._contender(problem, row)
-            warm(contender, self._patience)
+            contender = self._make_contender(problem, row)
+            warm_up(contender, self._budget)
         except NotApplicableError:
             return "-"
         except ImportError:
             return "not installed"
-        except OutOfTimeError:
-            self._remember(problem, row, LIMIT)
+        except TimeLimitError:
+            self._record_timing(problem, row, MAX_CPU_SECONDS)
             return TOO_LONG
         return contender
 
-    def _contender(self, problem: Problem, row: str) -> Contender:
-        if row == TORCH_SLOW and problem.name == EXTRAPOLATED:
-            return torch_slow_extrapolated(problem, row)
-        return peer(problem, row, PEERS[row](problem))
+    def _make_contender(self, problem: BenchmarkProblem, row: str) -> Contender:
+        if row == TORCH_SLOW and problem.name == EXTRAPOLATED_PROBLEM:
+            return extrapolate_torch_slow(problem, row)
+        return make_peer(problem, row, PEERS[row](problem))
 
-    def _expected(self, problem: Problem, row: str) -> float:
+    def _estimate_seconds(self, problem: BenchmarkProblem, row: str) -> float:
         """Seconds at the least: those of the next smaller size, times the scalars of this one over those of that.
 
         Each of the scalars takes as long as before, and longer, the function being larger.
         """
-        if problem.structure is None or row not in self._slowest or (problem.name, row) == (EXTRAPOLATED, TORCH_SLOW):
+        if (
+            problem.make_sparsity is None
+            or row not in self._last_timings
+            or (problem.name, row) == (EXTRAPOLATED_PROBLEM, TORCH_SLOW)
+        ):
             return 0.0
-        scalars, seconds = self._slowest[row]
-        return seconds * problem.flat.size / scalars
+        scalars, seconds = self._last_timings[row]
+        return seconds * problem.flat_inputs.size / scalars
 
-    def remember(self, problem: Problem, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    def record_timings(self, problem: BenchmarkProblem, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Take note of how long each took."""
         for row in PEERS.keys() & rows.keys():
-            if problem.structure is not None and rows[row].get("seconds") is not None:
-                self._remember(problem, row, rows[row]["seconds"])
+            if problem.make_sparsity is not None and rows[row].get("seconds") is not None:
+                self._record_timing(problem, row, rows[row]["seconds"])
 
-    def _remember(self, problem: Problem, row: str, seconds: float) -> None:
-        self._slowest[row] = (problem.flat.size, seconds)
+    def _record_timing(self, problem: BenchmarkProblem, row: str, seconds: float) -> None:
+        self._last_timings[row] = (problem.flat_inputs.size, seconds)
 
 
-def measured(problem: Problem, peers: Peers, patience: Patience) -> dict[str, Any]:
+def measure_problem(problem: BenchmarkProblem, peers: PeerTimings, patience: MeasuringBudget) -> dict[str, Any]:
     """All rows of one problem."""
-    found = {row: peers.ready(problem, row) for row in PEERS}
-    own = [central(problem), adaptive(problem)]
+    found = {row: peers.prepare_contender(problem, row) for row in PEERS}
+    own = [make_central(problem), make_adaptive(problem)]
     for each in own:
-        warm(each, patience)
+        warm_up(each, patience)
     taking_part = [each for each in found.values() if isinstance(each, Contender)]
-    in_turns([*taking_part, *own])
+    run_in_turns([*taking_part, *own])
     rows: dict[str, Any] = {row: {"note": each} for row, each in found.items() if isinstance(each, str)}
     rows |= {row: figures for each in [*taking_part, *own] for row, figures in each.rows}
-    peers.remember(problem, rows)
-    rows = {row: rows[row] for row in (*PEERS, *tables.OURS)}
-    return {"description": problem.description, "scalars": problem.flat.size, "rows": rows}
+    peers.record_timings(problem, rows)
+    rows = {row: rows[row] for row in (*PEERS, *tables.SERVICE_ROWS)}
+    return {"description": problem.description, "scalars": problem.flat_inputs.size, "rows": rows}
 
 
-def extrapolated_too(problem: Problem, patience: Patience) -> float:
+def measure_extrapolation(problem: BenchmarkProblem, patience: MeasuringBudget) -> float:
     """What the extrapolation would have said where the whole was measured."""
-    contender = torch_slow_extrapolated(problem, TORCH_SLOW)
-    warm(contender, patience)
-    in_turns([contender])
+    contender = extrapolate_torch_slow(problem, TORCH_SLOW)
+    warm_up(contender, patience)
+    run_in_turns([contender])
     return dict(contender.rows)[TORCH_SLOW]["seconds"]
 
 
-def memory() -> dict[str, Any] | None:
-    found = {method: extra_bytes(EXTRAPOLATED, method) for method in ("central", "adaptive")}
-    return None if None in found.values() else {"problem": EXTRAPOLATED, "bytes": found}
+def measure_memory() -> dict[str, Any] | None:
+    found = {method: measure_extra_bytes(EXTRAPOLATED_PROBLEM, method) for method in ("central", "adaptive")}
+    return None if None in found.values() else {"problem": EXTRAPOLATED_PROBLEM, "bytes": found}
 
 
-def document(names: Sequence[str], patience: Patience) -> dict[str, Any]:
+def measure_document(names: Sequence[str], patience: MeasuringBudget) -> dict[str, Any]:
     """Measure."""
-    peers = Peers(patience)
+    peers = PeerTimings(patience)
     problems: dict[str, Any] = {}
     for name in filter(names.__contains__, PROBLEMS):
         print(f"{name} ...", file=sys.stderr, flush=True)
-        problems[name] = measured(PROBLEMS[name](), peers, patience)
+        problems[name] = measure_problem(PROBLEMS[name](), peers, patience)
     if "S2" in problems:
-        problems["S2"]["extrapolated_slow"] = extrapolated_too(PROBLEMS["S2"](), patience)
-    result: dict[str, Any] = {"problems": problems, "machine": machine(), "versions": versions()}
+        problems["S2"]["extrapolated_slow"] = measure_extrapolation(PROBLEMS["S2"](), patience)
+    result: dict[str, Any] = {"problems": problems, "machine": describe_machine(), "versions": list_versions()}
     if "growth" in names:
         print("growth ...", file=sys.stderr, flush=True)
-        result["growth"] = growth.measured(patience)
+        result["growth"] = size_scaling.measure_growth(patience)
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer turns; prints only")
-    parser.add_argument("--problems", default=",".join(EVERYTHING), help="which, with commas; prints only unless all")
+    parser.add_argument("--problems", default=",".join(ALL_PROBLEMS), help="which, with commas; prints only unless all")
     options = parser.parse_args()
     names = options.problems.split(",")
-    if not set(names) <= set(EVERYTHING):
-        parser.error(f"the problems are {', '.join(EVERYTHING)}")
+    if not set(names) <= set(ALL_PROBLEMS):
+        parser.error(f"the problems are {', '.join(ALL_PROBLEMS)}")
     torch.set_num_threads(1)
-    part, found = share(lambda: document(names, QUICK if options.quick else Patience()))
+    part, found = measure_cpu_share(
+        lambda: measure_document(names, QUICK_BUDGET if options.quick else MeasuringBudget())
+    )
     found["share"] = round(part, 3)
-    if EXTRAPOLATED in names:
-        found["memory"] = memory()
-    print(tables.whole(found))
-    if names == list(EVERYTHING) and not options.quick:
-        kept.keep("finite_differences", found, tables.whole(found), tables.speed(found))
+    if EXTRAPOLATED_PROBLEM in names:
+        found["memory"] = measure_memory()
+    print(tables.write_all_tables(found))
+    if names == list(ALL_PROBLEMS) and not options.quick:
+        saved_results.save_results(
+            "finite_differences", found, tables.write_all_tables(found), tables.write_speed_tables(found)
+        )
 
 
 if __name__ == "__main__":

@@ -12,32 +12,35 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.problems import PROBLEMS, Problem
-from service.checking import language, question
+from benchmarks.problems import PROBLEMS, BenchmarkProblem
+from service.checks.graph import model_language
+from service.checks.graph import problem as question
 from service.numerics.gradients import finite_difference
 
 ROOT = Path(__file__).parent.parent
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS_FILE, CLEAR_FILE = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def extra_bytes(name: str, method: str) -> int | None:
+def measure_extra_bytes(name: str, method: str) -> int | None:
     """Peak resident memory during the stage less that before; None where the kernel does not tell."""
-    if not STATUS.exists():
+    if not STATUS_FILE.exists():
         return None
     command = [sys.executable, "-m", "benchmarks.memory", name, method]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
 
 
-def _posed(problem: Problem, method: str) -> question.Problem:
+def _build_problem(problem: BenchmarkProblem, method: str) -> question.Problem:
     request = {**problem.request, "finite_difference": {"method": method}}
-    return question.posed(language.parsed(request))
+    return question.build_problem(model_language.parse_check_request(request))
 
 
-def _difference(posed: question.Problem) -> None:
-    finite_difference.differentiate(posed.graph, posed.wide, posed.names, posed.method, posed.request.seed)
+def _run_differences(posed: question.Problem) -> None:
+    finite_difference.differentiate_numerically(
+        posed.graph, posed.float64_leaves, posed.names, posed.method, posed.request.seed
+    )
 
 
-def _settle() -> None:
+def _release_memory() -> None:
     """Give back what is free, else the stage would fill it unseen; forget the peak so far where that is allowed."""
     gc.collect()
     if sys.platform == "linux":
@@ -45,25 +48,25 @@ def _settle() -> None:
         if trim is not None:
             trim(0)
     try:
-        CLEAR.write_text("5")
+        CLEAR_FILE.write_text("5")
     except OSError:
         # The peak so far stays, and what is found is too large rather than too small.
         return
 
 
-def _bytes(field: str) -> int:
-    (kibibytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+def _read_status_bytes(field: str) -> int:
+    (kibibytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", STATUS_FILE.read_text(), re.MULTILINE)
     return 1024 * int(kibibytes)
 
 
 def main(name: str, method: str) -> None:
     """Print the extra bytes."""
-    _difference(_posed(PROBLEMS["S0"](), method))
-    posed = _posed(PROBLEMS[name](), method)
-    _settle()
-    before = _bytes("VmRSS")
-    _difference(posed)
-    print(_bytes("VmHWM") - before)
+    _run_differences(_build_problem(PROBLEMS["S0"](), method))
+    posed = _build_problem(PROBLEMS[name](), method)
+    _release_memory()
+    before = _read_status_bytes("VmRSS")
+    _run_differences(posed)
+    print(_read_status_bytes("VmHWM") - before)
 
 
 if __name__ == "__main__":

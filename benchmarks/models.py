@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def reference(np: Any, leaves: Mapping[str, Any]) -> Any:
+def compute_reference_loss(np: Any, leaves: Mapping[str, Any]) -> Any:
     x, w1 = leaves["x"], leaves["w1"]
     rows, columns = (size - kernel + 1 for size, kernel in zip(x.shape, w1.shape, strict=True))
     offsets = [(i, j) for i in range(w1.shape[0]) for j in range(w1.shape[1])]
@@ -14,7 +14,7 @@ def reference(np: Any, leaves: Mapping[str, Any]) -> Any:
     return 0.5 * np.sum((s - leaves["y"]) ** 2)
 
 
-def mlp(np: Any, leaves: Mapping[str, Any]) -> Any:
+def compute_mlp_loss(np: Any, leaves: Mapping[str, Any]) -> Any:
     hidden = np.tanh(np.dot(leaves["x"], leaves["w"].T) + leaves["b"])
     scores = np.dot(hidden, leaves["w_head"].T) + leaves["b_head"]
     scores = scores - np.max(scores, axis=1, keepdims=True)
@@ -22,7 +22,7 @@ def mlp(np: Any, leaves: Mapping[str, Any]) -> Any:
     return np.mean(np.log(np.sum(np.exp(scores), axis=1)) - chosen)
 
 
-def attention(np: Any, leaves: Mapping[str, Any]) -> Any:
+def compute_attention_loss(np: Any, leaves: Mapping[str, Any]) -> Any:
     embedded = np.dot(leaves["x"], leaves["w_embed"].T)
     centred = embedded - np.mean(embedded, axis=1, keepdims=True)
     deviation = np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
@@ -37,7 +37,7 @@ def attention(np: Any, leaves: Mapping[str, Any]) -> Any:
 
 
 LOSSES: Mapping[str, Callable[[Any, Mapping[str, Any]], Any]] = {
-    "reference": reference,
-    "mlp": mlp,
-    "attention": attention,
+    "reference": compute_reference_loss,
+    "mlp": compute_mlp_loss,
+    "attention": compute_attention_loss,
 }

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from scipy.optimize._numdiff import approx_derivative
 
-from benchmarks.problems import Array, Problem
+from benchmarks.problems import Array, BenchmarkProblem
 from benchmarks.tables import TORCH_SLOW
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedPeer:
     """A peer, set up for a problem.
 
     Attributes
@@ -36,63 +36,69 @@ class NotApplicableError(Exception):
     """The peer has nothing to offer for this problem."""
 
 
-def torch_inputs(problem: Problem) -> tuple[torch.Tensor, ...]:
+def make_torch_inputs(problem: BenchmarkProblem) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(each.copy()).requires_grad_() for each in problem.inputs.values())
 
 
-def by_reverse_mode(loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> Array:
+def differentiate_by_torch(loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> Array:
     found = torch.autograd.grad(loss(*inputs), inputs)
     return np.concatenate([each.numpy().ravel() for each in found])
 
 
-def gradcheck_call(
+def make_gradcheck_call(
     loss: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], *, fast: bool
 ) -> Callable[[], bool]:
     """float64, and otherwise its defaults."""
     return lambda: torch.autograd.gradcheck(loss, inputs, fast_mode=fast)
 
 
-def gradcheck(problem: Problem, *, fast: bool) -> Ready:
+def prepare_gradcheck(problem: BenchmarkProblem, *, fast: bool) -> PreparedPeer:
     """The gradient that it checks is the one beside which all others are held; it raises where it does not pass."""
-    return Ready(gradcheck_call(problem.by_torch, torch_inputs(problem), fast=fast), lambda passed: None)
+    return PreparedPeer(
+        make_gradcheck_call(problem.torch_loss, make_torch_inputs(problem), fast=fast), lambda passed: None
+    )
 
 
-def scipy_3_point(problem: Problem) -> Ready:
-    return Ready(lambda: approx_derivative(problem.loss_of, problem.flat, method="3-point"), np.ravel)
+def prepare_scipy_3_point(problem: BenchmarkProblem) -> PreparedPeer:
+    return PreparedPeer(
+        lambda: approx_derivative(problem.compute_loss, problem.flat_inputs, method="3-point"), np.ravel
+    )
 
 
-def scipy_sparse(problem: Problem) -> Ready:
+def prepare_scipy_sparse(problem: BenchmarkProblem) -> PreparedPeer:
     """The Jacobian of the terms; its columns are grouped by scipy, which is timed as our colouring is."""
-    if problem.structure is None:
+    if problem.make_sparsity is None:
         raise NotApplicableError("every term feels every weight")
-    structure = problem.structure()
-    run = partial(approx_derivative, problem.terms_of, problem.flat, method="3-point", sparsity=structure)
-    return Ready(run, lambda jacobian: np.asarray(jacobian.sum(axis=0)).ravel())
+    structure = problem.make_sparsity()
+    run = partial(approx_derivative, problem.compute_terms, problem.flat_inputs, method="3-point", sparsity=structure)
+    return PreparedPeer(run, lambda jacobian: np.asarray(jacobian.sum(axis=0)).ravel())
 
 
-def numdifftools_gradient(problem: Problem) -> Ready:
+def prepare_numdifftools(problem: BenchmarkProblem) -> PreparedPeer:
     import numdifftools
 
-    gradient = numdifftools.Gradient(problem.loss_of)
-    return Ready(lambda: gradient(problem.flat), np.ravel)
+    gradient = numdifftools.Gradient(problem.compute_loss)
+    return PreparedPeer(lambda: gradient(problem.flat_inputs), np.ravel)
 
 
-JAX_BLOCK = 256
+JAX_BLOCK_SIZE = 256
 """Elements in one compiled call: the perturbed inputs of all at once would not fit into memory."""
 JAX_STEP = 1e-6
 
 
-def jax_vmap(problem: Problem) -> Ready:
+def prepare_jax_vmap(problem: BenchmarkProblem) -> PreparedPeer:
     """A central difference of the loss for each element, batched; compiled before it is timed."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
     inputs = tuple(jax.numpy.asarray(each) for each in problem.inputs.values())
-    calls = [call for position in range(len(inputs)) for call in _jax_calls(jax, problem.by_jax, inputs, position)]
-    return Ready(lambda: [np.asarray(call()) for call in calls], np.concatenate)
+    calls = [
+        call for position in range(len(inputs)) for call in _compile_jax_calls(jax, problem.jax_loss, inputs, position)
+    ]
+    return PreparedPeer(lambda: [np.asarray(call()) for call in calls], np.concatenate)
 
 
-def _jax_calls(jax: Any, loss: Any, inputs: tuple[Any, ...], position: int) -> list[Callable[[], Any]]:
+def _compile_jax_calls(jax: Any, loss: Any, inputs: tuple[Any, ...], position: int) -> list[Callable[[], Any]]:
     """Compiled calls, each for a block of elements of one input, so that what is not perturbed is not batched."""
 
     def moved(inputs: tuple[Any, ...], index: Any, step: float) -> Any:
@@ -104,16 +110,16 @@ def _jax_calls(jax: Any, loss: Any, inputs: tuple[Any, ...], position: int) -> l
 
     batched = jax.jit(jax.vmap(difference, in_axes=(None, 0)))
     indices = np.arange(inputs[position].size)
-    blocks = [indices[start : start + JAX_BLOCK] for start in range(0, indices.size, JAX_BLOCK)]
+    blocks = [indices[start : start + JAX_BLOCK_SIZE] for start in range(0, indices.size, JAX_BLOCK_SIZE)]
     compiled = {size: batched.lower(inputs, np.arange(size)).compile() for size in {len(each) for each in blocks}}
     return [partial(compiled[len(block)], inputs, block) for block in blocks]
 
 
-PEERS: Mapping[str, Callable[[Problem], Ready]] = {
-    TORCH_SLOW: partial(gradcheck, fast=False),
-    "torch gradcheck, fast mode": partial(gradcheck, fast=True),
-    "scipy, 3-point": scipy_3_point,
-    "scipy, 3-point, sparsity by hand": scipy_sparse,
-    "numdifftools.Gradient": numdifftools_gradient,
-    "jax, vmap, compiled": jax_vmap,
+PEERS: Mapping[str, Callable[[BenchmarkProblem], PreparedPeer]] = {
+    TORCH_SLOW: partial(prepare_gradcheck, fast=False),
+    "torch gradcheck, fast mode": partial(prepare_gradcheck, fast=True),
+    "scipy, 3-point": prepare_scipy_3_point,
+    "scipy, 3-point, sparsity by hand": prepare_scipy_sparse,
+    "numdifftools.Gradient": prepare_numdifftools,
+    "jax, vmap, compiled": prepare_jax_vmap,
 }

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from benchmarks import functions
-from service.numerics.models import PRESETS
+from benchmarks import peer_functions
+from service.numerics.model.presets import PRESETS
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Problem:
+class BenchmarkProblem:
     """A loss, and the tensors it is differentiated by.
 
     Attributes
@@ -24,7 +24,7 @@ class Problem:
     name, description
         For people.
     request
-        Of `service.check.check`.
+        Of `service.checks.graph.check.check`.
     inputs
         What to differentiate by, in the order in which the functions take it.
     terms
@@ -40,46 +40,46 @@ class Problem:
     request: Mapping[str, Any]
     inputs: Mapping[str, Array]
     terms: Callable[..., Array]
-    by_torch: Callable[..., Any]
-    by_jax: Callable[..., Any]
-    structure: Callable[[], scipy.sparse.csr_array] | None = None
+    torch_loss: Callable[..., Any]
+    jax_loss: Callable[..., Any]
+    make_sparsity: Callable[[], scipy.sparse.csr_array] | None = None
 
     @property
-    def flat(self) -> Array:
+    def flat_inputs(self) -> Array:
         """All inputs in one vector."""
         return np.concatenate([each.ravel() for each in self.inputs.values()])
 
-    def split(self, flat: Array) -> list[Array]:
+    def split_inputs(self, flat: Array) -> list[Array]:
         """Take the inputs out of the vector again."""
         ends = np.cumsum([each.size for each in self.inputs.values()])[:-1]
         parts = np.split(flat, ends)
         return [part.reshape(each.shape) for part, each in zip(parts, self.inputs.values(), strict=True)]
 
-    def terms_of(self, flat: Array) -> Array:
+    def compute_terms(self, flat: Array) -> Array:
         """Terms of the loss at a vector."""
-        return self.terms(*self.split(flat))
+        return self.terms(*self.split_inputs(flat))
 
-    def loss_of(self, flat: Array) -> float:
+    def compute_loss(self, flat: Array) -> float:
         """Loss at a vector."""
-        return float(self.terms_of(flat).sum())
+        return float(self.compute_terms(flat).sum())
 
 
-def on_the_wire(array: Array) -> dict[str, Any]:
+def encode_array(array: Array) -> dict[str, Any]:
     """A tensor as a client with many numbers sends it."""
     datatype = "INT64" if array.dtype.kind == "i" else "FP64"
     return {"datatype": datatype, "shape": list(array.shape), "b64": b64encode(array.tobytes()).decode()}
 
 
-def _request(tensors: Mapping[str, Array], weights: Mapping[str, Array], **fields: Any) -> dict[str, Any]:
+def _build_request(tensors: Mapping[str, Array], weights: Mapping[str, Array], **fields: Any) -> dict[str, Any]:
     return {
-        "tensors": {name: on_the_wire(each) for name, each in tensors.items()},
-        "weights": {name: on_the_wire(each) for name, each in weights.items()},
+        "tensors": {name: encode_array(each) for name, each in tensors.items()},
+        "weights": {name: encode_array(each) for name, each in weights.items()},
         "encoding": "b64",
         **fields,
     }
 
 
-def convolution(name: str, size: int, kernel: int) -> Problem:
+def make_convolution(name: str, size: int, kernel: int) -> BenchmarkProblem:
     """The reference model, of any size."""
     generator = np.random.default_rng([size, kernel])
     out = size - kernel + 1
@@ -87,30 +87,30 @@ def convolution(name: str, size: int, kernel: int) -> Problem:
     w1 = generator.normal(size=(kernel, kernel)) / kernel
     w2 = generator.normal(size=out * out)
     y = generator.uniform(size=out * out)
-    return _convolution(name, x, w1, w2, y)
+    return _build_convolution(name, x, w1, w2, y)
 
 
-def reference() -> Problem:
+def make_reference() -> BenchmarkProblem:
     """The reference example itself."""
     preset = PRESETS["conv_tanh_scale_sigmoid"]
     arrays = {name: np.array(each, dtype=float) for name, each in {**preset.tensors, **preset.weights}.items()}
-    return _convolution("S0", arrays["x"], arrays["w1"], arrays["w2"], arrays["y"])
+    return _build_convolution("S0", arrays["x"], arrays["w1"], arrays["w2"], arrays["y"])
 
 
-def _convolution(name: str, x: Array, w1: Array, w2: Array, y: Array) -> Problem:
-    return Problem(
+def _build_convolution(name: str, x: Array, w1: Array, w2: Array, y: Array) -> BenchmarkProblem:
+    return BenchmarkProblem(
         name,
         f"the reference model, {len(x)}x{len(x)} and {len(w1)}x{len(w1)}, with respect to x, w1 and w2",
-        _request({"x": x, "y": y}, {"w1": w1, "w2": w2}, with_respect_to=["x", "w1", "w2"]),
+        _build_request({"x": x, "y": y}, {"w1": w1, "w2": w2}, with_respect_to=["x", "w1", "w2"]),
         {"x": x, "w1": w1, "w2": w2},
-        functions.convolution_terms(y),
-        functions.convolution_by_torch(y),
-        functions.convolution_by_jax(y),
-        lambda: _structure(len(x), len(w1)),
+        peer_functions.make_convolution_terms(y),
+        peer_functions.make_torch_convolution(y),
+        peer_functions.make_jax_convolution(y),
+        lambda: _build_sparsity(len(x), len(w1)),
     )
 
 
-def _structure(size: int, kernel: int) -> scipy.sparse.csr_array:
+def _build_sparsity(size: int, kernel: int) -> scipy.sparse.csr_array:
     """Term p = (i, j) feels x[i + a, j + b] for all a, b of the kernel, all of w1, and w2[p]."""
     out = size - kernel + 1
     i, j, a, b = np.ogrid[:out, :out, :kernel, :kernel]
@@ -123,7 +123,7 @@ def _structure(size: int, kernel: int) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.ones(columns.size), columns.ravel(), starts), shape=shape)
 
 
-def perceptron() -> Problem:
+def make_perceptron() -> BenchmarkProblem:
     """A classifier of 32 samples of 64 features: one hidden layer of 64 units, 10 classes."""
     generator = np.random.default_rng(0)
     x, label = generator.normal(size=(32, 64)), generator.integers(0, 10, size=32)
@@ -133,21 +133,21 @@ def perceptron() -> Problem:
         "w2": generator.normal(size=(10, 64)) / 8,
         "b2": generator.normal(size=10) / 10,
     }
-    return Problem(
+    return BenchmarkProblem(
         "MLP",
         "32x64, linear 64, tanh, linear 10, mean cross-entropy, with respect to weights and biases",
-        _request({"x": x, "label": label}, weights, model="mlp_classifier"),
+        _build_request({"x": x, "label": label}, weights, model="mlp_classifier"),
         weights,
-        functions.perceptron_terms(x, label),
-        functions.perceptron_by_torch(x, label),
-        functions.perceptron_by_jax(x, label),
+        peer_functions.make_perceptron_terms(x, label),
+        peer_functions.make_torch_perceptron(x, label),
+        peer_functions.make_jax_perceptron(x, label),
     )
 
 
-PROBLEMS: Mapping[str, Callable[[], Problem]] = {
-    "S0": reference,
-    "S1": lambda: convolution("S1", 16, 3),
-    "S2": lambda: convolution("S2", 64, 5),
-    "S3": lambda: convolution("S3", 256, 7),
-    "MLP": perceptron,
+PROBLEMS: Mapping[str, Callable[[], BenchmarkProblem]] = {
+    "S0": make_reference,
+    "S1": lambda: make_convolution("S1", 16, 3),
+    "S2": lambda: make_convolution("S2", 64, 5),
+    "S3": lambda: make_convolution("S3", 256, 7),
+    "MLP": make_perceptron,
 }

@@ -24,8 +24,8 @@ from service.app import create_app
 
 ROOT = Path(__file__).parent.parent
 GRAPHS = 300
-TIMES = ("seconds", "stages")
-UNARY = (
+TIME_FIELDS = ("seconds", "stages")
+UNARY_OPS = (
     "tanh",
     "sigmoid",
     "sin",
@@ -41,8 +41,8 @@ UNARY = (
     "abs",
     "exp",
 )
-BINARY = ("add", "sub", "mul", "maximum", "minimum")
-SHAPED: tuple[tuple[str, dict[str, Any]], ...] = (
+BINARY_OPS = ("add", "sub", "mul", "maximum", "minimum")
+SHAPE_OPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("softmax", {"dim": -1}),
     ("log_softmax", {"dim": 0}),
     ("cumsum", {"dim": 1}),
@@ -97,7 +97,7 @@ def read_record(file: Path) -> dict[str, Any]:
 def list_differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
     """Yield the JSON Pointer of every place at which two answers differ, times and sentences apart."""
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in [key for key in before | after if key not in TIMES]:
+        for key in [key for key in before | after if key not in TIME_FIELDS]:
             yield from list_differences(before.get(key), after.get(key), f"{where}/{key}")
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for index, pair in enumerate(zip(before, after, strict=True)):
@@ -163,10 +163,10 @@ def _make_node(name: str, known: list[str], generator: Generator) -> Body:
 
     kind = generator.choice(["unary", "binary", "shaped"], p=[0.5, 0.3, 0.2])
     if kind == "unary":
-        return {"name": name, "op": str(generator.choice(UNARY)), "inputs": [choose()]}
+        return {"name": name, "op": str(generator.choice(UNARY_OPS)), "inputs": [choose()]}
     if kind == "binary":
-        return {"name": name, "op": str(generator.choice(BINARY)), "inputs": [choose(), choose()]}
-    op, attributes = SHAPED[int(generator.integers(len(SHAPED)))]
+        return {"name": name, "op": str(generator.choice(BINARY_OPS)), "inputs": [choose(), choose()]}
+    op, attributes = SHAPE_OPS[int(generator.integers(len(SHAPE_OPS)))]
     return {"name": name, "op": op, "inputs": [choose()]} | attributes
 
 

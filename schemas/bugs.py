@@ -7,13 +7,13 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from schemas.check import CheckRequest, NodeT
-from schemas.problem import MAX_NAME
+from schemas.problem_details import MAX_NAME_LENGTH
 
 
 class BugsRequest(CheckRequest[NodeT], Generic[NodeT]):
     """A check's request, and the bug that is asked for; a candidate in it is put aside."""
 
-    bug: Annotated[str, MinLen(1), MaxLen(MAX_NAME)] | None = Field(
+    bug: Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH)] | None = Field(
         default=None,
         description="Name of a bug that is to be planted; if left out, all that there can be are listed.",
         examples=["transposed"],

@@ -7,14 +7,14 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from schemas.problem import MAX_NAME
+from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.tensor import AnyTensor, Tensor
 
-Dtype = Literal["float64", "float32", "float16", "bfloat16"]
+DtypeName = Literal["float64", "float32", "float16", "bfloat16"]
 Arithmetic = Literal["FP64", "FP32", "TF32", "FP16", "BF16", "float64", "float32", "float16", "bfloat16"]
-Encoding = Literal["nested", "b64"]
-Part = Literal["gradients", "allowances", "intermediates"]
-Name = Annotated[str, MinLen(1), MaxLen(MAX_NAME)]
+RequestedEncoding = Literal["nested", "b64"]
+ReportPart = Literal["gradients", "allowances", "intermediates"]
+Name = Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH)]
 NotNegative = Annotated[float, Ge(0)]
 
 
@@ -26,7 +26,7 @@ class StrictModel(BaseModel):
     )
 
 
-def _inputs(value: Any) -> Any:
+def _validate_inputs(value: Any) -> Any:
     operands = list(cast("dict[str, Any]", value).values()) if isinstance(value, dict) else value
     if not isinstance(operands, list) or not all(map(_is_operand, cast("list[Any]", operands))):
         raise PydanticCustomError(
@@ -40,14 +40,14 @@ def _inputs(value: Any) -> Any:
 
 def _is_operand(value: object) -> bool:
     if isinstance(value, list):
-        return all(map(_is_single, cast("list[Any]", value)))
-    return value is None or _is_single(value)
+        return all(map(_is_single_operand, cast("list[Any]", value)))
+    return value is None or _is_single_operand(value)
 
 
-def _is_single(value: object) -> bool:
+def _is_single_operand(value: object) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return abs(value) <= sys.float_info.max
-    return isinstance(value, str) and len(value) <= MAX_NAME
+    return isinstance(value, str) and len(value) <= MAX_NAME_LENGTH
 
 
 _SINGLE_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
@@ -56,7 +56,7 @@ _OPERAND_SCHEMA: dict[str, Any] = {
 }
 Inputs = Annotated[
     Any,
-    BeforeValidator(_inputs),
+    BeforeValidator(_validate_inputs),
     WithJsonSchema(
         {
             "anyOf": [
@@ -108,7 +108,7 @@ class ToleranceSpec(StrictModel):
     atol: NotNegative = 0.0
 
 
-def _model_kind(value: object) -> str | None:
+def _get_model_tag(value: object) -> str | None:
     return "preset" if isinstance(value, str) else "graph" if isinstance(value, dict) else None
 
 
@@ -120,7 +120,7 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     model: Annotated[
         Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")],
         Discriminator(
-            _model_kind,
+            _get_model_tag,
             custom_error_type="model",
             custom_error_message="must be the name of a preset, or an object with nodes",
         ),
@@ -134,9 +134,9 @@ class CheckRequest(StrictModel, Generic[NodeT]):
     candidate_dtype: Arithmetic | None = Field(
         default=None, description="Arithmetic in which the candidate was computed: sets what it may be off by."
     )
-    dtype: Dtype = Field(default="float64", description="Of the analytic and autograd routes.")
+    dtype: DtypeName = Field(default="float64", description="Of the analytic and autograd routes.")
     finite_difference: FiniteDifferenceSpec = FiniteDifferenceSpec()
     tolerance: ToleranceSpec | None = Field(default=None, description="Replaces the automatic tolerance.")
-    include: list[Part] = ["gradients"]
-    encoding: Encoding = Field(default="nested", description="Of the tensors of the answer.")
+    include: list[ReportPart] = ["gradients"]
+    encoding: RequestedEncoding = Field(default="nested", description="Of the tensors of the answer.")
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="All that is random follows from it.")

@@ -10,7 +10,7 @@ from schemas.check import CheckRequest, Name, NodeT, StrictModel
 from schemas.report import Number
 from schemas.tensor import MAX_DIMENSIONS
 
-Place = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+AxisIndex = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 
 
 class ElementSpec(StrictModel):
@@ -19,7 +19,7 @@ class ElementSpec(StrictModel):
     name: Name = Field(
         description="A weight, float tensor or node; it need not be in with_respect_to.", examples=["w1"]
     )
-    index: Annotated[list[Place], MaxLen(MAX_DIMENSIONS)] = Field(
+    index: Annotated[list[AxisIndex], MaxLen(MAX_DIMENSIONS)] = Field(
         description="One number for each axis, as in NumPy: from 0, or from -1 backwards; [] for a 0-d tensor.",
         examples=[[0, 1]],
     )

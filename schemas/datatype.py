@@ -36,22 +36,22 @@ class Datatype:
 
     name: str
     numpy_name: str
-    stored: np.dtype[Any]
+    storage_dtype: np.dtype[Any]
     kind: str
     short_name: str
 
-    def restored(self, raw: bytes | bytearray) -> Array:
+    def from_storage(self, raw: bytes | bytearray) -> Array:
         """Elements from their bytes, as an array of one's own; of a bytearray, which is given away, in its place."""
-        stored = np.frombuffer(raw, self.stored)
+        stored = np.frombuffer(raw, self.storage_dtype)
         if self.name == "BF16":
             return bfloat16_to_float32(stored)
-        return stored.astype(self.stored.newbyteorder("="), copy=not stored.flags.writeable)
+        return stored.astype(self.storage_dtype.newbyteorder("="), copy=not stored.flags.writeable)
 
-    def stored_from(self, array: Array) -> Array:
+    def to_storage(self, array: Array) -> Array:
         """Elements as they are stored: little-endian, row-major; bfloat16, given in float32, as its 16 bits."""
         if self.name == "BF16":
             array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
-        return np.asarray(array, dtype=self.stored, order="C")
+        return np.asarray(array, dtype=self.storage_dtype, order="C")
 
 
 DATATYPES: dict[str, Datatype] = {

@@ -8,22 +8,22 @@ from pydantic import Field, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.check import Arithmetic, Encoding, Name, StrictModel, ToleranceSpec
+from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, ToleranceSpec
 from schemas.report import Diagnosis, Elements, Index, MissedAlong, MissedInSample, Number, OutcomeName, WorstElement
-from schemas.tensor import SPELLINGS, AnyTensor, Tensor, wire_schema
+from schemas.tensor import NONFINITE_SPELLINGS, AnyTensor, Tensor, make_tensor_schema
 
-VERSION = 2
-MOST_DIRECTIONS = 2**31 - 1
+PLAN_VERSION = 2
+MAX_DIRECTIONS = 2**31 - 1
 
 Points = Annotated[dict[Name, Tensor], MinLen(1)]
 Losses = Annotated[
     Any,
-    # Looked at by `service.blackbox.evaluated`, with the point that each is of.
+    # Looked at by `service.checks.blackbox.losses`, with the point that each is of.
     GetPydanticSchema(lambda source, handler: core_schema.list_schema(strict=True)),
     WithJsonSchema(
         {
             "type": "array",
-            "items": {"anyOf": [{"type": "number"}, {"type": "null"}, {"enum": list(SPELLINGS)}]},
+            "items": {"anyOf": [{"type": "number"}, {"type": "null"}, {"enum": list(NONFINITE_SPELLINGS)}]},
             "description": "The loss at each point, in order; null where the function has no value, but not at the "
             "base (the first three). What is not finite is refused with its point.",
         }
@@ -39,7 +39,7 @@ class DirectionsSpec(StrictModel):
         description="Of single elements, or standard Gaussian ones of whole tensors.",
         examples=["random"],
     )
-    count: Annotated[int, Ge(1), Le(MOST_DIRECTIONS)] | None = Field(
+    count: Annotated[int, Ge(1), Le(MAX_DIRECTIONS)] | None = Field(
         default=None, description="Directions of each tensor; by default 4 random ones, or all of its elements."
     )
 
@@ -48,11 +48,11 @@ class BoundsSpec(StrictModel):
     """Bounds of one tensor, within which the loss has a value; infinite where there is none."""
 
     min: AnyTensor = Field(
-        default_factory=lambda: Tensor(np.array(-np.inf), None, integral=False),
+        default_factory=lambda: Tensor(np.array(-np.inf), None, is_integral=False),
         description="A number, or a tensor of the point's shape; no element is moved below it.",
     )
     max: AnyTensor = Field(
-        default_factory=lambda: Tensor(np.array(np.inf), None, integral=False), description="As min, above."
+        default_factory=lambda: Tensor(np.array(np.inf), None, is_integral=False), description="As min, above."
     )
 
 
@@ -78,14 +78,14 @@ class PlanRequest(StrictModel):
         "less; on it, to one side alone.",
         examples=[{"w1": {"min": 0}}],
     )
-    encoding: Encoding = Field(default="nested", description="Of the points of the answer.")
+    encoding: RequestedEncoding = Field(default="nested", description="Of the points of the answer.")
 
 
 class SealedDirections(StrictModel):
     """Directions of a plan."""
 
     kind: Literal["coordinates", "random"]
-    count: Annotated[int, Ge(1), Le(MOST_DIRECTIONS)]
+    count: Annotated[int, Ge(1), Le(MAX_DIRECTIONS)]
 
 
 class Plan(StrictModel):
@@ -136,7 +136,7 @@ class PlanAnswer(TypedDict):
     evaluations: Annotated[int, Field(description="How many points there are.")]
     order: Annotated[list[str], Field(description="Names of the tensors, in the order of the request.")]
     points: Annotated[
-        list[dict[str, Annotated[Any, WithJsonSchema(wire_schema(finite=True))]]],
+        list[dict[str, Annotated[Any, WithJsonSchema(make_tensor_schema(finite=True))]]],
         Field(description="Tensors by name, of each point."),
     ]
 

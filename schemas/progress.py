@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.problem import Problem
+from schemas.problem_details import Problem
 from schemas.report import CheckReport
 
 

@@ -9,18 +9,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.tensor import SPELLINGS, wire_schema
+from schemas.tensor import NONFINITE_SPELLINGS, make_tensor_schema
 
 Number = Annotated[
     float | str,
     WithJsonSchema(
         {
-            "anyOf": [{"type": "number"}, {"enum": list(SPELLINGS)}],
+            "anyOf": [{"type": "number"}, {"enum": list(NONFINITE_SPELLINGS)}],
             "description": "A number; NaN and the infinities are spelled as strings.",
         }
     ),
 ]
-Values = Annotated[Any, WithJsonSchema(wire_schema(finite=False))]
+Values = Annotated[Any, WithJsonSchema(make_tensor_schema(finite=False))]
 Index = list[int]
 OutcomeName = Literal["pass", "fail", "inconclusive"]
 

@@ -17,12 +17,12 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
-from schemas.problem import shown as quoted
-from schemas.stored import MAX_DIMENSIONS, Stored, checked_shape, from_b64, refused, shown
+from schemas.problem_details import quote_name as quoted
+from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, validate_shape
 
 Encoding = Literal["nested", "b64", "binary"]
 """Of the tensors of an answer; what is binary is written by `binary.py`."""
-SPELLINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NONFINITE_SPELLINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,25 @@ class Tensor:
 
     array: Array
     datatype: Datatype | None
-    integral: bool
+    is_integral: bool
 
     @classmethod
     def decode(cls, value: object) -> "Tensor":
         """Read a tensor whose numbers must be finite."""
         tensor = cls.decode_any(value)
         if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
-            index = _index(~np.isfinite(tensor.array))
-            given = spelled(float(tensor.array[tuple(index)]))
-            raise refused(f"not a finite number at index {index}: {given}; only a candidate may hold one")
+            index = _find_first_index(~np.isfinite(tensor.array))
+            given = encode_number(float(tensor.array[tuple(index)]))
+            raise make_tensor_error(f"not a finite number at index {index}: {given}; only a candidate may hold one")
         return tensor
 
     @classmethod
     def decode_any(cls, value: object) -> "Tensor":
         """Read a tensor that may hold NaN and infinities, in JSON spelled as strings."""
-        if isinstance(value, Stored):
-            datatype, array = value.read()
-            return cls(array, datatype, integral=False)
-        return _declared(cast("dict[str, Any]", value)) if isinstance(value, dict) else _bare(value)
+        if isinstance(value, RawTensor):
+            datatype, array = value.decode()
+            return cls(array, datatype, is_integral=False)
+        return _decode_declared(cast("dict[str, Any]", value)) if isinstance(value, dict) else _decode_bare(value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -60,7 +60,7 @@ class Tensor:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return wire_schema(finite=True)
+        return make_tensor_schema(finite=True)
 
 
 class _AnyTensor:
@@ -72,17 +72,17 @@ class _AnyTensor:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return wire_schema(finite=False)
+        return make_tensor_schema(finite=False)
 
 
 AnyTensor = Annotated[Tensor, _AnyTensor]
 
 
-def wire_schema(*, finite: bool) -> dict[str, Any]:
+def make_tensor_schema(*, finite: bool) -> dict[str, Any]:
     """JSON Schema of a tensor on the wire."""
     number: dict[str, Any] = {"type": "number"}
     if not finite:
-        number = {"anyOf": [number, {"enum": list(SPELLINGS)}]}
+        number = {"anyOf": [number, {"enum": list(NONFINITE_SPELLINGS)}]}
     nested: dict[str, Any] = {"type": "array", "items": {}, "description": "Numbers, nested to the shape; not ragged."}
     shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": MAX_DIMENSIONS}
     common = {"datatype": {"enum": list(BY_ANY_NAME)}, "shape": shape}
@@ -91,13 +91,13 @@ def wire_schema(*, finite: bool) -> dict[str, Any]:
         "anyOf": [
             number,
             nested,
-            _object_schema({**common, "data": {"anyOf": [number, {"type": "boolean"}, nested]}}),
-            _object_schema({**common, "b64": {"type": "string", "contentEncoding": "base64"}}),
+            _make_object_schema({**common, "data": {"anyOf": [number, {"type": "boolean"}, nested]}}),
+            _make_object_schema({**common, "b64": {"type": "string", "contentEncoding": "base64"}}),
         ],
     }
 
 
-def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+def _make_object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
@@ -106,162 +106,168 @@ def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bare(value: object) -> Tensor:
-    array, types = _parsed(value)
+def _decode_bare(value: object) -> Tensor:
+    array, types = _parse_nested(value)
     if bool in types:
-        raise refused("true and false among numbers: a mask is declared, with datatype BOOL")
-    return Tensor(array, None, integral=types == {int})
+        raise make_tensor_error("true and false among numbers: a mask is declared, with datatype BOOL")
+    return Tensor(array, None, is_integral=types == {int})
 
 
-def _parsed(value: object) -> tuple[Array, set[type]]:
+def _parse_nested(value: object) -> tuple[Array, set[type]]:
     """Array of nested numbers or booleans, and the types of its elements."""
-    shape, leaves = _flattened(value)
+    shape, leaves = _flatten_nested(value)
     types = set(map(type, leaves))
     if not types <= {int, float}:
         _check_types(types, leaves, shape)
     if str in types:
-        leaves = [SPELLINGS[leaf] if isinstance(leaf, str) else leaf for leaf in leaves]
+        leaves = [NONFINITE_SPELLINGS[leaf] if isinstance(leaf, str) else leaf for leaf in leaves]
     try:
         array = np.array(leaves, dtype=np.int64 if types == {int} else np.bool_ if types == {bool} else np.float64)
     except OverflowError:
         if any(isinstance(leaf, int) and abs(leaf) > 2**1023 for leaf in leaves):
-            raise refused("an integer too large for a float64") from None
+            raise make_tensor_error("an integer too large for a float64") from None
         array = np.array(leaves, dtype=np.float64)
     return array.reshape(shape), types
 
 
-def _flattened(value: object) -> tuple[tuple[int, ...], list[Any]]:
+def _flatten_nested(value: object) -> tuple[tuple[int, ...], list[Any]]:
     """Shape and elements, row-major, of nested lists."""
     level: list[Any] = [value]
     shape: list[int] = []
     while list in set(map(type, level)):
         if len(shape) == MAX_DIMENSIONS:
-            raise refused(f"nested deeper than {MAX_DIMENSIONS} dimensions")
+            raise make_tensor_error(f"nested deeper than {MAX_DIMENSIONS} dimensions")
         sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
         if len(sizes) > 1:
             found = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
-            raise refused(f"ragged: dimension {len(shape)} has side by side {found}")
+            raise make_tensor_error(f"ragged: dimension {len(shape)} has side by side {found}")
         shape.append(sizes.pop())
         if shape[-1] == 0:
-            raise refused(f"empty: dimension {len(shape) - 1} has no elements")
+            raise make_tensor_error(f"empty: dimension {len(shape) - 1} has no elements")
         level = list(chain.from_iterable(level))
     return tuple(shape), level
 
 
-_FORMS = "a number, nested lists of numbers, or an object with datatype, shape, and data or b64"
+_ACCEPTED_FORMS = "a number, nested lists of numbers, or an object with datatype, shape, and data or b64"
 
 
 def _check_types(types: set[type], leaves: list[Any], shape: tuple[int, ...]) -> None:
     """Refuse what is no number and spells none, and say where the first of it stands."""
     for kind, what in ((type(None), "null"), (dict, "an object")):
         if kind in types:
-            raise _stray(what, [type(leaf) is kind for leaf in leaves], shape)
-    strange = [isinstance(leaf, str) and leaf not in SPELLINGS for leaf in leaves] if str in types else []
+            raise _make_stray_error(what, [type(leaf) is kind for leaf in leaves], shape)
+    strange = [isinstance(leaf, str) and leaf not in NONFINITE_SPELLINGS for leaf in leaves] if str in types else []
     if any(strange):
         text = leaves[strange.index(True)]
-        raise _stray("a string", strange, shape, f": {text if len(text) <= 20 else text[:20] + '...'!r}")
+        raise _make_stray_error("a string", strange, shape, f": {text if len(text) <= 20 else text[:20] + '...'!r}")
     if bool in types and len(types) > 1:
-        raise _stray("true or false", [type(leaf) is bool for leaf in leaves], shape)
+        raise _make_stray_error("true or false", [type(leaf) is bool for leaf in leaves], shape)
 
 
-def _stray(what: str, strays: list[bool], shape: tuple[int, ...], given: str = "") -> PydanticCustomError:
+def _make_stray_error(
+    problem_text: str, is_stray: list[bool], shape: tuple[int, ...], given: str = ""
+) -> PydanticCustomError:
     if not shape:
-        return refused(f"{what} where a tensor belongs{given}; one is {_FORMS}")
-    return refused(f"{what} among numbers{given}, at index {_index(np.reshape(strays, shape))}")
+        return make_tensor_error(f"{problem_text} where a tensor belongs{given}; one is {_ACCEPTED_FORMS}")
+    return make_tensor_error(
+        f"{problem_text} among numbers{given}, at index {_find_first_index(np.reshape(is_stray, shape))}"
+    )
 
 
-_FIELDS = {"datatype", "shape", "data", "b64"}
+_OBJECT_FIELDS = {"datatype", "shape", "data", "b64"}
 
 
-def _declared(value: dict[str, Any]) -> Tensor:
-    if unknown := value.keys() - _FIELDS:
-        raise refused(f"unknown field {quoted(min(unknown))}; a tensor has datatype, shape, and data or b64")
+def _decode_declared(value: dict[str, Any]) -> Tensor:
+    if unknown := value.keys() - _OBJECT_FIELDS:
+        raise make_tensor_error(f"unknown field {quoted(min(unknown))}; a tensor has datatype, shape, and data or b64")
     if missing := {"datatype", "shape"} - value.keys():
-        raise refused(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
+        raise make_tensor_error(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
     if ("data" in value) == ("b64" in value):
-        raise refused("a tensor has either data or b64")
-    datatype, shape = _datatype(value["datatype"]), checked_shape(value["shape"])
-    read: Callable[[Any, Datatype, tuple[int, ...]], Array] = from_b64 if "b64" in value else _from_data
+        raise make_tensor_error("a tensor has either data or b64")
+    datatype, shape = _find_datatype(value["datatype"]), validate_shape(value["shape"])
+    read: Callable[[Any, Datatype, tuple[int, ...]], Array] = decode_base64 if "b64" in value else _decode_data
     array = read(value["b64"] if "b64" in value else value["data"], datatype, shape)
-    return Tensor(array.reshape(shape), datatype, integral=False)
+    return Tensor(array.reshape(shape), datatype, is_integral=False)
 
 
-def _datatype(name: object) -> Datatype:
+def _find_datatype(name: object) -> Datatype:
     if not isinstance(name, str) or name not in BY_ANY_NAME:
         given = f"; {name[:20]!r} was given" if isinstance(name, str) else ""
-        raise refused(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
+        raise make_tensor_error(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
     return BY_ANY_NAME[name]
 
 
-def _from_data(data: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
-    array, types = _parsed(data)
+def _decode_data(data: object, datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    array, types = _parse_nested(data)
     if array.size != math.prod(shape) or (array.ndim != 1 and array.shape != shape):
-        raise refused(f"shape {shown(list(shape))} does not fit data of shape {list(array.shape)}")
-    return _cast(array, types, datatype)
+        raise make_tensor_error(f"shape {format_shape(list(shape))} does not fit data of shape {list(array.shape)}")
+    return _cast_elements(array, types, datatype)
 
 
-def _cast(array: Array, types: set[type], datatype: Datatype) -> Array:
+def _cast_elements(array: Array, types: set[type], datatype: Datatype) -> Array:
     if datatype.kind == "boolean":
         if types != {bool} and not (types == {int} and np.isin(array, (0, 1)).all()):
-            raise refused("datatype BOOL takes true and false, or 0 and 1")
+            raise make_tensor_error("datatype BOOL takes true and false, or 0 and 1")
         return array.astype(np.bool_)
     if bool in types:
-        raise refused(f"true or false where the datatype is {datatype.name}")
+        raise make_tensor_error(f"true or false where the datatype is {datatype.name}")
     if datatype.kind == "float":
-        return _narrowed(array.astype(np.float64), datatype)
+        return _round_to_datatype(array.astype(np.float64), datatype)
     if types != {int} or array.dtype != np.int64:
-        raise refused(f"datatype {datatype.name} takes integers that fit it")
-    narrow = array.astype(datatype.stored.newbyteorder("="))
+        raise make_tensor_error(f"datatype {datatype.name} takes integers that fit it")
+    narrow = array.astype(datatype.storage_dtype.newbyteorder("="))
     if not np.array_equal(narrow, array):
-        raise refused(f"an integer that does not fit {datatype.name}")
+        raise make_tensor_error(f"an integer that does not fit {datatype.name}")
     return narrow
 
 
-def _narrowed(wide: Array, datatype: Datatype) -> Array:
+def _round_to_datatype(wide: Array, datatype: Datatype) -> Array:
     """Round float64 to a float datatype; bfloat16 stays in the float32 that holds it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = round_to_bfloat16(wide) if datatype.name == "BF16" else wide.astype(datatype.stored)
+        narrow = round_to_bfloat16(wide) if datatype.name == "BF16" else wide.astype(datatype.storage_dtype)
     lost = np.isfinite(wide) & ~np.isfinite(narrow)
     if lost.any():
-        raise refused(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
+        raise make_tensor_error(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
     return narrow
 
 
-def _index(mask: Array) -> list[int]:
+def _find_first_index(mask: Array) -> list[int]:
     return [int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape)]
 
 
-def spelled(value: float) -> float | str:
+def encode_number(value: float) -> float | str:
     """A number of the answer: itself, or its spelling where JSON has none."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def encode(array: Array, encoding: Encoding, datatype: Datatype | None = None) -> Any:
+def encode_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = None) -> Any:
     """Wire form of an array for an answer, "nested" or "b64"; the array itself, with its datatype, for "binary".
 
     Nested numbers parse back to exactly the value: narrower floats are widened first.
     """
     if encoding != "nested":
-        datatype = datatype or _datatype(array.dtype.name)
-        return _as_b64(array, datatype) if encoding == "b64" else Tensor(array, datatype, integral=False)
+        datatype = datatype or _find_datatype(array.dtype.name)
+        return _encode_base64(array, datatype) if encoding == "b64" else Tensor(array, datatype, is_integral=False)
     wide = np.asarray(array, dtype=np.float64, order="C")
     if not wide.ndim:
-        return spelled(float(array))
-    return wide if np.isfinite(wide).all() else listed(wide)
+        return encode_number(float(array))
+    return wide if np.isfinite(wide).all() else to_nested_list(wide)
 
 
-def listed(array: Array) -> list[Any]:
+def to_nested_list(array: Array) -> list[Any]:
     """An array of one axis or more as nested lists, of which what is not finite is spelled."""
     wide = np.asarray(array, dtype=np.float64)
-    return wide.tolist() if np.isfinite(wide).all() else _spelled_list(wide.tolist())
+    return wide.tolist() if np.isfinite(wide).all() else _encode_numbers(wide.tolist())
 
 
-def _as_b64(array: Array, datatype: Datatype) -> dict[str, Any]:
-    raw = datatype.stored_from(array).tobytes()
+def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:
+    raw = datatype.to_storage(array).tobytes()
     return {"datatype": datatype.name, "shape": list(array.shape), "b64": b64encode(raw).decode("ascii")}
 
 
-def _spelled_list(values: list[Any]) -> list[Any]:
-    return [_spelled_list(cast("list[Any]", each)) if isinstance(each, list) else spelled(each) for each in values]
+def _encode_numbers(values: list[Any]) -> list[Any]:
+    return [
+        _encode_numbers(cast("list[Any]", each)) if isinstance(each, list) else encode_number(each) for each in values
+    ]

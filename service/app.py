@@ -6,41 +6,24 @@ from typing import Any
 from flask import Flask, Response
 
 from service import logs
-from service.http import (
-    access,
-    arriving,
-    blackbox,
-    bugs,
-    catalogue,
-    check,
-    cors,
-    curve,
-    headers,
-    health,
-    held,
-    leaving,
-    metrics,
-    observed,
-    openapi,
-    playground,
-    problems,
-    slots,
-    stopping,
-)
-from service.http.sending import sent
+from service.http import arrival, metrics
+from service.http.middleware import auth, concurrency, cors, disconnect, memory_quota, request_log, shutdown
+from service.http.response import problem_details, security_headers
+from service.http.response.send_deadline import enforce_send_deadline
+from service.http.routes import blackbox, bugs, catalogue, check, curve, health, openapi, pages
 from service.settings import Settings
 
 
 class _Application(Flask):
     """Flask, but that what an address takes is answered in the header alone, and every answer has headers of ours."""
 
-    def wsgi_app(self, environ: dict[str, Any], start_response: headers.StartResponse) -> Iterable[bytes]:
+    def wsgi_app(self, environ: dict[str, Any], start_response: security_headers.StartResponse) -> Iterable[bytes]:
         """Answer as WSGI has it."""
         settings: Settings = self.extensions["gradcheckd"]
-        arriving.note(environ)
-        answer = super().wsgi_app(environ, headers.protecting(start_response))
-        ends = arriving.last_byte_out(environ, settings.max_seconds)
-        return sent(answer, environ, settings.max_unread_seconds, ends)
+        arrival.record_arrival(environ)
+        answer = super().wsgi_app(environ, security_headers.add_security_headers(start_response))
+        ends = arrival.compute_answer_deadline(environ, settings.max_seconds)
+        return enforce_send_deadline(answer, environ, settings.send_timeout_seconds, ends)
 
     def make_default_options_response(self) -> Response:
         """Answer OPTIONS."""
@@ -63,20 +46,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
-    for part in (check, curve, bugs, blackbox, catalogue, health, metrics, openapi, playground):
+    for part in (check, curve, bugs, blackbox, catalogue, health, metrics, openapi, pages):
         app.register_blueprint(part.blueprint)
-    _guard(app, settings)
+    _register_middleware(app, settings)
     return app
 
 
-def _guard(app: Flask, settings: Settings) -> None:
+def _register_middleware(app: Flask, settings: Settings) -> None:
     """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
-    logs.configure()
-    observed.register(app)
+    logs.configure_logging()
+    request_log.register(app)
     cors.register(app, settings)
-    access.register(app, settings)
-    stopping.register(app)
-    slots.register(app, settings)
-    held.register(app, settings)
-    problems.register(app)
-    leaving.register(app)
+    auth.register(app, settings)
+    shutdown.register(app)
+    concurrency.register(app, settings)
+    memory_quota.register(app, settings)
+    problem_details.register(app)
+    disconnect.register(app)

@@ -10,59 +10,59 @@ from flask import g, has_app_context
 from structlog.types import EventDict, Processor, WrappedLogger
 
 
-def _of_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Say during which request it was logged."""
     if has_app_context() and "record" in g:
         event.setdefault("request_id", g.record.identifier)
     return event
 
 
-def _of_process(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _add_process_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["pid"] = os.getpid()
     return event
 
 
-def _dumped(event: EventDict, **_: object) -> bytes:
+def _dump_event(event: EventDict, **_: object) -> bytes:
     try:
         return orjson.dumps(event, default=repr)
     except TypeError:  # an integer of more than 64 bits, half a surrogate pair
         return json.dumps(event, default=repr).encode()
 
 
-_COMMON: tuple[Processor, ...] = (
+_COMMON_PROCESSORS: tuple[Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    _of_process,
+    _add_process_id,
 )
 
 
-def configure() -> None:
+def configure_logging() -> None:
     """Send what structlog logs to the loggers of the standard library, unless whoever serves has said where to."""
     if not structlog.is_configured():
         structlog.configure(
             processors=[
                 structlog.stdlib.filter_by_level,
-                *_COMMON,
+                *_COMMON_PROCESSORS,
                 structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
             ],
             logger_factory=structlog.stdlib.LoggerFactory(),
         )
 
 
-def write(level: int) -> None:
+def log_to_stderr(level: int) -> None:
     """Write what structlog logs to stderr at once; through the standard library a line takes three times as long."""
     structlog.configure(
-        processors=[*_COMMON, structlog.processors.JSONRenderer(_dumped)],
+        processors=[*_COMMON_PROCESSORS, structlog.processors.JSONRenderer(_dump_event)],
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
 
 
-def formatter() -> structlog.stdlib.ProcessorFormatter:
+def make_formatter() -> structlog.stdlib.ProcessorFormatter:
     """Make what writes a record of the standard library as a line of JSON, tracebacks included."""
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[_of_request, *_COMMON, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[_add_request_id, *_COMMON_PROCESSORS, structlog.stdlib.add_logger_name],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,

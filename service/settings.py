@@ -7,14 +7,14 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.misspelt import meant, unknown
+from service.unknown_settings import find_unknown_settings, suggest_setting
 
 PREFIX = "GRADCHECKD_"
 
 Count = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Gt(0), Le(86_400)]
 # To a socket, a time that rounds to nothing would be no limit.
-Patience = Annotated[float, Ge(0.001), Le(86_400)]
+SocketTimeout = Annotated[float, Ge(0.001), Le(86_400)]
 
 
 class Settings(BaseSettings):
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         description="Most small checks, estimated to take up to 32 MiB and 5e+07 operations, that a worker computes "
         "beside those, while they keep all places taken.",
     )
-    max_waiting: Annotated[int, Ge(0)] = Field(
+    max_queued: Annotated[int, Ge(0)] = Field(
         default=8,
         description="Most requests that wait in a worker for their turn to compute, and most small checks for theirs; "
         "further ones get 503.",
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     max_wait_seconds: Seconds = Field(
         default=2.0, description="Longest time that a request waits for its turn before it gets 503."
     )
-    max_held_bytes: Count = Field(
+    max_buffered_body_bytes: Count = Field(
         default=128 * 2**20,
         description="Most bytes of bodies that a worker holds until it parses them; further ones get 503.",
     )
@@ -70,7 +70,9 @@ class Settings(BaseSettings):
         description="Most bytes of large answers that a worker holds until their clients have taken them; further ones "
         "get 503, and one that may be larger by itself 422.",
     )
-    max_reading: Count = Field(default=16, description="Most bodies that a worker reads at once; further ones get 503.")
+    max_concurrent_reads: Count = Field(
+        default=16, description="Most bodies that a worker reads at once; further ones get 503."
+    )
     max_head_seconds: Seconds = Field(
         default=10.0, description="Longest time for the head of a request to come; then 408."
     )
@@ -79,10 +81,10 @@ class Settings(BaseSettings):
         description="Longest time for the whole body of a request to come, with a second more for each 64 KiB that "
         "came; then 408.",
     )
-    max_stall_seconds: Patience = Field(
+    max_stall_seconds: SocketTimeout = Field(
         default=10.0, description="Longest time in which nothing of an unfinished request comes; then 408."
     )
-    max_unread_seconds: Patience = Field(
+    send_timeout_seconds: SocketTimeout = Field(
         default=30.0,
         description="Longest time in which a client takes nothing of its answer, and in which it takes it all, with a "
         "second more for each 64 KiB; then it is cut off.",
@@ -102,19 +104,19 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _has_room_for_the_largest(self) -> Self:
+    def _check_buffer_fits_largest_body(self) -> Self:
         largest = max(self.max_body_bytes, self.max_binary_bytes)
-        if self.max_held_bytes < largest:
+        if self.max_buffered_body_bytes < largest:
             raise ValueError(
-                f"{PREFIX}MAX_HELD_BYTES is {self.max_held_bytes}: it must be {largest} at least, since so many bytes "
+                f"{PREFIX}MAX_HELD_BYTES is {self.max_buffered_body_bytes}: it must be {largest} at least, since so many bytes "
                 "are taken as one body"
             )
         return self
 
     @model_validator(mode="after")
-    def _nothing_is_misspelt(self) -> Self:
+    def _refuse_misspelt_settings(self) -> Self:
         names = type(self).model_fields
-        for name in unknown(os.environ, PREFIX, names):
-            if setting := meant(name, PREFIX, names):
+        for name in find_unknown_settings(os.environ, PREFIX, names):
+            if setting := suggest_setting(name, PREFIX, names):
                 raise ValueError(f"there is no setting {name}, which the environment has; {setting} is one")
         return self

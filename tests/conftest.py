@@ -12,7 +12,7 @@ import pytest
 from coverage import Coverage
 from hypothesis import settings
 
-from tests.tools import BROWSER, missing
+from tests.external_programs import BROWSER, list_missing
 
 # The same examples each time: what gates a landing does not depend on luck. HYPOTHESIS_PROFILE=fresh looks for more.
 settings.register_profile("fixed", derandomize=True)
@@ -22,7 +22,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run without a program that is required."""
-    missing()
+    list_missing()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which tests were left out for want of a program."""
-    for absence in missing():
+    for absence in list_missing():
         terminalreporter.write_line(absence)
 
 
@@ -49,7 +49,7 @@ def strict_arithmetic() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def measured(request: pytest.FixtureRequest) -> Iterator[None]:
+def paused_coverage(request: pytest.FixtureRequest) -> Iterator[None]:
     """Stop measuring coverage in a test that is marked so: it computes a lot, twice as long when that is measured."""
     measuring = Coverage.current() if request.node.get_closest_marker("no_cover") else None
     if measuring:
@@ -66,7 +66,7 @@ def example() -> dict[str, Any]:
 
 
 @pytest.fixture
-def changed(example: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def change_example(example: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """The reference example with fields replaced, or dropped where they are `...`."""
 
     def change(**fields: Any) -> dict[str, Any]:

@@ -9,16 +9,16 @@ import numpy as np
 Request = dict[str, Any]
 
 
-def tensor(array: Any, datatype: str = "FP64") -> dict[str, Any]:
+def encode_tensor(array: Any, datatype: str = "FP64") -> dict[str, Any]:
     raw = np.asarray(array).astype({"FP64": "<f8", "INT64": "<i8", "BOOL": "?"}[datatype]).tobytes()
     return {"datatype": datatype, "shape": list(np.shape(array)), "b64": base64.b64encode(raw).decode()}
 
 
-def _floats(shape: tuple[int, ...], low: float, high: float, seed: int) -> Any:
-    return tensor(np.random.default_rng(seed).uniform(low, high, shape))
+def _draw_floats(shape: tuple[int, ...], low: float, high: float, seed: int) -> Any:
+    return encode_tensor(np.random.default_rng(seed).uniform(low, high, shape))
 
 
-def model(
+def build_model(
     op: str,
     *shapes: tuple[int, ...] | dict[str, Any],
     low: float = 0.1,
@@ -34,7 +34,7 @@ def model(
         if isinstance(each, dict):
             tensors[f"t{number}"] = each
         else:
-            weights[f"t{number}"] = _floats(each, low, high, number)
+            weights[f"t{number}"] = _draw_floats(each, low, high, number)
     inputs = [f"t{number}" for number in range(len(shapes))]
     nodes: list[dict[str, Any]] = [{"name": "y", "op": op, "inputs": inputs, **(attributes or {})}]
     if squared:
@@ -45,8 +45,8 @@ def model(
     return {"tensors": tensors, "weights": weights, "model": {"nodes": nodes}, **fields}
 
 
-def indices(below: int, *shape: int) -> dict[str, Any]:
-    return tensor(np.random.default_rng(1).integers(below, size=shape), "INT64")
+def draw_indices(below: int, *shape: int) -> dict[str, Any]:
+    return encode_tensor(np.random.default_rng(1).integers(below, size=shape), "INT64")
 
 
 UNARY = (
@@ -58,131 +58,159 @@ PAIRS = ("half_squared_error", "huber_loss", "kl_div", "l1_loss", "mse_loss", "s
 ALONG: Mapping[str, Any] = {"finite_difference": {"projections": 2}}
 
 
-def models(n: int) -> Iterator[tuple[str, Request]]:
+def build_models(n: int) -> Iterator[tuple[str, Request]]:
     """Every op, of tensors of about n elements; n is a multiple of 16."""
     table, wide = (n // 8, 8), (8, n // 8)
     for op in UNARY:
-        yield op, model(op, (n,))
+        yield op, build_model(op, (n,))
     for op in BINARY:
-        yield op, model(op, table, table)
-    yield "pow", model("pow", table, attributes={"exponent": 3})
-    yield "add, broadcast", model("add", table, (8,))
-    yield "mul, outer", model("mul", (n // 100, 1), (1, 100), **ALONG)
-    yield "clamp", model("clamp", table, attributes={"min": 0.2, "max": 0.7})
-    yield "where", model("where", tensor(np.arange(n).reshape(table) % 2 == 0, "BOOL"), table, table)
+        yield op, build_model(op, table, table)
+    yield "pow", build_model("pow", table, attributes={"exponent": 3})
+    yield "add, broadcast", build_model("add", table, (8,))
+    yield "mul, outer", build_model("mul", (n // 100, 1), (1, 100), **ALONG)
+    yield "clamp", build_model("clamp", table, attributes={"min": 0.2, "max": 0.7})
+    yield "where", build_model("where", encode_tensor(np.arange(n).reshape(table) % 2 == 0, "BOOL"), table, table)
     for op in ("softmax", "log_softmax"):
-        yield op, model(op, table, attributes={"dim": -1})
-        yield f"{op}, long", model(op, wide, attributes={"dim": -1}, **ALONG)
-    yield from _products(n)
-    yield from _convolutions(n)
-    yield from _norms(n)
-    yield from _moving(n)
+        yield op, build_model(op, table, attributes={"dim": -1})
+        yield f"{op}, long", build_model(op, wide, attributes={"dim": -1}, **ALONG)
+    yield from _build_product_models(n)
+    yield from _build_convolution_models(n)
+    yield from _build_norm_models(n)
+    yield from _build_shape_models(n)
     for op in ("sum", "mean", "amax", "logsumexp", "var", "vector_norm"):
-        yield op, model(op, table, attributes={"dim": [-1]} if op != "amax" else {"dim": -1})
+        yield op, build_model(op, table, attributes={"dim": [-1]} if op != "amax" else {"dim": -1})
         of_all = {"dim": [0]} if op == "logsumexp" else {}
-        yield f"{op}, of all", model(op, (n,), attributes=of_all, squared=False, **ALONG)
-    yield "cumsum", model("cumsum", table, attributes={"dim": -1})
-    yield from _losses(n)
+        yield f"{op}, of all", build_model(op, (n,), attributes=of_all, squared=False, **ALONG)
+    yield "cumsum", build_model("cumsum", table, attributes={"dim": -1})
+    yield from _build_loss_models(n)
 
 
-def _products(n: int) -> Iterator[tuple[str, Request]]:
+def _build_product_models(n: int) -> Iterator[tuple[str, Request]]:
     side = int(n**0.5)
-    yield "linear", model("linear", (side, side), (side, side), (side,), **ALONG)
-    yield "matmul", model("matmul", (side, side), (side, side), **ALONG)
-    yield "matmul, by element", model("matmul", (n // 4, 4), (4, 4))
-    yield "einsum", model("einsum", (side, side), (side, side), attributes={"equation": "ij,jk->ik"}, **ALONG)
-    yield "einsum, batch", model("einsum", (n // 16, 4, 4), (n // 16, 4, 4), attributes={"equation": "bij,bjk->bik"})
-    yield "einsum, outer", model("einsum", (side,), (side,), attributes={"equation": "i,j->ij"}, **ALONG)
-    yield "einsum, of sums", model("einsum", table(n), table(n), attributes={"equation": "ij,kl->"}, **ALONG)
+    yield "linear", build_model("linear", (side, side), (side, side), (side,), **ALONG)
+    yield "matmul", build_model("matmul", (side, side), (side, side), **ALONG)
+    yield "matmul, by element", build_model("matmul", (n // 4, 4), (4, 4))
+    yield "einsum", build_model("einsum", (side, side), (side, side), attributes={"equation": "ij,jk->ik"}, **ALONG)
+    yield (
+        "einsum, batch",
+        build_model("einsum", (n // 16, 4, 4), (n // 16, 4, 4), attributes={"equation": "bij,bjk->bik"}),
+    )
+    yield "einsum, outer", build_model("einsum", (side,), (side,), attributes={"equation": "i,j->ij"}, **ALONG)
+    yield (
+        "einsum, of sums",
+        build_model(
+            "einsum", choose_table_shape(n), choose_table_shape(n), attributes={"equation": "ij,kl->"}, **ALONG
+        ),
+    )
     length = int((n / 2) ** 0.5)
     for name, shape in (("long", (1, length, 8)), ("heads", (n // 256, 16, 8))):
-        yield f"attention, {name}", model("scaled_dot_product_attention", shape, shape, shape, **ALONG)
+        yield f"attention, {name}", build_model("scaled_dot_product_attention", shape, shape, shape, **ALONG)
 
 
-def table(n: int) -> tuple[int, int]:
+def choose_table_shape(n: int) -> tuple[int, int]:
     return n // 8, 8
 
 
-def _convolutions(n: int) -> Iterator[tuple[str, Request]]:
+def _build_convolution_models(n: int) -> Iterator[tuple[str, Request]]:
     side = int(n**0.5)
     half = side // 2
-    yield "conv2d", model("conv2d", (1, 1, side, side), (1, 1, 3, 3), attributes={"padding": 1})
-    yield "conv2d, channels", model("conv2d", (2, 8, half // 2, half // 2), (8, 8, 3, 3), (8,), **ALONG)
-    yield "conv2d, plain", model("conv2d", (side, side), (5, 5), **ALONG)
-    yield "conv2d, large kernel", model("conv2d", (1, 1, half, half), (1, 1, half // 2, half // 2), **ALONG)
-    yield "conv2d, large kernel by element", model("conv2d", (1, 1, half, half), (1, 1, half // 4, half // 4))
+    yield "conv2d", build_model("conv2d", (1, 1, side, side), (1, 1, 3, 3), attributes={"padding": 1})
+    yield "conv2d, channels", build_model("conv2d", (2, 8, half // 2, half // 2), (8, 8, 3, 3), (8,), **ALONG)
+    yield "conv2d, plain", build_model("conv2d", (side, side), (5, 5), **ALONG)
+    yield "conv2d, large kernel", build_model("conv2d", (1, 1, half, half), (1, 1, half // 2, half // 2), **ALONG)
+    yield "conv2d, large kernel by element", build_model("conv2d", (1, 1, half, half), (1, 1, half // 4, half // 4))
     yield (
         "conv2d, dilation",
-        model("conv2d", (1, 1, side, side), (1, 1, 5, 5), attributes={"dilation": side // 8}, **ALONG),
+        build_model("conv2d", (1, 1, side, side), (1, 1, 5, 5), attributes={"dilation": side // 8}, **ALONG),
     )
-    yield "conv2d, padding", model("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), attributes={"padding": half}, **ALONG)
-    yield "conv2d, float32", model("conv2d", (1, 1, half, half), (1, 1, half // 4, half // 4), dtype="float32", **ALONG)
-    yield "conv1d", model("conv1d", (1, 1, n), (1, 1, 5))
-    yield "conv1d, large kernel", model("conv1d", (1, 1, n // 4), (1, 1, 200), **ALONG)
-    yield "conv_transpose2d", model("conv_transpose2d", (1, 1, half, half), (1, 1, 3, 3), attributes={"stride": 2})
+    yield "conv2d, padding", build_model("conv2d", (1, 1, 8, 8), (1, 1, 3, 3), attributes={"padding": half}, **ALONG)
+    yield (
+        "conv2d, float32",
+        build_model("conv2d", (1, 1, half, half), (1, 1, half // 4, half // 4), dtype="float32", **ALONG),
+    )
+    yield "conv1d", build_model("conv1d", (1, 1, n), (1, 1, 5))
+    yield "conv1d, large kernel", build_model("conv1d", (1, 1, n // 4), (1, 1, 200), **ALONG)
+    yield (
+        "conv_transpose2d",
+        build_model("conv_transpose2d", (1, 1, half, half), (1, 1, 3, 3), attributes={"stride": 2}),
+    )
     yield (
         "conv_transpose2d, large kernel",
-        model("conv_transpose2d", (1, 1, half // 2, half // 2), (1, 1, half // 2, half // 2), **ALONG),
+        build_model("conv_transpose2d", (1, 1, half // 2, half // 2), (1, 1, half // 2, half // 2), **ALONG),
     )
     for op in ("avg_pool2d", "max_pool2d"):
-        yield op, model(op, (1, 1, side, side), attributes={"kernel_size": 2})
+        yield op, build_model(op, (1, 1, side, side), attributes={"kernel_size": 2})
         large = {"kernel_size": 12, "stride": 1, "padding": 6}
-        yield f"{op}, large", model(op, (1, 1, half, half), attributes=large, **ALONG)
+        yield f"{op}, large", build_model(op, (1, 1, half, half), attributes=large, **ALONG)
 
 
-def _norms(n: int) -> Iterator[tuple[str, Request]]:
+def _build_norm_models(n: int) -> Iterator[tuple[str, Request]]:
     planes = n // 512, 8, 8, 8
     for op in ("layer_norm", "rms_norm"):
         parts = ((8,), (8,)) if op == "layer_norm" else ((8,),)
-        yield op, model(op, table(n), *parts, attributes={"normalized_shape": [8]})
-        yield f"{op}, long", model(op, (8, n // 8), attributes={"normalized_shape": [n // 8]}, **ALONG)
-    yield "batch_norm", model("batch_norm", planes, (8,), (8,), **ALONG)
-    yield "group_norm", model("group_norm", planes, (8,), (8,), attributes={"num_groups": 4}, **ALONG)
+        yield op, build_model(op, choose_table_shape(n), *parts, attributes={"normalized_shape": [8]})
+        yield f"{op}, long", build_model(op, (8, n // 8), attributes={"normalized_shape": [n // 8]}, **ALONG)
+    yield "batch_norm", build_model("batch_norm", planes, (8,), (8,), **ALONG)
+    yield "group_norm", build_model("group_norm", planes, (8,), (8,), attributes={"num_groups": 4}, **ALONG)
 
 
-def _moving(n: int) -> Iterator[tuple[str, Request]]:
+def _build_shape_models(n: int) -> Iterator[tuple[str, Request]]:
     half = n // 16
-    yield "cat", model("cat", table(n // 2), table(n // 2))
-    yield "stack", model("stack", table(n // 2), table(n // 2))
-    yield "embedding", model("embedding", indices(half, half), (half, 8))
-    yield "gather", model("gather", table(n // 2), indices(half, half, 8), attributes={"dim": 0})
-    yield "index_select", model("index_select", table(n // 2), indices(half, half), attributes={"dim": 0})
+    yield "cat", build_model("cat", choose_table_shape(n // 2), choose_table_shape(n // 2))
+    yield "stack", build_model("stack", choose_table_shape(n // 2), choose_table_shape(n // 2))
+    yield "embedding", build_model("embedding", draw_indices(half, half), (half, 8))
+    yield (
+        "gather",
+        build_model("gather", choose_table_shape(n // 2), draw_indices(half, half, 8), attributes={"dim": 0}),
+    )
+    yield (
+        "index_select",
+        build_model("index_select", choose_table_shape(n // 2), draw_indices(half, half), attributes={"dim": 0}),
+    )
     simple: Mapping[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
         "expand": ((half, 1), {"size": [half, 16]}),
-        "flatten": (table(n), {}),
-        "flip": (table(n), {"dims": [0]}),
-        "narrow": (table(n), {"dim": 0, "start": 1, "length": half}),
-        "pad": (table(n), {"pad": [1, 1]}),
-        "permute": (table(n), {"dims": [1, 0]}),
-        "reshape": (table(n), {"shape": [n]}),
+        "flatten": (choose_table_shape(n), {}),
+        "flip": (choose_table_shape(n), {"dims": [0]}),
+        "narrow": (choose_table_shape(n), {"dim": 0, "start": 1, "length": half}),
+        "pad": (choose_table_shape(n), {"pad": [1, 1]}),
+        "permute": (choose_table_shape(n), {"dims": [1, 0]}),
+        "reshape": (choose_table_shape(n), {"shape": [n]}),
         "squeeze": ((n, 1), {"dim": 1}),
-        "transpose": (table(n), {"dim0": 0, "dim1": 1}),
+        "transpose": (choose_table_shape(n), {"dim0": 0, "dim1": 1}),
         "unsqueeze": ((n,), {"dim": 0}),
     }
     for op, (shape, attributes) in simple.items():
-        yield op, model(op, shape, attributes=attributes)
+        yield op, build_model(op, shape, attributes=attributes)
 
 
-def _losses(n: int) -> Iterator[tuple[str, Request]]:
-    target = _floats(table(n), 0.1, 0.9, 9)
+def _build_loss_models(n: int) -> Iterator[tuple[str, Request]]:
+    target = _draw_floats(choose_table_shape(n), 0.1, 0.9, 9)
     for op in (*PAIRS, "binary_cross_entropy", "binary_cross_entropy_with_logits"):
-        yield op, model(op, table(n), target, squared=False)
-        yield f"{op}, both", model(op, table(n), table(n), squared=False)
+        yield op, build_model(op, choose_table_shape(n), target, squared=False)
+        yield f"{op}, both", build_model(op, choose_table_shape(n), choose_table_shape(n), squared=False)
     for op in ("cross_entropy", "nll_loss"):
-        yield op, model(op, table(n), indices(8, n // 8), squared=False)
+        yield op, build_model(op, choose_table_shape(n), draw_indices(8, n // 8), squared=False)
     yield (
         "cross_entropy, of many classes",
-        model("cross_entropy", (8, n // 8), indices(n // 8, 8), squared=False, **ALONG),
+        build_model("cross_entropy", (8, n // 8), draw_indices(n // 8, 8), squared=False, **ALONG),
     )
-    signs = tensor(np.where(np.arange(n // 8) % 2, 1.0, -1.0))
-    yield "cosine_embedding_loss", model("cosine_embedding_loss", table(n), table(n), signs, squared=False)
-    yield "triplet_margin_loss", model("triplet_margin_loss", table(n), table(n), table(n), squared=False)
+    signs = encode_tensor(np.where(np.arange(n // 8) % 2, 1.0, -1.0))
+    yield (
+        "cosine_embedding_loss",
+        build_model("cosine_embedding_loss", choose_table_shape(n), choose_table_shape(n), signs, squared=False),
+    )
+    yield (
+        "triplet_margin_loss",
+        build_model(
+            "triplet_margin_loss", choose_table_shape(n), choose_table_shape(n), choose_table_shape(n), squared=False
+        ),
+    )
 
 
-def deep(n: int, length: int, **fields: Any) -> Request:
+def build_deep_model(n: int, length: int, **fields: Any) -> Request:
     """Many nodes, one after the other, each with a weight of its own and a way around it."""
     shape = (n // length // 8, 8)
-    weights = {f"w{number}": _floats(shape, 0.1, 0.9, number) for number in range(length)}
+    weights = {f"w{number}": _draw_floats(shape, 0.1, 0.9, number) for number in range(length)}
     nodes: list[dict[str, Any]] = []
     before = "w0"
     for number in range(1, length):
@@ -204,12 +232,12 @@ SHAPED: tuple[tuple[str, Mapping[str, Any]], ...] = (
 )
 
 
-def drawn(n: int, seed: int) -> Request:
+def draw_model(n: int, seed: int) -> Request:
     """A graph of random ops over tables, with branches and shared weights, in all that a request may ask for."""
     generator = np.random.default_rng(seed)
     count = int(generator.integers(2, 5))
-    weights = {f"w{number}": _floats(table(n // count), 0.1, 0.9, number) for number in range(count)}
-    weights["m"] = _floats((8, 8), -0.3, 0.3, count)
+    weights = {f"w{number}": _draw_floats(choose_table_shape(n // count), 0.1, 0.9, number) for number in range(count)}
+    weights["m"] = _draw_floats((8, 8), -0.3, 0.3, count)
     known, nodes = list(weights)[:-1], list[dict[str, Any]]()
     for number in range(int(generator.integers(6, 14))):
         first, second = (str(each) for each in generator.choice(known, 2))

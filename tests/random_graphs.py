@@ -2,13 +2,27 @@
 
 import numpy as np
 
-from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops import REGISTRY
-from service.numerics.tiles import Shape, tiled
+from service.numerics.core.batching import Shape, add_batch_axis
+from service.numerics.model.graph import Graph, NamedArrays, Node
+from service.numerics.ops import OP_REGISTRY
 
-UNARY = ("tanh", "sigmoid", "sin", "cos", "erf", "silu", "gelu", "softplus", "elu", "leaky_relu", "relu", "neg", "abs")
-BINARY = ("add", "sub", "mul", "maximum", "minimum")
-SHAPED = (
+UNARY_OPS = (
+    "tanh",
+    "sigmoid",
+    "sin",
+    "cos",
+    "erf",
+    "silu",
+    "gelu",
+    "softplus",
+    "elu",
+    "leaky_relu",
+    "relu",
+    "neg",
+    "abs",
+)
+BINARY_OPS = ("add", "sub", "mul", "maximum", "minimum")
+SHAPE_OPS = (
     ("softmax", {"dim": -1}),
     ("log_softmax", {"dim": 0}),
     ("cumsum", {"dim": 1}),
@@ -16,51 +30,51 @@ SHAPED = (
     ("layer_norm", {"normalized_shape": 4, "eps": 0.1}),
     ("rms_norm", {"normalized_shape": 4, "eps": 0.1}),
 )
-SHAPE: Shape = (3, 4)
+TENSOR_SHAPE: Shape = (3, 4)
 
 
-def random_graph(seed: int) -> tuple[Graph, Values]:
+def draw_graph(seed: int) -> tuple[Graph, NamedArrays]:
     """A graph of 10 to 40 nodes over tensors of one shape, with branches, joins, shared weights and residuals."""
     generator = np.random.default_rng(seed)
-    leaves = {name: tiled(generator.normal(size=SHAPE)) for name in ("x", "u", "v")}
-    leaves["w"] = tiled(generator.normal(size=(4, 4)) / 2)
+    leaves = {name: add_batch_axis(generator.normal(size=TENSOR_SHAPE)) for name in ("x", "u", "v")}
+    leaves["w"] = add_batch_axis(generator.normal(size=(4, 4)) / 2)
     known, nodes = ["x", "u", "v"], list[Node]()
     for number in range(int(generator.integers(8, 38))):
-        nodes.append(_node(f"n{number}", known, generator))
+        nodes.append(_draw_node(f"n{number}", known, generator))
         known.append(nodes[-1].name)
-    while unread := _unread(nodes, [*leaves]):
+    while unread := _find_unread_nodes(nodes, [*leaves]):
         # What nothing reads yet is joined, so that all of it reaches the loss.
         last = nodes[-1].name
         other = next((name for name in unread if name != last), None)
         if other is None:
             break
         op, operands = ("linear", (last, "w", None)) if other == "w" else ("add", (last, other))
-        nodes.append(Node(f"j{len(nodes)}", REGISTRY[op](), operands))
-    nodes.append(Node("loss", REGISTRY["mse_loss"](), (nodes[-1].name, "goal")))
-    leaves["goal"] = tiled(generator.normal(size=SHAPE))
+        nodes.append(Node(f"j{len(nodes)}", OP_REGISTRY[op](), operands))
+    nodes.append(Node("loss", OP_REGISTRY["mse_loss"](), (nodes[-1].name, "goal")))
+    leaves["goal"] = add_batch_axis(generator.normal(size=TENSOR_SHAPE))
     order = [*generator.permutation(len(nodes) - 1), len(nodes) - 1]
     return Graph([nodes[i] for i in order], {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
 
 
-def _node(name: str, known: list[str], generator: np.random.Generator) -> Node:
+def _draw_node(name: str, known: list[str], generator: np.random.Generator) -> Node:
     def chosen() -> str:
         return known[-1] if generator.random() < 0.5 else str(generator.choice(known))
 
     kind = generator.choice(["unary", "binary", "shaped", "linear"], p=[0.4, 0.3, 0.15, 0.15])
     if kind == "unary":
-        return Node(name, REGISTRY[str(generator.choice(UNARY))](), (chosen(),))
+        return Node(name, OP_REGISTRY[str(generator.choice(UNARY_OPS))](), (chosen(),))
     if kind == "binary":
-        op = str(generator.choice(BINARY))
+        op = str(generator.choice(BINARY_OPS))
         # Halved, sums do not grow.
         other = 0.5 if op == "mul" else chosen()
-        return Node(name, REGISTRY[op](), (chosen(), other))
+        return Node(name, OP_REGISTRY[op](), (chosen(), other))
     if kind == "linear":
-        return Node(name, REGISTRY["linear"](), (chosen(), "w", None))
-    op, attributes = SHAPED[int(generator.integers(len(SHAPED)))]
-    weights = (None,) * (len(REGISTRY[op].slots) - 1)
-    return Node(name, REGISTRY[op](**attributes), (chosen(), *weights))
+        return Node(name, OP_REGISTRY["linear"](), (chosen(), "w", None))
+    op, attributes = SHAPE_OPS[int(generator.integers(len(SHAPE_OPS)))]
+    weights = (None,) * (len(OP_REGISTRY[op].slots) - 1)
+    return Node(name, OP_REGISTRY[op](**attributes), (chosen(), *weights))
 
 
-def _unread(nodes: list[Node], leaves: list[str]) -> list[str]:
-    read = {source for node in nodes for source in node.sources}
+def _find_unread_nodes(nodes: list[Node], leaves: list[str]) -> list[str]:
+    read = {source for node in nodes for source in node.source_names}
     return [name for name in (*leaves, *(node.name for node in nodes)) if name not in read]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from service.check import check
+from service.checks.graph.check import check
 
 TORCH: dict[str, Any] = {
     "squeeze": lambda x, dim: torch.squeeze(x, tuple(dim)),

@@ -20,12 +20,15 @@ def imported_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import service.check", {"torch", "flask", "werkzeug"}),
-        ("import service.curve", {"torch", "flask", "werkzeug"}),
+        ("import service.checks.graph.check", {"torch", "flask", "werkzeug"}),
+        ("import service.checks.curve", {"torch", "flask", "werkzeug"}),
         ("import service.rendering", {"torch", "flask", "werkzeug"}),
-        ("import service.numerics.verdict, service.numerics.ops", {"torch", "flask", "pydantic", "schemas"}),
         (
-            "import schemas.check, schemas.curve, schemas.binary, schemas.progress",
+            "import service.numerics.verdict.elementwise, service.numerics.ops",
+            {"torch", "flask", "pydantic", "schemas"},
+        ),
+        (
+            "import schemas.check, schemas.curve, schemas.safetensors_body, schemas.progress",
             {"torch", "flask", "werkzeug", "service"},
         ),
         (
@@ -40,7 +43,7 @@ def test_an_import_brings_no_more_than_it_needs(statement: str, absent: set[str]
 
 def test_the_probe_sees_torch_where_it_is() -> None:
     assert "torch" in imported_by(
-        "import service.check as c, json; c.check(json.load(open('examples/reference.json')))"
+        "import service.checks.graph.check as c, json; c.check(json.load(open('examples/reference.json')))"
     )
 
 
@@ -54,25 +57,25 @@ def _broken(root: Path) -> str:
 
 
 PLANTED = [
-    ("service/numerics/tiles.py", "import flask"),
-    ("service/http/slots.py", "import service.serving.worker"),
-    ("service/numerics/graph.py", "import schemas.tensor"),
-    ("service/numerics/graph.py", "import service.check"),
-    ("service/check.py", "import torch"),
-    ("service/check.py", "import flask"),
-    ("service/curve.py", "import flask"),
-    ("service/curve.py", "import service.check"),
-    ("service/numerics/curve.py", "import schemas.curve"),
-    ("service/checking/element.py", "import service.checking.answer"),
-    ("service/checking/language.py", "import service.checking.answer"),
+    ("service/numerics/core/batching.py", "import flask"),
+    ("service/http/middleware/concurrency.py", "import service.gunicorn.worker"),
+    ("service/numerics/model/graph.py", "import schemas.tensor"),
+    ("service/numerics/model/graph.py", "import service.checks.graph.check"),
+    ("service/checks/graph/check.py", "import torch"),
+    ("service/checks/graph/check.py", "import flask"),
+    ("service/checks/curve.py", "import flask"),
+    ("service/checks/curve.py", "import service.checks.graph.check"),
+    ("service/numerics/gradients/step_curve.py", "import schemas.curve"),
+    ("service/checks/graph/element.py", "import service.checks.graph.report"),
+    ("service/checks/graph/model_language.py", "import service.checks.graph.report"),
     ("service/rendering/text.py", "import service.rendering.markdown"),
-    ("service/rendering/verdicts.py", "import service.rendering.sections"),
-    ("service/rendering/figures.py", "import service.numerics.outcome"),
-    ("service/rendering/sections.py", "import service.checking.language"),
+    ("service/rendering/verdict_sections.py", "import service.rendering.sections"),
+    ("service/rendering/number_format.py", "import service.numerics.verdict.outcome"),
+    ("service/rendering/sections.py", "import service.checks.graph.model_language"),
     ("service/rendering/text.py", "import flask"),
     ("schemas/tensor.py", "import service"),
-    ("client/gradcheckd/wire.py", "import schemas.binary"),
-    ("client/gradcheckd/local.py", "import service.gunicorn_config"),
+    ("client/gradcheckd/wire.py", "import schemas.safetensors_body"),
+    ("client/gradcheckd/local.py", "import service.gunicorn.config"),
     ("client/gradcheckd/arrays.py", "import torch"),
     ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
     ("service/rendering/text.py", "import gradcheckd"),
@@ -113,14 +116,14 @@ def test_every_package_is_tested_where_it_lies() -> None:
     """The tests mirror the packages: each module with code of its own has a test file."""
     plain = {"__init__.py", "gunicorn_config.py"}
     exempt = {
-        "schemas/bugs.py",  # types alone; tests/service/http/test_openapi.py holds real answers against them
-        "schemas/progress.py",  # types alone; tests/service/http/test_streaming.py holds real lines against them
-        "schemas/report.py",  # types alone; tests/service/http/test_openapi.py holds a real report against them
-        "service/checking/stopwatch.py",
-        "service/http/answers.py",
-        "service/http/operation.py",
-        "service/numerics/models.py",  # every preset is posted by tests/service/http/test_catalogue.py
-        "service/numerics/gradients/finite_difference/difference.py",
+        "schemas/bugs.py",  # types alone; tests/service/http/routes/test_openapi.py holds real answers against them
+        "schemas/progress.py",  # types alone; tests/service/http/response/test_ndjson_stream.py holds real lines against them
+        "schemas/report.py",  # types alone; tests/service/http/routes/test_openapi.py holds a real report against them
+        "service/checks/common/stage_timer.py",
+        "service/http/response/responses.py",
+        "service/http/operations.py",
+        "service/numerics/model/presets.py",  # every preset is posted by tests/service/http/routes/test_catalogue.py
+        "service/numerics/core/difference.py",
     }
     missing = [
         str(source.relative_to(ROOT))

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients import finite_difference
-from service.numerics.graph import Graph
+from service.numerics.model.graph import Graph
 from service.numerics.ops.activation import sigmoid
-from tests import bounds, families, truth
+from tests import bound_comparison, problem_families, truth
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
 
-ORDINARY = [family for family, variant in families.CELLS if variant == "ordinary"]
+ORDINARY = [family for family, variant in problem_families.CELLS if variant == "ordinary"]
 ONCE_FALSE = [
     ("mlp", "weights", 1002),  # p = 1 - 1e-55: the loss rounded to 0, and its noise with it
     ("mlp", "weights", 1004),  # terms so different in size that squares of their noise underflowed
@@ -37,9 +37,11 @@ def differences(family, variant):
     """Problems of a cell, six hundred elements or more and three problems at least, with differences and truth."""
     found, elements = [], 0
     while elements < 600 or len(found) < 3:
-        problem = families.problem(family, variant, len(found))
-        each = finite_difference.differentiate(problem.graph, problem.leaves, problem.names, seed=problem.seed)
-        found.append((problem, each, truth.gradients(problem.graph, problem.leaves)))
+        problem = problem_families.draw_problem(family, variant, len(found))
+        each = finite_difference.differentiate_numerically(
+            problem.graph, problem.leaves, problem.names, seed=problem.seed
+        )
+        found.append((problem, each, truth.compute_gradients(problem.graph, problem.leaves)))
         elements += sum(difference.value.size for difference in each.values())
     return found
 
@@ -49,29 +51,33 @@ def measured(family, variant, change=lambda difference: difference):
     return [
         tensor
         for problem, found, expected in differences(family, variant)
-        for tensor in bounds.compared(problem, {name: change(each) for name, each in found.items()}, expected)
+        for tensor in bound_comparison.compare_to_truth(
+            problem, {name: change(each) for name, each in found.items()}, expected
+        )
     ]
 
 
-@pytest.mark.parametrize(("family", "variant"), families.CELLS)
+@pytest.mark.parametrize(("family", "variant"), problem_families.CELLS)
 def test_the_bounds_are_true(family, variant):
     tensors = measured(family, variant)
-    found = bounds.summary(tensors)
-    assert found.covered >= 0.999, "\n".join(bounds.misses(tensors, 5))
-    assert found.worst < 10, "\n".join(bounds.misses(tensors, 5))
+    found = bound_comparison.summarize_bounds(tensors)
+    assert found.covered >= 0.999, "\n".join(bound_comparison.describe_misses(tensors, 5))
+    assert found.worst < 10, "\n".join(bound_comparison.describe_misses(tensors, 5))
 
 
 @pytest.mark.parametrize(("family", "variant", "seed"), ONCE_FALSE)
 def test_bounds_that_were_once_false_by_far_are_not(family, variant, seed):
-    problem = families.problem(family, variant, seed)
-    found = finite_difference.differentiate(problem.graph, problem.leaves, problem.names, seed=seed)
-    tensors = bounds.compared(problem, found, truth.gradients(problem.graph, problem.leaves))
-    assert bounds.summary(tensors).worst < 10, "\n".join(bounds.misses(tensors, 5))
+    problem = problem_families.draw_problem(family, variant, seed)
+    found = finite_difference.differentiate_numerically(problem.graph, problem.leaves, problem.names, seed=seed)
+    tensors = bound_comparison.compare_to_truth(problem, found, truth.compute_gradients(problem.graph, problem.leaves))
+    assert bound_comparison.summarize_bounds(tensors).worst < 10, "\n".join(
+        bound_comparison.describe_misses(tensors, 5)
+    )
 
 
 @pytest.mark.parametrize("family", ORDINARY)
 def test_the_bounds_of_ordinary_problems_are_tight_and_decide(family):
-    found = bounds.summary(measured(family, "ordinary"))
+    found = bound_comparison.summarize_bounds(measured(family, "ordinary"))
     assert found.median < 1e-11
     assert found.unbounded == 0
     assert found.decided >= 0.999
@@ -82,7 +88,7 @@ def test_bounds_a_thousandth_as_wide_would_be_caught(family):
     def shrunk(difference):
         return dataclasses.replace(difference, error_bound=difference.error_bound / 1e3)
 
-    found = bounds.summary(measured(family, "ordinary", shrunk))
+    found = bound_comparison.summarize_bounds(measured(family, "ordinary", shrunk))
     assert found.covered < 0.9
     assert found.worst > 10
 
@@ -93,21 +99,21 @@ def test_a_value_that_is_always_the_same_would_be_caught(wrong):
         return dataclasses.replace(difference, value=np.full_like(difference.value, wrong))
 
     tensors = measured("mlp", "ordinary", constant)
-    assert bounds.summary(tensors).covered < 0.01
-    assert bounds.misses(tensors, 1)[0].startswith("families.problem('mlp', 'ordinary', ")
+    assert bound_comparison.summarize_bounds(tensors).covered < 0.01
+    assert bound_comparison.describe_misses(tensors, 1)[0].startswith("families.problem('mlp', 'ordinary', ")
 
 
 def test_a_bound_that_says_nothing_is_counted_and_decides_nothing():
     def unbounded(difference):
         return dataclasses.replace(difference, error_bound=np.full_like(difference.value, np.inf))
 
-    found = bounds.summary(measured("softmax", "ordinary", unbounded))
+    found = bound_comparison.summarize_bounds(measured("softmax", "ordinary", unbounded))
     assert (found.unbounded, found.covered, found.decided, found.median) == (found.elements, 1, 0, np.inf)
 
 
-@pytest.mark.parametrize("family", [family for family, variant in families.CELLS if variant == "confident"])
+@pytest.mark.parametrize("family", [family for family, variant in problem_families.CELLS if variant == "confident"])
 def test_the_confident_are(family):
-    problem = families.problem(family, "confident", 0)
+    problem = problem_families.draw_problem(family, "confident", 0)
     values = problem.graph.forward(problem.leaves)
     output, labels = values["output"][0], problem.leaves["y"][0]
     others = np.where(np.arange(output.shape[-1]) == labels[:, None], -np.inf, output).max(axis=-1)
@@ -115,10 +121,10 @@ def test_the_confident_are(family):
     assert (output.shape[-1] * sigmoid(-margin) < 1e-8).all()
 
 
-@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("family", problem_families.FAMILIES)
 def test_the_fitted_are(family):
-    problem = families.problem(family, "fitted", 0)
-    by_output = truth.gradients(problem.graph, problem.leaves)["output"].astype(np.float64)
+    problem = problem_families.draw_problem(family, "fitted", 0)
+    by_output = truth.compute_gradients(problem.graph, problem.leaves)["output"].astype(np.float64)
     assert 0 < np.abs(by_output).max() < 1.1e-6
 
 
@@ -126,17 +132,17 @@ def test_the_fitted_are(family):
 def test_so_they_are_where_logsumexp_is_far_above_its_own_scale(shift):
     """It turns within 1, which is next to nothing beside its value: a step of that size would not be one of its."""
     nodes = [
-        families.node("a", "logsumexp", "z", dim=1),
-        families.node("loss", "half_squared_error", "a", "y", reduction="sum"),
+        problem_families.make_node("a", "logsumexp", "z", dim=1),
+        problem_families.make_node("loss", "half_squared_error", "a", "y", reduction="sum"),
     ]
     for seed in range(3):
         generator = np.random.default_rng(seed)
         leaves = {"z": generator.normal(size=(1, 3, 5)) + shift, "y": generator.normal(size=(1, 3))}
         graph = Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()})
-        problem = families.Problem("logsumexp", "shifted", seed, graph, leaves, ("z",))
-        found = finite_difference.differentiate(graph, leaves, ("z",))
-        tensors = bounds.compared(problem, found, shifted_truth(leaves))
-        assert bounds.summary(tensors).worst <= 1, bounds.misses(tensors, 1)
+        problem = problem_families.FamilyProblem("logsumexp", "shifted", seed, graph, leaves, ("z",))
+        found = finite_difference.differentiate_numerically(graph, leaves, ("z",))
+        tensors = bound_comparison.compare_to_truth(problem, found, shifted_truth(leaves))
+        assert bound_comparison.summarize_bounds(tensors).worst <= 1, bound_comparison.describe_misses(tensors, 1)
 
 
 def shifted_truth(leaves):

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight  # pyright: ignore[reportUnknownVariableType]
 
 from schemas.datatype import Array
-from tests.candidates import Worked
+from tests.solved_problems import SolvedProblem
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -254,10 +254,10 @@ BUGS = [
 
 
 @lru_cache
-def worked(model: str) -> Worked:
+def worked(model: str) -> SolvedProblem:
     spec = MODELS[model][0]
     leaves = {part: {name: each.tolist() for name, each in spec[part].items()} for part in ("tensors", "weights")}
-    return Worked({**leaves, "model": {"nodes": spec["nodes"]}})
+    return SolvedProblem({**leaves, "model": {"nodes": spec["nodes"]}})
 
 
 def gradients(model: str, bug: str, dtype: torch.dtype = torch.float64) -> Candidate:
@@ -275,8 +275,8 @@ def gradients(model: str, bug: str, dtype: torch.dtype = torch.float64) -> Candi
 
 @pytest.mark.parametrize("model", MODELS)
 def test_without_a_bug_nothing_is_failed(model: str) -> None:
-    assert worked(model).named(gradients(model, "none")) == {}
-    assert worked(model).named(gradients(model, "none", torch.float32), "FP32") == {}
+    assert worked(model).list_bug_names(gradients(model, "none")) == {}
+    assert worked(model).list_bug_names(gradients(model, "none", torch.float32), "FP32") == {}
 
 
 @pytest.mark.parametrize(("dtype", "datatype"), [(torch.float64, None), (torch.float32, "FP32")], ids=["64", "32"])
@@ -288,6 +288,6 @@ def test_a_bug_is_named_in_every_gradient_that_it_changes(
     changed = {
         each for each, g in right.items() if np.linalg.norm(found[each] - g) > 1e-3 * np.linalg.norm(g) and g.any()
     }
-    named = worked(model).named(found, datatype)
+    named = worked(model).list_bug_names(found, datatype)
     assert changed
     assert {each for each, names in named.items() if name in names} == changed == named.keys()

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.numerics.core.batching import Shape
+from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.gradients import analytic, autograd
-from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops import REGISTRY, attention, errors, reduction, running, softmax
-from service.numerics.precision import PRECISIONS, Precision
-from service.numerics.rounding import allowances
-from service.numerics.tiles import Shape
-from tests.primitives import FORMS, Writer
-from tests.problems import kinds_of, shapes_of
+from service.numerics.model.graph import Graph, NamedArrays, Node
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.ops import OP_REGISTRY, attention, partial_sums, reduction, rounding_errors, softmax
+from tests.fused_as_primitives import PRIMITIVE_FORMS, GraphWriter
+from tests.op_graphs import list_kinds, list_shapes
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -65,45 +65,49 @@ FIXED = ("weight", "bias", "signs")
 """What is not scaled."""
 
 
-def drawn(kind: str, scale: float, offset: float, precision: Precision, seed: int) -> tuple[Graph, Values, list[str]]:
+def drawn(
+    kind: str, scale: float, offset: float, precision: Precision, seed: int
+) -> tuple[Graph, NamedArrays, list[str]]:
     """An op under a weighted sum, its leaves, which are numbers of the precision, and those that are differentiated."""
     name, attributes, shapes = KINDS[kind]
     generator = np.random.default_rng([seed, *map(ord, kind)])
-    leaves: Values = {}
+    leaves: NamedArrays = {}
     for leaf, shape in shapes.items():
         if leaf == "labels":
             leaves[leaf] = generator.integers(0, shapes["x"][1], shape)[None]
             continue
         values = generator.normal(size=shape)
         values = np.sign(values) if leaf == "signs" else values if leaf in FIXED else scale * (values + offset)
-        leaves[leaf] = precision.nearest(values[None])
-    op = REGISTRY[name](**attributes).in_dtype(2.0 * precision.unit_roundoff)
+        leaves[leaf] = precision.round_to_nearest(values[None])
+    op = OP_REGISTRY[name](**attributes).resolve_dtype_defaults(2.0 * precision.unit_roundoff)
     operands = [*shapes, *[None] * (len(op.slots) - len(shapes))]
     output = op.output_shape(*[shapes.get(str(each)) for each in operands])
-    leaves["tail"] = precision.nearest(generator.normal(size=output)[None])
+    leaves["tail"] = precision.round_to_nearest(generator.normal(size=output)[None])
     nodes = [
         Node("output", op, tuple(operands)),
-        Node("shares", REGISTRY["mul"](), ("output", "tail")),
-        Node("loss", REGISTRY["sum"](), ("shares",)),
+        Node("shares", OP_REGISTRY["mul"](), ("output", "tail")),
+        Node("loss", OP_REGISTRY["sum"](), ("shares",)),
     ]
     names = [leaf for leaf in shapes if leaf not in ("labels", "signs")]
-    return Graph(nodes, shapes_of(leaves), kinds_of(leaves)), leaves, names
+    return Graph(nodes, list_shapes(leaves), list_kinds(leaves)), leaves, names
 
 
-def truth(graph: Graph, leaves: Values, dtype: str) -> Values:
+def truth(graph: Graph, leaves: NamedArrays, dtype: str) -> NamedArrays:
     """Gradients in float64, or in extended precision where float64 is judged and every function is there in it."""
-    extended = dtype == "float64" and all(node.op.extended for node in graph.nodes)
+    extended = dtype == "float64" and all(node.op.supports_extended_precision for node in graph.nodes)
     held = np.longdouble if extended else np.float64
     wide = {name: leaf.astype(held) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
-    return analytic.differentiate(graph, wide).gradients
+    return analytic.differentiate_analytically(graph, wide).gradients
 
 
-def allowances_in_two_rounds(graph: Graph, leaves: Values, precision: Precision, seed: int, names: list[str]) -> Values:
+def allowances_in_two_rounds(
+    graph: Graph, leaves: NamedArrays, precision: Precision, seed: int, names: list[str]
+) -> NamedArrays:
     """Allowances, of as many sweeps in float64 as elsewhere: there the bound of a difference stands beside them."""
-    first = allowances(graph, leaves, precision, seed, names)
+    first = estimate_rounding_allowances(graph, leaves, precision, seed, names)
     if precision.name != "FP64":
         return first
-    second = allowances(graph, leaves, precision, seed + 1000, names)
+    second = estimate_rounding_allowances(graph, leaves, precision, seed + 1000, names)
     return {name: np.hypot(first[name], second[name]) / np.sqrt(2) for name in names}
 
 
@@ -123,7 +127,7 @@ def parts(kind: str, dtype: str, offset: float, precision: Precision, seeds: int
             with np.errstate(all="ignore"):
                 right = truth(graph, leaves, dtype)
                 allowed = allowances_in_two_rounds(graph, leaves, precision, seed, names)
-                found = autograd.differentiate(graph, leaves, names, dtype).gradients
+                found = autograd.differentiate_by_torch(graph, leaves, names, dtype).gradients
                 for name in names:
                     error = np.abs(found[name].astype(float) - right[name]).astype(float)
                     # What leaves the range of the dtype is another matter.
@@ -151,9 +155,15 @@ def once(*given: Any, again: bool = False) -> Any:
 @pytest.mark.parametrize(
     ("module", "name", "instead", "kind", "dtype"),
     [
-        (attention, "product_size", lambda *terms: running.product_size(*terms) / 3, "attention of 32", "float32"),
+        (
+            attention,
+            "product_size",
+            lambda *terms: partial_sums.bound_product(*terms) / 3,
+            "attention of 32",
+            "float32",
+        ),
         (attention, "softmax_with_errors", once, "attention of 16", "float32"),
-        (reduction, "ONE_ROUNDING", errors.ONE_ROUNDING / 2, "logsumexp", "float16"),
+        (reduction, "ONE_ROUNDING", rounding_errors.MEAN_ROUNDING / 2, "logsumexp", "float16"),
     ],
     ids=["a third of the partial sums", "no scores that are found again", "half a rounding"],
 )
@@ -176,14 +186,14 @@ def test_pytorch_is_off_by_more_than_four_times_what_a_sharper_form_is_allowed(
     largest = 0.0
     for seed in range(8):
         graph, leaves, names = drawn(kind, scale, offset, PRECISIONS["FP32"], seed)
-        op = REGISTRY[name](**attributes)
-        w = Writer(leaves)
-        output = FORMS[name][0](w, op, *shapes, *[None] * (len(op.slots) - len(shapes)))
+        op = OP_REGISTRY[name](**attributes)
+        w = GraphWriter(leaves)
+        output = PRIMITIVE_FORMS[name][0](w, op, *shapes, *[None] * (len(op.slots) - len(shapes)))
         nodes = [*w.nodes, *graph.nodes[1:]]
-        nodes[-2] = Node("shares", REGISTRY["mul"](), (output, "tail"))
-        written = Graph(nodes, shapes_of(w.leaves), kinds_of(w.leaves))
-        allowed = allowances(written, w.leaves, PRECISIONS["FP32"], seed, [leaf])[leaf]
-        found = autograd.differentiate(graph, leaves, names, "float32").gradients[leaf]
+        nodes[-2] = Node("shares", OP_REGISTRY["mul"](), (output, "tail"))
+        written = Graph(nodes, list_shapes(w.leaves), list_kinds(w.leaves))
+        allowed = estimate_rounding_allowances(written, w.leaves, PRECISIONS["FP32"], seed, [leaf])[leaf]
+        found = autograd.differentiate_by_torch(graph, leaves, names, "float32").gradients[leaf]
         error = np.abs(found.astype(float) - truth(graph, leaves, "float32")[leaf])
         largest = max(largest, float((error / allowed).max()))
     assert largest > 4

@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from service import logs
 from service.app import create_app
 from service.http import metrics
-from service.numerics.models import PRESETS
-from service.numerics.ops import REGISTRY
+from service.numerics.model.presets import PRESETS
+from service.numerics.ops import OP_REGISTRY
 from service.settings import PREFIX, Settings
-from tests.served import served
+from tests.application_server import serve_application
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -198,7 +198,7 @@ def test_every_op_and_every_preset_is_listed() -> None:
     families, presets = (
         language.split(f"| {head} |")[1].split("\n\n")[0] for head in ("family | ops", "preset | what")
     )
-    assert sorted(re.findall(r"`(\w+)`", families)) == sorted(REGISTRY)
+    assert sorted(re.findall(r"`(\w+)`", families)) == sorted(OP_REGISTRY)
     listed = re.findall(r"^\| `(\w+)` \| (.*) \|$", presets, re.MULTILINE)
     assert listed == [(name, preset.description) for name, preset in PRESETS.items()]
 
@@ -232,7 +232,7 @@ def test_the_line_of_the_log_is_as_it_is_shown(
     with caplog.at_level("INFO", logger="gradcheckd"):
         client.post("/v1/check", json=example, headers={"X-Request-ID": shown["request_id"]})
     (record,) = caplog.records
-    line = json.loads(logs.formatter().format(record))
+    line = json.loads(logs.make_formatter().format(record))
     assert list(line) == list(shown)
     own = line.keys() - {"seconds", "timestamp", "pid", "body_bytes"}
     assert {name: line[name] for name in own} == {name: shown[name] for name in own}
@@ -254,7 +254,7 @@ def test_make_lists_its_commands() -> None:
 def test_the_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     section = README.split("\n## A loss that cannot leave home\n")[1].split("\n## ")[0]
     (script,), (printed,) = (re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "console"))
-    with served() as address:
+    with serve_application() as address:
         exec(script.replace("http://127.0.0.1:8000", address), {})
         assert capsys.readouterr().out == printed
         exec(script.replace("http://127.0.0.1:8000", address).replace("*= 1.0001", "*= 1"), {})

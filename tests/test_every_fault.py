@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.faults import BACKWARD, FAULTS, UNKNOWN, Planted, catalogue, planting
-from service.numerics.models import PRESETS
-from service.numerics.ops import REGISTRY
-from tests.candidates import preset as preset_of
+from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS, UNKNOWN_BUG, InjectedBug, describe_bugs, inject
+from service.numerics.model.presets import PRESETS
+from service.numerics.ops import OP_REGISTRY
+from tests.solved_problems import solve_preset as preset_of
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -49,26 +49,26 @@ TABLE = (
 )
 """The bugs that are promised by name."""
 
-MUTANTS = {mutant.fault for op in REGISTRY.values() for mutant in op.mutants.values()}
+MUTANTS = {mutant.bug_name for op in OP_REGISTRY.values() for mutant in op.bugs.values()}
 
 
-def of_single_gradients(preset: str) -> Iterator[Planted]:
+def of_single_gradients(preset: str) -> Iterator[InjectedBug]:
     """Each bug of a single gradient."""
-    return planting.of_single_gradients(preset_of(preset).scene(), preset_of(preset).problem.names)
+    return inject.inject_gradient_bugs(preset_of(preset).build_context(), preset_of(preset).problem.names)
 
 
-def of_the_backward_pass(preset: str) -> Iterator[Planted]:
+def of_the_backward_pass(preset: str) -> Iterator[InjectedBug]:
     """Each bug of the backward pass, in all gradients that it changes."""
-    return planting.of_the_backward_pass(preset_of(preset).scene(), preset_of(preset).problem.names)
+    return inject.inject_backward_bugs(preset_of(preset).build_context(), preset_of(preset).problem.names)
 
 
-def unnamed(preset: str, injections: Iterator[Planted]) -> list[tuple[str, str, dict[str, set[str]]]]:
+def unnamed(preset: str, injections: Iterator[InjectedBug]) -> list[tuple[str, str, dict[str, set[str]]]]:
     """Injections that are not failed, or not named, in any tensor that has them."""
     missed: list[tuple[str, str, dict[str, set[str]]]] = []
     for each in injections:
-        named = preset_of(preset).named(each.candidate)
-        if any(each.fault not in named.get(name, set()) for name in each.candidate):
-            missed.append((each.fault, each.text, named))
+        named = preset_of(preset).list_bug_names(each.candidates)
+        if any(each.bug_name not in named.get(name, set()) for name in each.candidates):
+            missed.append((each.bug_name, each.explanation, named))
     return missed
 
 
@@ -85,15 +85,15 @@ def test_every_bug_of_the_backward_pass_is_failed_and_named(preset: str) -> None
 def test_a_bug_that_is_called_by_another_name_is_noticed() -> None:
     """The loop above can fail."""
     injections = of_single_gradients("mlp_classifier")
-    wrong = (replace(each, fault="scaled") for each in injections if each.fault == "shifted")
+    wrong = (replace(each, bug_name="scaled") for each in injections if each.bug_name == "shifted")
     assert unnamed("mlp_classifier", wrong)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_bug_of_the_table_is_injected_somewhere(name: str) -> None:
-    assert name in {*FAULTS, *BACKWARD, *MUTANTS}
+    assert name in {*GRADIENT_BUGS, *BACKWARD_BUGS, *MUTANTS}
     injected = (
-        each.fault == name
+        each.bug_name == name
         for preset in PRESETS
         for injections in (of_single_gradients(preset), of_the_backward_pass(preset))
         for each in injections
@@ -146,17 +146,17 @@ def test_what_is_no_listed_bug_gets_no_name() -> None:
         wrong = corrupt(preset_of(preset).routes.analytic.gradients[name], generator)
         if datatype == "FP32":
             wrong = wrong.astype(np.float32).astype(np.float64)
-        for found in preset_of(preset).named({name: wrong}, datatype).values():
+        for found in preset_of(preset).list_bug_names({name: wrong}, datatype).values():
             failed += 1
             for each in found:
                 names[each] = names.get(each, 0) + 1
-    assert names == {UNKNOWN: failed}
+    assert names == {UNKNOWN_BUG: failed}
     assert failed > 950
 
 
 def test_the_readme_lists_every_bug() -> None:
     section = Path("README.md").read_text().split("## The bugs it names")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == {
-        name: catalogue()[name] for name in {*TABLE, *catalogue().keys() - MUTANTS}
+        name: describe_bugs()[name] for name in {*TABLE, *describe_bugs().keys() - MUTANTS}
     }
     assert f"Beside these, {len(MUTANTS - set(TABLE))} mistakes" in section

@@ -10,42 +10,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.numerics.core.batching import Array, Shape
+from service.numerics.core.precision import DTYPES, PRECISIONS, ComputeDtype
 from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.graph import Graph, InvalidModelError, Node, Values
-from service.numerics.ops import REGISTRY
-from service.numerics.ops.elementwise import Unary
-from service.numerics.ops.op import Backward, Case, Gradients, Op
-from service.numerics.ops.op import op as declare
+from service.numerics.model.graph import Graph, InvalidModelError, NamedArrays, Node
+from service.numerics.model.rounding import ROUNDING_SWEEPS, MonteCarloRounding, estimate_rounding_allowances
+from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.elementwise import UnaryOp
+from service.numerics.ops.op import BackwardPass, Gradients, Op, OpExample
+from service.numerics.ops.op import register_op as declare
 from service.numerics.ops.reduction import Mean, Sum
 from service.numerics.ops.shape import Flatten
-from service.numerics.precision import DTYPES, PRECISIONS, Dtype
-from service.numerics.rounding import SWEEPS, MonteCarlo, allowances
-from service.numerics.tiles import Array, Shape
-from tests.problems import around
-from tests.random_graphs import random_graph
+from tests.op_graphs import build_op_graph
+from tests.random_graphs import draw_graph
 
 EVERY = [
     pytest.param(op, case, id=f"{name}-{number}")
-    for name, op in sorted(REGISTRY.items())
-    for number, case in enumerate(op.cases)
+    for name, op in sorted(OP_REGISTRY.items())
+    for number, case in enumerate(op.examples)
 ]
 every_op = pytest.mark.parametrize(("op", "case"), EVERY)
 
 
 def names_of(graph: Graph) -> list[str]:
-    return [name for name in graph.shapes if name not in ("loss", "goal", *graph.kinds)]
+    return [name for name in graph.shapes if name not in ("loss", "goal", *graph.leaf_kinds)]
 
 
-def cast_floats(leaves: Values, dtype: type[np.floating]) -> Values:
+def cast_floats(leaves: NamedArrays, dtype: type[np.floating]) -> NamedArrays:
     return {name: leaf.astype(dtype) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
 
 
-def disagreements(graph: Graph, leaves: Values, override: dict[str, Backward] | None = None) -> list[str]:
+def disagreements(graph: Graph, leaves: NamedArrays, override: dict[str, BackwardPass] | None = None) -> list[str]:
     """Names at which the routes disagree by more than error bound and rounding allow."""
-    by_hand = analytic.differentiate(graph, leaves, override).gradients
-    by_torch = autograd.differentiate(graph, leaves).gradients
-    differences = finite_difference.differentiate(graph, leaves, names_of(graph))
-    rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
+    by_hand = analytic.differentiate_analytically(graph, leaves, override).gradients
+    by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
+    differences = finite_difference.differentiate_numerically(graph, leaves, names_of(graph))
+    rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
     return [
         name
         for name in names_of(graph)
@@ -55,16 +55,16 @@ def disagreements(graph: Graph, leaves: Values, override: dict[str, Backward] | 
 
 
 @every_op
-def test_the_three_routes_agree(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_the_three_routes_agree(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     assert disagreements(graph, leaves) == []
 
 
 @every_op
-def test_the_difference_is_worth_something(op: type[Op], case: Case) -> None:
+def test_the_difference_is_worth_something(op: type[Op], case: OpExample) -> None:
     """A bound so wide that anything agrees would make the loop blind."""
-    graph, leaves = around(op, case)
-    for difference in finite_difference.differentiate(graph, leaves, names_of(graph)).values():
+    graph, leaves = build_op_graph(op, case)
+    for difference in finite_difference.differentiate_numerically(graph, leaves, names_of(graph)).values():
         assert np.median(difference.error_bound) <= 1e-8 * max(np.abs(difference.value).max(), 1e-3)
 
 
@@ -89,30 +89,30 @@ PLANTED = {
 
 @every_op
 @pytest.mark.parametrize("error", PLANTED)
-def test_a_wrong_backward_is_caught(op: type[Op], case: Case, error: str) -> None:
-    graph, leaves = around(op, case)
+def test_a_wrong_backward_is_caught(op: type[Op], case: OpExample, error: str) -> None:
+    graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
 
     def wrong(gradient: Array, output: Array, *inputs: Any) -> Gradients:
         return PLANTED[error](node.op.backward(gradient, output, *inputs))
 
-    expected = set(node.sources) - graph.kinds.keys()
+    expected = set(node.source_names) - graph.leaf_kinds.keys()
     assert set(disagreements(graph, leaves, {"output": wrong})) == expected
 
 
 MUTANTS = [
     pytest.param(op, mutant.backward, id=f"{name}-{method}")
-    for name, op in sorted(REGISTRY.items())
-    for method, mutant in op.mutants.items()
-    if not mutant.at_ties
+    for name, op in sorted(OP_REGISTRY.items())
+    for method, mutant in op.bugs.items()
+    if not mutant.shows_only_at_ties
 ]
 """Those that show at ties alone are caught in the tests of `service.numerics.ties`."""
 
 
-def catches(op: type[Op], wrong: Backward) -> bool:
+def catches(op: type[Op], wrong: BackwardPass) -> bool:
     """Whether the routes disagree, in any case of the op, where its backward pass is replaced."""
-    for case in op.cases:
-        graph, leaves = around(op, case)
+    for case in op.examples:
+        graph, leaves = build_op_graph(op, case)
         with np.errstate(all="ignore"):
             if disagreements(graph, leaves, {"output": partial(wrong, graph.nodes[0].op)}):
                 return True
@@ -120,30 +120,30 @@ def catches(op: type[Op], wrong: Backward) -> bool:
 
 
 @pytest.mark.parametrize(("op", "wrong"), MUTANTS)
-def test_every_named_mutant_is_caught(op: type[Op], wrong: Backward) -> None:
+def test_every_named_mutant_is_caught(op: type[Op], wrong: BackwardPass) -> None:
     assert catches(op, wrong)
 
 
-@pytest.mark.parametrize("op", REGISTRY.values(), ids=REGISTRY)
+@pytest.mark.parametrize("op", OP_REGISTRY.values(), ids=OP_REGISTRY)
 def test_every_op_has_a_mutant_and_itself_is_none(op: type[Op]) -> None:
-    assert op.mutants
+    assert op.bugs
     assert not catches(op, op.backward)
 
 
 @every_op
-def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_forward_agrees_with_the_shape_rule_and_with_pytorch(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     output = graph.forward(leaves)["output"]
     assert output.shape == (1, *graph.shapes["output"])
-    loss = autograd.differentiate(graph, leaves).loss
+    loss = autograd.differentiate_by_torch(graph, leaves).loss
     np.testing.assert_allclose(graph.forward(leaves)["loss"][0], loss, rtol=1e-13)
 
 
-def misfits(case: Case) -> Iterator[tuple[Shape | None, ...]]:
+def misfits(case: OpExample) -> Iterator[tuple[Shape | None, ...]]:
     """Shapes of a case with one of them spoilt."""
-    for position, shape in enumerate(case.shapes):
+    for position, shape in enumerate(case.input_shapes):
         for spoilt in ((), (7,), (*(shape or ()), 7), (1, 1, 1, 1, 7, 11, 13)):
-            yield (*case.shapes[:position], spoilt, *case.shapes[position + 1 :])
+            yield (*case.input_shapes[:position], spoilt, *case.input_shapes[position + 1 :])
 
 
 def refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, str]) -> str:
@@ -155,45 +155,47 @@ def refusal(nodes: list[Node], leaves: dict[str, Shape], kinds: dict[str, str]) 
     return ""
 
 
-@pytest.mark.parametrize("op", REGISTRY.values(), ids=REGISTRY)
+@pytest.mark.parametrize("op", OP_REGISTRY.values(), ids=OP_REGISTRY)
 def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
     """The node, the op and the shape of every input stand in the text; some ops take one tensor of any shape."""
     refused = 0
-    for case in op.cases:
+    for case in op.examples:
         declared = op(**case.attributes)
         for shapes in misfits(case):
             leaves = {f"t{number}": shape for number, shape in enumerate(shapes) if shape is not None}
             names = tuple(None if shape is None else f"t{number}" for number, shape in enumerate(shapes))
             kinds = {
-                name: declared.slot(number).kinds[0]
+                name: declared.slot_at(number).kinds[0]
                 for number, name in enumerate(names)
-                if name is not None and "float" not in declared.slot(number).kinds
+                if name is not None and "float" not in declared.slot_at(number).kinds
             }
-            text = refusal([Node("node", declared, names), Node("loss", REGISTRY["sum"](), ("node",))], leaves, kinds)
+            text = refusal(
+                [Node("node", declared, names), Node("loss", OP_REGISTRY["sum"](), ("node",))], leaves, kinds
+            )
             if text:
                 refused += 1
                 assert f"node 'node' ({op.name}) takes " in text
                 assert all(f"{name!r} of shape {list(shape)}" in text for name, shape in leaves.items())
-    takes_any = issubclass(op, Unary | Sum | Mean | Flatten) or op.name in ("amax", "squeeze", "vector_norm")
+    takes_any = issubclass(op, UnaryOp | Sum | Mean | Flatten) or op.name in ("amax", "squeeze", "vector_norm")
     assert refused or takes_any
 
 
 @every_op
 @pytest.mark.parametrize("moved", [0, -1])
-def test_tiles_are_evaluations_side_by_side(op: type[Op], case: Case, moved: int) -> None:
+def test_tiles_are_evaluations_side_by_side(op: type[Op], case: OpExample, moved: int) -> None:
     """Forward, backward and rounding of K tiles, of all inputs or of one, are those of each tile alone."""
-    graph, leaves = around(op, case)
-    names = [name for name in graph.nodes[0].sources if name not in graph.kinds]
-    others = [around(op, case, seed)[1] for seed in (1, 2, 3)]
+    graph, leaves = build_op_graph(op, case)
+    names = [name for name in graph.nodes[0].source_names if name not in graph.leaf_kinds]
+    others = [build_op_graph(op, case, seed)[1] for seed in (1, 2, 3)]
     tiles = dict(leaves)
     for name in names if moved == 0 else names[moved:]:
         tiles[name] = np.concatenate([other[name] for other in others])
     values = graph.forward(tiles)
-    gradients = graph.reverse(values)
+    gradients = graph.backward(values)
     for tile in range(3):
         alone = {name: each[min(tile, len(each) - 1)][None] for name, each in tiles.items()}
         expected = graph.forward(alone)
-        backward = graph.reverse(expected)
+        backward = graph.backward(expected)
         np.testing.assert_allclose(values["output"][min(tile, len(values["output"]) - 1)], expected["output"][0])
         for name in names:
             each = gradients[name]
@@ -201,20 +203,20 @@ def test_tiles_are_evaluations_side_by_side(op: type[Op], case: Case, moved: int
 
 
 @every_op
-def test_one_gradient_serves_the_tiles_of_the_inputs(op: type[Op], case: Case) -> None:
+def test_one_gradient_serves_the_tiles_of_the_inputs(op: type[Op], case: OpExample) -> None:
     """Under a linear loss the gradient is the same in all tiles, while the inputs differ."""
-    graph, leaves = around(op, case)
+    graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
-    others = [around(op, case, seed)[1] for seed in (1, 2, 3)]
+    others = [build_op_graph(op, case, seed)[1] for seed in (1, 2, 3)]
     gradient = np.random.default_rng(0).normal(size=(1, *graph.shapes["output"]))
 
-    def backward(inputs: Values) -> dict[str, Array | None]:
+    def backward(inputs: NamedArrays) -> dict[str, Array | None]:
         operands = [None if each is None else inputs[str(each)] for each in node.operands]
         results = node.op.backward(gradient, node.op.forward(*operands), *operands)
         return {str(each): result for each, result in zip(node.operands, results, strict=True) if each is not None}
 
-    for moved in node.sources:
-        if moved in graph.kinds:
+    for moved in node.source_names:
+        if moved in graph.leaf_kinds:
             continue
         found = backward(leaves | {moved: np.concatenate([other[moved] for other in others])})
         for tile, other in enumerate(others):
@@ -226,14 +228,14 @@ def test_one_gradient_serves_the_tiles_of_the_inputs(op: type[Op], case: Case) -
 
 
 @every_op
-def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
     values = graph.forward(leaves)
     inputs = [None if each is None else values[str(each)] for each in node.operands]
     output = values["output"]
     for owner in (node.op, _with_default_rounding(node.op)):
-        forward = owner.rounding(output, *inputs)
+        forward = owner.forward_rounding(output, *inputs)
         assert forward is None or forward.magnitude.shape == output.shape
         backward = owner.backward_rounding(np.ones_like(output), output, *inputs)
         for rounding, each in zip(backward, inputs, strict=True):
@@ -242,10 +244,10 @@ def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: Case) -
 
 
 @every_op
-def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: Case) -> None:
+def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: OpExample) -> None:
     """The first tile has none: there it is the op's own output and gradients, by whatever steps they were found."""
-    graph, leaves = around(op, case)
-    node, observer = graph.nodes[0], MonteCarlo(PRECISIONS["FP32"], np.random.default_rng(0))
+    graph, leaves = build_op_graph(op, case)
+    node, observer = graph.nodes[0], MonteCarloRounding(PRECISIONS["FP32"], np.random.default_rng(0))
     inputs = operands_of(graph, leaves)
     output = node.op.forward(*inputs)
     gradient = np.random.default_rng(1).normal(size=output.shape)
@@ -256,65 +258,65 @@ def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: Case) -> N
         if each is None or expected is None:
             assert each is expected
             continue
-        assert each.shape in (expected.shape, (SWEEPS + 1, *expected.shape[1:]))
+        assert each.shape in (expected.shape, (ROUNDING_SWEEPS + 1, *expected.shape[1:]))
         np.testing.assert_allclose(each[:1], expected, rtol=1e-12, atol=1e-13)
 
 
 def _with_default_rounding(op: Op) -> Op:
     """The op as if it declared no rounding of its own."""
-    defaults = {"rounding": Op.rounding, "backward_rounding": Op.backward_rounding}
+    defaults = {"rounding": Op.forward_rounding, "backward_rounding": Op.backward_rounding}
     plain = type("Plain", (type(op),), defaults)
     return plain(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
 
 
 @every_op
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_route_keeps_the_dtype(op: type[Op], case: Case, dtype: type[np.floating]) -> None:
-    graph, leaves = around(op, case)
+def test_every_route_keeps_the_dtype(op: type[Op], case: OpExample, dtype: type[np.floating]) -> None:
+    graph, leaves = build_op_graph(op, case)
     narrow = cast_floats(leaves, dtype)
-    by_hand = analytic.differentiate(graph, narrow)
-    by_torch = autograd.differentiate(graph, narrow)
-    floats = [name for name in graph.shapes if name not in graph.kinds]
+    by_hand = analytic.differentiate_analytically(graph, narrow)
+    by_torch = autograd.differentiate_by_torch(graph, narrow)
+    floats = [name for name in graph.shapes if name not in graph.leaf_kinds]
     assert {by_hand.values[name].dtype for name in floats} == {np.dtype(dtype)}
     assert {array.dtype for array in by_hand.gradients.values()} == {np.dtype(dtype)}
     assert {array.dtype for array in by_torch.gradients.values()} == {np.dtype(dtype)}
 
 
 @every_op
-def test_float32_stays_within_its_rounding(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_float32_stays_within_its_rounding(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     narrow = cast_floats(leaves, np.float32)
     wide = cast_floats(narrow, np.float64)
-    rounding = allowances(graph, wide, PRECISIONS["FP32"], seed=0)
-    truth = analytic.differentiate(graph, wide).gradients
+    rounding = estimate_rounding_allowances(graph, wide, PRECISIONS["FP32"], seed=0)
+    truth = analytic.differentiate_analytically(graph, wide).gradients
     for route in (analytic, autograd):
         for name, gradient in route.differentiate(graph, narrow).gradients.items():
             assert (np.abs(gradient - truth[name]) <= rounding[name]).all(), (route.__name__, name)
 
 
 @every_op
-def test_non_contiguous_inputs_make_no_difference(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_non_contiguous_inputs_make_no_difference(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     strided = {name: np.repeat(leaf[..., None], 2, axis=-1)[..., 0] for name, leaf in leaves.items()}
-    expected = analytic.differentiate(graph, leaves).gradients
-    for name, gradient in analytic.differentiate(graph, strided).gradients.items():
+    expected = analytic.differentiate_analytically(graph, leaves).gradients
+    for name, gradient in analytic.differentiate_analytically(graph, strided).gradients.items():
         # Not bit for bit: a product of matrices may sum in another order.
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-12, atol=1e-14)
 
 
 @every_op
-def test_over_sixteen_decades_analytic_and_autograd_agree(op: type[Op], case: Case) -> None:
+def test_over_sixteen_decades_analytic_and_autograd_agree(op: type[Op], case: OpExample) -> None:
     """Inputs of size 1e-8 to 1e8: values (in the gradient of the goal) and gradients, within rounding."""
     for seed in range(4):
-        graph, leaves = around(op, case, seed)
+        graph, leaves = build_op_graph(op, case, seed)
         generator = np.random.default_rng([seed, 5])
         for name, leaf in leaves.items():
-            if leaf.dtype.kind == "f" and name not in case.signs:
+            if leaf.dtype.kind == "f" and name not in case.sign_slots:
                 leaves[name] = leaf * 10 ** generator.uniform(-8, 8)
         with np.errstate(all="ignore"):
-            by_hand = analytic.differentiate(graph, leaves).gradients
-            by_torch = autograd.differentiate(graph, leaves).gradients
-            rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed)
+            by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+            by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
+            rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed)
         for name, expected in by_torch.items():
             finite = np.isfinite(expected)
             np.testing.assert_array_equal(np.isfinite(by_hand[name]), finite)
@@ -323,59 +325,59 @@ def test_over_sixteen_decades_analytic_and_autograd_agree(op: type[Op], case: Ca
 
 
 @every_op
-def test_at_ties_and_kinks_the_conventions_are_those_of_pytorch(op: type[Op], case: Case) -> None:
+def test_at_ties_and_kinks_the_conventions_are_those_of_pytorch(op: type[Op], case: OpExample) -> None:
     """Whole numbers meet each other, and the ends of pieces, again and again."""
     if case.low >= 0:
         return  # what is made for positive numbers has its poles at 0
     for seed in range(6):
-        graph, leaves = around(op, case, seed)
-        for name in graph.nodes[0].sources:
+        graph, leaves = build_op_graph(op, case, seed)
+        for name in graph.nodes[0].source_names:
             if leaves[name].dtype.kind == "f":
                 leaves[name] = np.round(leaves[name])
         with np.errstate(all="ignore"):
-            by_hand = analytic.differentiate(graph, leaves).gradients
-        for name, expected in autograd.differentiate(graph, leaves).gradients.items():
+            by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+        for name, expected in autograd.differentiate_by_torch(graph, leaves).gradients.items():
             np.testing.assert_allclose(by_hand[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @every_op
 @pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
-def test_half_precision_stays_within_its_rounding(op: type[Op], case: Case, dtype: Dtype) -> None:
-    graph, leaves = around(op, case)
-    narrow = {name: dtype.rounded(leaf) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
+def test_half_precision_stays_within_its_rounding(op: type[Op], case: OpExample, dtype: ComputeDtype) -> None:
+    graph, leaves = build_op_graph(op, case)
+    narrow = {name: dtype.round_array(leaf) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
     wide = cast_floats(narrow, np.float64)
     with np.errstate(all="ignore"):
-        truth = analytic.differentiate(graph, wide)
+        truth = analytic.differentiate_analytically(graph, wide)
     if max(np.abs(each).max() for each in (*truth.values.values(), *truth.gradients.values())) > 1e4:
         return  # what overflows is another matter
-    rounding = allowances(graph, wide, dtype.precision, seed=0)
-    by_hand = analytic.differentiate(graph, narrow, dtype=dtype)
-    by_torch = autograd.differentiate(graph, narrow, dtype=dtype.name)
+    rounding = estimate_rounding_allowances(graph, wide, dtype.precision, seed=0)
+    by_hand = analytic.differentiate_analytically(graph, narrow, dtype=dtype)
+    by_torch = autograd.differentiate_by_torch(graph, narrow, dtype=dtype.name)
     for name, expected in truth.gradients.items():
         for gradients in (by_hand.gradients, by_torch.gradients):
-            assert dtype.precision.represents(gradients[name].astype(np.float64)).all(), name
+            assert dtype.precision.is_representable(gradients[name].astype(np.float64)).all(), name
             assert (np.abs(gradients[name] - expected) <= rounding[name]).all(), name
 
 
 @every_op
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32), scale=st.floats(-3, 3))
-def test_any_input_of_ordinary_size(op: type[Op], case: Case, seed: int, scale: float) -> None:
-    graph, leaves = around(op, case, seed)
-    for name in graph.nodes[0].sources:
-        if leaves[name].dtype.kind == "f" and name not in case.signs and case.low < 0:
+def test_any_input_of_ordinary_size(op: type[Op], case: OpExample, seed: int, scale: float) -> None:
+    graph, leaves = build_op_graph(op, case, seed)
+    for name in graph.nodes[0].source_names:
+        if leaves[name].dtype.kind == "f" and name not in case.sign_slots and case.low < 0:
             leaves[name] = leaves[name] * 2.0**scale
     with np.errstate(all="ignore"):
-        by_hand = analytic.differentiate(graph, leaves).gradients
-        by_torch = autograd.differentiate(graph, leaves).gradients
-        rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
+        by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+        by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
+        rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed=0)
     for name, expected in by_torch.items():
         finite = np.isfinite(expected)
         apart = np.abs(by_hand[name][finite] - expected[finite])
         assert (apart <= 2 * rounding[name][finite]).all(), name
 
 
-def operands_of(graph: Graph, leaves: Values) -> list[Array | None]:
+def operands_of(graph: Graph, leaves: NamedArrays) -> list[Array | None]:
     return [None if each is None else leaves[str(each)] for each in graph.nodes[0].operands]
 
 
@@ -383,8 +385,8 @@ def reached_by(op: Op, operands: list[Array | None], position: int, numbers: Arr
     """Least and greatest of one operand's numbers that reach each element of the output, and each term."""
     nothing = [None if each is None or each.dtype.kind != "f" else np.full_like(each, np.inf) for each in operands]
     values = [*nothing[:position], np.concatenate([numbers, -numbers]), *nothing[position + 1 :]]
-    reached = op.spread(values, *operands)
-    for each in (reached, op.spread_terms(reached, values, *operands)):
+    reached = op.propagate_dependencies(values, *operands)
+    for each in (reached, op.propagate_to_terms(reached, values, *operands)):
         low, high = np.broadcast_to(each, (2, *each.shape[1:]))
         yield low, -high
 
@@ -392,7 +394,7 @@ def reached_by(op: Op, operands: list[Array | None], position: int, numbers: Arr
 def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Generator) -> list[str]:
     """Elements that change something which, by the numbers that reach it, they do not reach."""
     output = op.forward(*operands)
-    before = (output[0], op.terms(output, *operands)[0])
+    before = (output[0], op.split_terms(output, *operands)[0])
     lies: list[str] = []
     for position, each in enumerate(operands):
         if each is None or each.dtype.kind != "f":
@@ -405,7 +407,7 @@ def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Gener
             moved.flat[element] += 0.37
             given = [*operands[:position], moved, *operands[position + 1 :]]
             after = op.forward(*given)
-            changes = (after[0] != before[0], op.terms(after, *given)[0] != before[1])
+            changes = (after[0] != before[0], op.split_terms(after, *given)[0] != before[1])
             for changed, (low, high) in zip(changes, ends, strict=True):
                 if (changed & ((numbers.flat[element] < low) | (numbers.flat[element] > high))).any():
                     lies.append(f"{position}[{element}]")
@@ -413,8 +415,8 @@ def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Gener
 
 
 @every_op
-def test_what_an_element_does_not_reach_stays_bit_for_bit(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_what_an_element_does_not_reach_stays_bit_for_bit(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     operands = operands_of(graph, leaves)
     for seed in range(2):
         with np.errstate(all="ignore"):
@@ -422,13 +424,13 @@ def test_what_an_element_does_not_reach_stays_bit_for_bit(op: type[Op], case: Ca
 
 
 @every_op
-def test_a_spread_that_leaves_something_out_is_caught(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_a_spread_that_leaves_something_out_is_caught(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
     operands = operands_of(graph, leaves)
 
     def nothing(self: Op, values: Any, *inputs: Any) -> Array:
-        return np.full_like(type(node.op).spread(node.op, values, *inputs), np.inf)
+        return np.full_like(type(node.op).propagate_dependencies(node.op, values, *inputs), np.inf)
 
     liar = type("Liar", (type(node.op),), {"spread": nothing})
     lying = liar(**{field.name: getattr(node.op, field.name) for field in dataclasses.fields(node.op)})
@@ -451,79 +453,79 @@ def rounding_of_a_small_move(op: Op, operands: list[Array | None], position: int
 
 
 @every_op
-def test_extended_precision_goes_through_where_an_op_says_so(op: type[Op], case: Case) -> None:
-    graph, leaves = around(op, case)
+def test_extended_precision_goes_through_where_an_op_says_so(op: type[Op], case: OpExample) -> None:
+    graph, leaves = build_op_graph(op, case)
     node = graph.nodes[0]
-    if not node.op.extended:
+    if not node.op.supports_extended_precision:
         return
     operands = [
         each.astype(np.longdouble) if each is not None and each.dtype.kind == "f" else each
         for each in operands_of(graph, leaves)
     ]
-    held = node.held(tuple(operands))
+    held = node.hold_branch(tuple(operands))
     with np.errstate(all="ignore"):
         assert held.forward(*operands).dtype == np.longdouble
         for position, each in enumerate(operands):
-            if each is not None and each.dtype.kind == "f" and node.slots[position].name not in case.signs:
+            if each is not None and each.dtype.kind == "f" and node.operand_slots[position].name not in case.sign_slots:
                 assert rounding_of_a_small_move(node.op, operands, position) < 2.0**-58
 
 
 def test_an_op_that_rounds_to_float64_inside_is_caught() -> None:
-    op = REGISTRY["tanh"]
+    op = OP_REGISTRY["tanh"]
     rounded = type("Rounded", (op,), {"forward": lambda self, x: np.tanh(x.astype(np.float64)).astype(x.dtype)})
     assert rounding_of_a_small_move(rounded(), [np.array([[0.3, 0.7]], np.longdouble)], 0) > 2.0**-58
 
 
 @every_op
-def test_the_response_is_what_the_output_moves_by(op: type[Op], case: Case) -> None:
+def test_the_response_is_what_the_output_moves_by(op: type[Op], case: OpExample) -> None:
     """f(x + d) = f(x) + response(d), for several directions at once, wherever the op says that it is linear."""
-    graph, leaves = around(op, case)
+    graph, leaves = build_op_graph(op, case)
     node, generator = graph.nodes[0], np.random.default_rng(0)
     operands = operands_of(graph, leaves)
     assert set(node.op.linear_in) <= {slot.name for slot in node.op.slots}
     for position, each in enumerate(operands):
-        if each is None or node.op.slot(position).name not in node.op.linear_in:
+        if each is None or node.op.slot_at(position).name not in node.op.linear_in:
             continue
         directions = generator.normal(size=(3, *each.shape[1:]))
-        response = node.op.response(position, directions, *operands)
+        response = node.op.linear_response(position, directions, *operands)
         moved = node.op.forward(*operands[:position], each + directions, *operands[position + 1 :])
         np.testing.assert_allclose(moved, node.op.forward(*operands) + response, rtol=1e-12, atol=1e-13)
 
 
 def test_a_response_that_is_not_linear_is_caught() -> None:
-    op = REGISTRY["tanh"]
+    op = OP_REGISTRY["tanh"]
     curved = type("Curved", (op,), {"linear_in": {"input": ()}, "name": "tanh"})
     with pytest.raises(AssertionError):
-        test_the_response_is_what_the_output_moves_by(curved, Case(((3, 4),)))
+        test_the_response_is_what_the_output_moves_by(curved, OpExample(((3, 4),)))
 
 
-def by_complex_step(graph: Graph, leaves: Values, name: str, step: float = 1e-20) -> Array:
+def by_complex_step(graph: Graph, leaves: NamedArrays, name: str, step: float = 1e-20) -> Array:
     """Im f(x + i h e) / h for each element, all behind one tile axis."""
     point = leaves[name]
     moves = np.eye(point.size).reshape(-1, *point.shape[1:])
-    loss = graph.resume(graph.forward(leaves), {name: point + 1j * step * moves})[graph.loss]
+    loss = graph.forward_downstream(graph.forward(leaves), {name: point + 1j * step * moves})[graph.loss_name]
     return loss.reshape(point.size, -1).imag.reshape(point.shape[1:]) / step
 
 
-ANALYTIC = [each for each in EVERY if each.values[0].analytic]
+ANALYTIC = [each for each in EVERY if each.values[0].supports_complex_step]
 
 
 @pytest.mark.parametrize(("op", "case"), ANALYTIC)
-def test_the_complex_step_is_the_derivative_to_the_last_digits(op: type[Op], case: Case) -> None:
+def test_the_complex_step_is_the_derivative_to_the_last_digits(op: type[Op], case: OpExample) -> None:
     """Where an op says that it is analytic; a cast that drops an imaginary part is a warning, and so an error."""
-    assert op.analytic
+    assert op.supports_complex_step
     for seed in range(3):
-        graph, leaves = around(op, case, seed)
-        by_hand = analytic.differentiate(graph, leaves).gradients
-        rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed)
-        for name in set(leaves) - graph.kinds.keys():
+        graph, leaves = build_op_graph(op, case, seed)
+        by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+        rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed)
+        for name in set(leaves) - graph.leaf_kinds.keys():
             apart = np.abs(by_complex_step(graph, leaves, name) - by_hand[name])
             # What cancels in the backward pass itself is good to its rounding, and no better.
             assert (apart <= np.maximum(1e-14 * np.abs(by_hand[name]).max(), rounding[name])).all(), name
 
 
 def test_ops_of_pieces_do_not_say_that_they_are_analytic() -> None:
-    assert {name for name, op in REGISTRY.items() if not op.analytic} == {
+    assert {name for name, op in OP_REGISTRY.items() if not op.supports_complex_step} == {
         "abs", "amax", "binary_cross_entropy", "clamp", "cosine_embedding_loss", "elu", "huber_loss", "l1_loss",
         "leaky_relu", "max_pool2d", "maximum", "minimum", "relu", "smooth_l1_loss", "softplus", "triplet_margin_loss",
         "vector_norm",
@@ -532,33 +534,33 @@ def test_ops_of_pieces_do_not_say_that_they_are_analytic() -> None:
 
 def test_an_op_that_is_not_analytic_though_it_says_so_is_caught() -> None:
     """A modulus is no continuation of abs: it takes complex numbers, and loses the derivative."""
-    liar = type("Modulus", (REGISTRY["exp"],), {"forward": lambda self, input: np.exp(np.abs(input))})
+    liar = type("Modulus", (OP_REGISTRY["exp"],), {"forward": lambda self, input: np.exp(np.abs(input))})
     with pytest.raises(AssertionError):
-        test_the_complex_step_is_the_derivative_to_the_last_digits(liar, Case(((3, 4),), low=0.1))
+        test_the_complex_step_is_the_derivative_to_the_last_digits(liar, OpExample(((3, 4),), low=0.1))
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_random_graphs_agree(seed: int) -> None:
-    graph, leaves = random_graph(seed)
+    graph, leaves = draw_graph(seed)
     assert 10 <= len(graph.nodes) <= 60
-    by_hand = analytic.differentiate(graph, leaves).gradients
-    by_torch = autograd.differentiate(graph, leaves).gradients
+    by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+    by_torch = autograd.differentiate_by_torch(graph, leaves).gradients
     for name, expected in by_torch.items():
         assert np.linalg.norm(by_hand[name] - expected) <= 1e-12 * np.linalg.norm(expected), name
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_graphs_agree_with_the_difference(seed: int) -> None:
-    graph, leaves = random_graph(seed)
+    graph, leaves = draw_graph(seed)
     names = ["x", "w", graph.nodes[3].name]
-    by_hand = analytic.differentiate(graph, leaves).gradients
-    rounding = allowances(graph, leaves, PRECISIONS["FP64"], seed=0, names=names)
-    for name, found in finite_difference.differentiate(graph, leaves, names).items():
+    by_hand = analytic.differentiate_analytically(graph, leaves).gradients
+    rounding = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed=0, names=names)
+    for name, found in finite_difference.differentiate_numerically(graph, leaves, names).items():
         assert (np.abs(by_hand[name] - found.value) <= found.error_bound + rounding[name]).all(), name
         assert np.median(found.error_bound) <= 1e-7 * max(np.abs(found.value).max(), 1e-3), name
 
 
-LOOP: list[Callable[[type[Op], Case], None]] = [
+LOOP: list[Callable[[type[Op], OpExample], None]] = [
     test_the_three_routes_agree,
     test_the_difference_is_worth_something,
     test_forward_agrees_with_the_shape_rule_and_with_pytorch,
@@ -585,8 +587,8 @@ def square() -> Iterator[type[Op]]:
         """y = x^2: dL/dx = 2 g x."""
 
         inputs = ("input",)
-        analytic = True
-        cases = (Case(((3, 4),)), Case(((),)))
+        supports_complex_step = True
+        examples = (OpExample(((3, 4),)), OpExample(((),)))
 
         def output_shape(self, input: Shape) -> Shape:
             return input
@@ -597,16 +599,16 @@ def square() -> Iterator[type[Op]]:
         def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
             return (2 * gradient * input,)
 
-        def twin(self, torch: Any, input: Any) -> Any:
+        def torch_forward(self, torch: Any, input: Any) -> Any:
             return torch.square(input)
 
     yield Square
-    del REGISTRY["square"]
+    del OP_REGISTRY["square"]
 
 
 def test_an_op_is_added_in_one_place(square: type[Op]) -> None:
     """The whole loop runs on an op declared in this test; no other file knows of it."""
-    for case in square.cases:
+    for case in square.examples:
         for check in LOOP:
             check(square, case)
         for error in PLANTED:
@@ -616,6 +618,6 @@ def test_an_op_is_added_in_one_place(square: type[Op]) -> None:
 
 
 def test_every_op_states_its_derivation() -> None:
-    for op in REGISTRY.values():
+    for op in OP_REGISTRY.values():
         assert "dL/d" in (op.__doc__ or ""), op.name
-        assert op.cases, op.name
+        assert op.examples, op.name

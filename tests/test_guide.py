@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.served import served
-from tests.tools import COMPILER
+from tests.application_server import serve_application
+from tests.external_programs import COMPILER
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with served() as address:
+    with serve_application() as address:
         yield address
 
 
@@ -44,7 +44,7 @@ def test_the_python_runs_and_finds_what_it_says(
     assert names["sample"].verdicts["w"].elements.not_examined == 200 * 300 - 100
 
 
-@COMPILER.needed
+@COMPILER.required_mark
 def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> None:
     (source,) = blocks("c")
     (tmp_path / "kernel.c").write_text(source)

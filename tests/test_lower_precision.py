@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from service.check import check
+from service.checks.graph.check import check
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover

@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-from benchmarks import attackers, footprint, kept, pressure
-from service.checking import language
-from service.checking.asked import asked
-from service.checking.budget import planned
-from service.checking.question import Limits
+from benchmarks import attack_clients, memory_attacks, process_memory, saved_results
+from service.checks.graph import model_language
+from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.parse import parse_problem
+from service.checks.graph.problem import Limits
 from tests.deployment.test_memory import OF_IMAGE
 
 
 def test_planted_memory_of_a_child_is_seen() -> None:
-    assert pressure.sees(pressure.control())
-    assert not pressure.sees(0)
+    assert memory_attacks.is_control_seen(memory_attacks.run_control())
+    assert not memory_attacks.is_control_seen(0)
 
 
 def test_a_process_counts_with_those_that_it_has_begun() -> None:
     code = "import sys; held = b'1' * 2**25; print(flush=True); input()"
     piped = subprocess.PIPE
-    alone = footprint.held(os.getpid())
+    alone = process_memory.measure_process_tree(os.getpid())
     with subprocess.Popen([sys.executable, "-c", code], stdin=piped, stdout=piped, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        together = footprint.held(os.getpid())
+        together = process_memory.measure_process_tree(os.getpid())
         process.communicate("\n")
     assert together > alone + 2**24
 
@@ -37,7 +37,7 @@ def test_a_process_counts_with_those_that_it_has_begun() -> None:
 def test_a_process_that_has_ended_holds_nothing() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    assert footprint.held(process.pid) == 0
+    assert process_memory.measure_process_tree(process.pid) == 0
 
 
 LIMITS = Limits(bytes=int(OF_IMAGE["GRADCHECKD_MAX_BYTES"]), answer_bytes=int(OF_IMAGE["GRADCHECKD_MAX_ANSWER_BYTES"]))
@@ -45,17 +45,17 @@ LIMITS = Limits(bytes=int(OF_IMAGE["GRADCHECKD_MAX_BYTES"]), answer_bytes=int(OF
 
 @pytest.mark.parametrize(
     "request_",
-    [each for name, requests, _ in pressure.attacks() for each in requests if "400 x 400" not in name]
-    + [attackers.large_answer()],
+    [each for name, requests, _ in memory_attacks.list_attacks() for each in requests if "400 x 400" not in name]
+    + [attack_clients.build_large_answer()],
 )
-def test_every_attack_but_one_is_below_the_limits_of_the_image(request_: attackers.Request) -> None:
-    _, problem = asked(json.loads(json.dumps(request_)), LIMITS, language.parsed)
-    planned(problem, LIMITS)
+def test_every_attack_but_one_is_below_the_limits_of_the_image(request_: attack_clients.Request) -> None:
+    _, problem = parse_problem(json.loads(json.dumps(request_)), LIMITS, model_language.parse_check_request)
+    plan_within_limits(problem, LIMITS)
 
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    return json.loads((kept.RESULTS / "pressure.json").read_text())
+    return json.loads((saved_results.RESULTS / "pressure.json").read_text())
 
 
 CHANGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
@@ -72,13 +72,13 @@ def test_what_is_found_is_said(document: dict[str, Any], change: Callable[[dict[
     for found in document["rows"].values():
         for each in found.values():
             each["p99"] = 0.5
-    assert said not in " ".join(pressure.markdown(document).split())
+    assert said not in " ".join(memory_attacks.render_markdown(document).split())
     change(document)
-    assert said in " ".join(pressure.markdown(document).split())
+    assert said in " ".join(memory_attacks.render_markdown(document).split())
 
 
 def test_what_was_kept_saw_the_control_and_fits_into_the_image(document: dict[str, Any]) -> None:
-    assert pressure.sees(document["control"])
-    assert list(document["rows"]) == [name for name, *_ in pressure.attacks()]
-    assert max(found["image"]["bytes"] for found in document["rows"].values()) <= pressure.WANTED_BYTES
+    assert memory_attacks.is_control_seen(document["control"])
+    assert list(document["rows"]) == [name for name, *_ in memory_attacks.list_attacks()]
+    assert max(found["image"]["bytes"] for found in document["rows"].values()) <= memory_attacks.WANTED_BYTES
     assert set(document["rows"]["max_pool2d, 120 x 120 on 400 x 400"]["image"]["statuses"]) == {"422"}

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.check import check
-from service.checking import summary
-from service.numerics import verdict
-from service.numerics.precision import PRECISIONS
-from service.numerics.reference import Reference
-from tests.random_reports import Body, posed
+from service.checks.common import summary
+from service.checks.graph.check import check
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict import elementwise
+from service.numerics.verdict.reference import Reference
+from tests.random_requests import Body, draw_problem
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -48,7 +48,7 @@ def promised(report: Any, arithmetic: str) -> Any:
     sizes, allowed = np.abs(numbers(report, "reference")), numbers(report, "allowed")
     passed = np.array([each["outcome"] == "pass" for each in elements(report)])
     largest = sizes[sizes > numbers(report, "error_bound")].max(initial=0)
-    small = sizes + allowed <= PRECISIONS[arithmetic].matters * largest
+    small = sizes + allowed <= PRECISIONS[arithmetic].negligible_fraction * largest
     return np.flatnonzero(passed & ~small & (largest > 0))
 
 
@@ -82,8 +82,8 @@ def run(seeds: range) -> tuple[Counter[str], Counter[str], list[int]]:
     """Outcomes of what is right and of what is wrong, and seeds of what is mistaken."""
     right, wrong, mistaken = Counter[str](), Counter[str](), list[int]()
     for seed in seeds:
-        problem, arithmetic, body = posed(seed)
-        gradient = problem.gradient(arithmetic)
+        problem, arithmetic, body = draw_problem(seed)
+        gradient = problem.compute_gradient(arithmetic)
         if not np.isfinite(gradient).all():
             continue
         report = reported(body, gradient)
@@ -115,9 +115,9 @@ def test_along_directions_an_error_of_the_size_that_a_report_names_does_not_pass
     """It is missed once in a thousand times; none of these is."""
     found = Counter[str]()
     for seed in range(60):
-        problem, arithmetic, body = posed(seed)
+        problem, arithmetic, body = draw_problem(seed)
         along = body | {"finite_difference": {"projections": 4}}
-        gradient = problem.gradient(arithmetic)
+        gradient = problem.compute_gradient(arithmetic)
         report = reported(along, gradient)
         assert report["outcome"] != "fail", seed
         error = float(report["verdicts"]["w"]["missed"]["relative_l2"])
@@ -132,8 +132,8 @@ def test_along_directions_an_error_of_the_size_that_a_report_names_does_not_pass
 def test_what_counts_as_negligible_is_what_the_report_says() -> None:
     some = 0
     for seed in range(0, 60, 6):
-        problem, arithmetic, body = posed(seed)
-        report = reported(body, problem.gradient(arithmetic))
+        problem, arithmetic, body = draw_problem(seed)
+        report = reported(body, problem.compute_gradient(arithmetic))
         counts = report["verdicts"]["w"]["elements"]
         assert counts["negligible"] == counts["pass"] - promised(report, arithmetic).size
         some += counts["negligible"]
@@ -142,19 +142,19 @@ def test_what_counts_as_negligible_is_what_the_report_says() -> None:
 
 def old_sizes(self: Reference) -> Any:
     """As it was: what is small by its difference does not count, whatever it may be within what is allowed."""
-    return np.abs(self.value) <= self.precision.matters * self.largest
+    return np.abs(self.value) <= self.precision.negligible_fraction * self.largest_magnitude
 
 
 def old_worth(reference: Reference, promised: Any) -> float:
     """As it was: what is allowed, once."""
     if not promised.any():
         return float("inf")
-    return float((reference.allowed[promised] / np.abs(reference.value[promised])).max())
+    return float((reference.allowed_error[promised] / np.abs(reference.value[promised])).max())
 
 
 CONTROLS = {
     "elements that are small by their difference alone": (Reference, "negligible", property(old_sizes)),
-    "an error of what is allowed": (verdict, "_detectable", old_worth),
+    "an error of what is allowed": (elementwise, "_detectable", old_worth),
     "an error rounded to the nearest": (summary, "_at_least", "{:.1e}".format),
 }
 

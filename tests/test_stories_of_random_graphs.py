@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.faults import UNKNOWN, Diagnosis, Scene
-from service.numerics.graph import Node
-from service.numerics.ops.op import Backward, Gradients
-from tests.candidates import Worked
+from service.numerics.diagnosis import UNKNOWN_BUG, BugExplanation, DiagnosisContext
+from service.numerics.model.graph import Node
+from service.numerics.ops.op import BackwardPass, Gradients
+from tests.solved_problems import SolvedProblem
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -121,16 +121,16 @@ def drawn(generator: np.random.Generator) -> Drawn:
     return graph
 
 
-def worked(graph: Drawn, generator: np.random.Generator) -> Worked:
+def worked(graph: Drawn, generator: np.random.Generator) -> SolvedProblem:
     arrays = {"a": generator.normal(size=SHAPE), "t": generator.normal(size=SHAPE)}
     weights = {"w": generator.normal(size=SHAPE), "u": generator.normal(size=(5, 5)) / 2}
     read = {each for node in graph.nodes for each in node["inputs"]}
     parts = {"tensors": arrays, "weights": weights}
     body = {part: {name: each.tolist() for name, each in all_.items() if name in read} for part, all_ in parts.items()}
-    return Worked({**body, "model": {"nodes": graph.nodes}})
+    return SolvedProblem({**body, "model": {"nodes": graph.nodes}})
 
 
-def reversed_with(scene: Scene, node: str, by: By) -> Array:
+def reversed_with(scene: DiagnosisContext, node: str, by: By) -> Array:
     """Gradient of w where what a node hands back is multiplied."""
     nodes = {each.name: each for each in scene.graph.nodes}
 
@@ -138,8 +138,8 @@ def reversed_with(scene: Scene, node: str, by: By) -> Array:
         right = nodes[node].op.backward(gradient, output, *inputs)
         return tuple(None if each is None else each * by(nodes[node], at, inputs) for at, each in enumerate(right))
 
-    override: dict[str, Backward] = {node: wrong}
-    return scene.graph.reverse(scene.values, override)["w"][0]
+    override: dict[str, BackwardPass] = {node: wrong}
+    return scene.graph.backward(scene.values, override)["w"][0]
 
 
 def by_factor(factor: float) -> By:
@@ -200,9 +200,9 @@ class Plant:
     names: frozenset[str] = frozenset()
 
 
-def planted(graph: Drawn, model: Worked, scene: Scene, generator: np.random.Generator) -> Plant:
+def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generator: np.random.Generator) -> Plant:
     right, kind = (
-        model.right("w"),
+        model.get_gradient("w"),
         str(generator.choice(("factor", "factor", "number", "edge", "decay", "noise", "any"))),
     )
     if kind == "factor" and graph.factors:
@@ -213,29 +213,29 @@ def planted(graph: Drawn, model: Worked, scene: Scene, generator: np.random.Gene
         number = abs(float(generator.choice(graph.numbers)))
         return Plant(kind, right * number ** generator.choice([1, -1]), names=frozenset({"scaled"}))
     if kind == "edge":
-        node = scene.graph.downstream(["w"])[int(generator.integers(len(scene.graph.downstream(["w"]))))]
-        operand = str(generator.choice([each for each in node.sources if each not in ("a", "t", "u")]))
+        node = scene.graph.downstream_nodes(["w"])[int(generator.integers(len(scene.graph.downstream_nodes(["w"]))))]
+        operand = str(generator.choice([each for each in node.source_names if each not in ("a", "t", "u")]))
         factor = float(generator.choice([0, 2, -1, 1.37, 0.5]))
         return Plant(
             kind, reversed_with(scene, node.name, by_edge(operand, factor)), ("edge", node.name, f"{factor:.3g}")
         )
     if kind == "decay":
         ratio = float(generator.choice([1, -1, -2]))
-        made = right + (ratio * graph.decay if graph.decay else 0.01 * ratio) * model.value("w")
+        made = right + (ratio * graph.decay if graph.decay else 0.01 * ratio) * model.get_value("w")
         return Plant(kind, made, names=frozenset({"weight_decay_added" if ratio > 0 else "weight_decay_missing_sign"}))
     if kind == "noise":
-        return Plant(kind, right * generator.uniform(-2, 3, right.shape), names=frozenset({UNKNOWN}))
+        return Plant(kind, right * generator.uniform(-2, 3, right.shape), names=frozenset({UNKNOWN_BUG}))
     return Plant("any", right * generator.uniform(0.2, 4), names=frozenset({"scaled", "clipped"}))
 
 
-def judged(plant: Plant, scene: Scene, found: list[Diagnosis]) -> str:
+def judged(plant: Plant, scene: DiagnosisContext, found: list[BugExplanation]) -> str:
     """Whether what is said is true, false, vague, or another story that makes the same."""
-    names, text = {each.name for each in found}, " ".join(each.explanation for each in found)
+    names, text = {each.bug_name for each in found}, " ".join(each.explanation for each in found)
     said: list[Claim] = []
     for claim, node, by in claims(text):
         made = reversed_with(scene, node, by)
         said.append(claim)
-        rounding = 1e-12 * np.linalg.norm(scene.right("w"))
+        rounding = 1e-12 * np.linalg.norm(scene.right_gradient("w"))
         if not np.linalg.norm(made - plant.wrong) <= 1e-4 * np.linalg.norm(plant.wrong) + rounding:
             return f"false: {claim}"
     if plant.claim is not None:
@@ -255,11 +255,11 @@ def runs(count: int) -> Iterator[tuple[int, str, str, str]]:
         generator = np.random.default_rng([16, seed])
         graph = drawn(generator)
         model = worked(graph, generator)
-        right, scene = model.right("w"), model.scene()
+        right, scene = model.get_gradient("w"), model.build_context()
         if not (np.isfinite(right).all() and (np.abs(right) > 1e-3 * np.abs(right).max()).mean() > 0.4):
             continue
         plant = planted(graph, model, scene, generator)
-        found = model.judged({"w": plant.wrong})[1].get("w")
+        found = model.judge_candidates({"w": plant.wrong})[1].get("w")
         if found:
             yield seed, plant.kind, judged(plant, scene, found), " ".join(each.explanation for each in found)
 
@@ -284,11 +284,11 @@ def test_a_false_story_is_noticed() -> None:
     graph.node("sum", graph.node("sin", graph.multiplied(0.8, "mul", graph.node("add", "w", 7.0), 0.8)))
     model = worked(graph, generator)
     text = "dL/dw is just what it would be if the factor {} of {} was {}."
-    plant = Plant("factor", model.right("w") / 0.8, ("factor", "n1", "left out"))
+    plant = Plant("factor", model.get_gradient("w") / 0.8, ("factor", "n1", "left out"))
     for said, verdict in (
         (text.format(0.8, "n1 (mul)", "left out"), "true"),
         (text.format(0.8, "n1 (mul)", "applied twice"), "false"),
         (text.format(7, "n0 (add)", "left out"), "false"),
         ("dL/dw is 1.25 times the reference, everywhere.", "vague"),
     ):
-        assert judged(plant, model.scene(), [Diagnosis("scaled", said, 0.0)]).partition(":")[0] == verdict
+        assert judged(plant, model.build_context(), [BugExplanation("scaled", said, 0.0)]).partition(":")[0] == verdict

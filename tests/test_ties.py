@@ -9,17 +9,17 @@ import pytest
 from scipy.optimize import linprog
 
 from schemas.datatype import Array
-from service.check import check
-from service.checking import language
-from service.checking.judge import Judge
-from service.checking.question import Problem, posed
-from service.checking.routes import Routes
+from service.checks.graph import model_language
+from service.checks.graph.check import check
+from service.checks.graph.gradient_sources import GradientSources
+from service.checks.graph.judge import Judge
+from service.checks.graph.problem import Problem, build_problem
 from service.numerics import ties
+from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.outcome import Outcome
-from service.numerics.precision import PRECISIONS
-from service.numerics.ties import Point
-from tests.tied_graphs import KINDS, chosen, tied
+from service.numerics.ties import TiePoint
+from service.numerics.verdict.outcome import Outcome
+from tests.tied_graphs import TIE_KINDS, draw_choice, draw_tied_request
 
 # What lines this runs others count.
 pytestmark = pytest.mark.no_cover
@@ -27,38 +27,38 @@ pytestmark = pytest.mark.no_cover
 _OF_EACH = 5
 
 
-def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Judge, Point, np.random.Generator]]:
+def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Judge, TiePoint, np.random.Generator]]:
     """Random models with ties, differentiated once each."""
     generator = np.random.default_rng(seed)
     while True:
-        kind, body = tied(generator, kinds)
-        problem = posed(language.parsed(body))
-        point = ties.found(problem.graph, problem.wide, [PRECISIONS["FP64"]], 0, 2**16)
-        if not point.choices:
+        kind, body = draw_tied_request(generator, kinds)
+        problem = build_problem(model_language.parse_check_request(body))
+        point = ties.find_tie_point(problem.graph, problem.float64_leaves, [PRECISIONS["FP64"]], 0, 2**16)
+        if not point.choices_by_node:
             continue
-        routes = Routes(
-            analytic.differentiate(problem.graph, problem.leaves),
-            autograd.differentiate(problem.graph, problem.leaves, problem.reported),
-            finite_difference.differentiate(problem.graph, problem.wide, problem.names),
+        routes = GradientSources(
+            analytic.differentiate_analytically(problem.graph, problem.leaves),
+            autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
+            finite_difference.differentiate_numerically(problem.graph, problem.float64_leaves, problem.names),
         )
         yield kind, problem, Judge(problem, routes), point, generator
 
 
 def outcome(judge: Judge, candidate: dict[str, Array], datatype: str | None = None) -> Outcome:
     other = judge.with_candidate(candidate, datatype)
-    return max(other.of(name).outcome for name in candidate)
+    return max(other.verdict(name).outcome for name in candidate)
 
 
-def valid(point: Point, names: Any, generator: np.random.Generator) -> dict[str, Array]:
-    weights = {name: chosen(generator, each) for name, each in point.choices.items()}
-    gradients = point.with_weights(weights)
+def valid(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[str, Array]:
+    weights = {name: draw_choice(generator, each) for name, each in point.choices_by_node.items()}
+    gradients = point.gradients_by_weights(weights)
     return {name: gradients[name][0] for name in names}
 
 
 @pytest.mark.parametrize(("datatype", "narrow"), [(None, np.float64), ("FP32", np.float32)])
 def test_valid_choices_never_fail_and_most_pass(datatype: str | None, narrow: Any) -> None:
     found: Counter[Outcome] = Counter()
-    models = judged(KINDS, 1)
+    models = judged(TIE_KINDS, 1)
     with np.errstate(all="ignore"):
         while found.total() < 500:
             _, problem, judge, point, generator = next(models)
@@ -74,33 +74,36 @@ def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator
     candidate: dict[str, Array] = {}
     any_kink, way = False, int(generator.integers(3))
     for name in problem.names:
-        reference = judge._grounds.reference(name, PRECISIONS["FP64"])
-        candidate[name] = judge._routes.own(name)[0].copy()
-        if reference.left is None or reference.right is None:
+        reference = judge._references.build_reference(name, PRECISIONS["FP64"])
+        candidate[name] = judge._routes.own_gradients(name)[0].copy()
+        if reference.left_derivative is None or reference.right_derivative is None:
             continue
-        low, high = np.fmin(reference.left, reference.right), np.fmax(reference.left, reference.right)
+        low, high = (
+            np.fmin(reference.left_derivative, reference.right_derivative),
+            np.fmax(reference.left_derivative, reference.right_derivative),
+        )
         drawn = (generator.uniform(np.nan_to_num(low), np.nan_to_num(high)), low, high)[way]
-        at = reference.kinks & (generator.random(low.shape) < 0.8)
+        at = reference.is_kink & (generator.random(low.shape) < 0.8)
         candidate[name] = np.where(at, drawn, candidate[name])
         any_kink |= bool(at.any())
     return candidate if any_kink else None
 
 
-def distance(point: Point, candidate: dict[str, Array]) -> float:
+def distance(point: TiePoint, candidate: dict[str, Array]) -> float:
     """How far a candidate is from every choice, at least, by a linear program: of a ball a box stands around it."""
-    nothing = {name: np.zeros((1, each.count)) for name, each in point.choices.items()}
+    nothing = {name: np.zeros((1, each.alternative_count)) for name, each in point.choices_by_node.items()}
 
     def flat(gradients: Any) -> Array:
         return np.concatenate([gradients[name].ravel() for name in candidate])
 
-    base = flat(point.with_weights(nothing))
+    base = flat(point.gradients_by_weights(nothing))
     columns, bounds, sets = [], [], []
-    for name, each in point.choices.items():
-        for number in range(each.count):
-            weights = nothing | {name: np.eye(1, each.count, number)}
-            columns.append(flat(point.with_weights(weights)) - base)
-            bounds.append((0 if each.ball is None else -1, 1))
-            sets.append((name, int(each.units[number]), each.ball))
+    for name, each in point.choices_by_node.items():
+        for number in range(each.alternative_count):
+            weights = nothing | {name: np.eye(1, each.alternative_count, number)}
+            columns.append(flat(point.gradients_by_weights(weights)) - base)
+            bounds.append((0 if each.ball_order is None else -1, 1))
+            sets.append((name, int(each.units[number]), each.ball_order))
     v, right = np.array(columns).T, flat(candidate) - base
     simplices = sorted({each[:2] for each in sets if each[2] is None})
     sums = [[float(each[:2] == simplex) for each in sets] + [0.0] for simplex in simplices]
@@ -118,7 +121,7 @@ def distance(point: Point, candidate: dict[str, Array]) -> float:
 def test_what_no_choice_explains_never_passes() -> None:
     """By a linear program: off by 1e-3 at least, where 1e-11 would be a hundred allowances."""
     found: Counter[Outcome] = Counter()
-    models = judged(tuple(each for each in KINDS if each != "nested"), 2)
+    models = judged(tuple(each for each in TIE_KINDS if each != "nested"), 2)
     with np.errstate(all="ignore"):
         while found.total() < 500:
             _, problem, judge, point, generator = next(models)

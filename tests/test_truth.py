@@ -4,26 +4,26 @@ import mpmath
 import numpy as np
 import pytest
 
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
-from tests import families, truth
-from tests.problems import around, reference_model
-from tests.random_graphs import random_graph
-from tests.truth import forward, tape
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
+from tests import problem_families, truth
+from tests.op_graphs import build_op_graph, build_reference_model
+from tests.random_graphs import draw_graph
+from tests.truth import mpf_tape, op_rules
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
 
 CASES = [
     pytest.param(name, number, id=f"{name}-{number}")
-    for name in forward.RULES
-    for number in range(len(REGISTRY[name].cases))
+    for name in op_rules.RULES
+    for number in range(len(OP_REGISTRY[name].examples))
 ]
 
 
 def off(graph, leaves):
     """Largest distance of some elements of the gradient from differences, in units of the largest of each leaf."""
-    expected = truth.gradients(graph, leaves)
+    expected = truth.compute_gradients(graph, leaves)
     generator = np.random.default_rng(0)
     worst = 0.0
     with mpmath.workdps(80):
@@ -32,7 +32,7 @@ def off(graph, leaves):
             if leaf.dtype.kind != "f":
                 continue
             for i in generator.permutation(leaf.size)[:6]:
-                ends = [truth.loss(graph, leaves | {name: moved(leaf, i, by)}) for by in (step, -step)]
+                ends = [truth.compute_loss(graph, leaves | {name: moved(leaf, i, by)}) for by in (step, -step)]
                 quotient = (ends[0] - ends[1]) / (2 * step)
                 largest = max(map(abs, expected[name].ravel())) or 1
                 worst = max(worst, float(abs(quotient - expected[name].ravel()[i]) / largest))
@@ -40,17 +40,17 @@ def off(graph, leaves):
 
 
 def moved(leaf, element, by):
-    result = np.asarray(tape.exact(leaf), dtype=object)
+    result = np.asarray(mpf_tape.to_mpf(leaf), dtype=object)
     result.ravel()[element] += by
     return result
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
 def test_it_is_what_differences_in_eighty_digits_come_to(name, number):
-    assert off(*around(REGISTRY[name], REGISTRY[name].cases[number])) < 1e-40
+    assert off(*build_op_graph(OP_REGISTRY[name], OP_REGISTRY[name].examples[number])) < 1e-40
 
 
-@pytest.mark.parametrize("graph", [reference_model(), random_graph(3)], ids=["reference", "random"])
+@pytest.mark.parametrize("graph", [build_reference_model(), draw_graph(3)], ids=["reference", "random"])
 def test_so_it_is_for_whole_graphs(graph):
     assert off(*graph) < 1e-40
 
@@ -74,13 +74,19 @@ def spoiled(method):
     def primitive(*operands, **options):
         right = method(*operands, **options)
         parents = [(each, lambda g, rule=rule: rule(g) * (1 + mpmath.mpf(10) ** -20)) for each, rule in right.parents]
-        return tape.Tensor(right.value, parents)
+        return mpf_tape.MpfTensor(right.value, parents)
 
     return primitive
 
 
 def caught():
-    return max(off(*reference_model()), off(*around(REGISTRY["linear"], REGISTRY["linear"].cases[0]))) > 1e-30
+    return (
+        max(
+            off(*build_reference_model()),
+            off(*build_op_graph(OP_REGISTRY["linear"], OP_REGISTRY["linear"].examples[0])),
+        )
+        > 1e-30
+    )
 
 
 def test_what_is_right_is_not_caught():
@@ -89,49 +95,49 @@ def test_what_is_right_is_not_caught():
 
 @pytest.mark.parametrize("primitive", PRIMITIVES)
 def test_a_wrong_rule_of_a_primitive_is_caught(primitive, monkeypatch):
-    monkeypatch.setattr(tape.Tensor, primitive, spoiled(getattr(tape.Tensor, primitive)))
+    monkeypatch.setattr(mpf_tape.MpfTensor, primitive, spoiled(getattr(mpf_tape.MpfTensor, primitive)))
     assert caught()
 
 
-@pytest.mark.parametrize("name", tape.FUNCTIONS)
+@pytest.mark.parametrize("name", mpf_tape.PRIMITIVES)
 def test_a_wrong_slope_of_a_function_is_caught(name, monkeypatch):
-    function, slope = tape.FUNCTIONS[name]
+    function, slope = mpf_tape.PRIMITIVES[name]
     wrong = (function, lambda x, y: slope(x, y) + mpmath.mpf(10) ** -20)
-    monkeypatch.setitem(tape.FUNCTIONS, name, wrong)
+    monkeypatch.setitem(mpf_tape.PRIMITIVES, name, wrong)
     op = {"erf": "gelu", "sqrt": "rsqrt"}.get(name, name)
-    assert off(*around(REGISTRY[op], REGISTRY[op].cases[0])) > 1e-30
+    assert off(*build_op_graph(OP_REGISTRY[op], OP_REGISTRY[op].examples[0])) > 1e-30
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
 def test_it_means_the_same_ops_as_the_service(name, number):
-    graph, leaves = around(REGISTRY[name], REGISTRY[name].cases[number])
-    expected = truth.gradients(graph, leaves)
-    for leaf, found in graph.reverse(graph.forward(leaves)).items():
+    graph, leaves = build_op_graph(OP_REGISTRY[name], OP_REGISTRY[name].examples[number])
+    expected = truth.compute_gradients(graph, leaves)
+    for leaf, found in graph.backward(graph.forward(leaves)).items():
         # Of softmax what is far below 1 is found to a rounding of 1.
         allowed = 1e-13 * np.abs(found).max() + 1e-15
-        assert (truth.distance(found[0], expected[leaf]) <= allowed).all(), leaf
+        assert (truth.compute_distance(found[0], expected[leaf]) <= allowed).all(), leaf
 
 
 def test_it_is_taken_at_exactly_the_numbers_given():
-    graph = Graph([Node("loss", REGISTRY["half_squared_error"](reduction="sum"), ("x", 0.0))], {"x": ()})
-    found = truth.gradients(graph, {"x": np.array([0.1])})["x"]
+    graph = Graph([Node("loss", OP_REGISTRY["half_squared_error"](reduction="sum"), ("x", 0.0))], {"x": ()})
+    found = truth.compute_gradients(graph, {"x": np.array([0.1])})["x"]
     assert found == mpmath.mpf(0.1)
     with mpmath.workdps(50):
         assert found != mpmath.mpf("0.1")
-    assert truth.distance(np.array(np.nextafter(0.1, 1)), found) == np.spacing(0.1)
+    assert truth.compute_distance(np.array(np.nextafter(0.1, 1)), found) == np.spacing(0.1)
 
 
 def test_what_saturates_keeps_its_digits():
     """1 - tanh(360)^2 is 4 e^-720, and float64 has such numbers."""
-    nodes = [Node("t", REGISTRY["tanh"](), ("x",)), Node("loss", REGISTRY["sum"](), ("t",))]
-    found = truth.gradients(Graph(nodes, {"x": (1,)}), {"x": np.array([[360.0]])})["x"]
+    nodes = [Node("t", OP_REGISTRY["tanh"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("t",))]
+    found = truth.compute_gradients(Graph(nodes, {"x": (1,)}), {"x": np.array([[360.0]])})["x"]
     assert float(found[0] / (4 * mpmath.exp(-720)) - 1) == pytest.approx(0, abs=1e-30)
 
 
-@pytest.mark.parametrize(("family", "variant"), [cell for cell in families.CELLS if cell[0] != "reference S1"])
+@pytest.mark.parametrize(("family", "variant"), [cell for cell in problem_families.CELLS if cell[0] != "reference S1"])
 def test_more_digits_change_nothing(family, variant):
-    problem = families.problem(family, variant, 5)
-    found, finer = (truth.gradients(problem.graph, problem.leaves, digits) for digits in (truth.DIGITS, 460))
+    problem = problem_families.draw_problem(family, variant, 5)
+    found, finer = (truth.compute_gradients(problem.graph, problem.leaves, digits) for digits in (truth.DIGITS, 460))
     for name in problem.names:
         with mpmath.workdps(460):
             gaps = abs(found[name] - finer[name])

@@ -20,19 +20,19 @@ from gradcheckd.errors import (
     TensorError,
     UnexpectedAnswerError,
     UnreachableError,
-    hides,
+    hide_frames,
 )
-from gradcheckd.findings import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
 from gradcheckd.report import BlackBoxReport, Report
+from gradcheckd.report_parts import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
 from gradcheckd.service import Service
-from gradcheckd.signatures import CheckParameters, FunctionParameters, like
+from gradcheckd.signatures import CheckParameters, FunctionParameters, copy_signature
 
 try:
     __version__ = metadata.version("gradcheckd")
 except metadata.PackageNotFoundError:
     # It is imported from its source, and not installed.
     __version__ = "unknown"
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
 __all__ = [
     "AnswerTimeoutError",
@@ -62,21 +62,21 @@ __all__ = [
 ]
 
 
-@like(Service.check)
+@copy_signature(Service.check)
 def check(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Check gradients by three independent routes; further parameters are those of `Service.check`."""
     with Service(url, key) as service:
         return service.check(**request)
 
 
-@like(Service.assert_gradients)
+@copy_signature(Service.assert_gradients)
 def assert_gradients(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Raise an AssertionError unless gradients pass; further parameters are those of `Service.check`."""
     with Service(url, key) as service:
         return service.assert_gradients(**request)
 
 
-@like(Service.check_function)
+@copy_signature(Service.check_function)
 def check_function(
     loss: Callable[[Any], Any],
     point: Any,
@@ -91,7 +91,7 @@ def check_function(
         return service.check_function(loss, point, gradient, **options)
 
 
-@like(Service.assert_function)
+@copy_signature(Service.assert_function)
 def assert_function(
     loss: Callable[[Any], Any],
     point: Any,

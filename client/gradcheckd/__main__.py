@@ -1,5 +1,5 @@
 """`python -m gradcheckd` is the command."""
 
-from gradcheckd.command import run
+from gradcheckd.command import run_command
 
-run()
+run_command()

@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from gradcheckd.errors import TensorError, hides, said
+from gradcheckd.errors import TensorError, describe_error, hide_frames
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
 Array = npt.NDArray[Any]
 
@@ -25,9 +25,9 @@ class Datatype:
 
     name: str
     short_name: str
-    stored: np.dtype[Any]
+    storage_dtype: np.dtype[Any]
 
-    def restored(self, stored: Array) -> Array:
+    def from_storage(self, stored: Array) -> Array:
         """Numbers from how they are stored, not to be written to; bfloat16 in the float32 that holds it."""
         wide = stored.astype(np.uint32) << 16 if self.name == "BF16" else stored
         array = np.asarray(wide.view(np.float32) if self.name == "BF16" else wide.astype(wide.dtype.newbyteorder("=")))
@@ -48,11 +48,11 @@ BY_NAME = {each.name: each for each in BY_NUMPY_NAME.values()}
 BY_SHORT_NAME = {each.short_name: each for each in BY_NUMPY_NAME.values()}
 _BFLOAT16 = "bfloat16"
 # Labels and indices are often kept in these; every number of them is one of int64.
-_WIDENED = ("int8", "int16", "uint8", "uint16", "uint32")
+_WIDENED_DTYPES = ("int8", "int16", "uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
-class Stored:
+class TypedTensor:
     """Numbers as they are stored on the wire, little-endian and row-major, and what they are."""
 
     datatype: Datatype
@@ -65,7 +65,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Bare:
+class UntypedTensor:
     """A number or nested lists of them: without a datatype, so that each op takes whole numbers as it wants them."""
 
     value: Any
@@ -75,7 +75,7 @@ class Bare:
         return self.value
 
 
-def tensor(value: object, where: str) -> Stored | Bare:
+def to_tensor(value: object, subject: str) -> TypedTensor | UntypedTensor:
     """Take what a caller gives for a tensor.
 
     Parameters
@@ -92,17 +92,17 @@ def tensor(value: object, where: str) -> Stored | Bare:
         It is none of these, or has a datatype that the wire does not.
     """
     if isinstance(value, int | float) and not isinstance(value, np.generic):
-        return Bare(_spelled(value))
+        return UntypedTensor(_encode_number(value))
     if not isinstance(value, list | tuple):
-        return _as_stored(*_read(value, where), where)
+        return _to_typed_tensor(*_read_array(value, subject), subject)
     items = cast("Sequence[Any]", value)
     try:
-        return _stacked(items, where) if _holds_arrays(items) else Bare(_nested(items, where))
+        return _stack_items(items, subject) if _holds_arrays(items) else UntypedTensor(_to_nested_list(items, subject))
     except RecursionError:
-        raise TensorError(f"{where}: its lists are nested too deeply; a tensor has a list for each axis.") from None
+        raise TensorError(f"{subject}: its lists are nested too deeply; a tensor has a list for each axis.") from None
 
 
-def dtype_name(given: object) -> str:
+def get_dtype_name(dtype: object) -> str:
     """The name that a datatype has in NumPy: of one of NumPy, torch or jax, or what is a name already.
 
     Raises
@@ -110,19 +110,19 @@ def dtype_name(given: object) -> str:
     TensorError
         It is none of these.
     """
-    if isinstance(given, str):
-        return given
-    if str(given).startswith("torch."):
-        return str(given).removeprefix("torch.")
+    if isinstance(dtype, str):
+        return dtype
+    if str(dtype).startswith("torch."):
+        return str(dtype).removeprefix("torch.")
     try:
-        return np.dtype(cast("Any", given)).name
+        return np.dtype(cast("Any", dtype)).name
     except TypeError:
         raise TensorError(
-            f"A datatype is a name, as 'float32', or one of NumPy, torch or jax; {_shown(given)} was given."
+            f"A datatype is a name, as 'float32', or one of NumPy, torch or jax; {_describe_value(dtype)} was given."
         ) from None
 
 
-def number(value: Any, what: str) -> float:
+def to_number(value: Any, subject: str) -> float:
     """Take what a caller gives for a number: one, or an array of one element, whatever library it is of.
 
     Raises
@@ -131,21 +131,23 @@ def number(value: Any, what: str) -> float:
         It is none of these.
     """
     if _is_array(value):
-        array, name = _read(value, what)
+        array, name = _read_array(value, subject)
         if array.size != 1:
-            raise TensorError(f"{what} an array of shape {array.shape}; it must return one number.")
-        one = _as_stored(array, name, what).datatype.restored(array) if name == _BFLOAT16 else array
+            raise TensorError(f"{subject} an array of shape {array.shape}; it must return one number.")
+        one = _to_typed_tensor(array, name, subject).datatype.from_storage(array) if name == _BFLOAT16 else array
         value = one.reshape(()).item()
     if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-        raise TensorError(f"{what} {_shown(value)}; it must return one number.")
+        raise TensorError(f"{subject} {_describe_value(value)}; it must return one number.")
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TensorError(f"{what} {_shown(value)}, of which no float can be made: {said(error)}.") from None
+        raise TensorError(
+            f"{subject} {_describe_value(value)}, of which no float can be made: {describe_error(error)}."
+        ) from None
 
 
-def _shown(value: object) -> str:
-    return "None" if value is None else f"{repr(value)[:40]} ({_kind(value)})"
+def _describe_value(value: object) -> str:
+    return "None" if value is None else f"{repr(value)[:40]} ({_describe_type(value)})"
 
 
 def _holds_arrays(items: Sequence[Any]) -> bool:
@@ -160,64 +162,66 @@ def _is_array(value: object) -> bool:
     return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
 
 
-def _stacked(items: Sequence[Any], where: str) -> Stored:
+def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
     names: set[str] = set()
 
     def unwrapped(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [unwrapped(each) for each in cast("Sequence[Any]", value)]
-        array, name = _read(value, where) if _is_array(value) else (value, "")
+        array, name = _read_array(value, subject) if _is_array(value) else (value, "")
         names.add(name)
         return array
 
     try:
         array = np.asarray(unwrapped(items))
     except ValueError as error:
-        raise TensorError(f"{where}: the arrays of its list do not have one shape: {said(error)}.") from None
+        raise TensorError(
+            f"{subject}: the arrays of its list do not have one shape: {describe_error(error)}."
+        ) from None
     # Of bits the datatype is not to be seen any longer.
     if _BFLOAT16 in names and len(names) > 1:
-        raise TensorError(f"{where}: arrays of bfloat16 among others. Give all of them one datatype.")
-    return _as_stored(array, _BFLOAT16 if _BFLOAT16 in names else array.dtype.name, where)
+        raise TensorError(f"{subject}: arrays of bfloat16 among others. Give all of them one datatype.")
+    return _to_typed_tensor(array, _BFLOAT16 if _BFLOAT16 in names else array.dtype.name, subject)
 
 
-def _nested(value: Any, where: str) -> Any:
+def _to_nested_list(value: Any, subject: str) -> Any:
     if isinstance(value, list | tuple):
-        return [_nested(each, where) for each in cast("Sequence[Any]", value)]
+        return [_to_nested_list(each, subject) for each in cast("Sequence[Any]", value)]
     if not isinstance(value, int | float):
-        raise TensorError(f"{where}: {_kind(value)} among numbers. A list holds numbers, or lists of them.")
-    return _spelled(value)
+        raise TensorError(f"{subject}: {_describe_type(value)} among numbers. A list holds numbers, or lists of them.")
+    return _encode_number(value)
 
 
-def _spelled(value: float) -> float | str:
+def _encode_number(value: float) -> float | str:
     """A number as JSON has it; the service says where one that is not finite may not be."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _as_stored(array: Array, name: str, where: str) -> Stored:
-    if name in _WIDENED:
+def _to_typed_tensor(array: Array, name: str, subject: str) -> TypedTensor:
+    if name in _WIDENED_DTYPES:
         array, name = array.astype(np.int64), "int64"
     datatype = BY_NUMPY_NAME.get(name)
     if datatype is None:
         raise TensorError(
-            f"{where}: its datatype is {name}; one of {', '.join(BY_NUMPY_NAME)} can be sent. "
+            f"{subject}: its datatype is {name}; one of {', '.join(BY_NUMPY_NAME)} can be sent. "
             "Convert it first, for instance with .astype('float64')."
         )
-    return Stored(datatype, np.asarray(array, dtype=datatype.stored, order="C"))
+    return TypedTensor(datatype, np.asarray(array, dtype=datatype.storage_dtype, order="C"))
 
 
-def _read(value: Any, where: str) -> tuple[Array, str]:
+def _read_array(value: Any, subject: str) -> tuple[Array, str]:
     """Array of whatever holds one, and the name of its datatype; of bfloat16 the bits."""
     try:
-        array = _array(value)
+        array = _to_array(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TensorError(
-            f"{where}: no NumPy array could be made of {_kind(value)}: {said(error)}. Give a NumPy array of it."
+            f"{subject}: no NumPy array could be made of {_describe_type(value)}: {describe_error(error)}. Give a NumPy array of it."
         ) from error
     if array is None:
         raise TensorError(
-            f"{where}: {_kind(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything else with "
+            f"{subject}: {_describe_type(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything else with "
             "__array__ or __dlpack__), a number, or nested lists of numbers."
         )
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
@@ -226,7 +230,7 @@ def _read(value: Any, where: str) -> tuple[Array, str]:
     return (array.view(np.uint16) if array.dtype.name == _BFLOAT16 else array), array.dtype.name
 
 
-def _array(value: Any) -> Array | None:
+def _to_array(value: Any) -> Array | None:
     if hasattr(value, "detach"):
         # Of torch: without its history, and from the device that it is on.
         value = value.detach().cpu()
@@ -236,6 +240,6 @@ def _array(value: Any) -> Array | None:
     return np.from_dlpack(value) if hasattr(value, "__dlpack__") else None
 
 
-def _kind(value: object) -> str:
+def _describe_type(value: object) -> str:
     kind = type(value)
     return f"{'' if kind.__module__ == 'builtins' else f'{kind.__module__}.'}{kind.__qualname__}"

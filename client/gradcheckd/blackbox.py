@@ -7,21 +7,21 @@ from typing import Any, cast
 import numpy as np
 
 from gradcheckd import wire
-from gradcheckd.arrays import Array, Bare, Stored, number, tensor
+from gradcheckd.arrays import Array, TypedTensor, UntypedTensor, to_number, to_tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import RequestError, TensorError, hides
+from gradcheckd.errors import RequestError, TensorError, hide_frames
 from gradcheckd.wire import JSON, SAFETENSORS
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
-Counted = Callable[[int, int], None]
+EvaluationProgress = Callable[[int, int], None]
 """Told of evaluations done, and of all that there are to be."""
-ALONE = "x"
+UNNAMED_TENSOR = "x"
 """Name of a tensor that is given without one."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedPoints:
     """A plan, to be handed back as it came, and its points: by name, stacked along the first axis."""
 
     plan: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Question:
+class FunctionProblem:
     """A loss, the point, and the gradient there, each tensor with a name."""
 
     loss: Callable[[Mapping[str, Any]], Any]
@@ -38,7 +38,7 @@ class Question:
     gradient: Mapping[str, Any]
 
     @classmethod
-    def of(cls, loss: Callable[[Any], Any], point: Any, gradient: Any) -> "Question":
+    def from_arguments(cls, loss: Callable[[Any], Any], point: Any, gradient: Any) -> "FunctionProblem":
         """Read what a caller gives: of one tensor without a name, or of many by name; the gradient may be a function.
 
         Raises
@@ -56,10 +56,10 @@ class Question:
             )
         if isinstance(point, Mapping):
             return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", found))
-        return cls(lambda named: loss(named[ALONE]), {ALONE: point}, {ALONE: found})
+        return cls(lambda named: loss(named[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: found})
 
 
-def planned(connection: Connection, point: Mapping[str, Any], fields: Mapping[str, Any]) -> Planned:
+def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mapping[str, Any]) -> PlannedPoints:
     """Ask where the loss is to be evaluated.
 
     Raises
@@ -67,27 +67,29 @@ def planned(connection: Connection, point: Mapping[str, Any], fields: Mapping[st
     ProblemError
         The request is refused.
     """
-    stored = {name: _floats(tensor(each, f"point {name!r}")) for name, each in point.items()}
-    arrays, rest = wire.unpacked(connection.post("/v1/plan", wire.body(fields, {"point": stored}), SAFETENSORS))
+    stored = {name: _widen_to_floats(to_tensor(each, f"point {name!r}")) for name, each in point.items()}
+    arrays, rest = wire.read_safetensors_report(
+        connection.post("/v1/plan", wire.encode_body(fields, {"point": stored}), SAFETENSORS)
+    )
     points = {name.removeprefix("points/"): array for name, array in arrays.items()}
-    with wire.expected():
-        return Planned(rest["plan"], rest["evaluations"], {name: points[name] for name in point})
+    with wire.UnexpectedAnswerGuard():
+        return PlannedPoints(rest["plan"], rest["evaluations"], {name: points[name] for name in point})
 
 
-def _floats(taken: Stored | Bare) -> Stored | Bare:
+def _widen_to_floats(value: TypedTensor | UntypedTensor) -> TypedTensor | UntypedTensor:
     # The points come back as arrays anyway.
-    return tensor(np.asarray(taken.value, np.float64), "point") if isinstance(taken, Bare) else taken
+    return to_tensor(np.asarray(value.value, np.float64), "point") if isinstance(value, UntypedTensor) else value
 
 
-def scales(given: Any, point: Mapping[str, Any]) -> dict[str, Any] | None:
+def encode_scales(scale: Any, point: Mapping[str, Any]) -> dict[str, Any] | None:
     """How far tensors are moved, as the request has it: by name, each a number or a tensor."""
-    if given is None:
+    if scale is None:
         return None
-    named = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else dict.fromkeys(point, given)
-    return {name: tensor(each, f"scale {name!r}").as_json() for name, each in named.items()}
+    named = cast("Mapping[str, Any]", scale) if isinstance(scale, Mapping) else dict.fromkeys(point, scale)
+    return {name: to_tensor(each, f"scale {name!r}").as_json() for name, each in named.items()}
 
 
-def domains(given: Any, point: Mapping[str, Any], *, alone: bool) -> dict[str, Any] | None:
+def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> dict[str, Any] | None:
     """Bounds as the request has them: by name, each with `min`, `max` or both, numbers or tensors.
 
     Raises
@@ -95,20 +97,22 @@ def domains(given: Any, point: Mapping[str, Any], *, alone: bool) -> dict[str, A
     RequestError
         They are of another form.
     """
-    if given is None:
+    if bounds is None:
         return None
-    named: object = {ALONE: given} if alone else given
+    named: object = {UNNAMED_TENSOR: bounds} if unnamed else bounds
     sides = list(cast("Mapping[str, Any]", named).values()) if isinstance(named, Mapping) else [named]
     if not all(isinstance(each, Mapping) for each in sides):
-        form = '{"min": 0, "max": 1}' if alone else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
-        raise RequestError(f"bounds have min, max or both, as in bounds={form}; {repr(given)[:40]} was given.")
+        form = '{"min": 0, "max": 1}' if unnamed else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
+        raise RequestError(f"bounds have min, max or both, as in bounds={form}; {repr(bounds)[:40]} was given.")
     return {
-        name: {side: tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in each.items()}
+        name: {side: to_tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in each.items()}
         for name, each in cast("Mapping[str, Mapping[str, Any]]", named).items()
     }
 
 
-def evaluated(question: Question, found: Planned, progress: Counted | None) -> list[float | str | None]:
+def evaluate_losses(
+    problem: FunctionProblem, plan: PlannedPoints, progress: EvaluationProgress | None
+) -> list[float | str | None]:
     """Evaluate the loss at every point; None where it has no value.
 
     Raises
@@ -119,30 +123,30 @@ def evaluated(question: Question, found: Planned, progress: Counted | None) -> l
         The loss returned something else than one number, or than None away from the base.
     """
     losses: list[float | str | None] = []
-    for at in range(found.evaluations):
-        point = {name: _like(each, found.points[name][at]) for name, each in question.point.items()}
+    for at in range(plan.evaluations):
+        point = {name: _restore_form(each, plan.points[name][at]) for name, each in problem.point.items()}
         try:
-            returned = question.loss(point)
+            returned = problem.loss(point)
         except Exception as error:
-            error.add_note(f"gradcheckd: raised by the loss at point {at} of the {found.evaluations} of the plan")
+            error.add_note(f"gradcheckd: raised by the loss at point {at} of the {plan.evaluations} of the plan")
             raise
         # The first is the base, where there is a value, or somebody forgot to return it.
         missing = returned is None and losses
-        value = None if missing else tensor(number(returned, "The loss returned"), "loss")
-        losses.append(value.value if isinstance(value, Bare) else None)
+        value = None if missing else to_tensor(to_number(returned, "The loss returned"), "loss")
+        losses.append(value.value if isinstance(value, UntypedTensor) else None)
         if progress is not None:
-            progress(at + 1, found.evaluations)
+            progress(at + 1, plan.evaluations)
     return losses
 
 
-def _like(given: Any, array: Array) -> Any:
+def _restore_form(original: Any, array: Array) -> Any:
     """A point as the caller gave it: a tensor of torch, or else an array of NumPy, which the loss may write to."""
-    return given.new_tensor(array) if hasattr(given, "new_tensor") else np.array(array)
+    return original.new_tensor(array) if hasattr(original, "new_tensor") else np.array(array)
 
 
-def judged(
+def request_judgement(
     connection: Connection,
-    found: Planned,
+    plan: PlannedPoints,
     losses: list[float | str | None],
     gradient: Mapping[str, Any],
     fields: Mapping[str, Any],
@@ -154,6 +158,6 @@ def judged(
     ProblemError
         The request is refused: a loss is not finite, a shape does not fit.
     """
-    taken = {name: tensor(each, f"gradient {name!r}") for name, each in gradient.items()}
-    body = wire.body({"plan": found.plan, "losses": losses} | dict(fields), {"candidate": taken})
+    taken = {name: to_tensor(each, f"gradient {name!r}") for name, each in gradient.items()}
+    body = wire.encode_body({"plan": plan.plan, "losses": losses} | dict(fields), {"candidate": taken})
     return connection.post("/v1/judge", body, JSON), body

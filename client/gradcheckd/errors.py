@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_REMEDIES = {
+_REMEDY_BY_STATUS = {
     400: "The body is not of the form that it is said to have: see the detail above.",
     401: "Give a key that the service knows: key=..., `--key`, or the environment variable GRADCHECKD_API_KEY.",
     404: "The service has no such address: is GRADCHECKD_URL the address of a gradcheckd, of this version or later?",
@@ -31,10 +31,10 @@ class RequestError(GradcheckdError, ValueError):
 class UnreachableError(GradcheckdError):
     """There is no service at the address."""
 
-    def __init__(self, url: str, why: str) -> None:
-        self._given = (url, why)
+    def __init__(self, url: str, reason: str) -> None:
+        self._arguments = (url, reason)
         super().__init__(
-            f"No gradcheckd answers at {url}: {why}.\n"
+            f"No gradcheckd answers at {url}: {reason}.\n"
             "Start one with `gradcheckd serve` where the service is installed, with `make serve` in a checkout, or "
             "with `docker run --rm -p 8000:8000 gradcheckd`; if one runs elsewhere, say where: url=..., `--url`, or "
             "the environment variable GRADCHECKD_URL."
@@ -42,7 +42,7 @@ class UnreachableError(GradcheckdError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An error is made anew of its message, unless it says of what else.
-        return type(self), self._given, vars(self)
+        return type(self), self._arguments, vars(self)
 
 
 class AnswerTimeoutError(GradcheckdError, TimeoutError):
@@ -72,12 +72,12 @@ class ProblemError(GradcheckdError):
         self.title: str = problem["title"]
         self.detail: str = problem.get("detail", "")
         self.errors: Sequence[Mapping[str, str]] = problem.get("errors", ())
-        super().__init__("\n".join(self._lines()))
+        super().__init__("\n".join(self._format_lines()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.problem,), vars(self)
 
-    def _lines(self) -> list[str]:
+    def _format_lines(self) -> list[str]:
         lines = [f"{self.title} ({self.status})"]
         if self.errors:
             lines += [f"  {each['pointer'] or 'the request'}: {each['detail']}" for each in self.errors]
@@ -85,7 +85,7 @@ class ProblemError(GradcheckdError):
             lines.append(f"  {self.detail}")
         if more := self.problem.get("total_errors", 0) - len(self.errors):
             lines.append(f"  ... and {more} more")
-        return [*lines, *([_REMEDIES[self.status]] if self.status in _REMEDIES else [])]
+        return [*lines, *([_REMEDY_BY_STATUS[self.status]] if self.status in _REMEDY_BY_STATUS else [])]
 
 
 class GradientError(AssertionError):
@@ -102,25 +102,25 @@ class GradientError(AssertionError):
     def __init__(self, report: Any, text: str) -> None:
         self.report = report
         self._text = text
-        super().__init__(f"{_headline(report)}\n\n{text}")
+        super().__init__(f"{_summarize_report(report)}\n\n{text}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.report, self._text), vars(self)
 
 
-def _headline(report: Any) -> str:
+def _summarize_report(report: Any) -> str:
     """What a list of failed tests has room for."""
     bugs = [f"{name} {' or '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
     # Lists of failed tests cut the end off.
     return f"{'; '.join(bugs)}: {report.summary}" if bugs else report.summary
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error says, to be followed by a full stop."""
     return str(error).rstrip().removesuffix(".")
 
 
-def hides(excinfo: Any) -> bool:
+def hide_frames(excinfo: Any) -> bool:
     """Whether pytest is to leave out the frames of a module that has this as `__tracebackhide__`.
 
     What an error of ours says is for the caller to mend; of any other error each frame may matter.

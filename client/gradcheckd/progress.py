@@ -8,15 +8,15 @@ import numpy as np
 
 from gradcheckd import wire
 from gradcheckd.arrays import BY_NAME
-from gradcheckd.errors import ProblemError, UnexpectedAnswerError, hides
+from gradcheckd.errors import ProblemError, UnexpectedAnswerError, hide_frames
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
 Progress = Callable[[str, int, int], None]
 """Told of the name that is moved, evaluations done, and evaluations foreseen."""
 
 
-def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
+def follow_progress(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
     """Tell of each step, and return the last line: the `report` as it came, and the `text` if that was asked for.
 
     Raises
@@ -27,7 +27,7 @@ def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
         The lines ended without a report, or one of them is not as it should be.
     """
     for line in lines:
-        found = _event(line)
+        found = _parse_event(line)
         if isinstance(found, ProblemError):
             raise found
         if isinstance(found, dict):
@@ -36,10 +36,10 @@ def followed(lines: Iterable[str], progress: Progress) -> dict[str, Any]:
     raise UnexpectedAnswerError("The answer broke off before the report. See the log of the service.")
 
 
-def _event(line: str) -> tuple[str, int, int] | ProblemError | dict[str, Any]:
+def _parse_event(line: str) -> tuple[str, int, int] | ProblemError | dict[str, Any]:
     """What a line says: a step, something that went wrong, or the last line itself."""
-    with wire.expected():
-        event = wire.loaded(line)
+    with wire.UnexpectedAnswerGuard():
+        event = wire.load_json(line)
         if event["event"] == "progress":
             return event["tensor"], event["done"], event["total"]
         if event["event"] == "problem":
@@ -49,23 +49,26 @@ def _event(line: str) -> tuple[str, int, int] | ProblemError | dict[str, Any]:
         return event
 
 
-def with_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
+def decode_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A report in JSON, with its tensors as arrays."""
-    with wire.expected():
+    with wire.UnexpectedAnswerGuard():
         parts = {
-            part: {name: {route: _array(each) for route, each in routes.items()} for name, routes in raw[part].items()}
+            part: {
+                name: {route: _decode_array(each) for route, each in routes.items()}
+                for name, routes in raw[part].items()
+            }
             for part in ("gradients", "intermediates")
         }
     return dict(raw) | parts
 
 
-def _array(value: Any) -> Any:
+def _decode_array(value: Any) -> Any:
     """A tensor of an answer: nested numbers, of which some are spelled, or an object with base64."""
     if isinstance(value, Mapping):
         declared = cast("Mapping[str, Any]", value)
         datatype = BY_NAME[declared["datatype"]]
-        stored = np.frombuffer(b64decode(declared["b64"]), datatype.stored)
-        return datatype.restored(stored.reshape(declared["shape"]))
+        stored = np.frombuffer(b64decode(declared["b64"]), datatype.storage_dtype)
+        return datatype.from_storage(stored.reshape(declared["shape"]))
     # Spelled numbers are strings, of which NumPy makes numbers as well.
     array = np.asarray(value).astype(np.float64)
     array.flags.writeable = False

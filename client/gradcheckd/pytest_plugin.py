@@ -6,14 +6,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from gradcheckd import local
+from gradcheckd import local_service
 from gradcheckd.connection import URL_VARIABLE
 from gradcheckd.errors import GradcheckdError, GradientError
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.service import Service
 
-_REPORTS = pytest.StashKey[list[Report | BlackBoxReport]]()
-_SECTION = "gradcheckd"
+_REPORTS_KEY = pytest.StashKey[list[Report | BlackBoxReport]]()
+_SECTION_TITLE = "gradcheckd"
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +26,11 @@ def gradcheckd(request: pytest.FixtureRequest) -> Generator[Service]:
     with ExitStack() as stack:
         url = os.environ.get(URL_VARIABLE)
         if not url:
-            if not local.is_installed():
+            if not local_service.is_installed():
                 pytest.skip(f"{URL_VARIABLE} is not set, and no service is installed here that could be started")
-            url = stack.enter_context(local.running())
-        reports = request.config.stash.setdefault(_REPORTS, [])
-        yield stack.enter_context(Service(url, told=reports.append))
+            url = stack.enter_context(local_service.run_service())
+        reports = request.config.stash.setdefault(_REPORTS_KEY, [])
+        yield stack.enter_context(Service(url, on_report=reports.append))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,18 +40,20 @@ def pytest_runtest_makereport(
     """Put the reports that did not pass into the output of a test that failed."""
     found = yield
     if found.when == "call":
-        reports = item.config.stash.setdefault(_REPORTS, [])
+        reports = item.config.stash.setdefault(_REPORTS_KEY, [])
         if found.failed:
             # That of an assertion of ours is the message of the error already.
             shown = (
                 call.excinfo.value.report if call.excinfo and isinstance(call.excinfo.value, GradientError) else None
             )
-            found.sections += [(_SECTION, _text(each)) for each in reports if not each.passed and each is not shown]
+            found.sections += [
+                (_SECTION_TITLE, _get_report_text(each)) for each in reports if not each.passed and each is not shown
+            ]
         reports.clear()
     return found
 
 
-def _text(report: Report | BlackBoxReport) -> str:
+def _get_report_text(report: Report | BlackBoxReport) -> str:
     """The report for reading; a service that is gone by now is no reason to lose the test's own error."""
     try:
         return report.text()

@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from gradcheckd import findings
+from gradcheckd import report_parts
 from gradcheckd.arrays import Array
-from gradcheckd.errors import hides
-from gradcheckd.findings import Diagnosis, Discrepancy, Gradient, Loss, Outcome, Verdict
+from gradcheckd.errors import hide_frames
+from gradcheckd.report_parts import Diagnosis, Discrepancy, Gradient, Loss, Outcome, Verdict
 from gradcheckd.wire import MARKDOWN, TEXT
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
-Rendered = Callable[[str], str]
+RenderReport = Callable[[str], str]
 """Asks the service for a report in another form, by its media type."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _BaseReport:
     """What reports have in common.
 
     Attributes
@@ -37,15 +37,15 @@ class _Found:
     summary: str
     verdicts: Mapping[str, Verdict]
     raw: Mapping[str, Any] = field(repr=False)
-    _rendered: Rendered = field(repr=False)
+    _renderer: RenderReport = field(repr=False)
     _text: str | None = field(repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Views of mappings do not go to another process; all of a report follows from what came.
-        return type(self).read, (dict(self.raw), self._rendered, self._text)
+        return type(self).read, (dict(self.raw), self._renderer, self._text)
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+    def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
         """Read what came, and its text if that came beside."""
         raise NotImplementedError
 
@@ -61,18 +61,18 @@ class _Found:
 
     def text(self) -> str:
         """The report for a terminal, as the service writes it."""
-        return self._text or self._rendered(TEXT)
+        return self._text or self._renderer(TEXT)
 
     def markdown(self) -> str:
         """The report for a pull request, as the service writes it: it is asked again, and answers the same."""
-        return self._rendered(MARKDOWN)
+        return self._renderer(MARKDOWN)
 
     def __str__(self) -> str:
         return self.summary
 
 
 @dataclass(frozen=True, eq=False)
-class Report(_Found):
+class Report(_BaseReport):
     """The report of a check.
 
     Attributes
@@ -93,19 +93,21 @@ class Report(_Found):
     intermediates: Mapping[str, Mapping[str, Array]]
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+    def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
         """Read what came, of which the tensors are arrays, and its text if that came beside."""
         return cls(
-            **_common(raw, rendered, text),
+            **_read_common_fields(raw, renderer, text),
             loss=Loss(*(float(raw["loss"][route]) for route in ("analytic", "autograd"))),
-            gradients=_frozen(raw["gradients"], findings.gradient),
-            discrepancies=_frozen(raw["discrepancies"], lambda pairs: _frozen(pairs, findings.discrepancy)),
-            intermediates=_frozen(raw["intermediates"], findings.locked),
+            gradients=_read_mapping(raw["gradients"], report_parts.read_gradient),
+            discrepancies=_read_mapping(
+                raw["discrepancies"], lambda pairs: _read_mapping(pairs, report_parts.read_discrepancy)
+            ),
+            intermediates=_read_mapping(raw["intermediates"], report_parts.make_read_only),
         )
 
 
 @dataclass(frozen=True, eq=False)
-class BlackBoxReport(_Found):
+class BlackBoxReport(_BaseReport):
     """The report on a gradient of a loss that only the caller can evaluate.
 
     Attributes
@@ -127,22 +129,22 @@ class BlackBoxReport(_Found):
     missed: Mapping[str, Any]
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any], rendered: Rendered, text: str | None = None) -> Self:
+    def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
         """Read what came, and its text if that came beside."""
         kept = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
-        return cls(**_common(raw, rendered, text), noise=float(raw["noise"]), **kept)
+        return cls(**_read_common_fields(raw, renderer, text), noise=float(raw["noise"]), **kept)
 
 
-def _common(raw: Mapping[str, Any], rendered: Rendered, text: str | None) -> dict[str, Any]:
+def _read_common_fields(raw: Mapping[str, Any], renderer: RenderReport, text: str | None) -> dict[str, Any]:
     return {
         "outcome": raw["outcome"],
         "summary": raw["summary"],
-        "verdicts": _frozen(raw["verdicts"], findings.verdict),
+        "verdicts": _read_mapping(raw["verdicts"], report_parts.read_verdict),
         "raw": MappingProxyType(dict(raw)),
-        "_rendered": rendered,
+        "_rendered": renderer,
         "_text": text,
     }
 
 
-def _frozen(raw: Mapping[str, Any], read: Callable[[Any], Any]) -> Mapping[str, Any]:
+def _read_mapping(raw: Mapping[str, Any], read: Callable[[Any], Any]) -> Mapping[str, Any]:
     return MappingProxyType({name: read(each) for name, each in raw.items()})

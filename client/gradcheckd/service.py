@@ -5,18 +5,26 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
 
 from gradcheckd import wire
-from gradcheckd.arrays import BY_NUMPY_NAME, Bare, Stored, dtype_name, tensor
-from gradcheckd.blackbox import Counted, Question, domains, evaluated, judged, planned, scales
+from gradcheckd.arrays import BY_NUMPY_NAME, TypedTensor, UntypedTensor, get_dtype_name, to_tensor
+from gradcheckd.blackbox import (
+    EvaluationProgress,
+    FunctionProblem,
+    encode_bounds,
+    encode_scales,
+    evaluate_losses,
+    request_judgement,
+    request_plan,
+)
 from gradcheckd.connection import Connection
-from gradcheckd.errors import GradientError, RequestError, hides
-from gradcheckd.progress import Progress, followed, with_arrays
+from gradcheckd.errors import GradientError, RequestError, hide_frames
+from gradcheckd.progress import Progress, decode_arrays, follow_progress
 from gradcheckd.report import BlackBoxReport, Report
-from gradcheckd.signatures import CheckParameters, Dtype, FunctionParameters, Tensors, like
-from gradcheckd.wire import NDJSON, READABLE, SAFETENSORS, TEXT
+from gradcheckd.signatures import CheckParameters, DtypeLike, FunctionParameters, Tensors, copy_signature
+from gradcheckd.wire import NDJSON, SAFETENSORS, TEXT, TEXT_ENTRY
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
-Found = TypeVar("Found", Report, BlackBoxReport)
+ReportT = TypeVar("ReportT", Report, BlackBoxReport)
 
 
 class Service:
@@ -36,11 +44,11 @@ class Service:
         key: str | None = None,
         *,
         timeout: float = 150.0,
-        patience: float = 30.0,
-        told: Callable[[Report | BlackBoxReport], None] | None = None,
+        retry_seconds: float = 30.0,
+        on_report: Callable[[Report | BlackBoxReport], None] | None = None,
     ) -> None:
-        self.connection = Connection(url, key, timeout=timeout, patience=patience)
-        self._told = told
+        self.connection = Connection(url, key, timeout=timeout, retry_seconds=retry_seconds)
+        self._on_report = on_report
 
     def __enter__(self) -> Self:
         return self
@@ -67,8 +75,8 @@ class Service:
         model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         candidate: Tensors | None = None,
         with_respect_to: Sequence[str] | None = None,
-        candidate_dtype: Dtype | None = None,
-        dtype: Dtype | None = None,
+        candidate_dtype: DtypeLike | None = None,
+        dtype: DtypeLike | None = None,
         finite_difference: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
         include: Sequence[str] | None = None,
@@ -103,36 +111,38 @@ class Service:
             There is no service.
         """
         given = {
-            "model": _model(model),
-            "with_respect_to": _names("with_respect_to", with_respect_to),
-            "candidate_dtype": _candidate_dtype(candidate_dtype),
-            "dtype": None if dtype is None else dtype_name(dtype),
+            "model": _encode_model(model),
+            "with_respect_to": _check_names("with_respect_to", with_respect_to),
+            "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
+            "dtype": None if dtype is None else get_dtype_name(dtype),
             "finite_difference": finite_difference,
             "tolerance": tolerance,
-            "include": _names("include", include),
+            "include": _check_names("include", include),
             "seed": seed,
             # Of lines of JSON; in the other form tensors are bytes anyway.
             "encoding": "b64" if progress else None,
             **further,
         }
-        sections = {"tensors": _taken("tensors", tensors), "weights": _taken("weights", weights)}
+        sections = {"tensors": _to_tensors("tensors", tensors), "weights": _to_tensors("weights", weights)}
         if candidate is not None:
-            sections["candidate"] = _taken("candidate", candidate)
-        return self.check_body(wire.body(_given(given), sections), progress)
+            sections["candidate"] = _to_tensors("candidate", candidate)
+        return self.check_body(wire.encode_body(_drop_missing(given), sections), progress)
 
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
         """Check what a body asks for, as it is."""
         if progress is None:
-            content = self.connection.post("/v1/check", body, wire.beside(SAFETENSORS, TEXT))
-            raw, text = wire.assembled(content), wire.readable(content)
+            content = self.connection.post("/v1/check", body, wire.add_report_parameter(SAFETENSORS, TEXT))
+            raw, text = wire.assemble_report(content), wire.read_text_entry(content)
         else:
-            last = followed(self.connection.lines("/v1/check", body, wire.beside(NDJSON, TEXT)), progress)
-            raw, text = with_arrays(last["report"]), last.get(READABLE)
-        with wire.expected():
-            report = Report.read(raw, self.connection.again("/v1/check", body), text)
-        return self._report(report)
+            last = follow_progress(
+                self.connection.post_for_lines("/v1/check", body, wire.add_report_parameter(NDJSON, TEXT)), progress
+            )
+            raw, text = decode_arrays(last["report"]), last.get(TEXT_ENTRY)
+        with wire.UnexpectedAnswerGuard():
+            report = Report.read(raw, self.connection.prepare_repeat("/v1/check", body), text)
+        return self._deliver_report(report)
 
-    @like(check)
+    @copy_signature(check)
     def assert_gradients(self, **request: Unpack[CheckParameters]) -> Report:
         """Check your gradients, and raise unless they pass; parameters are those of `check`, with a `candidate`.
 
@@ -143,12 +153,12 @@ class Service:
         RequestError
             There is no candidate, so that nothing of yours would be judged.
         """
-        if not _mapping("candidate", request.get("candidate")):
+        if not _check_mapping("candidate", request.get("candidate")):
             raise RequestError(
                 "assert_gradients was given no gradient of yours, and without one it would pass whatever you computed. "
                 'Give it as candidate={"name": array}; to check the gradients of the service itself, use check.'
             )
-        return demanded(self.check(**request))
+        return require_pass(self.check(**request))
 
     def check_function(
         self,
@@ -161,9 +171,9 @@ class Service:
         bounds: Mapping[str, Any] | None = None,
         tolerance: Mapping[str, float] | None = None,
         seed: int | None = None,
-        candidate_dtype: Dtype | None = None,
+        candidate_dtype: DtypeLike | None = None,
         relative_error: float | None = None,
-        progress: Counted | None = None,
+        progress: EvaluationProgress | None = None,
     ) -> BlackBoxReport:
         """Judge the gradient of a function that stays here: the service says where to evaluate it, and judges by that.
 
@@ -202,28 +212,28 @@ class Service:
         Exception
             Whatever the loss raises.
         """
-        question = Question.of(loss, point, gradient)
+        question = FunctionProblem.from_arguments(loss, point, gradient)
         posed = {
             "directions": {"kind": directions} if isinstance(directions, str) else directions,
-            "scale": scales(scale, question.point),
-            "bounds": domains(bounds, question.point, alone=not isinstance(point, Mapping)),
+            "scale": encode_scales(scale, question.point),
+            "bounds": encode_bounds(bounds, question.point, unnamed=not isinstance(point, Mapping)),
             "seed": seed,
         }
-        found = planned(self.connection, question.point, _given(posed))
-        losses = evaluated(question, found, progress)
-        fields = _given(
+        found = request_plan(self.connection, question.point, _drop_missing(posed))
+        losses = evaluate_losses(question, found, progress)
+        fields = _drop_missing(
             {
-                "candidate_dtype": _candidate_dtype(candidate_dtype),
+                "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
                 "tolerance": tolerance,
                 "relative_error": relative_error,
             }
         )
-        content, body = judged(self.connection, found, losses, question.gradient, fields)
-        with wire.expected():
-            report = BlackBoxReport.read(wire.loaded(content), self.connection.again("/v1/judge", body))
-        return self._report(report)
+        content, body = request_judgement(self.connection, found, losses, question.gradient, fields)
+        with wire.UnexpectedAnswerGuard():
+            report = BlackBoxReport.read(wire.load_json(content), self.connection.prepare_repeat("/v1/judge", body))
+        return self._deliver_report(report)
 
-    @like(check_function)
+    @copy_signature(check_function)
     def assert_function(
         self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Unpack[FunctionParameters]
     ) -> BlackBoxReport:
@@ -234,28 +244,28 @@ class Service:
         GradientError
             An AssertionError: the gradient is wrong, or it could not be told; its message is the report.
         """
-        return demanded(self.check_function(loss, point, gradient, **options))
+        return require_pass(self.check_function(loss, point, gradient, **options))
 
     def models(self) -> list[dict[str, Any]]:
         """Presets, each with its name, its description, and a request that can be posted."""
-        return self._listed("models")
+        return self._list_catalogue("models")
 
     def ops(self) -> list[dict[str, Any]]:
         """Ops of the model language, each with its inputs, its attributes and its derivation."""
-        return self._listed("ops")
+        return self._list_catalogue("ops")
 
-    def _listed(self, what: str) -> list[dict[str, Any]]:
-        answer = self.connection.get(f"/v1/{what}")
-        with wire.expected():
-            return [dict(each) for each in answer[what]]
+    def _list_catalogue(self, kind: str) -> list[dict[str, Any]]:
+        answer = self.connection.get_json(f"/v1/{kind}")
+        with wire.UnexpectedAnswerGuard():
+            return [dict(each) for each in answer[kind]]
 
-    def _report(self, report: Found) -> Found:
-        if self._told is not None:
-            self._told(report)
+    def _deliver_report(self, report: ReportT) -> ReportT:
+        if self._on_report is not None:
+            self._on_report(report)
         return report
 
 
-def demanded(report: Found) -> Found:
+def require_pass(report: ReportT) -> ReportT:
     """Return a report that passes.
 
     Raises
@@ -268,55 +278,57 @@ def demanded(report: Found) -> Found:
     return report
 
 
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_missing(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that were not left out."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _taken(section: str, given: Tensors | None) -> dict[str, Stored | Bare]:
-    return {name: tensor(value, f"{section} {name!r}") for name, value in _mapping(section, given).items()}
+def _to_tensors(section: str, tensors: Tensors | None) -> dict[str, TypedTensor | UntypedTensor]:
+    return {name: to_tensor(value, f"{section} {name!r}") for name, value in _check_mapping(section, tensors).items()}
 
 
-def _mapping(section: str, given: object) -> Tensors:
+def _check_mapping(section: str, mapping: object) -> Tensors:
     """What is given by name, of which there may be none."""
-    if given is None:
+    if mapping is None:
         return {}
-    if not isinstance(given, Mapping):
-        raise RequestError(f'{section} is a mapping of names to arrays, {section}={{"w": array}}; {_is(given)}.')
-    named = cast("Mapping[Any, Any]", given)
+    if not isinstance(mapping, Mapping):
+        raise RequestError(
+            f'{section} is a mapping of names to arrays, {section}={{"w": array}}; {_describe_given(mapping)}.'
+        )
+    named = cast("Mapping[Any, Any]", mapping)
     for name in named:
         if not isinstance(name, str):
             raise RequestError(f"{section} is a mapping of names to arrays; as a name {name!r} was given.")
     return named
 
 
-def _model(given: object) -> Any:
+def _encode_model(model: object) -> Any:
     """A model as it is sent: its nodes may be given by themselves."""
-    if given is None or isinstance(given, str | Mapping):
-        return cast("Any", given)
-    if not isinstance(given, Sequence):
+    if model is None or isinstance(model, str | Mapping):
+        return cast("Any", model)
+    if not isinstance(model, Sequence):
         raise RequestError(
-            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; {_is(given)}.'
+            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; {_describe_given(model)}.'
         )
-    return {"nodes": list(cast("Sequence[Any]", given))}
+    return {"nodes": list(cast("Sequence[Any]", model))}
 
 
-def _names(field: str, given: object) -> list[Any] | None:
-    if given is None:
+def _check_names(field: str, names: object) -> list[Any] | None:
+    if names is None:
         return None
     # A text is a sequence of letters, which nobody means.
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise RequestError(f'{field} is a list of names, {field}=["w"]; {_is(given)}.')
-    return list(cast("Iterable[Any]", given))
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise RequestError(f'{field} is a list of names, {field}=["w"]; {_describe_given(names)}.')
+    return list(cast("Iterable[Any]", names))
 
 
-def _candidate_dtype(given: object) -> str | None:
+def _encode_candidate_dtype(dtype: object) -> str | None:
     """The name that it has in a request, where datatypes of tensors have other names than that of the arithmetic."""
-    if given is None:
+    if dtype is None:
         return None
-    name = dtype_name(given)
+    name = get_dtype_name(dtype)
     return BY_NUMPY_NAME[name].name if name in BY_NUMPY_NAME else name
 
 
-def _is(given: object) -> str:
-    return f"{repr(given)[:40]} ({type(given).__qualname__}) was given"
+def _describe_given(value: object) -> str:
+    return f"{repr(value)[:40]} ({type(value).__qualname__}) was given"

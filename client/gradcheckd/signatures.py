@@ -4,14 +4,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
-from gradcheckd.blackbox import Counted
+from gradcheckd.blackbox import EvaluationProgress
 from gradcheckd.progress import Progress
 
 Tensors = Mapping[str, Any]
 """Arrays by name: of NumPy, torch, jax, or nested lists."""
-Dtype = Any
+DtypeLike = Any
 """The name of a datatype, or one of NumPy, torch or jax."""
-Function = TypeVar("Function", bound=Callable[..., Any])
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CheckParameters(TypedDict, total=False):
@@ -22,8 +22,8 @@ class CheckParameters(TypedDict, total=False):
     model: str | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
     candidate: Tensors | None
     with_respect_to: Sequence[str] | None
-    candidate_dtype: Dtype | None
-    dtype: Dtype | None
+    candidate_dtype: DtypeLike | None
+    dtype: DtypeLike | None
     finite_difference: Mapping[str, Any] | None
     tolerance: Mapping[str, float] | None
     include: Sequence[str] | None
@@ -39,16 +39,16 @@ class FunctionParameters(TypedDict, total=False):
     bounds: Mapping[str, Any] | None
     tolerance: Mapping[str, float] | None
     seed: int | None
-    candidate_dtype: Dtype | None
+    candidate_dtype: DtypeLike | None
     relative_error: float | None
-    progress: Counted | None
+    progress: EvaluationProgress | None
 
 
-def like(handed_to: Callable[..., Any]) -> Callable[[Function], Function]:
+def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], FunctionT]:
     """Have a function say, where it is asked as it runs, that it takes what it hands on to another one."""
-    theirs = inspect.signature(handed_to).parameters.values()
+    theirs = inspect.signature(source).parameters.values()
 
-    def spelled(function: Function) -> Function:
+    def spelled(function: FunctionT) -> FunctionT:
         own = inspect.signature(function)
         kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
         names = {each.name for each in kept}

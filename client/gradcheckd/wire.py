@@ -12,25 +12,25 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradcheckd.arrays import BY_SHORT_NAME, Array, Bare, Stored
-from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError, hides, said
+from gradcheckd.arrays import BY_SHORT_NAME, Array, TypedTensor, UntypedTensor
+from gradcheckd.errors import GradcheckdError, RequestError, UnexpectedAnswerError, describe_error, hide_frames
 
-__tracebackhide__ = hides
+__tracebackhide__ = hide_frames
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
 MARKDOWN = "text/markdown"
-READABLE = "text"
+TEXT_ENTRY = "text"
 """What has the report for reading beside it: an entry of the metadata, or of the last line of progress."""
 
-_LENGTH = 8
-_LONGEST = 2**21
+_LENGTH_BYTES = 8
+_MAX_FIELDS_CHARACTERS = 2**21
 """Characters of other fields beyond which a request goes in JSON: a service takes a header of twice as many."""
-_POINTED = 6
+_MAX_POINTER_PARTS = 6
 """Parts of a pointer."""
-_METADATA = "__metadata__"
+_METADATA_KEY = "__metadata__"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Body:
     media_type: str
 
 
-def loaded(text: str | bytes) -> Any:
+def load_json(text: str | bytes) -> Any:
     """Read JSON.
 
     Raises
@@ -55,7 +55,7 @@ def loaded(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-class expected:  # noqa: N801  # as those of contextlib, whose decorator would leave frames of its own in a traceback
+class UnexpectedAnswerGuard:  # as those of contextlib, whose decorator would leave frames of its own in a traceback
     """Read an answer in a block, of which not every part is looked at first.
 
     Raises
@@ -79,7 +79,7 @@ class expected:  # noqa: N801  # as those of contextlib, whose decorator would l
             ) from None
 
 
-def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored | Bare]]) -> Body:
+def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]) -> Body:
     """Write a request.
 
     Parameters
@@ -95,28 +95,30 @@ def body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, Stored |
         A field is not JSON.
     """
     tensors = {f"{section}/{name}": each for section, named in sections.items() for name, each in named.items()}
-    text = _json(dict(fields))
-    if any(isinstance(each, Bare) for each in tensors.values()) or len(text) > _LONGEST:
+    text = _encode_json(dict(fields))
+    if any(isinstance(each, UntypedTensor) for each in tensors.values()) or len(text) > _MAX_FIELDS_CHARACTERS:
         # Only JSON has numbers without a datatype, and room for fields that are large themselves.
         nested = {
             section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()
         }
-        return Body(_json(dict(fields) | nested).encode(), JSON)
-    return Body(packed(cast("dict[str, Stored]", tensors), {"request": text}), SAFETENSORS)
+        return Body(_encode_json(dict(fields) | nested).encode(), JSON)
+    return Body(to_safetensors(cast("dict[str, TypedTensor]", tensors), {"request": text}), SAFETENSORS)
 
 
-def _json(fields: dict[str, Any]) -> str:
+def _encode_json(fields: dict[str, Any]) -> str:
     try:
-        return _dumped(fields)
+        return _dump_json(fields)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RequestError(f"The field {_culprit(fields)} of the request is not JSON: {said(error)}.") from None
+        raise RequestError(
+            f"The field {_find_unencodable(fields)} of the request is not JSON: {describe_error(error)}."
+        ) from None
 
 
-def _dumped(value: object) -> str:
-    return json.dumps(value, allow_nan=False, default=_plain)
+def _dump_json(value: object) -> str:
+    return json.dumps(value, allow_nan=False, default=_to_python_number)
 
 
-def _plain(value: object) -> Any:
+def _to_python_number(value: object) -> Any:
     """A number of NumPy as one of Python."""
     kind = type(value).__qualname__
     plain: object = cast("Any", value).item() if isinstance(value, np.generic) else None
@@ -125,24 +127,24 @@ def _plain(value: object) -> Any:
     raise TypeError(f"it is of type {kind}")
 
 
-def _culprit(value: Any, place: str = "", depth: int = 0) -> str:
+def _find_unencodable(value: Any, pointer: str = "", depth: int = 0) -> str:
     """The pointer to the innermost part that is not JSON; of what is nested very deeply, to one above it."""
     items: Iterable[tuple[object, Any]] = ()
     if isinstance(value, dict):
         items = cast("dict[object, Any]", value).items()
     elif isinstance(value, list | tuple):
         items = enumerate(cast("Sequence[Any]", value))
-    for key, each in items if depth < _POINTED else ():
+    for key, each in items if depth < _MAX_POINTER_PARTS else ():
         try:
-            _dumped(each)
+            _dump_json(each)
         except (TypeError, ValueError, RecursionError):
-            return _culprit(each, f"{place}/{key}", depth + 1)
-    return place
+            return _find_unencodable(each, f"{pointer}/{key}", depth + 1)
+    return pointer
 
 
-def packed(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
+def to_safetensors(tensors: Mapping[str, TypedTensor], metadata: Mapping[str, str]) -> bytes:
     """Write tensors in the safetensors format."""
-    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    header: dict[str, Any] = {_METADATA_KEY: dict(metadata)}
     start = 0
     for name, each in tensors.items():
         end = start + each.array.nbytes
@@ -151,16 +153,18 @@ def packed(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
         start = end
     text = json.dumps(header).encode()
     # Numbers begin where 8 bytes do, so that they can be read in place.
-    text += b" " * (-len(text) % _LENGTH)
-    return b"".join([len(text).to_bytes(_LENGTH, "little"), text, *(each.array.tobytes() for each in tensors.values())])
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return b"".join(
+        [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *(each.array.tobytes() for each in tensors.values())]
+    )
 
 
-def beside(media_type: str, form: str) -> str:
+def add_report_parameter(media_type: str, report_media_type: str) -> str:
     """What to accept for a report that is to come for reading, too, in another form."""
-    return f'{media_type}; report="{form}"'
+    return f'{media_type}; report="{report_media_type}"'
 
 
-def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
+def read_safetensors_report(content: bytes) -> tuple[dict[str, Array], Any]:
     """Read an answer in the safetensors format: its tensors, and the JSON of its metadata entry `report`.
 
     Raises
@@ -168,15 +172,17 @@ def unpacked(content: bytes) -> tuple[dict[str, Array], Any]:
     UnexpectedAnswerError
         It is not in that format.
     """
-    with expected():
+    with UnexpectedAnswerGuard():
         try:
-            tensors, metadata = stored(content)
+            tensors, metadata = read_safetensors(content)
         except RequestError as error:
             raise ValueError(str(error)) from None
-        return {name: each.datatype.restored(each.array) for name, each in tensors.items()}, loaded(metadata["report"])
+        return {name: each.datatype.from_storage(each.array) for name, each in tensors.items()}, load_json(
+            metadata["report"]
+        )
 
 
-def readable(content: bytes) -> str | None:
+def read_text_entry(content: bytes) -> str | None:
     """The report for reading of an answer in the safetensors format, if it came beside.
 
     Raises
@@ -184,10 +190,10 @@ def readable(content: bytes) -> str | None:
     RequestError
         It is not in that format.
     """
-    return stored(content)[1].get(READABLE)
+    return read_safetensors(content)[1].get(TEXT_ENTRY)
 
 
-def assembled(content: bytes) -> dict[str, Any]:
+def assemble_report(content: bytes) -> dict[str, Any]:
     """A report of which the tensors came by themselves, named gradients/w1/analytic.
 
     Raises
@@ -195,9 +201,9 @@ def assembled(content: bytes) -> dict[str, Any]:
     UnexpectedAnswerError
         It is not in that format.
     """
-    arrays, raw = unpacked(content)
+    arrays, raw = read_safetensors_report(content)
     parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
-    with expected():
+    with UnexpectedAnswerGuard():
         for full, array in arrays.items():
             # A name may have slashes of its own.
             part, _, rest = full.partition("/")
@@ -206,7 +212,7 @@ def assembled(content: bytes) -> dict[str, Any]:
         return raw | parts
 
 
-def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
+def read_safetensors(content: bytes) -> tuple[dict[str, TypedTensor], Mapping[str, str]]:
     """Read tensors in the safetensors format, and the metadata.
 
     Raises
@@ -215,21 +221,23 @@ def stored(content: bytes) -> tuple[dict[str, Stored], Mapping[str, str]]:
         They are not in that format.
     """
     try:
-        length = int.from_bytes(content[:_LENGTH], "little")
-        header = loaded(content[_LENGTH : _LENGTH + length])
-        metadata = dict(header.pop(_METADATA, {}))
-        data = memoryview(content)[_LENGTH + length :]
-        return {name: _tensor(entry, data) for name, entry in header.items()}, metadata
+        length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+        header = load_json(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        metadata = dict(header.pop(_METADATA_KEY, {}))
+        data = memoryview(content)[_LENGTH_BYTES + length :]
+        return {name: _read_tensor(entry, data) for name, entry in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"Not in the safetensors format: {error!r}") from None
 
 
-def _tensor(entry: Mapping[str, Any], data: memoryview) -> Stored:
+def _read_tensor(entry: Mapping[str, Any], data: memoryview) -> TypedTensor:
     start, end = entry["data_offsets"]
     datatype = BY_SHORT_NAME[entry["dtype"]]
-    return Stored(datatype, np.frombuffer(data[start:end], datatype.stored).reshape(entry["shape"]))
+    return TypedTensor(datatype, np.frombuffer(data[start:end], datatype.storage_dtype).reshape(entry["shape"]))
 
 
 def is_safetensors(content: bytes) -> bool:
     """Whether bytes are in that format: a length that they have, and behind it the beginning of an object."""
-    return content[_LENGTH : _LENGTH + 1] == b"{" and int.from_bytes(content[:_LENGTH], "little") <= len(content)
+    return content[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and int.from_bytes(
+        content[:_LENGTH_BYTES], "little"
+    ) <= len(content)

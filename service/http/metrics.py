@@ -7,16 +7,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from service.http.operation import Operation, documented
+from service.http.operations import Operation, describe_operation
 
 blueprint = Blueprint("metrics", __name__)
 
 REGISTRY = CollectorRegistry()
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 REQUESTS = Counter("gradcheckd_requests", "Requests answered.", ("method", "route", "status"), registry=REGISTRY)
 REQUEST_SECONDS = Histogram(
-    "gradcheckd_request_seconds", "Time of a request.", ("route",), buckets=_SECONDS, registry=REGISTRY
+    "gradcheckd_request_seconds", "Time of a request.", ("route",), buckets=_SECONDS_BUCKETS, registry=REGISTRY
 )
 CHECKS = Counter(
     "gradcheckd_checks", "Checks by outcome of the report, or `cancelled`.", ("outcome",), registry=REGISTRY
@@ -25,64 +25,66 @@ STAGE_SECONDS = Histogram(
     "gradcheckd_stage_seconds",
     "Time of each stage of a check; `wait` is that for its turn.",
     ("stage",),
-    buckets=_SECONDS,
+    buckets=_SECONDS_BUCKETS,
     registry=REGISTRY,
 )
 EVALUATIONS = Counter("gradcheckd_loss_evaluations", "Evaluations of a loss.", registry=REGISTRY)
 REFUSALS = Counter("gradcheckd_refusals", "Requests refused, by the reason.", ("reason",), registry=REGISTRY)
-PLACES = Gauge(
+PERMIT_LIMIT = Gauge(
     "gradcheckd_places",
     "How many may be at it at once: at `checks`, at `small checks` in their lane, or at reading `bodies`.",
     ("of",),
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
-BUSY = Gauge(
+PERMITS_IN_USE = Gauge(
     "gradcheckd_busy_places", "Places that are taken.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
 )
-HELD = Gauge(
+BUFFERED_BODY_BYTES = Gauge(
     "gradcheckd_held_bytes",
     "Bytes of bodies that have come and are not parsed yet.",
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
-ANSWERS_HELD = Gauge(
+BUFFERED_ANSWER_BYTES = Gauge(
     "gradcheckd_held_answer_bytes",
     "Bytes of large answers that are being made, or that their clients have not taken yet.",
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
-UNFINISHED = Counter(
+UNFINISHED_ANSWERS = Counter(
     "gradcheckd_unfinished_answers",
     "Answers not sent whole: the client went away, or was cut off since it took too long.",
     registry=REGISTRY,
 )
-WAITING = Gauge(
+QUEUED_REQUESTS = Gauge(
     "gradcheckd_waiting", "Requests that wait for a place.", ("of",), multiprocess_mode="livesum", registry=REGISTRY
 )
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that says where the workers write; without it a process counts for itself."""
 
 
 @blueprint.get("/metrics")
-@documented(Operation("Tell what was counted, as Prometheus reads it", answer=str, media_type="text/plain"))
+@describe_operation(
+    Operation("Tell what was counted, as Prometheus reads it", answer_type=str, media_type="text/plain")
+)
 def get_metrics() -> Response:
     """Answer with the sums over the workers, those included that are no more."""
-    return Response(exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(write_exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def exposition() -> str:
+def write_exposition() -> str:
     """Everything that was counted, in Prometheus's text format."""
     while True:
         try:
-            return generate_latest(_counted()).decode()
+            return generate_latest(_collect_registry()).decode()
         except FileNotFoundError:
             continue  # of a worker that ended meanwhile; its counts are with those of the dead by now
 
 
-def _counted() -> CollectorRegistry:
-    if DIRECTORY not in os.environ:
+def _collect_registry() -> CollectorRegistry:
+    if DIRECTORY_VARIABLE not in os.environ:
         return REGISTRY
     together = CollectorRegistry()
     MultiProcessCollector(together)

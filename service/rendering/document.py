@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-class Name(str):
+class DisplayName(str):
     """A name of the request. A backslash is doubled, as in the sentences of a report, to tell it from an escape."""
 
     __slots__ = ()
 
-    def __new__(cls, name: str) -> "Name":
+    def __new__(cls, name: str) -> "DisplayName":
         """Name as it came."""
         return super().__new__(cls, name.replace("\\", "\\\\"))
 
@@ -19,11 +19,11 @@ class Heading:
     """A few words, of a name or of the check; either may be missing."""
 
     text: str = ""
-    name: Name | None = None
+    name: DisplayName | None = None
 
 
 @dataclass(frozen=True)
-class Said:
+class Paragraph:
     """A sentence or two, and what they are about."""
 
     text: str
@@ -35,7 +35,7 @@ class Column:
     """Head of a column. Words are set to the left, and may be shortened; figures to the right."""
 
     head: str
-    words: bool = False
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Listing:
     lines: Sequence[str]
 
 
-Block = Said | Table | Listing
+Block = Paragraph | Table | Listing
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,4 @@ class Section:
 
     heading: Heading
     blocks: Sequence[Block]
-    long: bool = False
+    is_long: bool = False

@@ -6,26 +6,26 @@ from functools import partial
 
 import numpy as np
 
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
 
 
-def as_it_is(array: Array) -> Array:
+def keep_operand(array: Array) -> Array:
     return array
 
 
-def shortened(bits: int, array: Array) -> Array:
+def round_significand(bits: int, array: Array) -> Array:
     """Round float32 to significands of so many bits less, ties away from zero, as products of matrices take them."""
     whole = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     return ((whole + np.uint32(1 << (bits - 1))) & np.uint32(2**32 - (1 << bits))).view(np.float32)
 
 
-def half(array: Array) -> Array:
+def round_to_float16(array: Array) -> Array:
     """Round float32 to float16; FloatingPointError beyond its range, if overflows are to raise."""
     return array.astype(np.float16).astype(np.float32)
 
 
-TF32 = partial(shortened, 13)
-BF16 = partial(shortened, 16)
+TF32 = partial(round_significand, 13)
+BF16 = partial(round_significand, 16)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Arithmetic:
 
     dtype: type[np.floating]
     generator: np.random.Generator
-    operand: Callable[[Array], Array] = as_it_is
+    round_operand: Callable[[Array], Array] = keep_operand
 
     def total(self, terms: Array | Sequence[Array], axis: int = 0) -> Array:
         """Sum along an axis, one after the other, in a random order."""
@@ -56,7 +56,7 @@ class Arithmetic:
 
     def product(self, a: Array, b: Array) -> Array:
         """Product of two matrices."""
-        a, b = self.operand(a), self.operand(b)
+        a, b = self.round_operand(a), self.round_operand(b)
         return self.total([np.multiply.outer(a[:, each], b[each]) for each in range(len(b))])
 
     def mean(self, array: Array) -> Array:

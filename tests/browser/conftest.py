@@ -8,37 +8,37 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.integration.conftest import Server, server, start
-from tests.tools import BROWSER
+from tests.external_programs import BROWSER
+from tests.integration.conftest import Server, server, start_server
 
-__all__ = ["server", "start"]
+__all__ = ["server", "start_server"]
 
-PATIENCE = 20_000
+TIMEOUT_MILLISECONDS = 20_000
 """Milliseconds that the page has for anything: the machine may be busy with other tests."""
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
-FAILURES = Path(__file__).parent / "failures"
+FAILURE_DIRECTORY = Path(__file__).parent / "failures"
 
 
-class Watch:
+class PageMonitor:
     """What went wrong behind the page: messages of the console, and requests to other hosts."""
 
     def __init__(self, page: Page, origin: str) -> None:
         self.page = page
-        self.amiss: list[str] = []
+        self.problems: list[str] = []
         self._origin = origin
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.amiss.append(str(error)))
-        page.on("request", self._seen)
+        page.on("console", self._record_message)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", self._record_request)
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _record_message(self, message: ConsoleMessage) -> None:
         # That a request was refused, the browser says by itself.
         if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
-            self.amiss.append(message.text)
+            self.problems.append(message.text)
 
-    def _seen(self, request: Request) -> None:
+    def _record_request(self, request: Request) -> None:
         if not request.url.startswith((f"{self._origin}/", "data:", "blob:")):
-            self.amiss.append(request.url)
+            self.problems.append(request.url)
 
 
 @pytest.fixture(scope="session")
@@ -51,30 +51,30 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def watched(chromium: Browser, server: Server) -> Callable[[int, str], Watch]:
+def monitored_page(chromium: Browser, server: Server) -> Callable[[int, str], PageMonitor]:
     """Pages by width and scheme, which tests share one after the other: opening one takes longer than most tests."""
 
     @cache
-    def made(width: int, scheme: Literal["light", "dark"]) -> Watch:
+    def made(width: int, scheme: Literal["light", "dark"]) -> PageMonitor:
         context = chromium.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
             permissions=["clipboard-read", "clipboard-write"],
         )
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        return Watch(page, server.url)
+        page.set_default_timeout(TIMEOUT_MILLISECONDS)
+        return PageMonitor(page, server.url)
 
     return made
 
 
 @pytest.fixture
-def page(watched: Callable[[int, str], Watch], server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(watched: Callable[[int, str], PageMonitor], server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, with the reference example checked; of a test that fails a screenshot is kept."""
     watch = watched(*getattr(request, "param", (1280, "light")))
     page = watch.page
     page.goto("about:blank")
-    watch.amiss.clear()
+    watch.problems.clear()
     page.mouse.move(0, 0)
     page.goto(server.url)
     page.wait_for_selector("#verdict .badge")
@@ -82,10 +82,10 @@ def page(watched: Callable[[int, str], Watch], server: Server, request: pytest.F
     failed = request.session.testsfailed
     yield page
     if request.session.testsfailed > failed:
-        FAILURES.mkdir(exist_ok=True)
-        page.screenshot(path=FAILURES / f"{request.node.name}.png", full_page=True)
+        FAILURE_DIRECTORY.mkdir(exist_ok=True)
+        page.screenshot(path=FAILURE_DIRECTORY / f"{request.node.name}.png", full_page=True)
     page.evaluate("localStorage.clear()")
-    assert watch.amiss == []
+    assert watch.problems == []
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.numerics.models import PRESETS
+from service.numerics.model.presets import PRESETS
 from service.settings import Settings
-from tests.browser.conftest import Watch
+from tests.application_server import serve_application
+from tests.browser.conftest import PageMonitor
 from tests.integration.conftest import ROOT, Server
-from tests.served import served
 
 AXE = (Path(__file__).parent / "vendor" / "axe.js").read_text()
 MINUS = "\N{MINUS SIGN}"
@@ -214,7 +214,7 @@ def test_an_error_is_shown_at_the_field_that_it_is_about(page: Page) -> None:
 
 
 def test_a_file_is_dropped(page: Page) -> None:
-    body = PRESETS["logistic_regression"].request
+    body = PRESETS["logistic_regression"].example_request
     page.evaluate(DROP, ["request.json", list(json.dumps(body).encode())])
     expect(page.locator("#graph-words")).to_contain_text(PRESETS["logistic_regression"].nodes[0]["name"])
     page.evaluate(DROP, ["reference.safetensors", list((ROOT / "examples" / "reference.safetensors").read_bytes())])
@@ -289,7 +289,7 @@ def test_names_and_text_are_never_read_as_html(page: Page) -> None:
 
 def test_a_key_is_asked_for_where_the_service_does(chromium: Browser) -> None:
     page = chromium.new_page()
-    with served(Settings(keys="secret")) as address:
+    with serve_application(Settings(keys="secret")) as address:
         page.goto(address)
         page.fill("#bearer", "wrong")
         page.press("#bearer", "Enter")
@@ -346,12 +346,12 @@ def test_the_interface_can_be_read(page: Page, server: Server) -> None:
 
 def test_the_watch_sees_what_must_not_happen(chromium: Browser, server: Server) -> None:
     page = chromium.new_page()
-    watch = Watch(page, server.url)
+    watch = PageMonitor(page, server.url)
     page.goto(f"{server.url}/docs")
     page.evaluate("console.error('planted')")
     page.evaluate("fetch('http://127.0.0.1:9/elsewhere').catch(() => {})")
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<b style=\"color:red\">inline</b>')")
     page.wait_for_timeout(300)
-    assert "planted" in watch.amiss
-    assert any("Content Security Policy" in each for each in watch.amiss)
+    assert "planted" in watch.problems
+    assert any("Content Security Policy" in each for each in watch.problems)
     page.close()

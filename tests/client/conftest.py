@@ -8,15 +8,15 @@ import pytest
 
 from gradcheckd import Service
 from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE
-from tests.integration.conftest import Server, server, start
+from tests.integration.conftest import Server, server, start_server
 
-__all__ = ["server", "start"]
+__all__ = ["server", "start_server"]
 
 W1 = np.array([[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]])
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is set where the tests run says nothing to them."""
     for name in (URL_VARIABLE, KEY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
@@ -34,7 +34,7 @@ def service(url: str) -> Iterator[Service]:
 
 
 @pytest.fixture
-def arrays() -> dict[str, Any]:
+def reference_arrays() -> dict[str, Any]:
     """The reference example."""
     return {
         "tensors": {"x": np.arange(1.0, 10.0).reshape(3, 3), "y": np.array([-1.0, -1.0, 1.0, 1.0])},
@@ -43,6 +43,6 @@ def arrays() -> dict[str, Any]:
 
 
 @pytest.fixture
-def wrong(arrays: dict[str, Any]) -> dict[str, Any]:
+def wrong_arrays(arrays: dict[str, Any]) -> dict[str, Any]:
     """It, with a gradient that is transposed."""
     return arrays | {"candidate": {"w1": W1.T}}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradcheckd import TensorError
-from gradcheckd.arrays import Bare, Stored, tensor
+from gradcheckd.arrays import TypedTensor, UntypedTensor, to_tensor
 
 
 class DlpackOnly:
@@ -56,12 +56,12 @@ GIVEN = {
 
 @pytest.mark.parametrize(("value", "datatype"), GIVEN.values(), ids=GIVEN)
 def test_arrays_keep_numbers_shape_and_datatype(value: Any, datatype: str) -> None:
-    taken = tensor(value, "x")
-    assert isinstance(taken, Stored)
+    taken = to_tensor(value, "x")
+    assert isinstance(taken, TypedTensor)
     assert taken.datatype.name == datatype
     assert taken.array.flags.c_contiguous
     assert taken.array.tolist() == np.array(VALUES).astype(taken.array.dtype).tolist()
-    restored = taken.datatype.restored(taken.array)
+    restored = taken.datatype.from_storage(taken.array)
     assert restored.tolist() == taken.array.tolist()
     assert not restored.flags.writeable
 
@@ -76,11 +76,11 @@ BFLOAT16_GIVEN = {
 
 @pytest.mark.parametrize("value", BFLOAT16_GIVEN.values(), ids=BFLOAT16_GIVEN)
 def test_bfloat16_travels_as_its_bits(value: Any) -> None:
-    taken = tensor(value, "x")
-    assert isinstance(taken, Stored)
+    taken = to_tensor(value, "x")
+    assert isinstance(taken, TypedTensor)
     assert taken.datatype.name == "BF16"
     assert (taken.array == BFLOAT16).all()
-    restored = taken.datatype.restored(taken.array)
+    restored = taken.datatype.from_storage(taken.array)
     assert restored.tolist() == torch.tensor(VALUES, dtype=torch.bfloat16).float().tolist()
 
 
@@ -89,15 +89,15 @@ WHOLE = {"int8": "INT64", "uint8": "INT64", "uint16": "INT64", "int32": "INT32",
 
 @pytest.mark.parametrize(("dtype", "datatype"), WHOLE.items())
 def test_labels_stay_whole_numbers(dtype: str, datatype: str) -> None:
-    taken = tensor(np.array([0, 1, 1], dtype), "y")
-    assert isinstance(taken, Stored)
+    taken = to_tensor(np.array([0, 1, 1], dtype), "y")
+    assert isinstance(taken, TypedTensor)
     assert (taken.datatype.name, taken.array.tolist()) == (datatype, [0, 1, 1])
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)], ids=repr)
 def test_a_number_that_is_an_array_has_no_dimension(value: Any) -> None:
-    taken = tensor(value, "x")
-    assert isinstance(taken, Stored)
+    taken = to_tensor(value, "x")
+    assert isinstance(taken, TypedTensor)
     assert taken.array.shape == ()
     assert taken.as_json()["shape"] == []
 
@@ -114,8 +114,8 @@ BARE = [
 
 @pytest.mark.parametrize(("value", "nested"), BARE, ids=repr)
 def test_lists_and_numbers_stay_without_a_datatype(value: Any, nested: Any) -> None:
-    taken = tensor(value, "x")
-    assert isinstance(taken, Bare)
+    taken = to_tensor(value, "x")
+    assert isinstance(taken, UntypedTensor)
     assert taken.as_json() == nested
 
 
@@ -140,5 +140,5 @@ REFUSED = {
 @pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_sent_is_refused_with_its_name(value: Any, message: str) -> None:
     with pytest.raises(TensorError, match=message) as caught:
-        tensor(value, "weights 'w1'")
+        to_tensor(value, "weights 'w1'")
     assert str(caught.value).startswith("weights 'w1': ")

@@ -10,7 +10,7 @@ import torch
 
 import gradcheckd
 from gradcheckd import GradientError, ProblemError, RequestError, Service, TensorError
-from gradcheckd.arrays import number
+from gradcheckd.arrays import to_number
 
 POINT = np.array([0.5, -1.5, 2.0])
 
@@ -125,7 +125,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize("loss", NUMBERS.values(), ids=NUMBERS)
 def test_one_number_is_one_whatever_it_is_of(loss: Any) -> None:
-    assert number(loss(np.array([1.0, 0.5])), "it") in (1.25, 3)
+    assert to_number(loss(np.array([1.0, 0.5])), "it") in (1.25, 3)
 
 
 MANY = {

@@ -11,7 +11,7 @@ import torch
 
 import gradcheckd
 from gradcheckd import GradcheckdError, GradientError, ProblemError, Report, RequestError, Service
-from gradcheckd.connection import URL_VARIABLE, Again
+from gradcheckd.connection import URL_VARIABLE, RepeatableRequest
 from tests.client.conftest import W1
 
 
@@ -60,8 +60,8 @@ def test_the_text_is_that_of_the_service_and_came_with_the_report(
 ) -> None:
     report = gradcheckd.check(url=url, progress=progress, **wrong)
     asked: list[str] = []
-    ask = Again.__call__
-    monkeypatch.setattr(Again, "__call__", lambda *given: asked.append(given[-1]) or ask(*given))
+    ask = RepeatableRequest.__call__
+    monkeypatch.setattr(RepeatableRequest, "__call__", lambda *given: asked.append(given[-1]) or ask(*given))
     assert report.text().startswith("gradcheckd: fail\n")
     assert "probable bug: transposed" in report.text()
     assert asked == []

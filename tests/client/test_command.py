@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gradcheckd import RequestError, local, wire
-from gradcheckd.arrays import Stored, tensor
-from gradcheckd.command import main, run
-from gradcheckd.command.files import numbers
-from gradcheckd.progress import followed
+from gradcheckd import RequestError, local_service, wire
+from gradcheckd.arrays import TypedTensor, to_tensor
+from gradcheckd.command import main, run_command
+from gradcheckd.command.request_files import parse_numbers
+from gradcheckd.progress import follow_progress
 from tests.client.conftest import W1
 from tests.client.test_connection import answering
 from tests.client.test_pytest_plugin import listening
@@ -186,8 +186,8 @@ def points_file(kind: str, path: Path) -> Path:
     if kind == "json":
         path.write_text(json.dumps({"point": {name: each.tolist() for name, each in MANY.items()}}))
     else:
-        stored = {f"point/{name}": cast("Stored", tensor(each, name)) for name, each in MANY.items()}
-        path.write_bytes(wire.packed(stored, {}))
+        stored = {f"point/{name}": cast("TypedTensor", to_tensor(each, name)) for name, each in MANY.items()}
+        path.write_bytes(wire.to_safetensors(stored, {}))
     return path
 
 
@@ -360,14 +360,14 @@ def test_an_answer_that_is_not_ours_is_an_error(said: Callable[..., Any], comman
 
 def test_numbers_have_comments_and_hexadecimals(tmp_path: Path) -> None:
     text = "\ufeff# of a kernel\n1.5, -0x1.8p-1 # the first\n\n1e-3\tinf #\n"
-    assert numbers(text.encode(), "x").tolist() == [1.5, -0.75, 1e-3, np.inf]
+    assert parse_numbers(text.encode(), "x").tolist() == [1.5, -0.75, 1e-3, np.inf]
     with pytest.raises(RequestError, match=r"^x, line 3: .* 'two'\.$"):
-        numbers(b"# 1\n1\n2 two\n", "x")
+        parse_numbers(b"# 1\n1\n2 two\n", "x")
     with pytest.raises(RequestError, match=r"^x, line 1: "):
-        numbers(b"0x1p99999", "x")
+        parse_numbers(b"0x1p99999", "x")
     for encoding in ("utf-16-le", "utf-16-be"):
         with pytest.raises(RequestError, match="x is in UTF-16"):
-            numbers("\ufeff1.5".encode(encoding), "x")
+            parse_numbers("\ufeff1.5".encode(encoding), "x")
 
 
 def test_a_model_may_be_given_by_its_nodes(said: Callable[..., Any]) -> None:
@@ -396,7 +396,7 @@ def test_a_dash_is_standard_output(said: Callable[..., Any], tmp_path: Path, mon
 def test_what_nobody_foresaw_is_an_error_to_be_reported(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradcheckd.command.catalogue.models", lambda _: 1 // 0)
+    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", lambda _: 1 // 0)
     status, _, err = said("models")
     assert status == 3
     assert err.startswith("gradcheckd: ZeroDivisionError: integer division")
@@ -461,7 +461,7 @@ def test_who_stops_reading_stops_it_and_who_interrupts(
     def interrupted(_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradcheckd.command.catalogue.models", interrupted)
+    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", interrupted)
     assert said("models")[0] == 130
 
 
@@ -471,7 +471,7 @@ def test_a_pipe_that_is_closed_is_no_traceback(
     def broken(_: Any) -> int:
         raise BrokenPipeError
 
-    monkeypatch.setattr("gradcheckd.command.catalogue.models", broken)
+    monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", broken)
     with (tmp_path / "out").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
         assert main(["models"]) == 3
@@ -490,14 +490,16 @@ def test_the_bar_is_on_a_terminal_alone(url: str, tmp_path: Path) -> None:
 def test_an_older_service_is_asked_for_the_text_by_itself(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradcheckd.command.asking.followed", lambda *given: {"report": followed(*given)["report"]})
+    monkeypatch.setattr(
+        "gradcheckd.command.check_commands.followed", lambda *given: {"report": follow_progress(*given)["report"]}
+    )
     assert said("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
 
 
 def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["gradcheckd", "check", "nothing"])
     with pytest.raises(SystemExit) as ended:
-        run()
+        run_command()
     assert ended.value.code == 3
     assert capsys.readouterr().err.startswith("gradcheckd: nothing: ")
 
@@ -524,7 +526,7 @@ def test_serving_becomes_the_service() -> None:
 def test_serving_without_a_service_says_how_to_get_one(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_CONFIG", "no.such.service")
+    monkeypatch.setattr(local_service, "_GUNICORN_CONFIG", "no.such.service")
     status, _, err = said("serve")
     assert status == 3
     assert "make serve" in err
@@ -541,9 +543,9 @@ time.sleep(60)
 
 @pytest.mark.parametrize(("quit", "status"), [("lambda *_: sys.exit(7)", 7), ("signal.SIG_IGN", -signal.SIGKILL)])
 def test_a_service_that_does_not_stop_is_stopped(monkeypatch: pytest.MonkeyPatch, quit: str, status: int) -> None:
-    monkeypatch.setattr(local, "_STOPPING", 0.5)
+    monkeypatch.setattr(local_service, "_STOP_TIMEOUT_SECONDS", 0.5)
     with subprocess.Popen([sys.executable, "-c", DEAF.format(quit=quit)], stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        local._stop(deaf)
+        local_service._stop_process(deaf)
         assert deaf.returncode == status

@@ -22,8 +22,8 @@ from gradcheckd import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE, Connection, asked_to_wait
-from gradcheckd.wire import packed
+from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE, Connection, parse_retry_after
+from gradcheckd.wire import to_safetensors
 from tests.integration.conftest import Server
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -112,7 +112,7 @@ def test_it_gives_up_where_patience_ends(clock: Clock, header: str, patience: fl
     full = (503, FULL[1] | {"Retry-After": header}, FULL[2])
     with (
         answering(lambda _: full) as (url, came),
-        Service(url, patience=patience) as service,
+        Service(url, retry_seconds=patience) as service,
         pytest.raises(ProblemError, match="Try again later") as caught,
     ):
         service.models()
@@ -135,10 +135,10 @@ def test_nothing_else_is_tried_again(status: int) -> None:
 
 def test_how_long_to_wait_is_read_as_seconds_and_as_a_date() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert asked_to_wait(soon) == pytest.approx(30, abs=2)
-    assert asked_to_wait("7") == 7
+    assert parse_retry_after(soon) == pytest.approx(30, abs=2)
+    assert parse_retry_after("7") == 7
     for said in (None, "", "soon", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"):
-        assert asked_to_wait(said) == 0
+        assert parse_retry_after(said) == 0
 
 
 def test_where_nobody_answers_it_says_how_to_start_one() -> None:
@@ -182,8 +182,8 @@ def test_json_that_is_not_ours_is_told(content: bytes) -> None:
 BINARY = {
     "nothing": b"",
     "other JSON": b'{"hello": 1}',
-    "no report": packed({}, {}),
-    "other": packed({}, {"report": "{}"}),
+    "no report": to_safetensors({}, {}),
+    "other": to_safetensors({}, {"report": "{}"}),
 }
 
 
@@ -215,7 +215,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 @pytest.mark.parametrize("patience", [-1, float("nan"), "5"], ids=repr)
 def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
     with pytest.raises(RequestError, match="patience is a number of seconds, 0 or more"):
-        Service(patience=patience)
+        Service(retry_seconds=patience)
 
 
 def test_an_answer_that_breaks_off_is_told() -> None:

@@ -143,4 +143,4 @@ def test_the_service_comes_with_its_pages_and_its_configuration(tmp_path: Path) 
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert kept == ours
-    assert {"service/gunicorn_config.py", "service/page/index.html", "service/page/vendor/uplot/uPlot.js"} <= kept
+    assert {"service/gunicorn/config.py", "service/page/index.html", "service/page/vendor/uplot/uPlot.js"} <= kept

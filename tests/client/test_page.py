@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradcheckd import Service
-from gradcheckd.page import colours, figures, page
-from gradcheckd.page.markup import Markup, element, visible
-from gradcheckd.page.picture import png, reduced
+from gradcheckd.page import colour_scale, number_format, render_page
+from gradcheckd.page.markup import Markup, escape_visible, make_element
+from gradcheckd.page.png_image import reduce_matrix, write_png
 from tests.client.conftest import W1
 
 HOSTILE = [
@@ -91,7 +91,7 @@ def read(text: str) -> Reader:
 
 
 def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wrong: dict[str, Any]) -> None:
-    reader = read(page(service.check(**wrong)))
+    reader = read(render_page(service.check(**wrong)))
     for words in (
         "\N{MULTIPLICATION X} fail",
         "transposed",
@@ -108,20 +108,22 @@ def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wr
     ]
     assert all(caption in reader.text for caption in captions)
     cells = [attributes for tag, attributes in reader.elements if tag == "td" and "style" in attributes]
-    assert [each["title"] for each in cells[:4]] == [figures.told(float(each), 6) for each in W1.T.ravel()]
+    assert [each["title"] for each in cells[:4]] == [
+        number_format.format_number(float(each), 6) for each in W1.T.ravel()
+    ]
     assert sum(each.get("class") == "wrong" for each in cells) == 4, "two elements, of the candidate and the difference"
     assert "(wrong)" in reader.text
 
 
 def test_a_pass_is_on_the_page(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(page(service.check(**arrays)))
+    reader = read(render_page(service.check(**arrays)))
     assert "\N{CHECK MARK} pass" in reader.text
     assert "(wrong)" not in reader.text
     assert "Probable bug" not in reader.text
 
 
 def test_without_gradients_there_are_no_maps(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(page(service.check(**arrays, include=[])))
+    reader = read(render_page(service.check(**arrays, include=[])))
     assert "figure" not in {tag for tag, _ in reader.elements}
 
 
@@ -129,8 +131,8 @@ def test_without_gradients_there_are_no_maps(service: Service, arrays: dict[str,
 def test_whatever_a_name_holds_is_shown_and_never_acted_upon(service: Service, name: str) -> None:
     nodes = [{"name": "a", "op": "mul", "inputs": [name, name]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     report = service.check(weights={name: np.array([1.0, 2.0])}, model=nodes, candidate={name: np.array([5.0, -4.0])})
-    reader = read(page(report))
-    assert visible(name) in page(report)
+    reader = read(render_page(report))
+    assert escape_visible(name) in render_page(report)
     assert "\u202e" not in reader.text
     assert "\x1b" not in reader.text
 
@@ -143,7 +145,7 @@ def test_the_test_of_names_can_fail() -> None:
 
 @given(st.text())
 def test_text_is_text_wherever_it_stands(text: str) -> None:
-    made = element("td", text, title=text)
+    made = make_element("td", text, title=text)
     reader = Reader(made)
     ((tag, attributes),) = reader.elements
     assert tag == "td"
@@ -152,7 +154,7 @@ def test_text_is_text_wherever_it_stands(text: str) -> None:
 
 
 def test_an_element_leaves_out_what_is_none() -> None:
-    assert element("p", None, "a", Markup("<br>"), class_=None, aria_label="b") == '<p aria-label="b">a<br></p>'
+    assert make_element("p", None, "a", Markup("<br>"), class_=None, aria_label="b") == '<p aria-label="b">a<br></p>'
 
 
 GRAPH = [
@@ -165,7 +167,7 @@ GRAPH = [
 def test_many_elements_are_a_picture(service: Service) -> None:
     rng = np.random.default_rng(0)
     inputs = {"tensors": {"x": rng.normal(size=(5, 40))}, "weights": {"w": rng.normal(size=(40, 30)) / 6}}
-    reader = read(page(service.check(**inputs, model=GRAPH)))
+    reader = read(render_page(service.check(**inputs, model=GRAPH)))
     images = [attributes for tag, attributes in reader.elements if tag == "img"]
     assert len(images) == 4
     assert str(images[0]["alt"]).startswith("analytic gradient of w, 40 by 30, from ")
@@ -191,17 +193,17 @@ def pixels(address: str) -> Any:
 
 def test_a_picture_has_the_colours_that_are_given() -> None:
     given = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    assert np.array_equal(pixels(png(given)), given)
+    assert np.array_equal(pixels(write_png(given)), given)
 
 
 def test_of_very_many_elements_the_largest_of_a_block_is_seen() -> None:
     matrix = np.full((1030, 3), 0.5)
     matrix[700, 1], matrix[1029, 2] = -2.0, np.nan
-    small, side = reduced(matrix)
+    small, side = reduce_matrix(matrix)
     assert (small.shape, side) == ((344, 1), 3)
     assert small[233, 0] == -2.0
     assert np.isnan(small[343, 0])
-    same, one = reduced(matrix[:10])
+    same, one = reduce_matrix(matrix[:10])
     assert one == 1
     assert same.shape == (10, 3)
 
@@ -211,31 +213,31 @@ def test_slices_of_more_axes_and_a_candidate_of_another_shape(service: Service) 
     nodes = [{"name": "a", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     wrong = 2 * w
     wrong[3, 1, 2] = 0
-    reader = read(page(service.check(weights={"w": w}, model=nodes, candidate={"w": wrong})))
+    reader = read(render_page(service.check(weights={"w": w}, model=nodes, candidate={"w": wrong})))
     assert "w[3][:][:]" in reader.text
     many = np.ones((10, 1, 2))
     candidate = {"w": np.ones(3)}
-    reader = read(page(service.check(weights={"w": many}, model=nodes, candidate=candidate)))
+    reader = read(render_page(service.check(weights={"w": many}, model=nodes, candidate=candidate)))
     assert "6 of 10 slices are drawn" in reader.text
     assert "The candidate has the shape [3] and is not drawn; the tensor has [10, 1, 2]." in reader.text
 
 
 def test_numbers_kinks_directions_and_what_is_not_finite(service: Service, arrays: dict[str, Any]) -> None:
     nodes = [{"name": "a", "op": "abs", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
-    assert "from the left" in read(page(service.check(weights={"w": 0.0}, model=nodes))).text
-    reader = read(page(service.check(**arrays, candidate={"w2": np.array([np.nan, np.inf, 0, 0])})))
+    assert "from the left" in read(render_page(service.check(weights={"w": 0.0}, model=nodes))).text
+    reader = read(render_page(service.check(**arrays, candidate={"w2": np.array([np.nan, np.inf, 0, 0])})))
     assert "NaN" in reader.text
     assert "\N{INFINITY}" in reader.text
     projected = service.check(**arrays, finite_difference={"projections": 2})
-    assert "direction 1" in read(page(projected)).text
+    assert "direction 1" in read(render_page(projected)).text
     sampled = service.check(**arrays, finite_difference={"sample": 1})
-    assert "NaN" in read(page(sampled)).text
+    assert "NaN" in read(render_page(sampled)).text
 
 
 def test_a_row_too_long_for_numbers_has_signs_and_the_numbers_for_who_points(service: Service) -> None:
     w = np.linspace(-1, 1, 41)
     nodes = [{"name": "a", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
-    reader = read(page(service.check(weights={"w": w}, model=nodes)))
+    reader = read(render_page(service.check(weights={"w": w}, model=nodes)))
     cells = [attributes for tag, attributes in reader.elements if tag == "td" and "style" in attributes]
     assert cells[0]["title"] == "\N{MINUS SIGN}2"
     assert "\N{MINUS SIGN}" * 20 + "0" + "+" * 20 in reader.text
@@ -246,7 +248,7 @@ def failing(service: Service, size: int, failed: int) -> str:
     nodes = [{"name": "loss", "op": "sum", "inputs": ["w"]}]
     candidate = np.ones(size)
     candidate[:failed] = 2.5
-    return page(service.check(weights={"w": w}, model=nodes, candidate={"w": candidate}, include=["gradients"]))
+    return render_page(service.check(weights={"w": w}, model=nodes, candidate={"w": candidate}, include=["gradients"]))
 
 
 def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> None:
@@ -260,24 +262,24 @@ def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> 
 
 
 def test_what_was_not_examined_element_by_element_is_not_drawn(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(page(service.check(**arrays, finite_difference={"projections": 2})))
+    reader = read(render_page(service.check(**arrays, finite_difference={"projections": 2})))
     assert reader.text.count("not examined element by element") == 2
     assert sum(tag == "figure" for tag, _ in reader.elements) == 2 * 2, "analytic and autograd"
     assert "not finite" not in reader.text
 
 
 def test_an_unknown_bug_fits_nothing(service: Service, wrong: dict[str, Any]) -> None:
-    assert " fits to " in page(service.check(**wrong))
+    assert " fits to " in render_page(service.check(**wrong))
     strange = wrong | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
     report = service.check(**strange)
     assert [each.name for each in report.diagnoses["w1"]] == ["unknown"]
-    assert " fits to " not in page(report)
+    assert " fits to " not in render_page(report)
 
 
 def test_hundreds_of_names_are_not_all_drawn(service: Service) -> None:
     names = [f"w{number}" for number in range(25)]
     nodes = [{"name": "c", "op": "stack", "inputs": [names]}, {"name": "loss", "op": "sum", "inputs": ["c"]}]
-    reader = read(page(service.check(weights=dict.fromkeys(names, 1.0), model=nodes)))
+    reader = read(render_page(service.check(weights=dict.fromkeys(names, 1.0), model=nodes)))
     assert sum(tag == "figure" for tag, _ in reader.elements) == 20 * 4
 
 
@@ -286,7 +288,7 @@ def test_hundreds_of_names_are_not_all_drawn(service: Service) -> None:
 def test_a_black_box_is_on_the_page(service: Service, directions: str, factor: float) -> None:
     w = np.array([0.5, -1.5])
     report = service.check_function(lambda w: float(w @ w), w, 2 * factor * w, directions=directions)
-    reader = read(page(report))
+    reader = read(render_page(report))
     assert report.outcome in reader.text
     assert ("direction 3" in reader.text) == (directions == "random")
     assert ("a sign was lost" in reader.text) == (factor < 0)
@@ -300,25 +302,25 @@ TOLD = [
 
 @pytest.mark.parametrize(("value", "text"), TOLD, ids=repr)
 def test_numbers_are_told_in_a_few_digits(value: float, text: str) -> None:
-    assert figures.told(value) == text
+    assert number_format.format_number(value) == text
 
 
 @pytest.mark.parametrize(("value", "sign"), [(2, "+"), (-2, "\N{MINUS SIGN}"), (0, "0"), (np.nan, "?")])
 def test_signs(value: float, sign: str) -> None:
-    assert figures.sign(value) == sign
+    assert number_format.format_sign(value) == sign
 
 
 def test_colours_are_even_on_both_sides_and_ink_is_read_on_them() -> None:
     values = np.linspace(-1, 1, 201)
-    fills = colours.signed(values, 1.0)
+    fills = colour_scale.colour_values(values, 1.0)
     lightness = fills.astype(float) @ (0.2126, 0.7152, 0.0722)
     assert (np.diff(lightness[:95]) > 0).all()
     assert (np.diff(lightness[106:]) < 0).all()
-    assert fills[100].tolist() == colours.signed(np.zeros(1), 0.0)[0].tolist()
+    assert fills[100].tolist() == colour_scale.colour_values(np.zeros(1), 0.0)[0].tolist()
     for fill in fills:
-        assert contrast(fill, colours.ink(fill)) >= 4.5
-    assert colours.signed(np.array([np.nan, np.inf]), 1.0).tolist() == [[128] * 3] * 2
-    assert colours.signed(np.array([5e-324]), 5e-324).tolist() == [fills[-1].tolist()]
+        assert contrast(fill, colour_scale.choose_ink(fill)) >= 4.5
+    assert colour_scale.colour_values(np.array([np.nan, np.inf]), 1.0).tolist() == [[128] * 3] * 2
+    assert colour_scale.colour_values(np.array([5e-324]), 5e-324).tolist() == [fills[-1].tolist()]
 
 
 def contrast(fill: Any, ink: str) -> float:

@@ -12,7 +12,7 @@ import pytest
 
 import gradcheckd
 from gradcheckd import GradcheckdError, GradientError, ProblemError, Report, Service, UnreachableError
-from gradcheckd.connection import Again
+from gradcheckd.connection import RepeatableRequest
 
 Passed = Callable[[Any], Any]
 WAYS = {"pickled": lambda each: pickle.loads(pickle.dumps(each)), "copied": copy.deepcopy}
@@ -47,7 +47,7 @@ def test_a_report_of_a_black_box_stays_what_it_is(service: Service, passed: Pass
 def test_a_key_does_not_go_with_it(url: str, wrong: dict[str, Any]) -> None:
     report = gradcheckd.check(url=url, key="open-sesame", **wrong)
     assert b"open-sesame" not in pickle.dumps(report)
-    assert "open-sesame" not in repr(Again(url, "/", report._rendered.body, 1, 1, "open-sesame"))  # type: ignore[attr-defined]
+    assert "open-sesame" not in repr(RepeatableRequest(url, "/", report._renderer.body, 1, 1, "open-sesame"))  # type: ignore[attr-defined]
 
 
 ERRORS = [

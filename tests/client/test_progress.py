@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradcheckd import ProblemError, UnexpectedAnswerError
-from gradcheckd.progress import followed, with_arrays
+from gradcheckd.progress import decode_arrays, follow_progress
 
 STEP = {"event": "progress", "tensor": "w1", "done": 1, "total": 2}
 PROBLEM = {
@@ -27,19 +27,19 @@ def lines(*events: dict[str, Any]) -> list[str]:
 def test_steps_are_told_and_the_last_line_is_returned() -> None:
     told: list[Any] = []
     last = {"event": "report", "report": {"outcome": "pass"}, "text": "gradcheckd: pass"}
-    assert followed(lines(STEP, last), lambda *step: told.append(step)) == last
+    assert follow_progress(lines(STEP, last), lambda *step: told.append(step)) == last
     assert told == [("w1", 1, 2)]
 
 
 def test_a_problem_on_the_way_is_raised() -> None:
     with pytest.raises(ProblemError, match="out of time") as caught:
-        followed(lines(STEP, {"event": "problem", "problem": PROBLEM}), print)
+        follow_progress(lines(STEP, {"event": "problem", "problem": PROBLEM}), print)
     assert "... and 3 more" in str(caught.value)
 
 
 def test_lines_that_end_without_a_report_are_an_error() -> None:
     with pytest.raises(UnexpectedAnswerError, match="broke off before the report"):
-        followed(lines(STEP), print)
+        follow_progress(lines(STEP), print)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,17 @@ def test_lines_that_end_without_a_report_are_an_error() -> None:
 )
 def test_a_line_that_lacks_something_is_an_error(line: str) -> None:
     with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
-        followed([line], print)
+        follow_progress([line], print)
 
 
 def test_an_error_of_who_is_told_is_its_own() -> None:
     with pytest.raises(KeyError, match="mine"):
-        followed(lines(STEP), lambda *_: {}["mine"])
+        follow_progress(lines(STEP), lambda *_: {}["mine"])
 
 
 def test_a_report_without_its_parts_is_an_error() -> None:
     with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
-        with_arrays({"gradients": {}})
+        decode_arrays({"gradients": {}})
 
 
 ARRAYS = {
@@ -71,7 +71,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize(("value", "numbers"), ARRAYS.values(), ids=ARRAYS)
 def test_tensors_become_arrays(value: Any, numbers: Any) -> None:
-    report = with_arrays({"gradients": {"w": {"analytic": value}}, "intermediates": {}, "outcome": "pass"})
+    report = decode_arrays({"gradients": {"w": {"analytic": value}}, "intermediates": {}, "outcome": "pass"})
     array = report["gradients"]["w"]["analytic"]
     assert np.array_equal(array, np.array(numbers), equal_nan=True)
     assert not array.flags.writeable

@@ -13,7 +13,7 @@ import yaml
 
 import gradcheckd
 from gradcheckd.command import main
-from tests.tools import COMPILER
+from tests.external_programs import COMPILER
 
 README = (Path(__file__).parents[2] / "client" / "README.md").read_text()
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_without_pytest(
     assert capsys.readouterr().out != printed, "the comparison must be able to fail"
 
 
-@COMPILER.needed
+@COMPILER.required_mark
 def test_in_c(shell: Shell, tmp_path: Path) -> None:
     text = section("A failing test in C")
     named_files(text, tmp_path)

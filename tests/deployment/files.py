@@ -9,44 +9,44 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-PROXY = (ROOT / "deploy" / "nginx.conf").read_text()
+PROXY_CONFIG = (ROOT / "deploy" / "nginx.conf").read_text()
 
 Document = dict[str, Any]
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
-def compose() -> Document:
+def load_compose() -> Document:
     return yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
-def manifests() -> list[Document]:
+def load_manifests() -> list[Document]:
     return list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text()))
 
 
-def manifest(kind: str) -> Document:
-    (found,) = [each for each in manifests() if each["kind"] == kind]
+def find_manifest(kind: str) -> Document:
+    (found,) = [each for each in load_manifests() if each["kind"] == kind]
     return found
 
 
-def pod() -> Document:
-    return manifest("Deployment")["spec"]["template"]["spec"]
+def get_pod() -> Document:
+    return find_manifest("Deployment")["spec"]["template"]["spec"]
 
 
-def container() -> Document:
-    (found,) = pod()["containers"]
+def get_container() -> Document:
+    (found,) = get_pod()["containers"]
     return found
 
 
-def version() -> str:
+def read_version() -> str:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def size(text: str) -> int:
+def parse_bytes(text: str) -> int:
     """Bytes, as compose, nginx or Kubernetes write them."""
     (number, unit) = re.fullmatch(r"(\d+)([a-zA-Z]*)", text).groups()  # type: ignore[union-attr]
     return int(number) * _UNITS[unit]
 
 
-def seconds(text: str) -> int:
+def parse_seconds(text: str) -> int:
     return int(text.removesuffix("s"))

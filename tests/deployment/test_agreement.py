@@ -13,8 +13,8 @@ from service.app import create_app
 from service.settings import PREFIX, Settings
 from tests.deployment import files
 
-SERVICE = files.compose()["services"]["gradcheckd"]
-ENVIRONMENT: Mapping[str, str] = {each["name"]: each["value"] for each in files.container()["env"]}
+SERVICE = files.load_compose()["services"]["gradcheckd"]
+ENVIRONMENT: Mapping[str, str] = {each["name"]: each["value"] for each in files.get_container()["env"]}
 
 # What gunicorn's configuration reads from the environment itself.
 OF_GUNICORN = {"HOST", "PORT", "WEB_CONCURRENCY"}
@@ -26,51 +26,55 @@ def of_dockerfile(pattern: str) -> str:
 
 
 def of_proxy(directive: str) -> str:
-    (found,) = re.findall(rf"^\s*{directive} (.*);$", files.PROXY, re.MULTILINE)
+    (found,) = re.findall(rf"^\s*{directive} (.*);$", files.PROXY_CONFIG, re.MULTILINE)
     return found
 
 
 def test_the_port() -> None:
     port = of_dockerfile(r"PORT=(\d+)")
     assert of_dockerfile(r"^EXPOSE (\d+)") == port
-    assert [str(each["containerPort"]) for each in files.container()["ports"]] == [port]
+    assert [str(each["containerPort"]) for each in files.get_container()["ports"]] == [port]
     assert of_proxy("proxy_pass") == f"http://gradcheckd:{port}"
     assert f"127.0.0.1:{port}/" in SERVICE["healthcheck"]["test"][-1]
 
 
 def test_ports_that_are_named_are_there() -> None:
-    (name,) = {each["name"] for each in files.container()["ports"]}
-    probes = [files.container()[f"{each}Probe"]["httpGet"]["port"] for each in ("startup", "liveness", "readiness")]
-    service = [each["targetPort"] for each in files.manifest("Service")["spec"]["ports"]]
-    policy = [each["port"] for each in files.manifest("NetworkPolicy")["spec"]["ingress"][0]["ports"]]
+    (name,) = {each["name"] for each in files.get_container()["ports"]}
+    probes = [files.get_container()[f"{each}Probe"]["httpGet"]["port"] for each in ("startup", "liveness", "readiness")]
+    service = [each["targetPort"] for each in files.find_manifest("Service")["spec"]["ports"]]
+    policy = [each["port"] for each in files.find_manifest("NetworkPolicy")["spec"]["ingress"][0]["ports"]]
     assert {*probes, *service, *policy} == {name}
 
 
 def test_the_proxy_is_published_where_it_listens() -> None:
-    proxy = files.compose()["services"]["proxy"]
+    proxy = files.load_compose()["services"]["proxy"]
     assert [each.split(":")[-1] for each in proxy["ports"]] == [of_proxy("listen")]
     assert proxy["volumes"] == ["./deploy/nginx.conf:/etc/nginx/nginx.conf:ro"]
-    written = re.findall(r"^\s*(?:\w+_temp_path|pid) (\S+);$", files.PROXY, re.MULTILINE)
+    written = re.findall(r"^\s*(?:\w+_temp_path|pid) (\S+);$", files.PROXY_CONFIG, re.MULTILINE)
     assert len(written) == 6
     assert all(each.startswith("/tmp/") for each in written)
 
 
 def test_the_user() -> None:
     user = of_dockerfile(r"^USER (\d+)$")
-    context = files.pod()["securityContext"]
+    context = files.get_pod()["securityContext"]
     assert of_dockerfile(r"--uid (\d+)") == user
     assert SERVICE["user"] == f"{user}:{user}"
     assert (str(context["runAsUser"]), str(context["runAsGroup"])) == (user, user)
 
 
 def test_the_image() -> None:
-    image = f"gradcheckd:{files.version()}"
-    assert (SERVICE["image"], files.container()["image"]) == (image, image)
+    image = f"gradcheckd:{files.read_version()}"
+    assert (SERVICE["image"], files.get_container()["image"]) == (image, image)
 
 
 def test_memory_and_processors() -> None:
-    limits = files.container()["resources"]["limits"]
-    assert files.size(SERVICE["mem_limit"]) == files.size(SERVICE["memswap_limit"]) == files.size(limits["memory"])
+    limits = files.get_container()["resources"]["limits"]
+    assert (
+        files.parse_bytes(SERVICE["mem_limit"])
+        == files.parse_bytes(SERVICE["memswap_limit"])
+        == files.parse_bytes(limits["memory"])
+    )
     assert str(SERVICE["cpus"]) == limits["cpu"] == ENVIRONMENT["WEB_CONCURRENCY"]
 
 
@@ -79,15 +83,15 @@ def test_running_requests_are_waited_for() -> None:
     asked = "from service import gunicorn_config; print(gunicorn_config.graceful_timeout)"
     graceful = int(subprocess.check_output([sys.executable, "-c", asked], cwd=files.ROOT))
     assert graceful > Settings().max_seconds
-    assert files.seconds(SERVICE["stop_grace_period"]) > graceful
-    pause = files.container()["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert files.pod()["terminationGracePeriodSeconds"] > graceful + pause
-    assert files.seconds(of_proxy("proxy_read_timeout")) > graceful
+    assert files.parse_seconds(SERVICE["stop_grace_period"]) > graceful
+    pause = files.get_container()["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert files.get_pod()["terminationGracePeriodSeconds"] > graceful + pause
+    assert files.parse_seconds(of_proxy("proxy_read_timeout")) > graceful
 
 
 def test_the_proxy_takes_what_the_service_takes_and_reads_it_first() -> None:
     binary = int(SERVICE["environment"]["GRADCHECKD_MAX_BINARY_BYTES"])
-    assert files.size(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, binary)
+    assert files.parse_bytes(of_proxy("client_max_body_size")) == max(Settings().max_body_bytes, binary)
     assert ENVIRONMENT["GRADCHECKD_MAX_BINARY_BYTES"] == str(binary)
     assert of_proxy("proxy_request_buffering") == "on"
 
@@ -110,7 +114,7 @@ def test_a_setting_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_probed_answers() -> None:
-    probed = [files.container()[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness", "readiness")]
+    probed = [files.get_container()[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness", "readiness")]
     checked = re.findall(r"127\.0\.0\.1:[^/]+(/[\w/]+)", files.DOCKERFILE + SERVICE["healthcheck"]["test"][-1])
     assert len(checked) == 2
     for path in {*probed, *checked}:
@@ -119,13 +123,13 @@ def test_what_is_probed_answers() -> None:
 
 def test_the_image_is_started_by_the_command_that_the_readme_and_the_makefile_have() -> None:
     command = json.loads(of_dockerfile(r"^CMD (\[.*\])$"))
-    assert command == ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]
+    assert command == ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]
 
 
 def test_the_errors_of_the_proxy_have_titles() -> None:
-    caught = re.findall(r"^\s*error_page ([\d =]+) /\.problem;$", files.PROXY, re.MULTILINE)
+    caught = re.findall(r"^\s*error_page ([\d =]+) /\.problem;$", files.PROXY_CONFIG, re.MULTILINE)
     said = [code.removeprefix("=") for line in caught for code in line.split() if code != "494"]
-    titles = dict(re.findall(r'^\s*(\d{3}) "(.*)";$', files.PROXY, re.MULTILINE))
+    titles = dict(re.findall(r'^\s*(\d{3}) "(.*)";$', files.PROXY_CONFIG, re.MULTILINE))
     assert sorted(titles) == sorted(said)
     assert titles == {code: HTTPStatus(int(code)).phrase for code in titles} | {
         "413": "Content Too Large",

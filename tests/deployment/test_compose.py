@@ -57,7 +57,7 @@ SCHEMA = table_of(
 
 
 def test_it_is_a_compose_file_whose_services_are_locked_down() -> None:
-    jsonschema.validate(files.compose(), SCHEMA)
+    jsonschema.validate(files.load_compose(), SCHEMA)
 
 
 PLANTED: dict[str, dict[str, Any]] = {
@@ -71,7 +71,7 @@ PLANTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", PLANTED.values(), ids=PLANTED)
 def test_a_planted_mistake_is_found(change: dict[str, Any]) -> None:
-    document = copy.deepcopy(files.compose())
+    document = copy.deepcopy(files.load_compose())
     document["services"]["gradcheckd"] |= change
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, SCHEMA)
@@ -79,14 +79,14 @@ def test_a_planted_mistake_is_found(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", SERVICE["required"])
 def test_a_lock_that_is_left_out_is_found(key: str) -> None:
-    document = copy.deepcopy(files.compose())
+    document = copy.deepcopy(files.load_compose())
     del document["services"]["proxy"][key]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, SCHEMA)
 
 
 def test_only_the_proxy_is_published_and_the_service_reaches_nobody() -> None:
-    document = files.compose()
+    document = files.load_compose()
     assert "ports" not in document["services"]["gradcheckd"]
     assert document["services"]["gradcheckd"]["networks"] == ["inside"]
     assert document["networks"]["inside"]["internal"]

@@ -17,11 +17,11 @@ def validate(document: files.Document) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_manifest_is_valid(kind: str) -> None:
-    validate(files.manifest(kind))
+    validate(files.find_manifest(kind))
 
 
 def test_there_are_no_other_manifests() -> None:
-    assert [each["kind"] for each in files.manifests()] == KINDS
+    assert [each["kind"] for each in files.load_manifests()] == KINDS
 
 
 def _unknown_field(document: files.Document) -> None:
@@ -48,14 +48,14 @@ def _nothing_selected(document: files.Document) -> None:
     "plant", [_unknown_field, _wrong_type, _number_in_the_environment, _misspelled_deep_inside, _nothing_selected]
 )
 def test_a_planted_mistake_is_found(plant: Callable[[files.Document], None]) -> None:
-    document = files.manifest("Deployment")
+    document = files.find_manifest("Deployment")
     plant(document)
     with pytest.raises(kubernetes_validate.ValidationError):
         validate(document)
 
 
 def test_the_container_is_locked_down() -> None:
-    pod, context = files.pod(), files.container()["securityContext"]
+    pod, context = files.get_pod(), files.get_container()["securityContext"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not pod["automountServiceAccountToken"]
@@ -66,31 +66,31 @@ def test_the_container_is_locked_down() -> None:
 
 
 def test_it_can_write_where_it_must_and_the_metrics_are_in_memory() -> None:
-    volumes = {each["name"]: each["emptyDir"] for each in files.pod()["volumes"]}
-    mounted = {each["mountPath"]: volumes[each["name"]] for each in files.container()["volumeMounts"]}
+    volumes = {each["name"]: each["emptyDir"] for each in files.get_pod()["volumes"]}
+    mounted = {each["mountPath"]: volumes[each["name"]] for each in files.get_container()["volumeMounts"]}
     assert set(mounted) == {"/tmp", "/dev/shm"}
     assert mounted["/dev/shm"]["medium"] == "Memory"
     assert all("sizeLimit" in each for each in mounted.values())
 
 
 def test_what_selects_pods_selects_these() -> None:
-    labels = files.manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
-    spread = [each["labelSelector"]["matchLabels"] for each in files.pod()["topologySpreadConstraints"]]
+    labels = files.find_manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
+    spread = [each["labelSelector"]["matchLabels"] for each in files.get_pod()["topologySpreadConstraints"]]
     assert [
-        files.manifest("Deployment")["spec"]["selector"]["matchLabels"],
-        files.manifest("Service")["spec"]["selector"],
-        files.manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        files.manifest("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        files.find_manifest("Deployment")["spec"]["selector"]["matchLabels"],
+        files.find_manifest("Service")["spec"]["selector"],
+        files.find_manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        files.find_manifest("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         *spread,
     ] == [labels] * 6
 
 
 def test_the_autoscaler_scales_the_deployment_and_leaves_room_for_a_disruption() -> None:
-    deployment, scaler = files.manifest("Deployment"), files.manifest("HorizontalPodAutoscaler")["spec"]
+    deployment, scaler = files.find_manifest("Deployment"), files.find_manifest("HorizontalPodAutoscaler")["spec"]
     target = scaler["scaleTargetRef"]
     assert [target["apiVersion"], target["kind"]] == [deployment["apiVersion"], deployment["kind"]]
     assert target["name"] == deployment["metadata"]["name"]
     # A number of replicas here would undo the autoscaler's at every deployment.
     assert "replicas" not in deployment["spec"]
-    assert scaler["minReplicas"] > files.manifest("PodDisruptionBudget")["spec"]["maxUnavailable"]
-    assert "cpu" in files.container()["resources"]["requests"], "of which the autoscaler's target is a part"
+    assert scaler["minReplicas"] > files.find_manifest("PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert "cpu" in files.get_container()["resources"]["requests"], "of which the autoscaler's target is a part"

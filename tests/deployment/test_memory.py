@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.checking.small import SMALL_BYTES
+from service.checks.graph.small_checks import MAX_ESTIMATED_BYTES
 from service.settings import PREFIX, Settings
 from tests.deployment import files
 
@@ -20,18 +20,18 @@ def needed(environment: dict[str, str]) -> float:
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
     }
     settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
-    checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * SMALL_BYTES)
-    held = settings.max_held_bytes + settings.max_answer_bytes
+    checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * MAX_ESTIMATED_BYTES)
+    held = settings.max_buffered_body_bytes + settings.max_answer_bytes
     return int(environment["WEB_CONCURRENCY"]) * (LOADED + held + checks)
 
 
-SERVICE = files.compose()["services"]["gradcheckd"]
+SERVICE = files.load_compose()["services"]["gradcheckd"]
 OF_IMAGE = dict(re.findall(r"\b(WEB_CONCURRENCY|GRADCHECKD_\w+|MALLOC_\w+)=(\d+)", files.DOCKERFILE))
 
 
 @pytest.mark.parametrize(
     ("environment", "memory"),
-    [(SERVICE["environment"], files.size(SERVICE["mem_limit"])), (OF_IMAGE, IMAGE)],
+    [(SERVICE["environment"], files.parse_bytes(SERVICE["mem_limit"])), (OF_IMAGE, IMAGE)],
     ids=["compose", "image"],
 )
 def test_as_much_as_may_run_fits(environment: dict[str, str], memory: int) -> None:

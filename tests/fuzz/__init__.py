@@ -2,12 +2,12 @@
 
 import os
 
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1500"))
+REQUEST_COUNT = int(os.environ.get("FUZZ_REQUESTS", "1500"))
 """How many the three parts send together at least; `make fuzz` sends more."""
 
-DESCRIBED = REQUESTS // 10
-MUTANTS = REQUESTS // 3
-RAW = REQUESTS - DESCRIBED - MUTANTS
+SCHEMA_REQUEST_COUNT = REQUEST_COUNT // 10
+MUTATED_REQUEST_COUNT = REQUEST_COUNT // 3
+RAW_REQUEST_COUNT = REQUEST_COUNT - SCHEMA_REQUEST_COUNT - MUTATED_REQUEST_COUNT
 
-SYSTEMATIC = REQUESTS >= 5000
+IS_SYSTEMATIC = REQUEST_COUNT >= 5000
 """Whether schemathesis also goes through every keyword of the document, which by itself takes some 10,000 requests."""

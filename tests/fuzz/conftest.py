@@ -1,8 +1,8 @@
 import pytest
 
-from tests.fuzz.held import Asked
+from tests.fuzz.response_checks import CountingApplication
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
-    return Asked()
+def counting_application() -> CountingApplication:
+    return CountingApplication()

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
-from tests.fuzz import RAW
-from tests.fuzz.held import Asked, hold
+from tests.fuzz import RAW_REQUEST_COUNT
+from tests.fuzz.response_checks import CountingApplication, check_response
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -48,25 +48,32 @@ def headers(draw: st.DrawFn) -> dict[str, str]:
     return usual | draw(st.just({}) | st.dictionaries(names, FORMS | HEADER, max_size=3))
 
 
-def ask(asked: Asked, method: str, path: str, sent: dict[str, str], body: bytes) -> None:
+def ask(asked: CountingApplication, method: str, path: str, sent: dict[str, str], body: bytes) -> None:
     # Not as an URL, which the client would take apart, and refuse some.
     address = {"PATH_INFO": path}
     response = asked.app.test_client().open(method=method, headers=sent, data=body, environ_overrides=address)
-    hold(asked.document, response)
+    check_response(asked.document, response)
 
 
-def test_no_bytes_are_too_much(asked: Asked) -> None:
-    @settings(max_examples=RAW // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_no_bytes_are_too_much(asked: CountingApplication) -> None:
+    @settings(
+        max_examples=RAW_REQUEST_COUNT // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]), headers(), BODIES)
     def bodies(path: str, sent: dict[str, str], body: bytes) -> None:
         ask(asked, "POST", path, sent, body)
 
-    @settings(max_examples=RAW - RAW // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=RAW_REQUEST_COUNT - RAW_REQUEST_COUNT // 2,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(METHODS, PATHS | HEADER.map(lambda text: f"/{text}"), headers(), st.binary(max_size=20))
     def addresses(method: str, path: str, sent: dict[str, str], body: bytes) -> None:
         ask(asked, method, path, sent, body)
 
     bodies()
     addresses()
-    assert asked.statuses.total() >= RAW
+    assert asked.statuses.total() >= RAW_REQUEST_COUNT
     assert set(asked.statuses) >= {400, 404, 405, 406, 415, 422}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.fuzz import DESCRIBED, SYSTEMATIC
-from tests.fuzz.held import Asked
+from tests.fuzz import IS_SYSTEMATIC, SCHEMA_REQUEST_COUNT
+from tests.fuzz.response_checks import CountingApplication
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -21,9 +21,9 @@ schemathesis.openapi.media_type("application/vnd.safetensors", st.binary(max_siz
 # What a schema cannot say of a request (names that are there, shapes that fit) is refused with 422.
 BEYOND_A_SCHEMA = [positive_data_acceptance]
 
-ASKED = Asked()
+ASKED = CountingApplication()
 INTERFACE = schemathesis.openapi.from_wsgi("/openapi.json", ASKED.app)
-INTERFACE.config.phases.coverage.enabled = SYSTEMATIC
+INTERFACE.config.phases.coverage.enabled = IS_SYSTEMATIC
 OPERATIONS = [found.ok() for found in INTERFACE.get_all_operations()]
 
 
@@ -37,14 +37,14 @@ def cases() -> st.SearchStrategy[schemathesis.Case]:
 
 
 def test_answers_are_those_that_are_described() -> None:
-    @settings(max_examples=DESCRIBED, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=SCHEMA_REQUEST_COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(cases())
     def send(case: schemathesis.Case) -> None:
         case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA)
 
     ASKED.statuses.clear()
     send()
-    assert ASKED.statuses.total() >= DESCRIBED
+    assert ASKED.statuses.total() >= SCHEMA_REQUEST_COUNT
     assert set(ASKED.statuses) >= {200, 422}
 
 
@@ -64,7 +64,7 @@ WRONG = {
 
 @pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
 def test_an_answer_that_is_not_described_is_found(answer: Any) -> None:
-    app = Asked().app
+    app = CountingApplication().app
     app.view_functions["catalogue.get_ops"] = answer
     case = schemathesis.openapi.from_wsgi("/openapi.json", app)["/v1/ops"]["GET"].Case()
     with pytest.raises(BaseExceptionGroup):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response
 
-from tests.fuzz.held import Asked, hold
+from tests.fuzz.response_checks import CountingApplication, check_response
 
 NOT_FOUND = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not here."}
 OTHERWISE: list[tuple[str, Any, int, str]] = [
@@ -27,18 +27,20 @@ def answering(path: str, body: Any, status: int, form: str) -> Flask:
     return app
 
 
-def test_our_own_answers_hold(asked: Asked) -> None:
+def test_our_own_answers_hold(asked: CountingApplication) -> None:
     for path in ("/v1/ops", "/nowhere", "/v1/check"):
-        hold(asked.document, asked.app.test_client().get(path))
+        check_response(asked.document, asked.app.test_client().get(path))
 
 
-def test_the_problem_that_is_planted_is_otherwise_right(asked: Asked) -> None:
+def test_the_problem_that_is_planted_is_otherwise_right(asked: CountingApplication) -> None:
     response = answering("/nowhere", NOT_FOUND, 404, "application/problem+json").test_client().get("/nowhere")
-    hold(asked.document, response)
+    check_response(asked.document, response)
 
 
 @pytest.mark.parametrize(("path", "body", "status", "form"), OTHERWISE)
-def test_what_is_not_described_is_found(asked: Asked, path: str, body: Any, status: int, form: str) -> None:
+def test_what_is_not_described_is_found(
+    asked: CountingApplication, path: str, body: Any, status: int, form: str
+) -> None:
     response = answering(path, body, status, form).test_client().get(path)
     with pytest.raises((AssertionError, KeyError)):
-        hold(asked.document, response)
+        check_response(asked.document, response)

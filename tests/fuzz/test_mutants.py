@@ -9,18 +9,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.tensor import Tensor
-from service.numerics.models import PRESETS
-from service.plan import plan
-from tests.fuzz import MUTANTS
-from tests.fuzz.held import Asked, hold
-from tests.fuzz.mutating import altered, mutants
+from service.checks.blackbox.plan import plan_evaluations
+from service.numerics.model.presets import PRESETS
+from tests.fuzz import MUTATED_REQUEST_COUNT
+from tests.fuzz.request_mutations import mutate_requests, mutate_requests_with_options
+from tests.fuzz.response_checks import CountingApplication, check_response
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
 
-NAMED = [preset.request for preset in PRESETS.values()]
+NAMED = [preset.example_request for preset in PRESETS.values()]
 # As models of one's own too, so that their nodes are changed as well.
-WRITTEN = [preset.request | {"model": {"nodes": [dict(node) for node in preset.nodes]}} for preset in PRESETS.values()]
+WRITTEN = [
+    preset.example_request | {"model": {"nodes": [dict(node) for node in preset.nodes]}} for preset in PRESETS.values()
+]
 CHECKS = [*NAMED, *WRITTEN]
 
 
@@ -38,7 +40,7 @@ PLANS = [
 
 def judged(request: dict[str, Any]) -> dict[str, Any]:
     """A plan that was carried out on a sum of sines."""
-    found = plan(request)
+    found = plan_evaluations(request)
     points = [each.array for each in found.points.values()]
     losses = [sum(float(np.sin(each[at]).sum()) for each in points) for at in range(len(points[0]))]
     slopes = {name: np.cos(Tensor.decode(each).array).tolist() for name, each in POINT.items()}
@@ -46,22 +48,24 @@ def judged(request: dict[str, Any]) -> dict[str, Any]:
 
 
 ADDRESSED = (
-    st.tuples(st.just("/v1/check"), mutants(CHECKS))
-    | st.tuples(st.just("/v1/curve"), mutants(list(map(of_first_weight, CHECKS))))
-    | st.tuples(st.just("/v1/bugs"), mutants([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)]))
-    | st.tuples(st.just("/v1/plan"), altered(PLANS))
-    | st.tuples(st.just("/v1/judge"), altered(list(map(judged, PLANS))))
+    st.tuples(st.just("/v1/check"), mutate_requests_with_options(CHECKS))
+    | st.tuples(st.just("/v1/curve"), mutate_requests_with_options(list(map(of_first_weight, CHECKS))))
+    | st.tuples(
+        st.just("/v1/bugs"), mutate_requests_with_options([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)])
+    )
+    | st.tuples(st.just("/v1/plan"), mutate_requests(PLANS))
+    | st.tuples(st.just("/v1/judge"), mutate_requests(list(map(judged, PLANS))))
 )
 
 
-def test_no_change_is_too_much(asked: Asked) -> None:
-    @settings(max_examples=MUTANTS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_no_change_is_too_much(asked: CountingApplication) -> None:
+    @settings(max_examples=MUTATED_REQUEST_COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(ADDRESSED)
     def send(addressed: tuple[str, dict[str, Any]]) -> None:
         path, request = addressed
         body = json.dumps(request).encode()
         response = asked.app.test_client().post(path, data=body, content_type="application/json")
-        hold(asked.document, response)
+        check_response(asked.document, response)
 
     send()
-    assert asked.statuses.total() >= MUTANTS
+    assert asked.statuses.total() >= MUTATED_REQUEST_COUNT

@@ -8,18 +8,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import RAW
-from tests.integration import raw
-from tests.integration.conftest import Server, start
+from tests.fuzz import RAW_REQUEST_COUNT
+from tests.integration import raw_http
+from tests.integration.conftest import Server, start_server
 
-__all__ = ["start"]
+__all__ = ["start_server"]
 
-SOCKETS = RAW // 4
+SOCKETS = RAW_REQUEST_COUNT // 4
 """A request over a socket takes as long as several of a test client."""
-CHUNKED = raw.head("Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(raw.BODY), raw.BODY)
+CHUNKED = raw_http.make_head("Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (
+    len(raw_http.EXAMPLE_BODY),
+    raw_http.EXAMPLE_BODY,
+)
 GET = b"GET /v1/ops HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
-STREAMED = raw.head(f"Content-Length: {len(raw.BODY)}", "Accept: application/x-ndjson") + raw.BODY
-WHOLE = [raw.WHOLE, CHUNKED, GET, STREAMED, raw.WHOLE + GET, GET + CHUNKED, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"]
+STREAMED = (
+    raw_http.make_head(f"Content-Length: {len(raw_http.EXAMPLE_BODY)}", "Accept: application/x-ndjson")
+    + raw_http.EXAMPLE_BODY
+)
+WHOLE = [
+    raw_http.WHOLE_REQUEST,
+    CHUNKED,
+    GET,
+    STREAMED,
+    raw_http.WHOLE_REQUEST + GET,
+    GET + CHUNKED,
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+]
 PIECES = [
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b":", b",", b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"-1\r\n",
     b";a=b",
@@ -47,7 +61,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 def answers(server: Server, sent: bytes) -> bytes:
     """All that comes, when no more is sent."""
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         received = b""
@@ -77,7 +91,7 @@ def served(start: Callable[..., Server]) -> Server:
 
 
 def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:
-    before = raw.workers(served)
+    before = raw_http.list_workers(served)
 
     @settings(max_examples=SOCKETS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(mutated() | st.binary(max_size=300))
@@ -85,8 +99,8 @@ def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:
         hold(answers(served, sent))
 
     bytes_of_any_kind()
-    raw.ask(served)
-    assert raw.workers(served) == before, "no worker ended"
+    raw_http.send_example(served)
+    assert raw_http.list_workers(served) == before, "no worker ended"
     assert "Traceback" not in served.log.read_text()
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
 
 
@@ -18,68 +18,68 @@ class Bystander:
     connection: socket.socket
     worker: int | None
     answers: int = 0
-    ended: Exception | AssertionError | None = None
+    error: Exception | AssertionError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
-    def once(self) -> None:
-        raw.ask_on(self.connection)
+    def send_once(self) -> None:
+        raw_http.send_example_on(self.connection)
         self.answers += 1
 
     def run(self) -> None:
         self.answers = 0
         try:
             while not self.done.is_set():
-                self.once()
-        except (OSError, raw.HalfAnAnswerError, AssertionError) as error:
-            self.ended = error
+                self.send_once()
+        except (OSError, raw_http.IncompleteAnswerError, AssertionError) as error:
+            self.error = error
 
 
-def several(server: Server, count: int) -> list[Bystander]:
+def make_bystanders(server: Server, count: int) -> list[Bystander]:
     """So many, each answered once, so that a worker has its connection; asking at once spreads them."""
-    connections = [raw.connected(server) for _ in range(count)]
+    connections = [raw_http.open_connection(server) for _ in range(count)]
     for each in connections:
-        each.sendall(raw.WHOLE)
+        each.sendall(raw_http.WHOLE_REQUEST)
     for each in connections:
-        raw.answer(each)
-    return [Bystander(each, raw.worker_of(server, each)) for each in connections]
+        raw_http.read_answer(each)
+    return [Bystander(each, raw_http.find_worker(server, each)) for each in connections]
 
 
 @contextlib.contextmanager
-def at_work(found: list[Bystander]) -> Iterator[None]:
+def run_bystanders(bystanders: list[Bystander]) -> Iterator[None]:
     """Let them run until the block ends; each was answered at least once in it, unless it was cut off."""
-    threads = [threading.Thread(target=each.run) for each in found]
+    threads = [threading.Thread(target=each.run) for each in bystanders]
     for each in threads:
         each.start()
     try:
         yield
     finally:
-        for each in found:
+        for each in bystanders:
             each.done.set()
         for thread in threads:
             thread.join(timeout=60)
-        for each in found:
+        for each in bystanders:
             each.connection.close()
 
 
 @contextlib.contextmanager
-def untouched(server: Server, count: int = 2) -> Iterator[list[Bystander]]:
+def expect_undisturbed(server: Server, count: int = 2) -> Iterator[list[Bystander]]:
     """Bystanders who must not notice anything."""
-    found = several(server, count)
-    with at_work(found):
+    found = make_bystanders(server, count)
+    with run_bystanders(found):
         yield found
     for each in found:
-        assert each.ended is None, each.ended
+        assert each.error is None, each.error
         assert each.answers, "asked and was answered"
 
 
-def of_every_worker(server: Server, count: int = 2) -> list[Bystander]:
+def make_bystanders_per_worker(server: Server, count: int = 2) -> list[Bystander]:
     """So many at each worker: which of them takes a connection is chance."""
-    found: dict[int | None, list[Bystander]] = {worker: [] for worker in raw.workers(server)}
+    found: dict[int | None, list[Bystander]] = {worker: [] for worker in raw_http.list_workers(server)}
     for _ in range(50):
         # What is idle for long is closed.
         for each in list(itertools.chain(*found.values())):
-            each.once()
-        for each in several(server, 8):
+            each.send_once()
+        for each in make_bystanders(server, 8):
             if len(found[each.worker]) < count:
                 found[each.worker].append(each)
             else:

@@ -47,7 +47,7 @@ def wait_until_ready(server: Server) -> None:
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start servers, by the command of the image, with settings of one's own, within a command that executes it."""
     running: list[Server] = []
 
@@ -55,7 +55,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         environment = os.environ | {"PORT": str(port), "WEB_CONCURRENCY": "1"} | settings
-        command = ["gunicorn", "--config", "python:service.gunicorn_config", "service.app:create_app()"]
+        command = ["gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()"]
         path = tmp_path_factory.mktemp("server") / "log"
         with path.open("w") as log:
             process = subprocess.Popen([*within, sys.executable, "-m", *command], cwd=ROOT, env=environment, stderr=log)

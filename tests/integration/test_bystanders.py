@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.bystanders import Bystander
 
 WRONG = b'{"outcome": "pass", "loss": {"analytic": 2.5, "autograd": 2.5}}'
@@ -27,9 +27,9 @@ def answered(body: bytes, status: str = "200 OK", length: int | None = None) -> 
     [
         (answered(WRONG), AssertionError),
         (answered(b"{}", "500 Internal Server Error"), AssertionError),
-        (answered(WRONG, length=1000), raw.HalfAnAnswerError),
+        (answered(WRONG, length=1000), raw_http.IncompleteAnswerError),
         (b"", ConnectionError),
-        (b"HTTP/1.1 200", raw.HalfAnAnswerError),
+        (b"HTTP/1.1 200", raw_http.IncompleteAnswerError),
     ],
 )
 def test_a_bystander_notices(pair: tuple[socket.socket, socket.socket], sent: bytes, noticed: type[Exception]) -> None:
@@ -38,5 +38,5 @@ def test_a_bystander_notices(pair: tuple[socket.socket, socket.socket], sent: by
     theirs.shutdown(socket.SHUT_WR)
     bystander = Bystander(ours, None)
     bystander.run()
-    assert isinstance(bystander.ended, noticed)
+    assert isinstance(bystander.error, noticed)
     assert bystander.answers == 0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration import raw
-from tests.integration.bystanders import Bystander, at_work, of_every_worker, untouched
+from tests.integration import raw_http
+from tests.integration.bystanders import Bystander, expect_undisturbed, make_bystanders_per_worker, run_bystanders
 from tests.integration.conftest import Server
 
 MEBIBYTE = 2**20
@@ -27,9 +27,9 @@ def pair(start: Callable[..., Server]) -> Server:
 @pytest.fixture
 def beside(pair: Server) -> Iterator[Server]:
     """The same, while others are served; and the next request is answered."""
-    with untouched(pair):
+    with expect_undisturbed(pair):
         yield pair
-    raw.ask(pair)
+    raw_http.send_example(pair)
 
 
 def peak(worker: int) -> int:
@@ -39,17 +39,17 @@ def peak(worker: int) -> int:
 
 
 def test_a_body_of_a_gibibyte_is_refused_before_it_is_there(beside: Server) -> None:
-    before = {worker: peak(worker) for worker in raw.workers(beside)}
+    before = {worker: peak(worker) for worker in raw_http.list_workers(beside)}
     piece = f"{MEBIBYTE:x}\r\n".encode() + b" " * MEBIBYTE + b"\r\n"
-    with raw.connected(beside) as connection:
-        connection.sendall(raw.head("Transfer-Encoding: chunked"))
+    with raw_http.open_connection(beside) as connection:
+        connection.sendall(raw_http.make_head("Transfer-Encoding: chunked"))
         sent = 0
         # It may be closed while a piece is on its way, and the answer is there all the same.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            while sent < 1024 and not raw.answered_meanwhile(connection):
+            while sent < 1024 and not raw_http.has_input(connection):
                 connection.sendall(piece)
                 sent += 1
-        assert raw.answer(connection)[0] == 413
+        assert raw_http.read_answer(connection)[0] == 413
     assert sent < 1024
     # Some limits of a body, and never the whole.
     assert all(peak(worker) - size < 100 * MEBIBYTE for worker, size in before.items())
@@ -57,28 +57,28 @@ def test_a_body_of_a_gibibyte_is_refused_before_it_is_there(beside: Server) -> N
 
 @pytest.mark.parametrize("body", [b"[" * 10_000 + b"]" * 10_000, b'{"tensors":' * 10_000], ids=["lists", "objects"])
 def test_nested_brackets_are_refused(beside: Server, body: bytes) -> None:
-    with raw.connected(beside) as connection:
-        connection.sendall(raw.head(f"Content-Length: {len(body)}") + body)
-        assert raw.answer(connection)[0] in {400, 422}
+    with raw_http.open_connection(beside) as connection:
+        connection.sendall(raw_http.make_head(f"Content-Length: {len(body)}") + body)
+        assert raw_http.read_answer(connection)[0] in {400, 422}
 
 
 def test_half_a_body_and_no_more(beside: Server) -> None:
     for _ in range(40):
-        with raw.connected(beside) as connection:
-            connection.sendall(raw.WHOLE[: -len(raw.BODY) // 2])
+        with raw_http.open_connection(beside) as connection:
+            connection.sendall(raw_http.WHOLE_REQUEST[: -len(raw_http.EXAMPLE_BODY) // 2])
 
 
 def test_half_a_body_after_which_the_client_listens_is_a_bad_request(beside: Server) -> None:
-    with raw.connected(beside) as connection:
-        connection.sendall(raw.WHOLE[: -len(raw.BODY) // 2])
+    with raw_http.open_connection(beside) as connection:
+        connection.sendall(raw_http.WHOLE_REQUEST[: -len(raw_http.EXAMPLE_BODY) // 2])
         connection.shutdown(socket.SHUT_WR)
-        assert raw.answer(connection)[0] == 400
+        assert raw_http.read_answer(connection)[0] == 400
 
 
 def test_clients_that_leave_before_the_answer(beside: Server) -> None:
     for _ in range(40):
-        with raw.connected(beside) as connection:
-            connection.sendall(raw.WHOLE)
+        with raw_http.open_connection(beside) as connection:
+            connection.sendall(raw_http.WHOLE_REQUEST)
             # Closed as by a process that was killed: the answer meets a reset.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -87,40 +87,40 @@ def test_clients_that_leave_before_the_answer(beside: Server) -> None:
     "bytes_", [b"\0" * 100, b"GET\r\n\r\n", b"POST /v1/check HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
 )
 def test_what_is_not_http_is_refused_by_gunicorn(beside: Server, bytes_: bytes) -> None:
-    with raw.connected(beside) as connection:
+    with raw_http.open_connection(beside) as connection:
         connection.sendall(bytes_ + b"\r\n\r\n")
-        assert raw.answer(connection)[0] == 400
+        assert raw_http.read_answer(connection)[0] == 400
 
 
 def test_a_killed_worker_takes_no_other_along(pair: Server) -> None:
-    found = of_every_worker(pair)
-    killed, left = raw.workers(pair)
-    with at_work(found):
+    found = make_bystanders_per_worker(pair)
+    killed, left = raw_http.list_workers(pair)
+    with run_bystanders(found):
         all_answered(found)
         os.kill(killed, signal.SIGKILL)
         for _ in range(20):
-            raw.ask(pair)
-        until(lambda: len(set(raw.workers(pair)) - {killed}) == 2)
+            raw_http.send_example(pair)
+        until(lambda: len(set(raw_http.list_workers(pair)) - {killed}) == 2)
     for each in found:
-        assert (each.ended is None) == (each.worker == left), each.ended
-        assert not isinstance(each.ended, AssertionError), "no wrong answer, of the killed one neither"
+        assert (each.error is None) == (each.worker == left), each.error
+        assert not isinstance(each.error, AssertionError), "no wrong answer, of the killed one neither"
 
 
 def test_sigterm_under_load_cuts_no_answer_short(start: Callable[..., Server]) -> None:
     server = start(WEB_CONCURRENCY="2")
-    found = of_every_worker(server)
-    begun, rest = raw.WHOLE[:-10], raw.WHOLE[-10:]
-    with at_work(found), raw.many(server, 4, begun) as unfinished:
+    found = make_bystanders_per_worker(server)
+    begun, rest = raw_http.WHOLE_REQUEST[:-10], raw_http.WHOLE_REQUEST[-10:]
+    with run_bystanders(found), raw_http.open_many(server, 4, begun) as unfinished:
         all_answered(found)
-        until(lambda: all(raw.worker_of(server, each) for each in unfinished))
+        until(lambda: all(raw_http.find_worker(server, each) for each in unfinished))
         time.sleep(0.5)
         server.process.terminate()
         for each in unfinished:
             each.sendall(rest)
-            raw.hold_reference(*raw.answer(each))
-        until(lambda: all(each.ended for each in found))
+            raw_http.check_reference_answer(*raw_http.read_answer(each))
+        until(lambda: all(each.error for each in found))
     # Between answers connections are closed, which tells a client to ask again elsewhere.
-    assert all(isinstance(each.ended, ConnectionError) for each in found), [each.ended for each in found]
+    assert all(isinstance(each.error, ConnectionError) for each in found), [each.error for each in found]
     assert server.process.wait(timeout=60) == 0
 
 

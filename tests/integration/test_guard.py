@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.integration.conftest import Server
-from tests.integration.raw import wait_until
+from tests.integration.raw_http import wait_until
 
 JSON = {"Content-Type": "application/json"}
 HEAD = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
-from tests.integration.raw import wait_until
+from tests.integration.raw_http import wait_until
 from tests.integration.test_guard import metric
 
 SIZE = 90
@@ -27,7 +27,7 @@ def long_check() -> bytes:
     ]
     request = {"tensors": {}, "weights": {"w": w.tolist()}, "model": {"nodes": nodes}, "include": []}
     body = json.dumps(request).encode()
-    return raw.head(f"Content-Length: {len(body)}") + body
+    return raw_http.make_head(f"Content-Length: {len(body)}") + body
 
 
 def busy(server: Server, of: str) -> float:
@@ -49,11 +49,11 @@ def serving(start: Callable[..., Server], small: int) -> Server:
 def all_places_taken(server: Server) -> Iterator[socket.socket]:
     """A long check runs inside, from before to behind, and is left then."""
     ended = metric(server, "gradcheckd_loss_evaluations_total")
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         connection.sendall(long_check())
         wait_until(lambda: busy(server, "checks") == 1)
         yield connection
-        assert not raw.answered_meanwhile(connection)
+        assert not raw_http.has_input(connection)
         assert busy(server, "checks") == 1
     wait_until(lambda: busy(server, "checks") == 0)
     assert metric(server, "gradcheckd_loss_evaluations_total") > ended
@@ -61,18 +61,18 @@ def all_places_taken(server: Server) -> Iterator[socket.socket]:
 
 def test_small_checks_go_on_beside_a_long_one(start: Callable[..., Server]) -> None:
     server = serving(start, 1)
-    with all_places_taken(server), raw.connected(server) as connection:
+    with all_places_taken(server), raw_http.open_connection(server) as connection:
         for _ in range(20):
-            connection.sendall(raw.WHOLE)
-            raw.hold_reference(*raw.answer(connection))
+            connection.sendall(raw_http.WHOLE_REQUEST)
+            raw_http.check_reference_answer(*raw_http.read_answer(connection))
         assert busy(server, "small checks") == 0
         connection.sendall(long_check())
-        status, body = raw.answer(connection)
+        status, body = raw_http.read_answer(connection)
         assert (status, b"All 1 places for checks are taken" in body) == (503, True)
 
 
 def test_without_their_place_they_do_not(start: Callable[..., Server]) -> None:
     server = serving(start, 0)
-    with all_places_taken(server), raw.connected(server) as connection:
-        connection.sendall(raw.WHOLE)
-        assert raw.answer(connection)[0] == 503
+    with all_places_taken(server), raw_http.open_connection(server) as connection:
+        connection.sendall(raw_http.WHOLE_REQUEST)
+        assert raw_http.read_answer(connection)[0] == 503

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.deployment.test_memory import LOADED, OF_IMAGE, needed
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
 
 AT_ONCE = 12
@@ -52,7 +52,7 @@ def small(start: Callable[..., Server]) -> Server:
 
 
 def bytes_of(server: Server, what: str) -> int:
-    (worker,) = raw.workers(server)
+    (worker,) = raw_http.list_workers(server)
     (kilobytes,) = re.findall(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{worker}/status").read_text(), re.MULTILINE)
     return 1024 * int(kilobytes)
 
@@ -77,7 +77,7 @@ def test_no_body_takes_more_than_is_given(
     assert set(found) == statuses
     most = bytes_of(small, "VmHWM")
     assert len(body) < most < needed(OF_IMAGE | {"WEB_CONCURRENCY": "1"})
-    raw.ask(small)
+    raw_http.send_example(small)
 
 
 def test_a_worker_has_no_more_than_is_said_when_it_is_loaded(start: Callable[..., Server]) -> None:
@@ -91,7 +91,7 @@ def of_numbers(*shape: int) -> dict[str, Any]:
 
 def request(weights: dict[str, Any], *nodes: dict[str, Any], **fields: Any) -> bytes:
     body = json.dumps({"tensors": {}, "weights": weights, "model": {"nodes": nodes}, **fields}).encode()
-    return raw.head(f"Content-Length: {len(body)}") + body
+    return raw_http.make_head(f"Content-Length: {len(body)}") + body
 
 
 def loss_of(name: str) -> tuple[dict[str, Any], ...]:
@@ -118,11 +118,11 @@ def test_large_answers_that_nobody_takes_and_large_kernels_fit_beside_each_other
             connection.connect(("127.0.0.1", server.port))
             connection.sendall(large)
             statuses.append(int(connection.recv(16).split()[1]))
-        with raw.connected(server) as connection:
+        with raw_http.open_connection(server) as connection:
             connection.settimeout(240)
             connection.sendall(with_a_large_kernel(100))
-            assert raw.answer(connection)[0] == 200
-        raw.ask(server)
+            assert raw_http.read_answer(connection)[0] == 200
+        raw_http.send_example(server)
         assert set(statuses) == {200, 503}
         most = bytes_of(server, "VmHWM")
     assert most < needed(OF_IMAGE | {"WEB_CONCURRENCY": "1"})

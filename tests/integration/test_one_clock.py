@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
-from tests.integration.raw import answered_meanwhile, wait_until
+from tests.integration.raw_http import has_input, wait_until
 from tests.integration.test_slow_readers import asking, unfinished
 
-REST = raw.BODY[len(raw.BODY) // 2 :]
-HALF = raw.WHOLE[: -len(REST)]
+REST = raw_http.EXAMPLE_BODY[len(raw_http.EXAMPLE_BODY) // 2 :]
+HALF = raw_http.WHOLE_REQUEST[: -len(REST)]
 PATIENCE = {f"GRADCHECKD_MAX_{limit}_SECONDS": "3600" for limit in ("STALL", "HEAD", "BODY", "UNREAD")}
 
 
@@ -28,15 +28,15 @@ def patient(start: Callable[..., Server]) -> Server:
 
 
 def test_a_body_has_no_more_time_than_its_request(hurried: Server, patient: Server) -> None:
-    with raw.connected(patient) as kept, raw.connected(hurried) as connection:
+    with raw_http.open_connection(patient) as kept, raw_http.open_connection(hurried) as connection:
         kept.sendall(HALF)
         connection.sendall(HALF)
-        status, body = raw.answer(connection)
+        status, body = raw_http.read_answer(connection)
         assert status == 408
         assert "within the 6 s that all of the request may take" in json.loads(body)["detail"]
-        assert not answered_meanwhile(kept)
+        assert not has_input(kept)
         kept.sendall(REST)
-        raw.hold_reference(*raw.answer(kept))
+        raw_http.check_reference_answer(*raw_http.read_answer(kept))
 
 
 def test_an_answer_has_no_more_time_than_its_request(hurried: Server, patient: Server) -> None:
@@ -44,4 +44,4 @@ def test_an_answer_has_no_more_time_than_its_request(hurried: Server, patient: S
     with asking(patient), asking(hurried):
         wait_until(lambda: unfinished(hurried) > before)
         assert unfinished(patient) == 0
-    raw.ask(hurried)
+    raw_http.send_example(hurried)

@@ -10,9 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
-from tests.integration.raw import wait_until
+from tests.integration.raw_http import wait_until
 
 NDJSON = {"Accept": "application/x-ndjson"}
 SIZE = 90
@@ -93,8 +93,8 @@ def test_a_client_that_does_not_wait_for_a_plain_answer_stops_its_check(
 ) -> None:
     worker = worker_of(patient)
     body = json.dumps(long_check).encode()
-    with raw.connected(patient) as connection:
-        connection.sendall(raw.head(f"Content-Length: {len(body)}") + body)
+    with raw_http.open_connection(patient) as connection:
+        connection.sendall(raw_http.make_head(f"Content-Length: {len(body)}") + body)
         wait_until(lambda: computes(worker))
     wait_until(lambda: bool(of_status(499, patient)))
     (line,) = of_status(499, patient)

@@ -13,7 +13,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from tests.integration.conftest import Server
-from tests.tensor_bodies import of_request, read
+from tests.tensor_bodies import encode_request, read_body
 
 CORRECT = {"w1": [[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]]}
 
@@ -150,8 +150,8 @@ def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -
 
 def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, Any]) -> None:
     headers = dict.fromkeys(("Content-Type", "Accept"), "application/vnd.safetensors")
-    answer = client.post("/v1/check", content=of_request(example), headers=headers)
-    entries, metadata = read(answer.content)
+    answer = client.post("/v1/check", content=encode_request(example), headers=headers)
+    entries, metadata = read_body(answer.content)
     assert json.loads(metadata["report"])["outcome"] == "pass"
     by_w1 = client.post("/v1/check", json=example).json()["gradients"]["w1"]["analytic"]
     assert np.frombuffer(entries["gradients/w1/analytic"][2]).reshape(2, 2).tolist() == by_w1

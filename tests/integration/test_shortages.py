@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
 from tests.integration.test_faults import until
 
@@ -27,7 +27,7 @@ SHM_OF_OURS = 'mount -t tmpfs -o size=1m tmpfs /dev/shm; {first} exec "$@"'
 def idle(server: Server, count: int) -> Iterator[list[socket.socket]]:
     """Connections that are made and say nothing, as far as the kernel takes them."""
     with contextlib.ExitStack() as opened:
-        yield [opened.enter_context(raw.connected(server)) for _ in range(count)]
+        yield [opened.enter_context(raw_http.open_connection(server)) for _ in range(count)]
 
 
 def descriptors(worker: int) -> int:
@@ -39,21 +39,21 @@ def test_more_connections_than_descriptors_keep_nobody_out_and_end_no_worker(
     start: Callable[..., Server], more: str
 ) -> None:
     server = start(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)
-    before = raw.workers(server)
+    before = raw_http.list_workers(server)
     with idle(server, MANY):
-        until(lambda: max(map(descriptors, raw.workers(server))) > DESCRIPTORS // 4)
+        until(lambda: max(map(descriptors, raw_http.list_workers(server))) > DESCRIPTORS // 4)
         for _ in range(10):
-            raw.ask(server)
+            raw_http.send_example(server)
         assert max(map(descriptors, before)) <= DESCRIPTORS
-        assert raw.workers(server) == before
-    raw.ask(server)
+        assert raw_http.list_workers(server) == before
+    raw_http.send_example(server)
     short = "no connection is accepted" in server.log.read_text()
     assert short == bool(more), "that accepting fails is not made up, and the bound holds without it"
 
 
 def test_the_soft_limit_is_raised(start: Callable[..., Server]) -> None:
     server = start("sh", "-c", 'ulimit -S -n 128; exec "$@"', "sh")
-    for process in (server.process.pid, *raw.workers(server)):
+    for process in (server.process.pid, *raw_http.list_workers(server)):
         (line,) = [
             each for each in Path(f"/proc/{process}/limits").read_text().splitlines() if each.startswith("Max open")
         ]
@@ -85,30 +85,30 @@ def filled(start: Callable[..., Server]) -> Server:
 
 
 def test_a_full_shm_ends_neither_worker_nor_master(filled: Server) -> None:
-    before = raw.workers(filled)
+    before = raw_http.list_workers(filled)
     for _ in range(20):
-        raw.ask(filled)
+        raw_http.send_example(filled)
         # Each is another row of the metrics.
         for method, path in (("PUT", "/v1/check"), ("DELETE", "/"), ("PATCH", "/v1/ops"), ("GET", "/none")):
             assert httpx.request(method, f"{filled.url}{path}", timeout=60).status_code in {404, 405}
     assert "gradcheckd_requests_total" in httpx.get(f"{filled.url}/metrics", timeout=60).text
-    assert raw.workers(filled) == before
+    assert raw_http.list_workers(filled) == before
     assert filled.process.poll() is None
 
 
 def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(filled: Server) -> None:
-    killed, left = raw.workers(filled)
+    killed, left = raw_http.list_workers(filled)
     os.kill(killed, signal.SIGKILL)
-    until(lambda: len(set(raw.workers(filled)) - {killed}) == 2)
+    until(lambda: len(set(raw_http.list_workers(filled)) - {killed}) == 2)
     time.sleep(0.5)
     for _ in range(20):
-        raw.ask(filled)
-    assert left in raw.workers(filled)
+        raw_http.send_example(filled)
+    assert left in raw_http.list_workers(filled)
     assert httpx.get(f"{filled.url}/metrics", timeout=60).status_code == 200
 
 
 def test_a_shm_that_is_full_from_the_beginning_is_not_used(start: Callable[..., Server]) -> None:
     server = start(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
-    raw.ask(server)
+    raw_http.send_example(server)
     assert not list(Path(f"/proc/{server.process.pid}/root/dev/shm").glob("gradcheckd-*"))
     assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=60).text

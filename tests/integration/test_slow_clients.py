@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.integration import raw
-from tests.integration.bystanders import untouched
+from tests.integration import raw_http
+from tests.integration.bystanders import expect_undisturbed
 from tests.integration.conftest import Server
 
 MANY = 30
@@ -49,8 +49,8 @@ def dripping(connections: list[socket.socket], drop: bytes) -> Iterator[None]:
 def cut_off(connection: socket.socket) -> bool:
     """Whether the connection comes to its end, with word that it took too long or that there is no room, or without."""
     try:
-        status, _ = raw.answer(connection)
-    except (ConnectionError, raw.HalfAnAnswerError):
+        status, _ = raw_http.read_answer(connection)
+    except (ConnectionError, raw_http.IncompleteAnswerError):
         return True
     return status in {408, 503}
 
@@ -58,30 +58,30 @@ def cut_off(connection: socket.socket) -> bool:
 @pytest.mark.parametrize(
     ("beginning", "drop"),
     [
-        (raw.WHOLE[:40], b""),
-        (raw.head(f"Content-Length: {len(raw.BODY)}")[:-2], b"X-Slow: 1\r\n"),
-        (raw.WHOLE[:-200], b""),
-        (raw.WHOLE[:-200], b" "),
+        (raw_http.WHOLE_REQUEST[:40], b""),
+        (raw_http.make_head(f"Content-Length: {len(raw_http.EXAMPLE_BODY)}")[:-2], b"X-Slow: 1\r\n"),
+        (raw_http.WHOLE_REQUEST[:-200], b""),
+        (raw_http.WHOLE_REQUEST[:-200], b" "),
     ],
     ids=["half a head", "a head by drops", "half a body", "a body by drops"],
 )
 def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: bytes, drop: bytes) -> None:
-    with raw.many(hurried, MANY, beginning) as slow, dripping(slow, drop), untouched(hurried):
+    with raw_http.open_many(hurried, MANY, beginning) as slow, dripping(slow, drop), expect_undisturbed(hurried):
         assert httpx.get(f"{hurried.url}/health/live", timeout=30).status_code == 200
         assert all(map(cut_off, slow))
-    raw.ask(hurried)
+    raw_http.send_example(hurried)
 
 
 def test_who_connects_and_takes_a_while_is_served(server: Server) -> None:
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         time.sleep(4)  # more than a connection is kept between two requests
-        connection.sendall(raw.WHOLE)
-        assert raw.answer(connection)[0] == 200
+        connection.sendall(raw_http.WHOLE_REQUEST)
+        assert raw_http.read_answer(connection)[0] == 200
 
 
 def test_who_goes_away_in_a_head_is_not_waited_for(server: Server) -> None:
-    with raw.connected(server) as connection:
-        connection.sendall(raw.WHOLE[:40])
+    with raw_http.open_connection(server) as connection:
+        connection.sendall(raw_http.WHOLE_REQUEST[:40])
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(8)  # less than a head may take
         assert connection.recv(1) == b""

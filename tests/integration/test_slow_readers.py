@@ -14,8 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration import raw
-from tests.integration.bystanders import untouched
+from tests.integration import raw_http
+from tests.integration.bystanders import expect_undisturbed
 from tests.integration.conftest import Server
 from tests.integration.test_memory import bytes_of
 
@@ -79,9 +79,9 @@ def wait_for(server: Server, count: int) -> None:
 
 def test_others_are_served_while_many_are_slow(served: Server) -> None:
     before = unfinished(served)
-    with sipping(served, MANY), untouched(served):
+    with sipping(served, MANY), expect_undisturbed(served):
         wait_for(served, before + MANY - 4)
-    raw.ask(served)
+    raw_http.send_example(served)
 
 
 def test_a_few_have_their_time_and_no_more(served: Server) -> None:
@@ -90,7 +90,7 @@ def test_a_few_have_their_time_and_no_more(served: Server) -> None:
         time.sleep(2)
         assert unfinished(served) == before, "as many may be slow"
         wait_for(served, before + 3)
-    raw.ask(served)
+    raw_http.send_example(served)
 
 
 def test_who_takes_all_gets_all(served: Server) -> None:
@@ -111,7 +111,7 @@ def large(**fields: Any) -> bytes:
     tensor = {"datatype": "FP64", "shape": [LARGE], "b64": b64encode(numbers.tobytes()).decode()}
     nodes = [{"name": "square", "op": "mul", "inputs": ["w", "w"]}, {"name": "loss", "op": "sum", "inputs": ["square"]}]
     body = json.dumps({"tensors": {}, "weights": {"w": tensor}, "model": {"nodes": nodes}, **fields}).encode()
-    return raw.head(f"Content-Length: {len(body)}") + body
+    return raw_http.make_head(f"Content-Length: {len(body)}") + body
 
 
 def begun(server: Server, request: bytes) -> tuple[socket.socket, bytes]:
@@ -140,7 +140,7 @@ def grown(server: Server, statuses: list[int]) -> int:
             statuses.append(int(head.split()[1]))
             if statuses[-1] == 503:
                 assert b"\r\nRetry-After: 1\r\n" in head
-        raw.ask(server)
+        raw_http.send_example(server)
         return bytes_of(server, "VmRSS") - before
 
 
@@ -171,10 +171,10 @@ def test_an_answer_that_no_budget_would_hold_is_refused_before_anything_is_compu
     start: Callable[..., Server],
 ) -> None:
     server = start(GRADCHECKD_MAX_ANSWER_BYTES=str(ANSWER // 4))
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         connection.sendall(large())
-        status, body = raw.answer(connection)
+        status, body = raw_http.read_answer(connection)
         assert (status, json.loads(body)["errors"][0]["pointer"]) == (422, "/include")
         assert "safetensors" in json.loads(body)["detail"]
         connection.sendall(large(include=[]))
-        assert raw.answer(connection)[0] == 200
+        assert raw_http.read_answer(connection)[0] == 200

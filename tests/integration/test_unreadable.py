@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration import raw
+from tests.integration import raw_http
 from tests.integration.conftest import Server
 
 BYTES = {
@@ -14,34 +14,37 @@ BYTES = {
     "no request line": (b"HELO\r\n\r\n", 400),
     "another version": (b"GET / HTTP/9.9\r\n\r\n", 400),
     "no header": (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
-    "two lengths": (raw.head("Content-Length: 1", "Content-Length: 2"), 400),
-    "a negative length": (raw.head("Content-Length: -1"), 400),
+    "two lengths": (raw_http.make_head("Content-Length: 1", "Content-Length: 2"), 400),
+    "a negative length": (raw_http.make_head("Content-Length: -1"), 400),
     "a long address": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
     "many headers": (b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n", 431),
-    "another coding": (raw.head("Transfer-Encoding: gzip, foo"), 501),
-    "an expectation": (raw.head("Expect: foo", "Content-Length: 2") + b"{}", 417),
+    "another coding": (raw_http.make_head("Transfer-Encoding: gzip, foo"), 501),
+    "an expectation": (raw_http.make_head("Expect: foo", "Content-Length: 2") + b"{}", 417),
 }
 
 
 @pytest.mark.parametrize(("sent", "status"), BYTES.values(), ids=BYTES)
 def test_what_is_no_request_gets_a_problem(server: Server, sent: bytes, status: int) -> None:
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         connection.sendall(sent)
-        answered, body = raw.answer(connection)
+        answered, body = raw_http.read_answer(connection)
     document: dict[str, Any] = json.loads(body)
     assert (answered, document["status"]) == (status, status)
     assert document["detail"].startswith("What came is not a request")
-    raw.ask(server)
+    raw_http.send_example(server)
 
 
 def test_what_only_a_proxy_may_say_is_not_heard(server: Server) -> None:
     """That the service is somewhere else, as gunicorn would take it from this machine."""
     for name in ("SCRIPT_NAME", "SCRIPT-NAME", "PATH_INFO"):
-        with raw.connected(server) as connection:
-            connection.sendall(raw.head(f"Content-Length: {len(raw.BODY)}", f"{name}: /elsewhere") + raw.BODY)
-            status, body = raw.answer(connection)
+        with raw_http.open_connection(server) as connection:
+            connection.sendall(
+                raw_http.make_head(f"Content-Length: {len(raw_http.EXAMPLE_BODY)}", f"{name}: /elsewhere")
+                + raw_http.EXAMPLE_BODY
+            )
+            status, body = raw_http.read_answer(connection)
         assert status in {200, 400}, body
-    raw.ask(server)
+    raw_http.send_example(server)
 
 
 CHUNKS = {
@@ -55,26 +58,26 @@ CHUNKS = {
 
 @pytest.mark.parametrize("sent", CHUNKS.values(), ids=CHUNKS)
 def test_a_body_that_is_not_cut_into_chunks_as_it_should_is_a_problem(server: Server, sent: bytes) -> None:
-    with raw.connected(server) as connection:
-        connection.sendall(raw.head("Transfer-Encoding: chunked") + sent)
-        status, body = raw.answer(connection)
+    with raw_http.open_connection(server) as connection:
+        connection.sendall(raw_http.make_head("Transfer-Encoding: chunked") + sent)
+        status, body = raw_http.read_answer(connection)
     assert (status, json.loads(body)["status"]) == (400, 400)
-    raw.ask(server)
+    raw_http.send_example(server)
 
 
 def test_a_request_that_is_refused_before_its_body_is_read_has_one_answer_and_waits_for_nothing(server: Server) -> None:
     """However its body goes on: wrongly, or not at all."""
     for rest in (b"ZZ\r\n{}\r\n", b""):
-        with raw.connected(server) as connection:
-            connection.sendall(raw.head("Transfer-Encoding: chunked", path="/nowhere") + rest)
-            status, _ = raw.answer(connection)
+        with raw_http.open_connection(server) as connection:
+            connection.sendall(raw_http.make_head("Transfer-Encoding: chunked", path="/nowhere") + rest)
+            status, _ = raw_http.read_answer(connection)
             assert status == 404
             connection.settimeout(8)  # less than it would linger
             assert connection.recv(2**16) == b"", "the connection ends, without a second answer"
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         for _ in range(2):
-            connection.sendall(raw.head("Content-Length: 2", path="/nowhere") + b"{}")
-            assert raw.answer(connection)[0] == 404, "where the body has come the connection is kept"
+            connection.sendall(raw_http.make_head("Content-Length: 2", path="/nowhere") + b"{}")
+            assert raw_http.read_answer(connection)[0] == 404, "where the body has come the connection is kept"
 
 
 def unreadable(server: Server) -> int:
@@ -85,9 +88,9 @@ def unreadable(server: Server) -> int:
 
 def test_it_is_in_the_log_and_what_was_sent_is_not(server: Server) -> None:
     before = unreadable(server)
-    with raw.connected(server) as connection:
+    with raw_http.open_connection(server) as connection:
         connection.sendall(b"the-secret-of-line-17\r\n\r\n")
-        assert raw.answer(connection)[0] == 400
+        assert raw_http.read_answer(connection)[0] == 400
     deadline = time.monotonic() + 60
     while unreadable(server) == before and time.monotonic() < deadline:
         time.sleep(0.05)

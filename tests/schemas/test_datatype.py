@@ -76,12 +76,12 @@ STORED = [
 def test_elements_come_back_from_little_endian_bytes(
     name: str, packing: str, values: list[float], dtype: type[np.generic]
 ) -> None:
-    restored = DATATYPES[name].restored(struct.pack(packing, *values))
+    restored = DATATYPES[name].from_storage(struct.pack(packing, *values))
     expected = [1.0, -0.0, LARGEST] if name == "BF16" else values
     assert restored.dtype == np.dtype(dtype)
     assert restored.tolist() == expected
     assert str(restored.tolist()) == str(expected), "the sign of zero"
-    assert DATATYPES[name].stored_from(restored).tobytes() == struct.pack(packing, *values)
+    assert DATATYPES[name].to_storage(restored).tobytes() == struct.pack(packing, *values)
     restored[0] = 0  # an array of one's own
 
 
@@ -89,10 +89,10 @@ def test_elements_are_stored_row_by_row() -> None:
     for name in ("FP64", "BF16"):
         datatype = DATATYPES[name]
         array = np.arange(6.0, dtype=np.float32).reshape(2, 3)
-        stored = datatype.stored_from(array.T)
+        stored = datatype.to_storage(array.T)
         assert stored.shape == (3, 2)
         assert stored.flags.c_contiguous
-        assert datatype.restored(stored.tobytes()).tolist() == array.T.ravel().tolist()
+        assert datatype.from_storage(stored.tobytes()).tolist() == array.T.ravel().tolist()
 
 
 def test_there_are_the_datatypes_of_the_contract_under_both_names() -> None:
@@ -101,7 +101,7 @@ def test_there_are_the_datatypes_of_the_contract_under_both_names() -> None:
         assert BY_ANY_NAME[name] is datatype
         assert BY_ANY_NAME[datatype.numpy_name] is datatype
     plain = [datatype for datatype in DATATYPES.values() if datatype.name != "BF16"]
-    assert {np.dtype(each.numpy_name) for each in plain} == {each.stored for each in plain}
+    assert {np.dtype(each.numpy_name) for each in plain} == {each.storage_dtype for each in plain}
     assert {(each.name, each.kind) for each in DATATYPES.values() if each.kind != "float"} == {
         ("INT64", "integer"),
         ("INT32", "integer"),

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from schemas.tensor import AnyTensor, Tensor, wire_schema
+from schemas.tensor import AnyTensor, Tensor, make_tensor_schema
 
 
 def declared(datatype: Any, shape: Any, **data: Any) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def test_every_form_is_read(wire: Any, values: Any, dtype: type[np.generic], int
     tensor = Tensor.decode(wire)
     assert tensor.array.tolist() == values
     assert tensor.array.dtype == np.dtype(dtype)
-    assert tensor.integral is integral
+    assert tensor.is_integral is integral
     named = wire["datatype"] if isinstance(wire, dict) else None
     assert named == tensor.datatype or named in (tensor.datatype.name, tensor.datatype.numpy_name)
-    assert Draft202012Validator(wire_schema(finite=True)).is_valid(wire)
+    assert Draft202012Validator(make_tensor_schema(finite=True)).is_valid(wire)
 
 
 NOT_FINITE = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from schemas.datatype import DATATYPES
-from schemas.tensor import Tensor, encode, spelled
+from schemas.tensor import Tensor, encode_number, encode_tensor
 
 
 def declared(datatype: str, shape: list[int], **data: Any) -> dict[str, Any]:
@@ -22,7 +22,8 @@ def declared(datatype: str, shape: list[int], **data: Any) -> dict[str, Any]:
 
 FLOATS = st.sampled_from(["FP64", "FP32", "FP16"]).flatmap(
     lambda name: st.tuples(
-        st.just(name), arrays.arrays(DATATYPES[name].stored, arrays.array_shapes(min_dims=0, max_dims=4, max_side=4))
+        st.just(name),
+        arrays.arrays(DATATYPES[name].storage_dtype, arrays.array_shapes(min_dims=0, max_dims=4, max_side=4)),
     )
 )
 
@@ -35,7 +36,7 @@ def through_json(document: Any) -> Any:
 def test_an_answer_reads_back_as_exactly_what_it_was(named: tuple[str, Any], encoding: str) -> None:
     name, array = named
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
-        wire = through_json(encode(array, encoding))
+        wire = through_json(encode_tensor(array, encoding))
         read = Tensor.decode_any(wire).array
     if encoding == "b64":
         assert {key: wire[key] for key in ("datatype", "shape")} == {"datatype": name, "shape": list(array.shape)}
@@ -54,7 +55,7 @@ def test_all_forms_of_a_tensor_are_one(named: tuple[str, Any]) -> None:
         declared(name, shape, data=wide.tolist()),
         declared(name, shape, data=wide.ravel().tolist()),
         declared(DATATYPES[name].numpy_name, shape, data=wide.tolist()),
-        encode(array, "b64"),
+        encode_tensor(array, "b64"),
     ]
     assert {Tensor.decode(form).array.tobytes() for form in forms} == {array.tobytes()}
     assert Tensor.decode(wide.tolist()).array.tobytes() == wide.tobytes()
@@ -64,23 +65,23 @@ def test_all_forms_of_a_tensor_are_one(named: tuple[str, Any]) -> None:
     ("value", "spelling"), [(np.nan, "NaN"), (np.inf, "Infinity"), (-np.inf, "-Infinity"), (0.1, 0.1), (3, 3)]
 )
 def test_spelling(value: float, spelling: float | str) -> None:
-    assert spelled(value) == spelling
+    assert encode_number(value) == spelling
 
 
 def test_bfloat16_goes_out_as_it_came() -> None:
     raw = struct.pack("<3H", 0x3F80, 0x7FC0, 0xFF80)
     wire = declared("BF16", [3], b64=b64encode(raw).decode())
     tensor = Tensor.decode_any(wire)
-    assert encode(tensor.array, "b64", tensor.datatype) == wire
-    assert encode(tensor.array, "nested", tensor.datatype) == [1.0, "NaN", "-Infinity"]
+    assert encode_tensor(tensor.array, "b64", tensor.datatype) == wire
+    assert encode_tensor(tensor.array, "nested", tensor.datatype) == [1.0, "NaN", "-Infinity"]
 
 
 @pytest.mark.parametrize("name", ["FP64", "FP32", "FP16", "BF16"])
 def test_a_tensor_without_dimensions_is_a_number(name: str) -> None:
     tensor = Tensor.decode_any(declared(name, [], data=0.5))
-    number = through_json(encode(tensor.array, "nested"))
+    number = through_json(encode_tensor(tensor.array, "nested"))
     assert isinstance(number, float)
     assert number == 0.5
-    wire = encode(tensor.array, "b64", tensor.datatype)
+    wire = encode_tensor(tensor.array, "b64", tensor.datatype)
     assert wire["shape"] == []
     assert Tensor.decode_any(wire).array.tolist() == 0.5

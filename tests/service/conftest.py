@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.fixture
-def pair():
+def socket_pair():
     """Two ends of one connection: that of the service, and that of its client."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

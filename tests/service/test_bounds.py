@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schemas.problem import InvalidRequestError, PlacedError
-from service.judge import judge
-from service.numerics.blackbox.layout import BEFORE
-from service.numerics.precision import PRECISIONS
-from service.plan import Planned, plan
+from schemas.problem_details import InvalidRequestError, PlacedError
+from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.plan import PlanResult, plan_evaluations
+from service.numerics.blackbox.layout import EVALUATIONS_BEFORE_STEPS
+from service.numerics.core.precision import PRECISIONS
 
 LARGEST = {"FP64": 1 / 8, "FP32": 1 / 8, "FP16": 1 / 4, "BF16": 1 / 2}
 """Step of each datatype, in scales."""
@@ -27,7 +27,7 @@ def drawn(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any]
     """A request with a point, scales and bounds of any size, and the point and its bounds."""
     shape = [(), (3,), (2, 2)][generator.integers(3)]
     sizes = 10.0 ** generator.uniform(-3, 2, shape) * (generator.random(shape) < 0.9)
-    point = PRECISIONS[datatype].nearest(np.asarray(generator.normal(size=shape) * sizes)).reshape(shape)
+    point = PRECISIONS[datatype].round_to_nearest(np.asarray(generator.normal(size=shape) * sizes)).reshape(shape)
     gaps = [
         np.where(generator.random(shape) < 0.3, 0, 10.0 ** generator.uniform(-4, 2, shape))
         + np.where(generator.random(shape) < 0.2, np.inf, 0)
@@ -48,9 +48,9 @@ def drawn(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any]
     return body, point, np.asarray(low), np.asarray(high)
 
 
-def planned_or_refused(body: dict[str, Any]) -> Planned | Sequence[PlacedError]:
+def planned_or_refused(body: dict[str, Any]) -> PlanResult | Sequence[PlacedError]:
     try:
-        return plan(body)
+        return plan_evaluations(body)
     except InvalidRequestError as error:
         return error.errors
 
@@ -62,7 +62,7 @@ def test_every_point_lies_within_the_bounds_and_steps_have_the_scale_that_was_as
     for _ in range(120):
         body, at, low, high = drawn(generator, datatype)
         found = planned_or_refused(body)
-        if not isinstance(found, Planned):
+        if not isinstance(found, PlanResult):
             assert [each["pointer"] for each in found] in (["/bounds/w"], ["/scale/w"])
             continue
         planned += 1
@@ -70,27 +70,27 @@ def test_every_point_lies_within_the_bounds_and_steps_have_the_scale_that_was_as
         assert (points[:3] == at).all()
         assert ((low <= points) & (points <= high)).all()
         assert not (((points == low) | (points == high)) & (points != at)).any(), "on a bound only where the base is"
-        assert PRECISIONS[datatype].represents(points).all()
-        again = plan(json.loads(json.dumps(body)))
+        assert PRECISIONS[datatype].is_representable(points).all()
+        again = plan_evaluations(json.loads(json.dumps(body)))
         assert again.plan == found.plan
         assert again.points["w"].array.tobytes() == points.tobytes()
         scale = body.get("scale", {}).get("w")
         if body["directions"]["kind"] == "coordinates" and scale is not None and np.ndim(scale) == at.ndim:
-            moved = np.abs(points[BEFORE:] - at).max(axis=0) / LARGEST[datatype]
+            moved = np.abs(points[EVALUATIONS_BEFORE_STEPS:] - at).max(axis=0) / LARGEST[datatype]
             assert (moved <= np.asarray(scale) * 1.01).all(), "no step is larger than was asked for"
     assert planned > 30
 
 
 @pytest.mark.parametrize("datatype", LARGEST)
 def test_without_bounds_the_largest_step_is_the_part_of_the_scale_that_is_promised(datatype):
-    at = PRECISIONS[datatype].nearest(np.array([3.0, 0.1, -0.25, 0.0]))
+    at = PRECISIONS[datatype].round_to_nearest(np.array([3.0, 0.1, -0.25, 0.0]))
     for scale in ([4.0, 0.5, 0.25, 1e-3], [2.5, 0.3, 0.7, 100.0], 2.0):
         body = {
             "point": {"w": {"datatype": datatype, "shape": [4], "data": at.tolist()}},
             "directions": {"kind": "coordinates"},
             "scale": {"w": scale},
         }
-        points = plan(body).points["w"].array[BEFORE:]
+        points = plan_evaluations(body).points["w"].array[EVALUATIONS_BEFORE_STEPS:]
         moved = np.abs(points - at).max(axis=0) / LARGEST[datatype] / np.array(scale)
         # Down to a power of two; an element smaller than its move starts at a rounding of it.
         assert (moved > 0.5 * 0.98).all()
@@ -156,7 +156,7 @@ WRONG = {
 @pytest.mark.parametrize(("body", "place", "said"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_said_once_at_its_place(body, place, said):
     with pytest.raises(InvalidRequestError) as error:
-        plan(body)
+        plan_evaluations(body)
     (only,) = error.value.errors
     assert only["pointer"] == place
     assert said in only["detail"]
@@ -166,34 +166,36 @@ def test_the_scale_that_is_advised_is_taken():
     for least in (0.25, 0.2):
         body = asked(point={"w": F32}, scale={"w": [least, 1e-3]})
         if least == 0.25:
-            assert plan(body).evaluations
+            assert plan_evaluations(body).evaluations
         else:
             with pytest.raises(InvalidRequestError):
-                plan(body)
+                plan_evaluations(body)
 
 
 def test_one_error_for_each_tensor():
     with pytest.raises(InvalidRequestError) as error:
-        plan(asked(scale={"w": -1, "b": [1, 2]}, bounds={"w": {"min": 7}, "b": {"max": 0}}))
+        plan_evaluations(asked(scale={"w": -1, "b": [1, 2]}, bounds={"w": {"min": 7}, "b": {"max": 0}}))
     assert [each["pointer"] for each in error.value.errors] == ["/scale/w", "/scale/b", "/bounds/w", "/bounds/b"]
 
 
 def test_one_number_leaves_elements_that_it_is_too_small_for_to_their_own_sizes():
     """As of a modulus of 2e11 beside a thickness of 2e-3: the one has no numbers a thousandth apart."""
-    found = plan({"point": {"w": [2.1e11, 2e-3]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}})
+    found = plan_evaluations(
+        {"point": {"w": [2.1e11, 2e-3]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}}
+    )
     points = found.points["w"].array
-    moved = np.abs(points[BEFORE:] - points[0]).max(axis=0) * 8
+    moved = np.abs(points[EVALUATIONS_BEFORE_STEPS:] - points[0]).max(axis=0) * 8
     assert moved[0] == 2.0**38
     assert moved[1] == pytest.approx(2.0**-10, rel=1e-9)
     with pytest.raises(InvalidRequestError):
-        plan({"point": {"w": [2.1e11]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}})
+        plan_evaluations({"point": {"w": [2.1e11]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}})
 
 
 def judged(body: dict[str, Any], loss: Any, candidate: Any, **fields: Any) -> Any:
-    found = plan(body)
+    found = plan_evaluations(body)
     losses = [loss(each) for each in found.points["w"].array.astype(np.float64)]
     request = {"plan": dict(found.plan), "losses": losses, "candidate": {"w": np.asarray(candidate).tolist()}}
-    return judge(json.loads(json.dumps(request | fields)))
+    return judge_losses(json.loads(json.dumps(request | fields)))
 
 
 def test_a_logarithm_next_to_its_bound_is_judged_with_and_without_a_scale():

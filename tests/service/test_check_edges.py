@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.service.test_check import answered
+from tests.service.checks.graph.test_check import answered
 
 
 def node(name, op, *inputs, **attributes):

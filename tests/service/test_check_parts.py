@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from schemas.problem import InvalidRequestError
-from service.check import check
-from service.checking.question import Limits
-from tests.service.checking.ticking import ending_after
-from tests.service.test_check import answered, refused
+from schemas.problem_details import InvalidRequestError
+from service.checks.graph.check import check
+from service.checks.graph.problem import Limits
+from tests.service.checks.common.counting_clock import end_after_looks
+from tests.service.checks.graph.test_check import answered, refused
 
 PROJECTIONS = {"finite_difference": {"projections": 3}}
 
@@ -235,6 +235,6 @@ def test_directions_of_a_node_and_in_base64(changed):
 
 
 def test_directions_run_out_of_time_under_the_names_of_the_request(example):
-    with ending_after(220):
+    with end_after_looks(220):
         detail = refused(example | PROJECTIONS, Limits())["/finite_difference/projections"]
     assert "evaluations for 'w1'" in detail or "evaluations for 'w2'" in detail

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.check import check
-from service.checking import differentiating
+from service.checks.graph import gradients
+from service.checks.graph.check import check
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.ops.activation import Tanh
 
@@ -21,17 +21,17 @@ def _twice(gradient: Any, output: Any, input: Any) -> Any:
 
 
 def _of_autograd(*args: Any) -> Any:
-    found = autograd.differentiate(*args)
+    found = autograd.differentiate_by_torch(*args)
     return dataclasses.replace(found, gradients={**found.gradients, "w1": 2 * found.gradients["w1"]})
 
 
 def _of_difference(*args: Any, **more: Any) -> Any:
-    found = finite_difference.differentiate(*args, **more)
+    found = finite_difference.differentiate_numerically(*args, **more)
     return {**found, "w1": dataclasses.replace(found["w1"], value=2 * found["w1"].value)}
 
 
 WRONG = {
-    "analytic": ("analytic", partial(analytic.differentiate, override={"L1A": _twice})),
+    "analytic": ("analytic", partial(analytic.differentiate_analytically, backward_overrides={"L1A": _twice})),
     "autograd": ("autograd", _of_autograd),
     "finite difference": ("finite_difference", _of_difference),
 }
@@ -41,10 +41,10 @@ WRONG = {
 def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The route that is wrong in dL/dw1."""
     name, differentiate = WRONG[request.param]
-    module = getattr(differentiating, name)
+    module = getattr(gradients, name)
     shim = SimpleNamespace(**{each: getattr(module, each) for each in dir(module) if not each.startswith("__")})
     shim.differentiate = differentiate
-    monkeypatch.setattr(differentiating, name, shim)
+    monkeypatch.setattr(gradients, name, shim)
     return str(request.param)
 
 
@@ -83,7 +83,7 @@ def test_a_wrong_op_of_pytorch_is_seen(monkeypatch: pytest.MonkeyPatch, example:
         value = torch.tanh(input)
         return value.detach() + 0.5 * (value - value.detach())
 
-    monkeypatch.setattr(Tanh, "twin", twin)
+    monkeypatch.setattr(Tanh, "torch_forward", twin)
     assert "analytic and finite difference agree and autograd does not" in check(example)["summary"]
 
 

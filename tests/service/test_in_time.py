@@ -7,20 +7,20 @@ import itertools
 
 import pytest
 
-from schemas.problem import InvalidRequestError
-from service.bugs import bugs
-from service.check import check
-from service.curve import curve
-from service.judge import judge
-from service.numerics.models import PRESETS
-from service.plan import plan
-from tests.service.checking.ticking import ending_after
+from schemas.problem_details import InvalidRequestError
+from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.plan import plan_evaluations
+from service.checks.bugs import simulate_bugs
+from service.checks.curve import compute_curve
+from service.checks.graph.check import check
+from service.numerics.model.presets import PRESETS
+from tests.service.checks.common.counting_clock import end_after_looks
 
 POINT = {"point": {"w": [0.5, -1.5], "v": [1.0]}, "directions": {"kind": "random", "count": 3}}
 
 
 def worked(name, **fields):
-    return PRESETS[name].request | fields
+    return PRESETS[name].example_request | fields
 
 
 def wrong(name):
@@ -31,7 +31,7 @@ def wrong(name):
 
 
 def judged():
-    posed = plan(POINT)
+    posed = plan_evaluations(POINT)
     points = posed.points
     losses = (points["w"].array[:, 0] * points["v"].array[:, 0] ** 2 + points["w"].array[:, 1]).tolist()
     return {"plan": dict(posed.plan), "losses": losses, "candidate": {"w": [1, 1], "v": [1]}}
@@ -43,11 +43,11 @@ WORK = {
     "float32": (check, lambda: worked("logistic_regression", dtype="float32")),
     "a sample": (check, lambda: worked("mlp_classifier", finite_difference={"sample": 3})),
     "directions": (check, lambda: worked("mlp_classifier", finite_difference={"projections": 3})),
-    "a curve": (curve, lambda: worked("conv_tanh_scale_sigmoid", element={"name": "w1", "index": [0, 1]})),
-    "bugs": (bugs, lambda: worked("conv_tanh_scale_sigmoid")),
-    "a bug": (bugs, lambda: worked("conv_tanh_scale_sigmoid", bug="sign_flipped")),
-    "a plan": (plan, lambda: POINT),
-    "a judgement": (judge, judged),
+    "a curve": (compute_curve, lambda: worked("conv_tanh_scale_sigmoid", element={"name": "w1", "index": [0, 1]})),
+    "bugs": (simulate_bugs, lambda: worked("conv_tanh_scale_sigmoid")),
+    "a bug": (simulate_bugs, lambda: worked("conv_tanh_scale_sigmoid", bug="sign_flipped")),
+    "a plan": (plan_evaluations, lambda: POINT),
+    "a judgement": (judge_losses, judged),
 }
 
 
@@ -57,20 +57,20 @@ def test_whenever_the_time_is_over_the_request_is_refused_soon(answer, body):
     body = body()
     answer(body)
     # Its plan is kept from now on.
-    with ending_after(10**9) as ticking:
+    with end_after_looks(10**9) as ticking:
         answer(body)
-    whole = ticking.looks
+    whole = ticking.look_count
     refused = 0
     for looks in {*range(1, min(12, whole)), *(round(whole * part / 25) for part in range(1, 25))}:
-        with ending_after(looks) as ticking:
+        with end_after_looks(looks) as ticking:
             detail = refusal(answer, body)
         refused += detail is not None
         assert detail is None or detail.startswith("out of time: ")
         assert detail is None or f"when the limit of {looks} s was reached. " in detail
         # What would fit is looked for in a quarter more, and each refusal is one more look or two.
-        assert ticking.looks <= 1.25 * looks + 5, detail
+        assert ticking.look_count <= 1.25 * looks + 5, detail
     assert refused >= (20 if whole > 100 else 1)
-    with ending_after(whole):
+    with end_after_looks(whole):
         assert refusal(answer, body) is None
 
 
@@ -87,7 +87,7 @@ def test_every_stage_looks_at_the_clock():
     body, stages = wrong("conv_tanh_scale_sigmoid"), set()
     for looks in itertools.count(1):
         try:
-            with ending_after(looks):
+            with end_after_looks(looks):
                 check(body)
             break
         except InvalidRequestError as error:
@@ -106,11 +106,11 @@ def test_every_stage_looks_at_the_clock():
 
 def test_a_diagnosis_ends_with_what_it_has_and_says_so():
     body, told = wrong("conv_tanh_scale_sigmoid"), {}
-    with ending_after(10**9) as ticking:
+    with end_after_looks(10**9) as ticking:
         whole = check(body)
-    for looks in range(ticking.looks // 2, ticking.looks + 100, 3):
+    for looks in range(ticking.look_count // 2, ticking.look_count + 100, 3):
         try:
-            with ending_after(looks):
+            with end_after_looks(looks):
                 report = check(body)
         except InvalidRequestError:
             continue

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def written():
     """What is written of a record, parsed."""
-    logs.configure()
-    formatter = logs.formatter()
+    logs.configure_logging()
+    formatter = logs.make_formatter()
 
     def write(message, *arguments, error=None):
         info = (type(error), error, error.__traceback__) if error else None
@@ -63,7 +63,7 @@ def test_what_cannot_be_written_as_json_does_not_stop_the_log(written, caplog):
     with caplog.at_level(logging.INFO, logger="gradcheckd.tests"):
         log.info("odd", what=object(), big=10**30, half="\ud800")
     (record,) = caplog.records
-    assert json.loads(logs.formatter().format(record))["what"].startswith("<object")
+    assert json.loads(logs.make_formatter().format(record))["what"].startswith("<object")
 
 
 def test_it_is_written_at_once_where_who_serves_says_so():

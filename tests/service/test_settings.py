@@ -4,7 +4,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from service.check import Limits
+from service.checks.graph.check import Limits
 from service.settings import PREFIX, Settings
 
 

@@ -5,6 +5,12 @@ Written from the mathematics and apart from the code that is tested: every op is
 used: names, operands, attributes.
 """
 
-from tests.truth.sweep import DIGITS, distance, gradients, loss, rounded
+from tests.truth.exact_gradients import (
+    DIGITS,
+    compute_distance,
+    compute_gradients,
+    compute_loss,
+    compute_rounded_gradients,
+)
 
-__all__ = ["DIGITS", "distance", "gradients", "loss", "rounded"]
+__all__ = ["DIGITS", "compute_distance", "compute_gradients", "compute_loss", "compute_rounded_gradients"]

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import gradcheckd
-from gradcheckd.command import asking, catalogue, serving
+from gradcheckd.command import catalogue_commands, check_commands, serve_command
 from gradcheckd.connection import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
 from gradcheckd.errors import GradcheckdError
 
-ERROR = 3
-_INTERRUPTED = 130
-_STATUSES = (
+ERROR_STATUS = 3
+_INTERRUPTED_STATUS = 130
+_STATUS_HELP = (
     "exit status: 0 pass, 1 fail (a gradient is wrong), 2 inconclusive (it could not be told), "
     "3 error (nothing was judged)"
 )
-_FILE = "JSON, .safetensors or .npz (arrays named {0}); - for standard input"
-Run = Callable[[argparse.Namespace], int]
+_FILE_HELP = "JSON, .safetensors or .npz (arrays named {0}); - for standard input"
+CommandHandler = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ERROR, f"{self.prog}: {message}\n")
+        self.exit(ERROR_STATUS, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,12 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     Exit status: 0 pass, 1 fail, 2 inconclusive, 3 error.
     """
     try:
-        given = _parser().parse_args(arguments)
-        run: Run = given.run
+        given = _build_parser().parse_args(arguments)
+        run: CommandHandler = given.run
         return run(given)
     except GradcheckdError as error:
         print(f"gradcheckd: {error}", file=sys.stderr)
-        return ERROR
+        return ERROR_STATUS
     except BrokenPipeError:
         # Nobody reads on, and nobody wants to hear of it.
         pass
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"gradcheckd: {where}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return _INTERRUPTED_STATUS
     except Exception as error:  # noqa: BLE001  # nothing unforeseen may end as "a gradient is wrong"
         print(
             f"gradcheckd: {type(error).__name__}: {error} - this is a fault of the client: report it, with what "
@@ -58,27 +58,29 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         traceback.print_exc()
-    return ERROR
+    return ERROR_STATUS
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gradcheckd", description="A second opinion for gradients.", epilog=_STATUSES)
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gradcheckd", description="A second opinion for gradients.", epilog=_STATUS_HELP)
     parser.add_argument("--version", action="version", version=f"gradcheckd {gradcheckd.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_check(commands)
     _add_plan(commands)
     _add_judge(commands)
     for name, run, what in (
-        ("models", catalogue.models, "preset models"),
-        ("ops", catalogue.ops, "ops of the language"),
+        ("models", catalogue_commands.list_models, "preset models"),
+        ("ops", catalogue_commands.list_ops, "ops of the language"),
     ):
-        command = _asking(commands, name, run, f"list the {what}, or show one")
+        command = _add_request_command(commands, name, run, f"list the {what}, or show one")
         command.add_argument(
             "name", nargs="?", help="the one to show; a model is shown as a request that can be checked"
         )
         command.add_argument("--format", choices=("text", "json"), default="text")
-    command = commands.add_parser("serve", help="start the service, where it is installed", epilog=serving.SETTINGS)
-    command.set_defaults(run=serving.serve)
+    command = commands.add_parser(
+        "serve", help="start the service, where it is installed", epilog=serve_command.SETTINGS_HELP
+    )
+    command.set_defaults(run=serve_command.serve_service)
     command.add_argument("--host", help="address to bind (HOST, default 127.0.0.1)")
     command.add_argument("--port", type=int, help="port to bind (PORT, default 8000)")
     command.add_argument("--workers", type=int, help="processes (WEB_CONCURRENCY, default 2)")
@@ -86,19 +88,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_check(commands: Any) -> None:
-    command = _asking(commands, "check", asking.check, "check the gradients of a request")
+    command = _add_request_command(commands, "check", check_commands.run_check, "check the gradients of a request")
     names = "tensors/x, weights/w1, candidate/w1, and `request`, the other fields as JSON text"
-    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE.format(names)}")
+    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format(names)}")
     command.add_argument(
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
     )
     _add_candidate(command)
-    _add_form(command)
+    _add_format_option(command)
 
 
 def _add_plan(commands: Any) -> None:
-    command = _asking(commands, "plan", asking.plan, "say where a loss that only you can evaluate is to be evaluated")
-    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE.format('point/w')}")
+    command = _add_request_command(
+        commands, "plan", check_commands.run_plan, "say where a loss that only you can evaluate is to be evaluated"
+    )
+    command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format('point/w')}")
     command.add_argument(
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
     )
@@ -127,7 +131,9 @@ def _add_plan(commands: Any) -> None:
 
 
 def _add_judge(commands: Any) -> None:
-    command = _asking(commands, "judge", asking.judge, "judge a gradient by the losses at the points of a plan")
+    command = _add_request_command(
+        commands, "judge", check_commands.run_judge, "judge a gradient by the losses at the points of a plan"
+    )
     command.add_argument(
         "file", metavar="FILE", help="a whole request in JSON, or what `plan` wrote; - for standard input"
     )
@@ -145,7 +151,7 @@ def _add_judge(commands: Any) -> None:
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
     )
     _add_candidate(command)
-    _add_form(command)
+    _add_format_option(command)
 
 
 def _add_candidate(command: argparse.ArgumentParser) -> None:
@@ -158,14 +164,16 @@ def _add_candidate(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_form(command: argparse.ArgumentParser) -> None:
+def _add_format_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text", help="of the report")
     command.add_argument("--output", metavar="FILE", help="where to write the report, instead of standard output")
 
 
-def _asking(commands: Any, name: str, run: Run, what: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what, epilog=_STATUSES)
-    command.set_defaults(run=run)
+def _add_request_command(commands: Any, name: str, handler: CommandHandler, help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text, description=help_text, epilog=_STATUS_HELP
+    )
+    command.set_defaults(run=handler)
     command.add_argument("--url", help=f"address of the service ({URL_VARIABLE}, default {DEFAULT_URL})")
     command.add_argument("--key", help=f"a key of it; rather set {KEY_VARIABLE}, which does not show among processes")
     command.add_argument("--timeout", type=float, default=150.0, help="seconds to wait for an answer (default 150)")

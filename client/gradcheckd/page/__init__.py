@@ -1,5 +1,5 @@
 """A report as one file of HTML, with heat maps, that opens offline. It has no script, and asks for nothing."""
 
-from gradcheckd.page.document import page
+from gradcheckd.page.document import render_page
 
-__all__ = ["page"]
+__all__ = ["render_page"]

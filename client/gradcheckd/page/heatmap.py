@@ -5,18 +5,20 @@ from collections.abc import Collection
 import numpy as np
 
 from gradcheckd.arrays import Array
-from gradcheckd.page import colours, figures
-from gradcheckd.page.markup import Markup, element, joined
-from gradcheckd.page.picture import png, reduced
+from gradcheckd.page import colour_scale, number_format
+from gradcheckd.page.markup import Markup, join_markup, make_element
+from gradcheckd.page.png_image import reduce_matrix, write_png
 
-CELLS = 1024
-_WRITTEN = 8
+MAX_TABLE_CELLS = 1024
+_MAX_NUMBER_COLUMNS = 8
 """Columns with room for numbers; where there are more, a cell has the sign, and its number for who points at it."""
-_NUMBERED = 32
-Place = tuple[int, int]
+_MAX_INDEXED_CELLS = 32
+CellIndex = tuple[int, int]
 
 
-def heatmap(matrix: Array, label: str, what: str, most: float, marked: Collection[Place] = ()) -> Markup:
+def render_heatmap(
+    matrix: Array, label: str, description: str, limit: float, marked: Collection[CellIndex] = ()
+) -> Markup:
     """Draw a matrix.
 
     Parameters
@@ -32,55 +34,81 @@ def heatmap(matrix: Array, label: str, what: str, most: float, marked: Collectio
     marked
         Places of elements that are wrong.
     """
-    drawn = _table(matrix, most, marked) if matrix.size <= CELLS else _picture(matrix, what, most)
-    return element("figure", element("figcaption", label), drawn, class_="map")
+    drawn = (
+        _render_table(matrix, limit, marked)
+        if matrix.size <= MAX_TABLE_CELLS
+        else _render_picture(matrix, description, limit)
+    )
+    return make_element("figure", make_element("figcaption", label), drawn, class_="map")
 
 
-def _table(matrix: Array, most: float, marked: Collection[Place]) -> Markup:
+def _render_table(matrix: Array, limit: float, marked: Collection[CellIndex]) -> Markup:
     rows, columns = matrix.shape
-    fills = colours.signed(matrix, most)
-    numbered = columns <= _NUMBERED
-    lines = [_numbers(columns, rows > 1)] if numbered and columns > 1 else []
+    fills = colour_scale.colour_values(matrix, limit)
+    numbered = columns <= _MAX_INDEXED_CELLS
+    lines = [_render_column_numbers(columns, rows > 1)] if numbered and columns > 1 else []
     for row in range(rows):
-        head = element("th", str(row), scope="row") if numbered and rows > 1 else None
+        head = make_element("th", str(row), scope="row") if numbered and rows > 1 else None
         cells = [
-            _cell(
-                float(matrix[row, column]), fills[row, column], wide=columns > _WRITTEN, wrong=(row, column) in marked
+            _render_cell(
+                float(matrix[row, column]),
+                fills[row, column],
+                show_number=columns > _MAX_NUMBER_COLUMNS,
+                wrong=(row, column) in marked,
             )
             for column in range(columns)
         ]
-        lines.append(element("tr", head, *cells))
-    return element("div", element("table", *lines, class_="cells"), class_="scroll")
+        lines.append(make_element("tr", head, *cells))
+    return make_element("div", make_element("table", *lines, class_="cells"), class_="scroll")
 
 
-def _numbers(columns: int, rowed: bool) -> Markup:
-    corner = element("td") if rowed else None
-    return element("tr", corner, *(element("th", str(column), scope="col") for column in range(columns)))
+def _render_column_numbers(columns: int, rowed: bool) -> Markup:
+    corner = make_element("td") if rowed else None
+    return make_element("tr", corner, *(make_element("th", str(column), scope="col") for column in range(columns)))
 
 
-def _cell(value: float, fill: Array, *, wide: bool, wrong: bool) -> Markup:
-    number = figures.told(value, 6)
-    style = f"background:{colours.css(fill)};color:{colours.ink(fill)}"
-    text = figures.sign(value) if wide else figures.told(value, 3)
-    mark = element("span", " (wrong)", class_="hidden") if wrong else None
-    return element("td", text, mark, style=style, title=number, class_="wrong" if wrong else None)
+def _render_cell(value: float, fill: Array, *, show_number: bool, wrong: bool) -> Markup:
+    number = number_format.format_number(value, 6)
+    style = f"background:{colour_scale.to_css(fill)};color:{colour_scale.choose_ink(fill)}"
+    text = number_format.format_sign(value) if show_number else number_format.format_number(value, 3)
+    mark = make_element("span", " (wrong)", class_="hidden") if wrong else None
+    return make_element("td", text, mark, style=style, title=number, class_="wrong" if wrong else None)
 
 
-def _picture(matrix: Array, what: str, most: float) -> Markup:
-    small, side = reduced(matrix)
+def _render_picture(matrix: Array, description: str, limit: float) -> Markup:
+    small, side = reduce_matrix(matrix)
     finite = matrix[np.isfinite(matrix)]
     span = (
-        f"from {figures.told(float(finite.min()), 3)} to {figures.told(float(finite.max()), 3)}" if finite.size else ""
+        f"from {number_format.format_number(float(finite.min()), 3)} to {number_format.format_number(float(finite.max()), 3)}"
+        if finite.size
+        else ""
     )
     shared = f"a pixel is the largest of {side} by {side} elements" if side > 1 else ""
-    strange = f"{figures.counted(matrix.size - finite.size, 'element')} not finite" if finite.size < matrix.size else ""
+    strange = (
+        f"{number_format.format_count(matrix.size - finite.size, 'element')} not finite"
+        if finite.size < matrix.size
+        else ""
+    )
     said = "; ".join(filter(None, (span, strange, shared)))
     rows, columns = matrix.shape
-    image = element("img", src=png(colours.signed(small, most)), alt=f"{what}, {rows} by {columns}, {said}")
-    return joined(image, element("p", f"{rows} \N{MULTIPLICATION SIGN} {columns}, {said}", class_="quiet"))
+    image = make_element(
+        "img",
+        src=write_png(colour_scale.colour_values(small, limit)),
+        alt=f"{description}, {rows} by {columns}, {said}",
+    )
+    return join_markup(image, make_element("p", f"{rows} \N{MULTIPLICATION SIGN} {columns}, {said}", class_="quiet"))
 
 
-def legend(most: float, what: str) -> Markup:
+def render_legend(limit: float, description: str) -> Markup:
     """The scale of colours, with the numbers at its ends."""
-    bar = element("span", *(element("i", style=f"background:{each}") for each in colours.ramp()), class_="bar")
-    return element("p", f"{what} ", figures.told(-most, 3), bar, f"+{figures.told(most, 3)}", class_="legend")
+    bar = make_element(
+        "span", *(make_element("i", style=f"background:{each}") for each in colour_scale.make_ramp()), class_="bar"
+    )
+    return make_element(
+        "p",
+        f"{description} ",
+        number_format.format_number(-limit, 3),
+        bar,
+        f"+{number_format.format_number(limit, 3)}",
+        class_="legend",
+    )

@@ -1,43 +1,67 @@
-"""What to say of a candidate that fails, and would not if less was asked of it.
+"""What mends that a candidate could not be judged, or what to look at first, by what the losses tell of themselves."""
 
-A gradient that was computed in float32 is of numbers of float32, also where it was sent as a list of float64. One that
-has digits beyond those was not, or not alone: more likely it is not meant to be exact, as the gradient of a solver is
-not. That is said with a tolerance, which should be the user's own; the one that would do is told as an order of
-magnitude.
-"""
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.kinks import LossShape
+from service.numerics.core.batching import Array
+from service.numerics.verdict.outcome import Cause, Outcome
 
-import math
+_CONSTANT_LOSS_REMEDY = (
+    "The loss was the same at every point to which this tensor was moved: does it read what it is given? If it does, "
+    "give a larger scale."
+)
+_RANDOM_LOSS_REMEDY = (
+    "At one point the loss was not the same each time: fix the seed of what it draws, have it keep nothing from one "
+    "evaluation to the next, or average over more of its noise."
+)
+_REMEDY_BY_LOSS_SHAPE = {
+    LossShape.KINKED: "The loss has a kink here, as relu has at 0: move the point off it, or give a smaller scale.",
+    LossShape.JUMPING: (
+        "The loss jumps within the steps that were taken, as a rounding, a comparison or a pole makes it: move the "
+        "point away from that, or give a smaller scale."
+    ),
+    LossShape.STAIRS: (
+        "The loss is a staircase, as rounding to decimals makes it: its derivative is 0 nearly everywhere, and the "
+        "slope through its stairs is not. Differences tell nothing of such a gradient."
+    ),
+    LossShape.ROUGH: "The loss is not smooth over the steps that were taken, or noise alone: give a smaller scale.",
+}
+_REMEDY_BY_CAUSE = {
+    Cause.TOO_UNCERTAIN: "Evaluate the loss in a more precise arithmetic, with less noise, or give a larger scale.",
+    Cause.NO_REFERENCE: "Give a smaller scale, or move the point away from where the loss is not smooth.",
+}
+_DIRECTIONAL_REMEDY_BY_CAUSE = {
+    Cause.EXCEEDS_ALLOWED_ERROR: 'Plan directions of kind "coordinates" to see which elements are wrong.'
+}
 
-import numpy as np
 
-from service.numerics.precision import PRECISIONS, Precision
-from service.numerics.tiles import Array
-
-_STORED = {"TF32": "FP32"}
-"""Arithmetics whose results have more digits than they were computed from."""
-
-
-def advised(gradient: Array, off: Array, reference: Array, lower: Precision) -> str:
-    """Advise.
+def suggest_remedy(
+    cause: Cause, reference: DirectionalDerivatives, concerned_lines: Array, *, random: bool, deterministic: bool
+) -> str:
+    """Say what to do.
 
     Parameters
     ----------
-    gradient
-        The candidate, float64, (n,).
-    off, reference
-        What it is off by along each line, and the derivative there, (k,).
-    lower
-        An arithmetic in which it would not fail.
+    cause
+        Why directions do not pass.
+    reference
+        What was differenced.
+    concerned
+        Which directions these are, (k,).
+    random
+        Whether they are random ones, and not elements.
+    deterministic
+        Whether the loss was the same each time at the base.
     """
-    name = lower.name
-    if PRECISIONS[_STORED.get(name, name)].represents(gradient[np.isfinite(gradient)]).all():
-        return f' It would not fail as {name}: if it was computed so, give "candidate_dtype": "{name}".'
-    with np.errstate(all="ignore"):
-        relative = float(np.max(off / np.abs(reference), initial=0.0, where=np.isfinite(reference) & (reference != 0)))
-    if not 0 < relative < 1:
-        return ""
-    enough = 10.0 ** math.ceil(math.log10(relative))
-    return (
-        f" It is off by {relative:.1e} of the derivative at most: if it is not meant to be exact, as that of a solver "
-        f'is not, say to what it is, as in "tolerance": {{"rtol": {enough:g}}}.'
+    usual = (
+        (_DIRECTIONAL_REMEDY_BY_CAUSE if random else {}).get(cause)
+        or _REMEDY_BY_CAUSE.get(cause)
+        or cause.description.remedy
     )
+    if reference.is_constant[concerned_lines].all():
+        return _CONSTANT_LOSS_REMEDY
+    if cause.outcome == Outcome.FAIL:
+        return usual
+    if not deterministic:
+        return _RANDOM_LOSS_REMEDY
+    shapes = reference.loss_shape[concerned_lines]
+    return next((said for shape, said in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual)

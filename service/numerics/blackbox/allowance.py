@@ -40,27 +40,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics import projection
-from service.numerics.blackbox.difference import Along
-from service.numerics.blackbox.lines import Lines, Point
-from service.numerics.precision import Precision
-from service.numerics.projection import inner, norm
-from service.numerics.reference import Tolerance
-from service.numerics.tiles import Array
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.lines import TensorLines, TensorPoint
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import Precision
+from service.numerics.verdict import projection
+from service.numerics.verdict.projection import compute_inner_products, euclidean_norm
+from service.numerics.verdict.reference import Tolerance
 
-_WIDE = 24
-_CURVED = 1 / 16
+_WIDE_SIGNIFICAND_BITS = 24
+_CURVATURE_SHARE = 1 / 16
 """Of those units, in the share of the curvature."""
-_DOUBTFUL = 256.0
+_DOUBT_ROUNDOFFS = 256.0
 
 
-def units(precision: Precision) -> float:
+def choose_allowed_roundoffs(precision: Precision) -> float:
     """Units of roundoff that a correct candidate may be off by."""
-    return 256.0 if precision.digits >= _WIDE else 24.0
+    return 256.0 if precision.significand_bits >= _WIDE_SIGNIFICAND_BITS else 24.0
 
 
 @dataclass(frozen=True)
-class Allowance:
+class CandidateAllowance:
     """What the candidate may be off by along k lines, all (k,).
 
     Attributes
@@ -77,21 +77,21 @@ class Allowance:
         Sizes of the moves: a derivative times its weight is in the unit of the loss.
     """
 
-    judged: Array
-    certain: Array
-    allowed: Array
-    doubtful: Array
-    weights: Array
+    candidate_derivatives: Array
+    passing_error: Array
+    allowed_error: Array
+    doubtful_error: Array
+    move_sizes: Array
 
 
-def of_elements(
-    lines: Lines,
-    point: Point,
+def allow_elements(
+    lines: TensorLines,
+    point: TensorPoint,
     gradient: Array,
-    reference: Along,
+    reference: DirectionalDerivatives,
     precision: Precision,
     tolerance: Tolerance | None = None,
-) -> Allowance:
+) -> CandidateAllowance:
     """State (1) for the elements that were moved.
 
     Parameters
@@ -99,60 +99,82 @@ def of_elements(
     gradient
         c, float64, (n,).
     """
-    assert lines.elements is not None
-    moved, judged = sizes(lines, point), gradient[lines.elements]
-    weights = moved[lines.elements]
+    assert lines.moved_elements is not None
+    moved, judged = compute_move_magnitudes(lines, point), gradient[lines.moved_elements]
+    weights = moved[lines.moved_elements]
     if tolerance is not None:
         most = tolerance.atol + tolerance.rtol * np.abs(reference.value)
-        return Allowance(judged, most, most, np.zeros(judged.shape), weights)
-    off, finite = units(precision) * precision.unit_roundoff, np.where(np.isfinite(gradient), gradient, 0.0)
+        return CandidateAllowance(judged, most, most, np.zeros(judged.shape), weights)
+    off, finite = (
+        choose_allowed_roundoffs(precision) * precision.unit_roundoff,
+        np.where(np.isfinite(gradient), gradient, 0.0),
+    )
     largest = float(moved.max())
-    shared = norm(finite * (moved / largest)) / np.sqrt(gradient.size) * (largest / weights)
-    bent = _CURVED * off * np.sqrt(gradient.size) * np.abs(reference.bend)
-    certain = reference.bound + off * np.abs(finite[lines.elements]) + precision.smallest_subnormal
+    shared = euclidean_norm(finite * (moved / largest)) / np.sqrt(gradient.size) * (largest / weights)
+    bent = _CURVATURE_SHARE * off * np.sqrt(gradient.size) * np.abs(reference.curvature)
+    certain = reference.bound + off * np.abs(finite[lines.moved_elements]) + precision.smallest_subnormal
     allowed = certain + off * shared + np.where(np.isfinite(bent), bent, 0.0)
-    doubtful = _doubtful(reference, precision, weights)
-    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), doubtful, weights)
+    doubtful = _compute_doubtful_errors(reference, precision, weights)
+    return CandidateAllowance(
+        judged,
+        _widen_for_constant_loss(certain, judged, reference),
+        _widen_for_constant_loss(allowed, judged, reference),
+        doubtful,
+        weights,
+    )
 
 
-def of_directions(
-    lines: Lines,
-    point: Point,
+def allow_directions(
+    lines: TensorLines,
+    point: TensorPoint,
     gradient: Array,
-    reference: Along,
+    reference: DirectionalDerivatives,
     precision: Precision,
     tolerance: Tolerance | None = None,
-) -> Allowance:
+) -> CandidateAllowance:
     """State (2) for random directions."""
     finite = np.where(np.isfinite(gradient), gradient, 0.0)
-    judged, rounded = inner(lines.directions, gradient)
-    weights = np.broadcast_to(np.abs(lines.units), judged.shape)
+    judged, rounded = compute_inner_products(lines.directions, gradient)
+    weights = np.broadcast_to(np.abs(lines.derivative_units), judged.shape)
     if tolerance is not None:
-        most = projection.allowance(lines.directions, tolerance.atol + tolerance.rtol * np.abs(finite))
-        return Allowance(judged, most, most, np.zeros(judged.shape), weights)
-    bends = np.abs(reference.bend)
-    off = units(precision) * precision.unit_roundoff
-    bent = _CURVED * off * float(bends.max(initial=0.0, where=np.isfinite(bends)))
+        most = projection.compute_directional_allowance(
+            lines.directions, tolerance.atol + tolerance.rtol * np.abs(finite)
+        )
+        return CandidateAllowance(judged, most, most, np.zeros(judged.shape), weights)
+    bends = np.abs(reference.curvature)
+    off = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    bent = _CURVATURE_SHARE * off * float(bends.max(initial=0.0, where=np.isfinite(bends)))
     lost = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
-    rounding = off * norm(finite) + lost
+    rounding = off * euclidean_norm(finite) + lost
     certain = reference.bound + rounding + np.where(np.isfinite(rounded), rounded, 0.0)
-    allowed, doubtful = certain + bent, _doubtful(reference, precision, weights) * np.sqrt(gradient.size)
-    return Allowance(judged, _told(certain, judged, reference), _told(allowed, judged, reference), doubtful, weights)
+    allowed, doubtful = certain + bent, _compute_doubtful_errors(reference, precision, weights) * np.sqrt(gradient.size)
+    return CandidateAllowance(
+        judged,
+        _widen_for_constant_loss(certain, judged, reference),
+        _widen_for_constant_loss(allowed, judged, reference),
+        doubtful,
+        weights,
+    )
 
 
-def sizes(lines: Lines, point: Point) -> Array:
+def compute_move_magnitudes(lines: TensorLines, point: TensorPoint) -> Array:
     """Sizes of the elements as moves, (n,): what they are moved by or, if that is larger, themselves."""
-    random = lines.elements is None
-    found = np.maximum(np.abs(point.values).ravel(), point.moved(random=random).sizes)
-    if lines.elements is not None:
-        found[lines.elements] = np.maximum(found[lines.elements], np.abs(lines.units))
+    random = lines.moved_elements is None
+    found = np.maximum(np.abs(point.values).ravel(), point.choose_element_moves(random=random).move_sizes)
+    if lines.moved_elements is not None:
+        found[lines.moved_elements] = np.maximum(found[lines.moved_elements], np.abs(lines.derivative_units))
     return found
 
 
-def _doubtful(reference: Along, precision: Precision, weights: Array) -> Array:
-    return _DOUBTFUL * min(precision.unit_roundoff, 2.0**-_WIDE) * reference.base / weights
+def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Precision, weights: Array) -> Array:
+    return (
+        _DOUBT_ROUNDOFFS
+        * min(precision.unit_roundoff, 2.0**-_WIDE_SIGNIFICAND_BITS)
+        * reference.base_magnitude
+        / weights
+    )
 
 
-def _told(allowed: Array, judged: Array, reference: Along) -> Array:
+def _widen_for_constant_loss(allowed: Array, judged: Array, reference: DirectionalDerivatives) -> Array:
     """A loss that is 0 everywhere, to the last bit, may be so for want of digits: it calls nothing wrong."""
-    return np.where(reference.constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)
+    return np.where(reference.is_constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)

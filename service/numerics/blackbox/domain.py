@@ -24,33 +24,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.blackbox.lattice import spacing
-from service.numerics.blackbox.schedule import Schedule
-from service.numerics.tiles import Array
+from service.numerics.blackbox.lattice import compute_lattice_spacing
+from service.numerics.blackbox.schedule import StepSchedule
+from service.numerics.core.batching import Array
 
-MOST_DEVIATIONS = 3.0
+MAX_DEVIATIONS = 3.0
 """A Gaussian part of a bounded element is cut off here; one of 370 is."""
-COARSEST = 0.5
+MAX_LATTICE_SPACING = 0.5
 """Largest distance on the lattice of a datatype, in moves of the smallest step."""
-_SLACK = 1 + 2.0**-2
+_MOVE_SLACK = 1 + 2.0**-2
 """What an element reaches beyond its move at most, by the rounding of its move and of where it starts: a quarter of the
 smallest step each, or 1/16 of the largest, in bfloat16."""
 
 
 @dataclass(frozen=True)
-class Domain:
+class LossDomain:
     """Bounds of each element, both (elements,); infinite where there is none."""
 
     low: Array
     high: Array
 
-    def holds(self, points: Array) -> Array:
+    def contains_points(self, points: Array) -> Array:
         """Which numbers lie within, (..., elements)."""
         return (self.low <= points) & (points <= self.high)
 
 
 @dataclass(frozen=True)
-class Ways:
+class ElementMoves:
     """How elements are moved, all (elements,).
 
     Attributes
@@ -61,11 +61,13 @@ class Ways:
         0 where to both sides; 1 and -1 where only up, only down.
     """
 
-    sizes: Array
-    sides: Array
+    move_sizes: Array
+    move_sides: Array
 
 
-def ways(values: Array, sizes: Array, domain: Domain, schedule: Schedule, *, random: bool) -> Ways:
+def find_element_moves(
+    values: Array, sizes: Array, domain: LossDomain, schedule: StepSchedule, *, random: bool
+) -> ElementMoves:
     """Find how elements are moved within a domain.
 
     Parameters
@@ -77,37 +79,40 @@ def ways(values: Array, sizes: Array, domain: Domain, schedule: Schedule, *, ran
     random
         Whether along Gaussian directions.
     """
-    part = MOST_DEVIATIONS if random else 1.0
+    part = MAX_DEVIATIONS if random else 1.0
     up, down = domain.high - values, values - domain.low
-    per_size = part * schedule.farthest * _SLACK
+    per_size = part * schedule.largest_step * _MOVE_SLACK
     central, single = (
-        np.minimum(sizes, below(room, per_size)) for room in (np.minimum(up, down), np.maximum(up, down))
+        np.minimum(sizes, find_power_of_two_below(room, per_size))
+        for room in (np.minimum(up, down), np.maximum(up, down))
     )
-    stepped, stepped_once = (steppable(values, each, schedule, part) for each in (central, single))
-    enough = central >= single * 2.0 ** -_digits_lost(schedule)
+    stepped, stepped_once = (is_steppable(values, each, schedule, part) for each in (central, single))
+    enough = central >= single * 2.0 ** -_count_lost_bits(schedule)
     both = stepped & (enough | ~stepped_once)
     found = np.where(both, central, np.where(stepped_once, single, 0.0))
-    return Ways(found, np.where(both | (found == 0), 0, np.where(up >= down, 1, -1)))
+    return ElementMoves(found, np.where(both | (found == 0), 0, np.where(up >= down, 1, -1)))
 
 
-def _digits_lost(schedule: Schedule) -> int:
+def _count_lost_bits(schedule: StepSchedule) -> int:
     """Digits that a derivative may lose for being central."""
     precision = schedule.precision
-    return int(precision.digits + math.log2(precision.detects)) // 2
+    return int(precision.significand_bits + math.log2(precision.detectable_error)) // 2
 
 
-def below(room: Array, per_size: float) -> Array:
+def find_power_of_two_below(limit: Array, per_size: float) -> Array:
     """Largest powers of two of which `per_size` is less than a room; infinite where that is, 0 where it is 0."""
     with np.errstate(over="ignore", invalid="ignore"):
-        fraction, exponent = np.frexp(room / per_size)
+        fraction, exponent = np.frexp(limit / per_size)
         # A fraction is at least 1/2; a power of two itself would be just as much as there is.
         found = np.ldexp(1.0, exponent - 1 - (fraction == 0.5))
-    return np.where(np.isinf(room), np.inf, np.where(fraction == 0, 0.0, found))
+    return np.where(np.isinf(limit), np.inf, np.where(fraction == 0, 0.0, found))
 
 
-def steppable(values: Array, sizes: Array, schedule: Schedule, part: float = 1.0) -> Array:
+def is_steppable(values: Array, sizes: Array, schedule: StepSchedule, size_fraction: float = 1.0) -> Array:
     """Where the datatype has numbers near enough for the smallest step, of a move by a size."""
     with np.errstate(over="ignore", invalid="ignore"):
-        reach = np.abs(values) + part * schedule.farthest * sizes
-        near = spacing(reach, schedule.precision) <= COARSEST * schedule.finest * sizes
+        reach = np.abs(values) + size_fraction * schedule.largest_step * sizes
+        near = (
+            compute_lattice_spacing(reach, schedule.precision) <= MAX_LATTICE_SPACING * schedule.smallest_step * sizes
+        )
     return (sizes > 0) & np.isfinite(reach) & near

@@ -28,21 +28,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
 
-SURE = 6.0
+CERTAIN_DEVIATIONS = 6.0
 """Deviations of the noise that a bound allows for. The deviation is itself an estimate, of some twenty values: so many
 of Student's t are exceeded with probability 1e-5."""
-_SLOW = 4.0
+_SLOW_CONVERGENCE_FACTOR = 4.0
 """Times what is left of c_2 h^2 at a finer step that may be left."""
-_SETTLED = 2
+_MIN_SETTLED_ROWS = 2
 """Rows before any entry has neighbours by which to see whether it has settled."""
-_ROUNDINGS = 8 * 2.0**-53
+_TABLE_ROUNDING = 8 * 2.0**-53
 """Of the table itself, relative to its differences."""
 
 
 @dataclass(frozen=True)
-class Extrapolated:
+class ExtrapolatedDerivatives:
     """Derivatives along k directions.
 
     Attributes
@@ -58,10 +58,10 @@ class Extrapolated:
     value: Array
     bound: Array
     deviation: Array
-    contested: Array
+    is_contested: Array
 
 
-def extrapolated(quotients: Array, steps: Array, noise: Array, kinked: Array) -> Extrapolated:
+def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bounds: Array) -> ExtrapolatedDerivatives:
     """Extrapolate.
 
     Parameters
@@ -75,46 +75,49 @@ def extrapolated(quotients: Array, steps: Array, noise: Array, kinked: Array) ->
     kinked
         What a kink adds to an entry whose largest step is that of each level, (k, levels).
     """
-    values, weights = _table(quotients, steps)
+    values, weights = _build_table(quotients, steps)
     entries = sorted(values)
     of_quotients = noise / (np.sqrt(2.0) * steps)
     stacked = np.stack([values[each] for each in entries])
     deviations = np.stack([np.sqrt(np.square(of_quotients * weights[each]).sum(axis=1)) for each in entries])
-    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _ROUNDINGS
-    apart_of = _apart(values, steps)
+    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _TABLE_ROUNDING
+    apart_of = _estimate_entry_errors(values, steps)
     apart = np.stack([apart_of[each] for each in entries])
-    kinks = np.stack([kinked[:, row - column] for row, column in entries])
-    bounds = apart + SURE * deviations + rounding + kinks
+    kinks = np.stack([kink_bounds[:, row - column] for row, column in entries])
+    bounds = apart + CERTAIN_DEVIATIONS * deviations + rounding + kinks
     bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
-    bounds[[row < _SETTLED for row, _ in entries]] = np.inf
-    bounds = np.maximum(bounds, _against_finer(entries, stacked, bounds, quotients, steps, SURE * of_quotients))
-    chosen, bound = _best(entries, stacked, bounds)
+    bounds[[row < _MIN_SETTLED_ROWS for row, _ in entries]] = np.inf
+    bounds = np.maximum(
+        bounds,
+        _measure_disagreement_with_finer(entries, stacked, bounds, quotients, steps, CERTAIN_DEVIATIONS * of_quotients),
+    )
+    chosen, bound = _choose_best_entries(entries, stacked, bounds)
     every = np.arange(len(chosen))
     value, rows = stacked[chosen, every], np.array([row for row, _ in entries])[chosen]
-    contested = _contested(value, rows, quotients, steps, SURE * of_quotients)
-    return Extrapolated(value, bound, deviations[chosen, every], contested)
+    contested = _is_contested(value, rows, quotients, steps, CERTAIN_DEVIATIONS * of_quotients)
+    return ExtrapolatedDerivatives(value, bound, deviations[chosen, every], contested)
 
 
-def _contested(value: Array, rows: Array, quotients: Array, steps: Array, sure: Array) -> Array:
+def _is_contested(value: Array, rows: Array, quotients: Array, steps: Array, certain_noise: Array) -> Array:
     """Where a difference finer than the last of an entry comes no nearer to it than half as much as it should."""
     away = np.abs(quotients - value[:, None])
-    due = _SLOW / 2 * (steps[1:] / steps[:-1]) ** 2 * (away[:, :-1] + sure[:, :-1])
+    due = _SLOW_CONVERGENCE_FACTOR / 2 * (steps[1:] / steps[:-1]) ** 2 * (away[:, :-1] + certain_noise[:, :-1])
     finer = np.arange(1, len(steps)) > rows[:, None]
-    return np.logical_or.reduce((away[:, 1:] > due + sure[:, 1:]) & finer, axis=1)
+    return np.logical_or.reduce((away[:, 1:] > due + certain_noise[:, 1:]) & finer, axis=1)
 
 
-def _against_finer(
-    entries: list[tuple[int, int]], values: Array, bounds: Array, quotients: Array, steps: Array, sure: Array
+def _measure_disagreement_with_finer(
+    entries: list[tuple[int, int]], values: Array, bounds: Array, quotients: Array, steps: Array, certain_noise: Array
 ) -> Array:
     """Where finer differences do not come as much nearer to an entry as they should: how far they stay away."""
     away = np.abs(quotients - values[:, :, None])
-    due = _SLOW * (steps[1:] / steps[:-1]) ** 2 * (away[:, :, :-1] + sure[:, :-1])
+    due = _SLOW_CONVERGENCE_FACTOR * (steps[1:] / steps[:-1]) ** 2 * (away[:, :, :-1] + certain_noise[:, :-1])
     finer = np.arange(1, len(steps)) > np.array([row for row, _ in entries])[:, None]
-    stays = (away[:, :, 1:] > due + sure[:, 1:] + bounds[:, :, None]) & finer[:, None]
-    return np.where(stays, away[:, :, 1:] + sure[:, 1:], 0.0).max(axis=2)
+    stays = (away[:, :, 1:] > due + certain_noise[:, 1:] + bounds[:, :, None]) & finer[:, None]
+    return np.where(stays, away[:, :, 1:] + certain_noise[:, 1:], 0.0).max(axis=2)
 
 
-def _table(quotients: Array, steps: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
+def _build_table(quotients: Array, steps: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
     """Entries by row and column, each (k,), and their weights, each (levels,)."""
     squares, unit = np.square(steps), np.eye(len(steps))
     values = {(row, 0): quotients[:, row] for row in range(len(steps))}
@@ -128,7 +131,7 @@ def _table(quotients: Array, steps: Array) -> tuple[dict[tuple[int, int], Array]
     return values, weights
 
 
-def _apart(values: dict[tuple[int, int], Array], steps: Array) -> dict[tuple[int, int], Array]:
+def _estimate_entry_errors(values: dict[tuple[int, int], Array], steps: Array) -> dict[tuple[int, int], Array]:
     """What each entry may be off by beside noise, (k,): (2), and no less than what its neighbours lead to expect."""
     apart: dict[tuple[int, int], Array] = {}
     for row, column in sorted(values):
@@ -139,18 +142,20 @@ def _apart(values: dict[tuple[int, int], Array], steps: Array) -> dict[tuple[int
         found = np.abs(value - values[row - 1, max(column - 1, 0)])
         if column:
             found = np.maximum(found, np.abs(value - values[row, column - 1]))
-        apart[row, column] = np.maximum(found, _expected(apart, row, column, steps))
+        apart[row, column] = np.maximum(found, _compute_expected_error(apart, row, column, steps))
     return apart
 
 
-def _expected(apart: dict[tuple[int, int], Array], row: int, column: int, steps: Array) -> Array | float:
+def _compute_expected_error(
+    entry_errors: dict[tuple[int, int], Array], row: int, column: int, steps: Array
+) -> Array | float:
     if row > max(column, 1):
         fall = (steps[row - 1] / steps[row - column - 1]) ** 2 if column else (steps[row] / steps[row - 1]) ** 2
-        return apart[row - 1, column] * fall
-    return apart[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0
+        return entry_errors[row - 1, column] * fall
+    return entry_errors[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0
 
 
-def _best(entries: list[tuple[int, int]], values: Array, bounds: Array) -> tuple[Array, Array]:
+def _choose_best_entries(entries: list[tuple[int, int]], values: Array, bounds: Array) -> tuple[Array, Array]:
     """Choose among entries, (entries, k), one for each direction: its number, and its bound."""
     chosen: Array = bounds.argmin(axis=0)
     every = np.arange(len(chosen))

@@ -21,18 +21,18 @@ from enum import IntEnum
 
 import numpy as np
 
-from service.numerics.blackbox.extrapolation import SURE
-from service.numerics.tiles import Array
+from service.numerics.blackbox.extrapolation import CERTAIN_DEVIATIONS
+from service.numerics.core.batching import Array
 
-_PAIRS = 2
-_STAYS = 0.5
+_MIN_PAIRS = 2
+_PERSISTENT_POWER = 0.5
 """Power of h between that of what stays and that of what does not."""
-_ALIKE, _MANY = 2.0, 4
-_SUSPECT = 1 / 3
+_ALIKE_RATIO, _MIN_ALIKE = 2.0, 4
+_SUSPICION_FACTOR = 1 / 3
 """Of what is sure: two deviations of the noise instead of six."""
 
 
-class Shape(IntEnum):
+class LossShape(IntEnum):
     """What a loss is like along a line."""
 
     SMOOTH = 0
@@ -43,7 +43,7 @@ class Shape(IntEnum):
 
 
 @dataclass(frozen=True)
-class Kinks:
+class LineKinks:
     """Kinks along k directions.
 
     Attributes
@@ -56,12 +56,12 @@ class Kinks:
         Where there may be one, too small for that beside the noise, (k,).
     """
 
-    added: Array
-    shape: Array
-    suspected: Array
+    added_bound: Array
+    loss_shape: Array
+    may_have_kink: Array
 
 
-def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
+def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Array) -> LineKinks:
     """Look for kinks.
 
     Parameters
@@ -77,80 +77,89 @@ def kinked(seconds: Array, steps: Array, noise: Array, base: Array) -> Kinks:
     """
     ratio = steps[:-1] / steps[1:]
     span = steps[:-1] * (ratio - 1)
-    signed = (seconds[:, :-1] - ratio**2 * seconds[:, 1:]) / span
+    signed = (second_differences[:, :-1] - ratio**2 * second_differences[:, 1:]) / span
     jumps = np.abs(signed)
-    of_base = SURE * noise[:, -1] + base
-    sides = SURE * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
+    of_base = CERTAIN_DEVIATIONS * noise[:, -1] + base
+    sides = CERTAIN_DEVIATIONS * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
     sure = (sides + 2 * (ratio**2 - 1) * of_base[:, None]) / span
     smooth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
     stays = np.zeros(jumps.shape, bool)
     stays[:, 1:] = jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
     told: Array = stays & (jumps > sure)
-    suspected: Array = stays & (jumps > _SUSPECT * sure)
+    suspected: Array = stays & (jumps > _SUSPICION_FACTOR * sure)
     halves = np.where(told, jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
     added = np.maximum.accumulate(halves[:, ::-1], axis=1)[:, ::-1]
     added = np.concatenate([added, halves[:, -1:]], axis=1)
-    added = np.maximum(added, _beside(seconds, steps, np.where(told, jumps, 0.0), sure))
-    added[told[:, -1] & _apart(seconds, steps, SURE * np.sqrt(2) * noise[:, -1] + 2 * of_base)] = np.inf
-    return Kinks(added, _shape(signed, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
+    added = np.maximum(added, _bound_kink_remainder(second_differences, steps, np.where(told, jumps, 0.0), sure))
+    added[
+        told[:, -1]
+        & _is_base_apart(second_differences, steps, CERTAIN_DEVIATIONS * np.sqrt(2) * noise[:, -1] + 2 * of_base)
+    ] = np.inf
+    return LineKinks(added, _classify_loss(signed, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
 
 
-def _apart(seconds: Array, steps: Array, sure: Array) -> Array:
+def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array) -> Array:
     """Which lines the base is apart from, with what second differences at the smallest step are off by, (k,)."""
-    last, before = np.abs(seconds[:, -1]), np.abs(seconds[:, -2])
-    return (last > sure) & (last > before * np.sqrt(steps[-1] / steps[-2]))
+    last, before = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
+    return (last > certain_noise) & (last > before * np.sqrt(steps[-1] / steps[-2]))
 
 
-def _shape(signed: Array, told: Array, steps: Array, sure: Array) -> Array:
+def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Array) -> Array:
     """Tell by the median power of h with which what is too large for a smooth loss falls."""
     jumps = np.abs(signed)
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         falls = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
-    powers[:, 1:] = np.where(told[:, 1:], falls, np.nan)
+    powers[:, 1:] = np.where(is_significant[:, 1:], falls, np.nan)
     # Of one in J(h), (1) with S(h) = S(h / r).
     leaves = steps[:-1] / (steps[:-1] / steps[1:] + 1)
-    found = np.full(len(jumps), Shape.SMOOTH)
-    for line in np.flatnonzero(told.any(axis=1)):
+    found = np.full(len(jumps), LossShape.SMOOTH)
+    for line in np.flatnonzero(is_significant.any(axis=1)):
         power, seen = float(np.nanmedian(powers[line])), jumps[line]
-        if -_STAYS <= power <= _STAYS and _to_the_end(seen, told[line], sure[line]):
-            found[line] = Shape.KINKED
-        elif power < -_STAYS and _alike((signed[line] * leaves)[: np.flatnonzero(told[line])[-1] + 1]):
-            found[line] = Shape.JUMPING
+        if -_PERSISTENT_POWER <= power <= _PERSISTENT_POWER and _persists_to_smallest_step(
+            seen, is_significant[line], sure[line]
+        ):
+            found[line] = LossShape.KINKED
+        elif power < -_PERSISTENT_POWER and _are_changes_alike(
+            (signed[line] * leaves)[: np.flatnonzero(is_significant[line])[-1] + 1]
+        ):
+            found[line] = LossShape.JUMPING
         else:
-            found[line] = Shape.ROUGH
+            found[line] = LossShape.ROUGH
     return found
 
 
-def _to_the_end(jumps: Array, told: Array, sure: Array) -> bool:
+def _persists_to_smallest_step(jumps: Array, told: Array, sure: Array) -> bool:
     """Whether a jump of the derivative is there at the finest pair that would show it, and so at the base."""
     jump = float(np.median(jumps[told]))
     shown = np.flatnonzero(sure < jump / 2)
     return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)
 
 
-def _alike(changes: Array) -> bool:
+def _are_changes_alike(changes: Array) -> bool:
     """Whether a jump of the loss is the same at all steps, but for one at which it may be in between."""
     middle = float(np.median(changes))
     parts = changes / middle if middle else np.zeros(changes.shape)
-    apart = (parts < 1 / _ALIKE) | (parts > _ALIKE)
-    return changes.size > 1 and int(np.count_nonzero(apart)) <= (changes.size >= _MANY)
+    apart = (parts < 1 / _ALIKE_RATIO) | (parts > _ALIKE_RATIO)
+    return changes.size > 1 and int(np.count_nonzero(apart)) <= (changes.size >= _MIN_ALIKE)
 
 
-def _beside(seconds: Array, steps: Array, told: Array, sure: Array) -> Array:
+def _bound_kink_remainder(
+    second_differences: Array, steps: Array, significant_jumps: Array, certain_noise: Array
+) -> Array:
     """What a kink that the pair before tells of may leave at a step, where too few finer pairs say otherwise.
 
     At a distance d a jump J is J (h - d) in S(h), of which a central difference is off by half, over h; (1) of it is
     J |1 - (r + 1) d / h|, and may be nothing. But not for two pairs in a row, if they would see half of the jump. With
     too few, S(h) = c_2 h^2 + J h - J d of three steps around tells what the difference is off by.
     """
-    left = np.zeros(seconds.shape)
+    left = np.zeros(second_differences.shape)
     for level in range(1, len(steps)):
-        saying = np.count_nonzero(sure[:, level:] < told[:, level - 1 : level] / 2, axis=1)
+        saying = np.count_nonzero(certain_noise[:, level:] < significant_jumps[:, level - 1 : level] / 2, axis=1)
         around = slice(level - 1, level + 2) if level + 2 <= len(steps) - 1 else slice(len(steps) - 3, len(steps))
         powers = steps[around, None] ** np.array([2.0, 1.0, 0.0])
-        _, jump, ends = np.linalg.solve(powers, seconds[:, around].T)
+        _, jump, ends = np.linalg.solve(powers, second_differences[:, around].T)
         off = np.abs(jump + ends / steps[level]) / 2
-        left[:, level] = np.where((told[:, level - 1] > 0) & (saying < _PAIRS), off, 0.0)
+        left[:, level] = np.where((significant_jumps[:, level - 1] > 0) & (saying < _MIN_PAIRS), off, 0.0)
     return left

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.precision import Precision
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import Precision
 
-_MARGIN = 1 + 2.0**-4
+_REACH_MARGIN = 1 + 2.0**-4
 """An element reaches farther by the rounding of its move: by 2^-6 of it in bfloat16 at most."""
 
 
 @dataclass(frozen=True)
-class Moves:
+class LatticeMoves:
     """Lines X + h v, of one element each or of whole tensors.
 
     Attributes
@@ -38,20 +38,20 @@ class Moves:
     """
 
     starts: Array
-    moves: Array
-    displaced: Array
+    directions: Array
+    displacement: Array
     coarseness: float
 
 
-def on_lattice(
+def round_to_lattice(
     point: Array,
     moves: Array,
     scale: Array,
-    farthest: float,
-    finest: float,
+    largest_step: float,
+    smallest_step: float,
     precision: Precision,
     inward: Array | float = 0.0,
-) -> Moves:
+) -> LatticeMoves:
     """Put lines on a lattice, as (1) has it.
 
     Parameters
@@ -67,26 +67,26 @@ def on_lattice(
     inward
         1 or -1 where X is not to be less, or not more, than x, and 0 where it is the nearest; broadcasts to x.
     """
-    distance = spacing(np.abs(point) + farthest * np.abs(moves), precision)
+    distance = compute_lattice_spacing(np.abs(point) + largest_step * np.abs(moves), precision)
     with np.errstate(over="ignore"):
         units = point / distance
         inner = np.where(inward == 0, np.rint(units), np.where(np.greater(inward, 0), np.ceil(units), np.floor(units)))
         starts = np.where(moves == 0, point, distance * inner)
-        taken = distance * np.rint(finest * moves / distance) / finest
-        coarse = np.divide(distance, finest * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
-    return Moves(starts, taken, _relative(starts - point, taken), float(coarse.max()))
+        taken = distance * np.rint(smallest_step * moves / distance) / smallest_step
+        coarse = np.divide(distance, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
+    return LatticeMoves(starts, taken, _measure_relative_displacement(starts - point, taken), float(coarse.max()))
 
 
-def spacing(reach: Array, precision: Precision) -> Array:
+def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
     """Distance of the numbers of a precision where an element reaches so far from 0, and by a rounding farther."""
-    _, exponent = np.frexp(reach * _MARGIN)
-    lowest = precision.exponent - precision.digits + 1
-    return np.ldexp(1.0, np.maximum(exponent - precision.digits, lowest))
+    _, exponent = np.frexp(reach * _REACH_MARGIN)
+    lowest = precision.min_exponent - precision.significand_bits + 1
+    return np.ldexp(1.0, np.maximum(exponent - precision.significand_bits, lowest))
 
 
-def _relative(off: Array, moves: Array) -> Array:
-    off, moves = (np.abs(each.reshape(len(moves), -1)) for each in (off, moves))
+def _measure_relative_displacement(displacement: Array, moves: Array) -> Array:
+    displacement, moves = (np.abs(each.reshape(len(moves), -1)) for each in (displacement, moves))
     largest = np.maximum(moves.max(axis=1), 5e-324)[:, None]
     with np.errstate(over="ignore"):
-        norms = [np.sqrt(np.square(each / largest).sum(axis=1)) for each in (off, moves)]
+        norms = [np.sqrt(np.square(each / largest).sum(axis=1)) for each in (displacement, moves)]
     return norms[0] / np.maximum(norms[1], 2.0**-60)

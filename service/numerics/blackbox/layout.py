@@ -18,14 +18,21 @@ from itertools import accumulate
 
 import numpy as np
 
-from service.numerics.blackbox.lines import NEAR_LINES, Lines, Point, gaussian, near, of_elements
-from service.numerics.blackbox.schedule import NEAR
-from service.numerics.blackbox.sides import offsets, told
-from service.numerics.pausing import pausing
-from service.numerics.tiles import Array
+from service.numerics.blackbox.lines import (
+    NEAR_LINE_COUNT,
+    TensorLines,
+    TensorPoint,
+    draw_element_lines,
+    draw_gaussian_lines,
+    place_near_points,
+)
+from service.numerics.blackbox.schedule import NEAR_POINT_COUNT
+from service.numerics.blackbox.step_offsets import describe_offset, list_signed_step_offsets
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import iterate_interruptibly
 
-REPEATS, LINES = 3, NEAR_LINES
-BEFORE = REPEATS + LINES * NEAR
+BASE_REPEATS, SHARED_NEAR_LINES = 3, NEAR_LINE_COUNT
+EVALUATIONS_BEFORE_STEPS = BASE_REPEATS + SHARED_NEAR_LINES * NEAR_POINT_COUNT
 """Evaluations before the first step."""
 DEFAULT_DIRECTIONS = 4
 """Random directions of a tensor. One misses what it allows for over sqrt(pi / 2) times the error: to have found with
@@ -35,7 +42,7 @@ of 10,000 is 1e-6 of it."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class EvaluationLayout:
     """Everything that is evaluated, by the names of the tensors, in the order in which they were given.
 
     Attributes
@@ -46,89 +53,100 @@ class Layout:
         Positions of the tensors.
     """
 
-    points: Mapping[str, Point]
-    lines: Mapping[str, Lines]
+    points: Mapping[str, TensorPoint]
+    lines: Mapping[str, TensorLines]
     seed: int
-    begins: tuple[int, ...]
-    places: Mapping[str, int]
+    first_evaluations: tuple[int, ...]
+    tensor_positions: Mapping[str, int]
 
     @property
-    def evaluations(self) -> int:
+    def evaluation_count(self) -> int:
         """How often the loss is evaluated."""
-        return self.begins[-1]
+        return self.first_evaluations[-1]
 
-    def first(self, name: str) -> int:
+    def first_evaluation(self, name: str) -> int:
         """Number of the first evaluation for a tensor, but for near points."""
-        return self.begins[self.places[name]]
+        return self.first_evaluations[self.tensor_positions[name]]
 
-    def near(self, name: str, losses: Array) -> Array:
+    def near_losses(self, name: str, losses: Array) -> Array:
         """Losses at near points, of all tensors moved together and of this one without the others, (lines, NEAR)."""
-        return np.concatenate([losses[REPEATS:BEFORE], losses[self._own(name)]]).reshape(-1, NEAR)
+        return np.concatenate(
+            [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._own_near_points(name)]]
+        ).reshape(-1, NEAR_POINT_COUNT)
 
-    def _own(self, name: str) -> slice:
+    def _own_near_points(self, name: str) -> slice:
         """Near points of a tensor without the others; none if it is the only one."""
-        lines = own_lines(len(self.points))
-        first = BEFORE + NEAR * (self.places[name] % max(lines, 1))
-        return slice(first, first + min(lines, 1) * NEAR)
+        lines = count_own_lines(len(self.points))
+        first = EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * (self.tensor_positions[name] % max(lines, 1))
+        return slice(first, first + min(lines, 1) * NEAR_POINT_COUNT)
 
-    def of(self, name: str, losses: Array) -> Array:
+    def tensor_losses(self, name: str, losses: Array) -> Array:
         """Losses for a tensor, (k, levels, 2), of all of them, (evaluations,)."""
         shape = len(self.lines[name]), len(self.points[name].schedule.steps), 2
-        first = self.first(name)
+        first = self.first_evaluation(name)
         return losses[first : first + int(np.prod(shape))].reshape(shape)
 
-    def offsets(self, name: str) -> Array:
+    def step_offsets(self, name: str) -> Array:
         """Signed steps at which a tensor's losses are, in units of the moves, (k, levels, 2)."""
-        return offsets(self.points[name].schedule, self.lines[name].sides)
+        return list_signed_step_offsets(self.points[name].schedule, self.lines[name].sides)
 
-    def stacked(self, name: str) -> Array:
+    def stack_points(self, name: str) -> Array:
         """All points of a tensor, float64, (evaluations, ...)."""
         point = self.points[name]
-        flat = np.tile(point.values.ravel(), (self.evaluations, 1))
-        for line in range(LINES):
-            begin = REPEATS + line * NEAR
-            flat[begin : begin + NEAR] = near(point, self.seed, name, line, random=self.lines[name].elements is None)
-        lines, offsets = self.lines[name], self.offsets(name)
-        own, first = self._own(name), self.first(name)
-        flat[own] = near(point, self.seed, name, 0, random=self.lines[name].elements is None)[: own.stop - own.start]
+        flat = np.tile(point.values.ravel(), (self.evaluation_count, 1))
+        for line in range(SHARED_NEAR_LINES):
+            begin = BASE_REPEATS + line * NEAR_POINT_COUNT
+            flat[begin : begin + NEAR_POINT_COUNT] = place_near_points(
+                point, self.seed, name, line, random=self.lines[name].moved_elements is None
+            )
+        lines, offsets = self.lines[name], self.step_offsets(name)
+        own, first = self._own_near_points(name), self.first_evaluation(name)
+        flat[own] = place_near_points(point, self.seed, name, 0, random=self.lines[name].moved_elements is None)[
+            : own.stop - own.start
+        ]
         block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
             along = offsets[:, :, side]
             moved = (
                 lines.moves.starts[:, None]
-                + along.reshape(*along.shape, *[1] * (lines.moves.moves.ndim - 1)) * (lines.moves.moves[:, None])
+                + along.reshape(*along.shape, *[1] * (lines.moves.directions.ndim - 1))
+                * (lines.moves.directions[:, None])
             )
-            if lines.elements is None:
+            if lines.moved_elements is None:
                 block[:, :, side] = moved
             else:
-                block[np.arange(len(lines)), :, side, lines.elements] = moved
+                block[np.arange(len(lines)), :, side, lines.moved_elements] = moved
         return flat.reshape(-1, *point.values.shape)
 
-    def told(self, number: int) -> str:
+    def describe_evaluation(self, number: int) -> str:
         """What an evaluation is of."""
-        if number < REPEATS:
+        if number < BASE_REPEATS:
             return "the base"
-        if number < BEFORE:
-            line, near = divmod(number - REPEATS, NEAR)
+        if number < EVALUATIONS_BEFORE_STEPS:
+            line, near = divmod(number - BASE_REPEATS, NEAR_POINT_COUNT)
             return f"near point {near + 1} of line {line + 1}, all tensors moved"
-        if number < self.begins[0]:
-            line, near = divmod(number - BEFORE, NEAR)
-            of = [f"{name!r:.60}" for name in list(self.points)[line :: own_lines(len(self.points))]]
+        if number < self.first_evaluations[0]:
+            line, near = divmod(number - EVALUATIONS_BEFORE_STEPS, NEAR_POINT_COUNT)
+            of = [f"{name!r:.60}" for name in list(self.points)[line :: count_own_lines(len(self.points))]]
             others = f" and {len(of) - 1} others" if len(of) > 1 else ""
             return f"near point {near + 1} of {of[0]}{others}, moved without the rest"
-        place = bisect_right(self.begins, number) - 1
-        if place == len(self.places):
+        place = bisect_right(self.first_evaluations, number) - 1
+        if place == len(self.tensor_positions):
             raise IndexError(number)
-        name = list(self.places)[place]
+        name = list(self.tensor_positions)[place]
         levels = len(self.points[name].schedule.steps)
-        direction, rest = divmod(number - self.begins[place], 2 * levels)
+        direction, rest = divmod(number - self.first_evaluations[place], 2 * levels)
         level, side = divmod(rest, 2)
         schedule, sides = self.points[name].schedule, self.lines[name].sides
-        step = told(schedule, float(offsets(schedule, sides[direction : direction + 1])[0, level, side]))
+        step = describe_offset(
+            schedule, float(list_signed_step_offsets(schedule, sides[direction : direction + 1])[0, level, side])
+        )
         return f"{name!r:.60} moved along direction {direction} by {step} of its scale"
 
 
-def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, seed: int) -> Layout:
+def lay_out_evaluations(
+    points: Mapping[str, TensorPoint], *, random: bool, count: int | None, seed: int
+) -> EvaluationLayout:
     """Lay out the evaluations.
 
     Parameters
@@ -142,25 +160,31 @@ def laid_out(points: Mapping[str, Point], *, random: bool, count: int | None, se
     """
     points = dict(points)
     lines = {
-        name: (gaussian if random else of_elements)(point, directions_of(point, random=random, count=count), seed, name)
-        for name, point in pausing(points.items())
+        name: (draw_gaussian_lines if random else draw_element_lines)(
+            point, count_directions(point, random=random, count=count), seed, name
+        )
+        for name, point in iterate_interruptibly(points.items())
     }
     counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
     places = {name: place for place, name in enumerate(points)}
-    return Layout(
-        points, lines, seed, tuple(accumulate(counts, initial=BEFORE + NEAR * own_lines(len(points)))), places
+    return EvaluationLayout(
+        points,
+        lines,
+        seed,
+        tuple(accumulate(counts, initial=EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * count_own_lines(len(points)))),
+        places,
     )
 
 
-_MOST_LINES = 16
+_MAX_OWN_LINES = 16
 
 
-def own_lines(tensors: int) -> int:
+def count_own_lines(tensors: int) -> int:
     """Lines of near points of several tensors without the others: what all do together may hide what one does."""
-    return min(tensors, _MOST_LINES) if tensors > 1 else 0
+    return min(tensors, _MAX_OWN_LINES) if tensors > 1 else 0
 
 
-def directions_of(point: Point, *, random: bool, count: int | None) -> int:
+def count_directions(point: TensorPoint, *, random: bool, count: int | None) -> int:
     """How many directions a tensor is moved along."""
     if random:
         return count or DEFAULT_DIRECTIONS

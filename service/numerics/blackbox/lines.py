@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.blackbox.domain import MOST_DEVIATIONS, Domain, Ways
-from service.numerics.blackbox.lattice import Moves, on_lattice, spacing
-from service.numerics.blackbox.schedule import NEAR, Schedule, power_of_two
-from service.numerics.projection import drawn
-from service.numerics.tiles import Array
+from service.numerics.blackbox.domain import MAX_DEVIATIONS, ElementMoves, LossDomain
+from service.numerics.blackbox.lattice import LatticeMoves, compute_lattice_spacing, round_to_lattice
+from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, StepSchedule, round_to_power_of_two
+from service.numerics.core.batching import Array
+from service.numerics.verdict.projection import sample_directions
 
-NEAR_LINES = 2
-_HALVED = 4.2
+NEAR_LINE_COUNT = 2
+_HALF_GAUSSIAN_CONCENTRATION = 4.2
 """A sum of halves of Gaussian numbers and whole ones, of deviations of norm s, is log-concave with a variance of
 (1 - 2 / pi) s^2 at least. The density of such a one is 1 over its deviation at most (Bobkov and Chistyakov 2015),
 which is 1.66 / s, and that of N(0, s^2) is 0.399 / s: 4.2 times as much."""
 
 
 @dataclass(frozen=True)
-class Point:
+class TensorPoint:
     """One tensor.
 
     Attributes
@@ -37,24 +37,24 @@ class Point:
     """
 
     values: Array
-    schedule: Schedule
+    schedule: StepSchedule
     scale: float
-    ways: Ways | None = None
-    domain: Domain | None = None
+    element_moves: ElementMoves | None = None
+    domain: LossDomain | None = None
 
-    def moved(self, *, random: bool) -> Ways:
+    def choose_element_moves(self, *, random: bool) -> ElementMoves:
         """How each element is moved."""
-        if self.ways is not None:
-            return self.ways
+        if self.element_moves is not None:
+            return self.element_moves
         flat = self.values.ravel()
         sizes = np.full(flat.shape, self.scale)
         if not random:
-            sizes = np.array([max(self.scale, power_of_two(abs(value))) for value in flat.tolist()])
-        return Ways(sizes, np.zeros(flat.shape, int))
+            sizes = np.array([max(self.scale, round_to_power_of_two(abs(value))) for value in flat.tolist()])
+        return ElementMoves(sizes, np.zeros(flat.shape, int))
 
 
 @dataclass(frozen=True)
-class Lines:
+class TensorLines:
     """Directions of one tensor.
 
     Attributes
@@ -74,43 +74,45 @@ class Lines:
         Whether random directions have elements that they move to one side alone, by half a Gaussian.
     """
 
-    elements: Array | None
-    moves: Moves
-    units: Array
-    weights: Array
+    moved_elements: Array | None
+    moves: LatticeMoves
+    derivative_units: Array
+    direction_weights: Array
     sides: Array
-    halved: bool = False
+    has_half_gaussians: bool = False
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self.derivative_units)
 
     @property
-    def concentration(self) -> float:
+    def zero_concentration(self) -> float:
         """Times how much nearer to 0 an inner product with a random direction may lie than a Gaussian one."""
-        return _HALVED if self.halved else 1.0
+        return _HALF_GAUSSIAN_CONCENTRATION if self.has_half_gaussians else 1.0
 
     @property
     def directions(self) -> Array:
         """The directions, (k, elements), of random ones; for a gradient that was taken times `weights`."""
-        return self.moves.moves / (self.units[:, None] * self.weights)
+        return self.moves.directions / (self.derivative_units[:, None] * self.direction_weights)
 
 
-def gaussian(point: Point, count: int, seed: int, name: str) -> Lines:
+def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
     """Standard Gaussian directions, in units of the moves of elements; no more of bounded ones than fits."""
-    schedule, ways = point.schedule, point.moved(random=True)
-    halved = bool(ways.sides.any())
-    drawn_parts = _within(drawn(count, (point.values.size,), seed, name), point, ways, MOST_DEVIATIONS)
-    moves = on_lattice(
-        point.values.ravel(),
-        drawn_parts * ways.sizes,
-        ways.sizes,
-        schedule.farthest,
-        schedule.finest,
-        schedule.precision,
-        ways.sides,
+    schedule, ways = point.schedule, point.choose_element_moves(random=True)
+    halved = bool(ways.move_sides.any())
+    drawn_parts = _clip_to_domain(
+        sample_directions(count, (point.values.size,), seed, name), point, ways, MAX_DEVIATIONS
     )
-    weights = ways.sizes / point.scale
-    return Lines(
+    moves = round_to_lattice(
+        point.values.ravel(),
+        drawn_parts * ways.move_sizes,
+        ways.move_sizes,
+        schedule.largest_step,
+        schedule.smallest_step,
+        schedule.precision,
+        ways.move_sides,
+    )
+    weights = ways.move_sizes / point.scale
+    return TensorLines(
         None,
         moves,
         np.full(count, point.scale),
@@ -120,42 +122,48 @@ def gaussian(point: Point, count: int, seed: int, name: str) -> Lines:
     )
 
 
-def _within(parts: Array, point: Point, ways: Ways, most: float) -> Array:
+def _clip_to_domain(parts: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float) -> Array:
     """Parts of the sizes by which elements are moved, (..., elements): no more than there is room for, and to there."""
     if point.domain is None:
         return parts
-    parts = np.clip(parts, -most, most)
-    return np.where(ways.sides == 0, parts, np.abs(parts) * ways.sides)
+    parts = np.clip(parts, -max_deviations, max_deviations)
+    return np.where(element_moves.move_sides == 0, parts, np.abs(parts) * element_moves.move_sides)
 
 
-def of_elements(point: Point, count: int, seed: int, name: str) -> Lines:
+def draw_element_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
     """Elements without replacement, in order, each moved by its own size."""
     generator = np.random.default_rng([seed, 0xC0, *name.encode()])
     elements = np.sort(generator.choice(point.values.size, count, replace=False))
-    values, schedule, ways = point.values.ravel()[elements], point.schedule, point.moved(random=False)
-    sizes, sides = ways.sizes[elements], ways.sides[elements]
-    moves = on_lattice(values, sizes, sizes, schedule.farthest, schedule.finest, schedule.precision, sides)
-    return Lines(elements, moves, moves.moves, np.ones(1), sides)
+    values, schedule, ways = point.values.ravel()[elements], point.schedule, point.choose_element_moves(random=False)
+    sizes, sides = ways.move_sizes[elements], ways.move_sides[elements]
+    moves = round_to_lattice(
+        values, sizes, sizes, schedule.largest_step, schedule.smallest_step, schedule.precision, sides
+    )
+    return TensorLines(elements, moves, moves.directions, np.ones(1), sides)
 
 
-_NEAREST = 2.0
+_MIN_NEAR_SPACING = 2.0
 """Distances on the lattice by which an element that is moved by little is moved at least from one near point to the
 next: noise that it does not feel is not measured."""
 
 
-def near(point: Point, seed: int, name: str, line: int, *, random: bool) -> Array:
+def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, random: bool) -> Array:
     """Near points 1 ... NEAR of a line, (NEAR, elements)."""
-    schedule, ways = point.schedule, point.moved(random=random)
-    step = 2.0 ** -schedule.near[line]
+    schedule, ways = point.schedule, point.choose_element_moves(random=random)
+    step = 2.0 ** -schedule.near_exponents[line]
     values = point.values.ravel()
-    parts = drawn(NEAR_LINES, (values.size,), seed, f"{name}\0near")[line : line + 1]
-    parts = _within(parts, point, ways, schedule.farthest / (NEAR * step))
+    parts = sample_directions(NEAR_LINE_COUNT, (values.size,), seed, f"{name}\0near")[line : line + 1]
+    parts = _clip_to_domain(parts, point, ways, schedule.largest_step / (NEAR_POINT_COUNT * step))
     # A near point is no farther away than others are: the largest of them by as much as a direction's part of one.
-    least = _NEAREST * spacing(np.abs(values), schedule.precision) / step
-    sizes = np.maximum(ways.sizes, np.minimum(least, ways.sizes * schedule.farthest / (NEAR * step)))
-    found = on_lattice(values, parts * sizes, sizes, NEAR * step, step, schedule.precision, ways.sides)
-    points = found.starts + np.arange(1, NEAR + 1)[:, None] * step * found.moves
+    least = _MIN_NEAR_SPACING * compute_lattice_spacing(np.abs(values), schedule.precision) / step
+    sizes = np.maximum(
+        ways.move_sizes, np.minimum(least, ways.move_sizes * schedule.largest_step / (NEAR_POINT_COUNT * step))
+    )
+    found = round_to_lattice(
+        values, parts * sizes, sizes, NEAR_POINT_COUNT * step, step, schedule.precision, ways.move_sides
+    )
+    points = found.starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * found.directions
     if point.domain is not None:
-        stays = ~np.logical_and.reduce(point.domain.holds(points))
+        stays = ~np.logical_and.reduce(point.domain.contains_points(points))
         points[:, stays] = values[stays]
     return points

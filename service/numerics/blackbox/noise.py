@@ -41,21 +41,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.numerics.precision import PRECISIONS
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS
 
-_AGREE = 4.0
+_AGREEMENT_RATIO = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
-_SPREAD = 2 / math.sqrt(12)
+_ROUNDING_DEVIATION = 2 / math.sqrt(12)
 """Deviation of numbers that are rounded, relative, in units of roundoff."""
-_WINDOW = 4
+_WINDOW_STEPS = 4
 """Steps of a divided difference."""
-_FAR_MORE = 4.0
-_SAFE = 4.0
+_GROWTH_SIGNIFICANCE = 4.0
+_GROWTH_SAFETY = 4.0
 
 
 @dataclass(frozen=True)
-class Noise:
+class LossNoise:
     """Noise of a loss.
 
     Attributes
@@ -73,34 +73,42 @@ class Noise:
     """
 
     deviation: float
-    most: float
-    size: float
-    exact: bool
-    rounding: float
+    largest_deviation: float
+    loss_magnitude: float
+    is_deterministic: bool
+    format_roundoff: float
 
-    def scaled(self, exponent: int) -> "Noise":
+    def scale_by_exponent(self, exponent: int) -> "LossNoise":
         """That of a loss 2^exponent times as large."""
-        deviation, most, size = (float(np.ldexp(each, exponent)) for each in (self.deviation, self.most, self.size))
-        return replace(self, deviation=deviation, most=most, size=size)
+        deviation, most, size = (
+            float(np.ldexp(each, exponent)) for each in (self.deviation, self.largest_deviation, self.loss_magnitude)
+        )
+        return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
 
-    def at(self, losses: Array, steps: Array, base: float) -> Array:
+    def deviation_at(self, losses: Array, steps: Array, base: float) -> Array:
         """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
         sizes = np.abs(losses).max(axis=2)
-        grown = self.grown(sizes)
-        if self.size == 0 or not math.isfinite(self.most):
+        grown = self.grown_deviation(sizes)
+        if self.loss_magnitude == 0 or not math.isfinite(self.largest_deviation):
             return grown
-        part = _grows(losses, steps, base, self.most / self.size * sizes, self.most)
-        slower = _slower(part, np.maximum(1.0, sizes / self.size))
-        return np.minimum(grown, self.most * np.maximum(slower, _SPREAD * self.rounding / self.most * sizes))
+        part = _estimate_noise_growth(
+            losses, steps, base, self.largest_deviation / self.loss_magnitude * sizes, self.largest_deviation
+        )
+        slower = _grows_as_root(part, np.maximum(1.0, sizes / self.loss_magnitude))
+        return np.minimum(
+            grown,
+            self.largest_deviation
+            * np.maximum(slower, _ROUNDING_DEVIATION * self.format_roundoff / self.largest_deviation * sizes),
+        )
 
-    def grown(self, sizes: Array) -> Array:
+    def grown_deviation(self, sizes: Array) -> Array:
         """Deviation of losses of sizes, if it is relative to those that are larger than the base."""
-        if self.size == 0:
-            return np.full(sizes.shape, self.most)
-        return self.most * np.maximum(1.0, sizes / self.size)
+        if self.loss_magnitude == 0:
+            return np.full(sizes.shape, self.largest_deviation)
+        return self.largest_deviation * np.maximum(1.0, sizes / self.loss_magnitude)
 
 
-def _slower(part: float, sizes: Array) -> Array:
+def _grows_as_root(part: float, sizes: Array) -> Array:
     """What noise has grown to where the loss has, (3), both in units of the base."""
     largest = float(sizes.max())
     if part >= 1 or largest == 1:
@@ -109,28 +117,28 @@ def _slower(part: float, sizes: Array) -> Array:
     return sizes ** max(power, 0.0)
 
 
-def _grows(losses: Array, steps: Array, base: float, grown: Array, most: float) -> float:
+def _estimate_noise_growth(losses: Array, steps: Array, base: float, grown: Array, largest_deviation: float) -> float:
     """How far the noise grows with the loss, 0 to 1, as (2) has it."""
     plus, minus, least = losses[..., 0], losses[..., 1], 1.0
     quotients, seconds = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
-    many = min(_WINDOW, len(steps))
+    many = min(_WINDOW_STEPS, len(steps))
     for first in range(len(steps) - many + 1):
         window = slice(first, first + many)
         squares = np.square(steps[window] / steps[first])
         weights = 1 / np.prod(squares[:, None] - squares + np.eye(many), axis=1)
         ratios: list[Array] = []
         for values, factors in ((quotients, weights / (np.sqrt(2) * steps[window])), (seconds, np.sqrt(2) * weights)):
-            left, alone = np.abs(values[:, window] @ weights), most * np.linalg.norm(factors)
+            left, alone = np.abs(values[:, window] @ weights), largest_deviation * np.linalg.norm(factors)
             more = np.sqrt(np.square(grown[:, window] * factors).sum(axis=1))
-            ratios.append((left / more)[more > _FAR_MORE * alone])
+            ratios.append((left / more)[more > _GROWTH_SIGNIFICANCE * alone])
         found = np.concatenate(ratios)
         if found.size:
-            least = min(least, _SAFE * float(np.sqrt(np.square(found).mean())))
+            least = min(least, _GROWTH_SAFETY * float(np.sqrt(np.square(found).mean())))
     return least
 
 
 @dataclass(frozen=True)
-class Format:
+class LossFormat:
     """What losses are rounded to.
 
     Attributes
@@ -141,17 +149,17 @@ class Format:
         The smallest size of one that is not 0; infinite where all are.
     """
 
-    rounding: float
-    least: float
+    unit_roundoff: float
+    smallest_nonzero: float
 
 
-def format_of(losses: Array) -> Format:
+def find_loss_format(losses: Array) -> LossFormat:
     """Find it, of finite losses."""
-    name = next(each for each in _FORMATS if bool(PRECISIONS[each].represents(losses).all()))
-    return Format(PRECISIONS[name].unit_roundoff, float(np.abs(losses).min(initial=np.inf, where=losses != 0)))
+    name = next(each for each in _FORMATS if bool(PRECISIONS[each].is_representable(losses).all()))
+    return LossFormat(PRECISIONS[name].unit_roundoff, float(np.abs(losses).min(initial=np.inf, where=losses != 0)))
 
 
-def measured(repeats: Array, lines: Sequence[Array] | Array, form: Format) -> Noise:
+def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: LossFormat) -> LossNoise:
     """Estimate the noise.
 
     Parameters
@@ -165,18 +173,22 @@ def measured(repeats: Array, lines: Sequence[Array] | Array, form: Format) -> No
     """
     near = np.concatenate([repeats, *lines])
     size = float(np.abs(near).max())
-    again, rounding = float(np.std(repeats, ddof=1)), form.rounding
-    estimates = [*(of_line(line) for line in lines), again, *([_SPREAD * rounding * size] if size else [])]
-    most = max(estimates) if size else form.least
+    again, rounding = float(np.std(repeats, ddof=1)), loss_format.unit_roundoff
+    estimates = [
+        *(estimate_line_noise(line) for line in lines),
+        again,
+        *([_ROUNDING_DEVIATION * rounding * size] if size else []),
+    ]
+    most = max(estimates) if size else loss_format.smallest_nonzero
     if not math.isfinite(most):
         most = 0.0
-    alike = [each for each in estimates[: len(lines)] if each * _AGREE >= most]
+    alike = [each for each in estimates[: len(lines)] if each * _AGREEMENT_RATIO >= most]
     deviation = math.sqrt(sum(each * each for each in alike) / len(alike)) if alike else most
     # The deviation of equal numbers need not be 0: their mean is rounded.
-    return Noise(deviation, most, size, bool((repeats == repeats[0]).all()), rounding)
+    return LossNoise(deviation, most, size, bool((repeats == repeats[0]).all()), rounding)
 
 
-def of_line(values: Array) -> float:
+def estimate_line_noise(values: Array) -> float:
     """Noise of equidistant values, (m + 1,), as (1) has it."""
     differences, gamma = values, 1.0
     levels: list[float] = []
@@ -188,6 +200,6 @@ def of_line(values: Array) -> float:
         turns.append(bool(differences.min() < 0 < differences.max()))
     for order in range(len(levels) - 2):
         three = levels[order : order + 3]
-        if turns[order] and max(three) <= _AGREE * min(three):
+        if turns[order] and max(three) <= _AGREEMENT_RATIO * min(three):
             return levels[order]
     return min(levels[1:])

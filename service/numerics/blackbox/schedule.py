@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.precision import PRECISIONS, Precision
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import PRECISIONS, Precision
 
-_NEIGHBOURS = 8.0
+_MIN_STEP_ROUNDOFFS = 8.0
 """Roundings of the largest element that a smallest step has at least: the lattice is then a quarter of it."""
-NEAR = 8
+NEAR_POINT_COUNT = 8
 """Points of a line from which the noise of the loss is estimated."""
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StepSchedule:
     """Steps of one datatype: 2^-e of the scale for each exponent, and 2^-e between the near points of each line.
 
     `apart` are parts of the scale of which an element that is less is of another unit: where several are, where any is,
@@ -29,8 +29,8 @@ class Schedule:
 
     precision: Precision
     exponents: tuple[int, ...]
-    near: tuple[int, int]
-    apart: tuple[float, float, float]
+    near_exponents: tuple[int, int]
+    outlier_fractions: tuple[float, float, float]
 
     @property
     def steps(self) -> Array:
@@ -38,18 +38,18 @@ class Schedule:
         return 2.0 ** -np.array(self.exponents, dtype=np.float64)
 
     @property
-    def farthest(self) -> float:
+    def largest_step(self) -> float:
         """Largest step of a direction."""
         return 2.0 ** -self.exponents[0]
 
     @property
-    def finest(self) -> float:
+    def smallest_step(self) -> float:
         """Smallest step of a direction."""
         return 2.0 ** -self.exponents[-1]
 
 
-SCHEDULES: dict[str, Schedule] = {
-    name: Schedule(PRECISIONS[name], exponents, near, apart)
+STEP_SCHEDULES: dict[str, StepSchedule] = {
+    name: StepSchedule(PRECISIONS[name], exponents, near, apart)
     for name, exponents, near, apart in (
         ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28), (2.0**-3, 2.0**-7, 2.0**-13)),
         ("FP32", (3, 4, 5, 6, 8, 10), (13, 17), (2.0**-3, 2.0**-7, 2.0**-9)),
@@ -60,7 +60,7 @@ SCHEDULES: dict[str, Schedule] = {
 """By the name of the datatype on the wire."""
 
 
-def typical(point: Array, schedule: Schedule) -> float:
+def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
     """Scale of a tensor: the power of two next to the median size of its elements that are not 0, or 1.
 
     Larger where the largest element could not be moved by as little, in the datatype, as the smallest step asks for.
@@ -72,19 +72,19 @@ def typical(point: Array, schedule: Schedule) -> float:
     sizes = np.abs(point[point != 0])
     if not sizes.size:
         return 1.0
-    least = _NEIGHBOURS * schedule.precision.unit_roundoff * float(sizes.max()) / schedule.finest
-    return power_of_two(max(float(np.median(sizes)), least))
+    least = _MIN_STEP_ROUNDOFFS * schedule.precision.unit_roundoff * float(sizes.max()) / schedule.smallest_step
+    return round_to_power_of_two(max(float(np.median(sizes)), least))
 
 
-_DOUBLE = 53
-_SEVERAL = 0.15
-_FEW = 0.03
-_COARSE = 8.0
-_LEFT = 2.0**-6, 4.0
+_DOUBLE_SIGNIFICAND_BITS = 53
+_SEVERAL_FRACTION = 0.15
+_FEW_FRACTION = 0.03
+_COARSE_SCALE_RATIO = 8.0
+_CANCELLATION_ROUNDOFFS = 2.0**-6, 4.0
 """What rounding leaves where numbers cancel, in units of roundoff of these."""
 
 
-def usual(values: Array, schedule: Schedule, *, random: bool) -> Array:
+def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) -> Array:
     """How far each element is moved by itself, or together with the others in a random direction, powers of two.
 
     An element alone is moved by the scale or, if that is larger, by its own size: those next to 0 among others, as of a
@@ -103,47 +103,50 @@ def usual(values: Array, schedule: Schedule, *, random: bool) -> Array:
         The tensor, (elements,).
     """
     sizes = np.abs(values)
-    nothing = _nothing(sizes, schedule)
+    nothing = _are_elements_zero(sizes, schedule)
     if nothing.all():
         return np.ones(sizes.shape)
-    some, own = sizes[~nothing], powers_of_two(sizes)
-    unit = power_of_two(float(np.median(some)))
-    several = _outside(some, unit, schedule.apart[2], _FEW) or typical(values, schedule) > _COARSE * unit
+    some, own = sizes[~nothing], round_to_powers_of_two(sizes)
+    unit = round_to_power_of_two(float(np.median(some)))
+    several = (
+        _has_outliers(some, unit, schedule.outlier_fractions[2], _FEW_FRACTION)
+        or choose_typical_scale(values, schedule) > _COARSE_SCALE_RATIO * unit
+    )
     if random and not several:
-        return np.full(sizes.shape, typical(some, schedule))
-    near, far, _ = schedule.apart
-    part = far if np.mean(some < near * unit) <= _SEVERAL else near
+        return np.full(sizes.shape, choose_typical_scale(some, schedule))
+    near, far, _ = schedule.outlier_fractions
+    part = far if np.mean(some < near * unit) <= _SEVERAL_FRACTION else near
     # Of an element that is 0 among several units the least harm is done by the smallest of them.
     return np.where(
         nothing, own[~nothing].min() if several else unit, np.where(sizes < part * unit, own, np.maximum(own, unit))
     )
 
 
-def _nothing(sizes: Array, schedule: Schedule) -> Array:
+def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
     """Which elements are 0, or what rounding leaves of others, if these are all of one unit."""
     zero = sizes == 0
-    if zero.all() or schedule.precision.digits < _DOUBLE:
+    if zero.all() or schedule.precision.significand_bits < _DOUBLE_SIGNIFICAND_BITS:
         return zero
-    least, most = (each * schedule.precision.unit_roundoff * float(sizes.max()) for each in _LEFT)
+    least, most = (each * schedule.precision.unit_roundoff * float(sizes.max()) for each in _CANCELLATION_ROUNDOFFS)
     left = (least <= sizes) & (sizes <= most)
     rest = sizes[~(zero | left)]
-    return zero if _outside(rest, float(np.median(rest)), 2.0**-5, _SEVERAL) else zero | left
+    return zero if _has_outliers(rest, float(np.median(rest)), 2.0**-5, _SEVERAL_FRACTION) else zero | left
 
 
-def _outside(sizes: Array, unit: float, far: float, share: float) -> bool:
+def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share: float) -> bool:
     """Whether more than a share of them are far from the unit, to either side."""
-    return bool(np.mean((sizes < far * unit) | (sizes > unit / far)) > share)
+    return bool(np.mean((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction)) > max_share)
 
 
-_ROOM = 960
-LEAST_SCALE, LARGEST_SCALE = 2.0**-_ROOM, 2.0**_ROOM
+_SCALE_EXPONENT_LIMIT = 960
+MIN_SCALE, MAX_SCALE = 2.0**-_SCALE_EXPONENT_LIMIT, 2.0**_SCALE_EXPONENT_LIMIT
 
 
-def power_of_two(number: float) -> float:
+def round_to_power_of_two(number: float) -> float:
     """Next power of two, within what a float64 has room around for."""
-    return float(powers_of_two(np.array(number)))
+    return float(round_to_powers_of_two(np.array(number)))
 
 
-def powers_of_two(numbers: Array) -> Array:
+def round_to_powers_of_two(numbers: Array) -> Array:
     """Next powers of two, as of one number."""
-    return 2.0 ** np.clip(np.rint(np.log2(np.maximum(numbers, 5e-324))), -_ROOM, _ROOM)
+    return 2.0 ** np.clip(np.rint(np.log2(np.maximum(numbers, 5e-324))), -_SCALE_EXPONENT_LIMIT, _SCALE_EXPONENT_LIMIT)

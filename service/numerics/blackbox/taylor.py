@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
 
-_BEYOND = 10.0
+_SIGNIFICANT_DEVIATIONS = 10.0
 """Deviations of the noise beyond which a remainder is one."""
 
 
 @dataclass(frozen=True)
-class Remainder:
+class TaylorRemainder:
     """The test along one direction.
 
     Attributes
@@ -37,12 +37,14 @@ class Remainder:
     direction: int
     steps: Array
     remainders: Array
-    slope: float
-    intercept: float
-    factor: float
+    convergence_order: float
+    fit_intercept: float
+    fit_factor: float
 
 
-def remainder(direction: int, plus: Array, steps: Array, explained: float, noise: Array) -> tuple[Array, float]:
+def compute_remainders(
+    direction: int, loss_changes: Array, steps: Array, candidate_derivative: float, noise: Array
+) -> tuple[Array, float]:
     """R(h), (levels,), and its slope.
 
     Parameters
@@ -54,8 +56,8 @@ def remainder(direction: int, plus: Array, steps: Array, explained: float, noise
     noise
         Deviation of what is in `plus`, (levels,).
     """
-    left = plus - steps * explained
-    told = np.flatnonzero(np.abs(left) > _BEYOND * noise)
+    left = loss_changes - steps * candidate_derivative
+    told = np.flatnonzero(np.abs(left) > _SIGNIFICANT_DEVIATIONS * noise)
     # From the coarsest step on, as far as it is beyond noise at every step.
     told = told[told == np.arange(len(told))]
     if len(told) < 2 or not np.isfinite(left).all():
@@ -64,7 +66,7 @@ def remainder(direction: int, plus: Array, steps: Array, explained: float, noise
     return left, float(np.log(np.abs(left[coarse] / left[fine])) / np.log(steps[coarse] / steps[fine]))
 
 
-def growing(reference: float, judged: float) -> tuple[float, float]:
+def fit_intercept_and_factor(reference: float, judged: float) -> tuple[float, float]:
     """Intercept and factor."""
     if judged == 0:
         return (math.copysign(math.inf, reference) if reference else 0.0), math.nan

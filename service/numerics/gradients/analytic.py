@@ -3,48 +3,48 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.numerics.graph import Graph, Node, Observer, Values
-from service.numerics.ops.op import Backward, Gradients
-from service.numerics.precision import Dtype
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import ComputeDtype
+from service.numerics.model.graph import Graph, NamedArrays, Node, NodeObserver
+from service.numerics.ops.op import BackwardPass, Gradients
 
 
 @dataclass(frozen=True)
-class Analytic:
+class AnalyticResult:
     """Values and gradients of every leaf and node, without the tile axis."""
 
-    values: Values
-    gradients: Values
+    values: NamedArrays
+    gradients: NamedArrays
 
 
-class _RoundedThroughout(Observer):
+class _RoundingObserver(NodeObserver):
     """Rounds every result to a dtype narrower than the one that holds it."""
 
-    def __init__(self, dtype: Dtype) -> None:
+    def __init__(self, dtype: ComputeDtype) -> None:
         self._dtype = dtype
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
-        return self._dtype.rounded(node.forward(*inputs))
+        return self._dtype.round_array(node.forward(*inputs))
 
     def backward(
-        self, node: Node, own: Backward, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
+        self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        results = own(gradient, output, *inputs)
-        return tuple(None if result is None else self._dtype.rounded(result) for result in results)
+        results = node_backward(gradient, output, *inputs)
+        return tuple(None if result is None else self._dtype.round_array(result) for result in results)
 
-    def terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
-        return self._dtype.rounded(terms)
+    def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
+        return self._dtype.round_array(terms)
 
     def operation(self, result: Array) -> Array:
-        return self._dtype.rounded(result)
+        return self._dtype.round_array(result)
 
 
-def differentiate(
+def differentiate_analytically(
     graph: Graph,
     leaves: Mapping[str, Array],
-    override: Mapping[str, Backward] | None = None,
-    dtype: Dtype | None = None,
-) -> Analytic:
+    backward_overrides: Mapping[str, BackwardPass] | None = None,
+    dtype: ComputeDtype | None = None,
+) -> AnalyticResult:
     """Differentiate the loss in the dtype of the leaves.
 
     Parameters
@@ -58,11 +58,11 @@ def differentiate(
     dtype
         The dtype whose numbers the leaves hold; needed where NumPy has none of its own for it.
     """
-    observer = _RoundedThroughout(dtype) if dtype is not None and dtype.wider else None
+    observer = _RoundingObserver(dtype) if dtype is not None and dtype.is_storage_wider else None
     values = graph.forward(leaves, observer)
-    gradients = graph.reverse(values, override, observer)
-    return Analytic(_without_tile(values), _without_tile(gradients))
+    gradients = graph.backward(values, backward_overrides, observer)
+    return AnalyticResult(_remove_batch_axis(values), _remove_batch_axis(gradients))
 
 
-def _without_tile(arrays: Mapping[str, Array]) -> Values:
+def _remove_batch_axis(arrays: Mapping[str, Array]) -> NamedArrays:
     return {name: array[0] for name, array in arrays.items()}

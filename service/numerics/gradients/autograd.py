@@ -8,23 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.graph import Graph, InvalidModelError, ModelError, Node, Operand, Values, is_index
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import check_interrupt, iterate_interruptibly
+from service.numerics.core.quoting import quote_name
+from service.numerics.model.graph import (
+    Graph,
+    InvalidModelError,
+    ModelError,
+    NamedArrays,
+    Node,
+    Operand,
+    is_index_constant,
+)
 from service.numerics.ops.op import Slot
-from service.numerics.pausing import pause, pausing
-from service.numerics.quoting import quote
-from service.numerics.tiles import Array
 
 
 @dataclass(frozen=True)
-class Autograd:
+class AutogradResult:
     """The loss, and its gradient by name."""
 
     loss: Array
-    gradients: Values
+    gradients: NamedArrays
 
 
 @cache
-def _torch() -> Any:
+def _import_torch() -> Any:
     # Imported when first asked for: it takes seconds, and who asks for no gradient of it should not wait.
     import torch
 
@@ -32,9 +40,9 @@ def _torch() -> Any:
     return torch
 
 
-def differentiate(
+def differentiate_by_torch(
     graph: Graph, leaves: Mapping[str, Array], names: Collection[str] | None = None, dtype: str | None = None
-) -> Autograd:
+) -> AutogradResult:
     """Differentiate the loss by PyTorch in the dtype of the leaves.
 
     Parameters
@@ -53,68 +61,74 @@ def differentiate(
     InvalidModelError
         Where PyTorch refuses an op, or has no derivative of it.
     """
-    wanted = [name for name in graph.shapes if name not in graph.kinds] if names is None else list(names)
-    torch = _torch()
+    wanted = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    torch = _import_torch()
     values: dict[str, Any] = {}
     with torch.enable_grad():
-        for name, leaf in pausing(leaves.items()):
-            values[name] = _leaf(torch, leaf, dtype).requires_grad_(name in wanted)
-        for node in pausing(graph.nodes):
+        for name, leaf in iterate_interruptibly(leaves.items()):
+            values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in wanted)
+        for node in iterate_interruptibly(graph.nodes):
             operands = [
-                _operand(torch, operand, slot, values) for operand, slot in zip(node.operands, node.slots, strict=True)
+                _make_operand_tensor(torch, operand, slot, values)
+                for operand, slot in zip(node.operands, node.operand_slots, strict=True)
             ]
-            with _refusals(graph, node):
-                values[node.name] = _of_its_own(node.op.twin(torch, *operands), operands)
+            with _translate_torch_errors(graph, node):
+                values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
             # Called when its gradient has come, on the way back.
-            values[node.name].register_hook(_pause)
-        with _refusals(graph):
+            values[node.name].register_hook(_check_interrupt_in_hook)
+        with _translate_torch_errors(graph):
             found = torch.autograd.grad(
-                values[graph.loss].sum(), [values[name] for name in wanted], allow_unused=True, materialize_grads=True
+                values[graph.loss_name].sum(),
+                [values[name] for name in wanted],
+                allow_unused=True,
+                materialize_grads=True,
             )
-    gradients = {name: _numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
-    return Autograd(_numpy(torch, values[graph.loss]), gradients)
+    gradients = {name: _to_numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
+    return AutogradResult(_to_numpy(torch, values[graph.loss_name]), gradients)
 
 
-def _pause(gradient: Any) -> None:
-    pause()
+def _check_interrupt_in_hook(gradient: Any) -> None:
+    check_interrupt()
 
 
 @contextmanager
-def _refusals(graph: Graph, node: Node | None = None) -> Generator[None]:
+def _translate_torch_errors(graph: Graph, node: Node | None = None) -> Generator[None]:
     """Name the node that PyTorch refuses, and say in its words why."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
-        what = "the backward pass" if node is None else f"node {quote(node.name)} ({node.op.name})"
-        position = None if node is None else next(i for i, each in enumerate(graph.listed) if each.name == node.name)
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON_LENGTH]
+        what = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
+        position = (
+            None if node is None else next(i for i, each in enumerate(graph.listed_nodes) if each.name == node.name)
+        )
         raise InvalidModelError([ModelError(f"PyTorch refuses {what}: {reason}", position)]) from error
 
 
-_LONGEST_REASON = 300
+_MAX_REASON_LENGTH = 300
 
 
-def _leaf(torch: Any, leaf: Array, dtype: str | None) -> Any:
+def _make_leaf_tensor(torch: Any, leaf: Array, dtype: str | None) -> Any:
     tensor = torch.from_numpy(np.array(leaf[0]))
     return tensor.to(getattr(torch, dtype)) if dtype is not None and tensor.is_floating_point() else tensor
 
 
-def _numpy(torch: Any, tensor: Any) -> Array:
+def _to_numpy(torch: Any, tensor: Any) -> Array:
     """Bring a result to NumPy, which has no bfloat16 and computes nothing in float16: in float32, exactly."""
     narrow = tensor.dtype in (torch.float16, torch.bfloat16)
     return (tensor.detach().float() if narrow else tensor.detach()).numpy()
 
 
-def _operand(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
+def _make_operand_tensor(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
     if operand is None or isinstance(operand, str):
         return None if operand is None else values[operand]
-    if is_index(operand, slot):
+    if is_index_constant(operand, slot):
         return torch.tensor(operand, dtype=torch.int64)
     floats = next((each.dtype for each in values.values() if each.is_floating_point()), torch.float64)
     return torch.tensor(operand, dtype=floats)
 
 
-def _of_its_own(output: Any, operands: Sequence[Any]) -> Any:
+def _copy_aliased_output(output: Any, operands: Sequence[Any]) -> Any:
     """Make an output a tensor of its own, with a gradient of its own.
 
     PyTorch hands back its input where nothing is to be done, whose gradient would be that of both; and the result of

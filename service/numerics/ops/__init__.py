@@ -22,10 +22,10 @@ from service.numerics.ops import (
     shape,
     softmax,
 )
-from service.numerics.ops.op import REGISTRY, Op
+from service.numerics.ops.op import OP_REGISTRY, Op
 
 __all__ = [
-    "REGISTRY",
+    "OP_REGISTRY",
     "Op",
     "activation",
     "attention",

@@ -8,31 +8,31 @@ import numpy as np
 from annotated_types import Gt
 from scipy.special import erf, erfc
 
-from service.numerics.ops import continued
-from service.numerics.ops.elementwise import Cancellation, Piecewise, Unary
-from service.numerics.ops.errors import Rounding
-from service.numerics.ops.multiplier import Multiplier, factor
-from service.numerics.ops.op import Case, Gradients, mutant, mutant_of, op
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.ops import analytic_continuation
+from service.numerics.ops.elementwise import Cancellation, PiecewiseUnary, UnaryOp
+from service.numerics.ops.multipliers import Multiplier, declare_factor
+from service.numerics.ops.op import Gradients, OpExample, declare_bug, declare_bug_named, register_op
+from service.numerics.ops.rounding_errors import Rounding
 
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-_CUBIC = 0.044715
-_OFF_BY_A_UNIT = 8
+_GELU_CUBIC_COEFFICIENT = 0.044715
+_TANH_SATURATION_MARGIN = 8
 """How far beyond where it rounds to 1 a library's tanh may stay a unit below: NumPy's does so up to 10 in float32."""
 
 
-class Curved(Unary):
+class CurvedActivation(UnaryOp):
     """An activation whose derivative at its output is another one than at its input."""
 
-    @mutant
+    @declare_bug
     def activation_derivative_at_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The derivative was taken at the output of the function instead of at its input."""
-        return (gradient * self.slope(output, self.forward(output)),)
+        return (gradient * self.derivative(output, self.forward(output)),)
 
 
-@op("tanh")
-class Tanh(Curved):
+@register_op("tanh")
+class Tanh(CurvedActivation):
     """t = tanh(x), element by element.
 
     With g = dL/dt, all of shape (...):
@@ -40,39 +40,39 @@ class Tanh(Curved):
     The last form is computed: 1 - t^2 has no digits left where t rounds to 1.
     """
 
-    analytic = True
+    supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
         return np.tanh(input)
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         e = np.exp(-2 * np.abs(x))
         return 4 * e / np.square(1 + e)
 
-    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's 1 - t^2: a correct pass may well be written so.
-        return Cancellation(2 * np.square(y), _OFF_BY_A_UNIT * self.slope(x, y))
+        return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.derivative(x, y))
 
-    @mutant_of("activation_derivative_at_output")
+    @declare_bug_named("activation_derivative_at_output")
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The formula 1 - t^2, which is one of the output t, was applied to the input."""
         return (gradient * (1 - np.square(input)),)
 
-    @mutant
+    @declare_bug
     def output_not_squared(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """1 - t was taken for 1 - t^2."""
         return (gradient * (1 - output),)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.tanh(input)
 
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) for x >= 0, exp(x) / (1 + exp(x)) below: never overflows."""
-    e = continued.absolute(x)
+    e = analytic_continuation.take_absolute_value(x)
     np.negative(e, out=e)
     np.exp(e, out=e)
-    ahead = continued.real(x) >= 0
+    ahead = analytic_continuation.take_real_part(x) >= 0
     # Of real numbers e is at most 1, and a maximum is taken faster than a choice.
     result = np.where(ahead, x.dtype.type(1), e) if e.dtype.kind == "c" else np.maximum(e, ahead)
     e += 1
@@ -80,14 +80,14 @@ def sigmoid(x: Array) -> Array:
     return result
 
 
-def sigmoid_slope(x: Array) -> Array:
+def sigmoid_derivative(x: Array) -> Array:
     """s (1 - s) = e / (1 + e)^2 with e = exp(-abs(x)), without cancellation."""
     e = np.exp(-np.abs(x))
     return e / np.square(1 + e)
 
 
-@op("sigmoid")
-class Sigmoid(Curved):
+@register_op("sigmoid")
+class Sigmoid(CurvedActivation):
     """s = 1 / (1 + exp(-x)), element by element.
 
     With g = dL/ds, e = exp(-abs(x)), all of shape (...):
@@ -96,68 +96,68 @@ class Sigmoid(Curved):
     The last form is computed: 1 - s has no digits left where s rounds to 1.
     """
 
-    passes = 7
-    analytic = True
+    numpy_calls = 7
+    supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
         return sigmoid(input)
 
-    def slope(self, x: Array, y: Array) -> Array:
-        return sigmoid_slope(x)
+    def derivative(self, x: Array, y: Array) -> Array:
+        return sigmoid_derivative(x)
 
-    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's s (1 - s)
-        return Cancellation(np.square(y), sigmoid_slope(x))
+        return Cancellation(np.square(y), sigmoid_derivative(x))
 
-    @mutant_of("activation_derivative_at_output")
+    @declare_bug_named("activation_derivative_at_output")
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The formula s (1 - s), which is one of the output s, was applied to the input."""
         return (gradient * input * (1 - input),)
 
-    @mutant
+    @declare_bug
     def only_one_factor(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The factor s alone was taken for s (1 - s)."""
         return (gradient * output,)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.sigmoid(input)
 
 
-@op("silu")
-class Silu(Curved):
+@register_op("silu")
+class Silu(CurvedActivation):
     """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
 
-    passes = 8
-    analytic = True
+    numpy_calls = 8
+    supports_complex_step = True
 
-    def factor_of_functions(self, x: Array) -> Array:
+    def library_function_factor(self, x: Array) -> Array:
         return 1 + np.abs(x)
 
     def forward(self, input: Array) -> Array:
         return input * sigmoid(input)
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         # s + x s (1 - s), where the last product does not cancel
-        return sigmoid(x) + x * sigmoid_slope(x)
+        return sigmoid(x) + x * sigmoid_derivative(x)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
-        return sigmoid(x) + np.abs(x) * sigmoid_slope(x)
+    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+        return sigmoid(x) + np.abs(x) * sigmoid_derivative(x)
 
-    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's s (1 + x (1 - s))
-        return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * sigmoid_slope(x))
+        return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * sigmoid_derivative(x))
 
-    @mutant
+    @declare_bug
     def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the product x s(x) only the first factor was differentiated."""
         return (gradient * sigmoid(input),)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.silu(input)
 
 
-@op("gelu")
-class Gelu(Curved):
+@register_op("gelu")
+class Gelu(CurvedActivation):
     """y = x Phi(x), Phi the normal distribution function, or its approximation by tanh.
 
     approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 / 2) / sqrt(2 pi):
@@ -166,224 +166,232 @@ class Gelu(Curved):
         dL/dx = g ((1 + t) / 2 + x (1 - t^2) v' / 2),   v' = sqrt(2/pi) (1 + 3 0.044715 x^2)
     """
 
-    passes = 7
+    numpy_calls = 7
     approximate: Literal["none", "tanh"] = "none"
 
-    analytic = True
-    extended = False
-    cases = (Case(((3, 4),)), Case(((3, 4),), {"approximate": "tanh"}), Case(((),)))
+    supports_complex_step = True
+    supports_extended_precision = False
+    examples = (OpExample(((3, 4),)), OpExample(((3, 4),), {"approximate": "tanh"}), OpExample(((),)))
     # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook form, that by tanh by less than 3.
-    library_terms = 24
+    library_rounding_terms = 24
 
-    def factor_of_functions(self, x: Array) -> Array:
+    def library_function_factor(self, x: Array) -> Array:
         return 1 + np.abs(x)
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
-        terms = super().library_terms if self.approximate == "tanh" else self.library_terms
-        return (Rounding(np.abs(gradient) * self.slope_size(input, output), terms),)
+        terms = super().library_rounding_terms if self.approximate == "tanh" else self.library_rounding_terms
+        return (Rounding(np.abs(gradient) * self.derivative_magnitude(input, output), terms),)
 
     def forward(self, input: Array) -> Array:
         if self.approximate == "tanh":
-            return input / 2 * (1 + np.tanh(self._argument(input)))
+            return input / 2 * (1 + np.tanh(self._tanh_argument(input)))
         return input / 2 * (1 + erf(input * _SQRT_HALF))
 
     @staticmethod
-    def _argument(x: Array) -> Array:
-        return _SQRT_2_OVER_PI * (x + _CUBIC * (x * x * x))
+    def _tanh_argument(x: Array) -> Array:
+        return _SQRT_2_OVER_PI * (x + _GELU_CUBIC_COEFFICIENT * (x * x * x))
 
-    def _parts(self, x: Array) -> tuple[Array, Array]:
+    def _tanh_or_erf_parts(self, x: Array) -> tuple[Array, Array]:
         """Return t, which is tanh(v) or erf(x / sqrt 2), and x times half its derivative."""
         if self.approximate == "tanh":
-            v = self._argument(x)
+            v = self._tanh_argument(x)
             e = np.exp(-2 * np.abs(v))
-            inner = _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * np.square(x))
+            inner = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
             return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * inner
         density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
         return erf(x * _SQRT_HALF), x * density
 
-    def slope(self, x: Array, y: Array) -> Array:
-        t, rest = self._parts(x)
+    def derivative(self, x: Array, y: Array) -> Array:
+        t, rest = self._tanh_or_erf_parts(x)
         return (1 + t) / 2 + rest
 
-    def _rest(self, x: Array) -> Array:
+    def _one_minus_abs(self, x: Array) -> Array:
         """Return 1 - abs(t)."""
         if self.approximate == "tanh":
-            e = np.exp(-2 * np.abs(self._argument(x)))
+            e = np.exp(-2 * np.abs(self._tanh_argument(x)))
             return 2 * e / (1 + e)
         return erfc(np.abs(x) * _SQRT_HALF)
 
-    def value_size(self, x: Array, y: Array) -> Array:
+    def value_magnitude(self, x: Array, y: Array) -> Array:
         # What t is a function of is off by u of itself.
-        return np.abs(y) + np.abs(x * self._parts(x)[1])
+        return np.abs(y) + np.abs(x * self._tanh_or_erf_parts(x)[1])
 
-    def value_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def value_cancellation(self, x: Array, y: Array) -> Cancellation:
         # 1 + t where t is near -1, in PyTorch too
-        rest = self._rest(x)
-        most = _OFF_BY_A_UNIT * rest if self.approximate == "tanh" else rest
+        rest = self._one_minus_abs(x)
+        most = _TANH_SATURATION_MARGIN * rest if self.approximate == "tanh" else rest
         return Cancellation(np.abs(x) / 2 * (1 - rest), np.abs(x) / 2 * most)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
-        t, rest = self._parts(x)
+    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+        t, rest = self._tanh_or_erf_parts(x)
         # The exponential is off relatively by what its argument is, x^2 / 2 or 2 v.
-        argument = 2 * np.abs(self._argument(x)) if self.approximate == "tanh" else np.square(x)
+        argument = 2 * np.abs(self._tanh_argument(x)) if self.approximate == "tanh" else np.square(x)
         return np.abs(1 + t) / 2 + np.abs(rest) * (1 + argument)
 
-    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # 1 + t, and of the hyperbolic tangent 1 - t^2 times x v' / 2. PyTorch loses the last summand beside 1, too.
-        rest = self._rest(x)
+        rest = self._one_minus_abs(x)
         size = (1 - rest) / 2
         if self.approximate == "tanh":
-            inner = _SQRT_2_OVER_PI * (1 + 3 * _CUBIC * np.square(x))
+            inner = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
             size = size + np.abs(x) * np.square(1 - rest) * inner
-        most = rest / 2 + np.abs(self._parts(x)[1])
-        return Cancellation(size, most * _OFF_BY_A_UNIT if self.approximate == "tanh" else most)
+        most = rest / 2 + np.abs(self._tanh_or_erf_parts(x)[1])
+        return Cancellation(size, most * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else most)
 
-    @mutant
+    @declare_bug
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the product x Phi(x) only the first factor was differentiated."""
         return (gradient * output / input,)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.gelu(input, approximate=self.approximate)
 
 
-@op("relu")
-class Relu(Piecewise):
+@register_op("relu")
+class Relu(PiecewiseUnary):
     """y = max(x, 0): dL/dx = g where x > 0, else 0."""
 
-    exact = True
+    rounds_nothing = True
 
-    def branch(self, input: Array) -> Array:
+    def select_branch(self, input: Array) -> Array:
         return input > 0
 
-    def along(self, branch: Array, input: Array) -> Array:
+    def forward_on_branch(self, branch: Array, input: Array) -> Array:
         # What is no number is on neither piece, and stays none.
         return np.where(branch | np.isnan(input), input, 0).astype(input.dtype, copy=False)
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         return (x > 0).astype(x.dtype)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.relu(input)
 
 
-@op("leaky_relu")
-class LeakyRelu(Piecewise):
+@register_op("leaky_relu")
+class LeakyRelu(PiecewiseUnary):
     """y = x where x > 0, else a x with a = negative_slope: dL/dx = g or a g."""
 
-    passes = 3
+    numpy_calls = 3
     negative_slope: float = 0.01
 
-    def branch(self, input: Array) -> Array:
+    def select_branch(self, input: Array) -> Array:
         return input > 0
 
-    def along(self, branch: Array, input: Array) -> Array:
+    def forward_on_branch(self, branch: Array, input: Array) -> Array:
         return np.where(branch, input, input * input.dtype.type(self.negative_slope))
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.negative_slope).astype(x.dtype)
 
-    def multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return [factor(self.negative_slope, "slope")._replace(where=~self.branch(input), aside=" below 0")]
+    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [
+            declare_factor(self.negative_slope, "slope")._replace(
+                applies_at=~self.select_branch(input), location_note=" below 0"
+            )
+        ]
 
-    def value_size(self, x: Array, y: Array) -> Array:
+    def value_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, np.abs(y))
 
-    def slope_size(self, x: Array, y: Array) -> Array:
+    def derivative_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, abs(self.negative_slope))
 
-    @mutant
+    @declare_bug
     def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The slope below 0 was taken as 0."""
         return (gradient * (input > 0),)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.leaky_relu(input, self.negative_slope)
 
 
-@op("elu")
-class Elu(Piecewise, Curved):
+@register_op("elu")
+class Elu(PiecewiseUnary, CurvedActivation):
     """y = x where x > 0, else a (exp(x) - 1) with a = alpha: dL/dx = g, or g a exp(x)."""
 
-    passes = 4
+    numpy_calls = 4
     alpha: float = 1.0
 
-    cases = (Case(((3, 4),)), Case(((5,),), {"alpha": 0.7}))
+    examples = (OpExample(((3, 4),)), OpExample(((5,),), {"alpha": 0.7}))
 
-    def branch(self, input: Array) -> Array:
+    def select_branch(self, input: Array) -> Array:
         return input > 0
 
-    def along(self, branch: Array, input: Array) -> Array:
+    def forward_on_branch(self, branch: Array, input: Array) -> Array:
         # The exponential of the other piece may overflow; it is not taken.
         with np.errstate(over="ignore"):
             return np.where(branch, input, self.alpha * np.expm1(input)).astype(input.dtype, copy=False)
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.alpha * np.exp(np.minimum(x, 0))).astype(x.dtype, copy=False)
 
-    def multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return [factor(self.alpha)._replace(where=~self.branch(input), aside=" below 0")]
+    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [declare_factor(self.alpha)._replace(applies_at=~self.select_branch(input), location_note=" below 0")]
 
-    def value_size(self, x: Array, y: Array) -> Array:
+    def value_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, np.abs(y))
 
-    def slope_size(self, x: Array, y: Array) -> Array:
-        return np.where(x > 0, 0, np.abs(self.slope(x, y)))
+    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, np.abs(self.derivative(x, y)))
 
-    def slope_cancelled(self, x: Array, y: Array) -> Cancellation:
+    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # y + a, as where the output takes the place of the input
-        return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.slope(x, y)))
+        return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.derivative(x, y)))
 
-    @mutant
+    @declare_bug
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The slope below 0 was taken as 1."""
         return (gradient,)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.elu(input, self.alpha)
 
 
-@op("softplus")
-class Softplus(Piecewise, Curved):
+@register_op("softplus")
+class Softplus(PiecewiseUnary, CurvedActivation):
     """y = log(1 + exp(b x)) / b where b x <= threshold, else x, with b = beta: dL/dx = g sigmoid(b x), or g."""
 
-    passes = 11
+    numpy_calls = 11
     beta: Annotated[float, Gt(0)] = 1.0
     threshold: float = 20.0
 
-    cases = (Case(((3, 4),)), Case(((6,),), {"beta": 2.5, "threshold": 1.0}), Case(((5,),), low=-30, high=30))
+    examples = (
+        OpExample(((3, 4),)),
+        OpExample(((6,),), {"beta": 2.5, "threshold": 1.0}),
+        OpExample(((5,),), low=-30, high=30),
+    )
 
     @property
-    def kinks(self) -> tuple[float, ...]:
+    def kink_positions(self) -> tuple[float, ...]:
         return (self.threshold / self.beta,)
 
-    def branch(self, input: Array) -> Array:
+    def select_branch(self, input: Array) -> Array:
         return input * input.dtype.type(self.beta) > self.threshold
 
-    def along(self, branch: Array, input: Array) -> Array:
+    def forward_on_branch(self, branch: Array, input: Array) -> Array:
         z = input * input.dtype.type(self.beta)
         # log(1 + exp(z)) = max(z, 0) + log1p(exp(-abs(z)))
         curved = (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / input.dtype.type(self.beta)
         return np.where(branch, input, curved)
 
-    def slope(self, x: Array, y: Array) -> Array:
+    def derivative(self, x: Array, y: Array) -> Array:
         z = x * x.dtype.type(self.beta)
         return np.where(z > self.threshold, 1, sigmoid(z)).astype(x.dtype, copy=False)
 
-    def value_size(self, x: Array, y: Array) -> Array:
+    def value_magnitude(self, x: Array, y: Array) -> Array:
         # b x is off by u b abs(x), and the result by s times that over b.
         curved = np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
-        return np.where(self.branch(x), 0, curved)
+        return np.where(self.select_branch(x), 0, curved)
 
-    def slope_size(self, x: Array, y: Array) -> Array:
+    def derivative_magnitude(self, x: Array, y: Array) -> Array:
         z = x * self.beta
         # s (1 - s) times what b x is off by
-        return np.where(self.branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_slope(z))
+        return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_derivative(z))
 
-    @mutant
+    @declare_bug
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """The sign of the argument was taken wrong."""
         return (gradient * sigmoid(-input),)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.softplus(input, self.beta, self.threshold)

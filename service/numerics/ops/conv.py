@@ -10,35 +10,35 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from service.numerics.kept import kept
+from service.numerics.core.batching import Array, Shape, align_rank, count_elements, flat_indices
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
 from service.numerics.ops import windows
-from service.numerics.ops.blocks import correlated
+from service.numerics.ops.blocked_convolution import correlate_in_blocks
 from service.numerics.ops.op import (
-    Case,
-    Cost,
+    ComputeCost,
+    DependencyLabels,
     Gradients,
     Op,
-    Products,
+    OpExample,
+    ProductExpansion,
     Rounding,
     ShapeError,
-    Spreading,
-    mutant,
-    mutant_of,
-    op,
-    shapes_of,
+    declare_bug,
+    declare_bug_named,
+    get_declared_shapes,
+    register_op,
 )
-from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
-from service.numerics.ops.windows import Windows
-from service.numerics.pausing import pausing
-from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape, aligned, numbered, size
+from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, Positive, PositivePair, to_pair
+from service.numerics.ops.windows import AxisWindows
 
-_MOST_KEPT = 64
+_MAX_CACHED_GEOMETRIES = 64
 """Geometries of convolutions that are kept."""
 
 
 @dataclass(frozen=True)
-class _Geometry:
+class _ConvGeometry:
     """Which window of the padded input each kernel offset (i, j) meets.
 
     Output (p, q) reads padded input (p sh + i dh, q sw + j dw): for one offset, over all (p, q), a strided window.
@@ -48,15 +48,15 @@ class _Geometry:
     output: tuple[int, int]
     stride: tuple[int, int]
     dilation: tuple[int, int]
-    before: tuple[int, int]
-    after: tuple[int, int]
+    padding_before: tuple[int, int]
+    padding_after: tuple[int, int]
 
-    @kept
-    def offsets(self) -> tuple[tuple[int, int], ...]:
+    @cached_attribute
+    def kernel_offsets(self) -> tuple[tuple[int, int], ...]:
         return tuple(product(range(self.kernel[0]), range(self.kernel[1])))
 
-    @kept
-    def _windows(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    @cached_attribute
+    def _window_slices(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Rows and columns that the windows of the kernel's rows and columns have."""
         rows, columns = (
             tuple(slice(i * dilation, i * dilation + stride * (count - 1) + 1, stride) for i in range(length))
@@ -67,135 +67,135 @@ class _Geometry:
         return rows, columns
 
     @property
-    def along(self) -> tuple[Windows, Windows]:
+    def axis_windows(self) -> tuple[AxisWindows, AxisWindows]:
         """Windows along the rows' axis and along the columns', each of which is of both."""
         rows, columns = (
-            Windows(*each) for each in zip(self.output, self.kernel, self.stride, self.dilation, strict=True)
+            AxisWindows(*each) for each in zip(self.output, self.kernel, self.stride, self.dilation, strict=True)
         )
         return rows, columns
 
-    def window(self, padded: Array, offset: tuple[int, int]) -> Array:
+    def window_at(self, padded: Array, offset: tuple[int, int]) -> Array:
         """View, (..., out_h, out_w), of a padded input, (..., H, W)."""
-        rows, columns = self._windows
+        rows, columns = self._window_slices
         return padded[..., rows[offset[0]], columns[offset[1]]]
 
-    def padded(self, array: Array, value: float = 0.0) -> Array:
-        if not any(self.before + self.after):
+    def pad_input(self, array: Array, value: float = 0.0) -> Array:
+        if not any(self.padding_before + self.padding_after):
             return array
-        widths = [(0, 0)] * (array.ndim - 2) + list(zip(self.before, self.after, strict=True))
+        widths = [(0, 0)] * (array.ndim - 2) + list(zip(self.padding_before, self.padding_after, strict=True))
         return np.pad(array, widths, constant_values=value)
 
-    def cropped(self, padded: Array) -> Array:
+    def crop_padding(self, padded: Array) -> Array:
         """Undo `padded`."""
         height, width = padded.shape[-2:]
-        rows = slice(self.before[0], height - self.after[0])
-        return padded[..., rows, self.before[1] : width - self.after[1]]
+        rows = slice(self.padding_before[0], height - self.padding_after[0])
+        return padded[..., rows, self.padding_before[1] : width - self.padding_after[1]]
 
 
-def displaced(x: Array, axes: tuple[int, ...], by: int) -> Array:
+def shift_by_one(x: Array, axes: tuple[int, ...], step: int) -> Array:
     """Move by one position along each of some axes, zeros coming in."""
-    moved = np.roll(x, (by,) * len(axes), axes)
+    moved = np.roll(x, (step,) * len(axes), axes)
     for axis in axes:
-        np.moveaxis(moved, axis, 0)[0 if by > 0 else -1] = 0
+        np.moveaxis(moved, axis, 0)[0 if step > 0 else -1] = 0
     return moved
 
 
-def _with_zeros(x: Array, around: Sequence[tuple[int, int]]) -> Array:
+def _pad_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
     """Pad the last axes by so many before and behind."""
-    return np.pad(x, [(0, 0)] * (x.ndim - len(around)) + [*around])
+    return np.pad(x, [(0, 0)] * (x.ndim - len(widths)) + [*widths])
 
 
-def _without(x: Array, around: Sequence[tuple[int, int]]) -> Array:
+def _crop_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
     """Undo `_with_zeros`."""
-    lengths = x.shape[x.ndim - len(around) :]
-    inside = (slice(before, n - after) for n, (before, after) in zip(lengths, around, strict=True))
+    lengths = x.shape[x.ndim - len(widths) :]
+    inside = (slice(before, n - after) for n, (before, after) in zip(lengths, widths, strict=True))
     return x[..., *inside]
 
 
-def _read_off_by_one(which: slice, by: int) -> Callable[..., Gradients]:
+def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradients]:
     """Mistake of a convolution that reads its input one position off along some axes of the kernel."""
 
-    @mutant_of("shifted")
+    @declare_bug_named("shifted")
     def read_off_by_one(
         self: "Convolution", gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         """The input was read one position off, as with a padding or an offset that is off by one."""
-        along = self.kernel_axes[which]
-        bare, around = self.unpadded(weight)
-        padded = _with_zeros(input, around)
-        by_padded, by_weight, by_bias = bare.backward(gradient, output, displaced(padded, along, by), weight, bias)
+        along = self.kernel_axes[kernel_axes]
+        bare, around = self.without_padding(weight)
+        padded = _pad_last_axes(input, around)
+        by_padded, by_weight, by_bias = bare.backward(gradient, output, shift_by_one(padded, along, step), weight, bias)
         assert by_padded is not None
-        return _without(displaced(by_padded, along, -by), around), by_weight, by_bias
+        return _crop_last_axes(shift_by_one(by_padded, along, -step), around), by_weight, by_bias
 
     return read_off_by_one
 
 
-@lru_cache(_MOST_KEPT)
-def _geometry(
+@lru_cache(_MAX_CACHED_GEOMETRIES)
+def _make_geometry(
     input: tuple[int, int],
     kernel: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
-    before: tuple[int, int],
-    after: tuple[int, int],
-) -> _Geometry:
+    padding_before: tuple[int, int],
+    padding_after: tuple[int, int],
+) -> _ConvGeometry:
     """Geometry of an input with a kernel, lengths along the last two axes; its windows are found once."""
     output = tuple(
         (length + b + a - (k - 1) * d - 1) // s + 1 if length + b + a > (k - 1) * d else 0
-        for length, k, s, d, b, a in zip(input, kernel, stride, dilation, before, after, strict=True)
+        for length, k, s, d, b, a in zip(input, kernel, stride, dilation, padding_before, padding_after, strict=True)
     )
-    return _Geometry(kernel, (output[0], output[1]), stride, dilation, before, after)
+    return _ConvGeometry(kernel, (output[0], output[1]), stride, dilation, padding_before, padding_after)
 
 
 class Convolution(Op):
     """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
 
-    multiplies = MappingProxyType({"input": "factor", "weight": "factor"})
+    multiplying_slots = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
-    analytic = True
+    supports_complex_step = True
     linear_in = MappingProxyType({"input": ("bias",), "weight": ("bias",), "bias": ("input",)})
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
 
-    def unpadded(self, weight: Array) -> tuple["Convolution", list[tuple[int, int]]]:
+    def without_padding(self, weight: Array) -> tuple["Convolution", list[tuple[int, int]]]:
         """The same of an input that is padded already, and by how much. Default: itself, and nothing."""
         return self, [(0, 0)] * len(self.kernel_axes)
 
-    @mutant
+    @declare_bug
     def kernel_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         """The kernel was read backwards, as a convolution in mathematics reads it."""
-        return self._flipped(self.kernel_axes, gradient, output, input, weight, bias)
+        return self._backward_with_flipped_kernel(self.kernel_axes, gradient, output, input, weight, bias)
 
-    @mutant_of("kernel_flipped")
+    @declare_bug_named("kernel_flipped")
     def rows_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         """The kernel was read backwards along its first axis."""
-        return self._flipped(self.kernel_axes[:1], gradient, output, input, weight, bias)
+        return self._backward_with_flipped_kernel(self.kernel_axes[:1], gradient, output, input, weight, bias)
 
-    @mutant_of("kernel_flipped")
+    @declare_bug_named("kernel_flipped")
     def columns_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         """The kernel was read backwards along its last axis."""
-        return self._flipped(self.kernel_axes[-1:], gradient, output, input, weight, bias)
+        return self._backward_with_flipped_kernel(self.kernel_axes[-1:], gradient, output, input, weight, bias)
 
-    def _flipped(
+    def _backward_with_flipped_kernel(
         self, axes: tuple[int, ...], gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         by_input, by_weight, by_bias = self.backward(gradient, output, input, np.flip(weight, axes), bias)
         assert by_weight is not None
         return by_input, np.flip(by_weight, axes), by_bias
 
-    one_down_and_right = _read_off_by_one(slice(None), 1)
-    one_up_and_left = _read_off_by_one(slice(None), -1)
-    one_right = _read_off_by_one(slice(-1, None), 1)
-    one_left = _read_off_by_one(slice(-1, None), -1)
-    one_down = _read_off_by_one(slice(1), 1)
-    one_up = _read_off_by_one(slice(1), -1)
+    one_down_and_right = _make_off_by_one_bug(slice(None), 1)
+    one_up_and_left = _make_off_by_one_bug(slice(None), -1)
+    one_right = _make_off_by_one_bug(slice(-1, None), 1)
+    one_left = _make_off_by_one_bug(slice(-1, None), -1)
+    one_down = _make_off_by_one_bug(slice(1), 1)
+    one_up = _make_off_by_one_bug(slice(1), -1)
 
-    @mutant_of("channels_of_the_bias_averaged", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named("channels_of_the_bias_averaged", lambda shapes: shapes[-1] is not None)
     def channels_of_the_bias_averaged(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
@@ -204,12 +204,12 @@ class Convolution(Op):
         return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
 
-_BIAS = 2
-_COPIED = 2
+_BIAS_POSITION = 2
+_TORCH_WORK_FACTOR = 2
 """Times that a multiply-add of PyTorch's convolution takes, with what is copied for it."""
 
 
-@op("conv2d")
+@register_op("conv2d")
 class Conv2d(Convolution):
     """Two-dimensional cross-correlation, in groups of channels.
 
@@ -232,23 +232,23 @@ class Conv2d(Convolution):
     dilation: Positive | PositivePair = 1
     groups: Positive = 1
 
-    cases = (
-        Case(((3, 3), (2, 2), None)),
-        Case(((5, 7), (3, 2), ()), {"stride": 2, "padding": [1, 0]}),
-        Case(((2, 5, 6), (3, 2, 2, 3), (3,)), {"dilation": [2, 1]}),
-        Case(((2, 4, 6, 5), (6, 2, 3, 3), (6,)), {"groups": 2, "padding": 1, "stride": [2, 1]}),
-        Case(((2, 3, 5, 4), (2, 3, 2, 4), None), {"padding": "same"}),
-        Case(((1, 2, 4, 4), (2, 2, 1, 1), None), {"padding": "valid"}),
+    examples = (
+        OpExample(((3, 3), (2, 2), None)),
+        OpExample(((5, 7), (3, 2), ()), {"stride": 2, "padding": [1, 0]}),
+        OpExample(((2, 5, 6), (3, 2, 2, 3), (3,)), {"dilation": [2, 1]}),
+        OpExample(((2, 4, 6, 5), (6, 2, 3, 3), (6,)), {"groups": 2, "padding": 1, "stride": [2, 1]}),
+        OpExample(((2, 3, 5, 4), (2, 3, 2, 4), None), {"padding": "same"}),
+        OpExample(((1, 2, 4, 4), (2, 2, 1, 1), None), {"padding": "valid"}),
     )
 
     def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         _check_ranks(input, weight)
-        channels, out_channels = _full(input)[1], _full(weight)[0]
-        self._check_channels(channels, out_channels, _full(weight)[1])
+        channels, out_channels = _to_four_dimensions(input)[1], _to_four_dimensions(weight)[0]
+        self._check_channels(channels, out_channels, _to_four_dimensions(weight)[1])
         of_bias = (out_channels,) if len(weight) == 4 else ()
         if bias is not None and bias != of_bias:
             raise ShapeError(f"a bias of shape {list(of_bias)}")
-        window = self._geometry(input, weight).output
+        window = self._geometry_of(input, weight).output
         if min(window) < 1:
             raise ShapeError("a kernel that fits into the padded input")
         return (*input[:-3], out_channels, *window) if len(weight) == 4 else window
@@ -260,39 +260,39 @@ class Conv2d(Convolution):
             expected = channels // self.groups
             raise ShapeError(f"a weight of shape (out, {expected}, kh, kw) for {channels} input channels")
 
-    def _geometry(self, input: Shape, weight: Shape) -> _Geometry:
-        before, after = self._padding(self._extent(weight))
-        return _geometry(input[-2:], weight[-2:], pair(self.stride), pair(self.dilation), before, after)
+    def _geometry_of(self, input: Shape, weight: Shape) -> _ConvGeometry:
+        before, after = self._padding_widths(self._kernel_extent(weight))
+        return _make_geometry(input[-2:], weight[-2:], to_pair(self.stride), to_pair(self.dilation), before, after)
 
-    def unpadded(self, weight: Array) -> tuple[Convolution, list[tuple[int, int]]]:
-        before, after = self._padding(self._extent(weight.shape))
+    def without_padding(self, weight: Array) -> tuple[Convolution, list[tuple[int, int]]]:
+        before, after = self._padding_widths(self._kernel_extent(weight.shape))
         return replace(self, padding=0), [*zip(before, after, strict=True)]
 
-    def _extent(self, weight: Shape) -> tuple[int, ...]:
+    def _kernel_extent(self, weight: Shape) -> tuple[int, ...]:
         """Distance of the kernel's last offset from its first."""
-        return tuple((k - 1) * d for k, d in zip(weight[-2:], pair(self.dilation), strict=True))
+        return tuple((k - 1) * d for k, d in zip(weight[-2:], to_pair(self.dilation), strict=True))
 
-    def _padding(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _padding_widths(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.padding == "same":
-            if pair(self.stride) != (1, 1):
+            if to_pair(self.stride) != (1, 1):
                 raise ShapeError('stride 1 where padding is "same"')
             # PyTorch puts the odd one behind.
             before = (extent[0] // 2, extent[1] // 2)
             return before, (extent[0] - before[0], extent[1] - before[1])
-        both = (0, 0) if self.padding == "valid" else pair(self.padding)  # pyright: ignore[reportArgumentType]
+        both = (0, 0) if self.padding == "valid" else to_pair(self.padding)  # pyright: ignore[reportArgumentType]
         return both, both
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
-        x, w = self._grouped(input, weight)
-        geometry = self._geometry(x.shape, w.shape)
-        total = _correlated(geometry, geometry.padded(x), w)
+        x, w = self._group_channels(input, weight)
+        geometry = self._geometry_of(x.shape, w.shape)
+        total = _correlate(geometry, geometry.pad_input(x), w)
         shape = self.output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
         output = total.reshape(total.shape[:1] + shape)
         if bias is None:
             return output
-        return output + aligned(bias.reshape(*bias.shape, 1, 1), len(shape))
+        return output + align_rank(bias.reshape(*bias.shape, 1, 1), len(shape))
 
-    @mutant_of("axes_permuted", lambda shapes: shapes[2][-1] == shapes[2][-2])
+    @declare_bug_named("axes_permuted", lambda shapes: shapes[2][-1] == shapes[2][-2])
     def kernel_transposed(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
@@ -302,170 +302,190 @@ class Conv2d(Convolution):
             return right
         return self.backward(gradient, output, input, np.swapaxes(weight, -1, -2), bias)[0], *right[1:]
 
-    def products(self, position: int, input: Array, weight: Array, bias: Array | None) -> Products | None:
-        if position == _BIAS:
+    def expand_products(
+        self, position: int, input: Array, weight: Array, bias: Array | None
+    ) -> ProductExpansion | None:
+        if position == _BIAS_POSITION:
             return None
-        x, w = self._grouped(input, weight)
-        geometry = self._geometry(x.shape, w.shape)
-        return _products(geometry, position, x[0], w[0, 0])
+        x, w = self._group_channels(input, weight)
+        geometry = self._geometry_of(x.shape, w.shape)
+        return _expand_convolution(geometry, position, x[0], w[0, 0])
 
-    def spread(self, values: Spreading, *inputs: Any) -> Array:
-        of_input, of_weight, *of_bias = given(values)
-        x, w = self._grouped(of_input, of_weight)
-        geometry = self._geometry(x.shape, w.shape)
-        rows, columns = geometry.along
-        padded = geometry.padded(least(x, 3), np.inf)
-        reached = windows.least(windows.least(padded, -1, columns), -2, rows)
+    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
+        of_input, of_weight, *of_bias = drop_missing(values)
+        x, w = self._group_channels(of_input, of_weight)
+        geometry = self._geometry_of(x.shape, w.shape)
+        rows, columns = geometry.axis_windows
+        padded = geometry.pad_input(take_min_over_axes(x, 3), np.inf)
+        reached = windows.take_window_minimum(windows.take_window_minimum(padded, -1, columns), -2, rows)
         of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
-        found = joined(reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias))
-        return found.reshape(len(found), *self.output_shape(*shapes_of(inputs)))
+        found = take_elementwise_min(
+            reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias)
+        )
+        return found.reshape(len(found), *self.output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_bias = None
         if bias is not None:
-            x, w = self._grouped(input, weight)
-            g = self._in_rows(gradient, x, w)
+            x, w = self._group_channels(input, weight)
+            g = self._group_gradient_rows(gradient, x, w)
             by_bias = g.sum(axis=(1, 4)).reshape((len(g), *bias.shape[1:]))
-        return self.back_to_input(gradient, input, weight), self.back_to_weight(gradient, input, weight), by_bias
+        return (
+            self.compute_input_gradient(gradient, input, weight),
+            self.compute_weight_gradient(gradient, input, weight),
+            by_bias,
+        )
 
-    def back_to_input(self, gradient: Array, input: Array, weight: Array) -> Array:
+    def compute_input_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
         """Gradient of the input, of which the shape alone matters."""
-        x, w = self._grouped(input, weight)
-        geometry = self._geometry(x.shape, w.shape)
-        g = self._in_rows(gradient, x, w)
+        x, w = self._group_channels(input, weight)
+        geometry = self._geometry_of(x.shape, w.shape)
+        g = self._group_gradient_rows(gradient, x, w)
         tiles = max(len(gradient), len(x), len(w))
-        padded = geometry.padded(x[:1])
+        padded = geometry.pad_input(x[:1])
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
-        for offset in pausing(geometry.offsets):
+        for offset in iterate_interruptibly(geometry.kernel_offsets):
             by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
-            window = geometry.window(by_padded, offset)
+            window = geometry.window_at(by_padded, offset)
             window[...] += by_window.reshape((len(by_window), *window.shape[1:]))
-        return geometry.cropped(by_padded).reshape((tiles, *input.shape[1:]))
+        return geometry.crop_padding(by_padded).reshape((tiles, *input.shape[1:]))
 
-    def back_to_weight(self, gradient: Array, input: Array, weight: Array) -> Array:
+    def compute_weight_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
         """Gradient of the weight, of which the shape alone matters."""
-        x, w = self._grouped(input, weight)
-        geometry = self._geometry(x.shape, w.shape)
-        padded = geometry.padded(x)
+        x, w = self._group_channels(input, weight)
+        geometry = self._geometry_of(x.shape, w.shape)
+        padded = geometry.pad_input(x)
         tiles = max(len(gradient), len(x), len(w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
-        transposed = np.swapaxes(self._in_rows(gradient, x, w), -1, -2)
-        for offset in pausing(geometry.offsets):
-            products = _flat(geometry.window(padded, offset)) @ transposed
+        transposed = np.swapaxes(self._group_gradient_rows(gradient, x, w), -1, -2)
+        for offset in iterate_interruptibly(geometry.kernel_offsets):
+            products = _flatten_plane(geometry.window_at(padded, offset)) @ transposed
             by_weight[..., *offset] = np.swapaxes(products, -1, -2).sum(axis=1)
         return by_weight.reshape((tiles, *weight.shape[1:]))
 
-    def _in_rows(self, gradient: Array, x: Array, w: Array) -> Array:
+    def _group_gradient_rows(self, gradient: Array, x: Array, w: Array) -> Array:
         """Gradient of the output with its channels in groups, and its rows as one."""
         return gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
 
-    def scattered(self, values: Array, weight: Shape, output: Shape) -> Array:
+    def scatter_window_minimum(self, values: Array, weight: Shape, output: Shape) -> Array:
         """Least of the values of the windows that read each element of an input, given its shape as `output`."""
-        geometry = self._geometry(output, weight)
-        rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).along
-        held = windows.least_of_holding(windows.least_of_holding(values, -2, rows), -1, columns)
+        geometry = self._geometry_of(output, weight)
+        rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).axis_windows
+        held = windows.take_min_over_holding_windows(
+            windows.take_min_over_holding_windows(values, -2, rows), -1, columns
+        )
         lengths = [
             max(n, length + b + a)
-            for n, length, b, a in zip(held.shape[-2:], output[-2:], geometry.before, geometry.after, strict=True)
+            for n, length, b, a in zip(
+                held.shape[-2:], output[-2:], geometry.padding_before, geometry.padding_after, strict=True
+            )
         ]
         padded = np.full((*values.shape[:-2], *lengths), np.inf)
         padded[..., : held.shape[-2], : held.shape[-1]] = held
-        top, left = geometry.before
+        top, left = geometry.padding_before
         return padded[..., top : top + output[-2], left : left + output[-1]]
 
-    def _grouped(self, input: Array, weight: Array) -> tuple[Array, Array]:
+    def _group_channels(self, input: Array, weight: Array) -> tuple[Array, Array]:
         """Shape x as (K, B, groups, C/groups, H, W), w as (K, 1, groups, O/groups, C/groups, kh, kw)."""
-        x, w = _full(input.shape[1:]), _full(weight.shape[1:])
+        x, w = _to_four_dimensions(input.shape[1:]), _to_four_dimensions(weight.shape[1:])
         return (
             input.reshape(-1, x[0], self.groups, x[1] // self.groups, *x[2:]),
             weight.reshape(-1, 1, self.groups, w[0] // self.groups, *w[1:]),
         )
 
-    def rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
         magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
-        return Rounding(magnitude, size(_full(weight.shape[1:])[1:]) + (bias is not None))
+        return Rounding(magnitude, count_elements(_to_four_dimensions(weight.shape[1:])[1:]) + (bias is not None))
 
     def backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
-        out_channels, _, *kernel = _full(weight.shape[1:])
-        positions = size(output.shape[1:]) // out_channels
-        terms = (size(tuple(kernel)) * out_channels // self.groups, positions, positions)
+        out_channels, _, *kernel = _to_four_dimensions(weight.shape[1:])
+        positions = count_elements(output.shape[1:]) // out_channels
+        terms = (count_elements(tuple(kernel)) * out_channels // self.groups, positions, positions)
         return tuple(
             None if magnitude is None else Rounding(magnitude, count)
             for magnitude, count in zip(magnitudes, terms, strict=True)
         )
 
-    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
+    def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
         input, weight = shapes[0], shapes[1]
         assert input is not None
         assert weight is not None
-        kernel = size(_full(weight)[1:])
-        geometry = self._geometry(input, weight)
-        padded = size(input[:-2]) * math.prod(
-            length + b + a for length, b, a in zip(input[-2:], geometry.before, geometry.after, strict=True)
+        kernel = count_elements(_to_four_dimensions(weight)[1:])
+        geometry = self._geometry_of(input, weight)
+        padded = count_elements(input[:-2]) * math.prod(
+            length + b + a
+            for length, b, a in zip(input[-2:], geometry.padding_before, geometry.padding_after, strict=True)
         )
         # For each kernel offset there is a product, what it multiplies is brought into a row, and it is added.
-        offsets = size(weight[-2:])
-        return Cost(size(output) * (kernel + offsets), max(size(output), padded), 3 * offsets)
+        offsets = count_elements(weight[-2:])
+        return ComputeCost(
+            count_elements(output) * (kernel + offsets), max(count_elements(output), padded), 3 * offsets
+        )
 
-    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         """Joins along both axes of the channels of each group, and all arrays once."""
         input, weight = shapes[0], shapes[1]
         assert input is not None
         assert weight is not None
-        rows, columns = self._geometry(input, weight).along
-        images = size(_full(input)[:1]) * self.groups
-        joins = rows.needed * (columns.joins + columns.needed) + columns.count * rows.joins
-        return images * joins + size(input) + size(weight) + size(output)
+        rows, columns = self._geometry_of(input, weight).axis_windows
+        images = count_elements(_to_four_dimensions(input)[:1]) * self.groups
+        joins = (
+            rows.required_length * (columns.join_count + columns.required_length)
+            + columns.window_count * rows.join_count
+        )
+        return images * joins + count_elements(input) + count_elements(weight) + count_elements(output)
 
-    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
+    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
         """All of it; the windows of the input are copied first."""
-        return _COPIED * self.cost(output, *shapes).work
+        return _TORCH_WORK_FACTOR * self.estimate_cost(output, *shapes).work
 
-    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        before, after = self._padding(self._extent(weight.shape))
+    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        before, after = self._padding_widths(self._kernel_extent(weight.shape))
         if before != after:
             # PyTorch warns when it has to pad by itself, where the kernel is even.
             input = torch.nn.functional.pad(input, (before[1], after[1], before[0], after[0]))
             before = (0, 0)
-        x, w = input.reshape(_full(input.shape)), weight.reshape(_full(weight.shape))
+        x, w = input.reshape(_to_four_dimensions(input.shape)), weight.reshape(_to_four_dimensions(weight.shape))
         bias = None if bias is None else bias.reshape(-1)
-        y = correlated(torch, x, w, bias, pair(self.stride), before, pair(self.dilation), self.groups)
+        y = correlate_in_blocks(torch, x, w, bias, to_pair(self.stride), before, to_pair(self.dilation), self.groups)
         return y.reshape((*input.shape[:-3], *y.shape[1:]) if weight.ndim == 4 else y.shape[2:])
 
 
-def _correlated(geometry: _Geometry, padded: Array, w: Array) -> Array:
+def _correlate(geometry: _ConvGeometry, padded: Array, w: Array) -> Array:
     """Sum over the kernel offsets of the products of the kernel with the window of each."""
     # Products of matrices of one row and one column are none worth calling it for.
     kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
     total: Array | None = None
-    for i, j in pausing(geometry.offsets):
-        window = geometry.window(padded, (i, j))
-        product = w[..., i, j] @ _flat(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
+    for i, j in iterate_interruptibly(geometry.kernel_offsets):
+        window = geometry.window_at(padded, (i, j))
+        product = (
+            w[..., i, j] @ _flatten_plane(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
+        )
         total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total
 
 
-def _products(geometry: _Geometry, position: int, x: Array, w: Array) -> Products:
+def _expand_convolution(geometry: _ConvGeometry, position: int, x: Array, w: Array) -> ProductExpansion:
     """Products of x, (B, groups, C/groups, H, W), with w, (groups, O/groups, C/groups, kh, kw); one is numbered."""
-    padded = geometry.padded(numbered(x) if position == 0 else x, x.size if position == 0 else 0)
-    kernel = w if position == 0 else numbered(w)
+    padded = geometry.pad_input(flat_indices(x) if position == 0 else x, x.size if position == 0 else 0)
+    kernel = w if position == 0 else flat_indices(w)
     shape = (x.shape[0], *w.shape[:2], *geometry.output)
-    summed = list(product(range(x.shape[2]), geometry.offsets))
-    windows = [geometry.window(padded[:, :, channel, None], offset) for channel, offset in summed]
+    summed = list(product(range(x.shape[2]), geometry.kernel_offsets))
+    windows = [geometry.window_at(padded[:, :, channel, None], offset) for channel, offset in summed]
     weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in summed]
-    return Products(shape, windows, weights) if position == 0 else Products(shape, weights, windows)
+    return ProductExpansion(shape, windows, weights) if position == 0 else ProductExpansion(shape, weights, windows)
 
 
-def _full(shape: Shape) -> Shape:
+def _to_four_dimensions(shape: Shape) -> Shape:
     """Four dimensions, for the plain and the unbatched form too."""
     return (1,) * (4 - len(shape)) + tuple(shape)
 
 
-def _flat(window: Array) -> Array:
+def _flatten_plane(window: Array) -> Array:
     """The last two axes as one."""
     return window.reshape(*window.shape[:-2], -1)
 

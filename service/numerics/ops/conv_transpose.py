@@ -4,15 +4,24 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.blocks import spread
+from service.numerics.core.batching import Array, Shape, align_rank, count_elements
+from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
+from service.numerics.ops.blocked_convolution import transpose_in_blocks
 from service.numerics.ops.conv import Conv2d, Convolution
-from service.numerics.ops.op import Case, Cost, Gradients, Rounding, ShapeError, Spreading, op, shapes_of
-from service.numerics.ops.pairs import NotNegative, NotNegativePair, Positive, PositivePair, pair
-from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape, aligned, size
+from service.numerics.ops.op import (
+    ComputeCost,
+    DependencyLabels,
+    Gradients,
+    OpExample,
+    Rounding,
+    ShapeError,
+    get_declared_shapes,
+    register_op,
+)
+from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, Positive, PositivePair, to_pair
 
 
-@op("conv_transpose2d")
+@register_op("conv_transpose2d")
 class ConvTranspose2d(Convolution):
     """Each element of x puts the kernel, times itself, into y: the adjoint of conv2d, with a bias.
 
@@ -35,14 +44,14 @@ class ConvTranspose2d(Convolution):
     groups: Positive = 1
     dilation: Positive | PositivePair = 1
 
-    cases = (
-        Case(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
-        Case(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
-        Case(((1, 2, 2, 3), (2, 2, 2, 2), (2,)), {"dilation": [2, 1], "stride": [1, 3], "output_padding": [1, 2]}),
+    examples = (
+        OpExample(((2, 3, 3, 4), (3, 2, 2, 3), (2,))),
+        OpExample(((4, 3, 2), (4, 1, 3, 3), None), {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1}),
+        OpExample(((1, 2, 2, 3), (2, 2, 2, 2), (2,)), {"dilation": [2, 1], "stride": [1, 3], "output_padding": [1, 2]}),
     )
 
     @property
-    def _adjoint(self) -> Conv2d:
+    def _adjoint_convolution(self) -> Conv2d:
         """The convolution of which this is the adjoint."""
         return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
 
@@ -54,84 +63,92 @@ class ConvTranspose2d(Convolution):
         channels = weight[1] * self.groups
         if bias is not None and bias != (channels,):
             raise ShapeError(f"a bias of shape {[channels]}")
-        lengths = tuple(self._length(input[-2 + i], weight[-2 + i], i) for i in range(2))
+        lengths = tuple(self._output_length(input[-2 + i], weight[-2 + i], i) for i in range(2))
         if min(lengths) < 1:
             raise ShapeError(f"an input of which padding={self.padding} leaves something")
         return (*input[:-3], channels, *lengths)
 
-    def _length(self, length: int, kernel: int, i: int) -> int:
-        stride, dilation, extra = (pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
+    def _output_length(self, length: int, kernel: int, i: int) -> int:
+        stride, dilation, extra = (to_pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
         if extra >= max(stride, dilation):
             raise ShapeError("an output_padding smaller than stride or dilation")
-        return (length - 1) * stride - 2 * pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
+        return (length - 1) * stride - 2 * to_pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
 
-    def _extended(self, x: Array) -> Array:
+    def _extend_with_zeros(self, x: Array) -> Array:
         """Zeros behind, where the convolution of an output with padding behind has more positions than x."""
-        more = [extra // s for extra, s in zip(pair(self.output_padding), pair(self.stride), strict=True)]
+        more = [extra // s for extra, s in zip(to_pair(self.output_padding), to_pair(self.stride), strict=True)]
         return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in more]) if any(more) else x
 
-    def _spread(self, x: Array, weight: Array) -> Array:
+    def _forward_without_bias(self, x: Array, weight: Array) -> Array:
         """Output without bias."""
         shape = self.output_shape(x.shape[1:], weight.shape[1:], None)
-        x = self._extended(x)
-        return self._adjoint.back_to_input(x, np.zeros((1, *shape), dtype=x.dtype), weight)
+        x = self._extend_with_zeros(x)
+        return self._adjoint_convolution.compute_input_gradient(x, np.zeros((1, *shape), dtype=x.dtype), weight)
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
-        output = self._spread(input, weight)
-        return output if bias is None else output + aligned(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
+        output = self._forward_without_bias(input, weight)
+        return output if bias is None else output + align_rank(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
 
-    def spread(self, values: Spreading, *inputs: Any) -> Array:
-        of_input, of_weight, *of_bias = given(values)
-        shape = self.output_shape(*shapes_of(inputs))
-        channels = least(of_input.reshape(len(of_input), -1, self.groups, *self._of_group(of_input)), 3)
-        of_channels = least(of_weight.reshape(len(of_weight), self.groups, -1, *of_weight.shape[2:]), (2, 4, 5))
+    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
+        of_input, of_weight, *of_bias = drop_missing(values)
+        shape = self.output_shape(*get_declared_shapes(inputs))
+        channels = take_min_over_axes(of_input.reshape(len(of_input), -1, self.groups, *self._group_shape(of_input)), 3)
+        of_channels = take_min_over_axes(
+            of_weight.reshape(len(of_weight), self.groups, -1, *of_weight.shape[2:]), (2, 4, 5)
+        )
         of_channels = of_channels.reshape(len(of_channels), 1, self.groups, -1, 1, 1)
         biases = (each.reshape(-1, *of_channels.shape[1:]) for each in of_bias)
-        found = joined(self._adjoint.scattered(channels, inputs[1].shape, shape), of_channels, *biases)
+        found = take_elementwise_min(
+            self._adjoint_convolution.scatter_window_minimum(channels, inputs[1].shape, shape), of_channels, *biases
+        )
         return found.reshape(len(found), *shape)
 
-    def _of_group(self, x: Array) -> Shape:
+    def _group_shape(self, x: Array) -> Shape:
         """Channels of a group, rows and columns."""
         return (x.shape[-3] // self.groups, *x.shape[-2:])
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
-        by_input = self._adjoint.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]
-        x = self._extended(input)
-        by_weight = self._adjoint.back_to_weight(x, gradient, weight)
+        by_input = self._adjoint_convolution.forward(gradient, weight, None)[..., : input.shape[-2], : input.shape[-1]]
+        x = self._extend_with_zeros(input)
+        by_weight = self._adjoint_convolution.compute_weight_gradient(x, gradient, weight)
         by_bias = None
         if bias is not None:
             others = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
             by_bias = gradient.sum(axis=others)
         return by_input, by_weight, by_bias
 
-    def rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
         magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
-        return Rounding(magnitude, size(weight.shape[3:]) * weight.shape[1] // self.groups + (bias is not None))
+        return Rounding(
+            magnitude, count_elements(weight.shape[3:]) * weight.shape[1] // self.groups + (bias is not None)
+        )
 
     def backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
-        positions = size(input.shape[1:]) // weight.shape[1]
-        terms = (size(weight.shape[2:]), positions, size(output.shape[1:]))
+        positions = count_elements(input.shape[1:]) // weight.shape[1]
+        terms = (count_elements(weight.shape[2:]), positions, count_elements(output.shape[1:]))
         return tuple(
             None if magnitude is None else Rounding(magnitude, count)
             for magnitude, count in zip(magnitudes, terms, strict=True)
         )
 
-    def cost(self, output: Shape, *shapes: Shape | None) -> Cost:
-        return self._adjoint.cost(shapes[0] or (), output, shapes[1])
+    def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
+        return self._adjoint_convolution.estimate_cost(shapes[0] or (), output, shapes[1])
 
-    def spreading(self, output: Shape, *shapes: Shape | None) -> int:
+    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         # The windows that hold an element are as many as those of what stands apart by the stride.
-        return size(pair(self.stride)) * self._adjoint.spreading(shapes[0] or (), output, shapes[1])
+        return count_elements(to_pair(self.stride)) * self._adjoint_convolution.propagation_elements(
+            shapes[0] or (), output, shapes[1]
+        )
 
-    def longest_call(self, output: Shape, *shapes: Shape | None) -> int:
-        return self._adjoint.longest_call(shapes[0] or (), output, shapes[1])
+    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._adjoint_convolution.longest_call_work(shapes[0] or (), output, shapes[1])
 
-    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        y = spread(
-            torch, input if input.ndim == 4 else input[None], weight, bias, pair(self.stride), pair(self.padding),
-            pair(self.output_padding), self.groups, pair(self.dilation),
+    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        y = transpose_in_blocks(
+            torch, input if input.ndim == 4 else input[None], weight, bias, to_pair(self.stride), to_pair(self.padding),
+            to_pair(self.output_padding), self.groups, to_pair(self.dilation),
         )  # fmt: skip
         return y if input.ndim == 4 else y[0]

@@ -5,52 +5,53 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops.axes import axis
+from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.ops.axes import normalize_axis
 from service.numerics.ops.op import (
-    Case,
+    DependencyLabels,
     Gradients,
     Op,
-    Products,
+    OpExample,
+    ProductExpansion,
     Rounding,
     ShapeError,
-    Spreading,
-    mutant,
-    mutant_of,
-    op,
+    declare_bug,
+    declare_bug_named,
+    register_op,
 )
-from service.numerics.tiles import Array, Shape, size
 
 
-def _check_range(index: Array | None, length: int) -> None:
+def _check_index_range(index: Array | None, length: int) -> None:
     if index is not None and ((index < 0) | (index >= length)).any():
         raise ShapeError(f"an index from 0 to {length - 1}; {int(index.min())} to {int(index.max())} were given")
 
 
-class Picking(Op):
+class SelectionOp(Op):
     """Moves elements to where an index says."""
 
-    analytic = True
+    supports_complex_step = True
     linear_in = MappingProxyType({"input": ()})
 
-    def spread(self, values: Spreading, *inputs: Any) -> Array:
+    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         return self.forward(*(each if new is None else new for new, each in zip(values, inputs, strict=True)))
 
-    def products(self, position: int, *inputs: Any) -> Products:
-        return self.moved(position, *inputs)
+    def expand_products(self, position: int, *inputs: Any) -> ProductExpansion:
+        return self.expand_selection(position, *inputs)
 
-    def rounding(self, output: Array, *inputs: Any) -> None:
+    def forward_rounding(self, output: Array, *inputs: Any) -> None:
         return None
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *inputs)
         # As many additions as the element is picked most often, which is not worth counting.
         return tuple(
-            None if each is None else Rounding(each, max(1, size(output.shape[1:]) // 2)) for each in magnitudes
+            None if each is None else Rounding(each, max(1, count_elements(output.shape[1:]) // 2))
+            for each in magnitudes
         )
 
 
-@op("index_select")
-class IndexSelect(Picking):
+@register_op("index_select")
+class IndexSelect(SelectionOp):
     """y[..., k, ...] = x[..., i_k, ...] along `dim`.
 
     dL/dx[..., i, ...] = sum of g[..., k, ...] over the k with i_k = i.
@@ -59,52 +60,54 @@ class IndexSelect(Picking):
     dim: int
 
     inputs = ("input", "index:index")
-    cases = (
-        Case(((3, 4), (6,)), {"dim": 1}, below={"index": 4}),
-        Case(((3, 2, 2), (2,)), {"dim": -3}, below={"index": 3}),
-        Case(((5,), ()), {"dim": 0}, below={"index": 5}),
+    examples = (
+        OpExample(((3, 4), (6,)), {"dim": 1}, index_limits={"index": 4}),
+        OpExample(((3, 2, 2), (2,)), {"dim": -3}, index_limits={"index": 3}),
+        OpExample(((5,), ()), {"dim": 0}, index_limits={"index": 5}),
     )
 
     def output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(index) > 1:
             raise ShapeError("an input of at least one axis with an index (n,)")
-        along = axis(self.dim, len(input))
-        return (*input[:along], size(index), *input[along + 1 :])
+        along = normalize_axis(self.dim, len(input))
+        return (*input[:along], count_elements(index), *input[along + 1 :])
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
-        _check_range(values[1], shapes[0][axis(self.dim, len(shapes[0]))])
+        _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
 
-    def _along(self, input: Array) -> int:
-        return axis(self.dim, input.ndim - 1) + 1
+    def _batched_axis(self, input: Array) -> int:
+        return normalize_axis(self.dim, input.ndim - 1) + 1
 
     def forward(self, input: Array, index: Array) -> Array:
-        return np.take(input, index.ravel(), axis=self._along(input))
+        return np.take(input, index.ravel(), axis=self._batched_axis(input))
 
     def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        front = np.moveaxis(by_input, self._along(input), 0)
-        np.add.at(front, index.ravel(), np.moveaxis(gradient, self._along(input), 0))
+        front = np.moveaxis(by_input, self._batched_axis(input), 0)
+        np.add.at(front, index.ravel(), np.moveaxis(gradient, self._batched_axis(input), 0))
         return by_input, None
 
-    @mutant
+    @declare_bug
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
-        np.moveaxis(by_input, self._along(input), 0)[index.ravel()] = np.moveaxis(gradient, self._along(input), 0)
+        np.moveaxis(by_input, self._batched_axis(input), 0)[index.ravel()] = np.moveaxis(
+            gradient, self._batched_axis(input), 0
+        )
         return by_input, None
 
-    @mutant_of("scatter_without_accumulate")
+    @declare_bug_named("scatter_without_accumulate")
     def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         """What belongs to one index more than once was taken once: the first one is left."""
-        backwards = np.flip(gradient, self._along(input))
+        backwards = np.flip(gradient, self._batched_axis(input))
         return self.scatter_without_accumulate(backwards, output, input, np.flip(index.ravel()))
 
-    def twin(self, torch: Any, input: Any, index: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.index_select(input, self.dim, index)
 
 
-@op("gather")
-class Gather(Picking):
+@register_op("gather")
+class Gather(SelectionOp):
     """y[p] = x[p with its coordinate `dim` replaced by i[p]], for each position p of the index.
 
     dL/dx[q] = sum of g[p] over the positions p that read q.
@@ -113,58 +116,58 @@ class Gather(Picking):
     dim: int
 
     inputs = ("input", "index:index")
-    cases = (
-        Case(((3, 4), (3, 6)), {"dim": 1}, below={"index": 4}),
-        Case(((3, 4, 2), (2, 3, 1)), {"dim": 0}, below={"index": 3}),
-        Case(((5,), (2,)), {"dim": -1}, below={"index": 5}),
+    examples = (
+        OpExample(((3, 4), (3, 6)), {"dim": 1}, index_limits={"index": 4}),
+        OpExample(((3, 4, 2), (2, 3, 1)), {"dim": 0}, index_limits={"index": 3}),
+        OpExample(((5,), (2,)), {"dim": -1}, index_limits={"index": 5}),
     )
 
     def output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(input) != len(index):
             raise ShapeError("an input and an index of as many axes")
-        along = axis(self.dim, len(input))
+        along = normalize_axis(self.dim, len(input))
         if any(i > n for k, (i, n) in enumerate(zip(index, input, strict=True)) if k != along):
             raise ShapeError(f"an index not longer than the input in any axis but {self.dim}")
         return index
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
-        _check_range(values[1], shapes[0][axis(self.dim, len(shapes[0]))])
+        _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
 
-    def _positions(self, input: Array, index: Array) -> tuple[Any, ...]:
+    def _source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
         """Where in the input each element lies, behind all tiles."""
         positions: list[Any] = list(np.indices(index.shape[1:], sparse=True))
-        positions[axis(self.dim, input.ndim - 1)] = index[0]
+        positions[normalize_axis(self.dim, input.ndim - 1)] = index[0]
         return (slice(None), *positions)
 
     def forward(self, input: Array, index: Array) -> Array:
-        return input[self._positions(input, index)]
+        return input[self._source_positions(input, index)]
 
     def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        np.add.at(by_input, self._positions(input, index), gradient)
+        np.add.at(by_input, self._source_positions(input, index), gradient)
         return by_input, None
 
-    @mutant
+    @declare_bug
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
-        by_input[self._positions(input, index)] = gradient
+        by_input[self._source_positions(input, index)] = gradient
         return by_input, None
 
-    def twin(self, torch: Any, input: Any, index: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.gather(input, self.dim, index)
 
 
-@op("embedding")
-class Embedding(Picking):
+@register_op("embedding")
+class Embedding(SelectionOp):
     """y[...] = W[i[...]], rows of W (V, D): dL/dW[v] = sum of g[...] over the places where i is v."""
 
     inputs = ("input:index", "weight")
     linear_in = MappingProxyType({"weight": ()})
-    cases = (
-        Case(((7,), (5, 3)), below={"input": 5}),
-        Case(((2, 3), (4, 2)), below={"input": 4}),
-        Case(((), (4, 2)), below={"input": 4}),
+    examples = (
+        OpExample(((7,), (5, 3)), index_limits={"input": 5}),
+        OpExample(((2, 3), (4, 2)), index_limits={"input": 4}),
+        OpExample(((), (4, 2)), index_limits={"input": 4}),
     )
 
     def output_shape(self, input: Shape, weight: Shape) -> Shape:
@@ -173,7 +176,7 @@ class Embedding(Picking):
         return (*input, weight[1])
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
-        _check_range(values[0], shapes[1][0])
+        _check_index_range(values[0], shapes[1][0])
 
     def forward(self, input: Array, weight: Array) -> Array:
         return weight[:, input[0]]
@@ -184,19 +187,19 @@ class Embedding(Picking):
         np.add.at(by_weight, rows, gradient)
         return None, by_weight
 
-    @mutant
+    @declare_bug
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
         """Of a row that is looked up more than once only the last place counts, instead of all added up."""
         by_weight = np.zeros_like(weight)
         by_weight[:, input[0]] = gradient
         return None, by_weight
 
-    @mutant_of("scatter_without_accumulate")
+    @declare_bug_named("scatter_without_accumulate")
     def first_kept(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
         """Of a row that is looked up more than once only the first place counts, instead of all added up."""
         words = input.reshape(1, -1)
         rows = gradient.reshape(gradient.shape[0], words.shape[1], -1)
         return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(words, 1), weight)
 
-    def twin(self, torch: Any, input: Any, weight: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, weight: Any) -> Any:
         return torch.nn.functional.embedding(input, weight)

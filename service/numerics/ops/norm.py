@@ -9,19 +9,28 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Len
 
-from service.numerics.ops.errors import Errors
-from service.numerics.ops.op import Case, Gradients, Op, ShapeError, Spreading, mutant, mutant_of, op
-from service.numerics.ops.running import sum_size
-from service.numerics.reach import given, joined, least
-from service.numerics.tiles import Array, Shape, aligned, size, unbroadcast
+from service.numerics.core.batching import Array, Shape, align_rank, count_elements, sum_broadcast_axes
+from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
+from service.numerics.ops.op import (
+    DependencyLabels,
+    Gradients,
+    Op,
+    OpExample,
+    ShapeError,
+    declare_bug,
+    declare_bug_named,
+    register_op,
+)
+from service.numerics.ops.partial_sums import bound_sum
+from service.numerics.ops.rounding_errors import ErrorModel
 
 Positive = Annotated[int, Ge(1)]
-NotNegative = Annotated[float, Ge(0)]
-_OF_RATE = 3
+NotNegativeFloat = Annotated[float, Ge(0)]
+_RECIPROCAL_ROOT_ROUNDINGS = 3
 """Roundings of one over a root."""
 
 
-def _operands(
+def _split_operands(
     input: Array, weight: Array | None = None, bias: Array | None = None
 ) -> tuple[Array, Array | None, Array | None]:
     return input, weight, bias
@@ -35,79 +44,85 @@ class Normalisation(Op):
         dL/dw = sum g z,  dL/db = sum g,  over what each element of them is used for
     """
 
-    multiplies = MappingProxyType({"weight": "factor"})
+    multiplying_slots = MappingProxyType({"weight": "factor"})
     inputs = ("input", "weight?", "bias?")
-    analytic = True
+    supports_complex_step = True
     linear_in = MappingProxyType({"weight": ("bias",), "bias": ("weight",)})
-    centred = True
+    is_centred = True
 
     @property
-    def _eps(self) -> float:
+    def _epsilon(self) -> float:
         return self.eps  # type: ignore[attr-defined]  # every normalisation has it
 
     @abstractmethod
-    def _grouped(self, x: Array) -> Array:
+    def _group_elements(self, x: Array) -> Array:
         """Bring what is normalised together to the last axis, (K, groups, N)."""
 
     @abstractmethod
-    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+    def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
         """Undo `_grouped`; the shape is that of x, the tiles are those of the array."""
 
     @abstractmethod
-    def _spread(self, parameter: Array, x: Array) -> Array:
+    def _broadcast_parameter(self, parameter: Array, x: Array) -> Array:
         """Weight or bias, broadcastable to x."""
 
-    def spread(self, values: Spreading, *inputs: Any) -> Array:
+    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         of_input, *parameters = values
         assert of_input is not None
-        grouped = self._grouped(of_input)
-        reached = self._ungrouped(np.broadcast_to(least(grouped, grouped.ndim - 1), grouped.shape), of_input)
-        return joined(reached, *(self._spread(each, of_input) for each in given(parameters)))
+        grouped = self._group_elements(of_input)
+        reached = self._ungroup_elements(
+            np.broadcast_to(take_min_over_axes(grouped, grouped.ndim - 1), grouped.shape), of_input
+        )
+        return take_elementwise_min(
+            reached, *(self._broadcast_parameter(each, of_input) for each in drop_missing(parameters))
+        )
 
-    def response(self, position: int, direction: Array, *inputs: Any) -> Array:
+    def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         if position < 2:
-            return super().response(position, direction, *inputs)
+            return super().linear_response(position, direction, *inputs)
         # A weight that is left out is 1, not 0: the bias's own part has to be named.
-        spread = self._spread(direction, inputs[0])
+        spread = self._broadcast_parameter(direction, inputs[0])
         return np.broadcast_to(spread, (len(spread), *inputs[0].shape[1:]))
 
-    def _centre(self, grouped: Array) -> Array:
-        return grouped - grouped.mean(axis=-1, keepdims=True) if self.centred else grouped
+    def _subtract_mean(self, grouped: Array) -> Array:
+        return grouped - grouped.mean(axis=-1, keepdims=True) if self.is_centred else grouped
 
-    def _rate(self, centre: Array) -> Array:
+    def _inverse_deviation(self, centred_values: Array) -> Array:
         """Return r."""
-        return 1 / np.sqrt(np.square(centre).mean(axis=-1, keepdims=True) + centre.dtype.type(self._eps))
+        return 1 / np.sqrt(
+            np.square(centred_values).mean(axis=-1, keepdims=True) + centred_values.dtype.type(self._epsilon)
+        )
 
-    def _normalised(self, x: Array) -> tuple[Array, Array]:
+    def _normalise(self, x: Array) -> tuple[Array, Array]:
         """Return z and r, grouped."""
-        centre = self._centre(self._grouped(x))
-        rate = self._rate(centre)
+        centre = self._subtract_mean(self._group_elements(x))
+        rate = self._inverse_deviation(centre)
         return centre * rate, rate
 
     def forward(self, input: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
-        output = self._ungrouped(self._normalised(input)[0], input)
+        output = self._ungroup_elements(self._normalise(input)[0], input)
         if weight is not None:
-            output = output * self._spread(weight, input)
-        return output if bias is None else output + self._spread(bias, input)
+            output = output * self._broadcast_parameter(weight, input)
+        return output if bias is None else output + self._broadcast_parameter(bias, input)
 
     def backward(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        z, _ = self._normalised(input)
-        by_weight = self._summed(gradient * self._ungrouped(z, input), weight, input)
-        by_bias = self._summed(gradient, bias, input)
-        by_input = self._through(gradient, input, weight, mean=self.centred, variance=True)
+        z, _ = self._normalise(input)
+        by_weight = self._parameter_gradient(gradient * self._ungroup_elements(z, input), weight, input)
+        by_bias = self._parameter_gradient(gradient, bias, input)
+        by_input = self._input_gradient(gradient, input, weight, mean=self.is_centred, variance=True)
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
-    def _summed(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
+    def _parameter_gradient(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
         """Sum over the elements for which each element of a parameter is used."""
         if parameter is None:
             return None
-        shape = self._spread(parameter, x).shape[1:]
-        total = unbroadcast(products, (1,) * (products.ndim - 1 - len(shape)) + shape)
+        shape = self._broadcast_parameter(parameter, x).shape[1:]
+        total = sum_broadcast_axes(products, (1,) * (products.ndim - 1 - len(shape)) + shape)
         return total.reshape(total.shape[:1] + parameter.shape[1:])
 
-    def _normalised_with_errors(self, errors: Errors, x: Array) -> tuple[Array, Array, Array]:
+    def _normalise_with_errors(self, errors: ErrorModel, x: Array) -> tuple[Array, Array, Array]:
         """Return z and r with the errors of their steps, and what each element of z is off by for itself, grouped.
 
         N elements in a group:
@@ -119,36 +134,36 @@ class Normalisation(Op):
             z    off by u r sqrt(x^2 + m^2 + (x - m)^2) for each element: x r - m r as well as (x - m) r
         Source: Higham 2002, section 1.9 and problem 1.10, for the variance in two passes and in one.
         """
-        grouped = self._grouped(x)
+        grouped = self._group_elements(x)
         mean, size_ = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
-        if self.centred:
+        if self.is_centred:
             mean = grouped.mean(axis=-1, keepdims=True)
-            mean = errors(mean, sum_size(grouped) / grouped.shape[-1] + np.abs(mean))
+            mean = errors(mean, bound_sum(grouped) / grouped.shape[-1] + np.abs(mean))
         centre = grouped - mean
         variance = np.square(centre).mean(axis=-1, keepdims=True)
         lost = variance
-        if self.centred:
+        if self.is_centred:
             deviations = np.sqrt(variance)
             one_pass = variance + 2 * np.square(mean)
             lost = lost + np.minimum(one_pass / math.sqrt(grouped.shape[-1]), 2 * deviations * size_)
         variance = errors(variance, lost, grouped.shape[-1])
-        rate = errors(1 / np.sqrt(variance + centre.dtype.type(self._eps)), terms=_OF_RATE)
-        own = np.sqrt(np.square(centre) + np.square(grouped) + np.square(mean)) if self.centred else np.abs(centre)
+        rate = errors(1 / np.sqrt(variance + centre.dtype.type(self._epsilon)), terms=_RECIPROCAL_ROOT_ROUNDINGS)
+        own = np.sqrt(np.square(centre) + np.square(grouped) + np.square(mean)) if self.is_centred else np.abs(centre)
         return centre * rate, rate, own * rate
 
-    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
-        input, weight, bias = _operands(*inputs)
-        z, _, own = self._normalised_with_errors(errors, input)
-        output, size_ = self._ungrouped(z, input), self._ungrouped(own + np.abs(z), input)
+    def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
+        input, weight, bias = _split_operands(*inputs)
+        z, _, own = self._normalise_with_errors(errors, input)
+        output, size_ = self._ungroup_elements(z, input), self._ungroup_elements(own + np.abs(z), input)
         if weight is not None:
-            spread = self._spread(weight, input)
+            spread = self._broadcast_parameter(weight, input)
             output, size_ = output * spread, size_ * np.abs(spread)
         if bias is not None:
-            spread = self._spread(bias, input)
+            spread = self._broadcast_parameter(bias, input)
             output, size_ = output + spread, size_ + np.abs(spread)
         return errors(output, size_)
 
-    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors in the textbook's steps.
 
         With h = g w, N elements in a group and o what each element of z is off by in units of u:
@@ -158,60 +173,64 @@ class Normalisation(Op):
                    r (mean(h x) - m mean(h))
         dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
         """
-        input, weight, bias = _operands(*inputs)
-        z, rate, own = self._normalised_with_errors(errors, input)
+        input, weight, bias = _split_operands(*inputs)
+        z, rate, own = self._normalise_with_errors(errors, input)
         z = errors(z, own)
-        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
         count, product = z.shape[-1], h * z
-        lost = sum_size(product) / count
+        lost = bound_sum(product) / count
         lost = lost + (np.abs(h) * own).mean(axis=-1, keepdims=True)
         along = errors(product.mean(axis=-1, keepdims=True), lost)
         by_group, size_ = h - z * along, np.abs(h) + np.abs(z * along)
-        if self.centred:
-            mean = errors(h.mean(axis=-1, keepdims=True), sum_size(h) / count)
+        if self.is_centred:
+            mean = errors(h.mean(axis=-1, keepdims=True), bound_sum(h) / count)
             by_group, size_ = by_group - mean, size_ + np.abs(mean)
-        by_input = self._ungrouped(errors(rate * by_group, np.abs(rate) * size_, 2), input)
-        products = gradient * self._ungrouped(z, input)
+        by_input = self._ungroup_elements(errors(rate * by_group, np.abs(rate) * size_, 2), input)
+        products = gradient * self._ungroup_elements(z, input)
         by_weight, by_bias = (
-            self._summed_with_errors(errors, each, parameter, input)
+            self._parameter_gradient_with_errors(errors, each, parameter, input)
             for each, parameter in ((products, weight), (gradient, bias))
         )
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
-    def _summed_with_errors(self, errors: Errors, products: Array, parameter: Array | None, x: Array) -> Array | None:
-        total, magnitude = (self._summed(each, parameter, x) for each in (products, np.abs(products)))
+    def _parameter_gradient_with_errors(
+        self, errors: ErrorModel, products: Array, parameter: Array | None, x: Array
+    ) -> Array | None:
+        total, magnitude = (self._parameter_gradient(each, parameter, x) for each in (products, np.abs(products)))
         if total is None or parameter is None:
             return None
-        return errors(total, magnitude, 1 + size(x.shape[1:]) // size(parameter.shape[1:]))
+        return errors(total, magnitude, 1 + count_elements(x.shape[1:]) // count_elements(parameter.shape[1:]))
 
-    def _through(self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool) -> Array:
+    def _input_gradient(
+        self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool
+    ) -> Array:
         """Gradient of the input, through the mean and the variance or past them."""
-        z, rate = self._normalised(input)
-        h = self._grouped(gradient if weight is None else gradient * self._spread(weight, input))
+        z, rate = self._normalise(input)
+        h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
         found = h - z * (h * z).mean(axis=-1, keepdims=True) if variance else h
         if mean:
             found = found - h.mean(axis=-1, keepdims=True)
-        return self._ungrouped(rate * found, input)
+        return self._ungroup_elements(rate * found, input)
 
-    @mutant
+    @declare_bug
     def missing_variance_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         """The variance was taken as a constant, though it depends on the input."""
-        by_input = self._through(gradient, input, weight, mean=self.centred, variance=False)
+        by_input = self._input_gradient(gradient, input, weight, mean=self.is_centred, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @mutant_of("channel_factor_missing")
+    @declare_bug_named("channel_factor_missing")
     def rate_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         """The division by the standard deviation was left out on the way to the input."""
         by_input, *others = self.backward(gradient, output, input, weight, bias)
         assert by_input is not None
-        _, rate = self._normalised(input)
-        return self._ungrouped(self._grouped(by_input) / rate, input), *others
+        _, rate = self._normalise(input)
+        return self._ungroup_elements(self._group_elements(by_input) / rate, input), *others
 
-    @mutant_of("channel_factor_missing", lambda shapes: shapes[2] is not None)
+    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[2] is not None)
     def weight_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
@@ -220,26 +239,26 @@ class Normalisation(Op):
         return self.backward(gradient, output, input, ones, bias)
 
 
-class Centred(Normalisation):
+class CentredNormalisation(Normalisation):
     """Normalisations that take the mean away."""
 
-    @mutant
+    @declare_bug
     def missing_mean_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         """The mean was taken as a constant, though it depends on the input."""
-        by_input = self._through(gradient, input, weight, mean=False, variance=True)
+        by_input = self._input_gradient(gradient, input, weight, mean=False, variance=True)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @mutant_of("missing_mean_path")
+    @declare_bug_named("missing_mean_path")
     def neither_mean_nor_variance(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         """The mean was taken as a constant, and the variance too, though both depend on the input."""
-        by_input = self._through(gradient, input, weight, mean=False, variance=False)
+        by_input = self._input_gradient(gradient, input, weight, mean=False, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @mutant_of("missing_variance_path")
+    @declare_bug_named("missing_variance_path")
     def neither_variance_nor_mean(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
@@ -247,34 +266,34 @@ class Centred(Normalisation):
         return self.neither_mean_nor_variance(gradient, output, input, weight, bias)
 
 
-class OverTrailing(Normalisation):
+class TrailingAxesNormalisation(Normalisation):
     """Over the trailing axes, which `normalized_shape` spells out."""
 
     normalized_shape: Any
 
-    def _trailing(self) -> Shape:
+    def _trailing_shape(self) -> Shape:
         return (self.normalized_shape,) if isinstance(self.normalized_shape, int) else tuple(self.normalized_shape)
 
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
-        trailing = self._trailing()
+        trailing = self._trailing_shape()
         if not trailing or input[len(input) - len(trailing) :] != trailing:
             raise ShapeError(f"an input (..., {', '.join(map(str, trailing))}), as normalized_shape says")
         if any(each is not None and each != trailing for each in parameters):
             raise ShapeError(f"a weight and a bias of shape {list(trailing)}")
         return input
 
-    def _grouped(self, x: Array) -> Array:
-        return x.reshape(x.shape[0], -1, size(self._trailing()))
+    def _group_elements(self, x: Array) -> Array:
+        return x.reshape(x.shape[0], -1, count_elements(self._trailing_shape()))
 
-    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+    def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
         return grouped.reshape(grouped.shape[:1] + x.shape[1:])
 
-    def _spread(self, parameter: Array, x: Array) -> Array:
-        return aligned(parameter, x.ndim - 1)
+    def _broadcast_parameter(self, parameter: Array, x: Array) -> Array:
+        return align_rank(parameter, x.ndim - 1)
 
 
-@op("layer_norm")
-class LayerNorm(OverTrailing, Centred):
+@register_op("layer_norm")
+class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
     """z = (x - m) r with r = 1 / sqrt(v + eps), over the trailing axes of `normalized_shape`; y = w z + b.
 
     m and v are mean and biased variance of the N elements there. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with
@@ -283,23 +302,23 @@ class LayerNorm(OverTrailing, Centred):
         dL/dw = sum g z,  dL/db = sum g,  over the leading axes
     """
 
-    passes = 10
+    numpy_calls = 10
     normalized_shape: Positive | Annotated[list[Positive], Len(1)]
-    eps: NotNegative = 1e-5
+    eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
-    cases = (
-        Case(((3, 4), (4,), (4,)), {"normalized_shape": 4}),
-        Case(((2, 3, 4), (3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
-        Case(((2, 5), None, None), {"normalized_shape": [5]}),
+    examples = (
+        OpExample(((3, 4), (4,), (4,)), {"normalized_shape": 4}),
+        OpExample(((2, 3, 4), (3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
+        OpExample(((2, 5), None, None), {"normalized_shape": [5]}),
     )
 
-    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        return torch.nn.functional.layer_norm(input, self._trailing(), weight, bias, self.eps)
+    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+        return torch.nn.functional.layer_norm(input, self._trailing_shape(), weight, bias, self.eps)
 
 
-@op("rms_norm")
-class RmsNorm(OverTrailing):
+@register_op("rms_norm")
+class RmsNorm(TrailingAxesNormalisation):
     """z = x r with r = 1 / sqrt(mean(x^2) + eps), over the trailing axes of `normalized_shape`; y = w z.
 
     eps is, if left out, the machine epsilon of the dtype that PyTorch computes in: float32 at least.
@@ -308,42 +327,42 @@ class RmsNorm(OverTrailing):
         dL/dw = sum g z,  over the leading axes
     """
 
-    passes = 6
+    numpy_calls = 6
     normalized_shape: Positive | Annotated[list[Positive], Len(1)]
-    eps: NotNegative | None = None
+    eps: NotNegativeFloat | None = None
 
     inputs = ("input", "weight?")
     linear_in = MappingProxyType({"weight": ()})
-    centred = False
-    cases = (
-        Case(((3, 4), (4,)), {"normalized_shape": 4}),
-        Case(((2, 3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
+    is_centred = False
+    examples = (
+        OpExample(((3, 4), (4,)), {"normalized_shape": 4}),
+        OpExample(((2, 3, 4), None), {"normalized_shape": [3, 4], "eps": 1e-3}),
     )
 
     @property
-    def _eps(self) -> float:
+    def _epsilon(self) -> float:
         return 0.0 if self.eps is None else self.eps
 
-    def in_dtype(self, epsilon: float) -> Op:
+    def resolve_dtype_defaults(self, epsilon: float) -> Op:
         return dataclasses.replace(self, eps=epsilon) if self.eps is None else self
 
-    def twin(self, torch: Any, input: Any, weight: Any) -> Any:
-        return torch.nn.functional.rms_norm(input, self._trailing(), weight, self._eps)
+    def torch_forward(self, torch: Any, input: Any, weight: Any) -> Any:
+        return torch.nn.functional.rms_norm(input, self._trailing_shape(), weight, self._epsilon)
 
 
-class OverChannels(Centred):
+class ChannelNormalisation(CentredNormalisation):
     """Weight and bias have one element for each channel, axis 1."""
 
     def _check_channels(self, input: Shape, parameters: tuple[Shape | None, ...]) -> None:
         if any(each is not None and each != input[1:2] for each in parameters):
             raise ShapeError(f"a weight and a bias of shape {list(input[1:2])}, one for each channel")
 
-    def _spread(self, parameter: Array, x: Array) -> Array:
+    def _broadcast_parameter(self, parameter: Array, x: Array) -> Array:
         return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (x.ndim - 3))
 
 
-@op("batch_norm")
-class BatchNorm(OverChannels):
+@register_op("batch_norm")
+class BatchNorm(ChannelNormalisation):
     """z = (x - m) r with r = 1 / sqrt(v + eps), each channel over the batch and its positions; y = w z + b.
 
     By the statistics of the batch itself, as in training: m and v are mean and biased variance of the N elements of
@@ -353,38 +372,38 @@ class BatchNorm(OverChannels):
         dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
     """
 
-    passes = 11
+    numpy_calls = 11
     training: Literal[True] = True
-    eps: NotNegative = 1e-5
+    eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
-    cases = (
-        Case(((5, 3), (3,), (3,))),
-        Case(((3, 2, 4), None, (2,)), {"eps": 1e-3}),
-        Case(((2, 3, 2, 2), (3,), None)),
+    examples = (
+        OpExample(((5, 3), (3,), (3,))),
+        OpExample(((3, 2, 4), None, (2,)), {"eps": 1e-3}),
+        OpExample(((2, 3, 2, 2), (3,), None)),
     )
 
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2:
             raise ShapeError("an input (B, C, ...)")
-        if size(input) == input[1]:
+        if count_elements(input) == input[1]:
             raise ShapeError("more than one element in each channel, to take the variance of")
         self._check_channels(input, parameters)
         return input
 
-    def _grouped(self, x: Array) -> Array:
+    def _group_elements(self, x: Array) -> Array:
         return np.moveaxis(x, 2, 1).reshape(x.shape[0], x.shape[2], -1)
 
-    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+    def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
         moved = grouped.reshape(grouped.shape[0], x.shape[2], x.shape[1], *x.shape[3:])
         return np.moveaxis(moved, 1, 2)
 
-    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
 
 
-@op("group_norm")
-class GroupNorm(OverChannels):
+@register_op("group_norm")
+class GroupNorm(ChannelNormalisation):
     """z = (x - m) r with r = 1 / sqrt(v + eps), each of `num_groups` groups of channels of each sample; y = w z + b.
 
     m and v are mean and biased variance of the N elements of a group in x (B, C, ...).
@@ -393,34 +412,34 @@ class GroupNorm(OverChannels):
         dL/dw_c = sum g z,  dL/db_c = sum g,  over channel c of all samples
     """
 
-    passes = 10
+    numpy_calls = 10
     num_groups: Positive
-    eps: NotNegative = 1e-5
+    eps: NotNegativeFloat = 1e-5
 
     inputs = ("input", "weight?", "bias?")
-    cases = (
-        Case(((2, 4, 3), (4,), (4,)), {"num_groups": 2}),
-        Case(((2, 3, 2, 2), None, None), {"num_groups": 1, "eps": 1e-3}),
-        Case(((2, 6), (6,), None), {"num_groups": 2}),
-        Case(((3, 4), None, (4,)), {"num_groups": 1}),
+    examples = (
+        OpExample(((2, 4, 3), (4,), (4,)), {"num_groups": 2}),
+        OpExample(((2, 3, 2, 2), None, None), {"num_groups": 1, "eps": 1e-3}),
+        OpExample(((2, 6), (6,), None), {"num_groups": 2}),
+        OpExample(((3, 4), None, (4,)), {"num_groups": 1}),
     )
 
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2 or input[1] % self.num_groups:
             raise ShapeError(f"an input (B, C, ...) with a C that num_groups={self.num_groups} divides")
-        if size(input) == self.num_groups:
+        if count_elements(input) == self.num_groups:
             # As in PyTorch, which takes groups of one element where there are several samples.
             raise ShapeError("more than one element in each group, to take the variance of")
         self._check_channels(input, parameters)
         return input
 
-    def _grouped(self, x: Array) -> Array:
+    def _group_elements(self, x: Array) -> Array:
         return x.reshape(x.shape[0], x.shape[1] * self.num_groups, -1)
 
-    def _ungrouped(self, grouped: Array, x: Array) -> Array:
+    def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
         return grouped.reshape(grouped.shape[:1] + x.shape[1:])
 
-    def twin(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         if weight is None and bias is not None:
             # PyTorch 2.13 has no derivative by a bias alone in float32.
             weight = torch.ones_like(bias)

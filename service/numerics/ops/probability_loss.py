@@ -5,47 +5,54 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.numerics.ops import continued
-from service.numerics.ops.activation import sigmoid, sigmoid_slope
-from service.numerics.ops.errors import Errors
-from service.numerics.ops.loss import Loss, PairLoss, Reduction, reduced_by_torch
-from service.numerics.ops.op import Case, Gradients, ShapeError, mutant, mutant_of, op
-from service.numerics.tiles import Array, Shape, aligned, broadcasts_to, size, unbroadcast
+from service.numerics.core.batching import (
+    Array,
+    Shape,
+    align_rank,
+    count_elements,
+    is_broadcastable,
+    sum_broadcast_axes,
+)
+from service.numerics.ops import analytic_continuation
+from service.numerics.ops.activation import sigmoid, sigmoid_derivative
+from service.numerics.ops.loss import ElementPairLoss, LossOp, LossReduction, reduce_by_torch
+from service.numerics.ops.op import Gradients, OpExample, ShapeError, declare_bug, declare_bug_named, register_op
+from service.numerics.ops.rounding_errors import ErrorModel
 
 
-class Weighted(Loss):
+class WeightedLoss(LossOp):
     """A loss of each element, times a weight that may be left out and is broadcast to the elements."""
 
-    multiplies = MappingProxyType({"weight": "factor"})
-    cases = (
-        Case(((3, 4), (3, 4), None), low=0.05, high=0.95),
-        Case(((3, 4), (3, 4), (4,)), {"reduction": "sum"}, low=0.05, high=0.95),
-        Case(((5,), (5,), (5,)), {"reduction": "none"}, low=0.05, high=0.95),
-        Case(((), (), None), low=0.05, high=0.95),
+    multiplying_slots = MappingProxyType({"weight": "factor"})
+    examples = (
+        OpExample(((3, 4), (3, 4), None), low=0.05, high=0.95),
+        OpExample(((3, 4), (3, 4), (4,)), {"reduction": "sum"}, low=0.05, high=0.95),
+        OpExample(((5,), (5,), (5,)), {"reduction": "none"}, low=0.05, high=0.95),
+        OpExample(((), (), None), low=0.05, high=0.95),
     )
 
     @staticmethod
     def _check_weight(input: Shape, weight: Shape | None, name: str) -> None:
-        if weight is not None and not broadcasts_to(weight, input):
+        if weight is not None and not is_broadcastable(weight, input):
             raise ShapeError(f"a {name} that is broadcast to {list(input)}")
 
 
-def _times(weight: Array | None, array: Array) -> Array:
-    return array if weight is None else array * aligned(weight, array.ndim - 1)
+def _multiply_by_weight(weight: Array | None, array: Array) -> Array:
+    return array if weight is None else array * align_rank(weight, array.ndim - 1)
 
 
-def _by_weight(weight: Array | None, products: Array) -> Array | None:
-    return None if weight is None else unbroadcast(products, weight.shape[1:])
+def _compute_weight_gradient(weight: Array | None, products: Array) -> Array | None:
+    return None if weight is None else sum_broadcast_axes(products, weight.shape[1:])
 
 
-_LEAST_LOG = -100.0
-_LEAST_VARIANCE = 1e-12
-_WHOLE = 2.0**60
+_MIN_LOGARITHM = -100.0
+_MIN_VARIANCE = 1e-12
+_UNKNOWN_MAGNITUDE = 2.0**60
 """Size whose rounding, in float64, is a hundred times 1: as good as unknown."""
 
 
-@op("binary_cross_entropy")
-class BinaryCrossEntropy(Weighted):
+@register_op("binary_cross_entropy")
+class BinaryCrossEntropy(WeightedLoss):
     """-w (y log p + (1 - y) log(1 - p)) for each element, logarithms not below -100; then none, sum or mean.
 
     With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
@@ -54,8 +61,8 @@ class BinaryCrossEntropy(Weighted):
         dL/dw = g c l / w, summed over the axes along which w was broadcast
     """
 
-    passes = 12
-    reduction: Reduction = "mean"
+    numpy_calls = 12
+    reduction: LossReduction = "mean"
 
     inputs = ("input", "target", "weight?")
 
@@ -66,75 +73,77 @@ class BinaryCrossEntropy(Weighted):
         return input if self.reduction == "none" else ()
 
     @staticmethod
-    def _logarithms(p: Array) -> tuple[Array, Array]:
+    def _clamped_logarithms(p: Array) -> tuple[Array, Array]:
         with np.errstate(divide="ignore"):
-            return np.maximum(np.log(p), _LEAST_LOG), np.maximum(np.log1p(-p), _LEAST_LOG)
+            return np.maximum(np.log(p), _MIN_LOGARITHM), np.maximum(np.log1p(-p), _MIN_LOGARITHM)
 
-    def losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._logarithms(input)
-        return _times(weight, -(target * of_one + (1 - target) * of_zero))
+    def sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._clamped_logarithms(input)
+        return _multiply_by_weight(weight, -(target * of_one + (1 - target) * of_zero))
 
-    def own_loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._logarithms(input)
-        return np.abs(_times(weight, np.abs(target * of_one) + np.abs((1 - target) * of_zero)))
+    def implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._clamped_logarithms(input)
+        return np.abs(_multiply_by_weight(weight, np.abs(target * of_one) + np.abs((1 - target) * of_zero)))
 
-    def loss_sizes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._logarithms(input)
+    def loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        of_one, of_zero = self._clamped_logarithms(input)
         sizes = np.abs(target * of_one) + np.abs(1 - target) * (np.abs(of_zero) + np.abs(input))
-        return np.abs(_times(weight, sizes))
+        return np.abs(_multiply_by_weight(weight, sizes))
 
-    def shares(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
-        of_one, of_zero = self._logarithms(input)
-        weighted = _times(rescale, weight)
-        variance = np.maximum(input * (1 - input), _LEAST_VARIANCE).astype(input.dtype, copy=False)
-        by_rescale = _by_weight(rescale, weight * self.losses(input, target, None))
+    def sample_gradients(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
+        of_one, of_zero = self._clamped_logarithms(input)
+        weighted = _multiply_by_weight(rescale, weight)
+        variance = np.maximum(input * (1 - input), _MIN_VARIANCE).astype(input.dtype, copy=False)
+        by_rescale = _compute_weight_gradient(rescale, weight * self.sample_losses(input, target, None))
         return weighted * ((input - target) / variance), weighted * (of_zero - of_one), by_rescale
 
-    def share_sizes(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
-        of_one, of_zero = self._logarithms(input)
-        weighted = np.abs(_times(rescale, weight))
-        variance = np.maximum(input * (1 - input), _LEAST_VARIANCE)
+    def sample_gradient_magnitudes(
+        self, weight: Array, input: Array, target: Array, rescale: Array | None
+    ) -> Gradients:
+        of_one, of_zero = self._clamped_logarithms(input)
+        weighted = np.abs(_multiply_by_weight(rescale, weight))
+        variance = np.maximum(input * (1 - input), _MIN_VARIANCE)
         # The two logarithms' own derivatives, (1 - y) / (1 - p) and y / p, cancel where p is near y.
         both = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
-        by_input = weighted * (both / variance + self._doubt(input, target))
-        clamped = (of_one == _LEAST_LOG) | (of_zero == _LEAST_LOG)
-        by_target = weighted * (np.abs(of_zero) + np.abs(of_one)) * np.where(clamped, _WHOLE, 1)
-        by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None))
+        by_input = weighted * (both / variance + self._undefined_derivative_error(input, target))
+        clamped = (of_one == _MIN_LOGARITHM) | (of_zero == _MIN_LOGARITHM)
+        by_target = weighted * (np.abs(of_zero) + np.abs(of_one)) * np.where(clamped, _UNKNOWN_MAGNITUDE, 1)
+        by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None))
         return by_input, by_target, by_rescale
 
     @staticmethod
-    def _doubt(input: Array, target: Array) -> Array:
+    def _undefined_derivative_error(input: Array, target: Array) -> Array:
         """Where p (1 - p) is below 1e-12 PyTorch's derivative is not that of its loss: as uncertain as it is large."""
         variance = np.abs(input * (1 - input))
-        saturated = np.abs(input - target) / np.where(variance > 0, variance, _LEAST_VARIANCE) * _WHOLE
-        return np.where(variance < _LEAST_VARIANCE, saturated, 0)
+        saturated = np.abs(input - target) / np.where(variance > 0, variance, _MIN_VARIANCE) * _UNKNOWN_MAGNITUDE
+        return np.where(variance < _MIN_VARIANCE, saturated, 0)
 
-    @mutant
+    @declare_bug
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The target was not subtracted: p was taken for p - y."""
-        weight = self._weights(gradient, self.losses(*inputs), *inputs)
-        by_input = _times(inputs[2], weight) / np.maximum(1 - inputs[0], _LEAST_VARIANCE)
+        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        by_input = _multiply_by_weight(inputs[2], weight) / np.maximum(1 - inputs[0], _MIN_VARIANCE)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    @mutant
+    @declare_bug
     def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The gradient p - y of the logits was taken for that of the probabilities."""
         input, target = inputs[:2]
-        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
 
-    def twin(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
         if all(bool(((each >= 0) & (each <= 1)).all()) for each in (input, target)):
             losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
         else:
             # PyTorch refuses these; the formula has an answer, or NaN.
-            of_one, of_zero = torch.log(input).clamp(min=_LEAST_LOG), torch.log1p(-input).clamp(min=_LEAST_LOG)
+            of_one, of_zero = torch.log(input).clamp(min=_MIN_LOGARITHM), torch.log1p(-input).clamp(min=_MIN_LOGARITHM)
             losses = -(target * of_one + (1 - target) * of_zero)
-        return reduced_by_torch(self.reduction, losses if weight is None else losses * weight)
+        return reduce_by_torch(self.reduction, losses if weight is None else losses * weight)
 
 
-@op("binary_cross_entropy_with_logits")
-class BinaryCrossEntropyWithLogits(Weighted):
+@register_op("binary_cross_entropy_with_logits")
+class BinaryCrossEntropyWithLogits(WeightedLoss):
     """w ((1 - y) z + q (max(-z, 0) + log(1 + exp(-abs(z))))), q = 1 + (v - 1) y, v = pos_weight; none, sum or mean.
 
     That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g = dL/d(output), c = 1
@@ -144,16 +153,16 @@ class BinaryCrossEntropyWithLogits(Weighted):
         dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast
     """
 
-    passes = 15
-    reduction: Reduction = "mean"
+    numpy_calls = 15
+    reduction: LossReduction = "mean"
 
-    analytic = True
+    supports_complex_step = True
     inputs = ("input", "target", "weight?", "pos_weight?")
-    cases = (
-        Case(((3, 4), (3, 4), None, None), low=-3, high=3),
-        Case(((3, 4), (3, 4), (3, 1), (4,)), {"reduction": "sum"}, low=0.1, high=3),
-        Case(((5,), (5,), None, ()), {"reduction": "none"}, low=0.1, high=3),
-        Case(((), (), (), None), low=-30, high=30),
+    examples = (
+        OpExample(((3, 4), (3, 4), None, None), low=-3, high=3),
+        OpExample(((3, 4), (3, 4), (3, 1), (4,)), {"reduction": "sum"}, low=0.1, high=3),
+        OpExample(((5,), (5,), None, ()), {"reduction": "none"}, low=0.1, high=3),
+        OpExample(((), (), (), None), low=-30, high=30),
     )
 
     def output_shape(self, input: Shape, target: Shape, weight: Shape | None, pos_weight: Shape | None) -> Shape:
@@ -164,70 +173,84 @@ class BinaryCrossEntropyWithLogits(Weighted):
         return input if self.reduction == "none" else ()
 
     @staticmethod
-    def _minus_log(z: Array) -> Array:
+    def _negative_log_sigmoid(z: Array) -> Array:
         return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z)))
 
     @staticmethod
-    def _positive(target: Array, pos_weight: Array | None) -> Array:
+    def _positive_target_weight(target: Array, pos_weight: Array | None) -> Array:
         """Return v y."""
-        return target if pos_weight is None else _times(pos_weight, target)
+        return target if pos_weight is None else _multiply_by_weight(pos_weight, target)
 
     @staticmethod
-    def _factor(target: Array, pos_weight: Array | None) -> Array:
-        return np.ones_like(target) if pos_weight is None else 1 + _times(pos_weight - 1, target)
+    def _log_sigmoid_factor(target: Array, pos_weight: Array | None) -> Array:
+        return np.ones_like(target) if pos_weight is None else 1 + _multiply_by_weight(pos_weight - 1, target)
 
-    def losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+    def sample_losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
         # For z < 0 the parts in z are (1 - y) z - q z = -v y z: added up first, they do not cancel.
-        linear = np.where(continued.real(input) < 0, -self._positive(target, pos_weight), 1 - target) * input
-        tail = continued.log1p(np.exp(-continued.absolute(input)))
-        return _times(weight, linear + self._factor(target, pos_weight) * tail)
+        linear = (
+            np.where(
+                analytic_continuation.take_real_part(input) < 0,
+                -self._positive_target_weight(target, pos_weight),
+                1 - target,
+            )
+            * input
+        )
+        tail = analytic_continuation.log1p(np.exp(-analytic_continuation.take_absolute_value(input)))
+        return _multiply_by_weight(weight, linear + self._log_sigmoid_factor(target, pos_weight) * tail)
 
-    def own_loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
-        linear = np.where(input < 0, self._positive(target, pos_weight), 1 - target) * input
-        tail = self._factor(target, pos_weight) * self._minus_log(input)
-        return np.abs(_times(weight, np.abs(linear) + np.abs(tail)))
+    def implemented_loss_magnitudes(
+        self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None
+    ) -> Array:
+        linear = np.where(input < 0, self._positive_target_weight(target, pos_weight), 1 - target) * input
+        tail = self._log_sigmoid_factor(target, pos_weight) * self._negative_log_sigmoid(input)
+        return np.abs(_multiply_by_weight(weight, np.abs(linear) + np.abs(tail)))
 
-    def loss_sizes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
-        factor = np.abs(self._factor(target, pos_weight))
+    def loss_magnitudes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+        factor = np.abs(self._log_sigmoid_factor(target, pos_weight))
         if pos_weight is not None:
-            factor = factor + np.abs(_times(pos_weight - 1, target))
-        sizes = np.abs((1 - target) * input) + factor * self._minus_log(input)
-        return np.abs(_times(weight, sizes))
+            factor = factor + np.abs(_multiply_by_weight(pos_weight - 1, target))
+        sizes = np.abs((1 - target) * input) + factor * self._negative_log_sigmoid(input)
+        return np.abs(_multiply_by_weight(weight, sizes))
 
-    def _slope(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
+    def _logit_derivative(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
         """Derivative by z of the loss of one element, weight aside."""
-        tail = self._factor(target, pos_weight) * sigmoid(-np.abs(input))
-        return np.where(input < 0, tail - self._positive(target, pos_weight), (1 - target) - tail)
+        tail = self._log_sigmoid_factor(target, pos_weight) * sigmoid(-np.abs(input))
+        return np.where(input < 0, tail - self._positive_target_weight(target, pos_weight), (1 - target) - tail)
 
-    def shares(
+    def sample_gradients(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._minus_log(input), _times(rescale, weight)
-        by_input = weighted * self._slope(input, target, pos_weight)
-        excess = -input if pos_weight is None else _times(pos_weight - 1, t) - input
-        by_rescale = _by_weight(rescale, weight * self.losses(input, target, None, pos_weight))
-        return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * target * t)
+        t, weighted = self._negative_log_sigmoid(input), _multiply_by_weight(rescale, weight)
+        by_input = weighted * self._logit_derivative(input, target, pos_weight)
+        excess = -input if pos_weight is None else _multiply_by_weight(pos_weight - 1, t) - input
+        by_rescale = _compute_weight_gradient(rescale, weight * self.sample_losses(input, target, None, pos_weight))
+        return by_input, weighted * excess, by_rescale, _compute_weight_gradient(pos_weight, weighted * target * t)
 
-    def share_sizes(
+    def sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._minus_log(input), np.abs(_times(rescale, weight))
+        t, weighted = self._negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
         sizes = None if pos_weight is None else np.abs(pos_weight) + 2
-        by_input = 2 * weighted * np.abs(self._slope(input, target, pos_weight))
+        by_input = 2 * weighted * np.abs(self._logit_derivative(input, target, pos_weight))
         if pos_weight is not None:
-            by_input = by_input + weighted * self._positive_size(input, target, pos_weight)
-        excess = np.abs(input) if sizes is None else _times(sizes, t) + np.abs(input)
-        by_rescale = _by_weight(rescale, weight * self.loss_sizes(input, target, None, pos_weight))
-        return by_input, weighted * excess, by_rescale, _by_weight(pos_weight, weighted * np.abs(target) * t)
+            by_input = by_input + weighted * self._factor_magnitude(input, target, pos_weight)
+        excess = np.abs(input) if sizes is None else _multiply_by_weight(sizes, t) + np.abs(input)
+        by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None, pos_weight))
+        return (
+            by_input,
+            weighted * excess,
+            by_rescale,
+            _compute_weight_gradient(pos_weight, weighted * np.abs(target) * t),
+        )
 
-    def _positive_size(self, input: Array, target: Array, pos_weight: Array) -> Array:
+    def _factor_magnitude(self, input: Array, target: Array, pos_weight: Array) -> Array:
         """What q is made of, as v y + 1 - y beside s and as 1 + (v - 1) y beside 1 - s; it is 1 where y is 0."""
-        s, q = sigmoid(input), np.abs(self._factor(target, pos_weight))
-        first = np.abs(self._positive(target, pos_weight)) + 1 + q
-        second = np.abs(_times(pos_weight - 1, target)) + q
+        s, q = sigmoid(input), np.abs(self._log_sigmoid_factor(target, pos_weight))
+        first = np.abs(self._positive_target_weight(target, pos_weight)) + 1 + q
+        second = np.abs(_multiply_by_weight(pos_weight - 1, target)) + q
         return (first * s + second * (1 - s)) * (target != 0)
 
-    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors: s, or 1 - s, is off by u, but by no more than e = exp(-abs(z)), and that is not told apart.
 
         In q s - v y as well as in (1 - y) - q (1 - s) one of the two is near 1 where abs(z) is large.
@@ -235,36 +258,40 @@ class BinaryCrossEntropyWithLogits(Weighted):
         by_input, by_target, by_rescale, by_positive = super().backward_with_errors(errors, gradient, output, *inputs)
         assert by_input is not None
         input, target, rescale, pos_weight = inputs
-        weight = np.abs(_times(rescale, self._weights(gradient, self.losses(*inputs), *inputs)))
-        factor = weight * np.abs(self._factor(target, pos_weight))
+        weight = np.abs(
+            _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
+        )
+        factor = weight * np.abs(self._log_sigmoid_factor(target, pos_weight))
         by_input = errors(by_input, factor, most=factor * np.exp(-np.abs(input)))
-        by_input = errors(by_input, factor * errors.flush)
+        by_input = errors(by_input, factor * errors.underflow_loss)
         if by_positive is not None:
-            by_positive = errors(by_positive, _by_weight(pos_weight, weight * np.abs(target) * errors.flush))
+            by_positive = errors(
+                by_positive, _compute_weight_gradient(pos_weight, weight * np.abs(target) * errors.underflow_loss)
+            )
         return by_input, by_target, by_rescale, by_positive
 
-    @mutant
+    @declare_bug
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The target was not subtracted: s was taken for s - y."""
         input, target, rescale, pos_weight = inputs
-        weight = _times(rescale, self._weights(gradient, self.losses(*inputs), *inputs))
-        by_input = weight * self._factor(target, pos_weight) * sigmoid(input)
+        weight = _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
+        by_input = weight * self._log_sigmoid_factor(target, pos_weight) * sigmoid(input)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    @mutant
+    @declare_bug
     def missing_activation_derivative(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The gradient (s - y) / (s (1 - s)) of the probabilities was taken for that of the logits."""
         by_input, *others = self.backward(gradient, output, *inputs)
         assert by_input is not None
-        return by_input / sigmoid_slope(inputs[0]), *others
+        return by_input / sigmoid_derivative(inputs[0]), *others
 
-    @mutant_of("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[-1] is not None)
     def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """The factor pos_weight of the positive class was left out."""
         by_input = self.backward(gradient, output, *inputs[:-1], None)[0]
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    def twin(self, torch: Any, input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
         if pos_weight is not None and pos_weight.requires_grad:
             # Spelled out, since PyTorch's own has no derivative by it.
             minus_log = torch.nn.functional.softplus(-input)
@@ -273,11 +300,11 @@ class BinaryCrossEntropyWithLogits(Weighted):
             losses = torch.nn.functional.binary_cross_entropy_with_logits(
                 input, target, pos_weight=pos_weight, reduction="none"
             )
-        return reduced_by_torch(self.reduction, losses if weight is None else losses * weight)
+        return reduce_by_torch(self.reduction, losses if weight is None else losses * weight)
 
 
-@op("kl_div")
-class KlDiv(PairLoss):
+@register_op("kl_div")
+class KlDiv(ElementPairLoss):
     """p (log p - x) for each element, p = target or, if `log_target`, its exponential; none, sum, mean or batchmean.
 
     With g = dL/d(output), c = 1 (none, sum), 1/N (mean) or 1/B, B the first axis (batchmean):
@@ -285,16 +312,16 @@ class KlDiv(PairLoss):
         dL/dp = g c (log p - x + 1);  for the logarithm t of p: dL/dt = g c p (t - x + 1)
     """
 
-    passes = 10
+    numpy_calls = 10
     reduction: Literal["none", "sum", "mean", "batchmean"] = "mean"
     log_target: bool = False
 
-    analytic = True
-    cases = (
-        Case(((3, 4), (3, 4)), low=0.1, high=2),
-        Case(((3, 4), (3, 4)), {"reduction": "batchmean"}, low=0.1, high=2),
-        Case(((5,), (5,)), {"reduction": "sum", "log_target": True}),
-        Case(((2, 3), (2, 3)), {"reduction": "none"}, low=0.1, high=2),
+    supports_complex_step = True
+    examples = (
+        OpExample(((3, 4), (3, 4)), low=0.1, high=2),
+        OpExample(((3, 4), (3, 4)), {"reduction": "batchmean"}, low=0.1, high=2),
+        OpExample(((5,), (5,)), {"reduction": "sum", "log_target": True}),
+        OpExample(((2, 3), (2, 3)), {"reduction": "none"}, low=0.1, high=2),
     )
 
     def output_shape(self, input: Shape, target: Shape) -> Shape:
@@ -302,55 +329,55 @@ class KlDiv(PairLoss):
             raise ShapeError("an input with a first axis where reduction is batchmean")
         return super().output_shape(input, target)
 
-    def divisor(self, losses: Array, *inputs: Any) -> int:
+    def reduction_divisor(self, losses: Array, *inputs: Any) -> int:
         if self.reduction == "batchmean":
             return losses.shape[1]
-        return size(losses.shape[1:]) if self.reduction == "mean" else 1
+        return count_elements(losses.shape[1:]) if self.reduction == "mean" else 1
 
-    def _both(self, target: Array) -> tuple[Array, Array]:
+    def _target_and_logarithm(self, target: Array) -> tuple[Array, Array]:
         """Return p and log p."""
         if self.log_target:
             return np.exp(target), target
         with np.errstate(divide="ignore"):
             return target, np.log(target)
 
-    def losses(self, input: Array, target: Array) -> Array:
-        p, logarithm = self._both(target)
+    def sample_losses(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._target_and_logarithm(target)
         # p log p is 0 at p = 0.
         losses = np.where(p == 0, -p * input, p * (np.where(p == 0, 0, logarithm) - input))
         return losses.astype(np.result_type(input, target), copy=False)
 
-    def loss_sizes(self, input: Array, target: Array) -> Array:
-        p, logarithm = self._both(target)
-        return np.abs(p) * self._difference_size(np.where(p == 0, 0, logarithm), input)
+    def loss_magnitudes(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._target_and_logarithm(target)
+        return np.abs(p) * self._measure_differences(np.where(p == 0, 0, logarithm), input)
 
-    def _difference_size(self, logarithm: Array, input: Array) -> Array:
+    def _measure_differences(self, logarithm: Array, input: Array) -> Array:
         """Size of log p - x: of two numbers that are given the difference itself, else of what p log p and p x are."""
         return 2 * np.abs(logarithm - input) if self.log_target else np.abs(logarithm) + np.abs(input)
 
-    def shares(self, weight: Array, input: Array, target: Array) -> Gradients:
-        p, logarithm = self._both(target)
+    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._target_and_logarithm(target)
         by_target = weight * (logarithm - input + 1)
         return -weight * p, by_target * p if self.log_target else by_target
 
-    def share_sizes(self, weight: Array, input: Array, target: Array) -> Gradients:
-        p, logarithm = self._both(target)
-        by_target = weight * (self._difference_size(logarithm, input) + 1)
+    def sample_gradient_magnitudes(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._target_and_logarithm(target)
+        by_target = weight * (self._measure_differences(logarithm, input) + 1)
         return weight * np.abs(p), by_target * p if self.log_target else by_target
 
-    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors; of a logarithm t to p = exp(t) by itself, which may be below the normal numbers of the dtype."""
         if not self.log_target:
             return super().backward_with_errors(errors, gradient, output, *inputs)
         input, target = inputs
         p = np.exp(target)
-        p = errors(p, 2 * p + errors.flush)
-        weight = self._weights(gradient, self.losses(*inputs), *inputs)
+        p = errors(p, 2 * p + errors.underflow_loss)
+        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         difference = errors(target - input + 1, np.abs(target - input) + 1)
         return errors(-weight * p), errors(weight * difference * p, terms=3)
 
-    def twin(self, torch: Any, input: Any, target: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
         losses = torch.nn.functional.kl_div(input, target, reduction="none", log_target=self.log_target)
         return (
-            losses.sum() / input.shape[0] if self.reduction == "batchmean" else reduced_by_torch(self.reduction, losses)
+            losses.sum() / input.shape[0] if self.reduction == "batchmean" else reduce_by_torch(self.reduction, losses)
         )

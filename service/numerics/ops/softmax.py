@@ -5,38 +5,47 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.ops import continued
-from service.numerics.ops.axes import axis
-from service.numerics.ops.errors import Errors, Rounding
-from service.numerics.ops.op import Argument, Case, Gradients, Op, Spreading, mutant, mutant_of, op
-from service.numerics.reach import least
-from service.numerics.tiles import Array, Shape
+from service.numerics.core.batching import Array, Shape
+from service.numerics.core.sparsity import take_min_over_axes
+from service.numerics.ops import analytic_continuation
+from service.numerics.ops.axes import normalize_axis
+from service.numerics.ops.op import (
+    DependencyLabels,
+    Gradients,
+    Op,
+    OpExample,
+    SensitiveArgument,
+    declare_bug,
+    declare_bug_named,
+    register_op,
+)
+from service.numerics.ops.rounding_errors import ErrorModel, Rounding
 
-_CASES = (
-    Case(((3, 4),), {"dim": 1}),
-    Case(((2, 3, 4),), {"dim": -2}),
-    Case(((5,),), {"dim": 0}, low=-30, high=30),
-    Case(((),), {"dim": 0}),
+_SOFTMAX_EXAMPLES = (
+    OpExample(((3, 4),), {"dim": 1}),
+    OpExample(((2, 3, 4),), {"dim": -2}),
+    OpExample(((5,),), {"dim": 0}, low=-30, high=30),
+    OpExample(((),), {"dim": 0}),
 )
 
 
-def shifted(x: Array, along: int) -> Array:
+def subtract_maximum(x: Array, axis: int) -> Array:
     """x - max x along an axis."""
-    return x - continued.largest(x, along)
+    return x - analytic_continuation.take_largest_real_part(x, axis)
 
 
-def softmax(x: Array, along: int) -> Array:
+def softmax(x: Array, axis: int) -> Array:
     """exp(x) / sum exp(x) along an axis."""
-    e = np.exp(shifted(x, along))
-    return e / e.sum(axis=along, keepdims=True)
+    e = np.exp(subtract_maximum(x, axis))
+    return e / e.sum(axis=axis, keepdims=True)
 
 
-_EXPONENTIAL = 2
+_EXPONENTIAL_ROUNDING = 2
 """Rounding of an exponential of a library, relatively, in units of u; and as much for the division."""
 
 
 def softmax_with_errors(
-    errors: Errors, x: Array, sizes: Array | float = 0.0, along: int = -1, *, again: bool = False
+    errors: ErrorModel, x: Array, magnitudes: Array | float = 0.0, axis: int = -1, *, is_recomputed: bool = False
 ) -> Array:
     """Softmax of x along an axis, with the errors of its steps; 0 where all of an axis is -inf.
 
@@ -51,135 +60,135 @@ def softmax_with_errors(
     Anal. 41, 2021), theorems 3.2 and 4.3. For the kernels Dao et al., FlashAttention (2022), algorithms 1 and 4: an
     exponential that is taken in tiles is a product of exponentials of parts of z that have one sign.
     """
-    largest = x.max(axis=along, keepdims=True)
+    largest = x.max(axis=axis, keepdims=True)
     largest = np.where(largest == -np.inf, 0, largest)
     with np.errstate(invalid="ignore"):
         z = x - largest
-    x = errors(x, np.where(x == -np.inf, 0, sizes - z + _EXPONENTIAL))
-    moved = x.max(axis=along, keepdims=True)
+    x = errors(x, np.where(x == -np.inf, 0, magnitudes - z + _EXPONENTIAL_ROUNDING))
+    moved = x.max(axis=axis, keepdims=True)
     e = np.exp(x - np.where(moved == -np.inf, 0, moved))
-    total = e.sum(axis=along, keepdims=True)
+    total = e.sum(axis=axis, keepdims=True)
     some = np.where(total > 0, total, 1)
-    total = errors(some, some, x.shape[along])
-    if again:
+    total = errors(some, some, x.shape[axis])
+    if is_recomputed:
         logarithm = np.log(some)
         total = errors(total, some * (np.abs(largest) + logarithm), most=some * logarithm)
-        moved = errors(np.zeros_like(some), (e * sizes).sum(axis=along, keepdims=True) / some)
+        moved = errors(np.zeros_like(some), (e * magnitudes).sum(axis=axis, keepdims=True) / some)
         # Of scores that are off by more than 1 the factor is any, and nothing is known.
-        return e / total * np.where(errors.scale * np.abs(moved) > 1, np.nan, 1 - moved)
+        return e / total * np.where(errors.spread_scale * np.abs(moved) > 1, np.nan, 1 - moved)
     return e / total
 
 
-def log_softmax(x: Array, along: int) -> Array:
+def log_softmax(x: Array, axis: int) -> Array:
     """x - log sum exp(x) along an axis, with its last digits where it is near 0, that is where one of the x stands out.
 
     With z = x - max x it is z - log(1 + r), r the sum of all exp(z) but for the largest, which is 1.
     """
-    z = shifted(x, along)
-    return z - continued.log1p(_rest(z, along).sum(axis=along, keepdims=True))
+    z = subtract_maximum(x, axis)
+    return z - analytic_continuation.log1p(_exponentiate_without_largest(z, axis).sum(axis=axis, keepdims=True))
 
 
-def _rest(z: Array, along: int) -> Array:
+def _exponentiate_without_largest(shifted: Array, axis: int) -> Array:
     """exp(z), less 1 at the first of the largest, which is 0."""
-    e = np.exp(z)
-    first = np.expand_dims(np.argmax(continued.real(z), axis=along), along)
+    e = np.exp(shifted)
+    first = np.expand_dims(np.argmax(analytic_continuation.take_real_part(shifted), axis=axis), axis)
     # Of a complex step it is not 0, but near it.
-    np.put_along_axis(e, first, np.expm1(np.take_along_axis(z, first, along)), along)
+    np.put_along_axis(e, first, np.expm1(np.take_along_axis(shifted, first, axis)), axis)
     return e
 
 
-def log_softmax_own_size(x: Array, along: int) -> Array:
+def estimate_implemented_log_softmax_magnitude(x: Array, axis: int) -> Array:
     """Size of what `log_softmax` as it is here rounds: nothing where one of the x stands out and 0 comes out."""
-    z = shifted(x, along)
-    rest = _rest(z, along)
-    carried = (rest * (1 + np.abs(z))).sum(axis=along, keepdims=True)
-    total = rest.sum(axis=along, keepdims=True)
+    z = subtract_maximum(x, axis)
+    rest = _exponentiate_without_largest(z, axis)
+    carried = (rest * (1 + np.abs(z))).sum(axis=axis, keepdims=True)
+    total = rest.sum(axis=axis, keepdims=True)
     return np.abs(z) + np.log1p(total) + carried / (1 + total)
 
 
-def log_softmax_size(x: Array, along: int) -> Array:
+def estimate_log_softmax_magnitude(x: Array, axis: int) -> Array:
     """Size of what log_softmax rounds; the sum of exponentials, 1 at least, is off by u of itself."""
-    z = shifted(x, along)
+    z = subtract_maximum(x, axis)
     e = np.exp(z)
-    total = e.sum(axis=along, keepdims=True)
-    return np.abs(z) + np.abs(np.log(total)) + 1 + (e * np.abs(z)).sum(axis=along, keepdims=True) / total
+    total = e.sum(axis=axis, keepdims=True)
+    return np.abs(z) + np.abs(np.log(total)) + 1 + (e * np.abs(z)).sum(axis=axis, keepdims=True) / total
 
 
-def log_softmax_with_errors(errors: Errors, x: Array, along: int) -> Array:
+def log_softmax_with_errors(errors: ErrorModel, x: Array, axis: int) -> Array:
     """log_softmax, with the errors of its steps in the textbook's form.
 
     y = z - log S, z = x - max x, is off by u (abs(z) + log S + abs(y)), and the whole axis by what log S is off by:
     u sqrt(N), and u p (abs(z) + 2) of each exponential; and never more than log S, since S is 1 at least. Source:
     Blanchard, Higham and Higham (2021), section 4.
     """
-    y = log_softmax(x, along)
-    z = np.abs(shifted(x, along))
-    carried = (np.exp(y) * (z + _EXPONENTIAL)).sum(axis=along, keepdims=True) + math.sqrt(x.shape[along])
-    logarithm = -np.max(y, axis=along, keepdims=True)
+    y = log_softmax(x, axis)
+    z = np.abs(subtract_maximum(x, axis))
+    carried = (np.exp(y) * (z + _EXPONENTIAL_ROUNDING)).sum(axis=axis, keepdims=True) + math.sqrt(x.shape[axis])
+    logarithm = -np.max(y, axis=axis, keepdims=True)
     moved = errors(y, z + np.abs(y) + 2 * logarithm)
     return moved + errors(np.zeros_like(carried), carried, most=logarithm)
 
 
-class AlongAxis(Op):
+class AxiswiseOp(Op):
     """Acts along the axis `dim`; shapes stay."""
 
     dim: int
 
     inputs = ("input",)
-    cases = _CASES
+    examples = _SOFTMAX_EXAMPLES
 
-    def argument(self, input: Array) -> Argument:
-        x = self._lined(input)
-        return Argument(x, self._along(input))
+    def sensitive_argument(self, input: Array) -> SensitiveArgument:
+        x = self._ensure_axis(input)
+        return SensitiveArgument(x, self._batched_axis(input))
 
     def output_shape(self, input: Shape) -> Shape:
-        axis(self.dim, len(input))
+        normalize_axis(self.dim, len(input))
         return input
 
-    def _along(self, array: Array) -> int:
-        return axis(self.dim, array.ndim - 1) + 1
+    def _batched_axis(self, array: Array) -> int:
+        return normalize_axis(self.dim, array.ndim - 1) + 1
 
-    def spread(self, values: Spreading, *inputs: Any) -> Array:
+    def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (of_input,) = values
         assert of_input is not None
-        lined = self._lined(of_input)
-        reached = np.broadcast_to(least(lined, self._along(of_input)), lined.shape)
+        lined = self._ensure_axis(of_input)
+        reached = np.broadcast_to(take_min_over_axes(lined, self._batched_axis(of_input)), lined.shape)
         return reached.reshape(of_input.shape)
 
-    def _lined(self, array: Array) -> Array:
+    def _ensure_axis(self, array: Array) -> Array:
         """Give a 0-d tensor the one axis that PyTorch takes it to have."""
         return array.reshape(-1, 1) if array.ndim == 1 else array
 
 
-@op("softmax")
-class Softmax(AlongAxis):
+@register_op("softmax")
+class Softmax(AxiswiseOp):
     """y_i = exp(x_i) / sum_j exp(x_j) along one axis.
 
     dy_i/dx_j = y_i ([i = j] - y_j), so with g = dL/dy: dL/dx_j = y_j (g_j - sum_i g_i y_i).
     """
 
-    passes = 5
+    numpy_calls = 5
     dim: int
 
-    analytic = True
+    supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
-        return softmax(self._lined(input), self._along(input)).reshape(input.shape)
+        return softmax(self._ensure_axis(input), self._batched_axis(input)).reshape(input.shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, y = self._lined(gradient), self._lined(output)
-        by_input = y * (g - (g * y).sum(axis=self._along(input), keepdims=True))
+        g, y = self._ensure_axis(gradient), self._ensure_axis(output)
+        by_input = y * (g - (g * y).sum(axis=self._batched_axis(input), keepdims=True))
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
-    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+    def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (input,) = inputs
-        y = softmax_with_errors(errors, self._lined(input), along=self._along(input))
-        return errors(y, np.abs(y) + errors.flush).reshape(-1, *input.shape[1:])
+        y = softmax_with_errors(errors, self._ensure_axis(input), axis=self._batched_axis(input))
+        return errors(y, np.abs(y) + errors.underflow_loss).reshape(-1, *input.shape[1:])
 
-    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors: D = sum g y over N is off by u sqrt(N) sum abs(g y), and y (g - D) by u y (abs(g) + abs(D))."""
         (input,) = inputs
-        g, y, along = self._lined(gradient), self._lined(output), self._along(input)
+        g, y, along = self._ensure_axis(gradient), self._ensure_axis(output), self._batched_axis(input)
         shares = g * y
         mean = errors(
             shares.sum(axis=along, keepdims=True), np.abs(shares).sum(axis=along, keepdims=True), y.shape[along]
@@ -187,77 +196,82 @@ class Softmax(AlongAxis):
         by_input = errors(y * (g - mean), np.abs(y) * (np.abs(g) + np.abs(mean)), 2)
         return (by_input.reshape(-1, *input.shape[1:]),)
 
-    @mutant
+    @declare_bug
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
         return (gradient * output * (1 - output),)
 
-    @mutant_of("softmax_jacobian_diagonal_only")
+    @declare_bug_named("softmax_jacobian_diagonal_only")
     def not_less_the_mean(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the Jacobian of softmax, diag(p) - p p^T, only the first part was taken."""
         return (gradient * output,)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.softmax(input, self.dim)
 
 
-@op("log_softmax")
-class LogSoftmax(AlongAxis):
+@register_op("log_softmax")
+class LogSoftmax(AxiswiseOp):
     """y_i = x_i - log sum_j exp(x_j) along one axis.
 
     dy_i/dx_j = [i = j] - p_j with p = exp(y), so with g = dL/dy: dL/dx_j = g_j - p_j sum_i g_i.
     """
 
-    passes = 9
+    numpy_calls = 9
     dim: int
 
-    analytic = True
+    supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
-        return log_softmax(self._lined(input), self._along(input)).reshape(input.shape)
+        return log_softmax(self._ensure_axis(input), self._batched_axis(input)).reshape(input.shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, along = self._lined(gradient), self._along(input)
-        by_input = g - softmax(self._lined(input), along) * g.sum(axis=along, keepdims=True)
+        g, along = self._ensure_axis(gradient), self._batched_axis(input)
+        by_input = g - softmax(self._ensure_axis(input), along) * g.sum(axis=along, keepdims=True)
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
-    def own_rounding(self, output: Array, input: Array) -> Rounding:
-        x = self._lined(input)
-        return Rounding(log_softmax_own_size(x, self._along(input)).reshape(output.shape), x.shape[self._along(input)])
+    def implemented_rounding(self, output: Array, input: Array) -> Rounding:
+        x = self._ensure_axis(input)
+        return Rounding(
+            estimate_implemented_log_softmax_magnitude(x, self._batched_axis(input)).reshape(output.shape),
+            x.shape[self._batched_axis(input)],
+        )
 
-    def rounding(self, output: Array, input: Array) -> Rounding:
-        x = self._lined(input)
-        return Rounding(log_softmax_size(x, self._along(input)).reshape(output.shape), 1)
+    def forward_rounding(self, output: Array, input: Array) -> Rounding:
+        x = self._ensure_axis(input)
+        return Rounding(estimate_log_softmax_magnitude(x, self._batched_axis(input)).reshape(output.shape), 1)
 
-    def forward_with_errors(self, errors: Errors, *inputs: Any) -> Array:
+    def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (input,) = inputs
-        if errors.own:
+        if errors.as_implemented:
             return super().forward_with_errors(errors, input)
-        return log_softmax_with_errors(errors, self._lined(input), self._along(input)).reshape(-1, *input.shape[1:])
+        return log_softmax_with_errors(errors, self._ensure_axis(input), self._batched_axis(input)).reshape(
+            -1, *input.shape[1:]
+        )
 
-    def backward_with_errors(self, errors: Errors, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Add errors: p = exp(y) by the library's, of a y that was rounded; G = sum g by u sqrt(N) sum abs(g)."""
         (input,) = inputs
-        g, along = self._lined(gradient), self._along(input)
-        p = np.exp(self._lined(output))
-        p = errors(p, _EXPONENTIAL * p + errors.flush)
+        g, along = self._ensure_axis(gradient), self._batched_axis(input)
+        p = np.exp(self._ensure_axis(output))
+        p = errors(p, _EXPONENTIAL_ROUNDING * p + errors.underflow_loss)
         total = errors(
             g.sum(axis=along, keepdims=True), np.abs(g).sum(axis=along, keepdims=True), max(1, g.shape[along] - 1)
         )
         by_input = errors(g - p * total, np.abs(g) + np.abs(p * total))
         return (by_input.reshape(-1, *input.shape[1:]),)
 
-    @mutant
+    @declare_bug
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """Of the Jacobian of log_softmax only the diagonal 1 - p was taken."""
         return (gradient * (1 - np.exp(output)),)
 
-    @mutant_of("missing_one_hot")
+    @declare_bug_named("missing_one_hot")
     def own_share_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
         """What comes back to an element itself was left out: p sum(g) was taken for p sum(g) - g."""
         (right,) = self.backward(gradient, output, input)
         assert right is not None
         return (right - gradient,)
 
-    def twin(self, torch: Any, input: Any) -> Any:
+    def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)

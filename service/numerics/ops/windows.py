@@ -16,88 +16,94 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.pausing import pause
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import check_interrupt
 
-Parts = tuple[Array, ...]
-Join = Callable[[Parts, Parts], Parts]
+WindowPieces = tuple[Array, ...]
+JoinOperation = Callable[[WindowPieces, WindowPieces], WindowPieces]
 """Joins two neighbouring pieces, each of one array or several."""
 
 
-class Windows(NamedTuple):
+class AxisWindows(NamedTuple):
     """Windows along one axis: how many, of how many elements, and how far these, and the windows, lie apart."""
 
-    count: int
-    length: int
+    window_count: int
+    window_length: int
     stride: int = 1
     dilation: int = 1
 
     @property
-    def reach(self) -> int:
+    def window_extent(self) -> int:
         """Distance of the last element of a window from its first."""
-        return (self.length - 1) * self.dilation
+        return (self.window_length - 1) * self.dilation
 
     @property
-    def needed(self) -> int:
+    def required_length(self) -> int:
         """Length of an axis that holds them all."""
-        return self.stride * (self.count - 1) + self.reach + 1
+        return self.stride * (self.window_count - 1) + self.window_extent + 1
 
     @property
-    def joins(self) -> int:
+    def join_count(self) -> int:
         """How often two elements are joined."""
-        return min(self._directly, self._by_doubling)
+        return min(self._direct_join_count, self._doubling_join_count)
 
     @property
-    def passes(self) -> int:
+    def call_count(self) -> int:
         """In how many calls that is done."""
-        return self.length if self.direct else self.length.bit_length() + self.length.bit_count()
+        return (
+            self.window_length
+            if self.joins_directly
+            else self.window_length.bit_length() + self.window_length.bit_count()
+        )
 
     @property
-    def direct(self) -> bool:
+    def joins_directly(self) -> bool:
         """Whether they are joined element by element of the window."""
-        return self._directly <= self._by_doubling
+        return self._direct_join_count <= self._doubling_join_count
 
     @property
-    def adjoint(self) -> "Windows":
+    def adjoint(self) -> "AxisWindows":
         """The windows that hold each element, of what has stood apart by the stride."""
-        return Windows(self.needed, self.length, 1, self.dilation)
+        return AxisWindows(self.required_length, self.window_length, 1, self.dilation)
 
     @property
-    def _directly(self) -> int:
-        return self.length * self.count
+    def _direct_join_count(self) -> int:
+        return self.window_length * self.window_count
 
     @property
-    def _by_doubling(self) -> int:
-        return (self.length.bit_length() - 1) * self.needed + self.length.bit_count() * self.count
+    def _doubling_join_count(self) -> int:
+        return (
+            self.window_length.bit_length() - 1
+        ) * self.required_length + self.window_length.bit_count() * self.window_count
 
 
-def least(array: Array, axis: int, windows: Windows) -> Array:
+def take_window_minimum(array: Array, axis: int, windows: AxisWindows) -> Array:
     """Least element of each window."""
-    return joined((array,), axis, windows, _by(np.minimum))[0]
+    return join_windows((array,), axis, windows, _make_join(np.minimum))[0]
 
 
-def total(array: Array, axis: int, windows: Windows) -> Array:
+def sum_windows(array: Array, axis: int, windows: AxisWindows) -> Array:
     """Sum over each window."""
-    return joined((array,), axis, windows, _by(np.add))[0]
+    return join_windows((array,), axis, windows, _make_join(np.add))[0]
 
 
-def first_largest(values: Array, places: Array, axis: int, windows: Windows) -> Parts:
+def take_window_maximum(values: Array, places: Array, axis: int, windows: AxisWindows) -> WindowPieces:
     """Largest element of each window, and the place that belongs to it: of several the first."""
-    found = joined((values, places), axis, windows, _first_larger)
+    found = join_windows((values, places), axis, windows, _keep_first_larger)
     return found[0], found[1]
 
 
-def least_of_holding(values: Array, axis: int, windows: Windows) -> Array:
+def take_min_over_holding_windows(values: Array, axis: int, windows: AxisWindows) -> Array:
     """For each element of an axis of length `needed` the least of the values of the windows that hold it."""
-    return _scattered(values, axis, windows, np.minimum, np.inf)
+    return _scatter_to_elements(values, axis, windows, np.minimum, np.inf)
 
 
-def total_of_holding(values: Array, axis: int, windows: Windows) -> Array:
+def sum_over_holding_windows(values: Array, axis: int, windows: AxisWindows) -> Array:
     """For each element of an axis of length `needed` the sum of the values of the windows that hold it."""
-    return _scattered(values, axis, windows, np.add, 0)
+    return _scatter_to_elements(values, axis, windows, np.add, 0)
 
 
-def joined(parts: Parts, axis: int, windows: Windows, join: Join) -> Parts:
+def join_windows(arrays: WindowPieces, axis: int, windows: AxisWindows, join: JoinOperation) -> WindowPieces:
     """Join what each window holds.
 
     Parameters
@@ -116,69 +122,79 @@ def joined(parts: Parts, axis: int, windows: Windows, join: Join) -> Parts:
     tuple of arrays
         Theirs have the axis of length `count`.
     """
-    pieces = _directly(parts, axis, windows) if windows.direct else _doubled(parts, axis, windows, join)
+    pieces = (
+        _iterate_elements(arrays, axis, windows)
+        if windows.joins_directly
+        else _iterate_doubled_blocks(arrays, axis, windows, join)
+    )
     found = next(pieces)
     for each in pieces:
-        pause()
+        check_interrupt()
         found = join(found, each)
     return found
 
 
-def _directly(parts: Parts, axis: int, windows: Windows) -> Iterator[Parts]:
+def _iterate_elements(parts: WindowPieces, axis: int, windows: AxisWindows) -> Iterator[WindowPieces]:
     """Each element of the windows."""
-    for number in range(windows.length):
-        yield _at_windows(parts, axis, windows, number)
+    for number in range(windows.window_length):
+        yield _view_at_offset(parts, axis, windows, number)
 
 
-def _doubled(parts: Parts, axis: int, windows: Windows, join: Join) -> Iterator[Parts]:
+def _iterate_doubled_blocks(
+    parts: WindowPieces, axis: int, windows: AxisWindows, join: JoinOperation
+) -> Iterator[WindowPieces]:
     """Blocks that make up the windows, from left to right."""
     offset, length = 0, 1
     while True:
-        if windows.length & length:
-            yield _at_windows(parts, axis, windows, offset)
+        if windows.window_length & length:
+            yield _view_at_offset(parts, axis, windows, offset)
             offset += length
-        if 2 * length > windows.length:
+        if 2 * length > windows.window_length:
             return
-        pause()
+        check_interrupt()
         behind = length * windows.dilation
-        parts = join(_cut(parts, axis, slice(None, -behind)), _cut(parts, axis, slice(behind, None)))
+        parts = join(_slice_axis(parts, axis, slice(None, -behind)), _slice_axis(parts, axis, slice(behind, None)))
         length *= 2
 
 
-def _at_windows(parts: Parts, axis: int, windows: Windows, number: int) -> Parts:
+def _view_at_offset(parts: WindowPieces, axis: int, windows: AxisWindows, offset: int) -> WindowPieces:
     """Element of such a number of each window: views."""
-    first = number * windows.dilation
-    return _cut(parts, axis, slice(first, first + windows.stride * (windows.count - 1) + 1, windows.stride))
+    first = offset * windows.dilation
+    return _slice_axis(
+        parts, axis, slice(first, first + windows.stride * (windows.window_count - 1) + 1, windows.stride)
+    )
 
 
-def _cut(parts: Parts, axis: int, piece: slice) -> Parts:
+def _slice_axis(parts: WindowPieces, axis: int, axis_slice: slice) -> WindowPieces:
     behind = (slice(None),) * (-1 - axis)
-    return tuple(each[..., piece, *behind] for each in parts)
+    return tuple(each[..., axis_slice, *behind] for each in parts)
 
 
-def _scattered(values: Array, axis: int, windows: Windows, join: np.ufunc, nothing: float) -> Array:
+def _scatter_to_elements(values: Array, axis: int, windows: AxisWindows, join: np.ufunc, identity: float) -> Array:
     """Join the values of the windows that hold each element."""
     shape = list(values.shape)
-    if windows.length * windows.count <= windows.adjoint.joins:
-        shape[axis] = windows.needed
-        found = np.full_like(values, nothing, shape=shape)
-        for number in range(windows.length):
-            pause()
-            (held,) = _at_windows((found,), axis, windows, number)
+    if windows.window_length * windows.window_count <= windows.adjoint.join_count:
+        shape[axis] = windows.required_length
+        found = np.full_like(values, identity, shape=shape)
+        for number in range(windows.window_length):
+            check_interrupt()
+            (held,) = _view_at_offset((found,), axis, windows, number)
             join(held, values, out=held)
         return found
     # Element x is in window p at distance i, x = p s + i d, if p s is i' = k - 1 - i elements on from x - (k - 1) d.
-    shape[axis] = windows.needed + windows.reach
-    apart = np.full_like(values, nothing, shape=shape)
-    first = slice(windows.reach, windows.reach + windows.stride * (windows.count - 1) + 1, windows.stride)
-    _cut((apart,), axis, first)[0][...] = values
-    return joined((apart,), axis, windows.adjoint, _by(join))[0]
+    shape[axis] = windows.required_length + windows.window_extent
+    apart = np.full_like(values, identity, shape=shape)
+    first = slice(
+        windows.window_extent, windows.window_extent + windows.stride * (windows.window_count - 1) + 1, windows.stride
+    )
+    _slice_axis((apart,), axis, first)[0][...] = values
+    return join_windows((apart,), axis, windows.adjoint, _make_join(join))[0]
 
 
-def _by(operation: np.ufunc) -> Join:
+def _make_join(operation: np.ufunc) -> JoinOperation:
     return lambda first, second: (operation(first[0], second[0]),)
 
 
-def _first_larger(first: Parts, second: Parts) -> Parts:
+def _keep_first_larger(first: WindowPieces, second: WindowPieces) -> WindowPieces:
     larger = second[0] > first[0]
     return tuple(np.where(larger, new, old) for old, new in zip(first, second, strict=True))

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from service.numerics.ties.point import Point, found
-from service.numerics.ties.standing import Rows, Standing
+from service.numerics.ties.tie_point import TiePoint, find_tie_point
+from service.numerics.ties.tie_status import JudgedRows, TieStatus
 
-__all__ = ["Point", "Rows", "Standing", "found", "judge"]
+__all__ = ["JudgedRows", "TiePoint", "TieStatus", "find_tie_point", "judge_at_ties"]
 
 
-def judge(point: Point, rows: Mapping[str, Rows], seed: int) -> dict[str, Standing]:
-    """Judge numbers of one route together; see `joint.judge`."""
+def judge_at_ties(point: TiePoint, rows: Mapping[str, JudgedRows], seed: int) -> dict[str, TieStatus]:
+    """Judge numbers of one route together; see `joint_judgement.judge_jointly`."""
     # The solvers of SciPy take 25 MB, which a worker that meets no tie does without.
-    from service.numerics.ties import joint
+    from service.numerics.ties import joint_judgement
 
-    return joint.judge(point, rows, seed)
+    return joint_judgement.judge_jointly(point, rows, seed)

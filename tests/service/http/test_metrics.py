@@ -79,5 +79,5 @@ def test_a_worker_that_ends_during_a_scrape_does_not_break_it(monkeypatch):
             raise found
         return found
 
-    monkeypatch.setattr(metrics, "_counted", counted_then)
-    assert "gradcheckd_checks" in metrics.exposition()
+    monkeypatch.setattr(metrics, "_collect_registry", counted_then)
+    assert "gradcheckd_checks" in metrics.write_exposition()

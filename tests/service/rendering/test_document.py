@@ -1,10 +1,10 @@
-from service.rendering.document import Heading, Name, Said
+from service.rendering.document import DisplayName, Heading, Paragraph
 
 
 def test_a_backslash_of_a_name_is_told_from_an_escape():
-    assert Name("a\\nb") == "a\\\\nb"
-    assert isinstance(Name("w"), str)
+    assert DisplayName("a\\nb") == "a\\\\nb"
+    assert isinstance(DisplayName("w"), str)
 
 
 def test_what_is_said_may_be_of_nothing_in_particular():
-    assert Said("text").heading == Heading("", None)
+    assert Paragraph("text").heading == Heading("", None)

@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from service.rendering import markdown
+from service.rendering import render_markdown
 from service.rendering.markdown import MAX_LENGTH
-from tests.service.rendering.reports import ENCODINGS, NAMES, NASTY, REQUESTS, named, product, reported
+from tests.service.rendering.example_reports import (
+    ENCODINGS,
+    NAME_STRATEGY,
+    NASTY_TEXTS,
+    REQUESTS,
+    make_named_report,
+    make_product_report,
+    make_report,
+)
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 PIPE = re.compile(r"(?<!\\)\|")
@@ -37,31 +45,33 @@ def uneven(written):
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_every_report_is_whole(case):
-    written = markdown(reported(case))
+    written = render_markdown(make_report(case))
     assert uneven(written) == []
-    assert written.startswith(f"## gradcheckd: {reported(case)['outcome']}\n\n{reported(case)['outcome']}: ")
+    assert written.startswith(f"## gradcheckd: {make_report(case)['outcome']}\n\n{make_report(case)['outcome']}: ")
     assert written.count("<details>") == written.count("</details>") >= 2
     assert "would not fit" not in written
 
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_every_encoding_is_written_the_same(case):
-    first, second = (re.sub(r"in \S+ ms: .*", "", markdown(reported(case, encoding))) for encoding in ENCODINGS)
+    first, second = (
+        re.sub(r"in \S+ ms: .*", "", render_markdown(make_report(case, encoding))) for encoding in ENCODINGS
+    )
     assert first == second
 
 
 @pytest.mark.no_cover
 @settings(deadline=None)
-@given(NAMES)
+@given(NAME_STRATEGY)
 def test_no_name_breaks_out(name):
-    written = markdown(named(name or "name"))
+    written = render_markdown(make_named_report(name or "name"))
     assert uneven(written) == []
-    assert built(written) == built(markdown(named("name")))
+    assert built(written) == built(render_markdown(make_named_report("name")))
 
 
-@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("name", NASTY_TEXTS)
 def test_nothing_nasty_breaks_out(name):
-    assert built(markdown(named(name))) == built(markdown(named("name")))
+    assert built(render_markdown(make_named_report(name))) == built(render_markdown(make_named_report("name")))
 
 
 def test_the_check_of_names_can_fail():
@@ -89,33 +99,33 @@ def test_the_check_of_names_can_fail():
     ],
 )
 def test_a_name_is_code(name, code):
-    assert f"| {code} | fail |" in markdown(named(name))
+    assert f"| {code} | fail |" in render_markdown(make_named_report(name))
 
 
 def test_text_of_the_request_is_no_markup():
-    written = markdown(named("@me #1 *a* <b> [c](d) www.e.f http://g |"))
+    written = render_markdown(make_named_report("@me #1 *a* <b> [c](d) www.e.f http://g |"))
     assert "@<!-- -->me #<!-- -->1 \\*a\\* \\<b\\> \\[c\\](d) www\\.e.f http\\://g \\|: fail of" in written
 
 
 @pytest.mark.parametrize("start", ["- a", "1. a", "+ a", "2) a", "    a", "--- a"])
 def test_a_sentence_begins_no_list_and_no_code(start):
-    written = markdown(reported("pass") | {"summary": start})
+    written = render_markdown(make_report("pass") | {"summary": start})
     assert not re.search(r"^(    |[-+] |\d+[.)] |---)", written, re.MULTILINE)
 
 
 def test_an_empty_name_is_nothing():
-    assert "|  | fail |" in markdown(named(""))
+    assert "|  | fail |" in render_markdown(make_named_report(""))
 
 
 def test_a_fence_is_longer_than_any_in_it():
-    assert "\n````text\n" in markdown(named("```"))
+    assert "\n````text\n" in render_markdown(make_named_report("```"))
 
 
 @pytest.mark.no_cover
 def test_of_hundreds_of_names_as_many_are_there_as_fit_into_a_comment():
     names = [f"encoder.layers.{number}.{'weight' * 20}" for number in range(600)]
-    report = product(names, candidate={"p7": 0.5} | dict.fromkeys(names[-100:], 0.5))
-    written = markdown(report)
+    report = make_product_report(names, candidate={"p7": 0.5} | dict.fromkeys(names[-100:], 0.5))
+    written = render_markdown(report)
     assert uneven(written) == []
     assert len(written) <= MAX_LENGTH
     assert "\n401 more rows are in the report as JSON and as text." in written

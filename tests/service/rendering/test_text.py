@@ -4,8 +4,16 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 
-from service.rendering import text
-from tests.service.rendering.reports import ENCODINGS, NAMES, NASTY, REQUESTS, named, product, reported
+from service.rendering import render_text
+from tests.service.rendering.example_reports import (
+    ENCODINGS,
+    NAME_STRATEGY,
+    NASTY_TEXTS,
+    REQUESTS,
+    make_named_report,
+    make_product_report,
+    make_report,
+)
 
 
 def cells(line):
@@ -27,9 +35,9 @@ def without_times(written):
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_every_report_fits_into_a_terminal(case):
-    written = text(reported(case))
+    written = render_text(make_report(case))
     assert faults(written) == []
-    assert written.startswith(f"gradcheckd: {reported(case)['outcome']}\n\n{reported(case)['outcome']}: ")
+    assert written.startswith(f"gradcheckd: {make_report(case)['outcome']}\n\n{make_report(case)['outcome']}: ")
     assert written.endswith("\n")
     assert not written.endswith("\n\n")
     assert not re.search(r" $|\n\n\n", written, re.MULTILINE)
@@ -37,21 +45,21 @@ def test_every_report_fits_into_a_terminal(case):
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_every_encoding_is_written_the_same(case):
-    first, second = (without_times(text(reported(case, encoding))) for encoding in ENCODINGS)
+    first, second = (without_times(render_text(make_report(case, encoding))) for encoding in ENCODINGS)
     assert first == second
-    assert first != without_times(text(reported("pass" if case == "fail" else "fail")))
+    assert first != without_times(render_text(make_report("pass" if case == "fail" else "fail")))
 
 
 @settings(deadline=None)
-@given(NAMES)
+@given(NAME_STRATEGY)
 def test_no_name_breaks_out(name):
-    assert faults(text(named(name))) == []
+    assert faults(render_text(make_named_report(name))) == []
 
 
-@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("name", NASTY_TEXTS)
 def test_no_name_adds_a_line_of_its_own(name):
-    plain = text(named("name")).split("\n")
-    assert len(text(named(name)).split("\n")) == len(plain)
+    plain = render_text(make_named_report("name")).split("\n")
+    assert len(render_text(make_named_report(name)).split("\n")) == len(plain)
 
 
 def test_the_check_of_names_can_fail():
@@ -62,7 +70,7 @@ def test_the_check_of_names_can_fail():
 
 
 def test_columns_stand_below_each_other():
-    lines = text(named("名" * 100)).split("\n")
+    lines = render_text(make_named_report("名" * 100)).split("\n")
     start = next(number for number, line in enumerate(lines) if line.startswith("  name  "))
     head, rule, *rows = lines[start : start + 4]
     column = rule.index("  ", 3) + 2
@@ -75,23 +83,23 @@ def test_columns_stand_below_each_other():
 
 def test_hundreds_of_names_have_a_row_each():
     names = [f"encoder.layers.{number}.weight" for number in range(300)]
-    written = text(product(names, include=[]))
+    written = render_text(make_product_report(names, include=[]))
     assert faults(written) == []
     for name in names:
         assert f"\n  {name} " in written
 
 
 def test_an_index_of_many_axes_is_cut_and_not_wrapped():
-    report = dict(reported("fail"))
+    report = dict(make_report("fail"))
     verdict = report["verdicts"]["w1"]
     worst = verdict["worst"][0] | {"index": [1000] * 32, "judged": -1.23456789012e-300, "allowed": "Infinity"}
     report["verdicts"] = {"w1": verdict | {"worst": [worst]}}
-    assert faults(text(report)) == []
+    assert faults(render_text(report)) == []
 
 
 def test_figures_that_do_not_fit_are_cut():
     huge = {"shape": [1], "datatype": "FP64", "data": [-1.23456789012e-300]}
     gradient = {f"route_of_a_long_name_{number}": huge for number in range(9)}
-    report = reported("pass") | {"gradients": {"w1": gradient}}
-    assert faults(text(report)) == []
-    assert "..." in text(report)
+    report = make_report("pass") | {"gradients": {"w1": gradient}}
+    assert faults(render_text(report)) == []
+    assert "..." in render_text(report)

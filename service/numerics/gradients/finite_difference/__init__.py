@@ -1,31 +1,40 @@
 """The finite-difference route: differences of the loss itself, in float64, with an error bound for every element."""
 
-from service.numerics.gradients.finite_difference.difference import Difference, Status
-from service.numerics.gradients.finite_difference.directional import (
-    differentiate_along,
-    nothing_by_element,
-    planned_along,
+from service.numerics.core.difference import Difference, DifferenceStatus
+from service.numerics.gradients.finite_difference.cost_model import (
+    DifferenceCost,
+    estimate_cost,
+    estimate_planning_cost,
 )
-from service.numerics.gradients.finite_difference.engine import Progress, differentiate
-from service.numerics.gradients.finite_difference.foreseen import Needs, needs_of, needs_of_planning
-from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, central, forward
-from service.numerics.gradients.finite_difference.plan import Plan, planned
+from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan, plan_differences
+from service.numerics.gradients.finite_difference.directional import (
+    differentiate_along_directions,
+    make_unexamined_difference,
+    plan_directional_differences,
+)
+from service.numerics.gradients.finite_difference.engine import DifferenceProgress, differentiate_numerically
+from service.numerics.gradients.finite_difference.method import (
+    ADAPTIVE_METHOD,
+    DifferenceMethod,
+    make_central_method,
+    make_forward_method,
+)
 
 __all__ = [
-    "ADAPTIVE",
+    "ADAPTIVE_METHOD",
     "Difference",
-    "Method",
-    "Needs",
-    "Plan",
-    "Progress",
-    "Status",
-    "central",
-    "differentiate",
-    "differentiate_along",
-    "forward",
-    "needs_of",
-    "needs_of_planning",
-    "nothing_by_element",
-    "planned",
-    "planned_along",
+    "DifferenceCost",
+    "DifferenceMethod",
+    "DifferencePlan",
+    "DifferenceProgress",
+    "DifferenceStatus",
+    "differentiate_along_directions",
+    "differentiate_numerically",
+    "estimate_cost",
+    "estimate_planning_cost",
+    "make_central_method",
+    "make_forward_method",
+    "make_unexamined_difference",
+    "plan_differences",
+    "plan_directional_differences",
 ]

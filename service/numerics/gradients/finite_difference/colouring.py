@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.gradients.finite_difference.point import Point
-from service.numerics.gradients.finite_difference.suffix import Suffix, unreached
-from service.numerics.graph import Node
-from service.numerics.kept import kept
-from service.numerics.tiles import Array, Shape, size
+from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.gradients.finite_difference.base_point import BasePoint
+from service.numerics.gradients.finite_difference.downstream import DownstreamGraph, make_unreached_labels
+from service.numerics.model.graph import Node
 
 
 @dataclass(frozen=True)
@@ -41,92 +41,98 @@ class Colouring:
     """
 
     shape: Shape
-    periods: tuple[int, ...]
-    lowest: Array
-    highest: Array
-    together: int
+    axis_periods: tuple[int, ...]
+    lowest_felt: Array
+    highest_felt: Array
+    felt_together: int
 
     @property
-    def count(self) -> int:
+    def colour_count(self) -> int:
         """Number of colours."""
-        return math.prod(self.periods)
+        return math.prod(self.axis_periods)
 
-    @kept
-    def of_elements(self) -> Array:
+    @cached_attribute
+    def element_colours(self) -> Array:
         """Colour of each element, of the tensor's shape, int64."""
-        remainders = [np.arange(length) % period for length, period in zip(self.shape, self.periods, strict=True)]
-        return np.ravel_multi_index(np.meshgrid(*remainders, indexing="ij"), self.periods)
+        remainders = [np.arange(length) % period for length, period in zip(self.shape, self.axis_periods, strict=True)]
+        return np.ravel_multi_index(np.meshgrid(*remainders, indexing="ij"), self.axis_periods)
 
-    def of(self, elements: Array | None) -> Array:
+    def colours_of(self, elements: Array | None) -> Array:
         """Colours of some elements, by their flat indices; all of them by default."""
-        return np.arange(self.count) if elements is None else np.unique(self.of_elements.ravel()[elements])
+        return np.arange(self.colour_count) if elements is None else np.unique(self.element_colours.ravel()[elements])
 
-    def directions(self, colours: Array) -> Array:
+    def colour_directions(self, colours: Array) -> Array:
         """1 at the elements of each colour, 0 elsewhere, (colours, ...)."""
-        return (self.of_elements == colours.reshape(-1, *(1,) * len(self.shape))).astype(np.float64)
+        return (self.element_colours == colours.reshape(-1, *(1,) * len(self.shape))).astype(np.float64)
 
-    def felt(self, colours: Array) -> Array:
+    def felt_elements(self, colours: Array) -> Array:
         """Element, by its flat index, that each term feels of each colour; the tensor's size where it feels none.
 
         (colours, terms), int64.
         """
-        return self._felt_of_one if self.count == 1 and len(colours) == 1 else self._felt(colours)
+        return (
+            self._felt_by_single_colour
+            if self.colour_count == 1 and len(colours) == 1
+            else self._find_felt_elements(colours)
+        )
 
-    @kept
-    def _felt_of_one(self) -> Array:
-        return self._felt(np.zeros(1, np.int64))
+    @cached_attribute
+    def _felt_by_single_colour(self) -> Array:
+        return self._find_felt_elements(np.zeros(1, np.int64))
 
-    def _felt(self, colours: Array) -> Array:
-        terms = self.lowest.shape[1]
+    def _find_felt_elements(self, colours: Array) -> Array:
+        terms = self.lowest_felt.shape[1]
         flat = np.zeros((len(colours), terms), np.int64)
         missing = np.zeros((len(colours), terms), np.bool_)
-        for axis, remainder in enumerate(np.unravel_index(colours, self.periods)):
-            low, high, period = self.lowest[axis], self.highest[axis], self.periods[axis]
+        for axis, remainder in enumerate(np.unravel_index(colours, self.axis_periods)):
+            low, high, period = self.lowest_felt[axis], self.highest_felt[axis], self.axis_periods[axis]
             coordinate = low + (remainder[:, None] - low) % period
             missing |= coordinate > high
             flat = flat * self.shape[axis] + coordinate
-        return np.where(missing, size(self.shape), flat)
+        return np.where(missing, count_elements(self.shape), flat)
 
 
-def coloured(suffix: Suffix) -> Colouring:
+def colour_elements(suffix: DownstreamGraph) -> Colouring:
     """Colour the elements of what moves a suffix: those of one colour share no term of the loss."""
     shape = suffix.shape
-    coordinates = _coordinates(shape)
-    spread, terms = suffix.spread(coordinates)
-    lowest, highest = _boxes(np.concatenate(list(terms.values()), axis=1))
+    coordinates = _list_signed_coordinates(shape)
+    spread, terms = suffix.propagate_dependencies(coordinates)
+    lowest, highest = _find_bounding_boxes(np.concatenate(list(terms.values()), axis=1))
     # A sum of terms feels no more at once than each of these does.
     felt = spread | {name: terms[name] for name in terms if suffix.point.nodes[name].op.ends_in_sum}
     readers = [felt[each] for each in suffix.first_readers if each in felt]
-    longest = [_longest(*_boxes(each.reshape(len(coordinates), -1))) for each in readers]
-    return Colouring(shape or (1,), _longest(lowest, highest), lowest, highest, min(map(math.prod, longest), default=1))
+    longest = [_find_longest_box(*_find_bounding_boxes(each.reshape(len(coordinates), -1))) for each in readers]
+    return Colouring(
+        shape or (1,), _find_longest_box(lowest, highest), lowest, highest, min(map(math.prod, longest), default=1)
+    )
 
 
-def coloured_by(point: Point, node: Node, position: int) -> Colouring:
+def colour_operand(point: BasePoint, node: Node, position: int) -> Colouring:
     """Colour the elements of an operand of a node: those of one colour share no element of the node's output."""
-    inputs = point.inputs(node)
+    inputs = point.operand_arrays(node)
     shape = point.graph.shapes[str(node.operands[position])]
-    values = [unreached(each) for each in inputs]
-    values[position] = coordinates = _coordinates(shape)
-    spread = node.op.spread(values, *inputs)
+    values = [make_unreached_labels(each) for each in inputs]
+    values[position] = coordinates = _list_signed_coordinates(shape)
+    spread = node.op.propagate_dependencies(values, *inputs)
     ends = np.broadcast_to(spread, (len(coordinates), *spread.shape[1:]))
-    lowest, highest = _boxes(ends.reshape(len(ends), -1))
-    return Colouring(shape or (1,), _longest(lowest, highest), lowest, highest, 1)
+    lowest, highest = _find_bounding_boxes(ends.reshape(len(ends), -1))
+    return Colouring(shape or (1,), _find_longest_box(lowest, highest), lowest, highest, 1)
 
 
-def _coordinates(shape: Shape) -> Array:
+def _list_signed_coordinates(shape: Shape) -> Array:
     """Coordinates of each element and their negatives, (2 axes, ...); a number counts as one axis of one element."""
     coordinates = np.indices(shape or (1,), dtype=np.float64).reshape(len(shape) or 1, *shape)
     return np.concatenate([coordinates, -coordinates])
 
 
-def _boxes(ends: Array) -> tuple[Array, Array]:
+def _find_bounding_boxes(least_coordinates: Array) -> tuple[Array, Array]:
     """Lowest and highest coordinates, (axes, n), int64, of least coordinates and negatives of them, (2 axes, n)."""
-    low, high = np.split(ends, 2)
+    low, high = np.split(least_coordinates, 2)
     felt = np.isfinite(low)
     return np.where(felt, low, 0).astype(np.int64), np.where(felt, -high, -1).astype(np.int64)
 
 
-def _longest(lowest: Array, highest: Array) -> Shape:
+def _find_longest_box(lowest: Array, highest: Array) -> Shape:
     """Length of the longest box, axis by axis."""
     lengths = (highest - lowest).max(axis=1, initial=0) + 1
     return tuple(int(length) for length in lengths)

@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.gradients.finite_difference.difference import Difference, Status
-from service.numerics.gradients.finite_difference.engine import Progress, differentiate
-from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method
-from service.numerics.gradients.finite_difference.plan import Plan
-from service.numerics.graph import Graph, Node
-from service.numerics.ops.along import Along
-from service.numerics.tiles import Array, Shape
+from service.numerics.core.batching import Array, Shape
+from service.numerics.core.difference import Difference, DifferenceStatus
+from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan
+from service.numerics.gradients.finite_difference.engine import DifferenceProgress, differentiate_numerically
+from service.numerics.gradients.finite_difference.method import ADAPTIVE_METHOD, DifferenceMethod
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops.directional_move import DirectionalMove
 
 
-class DirectPlan(Plan):
+class DirectionalPlan(DifferencePlan):
     """A plan by which everything is moved in all that reads it: nothing is handed back, element by element."""
 
-    def _linear(self, name: str) -> list[tuple[Node, int]]:
+    def _linear_readers(self, name: str) -> list[tuple[Node, int]]:
         return []
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedModel:
     """A model with moves for some of its tensors and nodes.
 
     Attributes
@@ -41,16 +41,18 @@ class Moved:
     """
 
     graph: Graph
-    moves: Mapping[str, str]
+    move_names: Mapping[str, str]
 
 
-def moved(graph: Graph, directions: Mapping[str, Array], units: Mapping[str, float] | None = None) -> Moved:
+def add_direction_inputs(
+    graph: Graph, directions: Mapping[str, Array], units: Mapping[str, float] | None = None
+) -> MovedModel:
     """Let tensors and nodes of a model move along directions, (k, *shape), by name, in units that are 1 by default."""
     units = units or {}
-    moves = {name: _new(f"{name} moves", graph) for name in directions}
-    ends = {name: _new(f"{name} moved", graph) for name in directions}
+    moves = {name: _make_unused_name(f"{name} moves", graph) for name in directions}
+    ends = {name: _make_unused_name(f"{name} moved", graph) for name in directions}
     added = [
-        Node(ends[name], Along(directions=along, unit=units.get(name, 1.0)), (name, moves[name]))
+        Node(ends[name], DirectionalMove(directions=along, unit=units.get(name, 1.0)), (name, moves[name]))
         for name, along in directions.items()
     ]
     nodes = [
@@ -60,33 +62,39 @@ def moved(graph: Graph, directions: Mapping[str, Array], units: Mapping[str, flo
     computed = {node.name for node in graph.nodes}
     leaves = {name: shape for name, shape in graph.shapes.items() if name not in computed}
     lengths: dict[str, Shape] = {moves[name]: (len(along),) for name, along in directions.items()}
-    return Moved(Graph([*added, *nodes], leaves | lengths, graph.kinds), moves)
+    return MovedModel(Graph([*added, *nodes], leaves | lengths, graph.leaf_kinds), moves)
 
 
-def _new(name: str, graph: Graph) -> str:
+def _make_unused_name(name: str, graph: Graph) -> str:
     while name in graph.shapes:
         name += "'"
     return name
 
 
-def planned_along(
-    graph: Graph, leaves: Mapping[str, Array], names: Sequence[str], count: int, method: Method = ADAPTIVE
-) -> Plan:
+def plan_directional_differences(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    names: Sequence[str],
+    count: int,
+    method: DifferenceMethod = ADAPTIVE_METHOD,
+) -> DifferencePlan:
     """Plan the differences along `count` directions of each of the names, which need not have been drawn."""
     nothing = np.float64(0)
-    shapeless = moved(graph, {name: np.broadcast_to(nothing, (count, *graph.shapes[name])) for name in names})
-    given = {**leaves, **{each: np.broadcast_to(nothing, (1, count)) for each in shapeless.moves.values()}}
-    return DirectPlan(shapeless.graph, given, list(shapeless.moves.values()), method)
+    shapeless = add_direction_inputs(
+        graph, {name: np.broadcast_to(nothing, (count, *graph.shapes[name])) for name in names}
+    )
+    given = {**leaves, **{each: np.broadcast_to(nothing, (1, count)) for each in shapeless.move_names.values()}}
+    return DirectionalPlan(shapeless.graph, given, list(shapeless.move_names.values()), method)
 
 
-def differentiate_along(
+def differentiate_along_directions(
     graph: Graph,
     leaves: Mapping[str, Array],
     directions: Mapping[str, Array],
-    method: Method = ADAPTIVE,
+    method: DifferenceMethod = ADAPTIVE_METHOD,
     seed: int = 0,
-    progress: Progress | None = None,
-    plan: Plan | None = None,
+    progress: DifferenceProgress | None = None,
+    plan: DifferencePlan | None = None,
 ) -> dict[str, Difference]:
     """Difference the loss along directions.
 
@@ -106,47 +114,49 @@ def differentiate_along(
     """
     with np.errstate(all="ignore"):
         values = graph.forward(leaves)
-    units = {name: 1.0 if method.step is not None else _unit(values[name]) for name in directions}
-    model = moved(graph, directions, units)
-    at_rest = {model.moves[name]: np.zeros((1, len(along))) for name, along in directions.items()}
-    names, given = list(model.moves.values()), {**leaves, **at_rest}
-    plan = plan or DirectPlan(model.graph, given, names, method)
-    told = None if progress is None else _told(progress, model.moves)
-    found = differentiate(model.graph, given, names, method, seed, told, plan=plan)
-    return {name: _in_units(found[model.moves[name]], 1 / units[name]) for name in directions}
+    units = {
+        name: 1.0 if method.given_step is not None else _choose_direction_unit(values[name]) for name in directions
+    }
+    model = add_direction_inputs(graph, directions, units)
+    at_rest = {model.move_names[name]: np.zeros((1, len(along))) for name, along in directions.items()}
+    names, given = list(model.move_names.values()), {**leaves, **at_rest}
+    plan = plan or DirectionalPlan(model.graph, given, names, method)
+    told = None if progress is None else _report_original_names(progress, model.move_names)
+    found = differentiate_numerically(model.graph, given, names, method, seed, told, plan=plan)
+    return {name: _rescale_difference(found[model.move_names[name]], 1 / units[name]) for name in directions}
 
 
-def nothing_by_element(shape: Shape, evaluations: int) -> Difference:
+def make_unexamined_difference(shape: Shape, evaluations: int) -> Difference:
     """What is known of single elements where a tensor was moved as a whole."""
     unknown = np.full(shape, np.nan)
-    status = np.full(shape, Status.NOT_EXAMINED, np.uint8)
+    status = np.full(shape, DifferenceStatus.NOT_EXAMINED, np.uint8)
     return Difference(unknown, np.full(shape, np.inf), status, evaluations, np.full(shape, np.inf), unknown)
 
 
-def _unit(value: Array) -> float:
+def _choose_direction_unit(value: Array) -> float:
     """Power of two next to the largest element, 1 at least, at which the engine begins to look for a step."""
     largest = float(np.abs(value).max(initial=0, where=np.isfinite(value)))
     return max(1.0, 2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
 
 
-def _in_units(found: Difference, factor: float) -> Difference:
+def _rescale_difference(difference: Difference, factor: float) -> Difference:
     """Quotients of what was moved in other units; a power of two rounds nothing."""
 
     def sized(array: Array | None) -> Any:
         return None if array is None else array * factor
 
     return replace(
-        found,
-        value=found.value * factor,
-        error_bound=found.error_bound * factor,
-        rounding=found.rounding * factor,
-        steps=found.steps / factor,
-        left=sized(found.left),
-        right=sized(found.right),
+        difference,
+        value=difference.value * factor,
+        error_bound=difference.error_bound * factor,
+        rounding_error=difference.rounding_error * factor,
+        steps=difference.steps / factor,
+        left_derivative=sized(difference.left_derivative),
+        right_derivative=sized(difference.right_derivative),
     )
 
 
-def _told(progress: Progress, moves: Mapping[str, str]) -> Progress:
+def _report_original_names(progress: DifferenceProgress, moves: Mapping[str, str]) -> DifferenceProgress:
     """Tell of a tensor by its own name."""
     names = {move: name for name, move in moves.items()}
 

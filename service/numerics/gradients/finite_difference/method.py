@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
 
-Reduction = Callable[[Array, Array], tuple[Array, Array]]
+TableReduction = Callable[[Array, Array], tuple[Array, Array]]
 
 
-class Start(NamedTuple):
+class StepLevel(NamedTuple):
     """Where a table of steps begins.
 
     Attributes
@@ -30,13 +30,13 @@ class Start(NamedTuple):
         Whether the loss is evaluated in extended precision.
     """
 
-    fraction: float
-    own: bool = False
-    extended: bool = False
+    stride_fraction: float
+    scales_by_element: bool = False
+    uses_extended_precision: bool = False
 
 
 @dataclass(frozen=True)
-class Method:
+class DifferenceMethod:
     """A way to difference.
 
     Attributes
@@ -61,24 +61,24 @@ class Method:
 
     name: str
     offsets: tuple[float, float]
-    rungs: tuple[Start, ...]
-    levels: int
-    reduce: Reduction
-    step: float | None = None
-    restarts: tuple[Start, ...] = ()
-    escalations: tuple[Start, ...] = ()
+    initial_levels: tuple[StepLevel, ...]
+    step_count: int
+    reduce_table: TableReduction
+    given_step: float | None = None
+    restart_levels: tuple[StepLevel, ...] = ()
+    escalation_levels: tuple[StepLevel, ...] = ()
 
     @property
-    def evaluations(self) -> int:
+    def evaluations_per_colour(self) -> int:
         """Evaluations of the loss for one colour and one rung."""
-        return len(self.offsets) * self.levels
+        return len(self.offsets) * self.step_count
 
 
-_CONVERGING = 0.3
+_CONVERGENCE_RATIO = 0.3
 """Part of a change of the quotient that halving the step may leave: a quarter, and what higher orders add."""
 
 
-def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
+def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
     """Neville's table for central quotients, whose error is a series in h^2.
 
         A[i, 0] = D(h / 2^i)            A[i, k] = (4^k A[i, k-1] - A[i-1, k-1]) / (4^k - 1)
@@ -95,7 +95,7 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     """
     column, noise = quotients, floors
     changes = np.abs(quotients[1:] - quotients[:-1])
-    converging = (changes[1:] <= _CONVERGING * changes[:-1] + floors[2:]).all(axis=0)
+    converging = (changes[1:] <= _CONVERGENCE_RATIO * changes[:-1] + floors[2:]).all(axis=0)
     distances = np.zeros_like(quotients)
     values: list[Array] = []
     bounds: list[Array] = []
@@ -117,7 +117,7 @@ def extrapolated(quotients: Array, floors: Array) -> tuple[Array, Array]:
     return np.where(np.isfinite(bound), value, np.nan), np.where(np.isnan(bound), np.inf, bound)
 
 
-def _first(ratio: float) -> Reduction:
+def _make_first_step_reduction(ratio: float) -> TableReduction:
     """Take D(h) as it is, with changes d1 = D(h) - D(h/2) and d2 = D(h/2) - D(h/4).
 
     If every further halving shrinks the change by `ratio` or more, the error of D(h), the sum of all changes to come,
@@ -137,34 +137,51 @@ def _first(ratio: float) -> Reduction:
     return reduce
 
 
-ADAPTIVE = Method(
+ADAPTIVE_METHOD = DifferenceMethod(
     "adaptive",
     (1.0, -1.0),
-    (Start(2.0**-3), Start(2.0**-7), Start(2.0**-1), Start(2.0**-3, own=True)),
+    (StepLevel(2.0**-3), StepLevel(2.0**-7), StepLevel(2.0**-1), StepLevel(2.0**-3, scales_by_element=True)),
     4,
-    extrapolated,
-    restarts=(Start(2.0**-14), Start(2.0**-10, own=True), Start(2.0**-20), Start(2.0**-28)),
-    escalations=(Start(2.0**-6, extended=True), Start(2.0**-6, own=True, extended=True)),
+    extrapolate_central,
+    restart_levels=(
+        StepLevel(2.0**-14),
+        StepLevel(2.0**-10, scales_by_element=True),
+        StepLevel(2.0**-20),
+        StepLevel(2.0**-28),
+    ),
+    escalation_levels=(
+        StepLevel(2.0**-6, uses_extended_precision=True),
+        StepLevel(2.0**-6, scales_by_element=True, uses_extended_precision=True),
+    ),
 )
 
 
-_MOST_KEPT = 64
+_MAX_CACHED_METHODS = 64
 """Methods with steps of their own that are kept, so that plans made for them are found again."""
 
 
-def central(step: float | None = None) -> Method:
+def make_central_method(step: float | None = None) -> DifferenceMethod:
     """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
-    return _of_one_step("central", (1.0, -1.0), step, 2.0**-12, 1 / 2)
+    return _make_single_step_method("central", (1.0, -1.0), step, 2.0**-12, 1 / 2)
 
 
-def forward(step: float | None = None) -> Method:
+def make_forward_method(step: float | None = None) -> DifferenceMethod:
     """Forward difference with one step: error c h + O(h^2), so that halving h leaves half of a change."""
-    return _of_one_step("forward", (1.0, 0.0), step, 2.0**-20, 3 / 4)
+    return _make_single_step_method("forward", (1.0, 0.0), step, 2.0**-20, 3 / 4)
 
 
-@lru_cache(_MOST_KEPT)
-def _of_one_step(name: str, offsets: tuple[float, float], step: float | None, found: float, ratio: float) -> Method:
+@lru_cache(_MAX_CACHED_METHODS)
+def _make_single_step_method(
+    name: str, offsets: tuple[float, float], step: float | None, stride_fraction: float, ratio: float
+) -> DifferenceMethod:
     """Method of a step that is given, or that is a fraction `found` of the stride."""
     if step is not None:
-        return Method(name, offsets, (Start(1.0),), 3, _first(ratio), step)
-    return Method(name, offsets, (Start(found),), 2, _first(ratio), restarts=(Start(found, own=True),))
+        return DifferenceMethod(name, offsets, (StepLevel(1.0),), 3, _make_first_step_reduction(ratio), step)
+    return DifferenceMethod(
+        name,
+        offsets,
+        (StepLevel(stride_fraction),),
+        2,
+        _make_first_step_reduction(ratio),
+        restart_levels=(StepLevel(stride_fraction, scales_by_element=True),),
+    )

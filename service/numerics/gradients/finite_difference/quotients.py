@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
 
 UNIT_ROUNDOFF = 2.0**-53
-_DOUBLING = 2.0 ** np.arange(16)[:, None]
+_NOISE_GROWTH = 2.0 ** np.arange(16)[:, None]
 """By level of a table: half the step, twice the noise."""
 
 
 @dataclass(frozen=True)
-class Quotients:
+class DifferenceQuotients:
     """Quotients of n elements for steps h, h/2, h/4, ...
 
     Attributes
@@ -35,73 +35,79 @@ class Quotients:
 
     values: Array
     noise: Array
-    rounding: Array
+    rounding_error: Array
 
     @property
-    def floors(self) -> Array:
+    def noise_floors(self) -> Array:
         """What rounding leaves in each, (levels, n)."""
-        return self.noise * _DOUBLING[: len(self.values)] + self.rounding
+        return self.noise * _NOISE_GROWTH[: len(self.values)] + self.rounding_error
 
-    def joined(self, other: "Quotients") -> "Quotients":
+    def add_disjoint(self, other: "DifferenceQuotients") -> "DifferenceQuotients":
         """Add quotients that are 0 where these are not, in place: these are used up."""
-        for mine, its in ((self.values, other.values), (self.noise, other.noise), (self.rounding, other.rounding)):
+        for mine, its in (
+            (self.values, other.values),
+            (self.noise, other.noise),
+            (self.rounding_error, other.rounding_error),
+        ):
             np.add(mine, its, out=mine)
         return self
 
 
-def exactly(levels: int, value: float, count: int) -> Quotients:
+def make_exact_quotients(levels: int, value: float, count: int) -> DifferenceQuotients:
     """Quotients of `count` elements of which the loss is a known multiple."""
-    return Quotients(np.full((levels, count), value), np.zeros(count), np.zeros(count))
+    return DifferenceQuotients(np.full((levels, count), value), np.zeros(count), np.zeros(count))
 
 
-def total(parts: Sequence[Quotients]) -> Quotients:
+def sum_quotients(parts: Sequence[DifferenceQuotients]) -> DifferenceQuotients:
     """Quotients of the sum of the parts."""
     first, *others = parts
     for each in others:
-        first = Quotients(
+        first = DifferenceQuotients(
             first.values + each.values,
             # Squares of what is tiny would underflow.
             np.hypot(first.noise, each.noise),
-            first.rounding + each.rounding + UNIT_ROUNDOFF * (np.abs(first.values[0]) + np.abs(each.values[0])),
+            first.rounding_error
+            + each.rounding_error
+            + UNIT_ROUNDOFF * (np.abs(first.values[0]) + np.abs(each.values[0])),
         )
     return first
 
 
-def rounding_of_sum(count: int) -> float:
+def estimate_sum_rounding(count: int) -> float:
     """What a sum of so many is off by, as a rule, as a part of the sum of their sizes."""
     return (2 + math.log2(count)) * UNIT_ROUNDOFF
 
 
-def sums(felt: Array, rows: Array, count: int) -> Array:
+def sum_by_felt_element(felt_elements: Array, rows: Array, count: int) -> Array:
     """Sums over what each element is felt by, of (rows, ...) with the element that each feels: (rows, elements)."""
-    flat = felt.ravel()
+    flat = felt_elements.ravel()
     found = [np.bincount(flat, np.ascontiguousarray(row).ravel(), count + 1) for row in rows]
     return np.array(found)[:, :count]
 
 
-def root_sums_of_squares(felt: Array, values: Array, count: int) -> Array:
+def sum_squares_by_felt_element(felt_elements: Array, values: Array, count: int) -> Array:
     """Roots of the sums of squares over what each element is felt by, (elements,), of values of the shape of `felt`."""
     unit = float(values.max(initial=0))
     if not 0 < unit < np.inf:
-        return sums(felt, values[None], count)[0]
-    squares, rest = in_squares(values, unit)
-    found = unit * np.sqrt(sums(felt, squares[None], count)[0])
-    return found if rest is None else found + sums(felt, rest[None], count)[0]
+        return sum_by_felt_element(felt_elements, values[None], count)[0]
+    squares, rest = split_squarable(values, unit)
+    found = unit * np.sqrt(sum_by_felt_element(felt_elements, squares[None], count)[0])
+    return found if rest is None else found + sum_by_felt_element(felt_elements, rest[None], count)[0]
 
 
-def in_squares(values: Array, unit: float) -> tuple[Array, Array | None]:
+def split_squarable(values: Array, unit: float) -> tuple[Array, Array | None]:
     """Squares of values in units, and the size of those whose squares have no place there, 0 elsewhere; None for none.
 
     The latter are in no units: elements of one tensor may lie so far apart that one in units of the other is 0.
     """
     with np.errstate(over="ignore"):
         squares = np.square(values / unit)
-    if squares.size and squares.min() >= _TINY and squares.max() <= _HUGE:
+    if squares.size and squares.min() >= _SMALLEST_SQUARABLE and squares.max() <= _HUGE_EXPONENT:
         return squares, None
-    outside = ((squares < _TINY) & (values != 0)) | (squares > _HUGE)
+    outside = ((squares < _SMALLEST_SQUARABLE) & (values != 0)) | (squares > _HUGE_EXPONENT)
     if not outside.any():
         return squares, None
     return np.where(outside, 0, squares), np.where(outside, np.abs(values), 0)
 
 
-_TINY, _HUGE = 2.0**-1000, 2.0**1000
+_SMALLEST_SQUARABLE, _HUGE_EXPONENT = 2.0**-1000, 2.0**1000

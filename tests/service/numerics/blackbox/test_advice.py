@@ -1,27 +1,49 @@
+"""What is said to do when a candidate could not be judged follows from what the loss did."""
+
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.advice import advised
-from service.numerics.precision import PRECISIONS
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.smooth_losses import make_layout
 
-REFERENCE = np.array([0.1, -2.0, 0.0])
-
-
-def of(gradient, lower="FP32"):
-    return advised(gradient, np.abs(gradient - REFERENCE), REFERENCE, PRECISIONS[lower])
-
-
-def test_numbers_of_float32_may_have_been_computed_in_it():
-    assert of(np.float32(REFERENCE).astype(np.float64)).endswith('give "candidate_dtype": "FP32".')
-    assert of(np.array([*np.float32(REFERENCE[:2]).astype(float), np.nan])).endswith('"candidate_dtype": "FP32".')
-    assert of(np.float32(REFERENCE * 1.001).astype(float), "TF32").endswith('give "candidate_dtype": "TF32".')
+DRAWN, CONSTANT, KINK = "not the same each time", "the same at every point", "has a kink here"
+JUMP = "jumps within the steps"
+USUAL, COORDINATES = "in a more precise arithmetic", 'Plan directions of kind "coordinates"'
 
 
-@pytest.mark.parametrize(("off", "rtol"), [(6e-6, "1e-05"), (9.9e-7, "1e-06"), (0.02, "0.1")])
-def test_other_numbers_are_asked_for_a_tolerance(off, rtol):
-    assert of(REFERENCE * (1 + off)).endswith(f'as in "tolerance": {{"rtol": {rtol}}}.')
+class Drifting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return float((x**2).sum()) + 1e-3 * self.calls
 
 
-def test_what_no_tolerance_would_explain_is_not_advised():
-    assert of(REFERENCE * 2.0000000001) == ""
-    assert advised(np.array([1e-17]), np.array([1e-17]), np.zeros(1), PRECISIONS["FP32"]) == ""
+X = np.array([0.5, -0.25, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "point", "gradient", "outcome", "said"),
+    [
+        (Drifting(), X, 2 * X, Outcome.INCONCLUSIVE, DRAWN),
+        (lambda _: 1.0, X, X, Outcome.INCONCLUSIVE, CONSTANT),
+        (lambda _: float(np.sin(X).sum()), X, 2 * X, Outcome.FAIL, CONSTANT),
+        (lambda x: np.maximum(x, 0).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, KINK),
+        (lambda x: np.abs(x - 1e-9).sum(), 0 * X, -np.ones(3), Outcome.INCONCLUSIVE, KINK),
+        (lambda x: (x**2).sum() + 1e-6 * np.sin(1e9 * x).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, USUAL),
+        (lambda x: x.sum() + (x > 1e-3).sum(), 0 * X, np.ones(3), Outcome.INCONCLUSIVE, JUMP),
+        (lambda x: (1 / (x - 1e-4)).sum(), 0 * X, 0 * X, Outcome.INCONCLUSIVE, JUMP),
+        (lambda x: (x**2).sum(), X, 3 * X, Outcome.FAIL, COORDINATES),
+    ],
+    ids=["drifting", "constant", "deaf", "relu at 0", "a kink near", "noise", "a comparison", "a pole", "wrong"],
+)
+def test_what_to_do_is_said(loss, point, gradient, outcome, said):
+    layout = make_layout(point)
+    losses = np.array([loss(each) for each in layout.stack_points("w")])
+    _, found = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)
+    verdict = found["w"].verdict
+    assert verdict.outcome == outcome
+    assert [each for each in (DRAWN, CONSTANT, KINK, JUMP, USUAL, COORDINATES) if each in verdict.reason] == [said]

@@ -5,21 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.judging import judge
-from service.numerics.blackbox.layout import laid_out
-from service.numerics.outcome import Outcome
-from service.numerics.precision import PRECISIONS
-from tests.service.numerics.blackbox.families import FAMILIES, LeastSquares, Perceptron
-from tests.service.numerics.blackbox.losses import point_of
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.blackbox.layout import lay_out_evaluations
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.loss_families import LOSS_FAMILIES, LeastSquaresLoss, PerceptronLoss
+from tests.service.numerics.blackbox.smooth_losses import make_point
 
 pytestmark = pytest.mark.no_cover
 
 
 def judged(problem, candidates, arithmetic, random, seed):
-    points = {name: point_of(values, "FP32", random=random) for name, values in problem.point.items()}
-    layout = laid_out(points, random=random, count=None, seed=seed)
-    losses = problem.loss({name: layout.stacked(name) for name in points}, arithmetic).astype(float)
-    _, found = judge(layout, losses, candidates, dict.fromkeys(points, PRECISIONS["FP32"]), 1e-4)
+    points = {name: make_point(values, "FP32", random=random) for name, values in problem.point.items()}
+    layout = lay_out_evaluations(points, random=random, count=None, seed=seed)
+    losses = problem.loss({name: layout.stack_points(name) for name in points}, arithmetic).astype(float)
+    _, found = judge_candidates(layout, losses, candidates, dict.fromkeys(points, PRECISIONS["FP32"]), 1e-4)
     return found
 
 
@@ -39,12 +39,12 @@ def outcomes(family, count, arithmetic, random, change=None, seed=77):
 def test_right_float32_gradients_are_not_refused():
     """600 problems, over 1,000 tensors; the loss in float32 or in float64, which sees every error of the gradient."""
     found = Counter()
-    for family in FAMILIES:
+    for family in LOSS_FAMILIES:
         for arithmetic in (np.float32, np.float64):
             for random in (False, True):
                 of_family = outcomes(family, 30, arithmetic, random)
                 found += of_family
-                if family is not LeastSquares:
+                if family is not LeastSquaresLoss:
                     assert of_family[Outcome.PASS] >= 0.85 * of_family.total()
     assert found.total() > 1000
     assert found[Outcome.FAIL] <= 3
@@ -53,8 +53,8 @@ def test_right_float32_gradients_are_not_refused():
 @pytest.mark.parametrize("change", [lambda c: 0.0, lambda c: -c, lambda c: 2 * c, lambda c: 1.05 * c])
 @pytest.mark.parametrize("random", [True, False])
 def test_wrong_ones_do_not_pass(random, change):
-    for family in FAMILIES:
+    for family in LOSS_FAMILIES:
         found = outcomes(family, 8, np.float64, random, change)
         assert found[Outcome.PASS] == 0
-        if family is Perceptron:
+        if family is PerceptronLoss:
             assert found[Outcome.FAIL] == found.total()

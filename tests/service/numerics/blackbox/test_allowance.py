@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from service.numerics.blackbox import allowance
-from service.numerics.blackbox.allowance import units
-from service.numerics.precision import PRECISIONS
-from service.numerics.reference import Tolerance
-from tests.service.numerics.blackbox.stated import along_of, directions, each_element, point_at
+from service.numerics.blackbox.allowance import choose_allowed_roundoffs
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.reference import Tolerance
+from tests.service.numerics.blackbox.stated_derivatives import (
+    draw_directions,
+    make_derivatives,
+    make_element_lines,
+    make_point,
+)
 
 FP64 = PRECISIONS["FP64"]
 OFF = 256 * 2.0**-53
@@ -18,137 +23,142 @@ X = np.array([0.7, -0.3, 0.9])
 
 
 def of_elements(c=C, x=X, sizes=None, reference=None, precision=FP64, tolerance=None):
-    point = point_at(x, sizes)
-    found = along_of(c, 1e-10) if reference is None else reference
-    return allowance.of_elements(each_element(point), point, c, found, precision, tolerance)
+    point = make_point(x, sizes)
+    found = make_derivatives(c, 1e-10) if reference is None else reference
+    return allowance.allow_elements(make_element_lines(point), point, c, found, precision, tolerance)
 
 
 def of_directions(c=C, reference=None, precision=FP64, tolerance=None, count=4):
-    point = point_at(np.zeros(len(c)))
-    found = along_of(np.zeros(count), 1e-10) if reference is None else reference
-    return allowance.of_directions(directions(point, count), point, c, found, precision, tolerance)
+    point = make_point(np.zeros(len(c)))
+    found = make_derivatives(np.zeros(count), 1e-10) if reference is None else reference
+    return allowance.allow_directions(draw_directions(point, count), point, c, found, precision, tolerance)
 
 
 @pytest.mark.parametrize(("name", "count"), [("FP64", 256), ("FP32", 256), ("TF32", 24), ("FP16", 24), ("BF16", 24)])
 def test_units_are_fewer_of_arithmetics_that_accumulate_in_a_wider_one(name, count):
-    assert units(PRECISIONS[name]) == count
+    assert choose_allowed_roundoffs(PRECISIONS[name]) == count
 
 
 @pytest.mark.parametrize("name", ["FP64", "FP32", "BF16"])
 def test_an_element_is_allowed_what_is_stated(name):
     """Formula (1), of elements that are all moved by 1."""
     precision, bend = PRECISIONS[name], np.array([3.0, 0.0, -7.0])
-    found = of_elements(reference=along_of(C, 1e-3, bend=bend), precision=precision)
-    off = units(precision) * precision.unit_roundoff
+    found = of_elements(reference=make_derivatives(C, 1e-3, bend=bend), precision=precision)
+    off = choose_allowed_roundoffs(precision) * precision.unit_roundoff
     certain = 1e-3 + off * np.abs(C)
     shared, bent = off * np.sqrt(np.mean(C**2)), off / 16 * np.sqrt(3) * np.abs(bend)
-    np.testing.assert_allclose(found.certain, certain, rtol=1e-13)
-    np.testing.assert_allclose(found.allowed, certain + shared + bent, rtol=1e-13)
-    assert (found.judged == C).all()
+    np.testing.assert_allclose(found.passing_error, certain, rtol=1e-13)
+    np.testing.assert_allclose(found.allowed_error, certain + shared + bent, rtol=1e-13)
+    assert (found.candidate_derivatives == C).all()
 
 
 @pytest.mark.parametrize("unit", [2.0**-30, 2.0**40])
 def test_a_change_of_the_unit_of_an_element_changes_what_it_is_allowed_alike(unit):
     """x and s in other units, and so the candidate, the derivative, its bound and its bend over s."""
     other, bound, bend = np.array([unit, 1.0, 1.0]), np.full(3, 1e-15), np.array([4.0, 5.0, 6.0])
-    usual = of_elements(sizes=np.ones(3), reference=along_of(C, bound, bend=bend))
-    found = of_elements(C / other, X * other, other, along_of(C / other, bound / other, bend=bend / other))
+    usual = of_elements(sizes=np.ones(3), reference=make_derivatives(C, bound, bend=bend))
+    found = of_elements(C / other, X * other, other, make_derivatives(C / other, bound / other, bend=bend / other))
     for name in ("judged", "certain", "allowed", "doubtful"):
         np.testing.assert_allclose(getattr(found, name) * other, getattr(usual, name), rtol=1e-12)
-    np.testing.assert_allclose(found.weights, usual.weights * other)
-    larger = of_elements(C / other, X, np.ones(3), along_of(C / other, bound / other, bend=bend / other))
-    assert larger.allowed[1] != pytest.approx(usual.allowed[1], rel=1e-5, abs=0), "but not of the candidate alone"
+    np.testing.assert_allclose(found.move_sizes, usual.move_sizes * other)
+    larger = of_elements(C / other, X, np.ones(3), make_derivatives(C / other, bound / other, bend=bend / other))
+    assert larger.allowed_error[1] != pytest.approx(usual.allowed_error[1], rel=1e-5, abs=0), (
+        "but not of the candidate alone"
+    )
 
 
 def test_the_share_of_the_curvature_grows_with_the_bend_and_is_not_certain():
     bends = np.array([0.0, 1e3, -2e3])
-    found = of_elements(np.ones(3), reference=along_of(np.ones(3), bend=bends))
-    shares = (found.allowed - found.allowed[0]) / (OFF / 16 * np.sqrt(3))
+    found = of_elements(np.ones(3), reference=make_derivatives(np.ones(3), bend=bends))
+    shares = (found.allowed_error - found.allowed_error[0]) / (OFF / 16 * np.sqrt(3))
     np.testing.assert_allclose(shares, np.abs(bends), rtol=1e-10)
-    assert len(set(found.certain.tolist())) == 1
+    assert len(set(found.passing_error.tolist())) == 1
 
 
 def test_a_bend_of_which_nothing_is_known_allows_nothing_more():
-    known = of_elements(reference=along_of(C, bend=0.0))
-    unknown = of_elements(reference=along_of(C, bend=np.array([np.nan, np.inf, -np.inf])))
-    assert (unknown.allowed == known.allowed).all()
+    known = of_elements(reference=make_derivatives(C, bend=0.0))
+    unknown = of_elements(reference=make_derivatives(C, bend=np.array([np.nan, np.inf, -np.inf])))
+    assert (unknown.allowed_error == known.allowed_error).all()
 
 
 def test_an_element_that_is_not_finite_does_not_excuse_the_others():
     c = np.array([np.nan, -2.0, 0.5])
-    assert (of_elements(c).allowed[1:] <= of_elements().allowed[1:]).all()
-    assert np.isfinite(of_elements(c).allowed).all()
-    assert np.isnan(of_elements(c).judged[0])
+    assert (of_elements(c).allowed_error[1:] <= of_elements().allowed_error[1:]).all()
+    assert np.isfinite(of_elements(c).allowed_error).all()
+    assert np.isnan(of_elements(c).candidate_derivatives[0])
 
 
 @pytest.mark.parametrize("bend", [0.0, 1e12])
 def test_a_tolerance_takes_the_place_of_all_of_it(bend):
-    reference = along_of(2 * C, 1e-3, bend=bend)
+    reference = make_derivatives(2 * C, 1e-3, bend=bend)
     found = of_elements(reference=reference, tolerance=Tolerance(rtol=0.25, atol=0.125))
-    for each in (found.certain, found.allowed):
+    for each in (found.passing_error, found.allowed_error):
         assert (each == 0.125 + 0.25 * np.abs(2 * C)).all()
-    assert not found.doubtful.any()
-    assert of_elements(reference=reference).doubtful.all(), "without one there is something"
+    assert not found.doubtful_error.any()
+    assert of_elements(reference=reference).doubtful_error.all(), "without one there is something"
 
 
 def test_along_directions_a_tolerance_takes_the_place_of_all_of_it():
     tolerance = Tolerance(rtol=0.25, atol=0.125)
-    quiet, loud = (of_directions(reference=along_of(np.zeros(4), each, bend=each)) for each in (0.0, 1e3))
-    assert (loud.allowed > quiet.allowed).all()
+    quiet, loud = (of_directions(reference=make_derivatives(np.zeros(4), each, bend=each)) for each in (0.0, 1e3))
+    assert (loud.allowed_error > quiet.allowed_error).all()
     quiet, loud = (
-        of_directions(reference=along_of(np.zeros(4), each, bend=each), tolerance=tolerance) for each in (0.0, 1e3)
+        of_directions(reference=make_derivatives(np.zeros(4), each, bend=each), tolerance=tolerance)
+        for each in (0.0, 1e3)
     )
-    assert (loud.allowed == quiet.allowed).all()
-    assert (quiet.allowed <= 2 * np.linalg.norm(0.125 + 0.25 * np.abs(C)) * (1 + 1e-12)).all()
-    assert not quiet.doubtful.any()
+    assert (loud.allowed_error == quiet.allowed_error).all()
+    assert (quiet.allowed_error <= 2 * np.linalg.norm(0.125 + 0.25 * np.abs(C)) * (1 + 1e-12)).all()
+    assert not quiet.doubtful_error.any()
 
 
 @pytest.mark.parametrize("name", ["FP64", "BF16"])
 def test_along_directions_six_deviations_of_the_rounding_are_certain(name):
     """Of an error of U u |c| / 6, that is, N(0, .) along each; and what the inner product itself is rounded by."""
     precision = PRECISIONS[name]
-    deviation = units(precision) * precision.unit_roundoff * np.linalg.norm(C) / 6
-    found = of_directions(reference=along_of(np.zeros(4), 0.25), precision=precision)
-    np.testing.assert_allclose((found.certain - 0.25) / deviation, 6, rtol=0.2 if name == "FP64" else 1e-9)
-    assert (found.certain - 0.25 >= 6 * deviation * (1 - 1e-2)).all()
+    deviation = choose_allowed_roundoffs(precision) * precision.unit_roundoff * np.linalg.norm(C) / 6
+    found = of_directions(reference=make_derivatives(np.zeros(4), 0.25), precision=precision)
+    np.testing.assert_allclose((found.passing_error - 0.25) / deviation, 6, rtol=0.2 if name == "FP64" else 1e-9)
+    assert (found.passing_error - 0.25 >= 6 * deviation * (1 - 1e-2)).all()
 
 
 def test_along_directions_the_largest_bend_counts_for_all():
     bends = np.array([1e3, -1e6, 0.0, np.nan])
-    found = of_directions(reference=along_of(np.zeros(4), bend=bends))
-    np.testing.assert_allclose(found.allowed - found.certain, OFF / 16 * 1e6, rtol=1e-9)
+    found = of_directions(reference=make_derivatives(np.zeros(4), bend=bends))
+    np.testing.assert_allclose(found.allowed_error - found.passing_error, OFF / 16 * 1e6, rtol=1e-9)
 
 
 def test_what_is_doubtful_follows_from_the_loss_and_lets_nothing_pass():
-    small, large = (of_elements(reference=along_of(C, 1e-10, base=each)) for each in (1.0, 1e9))
-    np.testing.assert_allclose(large.doubtful, 256 * 2.0**-53 * 1e9 / large.weights, rtol=1e-14)
-    assert (large.doubtful > 1e4 * large.allowed).all()
-    assert (small.certain == large.certain).all()
-    assert (small.allowed == large.allowed).all()
+    small, large = (of_elements(reference=make_derivatives(C, 1e-10, base=each)) for each in (1.0, 1e9))
+    np.testing.assert_allclose(large.doubtful_error, 256 * 2.0**-53 * 1e9 / large.move_sizes, rtol=1e-14)
+    assert (large.doubtful_error > 1e4 * large.allowed_error).all()
+    assert (small.passing_error == large.passing_error).all()
+    assert (small.allowed_error == large.allowed_error).all()
 
 
 def test_what_is_doubtful_along_a_direction_is_the_root_of_the_elements_as_much():
     for c in (C[:1], np.ones(16)):
         found = of_directions(c)
-        np.testing.assert_allclose(found.doubtful, 256 * 2.0**-53 * np.sqrt(len(c)), rtol=1e-14)
+        np.testing.assert_allclose(found.doubtful_error, 256 * 2.0**-53 * np.sqrt(len(c)), rtol=1e-14)
 
 
 def test_what_is_doubtful_is_no_more_of_a_narrow_arithmetic_than_of_float32():
-    narrow, single, double = (of_elements(precision=PRECISIONS[name]).doubtful for name in ("BF16", "FP32", "FP64"))
+    narrow, single, double = (
+        of_elements(precision=PRECISIONS[name]).doubtful_error for name in ("BF16", "FP32", "FP64")
+    )
     assert (narrow == single).all()
     assert (double < single).all()
 
 
 @pytest.mark.parametrize("of", [of_elements, of_directions])
 def test_a_loss_of_nothing_but_zeros_calls_only_another_candidate_than_zero_undecidable(of):
-    nothing = along_of(np.zeros(3 if of is of_elements else 4), constant=True)
+    nothing = make_derivatives(np.zeros(3 if of is of_elements else 4), constant=True)
     assert np.isinf(of(C, reference=nothing).allowed).all()
     assert np.isfinite(of(0 * C, reference=nothing).allowed).all()
-    assert np.isfinite(of(C, reference=replace(nothing, constant=~nothing.constant)).allowed).all()
+    assert np.isfinite(of(C, reference=replace(nothing, is_constant=~nothing.is_constant)).allowed).all()
     assert np.isfinite(of(C, reference=replace(nothing, bound=nothing.bound + 1e-9)).allowed).all()
 
 
 def test_the_size_of_an_element_is_its_move_or_itself_if_that_is_larger():
-    point = point_at(np.array([8.0, 0.25, -8.0]), np.array([1.0, 2.0, 16.0]))
-    assert allowance.sizes(each_element(point), point).tolist() == [8, 2, 16]
-    assert allowance.sizes(directions(point, 2), point).tolist() == [8, 2, 16]
+    point = make_point(np.array([8.0, 0.25, -8.0]), np.array([1.0, 2.0, 16.0]))
+    assert allowance.compute_move_magnitudes(make_element_lines(point), point).tolist() == [8, 2, 16]
+    assert allowance.compute_move_magnitudes(draw_directions(point, 2), point).tolist() == [8, 2, 16]

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.domain import Domain, below, steppable, ways
-from service.numerics.blackbox.schedule import SCHEDULES
+from service.numerics.blackbox.domain import LossDomain, find_element_moves, find_power_of_two_below, is_steppable
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
 
-FP64 = SCHEDULES["FP64"]
+FP64 = STEP_SCHEDULES["FP64"]
 
 
 def of(value, size, low=-np.inf, high=np.inf, schedule=FP64, random=False):
     each = [np.atleast_1d(np.asarray(one, float)) for one in (value, size, low, high)]
-    found = ways(each[0], each[1], Domain(each[2], each[3]), schedule, random=random)
-    return found.sizes.tolist(), found.sides.tolist()
+    found = find_element_moves(each[0], each[1], LossDomain(each[2], each[3]), schedule, random=random)
+    return found.move_sizes.tolist(), found.move_sides.tolist()
 
 
 def test_what_has_room_is_moved_as_it_was():
@@ -44,7 +44,7 @@ def test_where_neither_side_has_much_room_a_side_takes_what_there_is():
 
 def test_where_the_datatype_has_no_numbers_there_is_no_room():
     assert of(1.0, 1.0, 1.0, 1 + 1e-14) == ([0.0], [0])
-    assert of(1.0, 1.0, 0.999, 1.001, SCHEDULES["BF16"]) == ([0.0], [0])
+    assert of(1.0, 1.0, 0.999, 1.001, STEP_SCHEDULES["BF16"]) == ([0.0], [0])
 
 
 def test_a_gaussian_part_takes_three_times_the_room():
@@ -55,17 +55,17 @@ def test_a_gaussian_part_takes_three_times_the_room():
 
 @pytest.mark.parametrize("room", [0.0, 1e-320, 0.125, 0.126, 0.9, 1e300, np.inf])
 def test_what_is_below_a_room_is_the_largest_that_is(room):
-    found = float(below(np.array(room), 0.125))
+    found = float(find_power_of_two_below(np.array(room), 0.125))
     if room in (0.0, np.inf):
         assert found == room
     else:
         assert found * 0.125 < room <= 2 * found * 0.125
 
 
-@pytest.mark.parametrize("datatype", SCHEDULES)
+@pytest.mark.parametrize("datatype", STEP_SCHEDULES)
 def test_the_smallest_step_is_two_numbers_at_least(datatype):
-    schedule = SCHEDULES[datatype]
-    least = 2.0 ** (1 - schedule.precision.digits) * 2 / schedule.finest
-    assert steppable(np.array([1.0]), np.array([2 * least]), schedule).all()
-    assert not steppable(np.array([1.0]), np.array([least / 2]), schedule).any()
-    assert not steppable(np.array([1.0, 1.0, np.finfo(float).max]), np.array([0.0, np.inf, 1e308]), schedule).any()
+    schedule = STEP_SCHEDULES[datatype]
+    least = 2.0 ** (1 - schedule.precision.significand_bits) * 2 / schedule.smallest_step
+    assert is_steppable(np.array([1.0]), np.array([2 * least]), schedule).all()
+    assert not is_steppable(np.array([1.0]), np.array([least / 2]), schedule).any()
+    assert not is_steppable(np.array([1.0, 1.0, np.finfo(float).max]), np.array([0.0, np.inf, 1e308]), schedule).any()

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.extrapolation import extrapolated
-from service.numerics.blackbox.schedule import SCHEDULES
+from service.numerics.blackbox.extrapolation import extrapolate_central
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
 
-STEPS = SCHEDULES["FP64"].steps
+STEPS = STEP_SCHEDULES["FP64"].steps
 NOTHING = np.zeros((1, len(STEPS)))
 
 
 def of(quotients, noise=NOTHING, kinked=NOTHING):
-    return extrapolated(np.atleast_2d(quotients), STEPS, noise, kinked)
+    return extrapolate_central(np.atleast_2d(quotients), STEPS, noise, kinked)
 
 
 def test_polynomials_in_the_square_of_the_step_are_exact():
@@ -38,12 +38,14 @@ def test_finer_differences_that_stay_away_contest_a_value(away, contested):
     """Here by 3.4e-4, which is what noise of theirs explains; from 5.4e-4 on the bound is raised instead."""
     found = of(1 + np.array([0, 0, 0, *[away] * 4]), np.full((1, 7), 1e-6))
     assert found.value == [1.0]
-    assert found.contested == [contested]
+    assert found.is_contested == [contested]
 
 
 def test_where_nothing_settles_the_bound_is_wide():
     generator = np.random.default_rng(1)
-    found = extrapolated(generator.normal(size=(3000, len(STEPS))), STEPS, np.zeros((3000, 7)), np.zeros((3000, 7)))
+    found = extrapolate_central(
+        generator.normal(size=(3000, len(STEPS))), STEPS, np.zeros((3000, 7)), np.zeros((3000, 7))
+    )
     assert np.mean(found.bound < 1e-2) < 0.03
 
 

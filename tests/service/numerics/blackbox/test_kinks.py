@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.kinks import Shape, kinked
-from service.numerics.blackbox.schedule import SCHEDULES
+from service.numerics.blackbox.kinks import LossShape, find_kinks
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
 
-STEPS = SCHEDULES["FP64"].steps
+STEPS = STEP_SCHEDULES["FP64"].steps
 
 
 def second(loss):
@@ -12,19 +12,19 @@ def second(loss):
 
 
 def found(loss, noise=1e-16):
-    return kinked(second(loss), STEPS, np.full((1, len(STEPS)), noise), np.zeros(1))
+    return find_kinks(second(loss), STEPS, np.full((1, len(STEPS)), noise), np.zeros(1))
 
 
 @pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
 def test_a_jump_at_the_base_adds_its_half(jump):
     kinks = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
-    assert kinks.shape == [Shape.KINKED]
-    assert kinks.suspected == [True]
-    assert kinks.added[0, :-2] == pytest.approx(jump / 2, rel=0.01)
+    assert kinks.loss_shape == [LossShape.KINKED]
+    assert kinks.may_have_kink == [True]
+    assert kinks.added_bound[0, :-2] == pytest.approx(jump / 2, rel=0.01)
 
 
 def test_a_jump_among_the_steps_spares_finer_ones():
-    added = found(lambda t: np.maximum(t - 0.02, 0)).added
+    added = found(lambda t: np.maximum(t - 0.02, 0)).added_bound
     assert added[0, 0] > 0.05
     assert added[0, 4] == 0
 
@@ -34,24 +34,24 @@ def test_a_jump_among_the_steps_spares_finer_ones():
 )
 def test_a_smooth_loss_adds_nothing(loss):
     kinks = found(loss)
-    assert not kinks.added.any()
-    assert kinks.shape == [Shape.SMOOTH]
-    assert kinks.suspected == [False]
+    assert not kinks.added_bound.any()
+    assert kinks.loss_shape == [LossShape.SMOOTH]
+    assert kinks.may_have_kink == [False]
 
 
 def test_noise_adds_nothing():
     generator = np.random.default_rng(0)
     noise = np.full((5000, len(STEPS)), 1e-7)
     sides = generator.normal(size=(5000, len(STEPS), 2)) * 1e-7
-    kinks = kinked(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
-    assert np.mean(kinks.shape != Shape.SMOOTH) < 1e-3
-    assert 1e-4 < np.mean(kinks.suspected) < 0.1
+    kinks = find_kinks(sides.sum(axis=2) - 2e-7 * generator.normal(size=(5000, 1)), STEPS, noise, np.zeros(5000))
+    assert np.mean(kinks.loss_shape != LossShape.SMOOTH) < 1e-3
+    assert 1e-4 < np.mean(kinks.may_have_kink) < 0.1
 
 
 @pytest.mark.parametrize("distance", [0.3, 0.2, 0.18, 0.1, 0.01])
 def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance):
     """At a fifth of a step, four times the next, a pair sees nothing of it; the finest step alone is not looked at."""
-    steps = SCHEDULES["FP32"].steps
+    steps = STEP_SCHEDULES["FP32"].steps
     assert steps[-3] == 4 * steps[-2] == 16 * steps[-1]
     at = distance * steps[-2]
 
@@ -59,7 +59,7 @@ def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance)
         return t + t**2 + np.maximum(t - at, 0)
 
     seconds = (loss(steps) + loss(-steps) - 2 * loss(np.zeros(1)))[None]
-    added = kinked(seconds, steps, np.full((1, len(steps)), 1e-16), np.zeros(1)).added
+    added = find_kinks(seconds, steps, np.full((1, len(steps)), 1e-16), np.zeros(1)).added_bound
     differences = (loss(steps) - loss(-steps)) / (2 * steps)
     # Of pairs of coarser steps, a quarter apart at most, (1) sees all but 5 d / h.
     assert (added[0, :-1] >= 0.95 * ((1 - 5 * at / steps) * np.abs(differences - 1))[:-1]).all()
@@ -67,17 +67,17 @@ def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance)
 
 
 NO_KINKS = {
-    "a comparison": (lambda t: np.sin(t) + (t > 1e-9), Shape.JUMPING),
-    "a comparison among the steps": (lambda t: np.sin(t) + (t > 0.01), Shape.JUMPING),
-    "a pole": (lambda t: 1 / (t - 1e-6), Shape.JUMPING),
-    "a pole of higher order": (lambda t: (t + 1e-5) ** -3.0, Shape.JUMPING),
-    "a root of higher order": (lambda t: np.abs(t) ** 2.2, Shape.ROUGH),
+    "a comparison": (lambda t: np.sin(t) + (t > 1e-9), LossShape.JUMPING),
+    "a comparison among the steps": (lambda t: np.sin(t) + (t > 0.01), LossShape.JUMPING),
+    "a pole": (lambda t: 1 / (t - 1e-6), LossShape.JUMPING),
+    "a pole of higher order": (lambda t: (t + 1e-5) ** -3.0, LossShape.JUMPING),
+    "a root of higher order": (lambda t: np.abs(t) ** 2.2, LossShape.ROUGH),
 }
 
 
 @pytest.mark.parametrize(("loss", "shape"), NO_KINKS.values(), ids=NO_KINKS)
 def test_what_is_no_kink_is_not_called_one(loss, shape):
-    assert found(loss).shape == [shape]
+    assert found(loss).loss_shape == [shape]
 
 
 def test_a_loss_that_turns_many_times_seldom_has_a_kink_or_a_jump():
@@ -85,21 +85,21 @@ def test_a_loss_that_turns_many_times_seldom_has_a_kink_or_a_jump():
     generator = np.random.default_rng(0)
     often, phase = 10 ** generator.uniform(2, 4.5, (4000, 1)), generator.uniform(0, 2 * np.pi, (4000, 1))
     plus, minus, base = (np.sin(often * t + phase) / often for t in (STEPS, -STEPS, 0.0))
-    shape = kinked(plus + minus - 2 * base, STEPS, np.full((4000, len(STEPS)), 1e-16), np.zeros(4000)).shape
-    assert np.mean(shape == Shape.KINKED) < 0.03
-    assert np.mean(shape == Shape.JUMPING) < 0.15
+    shape = find_kinks(plus + minus - 2 * base, STEPS, np.full((4000, len(STEPS)), 1e-16), np.zeros(4000)).loss_shape
+    assert np.mean(shape == LossShape.KINKED) < 0.03
+    assert np.mean(shape == LossShape.JUMPING) < 0.15
 
 
 def test_a_bend_that_finer_steps_see_is_no_kink():
-    assert found(lambda t: np.sqrt(t**2 + 1e-6)).shape == [Shape.ROUGH]
-    assert found(lambda t: np.sqrt(t**2 + 1e-16)).shape == [Shape.KINKED]
+    assert found(lambda t: np.sqrt(t**2 + 1e-6)).loss_shape == [LossShape.ROUGH]
+    assert found(lambda t: np.sqrt(t**2 + 1e-16)).loss_shape == [LossShape.KINKED]
 
 
 @pytest.mark.parametrize("loss", [lambda t: 1 / (t - 1e-6), lambda t: np.sin(t) + (t > 1e-6), lambda t: (t == 0) * 1.0])
 def test_where_the_base_is_apart_nothing_is_known(loss):
-    assert np.isinf(found(loss).added).all()
+    assert np.isinf(found(loss).added_bound).all()
 
 
 @pytest.mark.parametrize("distance", [1e-9, 1e-6, 1e-5, 3e-5, 1e-4])
 def test_beside_a_kink_something_is(distance):
-    assert np.isfinite(found(lambda t: np.sin(t) + np.abs(t - distance)).added).all()
+    assert np.isfinite(found(lambda t: np.sin(t) + np.abs(t - distance)).added_bound).all()

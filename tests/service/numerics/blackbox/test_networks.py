@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.judging import judge
-from service.numerics.outcome import Outcome
-from service.numerics.precision import PRECISIONS
-from tests.service.numerics.blackbox.losses import planned
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.smooth_losses import make_layout
 
 pytestmark = pytest.mark.no_cover
 
@@ -44,10 +44,10 @@ def outcomes(count, activation, datatype, arithmetic, change=0.0):
     generator, found = np.random.default_rng(29), Counter()
     for number in range(count):
         network = Network(generator, activation)
-        gradient = PRECISIONS[datatype].nearest((1 + change) * network.gradient)
-        layout = planned(network.weight.ravel(), datatype, random=bool(number % 2), seed=number)
-        losses = network.losses(layout.stacked("w"), ARITHMETICS[arithmetic])
-        _, judged = judge(layout, losses, {"w": gradient}, {"w": PRECISIONS[datatype]}, 1e-4)
+        gradient = PRECISIONS[datatype].round_to_nearest((1 + change) * network.gradient)
+        layout = make_layout(network.weight.ravel(), datatype, random=bool(number % 2), seed=number)
+        losses = network.losses(layout.stack_points("w"), ARITHMETICS[arithmetic])
+        _, judged = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS[datatype]}, 1e-4)
         found[judged["w"].verdict.outcome] += 1
     return found
 

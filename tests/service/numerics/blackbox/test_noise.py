@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.noise import format_of, measured, of_line
-from service.numerics.blackbox.schedule import SCHEDULES
-from tests.service.numerics.blackbox.losses import noise_of, noisy, planned
+from service.numerics.blackbox.noise import estimate_line_noise, estimate_noise, find_loss_format
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
+from tests.service.numerics.blackbox.smooth_losses import add_noise, estimate_noise, make_layout
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
@@ -14,24 +14,24 @@ def test_known_noise_is_found_within_a_factor(relative, kind):
     generator = np.random.default_rng(0)
     found = []
     for seed in range(200):
-        layout = planned(generator.normal(size=5) + 2, seed=seed)
-        losses = noisy((layout.stacked("w") ** 2).sum(axis=1), relative, generator, kind)
-        found.append(noise_of(losses).deviation / (relative * losses[0]))
+        layout = make_layout(generator.normal(size=5) + 2, seed=seed)
+        losses = add_noise((layout.stack_points("w") ** 2).sum(axis=1), relative, generator, kind)
+        found.append(estimate_noise(losses).deviation / (relative * losses[0]))
     assert np.median(found) == pytest.approx(1, abs=0.1)
     assert 0.2 < min(found) < max(found) < 5
 
 
 def test_what_is_smooth_is_no_noise():
     t = np.arange(9) * 1e-3
-    assert of_line(np.exp(t)) < 1e-15
-    assert of_line(np.zeros(8)) == 0
+    assert estimate_line_noise(np.exp(t)) < 1e-15
+    assert estimate_line_noise(np.zeros(8)) == 0
 
 
 def test_differences_are_weighed_as_in_the_paper():
     """gamma_k = (k!)^2 / (2k)!: alternating values have k-th differences of 2^k, all alike in size."""
     values = np.array([1.0, -1, 1, -1, 1, -1, 1, -1])
     expected = [math.sqrt(math.factorial(k) ** 2 / math.factorial(2 * k)) * 2**k for k in range(1, 8)]
-    assert of_line(values) == pytest.approx(expected[0])
+    assert estimate_line_noise(values) == pytest.approx(expected[0])
 
 
 def test_losses_that_are_rounded_are_not_taken_for_exact():
@@ -39,27 +39,30 @@ def test_losses_that_are_rounded_are_not_taken_for_exact():
     for format, unit in ((np.float32, 2.0**-24), (np.float16, 2.0**-11)):
         losses = np.full(30, float(format(0.3)))
         losses[-1] = float(format(0.7))
-        found = measured(losses[:3], losses[3:19].reshape(2, 8), format_of(losses))
+        found = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
         assert found.deviation == pytest.approx(2 * unit / math.sqrt(12) * losses[0])
-        assert found.exact
+        assert found.is_deterministic
 
 
 def test_a_loss_that_is_the_same_each_time_is_exact():
     """Though the computed deviation of equal numbers is often not 0."""
     losses = np.random.default_rng(0).normal(size=200)
     assert any(np.std(np.full(3, loss), ddof=1) for loss in losses)
-    assert all(measured(np.full(3, loss), np.full((2, 8), loss), format_of(np.full(30, loss))).exact for loss in losses)
+    assert all(
+        estimate_noise(np.full(3, loss), np.full((2, 8), loss), find_loss_format(np.full(30, loss))).is_deterministic
+        for loss in losses
+    )
 
 
 def test_a_loss_that_is_another_each_time_is_noisy():
     losses = np.full(30, 0.1)
     losses[1] += 1e-5
-    found = measured(losses[:3], losses[3:19].reshape(2, 8), format_of(losses))
-    assert not found.exact
+    found = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
+    assert not found.is_deterministic
     assert found.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
 
 
-STEPS = SCHEDULES["FP64"].steps
+STEPS = STEP_SCHEDULES["FP64"].steps
 
 
 def farther(loss, relative, absolute, seed=0, count=4):
@@ -73,8 +76,10 @@ def farther(loss, relative, absolute, seed=0, count=4):
     near = noisy(loss(2.0**-20 * np.arange(16.0)))
     losses = noisy(np.stack([loss(STEPS), loss(-STEPS)], axis=-1) * np.ones((count, 1, 1)))
     base = float(noisy(loss(np.zeros(1)))[0])
-    found = measured(np.full(3, base), near.reshape(2, 8), format_of(np.concatenate([near, losses.ravel()])))
-    return found.at(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
+    found = estimate_noise(
+        np.full(3, base), near.reshape(2, 8), find_loss_format(np.concatenate([near, losses.ravel()]))
+    )
+    return found.deviation_at(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -95,13 +100,13 @@ def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
 
 def test_rounding_grows_with_the_loss_whatever_the_rest_does():
     losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
-    found = measured(np.full(3, 1e-9), np.full((2, 8), 1e-9), format_of(losses))
-    assert (found.at(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
+    found = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses))
+    assert (found.deviation_at(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
 
 
 def test_a_loss_of_zeros_has_no_noise():
-    nothing = measured(np.zeros(3), np.zeros((2, 8)), format_of(np.zeros(30)))
-    assert not nothing.at(np.ones((1, 7, 2)), STEPS, 0.0).any()
+    nothing = estimate_noise(np.zeros(3), np.zeros((2, 8)), find_loss_format(np.zeros(30)))
+    assert not nothing.deviation_at(np.ones((1, 7, 2)), STEPS, 0.0).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -110,14 +115,14 @@ def test_noise_that_grows_as_the_root_of_the_loss_is_not_taken_for_less(seed):
     generator = np.random.default_rng(seed)
     a, at = generator.normal(size=(12, 3)), generator.normal(size=3)
     b = a @ at + 1e-5 * generator.normal(size=12)
-    layout = planned(at, seed=seed)
+    layout = make_layout(at, seed=seed)
 
     def loss(points):
         return np.square(points @ a.T.astype(points.dtype) - b.astype(points.dtype)).sum(axis=1)
 
-    points = layout.stacked("w")
+    points = layout.stack_points("w")
     losses = loss(points)
     off = np.abs(losses - loss(points.astype(np.longdouble))).astype(float)
-    own, errors = layout.of("w", losses), layout.of("w", off)
-    deviations = noise_of(losses).at(own, layout.points["w"].schedule.steps, losses[0])
+    own, errors = layout.tensor_losses("w", losses), layout.tensor_losses("w", off)
+    deviations = estimate_noise(losses).deviation_at(own, layout.points["w"].schedule.steps, losses[0])
     assert (np.sqrt(np.square(errors).mean(axis=(0, 2))) <= 3 * deviations.max(axis=0)).all()

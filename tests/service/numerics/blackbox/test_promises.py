@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.judging import judge
-from service.numerics.outcome import Outcome
-from service.numerics.precision import PRECISIONS
-from tests.service.numerics.blackbox.losses import planned
-from tests.service.numerics.blackbox.mixed import WIDEST, Mixed
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.mixed_scale_losses import MAX_DECADES, MixedScaleLoss
+from tests.service.numerics.blackbox.smooth_losses import make_layout
 
 pytestmark = pytest.mark.no_cover
 
@@ -18,23 +18,25 @@ class Trial:
     """A random loss with noise or without, and its gradient as its datatype has it."""
 
     def __init__(self, generator, datatype, seed, random=False):
-        problem = Mixed(generator, datatype)
-        self.datatype, self.layout = datatype, planned(problem.values, datatype, random=random, seed=seed)
-        losses = problem.loss(self.layout.stacked("w"))
+        problem = MixedScaleLoss(generator, datatype)
+        self.datatype, self.layout = datatype, make_layout(problem.values, datatype, random=random, seed=seed)
+        losses = problem.loss(self.layout.stack_points("w"))
         losses = losses * (1 + generator.choice([0, 0, 1e-12, 1e-7]) * generator.normal(size=losses.shape))
         self.losses = losses.astype(np.float32).astype(float) if generator.random() < 0.3 else losses
-        self.gradient = PRECISIONS[datatype].nearest(problem.gradient)
+        self.gradient = PRECISIONS[datatype].round_to_nearest(problem.gradient)
 
     def judged(self, candidate):
-        return judge(self.layout, self.losses, {"w": candidate}, {"w": PRECISIONS[self.datatype]}, 1e-4)[1]["w"]
+        return judge_candidates(self.layout, self.losses, {"w": candidate}, {"w": PRECISIONS[self.datatype]}, 1e-4)[1][
+            "w"
+        ]
 
     def outcome(self, number, value):
         candidate = self.gradient.copy()
         candidate[number] = value
-        return self.judged(candidate).directions[number].outcome
+        return self.judged(candidate).direction_results[number].outcome
 
 
-@pytest.mark.parametrize("datatype", WIDEST)
+@pytest.mark.parametrize("datatype", MAX_DECADES)
 def test_no_error_that_would_have_been_found_passes(datatype):
     """80 reports of each datatype; and an element that is 0, doubled or of the other sign does not pass."""
     generator, found = np.random.default_rng(8), Counter()
@@ -43,10 +45,10 @@ def test_no_error_that_would_have_been_found_passes(datatype):
         right = trial.judged(trial.gradient)
         found[right.verdict.outcome] += 1
         error = right.verdict.smallest_detectable_error
-        for number in np.flatnonzero(right.promised):
-            one, value = right.directions[number], trial.gradient[number]
+        for number in np.flatnonzero(right.is_promised):
+            one, value = right.direction_results[number], trial.gradient[number]
             found["promised"] += 1
-            assert one.allowed < abs(one.reference)
+            assert one.allowed_error < abs(one.reference)
             off = error * np.array([1, -1, 1, -1]) * np.array([one.reference, one.reference, value, value])
             for wrong in [*(value + off), 0.0, 2 * value, -value]:
                 assert trial.outcome(number, wrong) != Outcome.PASS
@@ -63,13 +65,13 @@ def test_the_error_that_is_missed_along_directions_is_found_there():
     for seed in range(250):
         trial = Trial(generator, "FP64", seed, random=True)
         right = trial.judged(trial.gradient)
-        if right.verdict.outcome != Outcome.PASS or not np.isfinite(right.verdict.missed.relative_l2):
+        if right.verdict.outcome != Outcome.PASS or not np.isfinite(right.verdict.detection_limit.relative_l2):
             continue
-        weights = trial.layout.lines["w"].weights
+        weights = trial.layout.lines["w"].direction_weights
         scaled = trial.gradient * weights
         error = generator.normal(size=scaled.shape) * (generator.random(scaled.shape) < 0.5)
         error[0] += 1e-3
-        size = right.verdict.missed.relative_l2 * np.linalg.norm(scaled) / np.linalg.norm(error)
+        size = right.verdict.detection_limit.relative_l2 * np.linalg.norm(scaled) / np.linalg.norm(error)
         wrong = trial.judged((scaled + error * size) / weights)
         passed, count = passed + (wrong.verdict.outcome == Outcome.PASS), count + 1
     assert count > 100
@@ -86,13 +88,15 @@ def test_no_wrong_element_of_a_plate_in_si_units_passes():
     generator = np.random.default_rng(3)
     for seed in range(100):
         point = np.array([210e9, 0.3, 2e-3]) * generator.uniform(0.5, 1.5, 3)
-        layout, value = planned(point, random=False, seed=seed), plate(point)
-        losses = plate(layout.stacked("w"))
+        layout, value = make_layout(point, random=False, seed=seed), plate(point)
+        losses = plate(layout.stack_points("w"))
         e, nu, t = point
         right = np.array([-value / e, -2 * nu / (1 - nu**2) * value, -3 * value / t])
 
         def outcome(candidate, layout=layout, losses=losses):
-            return judge(layout, losses, {"w": candidate}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"].verdict.outcome
+            return judge_candidates(layout, losses, {"w": candidate}, {"w": PRECISIONS["FP64"]}, 1e-4)[1][
+                "w"
+            ].verdict.outcome
 
         assert outcome(right) == Outcome.PASS
         for number in range(3):

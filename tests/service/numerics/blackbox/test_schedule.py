@@ -1,43 +1,48 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.schedule import SCHEDULES, power_of_two, typical, usual
+from service.numerics.blackbox.schedule import (
+    STEP_SCHEDULES,
+    choose_move_sizes,
+    choose_typical_scale,
+    round_to_power_of_two,
+)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", STEP_SCHEDULES)
 def test_steps_fall_and_are_powers_of_two(name):
-    steps = SCHEDULES[name].steps
+    steps = STEP_SCHEDULES[name].steps
     assert (np.diff(steps) < 0).all()
     assert (np.frexp(steps)[0] == 0.5).all()
-    assert (steps[0], steps[-1]) == (SCHEDULES[name].farthest, SCHEDULES[name].finest)
+    assert (steps[0], steps[-1]) == (STEP_SCHEDULES[name].largest_step, STEP_SCHEDULES[name].smallest_step)
     assert len(steps) >= 3, "an entry of the table needs neighbours"
 
 
 def test_the_scale_is_that_of_a_typical_element():
-    wide = SCHEDULES["FP64"]
-    assert typical(np.zeros(3), wide) == 1
-    assert typical(np.array([0.0, 0.0, 0.26]), wide) == 0.25
-    assert typical(np.array([1.0, 1.0, 1e6]), wide) == 1
-    assert typical(np.array(-8.0), wide) == 8
+    wide = STEP_SCHEDULES["FP64"]
+    assert choose_typical_scale(np.zeros(3), wide) == 1
+    assert choose_typical_scale(np.array([0.0, 0.0, 0.26]), wide) == 0.25
+    assert choose_typical_scale(np.array([1.0, 1.0, 1e6]), wide) == 1
+    assert choose_typical_scale(np.array(-8.0), wide) == 8
 
 
 def test_in_a_narrow_datatype_the_largest_element_has_to_move_too():
-    assert typical(np.array([1.0, 1.0, 1000.0]), SCHEDULES["FP16"]) == 128
+    assert choose_typical_scale(np.array([1.0, 1.0, 1000.0]), STEP_SCHEDULES["FP16"]) == 128
 
 
 @pytest.mark.parametrize("number", [5e-324, 1e-300, 1.0, 1e300])
 def test_powers_leave_room_for_steps(number):
-    power = power_of_two(number)
+    power = round_to_power_of_two(number)
     assert np.frexp(power)[0] == 0.5
     assert np.isfinite(power * 2.0**60)
     assert power * 2.0**-60 > 0
 
 
-WIDE = SCHEDULES["FP64"]
+WIDE = STEP_SCHEDULES["FP64"]
 
 
 def moved(*values, random=False, datatype="FP64"):
-    return usual(np.array(values, np.float64), SCHEDULES[datatype], random=random).tolist()
+    return choose_move_sizes(np.array(values, np.float64), STEP_SCHEDULES[datatype], random=random).tolist()
 
 
 def test_elements_of_one_unit_are_moved_by_the_scale_or_by_more():
@@ -45,7 +50,7 @@ def test_elements_of_one_unit_are_moved_by_the_scale_or_by_more():
     assert moved(0.0, 0.0) == [1, 1]
     assert moved(1.0, -0.3, 8.0, 1.0, 0.0, random=True) == [1] * 5
     generator = np.random.default_rng(0)
-    share = np.mean(usual(generator.normal(size=100_000), WIDE, random=False) < 0.5)
+    share = np.mean(choose_move_sizes(generator.normal(size=100_000), WIDE, random=False) < 0.5)
     assert share < 0.005, "of those next to 0, one in 240"
 
 
@@ -59,7 +64,7 @@ def test_elements_of_other_units_are_moved_by_their_own_sizes(random):
 @pytest.mark.parametrize("left", [2.2e-16, -1.1e-16, 5.5e-17])
 def test_what_rounding_leaves_is_moved_like_zero(left):
     assert moved(1.0, left, left, 0.7, left) == [1, 1, 1, 0.5, 1] or moved(1.0, left, left, 0.7, left) == [1] * 5
-    assert moved(left)[0] == power_of_two(abs(left)), "but not where there is nothing of which it was left"
+    assert moved(left)[0] == round_to_power_of_two(abs(left)), "but not where there is nothing of which it was left"
     assert moved(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"
 
 

@@ -11,19 +11,19 @@ STEPS = 2.0 ** -np.arange(1, 8)
 def test_the_slope_is_two_of_a_right_gradient_and_one_of_a_wrong_one():
     plus = np.exp(STEPS) - 1
     for explained, slope in ((1.0, 2), (2.0, 1), (-1.0, 1)):
-        left, found = taylor.remainder(0, plus, STEPS, explained, np.full(7, 1e-16))
+        left, found = taylor.compute_remainders(0, plus, STEPS, explained, np.full(7, 1e-16))
         assert found == pytest.approx(slope, abs=0.05)
         assert left == pytest.approx(plus - STEPS * explained)
 
 
 def test_below_the_noise_there_is_no_slope():
-    _, found = taylor.remainder(0, 3 * STEPS, STEPS, 3.0, np.full(7, 1e-16))
+    _, found = taylor.compute_remainders(0, 3 * STEPS, STEPS, 3.0, np.full(7, 1e-16))
     assert math.isnan(found)
 
 
 def test_what_grows_is_told_with_its_sign():
-    assert taylor.growing(-2.0, 2.0) == (-2.0, -1.0)
-    assert taylor.growing(2.0, -2.0) == (2.0, -1.0)
-    assert taylor.growing(1.0, 2.0) == (-0.5, 0.5)
-    assert taylor.growing(-1.0, 0.0)[0] == -math.inf
-    assert taylor.growing(0.0, 0.0)[0] == 0
+    assert taylor.fit_intercept_and_factor(-2.0, 2.0) == (-2.0, -1.0)
+    assert taylor.fit_intercept_and_factor(2.0, -2.0) == (2.0, -1.0)
+    assert taylor.fit_intercept_and_factor(1.0, 2.0) == (-0.5, 0.5)
+    assert taylor.fit_intercept_and_factor(-1.0, 0.0)[0] == -math.inf
+    assert taylor.fit_intercept_and_factor(0.0, 0.0)[0] == 0

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.blackbox.judging import judge
-from service.numerics.outcome import Outcome
-from service.numerics.precision import PRECISIONS
-from tests.service.numerics.blackbox.losses import planned
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.smooth_losses import make_layout
 
 
 def softmax(z):
@@ -40,9 +40,11 @@ ZEROS = {
 
 
 def judged(loss, point, candidate, random, scale=1.0):
-    layout = planned(point, random=random)
-    losses = loss(layout.stacked("w"))
-    return judge(layout, losses, {"w": candidate * np.ones(point.shape)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
+    layout = make_layout(point, random=random)
+    losses = loss(layout.stack_points("w"))
+    return judge_candidates(layout, losses, {"w": candidate * np.ones(point.shape)}, {"w": PRECISIONS["FP64"]}, 1e-4)[
+        1
+    ]["w"]
 
 
 @pytest.mark.parametrize("random", [True, False])
@@ -51,9 +53,9 @@ def test_a_gradient_of_zero_passes_and_nothing_is_promised(loss, point, candidat
     found = judged(loss, point, candidate, random)
     assert found.verdict.outcome == Outcome.PASS
     assert found.verdict.smallest_detectable_error == np.inf or random
-    assert not found.promised.any()
+    assert not found.is_promised.any()
     if not random:
-        assert found.verdict.negligible == found.verdict.counts[Outcome.PASS] == point.size
+        assert found.verdict.negligible_count == found.verdict.outcome_counts[Outcome.PASS] == point.size
 
 
 @pytest.mark.parametrize("random", [True, False])
@@ -66,10 +68,10 @@ def test_another_than_zero_does_not(loss, point, wrong, random):
 @pytest.mark.parametrize("random", [True, False])
 def test_a_gradient_that_rounding_hides_is_not_zero_where_the_candidate_says_so(random):
     """Of a tensor of 1e-9 beside a loss of float32: nothing is seen of it, right or wrong."""
-    layout = planned(np.array([1e-9, 2e-9]), random=random)
-    losses = np.cos(layout.stacked("w").sum(axis=1) - 1).astype(np.float32).astype(float)
+    layout = make_layout(np.array([1e-9, 2e-9]), random=random)
+    losses = np.cos(layout.stack_points("w").sum(axis=1) - 1).astype(np.float32).astype(float)
     for candidate in (np.sin(1.0), -np.sin(1.0), 10.0):
-        found = judge(layout, losses, {"w": np.full(2, candidate)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
+        found = judge_candidates(layout, losses, {"w": np.full(2, candidate)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
         assert found.verdict.outcome == Outcome.INCONCLUSIVE
 
 

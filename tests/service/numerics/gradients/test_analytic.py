@@ -1,49 +1,49 @@
 import numpy as np
 import pytest
 
+from service.numerics.core.precision import DTYPES
 from service.numerics.gradients import analytic
-from service.numerics.precision import DTYPES
 from tests import truth
-from tests.problems import reference_example, reference_model
+from tests.op_graphs import build_reference_example, build_reference_model
 
 
 @pytest.mark.parametrize("sizes", [((3, 3), (2, 2)), ((7, 4), (3, 2)), ((2, 5), (2, 5))])
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_the_truth_to_the_last_digits(sizes, seed):
-    graph, leaves = reference_model(*sizes, seed)
-    found = analytic.differentiate(graph, leaves)
-    for name, expected in truth.rounded(graph, leaves).items():
+    graph, leaves = build_reference_model(*sizes, seed)
+    found = analytic.differentiate_analytically(graph, leaves)
+    for name, expected in truth.compute_rounded_gradients(graph, leaves).items():
         assert found.gradients[name].shape == expected.shape
         np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-12, atol=1e-15 * np.abs(expected).max())
 
 
 def test_it_has_every_value_and_gradient_without_a_tile_axis():
-    graph, leaves = reference_example()
-    found = analytic.differentiate(graph, leaves)
+    graph, leaves = build_reference_example()
+    found = analytic.differentiate_analytically(graph, leaves)
     assert found.values.keys() == found.gradients.keys() == set(graph.shapes)
     for name, shape in graph.shapes.items():
         assert found.values[name].shape == found.gradients[name].shape == shape
-    assert found.gradients[graph.loss] == 1
+    assert found.gradients[graph.loss_name] == 1
 
 
 def test_an_override_is_taken_for_its_node_alone():
-    graph, leaves = reference_example()
-    plain = analytic.differentiate(graph, leaves).gradients
-    doubled = analytic.differentiate(graph, leaves, {"L1": _doubled(graph, "L1")}).gradients
+    graph, leaves = build_reference_example()
+    plain = analytic.differentiate_analytically(graph, leaves).gradients
+    doubled = analytic.differentiate_analytically(graph, leaves, {"L1": _doubled(graph, "L1")}).gradients
     np.testing.assert_allclose(doubled["w1"], 2 * plain["w1"])
     np.testing.assert_array_equal(doubled["w2"], plain["w2"])
 
 
 @pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
 def test_in_a_dtype_that_numpy_has_not_every_result_is_rounded(dtype):
-    graph, leaves = reference_example()
+    graph, leaves = build_reference_example()
     narrow = {name: dtype.rounded(leaf) for name, leaf in leaves.items()}
-    found = analytic.differentiate(graph, narrow, dtype=dtype)
-    plain = analytic.differentiate(graph, narrow)
+    found = analytic.differentiate_analytically(graph, narrow, dtype=dtype)
+    plain = analytic.differentiate_analytically(graph, narrow)
     for name in graph.shapes:
         for array in (found.values[name], found.gradients[name]):
-            assert dtype.precision.represents(array.astype(np.float64)).all()
-    assert not dtype.precision.represents(plain.gradients["w1"].astype(np.float64)).all()
+            assert dtype.precision.is_representable(array.astype(np.float64)).all()
+    assert not dtype.precision.is_representable(plain.gradients["w1"].astype(np.float64)).all()
 
 
 def _doubled(graph, name):

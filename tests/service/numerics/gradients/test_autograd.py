@@ -1,80 +1,80 @@
 import numpy as np
 import pytest
 
+from service.numerics.core.batching import add_batch_axis
+from service.numerics.core.precision import DTYPES
 from service.numerics.gradients import autograd
-from service.numerics.graph import Graph, InvalidModelError, Node
-from service.numerics.ops import REGISTRY
-from service.numerics.precision import DTYPES
-from service.numerics.tiles import tiled
+from service.numerics.model.graph import Graph, InvalidModelError, Node
+from service.numerics.ops import OP_REGISTRY
 from tests import truth
-from tests.problems import reference_example, reference_model
+from tests.op_graphs import build_reference_example, build_reference_model
 
-LOSS = REGISTRY["half_squared_error"](reduction="sum")
+LOSS = OP_REGISTRY["half_squared_error"](reduction="sum")
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_the_truth_to_the_last_digits(seed):
-    graph, leaves = reference_model((6, 5), (3, 2), seed)
-    found = autograd.differentiate(graph, leaves)
-    for name, expected in truth.rounded(graph, leaves).items():
+    graph, leaves = build_reference_model((6, 5), (3, 2), seed)
+    found = autograd.differentiate_by_torch(graph, leaves)
+    for name, expected in truth.compute_rounded_gradients(graph, leaves).items():
         np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-11, atol=1e-14 * np.abs(expected).max())
 
 
 def test_only_what_is_asked_for_is_differentiated():
-    graph, leaves = reference_example()
-    everything = autograd.differentiate(graph, leaves).gradients
+    graph, leaves = build_reference_example()
+    everything = autograd.differentiate_by_torch(graph, leaves).gradients
     assert everything.keys() == set(graph.shapes)
-    some = autograd.differentiate(graph, leaves, ["w1", "L2"]).gradients
+    some = autograd.differentiate_by_torch(graph, leaves, ["w1", "L2"]).gradients
     assert some.keys() == {"w1", "L2"}
     np.testing.assert_array_equal(some["L2"], everything["L2"])
 
 
 def test_a_node_that_hands_its_input_back_has_a_gradient_of_its_own():
     """In PyTorch flatten of one axis is its input itself, which here is used a second time."""
-    nodes = [Node("flat", REGISTRY["flatten"](), ("x",)), Node("loss", LOSS, ("flat", "p"))]
-    nodes.insert(1, Node("p", REGISTRY["mul"](), ("x", 3.0)))
+    nodes = [Node("flat", OP_REGISTRY["flatten"](), ("x",)), Node("loss", LOSS, ("flat", "p"))]
+    nodes.insert(1, Node("p", OP_REGISTRY["mul"](), ("x", 3.0)))
     graph = Graph(nodes, {"x": (2,)})
-    found = autograd.differentiate(graph, {"x": tiled(np.array([1.0, -2.0]))}).gradients
+    found = autograd.differentiate_by_torch(graph, {"x": add_batch_axis(np.array([1.0, -2.0]))}).gradients
     np.testing.assert_allclose(found["flat"], [-2, 4])
     np.testing.assert_allclose(found["x"], [4, -8])
 
 
 def test_a_node_of_constants_alone_has_a_gradient():
-    nodes = [Node("c", REGISTRY["mul"](), (2.0, 3.0)), Node("p", REGISTRY["mul"](), ("x", "c"))]
+    nodes = [Node("c", OP_REGISTRY["mul"](), (2.0, 3.0)), Node("p", OP_REGISTRY["mul"](), ("x", "c"))]
     graph = Graph([*nodes, Node("loss", LOSS, ("p", "p"))], {"x": ()})
-    assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 0
-    graph = Graph([*nodes, Node("loss", REGISTRY["mul"](), ("p", "p"))], {"x": ()})
-    assert autograd.differentiate(graph, {"x": np.ones(1)}).gradients["c"] == 12
+    assert autograd.differentiate_by_torch(graph, {"x": np.ones(1)}).gradients["c"] == 0
+    graph = Graph([*nodes, Node("loss", OP_REGISTRY["mul"](), ("p", "p"))], {"x": ()})
+    assert autograd.differentiate_by_torch(graph, {"x": np.ones(1)}).gradients["c"] == 12
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_it_runs_in_half_precision_and_answers_in_float32(name):
-    graph, leaves = reference_example()
-    narrow = {each: DTYPES[name].rounded(leaf) for each, leaf in leaves.items()}
-    found = autograd.differentiate(graph, narrow, dtype=name)
-    wide = autograd.differentiate(graph, leaves)
+    graph, leaves = build_reference_example()
+    narrow = {each: DTYPES[name].round_array(leaf) for each, leaf in leaves.items()}
+    found = autograd.differentiate_by_torch(graph, narrow, dtype=name)
+    wide = autograd.differentiate_by_torch(graph, leaves)
     for each, gradient in found.gradients.items():
         assert gradient.dtype == np.float32
-        assert DTYPES[name].precision.represents(gradient.astype(np.float64)).all()
+        assert DTYPES[name].precision.is_representable(gradient.astype(np.float64)).all()
         np.testing.assert_allclose(gradient, wide.gradients[each], rtol=0.1, atol=0.02)
 
 
 def test_the_leaves_are_not_written_to():
-    graph, leaves = reference_example()
+    graph, leaves = build_reference_example()
     before = {name: leaf.copy() for name, leaf in leaves.items()}
-    autograd.differentiate(graph, leaves)
+    autograd.differentiate_by_torch(graph, leaves)
     for name, leaf in leaves.items():
         np.testing.assert_array_equal(leaf, before[name])
 
 
-class Refused(type(REGISTRY["tanh"]())):
+class Refused(type(OP_REGISTRY["tanh"]())):
     """An op whose twin PyTorch refuses."""
 
     def twin(self, torch, input):
         return torch.einsum("ij->i", input)
 
 
-class Underivable(type(REGISTRY["tanh"]())):
+class Underivable(type(OP_REGISTRY["tanh"]())):
     """An op of which PyTorch has a value and refuses the derivative."""
 
     def twin(self, torch, input):
@@ -95,9 +95,9 @@ class Underivable(type(REGISTRY["tanh"]())):
     [(Refused, r"PyTorch refuses node 't' \(tanh\): ", 1), (Underivable, "PyTorch refuses the backward pass: ", None)],
 )
 def test_what_pytorch_refuses_is_named(op, words, position):
-    nodes = [Node("p", REGISTRY["mul"](), ("x", 2.0)), Node("t", op(), ("p",))]
+    nodes = [Node("p", OP_REGISTRY["mul"](), ("x", 2.0)), Node("t", op(), ("p",))]
     graph = Graph([*nodes, Node("loss", LOSS, ("t", 0.0))], {"x": ()})
     with pytest.raises(InvalidModelError, match=words) as found:
-        autograd.differentiate(graph, {"x": np.ones(1)})
+        autograd.differentiate_by_torch(graph, {"x": np.ones(1)})
     assert found.value.errors[0].node == position
     assert "\n" not in str(found.value)

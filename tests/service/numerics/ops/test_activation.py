@@ -2,11 +2,11 @@ import mpmath
 import numpy as np
 import pytest
 
+from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
-from service.numerics.precision import PRECISIONS
-from service.numerics.rounding import allowances
+from service.numerics.model.graph import Graph, Node
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.ops import OP_REGISTRY
 
 POINTS = [0.0, -0.0, 5e-324, 1e-300, -1e-8, 0.3, -1.0, 5.0, 19.0, -19.5, 30.0, -40.0, 300.0, -350.0]
 
@@ -27,7 +27,7 @@ EXACT = {
 def test_value_and_derivative_have_no_cancellation(name, point):
     """Against 50 digits: a few units in the last place, far out too, where 1 - y has no digits left."""
     x = np.array([point])
-    function = REGISTRY[name]()
+    function = OP_REGISTRY[name]()
     output = function.forward(x)
     (derivative,) = function.backward(np.ones(1), output, x)
     with mpmath.workdps(50):
@@ -40,8 +40,8 @@ def test_value_and_derivative_have_no_cancellation(name, point):
 def test_nothing_becomes_nan_far_out(name):
     x = np.array([1e308, -1e308, np.inf, -np.inf])
     with np.errstate(over="ignore", invalid="raise", divide="raise"):
-        output = REGISTRY[name]().forward(x)
-        (derivative,) = REGISTRY[name]().backward(np.ones(4), output, x)
+        output = OP_REGISTRY[name]().forward(x)
+        (derivative,) = OP_REGISTRY[name]().backward(np.ones(4), output, x)
     np.testing.assert_array_equal(output, [1, -1, 1, -1] if name == "tanh" else [1, 0, 1, 0])
     np.testing.assert_array_equal(derivative, 0)
 
@@ -53,8 +53,8 @@ def test_softplus_and_gelu_by_50_digits(point):
         z = mpmath.mpf(point)
         softplus = float(mpmath.log1p(mpmath.exp(z)))
         gelu = float(z * mpmath.ncdf(z))
-    np.testing.assert_allclose(REGISTRY["softplus"](threshold=100.0).forward(x), softplus, rtol=5e-16)
-    np.testing.assert_allclose(REGISTRY["gelu"]().forward(x), gelu, rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose(OP_REGISTRY["softplus"](threshold=100.0).forward(x), softplus, rtol=5e-16)
+    np.testing.assert_allclose(OP_REGISTRY["gelu"]().forward(x), gelu, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -63,24 +63,24 @@ def test_softplus_and_gelu_by_50_digits(point):
 )
 def test_each_piece_goes_on_beyond_its_end(name, attributes):
     """Held to its piece the function has no kink: its second difference across 0 vanishes with the step."""
-    op = REGISTRY[name](**attributes)
+    op = OP_REGISTRY[name](**attributes)
     for side in (-1e-3, 1e-3):
         x = np.array([side])
         across = np.array([side - 2e-3, side, side + 2e-3])
-        values = op.along(op.branch(x), across)
+        values = op.forward_on_branch(op.select_branch(x), across)
         np.testing.assert_array_equal(values[1:2], op.forward(x))
         slope = op.backward(np.ones(1), op.forward(x), x)[0]
         np.testing.assert_allclose((values[2] - values[0]) / 4e-3, slope, rtol=1e-5, atol=1e-12)
 
 
 def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
-    nodes = [Node("y", REGISTRY["gelu"](), ("x",)), Node("loss", REGISTRY["sum"](), ("y",))]
+    nodes = [Node("y", OP_REGISTRY["gelu"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("y",))]
     count = 100_000
     graph = Graph(nodes, {"x": (count,)})
     leaves = {"x": np.linspace(0.01, 3, count, dtype=np.float32)[None]}
     wide = {"x": leaves["x"].astype(np.float64)}
-    allowed = allowances(graph, wide, PRECISIONS["FP32"], 0, ["x"])["x"]
-    found, exact = autograd.differentiate(graph, leaves), analytic.differentiate(graph, wide)
+    allowed = estimate_rounding_allowances(graph, wide, PRECISIONS["FP32"], 0, ["x"])["x"]
+    found, exact = autograd.differentiate_by_torch(graph, leaves), analytic.differentiate_analytically(graph, wide)
     apart = np.abs(found.gradients["x"] - exact.gradients["x"])
     assert (apart <= allowed).all()
     assert (apart > allowed / 3).any(), "and it is not far more than is needed"
@@ -88,4 +88,4 @@ def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
 
 def test_what_is_no_number_is_on_no_piece_of_relu() -> None:
     x = np.array([np.nan, -1.0, 2.0, np.inf, -np.inf])
-    np.testing.assert_array_equal(REGISTRY["relu"]().forward(x), [np.nan, 0, 2, np.inf, 0])
+    np.testing.assert_array_equal(OP_REGISTRY["relu"]().forward(x), [np.nan, 0, 2, np.inf, 0])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 NAME = "scaled_dot_product_attention"
 
@@ -20,7 +20,7 @@ NAME = "scaled_dot_product_attention"
     ],
 )
 def test_what_does_not_fit_is_refused(attributes, shapes, words):
-    assert words in refused(NAME, attributes, *shapes)
+    assert words in get_refusal(NAME, attributes, *shapes)
 
 
 def inputs():
@@ -30,20 +30,20 @@ def inputs():
 
 def test_what_is_masked_counts_for_nothing():
     query, key, value = inputs()
-    op = REGISTRY[NAME](is_causal=True)
+    op = OP_REGISTRY[NAME](is_causal=True)
     output = op.forward(query, key, value, None)
     np.testing.assert_allclose(output[0, 0], value[0, 0], rtol=1e-15), "the first sees only itself"
     by_value = op.backward(np.ones((1, 3, 2)), output, query, key, value, None)[2]
     np.testing.assert_allclose(by_value.sum(axis=1), 3, rtol=1e-14)
     mask = np.tril(np.ones((1, 3, 3), dtype=bool))
-    np.testing.assert_array_equal(REGISTRY[NAME]().forward(query, key, value, mask), output)
+    np.testing.assert_array_equal(OP_REGISTRY[NAME]().forward(query, key, value, mask), output)
 
 
 def test_a_row_that_is_masked_whole_is_zero_and_has_no_gradient():
     query, key, value = inputs()
     mask = np.ones((1, 3, 3), dtype=bool)
     mask[0, 1] = False
-    op = REGISTRY[NAME]()
+    op = OP_REGISTRY[NAME]()
     output = op.forward(query, key, value, mask)
     np.testing.assert_array_equal(output[0, 1], 0)
     gradients = op.backward(np.ones((1, 3, 2)), output, query, key, value, mask)
@@ -54,5 +54,5 @@ def test_a_row_that_is_masked_whole_is_zero_and_has_no_gradient():
 def test_scores_of_any_size_do_not_overflow():
     query, key, value = inputs()
     with np.errstate(over="raise", invalid="raise"):
-        output = REGISTRY[NAME]().forward(query * 1e4, key * 1e4, value, None)
+        output = OP_REGISTRY[NAME]().forward(query * 1e4, key * 1e4, value, None)
     assert np.isfinite(output).all()

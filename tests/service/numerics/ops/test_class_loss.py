@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
+from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
-from tests.service.numerics.ops.refusals import refused
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, shapes, words):
-    assert words in refused(name, {}, *shapes)
+    assert words in get_refusal(name, {}, *shapes)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
 @pytest.mark.parametrize(("labels", "fits"), [([0, 3], True), ([0, -100], True), ([0, 4], False), ([-1, 0], False)])
 def test_labels_lie_within_the_classes_or_are_ignored(name, labels, fits):
-    op = REGISTRY[name]()
+    op = OP_REGISTRY[name]()
     values = ((2, 4), (2,), ()), None, np.array(labels), None
     if fits:
         op.check_values(*values)
@@ -35,19 +35,19 @@ def test_labels_lie_within_the_classes_or_are_ignored(name, labels, fits):
 @pytest.mark.parametrize("target", [np.array([0.0, 2.0]), None])
 def test_labels_are_integers(target):
     """Of floats, or what a node computes, are probabilities, and those have the shape of the input."""
-    op = REGISTRY["cross_entropy"]()
+    op = OP_REGISTRY["cross_entropy"]()
     with pytest.raises(ShapeError, match=r"integers as labels of shape \[2\], or probabilities of shape \[2, 4\]"):
         op.check_values(((2, 4), (2,), ()), None, target, None)
     op.check_values(((2, 4), (2, 4), ()), None, None, None)
 
 
 def test_probabilities_have_no_label_to_ignore():
-    assert "labels of shape [2]" in refused("cross_entropy", {"ignore_index": 1}, (2, 4), (2, 4), None)
+    assert "labels of shape [2]" in get_refusal("cross_entropy", {"ignore_index": 1}, (2, 4), (2, 4), None)
 
 
 def test_a_confident_answer_keeps_its_digits():
     """-log p of p = 1 - 4e-44 is 4e-44, not 0; and nothing overflows at 1e8."""
-    op = REGISTRY["cross_entropy"]()
+    op = OP_REGISTRY["cross_entropy"]()
     x = np.array([[[0.0, -100.0]]])
     np.testing.assert_allclose(
         op.backward(np.ones(1), np.zeros(1), x, np.array([[0]]), None)[0][0, 0, 1], np.exp(-100.0)
@@ -59,7 +59,7 @@ def test_a_confident_answer_keeps_its_digits():
 def test_labels_and_one_hot_probabilities_are_the_same():
     generator = np.random.default_rng(0)
     x, labels = generator.normal(size=(1, 5, 3)), np.array([[0, 2, 1, 1, 0]])
-    op = REGISTRY["cross_entropy"](label_smoothing=0.1)
+    op = OP_REGISTRY["cross_entropy"](label_smoothing=0.1)
     hot = np.eye(3)[labels]
     np.testing.assert_allclose(op.forward(x, labels, None), op.forward(x, hot, None))
     by_labels, by_hot = (op.backward(np.ones(1), np.zeros(1), x, each, None)[0] for each in (labels, hot))
@@ -69,10 +69,10 @@ def test_labels_and_one_hot_probabilities_are_the_same():
 def test_nll_of_log_softmax_is_cross_entropy():
     generator = np.random.default_rng(0)
     x, labels, weight = generator.normal(size=(1, 5, 3)), np.array([[0, 2, -100, 1, 0]]), np.array([[1.0, 2, 3]])
-    logarithms = REGISTRY["log_softmax"](dim=1).forward(x)
+    logarithms = OP_REGISTRY["log_softmax"](dim=1).forward(x)
     for reduction in ("none", "sum", "mean"):
         np.testing.assert_allclose(
-            REGISTRY["nll_loss"](reduction=reduction).forward(logarithms, labels, weight),
-            REGISTRY["cross_entropy"](reduction=reduction).forward(x, labels, weight),
+            OP_REGISTRY["nll_loss"](reduction=reduction).forward(logarithms, labels, weight),
+            OP_REGISTRY["cross_entropy"](reduction=reduction).forward(x, labels, weight),
             atol=1e-15,
         )

@@ -3,10 +3,10 @@ import itertools
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
+from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
 
-Conv2d = REGISTRY["conv2d"]
+Conv2d = OP_REGISTRY["conv2d"]
 
 
 def test_it_is_the_sum_that_its_text_says():
@@ -53,5 +53,5 @@ def test_what_does_not_fit_is_refused(attributes, shapes, message):
 
 def test_cost_counts_products_and_what_padding_makes():
     small, large = Conv2d(), Conv2d(padding=100)
-    assert small.cost((4, 4), (6, 6), (3, 3), None).work >= 16 * 9
-    assert large.cost((204, 204), (6, 6), (3, 3), None).elements >= 206 * 206
+    assert small.estimate_cost((4, 4), (6, 6), (3, 3), None).work >= 16 * 9
+    assert large.estimate_cost((204, 204), (6, 6), (3, 3), None).largest_array >= 206 * 206

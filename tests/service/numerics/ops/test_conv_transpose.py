@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
-ConvTranspose2d, Conv2d = REGISTRY["conv_transpose2d"], REGISTRY["conv2d"]
+ConvTranspose2d, Conv2d = OP_REGISTRY["conv_transpose2d"], OP_REGISTRY["conv2d"]
 
 
 @pytest.mark.parametrize("attributes", [{}, {"stride": 2, "padding": 1}, {"stride": [3, 1], "dilation": [1, 2]}])
@@ -30,4 +30,4 @@ def test_it_is_the_adjoint_of_the_convolution(attributes):
     ],
 )
 def test_what_does_not_fit_is_refused(attributes, shapes, words):
-    assert words in refused("conv_transpose2d", attributes, *shapes)
+    assert words in get_refusal("conv_transpose2d", attributes, *shapes)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(equation, shapes, words):
-    assert words in refused("einsum", {"equation": equation}, *shapes)
+    assert words in get_refusal("einsum", {"equation": equation}, *shapes)
 
 
 EQUATIONS = [
@@ -44,7 +44,7 @@ def test_the_gradient_of_an_einsum_is_its_adjoint(equation):
     lengths = dict(zip("abcdijk", (2, 3, 4, 5, 3, 4, 2), strict=True))
     shapes = [tuple(lengths[letter] for letter in each) for each in equation.split("->")[0].split(",")]
     a, b, da, db = (generator.normal(size=(1, *shape)) for shape in (*shapes, *shapes))
-    op = REGISTRY["einsum"](equation=equation)
+    op = OP_REGISTRY["einsum"](equation=equation)
     output = op.forward(a, b)
     g = generator.normal(size=output.shape)
     by_a, by_b = op.backward(g, output, a, b)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
-Cosine, Triplet = REGISTRY["cosine_embedding_loss"], REGISTRY["triplet_margin_loss"]
+Cosine, Triplet = OP_REGISTRY["cosine_embedding_loss"], OP_REGISTRY["triplet_margin_loss"]
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ Cosine, Triplet = REGISTRY["cosine_embedding_loss"], REGISTRY["triplet_margin_lo
     ],
 )
 def test_what_does_not_fit_is_refused(name, shapes, words):
-    assert words in refused(name, {}, *shapes)
+    assert words in get_refusal(name, {}, *shapes)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
+from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
-from tests.service.numerics.ops.refusals import refused
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
-    assert words in refused(name, attributes, *shapes)
+    assert words in get_refusal(name, attributes, *shapes)
 
 
 CASES = {
@@ -34,7 +34,7 @@ def test_an_index_out_of_range_is_refused_with_the_range(name, beyond):
     attributes, shapes, position, length = CASES[name]
     values = [None, None]
     values[position] = np.zeros(shapes[position], dtype=np.int64)
-    op = REGISTRY[name](**attributes)
+    op = OP_REGISTRY[name](**attributes)
     op.check_values(shapes, *values)
     values[position] = values[position].copy()
     values[position].flat[0] = length + beyond if beyond == 0 else beyond
@@ -45,9 +45,9 @@ def test_an_index_out_of_range_is_refused_with_the_range(name, beyond):
 def test_what_is_picked_several_times_gets_the_sum():
     index, table = np.array([[2, 0, 2, 2]]), np.zeros((1, 3, 1))
     g = np.array([1.0, 10, 100, 1000]).reshape(1, 4, 1)
-    _, by_table = REGISTRY["embedding"]().backward(g, g, index, table)
+    _, by_table = OP_REGISTRY["embedding"]().backward(g, g, index, table)
     np.testing.assert_array_equal(by_table[0, :, 0], [10, 0, 1101])
-    by_x, _ = REGISTRY["index_select"](dim=0).backward(g, g, table, index)
+    by_x, _ = OP_REGISTRY["index_select"](dim=0).backward(g, g, table, index)
     np.testing.assert_array_equal(by_x[0, :, 0], [10, 0, 1101])
-    by_x, _ = REGISTRY["gather"](dim=0).backward(g, g, table, index[..., None])
+    by_x, _ = OP_REGISTRY["gather"](dim=0).backward(g, g, table, index[..., None])
     np.testing.assert_array_equal(by_x[0, :, 0], [10, 0, 1101])

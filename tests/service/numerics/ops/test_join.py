@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -17,15 +17,15 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
-    assert words in refused(name, attributes, *shapes)
+    assert words in get_refusal(name, attributes, *shapes)
 
 
 def test_each_takes_back_its_part():
     parts = [np.zeros((1, 2, n)) for n in (1, 3, 2)]
-    op = REGISTRY["cat"](dim=1)
+    op = OP_REGISTRY["cat"](dim=1)
     g = np.arange(12.0).reshape(1, 2, 6)
     back = op.backward(g, g, *parts)
     assert [each.shape for each in back] == [part.shape for part in parts]
     np.testing.assert_array_equal(op.forward(*back), g)
-    stack = REGISTRY["stack"](dim=-1)
+    stack = OP_REGISTRY["stack"](dim=-1)
     np.testing.assert_array_equal(stack.forward(*stack.backward(g, g, *[np.zeros((1, 2))] * 6)), g)

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.service.numerics.ops.refusals import refused
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
-    assert words in refused(name, attributes, *shapes)
+    assert words in get_refusal(name, attributes, *shapes)

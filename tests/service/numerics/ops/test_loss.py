@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
+from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
 
-HalfSquaredError = REGISTRY["half_squared_error"]
+HalfSquaredError = OP_REGISTRY["half_squared_error"]
 A, Y = np.array([[1.0, 4.0, -1.0]]), np.array([[2.0, 1.0, -1.0]])
 
 
@@ -31,7 +31,7 @@ def test_the_terms_sum_to_the_loss(reduction):
     a = np.random.default_rng(0).normal(size=(4, 30))
     y = np.zeros((1, 30))
     output = op.forward(a, y)
-    terms = op.terms(output, a, y)
+    terms = op.split_terms(output, a, y)
     assert terms.shape == (4, 30)
     np.testing.assert_allclose(terms.sum(axis=1), output, rtol=1e-14)
 

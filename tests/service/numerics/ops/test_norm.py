@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
-    assert words in refused(name, attributes, *shapes)
+    assert words in get_refusal(name, attributes, *shapes)
 
 
 GROUPS = {
@@ -33,7 +33,7 @@ GROUPS = {
 @pytest.mark.parametrize("name", GROUPS)
 def test_each_group_has_mean_0_and_variance_1(name):
     attributes, shape, axes = GROUPS[name]
-    y = REGISTRY[name](**attributes).forward(np.random.default_rng(0).normal(3, 5, size=(1, *shape)), None, None)
+    y = OP_REGISTRY[name](**attributes).forward(np.random.default_rng(0).normal(3, 5, size=(1, *shape)), None, None)
     grouped = y.reshape(1, 3, 2, -1) if axes is None else y
     over = (3,) if axes is None else axes
     np.testing.assert_allclose(grouped.mean(axis=over), 0, atol=1e-14)
@@ -44,14 +44,14 @@ def test_the_gradient_is_orthogonal_to_shift_and_scale():
     """y does not change when x is shifted or, without eps, scaled: so neither does L to first order."""
     generator = np.random.default_rng(0)
     x, g = generator.normal(size=(1, 3, 8)), generator.normal(size=(1, 3, 8))
-    op = REGISTRY["layer_norm"](normalized_shape=8, eps=0.0)
+    op = OP_REGISTRY["layer_norm"](normalized_shape=8, eps=0.0)
     by_x = op.backward(g, op.forward(x, None, None), x, None, None)[0]
     np.testing.assert_allclose(by_x.sum(axis=-1), 0, atol=1e-14)
     np.testing.assert_allclose((by_x * x).sum(axis=-1), 0, atol=1e-13)
 
 
 def test_eps_left_out_is_that_of_the_dtype():
-    op = REGISTRY["rms_norm"](normalized_shape=4)
-    assert op.in_dtype(2.0**-23).eps == 2.0**-23
-    given = REGISTRY["rms_norm"](normalized_shape=4, eps=1e-3)
-    assert given.in_dtype(2.0**-23) is given
+    op = OP_REGISTRY["rms_norm"](normalized_shape=4)
+    assert op.resolve_dtype_defaults(2.0**-23).eps == 2.0**-23
+    given = OP_REGISTRY["rms_norm"](normalized_shape=4, eps=1e-3)
+    assert given.resolve_dtype_defaults(2.0**-23) is given

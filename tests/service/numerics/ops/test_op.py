@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from service.numerics.ops.op import Gradients, Op, Slot, op
-from service.numerics.tiles import Array
+from service.numerics.core.batching import Array
+from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.op import Gradients, Op, Slot, register_op
 
 
 class Doubled(Op):
@@ -20,18 +20,18 @@ class Doubled(Op):
     def backward(self, gradient: Array, output: Array, input: Array, bias: Array) -> Gradients:
         return 2 * gradient, None
 
-    def twin(self, torch, input, bias):
+    def torch_forward(self, torch, input, bias):
         return 2 * input
 
 
 @pytest.fixture
 def doubled():
-    yield op("doubled")(type("Doubled", (Doubled,), {}))
-    del REGISTRY["doubled"]
+    yield register_op("doubled")(type("Doubled", (Doubled,), {}))
+    del OP_REGISTRY["doubled"]
 
 
 def test_an_op_is_registered_under_its_name_with_its_slots(doubled):
-    assert REGISTRY["doubled"] is doubled
+    assert OP_REGISTRY["doubled"] is doubled
     assert doubled.name == "doubled"
     assert [slot.name for slot in doubled.slots] == ["input", "bias"]
     assert [slot.optional for slot in doubled.slots] == [False, True]
@@ -53,8 +53,8 @@ def test_a_slot_is_written_in_short(text, slot):
 
 def test_only_the_last_slot_may_take_several():
     with pytest.raises(ValueError, match="only the last slot"):
-        op("doubled")(type("Doubled", (Doubled,), {"inputs": ("tensors*", "other")}))
-    assert "doubled" not in REGISTRY
+        register_op("doubled")(type("Doubled", (Doubled,), {"inputs": ("tensors*", "other")}))
+    assert "doubled" not in OP_REGISTRY
 
 
 def test_pieces_are_for_ops_that_have_them(doubled):
@@ -65,11 +65,11 @@ def test_pieces_are_for_ops_that_have_them(doubled):
 
 def test_a_name_is_taken_once(doubled):
     with pytest.raises(ValueError, match="an op named 'doubled' is registered already"):
-        op("doubled")(type("Another", (Doubled,), {}))
+        register_op("doubled")(type("Another", (Doubled,), {}))
 
 
 def test_ops_of_the_same_attributes_are_equal_and_cannot_be_changed():
-    flatten = REGISTRY["flatten"]
+    flatten = OP_REGISTRY["flatten"]
     assert flatten(start_dim=1) == flatten(start_dim=1) != flatten()
     with pytest.raises(AttributeError):
         flatten().start_dim = 2

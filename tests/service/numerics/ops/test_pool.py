@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
@@ -15,30 +15,30 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shape, words):
-    assert words in refused(name, attributes, shape)
+    assert words in get_refusal(name, attributes, shape)
 
 
 def test_of_equal_elements_the_first_is_taken():
-    op = REGISTRY["max_pool2d"](kernel_size=2)
+    op = OP_REGISTRY["max_pool2d"](kernel_size=2)
     x = np.array([[[[1.0, 3.0], [3.0, 3.0]]]])
     np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0][0, 0], [[0, 1], [0, 0]])
 
 
 def test_overlapping_windows_add_up():
-    op = REGISTRY["max_pool2d"](kernel_size=2, stride=1)
+    op = OP_REGISTRY["max_pool2d"](kernel_size=2, stride=1)
     x = np.array([[[[0.0, 1.0, 0.0], [0.0, 9.0, 0.0], [0.0, 1.0, 0.0]]]])
     (by_x,) = op.backward(np.ones((1, 1, 2, 2)), op.forward(x), x)
     assert by_x[0, 0, 1, 1] == 4
 
 
 def test_padding_is_never_the_largest():
-    op = REGISTRY["max_pool2d"](kernel_size=2, padding=1)
+    op = OP_REGISTRY["max_pool2d"](kernel_size=2, padding=1)
     x = -np.ones((1, 1, 2, 2))
     np.testing.assert_array_equal(op.forward(x), -1)
 
 
 def test_a_window_of_nothing_but_padding_is_minus_infinity_as_in_pytorch():
-    op = REGISTRY["max_pool2d"](kernel_size=[1, 2], padding=[0, 1], dilation=2)
+    op = OP_REGISTRY["max_pool2d"](kernel_size=[1, 2], padding=[0, 1], dilation=2)
     x = np.ones((1, 1, 1, 1))
     np.testing.assert_array_equal(op.forward(x), -np.inf)
     np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0], 0)
@@ -46,5 +46,5 @@ def test_a_window_of_nothing_but_padding_is_minus_infinity_as_in_pytorch():
 
 def test_a_window_with_what_is_no_number_has_no_largest() -> None:
     x = np.array([[[[np.nan, 2.0, 3.0, -1.0], [5.0, 1.0, 0.0, 1.0]]]])
-    pooled = REGISTRY["max_pool2d"](kernel_size=2).forward(x)
+    pooled = OP_REGISTRY["max_pool2d"](kernel_size=2).forward(x)
     np.testing.assert_array_equal(pooled, [[[[np.nan, 3.0]]]])

@@ -2,8 +2,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 
 @pytest.mark.parametrize(
@@ -18,17 +18,17 @@ from tests.service.numerics.ops.refusals import refused
     ],
 )
 def test_what_does_not_fit_is_refused(name, shapes, words):
-    assert words in refused(name, {}, *shapes)
+    assert words in get_refusal(name, {}, *shapes)
 
 
 def test_batchmean_wants_a_batch():
-    assert "a first axis" in refused("kl_div", {"reduction": "batchmean"}, (), ())
+    assert "a first axis" in get_refusal("kl_div", {"reduction": "batchmean"}, (), ())
 
 
 @pytest.mark.parametrize("z", [-800.0, -40.0, 1e-9, 3.0, 40.0, 800.0])
 @pytest.mark.parametrize("y", [0.0, 1.0, 0.3])
 def test_logits_of_any_size_by_50_digits(z, y):
-    op = REGISTRY["binary_cross_entropy_with_logits"](reduction="none")
+    op = OP_REGISTRY["binary_cross_entropy_with_logits"](reduction="none")
     x, target = np.array([[z]]), np.array([[y]])
     with mpmath.workdps(400):
         s = 1 / (1 + mpmath.exp(-mpmath.mpf(z)))
@@ -37,18 +37,18 @@ def test_logits_of_any_size_by_50_digits(z, y):
 
 
 def test_the_logarithms_do_not_go_below_minus_100():
-    op = REGISTRY["binary_cross_entropy"](reduction="none")
+    op = OP_REGISTRY["binary_cross_entropy"](reduction="none")
     assert op.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), None).tolist() == [[100, 100]]
 
 
 def test_where_the_target_is_0_the_divergence_is_0():
-    op = REGISTRY["kl_div"](reduction="none")
+    op = OP_REGISTRY["kl_div"](reduction="none")
     np.testing.assert_array_equal(op.forward(np.array([[-3.0, -1.0]]), np.array([[0.0, 1.0]])), [[0, 1]])
 
 
 def test_a_saturated_probability_is_in_doubt():
     """PyTorch divides by 1e-12 at least; its derivative there is not that of its loss, and no verdict rests on it."""
-    op = REGISTRY["binary_cross_entropy"](reduction="none")
+    op = OP_REGISTRY["binary_cross_entropy"](reduction="none")
     p, y, g = np.array([[0.5, 1 - 1e-14]]), np.zeros((1, 2)), np.ones((1, 2))
     rounding = op.backward_rounding(g, g, p, y, None)[0]
     assert (rounding.magnitude[0] * 2.0**-53 > [1, 1e12]).tolist() == [False, True]

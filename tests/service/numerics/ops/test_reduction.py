@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
 
@@ -19,17 +19,17 @@ X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, words):
-    assert words in refused(name, attributes, (3, 4))
+    assert words in get_refusal(name, attributes, (3, 4))
 
 
 def test_the_largest_share_where_they_are_equal():
-    op = REGISTRY["amax"](dim=1)
+    op = OP_REGISTRY["amax"](dim=1)
     (by_x,) = op.backward(np.ones((1, 2)), op.forward(X), X)
     np.testing.assert_array_equal(by_x[0], [[0, 0.5, 0.5], [0, 0, 1]])
 
 
 def test_logsumexp_neither_overflows_nor_loses_the_small():
-    op = REGISTRY["logsumexp"](dim=0)
+    op = OP_REGISTRY["logsumexp"](dim=0)
     x = np.array([[1e4, 1e4, -1e4]])
     np.testing.assert_allclose(op.forward(x), 1e4 + np.log(2), rtol=1e-16)
     np.testing.assert_array_equal(op.backward(np.ones(1), op.forward(x), x)[0], [[0.5, 0.5, 0]])
@@ -37,51 +37,53 @@ def test_logsumexp_neither_overflows_nor_loses_the_small():
 
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_a_norm_neither_overflows_nor_underflows(scale):
-    op = REGISTRY["vector_norm"]()
+    op = OP_REGISTRY["vector_norm"]()
     x = np.array([[3.0, -4.0]]) * scale
     np.testing.assert_allclose(op.forward(x), 5 * scale)
     np.testing.assert_allclose(op.backward(np.ones(1), op.forward(x), x)[0], [[0.6, -0.8]])
 
 
 def test_the_norm_of_order_0_counts_and_has_gradient_0():
-    op = REGISTRY["vector_norm"](ord=0, dim=1)
+    op = OP_REGISTRY["vector_norm"](ord=0, dim=1)
     x = np.array([[[0.0, 2.0, -1e-300], [0.0, 0.0, 0.0]]])
     output = op.forward(x)
     np.testing.assert_array_equal(output, [[2, 0]])
     np.testing.assert_array_equal(op.backward(np.ones((1, 2)), output, x)[0], np.zeros_like(x))
-    np.testing.assert_array_equal(op.along(op.branch(x), x + 1), output, "a count does not move along its branch")
+    np.testing.assert_array_equal(
+        op.forward_on_branch(op.select_branch(x), x + 1), output, "a count does not move along its branch"
+    )
 
 
 def test_a_norm_of_zeros_has_gradient_0():
     for p in (1, 2, 3.5, "inf"):
-        op = REGISTRY["vector_norm"](ord=p)
+        op = OP_REGISTRY["vector_norm"](ord=p)
         x = np.zeros((1, 3))
         np.testing.assert_array_equal(op.backward(np.ones(1), op.forward(x), x)[0], 0)
 
 
 def test_variance_far_from_zero_keeps_its_digits():
-    op = REGISTRY["var"]()
+    op = OP_REGISTRY["var"]()
     x = np.array([[1e8 + 1, 1e8 + 2, 1e8 + 3]])
     np.testing.assert_allclose(op.forward(x), 1.0, rtol=1e-14)
 
 
 def test_cumsum_of_a_number_is_the_number():
-    op = REGISTRY["cumsum"](dim=0)
+    op = OP_REGISTRY["cumsum"](dim=0)
     np.testing.assert_array_equal(op.forward(np.array([2.0])), [2.0])
 
 
 def test_the_mean_of_several_that_are_largest_rounds_and_one_alone_does_not():
-    op = REGISTRY["amax"](dim=1)
-    rounding = op.rounding_along(op.branch(X), op.forward(X), X)
+    op = OP_REGISTRY["amax"](dim=1)
+    rounding = op.rounding_on_branch(op.select_branch(X), op.forward(X), X)
     np.testing.assert_array_equal(rounding.magnitude, [[5, 0]])
 
 
 @pytest.mark.parametrize(("p", "beyond"), [(3, (8 - 1) ** (1 / 3)), (2, 5**0.5), (1, 1.0), (1.5, np.nan), (-1, np.nan)])
 def test_a_norm_is_continued_beyond_0_smoothly_or_not_at_all(p, beyond):
     """Of |x|^p only the even powers go on as they were; the others turn round, or have no other side."""
-    op = REGISTRY["vector_norm"](ord=p)
+    op = OP_REGISTRY["vector_norm"](ord=p)
     x = np.array([[2.0, 1e-3]])
-    branch = op.branch(x)
-    np.testing.assert_array_equal(op.along(branch, x), op.forward(x))
+    branch = op.select_branch(x)
+    np.testing.assert_array_equal(op.forward_on_branch(branch, x), op.forward(x))
     with np.errstate(invalid="ignore"):
-        np.testing.assert_allclose(op.along(branch, np.array([[2.0, -1.0]])), [beyond], rtol=1e-14)
+        np.testing.assert_allclose(op.forward_on_branch(branch, np.array([[2.0, -1.0]])), [beyond], rtol=1e-14)

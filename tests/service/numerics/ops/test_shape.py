@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
+from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.op import ShapeError
 
-Flatten = REGISTRY["flatten"]
+Flatten = OP_REGISTRY["flatten"]
 
 
 def test_flatten_goes_row_by_row():

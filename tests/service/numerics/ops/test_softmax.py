@@ -2,15 +2,15 @@ import mpmath
 import numpy as np
 import pytest
 
-from service.numerics.ops import REGISTRY
-from tests.service.numerics.ops.refusals import refused
+from service.numerics.ops import OP_REGISTRY
+from tests.service.numerics.ops.shape_refusals import get_refusal
 
 X = np.array([[1e8, 1e8 - 3, -1e8, 0.0]])
 
 
 def test_shifted_by_the_largest_nothing_overflows():
     with np.errstate(over="raise", invalid="raise"):
-        y, log_y = (REGISTRY[name](dim=0).forward(X) for name in ("softmax", "log_softmax"))
+        y, log_y = (OP_REGISTRY[name](dim=0).forward(X) for name in ("softmax", "log_softmax"))
     with mpmath.workdps(50):
         total = 1 + mpmath.exp(-3)
         np.testing.assert_allclose(y[0, :2], [float(1 / total), float(mpmath.exp(-3) / total)], rtol=1e-15)
@@ -22,11 +22,11 @@ def test_gradients_along_the_axis_sum_to_zero():
     generator = np.random.default_rng(0)
     x, g = generator.normal(size=(2, 3, 4, 5)), generator.normal(size=(2, 3, 4, 5))
     for name in ("softmax", "log_softmax"):
-        op = REGISTRY[name](dim=1)
+        op = OP_REGISTRY[name](dim=1)
         (by_x,) = op.backward(g, op.forward(x), x)
         np.testing.assert_allclose(by_x.sum(axis=2), 0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_an_axis_that_is_not_there_is_refused(name):
-    assert "an axis from -2 to 1" in refused(name, {"dim": 2}, (3, 4))
+    assert "an axis from -2 to 1" in get_refusal(name, {"dim": 2}, (3, 4))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from service.numerics.ops import windows
-from service.numerics.ops.windows import Windows
-from tests.service.numerics.counting import counted
+from service.numerics.ops.windows import AxisWindows
+from tests.service.numerics.operation_counts import count_operations
 
 MANY = [
-    Windows(*each)
+    AxisWindows(*each)
     for each in [
         (5, 1),
         (5, 2),
@@ -22,24 +22,25 @@ MANY = [
 ]
 
 
-def held(each: Windows) -> list[np.ndarray]:
+def held(each: AxisWindows) -> list[np.ndarray]:
     """Places of the elements of each window, from the definition."""
-    return [each.stride * p + each.dilation * np.arange(each.length) for p in range(each.count)]
+    return [each.stride * p + each.dilation * np.arange(each.window_length) for p in range(each.window_count)]
 
 
-def data(each: Windows, *lead: int, seed: int = 0) -> np.ndarray:
+def data(each: AxisWindows, *lead: int, seed: int = 0) -> np.ndarray:
     # Of few values, so that ties are the rule; longer than is needed, as a padded input may be.
-    return np.random.default_rng([seed, *each]).integers(0, 5, (*lead, each.needed + 2)).astype(np.float64)
+    return np.random.default_rng([seed, *each]).integers(0, 5, (*lead, each.required_length + 2)).astype(np.float64)
 
 
 @pytest.mark.parametrize("each", MANY, ids=str)
 def test_each_window_is_joined_as_it_is_defined(each):
     array = data(each, 2, 3)
     np.testing.assert_array_equal(
-        windows.least(array, -1, each), np.stack([array[..., at].min(axis=-1) for at in held(each)], axis=-1)
+        windows.take_window_minimum(array, -1, each),
+        np.stack([array[..., at].min(axis=-1) for at in held(each)], axis=-1),
     )
     np.testing.assert_array_equal(
-        windows.total(array, -1, each), np.stack([array[..., at].sum(axis=-1) for at in held(each)], axis=-1)
+        windows.sum_windows(array, -1, each), np.stack([array[..., at].sum(axis=-1) for at in held(each)], axis=-1)
     )
 
 
@@ -47,7 +48,7 @@ def test_each_window_is_joined_as_it_is_defined(each):
 def test_of_equal_elements_the_first_is_the_largest(each):
     array = data(each, 4)
     places = np.broadcast_to(np.arange(array.shape[-1]), array.shape)
-    largest, at = windows.first_largest(array, places, -1, each)
+    largest, at = windows.take_window_maximum(array, places, -1, each)
     expected = np.stack([own[array[:, own].argmax(axis=-1)] for own in held(each)], axis=-1)
     np.testing.assert_array_equal(at, expected)
     np.testing.assert_array_equal(largest, np.take_along_axis(array, expected, -1))
@@ -60,29 +61,29 @@ def test_each_element_gets_what_the_windows_that_hold_it_have(each):
     for p, own in enumerate(held(each)):
         total[:, own] += values[:, [p]]
         least[:, own] = np.minimum(least[:, own], values[:, [p]])
-    np.testing.assert_array_equal(windows.total_of_holding(values, -1, each), total)
-    np.testing.assert_array_equal(windows.least_of_holding(values, -1, each), least)
+    np.testing.assert_array_equal(windows.sum_over_holding_windows(values, -1, each), total)
+    np.testing.assert_array_equal(windows.take_min_over_holding_windows(values, -1, each), least)
 
 
 def test_any_axis_may_have_windows():
-    each = Windows(3, 4, 2)
+    each = AxisWindows(3, 4, 2)
     array = data(each, 5)
-    np.testing.assert_array_equal(windows.total(array.T, -2, each), windows.total(array, -1, each).T)
-    values = array[:, : each.count]
+    np.testing.assert_array_equal(windows.sum_windows(array.T, -2, each), windows.sum_windows(array, -1, each).T)
+    values = array[:, : each.window_count]
     np.testing.assert_array_equal(
-        windows.total_of_holding(values.T, -2, each), windows.total_of_holding(values, -1, each).T
+        windows.sum_over_holding_windows(values.T, -2, each), windows.sum_over_holding_windows(values, -1, each).T
     )
 
 
-@pytest.mark.parametrize("each", [*MANY, Windows(400, 120), Windows(50, 1000, 7, 2)], ids=str)
+@pytest.mark.parametrize("each", [*MANY, AxisWindows(400, 120), AxisWindows(50, 1000, 7, 2)], ids=str)
 def test_it_takes_the_joins_that_are_foreseen(each):
     array = data(each)
-    for work in (windows.least, windows.total):
-        found = counted(work, array, -1, each)
-        assert found.elements <= each.joins
-        assert found.elements >= each.joins - each.needed - each.count
+    for work in (windows.take_window_minimum, windows.sum_windows):
+        found = count_operations(work, array, -1, each)
+        assert found.elements <= each.join_count
+        assert found.elements >= each.join_count - each.needed - each.count
         assert found.calls <= each.passes
 
 
 def test_large_windows_take_few_joins():
-    assert Windows(401, 120).joins < 401 * 120 / 8
+    assert AxisWindows(401, 120).join_count < 401 * 120 / 8

@@ -1,36 +1,36 @@
 import numpy as np
 import pytest
 
-from service.numerics.gradients.finite_difference.colouring import coloured
-from service.numerics.gradients.finite_difference.point import Point
-from service.numerics.gradients.finite_difference.suffix import Suffix
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
-from tests.problems import reference_model
-from tests.random_graphs import random_graph
+from service.numerics.gradients.finite_difference.base_point import BasePoint
+from service.numerics.gradients.finite_difference.colouring import colour_elements
+from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
+from tests.op_graphs import build_reference_model
+from tests.random_graphs import draw_graph
 
 
 def colouring_of(graph, leaves, name):
-    return coloured(Suffix(Point(graph, graph.forward(leaves)), name))
+    return colour_elements(DownstreamGraph(BasePoint(graph, graph.forward(leaves)), name))
 
 
 @pytest.mark.parametrize(("name", "count"), [("x", 6), ("w1", 6), ("w2", 1)])
 def test_the_reference_model_needs_as_many_colours_as_its_kernel_is_large(name, count):
-    found = colouring_of(*reference_model((7, 8), (2, 3)), name)
-    assert found.count == count
+    found = colouring_of(*build_reference_model((7, 8), (2, 3)), name)
+    assert found.colour_count == count
 
 
 def test_features_not_features_times_samples():
     nodes = [
-        Node("h", REGISTRY["linear"](), ("x", "w", None)),
-        Node("t", REGISTRY["tanh"](), ("h",)),
-        Node("loss", REGISTRY["half_squared_error"](reduction="mean"), ("t", "y")),
+        Node("h", OP_REGISTRY["linear"](), ("x", "w", None)),
+        Node("t", OP_REGISTRY["tanh"](), ("h",)),
+        Node("loss", OP_REGISTRY["half_squared_error"](reduction="mean"), ("t", "y")),
     ]
     graph = Graph(nodes, {"x": (11, 5), "w": (3, 5), "y": (11, 3)})
     leaves = {name: np.ones((1, *shape)) for name, shape in graph.shapes.items() if name in ("x", "w", "y")}
     found = colouring_of(graph, leaves, "x")
-    assert (found.count, found.periods, found.together) == (5, (1, 5), 5)
-    assert colouring_of(graph, leaves, "w").periods == (1, 5), "each row of the weight makes terms of its own"
+    assert (found.colour_count, found.axis_periods, found.felt_together) == (5, (1, 5), 5)
+    assert colouring_of(graph, leaves, "w").axis_periods == (1, 5), "each row of the weight makes terms of its own"
 
 
 def changed_terms(graph, leaves, name, element):
@@ -43,29 +43,34 @@ def changed_terms(graph, leaves, name, element):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_no_term_feels_two_elements_of_a_colour_and_each_says_which(seed):
-    graph, leaves = random_graph(seed)
+    graph, leaves = draw_graph(seed)
     for name in ("x", "w"):
         found = colouring_of(graph, leaves, name)
-        felt = found.felt(np.arange(found.count))
-        assert (found.directions(np.arange(found.count)).sum(axis=0) == 1).all(), "each element has one colour"
+        felt = found.felt_elements(np.arange(found.colour_count))
+        assert (found.colour_directions(np.arange(found.colour_count)).sum(axis=0) == 1).all(), (
+            "each element has one colour"
+        )
         for element in range(min(40, leaves[name].size)):
-            colour = found.of_elements.ravel()[element]
+            colour = found.element_colours.ravel()[element]
             changed = changed_terms(graph, leaves, name, element)
             assert (felt[colour][changed] == element).all()
 
 
 def test_directions_are_those_of_the_colour():
-    found = colouring_of(*reference_model((5, 6), (2, 2)), "x")
-    for colour in range(found.count):
-        (direction,) = found.directions(np.array([colour]))
-        np.testing.assert_array_equal(np.flatnonzero(direction), np.flatnonzero(found.of_elements == colour))
-    assert found.directions(np.arange(found.count)).sum(axis=0).tolist() == np.ones((5, 6)).tolist()
+    found = colouring_of(*build_reference_model((5, 6), (2, 2)), "x")
+    for colour in range(found.colour_count):
+        (direction,) = found.colour_directions(np.array([colour]))
+        np.testing.assert_array_equal(np.flatnonzero(direction), np.flatnonzero(found.element_colours == colour))
+    assert found.colour_directions(np.arange(found.colour_count)).sum(axis=0).tolist() == np.ones((5, 6)).tolist()
 
 
 def test_a_number_is_one_colour_and_what_is_not_felt_is_none():
-    nodes = [Node("n", REGISTRY["narrow"](dim=0, start=0, length=2), ("x",)), Node("p", REGISTRY["mul"](), ("n", "s"))]
-    graph = Graph([*nodes, Node("loss", REGISTRY["sum"](), ("p",))], {"x": (5,), "s": ()})
+    nodes = [
+        Node("n", OP_REGISTRY["narrow"](dim=0, start=0, length=2), ("x",)),
+        Node("p", OP_REGISTRY["mul"](), ("n", "s")),
+    ]
+    graph = Graph([*nodes, Node("loss", OP_REGISTRY["sum"](), ("p",))], {"x": (5,), "s": ()})
     leaves = {"x": np.ones((1, 5)), "s": np.ones(1)}
-    assert colouring_of(graph, leaves, "s").count == 1
+    assert colouring_of(graph, leaves, "s").colour_count == 1
     found = colouring_of(graph, leaves, "x")
-    assert (found.count, found.felt(np.array([0])).tolist()) == (1, [[0, 1]])
+    assert (found.colour_count, found.felt_elements(np.array([0])).tolist()) == (1, [[0, 1]])

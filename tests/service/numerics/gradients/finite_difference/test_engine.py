@@ -3,22 +3,30 @@ import dataclasses
 import numpy as np
 import pytest
 
+from service.numerics.core.batching import add_batch_axis
 from service.numerics.gradients import finite_difference
-from service.numerics.gradients.finite_difference import ADAPTIVE, Status, central, colouring, engine, forward, plan
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
-from service.numerics.tiles import tiled
+from service.numerics.gradients.finite_difference import (
+    ADAPTIVE_METHOD,
+    DifferenceStatus,
+    colouring,
+    difference_plan,
+    engine,
+    make_central_method,
+    make_forward_method,
+)
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
 from tests import truth
-from tests.problems import reference_example, reference_model
-from tests.random_graphs import random_graph
+from tests.op_graphs import build_reference_example, build_reference_model
+from tests.random_graphs import draw_graph
 
-MUL, TANH, LOSS = REGISTRY["mul"](), REGISTRY["tanh"](), REGISTRY["half_squared_error"](reduction="sum")
+MUL, TANH, LOSS = OP_REGISTRY["mul"](), OP_REGISTRY["tanh"](), OP_REGISTRY["half_squared_error"](reduction="sum")
 FAMILIES = ("ordinary", "weights", "inputs", "fitted")
 
 
 def problem(family, seed):
     """The reference model at 5x5/2x2: scaled over many decades, or fitted to its target."""
-    graph, leaves = reference_model((5, 5), (2, 2), seed)
+    graph, leaves = build_reference_model((5, 5), (2, 2), seed)
     generator = np.random.default_rng([seed, 11])
     if family == "weights":
         leaves |= {name: leaves[name] * 10 ** generator.uniform(-4, 4) for name in ("w1", "w2")}
@@ -30,12 +38,12 @@ def problem(family, seed):
     return graph, leaves
 
 
-def misses(family, shrink=1.0, method=ADAPTIVE):
+def misses(family, shrink=1.0, method=ADAPTIVE_METHOD):
     count = total = 0
     for seed in range(8):
         graph, leaves = problem(family, seed)
-        found = finite_difference.differentiate(graph, leaves, ["w1", "w2", "x"], method, seed)
-        for name, expected in truth.rounded(graph, leaves, found).items():
+        found = finite_difference.differentiate_numerically(graph, leaves, ["w1", "w2", "x"], method, seed)
+        for name, expected in truth.compute_rounded_gradients(graph, leaves, found).items():
             count += int(np.count_nonzero(np.abs(found[name].value - expected) > found[name].error_bound * shrink))
             total += expected.size
     return count, total
@@ -55,11 +63,11 @@ def test_a_bound_a_ten_thousandth_as_wide_would_miss():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_bound_is_tight(seed):
     graph, leaves = problem("ordinary", seed)
-    for each in finite_difference.differentiate(graph, leaves, ["w1", "w2", "x"], seed=seed).values():
+    for each in finite_difference.differentiate_numerically(graph, leaves, ["w1", "w2", "x"], seed=seed).values():
         assert np.median(each.error_bound) < 1e-9 * np.abs(each.value).max()
 
 
-@pytest.mark.parametrize("method", [central(), forward()], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [make_central_method(), make_forward_method()], ids=lambda method: method.name)
 def test_the_other_methods_hold_their_bounds_too(method):
     assert misses("ordinary", method=method)[0] == 0
     assert misses("ordinary", shrink=1e-4, method=method)[0] > 8
@@ -69,17 +77,20 @@ def test_a_step_that_is_given_is_the_step_that_is_taken():
     """D(h) of L = w^4 / 2 at 1 is 2 + 2 h^2, forward 2 + 3 h + 2 h^2 + h^3 / 2."""
     graph = Graph([Node("p", MUL, ("w", "w")), Node("loss", LOSS, ("p", 0.0))], {"w": ()})
     leaves = {"w": np.ones(1)}
-    for method, expected in ((central(0.25), 2 + 2 / 16), (forward(0.25), 2 + 3 / 4 + 2 / 16 + 1 / 128)):
-        found = finite_difference.differentiate(graph, leaves, ["w"], method)["w"]
+    for method, expected in (
+        (make_central_method(0.25), 2 + 2 / 16),
+        (make_forward_method(0.25), 2 + 3 / 4 + 2 / 16 + 1 / 128),
+    ):
+        found = finite_difference.differentiate_numerically(graph, leaves, ["w"], method)["w"]
         assert found.value == pytest.approx(expected, rel=1e-14)
         assert abs(found.value - 2) <= found.error_bound
 
 
 def test_evaluations_are_counted_and_told_as_they_come():
-    graph, leaves = reference_model((12, 12), (3, 3))
+    graph, leaves = build_reference_model((12, 12), (3, 3))
     told = []
-    found = finite_difference.differentiate(
-        graph, leaves, ["w1", "x"], central(2.0**-10), progress=lambda *news: told.append(news)
+    found = finite_difference.differentiate_numerically(
+        graph, leaves, ["w1", "x"], make_central_method(2.0**-10), progress=lambda *news: told.append(news)
     )
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert all(done < total for _, done, total in told)
@@ -90,8 +101,8 @@ def test_evaluations_are_counted_and_told_as_they_come():
 
 
 def test_what_tensors_follow_from_in_common_is_moved_once():
-    graph, leaves = reference_model((12, 12), (3, 3))
-    found = finite_difference.differentiate(graph, leaves, ["w1", "x"])
+    graph, leaves = build_reference_model((12, 12), (3, 3))
+    found = finite_difference.differentiate_numerically(graph, leaves, ["w1", "x"])
     assert found["x"].evaluations == 0
     assert 0 < found["w1"].evaluations <= 3 * 6, "the output of the convolution has one colour"
 
@@ -104,22 +115,24 @@ def test_progress_may_stop_it():
         raise EnoughError
 
     with pytest.raises(EnoughError):
-        finite_difference.differentiate(*reference_example(), ["w1"], progress=stop)
+        finite_difference.differentiate_numerically(*build_reference_example(), ["w1"], progress=stop)
 
 
 def test_the_same_seed_gives_the_same_bits():
     graph, leaves = problem("ordinary", 0)
-    first, again, other = (finite_difference.differentiate(graph, leaves, ["w1"], seed=s)["w1"] for s in (5, 5, 6))
+    first, again, other = (
+        finite_difference.differentiate_numerically(graph, leaves, ["w1"], seed=s)["w1"] for s in (5, 5, 6)
+    )
     np.testing.assert_array_equal(first.value, again.value)
     np.testing.assert_array_equal(first.error_bound, again.error_bound)
     assert (first.error_bound != other.error_bound).any()
 
 
 def test_a_node_is_differenced_like_a_leaf():
-    graph, leaves = reference_example()
-    found = finite_difference.differentiate(graph, leaves, ["L2A"])["L2A"]
+    graph, leaves = build_reference_example()
+    found = finite_difference.differentiate_numerically(graph, leaves, ["L2A"])["L2A"]
     residual = (graph.forward(leaves)["L2A"] - leaves["y"])[0]
-    expected = graph.reverse(graph.forward(leaves))["L2A"][0]
+    expected = graph.backward(graph.forward(leaves))["L2A"][0]
     assert (np.abs(found.value - expected) <= found.error_bound).all()
     assert np.sign(expected).tolist() == np.sign(residual).tolist()
 
@@ -127,10 +140,14 @@ def test_a_node_is_differenced_like_a_leaf():
 def test_where_the_loss_is_not_finite_there_is_no_difference():
     nodes = [Node("p", MUL, ("x", "w")), Node("q", MUL, ("p", "p")), Node("loss", LOSS, ("q", "zero"))]
     graph = Graph(nodes, {"x": (2,), "w": (2,), "zero": (2,)})
-    leaves = {"x": tiled(np.array([1e200, 1.0])), "w": tiled(np.array([1.0, 2.0])), "zero": np.zeros((1, 2))}
+    leaves = {
+        "x": add_batch_axis(np.array([1e200, 1.0])),
+        "w": add_batch_axis(np.array([1.0, 2.0])),
+        "zero": np.zeros((1, 2)),
+    }
     with np.errstate(all="ignore"):
-        found = finite_difference.differentiate(graph, leaves, ["w"])["w"]
-    assert found.status.tolist()[0] == Status.NOT_FINITE
+        found = finite_difference.differentiate_numerically(graph, leaves, ["w"])["w"]
+    assert found.status.tolist()[0] == DifferenceStatus.NOT_FINITE
     assert np.isnan(found.value[0])
     assert found.error_bound[0] == np.inf
 
@@ -140,36 +157,36 @@ def test_a_function_that_swings_within_every_step_is_found_by_a_smaller_one():
     nodes = [Node("s", MUL, ("w", 1e6)), Node("t", TANH, ("s",)), Node("loss", LOSS, ("t", 0.5))]
     graph = Graph(nodes, {"w": ()})
     leaves = {"w": np.array([3e-7])}
-    found = finite_difference.differentiate(graph, leaves, ["w"])["w"]
+    found = finite_difference.differentiate_numerically(graph, leaves, ["w"])["w"]
     t = np.tanh(0.3)
     assert abs(found.value - (t - 0.5) * (1 - t * t) * 1e6) <= found.error_bound < 1e-3
-    assert found.status == Status.SETTLED
+    assert found.status == DifferenceStatus.SETTLED
 
 
 def test_a_difference_below_the_normal_numbers_says_that_it_is_lost():
     """L = sum x^2 / 2 at 1e-301: the squares are 0, and so is each difference; the derivative is not."""
-    nodes = [Node("p", REGISTRY["half_squared_error"](reduction="none"), ("x", "y"))]
-    graph = Graph([*nodes, Node("loss", REGISTRY["sum"](), ("p",))], {"x": (2,), "y": (2,)})
+    nodes = [Node("p", OP_REGISTRY["half_squared_error"](reduction="none"), ("x", "y"))]
+    graph = Graph([*nodes, Node("loss", OP_REGISTRY["sum"](), ("p",))], {"x": (2,), "y": (2,)})
     leaves = {"x": np.array([[1e-301, 3e-302]]), "y": np.array([[0.0, 1.0]])}
-    found = finite_difference.differentiate(graph, leaves, ["x"])["x"]
+    found = finite_difference.differentiate_numerically(graph, leaves, ["x"])["x"]
     assert abs(found.value[0] - 1e-301) <= found.error_bound[0]
     assert abs(found.value[1] + 1) <= found.error_bound[1]
 
 
 def test_where_a_neighbour_is_not_a_number_a_difference_is_right_or_none():
     """Steps are then as small as can be, and are lost in a point that nothing but a sum reads."""
-    nodes = [Node("p", REGISTRY["sqrt"](), ("x",)), Node("loss", REGISTRY["sum"](), ("p",))]
+    nodes = [Node("p", OP_REGISTRY["sqrt"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("p",))]
     graph = Graph(nodes, {"x": (3,)})
     with np.errstate(all="ignore"):
-        found = finite_difference.differentiate(graph, {"x": np.array([[4.0, -1.0, 2.0]])}, ["p"])["p"]
+        found = finite_difference.differentiate_numerically(graph, {"x": np.array([[4.0, -1.0, 2.0]])}, ["p"])["p"]
     assert ((np.abs(found.value - 1) <= found.error_bound) | np.isinf(found.error_bound)).all()
 
 
 def test_evaluations_grow_with_colours_and_not_with_elements():
     counts = []
     for size in (8, 16, 32):
-        graph, leaves = reference_model((size, size), (3, 3))
-        found = finite_difference.differentiate(graph, leaves, ["x", "w2"])
+        graph, leaves = build_reference_model((size, size), (3, 3))
+        found = finite_difference.differentiate_numerically(graph, leaves, ["x", "w2"])
         counts.append((found["x"].evaluations, found["w2"].evaluations))
     assert max(x for x, _ in counts) <= 3 * 9 * 6
     assert max(w2 for _, w2 in counts) <= 3 * 6
@@ -177,11 +194,11 @@ def test_evaluations_grow_with_colours_and_not_with_elements():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_coloured_it_is_what_it_is_one_element_at_a_time(seed, monkeypatch):
-    graph, leaves = random_graph(seed)
-    coloured = finite_difference.differentiate(graph, leaves, ["x", "w"])
-    monkeypatch.setattr(plan, "coloured", one_by_one)
-    monkeypatch.setattr(plan.Plan, "_linear", lambda self, name: [])
-    for name, expected in finite_difference.differentiate(graph, leaves, ["x", "w"]).items():
+    graph, leaves = draw_graph(seed)
+    coloured = finite_difference.differentiate_numerically(graph, leaves, ["x", "w"])
+    monkeypatch.setattr(difference_plan, "colour_elements", one_by_one)
+    monkeypatch.setattr(difference_plan.DifferencePlan, "_linear_readers", lambda self, name: [])
+    for name, expected in finite_difference.differentiate_numerically(graph, leaves, ["x", "w"]).items():
         found = coloured[name]
         assert (np.abs(found.value - expected.value) <= found.error_bound + expected.error_bound).all()
         assert expected.evaluations >= found.evaluations
@@ -189,15 +206,15 @@ def test_coloured_it_is_what_it_is_one_element_at_a_time(seed, monkeypatch):
 
 def one_by_one(suffix):
     """A colouring that shares nothing."""
-    found = colouring.coloured(suffix)
-    lowest = np.zeros_like(found.lowest)
+    found = colouring.colour_elements(suffix)
+    lowest = np.zeros_like(found.lowest_felt)
     highest = np.broadcast_to(np.reshape(found.shape, (-1, 1)) - 1, lowest.shape)
-    return dataclasses.replace(found, periods=found.shape, lowest=lowest, highest=highest)
+    return dataclasses.replace(found, axis_periods=found.shape, lowest_felt=lowest, highest_felt=highest)
 
 
 def fitted_closely(seed=0):
     """The reference model, within 1e-8 of its targets: float64 has eight digits of each residual."""
-    graph, leaves = reference_model((5, 5), (2, 2), seed)
+    graph, leaves = build_reference_model((5, 5), (2, 2), seed)
     noise = np.random.default_rng(seed).normal(size=(1, 16))
     leaves["y"] = graph.forward(leaves)["L2A"] + noise * 1e-8
     return graph, leaves
@@ -209,29 +226,29 @@ def decided(found):
 
 def test_what_float64_cannot_decide_extended_precision_does(monkeypatch):
     graph, leaves = fitted_closely()
-    found = finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])
-    for name, expected in truth.gradients(graph, leaves).items():
+    found = finite_difference.differentiate_numerically(graph, leaves, ["x", "w1", "w2"])
+    for name, expected in truth.compute_gradients(graph, leaves).items():
         if name in found:
             assert (np.abs(found[name].value - expected.astype(np.float64)) <= found[name].error_bound).all()
     assert decided(found).mean() > 0.85
     monkeypatch.setattr(engine, "EXTENDED_ROUNDOFF", 2.0**-53)
-    assert decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
+    assert decided(finite_difference.differentiate_numerically(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
 
 
 @pytest.mark.parametrize("reason", ["an op that has no extended precision", "work"])
 def test_without_what_it_takes_there_is_no_extended_precision(reason, monkeypatch):
     graph, leaves = fitted_closely()
     if reason == "work":
-        monkeypatch.setattr(engine, "_MOST_EXTENDED_WORK", 1)
+        monkeypatch.setattr(engine, "_MAX_EXTENDED_WORK", 1)
     else:
-        monkeypatch.setattr(type(graph.nodes[-1].op), "extended", False)
-    assert decided(finite_difference.differentiate(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
+        monkeypatch.setattr(type(graph.nodes[-1].op), "supports_extended_precision", False)
+    assert decided(finite_difference.differentiate_numerically(graph, leaves, ["x", "w1", "w2"])).mean() < 0.5
 
 
-@pytest.mark.parametrize("method", [central(4.0), forward(4.0)], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [make_central_method(4.0), make_forward_method(4.0)], ids=lambda method: method.name)
 def test_a_given_step_too_large_for_a_bound_shows_its_difference_all_the_same(method):
     graph = Graph([Node("t", TANH, ("w",)), Node("loss", LOSS, ("t", 0.5))], {"w": ()})
-    found = finite_difference.differentiate(graph, {"w": np.array([0.3])}, ["w"], method)["w"]
+    found = finite_difference.differentiate_numerically(graph, {"w": np.array([0.3])}, ["w"], method)["w"]
 
     def loss(w):
         return (np.tanh(w) - 0.5) ** 2 / 2
@@ -250,7 +267,9 @@ def test_of_ops_that_do_not_round_a_factor_behind_them_is_found_with_a_bound(op,
     nodes = [("a", op, ("x",), attributes), ("p", "mul", ("a", "u"), {}), ("loss", "sum", ("p",), {})]
     for seed in range(20):
         factor = np.random.default_rng(seed).normal()
-        made = [Node(name, REGISTRY[each](**more), operands) for name, each, operands, more in nodes]
+        made = [Node(name, OP_REGISTRY[each](**more), operands) for name, each, operands, more in nodes]
         graph = Graph(made, {"x": point.shape[1:], "u": ()})
-        found = finite_difference.differentiate(graph, {"x": point, "u": np.array([factor])}, ["x"], seed=seed)["x"]
+        found = finite_difference.differentiate_numerically(
+            graph, {"x": point, "u": np.array([factor])}, ["x"], seed=seed
+        )["x"]
         assert abs(found.value.ravel()[-1] - factor) <= found.error_bound.ravel()[-1] <= 1e-14 * abs(factor)

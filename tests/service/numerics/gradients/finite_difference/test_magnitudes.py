@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients import finite_difference
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
 from tests import truth
-from tests.truth import forward
+from tests.truth import op_rules
 
 # What lines this runs others count; to count them takes as long again.
 pytestmark = pytest.mark.no_cover
@@ -31,7 +31,7 @@ def magnitudes(generator, count):
 
 
 def node(name, op, *operands, **attributes):
-    return Node(name, REGISTRY[op](**attributes), operands)
+    return Node(name, OP_REGISTRY[op](**attributes), operands)
 
 
 def composed(form):
@@ -63,7 +63,7 @@ def body(form, leaves, generator):
         nodes = [node("y", form, "x", *others, **({"dim": 0} if "softmax" in form else {}))]
     else:
         nodes = composed(form)
-    read = {each for every in nodes for each in every.sources}
+    read = {each for every in nodes for each in every.source_names}
     leaves.update({name: magnitudes(generator, x.size) for name in ("z", "w") if name in read})
     return nodes
 
@@ -89,10 +89,10 @@ def held(form, seeds, shrink=1.0):
         if found is None:
             continue
         graph, leaves = found
-        expected = truth.gradients(graph, leaves, DIGITS)
-        for name, each in finite_difference.differentiate(graph, leaves, list(leaves), seed=seed).items():
+        expected = truth.compute_gradients(graph, leaves, DIGITS)
+        for name, each in finite_difference.differentiate_numerically(graph, leaves, list(leaves), seed=seed).items():
             bounded = np.isfinite(each.error_bound)
-            off = truth.distance(np.where(bounded, each.value, 0), expected[name], DIGITS)
+            off = truth.compute_distance(np.where(bounded, each.value, 0), expected[name], DIGITS)
             known += int(bounded.sum())
             missed += int((bounded & ~(off <= shrink * each.error_bound)).sum())
     return known, missed
@@ -108,7 +108,7 @@ def powers(monkeypatch):
             result = result * x
         return result if op.exponent > 0 else 1 / result
 
-    monkeypatch.setitem(forward.RULES, "pow", power)
+    monkeypatch.setitem(op_rules.RULES, "pow", power)
 
 
 @pytest.mark.parametrize("form", [*SMOOTH, *POWERS, *FORMS])
@@ -128,7 +128,9 @@ def differences(op, x, c):
     nodes = [node("y", op, "x"), node("p", "mul", "y", "c"), node("loss", "sum", "p")]
     leaves = {"x": np.array([x]), "c": np.array([c])}
     graph = Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()})
-    return finite_difference.differentiate(graph, leaves, ["x"])["x"], truth.gradients(graph, leaves, DIGITS)["x"]
+    return finite_difference.differentiate_numerically(graph, leaves, ["x"])["x"], truth.compute_gradients(
+        graph, leaves, DIGITS
+    )["x"]
 
 
 @pytest.mark.parametrize(
@@ -143,14 +145,14 @@ def differences(op, x, c):
 )
 def test_elements_far_apart_keep_bounds_of_their_own(op, x, c):
     found, expected = differences(op, x, c)
-    assert (truth.distance(found.value, expected, DIGITS) <= found.error_bound).all()
+    assert (truth.compute_distance(found.value, expected, DIGITS) <= found.error_bound).all()
 
 
 def test_a_pole_between_both_ends_of_a_step_is_seen():
     """x^-2 is the same on both sides of 0, 1e-102 away from x or not; beside -6.5 the step is 1e-2."""
     nodes = [node("y", "pow", "x", exponent=-2.0), node("p", "mul", "y", "c"), node("loss", "sum", "p")]
     leaves = {"x": np.array([[9.9e-102, -6.5]]), "c": np.array([[0.0117, 4.4e13]])}
-    found = finite_difference.differentiate(Graph(nodes, {"x": (2,), "c": (2,)}), leaves, ["x"])["x"]
+    found = finite_difference.differentiate_numerically(Graph(nodes, {"x": (2,), "c": (2,)}), leaves, ["x"])["x"]
     expected = -2 * leaves["c"][0] / leaves["x"][0] ** 3
     assert (np.abs(found.value - expected) <= found.error_bound + 1e-14 * np.abs(expected)).all()
     assert np.isfinite(found.error_bound).all()
@@ -165,7 +167,7 @@ def test_what_a_norm_hides_of_a_pole_is_not_taken_for_nothing():
     ]
     x = np.array([[4e-20, 1e-21, 1e-22]])
     graph = Graph(nodes, {"x": (3,)})
-    found = finite_difference.differentiate(graph, {"x": x}, ["x"])["x"]
+    found = finite_difference.differentiate_numerically(graph, {"x": x}, ["x"])["x"]
     with mpmath.workdps(50):
         exact = [mpmath.mpf(each) for each in x[0]]
         size = sum(each**-6 for each in exact)

@@ -3,14 +3,19 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from service.numerics.gradients.finite_difference.colouring import coloured
-from service.numerics.gradients.finite_difference.method import ADAPTIVE, Method, Start, central
-from service.numerics.gradients.finite_difference.noise import NoiseMeter, swept
-from service.numerics.gradients.finite_difference.probe import Probe
-from service.numerics.gradients.finite_difference.suffix import Suffix
-from service.numerics.graph import Graph, Node
-from service.numerics.ops import REGISTRY
-from tests.problems import reference_model
+from service.numerics.gradients.finite_difference.colouring import colour_elements
+from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
+from service.numerics.gradients.finite_difference.method import (
+    ADAPTIVE_METHOD,
+    DifferenceMethod,
+    StepLevel,
+    make_central_method,
+)
+from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter, evaluate_with_sweeps
+from service.numerics.gradients.finite_difference.probe import DifferenceProbe
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
+from tests.op_graphs import build_reference_model
 
 
 @pytest.fixture(autouse=True)
@@ -20,47 +25,49 @@ def _as_in_the_engine() -> Iterator[None]:
         yield
 
 
-def probe(graph: Graph, leaves: dict[str, np.ndarray], name: str, method: Method = ADAPTIVE) -> Probe:
+def probe(
+    graph: Graph, leaves: dict[str, np.ndarray], name: str, method: DifferenceMethod = ADAPTIVE_METHOD
+) -> DifferenceProbe:
     generator = np.random.default_rng(0)
-    point, sweeps = swept(graph, leaves, generator)
-    suffix = Suffix(point, name)
-    return Probe(suffix, coloured(suffix), method, NoiseMeter(point, sweeps, generator), generator)
+    point, sweeps = evaluate_with_sweeps(graph, leaves, generator)
+    suffix = DownstreamGraph(point, name)
+    return DifferenceProbe(suffix, colour_elements(suffix), method, NoiseMeter(point, sweeps, generator), generator)
 
 
 def logarithms(point: list[float]) -> tuple[Graph, dict[str, np.ndarray]]:
-    nodes = [Node("l", REGISTRY["log"](), ("x",)), Node("loss", REGISTRY["sum"](), ("l",))]
+    nodes = [Node("l", OP_REGISTRY["log"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("l",))]
     return Graph(nodes, {"x": (len(point),)}), {"x": np.array([point])}
 
 
 def test_a_table_of_steps_halves_and_begins_at_a_fraction_of_the_stride() -> None:
-    found = probe(*reference_model(), "w1")
-    steps = found.steps(Start(2.0**-4))
-    assert steps.tolist() == [found.stride(False) * 2.0**-k for k in range(4, 4 + ADAPTIVE.levels)]
-    given = probe(*reference_model(), "w1", central(0.1))
-    assert given.steps(Start(1.0)).tolist() == [0.1, 0.05, 0.025]
+    found = probe(*build_reference_model(), "w1")
+    steps = found.steps_at(StepLevel(2.0**-4))
+    assert steps.tolist() == [found.single_reach(False) * 2.0**-k for k in range(4, 4 + ADAPTIVE_METHOD.step_count)]
+    given = probe(*build_reference_model(), "w1", make_central_method(0.1))
+    assert given.steps_at(StepLevel(1.0)).tolist() == [0.1, 0.05, 0.025]
 
 
 def test_quotients_of_a_block_are_zero_outside_it() -> None:
-    graph, leaves = reference_model((6, 6), (2, 2))
+    graph, leaves = build_reference_model((6, 6), (2, 2))
     found = probe(graph, leaves, "x")
-    rung = found.rung(Start(2.0**-4))
+    rung = found.make_step_table(StepLevel(2.0**-4))
     colours = np.array([1])
-    some = rung.quotients(colours)
-    own = np.flatnonzero(np.isin(found.colouring.of_elements, colours))
+    some = rung.compute_quotients(colours)
+    own = np.flatnonzero(np.isin(found.colouring.element_colours, colours))
     others = np.setdiff1d(np.arange(36), own)
     assert (some.values[:, own] != 0).any()
     assert (some.values[:, others] == 0).all()
-    np.testing.assert_array_equal(some.values[:, own], rung.quotients(np.arange(4)).values[:, own])
+    np.testing.assert_array_equal(some.values[:, own], rung.compute_quotients(np.arange(4)).values[:, own])
 
 
 def test_each_element_moves_by_a_part_of_its_own_size() -> None:
     found = probe(*logarithms([1e-30, 3.0, 1e20]), "x")
-    rung = found.rung(Start(2.0**-4, own=True))
+    rung = found.make_step_table(StepLevel(2.0**-4, scales_by_element=True))
     fractions = rung.first_steps / np.array([1e-30, 3.0, 1e20])
     assert fractions.max() <= 2.0**-4
     assert fractions.max() <= 2 * fractions.min()
-    quotients = rung.quotients(np.arange(found.colouring.count))
-    values, bounds = ADAPTIVE.reduce(quotients.values, quotients.floors)
+    quotients = rung.compute_quotients(np.arange(found.colouring.colour_count))
+    values, bounds = ADAPTIVE_METHOD.reduce_table(quotients.values, quotients.noise_floors)
     truth = 1 / np.array([1e-30, 3.0, 1e20])
     assert (np.abs(values - truth) <= bounds).all()
     assert (bounds <= 1e-6 * truth).all()
@@ -69,11 +76,11 @@ def test_each_element_moves_by_a_part_of_its_own_size() -> None:
 def test_where_no_step_is_calm_nothing_is_claimed() -> None:
     """One step for 1e-30 and for 1e20: it leaves the domain of the one, or is lost in the other."""
     found = probe(*logarithms([1e-30, 3.0, 1e20]), "x")
-    quotients = found.rung(Start(2.0**-4)).quotients(np.arange(found.colouring.count))
+    quotients = found.make_step_table(StepLevel(2.0**-4)).compute_quotients(np.arange(found.colouring.colour_count))
     assert np.isnan(quotients.values).all()
 
 
 @pytest.mark.parametrize(("step", "lost"), [(2.0**-30, False), (2.0**-60, True)])
 def test_a_step_that_the_point_does_not_resolve_gives_nothing(step: float, lost: bool) -> None:
-    found = probe(*logarithms([3.0]), "x", central(step))
-    assert np.isnan(found.rung(Start(1.0)).quotients(np.array([0])).values).any() == lost
+    found = probe(*logarithms([3.0]), "x", make_central_method(step))
+    assert np.isnan(found.make_step_table(StepLevel(1.0)).compute_quotients(np.array([0])).values).any() == lost

@@ -3,74 +3,74 @@ import pytest
 
 from service.numerics.gradients.finite_difference.quotients import (
     UNIT_ROUNDOFF,
-    Quotients,
-    exactly,
-    in_squares,
-    root_sums_of_squares,
-    rounding_of_sum,
-    sums,
-    total,
+    DifferenceQuotients,
+    estimate_sum_rounding,
+    make_exact_quotients,
+    split_squarable,
+    sum_by_felt_element,
+    sum_quotients,
+    sum_squares_by_felt_element,
 )
 
 
-def quotients(value: float, noise: float, rounding: float) -> Quotients:
-    return Quotients(np.full((3, 2), value), np.full(2, noise), np.full(2, rounding))
+def quotients(value: float, noise: float, rounding: float) -> DifferenceQuotients:
+    return DifferenceQuotients(np.full((3, 2), value), np.full(2, noise), np.full(2, rounding))
 
 
 def test_the_floor_doubles_with_each_halving_but_for_the_rounding_of_the_sum() -> None:
-    floors = quotients(1.0, 1e-12, 5e-13).floors
+    floors = quotients(1.0, 1e-12, 5e-13).noise_floors
     np.testing.assert_allclose(floors[:, 0], np.array([1e-12, 2e-12, 4e-12]) + 5e-13)
 
 
 def test_noises_of_parts_are_independent_and_roundings_add_up() -> None:
-    found = total([quotients(1.0, 3e-12, 5e-15), quotients(-1.0, 4e-12, 2e-15)])
+    found = sum_quotients([quotients(1.0, 3e-12, 5e-15), quotients(-1.0, 4e-12, 2e-15)])
     assert (found.values == 0).all()
     assert found.noise == pytest.approx(5e-12)
-    assert found.rounding == pytest.approx(7e-15 + 2 * UNIT_ROUNDOFF), "the sum of the parts is rounded too"
+    assert found.rounding_error == pytest.approx(7e-15 + 2 * UNIT_ROUNDOFF), "the sum of the parts is rounded too"
 
 
 def test_of_one_part_it_is_that_part() -> None:
     part = quotients(1.0, 3e-12, 5e-15)
-    assert total([part]) is part
+    assert sum_quotients([part]) is part
 
 
 def test_what_is_exact_has_no_noise() -> None:
-    found = exactly(3, -2.0, 2)
+    found = make_exact_quotients(3, -2.0, 2)
     assert found.values.tolist() == [[-2.0, -2.0]] * 3
-    assert (found.floors == 0).all()
+    assert (found.noise_floors == 0).all()
 
 
 def test_sums_leave_out_what_is_felt_by_none() -> None:
     felt = np.array([[0, 2, 3], [1, 1, 3]])
     rows = np.array([[[1.0, 2, 4], [8, 16, 32]]])
-    assert sums(felt, rows, 3).tolist() == [[1.0, 24.0, 2.0]]
+    assert sum_by_felt_element(felt, rows, 3).tolist() == [[1.0, 24.0, 2.0]]
 
 
 @pytest.mark.parametrize("unit", [1e-300, 1.0, 1e300])
 def test_squares_of_the_huge_and_the_tiny_neither_overflow_nor_underflow(unit: float) -> None:
-    found = root_sums_of_squares(np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]) * unit, 2)
+    found = sum_squares_by_felt_element(np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]) * unit, 2)
     np.testing.assert_allclose(found, np.array([5.0, 1.0]) * unit)
 
 
 @pytest.mark.parametrize("tiny", [1e-100, 1e-165, 1e-300])
 def test_what_is_tiny_beside_the_largest_is_not_lost(tiny: float) -> None:
     """1e-300 in units of 1e200 is 0."""
-    found = root_sums_of_squares(np.array([0, 1]), np.array([1e200, tiny]), 2)
+    found = sum_squares_by_felt_element(np.array([0, 1]), np.array([1e200, tiny]), 2)
     np.testing.assert_allclose(found, [1e200, tiny])
 
 
 def test_what_has_no_square_is_told_apart_in_no_units() -> None:
-    squares, rest = in_squares(np.array([2.0, -1e-200, 0.0, 1e200]), 2.0)
+    squares, rest = split_squarable(np.array([2.0, -1e-200, 0.0, 1e200]), 2.0)
     assert squares.tolist() == [1, 0, 0, 0]
     assert rest is not None
     assert rest.tolist() == [0, 1e-200, 0, 1e200]
-    assert in_squares(np.array([1.0, 0.5]), 1.0)[1] is None
-    assert in_squares(np.array([1.0, 0.0]), 1.0)[1] is None
+    assert split_squarable(np.array([1.0, 0.5]), 1.0)[1] is None
+    assert split_squarable(np.array([1.0, 0.0]), 1.0)[1] is None
 
 
 def test_noise_that_is_infinite_stays_so() -> None:
-    assert root_sums_of_squares(np.array([0, 1]), np.array([np.inf, 1.0]), 2).tolist() == [np.inf, 1.0]
+    assert sum_squares_by_felt_element(np.array([0, 1]), np.array([np.inf, 1.0]), 2).tolist() == [np.inf, 1.0]
 
 
 def test_a_longer_sum_rounds_more() -> None:
-    assert rounding_of_sum(1) < rounding_of_sum(1000) < 20 * UNIT_ROUNDOFF
+    assert estimate_sum_rounding(1) < estimate_sum_rounding(1000) < 20 * UNIT_ROUNDOFF

@@ -1,0 +1,179 @@
+"""`gradcheckd check`, `plan` and `judge`."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from gradcheckd import wire
+from gradcheckd.command import progress_bar, request_files
+from gradcheckd.command.output import write_text
+from gradcheckd.connection import Connection
+from gradcheckd.errors import RequestError
+from gradcheckd.page import render_page
+from gradcheckd.progress import decode_arrays, follow_progress
+from gradcheckd.report import BlackBoxReport, Report
+from gradcheckd.wire import JSON, MARKDOWN, NDJSON, SAFETENSORS, TEXT, TEXT_ENTRY, Body
+
+_EXIT_STATUSES = {"pass": 0, "fail": 1, "inconclusive": 2}
+_TEXT_MEDIA_TYPES = {"text": TEXT, "markdown": MARKDOWN}
+
+
+def run_check(arguments: Namespace) -> int:
+    """Check a request, and write the report."""
+    request = _apply_overrides(
+        request_files.read_request(arguments.file, ("tensors", "weights", "candidate")), arguments
+    )
+    body = (_include_gradients(request) if arguments.format == "html" else request).to_body()
+    with _connect(arguments) as connection:
+        form = _TEXT_MEDIA_TYPES.get(arguments.format)
+        accept = wire.add_report_parameter(NDJSON, form) if form else NDJSON
+        with progress_bar.show_progress() as progress:
+            last = follow_progress(connection.post_for_lines("/v1/check", body, accept), progress)
+        raw = last["report"]
+        status = _get_exit_status(raw)
+        if form:
+            # A service that is older than this client does not write both at once.
+            text = last.get(TEXT_ENTRY) or connection.post("/v1/check", body, form).decode()
+        else:
+            text = json.dumps(raw) if arguments.format == "json" else _render_page(raw)
+    write_text(text, arguments.output)
+    return status
+
+
+def _render_page(raw: Mapping[str, Any]) -> str:
+    arrays = decode_arrays(raw)
+    with wire.UnexpectedAnswerGuard():
+        report = Report.read(arrays, str)
+    return render_page(report)
+
+
+def _get_exit_status(raw: Mapping[str, Any]) -> int:
+    with wire.UnexpectedAnswerGuard():
+        return _EXIT_STATUSES[raw["outcome"]]
+
+
+def _include_gradients(request: request_files.RequestFile) -> request_files.RequestFile:
+    """The request, of which the answer has what heat maps are drawn of."""
+    include = request.fields.get("include")
+    if not isinstance(include, list) or "gradients" in include:
+        return request
+    return request.with_fields(include=[*cast("list[Any]", include), "gradients"])
+
+
+def run_plan(arguments: Namespace) -> int:
+    """Plan where a loss is to be evaluated, and write the plan."""
+    if arguments.points == "-" and arguments.output in (None, "-"):
+        raise RequestError("The points and the plan do not both go to standard output: name a file, --output FILE.")
+    body = _apply_scales_and_bounds(
+        _apply_overrides(request_files.read_request(arguments.file, ("point",)), arguments), arguments
+    ).to_body()
+    with _connect(arguments) as connection:
+        if not arguments.points:
+            write_text(connection.post("/v1/plan", body, JSON).decode(), arguments.output)
+            return 0
+        points, rest = wire.read_safetensors_report(connection.post("/v1/plan", body, SAFETENSORS))
+    with wire.UnexpectedAnswerGuard():
+        ordered = {name: points[f"points/{name}"] for name in rest["order"]}
+        columns = request_files.describe_columns({name: each.shape[1:] for name, each in ordered.items()})
+        flat = [each.reshape(rest["evaluations"], -1) for each in ordered.values()]
+    lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
+    write_text("\n".join([f"# {columns}", *lines]), arguments.points)
+    write_text(json.dumps(rest), arguments.output)
+    if len(flat) > 1:
+        print(f"gradcheckd: the points have, in {columns}", file=sys.stderr)
+    return 0
+
+
+def run_judge(arguments: Namespace) -> int:
+    """Judge a gradient by losses, and write the report."""
+    request = request_files.read_request(arguments.file, ("candidate",))
+    if arguments.losses:
+        request = request.with_only_fields("plan").with_fields(losses=request_files.read_losses(arguments.losses))
+    if arguments.tolerance:
+        request = request.with_fields(tolerance=_parse_tolerance(arguments.tolerance))
+    body = _apply_overrides(request, arguments).to_body()
+    with _connect(arguments) as connection:
+        content = connection.post("/v1/judge", body, JSON)
+        with wire.UnexpectedAnswerGuard():
+            raw: dict[str, Any] = wire.load_json(content)
+        status = _get_exit_status(raw)
+        write_text(_write_judgement(arguments.format, raw, connection, body), arguments.output)
+    return status
+
+
+def _write_judgement(form: str, raw: dict[str, Any], connection: Connection, body: Body) -> str:
+    if form in _TEXT_MEDIA_TYPES:
+        return connection.post("/v1/judge", body, _TEXT_MEDIA_TYPES[form]).decode()
+    if form == "json":
+        return json.dumps(raw)
+    with wire.UnexpectedAnswerGuard():
+        report = BlackBoxReport.read(raw, str)
+    return render_page(report)
+
+
+def _connect(arguments: Namespace) -> Connection:
+    return Connection(arguments.url, arguments.key, timeout=arguments.timeout)
+
+
+def _apply_overrides(request: request_files.RequestFile, arguments: Namespace) -> request_files.RequestFile:
+    """The request with the fields and candidates that arguments replace."""
+    for text in arguments.set:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise RequestError(f"--set takes FIELD=JSON, as in --set dtype=float32; {text!r} was given.")
+        request = request.with_fields(**{field: _parse_field_value(value)})
+    for text in getattr(arguments, "candidate", ()):
+        name, equals, path = text.partition("=")
+        if equals and not (name and path):
+            raise RequestError(f"--candidate takes NAME=FILE, as in --candidate w1=gradient.txt; {text!r} was given.")
+        request = request.with_candidate(*((name, path) if equals else (None, name)))
+    return request
+
+
+def _apply_scales_and_bounds(request: request_files.RequestFile, arguments: Namespace) -> request_files.RequestFile:
+    """The request with the scales and bounds that arguments give."""
+    shapes = request.list_shapes("point")
+    scales = _parse_by_name("--scale", arguments.scale, shapes)
+    bounds: dict[str, Any] = {}
+    for side in ("min", "max"):
+        for name, value in _parse_by_name(f"--{side}", getattr(arguments, side), shapes).items():
+            bounds.setdefault(name, {})[side] = value
+    fields = {"scale": scales, "bounds": bounds}
+    return (
+        request.with_fields(**{field: value for field, value in fields.items() if value})
+        if scales or bounds
+        else request
+    )
+
+
+def _parse_by_name(option: str, texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Numbers or tensors, by name: of what is given without a name, for every tensor of the point."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not value or (equals and not name):
+            raise RequestError(f"{option} takes [NAME=]NUMBER or [NAME=]FILE, as in {option} w=0; {text!r} was given.")
+        for each in [name] if equals else shapes:
+            found[each] = request_files.parse_number_or_tensor(value, shapes.get(each))
+    return found
+
+
+def _parse_tolerance(text: str) -> dict[str, float]:
+    """Relative and absolute tolerance, of which the latter may be left out."""
+    try:
+        numbers = [float(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise RequestError(f"--tolerance takes RTOL or RTOL,ATOL, as in --tolerance 1e-4; {text!r} was given.")
+    return dict(zip(("rtol", "atol"), numbers, strict=False))
+
+
+def _parse_field_value(text: str) -> Any:
+    """A field's value: JSON, or else the text itself, so that names need no quotes."""
+    try:
+        return wire.load_json(text)
+    except ValueError:
+        return text

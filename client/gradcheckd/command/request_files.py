@@ -1,0 +1,259 @@
+"""Files that the command takes: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
+
+import codecs
+import io
+import json
+import sys
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+
+from gradcheckd import wire
+from gradcheckd.arrays import Array, TypedTensor, UntypedTensor, to_tensor
+from gradcheckd.errors import RequestError, describe_error
+from gradcheckd.wire import JSON, SAFETENSORS, Body
+
+TensorSections = Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]
+_REQUEST_ENTRY = "request"
+_MISSING_LOSS = "null"
+_READ_ERRORS = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, tokenize.TokenError)
+"""What NumPy raises of a file that is cut off, or is not what it begins as."""
+
+
+@dataclass(frozen=True)
+class RequestFile:
+    """A request as it was given.
+
+    Attributes
+    ----------
+    fields, sections
+        Its fields, and those that are tensors by name.
+    whole
+        It as it came, if nothing was changed: what is wrong with it is for the service to say.
+    """
+
+    fields: Mapping[str, Any]
+    sections: TensorSections
+    original_body: Body | None = None
+
+    def to_body(self) -> Body:
+        """What is sent; a model may be given by its nodes."""
+        model = self.fields.get("model")
+        if isinstance(model, list):
+            return self.with_fields(model={"nodes": model}).to_body()
+        return self.original_body or wire.encode_body(self.fields, self.sections)
+
+    def with_fields(self, **fields: Any) -> Self:
+        """It with other fields."""
+        return replace(self, fields=dict(self.fields) | fields, original_body=None)
+
+    def with_only_fields(self, *names: str) -> Self:
+        """It with some of its fields alone."""
+        fields = {name: each for name, each in self.fields.items() if name in names}
+        return replace(self, fields=fields, original_body=None)
+
+    def with_candidate(self, name: str | None, path: str) -> Self:
+        """It with a gradient from a file; the name may be left out where there is one tensor alone.
+
+        Raises
+        ------
+        RequestError
+            The name is left out where there are several, or the file has another number of elements than the tensor.
+        """
+        shapes = self._list_gradient_shapes()
+        if name is None and len(shapes) != 1:
+            raise RequestError(f"--candidate takes NAME=FILE; the name is one of {', '.join(shapes)}.")
+        name = next(iter(shapes)) if name is None else name
+        candidate = {**self.sections.get("candidate", {}), name: _read_gradient(path, shapes.get(name))}
+        return replace(self, sections={**self.sections, "candidate": candidate}, original_body=None)
+
+    def _list_gradient_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what may have a gradient: weights and tensors of a check, the point of a plan."""
+        plan = self.fields.get("plan")
+        if isinstance(plan, dict):
+            point: dict[str, Any] = cast("dict[str, Any]", plan).get("point", {})
+            return {name: _get_shape(UntypedTensor(each)) for name, each in point.items()}
+        return self.list_shapes("tensors", "weights")
+
+    def list_shapes(self, *sections: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of some sections, by name."""
+        return {name: _get_shape(each) for section in sections for name, each in self.sections.get(section, {}).items()}
+
+
+def _get_shape(tensor: TypedTensor | UntypedTensor) -> tuple[int, ...]:
+    if isinstance(tensor, TypedTensor):
+        return tensor.array.shape
+    value: Any = tensor.value
+    if isinstance(value, dict):
+        return tuple(cast("dict[str, Any]", value).get("shape", ()))
+    try:
+        return np.shape(value)
+    except ValueError:
+        # Ragged: the service says so, and where.
+        return ()
+
+
+def parse_number_or_tensor(text: str, shape: tuple[int, ...] | None) -> Any:
+    """A number as it stands, or the tensor in the file of that name, as JSON has them."""
+    try:
+        return to_tensor(_parse_float(text), text).as_json()
+    except (ValueError, OverflowError):
+        return _read_gradient(text, shape).as_json()
+
+
+def _read_gradient(path: str, shape: tuple[int, ...] | None) -> TypedTensor | UntypedTensor:
+    content = _read_content(path)
+    array: Array
+    if content.startswith(b"\x93NUMPY"):
+        array = _read_npy(content, path)
+    else:
+        array = parse_numbers(content, path)
+        if shape is not None and array.size == np.prod(shape, dtype=int):
+            array = array.reshape(shape)
+    return to_tensor(array, f"candidate of {path}")
+
+
+def _read_npy(content: bytes, path: str) -> Array:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except _READ_ERRORS as error:
+        raise RequestError(f"{path} is no .npy of numbers that can be read: {describe_error(error)}.") from None
+
+
+def read_request(path: str, sections: Sequence[str]) -> RequestFile:
+    """Read a request, of which some fields are tensors by name; what it is, its bytes tell.
+
+    Raises
+    ------
+    RequestError
+        It is none of the formats.
+    """
+    content = _read_content(path)
+    if content.startswith(b"PK\3\4"):
+        return _read_npz(content, path, sections)
+    if wire.is_safetensors(content):
+        tensors, metadata = wire.read_safetensors(content)
+        fields = _parse_fields(metadata.get(_REQUEST_ENTRY, "{}"), path)
+        return RequestFile(fields, _group_by_section(tensors, path, sections), Body(content, SAFETENSORS))
+    try:
+        whole: Any = wire.load_json(content)
+    except ValueError as error:
+        raise RequestError(
+            f"{path} is neither JSON ({error}) nor in the safetensors format, nor a .npz of NumPy."
+        ) from None
+    if not isinstance(whole, dict):
+        raise RequestError(f"{path}: a request is an object, with fields such as {', '.join(sections)}.")
+    fields = cast("dict[str, Any]", whole)
+    named = {each: fields[each] for each in sections if isinstance(fields.get(each), dict)}
+    rest = {name: each for name, each in fields.items() if name not in named}
+    bare = {
+        section: {name: UntypedTensor(each) for name, each in tensors.items()} for section, tensors in named.items()
+    }
+    return RequestFile(rest, bare, Body(content, JSON))
+
+
+def describe_columns(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Say which columns of a file of points are of which tensor."""
+    said: list[str] = []
+    first = 1
+    for name, shape in shapes.items():
+        last = first + int(np.prod(shape, dtype=int)) - 1
+        where = f"column {first}" if first == last else f"columns {first} to {last}"
+        # In JSON, as a name may have a line's end.
+        said.append(f"{where}: {json.dumps(name)}, shape {list(shape)}")
+        first = last + 1
+    return "; ".join(said)
+
+
+def read_losses(path: str) -> list[float | str | None]:
+    """Losses in a text, as JSON has them; `null` where there is none."""
+    found = _parse_entries(_read_content(path), path, {_MISSING_LOSS: None})
+    return [None if each is None else cast("UntypedTensor", to_tensor(each, "loss")).value for each in found]
+
+
+def parse_numbers(content: bytes, path: str) -> Array:
+    """Numbers of a text, between which there are blanks, commas or line ends, and comments behind #; (n,).
+
+    Raises
+    ------
+    RequestError
+        There is something else.
+    """
+    return np.array(_parse_entries(content, path, {}), np.float64)
+
+
+def _parse_entries(content: bytes, path: str, words: Mapping[str, None]) -> list[float | None]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(f"{path} is in UTF-16, as some shells write; numbers are read in UTF-8. Convert it.")
+    found: list[float | None] = []
+    for at, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
+        try:
+            found += [
+                words[each] if each in words else _parse_float(each)
+                for each in line.partition("#")[0].replace(",", " ").split()
+            ]
+        except (ValueError, OverflowError) as error:
+            raise RequestError(
+                f"{path}, line {at}: there are to be numbers, and blanks between them: {describe_error(error)}."
+            ) from None
+    return found
+
+
+def _parse_float(text: str) -> float:
+    """A number in decimals, or in the hexadecimals that C writes with %a."""
+    return float.fromhex(text) if "x" in text.lower() else float(text)
+
+
+def _read_content(path: str) -> bytes:
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise RequestError("Standard input is closed. Give a file, or something to read.")
+    return sys.stdin.buffer.read()
+
+
+def _read_npz(content: bytes, path: str, sections: Sequence[str]) -> RequestFile:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (*_READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
+        raise RequestError(
+            f"{path} is no .npz of arrays, with `request` as JSON text: {describe_error(error)}."
+        ) from None
+    fields = _parse_fields(str(arrays.pop(_REQUEST_ENTRY, "{}")), path)
+    tensors = {name: cast("TypedTensor", to_tensor(each, f"{path}: {name!r}")) for name, each in arrays.items()}
+    return RequestFile(fields, _group_by_section(tensors, path, sections))
+
+
+def _parse_fields(text: str, path: str) -> dict[str, Any]:
+    """The other fields, beside arrays."""
+    try:
+        fields: Any = wire.load_json(text)
+    except ValueError as error:
+        raise RequestError(f"{path}: `{_REQUEST_ENTRY}` is not JSON: {describe_error(error)}.") from None
+    if not isinstance(fields, dict):
+        raise RequestError(
+            f"{path}: `{_REQUEST_ENTRY}` is to be an object in JSON, the other fields; {text[:40]!r} is none."
+        )
+    return cast("dict[str, Any]", fields)
+
+
+def _group_by_section(
+    tensors: Mapping[str, TypedTensor], path: str, sections: Sequence[str]
+) -> dict[str, dict[str, TypedTensor | UntypedTensor]]:
+    found: dict[str, dict[str, TypedTensor | UntypedTensor]] = {
+        section: {} for section in sections if section != "candidate"
+    }
+    for full, each in tensors.items():
+        section, slash, name = full.partition("/")
+        if not slash or section not in sections:
+            named = " or ".join(f"{section}/..." for section in sections)
+            raise RequestError(f"{path}: an array is named {named}; {full!r} is not.")
+        found.setdefault(section, {})[name] = each
+    return found

@@ -1,0 +1,96 @@
+"""A service on this machine, where it is installed: its command, and one that lives as long as a block."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from gradcheckd.errors import GradcheckdError
+
+HOW_TO_INSTALL = (
+    "The service is not installed here. Any of these brings one:\n"
+    "  pip install .                                  in a checkout of gradcheckd: `gradcheckd serve` works then\n"
+    "  make serve                                     in a checkout: sets itself up\n"
+    "  docker run --rm -p 8000:8000 gradcheckd        once `docker build -t gradcheckd .` has made the image"
+)
+_GUNICORN_CONFIG = "service.gunicorn.config"
+_START_TIMEOUT_SECONDS = 120.0
+"""Seconds; torch is loaded from a cold disk in some machines of continuous integration."""
+_STOP_TIMEOUT_SECONDS = 15.0
+_POLL_SECONDS = 0.05
+
+
+def is_installed() -> bool:
+    """Whether the service can be started: its package, not another one of that name, and gunicorn."""
+    try:
+        return all(importlib.util.find_spec(name) is not None for name in (_GUNICORN_CONFIG, "service.app", "gunicorn"))
+    except ModuleNotFoundError:
+        return False
+
+
+def build_command() -> list[str]:
+    """The command that serves, in this Python and with the service's own configuration."""
+    return [sys.executable, "-m", "gunicorn", "--config", f"python:{_GUNICORN_CONFIG}", "service.app:create_app()"]
+
+
+def build_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a process that is to find the service where it was found here."""
+    spec = importlib.util.find_spec(_GUNICORN_CONFIG)
+    assert spec is not None
+    assert spec.origin is not None
+    path = [str(Path(spec.origin).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))} | dict(settings)
+
+
+@contextmanager
+def run_service(**settings: str) -> Generator[str]:
+    """Serve on a free port until the block is left, however it is; the address.
+
+    Raises
+    ------
+    GradcheckdError
+        The service does not start; with the end of its log.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    given = build_environment({"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"} | settings)
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(build_command(), env=given, stdout=log, stderr=log)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_ready(process, url, log)
+            yield url
+        finally:
+            _stop_process(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[str]) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health/ready", timeout=_START_TIMEOUT_SECONDS, trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(_POLL_SECONDS)
+    what = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
+    log.seek(0)
+    raise GradcheckdError(f"The service was started, and {what}. The end of its log:\n{log.read()[-4000:]}")
+
+
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
+    # SIGQUIT has gunicorn stop its workers as well, at once; SIGKILL, which nothing can be deaf to, would leave them.
+    for sign in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_TIMEOUT_SECONDS)
+            return

@@ -1,0 +1,46 @@
+"""A matrix of many elements as a picture: PNG, written with the standard library."""
+
+import struct
+import zlib
+from base64 import b64encode
+
+import numpy as np
+
+from gradcheckd.arrays import Array
+
+MAX_PIXELS = 512
+"""Pixels along an axis; of a longer one several elements share one."""
+
+
+def write_png(colours: Array) -> str:
+    """Write RGB in uint8, (rows, columns, 3), as the address of a picture in itself."""
+    rows, columns, _ = colours.shape
+    # Before each row stands the filter that it has: none.
+    raw = np.concatenate([np.zeros((rows, 1), np.uint8), colours.reshape(rows, -1)], axis=1).tobytes()
+    head = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
+    parts = (b"IHDR", head), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b"")
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(_write_chunk(kind, data) for kind, data in parts)
+    return "data:image/png;base64," + b64encode(content).decode("ascii")
+
+
+def _write_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def reduce_matrix(matrix: Array) -> tuple[Array, int]:
+    """A matrix that has no more pixels than there is room for: of each block the element that is largest in size.
+
+    Returns
+    -------
+    The matrix, and how many elements along an axis share a pixel.
+    """
+    side = -(-max(matrix.shape) // MAX_PIXELS)
+    if side == 1:
+        return matrix, 1
+    rows, columns = (-(-size // side) for size in matrix.shape)
+    padded = np.zeros((rows * side, columns * side), matrix.dtype)
+    padded[: matrix.shape[0], : matrix.shape[1]] = matrix
+    blocks = padded.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, side * side)
+    # What is not finite is to be seen above all.
+    sizes = np.where(np.isfinite(blocks), np.abs(blocks), np.inf)
+    return np.take_along_axis(blocks, sizes.argmax(axis=-1)[..., None], axis=-1)[..., 0], side

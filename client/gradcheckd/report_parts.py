@@ -1,0 +1,178 @@
+"""The parts of a report, as types: what was found of one gradient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from gradcheckd.arrays import Array
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss by two routes."""
+
+    analytic: float
+    autograd: float
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """One gradient by every route, each of the shape of its tensor; a candidate may have another.
+
+    `error_bound` is that of `finite_difference`. A bfloat16 route comes in the float32 that holds it.
+    """
+
+    analytic: Array
+    autograd: Array
+    finite_difference: Array
+    error_bound: Array
+    candidate: Array | None = None
+    allowed: Array | None = None
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """How far two gradients are apart; the second is the reference."""
+
+    max_abs: float
+    max_rel: float
+    rms: float
+    relative_l2: float
+    cosine: float
+    max_ulp: float
+    worst_index: Index
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Counts of elements by outcome; `negligible` are those that pass without any promise."""
+
+    total: int
+    passed: int
+    failed: int
+    inconclusive: int
+    not_examined: int
+    negligible: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An element, or a direction, with all that its outcome follows from.
+
+    `index` is that of the element, None of a random direction; `reference` the finite difference.
+    """
+
+    index: Index | None
+    route: str
+    reference: float
+    judged: float
+    error_bound: float
+    allowed: float
+    outcome: Outcome
+
+    @property
+    def ratio(self) -> float:
+        """How many times over what is allowed it is off."""
+        distance = abs(self.judged - self.reference)
+        if not distance or not self.allowed:
+            return 0.0 if not distance else np.inf
+        return distance / self.allowed
+
+
+@dataclass(frozen=True)
+class Kink:
+    """An element at which the loss has no derivative, with both one-sided ones."""
+
+    index: Index
+    left: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A bug that would have produced the candidate."""
+
+    name: str
+    explanation: str
+    fit: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be thought of one gradient.
+
+    `missed` says how probably an error was missed where not all was looked at; it and `taylor`, of a black box, are as
+    they came.
+    """
+
+    outcome: Outcome
+    reason: str
+    elements: Elements
+    smallest_detectable_error: float
+    worst: tuple[Judged, ...]
+    kinks: tuple[Kink, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    directions: tuple[Judged, ...]
+    missed: Mapping[str, Any] | None = None
+    taylor: Mapping[str, Any] | None = None
+
+
+def read_verdict(raw: Mapping[str, Any]) -> Verdict:
+    """Read a verdict."""
+    counts = cast("Mapping[str, int]", raw["elements"])
+    return Verdict(
+        outcome=raw["outcome"],
+        reason=raw["reason"],
+        elements=Elements(
+            counts["total"],
+            counts["pass"],
+            counts["fail"],
+            counts["inconclusive"],
+            counts["not_examined"],
+            counts.get("negligible", 0),
+        ),
+        smallest_detectable_error=float(raw["smallest_detectable_error"]),
+        worst=tuple(map(_read_judged, raw["worst"])),
+        kinks=tuple(Kink(tuple(k["index"]), float(k["left"]), float(k["right"])) for k in raw.get("kinks", ())),
+        diagnoses=tuple(Diagnosis(d["name"], d["explanation"], float(d["fit"])) for d in raw["diagnoses"]),
+        directions=tuple(map(_read_judged, raw.get("directions", ()))),
+        missed=raw.get("missed"),
+        taylor=raw.get("taylor"),
+    )
+
+
+def _read_judged(raw: Mapping[str, Any]) -> Judged:
+    return Judged(
+        index=tuple(raw["index"]) if "index" in raw else None,
+        route=raw["route"],
+        outcome=raw["outcome"],
+        **{name: float(raw[name]) for name in ("reference", "judged", "error_bound", "allowed")},
+    )
+
+
+def read_discrepancy(raw: Mapping[str, Any]) -> Discrepancy:
+    """Read how far two gradients are apart."""
+    numbers = {name: float(each) for name, each in raw.items() if name in _METRIC_NAMES}
+    return Discrepancy(**numbers, worst_index=tuple(raw["worst_index"]))
+
+
+_METRIC_NAMES = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp")
+
+
+def read_gradient(raw: Mapping[str, Array]) -> Gradient:
+    """Read the arrays of one name."""
+    return Gradient(
+        **{name: each for name, each in make_read_only(raw).items() if name in Gradient.__dataclass_fields__}
+    )
+
+
+def make_read_only(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Arrays that are not to be written to; those from another process would be."""
+    for each in arrays.values():
+        each.flags.writeable = False
+    return arrays

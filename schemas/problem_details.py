@@ -1,0 +1,236 @@
+"""Errors on the wire: RFC 9457, `application/problem+json`, with one entry for each place that is wrong."""
+
+import difflib
+import json
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Literal, cast
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from typing_extensions import NotRequired, TypedDict
+
+MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 100
+MAX_NAME_LENGTH = 200
+"""Characters of the longest name that a request may use."""
+_MAX_POINTER_PART_LENGTH = 1000
+"""Characters of the longest name that a pointer repeats."""
+_NAME_REPR = reprlib.Repr()
+_NAME_REPR.maxstring = 80
+
+
+class PlacedError(TypedDict):
+    """What is wrong at one place of the request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(TypedDict):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[PlacedError]]
+    total_errors: NotRequired[int]
+
+
+@dataclass
+class InvalidRequestError(Exception):
+    """A request that is JSON but cannot be answered: 422.
+
+    Attributes
+    ----------
+    errors
+        With all that is wrong.
+    reason
+        In a word, for the log and the metrics.
+    """
+
+    errors: Sequence[PlacedError]
+    reason: Literal["invalid", "over-budget", "out-of-time"] = "invalid"
+
+
+def to_json_pointer(*path: str | int) -> str:
+    """Return the JSON Pointer (RFC 6901) of a path into the request.
+
+    It ends before a name that is much longer than any valid one, so that no answer repeats a name of megabytes.
+    """
+    parts = takewhile(lambda part: not _is_overlong(part), path)
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _is_overlong(part: str | int) -> bool:
+    return isinstance(part, str) and len(part) > _MAX_POINTER_PART_LENGTH
+
+
+def error_at(detail: str, *path: str | int) -> PlacedError:
+    """Say what is wrong at a path into the request."""
+    return {"pointer": to_json_pointer(*path), "detail": detail}
+
+
+FieldLookup = Callable[[Sequence[str | int]], Mapping[str, FieldInfo]]
+"""The fields that the object at a path into the request may have, by name."""
+
+
+def place_validation_errors(error: ValidationError, body: object, known_fields: FieldLookup) -> list[PlacedError]:
+    """One entry for each place that pydantic found fault with.
+
+    A union reports each of its branches; what they say of one place is joined.
+    """
+    details: dict[tuple[str | int, ...], list[str]] = {}
+    with_value: set[tuple[str | int, ...]] = set()
+    for each in error.errors(include_url=False, include_input=False):
+        path = _locate_in_body(each["loc"], body, missing=each["type"] == "missing")
+        if each["type"] in _TAG_ERRORS:
+            path.append("op")
+        said = details.setdefault(tuple(path), [])
+        text = _describe_error(each, path, body, known_fields)
+        if text not in said:
+            said.append(text)
+        if path and each["type"] not in _ERRORS_WITHOUT_VALUE:
+            with_value.add(tuple(path))
+    return [
+        error_at(
+            _describe_cut_part(path)
+            + ", or ".join(said)
+            + (_describe_given(_get_value_at(path, body)) if path in with_value else ""),
+            *path,
+        )
+        for path, said in details.items()
+    ]
+
+
+def _describe_cut_part(path: Sequence[str | int]) -> str:
+    """Name the part of a path at which its pointer has to end."""
+    overlong = next(filter(_is_overlong, path), None)
+    return "" if overlong is None else f"{quote_name(str(overlong))}: "
+
+
+def _get_value_at(path: Sequence[str | int], body: object) -> object:
+    here: Any = body
+    for part in path:
+        here = here[part]
+    return here
+
+
+def _describe_given(value: object) -> str:
+    """What was given instead, in a few words."""
+    return f"; {to_short_json(value)} was given"
+
+
+def to_short_json(value: object) -> str:
+    """A value as JSON has it, in a few words."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and math.isinf(value):
+        return "a number beyond the largest float64"
+    return quote_name(value) if isinstance(value, str) else f"{value!r:.40}"
+
+
+def _locate_in_body(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
+    """The part of pydantic's location that lies in the body: without the tags of unions."""
+    path: list[str | int] = []
+    here = body
+    tagged: object = None
+    for position, part in enumerate(location):
+        if isinstance(here, dict) and here is not tagged and cast("dict[str, Any]", here).get("op") == part:
+            tagged = cast("Any", here)  # the tag comes first, once, and a field may have its name
+            continue
+        if isinstance(here, dict) and part in here:
+            here = cast("dict[str | int, Any]", here)[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(cast("list[Any]", here)):
+            here = cast("list[Any]", here)[part]
+        elif not (missing and position == len(location) - 1):
+            continue
+        path.append(part)
+    return path
+
+
+_TAG_ERRORS = {"union_tag_invalid", "union_tag_not_found"}
+_ERRORS_WITHOUT_VALUE = {
+    *_TAG_ERRORS,
+    *("missing", "extra_forbidden", "tensor", "inputs", "string_too_short", "string_too_long", "string_unicode"),
+}
+"""Errors that show what was given in their own words, or where there is nothing to show."""
+
+_MESSAGES_BY_ERROR = {
+    "missing": "is missing",
+    "union_tag_not_found": "is missing",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_unicode": "must be made of whole characters; half a surrogate pair is none",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must not be empty",
+    "string_too_long": f"must not be longer than {MAX_NAME_LENGTH} characters",
+}
+
+
+def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object, known_fields: FieldLookup) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return describe_unknown("field", str(path[-1]), list(known_fields(path[:-1])))
+    if kind == "missing" and (field := known_fields(path[:-1]).get(str(path[-1]))) and field.examples:
+        return f"is missing; for example {json.dumps(field.examples[0])}"
+    if kind == "union_tag_invalid":
+        known = context["expected_tags"].replace("'", "").split(", ")
+        given = _get_value_at(path, body)
+        return (
+            describe_unknown("op", given, known)
+            if isinstance(given, str)
+            else f"must be the name of an op{_describe_given(given)}"
+        )
+    if kind in ("too_short", "too_long"):
+        bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
+        return f"must have at {bound} {count} {'item' if count == 1 else 'items'}"
+    if kind == "literal_error" and context["expected"] in ("True", "False"):
+        return f"must be {context['expected'].lower()}"
+    message = _MESSAGES_BY_ERROR.get(kind, error["msg"].replace("Input should ", "must "))
+    return message[:1].lower() + message[1:]
+
+
+def describe_unknown(kind: str, name: str, known_names: list[str]) -> str:
+    """Say that nothing has that name, and which one may have been meant, or which there are."""
+    text = f"unknown {kind} {quote_name(name)}"
+    if near := difflib.get_close_matches(name[:100], known_names, n=1):
+        return f"{text}; did you mean {near[0]!r}?"
+    return f"{text}; known here: {', '.join(known_names)}" if known_names else text
+
+
+def quote_name(name: str) -> str:
+    """Quote a name of the request, cut in its middle to 80 characters."""
+    return _NAME_REPR.repr(name)
+
+
+def escape_name(name: str) -> str:
+    """A name of the request as it stands in a sentence, without quotes."""
+    return quote_name(name)[1:-1]
+
+
+def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
+    """Put a problem document together; of very many errors the first are listed."""
+    document: Problem = {
+        "type": f"urn:gradcheckd:problem:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if errors is not None:
+        document["errors"] = list(errors[:MAX_ERRORS])
+        document["total_errors"] = len(errors)
+    return document

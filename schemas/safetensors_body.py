@@ -1,0 +1,185 @@
+"""Requests and reports in the safetensors format: 8 bytes, little-endian, of the header's length; the header; the data.
+
+The library reads and writes it. The metadata, which it hands out of files alone, and names that occur twice, of which
+it keeps one, are read here from the header itself. Nor is its NumPy side used, which does not know BF16.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import safetensors
+from safetensors import SafetensorError, TensorSpec, serialize
+
+from schemas.datatype import Datatype
+from schemas.json_writer import write_json
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
+from schemas.raw_tensor import RawTensor
+from schemas.report import CheckReport
+from schemas.tensor import Tensor
+
+SAFETENSORS = "application/vnd.safetensors"
+SECTIONS = ("tensors", "weights", "candidate")
+"""Fields of a check's request that are tensors of the body, named section/name."""
+FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY = "request", "report", "text"
+"""Entries of the metadata: those that hold all else as JSON text, of a request and of an answer; a report to read."""
+_TENSOR_FIELDS = ("gradients", "intermediates")
+"""Fields of a report that are tensors of the answer, named part/name/route."""
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = cast("Any", safetensors).deserialize
+_LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 2**22
+"""Bytes, of which to look through takes a second: room for the names of 2000 tensors and the other fields."""
+_METADATA_KEY = "__metadata__"
+
+
+class NotSafetensorsError(ValueError):
+    """A body that is not in the safetensors format: what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class RequestParts:
+    """What a body holds: the text of the entry `request` of its metadata, and tensors by section and name."""
+
+    fields_text: str
+    sections: dict[str, dict[str, RawTensor]]
+
+    def merge_fields(self, fields: object) -> dict[str, Any]:
+        """Put the tensors to the other fields, which the text has been parsed to.
+
+        Raises
+        ------
+        InvalidRequestError
+            Where these are no object, or are to have tensors of their own.
+        """
+        if not isinstance(fields, dict):
+            raise InvalidRequestError([error_at(f"the metadata entry `{FIELDS_ENTRY}` must be a JSON object")])
+        given = cast("dict[str, Any]", fields)
+        if twice := [
+            error_at(f"comes as tensors named {name}/..., not in the metadata entry `{FIELDS_ENTRY}`", name)
+            for name in self.sections
+            if name in given
+        ]:
+            raise InvalidRequestError(twice)
+        return given | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
+
+
+def decode_request(body: bytes, sections: tuple[str, ...] = SECTIONS) -> RequestParts:
+    """Take a request with some sections apart; what its tensors are is not looked at.
+
+    Raises
+    ------
+    NotSafetensorsError
+        Where it is not in the format.
+    InvalidRequestError
+        Where a tensor is of no section.
+    """
+    length = int.from_bytes(body[:_LENGTH_BYTES], "little")
+    if len(body) >= _LENGTH_BYTES and length > _MAX_HEADER_BYTES:
+        raise NotSafetensorsError(f"the header is said to have {length} bytes; at most {_MAX_HEADER_BYTES} are taken")
+    try:
+        # In an order of the moment.
+        entries = dict(_deserialize(body))
+    except SafetensorError as error:
+        # The library quotes what it does not know whole, a name of megabytes too.
+        raise NotSafetensorsError(_shorten_reason(str(error).removeprefix("Error while deserializing: "))) from None
+    # The header is JSON, and of the right form: the library has seen to that.
+    header = json.loads(body[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=_reject_duplicate_keys)
+    metadata: dict[str, str] = header.pop(_METADATA_KEY, None) or {}
+    return RequestParts(
+        metadata.get(FIELDS_ENTRY, "{}"), _group_by_section({name: entries[name] for name in header}, sections)
+    )
+
+
+_MAX_REASON_CHARACTERS = 200
+"""Characters of what the library says that are passed on."""
+
+
+def _shorten_reason(reason: str) -> str:
+    """Cut a message in its middle, where it is long."""
+    if len(reason) <= _MAX_REASON_CHARACTERS:
+        return reason
+    half = (_MAX_REASON_CHARACTERS - 3) // 2
+    return f"{reason[:half]}...{reason[-half:]}"
+
+
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise NotSafetensorsError(f"its header has {quote_name(name)} twice")
+        found[name] = value
+    return found
+
+
+def _group_by_section(
+    entries: dict[str, dict[str, Any]], known_sections: tuple[str, ...]
+) -> dict[str, dict[str, RawTensor]]:
+    sections: dict[str, dict[str, RawTensor]] = {name: {} for name in known_sections}
+    errors: list[PlacedError] = []
+    for full, entry in entries.items():
+        # What is behind the first slash is the name, with all the slashes that it has.
+        section, slash, name = full.partition("/")
+        if slash and section in sections:
+            sections[section][name] = RawTensor(entry["dtype"], entry["shape"], entry["data"])
+        else:
+            errors.append(error_at(_describe_sections(known_sections, quote_name(full)), *full.split("/", 1)))
+    if errors:
+        raise InvalidRequestError(errors)
+    return sections
+
+
+def _describe_sections(sections: tuple[str, ...], given_name: str) -> str:
+    *others, last = (f"{name}/..." for name in sections)
+    names = f"{', '.join(others)} or {last}" if others else last
+    return f"a tensor is named {names}, as in {(*sections, *sections)[1]}/w1; {given_name} is not"
+
+
+def encode_report(report: CheckReport, text: str | None = None) -> bytes:
+    """Write a report of which the tensors are "binary", and beside it, where it is given, what it is for reading."""
+    fields = cast("dict[str, Any]", report)
+    tensors: dict[str, Tensor] = {
+        f"{part}/{name}/{route}": tensor
+        for part in _TENSOR_FIELDS
+        for name, routes in fields[part].items()
+        for route, tensor in routes.items()
+    }
+    rest = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
+    return to_safetensors(tensors, rest, {} if text is None else {TEXT_ENTRY: text})
+
+
+def to_safetensors(
+    tensors: Mapping[str, Tensor], document: Mapping[str, Any], extra_metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Write tensors, each with its datatype, all else of an answer, and further entries of the metadata."""
+    entries = {REPORT_ENTRY: write_json(document).decode()}
+    return _serialize_tensors(tensors, entries | dict(extra_metadata or {}))
+
+
+def reorder_header(content: bytes, names: Iterable[str]) -> bytes:
+    """Have the header of a body list its tensors in an order of one's own.
+
+    The library lists them by size of their elements and then by name. The order of the header is free: each entry
+    says where its numbers are, which stay where they are.
+    """
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    header = json.loads(content[_LENGTH_BYTES:end])
+    wanted = [*([_METADATA_KEY] if _METADATA_KEY in header else []), *names]
+    if list(header) == wanted:
+        return content
+    text = json.dumps({name: header[name] for name in wanted}, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, memoryview(content)[end:]])
+
+
+def _serialize_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    datatypes = {name: cast("Datatype", tensor.datatype) for name, tensor in tensors.items()}
+    # The library is given addresses: the arrays have to outlive the call.
+    arrays = {name: datatypes[name].to_storage(tensor.array) for name, tensor in tensors.items()}
+    specs = {
+        name: TensorSpec(
+            dtype=datatypes[name].numpy_name, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
+        )
+        for name, array in arrays.items()
+    }
+    return serialize(specs, metadata)

@@ -1,0 +1,173 @@
+"""Plans as they cross the wire: what is needed to lay the evaluations out again, and checksums of it.
+
+The checksums keep nobody from forging a plan, who would deceive nobody but himself; they find what was altered on the
+way, and say which part. The order of the tensors is a list of its own: a client may keep objects in an order of its
+own, and the losses come in that of the request. Whatever a plan says is held to the limits of a request all the same.
+One of the checksums is of the directions as they were drawn: another version of NumPy might draw others of the same
+seed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from schemas.datatype import DATATYPES
+from schemas.plan import PLAN_VERSION, BoundsSpec, Plan
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at
+from schemas.tensor import Tensor, encode_number, encode_tensor
+from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
+from service.checks.blackbox.scales_and_bounds import MoveSettings
+from service.checks.graph.problem import Limits
+from service.numerics.core.batching import Array
+
+_SEED_LIMIT = 2**63
+_NARROW_EXPONENT_LIMIT = 120
+"""Exponents of bfloat16, and float32, that are normal numbers by far."""
+
+
+def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
+    """Write a plan."""
+    points, kind = evaluation_plan.layout.points, "random" if evaluation_plan.random else "coordinates"
+    plan: dict[str, Any] = {
+        "version": PLAN_VERSION,
+        "seed": str(evaluation_plan.layout.seed),
+        "order": list(points),
+        "directions": {"kind": kind, "count": evaluation_plan.direction_count},
+        "point": {
+            name: encode_tensor(each.values, "b64", evaluation_plan.datatypes[name]) for name, each in points.items()
+        },
+        "scale": {
+            name: _encode_scale(each, points[name].values.shape) for name, each in evaluation_plan.step_sizes.items()
+        },
+        "evaluations": evaluation_plan.layout.evaluation_count,
+    }
+    if evaluation_plan.bounds:
+        plan["bounds"] = {name: _encode_bounds(each) for name, each in evaluation_plan.bounds.items()}
+    return plan | {"checks": _compute_checksums(evaluation_plan)}
+
+
+def _encode_scale(sizes: Array, shape: tuple[int, ...]) -> Any:
+    """A number where all elements have one scale, or else a tensor, of a datatype as narrow as powers of two allow."""
+    if (sizes == sizes[0]).all():
+        return float(sizes[0])
+    _, exponents = np.frexp(sizes)
+    narrow = np.abs(exponents).max() < _NARROW_EXPONENT_LIMIT
+    return encode_tensor(sizes.reshape(shape), "b64", DATATYPES["BF16" if narrow else "FP64"])
+
+
+def _encode_bounds(bounds: BoundsSpec) -> dict[str, Any]:
+    return {side: _encode_bound(getattr(bounds, side)) for side in ("min", "max") if side in bounds.model_fields_set}
+
+
+def _encode_bound(bound: Tensor) -> Any:
+    array = bound.array.astype(np.float64)
+    return encode_tensor(array, "b64", DATATYPES["FP64"]) if array.ndim else encode_number(float(array))
+
+
+def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
+    """Lay out again what a plan says.
+
+    Raises
+    ------
+    InvalidRequestError
+        Where it was altered, or is of another version.
+    """
+    if plan.version != PLAN_VERSION:
+        detail = (
+            f"plans of version {PLAN_VERSION} are judged here; this one has version {plan.version}: ask for a new one"
+        )
+        raise InvalidRequestError([error_at(detail, "plan", "version")])
+    if int(plan.seed) >= _SEED_LIMIT:
+        raise InvalidRequestError([error_at("must be below 2^63", "plan", "seed")])
+    if len(plan.order) != len(plan.point) or set(plan.order) != plan.point.keys():
+        detail = "was altered: it has each name of the point once, in the order of the request"
+        raise InvalidRequestError([error_at(detail, "plan", "order")])
+    if errors := _find_missing_scales(plan):
+        raise InvalidRequestError(errors)
+    found = build_evaluation_plan(
+        {name: plan.point[name] for name in plan.order},
+        MoveSettings(plan.scale, plan.bounds),
+        random=plan.directions.kind == "random",
+        count=plan.directions.count,
+        seed=int(plan.seed),
+        limits=limits,
+        size_factor=size_factor,
+        path_prefix=("plan",),
+    )
+    if errors := _find_altered_parts(plan, found):
+        raise InvalidRequestError(errors)
+    return found
+
+
+def _find_missing_scales(plan: Plan) -> list[PlacedError]:
+    return [
+        error_at("is missing: the plan was altered", "plan", "scale", name) for name in plan.point.keys() - plan.scale
+    ]
+
+
+def _find_altered_parts(plan: Plan, rebuilt: EvaluationPlan) -> list[PlacedError]:
+    expected = _compute_checksums(rebuilt)
+    errors = [
+        error_at("was altered: a plan is handed back as it came", "plan", *_split_part(part))
+        for part in expected
+        if part != _DIRECTIONS_CHECKSUM and plan.checks.get(part) != expected[part]
+    ]
+    errors += [
+        error_at("was altered: a scale is a power of two", "plan", "scale", name)
+        for name, each in rebuilt.step_sizes.items()
+        if not (each.reshape(rebuilt.layout.points[name].values.shape) == plan.scale[name].array).all()
+    ]
+    if plan.directions.count != rebuilt.direction_count:
+        errors.append(error_at("was altered: more than there are elements", "plan", "directions", "count"))
+    if plan.evaluations != rebuilt.layout.evaluation_count:
+        detail = f"was altered: what the plan says makes {rebuilt.layout.evaluation_count} evaluations"
+        errors.append(error_at(detail, "plan", "evaluations"))
+    if not errors and plan.checks.keys() != expected.keys():
+        errors.append(error_at("was altered: there are checksums of parts that are not there", "plan", "checks"))
+    if not errors and plan.checks[_DIRECTIONS_CHECKSUM] != expected[_DIRECTIONS_CHECKSUM]:
+        detail = "the directions are drawn differently here, by another version of the service: ask for a new plan"
+        errors.append(error_at(detail, "plan", "checks", _DIRECTIONS_CHECKSUM))
+    return errors
+
+
+_DIRECTIONS_CHECKSUM = "drawn"
+
+
+def _split_part(part: str) -> list[str]:
+    return part.split("/", 1)
+
+
+def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
+    layout, kind = plan.layout, "random" if plan.random else "coordinates"
+    checks = {
+        "seed": _compute_checksum(str(layout.seed)),
+        "order": _compute_checksum(json.dumps(list(layout.points))),
+        "directions": _compute_checksum(f"{kind} {plan.direction_count}"),
+        "evaluations": _compute_checksum(str(layout.evaluation_count)),
+    }
+    drawn = hashlib.sha256()
+    for name, point in layout.points.items():
+        stored = plan.datatypes[name].to_storage(point.values).tobytes()
+        checks[f"point/{name}"] = _compute_checksum(f"{plan.datatypes[name].name} {list(point.values.shape)} ", stored)
+        checks[f"scale/{name}"] = _compute_checksum("", np.ascontiguousarray(plan.step_sizes[name], "<f8").tobytes())
+        for each in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
+            drawn.update(np.ascontiguousarray(each, "<f8").tobytes())
+    for name, each in plan.bounds.items():
+        given = json.dumps(_encode_bounds(each), sort_keys=True)
+        checks[f"bounds/{name}"] = _compute_checksum(given)
+    return checks | {_DIRECTIONS_CHECKSUM: drawn.hexdigest()[:16]}
+
+
+def _compute_checksum(text: str, raw: bytes = b"") -> str:
+    return hashlib.sha256(text.encode() + raw).hexdigest()[:16]
+
+
+def stack_points(plan: EvaluationPlan) -> Mapping[str, Tensor]:
+    """All points, by tensor, (evaluations, ...)."""
+    return {
+        name: Tensor(plan.layout.stack_points(name), plan.datatypes[name], is_integral=False)
+        for name in plan.layout.points
+    }

@@ -1,0 +1,143 @@
+"""From the verdicts to the report on the wire."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.plan import (
+    JudgedDirection,
+    JudgedVerdict,
+    JudgeReport,
+    MissedCoordinates,
+    MissedRandom,
+    SingleElement,
+    Taylor,
+)
+from schemas.problem_details import escape_name
+from schemas.tensor import encode_number
+from service.checks.common import report_entries
+from service.checks.common.summary import summarize
+from service.numerics.blackbox.candidate_judge import TensorJudgement
+from service.numerics.blackbox.incomplete_lines import find_longest_finite_runs
+from service.numerics.blackbox.layout import EvaluationLayout
+from service.numerics.blackbox.noise import LossNoise
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.verdict import elementwise
+from service.numerics.verdict.elementwise import ElementResult
+from service.numerics.verdict.outcome import Outcome
+
+
+def build_judge_report(
+    layout: EvaluationLayout,
+    losses: Array,
+    noise: LossNoise,
+    judgements: Mapping[str, TensorJudgement],
+    target_error: float,
+) -> JudgeReport:
+    """Put the report together."""
+    judgements = {
+        name: _explain_missing_values(each, *_count_missing_values(layout, name, losses))
+        for name, each in iterate_interruptibly(judgements.items())
+    }
+    outcome = elementwise.combine_outcomes([each.verdict.outcome for each in judgements.values()])
+    verdicts = {
+        name: _build_verdict(layout, name, losses, each, target_error)
+        for name, each in iterate_interruptibly(judgements.items())
+    }
+    farthest = max(judgements, key=lambda name: _compute_intercept(judgements[name]))
+    missing = max(judgements, key=lambda name: judgements[name].single_miss_probability)
+    return {
+        "outcome": cast("Any", outcome.wire_name),
+        "summary": _summarize(outcome, judgements, target_error),
+        "verdicts": verdicts,
+        "noise": encode_number(noise.deviation),
+        "deterministic": noise.is_deterministic,
+        "taylor": {"name": farthest, **verdicts[farthest]["taylor"]},
+        "missed": verdicts[missing]["missed"],
+        "evaluations": layout.evaluation_count,
+    }
+
+
+def _compute_intercept(judged: TensorJudgement) -> float:
+    size = abs(judged.remainder_test.fit_intercept)
+    return np.inf if np.isnan(size) else size
+
+
+def _summarize(outcome: Outcome, judgements: Mapping[str, TensorJudgement], target_error: float) -> str:
+    said = summarize(outcome, {name: each.verdict for name, each in judgements.items()})
+    if outcome == Outcome.PASS:
+        name, worst = max(judgements.items(), key=lambda each: each[1].single_miss_probability)
+        return (
+            f"{said} An error of {target_error:.1e} of a single element of {escape_name(name)} would have been missed with "
+            f"probability {worst.single_miss_probability:.2g}."
+        )
+    bugs = [each.diagnosis.explanation for each in judgements.values() if each.diagnosis is not None]
+    return f"{said} {bugs[0]}" if bugs else said
+
+
+def _count_missing_values(layout: EvaluationLayout, name: str, losses: Array) -> tuple[int, int, bool]:
+    """At how many points of a tensor the loss has no value, of how many; and whether it has too few near the base."""
+    own = np.isnan(layout.tensor_losses(name, losses))
+    return int(np.count_nonzero(own)), own.size, not find_longest_finite_runs(layout.near_losses(name, losses))
+
+
+def _explain_missing_values(judged: TensorJudgement, missing: int, points: int, base_missing: bool) -> TensorJudgement:
+    """Say of a tensor that could not be judged where the loss has no value."""
+    if judged.verdict.outcome != Outcome.INCONCLUSIVE or not (missing or base_missing):
+        return judged
+    where = f"at {missing} of the {points} points to which this tensor was moved"
+    if base_missing:
+        where = "at most of the points next to the base, so that nothing is known of its noise"
+    said = f"The loss has no value {where}: {_MISSING_VALUE_REMEDY}"
+    return replace(judged, verdict=replace(judged.verdict, reason=f"{judged.verdict.reason} {said}"))
+
+
+_MISSING_VALUE_REMEDY = "give a smaller scale, or plan with bounds within which it has one."
+
+
+def _build_verdict(
+    layout: EvaluationLayout, name: str, losses: Array, judged: TensorJudgement, target_error: float
+) -> JudgedVerdict:
+    found, bug = judged.verdict, judged.diagnosis
+    by_element = layout.lines[name].moved_elements is not None
+    return {
+        "outcome": cast("Any", found.outcome.wire_name),
+        "reason": found.reason if bug is None else f"{found.reason} {bug.explanation}",
+        "elements": report_entries.build_element_counts(found),
+        "smallest_detectable_error": encode_number(found.smallest_detectable_error),
+        "worst": [report_entries.build_worst_element(each) for each in found.worst_elements],
+        "diagnoses": report_entries.build_diagnoses([] if bug is None else [bug]),
+        "directions": [_build_direction(each, by_element) for each in judged.direction_results],
+        "noise": encode_number(judged.noise.deviation),
+        "taylor": _build_taylor(judged),
+        "missed": _build_miss_probability(judged, target_error),
+        "without_value": _count_missing_values(layout, name, losses)[0],
+    }
+
+
+def _build_direction(result: ElementResult, by_element: bool) -> JudgedDirection:
+    told = report_entries.build_direction(result)
+    return cast("Any", {"index": list(result.index), **told} if by_element else told)
+
+
+def _build_taylor(judged: TensorJudgement) -> Taylor:
+    found = judged.remainder_test
+    return {
+        "direction": found.direction,
+        "steps": found.steps.tolist(),
+        "remainders": [encode_number(each) for each in found.remainders.tolist()],
+        "slope": encode_number(found.convergence_order),
+        "intercept": encode_number(found.fit_intercept),
+        "factor": encode_number(found.fit_factor),
+    }
+
+
+def _build_miss_probability(judged: TensorJudgement, target_error: float) -> MissedRandom | MissedCoordinates:
+    single: SingleElement = {"relative_error": target_error, "probability": judged.single_miss_probability}
+    assert judged.verdict.detection_limit is not None
+    return cast(
+        "Any", {**report_entries.build_miss_probability(judged.verdict.detection_limit), "single_element": single}
+    )

@@ -1,0 +1,37 @@
+"""Where the time of a check goes."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+StageName = Literal["analytic", "autograd", "finite_difference", "verdict", "diagnosis"]
+
+
+@dataclass
+class StageTimer:
+    """Seconds by stage."""
+
+    stage_seconds: dict[StageName, float] = field(
+        default_factory=lambda: {
+            "analytic": 0.0,
+            "autograd": 0.0,
+            "finite_difference": 0.0,
+            "verdict": 0.0,
+            "diagnosis": 0.0,
+        }
+    )
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def time_stage(self, name: StageName) -> Generator[None]:
+        """Count the time spent inside to a stage."""
+        before = time.perf_counter()
+        yield
+        self.stage_seconds[name] += time.perf_counter() - before
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started

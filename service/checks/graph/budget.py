@@ -1,0 +1,107 @@
+"""Whether a request is affordable, before anything is computed."""
+
+from schemas.problem_details import InvalidRequestError, error_at
+from service.checks.graph import model_language
+from service.checks.graph.cost_estimate import (
+    count_model_elements,
+    estimate_bytes,
+    estimate_check,
+    estimate_other_work,
+    format_estimate,
+)
+from service.checks.graph.problem import Limits, ParsedCheckRequest, Problem
+from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY, locate_size_field, suggest_reductions
+from service.numerics.gradients.finite_difference import DifferencePlan
+from service.numerics.model.graph import InvalidModelError, ModelError
+
+
+def plan_within_limits(problem: Problem, limits: Limits) -> DifferencePlan:
+    """Plan the differences of a check, and refuse one that would take too much, before anything is computed."""
+    check_model_size(problem, limits)
+    check_longest_call(problem, limits)
+    plan, estimate = estimate_check(problem, limits)
+    over = estimate.describe_excess(limits)
+    if over is not None or plan is None:
+        detail = f"the check would take about {over}. {suggest_reductions(problem, limits)}"
+        raise InvalidRequestError([error_at(detail, *locate_size_field(problem))], "over-budget")
+    return plan
+
+
+def check_tensor_sizes(request: ParsedCheckRequest, limits: Limits) -> None:
+    """Refuse tensors, or a candidate, that hold too much by themselves, before they are widened to float64.
+
+    Or that have too many dimensions.
+    """
+    tensors, candidate = (
+        sum(each.array.size for each in given.values())
+        for given in (request.tensors | request.weights, request.candidate or {})
+    )
+    for elements, place in ((tensors, "model"), (candidate, "candidate")):
+        if elements > limits.elements:
+            detail = f"the {place} would hold {elements} elements or more at once; the limit is {limits.elements}"
+            raise InvalidRequestError([error_at(detail, place)], "over-budget")
+    _check_dimensions(request, limits)
+
+
+def _check_dimensions(request: ParsedCheckRequest, limits: Limits) -> None:
+    given = {"tensors": request.tensors, "weights": request.weights, "candidate": request.candidate or {}}
+    if errors := [
+        error_at(f"{each.array.ndim} dimensions; at most {limits.dimensions} are taken", section, name)
+        for section, tensors in given.items()
+        for name, each in tensors.items()
+        if each.array.ndim > limits.dimensions
+    ]:
+        raise InvalidRequestError(errors, "over-budget")
+
+
+def check_model_size(problem: Problem, limits: Limits) -> None:
+    """Refuse a model that would hold too much at once, or a node of too many dimensions."""
+    shapes = problem.graph.shapes
+    if errors := [
+        ModelError(
+            f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken", at
+        )
+        for at, node in enumerate(problem.graph.listed_nodes)
+        if len(shapes[node.name]) > limits.dimensions
+    ]:
+        raise model_language.to_request_error(InvalidModelError(errors), problem.request)
+    elements = count_model_elements(problem)
+    if elements > limits.elements:
+        detail = f"the model would hold {elements} elements at once; the limit is {limits.elements}"
+        raise InvalidRequestError([error_at(detail, "model")], "over-budget")
+
+
+_MIN_CALL_WORK = 5 * 10**8
+"""Multiply-adds of one call that are taken however short the time is: some tenths of a second."""
+_CALL_WORK_PER_SECOND = 25 * 10**7
+"""Multiply-adds of one call for each second of the limit: about a quarter of the time on a machine of its own."""
+
+
+def check_longest_call(problem: Problem, limits: Limits) -> None:
+    """Refuse a model in which PyTorch would not come to a pause in time: nothing interrupts one call."""
+    longest, node = problem.graph.longest_call_work()
+    most = max(_MIN_CALL_WORK, int(_CALL_WORK_PER_SECOND * limits.seconds))
+    if longest > most:
+        detail = (
+            f"PyTorch would take about {format_estimate(longest)} operations for it in one call, which nothing can interrupt; "
+            f"the limit is {format_estimate(most)}. {SMALLER_MODEL_REMEDY}"
+        )
+        place = next(at for at, each in enumerate(problem.graph.listed_nodes) if each.name == node.name)
+        errors = model_language.to_request_error(InvalidModelError([ModelError(detail, place)]), problem.request).errors
+        raise InvalidRequestError(errors, "over-budget")
+
+
+def check_memory(problem: Problem, limits: Limits, difference_bytes: int, kind: str, remedy: str, *path: str) -> None:
+    """Refuse what would take too much memory: that of the differences, and that of all else."""
+    count = estimate_bytes(problem, difference_bytes)
+    if count > limits.bytes:
+        detail = f"the {kind} would take about {format_estimate(count)} bytes; the limit is {format_estimate(limits.bytes)}. {remedy}"
+        raise InvalidRequestError([error_at(detail, *path)], "over-budget")
+
+
+def check_work(problem: Problem, limits: Limits, difference_work: int, kind: str, remedy: str, *path: str) -> None:
+    """Refuse what would take too many operations: those of the differences, and those of all else."""
+    work = estimate_other_work(problem) + difference_work
+    if work > limits.work:
+        detail = f"the {kind} would take about {format_estimate(work)} operations; the limit is {format_estimate(limits.work)}. {remedy}"
+        raise InvalidRequestError([error_at(detail, *path)], "over-budget")

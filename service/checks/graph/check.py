@@ -1,0 +1,107 @@
+"""`POST /v1/check`: request to numerics to report. Knows no Flask."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from schemas.report import CheckReport
+from schemas.tensor import Encoding
+from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.stage_timer import StageTimer
+from service.checks.graph import model_language
+from service.checks.graph.answer_size import check_answer_size
+from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.diagnosis import diagnose_failures
+from service.checks.graph.gradients import compute_gradients
+from service.checks.graph.judge import GradientSources, Judge
+from service.checks.graph.parse import parse_problem
+from service.checks.graph.problem import Limits, Problem
+from service.checks.graph.report import CheckResults, build_report
+from service.checks.graph.suggestions import (
+    SMALLER_MODEL_REMEDY,
+    locate_size_field,
+    suggest_reductions,
+    suggest_within_time,
+)
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.gradients.finite_difference import DifferencePlan, DifferenceProgress
+
+__all__ = ["Limits", "check"]
+
+_DIAGNOSIS_TIME_FRACTION = 0.9
+"""Part of the time at which a diagnosis ends with what it has: the report is still to be written."""
+
+
+def check(
+    body: object,
+    limits: Limits | None = None,
+    progress: DifferenceProgress | None = None,
+    encoding: Encoding | None = None,
+    reserve_answer_bytes: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Answer a request.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+    progress
+        Is told how far the finite differences are, the last time that they are done, and may raise to stop the check.
+    encoding
+        Of the tensors of the report, in place of that which the request asks for.
+    reserve
+        Is told of how many bytes the answer is at most, before anything is computed, and may raise to refuse it. Where
+        it is given, tensors are left for `schemas.json_writer` to write.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    watch = StageTimer()
+    limits = limits or Limits()
+    clock = current_clock(limits.seconds)
+    with clock.enforce_deadline():
+        with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
+            request, problem = parse_problem(body, limits, model_language.parse_check_request)
+        place = locate_size_field(problem)
+        with (
+            clock.refuse_on_timeout(partial(suggest_reductions, problem, limits), *place),
+            watch.time_stage("finite_difference"),
+            clock.name_stage("the differences were being planned"),
+        ):
+            plan = plan_within_limits(problem, limits)
+        form = encoding or request.encoding
+        if reserve_answer_bytes is not None:
+            reserve_answer_bytes(check_answer_size(problem, limits, form))
+        # Overflow and NaN are findings here; they are looked for in the results.
+        remedy = partial(_suggest_within_time, problem, plan, limits, clock)
+        with clock.refuse_on_timeout(remedy, *place), np.errstate(all="ignore"):
+            routes = compute_gradients(problem, plan, watch, limits, progress)
+            findings, judge = _judge_all(problem, routes, watch, clock)
+            with clock.name_stage("the report was being written"):
+                return build_report(
+                    problem, routes, judge, findings, watch, form, defer_tensors=reserve_answer_bytes is not None
+                )
+
+
+def _suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, clock: Clock) -> str:
+    return suggest_within_time(problem, plan, limits, clock.evaluations_done)
+
+
+def _judge_all(
+    problem: Problem, routes: GradientSources, watch: StageTimer, clock: Clock
+) -> tuple[CheckResults, Judge]:
+    """Judge every name, and name the bugs of those that fail, as far as there is time for it."""
+    judge = Judge(problem, routes)
+    with watch.time_stage("verdict"), clock.name_stage("the verdicts were being found"):
+        verdicts = {name: judge.verdict(name) for name in iterate_interruptibly(problem.names)}
+        disputes = {
+            name: found for name in iterate_interruptibly(problem.names) if (found := judge.find_disagreement(name))
+        }
+    with watch.time_stage("diagnosis"), clock.limit_to_fraction(_DIAGNOSIS_TIME_FRACTION):
+        diagnoses = diagnose_failures(problem, judge, verdicts, routes.evaluations)
+    return CheckResults(verdicts, disputes, diagnoses), judge

@@ -1,0 +1,125 @@
+"""What a check would take, estimated before anything is computed."""
+
+from typing import NamedTuple
+
+from service.checks.graph.answer_size import estimate_answer_size
+from service.checks.graph.problem import Limits, Problem
+from service.numerics.core.batching import count_elements
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import DifferencePlan
+from service.numerics.model.graph import Graph
+from service.numerics.model.rounding import ROUNDING_SWEEPS
+from service.numerics.ops.op import WORK_PER_CALL
+
+_BYTES_PER_NUMBER = 8
+_ROUNDING_ARRAYS_PER_VALUE = 2 * (ROUNDING_SWEEPS + 1)
+"""Arrays for each value while the rounding of a correct gradient is found: a pass there and a pass back."""
+_ROUTE_ARRAYS_PER_VALUE = 4
+"""Arrays for each value that the two other routes hold: values and gradients."""
+_NUMBERS_PER_JUDGED_ELEMENT = 30
+"""Numbers for each element of one tensor while it is judged and measured."""
+_ROUNDING_PASSES = 6
+"""Passes, in multiply-adds of a forward one, of the rounding model: there and back, and their sizes both ways."""
+_OTHER_PASSES = 16
+"""Passes of all but the finite differences, each of which takes the calls of a forward pass."""
+_NUMBERS_PER_DIFFERENCE = 8
+"""Numbers for each element that is differenced: value, bound and step, to the sides too, and what is allowed."""
+_SERIALIZATION_COPIES = 3
+"""Times the largest tensor of an answer is there while it is written, beside the answer itself."""
+_BASE_BYTES = 2**24
+"""Bytes that a check of the smallest model takes."""
+
+
+class CostEstimate(NamedTuple):
+    """What a check would take: evaluations of the loss and operations at least, bytes at most.
+
+    Of the operations `rung` are those of the first rung of differences, which is all that is sure to be taken.
+    Evaluations are None where there is no plan: it alone would take too much, or directions too many to be held.
+    """
+
+    evaluations: int | None
+    work: int
+    bytes: int
+    first_level_work: int = 0
+
+    def describe_excess(self, limits: Limits) -> str | None:
+        """What of it is over a limit, with the limit; None if nothing is."""
+        counted = "" if self.evaluations is None else f" ({self.evaluations} evaluations of the loss)"
+        if self.work > limits.work:
+            return f"{format_estimate(self.work)} operations{counted}; the limit is {format_estimate(limits.work)}"
+        if self.bytes > limits.bytes:
+            return (
+                f"{format_estimate(self.bytes)} bytes of memory{counted}; the limit is {format_estimate(limits.bytes)}"
+            )
+        return None
+
+
+def estimate_check(problem: Problem, limits: Limits) -> tuple[DifferencePlan | None, CostEstimate]:
+    """Estimate a check, and return the plan that the estimate is of, if there is one."""
+    before = estimate_planning_cost(problem)
+    foreseen = CostEstimate(
+        None, estimate_other_work(problem) + before.work, estimate_bytes(problem, before.memory_bytes)
+    )
+    many = problem.projection_count is not None and foreseen.bytes > limits.bytes
+    if many or foreseen.work > limits.work or before.memory_bytes > limits.bytes:
+        return None, foreseen
+    plan = _plan_differences(problem)
+    needs = finite_difference.estimate_cost(plan)
+    most = max(foreseen.bytes, estimate_bytes(problem, needs.memory_bytes))
+    return plan, CostEstimate(plan.first_level_evaluations, foreseen.work + needs.work, most, needs.work)
+
+
+def count_model_elements(problem: Problem) -> int:
+    """Elements of all tensors and nodes together."""
+    return problem.graph.estimate_cost().largest_array + sum(leaf.size for leaf in problem.leaves.values())
+
+
+def estimate_other_work(problem: Problem) -> int:
+    """Operations of all but the finite differences: the passes of the rounding model, and the routes beside them."""
+    return estimate_other_graph_work(problem.graph)
+
+
+def estimate_other_graph_work(graph: Graph) -> int:
+    """Operations of the same, of a graph."""
+    cost = graph.estimate_cost()
+    return _ROUNDING_PASSES * (ROUNDING_SWEEPS + 1) * cost.work + _OTHER_PASSES * WORK_PER_CALL * cost.calls
+
+
+def estimate_bytes(problem: Problem, differences: int) -> int:
+    """Bytes at most, given those that the differences take, which are free again when the verdicts are found."""
+    graph, elements = problem.graph, count_model_elements(problem)
+    asked = [count_elements(graph.shapes[name]) for name in problem.names]
+    # Directions are drawn before all else.
+    held = (
+        _ROUTE_ARRAYS_PER_VALUE * elements
+        + _NUMBERS_PER_DIFFERENCE * sum(asked)
+        + (problem.projection_count or 0) * sum(asked)
+    )
+    scratch = (ROUNDING_SWEEPS + 1) * max(
+        node.op.scratch_arrays * graph.estimate_cost([node]).largest_array for node in graph.nodes
+    )
+    judging = _BYTES_PER_NUMBER * (_ROUNDING_ARRAYS_PER_VALUE * elements + _NUMBERS_PER_JUDGED_ELEMENT * max(asked))
+    answer = estimate_answer_size(problem, problem.request.encoding)
+    writing = answer.written_bytes + answer.object_bytes + _SERIALIZATION_COPIES * answer.largest_tensor_bytes
+    return _BASE_BYTES + _BYTES_PER_NUMBER * (held + scratch) + answer.object_bytes + max(differences, judging, writing)
+
+
+def estimate_planning_cost(problem: Problem) -> finite_difference.DifferenceCost:
+    """What it takes to plan the differences."""
+    return finite_difference.estimate_planning_cost(
+        problem.graph, problem.names, direct=problem.projection_count is not None
+    )
+
+
+def _plan_differences(problem: Problem) -> DifferencePlan:
+    graph, leaves, names = problem.graph, problem.float64_leaves, problem.names
+    if problem.projection_count is not None:
+        return finite_difference.plan_directional_differences(
+            graph, leaves, names, problem.projection_count, problem.method
+        )
+    return finite_difference.plan_differences(graph, leaves, names, problem.method, problem.sampled_elements)
+
+
+def format_estimate(number: float) -> str:
+    """Write a number of an estimate, of which no more than two digits are meant."""
+    return f"{number:.1e}"

@@ -1,0 +1,72 @@
+"""The probable bugs of the candidates that fail."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from schemas.datatype import Array
+from schemas.problem_details import escape_name
+from service.checks.graph.judge import Judge
+from service.checks.graph.problem import Problem
+from service.numerics import diagnosis
+from service.numerics.core.interrupts import OutOfTimeError
+from service.numerics.diagnosis import BugExplanation, DiagnosisContext
+from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.outcome import Outcome
+
+
+def diagnose_failures(
+    problem: Problem, judge: Judge, verdicts: Mapping[str, GradientVerdict], evaluations: int
+) -> dict[str, list[BugExplanation]]:
+    """Name the probable bugs, by the name of the candidate; nothing is said of those that did not fail.
+
+    Nothing either where our routes disagree among themselves: there is no right gradient to start from. Where the time
+    is over before all was tried, what was found is said.
+
+    Parameters
+    ----------
+    problem, judge, verdicts
+        The check so far.
+    evaluations
+        Of the loss, that the check took: a diagnosis takes no more.
+    """
+    failed = [name for name, each in verdicts.items() if each.outcome == Outcome.FAIL and name in problem.candidate]
+    try:
+        return _diagnose(problem, judge, failed, evaluations)
+    except OutOfTimeError:
+        return {name: [diagnosis.NO_TIME_EXPLANATION] for name in failed}
+
+
+def _diagnose(
+    problem: Problem, judge: Judge, failed: Sequence[str], evaluations: int
+) -> dict[str, list[BugExplanation]]:
+    wrong = {name: _find_wrong_elements(problem, judge, name) for name in failed if not judge.find_disagreement(name)}
+    if not wrong:
+        return {}
+    return diagnosis.diagnose_gradients(
+        build_context(problem), wrong, evaluations * problem.graph.estimate_cost().total_work
+    )
+
+
+def _find_wrong_elements(problem: Problem, judge: Judge, name: str) -> Array:
+    if judge.has_comparable_candidate(name):
+        return judge.find_wrong_elements(name)
+    return np.ones(problem.candidate[name].array.shape, np.bool_)
+
+
+def build_context(problem: Problem) -> DiagnosisContext:
+    """Bring a check into the terms of the diagnosis.
+
+    In float64 whatever the dtype: what a bug makes is compared to the last digit that the candidate has.
+    """
+    values = problem.graph.forward(problem.float64_leaves)
+    return DiagnosisContext(
+        problem.graph,
+        values,
+        problem.graph.backward(values),
+        {name: each.array.astype(np.float64) for name, each in problem.candidate.items()},
+        {name: problem.get_precision(name) for name in problem.candidate},
+        problem.names,
+        problem.request.seed,
+        escape_name,
+    )

@@ -1,0 +1,95 @@
+"""The gradients of a problem by the three routes."""
+
+from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.stage_timer import StageTimer
+from service.checks.graph import model_language
+from service.checks.graph.gradient_sources import DirectionalDifference, GradientSources
+from service.checks.graph.problem import Limits, Problem
+from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.gradients.autograd import AutogradResult
+from service.numerics.gradients.finite_difference import Difference, DifferencePlan, DifferenceProgress
+from service.numerics.model.graph import InvalidModelError
+from service.numerics.verdict import projection
+
+
+def compute_gradients(
+    problem: Problem,
+    plan: DifferencePlan,
+    watch: StageTimer,
+    limits: Limits,
+    on_progress: DifferenceProgress | None = None,
+) -> GradientSources:
+    """Differentiate by each route, one after the other.
+
+    Parameters
+    ----------
+    problem, plan, limits
+        What is asked for, how it is differenced, and what it may take.
+    watch
+        Takes the time of each.
+    told
+        Is told how far the finite differences are, the last time that they are done.
+
+    Raises
+    ------
+    OutOfTimeError
+        At a pause after the time is over.
+    """
+    clock = current_clock(limits.seconds)
+    with clock.enforce_deadline():
+        return _compute_by_each_route(problem, plan, watch, clock, on_progress)
+
+
+def _compute_by_each_route(
+    problem: Problem, plan: DifferencePlan, watch: StageTimer, clock: Clock, on_progress: DifferenceProgress | None
+) -> GradientSources:
+    with watch.time_stage("analytic"), clock.name_stage("the analytic gradient was being computed"):
+        by_hand = analytic.differentiate_analytically(problem.graph, problem.leaves, dtype=problem.dtype)
+    with watch.time_stage("autograd"), clock.name_stage("the gradient was being computed by PyTorch"):
+        by_torch = _compute_autograd(problem)
+    with watch.time_stage("finite_difference"):
+        progress = clock.track_progress(on_progress)
+        progress(problem.names[0], 0, plan.first_level_evaluations)
+        routes = GradientSources(by_hand, by_torch, *_compute_differences(problem, plan, progress))
+    if on_progress is not None:
+        on_progress(problem.names[-1], routes.evaluations, routes.evaluations)
+    return routes
+
+
+def _compute_autograd(problem: Problem) -> AutogradResult:
+    try:
+        return autograd.differentiate_by_torch(
+            problem.graph, problem.leaves, problem.reported_names, problem.dtype.name
+        )
+    except InvalidModelError as errors:
+        raise model_language.to_request_error(errors, problem.request) from errors
+
+
+def _compute_differences(
+    problem: Problem, plan: DifferencePlan, progress: DifferenceProgress
+) -> tuple[dict[str, Difference], dict[str, DirectionalDifference]]:
+    """Differences by element, and those along directions where these are asked for instead."""
+    if problem.projection_count is not None:
+        return _compute_directional_differences(problem, problem.projection_count, plan, progress)
+    by_element = finite_difference.differentiate_numerically(
+        problem.graph, problem.float64_leaves, problem.names, seed=problem.request.seed, progress=progress, plan=plan
+    )
+    return by_element, {}
+
+
+def _compute_directional_differences(
+    problem: Problem, count: int, plan: DifferencePlan, progress: DifferenceProgress
+) -> tuple[dict[str, Difference], dict[str, DirectionalDifference]]:
+    """Differences along random directions: nothing of single elements, and what there is instead."""
+    shapes, seed = problem.graph.shapes, problem.request.seed
+    directions = {name: projection.sample_directions(count, shapes[name], seed, name) for name in problem.names}
+    found = finite_difference.differentiate_along_directions(
+        problem.graph, problem.float64_leaves, directions, problem.method, seed, progress, plan
+    )
+    return (
+        {
+            name: finite_difference.make_unexamined_difference(shapes[name], found[name].evaluations)
+            for name in problem.names
+        },
+        {name: DirectionalDifference(directions[name], found[name]) for name in problem.names},
+    )

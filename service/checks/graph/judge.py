@@ -1,0 +1,164 @@
+"""The verdict on each name."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from schemas.datatype import Array
+from schemas.problem_details import quote_name
+from schemas.tensor import encode_number
+from service.checks.graph.gradient_sources import GradientSources
+from service.checks.graph.problem import Problem
+from service.checks.graph.references import ReferenceCache
+from service.checks.graph.tie_choices import CANDIDATE_ROUTE, TieChoices
+from service.numerics.core.batching import count_elements
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.model.nonfinite import NonFiniteOrigin
+from service.numerics.ties import TieStatus
+from service.numerics.verdict import directional, elementwise
+from service.numerics.verdict.disagreement import ANALYTIC, AUTOGRAD, Partition
+from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.outcome import Outcome
+from service.numerics.verdict.reference import Reference, Tolerance
+
+
+class Judge:
+    """Judges the names of one problem."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        routes: GradientSources,
+        references: ReferenceCache | None = None,
+        ties: TieChoices | None = None,
+    ) -> None:
+        self.problem = problem
+        self._routes = routes
+        self._references = references or ReferenceCache(problem, routes)
+        self._ties = ties or TieChoices(problem, routes, self._references)
+        tolerance = problem.request.tolerance
+        self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
+
+    def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Judge":
+        """Return the judge of other gradients, of whatever shape; what is known of our own routes is kept."""
+        return Judge(self.problem.with_candidate(candidate, datatype), self._routes, self._references, self._ties)
+
+    def has_comparable_candidate(self, name: str) -> bool:
+        """Whether there is a candidate, of the right shape."""
+        tensor = self.problem.candidate.get(name)
+        return tensor is not None and tensor.array.shape == self.problem.graph.shapes[name]
+
+    def find_wrong_elements(self, name: str) -> Array:
+        """Which elements of a candidate of the right shape are wrong by our own routes, where all of these agree.
+
+        Along directions nothing is known of single elements: there the analytic gradient stands for the difference.
+        """
+        candidate = self.problem.candidate[name].array.astype(np.float64)
+        if name not in self._routes.directional_differences:
+            reference, standing = self._build_reference(name), self._standings.get(name, {})
+            return elementwise.find_failing_elements(candidate, reference, standing.get(CANDIDATE_ROUTE))
+        by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own_gradients(name))
+        return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
+
+    def find_disagreement(self, name: str) -> tuple[Partition, ...]:
+        """Which of the routes agree where they disagree among themselves; nothing where all agree.
+
+        Where only the range of the dtype keeps one of them from a number they do not.
+        """
+        return self._references.find_disagreement(name).partition_elements(self.problem.get_examined_elements(name))
+
+    def verdict(self, name: str) -> GradientVerdict:
+        """Judge the candidate, or where there is none both of our routes; say where what is not finite begins."""
+        found = self._judge(name)
+        if found.outcome == Outcome.PASS:
+            return found
+        begins = self._references.find_nonfinite_origin(name)
+        return (
+            found if begins is None else dataclasses.replace(found, reason=f"{found.reason} {_describe_origin(begins)}")
+        )
+
+    def compute_allowed_error(self, name: str) -> Array:
+        """What each element of the judged gradient may be off by; infinity where it was moved along directions."""
+        if name in self._routes.directional_differences:
+            return np.full(self.problem.graph.shapes[name], np.inf)
+        reference = self._references.build_reference(name, self.problem.get_precision(name))
+        return dataclasses.replace(reference, tolerance=self._tolerance).allowed_error
+
+    def _judge(self, name: str) -> GradientVerdict:
+        dispute, candidate = self._references.find_disagreement(name), self.problem.candidate.get(name)
+        if candidate is None:
+            routes = {ANALYTIC: dispute.analytic, AUTOGRAD: dispute.autograd}
+            reference = dataclasses.replace(
+                self._build_reference(name), tolerance=self._tolerance, out_of_range=dispute.excused_by_range
+            )
+            return self._judge_routes(routes, reference, name)
+        if not self.has_comparable_candidate(name):
+            return elementwise.judge_shape_mismatch(candidate.array.shape, self.problem.graph.shapes[name])
+        precision = self.problem.get_precision(name)
+        # What is beyond the range of the dtype is beyond that of an arithmetic that has no larger one.
+        no_wider = precision.min_exponent >= self.problem.dtype.precision.min_exponent
+        reference = dataclasses.replace(
+            self._build_reference(name),
+            disputed_between_sources=dispute.disputed,
+            tolerance=self._tolerance,
+            out_of_range=dispute.excused_by_range if no_wider else None,
+        )
+        judged = self._references.comparable_values(name, candidate.array)
+        return self._add_precision_hint(
+            self._judge_routes({CANDIDATE_ROUTE: judged}, reference, name), name, judged, reference
+        )
+
+    def _judge_routes(
+        self, gradients_by_route: Mapping[str, Array], reference: Reference, name: str
+    ) -> GradientVerdict:
+        ties = self._standings.get(name)
+        if name not in self._routes.directional_differences:
+            return elementwise.judge_gradient(
+                gradients_by_route, reference, self.problem.get_examined_elements(name), ties=ties
+            )
+        total = count_elements(self.problem.graph.shapes[name])
+        return directional.judge_directions(
+            gradients_by_route, reference, total, self._references.estimate_norm(name), ties
+        )
+
+    def _build_reference(self, name: str) -> Reference:
+        return self._ties.build_reference(self.problem, name)
+
+    @cached_attribute
+    def _standings(self) -> dict[str, dict[str, TieStatus]]:
+        """Where gradients stand with the choices at ties, by name and route: those of one route are judged together."""
+        return self._ties.find_standings(self.problem, self._tolerance)
+
+    def _find_lower_precision_standings(self, lower: Precision) -> dict[str, TieStatus]:
+        """Where the candidate would stand with the choices at ties if it were of a lower precision."""
+        if not any(CANDIDATE_ROUTE in each for each in self._standings.values()):
+            return {}
+        return self._ties.find_candidate_standings(self.problem, self._tolerance, lower)
+
+    def _add_precision_hint(
+        self, plain_verdict: GradientVerdict, name: str, candidate: Array, reference: Reference
+    ) -> GradientVerdict:
+        """Say so where a lower precision would explain the failure."""
+        lower = reference.precision.lower_precision
+        if plain_verdict.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
+            return plain_verdict
+        at_lower = self._references.build_reference(name, PRECISIONS[lower])
+        fails = elementwise.find_failing_elements(
+            candidate, at_lower, self._find_lower_precision_standings(PRECISIONS[lower]).get(name)
+        ).ravel()
+        examined = self.problem.get_examined_elements(name)
+        if (fails if examined is None else fails[examined]).any():
+            return plain_verdict
+        hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
+        return dataclasses.replace(plain_verdict, reason=f"{plain_verdict.reason} {hint}")
+
+
+def _describe_origin(begins: NonFiniteOrigin) -> str:
+    """Where what is not finite begins, in a sentence."""
+    node = f"node {quote_name(begins.node.name)} ({begins.node.op.name})"
+    value = f"{encode_number(begins.value)} at index {list(begins.index)}"
+    if begins.gradient_name is None:
+        return f"What is not finite begins at {node}: of finite inputs it makes {value}."
+    return f"The loss is finite, its gradient is not: {node} hands {value} back to {quote_name(begins.gradient_name)}."

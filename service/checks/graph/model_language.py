@@ -1,0 +1,367 @@
+"""The model language: what the registry of ops looks like on the wire, and how a model on the wire becomes a graph."""
+
+import dataclasses
+import inspect
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache, partial
+from typing import Annotated, Any, Literal, Union, cast, get_type_hints
+
+import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from schemas.bugs import BugsRequest
+from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
+from schemas.curve import CurveRequest, ElementSpec
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at, place_validation_errors, quote_name
+from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
+from schemas.tensor import Tensor
+from service.numerics.core.precision import DTYPES, ComputeDtype
+from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
+from service.numerics.model.presets import PRESETS, Preset
+from service.numerics.ops import OP_REGISTRY, Op
+from service.numerics.ops.op import Slot
+
+
+def _build_node_type(op: type[Op]) -> type[NodeBase]:
+    """Wire form of an op's node: the attributes of the op beside name and inputs."""
+    hints = get_type_hints(op, include_extras=True)
+    attributes: dict[str, Any] = {
+        each.name: (hints[each.name], ... if each.default is dataclasses.MISSING else each.default)
+        for each in _list_attributes(op)
+    }
+    attributes["op"] = (Literal[op.name], ...)
+    return create_model(op.name, __base__=NodeBase, __doc__=inspect.getdoc(op), **attributes)
+
+
+def _list_attributes(op: type[Op]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cast("Any", op))
+
+
+NODE_TYPES: dict[str, type[NodeBase]] = {name: _build_node_type(op) for name, op in OP_REGISTRY.items()}
+
+AnyNode = Annotated[Union[tuple(NODE_TYPES.values())], Field(discriminator="op")]  # noqa: UP007
+
+CheckRequestSchema = CheckRequest[AnyNode]
+CurveRequestSchema = CurveRequest[AnyNode]
+BugsRequestSchema = BugsRequest[AnyNode]
+
+
+def parse_check_request(body: object) -> CheckRequest[NodeBase]:
+    """Validate the request of a check.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with its form.
+    """
+    return cast("CheckRequest[NodeBase]", _validate_request(body, CheckRequestSchema))
+
+
+def parse_curve_request(body: object) -> CurveRequest[NodeBase]:
+    """Validate the request of a curve, as `parsed` does that of a check."""
+    return cast("CurveRequest[NodeBase]", _validate_request(body, CurveRequestSchema))
+
+
+def parse_bugs_request(body: object) -> BugsRequest[NodeBase]:
+    """Validate the request for bugs, as `parsed` does that of a check."""
+    return cast("BugsRequest[NodeBase]", _validate_request(body, BugsRequestSchema))
+
+
+def _validate_request(body: object, model: type[BaseModel]) -> BaseModel:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequestError(
+            place_validation_errors(error, body, partial(_find_known_fields, model, body))
+        ) from None
+
+
+_MODELS_BY_FIELD: dict[str | int, type[BaseModel]] = {
+    "model": GraphSpec,
+    "finite_difference": FiniteDifferenceSpec,
+    "tolerance": ToleranceSpec,
+    "element": ElementSpec,
+}
+
+
+def _find_known_fields(model: type[BaseModel], body: Any, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
+    """Fields that the object at a path into a request may have."""
+    if len(path) < 2:
+        return (_MODELS_BY_FIELD[path[0]] if path else model).model_fields
+    return NODE_TYPES[body["model"]["nodes"][path[2]]["op"]].model_fields
+
+
+@cache
+def _parse_preset_nodes(name: str) -> tuple[NodeBase, ...]:
+    adapter: TypeAdapter[NodeBase] = TypeAdapter(cast("Any", AnyNode))
+    return tuple(adapter.validate_python(node) for node in PRESETS[name].nodes)
+
+
+def build_graph(request: CheckRequest[NodeBase]) -> Graph:
+    """Build the graph of a request.
+
+    Raises
+    ------
+    InvalidRequestError
+        Where names or shapes do not fit.
+    """
+    listed = _get_nodes(request)
+    tensors = request.tensors | request.weights
+    leaves = {name: tensor.array.shape for name, tensor in tensors.items()}
+    dtype = DTYPES[request.dtype]
+    nodes = [_build_node(node, position, dtype) for position, node in enumerate(listed)]
+    try:
+        graph = Graph(nodes, leaves, _find_leaf_kinds(request, nodes))
+        graph.check_values({name: tensor.array for name, tensor in tensors.items()})
+    except InvalidModelError as errors:
+        raise to_request_error(errors, request) from None
+    _check_preset_shapes(graph, request)
+    graph = graph.resolve_shape_defaults()
+    return graph.round_constants(dtype.precision.round_number) if dtype.is_narrow else graph
+
+
+def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
+    """Refuse what would be broadcast beside a preset that has one element for each of a node's.
+
+    Raises
+    ------
+    InvalidRequestError
+        With both shapes.
+    """
+    if not isinstance(request.model, str):
+        return
+    if errors := [
+        error_at(
+            f"must have one element for each of node {quote_name(node)}, shape {list(graph.shapes[node])}; its shape is "
+            f"{list(graph.shapes[name])}",
+            "weights" if name in request.weights else "tensors",
+            name,
+        )
+        for name, node in PRESETS[request.model].shaped_like.items()
+        if graph.shapes[name] != graph.shapes[node]
+    ]:
+        raise InvalidRequestError(errors)
+
+
+def to_request_error(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
+    """Place what is wrong with the model of a request."""
+    listed, leaves = _get_nodes(request), request.tensors.keys() | request.weights.keys()
+    return InvalidRequestError([_place_error(error, request, listed, leaves) for error in errors.errors])
+
+
+_SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": "bool"}
+
+
+def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> dict[str, str]:
+    """Kinds of the leaves that are not of floats: as declared, or of bare integers as their use wants them."""
+    wanted = _find_wanted_kinds(nodes)
+    kinds = {
+        name: _SLOT_KIND_BY_DATATYPE_KIND[tensor.datatype.kind]
+        if tensor.datatype is not None
+        else _infer_bare_kind(tensor, wanted[name])
+        for name, tensor in request.tensors.items()
+    }
+    return {name: kind for name, kind in kinds.items() if kind != "float"}
+
+
+def _find_wanted_kinds(nodes: Sequence[Node]) -> Mapping[str, set[tuple[str, ...]]]:
+    """Kinds of the slots in which each name is used."""
+    wanted: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for node in nodes:
+        for operand, slot in zip(node.operands, node.operand_slots, strict=True):
+            if isinstance(operand, str):
+                wanted[operand].add(slot.kinds)
+    return wanted
+
+
+def _infer_bare_kind(tensor: Tensor, wanted_kinds: set[tuple[str, ...]]) -> str:
+    if not tensor.is_integral or tensor.array.dtype.kind != "i":
+        return "float"
+    if any(kinds[0] == "index" for kinds in wanted_kinds):
+        return "index"
+    truths = wanted_kinds == {("bool",)} and ((tensor.array == 0) | (tensor.array == 1)).all()
+    return "bool" if truths else "float"
+
+
+def _get_nodes(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
+    if not isinstance(request.model, str):
+        return request.model.nodes
+    if request.model not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise InvalidRequestError(
+            [error_at(f"no preset is named {quote_name(request.model)}; there are: {known}", "model")]
+        )
+    return _parse_preset_nodes(request.model)
+
+
+def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
+    op_type = OP_REGISTRY[cast("Any", node).op]
+    op = op_type(**{each.name: getattr(node, each.name) for each in _list_attributes(op_type)})
+    built = Node(
+        node.name,
+        op.resolve_dtype_defaults(float(np.finfo(dtype.storage_dtype).eps)),
+        _parse_operands(node, op_type, position),
+    )
+    if not dtype.is_narrow:
+        return built
+    for constant in built.round_constants(dtype.precision.round_number).operands:
+        if isinstance(constant, float) and not math.isfinite(constant):
+            detail = f"a number too large for dtype {dtype.name}"
+            raise InvalidRequestError([error_at(detail, "model", "nodes", position, "inputs")])
+    return built
+
+
+def _parse_operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:
+    """Operands in slot order, from either form of `inputs`."""
+    takes = f"{op.name} takes {', '.join(map(_describe_slot, op.slots))}"
+    where = ("model", "nodes", position, "inputs")
+    given = {name: each for name, each in _group_by_slot(node.inputs, op.slots, takes, where).items() if each != [None]}
+    if nulls := [name for name, each in given.items() if None in each]:
+        raise InvalidRequestError([error_at(f"{takes}; null is none of {', '.join(nulls)}", *where)])
+    if missing := [slot.name for slot in op.slots if not slot.optional and not given.get(slot.name)]:
+        raise InvalidRequestError([error_at(f"{takes}; {', '.join(missing)} is missing", *where)])
+    found: list[Operand] = []
+    for slot in op.slots:
+        operands = given.get(slot.name, [None])
+        if len(operands) != 1 and not slot.variadic:
+            raise InvalidRequestError([error_at(f"{takes}; {slot.name} is one tensor", *where)])
+        found.extend(operands)
+    return tuple(found)
+
+
+def _describe_slot(slot: Slot) -> str:
+    return slot.name + (" (optional)" if slot.optional else " (one or more)" if slot.variadic else "")
+
+
+def _group_by_slot(
+    inputs: Any, slots: tuple[Slot, ...], takes: str, path: tuple[str | int, ...]
+) -> dict[str, list[Operand]]:
+    """Operands by the name of their slot."""
+    names = [slot.name for slot in slots]
+    if isinstance(inputs, dict):
+        by_name = cast("dict[str, Any]", inputs)
+        if unknown := [name for name in by_name if name not in names]:
+            raise InvalidRequestError([error_at(f"{takes}; not this", *path, name) for name in unknown])
+        return {name: _as_list(operand) for name, operand in by_name.items()}
+    listed = cast("list[Any]", inputs)
+    if slots[-1].variadic and len(listed) >= len(slots):
+        rest = [operand for each in listed[len(slots) - 1 :] for operand in _as_list(each)]
+        listed = [*listed[: len(slots) - 1], rest]
+    if len(listed) > len(slots):
+        raise InvalidRequestError([error_at(f"{takes}; {len(listed)} inputs were given", *path)])
+    return {name: _as_list(operand) for name, operand in zip(names, listed, strict=False)}
+
+
+def _as_list(operand: Any) -> list[Operand]:
+    return cast("list[Operand]", operand) if isinstance(operand, list) else [operand]
+
+
+def _place_error(
+    error: ModelError, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase], leaves: Collection[str]
+) -> PlacedError:
+    """Place an error of the graph: at the model where the client wrote it, else at the tensor that does not fit it."""
+    path: tuple[str | int, ...]
+    if error.leaf is not None and error.leaf in leaves:
+        path = ("weights" if error.leaf in request.weights else "tensors", error.leaf)
+    elif not isinstance(request.model, str):
+        path = ("model", "nodes") if error.node is None else ("model", "nodes", error.node)
+    else:
+        path = _find_path_beside_preset(error, PRESETS[request.model], request, nodes)
+    return error_at(f"{error}{_describe_model(request)}", *path)
+
+
+def _describe_model(request: CheckRequest[NodeBase]) -> str:
+    """Whose nodes an error speaks of, where the client wrote none."""
+    if not isinstance(request.model, str):
+        return ""
+    meant = "" if "model" in request.model_fields_set else ", which is meant where no `model` is given"
+    return f" (in the preset {request.model}{meant})"
+
+
+def _find_path_beside_preset(
+    error: ModelError, preset: Preset, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase]
+) -> tuple[str, ...]:
+    if error.leaf is not None:
+        return ("weights" if error.leaf in preset.weights else "tensors", error.leaf)
+    given = request.tensors | request.weights
+    behind = [] if error.node is None else _find_leaves_behind(nodes, error.node, given)
+    # Where a shape has the dimensions of the example it is less likely at fault than where it has not.
+    example = {**preset.tensors, **preset.weights}
+    odd = [name for name in behind if given[name].array.ndim != Tensor.decode(example[name]).array.ndim]
+    for name in (odd or behind)[:1]:
+        return ("weights" if name in request.weights else "tensors", name)
+    return ("model",)
+
+
+def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collection[str]) -> list[str]:
+    """Leaves that a preset's node depends on: those it reads itself first, the last of its inputs before the others."""
+    by_name = {node.name: node for node in nodes}
+    pending, behind = [nodes[position].name], list[str]()
+    while pending:
+        read = [name for each in by_name[pending.pop(0)].inputs for name in _as_list(each) if isinstance(name, str)]
+        behind.extend(name for name in reversed(read) if name in leaves and name not in behind)
+        pending.extend(name for name in read if name in by_name and name not in pending)
+    return behind
+
+
+def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:
+    """Write a graph as in a request, every default spelled out."""
+    return [
+        {
+            "name": node.name,
+            "op": node.op.name,
+            "inputs": _encode_inputs(node),
+            **{each.name: getattr(node.op, each.name) for each in _list_attributes(type(node.op))},
+        }
+        for node in graph.listed_nodes
+    ]
+
+
+def _encode_inputs(node: Node) -> list[str | float] | dict[str, str | float]:
+    given = [operand for operand in node.operands if operand is not None]
+    if None not in node.operands[: len(given)]:
+        return given
+    return {
+        slot.name: operand
+        for slot, operand in zip(node.operand_slots, node.operands, strict=True)
+        if operand is not None
+    }
+
+
+@cache
+def list_ops() -> OpsAnswer:
+    """List the ops, for `GET /v1/ops`."""
+    return {"ops": [_build_op_entry(op) for _, op in sorted(OP_REGISTRY.items())]}
+
+
+def _build_op_entry(op: type[Op]) -> OpEntry:
+    schema = NODE_TYPES[op.name].model_json_schema()
+    attributes = {each.name for each in _list_attributes(op)}
+    return {
+        "name": op.name,
+        "inputs": [
+            {"name": slot.name, "optional": slot.optional, "several": slot.variadic, "of": list(slot.kinds)}
+            for slot in op.slots
+        ],
+        "attributes": {
+            "type": "object",
+            "properties": {name: each for name, each in schema["properties"].items() if name in attributes},
+            "required": [name for name in schema["required"] if name in attributes],
+            "additionalProperties": False,
+        },
+        "backward": inspect.getdoc(op) or "",
+    }
+
+
+@cache
+def list_models() -> ModelsAnswer:
+    """List the presets, for `GET /v1/models`."""
+    return {
+        "models": [
+            {"name": preset.name, "description": preset.description, "request": preset.example_request}
+            for preset in PRESETS.values()
+        ]
+    }

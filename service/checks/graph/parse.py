@@ -1,0 +1,45 @@
+"""How every way in begins: what a body asks for, once it has been looked at whether it is valid and not too large."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from schemas.problem_details import PlacedError
+from service.checks.graph.budget import check_tensor_sizes
+from service.checks.graph.problem import Limits, ParsedCheckRequest, Problem, build_problem, check_entry_counts
+from service.numerics.model.graph import Graph
+
+RequestT = TypeVar("RequestT", bound=ParsedCheckRequest)
+
+
+def parse_problem(
+    body: object,
+    limits: Limits,
+    parse: Callable[[object], RequestT],
+    choose_names: Callable[[RequestT, Graph, list[PlacedError]], tuple[str, ...]] | None = None,
+) -> tuple[RequestT, Problem]:
+    """Make of a body its request, and the problem that this poses.
+
+    Parameters
+    ----------
+    body
+        The request, as parsed from JSON.
+    limits
+        What it may take.
+    read
+        Validates the form of the request.
+    choose
+        What to differentiate by, as `posed` has it, of a request of this form.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    check_entry_counts(body, limits)
+    request = parse(body)
+    check_tensor_sizes(request, limits)
+    if choose_names is None:
+        return request, build_problem(request, most=limits.elements)
+    return request, build_problem(
+        request, lambda _, graph, errors: choose_names(request, graph, errors), limits.elements
+    )

@@ -1,0 +1,299 @@
+"""From a request to the terms of the numerics: names, shapes, dtype and method."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.check import CheckRequest, NodeBase
+from schemas.datatype import BY_ANY_NAME, Array
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
+from schemas.tensor import Tensor
+from service.checks.graph import model_language
+from service.numerics.core.batching import add_batch_axis, count_elements
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.precision import DTYPES, PRECISIONS, ComputeDtype, Precision
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import DifferenceMethod
+from service.numerics.model.graph import Graph, NamedArrays
+
+ParsedCheckRequest = CheckRequest[NodeBase]
+NameChooser = Callable[[ParsedCheckRequest, Graph, list[PlacedError]], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one check may take.
+
+    Attributes
+    ----------
+    names, nodes
+        Tensors and weights; nodes of a model.
+    dimensions
+        Of a tensor or node.
+    elements
+        Elements of all tensors and nodes together.
+    work
+        Multiply-adds.
+    bytes
+        Of memory beside that of the request.
+    seconds
+        Time for all of it.
+    answer_bytes
+        Bytes of an answer.
+    """
+
+    names: int = 1000
+    nodes: int = 1000
+    dimensions: int = 24
+    elements: int = 2**21
+    work: int = 10**11
+    bytes: int = 2**30
+    seconds: float = 60.0
+    answer_bytes: int = 2**28
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be checked, in the terms of the numerics.
+
+    Attributes
+    ----------
+    leaves, wide
+        Every tensor and weight, (1, ...), rounded to the dtype: in the dtype, and widened to float64.
+    names
+        What to differentiate by.
+    """
+
+    request: ParsedCheckRequest
+    graph: Graph
+    dtype: ComputeDtype
+    leaves: NamedArrays
+    float64_leaves: NamedArrays
+    names: tuple[str, ...]
+    method: DifferenceMethod
+    sampled_elements: Mapping[str, Array]
+
+    def get_examined_elements(self, name: str) -> Array | None:
+        """Flat indices of the elements that are differenced; None for all."""
+        return self.sampled_elements.get(name)
+
+    @property
+    def projection_count(self) -> int | None:
+        """How many random directions each tensor is moved along; None where its elements are moved."""
+        return self.request.finite_difference.projections
+
+    @property
+    def reported_names(self) -> tuple[str, ...]:
+        """Names whose gradients stand in the report: those judged, and with intermediates every node."""
+        if "intermediates" not in self.request.include:
+            return self.names
+        return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.nodes))))
+
+    @property
+    def candidate(self) -> Mapping[str, Tensor]:
+        """The client's own gradients, by name."""
+        return self.request.candidate or {}
+
+    def get_precision(self, name: str) -> Precision:
+        """Return the arithmetic in which the judged gradient was computed."""
+        tensor, own = self.candidate.get(name), self.dtype.precision
+        return own if tensor is None else choose_precision(tensor, self.request.candidate_dtype, own)
+
+    def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Problem":
+        """Return the problem with gradients, of whatever shape, in place of the client's own."""
+        known = None if datatype is None else BY_ANY_NAME[datatype]
+        tensors = {
+            name: Tensor(np.asarray(each, np.float64), known, is_integral=False) for name, each in candidate.items()
+        }
+        return replace(self, request=self.request.model_copy(update={"candidate": tensors}))
+
+
+def choose_precision(candidate: Tensor, declared: str | None, default: Precision) -> Precision:
+    """Arithmetic in which a candidate was computed: that which is declared, that of its datatype, or another one."""
+    if declared is not None:
+        return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
+    return default if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
+
+
+def build_problem(
+    request: ParsedCheckRequest, choose_names: NameChooser | None = None, most: int | None = None
+) -> Problem:
+    """Bring a request into the terms of the numerics.
+
+    Parameters
+    ----------
+    request
+        In valid form.
+    choose
+        What to differentiate by, of a request and its graph; appends what is wrong with it. What the request names, or
+        else its weights, if left out.
+    most
+        Elements that the nodes of a model may have together. Of a larger one, which is refused once it is posed, no
+        sample is drawn: that takes memory for each element.
+
+    Raises
+    ------
+    InvalidRequestError
+        With all that is wrong with it.
+    """
+    errors = [*_find_name_clashes(request), *_find_weight_errors(request)]
+    if errors:
+        raise InvalidRequestError(errors)
+    graph = model_language.build_graph(request)
+    dtype = DTYPES[request.dtype]
+    tensors = request.tensors | request.weights
+    with np.errstate(over="ignore"):
+        leaves = {
+            name: add_batch_axis(_convert_leaf(tensor.array, graph.leaf_kinds.get(name), dtype))
+            for name, tensor in iterate_interruptibly(tensors.items())
+        }
+    wide = {name: leaf if name in graph.leaf_kinds else leaf.astype(np.float64) for name, leaf in leaves.items()}
+    errors = [
+        error_at(f"a number too large for dtype {dtype.name}", _find_section(request, name), name)
+        for name, leaf in iterate_interruptibly(leaves.items())
+        if not np.isfinite(leaf).all()
+    ]
+    errors += _find_candidate_errors(request, graph)
+    errors += _find_requested_name_errors(request, graph)
+    names = (choose_names or _choose_names)(request, graph, errors)
+    if errors:
+        raise InvalidRequestError(errors)
+    too_large = most is not None and graph.estimate_cost().largest_array > most
+    elements: Mapping[str, Array] = (
+        {} if too_large else sample_elements(request.finite_difference.sample, request.seed, graph, names)
+    )
+    return Problem(request, graph, dtype, leaves, wide, names, _choose_method(request), elements)
+
+
+def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
+    """Flat indices of the elements of each name that a sample of so many takes; nothing without a count."""
+    if count is None:
+        return {}
+    generator = np.random.default_rng([seed, 0x5A])
+    sizes = {name: count_elements(graph.shapes[name]) for name in names}
+    return {name: np.sort(generator.choice(n, min(count, n), replace=False)) for name, n in sizes.items()}
+
+
+def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype) -> Array:
+    if kind is None:
+        return dtype.round_array(array.astype(np.float64))
+    return array.astype(np.int64 if kind == "index" else np.bool_)
+
+
+def check_entry_counts(body: object, limits: Limits) -> None:
+    """Refuse more of anything than is taken, before each is looked at and each may be wrong.
+
+    Raises
+    ------
+    InvalidRequestError
+        With the counts and the limits.
+    """
+    if not isinstance(body, dict):
+        return
+    fields = cast("dict[str, Any]", body)
+    graph: Any = fields.get("model")
+    nodes: Any = cast("dict[str, Any]", graph).get("nodes") if isinstance(graph, dict) else None
+    counts: list[tuple[int, int, tuple[str, ...]]] = [
+        (_count_items(fields.get(name)), limits.names, (name,)) for name in (*_TENSOR_FIELDS, "with_respect_to")
+    ]
+    counts.append((_count_items(nodes), limits.nodes, ("model", "nodes")))
+    errors = [
+        error_at(f"{count} are more than the {limit} that are taken", *place)
+        for count, limit, place in counts
+        if count > limit
+    ]
+    rest = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
+    entries, most = _count_entries(rest), _MAX_ENTRIES_PER_NODE * limits.nodes
+    if not errors and entries > most:
+        errors = [error_at(f"tensors aside, the request has {entries} entries; at most {most} are taken")]
+    if errors:
+        raise InvalidRequestError(errors)
+
+
+_TENSOR_FIELDS = ("tensors", "weights", "candidate")
+_MAX_ENTRIES_PER_NODE = 40
+
+
+def _count_items(value: object) -> int:
+    return len(cast("list[Any]", value)) if isinstance(value, list | dict) else 0
+
+
+def _count_entries(value: object) -> int:
+    """Count the entries of lists and objects, nested ones too."""
+    total = 0
+    pending: list[Any] = [value]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, list | dict):
+            inside = list(cast("dict[str, Any]", here).values()) if isinstance(here, dict) else cast("list[Any]", here)
+            total += len(inside)
+            pending.extend(inside)
+    return total
+
+
+def _find_section(request: ParsedCheckRequest, name: str) -> str:
+    return "weights" if name in request.weights else "tensors"
+
+
+def _find_name_clashes(request: ParsedCheckRequest) -> Iterator[PlacedError]:
+    for name in request.tensors.keys() & request.weights.keys():
+        yield error_at("there is a tensor of the same name; names are shared", "weights", name)
+
+
+def _find_weight_errors(request: ParsedCheckRequest) -> Iterator[PlacedError]:
+    for name, tensor in request.weights.items():
+        if tensor.datatype is not None and tensor.datatype.kind != "float":
+            yield error_at(f"a weight must be of floats; datatype {tensor.datatype.name} was given", "weights", name)
+
+
+def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:
+    for name, tensor in iterate_interruptibly((request.candidate or {}).items()):
+        if wrong := why_not_differentiable(graph, name):
+            yield error_at(wrong, "candidate", name)
+        elif tensor.datatype is not None and tensor.datatype.kind != "float":
+            yield error_at(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
+
+
+def why_not_differentiable(graph: Graph, name: str) -> str | None:
+    """Why there is no gradient with respect to a name, and what there is; None where there is one."""
+    if name in graph.shapes and name != graph.loss_name and name not in graph.leaf_kinds:
+        return None
+    names = [each for each in graph.shapes if each != graph.loss_name and each not in graph.leaf_kinds]
+    others = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
+    if name not in graph.shapes:
+        return f"there is no tensor, weight or node {quote_name(name)}; there are: {others}"
+    if name == graph.loss_name:
+        return f"this is the loss; its gradient with respect to itself is 1; name another: {others}"
+    return f"this tensor is not of floats, and has no gradient; name another: {others}"
+
+
+def _find_requested_name_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:
+    for position, name in enumerate(iterate_interruptibly(request.with_respect_to or ())):
+        if wrong := why_not_differentiable(graph, name):
+            yield error_at(wrong, "with_respect_to", position)
+
+
+def _choose_names(request: ParsedCheckRequest, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
+    """What a check differentiates by; appends that there is nothing."""
+    asked = request.with_respect_to
+    chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
+    names = tuple(dict.fromkeys(chosen))
+    if not names:
+        errors.append(error_at("nothing to judge: name a weight, a tensor or a node", "with_respect_to"))
+    return names
+
+
+def _choose_method(request: ParsedCheckRequest) -> DifferenceMethod:
+    spec = request.finite_difference
+    if spec.sample is not None and spec.projections is not None:
+        detail = "sample takes elements, projections take directions instead of elements; give one of them"
+        raise InvalidRequestError([error_at(detail, "finite_difference", "projections")])
+    if spec.method == "adaptive":
+        if spec.step is not None:
+            detail = "adaptive finds its own steps; a step goes with method central or forward"
+            raise InvalidRequestError([error_at(detail, "finite_difference", "step")])
+        return finite_difference.ADAPTIVE_METHOD
+    named = finite_difference.make_central_method if spec.method == "central" else finite_difference.make_forward_method
+    return named(spec.step)

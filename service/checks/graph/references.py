@@ -1,0 +1,185 @@
+"""What a gradient is judged on, whoever computed it: all that is known of a problem beside its candidates."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from schemas.datatype import Array
+from service.checks.graph.gradient_sources import GradientSources
+from service.checks.graph.problem import Problem
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.gradients.finite_difference import Difference
+from service.numerics.model import nonfinite
+from service.numerics.model.graph import NamedArrays
+from service.numerics.model.nonfinite import NonFiniteOrigin
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.verdict import directional, elementwise, projection
+from service.numerics.verdict.disagreement import Disagreement
+from service.numerics.verdict.reference import Reference
+from service.numerics.verdict.zero_gradients import Float64Recomputation, compute_peer_magnitudes, find_zero_tolerance
+
+
+class ReferenceCache:
+    """References by name and arithmetic, and what they rest on; each is worked out once, when it is first asked for."""
+
+    def __init__(self, problem: Problem, routes: GradientSources) -> None:
+        self._problem = problem
+        self._routes = routes
+        self._allowances: dict[str, NamedArrays] = {}
+        self._disagreements: dict[str, Disagreement] = {}
+        self._sizes: dict[str, tuple[float, Array | None]] = {}
+
+    def comparable_values(self, name: str, gradient: Array) -> Array:
+        """What of a gradient is held against the difference: itself, or its inner products with the directions."""
+        along = self._routes.directional_differences.get(name)
+        return gradient.astype(np.float64) if along is None else along.project_gradient(gradient)
+
+    def build_reference(self, name: str, precision: Precision) -> Reference:
+        """What a gradient in a precision is judged against."""
+        along = self._routes.directional_differences.get(name)
+        difference = self._routes.differences[name] if along is None else along.difference
+        left, right, beyond = difference.left_derivative, difference.right_derivative, 0.0
+        if along is not None:
+            left, right, beyond = directional.find_one_sided_derivatives(difference)
+        size, nothing = self._estimate_size(name, difference)
+        return Reference(
+            difference.value,
+            difference.error_bound,
+            self._compute_rounding(name, precision),
+            precision,
+            left_derivative=left,
+            right_derivative=right,
+            convention_gradients=tuple(self.comparable_values(name, each) for each in self._routes.own_gradients(name)),
+            peer_magnitude=size,
+            zero_tolerance=nothing,
+            is_directional=along is not None,
+            kink_slack=beyond,
+        )
+
+    def find_disagreement(self, name: str) -> Disagreement:
+        """Our own routes held against the difference, what the range of the dtype takes from them excused."""
+        if name not in self._disagreements:
+            by_hand, by_torch = (self.comparable_values(name, each) for each in self._routes.own_gradients(name))
+            found = Disagreement(by_hand, by_torch, self.build_reference(name, self._problem.dtype.precision))
+            self._disagreements[name] = dataclasses.replace(
+                found, excused_by_range=self._find_out_of_range(name, found)
+            )
+        return self._disagreements[name]
+
+    def find_nonfinite_origin(self, name: str) -> NonFiniteOrigin | None:
+        """Where on the way of a gradient what is not finite begins, by the analytic route."""
+        own = self._routes.analytic
+        return nonfinite.find_origin(self._problem.graph, own.values, own.gradients, name)
+
+    def estimate_norm(self, name: str) -> float:
+        """Norm of a gradient, or what is known of it at least; 0 where that is nothing."""
+        for own, rounding in self._iterate_own_gradients(name):
+            norms = [projection.euclidean_norm(each.astype(np.float64)) for each in own if np.isfinite(each).all()]
+            least = min(norms, default=0.0) - projection.euclidean_norm(rounding)
+            if least > 0:
+                return least
+        return 0.0
+
+    def _iterate_own_gradients(self, name: str) -> Iterator[tuple[tuple[Array, Array], Array]]:
+        """Our own gradients and what they may be off by, in the dtype and, where that is not enough, in float64."""
+        yield self._routes.own_gradients(name), self._compute_element_rounding(name, self._problem.dtype.precision)
+        yield self._float64_recomputation.gradient_pair(name), self._float64_recomputation.rounding_allowance(name)
+
+    def _find_out_of_range(self, name: str, disagreement: Disagreement) -> Array | None:
+        """Where the range of the dtype alone keeps a route from what is right, which is no wrong gradient.
+
+        It may do so where something on the way is so large or small that a power of it is no number of the dtype, and
+        it did where both routes are right in float64. In float64 itself at least one of them has to be right, or
+        neither has a number.
+        """
+        lost = ~(np.isfinite(disagreement.analytic) & np.isfinite(disagreement.autograd))
+        if not (lost | disagreement.disputed).any():
+            return None
+        strained = self._squares_may_overflow(name)
+        if self._problem.dtype.is_narrow:
+            lost |= disagreement.disputed & strained
+            reference, routes = (
+                self.build_reference(name, PRECISIONS["FP64"]),
+                self._float64_recomputation.gradient_pair(name),
+            )
+            right = np.all(
+                [~elementwise.find_failing_elements(self.comparable_values(name, each), reference) for each in routes],
+                axis=0,
+            )
+        else:
+            # Nothing tells which of them is right where there is no difference, as where a probability rounds to 1.
+            lost = disagreement.disputed & (strained | disagreement.reference.is_missing)
+            routes = disagreement.analytic, disagreement.autograd
+            right = np.any(
+                [~elementwise.find_failing_elements(each, disagreement.reference) for each in routes], axis=0
+            )
+            right |= ~np.any([np.isfinite(each) for each in routes], axis=0)
+        lost &= right
+        return lost if lost.any() else None
+
+    def _squares_may_overflow(self, name: str) -> bool:
+        """Whether a power of some number on the way, such as an op takes, is beyond the range of the dtype."""
+        power = max(node.op.largest_power for node in self._problem.graph.nodes)
+        edge = 2.0 ** (self._problem.dtype.precision.min_exponent / power)
+        sizes = [np.abs(each.astype(np.float64)) for each in self._routes.analytic.values.values() if each.size]
+        return self.find_nonfinite_origin(name) is not None or any(
+            bool(((each > 1 / edge) | ((each < edge) & (each > 0))).any()) for each in sizes
+        )
+
+    @cached_attribute
+    def _float64_recomputation(self) -> Float64Recomputation:
+        """Both our routes again, at the point that was rounded to the dtype."""
+        problem = self._problem
+        return Float64Recomputation(problem.graph, problem.float64_leaves, problem.names, problem.request.seed)
+
+    def _estimate_size(self, name: str, difference: Difference) -> tuple[float, Array | None]:
+        """Size of a gradient as it is known beside its difference, and where it is nothing.
+
+        Neither is asked for where the difference has a size, unless the largest element may be none that it looked at.
+        """
+        if name not in self._sizes:
+            self._sizes[name] = self._compute_size(name, difference)
+        return self._sizes[name]
+
+    def _compute_size(self, name: str, difference: Difference) -> tuple[float, Array | None]:
+        along = self._routes.directional_differences.get(name)
+        with np.errstate(invalid="ignore"):
+            nonzero = np.isfinite(difference.error_bound) & (np.abs(difference.value) > difference.error_bound)
+        if not nonzero.any():
+            known, rounding = (
+                self._float64_recomputation.zero_evidence(name),
+                self._float64_recomputation.rounding_allowance(name),
+            )
+            rounding = (
+                rounding
+                if along is None
+                else along.project_rounding(rounding, self._float64_recomputation.gradient_pair(name))
+            )
+            return known.largest_magnitude, find_zero_tolerance(known, difference, rounding)
+        if along is not None:
+            return self.estimate_norm(name), None
+        if self._problem.get_examined_elements(name) is None:
+            return 0.0, None
+        precision = self._problem.dtype.precision
+        own = [each.astype(np.float64) for each in self._routes.own_gradients(name)]
+        sizes = compute_peer_magnitudes(own, self._compute_element_rounding(name, precision), precision.unit_roundoff)
+        return float(sizes.max(initial=0)), None
+
+    def _compute_rounding(self, name: str, precision: Precision) -> Array:
+        """What a correct gradient in a precision may be off by, wherever it is held against the difference."""
+        along, rounding = (
+            self._routes.directional_differences.get(name),
+            self._compute_element_rounding(name, precision),
+        )
+        return rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name))
+
+    def _compute_element_rounding(self, name: str, precision: Precision) -> Array:
+        """What each element of a correct gradient in a precision may be off by."""
+        if precision.name not in self._allowances:
+            problem = self._problem
+            self._allowances[precision.name] = estimate_rounding_allowances(
+                problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names
+            )
+        return self._allowances[precision.name][name]

@@ -1,0 +1,219 @@
+"""From the results to the report on the wire."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.datatype import BY_ANY_NAME, Array
+from schemas.json_writer import defer_tensor
+from schemas.report import (
+    CheckReport,
+    Discrepancies,
+    DisputeReport,
+    Gradient,
+    Intermediate,
+    Kink,
+    Metrics,
+)
+from schemas.report import Verdict as VerdictReport
+from schemas.tensor import Encoding, encode_number
+from schemas.tensor import encode_tensor as encode_now
+from service.checks.common import report_entries
+from service.checks.common.stage_timer import StageTimer
+from service.checks.common.summary import summarize
+from service.checks.graph import model_language
+from service.checks.graph.gradient_sources import GradientSources
+from service.checks.graph.judge import Judge
+from service.checks.graph.problem import Problem
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.precision import Precision
+from service.numerics.diagnosis import BugExplanation
+from service.numerics.gradients.finite_difference import Difference
+from service.numerics.verdict import elementwise, metrics
+from service.numerics.verdict.disagreement import Partition
+from service.numerics.verdict.elementwise import GradientVerdict
+
+TensorEncoder = partial[Any]
+
+
+@dataclass(frozen=True)
+class CheckResults:
+    """What was found, by name: of each a verdict; disputes of our routes and diagnoses where there are any."""
+
+    verdicts: Mapping[str, GradientVerdict]
+    disagreements: Mapping[str, Sequence[Partition]]
+    diagnoses: Mapping[str, Sequence[BugExplanation]]
+
+
+def build_report(
+    problem: Problem,
+    routes: GradientSources,
+    judge: Judge,
+    results: CheckResults,
+    watch: StageTimer,
+    encoding: Encoding,
+    *,
+    defer_tensors: bool = False,
+) -> CheckReport:
+    """Put the report together, its tensors in an encoding, or to be written in it later."""
+    encode = partial(defer_tensor if defer_tensors else encode_now, encoding=encoding)
+    include = problem.request.include
+    verdicts = results.verdicts
+    outcome = elementwise.combine_outcomes([each.outcome for each in verdicts.values()])
+    with watch.time_stage("verdict"):
+        discrepancies = {
+            name: _build_discrepancies(problem, routes, judge, name) for name in iterate_interruptibly(problem.names)
+        }
+    found: CheckReport = {
+        "outcome": cast("Any", outcome.wire_name),
+        "summary": summarize(outcome, verdicts, results.disagreements, _names_without_candidate(problem)),
+        "loss": {
+            "analytic": encode_number(routes.analytic.values[problem.graph.loss_name].item()),
+            "autograd": encode_number(routes.autograd.loss.item()),
+        },
+        "gradients": _build_gradients(problem, routes, judge, encode) if "gradients" in include else {},
+        "discrepancies": discrepancies,
+        "verdicts": {
+            name: _build_verdict(problem, routes, name, each, results.diagnoses.get(name, ()))
+            for name, each in iterate_interruptibly(verdicts.items())
+        },
+        "intermediates": _build_intermediates(problem, routes, encode) if "intermediates" in include else {},
+        "cost": {
+            "loss_evaluations": routes.evaluations,
+            "seconds": watch.elapsed_seconds,
+            "stages": cast("Any", watch.stage_seconds),
+        },
+        "model": {"nodes": model_language.graph_to_dict(problem.graph)},
+    }
+    if results.disagreements:
+        found["disputes"] = {
+            name: [_build_dispute(each) for each in sides] for name, sides in results.disagreements.items()
+        }
+    return found
+
+
+def _names_without_candidate(problem: Problem) -> list[str]:
+    """Names for which no candidate was given, though there are some."""
+    return [name for name in problem.names if name not in problem.candidate] if problem.candidate else []
+
+
+def _build_dispute(partition: Partition) -> DisputeReport:
+    return {
+        "elements": partition.element_count,
+        "agree": cast("Any", list(partition.agreeing)),
+        "alone": cast("Any", list(partition.dissenting)),
+    }
+
+
+def _build_gradients(
+    problem: Problem, routes: GradientSources, judge: Judge, encode: TensorEncoder
+) -> dict[str, Gradient]:
+    found = {name: _build_gradient(problem, routes, name, encode) for name in iterate_interruptibly(problem.names)}
+    if "allowances" in problem.request.include:
+        for name, gradient in iterate_interruptibly(found.items()):
+            gradient["allowed"] = encode(judge.compute_allowed_error(name))
+    return found
+
+
+def _build_gradient(problem: Problem, routes: GradientSources, name: str, encode: TensorEncoder) -> Gradient:
+    difference = routes.differences[name]
+    own = BY_ANY_NAME[problem.dtype.name]
+    gradient: Gradient = {
+        "analytic": encode(routes.analytic.gradients[name], datatype=own),
+        "autograd": encode(routes.autograd.gradients[name], datatype=own),
+        "finite_difference": encode(difference.value),
+        "error_bound": encode(difference.error_bound),
+    }
+    if name in problem.candidate:
+        tensor = problem.candidate[name]
+        array = tensor.array if tensor.datatype is not None else tensor.array.astype(np.float64)
+        gradient["candidate"] = encode(array, datatype=tensor.datatype)
+    return gradient
+
+
+def _build_intermediates(problem: Problem, routes: GradientSources, encode: TensorEncoder) -> dict[str, Intermediate]:
+    own = BY_ANY_NAME[problem.dtype.name]
+    return {
+        node.name: {
+            "value": encode(routes.analytic.values[node.name], datatype=own),
+            "analytic": encode(routes.analytic.gradients[node.name], datatype=own),
+            "autograd": encode(routes.autograd.gradients[node.name], datatype=own),
+        }
+        for node in iterate_interruptibly(problem.graph.listed_nodes[:-1])
+    }
+
+
+def _build_discrepancies(problem: Problem, routes: GradientSources, judge: Judge, name: str) -> Discrepancies:
+    by_hand, by_torch = routes.analytic.gradients[name], routes.autograd.gradients[name]
+    difference = routes.differences[name].value
+    own, examined = problem.dtype.precision, problem.get_examined_elements(name)
+    found: Discrepancies = {
+        "analytic_vs_autograd": _build_metrics(by_hand, by_torch, own, examined),
+        "analytic_vs_finite_difference": _build_metrics(by_hand, difference, own, examined),
+        "autograd_vs_finite_difference": _build_metrics(by_torch, difference, own, examined),
+    }
+    if judge.has_comparable_candidate(name):
+        candidate, precision = problem.candidate[name].array, problem.get_precision(name)
+        found["candidate_vs_analytic"] = _build_metrics(candidate, by_hand, precision, examined)
+        found["candidate_vs_autograd"] = _build_metrics(candidate, by_torch, precision, examined)
+        found["candidate_vs_finite_difference"] = _build_metrics(candidate, difference, precision, examined)
+    return found
+
+
+def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | None) -> Metrics:
+    shape = a.shape
+    if examined is not None:
+        a, b = a.ravel()[examined], b.ravel()[examined]
+    found = metrics.measure_distances(a, b, precision)
+    worst = (
+        found.worst_index if examined is None else elementwise.unravel_index(int(examined[found.worst_index[0]]), shape)
+    )
+    return {
+        "max_abs": encode_number(found.max_abs),
+        "max_rel": encode_number(found.max_rel),
+        "rms": encode_number(found.rms),
+        "relative_l2": encode_number(found.relative_l2),
+        "cosine": encode_number(found.cosine),
+        "max_ulp": encode_number(found.max_ulp),
+        "worst_index": list(worst),
+    }
+
+
+def _build_verdict(
+    problem: Problem, routes: GradientSources, name: str, verdict: GradientVerdict, diagnoses: Sequence[BugExplanation]
+) -> VerdictReport:
+    report: VerdictReport = {
+        "outcome": cast("Any", verdict.outcome.wire_name),
+        "reason": verdict.reason,
+        "elements": report_entries.build_element_counts(verdict),
+        "smallest_detectable_error": encode_number(verdict.smallest_detectable_error),
+        "worst": [report_entries.build_worst_element(each) for each in verdict.worst_elements],
+        "kinks": _build_kinks(routes.differences[name]),
+        "diagnoses": report_entries.build_diagnoses(diagnoses),
+    }
+    if problem.projection_count is not None:
+        report["directions"] = [report_entries.build_direction(each) for each in verdict.direction_results or ()]
+    if verdict.detection_limit is not None:
+        report["missed"] = report_entries.build_miss_probability(verdict.detection_limit)
+    return report
+
+
+_MAX_KINKS = 1000
+
+
+def _build_kinks(difference: Difference) -> list[Kink]:
+    if difference.left_derivative is None or difference.right_derivative is None:
+        return []
+    left, right = difference.left_derivative.ravel(), difference.right_derivative.ravel()
+    places = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
+    return [
+        {
+            "index": list(elementwise.unravel_index(int(place), difference.value.shape)),
+            "left": encode_number(float(left[place])),
+            "right": encode_number(float(right[place])),
+        }
+        for place in places
+    ]

@@ -1,0 +1,128 @@
+"""What would fit, where a check does not: fewer tensors, a sample, or directions, each estimated as the request was."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from schemas.problem_details import quote_name
+from service.checks.graph.cost_estimate import (
+    CostEstimate,
+    estimate_check,
+    estimate_other_work,
+    estimate_planning_cost,
+    format_estimate,
+)
+from service.checks.graph.problem import Limits, Problem, sample_elements
+from service.numerics.core.batching import count_elements
+from service.numerics.core.interrupts import OutOfTimeError
+from service.numerics.gradients import finite_difference
+from service.numerics.gradients.finite_difference import DifferencePlan
+
+SMALLER_MODEL_REMEDY = "Take a smaller model"
+_MAX_PLANNING_WORK = 10**9
+"""Operations that planning may take for other plans of a kind, only to say what would fit: about a second."""
+_SPARE_LEVELS = 10
+"""Rungs for which what is proposed leaves room: a first one may not be all, nor are operations the same as time."""
+_SAMPLE_SIZES = tuple(10**exponent for exponent in range(6, -1, -1))
+_PROJECTION_COUNTS = (100, 30, 10, 3, 1)
+
+
+def locate_size_field(problem: Problem) -> tuple[str, ...]:
+    """What of the request says how much is asked for."""
+    spec = problem.request.finite_difference
+    part = "sample" if spec.sample is not None else "projections" if spec.projections is not None else None
+    return ("with_respect_to",) if part is None else ("finite_difference", part)
+
+
+def suggest_reductions(problem: Problem, limits: Limits) -> str:
+    """Ways to ask for less that fit, each of which has been estimated as the request itself was."""
+    found = list(_iterate_until_deadline(_suggest_alternatives(problem, limits)))
+    return f"What would fit: {'; or '.join(found)}" if found else SMALLER_MODEL_REMEDY
+
+
+def suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, evaluations_done: int) -> str:
+    """Ways to ask for less that fit, where the time was enough for so many evaluations of a plan and no more."""
+    differences = finite_difference.estimate_cost(plan).work * evaluations_done // plan.first_level_evaluations
+    # All else has had its time already, and will have it again.
+    work = estimate_other_work(problem) + estimate_planning_cost(problem).work + differences
+    return suggest_reductions(problem, dataclasses.replace(limits, work=work))
+
+
+@dataclass
+class _SuggestionBudget:
+    """What a proposal may take, and how many operations may still be spent on planning to find one."""
+
+    limits: Limits
+    planning_work: int
+
+    def spend_planning(self, problem: Problem) -> bool:
+        """Whether a problem may be planned too; then that is spent."""
+        work = estimate_planning_cost(problem).work
+        covered = work <= self.planning_work
+        self.planning_work -= work if covered else 0
+        return covered
+
+
+def _iterate_until_deadline(suggestions: Iterable[str]) -> Iterator[str]:
+    """What is found while there is time."""
+    with suppress(OutOfTimeError):
+        yield from suggestions
+
+
+def _suggest_alternatives(problem: Problem, limits: Limits) -> Iterator[str]:
+    if estimate_other_work(problem) > limits.work:
+        return  # whatever of it is differenced
+    yield from _suggest_fewer_names(problem, _SuggestionBudget(limits, _MAX_PLANNING_WORK))
+    yield from _suggest_part(problem, _SuggestionBudget(limits, _MAX_PLANNING_WORK), "sample", _SAMPLE_SIZES)
+    yield from _suggest_part(problem, _SuggestionBudget(limits, _MAX_PLANNING_WORK), "projections", _PROJECTION_COUNTS)
+
+
+def _suggest_fewer_names(problem: Problem, budget: _SuggestionBudget) -> Iterator[str]:
+    """As many of the smallest tensors as fit; those that have a candidate cannot be left out."""
+    shapes = problem.graph.shapes
+    kept = [name for name in problem.names if name in problem.candidate]
+    others = sorted((name for name in problem.names if name not in kept), key=lambda name: count_elements(shapes[name]))
+    low, high, fitting = 0 if kept else 1, len(others) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        names = tuple(name for name in problem.names if name in {*kept, *others[:middle]})
+        estimate = _estimate_if_fitting(dataclasses.replace(problem, names=names), budget)
+        low, high = (middle + 1, high) if estimate else (low, middle - 1)
+        fitting = (names, estimate) if estimate else fitting
+    if fitting is not None:
+        names, estimate = fitting
+        listed = ", ".join(map(quote_name, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        yield f"fewer tensors: {listed} alone would take about {_describe_cost(estimate)}"
+
+
+def _suggest_part(problem: Problem, budget: _SuggestionBudget, part: str, counts: tuple[int, ...]) -> Iterator[str]:
+    """The first of some numbers of elements, or of directions, that fits."""
+    spec = problem.request.finite_difference
+    largest = max(count_elements(problem.graph.shapes[name]) for name in problem.names)
+    given = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
+    for count in counts:
+        if count < given and (estimate := _estimate_if_fitting(_select_part(problem, part, count), budget)):
+            yield f'"finite_difference": {{"{part}": {count}}} would take about {_describe_cost(estimate)}'
+            return
+
+
+def _select_part(problem: Problem, part: str, count: int) -> Problem:
+    spec = problem.request.finite_difference.model_copy(update={"sample": None, "projections": None, part: count})
+    request = problem.request.model_copy(update={"finite_difference": spec})
+    elements = sample_elements(spec.sample, request.seed, problem.graph, problem.names)
+    return dataclasses.replace(problem, request=request, sampled_elements=elements)
+
+
+def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEstimate | None:
+    """Estimate what is to be proposed; None where it does not fit with room for further rungs, or is not planned."""
+    if not budget.spend_planning(problem):
+        return None
+    plan, estimate = estimate_check(problem, budget.limits)
+    with_room = estimate._replace(work=estimate.work + (_SPARE_LEVELS - 1) * estimate.first_level_work)
+    return None if plan is None or with_room.describe_excess(budget.limits) else estimate
+
+
+def _describe_cost(estimate: CostEstimate | None) -> str:
+    assert estimate is not None
+    return f"{format_estimate(estimate.work)} operations and {format_estimate(estimate.bytes)} bytes"

@@ -1,0 +1,167 @@
+"""The choices that are open at the ties of a problem, for each arithmetic that is judged, worked out once."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from schemas.datatype import Array
+from service.checks.graph.gradient_sources import GradientSources
+from service.checks.graph.problem import Problem
+from service.checks.graph.references import ReferenceCache
+from service.numerics import ties
+from service.numerics.core.precision import Precision
+from service.numerics.model.graph import NamedArrays
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.ties import JudgedRows, TiePoint, TieStatus
+from service.numerics.verdict import elementwise
+from service.numerics.verdict.disagreement import ANALYTIC, AUTOGRAD
+from service.numerics.verdict.reference import Reference, Tolerance
+
+CANDIDATE_ROUTE = "candidate"
+"""Route of the candidate."""
+_MAX_ALTERNATIVES = 2**16
+"""Alternatives of one node up to which its choices are looked at."""
+
+
+class TieChoices:
+    """Choices of one problem, and what rounding does where the ops' own are taken throughout."""
+
+    def __init__(self, problem: Problem, routes: GradientSources, references: ReferenceCache) -> None:
+        self._problem, self._routes, self._references = problem, routes, references
+        self._points: dict[str, TiePoint] = {}
+        self._roundings: dict[tuple[str, str], NamedArrays] = {}
+
+    def find_choices(self, precision: Precision) -> TiePoint:
+        """The choices that are open to a correct pass in a precision."""
+        if precision.name not in self._points:
+            problem = self._problem
+            self._points[precision.name] = ties.find_tie_point(
+                problem.graph, problem.float64_leaves, [precision], problem.request.seed, _MAX_ALTERNATIVES
+            )
+        return self._points[precision.name]
+
+    def compute_rounding(self, name: str, precision: Precision, chosen_in: Precision) -> Array:
+        """What a correct gradient in a precision may be off by on its pieces, whichever errors would lead off them.
+
+        The largest by our own choices and by those that hand back the most, and what it does to round a weight times
+        a gradient, twice.
+        """
+        key = precision.name, chosen_in.name
+        if key not in self._roundings:
+            self._roundings[key] = self._compute_rounding(precision, self.find_choices(chosen_in))
+        return self._roundings[key][name]
+
+    def _compute_rounding(self, precision: Precision, point: TiePoint) -> NamedArrays:
+        problem = self._problem
+        ways = point.extreme_weights() if point.choices_by_node else []
+        every = [
+            estimate_rounding_allowances(
+                problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names, held
+            )
+            for held in (point.fixed_choice_backwards(), *map(point.fixed_choice_backwards, ways))
+        ]
+        sizes = [point.gradients_by_weights({name: each[None] for name, each in way.items()}) for way in ways]
+        return {
+            name: np.max([each[name] for each in every], axis=0)
+            + 2 * precision.unit_roundoff * np.max([np.abs(each[name][0]) for each in sizes], axis=0, initial=0)
+            for name in problem.names
+        }
+
+    def build_reference(self, problem: Problem, name: str) -> Reference:
+        """What a gradient is judged against: at kinks it may be off by what it is on its pieces.
+
+        What a choice changes is judged by itself.
+        """
+        reference = self._references.build_reference(name, problem.get_precision(name))
+        if not reference.is_kink.any():
+            return reference
+        coarsest = _find_coarsest(problem.get_precision(each) for each in problem.names)
+        rounding = self._compute_piece_rounding(name, reference.precision, coarsest)
+        return dataclasses.replace(reference, rounding=np.where(reference.is_kink, rounding, reference.rounding))
+
+    def find_standings(self, problem: Problem, tolerance: Tolerance | None) -> dict[str, dict[str, TieStatus]]:
+        """Where gradients stand, by name and route: the candidate's, and our own where there is none.
+
+        Parameters
+        ----------
+        problem
+            With its candidate.
+        tolerance
+            Of the client's, None for that which follows from bounds and rounding.
+        """
+        own = [name for name in problem.names if name not in problem.candidate]
+        by_route = {CANDIDATE_ROUTE: self.find_candidate_standings(problem, tolerance)}
+        for position, route in enumerate((ANALYTIC, AUTOGRAD)):
+            judged = {
+                name: self._references.comparable_values(name, self._routes.own_gradients(name)[position])
+                for name in own
+            }
+            by_route[route] = self._judge_together(
+                judged, {name: problem.get_precision(name) for name in own}, tolerance
+            )
+        found: dict[str, dict[str, TieStatus]] = {}
+        for route, standings in by_route.items():
+            for name, each in standings.items():
+                found.setdefault(name, {})[route] = each
+        return found
+
+    def find_candidate_standings(
+        self, problem: Problem, tolerance: Tolerance | None, precision: Precision | None = None
+    ) -> dict[str, TieStatus]:
+        """Where the candidate stands, by name, as one of its own precision by default."""
+        arrays = {name: problem.candidate[name].array for name in problem.names if name in problem.candidate}
+        judged = {
+            name: self._references.comparable_values(name, each)
+            for name, each in arrays.items()
+            if each.shape == problem.graph.shapes[name]
+        }
+        return self._judge_together(
+            judged, {name: precision or problem.get_precision(name) for name in judged}, tolerance
+        )
+
+    def _judge_together(
+        self, gradients: Mapping[str, Array], precisions: Mapping[str, Precision], tolerance: Tolerance | None
+    ) -> dict[str, TieStatus]:
+        """Judge what one route made of some gradients together.
+
+        Nothing where there is no kink and nothing exceeds what is allowed: then no choice excuses anything.
+        """
+        references = {
+            name: dataclasses.replace(self._references.build_reference(name, precisions[name]), tolerance=tolerance)
+            for name in gradients
+        }
+        kinked = any(each.is_kink.any() for each in references.values())
+        if not kinked and not any(
+            elementwise.find_failing_elements(gradients[name], each).any() for name, each in references.items()
+        ):
+            return {}
+        coarsest = _find_coarsest(precisions.values())
+        if not kinked and not self.find_choices(coarsest).choices_by_node:
+            return {}
+        rows: dict[str, JudgedRows] = {}
+        for name, each in references.items():
+            on_pieces = dataclasses.replace(
+                each, rounding=self._compute_piece_rounding(name, precisions[name], coarsest)
+            )
+            along = self._routes.directional_differences.get(name)
+            rows[name] = self._build_rows(name, gradients[name], on_pieces, None if along is None else along.directions)
+        found = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
+        return {name: each.reshape_to(gradients[name].shape) for name, each in found.items()}
+
+    def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
+        """What a correct gradient may be off by on its pieces, wherever it is held against the difference."""
+        found, along = self.compute_rounding(name, precision, coarsest), self._routes.directional_differences.get(name)
+        return found if along is None else along.project_rounding(found, self._routes.own_gradients(name))
+
+    def _build_rows(self, name: str, gradient: Array, reference: Reference, directions: Array | None) -> JudgedRows:
+        examined = np.ones(gradient.shape, np.bool_)
+        some = self._problem.get_examined_elements(name)
+        if some is not None:
+            examined = np.zeros(gradient.size, np.bool_)
+            examined[some] = True
+        return JudgedRows(gradient, reference.allowed_error, reference.is_kink, examined, directions)
+
+
+def _find_coarsest(precisions: Iterable[Precision]) -> Precision:
+    return max(precisions, key=lambda each: each.unit_roundoff)

@@ -1,0 +1,110 @@
+"""What `/openapi.json` says of a route, declared where the route is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from schemas.safetensors_body import SAFETENSORS
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_OPERATION_ATTRIBUTE = "openapi_operation"
+
+COMPUTE_PROBLEMS = (
+    (400, "The body is not of the form that its content type says."),
+    (406, "No media type that is served is accepted."),
+    (408, "The body did not come in time."),
+    (413, "The body is too large."),
+    (415, "The body has another content type or a content encoding."),
+    (422, "The body is of that form, but not a valid request."),
+    (503, "All places are taken, or the service is stopping; Retry-After says when to try again."),
+)
+"""Problems of an operation that takes a body, and computes."""
+AUTHENTICATION_PROBLEM = (401, "Keys are asked for, and the request bears none that is known.")
+"""Problem of every operation that is not open."""
+MALFORMED_HEAD_PROBLEM = (400, "The head of the request is not one that HTTP allows.")
+"""Problem of every operation."""
+
+
+@dataclass(frozen=True)
+class BodyFormat:
+    """A form beside JSON: what it holds; whether it is bytes, not text; the type of its lines where each is JSON."""
+
+    description: str
+    is_binary: bool = False
+    line_type: Any = None
+
+
+TENSOR_BODY_FORMATS = {
+    SAFETENSORS: BodyFormat(
+        "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, I64, I32, BOOL), and in the metadata "
+        "entry `request` the other fields as JSON text; it may be left out.",
+        is_binary=True,
+    )
+}
+"""Forms beside JSON of a body that has tensors."""
+REPORT_TEXT_FORMATS = {
+    "text/plain": BodyFormat("The report for reading, below 120 columns."),
+    "text/markdown": BodyFormat("The report for reading."),
+}
+"""Forms beside JSON of a report."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the interface.
+
+    Attributes
+    ----------
+    summary
+        One line.
+    answer
+        Type of the answer with status 200.
+    body
+        Type of the request's body, if it has one.
+    problems
+        Statuses of the problems it may answer with, with what each means.
+    examples
+        Bodies that can be posted as they are, by name.
+    body_forms, answer_forms
+        Other forms of either, by media type.
+    media_type
+        Media type of the answer.
+    open
+        Whether it is answered without a key too.
+    listed
+        Whether it is described: files that the pages are made of are no part of the interface.
+    """
+
+    summary: str
+    answer_type: Any
+    body_type: Any = None
+    problems: tuple[tuple[int, str], ...] = ()
+    examples: Callable[[], dict[str, Any]] | None = None
+    body_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
+    answer_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
+    media_type: str = "application/json"
+    is_open: bool = False
+    is_listed: bool = True
+
+    @property
+    def answer_types(self) -> tuple[Any, ...]:
+        """Types of all that it may answer with."""
+        return self.answer_type, *(
+            form.line_type for form in self.answer_formats.values() if form.line_type is not None
+        )
+
+
+def describe_operation(operation: Operation) -> Callable[[View], View]:
+    """Attach an operation to its view."""
+
+    def attach(view: View) -> View:
+        setattr(view, _OPERATION_ATTRIBUTE, operation)
+        return view
+
+    return attach
+
+
+def get_operation(view: Callable[..., Any]) -> Operation | None:
+    """Return the operation of a view."""
+    return getattr(view, _OPERATION_ATTRIBUTE, None)

@@ -1,0 +1,100 @@
+"""An answer line by line, as it comes: `application/x-ndjson`."""
+
+import contextvars
+from collections.abc import Callable, Iterator
+
+import orjson
+from flask import Response
+
+from schemas.json_writer import write_json
+from schemas.progress import Event, ReportEvent
+from schemas.report import CheckReport
+from service.checks.common.background_job import BackgroundJob
+from service.http.middleware.concurrency import Permit
+from service.http.middleware.memory_quota import AnswerReservation
+from service.http.response.problem_details import to_problem_details
+from service.numerics.gradients.finite_difference import DifferenceProgress
+
+NDJSON = "application/x-ndjson"
+
+
+ReportRenderer = Callable[[CheckReport], str]
+
+
+def stream_report(
+    job: Callable[[DifferenceProgress], CheckReport],
+    permit: Permit,
+    reservation: AnswerReservation,
+    renderer: ReportRenderer | None = None,
+) -> Response:
+    """Answer with the progress of a job and its report.
+
+    Parameters
+    ----------
+    job
+        What is to run; tells of its progress.
+    place
+        What it holds while it runs, and its last line is written.
+    held
+        What that line takes until it is sent.
+    rendering
+        How the report is written for reading, beside its line.
+
+    Raises
+    ------
+    Exception
+        That of the job, if it fails before there is any progress.
+    """
+
+    def last_line(progress: DifferenceProgress) -> bytes:
+        # Given back when the job is over, not the answer: a client that reads slowly keeps no other waiting.
+        with permit:
+            line = write_json(_build_report_event(job(progress), renderer)) + b"\n"
+            reservation.resize(len(line))
+            return line
+
+    running = BackgroundJob(last_line)
+    running.wait_until_started()
+    response = Response(_NdjsonResponse(running, reservation), mimetype=NDJSON)
+    # A proxy that collects an answer before it hands it on would keep the progress back.
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+class _NdjsonResponse:
+    """The lines; closed by the server at their end, or when the client is gone, even before the first."""
+
+    def __init__(self, job: BackgroundJob[bytes], reservation: AnswerReservation) -> None:
+        self._job, self._reservation = job, reservation
+        # The request is over, for Flask, before its first line is sent.
+        self._context = contextvars.copy_context()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for step in self._job.iterate_steps():
+            yield _write_line(
+                {
+                    "event": "progress",
+                    "done": step.evaluations_done,
+                    "total": step.evaluations_total,
+                    "tensor": step.tensor,
+                }
+            )
+        try:
+            yield self._job.result()
+        except Exception as error:  # noqa: BLE001  # the status has been sent: what went wrong is the last line
+            yield _write_line({"event": "problem", "problem": self._context.run(to_problem_details, error)})
+
+    def close(self) -> None:
+        self._job.cancel_and_wait()
+        self._reservation.close()
+
+
+def _build_report_event(report: CheckReport, renderer: ReportRenderer | None) -> ReportEvent:
+    event: ReportEvent = {"event": "report", "report": report}
+    if renderer is not None:
+        event["text"] = renderer(report)
+    return event
+
+
+def _write_line(event: Event) -> bytes:
+    return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)

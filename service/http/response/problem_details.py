@@ -1,0 +1,83 @@
+"""Every error as `application/problem+json` (RFC 9457); nothing of the inside leaks out."""
+
+import logging
+import uuid
+from http import HTTPStatus
+
+import orjson
+from flask import Flask, Response
+from werkzeug.exceptions import BadHost, HTTPException, NotFound
+
+from schemas.problem_details import MEDIA_TYPE, InvalidRequestError, Problem, make_problem
+from service.http.middleware.request_log import current_record
+
+_log = logging.getLogger("gradcheckd")
+
+
+def make_problem_response(document: Problem) -> Response:
+    """Answer with a problem document."""
+    return Response(orjson.dumps(document), document["status"], mimetype=MEDIA_TYPE)
+
+
+def to_problem_details(error: Exception) -> Problem:
+    """Make the document of what went wrong; where that is unexpected, it goes to the log."""
+    current_record().refusal_reason = _find_reason(error)
+    if isinstance(error, InvalidRequestError):
+        return _invalid_request_to_problem(error)
+    if isinstance(error, HTTPException):
+        status = error.code or 500
+        return make_problem(status, HTTPStatus(status).phrase, _describe_http_error(error))
+    return log_unexpected_error(error)
+
+
+def log_unexpected_error(error: Exception) -> Problem:
+    """Make the document of what nobody reckoned with, and log it under the number that the document has."""
+    number = uuid.uuid4().hex
+    _log.error("unexpected error %s", number, exc_info=error)
+    detail = f"Something went wrong here. It is in the log of the service under {number}."
+    return make_problem(500, "Internal Server Error", detail)
+
+
+def _find_reason(error: Exception) -> str:
+    """Say in a word of ours, for the log and the metrics, what went wrong."""
+    status = error.code or 500 if isinstance(error, HTTPException) else 500
+    return getattr(error, "reason", status_to_reason(HTTPStatus(status)))
+
+
+def status_to_reason(status: HTTPStatus) -> str:
+    """Say so where there is no more than a status to tell it by."""
+    return status.name.lower().replace("_", "-")
+
+
+def _invalid_request_to_problem(error: InvalidRequestError) -> Problem:
+    first = error.errors[0]
+    place = f"{first['pointer']}: " if first["pointer"] else ""
+    detail = place + first["detail"]
+    if len(error.errors) > 1:
+        detail = f"{len(error.errors)} places of the request are wrong; the first: {detail}"
+    return make_problem(422, "Invalid request", detail, error.errors)
+
+
+def _answer_error(error: Exception) -> Response:
+    response = make_problem_response(to_problem_details(error))
+    for name, value in error.get_headers() if isinstance(error, HTTPException) else ():
+        if name not in ("Content-Type", "Content-Length"):
+            response.headers[name] = value
+    return response
+
+
+def _describe_http_error(error: HTTPException) -> str:
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        return f"This address takes {', '.join(sorted(allowed))}."
+    if isinstance(error, NotFound):
+        return "There is nothing at this address; GET /openapi.json lists what there is."
+    if isinstance(error, BadHost):
+        return "The header Host does not name a host."
+    return error.description or ""
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application so."""
+    app.register_error_handler(HTTPException, _answer_error)
+    app.register_error_handler(Exception, _answer_error)

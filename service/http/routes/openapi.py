@@ -1,0 +1,129 @@
+"""`GET /openapi.json`: made from the routes, the types and the registry of ops, so that it cannot fall behind them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, Response, current_app
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from werkzeug.routing import Rule
+
+from schemas.problem_details import MEDIA_TYPE, Problem
+from service.http.body.request_body import JSON
+from service.http.operations import (
+    AUTHENTICATION_PROBLEM,
+    MALFORMED_HEAD_PROBLEM,
+    BodyFormat,
+    Operation,
+    describe_operation,
+    get_operation,
+)
+from service.http.response.responses import make_json_response
+
+blueprint = Blueprint("openapi", __name__)
+
+_DOCUMENT_KEY = "gradcheckd.openapi"
+_SECURITY_SCHEME = "key"
+_REFERENCE_TEMPLATE = "#/components/schemas/{model}"
+
+
+class _PlainNames(GenerateJsonSchema):
+    """Leave the parameters of a generic model out of its name."""
+
+    def normalize_name(self, name: str) -> str:
+        """Name of a definition."""
+        return super().normalize_name(name.split("[")[0])
+
+
+@blueprint.get("/openapi.json")
+@describe_operation(Operation("Describe this interface", answer_type=dict[str, Any]))
+def get_openapi() -> Response:
+    """Answer with the OpenAPI 3.1 document."""
+    kept = current_app.extensions
+    if _DOCUMENT_KEY not in kept:
+        kept[_DOCUMENT_KEY] = _build_document(list(current_app.url_map.iter_rules()))
+    return make_json_response(kept[_DOCUMENT_KEY])
+
+
+def _build_document(rules: list[Rule]) -> dict[str, Any]:
+    views = current_app.view_functions
+    operations = [
+        (rule, operation)
+        for rule in rules
+        if (operation := get_operation(views[rule.endpoint])) and operation.is_listed
+    ]
+    references, components = _build_schemas([operation for _, operation in operations])
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, operation in operations:
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in sorted(methods):
+            described = _operation_to_dict(operation, references, f"{method.lower()}_{rule.endpoint.replace('.', '_')}")
+            paths.setdefault(rule.rule, {})[method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "gradcheckd",
+            "version": "1",
+            "description": "A second opinion for gradients: analytic, autograd and finite difference, with a verdict.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {_SECURITY_SCHEME: {"type": "http", "scheme": "bearer"}},
+        },
+        # Whoever runs it may ask for keys, and need not.
+        "security": [{}, {_SECURITY_SCHEME: []}],
+    }
+
+
+def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Reference of each type, and the definitions that they refer to."""
+    answers: list[Any] = [Problem, *(each for operation in operations for each in operation.answer_types)]
+    bodies: list[Any] = [operation.body_type for operation in operations if operation.body_type is not None]
+    adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
+    for each in answers:
+        adapters[id(each)] = id(each), "serialization", TypeAdapter(each)
+    for each in bodies:
+        adapters[id(each)] = id(each), "validation", TypeAdapter(each)
+    schemas, definitions = TypeAdapter.json_schemas(
+        adapters.values(), ref_template=_REFERENCE_TEMPLATE, schema_generator=_PlainNames
+    )
+    return {key: schema for (key, _), schema in schemas.items()}, definitions.get("$defs", {})
+
+
+def _operation_to_dict(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
+    # Of one that has a body, what its own list says of 400 stands in place of that.
+    listed = (MALFORMED_HEAD_PROBLEM, *(() if operation.is_open else (AUTHENTICATION_PROBLEM,)), *operation.problems)
+    problems = {
+        str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
+        for status, text in listed
+    }
+    answer = {operation.media_type: {"schema": references[id(operation.answer_type)]}}
+    answer |= _formats_to_dict(operation.answer_formats, references)
+    described: dict[str, Any] = {
+        "operationId": identifier,
+        "summary": operation.summary,
+        "responses": {"200": {"description": "The answer.", "content": answer}} | problems,
+    }
+    if operation.is_open:
+        described["security"] = []
+    if operation.body_type is not None:
+        content: dict[str, Any] = {"schema": references[id(operation.body_type)]}
+        if operation.examples is not None:
+            content["examples"] = operation.examples()
+        forms = {JSON: content, **_formats_to_dict(operation.body_formats, references)}
+        described["requestBody"] = {"required": True, "content": forms}
+    return described
+
+
+def _formats_to_dict(formats: Mapping[str, BodyFormat], references: dict[Any, Any]) -> dict[str, Any]:
+    """What is said of forms beside JSON, by media type."""
+    found: dict[str, Any] = {}
+    for media_type, form in formats.items():
+        schema: dict[str, Any] = {"type": "string", "description": form.description}
+        if form.is_binary:
+            schema["format"] = "binary"
+        if form.line_type is not None:
+            schema["contentSchema"] = references[id(form.line_type)]
+        found[media_type] = {"schema": schema}
+    return found

@@ -1,0 +1,187 @@
+"""From the losses of one tensor to its directional derivatives."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from service.numerics.blackbox.extrapolation import extrapolate_central
+from service.numerics.blackbox.kinks import LossShape, find_kinks
+from service.numerics.blackbox.layout import EvaluationLayout
+from service.numerics.blackbox.noise import LossNoise
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import iterate_interruptibly
+
+_DISPLACEMENT_FACTOR = 8.0
+_LARGE_NOISE_RATIO, _NOISE_SPAN_DEVIATIONS = 2.0**-10, 12.0
+_MAX_ROUNDINGS = 16.0
+_COARSE_STEP_COUNT = 4
+_MIN_LEVELS = 3
+"""Levels without which nothing is said of a line: an entry of the table needs neighbours."""
+
+
+@dataclass(frozen=True)
+class DirectionalDerivatives:
+    """Derivatives of the loss along the directions of one tensor.
+
+    Attributes
+    ----------
+    value, bound, deviation
+        Derivative, its bound, and the deviation of the noise in it, (k,).
+    bend
+        Second derivative along each, times the size of the move: by how much the derivative changes over it, (k,).
+    base
+        Size of the loss at the base, (k,).
+    size
+        Of the losses at the base or, if that is larger, of what they change by as the bend has it, (k,).
+    resolution
+        Of that, what rounding to the format of the losses is, (k,).
+    constant
+        Along which directions the loss was the same at every point, to the last bit, (k,).
+    shape
+        What keeps the loss from being smooth near the base, as second differences tell: positions in `Shape`, (k,).
+    suspected
+        Where there may be a kink, (k,).
+    """
+
+    value: Array
+    bound: Array
+    deviation: Array
+    curvature: Array
+    base_magnitude: Array
+    loss_magnitude: Array
+    resolution: Array
+    is_constant: Array
+    loss_shape: Array
+    may_have_kink: Array
+
+
+def difference_centrally(
+    layout: EvaluationLayout, name: str, losses: Array, base: float, noise: LossNoise
+) -> DirectionalDerivatives:
+    """Difference the loss along the directions of a tensor.
+
+    A level of a line counts where the loss has a finite value on both sides. Lines that have the same levels are
+    differenced together; of those that have too few nothing is known.
+
+    Parameters
+    ----------
+    losses
+        Of the tensor, (k, levels, 2).
+    base
+        The loss at the base.
+    """
+    usable = np.isfinite(losses).all(axis=2)
+    sets, group = np.unique(usable, axis=0, return_inverse=True)
+    found = _make_unknown(len(losses))
+    for number, levels in enumerate(iterate_interruptibly(sets)):
+        which = np.flatnonzero(group.ravel() == number)
+        if np.count_nonzero(levels) >= _MIN_LEVELS:
+            _copy_into_lines(found, which, _difference_lines(layout, name, losses, base, noise, which, levels))
+    return found
+
+
+def _make_unknown(count: int) -> DirectionalDerivatives:
+    def filled(value: float) -> Array:
+        return np.full(count, value)
+
+    return DirectionalDerivatives(
+        value=filled(np.nan),
+        bound=filled(np.inf),
+        deviation=filled(np.inf),
+        curvature=filled(np.nan),
+        base_magnitude=filled(0.0),
+        loss_magnitude=filled(0.0),
+        resolution=filled(0.0),
+        is_constant=np.zeros(count, bool),
+        loss_shape=np.zeros(count, int),
+        may_have_kink=np.zeros(count, bool),
+    )
+
+
+def _copy_into_lines(
+    derivatives: DirectionalDerivatives, line_numbers: Array, line_derivatives: DirectionalDerivatives
+) -> None:
+    for field in fields(DirectionalDerivatives):
+        getattr(derivatives, field.name)[line_numbers] = getattr(line_derivatives, field.name)
+
+
+def _difference_lines(
+    layout: EvaluationLayout,
+    name: str,
+    losses: Array,
+    base: float,
+    noise: LossNoise,
+    line_numbers: Array,
+    levels: Array,
+) -> DirectionalDerivatives:
+    """Difference some lines at some levels.
+
+    The differences are central about X, not x (lattice.py), which puts v . H (X - x) into the derivative. Where one
+    element is moved that is v . H v |X - x| / |v|. Of random v the root mean square of v . H v is sqrt(2) |H| or more
+    (Frobenius' norm, in units of the scale), and that of v . H (X - x) no more than |H| |X - x| / |v|, as X - x is a
+    rounding that knows of neither: eight times the largest that was seen is allowed for. So is what the loss at x is
+    off from that at X.
+
+    What seems to be noise may be a loss that turns many times within the distance of near points. Where it is a good
+    part of the loss, the same each time, and all that is seen along a line, nothing is known of that; but where the
+    loss is the same at every point: of a loss of 1 alone the format is not known, and may be the coarsest.
+
+    Near points may all have the same loss by chance, where the others differ by several roundings. Where a whole line
+    differs by no more than 16 of them, that is noise: the derivative, of 64 of them at most over the move, is not seen
+    through a noise of half a one either.
+    """
+    steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
+    losses = losses[line_numbers][:, levels]
+    deviations, spread = noise.deviation_at(losses, steps, base), np.ptp(losses, axis=(1, 2))
+    rounded = spread <= _MAX_ROUNDINGS * noise.format_roundoff * noise.loss_magnitude
+    deviations = np.maximum(deviations, np.where(rounded, spread, 0.0)[:, None])
+    plus, minus = losses[..., 0], losses[..., 1]
+    quotients = (plus - minus) / (2 * steps)
+    seconds = (plus - base) + (minus - base)
+    off = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
+    slopes, bends = np.abs(quotients).max(axis=1), _estimate_largest_curvature(seconds, steps)
+    steepest, most = (_take_largest_per_line(each, lines.moved_elements is None) for each in (slopes, bends))
+    kinks = find_kinks(seconds, steps, deviations, off * steepest)
+    found = extrapolate_central(quotients, steps, deviations, kinks.added_bound)
+    bound = found.bound + np.where(off == 0, 0, off * most)
+    lost = (
+        noise.is_deterministic
+        & (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
+        & (spread <= _NOISE_SPAN_DEVIATIONS * noise.largest_deviation)
+    )
+    lost &= spread > 0
+    bound[lost] = np.inf
+    units, size = (
+        np.abs(lines.derivative_units[line_numbers]),
+        np.maximum(_estimate_smallest_curvature(seconds, steps), noise.loss_magnitude),
+    )
+    return DirectionalDerivatives(
+        found.value / lines.derivative_units[line_numbers],
+        bound / units,
+        found.deviation / units,
+        bends / units,
+        np.full(len(line_numbers), noise.loss_magnitude),
+        size,
+        noise.format_roundoff * size,
+        (losses == base).all(axis=(1, 2)),
+        np.where(lost, LossShape.ROUGH, kinks.loss_shape),
+        kinks.may_have_kink | found.is_contested,
+    )
+
+
+def _take_largest_per_line(values: Array, share_largest: bool) -> Array:
+    """Of each line or, where directions differ by chance alone, of all."""
+    return np.full(values.shape, values.max()) if share_largest else values
+
+
+def _estimate_smallest_curvature(seconds: Array, steps: Array) -> Array:
+    """v . H v, smallest over the coarse steps: a loss that grows by many orders over the move is not 0 at the base."""
+    coarse = slice(0, _COARSE_STEP_COUNT)
+    found: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
+    return found.min(axis=1)
+
+
+def _estimate_largest_curvature(second_differences: Array, steps: Array) -> Array:
+    """v . H v, largest over the steps; the base's error drops out."""
+    found: Array = np.abs(second_differences[:, :1] - second_differences[:, 1:]) / (steps[0] ** 2 - steps[1:] ** 2)
+    return found.max(axis=1)

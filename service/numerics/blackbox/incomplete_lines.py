@@ -1,0 +1,41 @@
+"""Losses of which some are missing: a function need not have a value everywhere around its base."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from service.numerics.blackbox.noise import LossFormat, LossNoise, estimate_noise
+from service.numerics.core.batching import Array
+
+_MIN_NEAR_POINTS = 4
+"""Near points that follow each other without which noise is not told from what is smooth."""
+
+
+def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat) -> LossNoise:
+    """Estimate the noise from what is known; of any size where near points do not tell.
+
+    Parameters
+    ----------
+    repeats
+        The loss at the base, each time, (r,).
+    lines
+        The loss at the near points, (lines, m); NaN where it has no value.
+    form
+        Of all losses.
+    """
+    known = find_longest_finite_runs(lines)
+    found = estimate_noise(repeats, known, loss_format)
+    return found if known else replace(found, deviation=np.nan, largest_deviation=np.inf)
+
+
+def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
+    """The longest run of values of each line, where it is long enough."""
+    found: list[Array] = []
+    for line in lines:
+        gaps = np.flatnonzero(np.concatenate([[True], ~np.isfinite(line), [True]]))
+        longest = int(np.diff(gaps).argmax())
+        run = line[gaps[longest] : gaps[longest + 1] - 1]
+        if len(run) >= _MIN_NEAR_POINTS:
+            found.append(run)
+    return found

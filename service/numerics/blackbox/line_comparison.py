@@ -1,0 +1,224 @@
+"""What is decided of each line of a tensor, from what the candidate is off by and what it may be off by.
+
+Beyond what is allowed a line fails. It passes within what is certain (allowance.py), but for two cases, in which it
+is not decided:
+
+- an error that must be found could pass, with m and k of `precision.py`: of an element where more is allowed than k / 2
+  of its derivative D and than m times the tensor's largest; along a random direction, whose own size is chance, where
+  more is certain than k |c| / 2;
+- what is allowed is no less than the derivative of an element, whose sign or absence then does not show.
+
+A line of which one of these is so is not called wrong within four times what is allowed either: there the loss is too
+noisy for its differences to be more than an indication. Neither is one along which the loss may have a kink, of which
+no bound is known that holds beside noise: the difference is the mean of both sides there, and what agrees with it
+passes. Nor is a 0 beside a staircase (stairs.py).
+
+**Negligible** is an element, with s the sizes of the moves, of which
+
+    (|D_i| + allowed_i) s_i <= m max_j (|D_j| - allowed_j) s_j                                                       (1)
+
+with m = `matters`. It passes within what is allowed, and no promise covers it. So is one that is **zero**, as far as
+its loss and its candidate can tell: with L the size of the loss at the base, or of what it changes by over s as its
+curvature has it, u' the unit roundoff of the losses' format and u that of the candidate,
+
+    |D_i| <= allowed_i,    allowed_i s_i <= 4096 u' L,    |c_i| s_i <= 64 u L.                                       (2)
+
+The loss then changes over the whole move by no more than rounding, and so the candidate says. It is so all over the
+sum of a softmax, and at a minimum. A bound that is made by the rounding of the loss alone is some 100 u' L / s_i; noise
+beyond that exceeds (2): a gradient that drowns in it is not 0. Nor is one of elements that are moved by no more than
+8 u themselves, as what is left of 1 - 1 is: over those nothing would be seen to change. Random directions are zero
+where all of them are, and the norm of the candidate.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service.numerics.blackbox import allowance
+from service.numerics.blackbox.allowance import CandidateAllowance, choose_allowed_roundoffs
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.kinks import LossShape
+from service.numerics.blackbox.lines import TensorLines, TensorPoint
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import Precision
+from service.numerics.verdict.outcome import Cause, Outcome
+from service.numerics.verdict.projection import euclidean_norm
+from service.numerics.verdict.reference import Tolerance
+
+CAUSES: tuple[Cause, ...] = tuple(Cause)
+OUTCOME_BY_CAUSE = np.array([cause.outcome for cause in CAUSES])
+_UNCERTAIN_MARGIN = 4.0
+_ZERO_RESOLUTIONS = 4096.0
+_ZERO_CANDIDATE_ROUNDOFFS = 64.0
+_MIN_MOVE_ROUNDOFFS = 8.0
+
+
+@dataclass(frozen=True)
+class LineComparison:
+    """A candidate held against differences.
+
+    Attributes
+    ----------
+    reference, allowance
+        The derivatives, and what the candidate is along each line and may be off by.
+    uncertain
+        Which of them could not have told an error that must be found, (k,).
+    negligible, zero
+        Which pass without a promise, and which of these as 0, (k,).
+    precision, tolerance
+        By which the allowance was stated.
+    """
+
+    reference: DirectionalDerivatives
+    allowance: CandidateAllowance
+    is_uncertain: Array
+    is_negligible: Array
+    is_zero: Array
+    precision: Precision
+    tolerance: Tolerance | None = None
+
+    @property
+    def candidate_derivatives(self) -> Array:
+        """The candidate along each line, (k,)."""
+        return self.allowance.candidate_derivatives
+
+    @property
+    def relative_allowance(self) -> float:
+        """Part of the candidate that it may be off by itself."""
+        return (
+            0.0
+            if self.tolerance is not None
+            else choose_allowed_roundoffs(self.precision) * self.precision.unit_roundoff
+        )
+
+    @property
+    def errors(self) -> Array:
+        """What it is off by, (k,)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.abs(self.candidate_derivatives - self.reference.value)
+
+    @property
+    def not_wrong_error(self) -> Array:
+        """Up to what a line may be off and is not called wrong, (k,)."""
+        if self.tolerance is not None:
+            return self.allowance.allowed_error
+        margin = np.where(self.is_uncertain | self.reference.may_have_kink, _UNCERTAIN_MARGIN, 1.0)
+        most = np.maximum(
+            margin * self.allowance.allowed_error, self.allowance.allowed_error + self.allowance.doubtful_error
+        )
+        return np.where(
+            (self.reference.loss_shape == LossShape.STAIRS) & (self.candidate_derivatives == 0), np.inf, most
+        )
+
+    @property
+    def passing_error(self) -> Array:
+        """Up to what a line may be off and pass, (k,)."""
+        return np.where(self.is_negligible, self.allowance.allowed_error, self.allowance.passing_error)
+
+    @property
+    def unnoticed_error(self) -> Array:
+        """What a line may be off by without being called wrong or, where it is decided, without being seen, (k,)."""
+        return np.where(self.is_uncertain | self.reference.may_have_kink, self.not_wrong_error, self.passing_error)
+
+    @property
+    def cause_positions(self) -> Array:
+        """Positions in `Cause`; of several the last that is written counts."""
+        off, allowed = self.errors, self.allowance.allowed_error
+        doubtful = Cause.TOO_UNCERTAIN if self.tolerance is None else Cause.TOLERANCE_TOO_FINE
+        found = np.full(self.candidate_derivatives.shape, CAUSES.index(Cause.AGREES))
+        for mask, cause in (
+            (~(off <= self.passing_error), Cause.TOO_UNCERTAIN),
+            (self.is_uncertain, doubtful),
+            (~(off <= self.not_wrong_error), Cause.EXCEEDS_ALLOWED_ERROR),
+            (self.is_uncertain & (self.tolerance is not None), doubtful),
+            (~np.isfinite(self.candidate_derivatives), Cause.NOT_FINITE),
+            (~np.isfinite(self.reference.value) | ~np.isfinite(allowed), Cause.NO_REFERENCE),
+        ):
+            found[mask] = CAUSES.index(cause)
+        return found
+
+    @property
+    def line_outcomes(self) -> list[Outcome]:
+        """Of each line."""
+        return [Outcome(int(each)) for each in OUTCOME_BY_CAUSE[self.cause_positions]]
+
+    @property
+    def error_ratios(self) -> Array:
+        """What it is off by in units of what is allowed, (k,); infinite where that is not known."""
+        with np.errstate(all="ignore"):
+            ratios = self.errors / self.allowance.allowed_error
+        return np.where(np.isnan(ratios), np.where(self.errors == 0, 0.0, np.inf), ratios)
+
+
+def compare_candidate(
+    lines: TensorLines,
+    point: TensorPoint,
+    gradient: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> LineComparison:
+    """Hold a candidate, float64, (n,), against the derivatives of its tensor."""
+    if lines.moved_elements is None:
+        allowed = allowance.allow_directions(lines, point, gradient, reference, precision, tolerance)
+        found = _compare_directions(allowed, point, gradient, reference, precision)
+    else:
+        allowed = allowance.allow_elements(lines, point, gradient, reference, precision, tolerance)
+        found = _compare_elements(allowed, point, reference, precision)
+    if tolerance is None:
+        return found
+    nothing = np.zeros(found.candidate_derivatives.shape, bool)
+    return replace(
+        found,
+        is_uncertain=reference.bound > allowed.allowed_error,
+        is_negligible=nothing,
+        is_zero=nothing,
+        tolerance=tolerance,
+    )
+
+
+def _compare_elements(
+    allowed: CandidateAllowance, point: TensorPoint, reference: DirectionalDerivatives, precision: Precision
+) -> LineComparison:
+    with np.errstate(all="ignore"):
+        sizes = np.where(np.isfinite(reference.value), np.abs(reference.value), 0.0)
+        effect, most = sizes * allowed.move_sizes, allowed.allowed_error * allowed.move_sizes
+        known = effect - most
+        largest = float(known.max(initial=0.0, where=np.isfinite(known)))
+        zero = _are_lines_zero(allowed, np.abs(allowed.candidate_derivatives), point, reference, precision)
+        negligible = (effect + most <= precision.negligible_fraction * largest) | zero
+        enough = np.maximum(precision.detectable_error * effect / 2, precision.negligible_fraction * largest)
+        uncertain = ((most > enough) | (allowed.allowed_error >= sizes)) & ~negligible
+    return LineComparison(reference, allowed, uncertain, negligible, zero, precision)
+
+
+def _compare_directions(
+    allowed: CandidateAllowance,
+    point: TensorPoint,
+    gradient: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+) -> LineComparison:
+    size = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
+    zero = np.full(
+        allowed.candidate_derivatives.shape, _are_lines_zero(allowed, size, point, reference, precision).all()
+    )
+    uncertain = (allowed.passing_error > precision.detectable_error * size / 2) & ~zero
+    return LineComparison(reference, allowed, uncertain, zero, zero, precision)
+
+
+def _are_lines_zero(
+    allowed: CandidateAllowance,
+    candidate: Array | float,
+    point: TensorPoint,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+) -> Array:
+    """Which lines are 0 as far as can be told: (2)."""
+    least = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
+    told = (np.abs(reference.value) <= allowed.allowed_error) & (allowed.move_sizes > least)
+    told &= allowed.allowed_error * allowed.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
+    told &= (
+        candidate * allowed.move_sizes <= _ZERO_CANDIDATE_ROUNDOFFS * precision.unit_roundoff * reference.loss_magnitude
+    )
+    return told | (reference.is_constant & (np.equal(candidate, 0)))

@@ -1,0 +1,121 @@
+"""Derivatives along lines of every kind: of both sides, of one side, and of which some points have no value.
+
+Central differences are taken where a line has points on both sides (difference.py), those of one side where a bound
+leaves no room on the other (onesided.py). Where the loss has no value at some points, a line has the central difference
+of the levels at which both sides have one, and what each side has by itself; of these the one with the smallest bound
+is taken. A line with too few points of any kind has no derivative.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+import numpy as np
+
+from service.numerics.blackbox import central_derivatives
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.kinks import LossShape
+from service.numerics.blackbox.layout import EvaluationLayout
+from service.numerics.blackbox.noise import LossNoise
+from service.numerics.blackbox.one_sided_extrapolation import MIN_NODES, OneSidedSamples, extrapolate_one_sided
+from service.numerics.core.batching import Array
+from service.numerics.core.interrupts import iterate_interruptibly
+
+_DISPLACEMENT_FACTOR = 8.0
+
+
+def difference_lines(
+    layout: EvaluationLayout, name: str, losses: Array, base: float, noise: LossNoise
+) -> DirectionalDerivatives:
+    """Difference the loss along the directions of a tensor.
+
+    Parameters
+    ----------
+    losses
+        Of the tensor, (k, levels, 2); NaN where it has no value.
+    base
+        The loss at the base.
+    """
+    sides = layout.lines[name].sides
+    there = np.isfinite(losses)
+    found = central_derivatives.difference_centrally(
+        layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
+    )
+    wanted = (sides != 0) | ~there.all(axis=(1, 2))
+    if not wanted.any():
+        return found
+    offsets = layout.step_offsets(name).reshape(len(losses), -1)
+    there = there.reshape(offsets.shape) & wanted[:, None]
+    for side in (1, -1):
+        for lines, points in _group_lines_by_points(there & (np.sign(offsets) == side)):
+            order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
+            order = order[np.unique(-np.abs(offsets[lines[0], order]), return_index=True)[1]]
+            if len(order) >= MIN_NODES:
+                values = losses.reshape(offsets.shape)[np.ix_(lines, order)]
+                _keep_better(
+                    found,
+                    lines,
+                    _difference_one_sided(layout, name, lines, offsets[lines][:, order], values, base, noise),
+                )
+    return found
+
+
+def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]:
+    """Lines that have the same points, and these: both by their positions; but for lines that have none."""
+    sets, group = np.unique(is_evaluated, axis=0, return_inverse=True)
+    for number, points in enumerate(iterate_interruptibly(sets)):
+        if points.any():
+            yield np.flatnonzero(group.ravel() == number), np.flatnonzero(points)
+
+
+def _keep_better(derivatives: DirectionalDerivatives, lines: Array, alternative: DirectionalDerivatives) -> None:
+    """Put what is known better."""
+    better = ~(derivatives.bound[lines] <= alternative.bound)
+    for each in fields(DirectionalDerivatives):
+        getattr(derivatives, each.name)[lines[better]] = getattr(alternative, each.name)[better]
+
+
+def _difference_one_sided(
+    layout: EvaluationLayout, name: str, lines: Array, offsets: Array, losses: Array, base: float, noise: LossNoise
+) -> DirectionalDerivatives:
+    """Difference lines on one side, at signed steps that are alike, (k, m).
+
+    The line X + t v of a single element passes through the base at t = (x - X) / v: steps are counted from there, and
+    nothing is off. Of random v the base lies beside the line by X - x, a rounding, of which the loss takes its part:
+    eight times |X - x| / |v| of the largest difference is allowed for at the base, and, as the derivative is that at X
+    and not at x, of the curvature.
+    """
+    of = layout.lines[name]
+    if of.moved_elements is None:
+        nodes, off = offsets, _DISPLACEMENT_FACTOR * of.moves.displacement[lines]
+    else:
+        values = layout.points[name].values.ravel()[of.moved_elements[lines]]
+        nodes, off = (
+            offsets + ((of.moves.starts[lines] - values) / of.moves.directions[lines])[:, None],
+            np.zeros(len(lines)),
+        )
+    deviations = noise.grown_deviation(np.abs(losses))
+    largest = np.abs((losses - base) / nodes).max(axis=1)
+    samples = OneSidedSamples(nodes, losses, deviations, base, noise.largest_deviation, off * largest)
+    result = extrapolate_one_sided(samples)
+    bends = _estimate_second_derivatives(samples)
+    curved = np.full(bends.shape, bends.max()) if of.moved_elements is None else bends
+    units = np.abs(of.derivative_units[lines])
+    return DirectionalDerivatives(
+        value=result.value / of.derivative_units[lines],
+        bound=(result.bound + np.where(off == 0, 0, off * curved)) / units,
+        deviation=result.deviation / units,
+        curvature=bends / units,
+        base_magnitude=np.full(len(lines), noise.loss_magnitude),
+        loss_magnitude=np.maximum(bends, noise.loss_magnitude),
+        resolution=noise.format_roundoff * np.maximum(bends, noise.loss_magnitude),
+        is_constant=(losses == base).all(axis=1),
+        loss_shape=np.full(len(lines), LossShape.SMOOTH),
+        may_have_kink=result.is_contested,
+    )
+
+
+def _estimate_second_derivatives(samples: OneSidedSamples) -> Array:
+    """Second derivatives along the lines, (k,): largest over the steps."""
+    quotients, nodes = samples.quotients, samples.nodes
+    found: Array = 2 * np.abs((quotients[:, :1] - quotients[:, 1:]) / (nodes[:, :1] - nodes[:, 1:]))
+    return found.max(axis=1)

@@ -1,0 +1,79 @@
+"""What agreement with losses is worth: the probability that one wrong element passed.
+
+An element j of the gradient c is off by a part r of itself, any of the n that are not 0 with the same probability.
+Along a Gaussian direction d that is r c_j d_j ~ N(0, (r c_j)^2), and the finite difference is off by noise of deviation
+t beside; it passes along direction i where the sum of both is within what is allowed there, a_i. So of k directions
+
+    p = 1/n sum_j prod_i P(|N(0, (r c_j)^2 + t_i^2)| <= a_i).    (1)
+
+Along elements that are moved by themselves it passes where it is not among the k that were, or else where r c_j and
+the noise together are within what is allowed:
+
+    p = 1 - 1/n sum_(moved j) (1 - P(|r c_j + N(0, t_j^2)| <= a_j)).    (2)
+
+These are the probabilities themselves, and no bounds: of many trials, each with directions and noise of its own, so
+many miss the error. `projection.missed` is a bound, for errors of any kind.
+"""
+
+import math
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+
+_MAX_REPRESENTATIVES = 2**11
+"""Elements, or representatives of them by size, over which (1) is a mean."""
+
+
+def compute_random_miss_probability(
+    gradient: Array, allowed: Array, deviation: Array, coarseness: float, relative_error: float
+) -> float:
+    """Probability (1) that a single element, off by a part `relative` of itself, passed.
+
+    Parameters
+    ----------
+    gradient
+        c, of finite numbers.
+    allowed, deviation
+        a and t, (k,).
+    coarseness
+        Directions were rounded to multiples of this.
+    """
+    errors = relative_error * _select_representatives(np.abs(gradient[gradient != 0]))
+    if not errors.size:
+        return 1.0
+    passed = np.ones(errors.shape)
+    for most, noise in zip(allowed.tolist(), deviation.tolist(), strict=True):
+        if math.isfinite(most):
+            spread = np.hypot(errors, noise)
+            reach = (most + coarseness / 2 * errors) / np.where(spread == 0, 1, spread) / math.sqrt(2)
+            passed *= np.where(spread == 0, 1.0, _evaluate_error_function(reach))
+    return float(passed.mean())
+
+
+def compute_element_miss_probability(
+    gradient: Array, elements: Array, allowed: Array, deviation: Array, relative_error: float
+) -> float:
+    """Probability (2), of a gradient, (n,), of which some elements, (k,), were moved."""
+    total = np.count_nonzero(gradient)
+    if not total:
+        return 1.0
+    errors = np.abs(relative_error * gradient[elements])
+    noise = np.sqrt(2.0) * np.where(deviation == 0, 5e-324, deviation)
+    with np.errstate(over="ignore", invalid="ignore"):
+        passed = (
+            _evaluate_error_function((allowed - errors) / noise) + _evaluate_error_function((allowed + errors) / noise)
+        ) / 2
+    passed[~np.isfinite(allowed) | (errors == 0)] = 1.0
+    return float(1 - (1 - passed).sum() / total)
+
+
+def _select_representatives(sizes: Array) -> Array:
+    if sizes.size <= _MAX_REPRESENTATIVES:
+        return sizes
+    places = ((np.arange(_MAX_REPRESENTATIVES) + 0.5) * sizes.size / _MAX_REPRESENTATIVES).astype(int)
+    return np.sort(sizes)[places]
+
+
+def _evaluate_error_function(values: Array) -> Array:
+    return np.array([math.erf(each) for each in values.tolist()])

@@ -1,0 +1,36 @@
+"""At which steps the loss is evaluated along a line: on both sides, or on one.
+
+A line has two evaluations for each level of its datatype's steps. On both sides these are +h and -h. On one side they
+are h and a step in between, which the finite difference of one side needs the more as it loses only one power of h by
+each. All are whole multiples of the smallest step, so that they lie on the lattice of the line.
+"""
+
+import numpy as np
+
+from service.numerics.blackbox.schedule import StepSchedule
+from service.numerics.core.batching import Array
+
+_SECOND_STEPS: dict[str, tuple[int, ...]] = {
+    "FP64": (3072, 1536, 768, 256, 45, 4, 3584),
+    "FP32": (96, 48, 24, 8, 2, 112),
+    "FP16": (6, 3, 5, 7),
+    "BF16": (3, 3, 3),
+}
+"""Second steps of a line of one side, by level, in smallest steps. bfloat16 has but four within its largest."""
+
+
+def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
+    """Signed steps of lines, (k, levels, 2); sides are 0 for both, 1 or -1 for one, (k,)."""
+    steps = schedule.steps
+    both = np.stack([steps, -steps], axis=-1)
+    between = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
+    one = np.stack([steps, between], axis=-1)
+    return np.where(sides[:, None, None] == 0, both, sides[:, None, None] * one)
+
+
+def describe_offset(schedule: StepSchedule, offset: float) -> str:
+    """A signed step in words: +2^-3, or -3*2^-5."""
+    units = round(abs(offset) / schedule.smallest_step)
+    power = (units & -units).bit_length() - 1
+    factor = f"{units >> power}*" if units >> power > 1 else ""
+    return f"{'-' if offset < 0 else '+'}{factor}2^{power - schedule.exponents[-1]}"

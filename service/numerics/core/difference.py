@@ -1,0 +1,55 @@
+"""What the engine answers, element by element."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from service.numerics.core.batching import Array
+
+
+class DifferenceStatus(IntEnum):
+    """What became of one element."""
+
+    SETTLED = 0
+    """The table settled; the bound is its estimate and the noise."""
+
+    UNSETTLED = 1
+    """Steps of different size contradict each other: the bound covers what they span, or is infinite."""
+
+    NOT_FINITE = 2
+    """No difference could be had: the value is NaN, the bound infinite."""
+
+    NOT_EXAMINED = 3
+    """It was not asked for: the value is NaN, the bound infinite."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Finite differences of the loss with respect to one tensor or node of shape (...).
+
+    Attributes
+    ----------
+    value
+        The differences, float64, (...).
+    error_bound
+        Largest distance from the derivative that is to be expected, float64, (...).
+    status
+        `Status` of each element, uint8, (...).
+    evaluations
+        Evaluations of the loss that it took; what several tensors follow from is counted to the first.
+    rounding
+        The part of each bound that no choice of the step could change, float64, (...).
+    steps
+        First step of the table that each value is taken from, in units of what was moved for it, float64, (...); 0
+        where nothing had to be moved, NaN where there is no value.
+    left, right
+        One-sided differences at the elements where they differ, NaN elsewhere; None where there are no such elements.
+    """
+
+    value: Array
+    error_bound: Array
+    status: Array
+    evaluations: int
+    rounding_error: Array
+    steps: Array
+    left_derivative: Array | None = None
+    right_derivative: Array | None = None

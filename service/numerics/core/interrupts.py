@@ -1,0 +1,52 @@
+"""Pauses: where a computation lets whoever waits for it look at the clock, and end it.
+
+A loop over nodes, tiles, offsets or tensors calls `pause` once a turn. What is looked at there is no matter of the
+numerics: whoever asks for the computation says so by `watched`, for all that runs inside, and raises to end it. A
+context variable carries it, so that requests side by side share nothing, and no function between has to hand it on.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_INTERRUPT_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("look", default=None)
+
+
+class OutOfTimeError(Exception):
+    """The time that a computation may take is over."""
+
+
+def check_interrupt() -> None:
+    """Let whoever waits look at the clock."""
+    look = _INTERRUPT_CHECK.get()
+    if look is not None:
+        look()
+
+
+def iterate_interruptibly(items: Iterable[Item]) -> Iterator[Item]:
+    """Pause before each of some items."""
+    for each in items:
+        check_interrupt()
+        yield each
+
+
+@contextmanager
+def install_interrupt_check(check: Callable[[], None]) -> Generator[None]:
+    """Call `look` at every pause inside, behind what is called there already; it may raise to end what runs."""
+    outer = _INTERRUPT_CHECK.get()
+    token = _INTERRUPT_CHECK.set(check if outer is None else _chain_checks(outer, check))
+    try:
+        yield
+    finally:
+        _INTERRUPT_CHECK.reset(token)
+
+
+def _chain_checks(outer: Callable[[], None], inner: Callable[[], None]) -> Callable[[], None]:
+    def look() -> None:
+        outer()
+        inner()
+
+    return look

@@ -1,0 +1,175 @@
+"""The arithmetics a gradient may have been computed in, and what each of them can resolve."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One arithmetic.
+
+    Attributes
+    ----------
+    name
+        The name on the wire.
+    digits
+        Bits of the significand, the hidden one included: the unit roundoff is 2**-digits.
+    exponent
+        Exponent of the smallest normal number.
+    matters
+        An element matters if its size exceeds this fraction of the largest of its tensor.
+    detects
+        The relative error of an element that matters which must never pass.
+    lower
+        The next lower precision, by name, that a gradient may have been computed in without its sender knowing.
+    """
+
+    name: str
+    significand_bits: int
+    min_exponent: int
+    negligible_fraction: float
+    detectable_error: float
+    lower_precision: str | None = None
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Largest relative error of rounding to nearest."""
+        return 2.0**-self.significand_bits
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """Spacing of the numbers next to zero."""
+        return 2.0 ** (self.min_exponent - self.significand_bits + 1)
+
+    def ulp_distance(self, a: Array, b: Array) -> Array:
+        """Distance of finite float64 arrays in units in the last place, both rounded to this precision first."""
+        if self.significand_bits == _FP64_SIGNIFICAND_BITS:
+            bits = _to_ordered_bits(a), _to_ordered_bits(b)
+            low, high = np.minimum(*bits), np.maximum(*bits)
+            # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.
+            return high.astype(np.uint64) - low.astype(np.uint64)
+        return np.abs(self._ordinal_positions(a) - self._ordinal_positions(b))
+
+    def _ordinal_positions(self, values: Array) -> Array:
+        """Position of each value among the numbers of this precision, counted from zero outwards.
+
+        Within a binade the numbers are 2**(exponent - digits) apart; binade b starts at ordinal
+        2**(digits - 1) (b + 1), and the subnormals fill what lies below the first.
+        """
+        significand, exponent = np.frexp(np.abs(values))
+        lowest = self.min_exponent - self.significand_bits + 1
+        # frexp gives zero the exponent 0, as if it were of the size of 1.
+        spacing = np.where(significand == 0, lowest, np.maximum(exponent - self.significand_bits, lowest))
+        steps = np.rint(np.ldexp(significand, exponent - spacing))
+        return np.copysign(steps + (spacing - lowest) * 2.0 ** (self.significand_bits - 1), values)
+
+    def is_representable(self, values: Array) -> Array:
+        """Which values of a float64 array are numbers of this precision (overflow aside)."""
+        if self.significand_bits >= _FP64_SIGNIFICAND_BITS:
+            return np.ones(values.shape, dtype=np.bool_)
+        scaled = np.ldexp(values, -self._spacing_exponents(values))
+        return scaled == np.rint(scaled)
+
+    def round_to_nearest(self, values: Array) -> Array:
+        """Round to this precision, ties to even, in the float dtype given; infinite beyond its largest number."""
+        spacing = self._spacing_exponents(values)
+        with np.errstate(over="ignore"):
+            rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
+        largest = np.ldexp(1 - 2.0**-self.significand_bits, 2 - self.min_exponent)
+        return np.where(np.abs(rounded) > largest, np.copysign(np.inf, values), rounded).astype(values.dtype)
+
+    def round_number(self, number: float) -> float:
+        """Round one number to this precision."""
+        return float(self.round_to_nearest(np.array(number, dtype=np.float64)))
+
+    def round_significand(self, number: float) -> float:
+        """Round the significand of one number to this precision; its exponent may be any that a float64 has."""
+        if not math.isfinite(number):
+            return number
+        significand, exponent = math.frexp(number)
+        unit = 2.0**self.significand_bits
+        return math.ldexp(round(significand * unit) / unit, exponent)
+
+    def _spacing_exponents(self, values: Array) -> Array:
+        """Exponent of the distance between neighbours of each value."""
+        _, exponent = np.frexp(values)
+        return np.maximum(exponent - self.significand_bits, self.min_exponent - self.significand_bits + 1)
+
+
+_FP64_SIGNIFICAND_BITS = 53
+
+
+def _to_ordered_bits(values: Array) -> Array:
+    """Map the bits of float64 to integers in the order of the numbers; both zeros to 0."""
+    bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
+    return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
+
+
+PRECISIONS: dict[str, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision(
+            "FP64",
+            significand_bits=53,
+            min_exponent=-1022,
+            negligible_fraction=1e-6,
+            detectable_error=1e-4,
+            lower_precision="FP32",
+        ),
+        Precision(
+            "FP32",
+            significand_bits=24,
+            min_exponent=-126,
+            negligible_fraction=1e-2,
+            detectable_error=1e-2,
+            lower_precision="TF32",
+        ),
+        Precision("TF32", significand_bits=11, min_exponent=-126, negligible_fraction=1e-2, detectable_error=1e-2),
+        Precision("FP16", significand_bits=11, min_exponent=-14, negligible_fraction=0.1, detectable_error=0.1),
+        Precision("BF16", significand_bits=8, min_exponent=-126, negligible_fraction=0.3, detectable_error=0.3),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ComputeDtype:
+    """A dtype in which the analytic and autograd routes run.
+
+    Attributes
+    ----------
+    name
+        PyTorch's.
+    precision
+        What it resolves.
+    holder
+        NumPy's dtype in which its numbers are held: where that is wider, every result has to be rounded.
+    """
+
+    name: str
+    precision: Precision
+    storage_dtype: type[np.floating]
+    is_storage_wider: bool = False
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it has fewer numbers than those of a request."""
+        return self.precision.significand_bits < _FP64_SIGNIFICAND_BITS
+
+    def round_array(self, array: Array) -> Array:
+        """Round a float array to the dtype, in its holder."""
+        return (self.precision.round_to_nearest(array) if self.is_storage_wider else array).astype(self.storage_dtype)
+
+
+DTYPES: dict[str, ComputeDtype] = {
+    dtype.name: dtype
+    for dtype in (
+        ComputeDtype("float64", PRECISIONS["FP64"], np.float64),
+        ComputeDtype("float32", PRECISIONS["FP32"], np.float32),
+        ComputeDtype("float16", PRECISIONS["FP16"], np.float32, is_storage_wider=True),
+        ComputeDtype("bfloat16", PRECISIONS["BF16"], np.float32, is_storage_wider=True),
+    )
+}

@@ -1,0 +1,47 @@
+"""The catalogue of bugs: each entry makes the gradient that its bug makes, and so recognises it."""
+
+from service.numerics.diagnosis.bug import BACKWARD_BUGS, GRADIENT_BUGS
+from service.numerics.diagnosis.bugs import (
+    added_terms,
+    arrangement,
+    clipping,
+    moments,
+    multipliers,
+    precision_and_range,
+    reduction,
+    scaling,
+    shift,
+    softmax_from_primitives,
+)
+from service.numerics.diagnosis.bugs.known_factors import format_factor
+from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.diagnose import NO_TIME_EXPLANATION, UNKNOWN_BUG, diagnose_gradients
+from service.numerics.diagnosis.explanation import BugExplanation
+from service.numerics.diagnosis.inject import InjectedBug, describe_bugs, inject_bugs
+
+__all__ = [
+    "BACKWARD_BUGS",
+    "GRADIENT_BUGS",
+    "NO_TIME_EXPLANATION",
+    "UNKNOWN_BUG",
+    "BugExplanation",
+    "DiagnosisContext",
+    "InjectedBug",
+    "describe_bugs",
+    "diagnose_gradients",
+    "format_factor",
+    "inject_bugs",
+]
+
+_BUG_FAMILIES = (
+    precision_and_range,
+    added_terms,
+    scaling,
+    clipping,
+    reduction,
+    arrangement,
+    shift,
+    moments,
+    multipliers,
+    softmax_from_primitives,
+)

@@ -1,0 +1,142 @@
+"""Where the wrong elements of a gradient are, in words that are exactly true, or say that they are not."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+
+_MAX_INDICES_LISTED = 4
+_MIN_WRONG_FRACTION = 0.8
+"""Of a part that is more than half: what is wrong in it if the part is to say anything."""
+_ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+_MIN_SEQUENCE_LENGTH = 3
+"""Elements of a regular sequence: of two any are one."""
+
+
+def describe_locations(wrong: Array) -> str:
+    """Say where a mask is true: everywhere, exactly at a pattern, at a few indices, within a part, or scattered."""
+    count = int(np.count_nonzero(wrong))
+    if count == wrong.size:
+        return f"all {count} elements are off" if count > 1 else "its one element is off"
+    told = f"{count} of {wrong.size} elements {'are' if count > 1 else 'is'} off"
+    exact = next(_iterate_exact_patterns(wrong), None) if count > 1 else None
+    if exact is not None:
+        return f"{told}: exactly {exact}"
+    if count <= _MAX_INDICES_LISTED:
+        return f"{told}: {', '.join(str([int(i) for i in index]) for index in np.argwhere(wrong))}"
+    return f"{told}: {next(_iterate_enclosing_parts(wrong), 'scattered')}"
+
+
+def _iterate_exact_patterns(wrong: Array) -> Iterator[str]:
+    """Patterns that hold all wrong elements and no other, the simplest first."""
+    if (product := _describe_index_product(wrong)) is not None:
+        yield product
+    yield from _iterate_plane_patterns(wrong)
+    run = _describe_sequence(np.flatnonzero(wrong), wrong.size)
+    if run is not None and "," not in run[1].partition(" to ")[0]:
+        yield f"{_format_counted('element', run)}, counted row by row"
+    if (product := _describe_index_product(~wrong)) is not None:
+        yield f"all but {product}"
+
+
+def _describe_index_product(wrong: Array) -> str | None:
+    """Every element whose index along each axis is one of some; None where these follow no rule, or are not all."""
+    reached = [
+        np.flatnonzero(wrong.any(axis=tuple(_iterate_other_axes(axis, wrong.ndim)))) for axis in range(wrong.ndim)
+    ]
+    if not wrong.any() or wrong.sum() != np.prod([len(each) for each in reached], dtype=np.int64):
+        return None
+    told: list[str] = []
+    for axis, places in enumerate(reached):
+        length = wrong.shape[axis]
+        if len(places) == length:
+            continue
+        if (sequence := _describe_sequence(places, length)) is None:
+            return None
+        told.append(_format_along_axis(axis, wrong.ndim, sequence))
+    return (" of " if wrong.ndim == 2 else " at ").join(told) or None
+
+
+def _iterate_other_axes(axis: int, axes: int) -> Iterator[int]:
+    return (each for each in range(axes) if each != axis)
+
+
+def _describe_sequence(places: Array, length: int) -> tuple[str, str] | None:
+    """A set of indices in words: what stands before what is counted, and what behind it; None where there is no rule.
+
+    One index, all from one to another, every k-th, or up to four of them.
+    """
+    first, last = int(places[0]), int(places[-1])
+    if len(places) == 1:
+        return "", str(first)
+    steps = np.unique(np.diff(places))
+    if len(steps) == 1 and steps[0] == 1:
+        half = length % 2 == 0 and 2 * len(places) == length
+        aside = {0: " (the first half)", length // 2: " (the second half)"}.get(first, "") if half else ""
+        return "s", f"{first} to {last}{aside}"
+    step = int(steps[0])
+    regular = len(steps) == 1 and len(places) >= _MIN_SEQUENCE_LENGTH
+    if regular and first < step and last + step >= length and step - 2 < len(_ORDINALS):
+        return f"every {_ORDINALS[step - 2]}", f"from {first} on"
+    if regular:
+        return "s", f"{first} to {last} in steps of {step}"
+    return ("s", ", ".join(map(str, places))) if len(places) <= _MAX_INDICES_LISTED else None
+
+
+def _format_counted(noun: str, sequence: tuple[str, str]) -> str:
+    before, behind = sequence
+    if before.startswith("every"):
+        return f"{before} {noun} {behind}"
+    plural = {"index": "indices"}.get(noun, f"{noun}s")
+    return f"{plural if before else noun} {behind}"
+
+
+def _format_along_axis(axis: int, axes: int, sequence: tuple[str, str]) -> str:
+    if axes == 1:
+        return _format_counted("element", sequence)
+    if axes == 2:
+        return _format_counted(("row", "column")[axis], sequence)
+    return f"{_format_counted('index', sequence)} of axis {axis}"
+
+
+def _iterate_plane_patterns(wrong: Array) -> Iterator[str]:
+    """Parts of the last two axes that are the same in each plane."""
+    if wrong.ndim < 2 or min(wrong.shape[-2:]) < 2:
+        return
+    planes: Array = wrong.reshape(-1, *wrong.shape[-2:])
+    plane: Array = planes[0]
+    if (planes != plane).any():
+        return
+    rows: Array = np.arange(int(plane.shape[0]))[:, None]
+    below: Array = rows - np.arange(int(plane.shape[1]))
+    border: Array = np.ones(wrong.shape[-2:], np.bool_)
+    border[1:-1, 1:-1] = False
+    shapes: Sequence[tuple[str, Array]] = (
+        ("the border of the last two axes", border),
+        ("what is inside of the border of the last two axes", ~border),
+        ("the diagonal of the last two axes", below == 0),
+        ("what is off the diagonal of the last two axes", below != 0),
+        ("what is above the diagonal of the last two axes", below < 0),
+        ("what is below the diagonal of the last two axes", below > 0),
+        ("the diagonal of the last two axes and what is above it", below <= 0),
+        ("the diagonal of the last two axes and what is below it", below >= 0),
+    )
+    yield from (words for words, mask in shapes if np.array_equal(plane, mask))
+
+
+def _iterate_enclosing_parts(wrong: Array) -> Iterator[str]:
+    """Parts that hold all wrong elements and right ones too, the narrowest first."""
+    for axis, length in enumerate(wrong.shape):
+        reached = np.flatnonzero(wrong.any(axis=tuple(_iterate_other_axes(axis, wrong.ndim))))
+        share = np.count_nonzero(wrong) * length / (wrong.size * len(reached))
+        if wrong.ndim > 1 and (2 * len(reached) <= length or (len(reached) < length and share >= _MIN_WRONG_FRACTION)):
+            sequence = _describe_sequence(reached, length)
+            if sequence is not None:
+                yield f"some of {_format_along_axis(axis, wrong.ndim, sequence)}"
+    if wrong.ndim > 1 and wrong[..., 1:-1, 1:-1].size and not wrong[..., 1:-1, 1:-1].any():
+        yield "some along the border of the last two axes, and none inside"
+    places = np.flatnonzero(wrong)
+    if 2 * (places[-1] - places[0] + 1) <= wrong.size:
+        row = ", counted row by row" if wrong.ndim > 1 else ""
+        yield f"some of elements {places[0]} to {places[-1]}{row}"

@@ -1,0 +1,241 @@
+"""Quotients of what a linear op reads, from the quotients of its output.
+
+If y = y0 + sum_e x_e r_e, as in an op that is linear in x, r_e the response of its output to element e moving alone,
+then the loss moves with x_e as it does with y along r_e:
+
+    (L(x + h e) - L(x - h e)) / 2h = sum_k r_ek (L(y + h k) - L(y - h k)) / 2h + O(h^2)
+
+and both sides have the same limit. So a weight of a million elements needs no more evaluations of the loss than what
+it is multiplied into. No derivative of the op is used, and no transpose of it: the r_ek are read off its forward pass.
+An op may write itself out as sums of products (`Op.products`), whose factors they are; else they come from responses
+(`Op.response`) to all elements of a colour at once, of which each element k of the output feels one at most.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from service.numerics.core.batching import Array, Shape, align_rank, count_elements
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.gradients.finite_difference.base_point import BasePoint
+from service.numerics.gradients.finite_difference.colouring import Colouring
+from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter
+from service.numerics.gradients.finite_difference.quotients import (
+    DifferenceQuotients,
+    estimate_sum_rounding,
+    split_squarable,
+)
+from service.numerics.model.graph import Node
+from service.numerics.model.rounding import SAFETY_FACTOR, root_mean_square
+from service.numerics.ops.op import WORK_PER_CALL, ComputeCost, ProductExpansion
+
+OperandArrays = tuple[Array | None, ...]
+
+_TILE_ELEMENTS = 2**15
+_UNDERFLOW_UNIT = 2.0**-1073
+"""What a product, and what is said of its error, may lose below the normal numbers together."""
+_PULLBACK_SWEEPS = 4
+"""Of the rounding model, in which responses are worked out again."""
+_SUMS_PER_PRODUCT = 7
+"""Sums for each product: quotients of four steps, noise and rounding, and the product itself."""
+
+
+class _ProductBlock(NamedTuple):
+    """Some of the products that an operand is in.
+
+    Attributes
+    ----------
+    shape
+        Of the output.
+    indices, factors
+        Elements of the operand, by flat index, and what they are multiplied by, each (products, ...): what is behind
+        has length 1 along the axes of the output on which they do not depend.
+    """
+
+    shape: Shape
+    indices: Array
+    factors: Array
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPullback:
+    """One operand of one linear node.
+
+    Attributes
+    ----------
+    reader
+        Name of the node.
+    position
+        Of the operand.
+    products
+        How many the op is written out as, for each element of the output; 0 where it is not.
+    colouring
+        Of the elements of the operand, by what the elements of the output feel; None where the op is written out.
+    forward
+        What one forward pass takes.
+    outputs
+        Elements of the output.
+    """
+
+    reader_name: str
+    position: int
+    product_count: int
+    colouring: Colouring | None
+    forward_cost: ComputeCost
+    output_count: int
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds that it takes."""
+        if self.colouring is None:
+            passes = math.ceil(self.product_count * self.output_count / _TILE_ELEMENTS)
+            return _SUMS_PER_PRODUCT * self.product_count * self.output_count + WORK_PER_CALL * (
+                self.product_count + _SUMS_PER_PRODUCT * passes
+            )
+        count = self.colouring.colour_count
+        passes = math.ceil(count / self._colours_per_block(self.colouring))
+        return (
+            count * (self.forward_cost.work + _SUMS_PER_PRODUCT * self.output_count)
+            + WORK_PER_CALL * (3 + self.forward_cost.calls + _SUMS_PER_PRODUCT) * passes
+        )
+
+    def pull_back_quotients(
+        self, point: BasePoint, by_output: DifferenceQuotients, meter: NoiseMeter
+    ) -> DifferenceQuotients:
+        """Quotients of the operand's elements from those of the output's."""
+        node = point.nodes[self.reader_name]
+        inputs = point.operand_arrays(node)
+        total = _QuotientSum(by_output, count_elements(self._output_shape(point, node)))
+        found = total.sum_quotients(self._iterate_products(point, node, inputs))
+        errors = self._factor_errors(point, node, inputs, meter)
+        return (
+            found if errors is None else replace(found, rounding_error=found.rounding_error + total.sum_errors(errors))
+        )
+
+    def _factor_errors(
+        self, point: BasePoint, node: Node, inputs: OperandArrays, meter: NoiseMeter
+    ) -> Iterator[_ProductBlock] | None:
+        """What the factors may be off by, since what is upstream of them rounds; None where it does not."""
+        own = node.operand_slots[self.position].name
+        inexact = {
+            position: errors
+            for position, operand in enumerate(node.operands)
+            if position != self.position
+            and isinstance(operand, str)
+            and node.operand_slots[position].name not in node.op.linear_in[own]
+            and (errors := meter.rounding_errors(operand)) is not None
+        }
+        if not inexact:
+            return None
+        if self.product_count:
+            # The factors are elements of the other operand.
+            sizes = {position: SAFETY_FACTOR * root_mean_square(errors)[None] for position, errors in inexact.items()}
+            return self._iterate_products(point, node, tuple(sizes.get(i, each) for i, each in enumerate(inputs)))
+        swept = [
+            tuple(each if i not in inexact else each + inexact[i][sweep] for i, each in enumerate(inputs))
+            for sweep in range(_PULLBACK_SWEEPS)
+        ]
+        return _iterate_sweep_deviations(
+            self._iterate_products(point, node, inputs), [self._iterate_products(point, node, each) for each in swept]
+        )
+
+    def _output_shape(self, point: BasePoint, node: Node) -> Shape:
+        return point.graph.shapes[str(node.operands[self.position])]
+
+    def _iterate_products(self, point: BasePoint, node: Node, inputs: OperandArrays) -> Iterator[_ProductBlock]:
+        """All products of the operand's elements, so many at a time."""
+        products = node.op.expand_products(self.position, *inputs)
+        if products is not None:
+            return _split_products(products, max(count_elements(self._output_shape(point, node)), _TILE_ELEMENTS))
+        assert self.colouring is not None
+        return self._iterate_responses(point, node, inputs, self.colouring)
+
+    def _iterate_responses(
+        self, point: BasePoint, node: Node, inputs: OperandArrays, colouring: Colouring
+    ) -> Iterator[_ProductBlock]:
+        """The responses to the elements of some colours at a time."""
+        shape = self._output_shape(point, node)
+        length = self._colours_per_block(colouring)
+        for start in range(0, colouring.colour_count, length):
+            colours = np.arange(start, min(start + length, colouring.colour_count))
+            directions = colouring.colour_directions(colours).reshape(-1, *shape)
+            responses = node.op.linear_response(self.position, directions, *inputs).reshape(len(colours), -1)
+            yield _ProductBlock(responses.shape[1:], colouring.felt_elements(colours), responses)
+
+    def _colours_per_block(self, colouring: Colouring) -> int:
+        return max(1, _TILE_ELEMENTS // max(self.output_count, count_elements(colouring.shape)))
+
+
+def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[_ProductBlock]:
+    """So many products at a time that they are `least` elements or more."""
+    length = math.ceil(min_elements / max(1, count_elements(products.shape)))
+    for start in range(0, len(products.indices), length):
+        block = slice(start, start + length)
+        rank = len(products.shape)
+        indices, factors = products.indices[block], products.factors[block]
+        yield _ProductBlock(products.shape, _stack_with_rank(indices, rank), _stack_with_rank(factors, rank))
+
+
+def _stack_with_rank(arrays: Sequence[Array], rank: int) -> Array:
+    """Arrays of one shape behind an axis that counts them, with axes of length 1 until there are `rank` more."""
+    stacked = arrays[0][None] if len(arrays) == 1 else np.array(arrays)
+    return align_rank(stacked, rank)
+
+
+def _iterate_sweep_deviations(
+    at_point: Iterator[_ProductBlock], blocks_in_sweeps: list[Iterator[_ProductBlock]]
+) -> Iterator[_ProductBlock]:
+    """Deviations of factors in some sweeps from those at the point."""
+    for block, *others in zip(at_point, *blocks_in_sweeps, strict=True):
+        deviations = np.stack([each.factors for each in others]) - block.factors
+        yield block._replace(factors=SAFETY_FACTOR * root_mean_square(deviations))
+
+
+class _QuotientSum:
+    """Sums of products with the quotients of an output, for each of `count` elements."""
+
+    def __init__(self, by_output: DifferenceQuotients, count: int) -> None:
+        self._count = count
+        unit = float(by_output.noise.max(initial=0))
+        self._unit = unit if 0 < unit < np.inf else 1.0
+        self._by_output = by_output
+        self._sizes = np.abs(by_output.values[0])
+        self._rounding = by_output.rounding_error + estimate_sum_rounding(self._sizes.size) * self._sizes
+
+    def sum_quotients(self, factors: Iterable[_ProductBlock]) -> DifferenceQuotients:
+        """Sum up the products of the factors with the quotients, for the elements at the indices."""
+        levels = len(self._by_output.values)
+        found = np.zeros((levels + 3, self._count))
+        for shape, index, factor in iterate_interruptibly(factors):
+            squares, rest = split_squarable(factor * self._by_output.noise.reshape(shape), self._unit)
+            rows = (
+                *(factor * each.reshape(shape) for each in self._by_output.values),
+                np.abs(factor) * self._rounding.reshape(shape),
+                squares,
+                *(() if rest is None else (rest,)),
+            )
+            self._accumulate_rows(found, index, rows)
+        # What underflows in a product is lost.
+        lost = self._sizes.size * _UNDERFLOW_UNIT
+        noise = np.sqrt(found[levels + 1]) * self._unit + found[levels + 2] + lost
+        return DifferenceQuotients(found[:levels], noise, found[levels])
+
+    def sum_errors(self, errors: Iterable[_ProductBlock]) -> Array:
+        """What errors of the factors may add up to: they have what is upstream in common."""
+        found = np.zeros((1, self._count))
+        # A quotient that is 0 as far as is known may be what its noise hides.
+        most = self._sizes + self._by_output.noise + self._by_output.rounding_error
+        for shape, index, error in iterate_interruptibly(errors):
+            self._accumulate_rows(found, index, (np.abs(error) * most.reshape(shape),))
+        return found[0]
+
+    def _accumulate_rows(self, sums: Array, index: Array, rows: Sequence[Array]) -> None:
+        flat = index.ravel()
+        # Along these axes of the output a product is of one element.
+        common = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
+        for total, row in zip(sums, rows, strict=False):
+            row = np.add.reduce(row, axis=common) if common else row
+            total += np.bincount(flat, row.ravel(), self._count + 1)[:-1]

@@ -1,0 +1,157 @@
+"""The V-curve of one element: what naive differences of the whole loss say of its derivative, step by step.
+
+No care is taken here, on purpose: the loss is evaluated whole, in float64, at x + h as the sum is represented, and the
+difference is divided by h as it is given. So the error falls with the step (as h for the forward difference, as h^2
+for the central one) until the rounding of the loss, divided by h, takes over. The complex step subtracts nothing, and
+so has no such other side.
+
+Source of the complex step: Squire and Trapp, SIAM Review 40 (1998) 110-112.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.core.batching import Array, broadcast_batch, count_elements
+from service.numerics.model.graph import Graph
+from service.numerics.ops.analytic_continuation import take_imaginary_part
+from service.numerics.ops.op import WORK_PER_CALL
+
+_DECADES = [float(f"1e{exponent}") for exponent in range(-16, 0)]
+_FRACTIONS_OF_DECADE = 10 ** (np.arange(4) / 4)
+
+CURVE_STEPS = np.append(np.multiply.outer(_DECADES, _FRACTIONS_OF_DECADE), 1.0)
+"""From 1e-16 to 1, ascending, four to a decade; every power of ten is one of them."""
+
+_TILE_ELEMENTS = 2**18
+"""Elements that the evaluations of one pass may hold together, where one alone holds no more."""
+_BYTES_PER_FLOAT = 8
+_TEMPORARY_ARRAYS = 1
+"""Times the elements of one pass that its ops make on their way."""
+_REAL_PRODUCTS_PER_COMPLEX = 4
+"""Real products in a complex one."""
+
+CurveProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """Differences of the loss for one element, each (steps,); what is not finite is left so.
+
+    Attributes
+    ----------
+    steps
+        h.
+    forward, central
+        (f(x + h) - f(x)) / h and (f(x + h) - f(x - h)) / (2 h).
+    complex_step
+        Im f(x + i h) / h; None where an op on the way to the loss is not analytic.
+    """
+
+    steps: Array
+    forward: Array
+    central: Array
+    complex_step: Array | None
+
+    @property
+    def evaluations(self) -> int:
+        """How many of the loss it took."""
+        return 1 + (2 if self.complex_step is None else 3) * self.steps.size
+
+
+def compute_step_curve(
+    graph: Graph, leaves: Mapping[str, Array], name: str, element: int, progress: CurveProgress | None = None
+) -> StepCurve:
+    """Difference the loss by one element with every step.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight in float64, (1, ...).
+    name
+        A tensor, weight or node.
+    element
+        Flat index into it.
+    progress
+        Called with the name, and how many of how many evaluations are done, before each pass.
+    """
+    with np.errstate(all="ignore"):
+        line = _LossAlongCoordinate(graph, leaves, name, element, progress)
+        # The point itself is evaluated beside the others, so that what does not move it does not move the loss.
+        losses = line.evaluate_losses(np.concatenate([[0.0], CURVE_STEPS, -CURVE_STEPS]))
+        here, right, left = np.split(losses, [1, 1 + CURVE_STEPS.size])
+        forward, central = (right - here) / CURVE_STEPS, (right - left) / (2 * CURVE_STEPS)
+        return StepCurve(
+            CURVE_STEPS,
+            forward,
+            central,
+            _difference_complex_step(line, here) if supports_complex_step(graph, name) else None,
+        )
+
+
+def supports_complex_step(graph: Graph, name: str) -> bool:
+    """Whether a complex step from a tensor or node comes through to the loss."""
+    return all(node.op.supports_complex_step for node in graph.downstream_nodes([name]))
+
+
+def estimate_curve_work(graph: Graph, name: str) -> int:
+    """Multiply-adds that a curve takes, about."""
+    cost = graph.estimate_cost(graph.downstream_nodes([name]))
+    # Real ones and complex ones, each as many in one pass as fit.
+    parts = [(1 + 2 * CURVE_STEPS.size, 1)] + [(CURVE_STEPS.size, _REAL_PRODUCTS_PER_COMPLEX)] * supports_complex_step(
+        graph, name
+    )
+    together = max(1, _TILE_ELEMENTS // max(1, cost.largest_array))
+    return sum(count * each * cost.work + -(-count // together) * WORK_PER_CALL * cost.calls for count, each in parts)
+
+
+def estimate_curve_bytes(graph: Graph, name: str) -> int:
+    """Bytes that a curve takes at most: every value at the point, and those of one pass, which may be complex."""
+    passing = _count_evaluated_elements(graph, name) * max(1, _TILE_ELEMENTS // _count_evaluated_elements(graph, name))
+    return _BYTES_PER_FLOAT * (graph.estimate_cost().largest_array + 2 * (1 + _TEMPORARY_ARRAYS) * passing)
+
+
+def _count_evaluated_elements(graph: Graph, name: str) -> int:
+    """Elements of one evaluation: of what moves, and all that is downstream."""
+    return graph.estimate_cost(graph.downstream_nodes([name])).largest_array + count_elements(graph.shapes[name])
+
+
+def _difference_complex_step(line: "_LossAlongCoordinate", loss_at_point: Array) -> Array:
+    # A logarithm of a negative number is a number here: where the real loss is none, neither is its derivative.
+    return np.where(
+        np.isfinite(loss_at_point), take_imaginary_part(line.evaluate_losses(1j * CURVE_STEPS)) / CURVE_STEPS, np.nan
+    )
+
+
+class _LossAlongCoordinate:
+    """The loss along one coordinate."""
+
+    def __init__(
+        self, graph: Graph, leaves: Mapping[str, Array], name: str, element: int, progress: CurveProgress | None
+    ) -> None:
+        self._graph = graph
+        self._base = graph.forward(leaves)
+        self._name = name
+        self._element = element
+        self._progress = progress
+        self._moves_per_pass = max(1, _TILE_ELEMENTS // _count_evaluated_elements(graph, name))
+
+    def evaluate_losses(self, moves: Array) -> Array:
+        """Loss at the point with the element moved by each of the moves, real or complex, (moves,)."""
+        return np.concatenate([self._evaluate_pass(part) for part in self._evaluate_in_passes(moves)])
+
+    def _evaluate_in_passes(self, moves: Array) -> Iterator[Array]:
+        for start in range(0, len(moves), self._moves_per_pass):
+            if self._progress is not None:
+                self._progress(self._name, start, len(moves))
+            yield moves[start : start + self._moves_per_pass]
+
+    def _evaluate_pass(self, moves: Array) -> Array:
+        point = self._base[self._name]
+        moved = np.repeat(point, len(moves), axis=0).astype(np.result_type(point, moves), copy=False)
+        moved.reshape(len(moves), -1)[:, self._element] += moves
+        loss = self._graph.forward_downstream(self._base, {self._name: moved})[self._graph.loss_name]
+        return broadcast_batch(loss.reshape(len(loss), 1), len(moves))[:, 0]

@@ -1,0 +1,544 @@
+"""The graph of a model: its order, its shapes, its forward pass and its reverse sweep.
+
+The reverse sweep is reverse accumulation (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2): nodes in
+reverse order, each handing the gradient of its output back to its inputs, where contributions add up.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from typing import Protocol
+
+import numpy as np
+
+from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.core.quoting import quote_name
+from service.numerics.ops.op import BackwardPass, ComputeCost, Gradients, Op, ShapeError, Slot
+from service.numerics.ops.rounding_errors import ErrorModel
+
+Operand = str | float | None
+NamedArrays = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One application of an op.
+
+    Attributes
+    ----------
+    name, op
+        Of the node.
+    operands
+        In slot order: a name, a constant, or None where one is left out; of a slot that takes several, each.
+    branch
+        The pieces to which a piecewise op is held; None where it is not.
+    """
+
+    name: str
+    op: Op
+    operands: tuple[Operand, ...]
+    branch: Array | None = field(default=None, compare=False)
+
+    @cached_attribute
+    def operand_slots(self) -> tuple[Slot, ...]:
+        """Slot of each operand."""
+        slots = self.op.slots
+        return slots + slots[-1:] * (len(self.operands) - len(slots))
+
+    def forward(self, *inputs: Array | None) -> Array:
+        """Evaluate."""
+        return self.op.forward(*inputs) if self.branch is None else self.op.forward_on_branch(self.branch, *inputs)
+
+    def split_terms(self, output: Array | None, *inputs: Array | None) -> Array:
+        """Terms of the output."""
+        return (
+            self.op.split_terms(output, *inputs)
+            if self.branch is None
+            else self.op.terms_on_branch(self.branch, output, *inputs)
+        )
+
+    def forward_with_errors(self, errors: ErrorModel, *inputs: Array | None) -> Array:
+        """Evaluate, with the errors of an arithmetic."""
+        if self.branch is None:
+            return self.op.forward_with_errors(errors, *inputs)
+        output = self.forward(*inputs)
+        return errors.add_rounding_error(output, self.op.rounding_on_branch(self.branch, output, *inputs))
+
+    def round_constants(self, nearest: Callable[[float], float]) -> "Node":
+        """Round the constants, and the numbers of the op that stand beside elements."""
+        return replace(self, op=self.op.round_constants(nearest), operands=self._map_constant_operands(nearest))
+
+    def map_numbers(self, change: Callable[[float], float]) -> "Node":
+        """Change the constants, and every attribute of the op that is a float."""
+        return replace(self, op=self.op.map_float_attributes(change), operands=self._map_constant_operands(change))
+
+    def _map_constant_operands(self, change: Callable[[float], float]) -> tuple[Operand, ...]:
+        """Operands, with the constants changed that are neither indices nor labels."""
+        return tuple(
+            change(each) if isinstance(each, int | float) and not is_index_constant(each, slot) else each
+            for each, slot in zip(self.operands, self.operand_slots, strict=True)
+        )
+
+    def hold_branch(self, inputs: tuple[Array | None, ...]) -> "Node":
+        """Hold a piecewise op to the pieces that it is on."""
+        branch = self.op.select_branch(*inputs)
+        return self if branch is None else replace(self, branch=branch)
+
+    @cached_attribute
+    def source_names(self) -> tuple[str, ...]:
+        """The names among the operands."""
+        return tuple(operand for operand in self.operands if isinstance(operand, str))
+
+
+class ModelError(ValueError):
+    """A model that cannot be run: the position of the node at fault, and the leaf that is, or is missing."""
+
+    def __init__(self, message: str, node: int | None = None, leaf: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+        self.leaf = leaf
+
+
+class InvalidModelError(ValueError):
+    """All that is wrong with a model."""
+
+    def __init__(self, errors: Sequence[ModelError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
+
+
+class NodeObserver(Protocol):
+    """Follows a pass and may change what it computed: the rounding model adds its errors here."""
+
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        """Evaluate a node."""
+        ...
+
+    def backward(
+        self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
+    ) -> Gradients:
+        """Find the gradients that a node hands back to its inputs; `own` is its backward pass."""
+        ...
+
+    def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """See, and return, the terms of a node."""
+        ...
+
+    def operation(self, result: Array) -> Array:
+        """See, and return, the result of an operation beside the ops: a sum of two contributions to one gradient."""
+        ...
+
+
+class Graph:
+    """Nodes in an order in which each comes behind what it reads, with the shape of everything.
+
+    Parameters
+    ----------
+    nodes
+        In any order but for the loss, which is last.
+    leaves
+        Shape of every tensor and weight, by name.
+    kinds
+        `index` or `bool` of the leaves that are not of floats.
+
+    Raises
+    ------
+    InvalidModelError
+        Unknown or repeated names, a cycle, something that does not reach the loss, shapes that do not fit, a loss
+        of more than one element.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str] | None = None
+    ) -> None:
+        self.leaf_kinds = dict(kinds or {})
+        _check_names(nodes, leaves)
+        self.loss_name = nodes[-1].name
+        self.listed_nodes = tuple(nodes)
+        self.nodes = _order_nodes(nodes)
+        _check_reachability(nodes, leaves)
+        _check_operand_kinds(nodes, leaves, self.leaf_kinds)
+        self.shapes: dict[str, Shape] = {**leaves, **_compute_node_shapes(self.nodes, nodes, leaves)}
+        if count_elements(self.shapes[self.loss_name]) != 1:
+            raise InvalidModelError(
+                [
+                    ModelError(
+                        f"the last node, {quote_name(self.loss_name)}, is the loss and must have one element; its shape is "
+                        f"{list(self.shapes[self.loss_name])}",
+                        node=len(nodes) - 1,
+                    )
+                ]
+            )
+
+    def hold_branches(
+        self, leaves: Mapping[str, Array], observer: NodeObserver | None = None
+    ) -> tuple["Graph", NamedArrays]:
+        """Hold every piecewise op to the pieces that it is on in the first tile: smooth from there.
+
+        Return the graph, and what its `forward` returns.
+        """
+        values = dict(leaves)
+        nodes: list[Node] = []
+        for node in self.nodes:
+            first = tuple(None if each is None else each[:1] for each in self.operand_arrays(node, values))
+            nodes.append(node.hold_branch(first))
+            self._evaluate_nodes(nodes[-1:], values, observer)
+        held = copy(self)
+        held.nodes = nodes
+        return held, values
+
+    def resolve_shape_defaults(self) -> "Graph":
+        """Return the graph with the attributes of its ops spelled out that follow from shapes."""
+        nodes = {
+            node.name: replace(
+                node,
+                op=node.op.resolve_shape_defaults(*(_find_operand_shape(each, self.shapes) for each in node.operands)),
+            )
+            for node in self.listed_nodes
+        }
+        spelled = copy(self)
+        spelled.listed_nodes = tuple(nodes.values())
+        spelled.nodes = [nodes[node.name] for node in self.nodes]
+        return spelled
+
+    def round_constants(self, nearest: Callable[[float], float]) -> "Graph":
+        """Return the graph with its constants rounded as its leaves are; as listed it stays."""
+        rounded = copy(self)
+        rounded.nodes = [node.round_constants(nearest) for node in self.nodes]
+        return rounded
+
+    def map_numbers(self, change: Callable[[float], float]) -> "Graph":
+        """Return the graph with its constants and the floats among its attributes changed; as listed it stays."""
+        changed = copy(self)
+        changed.nodes = [node.map_numbers(change) for node in self.nodes]
+        return changed
+
+    def check_values(self, leaves: Mapping[str, Array]) -> None:
+        """Refuse values that an op does not take, such as an index out of range.
+
+        Parameters
+        ----------
+        leaves
+            Every tensor and weight, without a tile axis.
+
+        Raises
+        ------
+        InvalidModelError
+            With the leaf at fault, where there is one of indices.
+        """
+        errors: list[ModelError] = []
+        for position, node in enumerate(iterate_interruptibly(self.listed_nodes)):
+            shapes = [_find_operand_shape(each, self.shapes) for each in node.operands]
+            known = [leaves.get(each) if isinstance(each, str) else _make_numeric_array(each) for each in node.operands]
+            try:
+                node.op.check_values(tuple(shape or () for shape in shapes), *known)
+            except ShapeError as error:
+                leaf = next((each for each in node.source_names if self.leaf_kinds.get(each) == "index"), None)
+                errors.append(
+                    ModelError(f"node {quote_name(node.name)} ({node.op.name}) takes {error}", position, leaf)
+                )
+        if errors:
+            raise InvalidModelError(errors)
+
+    def forward(self, leaves: Mapping[str, Array], observer: NodeObserver | None = None) -> NamedArrays:
+        """Evaluate every node.
+
+        Parameters
+        ----------
+        leaves
+            Every tensor and weight, each behind a tile axis.
+        observer
+            Sees, and may change, each output.
+
+        Returns
+        -------
+        Values
+            Every leaf and node by name, behind tile axes of length K or 1.
+        """
+        values = dict(leaves)
+        self._evaluate_nodes(self.nodes, values, observer)
+        return values
+
+    def forward_downstream(
+        self, base: Mapping[str, Array], replaced: Mapping[str, Array], observer: NodeObserver | None = None
+    ) -> NamedArrays:
+        """Evaluate again only what lies downstream of the names in `replaced`, which take the arrays given."""
+        values = {**base, **replaced}
+        self._evaluate_nodes(
+            [node for node in self.downstream_nodes(replaced) if node.name not in replaced], values, observer
+        )
+        return values
+
+    def downstream_nodes(self, names: Iterable[str]) -> list[Node]:
+        """The nodes that read any of the names, directly or through others, in order."""
+        reached = set(names)
+        nodes: list[Node] = []
+        for node in self.nodes:
+            if not reached.isdisjoint(node.source_names):
+                reached.add(node.name)
+                nodes.append(node)
+        return nodes
+
+    def backward(
+        self,
+        values: Mapping[str, Array],
+        backward_overrides: Mapping[str, BackwardPass] | None = None,
+        observer: NodeObserver | None = None,
+        loss_gradient: Array | None = None,
+    ) -> NamedArrays:
+        """Gradient of the loss with respect to every leaf and node.
+
+        Parameters
+        ----------
+        values
+            What `forward` returned.
+        override
+            A backward pass to take instead of the op's own, by node: `backward(gradient, output, *inputs)`.
+        observer
+            Sees, and may change, what each node hands back.
+        start
+            Gradient of the loss itself, (K, ...); 1 by default.
+        """
+        backward_overrides = backward_overrides or {}
+        loss = values[self.loss_name]
+        gradients: NamedArrays = {
+            self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype) if loss_gradient is None else loss_gradient
+        }
+        for node in iterate_interruptibly(reversed(self.nodes)):
+            gradient, output, inputs = gradients[node.name], values[node.name], self.operand_arrays(node, values)
+            own = backward_overrides.get(node.name, node.op.backward)
+            results = (
+                own(gradient, output, *inputs)
+                if observer is None
+                else observer.backward(node, own, gradient, output, inputs)
+            )
+            _accumulate_gradients(gradients, node, results, observer)
+        return gradients
+
+    def estimate_cost(self, nodes: Iterable[Node] | None = None) -> ComputeCost:
+        """What evaluating the nodes takes, all of them by default; the elements are those of all arrays."""
+        return self._total_cost if nodes is None else self._sum_costs(nodes)
+
+    @cached_attribute
+    def _total_cost(self) -> ComputeCost:
+        return self._sum_costs(self.nodes)
+
+    def _sum_costs(self, nodes: Iterable[Node]) -> ComputeCost:
+        costs = [
+            node.op.estimate_cost(self.shapes[node.name], *self._operand_shapes(node))
+            for node in iterate_interruptibly(nodes)
+        ]
+        return ComputeCost(
+            sum(each.work for each in costs),
+            sum(each.largest_array for each in costs),
+            sum(each.calls for each in costs),
+        )
+
+    def propagation_elements(self) -> list[int]:
+        """Elements through which spreading one label through each node goes, at most."""
+        return [
+            node.op.propagation_elements(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes
+        ]
+
+    def longest_call_work(self) -> tuple[int, Node]:
+        """Multiply-adds of the longest call that nothing can interrupt, and the node that makes it."""
+        calls = [node.op.longest_call_work(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes]
+        longest = max(range(len(calls)), key=calls.__getitem__)
+        return calls[longest], self.nodes[longest]
+
+    def _operand_shapes(self, node: Node) -> list[Shape | None]:
+        return [_find_operand_shape(each, self.shapes) for each in node.operands]
+
+    def loss_terms(self, values: Mapping[str, Array]) -> Array:
+        """Terms of the loss, (K or 1, n), whose sum is the loss."""
+        node = self.nodes[-1]
+        return node.split_terms(values[node.name], *self.operand_arrays(node, values))
+
+    @staticmethod
+    def operand_arrays(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
+        """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+        if len(node.source_names) == len(node.operands):
+            return tuple(map(values.__getitem__, node.source_names))
+        return tuple(
+            values[operand]
+            if isinstance(operand, str)
+            else None
+            if operand is None
+            else _make_constant_array(operand, slot, values)
+            for operand, slot in zip(node.operands, node.operand_slots, strict=True)
+        )
+
+    def _evaluate_nodes(self, nodes: Iterable[Node], values: NamedArrays, observer: NodeObserver | None) -> None:
+        for node in iterate_interruptibly(nodes):
+            inputs = self.operand_arrays(node, values)
+            values[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
+
+
+def _accumulate_gradients(
+    gradients: NamedArrays, node: Node, results: Gradients, observer: NodeObserver | None
+) -> None:
+    for operand, result in zip(node.operands, results, strict=True):
+        if not isinstance(operand, str) or result is None:
+            continue
+        if operand not in gradients:
+            gradients[operand] = result
+            continue
+        total = gradients[operand] + result
+        gradients[operand] = total if observer is None else observer.operation(total)
+
+
+def _make_constant_array(operand: float | None, slot: Slot, values: Mapping[str, Array]) -> Array | None:
+    if operand is None:
+        return None
+    if is_index_constant(operand, slot):
+        return np.full((1,), operand, dtype=np.int64)
+    floats = next((each.dtype for each in values.values() if each.dtype.kind == "f"), np.dtype(np.float64))
+    return np.full((1,), operand, dtype=floats)
+
+
+def is_index_constant(operand: Operand, slot: Slot) -> bool:
+    """Whether a constant is an index or a label: an integer where such are taken."""
+    return isinstance(operand, int) and "index" in slot.kinds
+
+
+def _make_numeric_array(operand: Operand) -> Array | None:
+    return np.array(operand) if isinstance(operand, int | float) else None
+
+
+def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+    known = set(leaves) | {node.name for node in nodes}
+    seen: set[str] = set()
+    errors: list[ModelError] = []
+    for position, node in enumerate(nodes):
+        if node.name in leaves:
+            text = f"a node may not take the name of a tensor or weight: {quote_name(node.name)}"
+            errors.append(ModelError(text, position, node.name))
+        if node.name in seen:
+            errors.append(ModelError(f"two nodes are named {quote_name(node.name)}", position))
+        seen.add(node.name)
+        errors.extend(
+            ModelError(
+                f"node {quote_name(node.name)} reads {quote_name(source)}, which is no tensor, weight or node here",
+                position,
+                source,
+            )
+            for source in dict.fromkeys(node.source_names)
+            if source not in known
+        )
+    if errors:
+        raise InvalidModelError(errors)
+
+
+def _order_nodes(nodes: Sequence[Node]) -> list[Node]:
+    by_name = {node.name: node for node in nodes}
+    sorter = TopologicalSorter({node.name: [s for s in node.source_names if s in by_name] for node in nodes})
+    try:
+        return [by_name[name] for name in sorter.static_order()]
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        position = next(i for i, node in enumerate(nodes) if node.name in cycle)
+        raise InvalidModelError(
+            [ModelError(f"the nodes form a cycle: {_join_names_as_chain(cycle[::-1])}", position)]
+        ) from None
+
+
+def _join_names_as_chain(names: list[str]) -> str:
+    """Write names as a chain; leave the middle of a long one out."""
+    shown = [quote_name(name)[1:-1] for name in names]
+    return " -> ".join(shown if len(shown) <= 10 else [*shown[:5], "...", *shown[-4:]])
+
+
+def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
+    by_name = {node.name: node for node in nodes}
+    reached: set[str] = set()
+    pending = [nodes[-1].name]
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached.add(name)
+            pending.extend(by_name[name].source_names if name in by_name else ())
+    loss = nodes[-1].name
+    errors = [
+        ModelError(f"node {quote_name(node.name)} does not reach the loss {quote_name(loss)}", position)
+        for position, node in enumerate(nodes)
+        if node.name not in reached
+    ]
+    errors += [
+        ModelError(
+            f"{quote_name(leaf)} does not reach the loss {quote_name(loss)}: no node on the way reads it", leaf=leaf
+        )
+        for leaf in leaves
+        if leaf not in reached
+    ]
+    if errors:
+        raise InvalidModelError(errors)
+
+
+_KIND_DESCRIPTIONS = {"float": "floats", "index": "integers", "bool": "truths (datatype BOOL)"}
+
+
+def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kinds: Mapping[str, str]) -> None:
+    errors: list[ModelError] = []
+    for position, node in enumerate(nodes):
+        for operand, slot in zip(node.operands, node.operand_slots, strict=True):
+            kind = _find_operand_kind(operand, slot, kinds)
+            if operand is None or kind in slot.kinds:
+                continue
+            takes = " or ".join(_KIND_DESCRIPTIONS[each] for each in slot.kinds)
+            message = (
+                f"node {quote_name(node.name)} ({node.op.name}) takes {takes} as {slot.name}; "
+                f"{quote_name(operand)} is of {_KIND_DESCRIPTIONS[kind]}"
+            )
+            leaf = operand if isinstance(operand, str) and operand in leaves else None
+            errors.append(ModelError(message, position, leaf))
+    if errors:
+        raise InvalidModelError(errors)
+
+
+def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
+    """Kind of an operand; an integer constant is what the slot wants of numbers."""
+    if is_index_constant(operand, slot):
+        return "index"
+    return kinds.get(operand, "float") if isinstance(operand, str) else "float"
+
+
+def _compute_node_shapes(
+    order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]
+) -> dict[str, Shape]:
+    """Shape of every node. A node behind one at fault is not blamed for it."""
+    position = {node.name: index for index, node in enumerate(listed)}
+    shapes: dict[str, Shape] = dict(leaves)
+    errors: list[ModelError] = []
+    for node in iterate_interruptibly(order):
+        if any(source not in shapes for source in node.source_names):
+            continue
+        given = [_find_operand_shape(operand, shapes) for operand in node.operands]
+        try:
+            shapes[node.name] = node.op.output_shape(*given)
+        except ShapeError as error:
+            errors.append(ModelError(_describe_shape_error(node, given, error), position[node.name]))
+    if errors:
+        raise InvalidModelError(errors)
+    return {node.name: shapes[node.name] for node in order}
+
+
+def _find_operand_shape(operand: Operand, shapes: Mapping[str, Shape]) -> Shape | None:
+    return shapes[operand] if isinstance(operand, str) else None if operand is None else ()
+
+
+_MAX_OPERANDS_LISTED = 8
+"""Operands of a node that a message lists."""
+
+
+def _describe_shape_error(node: Node, operand_shapes: Sequence[Shape | None], error: ShapeError) -> str:
+    got = [
+        f"{slot.name} {quote_name(operand)} of shape {list(shape)}"
+        for slot, operand, shape in zip(node.operand_slots, node.operands, operand_shapes, strict=True)
+        if shape is not None
+    ]
+    more = f" and {len(got) - _MAX_OPERANDS_LISTED} more" if len(got) > _MAX_OPERANDS_LISTED else ""
+    listed = ", ".join(got[:_MAX_OPERANDS_LISTED])
+    return f"node {quote_name(node.name)} ({node.op.name}) takes {error}; got {listed}{more}"

@@ -1,0 +1,316 @@
+"""Presets: models that a request may name, each with an example that can be posted as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by name.
+
+    Attributes
+    ----------
+    name, description
+        For people.
+    nodes
+        The graph, as it would stand in a request.
+    tensors, weights
+        An example, as it would stand in a request.
+    alike
+        Tensors and weights that must have the shape of a node, by its name, where the ops would broadcast them.
+    """
+
+    name: str
+    description: str
+    nodes: tuple[Mapping[str, Any], ...]
+    tensors: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    shaped_like: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def example_request(self) -> dict[str, Any]:
+        """A request that can be posted as it is."""
+        return {"model": self.name, "tensors": dict(self.tensors), "weights": dict(self.weights)}
+
+
+def _make_node(name: str, op: str, *inputs: str | float, **attributes: Any) -> Mapping[str, Any]:
+    return {"name": name, "op": op, "inputs": list(inputs), **attributes}
+
+
+class _ExampleValues:
+    """Random examples, the same ones every time, to three decimals so that people can read them."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def draw_normal(self, *shape: int, scale: float = 1.0) -> Any:
+        return np.round(self._generator.normal(size=shape) * scale, 3).tolist()
+
+    def draw_weight(self, *shape: int) -> Any:
+        """Of a size that keeps activations near 1: the last axes but the first are summed over."""
+        return self.draw_normal(*shape, scale=float(np.prod(shape[1:] or (1,))) ** -0.5)
+
+    def draw_unit_interval(self, *shape: int) -> Any:
+        return np.round(self._generator.uniform(0.05, 0.95, size=shape), 3).tolist()
+
+    def draw_labels(self, count: int, *shape: int) -> Any:
+        return self._generator.integers(0, count, size=shape).tolist()
+
+
+CONV_TANH_SCALE_SIGMOID = Preset(
+    "conv_tanh_scale_sigmoid",
+    "The reference example: a 2-D cross-correlation, tanh, one weight per position, sigmoid, half squared error.",
+    nodes=(
+        _make_node("C1", "conv2d", "x", "w1"),
+        _make_node("L1", "flatten", "C1"),
+        _make_node("L1A", "tanh", "L1"),
+        _make_node("L2", "mul", "L1A", "w2"),
+        _make_node("L2A", "sigmoid", "L2"),
+        _make_node("loss", "half_squared_error", "L2A", "y", reduction="sum"),
+    ),
+    tensors={"x": [[1, 2, 3], [4, 5, 6], [7, 8, 9]], "y": [-1, -1, 1, 1]},
+    weights={"w1": [[0.1, -0.1], [0.2, 0.001]], "w2": [0.0005, -0.2, 0.2, 0.5]},
+    shaped_like={"w2": "L1A"},
+)
+
+
+def _make_logistic_regression() -> Preset:
+    values = _ExampleValues(1)
+    return Preset(
+        "logistic_regression",
+        "One linear unit and binary cross-entropy: 11 samples of 5 features.",
+        nodes=(
+            _make_node("logit", "linear", "x", "w", "b"),
+            _make_node("loss", "binary_cross_entropy_with_logits", "logit", "y"),
+        ),
+        tensors={"x": values.draw_normal(11, 5), "y": values.draw_labels(2, 11)},
+        weights={"w": values.draw_normal(5), "b": values.draw_normal()},
+    )
+
+
+def _make_mlp_classifier() -> Preset:
+    values = _ExampleValues(2)
+    return Preset(
+        "mlp_classifier",
+        "Two linear layers with tanh between them and cross-entropy: 5 samples, 7 features, 11 units, 3 classes.",
+        nodes=(
+            _make_node("hidden", "linear", "x", "w1", "b1"),
+            _make_node("active", "tanh", "hidden"),
+            _make_node("logits", "linear", "active", "w2", "b2"),
+            _make_node("loss", "cross_entropy", "logits", "label"),
+        ),
+        tensors={"x": values.draw_normal(5, 7), "label": values.draw_labels(3, 5)},
+        weights={
+            "w1": values.draw_weight(11, 7),
+            "b1": values.draw_normal(11, scale=0.1),
+            "w2": values.draw_weight(3, 11),
+            "b2": values.draw_normal(3, scale=0.1),
+        },
+    )
+
+
+def _make_layer_norm_mlp() -> Preset:
+    values = _ExampleValues(3)
+    return Preset(
+        "layer_norm_mlp",
+        "A linear layer, layer normalisation, SiLU and a linear layer under a mean squared error.",
+        nodes=(
+            _make_node("hidden", "linear", "x", "w1"),
+            _make_node("normal", "layer_norm", "hidden", "gain", "shift", normalized_shape=[11]),
+            _make_node("active", "silu", "normal"),
+            _make_node("output", "linear", "active", "w2"),
+            _make_node("loss", "mse_loss", "output", "y"),
+        ),
+        tensors={"x": values.draw_normal(5, 7), "y": values.draw_normal(5, 3)},
+        weights={
+            "w1": values.draw_weight(11, 7),
+            "gain": values.draw_unit_interval(11),
+            "shift": values.draw_normal(11, scale=0.1),
+            "w2": values.draw_weight(3, 11),
+        },
+    )
+
+
+def _make_lenet() -> Preset:
+    values = _ExampleValues(4)
+    return Preset(
+        "lenet",
+        "Two convolutions, each with ReLU and max pooling, and two linear layers: 2 pictures of 13 x 11, 5 classes.",
+        nodes=(
+            _make_node("c1", "conv2d", "x", "k1", "a1"),
+            _make_node("r1", "relu", "c1"),
+            _make_node("p1", "max_pool2d", "r1", kernel_size=2),
+            _make_node("c2", "conv2d", "p1", "k2", "a2"),
+            _make_node("r2", "relu", "c2"),
+            _make_node("p2", "max_pool2d", "r2", kernel_size=2),
+            _make_node("flat", "flatten", "p2", start_dim=1),
+            _make_node("hidden", "linear", "flat", "w1", "b1"),
+            _make_node("active", "relu", "hidden"),
+            _make_node("logits", "linear", "active", "w2", "b2"),
+            _make_node("loss", "cross_entropy", "logits", "label"),
+        ),
+        tensors={"x": values.draw_normal(2, 1, 13, 11), "label": values.draw_labels(5, 2)},
+        weights={
+            "k1": values.draw_weight(3, 1, 3, 2),
+            "a1": values.draw_normal(3, scale=0.1),
+            "k2": values.draw_weight(5, 3, 2, 3),
+            "a2": values.draw_normal(5, scale=0.1),
+            "w1": values.draw_weight(7, 10),
+            "b1": values.draw_normal(7, scale=0.1),
+            "w2": values.draw_weight(5, 7),
+            "b2": values.draw_normal(5, scale=0.1),
+        },
+    )
+
+
+def _make_conv_autoencoder() -> Preset:
+    values = _ExampleValues(5)
+    return Preset(
+        "conv_autoencoder",
+        "A strided convolution and its transpose, with tanh and sigmoid, under binary cross-entropy.",
+        nodes=(
+            _make_node("code", "conv2d", "x", "encoder", "a", stride=2),
+            _make_node("active", "tanh", "code"),
+            _make_node("picture", "conv_transpose2d", "active", "decoder", "b", stride=2),
+            _make_node("probability", "sigmoid", "picture"),
+            _make_node("loss", "binary_cross_entropy", "probability", "x"),
+        ),
+        tensors={"x": values.draw_unit_interval(2, 1, 7, 11)},
+        weights={
+            "encoder": values.draw_weight(5, 1, 3, 3),
+            "a": values.draw_normal(5, scale=0.1),
+            "decoder": values.draw_weight(5, 1, 3, 3),
+            "b": values.draw_normal(1, scale=0.1),
+        },
+    )
+
+
+def _make_embedding_bag() -> Preset:
+    values = _ExampleValues(6)
+    return Preset(
+        "embedding_bag",
+        "The mean of 5 embedded words, many of them repeated, for each of 3 texts, classified into 2.",
+        nodes=(
+            _make_node("words", "embedding", "index", "table"),
+            _make_node("bag", "mean", "words", dim=1),
+            _make_node("logits", "linear", "bag", "w"),
+            _make_node("loss", "cross_entropy", "logits", "label"),
+        ),
+        tensors={"index": values.draw_labels(7, 3, 5), "label": values.draw_labels(2, 3)},
+        weights={"table": values.draw_normal(7, 11), "w": values.draw_weight(2, 11)},
+    )
+
+
+def _make_lstm_nodes(step: int, hidden: str, cell: str) -> tuple[Mapping[str, Any], ...]:
+    def name(what: str) -> str:
+        return f"{what}{step}"
+
+    def gate(which: int, label: str, activation: str) -> tuple[Mapping[str, Any], ...]:
+        return (
+            _make_node(name(f"{label}_part"), "narrow", name("gates"), dim=1, start=3 * which, length=3),
+            _make_node(name(label), activation, name(f"{label}_part")),
+        )
+
+    return (
+        _make_node(name("from_x"), "linear", name("x"), "w_input", "bias"),
+        _make_node(name("from_h"), "linear", hidden, "w_hidden"),
+        _make_node(name("gates"), "add", name("from_x"), name("from_h")),
+        *gate(0, "input", "sigmoid"),
+        *gate(1, "forget", "sigmoid"),
+        *gate(2, "candidate", "tanh"),
+        *gate(3, "output", "sigmoid"),
+        _make_node(name("kept"), "mul", name("forget"), cell),
+        _make_node(name("new"), "mul", name("input"), name("candidate")),
+        _make_node(name("c"), "add", name("kept"), name("new")),
+        _make_node(name("c_active"), "tanh", name("c")),
+        _make_node(name("h"), "mul", name("output"), name("c_active")),
+    )
+
+
+def _make_lstm_step() -> Preset:
+    values = _ExampleValues(7)
+    return Preset(
+        "lstm_step",
+        "Two steps of an LSTM from primitives, with the same weights in both: 2 sequences, 5 features, 3 units.",
+        nodes=(
+            *_make_lstm_nodes(1, "h0", "c0"),
+            *_make_lstm_nodes(2, "h1", "c1"),
+            _make_node("loss", "mse_loss", "h2", "y"),
+        ),
+        tensors={
+            "x1": values.draw_normal(2, 5),
+            "x2": values.draw_normal(2, 5),
+            "h0": values.draw_normal(2, 3, scale=0.5),
+            "c0": values.draw_normal(2, 3, scale=0.5),
+            "y": values.draw_normal(2, 3),
+        },
+        weights={
+            "w_input": values.draw_weight(12, 5),
+            "w_hidden": values.draw_weight(12, 3),
+            "bias": values.draw_normal(12, scale=0.1),
+        },
+    )
+
+
+def _make_head_nodes(name: str, source: str, weight: str) -> tuple[Mapping[str, Any], ...]:
+    return (
+        _make_node(f"{name}_flat", "linear", source, weight),
+        _make_node(f"{name}_split", "reshape", f"{name}_flat", shape=[2, 5, 2, 3]),
+        _make_node(name, "transpose", f"{name}_split", dim0=1, dim1=2),
+    )
+
+
+def _make_attention_block() -> Preset:
+    values = _ExampleValues(8)
+    return Preset(
+        "attention_block",
+        "A transformer block, pre-norm: attention of 2 heads and a GELU layer, each with its residual connection.",
+        nodes=(
+            _make_node("normal1", "layer_norm", "x", "gain1", "shift1", normalized_shape=[6]),
+            *_make_head_nodes("query", "normal1", "w_query"),
+            *_make_head_nodes("key", "normal1", "w_key"),
+            *_make_head_nodes("value", "normal1", "w_value"),
+            _make_node("attended", "scaled_dot_product_attention", "query", "key", "value", is_causal=True),
+            _make_node("together", "transpose", "attended", dim0=1, dim1=2),
+            _make_node("merged", "reshape", "together", shape=[2, 5, 6]),
+            _make_node("projected", "linear", "merged", "w_out"),
+            _make_node("residual1", "add", "x", "projected"),
+            _make_node("normal2", "layer_norm", "residual1", "gain2", "shift2", normalized_shape=[6]),
+            _make_node("wide", "linear", "normal2", "w_wide", "b_wide"),
+            _make_node("active", "gelu", "wide"),
+            _make_node("narrow", "linear", "active", "w_narrow", "b_narrow"),
+            _make_node("residual2", "add", "residual1", "narrow"),
+            _make_node("loss", "mse_loss", "residual2", "y"),
+        ),
+        tensors={"x": values.draw_normal(2, 5, 6), "y": values.draw_normal(2, 5, 6)},
+        weights={
+            "gain1": values.draw_unit_interval(6),
+            "shift1": values.draw_normal(6, scale=0.1),
+            **{f"w_{each}": values.draw_weight(6, 6) for each in ("query", "key", "value", "out")},
+            "gain2": values.draw_unit_interval(6),
+            "shift2": values.draw_normal(6, scale=0.1),
+            "w_wide": values.draw_weight(7, 6),
+            "b_wide": values.draw_normal(7, scale=0.1),
+            "w_narrow": values.draw_weight(6, 7),
+            "b_narrow": values.draw_normal(6, scale=0.1),
+        },
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        CONV_TANH_SCALE_SIGMOID,
+        _make_logistic_regression(),
+        _make_mlp_classifier(),
+        _make_layer_norm_mlp(),
+        _make_lenet(),
+        _make_conv_autoencoder(),
+        _make_embedding_bag(),
+        _make_lstm_step(),
+        _make_attention_block(),
+    )
+}

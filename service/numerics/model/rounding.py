@@ -1,0 +1,262 @@
+"""What rounding may do to a correct pass: Monte Carlo arithmetic with a local error that knows each op.
+
+To every value and every intermediate gradient an error d sqrt(n) (S + t) is added: S is the op on absolute values, n
+the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
+the error is half the spacing of subnormal numbers: that of each product in the sum, for each underflows by itself. The
+spread of the results over some sweeps is what rounding does.
+Where u is near float64's own, 1 + d would be rounded away; there the amplitude 2**-30 is used and the spread scaled
+back, which the linearity of small errors allows.
+
+Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error sqrt(n) S is the statistical form of
+the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.model.graph import Graph, NamedArrays, Node
+from service.numerics.ops.op import BackwardPass, Gradients
+from service.numerics.ops.rounding_errors import Rounding
+
+ROUNDING_SWEEPS = 8
+"""Perturbed sweeps. Before them stands one without errors, in the same tile."""
+
+ROUNDING_ROUNDS = 2
+"""Rounds of sweeps where rounding decides and not the bound of the difference, so in what is narrower than float64.
+
+A spread found in n sweeps may be too small by chance: an error as large as the model says exceeds 6 of them with the
+probability that Student's t has with n degrees of freedom, 3e-4 for 8 and 2e-5 for 16.
+"""
+
+SAFETY_FACTOR = 6.0
+"""Allowance over root mean square spread."""
+
+_SMALLEST_AMPLITUDE = 2.0**-30
+
+_LARGEST_RANDOM_INTEGER = 2.0**7
+"""Size of the random integers that errors are made of."""
+
+
+class MonteCarloRounding:
+    """An observer that adds rounding errors to what a pass computes.
+
+    Of every SWEEPS + 1 tiles the first stays as it is. `scale` brings a spread that was measured back to the size of
+    the unit roundoff. `own` errors are those of the passes here, where these are more careful than the textbook.
+    """
+
+    def __init__(
+        self, precision: Precision, generator: np.random.Generator, groups: int = 1, as_implemented: bool = False
+    ) -> None:
+        self.as_implemented = as_implemented
+        # Functions of half precision are computed in single precision, and rounded.
+        narrow = precision.min_exponent > PRECISIONS["FP32"].min_exponent
+        self.underflow_loss = 0.0 if narrow else 2.0**precision.min_exponent / precision.unit_roundoff
+        self._unit_roundoff = precision.unit_roundoff
+        self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
+        self._smallest_normal = 2.0**precision.min_exponent
+        self._generator = generator
+        self._tiles = groups * (ROUNDING_SWEEPS + 1)
+        self.spread_scale = precision.unit_roundoff / self._amplitude
+
+    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
+        """Evaluate a node, with errors."""
+        return node.forward_with_errors(self, *inputs)
+
+    def backward(
+        self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
+    ) -> Gradients:
+        """Find the gradients that a node hands back, with errors; of a pass that is not the op's of each as a whole."""
+        if node_backward != node.op.backward:
+            roundings = node.op.backward_rounding(gradient, output, *inputs)
+            results = node_backward(gradient, output, *inputs)
+            return tuple(
+                None if each is None else self.add_rounding_error(each, rounding)
+                for each, rounding in zip(results, roundings, strict=True)
+            )
+        return node.op.backward_with_errors(self, gradient, output, *inputs)
+
+    def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
+        """Add the error of the terms of the loss, which only differences look at."""
+        return self.add_rounding_error(terms, node.op.terms_rounding(terms, *inputs))
+
+    def operation(self, result: Array) -> Array:
+        """Add the error of one operation."""
+        return self.add_rounding_error(result, Rounding(np.abs(result), 1))
+
+    def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
+        """Array (K or 1, ...) with errors added: (K, ...)."""
+        return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
+
+    def __call__(
+        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
+    ) -> Array:
+        """Array (K or 1, ...) with errors of about u sqrt(terms) magnitude added, none of them beyond `most`."""
+        error = _sample_random_integers(self._generator, (self._tiles, *array.shape[1:]))
+        # What underflows is each product of a sum by itself.
+        scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
+        root = math.sqrt(terms)
+        if most is not None:
+            # The amplitude stands for the unit roundoff, also where it is another.
+            scale = np.minimum(scale, most / (self._unit_roundoff * root))
+        scale *= self._amplitude / _LARGEST_RANDOM_INTEGER * root
+        error *= scale
+        error += array
+        error[:: ROUNDING_SWEEPS + 1] = array[:: ROUNDING_SWEEPS + 1]
+        return error
+
+
+def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:
+    """Random integers between -_LARGEST and _LARGEST, float64.
+
+    They are of 8 bits, which is enough for an error's own size, and eight of them are had for a draw.
+    """
+    count = count_elements(shape)
+    return generator.bit_generator.random_raw(-(-count // 8)).view(np.int8)[:count].reshape(shape).astype(np.float64)
+
+
+def perturb_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarloRounding) -> NamedArrays:
+    """Leaves as the precision would hold them: an error where one of its numbers is not what was given."""
+    rounded: NamedArrays = {}
+    for name, leaf in leaves.items():
+        inexact = ~precision.is_representable(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, np.bool_)
+        rounded[name] = (
+            observer.add_rounding_error(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
+        )
+    return rounded
+
+
+_SAFE_MEAN_SQUARE = 2.0**-960
+"""Mean square of which nothing has been lost that counts, though some of the squares may have underflowed."""
+
+
+def root_mean_square(deviations: Array, axis: int = 0) -> Array:
+    """Root mean square over an axis; infinite where any of it is not a number."""
+    squares = np.add.reduce(np.square(deviations), axis=axis) / deviations.shape[axis]
+    if squares.size and squares.min() > _SAFE_MEAN_SQUARE and squares.max() < np.inf:
+        return np.sqrt(squares)
+    largest = np.abs(deviations).max(axis=axis, initial=0, keepdims=True)
+    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1)
+    with np.errstate(over="ignore"):
+        result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)
+    return np.where(np.isnan(result), np.inf, result)
+
+
+def estimate_rounding_allowances(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    precision: Precision,
+    seed: int,
+    names: Iterable[str] | None = None,
+    backward_overrides: Mapping[str, BackwardPass] | None = None,
+) -> NamedArrays:
+    """Rounding that a correct gradient in `precision` may carry.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight in float64, (1, ...). Where `precision` does not have the number, its rounding counts.
+    precision
+        The arithmetic judged.
+    seed
+        All the errors follow from it.
+    names
+        Leaves and nodes that are asked for; all by default.
+    override
+        A backward pass to take instead of the op's own, by node name.
+
+    Returns
+    -------
+    Values
+        The largest difference to be expected of each gradient, of its shape; infinite where a sweep left the finite
+        numbers, or an argument its leeway.
+    """
+    generator = np.random.default_rng([seed, precision.significand_bits])
+    observer = MonteCarloRounding(precision, generator)
+    wanted = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    rounds = [
+        _measure_spreads(graph, leaves, precision, observer, wanted, backward_overrides)
+        for _ in range(ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
+    ]
+    spread = {name: root_mean_square(np.array([each[name] for each in rounds])) for name in wanted}
+    by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, wanted)
+    return {name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in wanted}
+
+
+def _measure_spreads(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    precision: Precision,
+    observer: MonteCarloRounding,
+    names: list[str],
+    backward_overrides: Mapping[str, BackwardPass] | None,
+) -> NamedArrays:
+    """Spread of each gradient in one round of sweeps."""
+    values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
+    if _exceeds_leeway(graph, values, observer.spread_scale):
+        return {name: np.full(graph.shapes[name], np.inf) for name in names}
+    gradients = graph.backward(values, backward_overrides, observer)
+    return {name: _measure_spread(gradients[name]) for name in names}
+
+
+def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
+    """Say whether rounding moves an exponent or a phase farther than what is seen nearby reaches.
+
+    Beyond that a spread is none of the size of the errors: another score becomes the largest of a softmax, or a cosine
+    turns. A few sweeps then see some of what may come out, and a correct gradient may be what they did not see.
+    """
+    for node in graph.nodes:
+        argument = node.op.sensitive_argument(*graph.operand_arrays(node, values))
+        if argument is None or argument.values.shape[0] == 1:
+            continue
+        own = argument.values[0]
+        # A score that is masked stays so.
+        moves = np.subtract(argument.values[1:], own, where=np.isfinite(own), out=np.zeros(argument.values[1:].shape))
+        moved = scale * root_mean_square(moves)
+        # Every leeway is 1 at least, and seldom asked for.
+        if (moved > 1).any() and (moved > argument.first_tile.leeway).any():
+            return True
+    return False
+
+
+def _estimate_constant_allowances(
+    graph: Graph, leaves: Mapping[str, Array], precision: Precision, generator: np.random.Generator, names: list[str]
+) -> NamedArrays:
+    """What it does to gradients that `precision` has not the constants and attributes: nothing where it has them all.
+
+    A program may round any of them to it, or hold it in more. So all are rounded, and random ones of them: they are
+    not told apart, since each is the same number in every tile, and there is a pass for each choice.
+    """
+    inexact: list[float] = []
+
+    def noted(number: float) -> float:
+        if precision.round_significand(number) != number:
+            inexact.append(number)
+        return number
+
+    graph.map_numbers(noted)
+    if not inexact:
+        return {}
+
+    def some(number: float) -> float:
+        return precision.round_significand(number) if generator.random() < 0.5 else number
+
+    choices = [graph.map_numbers(precision.round_significand)]
+    choices += [graph.map_numbers(some) for _ in range(ROUNDING_SWEEPS - 1 if len(inexact) > 1 else 0)]
+    exact = graph.backward(graph.forward(leaves))
+    found = [each.backward(each.forward(leaves)) for each in choices]
+    return {
+        name: SAFETY_FACTOR * root_mean_square(np.array([each[name][0] - exact[name][0] for each in found]))
+        for name in names
+    }
+
+
+def _measure_spread(gradient: Array) -> Array:
+    if gradient.shape[0] == 1:
+        return np.zeros(gradient.shape[1:])
+    return root_mean_square(gradient[1:] - gradient[0])

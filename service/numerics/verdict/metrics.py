@@ -1,0 +1,112 @@
+"""How far two gradients are apart: pure functions of two arrays."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import Precision
+
+
+@dataclass(frozen=True)
+class DistanceMetrics:
+    """Distances of a from the reference b, over all elements.
+
+    Attributes
+    ----------
+    max_abs
+        max abs(a - b)
+    max_rel
+        max abs(a - b) / max(abs(a), abs(b)), 0 where both are 0
+    rms
+        root mean square of a - b
+    relative_l2
+        norm(a - b) / max(norm(a), norm(b)), 0 where both are 0
+    cosine
+        of the angle between them; 1 for two zero vectors, 0 for one
+    max_ulp
+        largest distance in units in the last place of the precision that is judged
+    worst_index
+        where abs(a - b) is largest, the first in row-major order; with a NaN, the first NaN
+
+    With a NaN every number is NaN. With an infinity on one side max_abs, rms and max_ulp are infinite, and the
+    ratios, which have no value then, NaN.
+    """
+
+    max_abs: float
+    max_rel: float
+    rms: float
+    relative_l2: float
+    cosine: float
+    max_ulp: float
+    worst_index: tuple[int, ...]
+
+
+def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetrics:
+    """Compare two arrays of one shape, at least one element, in float64."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if not (np.isfinite(a) & np.isfinite(b)).all():
+        return _measure_nonfinite(a, b)
+    with np.errstate(over="ignore", under="ignore"):
+        difference = np.abs(a - b)
+        distance, largest, exponent = _difference_and_largest_norm(a, b)
+        return DistanceMetrics(
+            max_abs=float(difference.max()),
+            max_rel=_measure_relative_difference(a, b),
+            rms=float(np.ldexp(distance / math.sqrt(a.size), exponent)),
+            relative_l2=distance / largest if largest else 0.0,
+            cosine=_compute_cosine_similarity(a, b),
+            max_ulp=int(precision.ulp_distance(a, b).max()),
+            worst_index=_find_first_index(difference == difference.max()),
+        )
+
+
+def _measure_nonfinite(a: Array, b: Array) -> DistanceMetrics:
+    not_numbers = np.isnan(a) | np.isnan(b)
+    if not_numbers.any():
+        return DistanceMetrics(*[np.nan] * 6, worst_index=_find_first_index(not_numbers))
+    differ = (a != b) & ~(np.isfinite(a) & np.isfinite(b))
+    if differ.any():
+        return DistanceMetrics(np.inf, np.nan, np.inf, np.nan, np.nan, np.inf, _find_first_index(differ))
+    return DistanceMetrics(*[np.nan] * 6, worst_index=_find_first_index(~np.isfinite(a)))
+
+
+def _find_first_index(mask: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+
+
+def _measure_relative_difference(a: Array, b: Array) -> float:
+    """Largest of all abs(a - b) / max(abs(a), abs(b)), by a power of two each, so that nothing overflows or rounds."""
+    _, exponent = np.frexp(np.maximum(np.abs(a), np.abs(b)))
+    a, b = np.ldexp(a, -exponent), np.ldexp(b, -exponent)
+    size = np.maximum(np.abs(a), np.abs(b))
+    return float((np.abs(a - b) / np.where(size > 0, size, 1)).max())
+
+
+def _scale_by_power_of_two(array: Array) -> tuple[Array, int]:
+    """Array over the power of two next to its largest element, and its exponent: squares stay in range."""
+    _, exponent = math.frexp(np.abs(array).max())
+    return np.ldexp(array, -exponent), exponent
+
+
+def _euclidean_norm(vector: Array) -> float:
+    return math.sqrt(vector @ vector)
+
+
+def _difference_and_largest_norm(a: Array, b: Array) -> tuple[float, float, int]:
+    """norm(a - b) and the larger of norm(a) and norm(b), both in units of 2**exponent, and that exponent."""
+    pair, exponent = _scale_by_power_of_two(np.stack([a.ravel(), b.ravel()]))
+    difference, below = _scale_by_power_of_two(pair[0] - pair[1])
+    return (
+        math.ldexp(_euclidean_norm(difference), below),
+        max(_euclidean_norm(pair[0]), _euclidean_norm(pair[1])),
+        exponent,
+    )
+
+
+def _compute_cosine_similarity(a: Array, b: Array) -> float:
+    if not (a.any() and b.any()):
+        return float(not (a.any() or b.any()))
+    (a, _), (b, _) = _scale_by_power_of_two(a.ravel()), _scale_by_power_of_two(b.ravel())
+    return min(1.0, max(-1.0, float(a @ b) / (_euclidean_norm(a) * _euclidean_norm(b))))

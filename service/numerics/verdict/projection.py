@@ -1,0 +1,129 @@
+"""Projections of a gradient onto random directions, and what agreeing with them is worth.
+
+A direction d is standard Gaussian, d ~ N(0, I), and independent of whatever the gradient c is off by. So for any fixed
+vector v
+
+    d . v ~ N(0, |v|^2)                                                                                       (1)
+
+and both what a correct gradient may be off by along d and what a wrong one would escape with follow from (1). The
+directions are not scaled by the sizes of the elements: (1) would hold for a weighted norm, whose weights were a choice
+of ours, and not for the norm in which relative errors are reported elsewhere.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.core.batching import Array, Shape
+from service.numerics.core.interrupts import iterate_interruptibly
+
+MISS_PROBABILITY = 1e-3
+"""Of missing the error that a report says would have been found."""
+
+_ROUNDING_DEVIATIONS = 2.0
+_UNIT_ROUNDOFF = 2.0**-53
+_PAIRWISE_SUM_ROUNDINGS = 20
+"""Roundings that a product goes through in NumPy's pairwise sum of 128 numbers by eight accumulators."""
+
+
+def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
+    """Draw directions of a tensor, (count, *shape): they follow from the seed and the tensor's name alone."""
+    return np.random.default_rng([seed, 0xD1, *name.encode()]).standard_normal((count, *shape))
+
+
+def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, Array]:
+    """Inner products of a gradient, (...), with each direction, (k, ...), and what they may be off by, both (k,).
+
+    NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
+    (2002), section 4.2, and half a smallest number for each product that underflows.
+    """
+    gradient = gradient.astype(np.float64).ravel()
+    roundings = (_PAIRWISE_SUM_ROUNDINGS + math.log2(gradient.size)) * _UNIT_ROUNDOFF
+    values, off = np.empty(len(directions)), np.empty(len(directions))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for position, direction in enumerate(iterate_interruptibly(directions)):
+            products = direction.ravel() * gradient
+            values[position] = products.sum()
+            off[position] = roundings * np.abs(products, out=products).sum() + gradient.size * 2.0**-1075
+    return values, off
+
+
+def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
+    """What a correct gradient may be off by along each direction, (k,), given what each element may be, (...).
+
+    Elements off by v, |v_i| <= a_i, are off along d by sum |d_i| a_i at most. They did not know of d, so that by (1)
+    they are off by a Gaussian number of deviation |v|. As a_i is 6 times the root mean square of what an element is off
+    by, of which less than twice was needed wherever it was measured, |v| is below |a| / 3, and 2 |a| is six deviations
+    and more: passed with probability 2e-9. The smaller of the two.
+    """
+    rounding = rounding.ravel()
+    most = _ROUNDING_DEVIATIONS * euclidean_norm(rounding)
+    sums = (
+        [np.abs(each.ravel()) @ rounding for each in iterate_interruptibly(directions)]
+        if math.isfinite(most)
+        else [np.inf]
+    )
+    return np.minimum(np.array(sums), np.full(len(directions), most))
+
+
+def euclidean_norm(vector: Array) -> float:
+    """Euclidean norm, where squares would overflow too; not finite where an element is not."""
+    largest = float(np.abs(vector).max(initial=0))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(float(np.square(vector / largest).sum()))
+
+
+@dataclass(frozen=True)
+class NormDetectionLimit:
+    """A gradient off by `relative_l2` of its norm passes along all directions with `probability` at most."""
+
+    relative_l2: float
+    probability: float
+
+
+def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness: float = 0.0) -> NormDetectionLimit:
+    """What agreement along k directions is worth.
+
+    Along direction j a gradient passes only if it is off there by no more than its slack s_j: what is allowed, and what
+    the finite difference and the rounding of a correct gradient may hide beside. An error e that was there before the
+    directions were drawn, |e| = r |g|, is off by d_j . e ~ N(0, r^2 |g|^2), see (1), independently for each of them.
+    So it passes along all k with probability
+
+        p(r) <= prod_j P(|N(0, 1)| <= s_j / (r |g|)) = prod_j erf(s_j / (sqrt(2) r |g|)),
+
+    which falls with r. Returned is the smallest r with p(r) <= PROBABILITY, found by bisection of its logarithm, and
+    p(r). A direction without a difference, whose slack is infinite, counts as one that everything passes.
+
+    Parameters
+    ----------
+    slack
+        (k,)
+    size
+        Norm of the gradient.
+    coarseness
+        Directions were rounded to multiples of this: what e . d may be off by, |e| / 2 of it, is added to the slack.
+    """
+    if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
+        return NormDetectionLimit(np.inf, 1.0)
+    known = slack[np.isfinite(slack)]
+    low, high = -1074.0, 1023.0
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (
+            (low, middle)
+            if compute_miss_probability(known, gradient_norm, 2.0**middle, coarseness) <= MISS_PROBABILITY
+            else (middle, high)
+        )
+    if high == 1023:
+        return NormDetectionLimit(np.inf, 1.0)
+    return NormDetectionLimit(2.0**high, compute_miss_probability(known, gradient_norm, 2.0**high, coarseness))
+
+
+def compute_miss_probability(
+    slack: Array, gradient_norm: float, relative_error: float, coarseness: float = 0.0
+) -> float:
+    """Probability p(r) of `missed`."""
+    error, rounded = relative_error * gradient_norm, coarseness / 2
+    return math.prod(math.erf((each / error + rounded) / math.sqrt(2)) if error else 1.0 for each in slack.tolist())

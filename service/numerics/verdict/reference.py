@@ -1,0 +1,209 @@
+"""What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.precision import Precision
+from service.numerics.verdict.projection import euclidean_norm
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A tolerance of the client's: pass if abs(c - g) <= atol + rtol abs(g)."""
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a gradient is judged against, arrays of one shape.
+
+    Attributes
+    ----------
+    value, error_bound
+        The finite difference and its bound.
+    rounding
+        What a correct pass in the judged arithmetic may be off by.
+    precision
+        That arithmetic.
+    disputed
+        Where the routes disagree among themselves; None while no candidate is judged.
+    tolerance
+        Replaces bound and rounding, if given.
+    left, right
+        One-sided derivatives at the kinks, NaN elsewhere; None where there are none.
+    conventions
+        What the routes make of a kink.
+    size
+        Of the whole tensor: its largest element, or its norm where directions were looked at, as the other routes know
+        it; 0 where rounding alone may have made all that they have. Where the difference came out small within a wide
+        bound, as with a step that is lost in rounding, it tells that from a gradient that is small.
+    nothing
+        Where nothing of a tensor is known to differ from 0: how far from 0 each number may be to pass as 0, which is
+        infinite where the gradient is 0 at other points too, and negative where it may be something that is hidden.
+        None stands for negative everywhere.
+    out_of_range
+        Where the range of its arithmetic alone may keep a gradient from the right number; None for nowhere.
+    along
+        Whether each number belongs to a direction in which the whole tensor moved, and not to an element.
+    beyond
+        How far outside the one-sided derivatives of a kink a correct gradient may be: 0 for an element, which is on one
+        side or on the other, but not for a sum over elements, each of which may be on either.
+    """
+
+    value: Array
+    error_bound: Array
+    rounding: Array
+    precision: Precision
+    disputed_between_sources: Array | None = None
+    tolerance: Tolerance | None = None
+    left_derivative: Array | None = None
+    right_derivative: Array | None = None
+    convention_gradients: tuple[Array, ...] = ()
+    peer_magnitude: float = 0.0
+    zero_tolerance: Array | None = None
+    out_of_range: Array | None = None
+    is_directional: bool = False
+    kink_slack: float = 0.0
+
+    @property
+    def is_kink(self) -> Array:
+        """Where the derivative is not one."""
+        if self.left_derivative is None or self.right_derivative is None:
+            return np.zeros(self.value.shape, np.bool_)
+        return np.isfinite(self.left_derivative) & np.isfinite(self.right_derivative)
+
+    def is_excused_by_kink(self, judged: Array) -> Array:
+        """Where a gradient lies between the one-sided derivatives of a kink, or follows a convention there."""
+        accepted = self.is_between_sides(judged, 0.0)
+        for convention in self.convention_gradients:
+            accepted |= np.abs(judged - convention) <= 2 * self.rounding
+        return self.is_kink & accepted
+
+    def is_between_sides(self, judged: Array, slack: float) -> Array:
+        """Where a gradient lies between the one-sided derivatives of a kink, or not farther beyond them."""
+        if self.left_derivative is None or self.right_derivative is None:
+            return self.is_kink
+        low, high = (
+            np.minimum(self.left_derivative, self.right_derivative),
+            np.maximum(self.left_derivative, self.right_derivative),
+        )
+        off = self.allowed_error + slack
+        return self.is_kink & (judged >= low - off) & (judged <= high + off)
+
+    def select_elements(self, examined: Array) -> "Reference":
+        """The same of some elements, by flat index: arrays of one axis."""
+
+        def some(array: Array | None) -> Any:
+            return None if array is None else array.ravel()[examined]
+
+        return Reference(
+            some(self.value), some(self.error_bound), some(self.rounding), self.precision, some(self.disputed_between_sources),
+            self.tolerance, some(self.left_derivative), some(self.right_derivative), tuple(map(some, self.convention_gradients)),
+            self.peer_magnitude, some(self.zero_tolerance), some(self.out_of_range),
+        )  # fmt: skip
+
+    @cached_attribute
+    def allowed_error(self) -> Array:
+        """Largest difference that passes."""
+        if self.tolerance is not None:
+            return self.tolerance.atol + self.tolerance.rtol * np.abs(self.value)
+        return self.error_bound + self.rounding
+
+    @cached_attribute
+    def is_missing(self) -> Array:
+        """Where there is nothing to judge against."""
+        return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
+
+    @cached_attribute
+    def _magnitudes(self) -> Array:
+        """Size of each difference; at a kink, of what lies farthest from 0 there."""
+        if self.left_derivative is None or self.right_derivative is None:
+            return np.abs(self.value)
+        return np.where(
+            self.is_kink, np.fmax(np.abs(self.left_derivative), np.abs(self.right_derivative)), np.abs(self.value)
+        )
+
+    @property
+    def _least_magnitudes(self) -> Array:
+        """Size of each difference; at a kink, of what lies nearest to 0 between the sides."""
+        if self.left_derivative is None or self.right_derivative is None:
+            return self._magnitudes
+        nearest = np.fmin(np.abs(self.left_derivative), np.abs(self.right_derivative)) * (
+            self.left_derivative * self.right_derivative > 0
+        )
+        return np.where(self.is_kink, nearest, self._magnitudes)
+
+    @cached_attribute
+    def known_magnitudes(self) -> Array:
+        """Size of each difference, 0 where it may be 0 as well."""
+        with np.errstate(invalid="ignore"):
+            return np.where(~self.is_missing & (self._magnitudes > self.error_bound), self._magnitudes, 0)
+
+    @cached_attribute
+    def largest_magnitude(self) -> float:
+        """Size of the tensor, 0 where nothing of it is known to differ from 0.
+
+        Along directions d ~ N(0, I) of a gradient g it is the norm, of which the mean of (d . g)^2 is the square.
+        """
+        if self.is_directional:
+            return self.peer_magnitude or euclidean_norm(self.known_magnitudes) / math.sqrt(self.known_magnitudes.size)
+        return max(self.peer_magnitude, float(self.known_magnitudes.max(initial=0)))
+
+    @cached_attribute
+    def is_negligible(self) -> Array:
+        """Elements that are small beside the largest of their tensor, whatever they are within what is allowed.
+
+        So are those of which a tolerance of the client's says that they do not count.
+        """
+        if self.is_directional:
+            return np.zeros(self.value.shape, np.bool_)
+        with np.errstate(invalid="ignore", over="ignore"):
+            small = self._magnitudes + self.allowed_error <= self.precision.negligible_fraction * self.largest_magnitude
+            if self.tolerance is not None:
+                return small | (self._magnitudes <= 2 * self.allowed_error)
+        return small & (self.largest_magnitude > 0)
+
+    @cached_attribute
+    def _error_scale(self) -> Array:
+        """What an error is relative to: each element, or of directions, of which a small one is chance, the norm."""
+        return np.full(self.value.shape, self.largest_magnitude) if self.is_directional else self._magnitudes
+
+    def is_undecided(self, judged: Array) -> Array:
+        """Where an error that must be found could hide, the sign of what is judged or its absence among them."""
+        if self.tolerance is not None:
+            return self.error_bound > self.allowed_error
+        with np.errstate(invalid="ignore"):
+            hidden = ~self.is_negligible & (
+                self.allowed_error > self.precision.detectable_error * self._error_scale / 2
+            )
+            return hidden & ~self.is_zero(judged)
+
+    def is_zero(self, judged: Array) -> Array:
+        """Where a gradient is 0 as far as can be told, and what is judged is 0 too."""
+        if self.zero_tolerance is None or self.largest_magnitude > 0:
+            return np.zeros(self.value.shape, np.bool_)
+        with np.errstate(invalid="ignore"):
+            return np.abs(judged) <= self.zero_tolerance
+
+    def is_absent(self, judged: Array) -> bool:
+        """Whether nothing at all is judged where there is a gradient that no rounding makes nothing of.
+
+        The allowance a is six times the root mean square of what each element is off by, so that |a| / 2 is three
+        times that of the norm of what all of them are off by, alike or not. At a kink only what lies beyond 0 on both
+        sides is known to be there.
+        """
+        if self.is_directional or self.tolerance is not None or judged.any():
+            return False
+        rounding = euclidean_norm(np.where(self.is_missing, 0, self.rounding))
+        surely = np.where(
+            self.known_magnitudes > 0, self._least_magnitudes - np.where(self.is_missing, 0, self.error_bound), 0
+        )
+        surely = np.maximum(surely, 0)
+        return euclidean_norm(surely) > rounding / 2

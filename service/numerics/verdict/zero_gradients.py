@@ -1,0 +1,187 @@
+"""Whether a gradient is 0, or something that rounding hides.
+
+No arithmetic tells 0 from what is smaller than its rounding. Two kinds of gradients are 0 all the same:
+
+- Those that are 0 wherever the model is evaluated, since all that they are the sum of cancels: of what shifts the input
+  of a softmax, of the bias of an attention's keys, of a bias before a normalisation. At other points near by they are
+  0 within rounding too, but made of other rounding: what stays the same is a gradient that is small and known, and
+  rounding is then allowed too much. What is 0 at one point only, as the sum of 1e20, 0.01 and -1e20 seems to be, is
+  2^-20 of its terms at a point that is 2^-20 away.
+- Those that both of our routes find to be 0 exactly. They may have cancelled at this point alone, so that nothing but
+  0 itself, within rounding of float64, passes as 0.
+
+All of it is asked in float64, at the point that was rounded to the dtype: what a narrower dtype hides is known there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.numerics.core.batching import Array
+from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.gradients import analytic, autograd
+from service.numerics.gradients.finite_difference import Difference
+from service.numerics.model.graph import Graph, NamedArrays
+from service.numerics.model.rounding import estimate_rounding_allowances
+from service.numerics.verdict.projection import euclidean_norm
+
+_CANCELLATION_RATIO = 1e6
+"""Bound over what rounding leaves, up to which a difference of 0 is one."""
+_UNDERFLOW_ALLOWANCE = 2.0**-960
+"""What rounding leaves of terms that are 0 themselves, each for want of something that multiplies it."""
+_AGREEMENT_TOLERANCE = 1e-3
+"""Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
+_ALIKE_ROUNDOFFS = 64
+"""Units of rounding up to which they may do that."""
+_NEARBY_POINTS = 4
+"""Other points at which a gradient is looked at: rounding makes the same of all of them once in hundreds of times."""
+_NEARBY_DISTANCE = 2.0**-20
+"""How far these are, as a part of each number: far beyond rounding, and near enough to be of the same branch."""
+_SAME_GRADIENT_TOLERANCE = 1e-2
+"""Relative difference up to which the gradient at another point is the same."""
+
+GradientPair = tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class ZeroEvidence:
+    """What is known of a gradient beside its difference.
+
+    Attributes
+    ----------
+    size
+        Its largest element; 0 where rounding alone may have made all of it.
+    elsewhere
+        Where it is 0 at other points too; None where the size is not 0.
+    exactly
+        Where both routes find 0 exactly; None where the size is not 0.
+    """
+
+    largest_magnitude: float
+    zero_nearby: Array | None = None
+    zero_exactly: Array | None = None
+
+
+class Float64Recomputation:
+    """A model in float64, at one point and at others near by.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight in float64, (1, ...).
+    names
+        What is asked for.
+    seed
+        All that is random follows from it.
+    """
+
+    def __init__(self, graph: Graph, leaves: Mapping[str, Array], names: Sequence[str], seed: int) -> None:
+        self._graph = graph
+        self._leaves = leaves
+        self._names = names
+        self._seed = seed
+
+    @cached_attribute
+    def _gradients_by_source(self) -> tuple[NamedArrays, NamedArrays]:
+        with np.errstate(all="ignore"):
+            by_hand = analytic.differentiate_analytically(self._graph, self._leaves).gradients
+            return by_hand, autograd.differentiate_by_torch(self._graph, self._leaves, self._names).gradients
+
+    def gradient_pair(self, name: str) -> GradientPair:
+        """The analytic and the autograd gradient."""
+        by_hand, by_torch = self._gradients_by_source
+        return by_hand[name], by_torch[name]
+
+    @cached_attribute
+    def _rounding_by_name(self) -> NamedArrays:
+        with np.errstate(all="ignore"):
+            return estimate_rounding_allowances(self._graph, self._leaves, PRECISIONS["FP64"], self._seed, self._names)
+
+    def rounding_allowance(self, name: str) -> Array:
+        """What each element of a correct gradient may be off by."""
+        return self._rounding_by_name[name]
+
+    def zero_evidence(self, name: str) -> ZeroEvidence:
+        """What is known of a gradient whose difference says that it may be 0."""
+        gradients, rounding = self.gradient_pair(name), self.rounding_allowance(name)
+        size = float(compute_peer_magnitudes(gradients, rounding, PRECISIONS["FP64"].unit_roundoff).max(initial=0))
+        if size > 0 or not all(np.isfinite(each).all() for each in gradients):
+            return ZeroEvidence(size)
+        return ZeroEvidence(0.0, self._is_zero_nearby(name), (gradients[0] == 0) & (gradients[1] == 0))
+
+    def _is_zero_nearby(self, name: str) -> Array:
+        """Where a gradient is 0 within rounding at other points too, and is not the same number at all of them."""
+        found, rounding = (each[name] for each in self._nearby_gradients)
+        if not np.isfinite(found).all():
+            return np.zeros(rounding.shape, np.bool_)
+        here = self.gradient_pair(name)[0]
+        same = all(
+            euclidean_norm(each - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for each in found
+        ) and bool(here.any())
+        return np.asarray((np.abs(found) <= rounding).all(axis=0) & (not same))
+
+    @cached_attribute
+    def _nearby_gradients(self) -> tuple[NamedArrays, NamedArrays]:
+        """Gradients at other points, (_POINTS, ...), and what rounding may do to them."""
+        generator = np.random.default_rng([self._seed, 0x0E])
+        leaves: NamedArrays = {}
+        for name, leaf in self._leaves.items():
+            away = (
+                generator.uniform(-_NEARBY_DISTANCE, _NEARBY_DISTANCE, (_NEARBY_POINTS, *leaf.shape[1:]))
+                if leaf.dtype.kind == "f"
+                else 0
+            )
+            leaves[name] = leaf if leaf.dtype.kind != "f" else leaf * (1 + away)
+        first = {name: leaf[:1] for name, leaf in leaves.items()}
+        with np.errstate(all="ignore"):
+            gradients = self._graph.backward(self._graph.forward(leaves))
+            rounding = estimate_rounding_allowances(self._graph, first, PRECISIONS["FP64"], self._seed, self._names)
+        return {name: gradients[name] for name in self._names}, rounding
+
+
+def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding: Array) -> Array | None:
+    """How far from 0 a number may be to pass as 0, of the shape of the difference; see `Reference.nothing`.
+
+    Parameters
+    ----------
+    known
+        Of the gradient; all of it counts where directions were looked at.
+    difference
+        By element, or along directions. Where it is not known well, it does not tell nothing from what is hidden.
+    rounding
+        What the number may be off by in float64.
+    """
+    if evidence.zero_nearby is None or evidence.zero_exactly is None:
+        return None
+    elsewhere, exactly = evidence.zero_nearby, evidence.zero_exactly
+    if elsewhere.shape != difference.value.shape:
+        elsewhere, exactly = elsewhere.all(), (exactly | elsewhere).all()
+    cancels = difference.error_bound <= _CANCELLATION_RATIO * np.fmax(difference.rounding_error, rounding)
+    here = np.where(exactly & (rounding < _UNDERFLOW_ALLOWANCE), rounding, -np.inf)
+    here = np.where(exactly & cancels, difference.error_bound + rounding, here)
+    return np.where(elsewhere & cancels, np.inf, here)
+
+
+def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
+    """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
+
+    What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
+    has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
+    that could tell them from 0. How far below depends on whether the routes say the same.
+    """
+    each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
+    least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
+    apart = np.ptp(each, axis=0).max(initial=0) / (most.max(initial=0) or 1)
+    small = most.any() and (most <= _choose_rounding_fraction(apart, unit_roundoff) * rounding).all()
+    return most if small else np.where(least > rounding, least, 0)
+
+
+def _choose_rounding_fraction(relative_difference: float, unit_roundoff: float) -> float:
+    """Part of what rounding may be up to which a tensor is small, on which routes are that far apart."""
+    if relative_difference > _AGREEMENT_TOLERANCE:
+        return 1e-6
+    return 1e-3 if relative_difference <= _ALIKE_ROUNDOFFS * unit_roundoff else 1

@@ -1,0 +1,112 @@
+"""Tensors of a report: small ones element by element, side by side; of large ones the shape."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.datatype import Array
+from schemas.report import CheckReport
+from schemas.tensor import Tensor
+from service.rendering import number_format
+from service.rendering.document import Block, Column, DisplayName, Heading, Paragraph, Section, Table
+from service.rendering.verdict_sections import MAX_NAMES, sort_by_outcome
+
+MAX_ELEMENTS = 36
+
+
+def build_gradient_sections(report: CheckReport) -> Iterator[Section]:
+    """The gradients of each name by every route."""
+    found = report["gradients"]
+    yield from _build_sections("Gradients", {name: found[name] for name in sort_by_outcome(report) if name in found})
+
+
+def build_intermediate_sections(report: CheckReport) -> Iterator[Section]:
+    """Values of the nodes, and the gradients with respect to them."""
+    yield from _build_sections("Intermediates", report["intermediates"])
+
+
+def _build_sections(title: str, tensors: Mapping[str, Any]) -> Iterator[Section]:
+    blocks = [block for name in list(tensors)[:MAX_NAMES] for block in _build_tables(DisplayName(name), tensors[name])]
+    if len(tensors) > MAX_NAMES:
+        blocks.append(
+            Paragraph(f"{number_format.format_count(len(tensors) - MAX_NAMES, 'name')} more in the JSON report.")
+        )
+    if blocks:
+        yield Section(Heading(title), blocks, is_long=True)
+
+
+def _build_tables(name: DisplayName, tensors: Mapping[str, Any]) -> Iterator[Block]:
+    """One table of those of one shape, which is that of all but a candidate of another."""
+    shapes = {route: get_shape(each) for route, each in tensors.items()}
+    for each in dict.fromkeys(shapes.values()):
+        routes = [route for route in tensors if shapes[route] == each]
+        heading = Heading(_describe_shape(each, routes if len(routes) < len(tensors) else []), name)
+        if math.prod(each) > MAX_ELEMENTS:
+            yield Paragraph("too large to print; the JSON report has it.", heading)
+        else:
+            yield _build_table({route: to_array(tensors[route]) for route in routes}, each, heading)
+
+
+def _describe_shape(sizes: tuple[int, ...], routes: list[str]) -> str:
+    count = number_format.format_count(math.prod(sizes), "element")
+    return (
+        f"{', '.join(_format_route(route) for route in routes)}{' of ' if routes else ''}shape {list(sizes)}, {count}"
+    )
+
+
+def _build_table(arrays: Mapping[str, Array], sizes: tuple[int, ...], heading: Heading) -> Table:
+    known = {route: each for route, each in arrays.items() if not _is_unexamined(route, each)}
+    columns = (Column("index", is_text=True), *(Column(_format_route(route)) for route in known))
+    rows = [
+        (
+            number_format.format_index(place),
+            *(_format_number(route, float(each[place])) for route, each in known.items()),
+        )
+        for place in np.ndindex(sizes)
+    ]
+    return Table(columns, rows, heading)
+
+
+def _format_route(route: str) -> str:
+    return route.replace("_", " ")
+
+
+def _is_unexamined(route: str, values: Array) -> bool:
+    """Whether there is no finite difference at all, as where whole directions were looked at."""
+    return route in ("finite_difference", "error_bound") and not np.isfinite(values).any()
+
+
+def _format_number(route: str, number: float) -> str:
+    if not math.isfinite(number):
+        return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return number_format.format_magnitude(number) if route == "error_bound" else number_format.format_value(number)
+
+
+def get_shape(tensor: Any) -> tuple[int, ...]:
+    """Shape of a tensor on the wire, without a look at its elements."""
+    if isinstance(tensor, dict):
+        return tuple(cast("dict[str, Any]", tensor)["shape"])
+    if isinstance(tensor, Tensor):
+        return tensor.array.shape
+    if isinstance(tensor, np.ndarray):
+        return cast("Array", tensor).shape
+    return _get_nested_shape(tensor)
+
+
+def _get_nested_shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        return ()
+    inside = cast("list[Any]", value)
+    return (len(inside), *(_get_nested_shape(inside[0]) if inside else ()))
+
+
+def to_array(tensor: Any) -> Array:
+    """Elements of a tensor on the wire, in float64."""
+    if isinstance(tensor, np.ndarray):
+        return cast("Array", tensor)
+    if math.prod(get_shape(tensor)) == 0:
+        return np.empty(get_shape(tensor))
+    decoded = tensor if isinstance(tensor, Tensor) else Tensor.decode_any(tensor)
+    return decoded.array.astype(np.float64)

@@ -1,0 +1,74 @@
+"""Text that keeps to its place: nothing invisible, nothing that moves a cursor, and a known width in a terminal.
+
+Names come from the request and may hold anything. What a terminal would obey, what has no width of its own and what
+turns the direction of writing around is shown as an escape of Python's, as in the messages of the service.
+"""
+
+import unicodedata
+from itertools import accumulate
+
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_BLANK_CHARACTERS = "\u2800\u3164\uffa0"
+_ELLIPSIS = "..."
+
+
+def escape_text(text: str) -> str:
+    """Escape all but characters that are seen, and stand where they are put. Doing so twice changes nothing."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if _is_plain(each) else each.encode("unicode_escape").decode() for each in text)
+
+
+def _is_plain(character: str) -> bool:
+    # A combining mark joins its neighbour, and a vowel of Hangul its consonant: both are of no width, or of some.
+    return (
+        character.isprintable()
+        and not unicodedata.category(character).startswith("M")
+        and unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT
+        and not "\u115f" <= character <= "\u11ff"
+        and not "\ud7b0" <= character <= "\ud7ff"
+        and character not in _BLANK_CHARACTERS
+    )
+
+
+def measure_width(text: str) -> int:
+    """Cells of a terminal that plain text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def elide_middle(text: str, cells: int) -> str:
+    """Plain text with so much left out of its middle, visibly, that it fits: names differ at their ends."""
+    if measure_width(text) <= cells:
+        return text
+    room = cells - len(_ELLIPSIS)
+    return _take_cells(text, room - room // 2) + _ELLIPSIS + _take_cells(text[::-1], room // 2)[::-1]
+
+
+def _take_cells(text: str, cells: int) -> str:
+    return text[: sum(end <= cells for end in accumulate(map(measure_width, text)))]
+
+
+def wrap_text(text: str, cells: int) -> list[str]:
+    """Lines of plain text, broken at spaces, and within a word that is longer than a line."""
+    lines = [""]
+    for word in text.split(" "):
+        for piece in _split_word(word, cells):
+            longer = f"{lines[-1]} {piece}" if lines[-1] else piece
+            if measure_width(longer) <= cells:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return lines
+
+
+def _split_word(word: str, cells: int) -> list[str]:
+    pieces, taken = [""], 0
+    for each in word:
+        taken += measure_width(each)
+        if taken > cells:
+            pieces.append("")
+            taken = measure_width(each)
+        pieces[-1] += each
+    return pieces

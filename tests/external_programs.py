@@ -1,0 +1,68 @@
+"""Programs that some tests need and that `make test` cannot install by itself.
+
+Tests whose program is missing are left out, in one line that says why. With REQUIRE_TOOLS=1 in the environment, as in
+`.ci/run`, a missing program is an error.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class ExternalProgram:
+    """A program, under any of its names.
+
+    Attributes
+    ----------
+    name
+        As in "no browser was found".
+    programs
+        Names under which it may be found, the preferred one first.
+    package
+        Debian's package of it.
+    tests
+        The tests that need it, as pytest would be told of them.
+    """
+
+    name: str
+    programs: tuple[str, ...]
+    package: str
+    tests: str
+
+    @property
+    def path(self) -> str | None:
+        """Path of the program; None where it is missing."""
+        return next(filter(None, map(shutil.which, self.programs)), None)
+
+    @property
+    def absence_message(self) -> str:
+        """Say what is left out, why, and how to change that."""
+        return f"{self.tests}: left out, since no {self.name} was found (apt-get install {self.package})"
+
+    @property
+    def required_mark(self) -> pytest.MarkDecorator:
+        """Mark a test that needs the program."""
+        return pytest.mark.skipif(self.path is None, reason=self.absence_message)
+
+
+BROWSER = ExternalProgram("browser", ("chromium", "chromium-browser", "google-chrome"), "chromium", "tests/browser")
+COMPILER = ExternalProgram("C compiler", ("cc", "gcc"), "gcc", "tests of the examples in C")
+EXTERNAL_PROGRAMS = (BROWSER, COMPILER)
+
+
+def list_missing(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Say which programs are missing.
+
+    Raises
+    ------
+    pytest.UsageError
+        If one is, and the environment requires them all.
+    """
+    absences = [tool.absence_message for tool in EXTERNAL_PROGRAMS if tool.path is None]
+    if absences and environment.get("REQUIRE_TOOLS"):
+        raise pytest.UsageError("REQUIRE_TOOLS is set; " + "; ".join(absences))
+    return absences

@@ -1,0 +1,35 @@
+"""A loss on the client's side, and plans that it carries out."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from service.checks.blackbox.plan import plan_evaluations
+
+EXAMPLE_POINT = {"w1": [[0.1, -0.1], [0.2, 0.001]], "b": {"datatype": "FP32", "shape": [2], "data": [0.5, -0.25]}}
+
+
+def compute_loss(point: Any) -> float:
+    w, b = np.array(point["w1"]), np.array(point["b"])
+    return float(np.tanh(w).sum() ** 2 + np.sin(w[0, 0] * b[0]) + (b**3).sum())
+
+
+def compute_gradient() -> dict[str, Any]:
+    w, b = np.array(EXAMPLE_POINT["w1"]), np.array([0.5, -0.25])
+    by_w = 2 * np.tanh(w).sum() * (1 - np.tanh(w) ** 2)
+    by_w[0, 0] += b[0] * np.cos(w[0, 0] * b[0])
+    return {"w1": by_w.tolist(), "b": [3 * b[0] ** 2 + w[0, 0] * np.cos(w[0, 0] * b[0]), 3 * b[1] ** 2]}
+
+
+def make_plan_request(kind: str = "random", **fields: Any) -> dict[str, Any]:
+    return {"point": EXAMPLE_POINT, "directions": {"kind": kind}, "seed": 3} | fields
+
+
+def make_judge_request(kind: str = "random", **fields: Any) -> dict[str, Any]:
+    """A request for a judgement that passes, as the client writes it."""
+    found = plan_evaluations(make_plan_request(kind, **fields))
+    losses = [
+        compute_loss({name: each.array[at] for name, each in found.points.items()}) for at in range(found.evaluations)
+    ]
+    return json.loads(json.dumps({"plan": dict(found.plan), "losses": losses, "candidate": compute_gradient()}))

@@ -1,0 +1,17 @@
+import numpy as np
+
+from schemas.tensor import Tensor
+from service.checks.blackbox.evaluation_plan import build_evaluation_plan, count_evaluations
+from service.checks.blackbox.scales_and_bounds import MoveSettings
+from service.checks.graph.problem import Limits
+
+
+def test_what_is_estimated_is_what_is_laid_out():
+    tensors = {"a": Tensor(np.ones(3), None, is_integral=False), "b": Tensor(np.ones(7), None, is_integral=False)}
+    asked = MoveSettings({"a": Tensor(np.array(0.3), None, is_integral=False)}, {})
+    for random in (True, False):
+        found = build_evaluation_plan(tensors, asked, random=random, count=5, seed=0, limits=Limits())
+        assert found.layout.points["a"].scale == 0.25
+        assert found.layout.evaluation_count == count_evaluations(
+            found.layout.points, found.direction_count, random=random
+        )

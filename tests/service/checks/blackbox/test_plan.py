@@ -1,0 +1,69 @@
+"""From a request to points, without HTTP."""
+
+import numpy as np
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from service.checks.blackbox.plan import plan_evaluations
+from service.checks.graph.problem import Limits
+from tests.service.checks.blackbox.plan_requests import EXAMPLE_POINT, make_plan_request
+
+
+def refused(body, limits=None, binary=False):
+    with pytest.raises(InvalidRequestError) as error:
+        plan_evaluations(body, limits, binary=binary)
+    return {each["pointer"]: each["detail"] for each in error.value.errors}
+
+
+@pytest.mark.parametrize("kind", ["random", "coordinates"])
+def test_points_are_of_the_shapes_and_as_many_as_is_said(kind):
+    found = plan_evaluations(make_plan_request(kind))
+    answer = found.answer
+    assert len(answer["points"]) == answer["evaluations"] == found.evaluations
+    assert np.shape(answer["points"][-1]["w1"]) == (2, 2)
+    assert answer["points"][0]["w1"].tolist() == EXAMPLE_POINT["w1"]
+    for point in answer["points"]:
+        assert (np.float32(point["b"]) == point["b"]).all()
+
+
+def test_same_request_same_plan():
+    assert plan_evaluations(make_plan_request()).plan == plan_evaluations(make_plan_request()).plan
+    assert plan_evaluations(make_plan_request()).plan != plan_evaluations(make_plan_request(seed=4)).plan
+
+
+def test_tensors_stay_in_the_order_of_the_request():
+    names = ["z", "b", "a"]
+    found = plan_evaluations({"point": {name: [0.5, 1.0] for name in names}})
+    answer = found.answer
+    assert answer["order"] == found.plan["order"] == list(answer["points"][0]) == list(found.points) == names
+
+
+WRONG = {
+    "no point": ({"point": {}}, "/point"),
+    "an integer tensor": ({"point": {"w": {"datatype": "INT64", "shape": [1], "data": [1]}}}, "/point/w"),
+    "a scale of nothing": ({"scale": {"z": 1.0}}, "/scale/z"),
+    "a negative scale": ({"scale": {"w1": -1.0}}, "/scale/w1"),
+    "a scale too small": ({"scale": {"b": 1e-9}}, "/scale/b"),
+    "a scale below what floats have room for": ({"scale": {"b": 1e-300}}, "/scale/b"),
+    "a scale beyond it": ({"scale": {"b": 1e300}}, "/scale/b"),
+    "a scale too large": ({"scale": {"b": 1e40}}, "/scale/b"),
+    "a kind": ({"directions": {"kind": "all"}}, "/directions/kind"),
+    "a count": ({"directions": {"kind": "random", "count": 0}}, "/directions/count"),
+    "an unknown field": ({"sed": 1}, "/sed"),
+    "a seed": ({"seed": -1}, "/seed"),
+}
+
+
+@pytest.mark.parametrize(("change", "place"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_refused_at_its_place(change, place):
+    assert place in refused(make_plan_request() | change)
+
+
+def test_too_many_points_are_refused_with_what_would_fit():
+    body = make_plan_request(point={"w": [0.5] * 10_000}, directions={"kind": "coordinates"})
+    assert "a count of 13 would fit" in refused(body)["/directions/count"]
+    assert "a count of 118 would fit" in refused(body, binary=True)["/directions/count"]
+    assert plan_evaluations(body | {"directions": {"kind": "coordinates", "count": 13}}).evaluations == 19 + 13 * 14
+    assert "not one direction" in refused(body, Limits(elements=1000))["/directions/count"]
+    assert "/point" in refused(make_plan_request(), Limits(names=1))
+    assert "/point/w1" in refused(make_plan_request(), Limits(dimensions=1))

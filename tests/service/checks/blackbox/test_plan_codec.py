@@ -1,0 +1,15 @@
+import json
+
+from schemas.plan import Plan
+from service.checks.blackbox.plan import plan_evaluations
+from service.checks.blackbox.plan_codec import decode_plan
+from service.checks.graph.problem import Limits
+from tests.service.checks.blackbox.plan_requests import make_plan_request
+
+
+def test_a_plan_is_opened_as_it_was_sealed():
+    found = plan_evaluations(make_plan_request("coordinates"))
+    wire = json.loads(json.dumps(dict(found.plan)))
+    again = decode_plan(Plan.model_validate(wire), Limits(), 1)
+    for name, each in found.points.items():
+        assert (again.layout.stack_points(name) == each.array).all()

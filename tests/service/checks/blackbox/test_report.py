@@ -1,0 +1,16 @@
+from service.checks.blackbox.judge import judge_losses
+from tests.service.checks.blackbox.plan_requests import make_judge_request
+
+
+def test_the_whole_says_what_is_worst_of_its_parts():
+    body = make_judge_request()
+    body["candidate"]["b"] = [2 * each for each in body["candidate"]["b"]]
+    report = judge_losses(body)
+    assert report["taylor"]["name"] == "b"
+    assert report["missed"] in [each["missed"] for each in report["verdicts"].values()]
+    assert report["summary"].startswith("fail: 4 of 4 directions of b")
+    assert report["verdicts"]["b"]["reason"].endswith("2 times the derivative along every one of the 4 directions.")
+
+
+def test_a_pass_says_what_it_is_worth():
+    assert "An error of 1.0e-04 of a single element of" in judge_losses(make_judge_request())["summary"]

@@ -1,0 +1,110 @@
+import logging
+import threading
+import time
+
+import pytest
+
+from service.checks.common.background_job import BackgroundJob, ProgressStep
+
+PAUSE = 0.1
+
+
+def counting(times, pause=0.0):
+    def job(told):
+        for done in range(times):
+            told("w", done, times)
+            time.sleep(pause)
+        return "all"
+
+    return job
+
+
+def begun(job):
+    running = BackgroundJob(job)
+    running.wait_until_started()
+    return running
+
+
+def test_of_a_short_job_the_first_and_the_last_step_are_told(monkeypatch):
+    monkeypatch.setattr("service.checks.common.background_job._POLL_SECONDS", 60)  # longer than the job on any machine
+    running = begun(counting(1000))
+    first, last = running.iterate_steps()
+    assert (first, last) == (ProgressStep("w", 0, 1000), ProgressStep("w", 999, 1000))
+    assert running.result() == "all"
+
+
+def test_of_one_step_one_is_told():
+    running = begun(counting(1))
+    assert list(running.iterate_steps()) == [ProgressStep("w", 0, 1)]
+
+
+def test_of_a_long_job_some_ten_steps_a_second_are_told_in_order():
+    started = time.monotonic()
+    steps = list(begun(counting(400, 0.001)).iterate_steps())
+    seconds = time.monotonic() - started
+    assert 3 <= len(steps) <= seconds / PAUSE + 2
+    assert steps == sorted(steps, key=lambda step: step.evaluations_done)
+    assert (steps[0].evaluations_done, steps[-1].evaluations_done) == (0, 399)
+
+
+def test_steps_come_while_it_runs():
+    running = begun(counting(200, 0.005))
+    steps = running.iterate_steps()
+    next(steps)
+    assert 0 < next(steps).evaluations_done < 199
+    running.cancel_and_wait()
+
+
+def test_a_job_that_stands_still_is_told_of_once():
+    running = begun(lambda told: (told("w", 0, 1), time.sleep(0.35)))
+    assert list(running.iterate_steps()) == [ProgressStep("w", 0, 1)]
+
+
+def test_what_goes_wrong_before_the_first_step_is_raised_at_once():
+    with pytest.raises(ZeroDivisionError):
+        begun(lambda told: 1 / 0)
+
+
+def test_what_goes_wrong_later_is_raised_for_the_result():
+    def job(told):
+        told("w", 0, 2)
+        raise ZeroDivisionError
+
+    running = begun(job)
+    assert list(running.iterate_steps()) == [ProgressStep("w", 0, 2)]
+    with pytest.raises(ZeroDivisionError):
+        running.result()
+
+
+def test_a_job_without_steps_has_a_result():
+    running = begun(lambda told: "all")
+    assert list(running.iterate_steps()) == []
+    assert running.result() == "all"
+
+
+def test_one_that_is_stopped_ends_at_its_next_step_and_leaves_no_thread(caplog):
+    reached = []
+
+    def job(told):
+        for done in range(10**6):
+            told("w", done, 10**6)
+            reached.append(done)
+            time.sleep(0.001)
+
+    before = threading.active_count()
+    running = begun(job)
+    assert threading.active_count() == before + 1
+    with caplog.at_level(logging.INFO, logger="gradcheckd"):
+        running.cancel_and_wait()
+    assert threading.active_count() == before
+    assert len(reached) < 1000
+    assert "the client went away" in caplog.text
+    running.cancel_and_wait()
+
+
+def test_one_that_is_over_is_stopped_without_a_word(caplog):
+    with caplog.at_level(logging.INFO, logger="gradcheckd"):
+        running = begun(counting(2))
+        running.result()
+        running.cancel_and_wait()
+    assert caplog.text == ""

@@ -1,0 +1,119 @@
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from service.checks.common.deadline import Clock, current_clock
+from service.numerics.core.interrupts import OutOfTimeError, check_interrupt
+from tests.service.checks.common.counting_clock import CountingClock, end_after_looks
+
+
+def endless(looks=None):
+    while True:
+        check_interrupt()
+        if looks is not None:
+            looks.append(1)
+
+
+def test_before_it_nothing_happens():
+    with Clock(60).enforce_deadline():
+        check_interrupt()
+    check_interrupt()
+
+
+def test_after_it_the_next_pause_ends_what_runs():
+    with end_after_looks(3) as ticking:
+        looks = []
+        for _ in range(2):
+            with pytest.raises(OutOfTimeError):
+                endless(looks)
+    assert len(looks) == 3
+    check_interrupt()
+    assert ticking.look_count == 6
+
+
+def refusal(clock, *told, remedy="Take less"):
+    def work():
+        with clock.enforce_deadline(), clock.refusing(remedy, "model", "nodes"):
+            for each in told:
+                clock.counting()(*each)
+            endless()
+
+    with pytest.raises(InvalidRequestError) as error:
+        work()
+    assert error.value.reason == "out-of-time"
+    (found,) = error.value.errors
+    assert found["pointer"] == "/model/nodes"
+    return found["detail"]
+
+
+def test_who_is_out_of_time_is_told_how_far_it_came():
+    detail = refusal(Clock(9.5, CountingClock()), ("w1", 3, 10))
+    assert detail == (
+        "out of time: of the 10 evaluations for 'w1', 3 were done when the limit of 9.5 s was reached. Take less"
+    )
+
+
+def test_who_is_out_of_time_is_told_what_was_being_done():
+    clock = Clock(2, CountingClock())
+    with clock.name_stage("the verdicts were being found"):
+        detail = refusal(clock)
+    assert detail == "out of time: the verdicts were being found when the limit of 2 s was reached. Take less"
+
+
+def test_what_is_spent_before_is_gone_and_said_where_it_is_much():
+    looks = []
+    with Clock(10, CountingClock(), spent=7.5).enforce_deadline(), pytest.raises(OutOfTimeError):
+        endless(looks)
+    assert len(looks) == 2
+    assert "limit of 10 s was reached, 7.5 s of it before the request was there. Take less" in refusal(
+        Clock(10, CountingClock(), spent=7.5)
+    )
+    assert "limit of 10 s was reached. Take less" in refusal(Clock(10, CountingClock(), spent=1.0))
+
+
+def test_a_remedy_is_looked_for_in_a_quarter_more_of_the_time():
+    looks = []
+
+    def remedy():
+        with pytest.raises(OutOfTimeError):
+            endless(looks)
+        return "Take none"
+
+    assert refusal(Clock(100, CountingClock()), remedy=remedy).endswith("Take none")
+    assert 20 < len(looks) <= 25
+
+
+def test_a_part_ends_before_the_whole():
+    with end_after_looks(10) as ticking:
+        with current_clock(0).limit_to_fraction(0.5), pytest.raises(OutOfTimeError):
+            endless()
+        assert ticking.look_count == 7
+        check_interrupt()
+
+
+def test_a_part_ends_no_later_than_the_whole():
+    with end_after_looks(10) as ticking, current_clock(0).limit_to_fraction(2), pytest.raises(OutOfTimeError):
+        endless()
+    assert ticking.look_count == 12
+
+
+def test_all_that_is_told_goes_on_in_time():
+    told = []
+    with end_after_looks(2):
+        clock = current_clock(0)
+        progress = clock.track_progress(lambda *step: told.append(step))
+        progress("w1", 0, 10)
+        progress("w1", 1, 10)
+        with pytest.raises(OutOfTimeError):
+            progress("w1", 2, 10)
+    assert told == [("w1", 0, 10), ("w1", 1, 10)]
+    assert clock.evaluations_done == 2
+
+
+def test_the_clock_of_a_request_is_that_which_was_started_for_it():
+    clock = Clock(60)
+    with clock.enforce_deadline():
+        assert current_clock(1) is clock
+        with clock.enforce_deadline():
+            check_interrupt()
+        assert current_clock(1) is clock
+    assert current_clock(1) is not clock

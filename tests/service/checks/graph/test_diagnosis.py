@@ -1,0 +1,58 @@
+"""Who is diagnosed: candidates that fail, where our own routes agree."""
+
+from typing import Any
+
+import pytest
+
+from service.checks.graph.check import check
+from service.numerics.model.presets import PRESETS
+
+
+def diagnoses(request: dict[str, Any]) -> dict[str, list[str]]:
+    report = check(request)
+    return {name: [each["name"] for each in verdict["diagnoses"]] for name, verdict in report["verdicts"].items()}
+
+
+def flipped(**more: Any) -> dict[str, Any]:
+    request = {**PRESETS["mlp_classifier"].example_request, **more}
+    report = check({**request, "candidate": {}})
+    right = report["gradients"]["w1"]["analytic"]
+    return {**request, "candidate": {"w1": (-right).tolist()}}
+
+
+def test_only_what_fails_is_diagnosed() -> None:
+    assert diagnoses(flipped()) == {"w1": ["sign_flipped"], "b1": [], "w2": [], "b2": []}
+
+
+@pytest.mark.parametrize("part", [{"sample": 9}, {"projections": 3}])
+def test_what_was_looked_at_in_part_is_diagnosed_whole(part: dict[str, int]) -> None:
+    assert diagnoses(flipped(finite_difference=part))["w1"] == ["sign_flipped"]
+
+
+def test_a_lower_dtype_is_diagnosed_at_its_own_point() -> None:
+    assert diagnoses(flipped(dtype="float32"))["w1"] == ["sign_flipped"]
+
+
+def test_the_time_that_it_takes_is_told() -> None:
+    assert check(flipped())["cost"]["stages"]["diagnosis"] > 0
+
+
+def test_names_that_are_hostile_stay_in_their_sentence() -> None:
+    name = "w\n\x1b[31m" + "x" * 150
+    report = check(
+        {
+            "tensors": {"x": [1.0, 2.0]},
+            "weights": {name: [0.5, 0.25]},
+            "model": {
+                "nodes": [
+                    {"name": "z", "op": "mul", "inputs": ["x", name]},
+                    {"name": "loss", "op": "sum", "inputs": ["z"]},
+                ]
+            },
+            "candidate": {name: [-1.0, -2.0]},
+        }
+    )
+    text = report["verdicts"][name]["diagnoses"][0]["explanation"]
+    assert "\n" not in text
+    assert "\x1b" not in text
+    assert len(text) < 200

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from service.checks.common.stage_timer import StageTimer
+from service.checks.graph import model_language
+from service.checks.graph.budget import plan_within_limits
+from service.checks.graph.gradients import compute_gradients
+from service.checks.graph.problem import Limits, build_problem
+from service.numerics.core.interrupts import OutOfTimeError
+
+
+def routes_of(body, limits=None, told=None):
+    limits = limits or Limits()
+    problem, watch = build_problem(model_language.parse_check_request(body)), StageTimer()
+    with np.errstate(all="ignore"):
+        return compute_gradients(problem, plan_within_limits(problem, limits), watch, limits, told), watch
+
+
+def test_all_routes_have_every_name_and_agree(example):
+    routes, watch = routes_of(example)
+    for name in example["weights"]:
+        by_hand, by_torch = routes.own_gradients(name)
+        np.testing.assert_allclose(by_hand, by_torch, rtol=1e-12)
+        np.testing.assert_allclose(routes.differences[name].value, by_hand, rtol=1e-9)
+    assert set(watch.stage_seconds) >= {"analytic", "autograd", "finite_difference"}
+
+
+def test_along_directions_there_are_differences_along_these_and_none_by_element(example):
+    routes, _ = routes_of(example | {"finite_difference": {"projections": 3}})
+    assert np.isnan(routes.differences["w1"].value).all()
+    along = routes.directional_differences["w1"]
+    np.testing.assert_allclose(along.difference.value, along.project_gradient(routes.own_gradients("w1")[0]), rtol=1e-9)
+
+
+def test_the_last_that_is_told_is_that_all_is_done(example):
+    told = []
+    routes, _ = routes_of(example, told=lambda name, done, total: told.append((name, done, total)))
+    assert told[-1] == ("w2", routes.evaluations, routes.evaluations)
+
+
+def test_out_of_time_it_ends(example):
+    with pytest.raises(OutOfTimeError):
+        routes_of(example, Limits(seconds=0))

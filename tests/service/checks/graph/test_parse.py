@@ -1,0 +1,29 @@
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from service.checks.graph import element, model_language
+from service.checks.graph.parse import parse_problem
+from service.checks.graph.problem import Limits
+
+
+def test_the_request_and_its_problem_come_back(example):
+    request, problem = parse_problem(example, Limits(), model_language.parse_check_request)
+    assert problem.request is request
+    assert problem.names == ("w1", "w2")
+
+
+def test_names_are_chosen_of_a_request_of_its_form(example):
+    body = example | {"element": {"name": "x", "index": [0, 0]}}
+    request, problem = parse_problem(body, Limits(), model_language.parse_curve_request, element.choose_element_name)
+    assert request.element.name == "x"
+    assert problem.names == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("limits", "place"),
+    [(Limits(names=1), "/tensors"), (Limits(elements=5), "/model"), (Limits(dimensions=1), "/tensors/x")],
+)
+def test_what_is_too_large_is_refused_before_it_is_worked_out(example, limits, place):
+    with pytest.raises(InvalidRequestError) as error:
+        parse_problem(example, limits, model_language.parse_check_request)
+    assert error.value.errors[0]["pointer"] == place

@@ -1,0 +1,83 @@
+"""What a report says of outcomes that a whole check seldom shows; the rest is in `tests/service/checks/graph/test_check.py`."""
+
+import numpy as np
+import pytest
+
+from service.checks.graph.check import check
+
+
+def summary(body):
+    return check(body)["summary"]
+
+
+def test_a_pass_says_what_it_is_worth(example):
+    text = summary(example)
+    assert text.startswith("pass: all 8 elements of w1, w2 agree with the finite difference; a relative error of ")
+    assert float(text.split("relative error of ")[1].split()[0]) < 1e-6
+
+
+def test_a_failure_names_the_worst_element(example):
+    text = summary(example | {"candidate": {"w2": [0.2, 0.3, -0.1, -0.1]}})
+    assert text.startswith("fail: 4 of 4 elements of w2; the worst is w2[")
+    assert "where the candidate gradient is" in text
+
+
+def test_a_failure_without_a_worst_element_gives_its_reason(example):
+    text = summary(example | {"candidate": {"w2": [0.2]}})
+    assert text.startswith("fail: 4 of 4 elements of w2. The candidate has another shape")
+
+
+def test_numbers_are_spelled_as_elsewhere_in_the_report(example):
+    text = summary(example | {"candidate": {"w2": [0.2, "-Infinity", "NaN", 0.1]}})
+    assert "nan" not in text
+    assert "-Infinity" in text or "NaN" in text
+
+
+def test_where_there_is_no_finite_difference_none_is_shown(example):
+    text = summary(example | {"finite_difference": {"method": "central", "step": 100}})
+    assert text.startswith("inconclusive: 8 of 8 elements of w1, w2; the worst is w")
+    assert text.endswith(" and no finite difference with a bound could be had.")
+
+
+def test_quotes_of_a_name_are_kept():
+    nodes = [{"name": "loss", "op": "half_squared_error", "inputs": ["w'1", "y"]}]
+    body = {"tensors": {"y": 0}, "weights": {"w'1": 1}, "model": {"nodes": nodes}}
+    assert summary(body).startswith("pass: all 1 elements of w'1 agree")
+    assert "the worst is w'1," in summary(body | {"candidate": {"w'1": 2}})
+
+
+def test_what_is_not_known_is_not_said_to_be_known():
+    """A gradient that is truly zero has nothing that could be wrong by a part of it."""
+    nodes = [
+        {"name": "p", "op": "mul", "inputs": ["w", 0]},
+        {"name": "loss", "op": "half_squared_error", "inputs": ["p", "y"]},
+    ]
+    report = check({"tensors": {"y": 0}, "weights": {"w": 1}, "model": {"nodes": nodes}})
+    said = "Within its bounds, 2.5e-323 at most, the gradient of w is 0: no relative error of that can be told."
+    assert report["summary"] == f"pass: all 1 elements of w agree with the finite difference. {said}"
+    assert report["verdicts"]["w"]["smallest_detectable_error"] == "Infinity"
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_of_many_names_some_are_listed(count):
+    names = [f"w{number}" for number in range(count)]
+    nodes = [{"name": "p0", "op": "mul", "inputs": ["x", names[0]]}]
+    nodes += [{"name": f"p{n}", "op": "mul", "inputs": [f"p{n - 1}", names[n]]} for n in range(1, count)]
+    nodes += [{"name": "loss", "op": "half_squared_error", "inputs": [nodes[-1]["name"], "x"]}]
+    text = summary({"tensors": {"x": 1.5}, "weights": dict.fromkeys(names, 0.9), "model": {"nodes": nodes}})
+    assert ("w0, w1, w2, w3, w4 and 2 more" in text) == (count == 7)
+
+
+@pytest.mark.parametrize(("given", "said"), [({}, False), ({"w1": 0}, True), ({"w1": 0, "w2": 0}, False)])
+def test_where_only_some_are_candidates_it_is_said(example, given, said):
+    text = check(example | {"candidate": given})["summary"]
+    assert text.endswith("No candidate was given for w2: there our own gradients were judged.") is said
+
+
+def test_non_finite_candidates_are_shown_as_they_came(example):
+    report = check(example | {"candidate": {"w2": ["NaN", "Infinity", 1, 2]}, "include": ["gradients"]})
+    assert report["gradients"]["w2"]["candidate"] == ["NaN", "Infinity", 1.0, 2.0]
+    metrics = report["discrepancies"]["w2"]["candidate_vs_analytic"]
+    assert metrics["max_abs"] == "NaN"
+    assert metrics["worst_index"] == [0]
+    assert isinstance(report["gradients"]["w1"]["analytic"], np.ndarray)

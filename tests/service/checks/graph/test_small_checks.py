@@ -1,0 +1,124 @@
+"""What is small enough for the lane: by bytes, by operations, and by what it takes to tell."""
+
+import tracemalloc
+
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from service.checks.graph import model_language, small_checks
+from service.checks.graph.check import Limits, check
+from service.checks.graph.small_checks import MAX_ESTIMATED_BYTES, MAX_ESTIMATED_WORK, is_small_check
+from service.numerics.gradients import finite_difference
+from service.settings import Settings
+from tests.service.checks.graph.sized_requests import estimate_request, make_entangled_request
+
+LIMITS = Limits()
+VAST = 3 * 10**7
+
+
+def chain(length):
+    nodes = [{"name": f"n{at}", "op": "tanh", "inputs": [f"n{at - 1}" if at else "w"]} for at in range(length)]
+    nodes.append({"name": "loss", "op": "sum", "inputs": [nodes[-1]["name"]]})
+    return {"tensors": {}, "weights": {"w": [0.5] * 4}, "model": {"nodes": nodes}, "include": []}
+
+
+def widened(size, **fields):
+    nodes = [{"name": "wide", "op": "expand", "inputs": ["w"], "size": [size]}]
+    nodes.append({"name": "loss", "op": "sum", "inputs": ["wide"]})
+    return {"tensors": {}, "weights": {"w": [1.0]}, "model": {"nodes": nodes}, "include": [], **fields}
+
+
+def pooled(side, kernel):
+    """Planned at a price that grows with the offsets of the kernel, whatever the model holds."""
+    nodes = [
+        {"name": "wide", "op": "expand", "inputs": ["w"], "size": [1, 1, side, side]},
+        {"name": "p", "op": "max_pool2d", "inputs": ["wide"], "kernel_size": kernel, "stride": 1},
+        {"name": "loss", "op": "sum", "inputs": ["p"]},
+    ]
+    return {"tensors": {}, "weights": {"w": [1.0]}, "model": {"nodes": nodes}, "include": []}
+
+
+@pytest.mark.parametrize("preset", model_language.list_models()["models"], ids=lambda preset: preset["name"])
+def test_presets_are_small(preset):
+    assert is_small_check(preset["request"], LIMITS)
+
+
+LARGE = {
+    "elements": widened(2**19),
+    "elements and a sample of them": widened(2**19, with_respect_to=["wide"], finite_difference={"sample": 2**18}),
+    "nodes": chain(900),
+    "scalars that are all entangled": make_entangled_request(40, 40),
+    "the offsets of a kernel": pooled(200, 100),
+    "the answer": {"include": ["gradients"], "encoding": "nested"} | widened(2**17, with_respect_to=["wide"]),
+    "elements without number": widened(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST}),
+}
+
+
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+def test_what_is_large_in_anything_is_not_small(body):
+    assert not is_small_check(body, LIMITS)
+
+
+@pytest.mark.parametrize("body", [*LARGE.values(), make_entangled_request(6, 6)], ids=[*LARGE, "a small one"])
+def test_to_tell_takes_no_more_than_a_small_check_takes(body):
+    is_small_check(body, LIMITS)
+    tracemalloc.start()
+    try:
+        is_small_check(body, LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < MAX_ESTIMATED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_plan_that_is_large_by_itself_is_not_made_to_tell(monkeypatch):
+    planned = []
+    monkeypatch.setattr(finite_difference, "plan_differences", lambda *_, **__: planned.append(1))
+    assert not is_small_check(pooled(200, 100), LIMITS)
+    assert not planned
+    with pytest.raises(AttributeError):
+        is_small_check(make_entangled_request(6, 6), LIMITS)
+    assert planned, "which would have been noticed"
+
+
+@pytest.mark.parametrize("what", ["bytes", "work"])
+def test_it_is_the_estimate_that_tells(monkeypatch, what):
+    body = make_entangled_request(6, 6)
+    most = getattr(estimate_request(body), what)
+    for limit, found in ((most, True), (most - 1, False)):
+        monkeypatch.setattr(small_checks, f"MAX_ESTIMATED_{what.upper()}", limit)
+        assert is_small_check(body, LIMITS) is found
+
+
+@pytest.mark.parametrize("field", ["bytes", "work", "elements"])
+def test_what_is_over_a_limit_of_the_service_is_not_small(field):
+    assert not is_small_check(make_entangled_request(6, 6), Limits(**{field: 10}))
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], {"tensors": {}, "weights": {"w": ["a"]}}, chain(3) | {"with_respect_to": ["none"]}]
+)
+def test_what_is_invalid_is_small(body):
+    assert is_small_check(body, LIMITS)
+    with pytest.raises(InvalidRequestError):
+        check(body)
+
+
+def test_what_was_not_looked_at_is_not_small():
+    assert not is_small_check(None, LIMITS)
+
+
+def test_of_a_model_that_is_too_large_no_sample_is_drawn():
+    """Drawing takes memory for each element, of which a node may have any number."""
+    body = widened(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequestError, match=r"the model would hold 60000001 elements"):
+            check(body)
+        assert tracemalloc.get_traced_memory()[1] < VAST
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_setting_says_what_is_small():
+    said = Settings.model_fields["max_small_checks"].description or ""
+    assert f"{MAX_ESTIMATED_BYTES // 2**20} MiB and {MAX_ESTIMATED_WORK:.0e} operations" in said

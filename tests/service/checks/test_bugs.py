@@ -1,0 +1,117 @@
+"""Bugs that are planted: a check of what they make fails, and names them."""
+
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from service.checks.bugs import list_bugs, simulate_bugs
+from service.checks.graph.check import Limits, check
+from service.numerics import diagnosis as faults
+from service.numerics.model.presets import PRESETS
+from tests.service.checks.common.counting_clock import end_after_looks
+
+NAMES = [each["name"] for each in list_bugs()["bugs"]]
+SMALL = ["conv_tanh_scale_sigmoid", "logistic_regression", "mlp_classifier"]
+
+
+def names_of(body):
+    return list(dict.fromkeys(each["name"] for each in simulate_bugs(body)["bugs"]))
+
+
+def refused(body, limits=None):
+    with pytest.raises(InvalidRequestError) as caught:
+        simulate_bugs(body, limits)
+    return {each["pointer"]: each["detail"] for each in caught.value.errors}
+
+
+def test_the_catalogue_has_each_bug_once_and_says_what_it_is():
+    assert len(set(NAMES)) == len(NAMES) > 40
+    assert all(each["explanation"] for each in list_bugs()["bugs"])
+    assert "unknown" not in NAMES
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_model_can_have_is_listed_without_gradients(preset):
+    listed = simulate_bugs(PRESETS[preset].example_request)["bugs"]
+    assert {each["name"] for each in listed} <= set(NAMES)
+    assert {each["tensor"] for each in listed} <= set(PRESETS[preset].example_request["weights"])
+    assert all("candidate" not in each for each in listed)
+    assert len({(each["name"], each["explanation"]) for each in listed}) == len(listed)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("preset", SMALL)
+def test_a_check_of_what_was_planted_fails_and_names_it(preset):
+    body = PRESETS[preset].example_request
+    for name in names_of(body):
+        for each in simulate_bugs(body | {"bug": name})["bugs"]:
+            assert each["name"] == name
+            assert each["tensor"] == next(iter(each["candidate"]))
+            report = check(body | {"candidate": wire(each["candidate"])})
+            for tensor in each["candidate"]:
+                verdict = report["verdicts"][tensor]
+                assert verdict["outcome"] == "fail"
+                assert name in [diagnosis["name"] for diagnosis in verdict["diagnoses"]]
+
+
+def wire(candidate):
+    return {name: each if isinstance(each, float | list) else each.tolist() for name, each in candidate.items()}
+
+
+def test_what_was_not_planted_passes(example):
+    """A negative control of the test above."""
+    report = check(example)
+    right = {name: wire(each)["analytic"] for name, each in report["gradients"].items()}
+    assert check(example | {"candidate": right})["outcome"] == "pass"
+
+
+def test_the_same_request_has_the_same_answer(example):
+    body = example | {"bug": "transposed", "encoding": "b64"}
+    assert simulate_bugs(body) == simulate_bugs(body)
+    assert set(simulate_bugs(body)["bugs"][0]["candidate"]["w1"]) == {"datatype", "shape", "b64"}
+
+
+def test_a_candidate_in_the_request_changes_nothing(example):
+    own = example | {"candidate": {"w1": [[1, 2], [3, 4]]}}
+    assert simulate_bugs(own) == simulate_bugs(example)
+
+
+def test_a_bug_that_there_is_not_is_refused_with_the_one_that_may_be_meant(example):
+    assert "did you mean 'transposed'?" in refused(example | {"bug": "transpose"})["/bug"]
+
+
+def test_a_bug_that_this_model_cannot_have_is_refused_with_those_that_it_can(example):
+    detail = refused(example | {"bug": "missing_mean_path"})["/bug"]
+    assert detail.startswith("'missing_mean_path' cannot be made in this model")
+    assert detail.endswith(", ".join(names_of(example)))
+
+
+def test_a_bug_that_a_check_would_not_fail_is_refused(example):
+    body = example | {"tolerance": {"rtol": 10}}
+    assert "would not be told" in refused(body | {"bug": "sign_flipped"})["/bug"]
+
+
+@pytest.mark.parametrize("limits", [Limits(work=1000), Limits(elements=20), Limits(bytes=1000)])
+def test_what_is_over_a_limit_is_refused(example, limits):
+    assert refused(example, limits)
+
+
+def test_no_more_numbers_are_answered_than_a_model_may_hold(example):
+    body = example | {"bug": "detached", "with_respect_to": ["x", "w1", "w2"]}
+    everything, few = (simulate_bugs(body, Limits(elements=elements))["bugs"] for elements in (1000, 50))
+    assert len(everything) > len(few) > 0
+
+
+@pytest.mark.parametrize("bug", [None, "sign_flipped"])
+def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
+    """The differences do, and what is planted does not."""
+    planted = faults.inject_bugs
+
+    def slow(*given):
+        for each in planted(*given):
+            ticking.look_count += 1000
+            yield each
+
+    monkeypatch.setattr("service.checks.bugs.faults.planted", slow)
+    with end_after_looks(900) as ticking:
+        detail = refused(example | ({"bug": bug} if bug else {}), Limits())["/with_respect_to"]
+    assert detail.startswith("out of time: bugs were being planted when the limit of 900 s was reached. Name fewer")

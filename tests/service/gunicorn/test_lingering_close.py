@@ -1,0 +1,102 @@
+import selectors
+import socket
+import time
+
+import pytest
+
+from service.gunicorn import lingering_close
+from service.gunicorn.lingering_close import LingeringConnections
+
+
+class Loop:
+    """What gunicorn does in its own."""
+
+    def __init__(self, **most):
+        self.poller = selectors.DefaultSelector()
+        self.lingering = LingeringConnections(lambda: self.poller, **most)
+
+    def turn(self):
+        for key, _ in self.poller.select(0):
+            key.data(key.fileobj)
+        self.lingering.end_overdue()
+
+
+@pytest.fixture
+def loop():
+    loop = Loop()
+    yield loop
+    loop.poller.close()
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_what_still_comes_is_dropped_until_the_client_closes(loop, pair):
+    ours, theirs = pair
+    theirs.sendall(b"a" * 1000)
+    loop.lingering.add(ours)
+    assert theirs.recv(1) == b"", "it is told that nothing more comes"
+    for _ in range(3):
+        loop.turn()
+        theirs.sendall(b"a" * 1000)
+    assert len(loop.lingering) == 1
+    theirs.close()
+    loop.turn()
+    loop.turn()
+    assert len(loop.lingering) == 0
+    assert ours.fileno() == -1
+
+
+def test_nobody_is_waited_for_without_end(loop, pair, monkeypatch):
+    monkeypatch.setattr(lingering_close, "_LINGER_SECONDS", 0.0)
+    loop.lingering.add(pair[0])
+    loop.turn()
+    assert (len(loop.lingering), pair[0].fileno()) == (0, -1)
+
+
+def test_who_keeps_sending_has_the_time_to(loop, pair, monkeypatch):
+    ours, theirs = pair
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    theirs.sendall(bytes(2**16))
+    loop.lingering.add(ours)
+    loop.turn()
+    now += lingering_close._LINGER_SECONDS + 0.5  # and a second more for each 64 KiB
+    loop.turn()
+    assert len(loop.lingering) == 1
+    now += 1
+    loop.turn()
+    assert len(loop.lingering) == 0
+
+
+def test_of_too_many_the_first_ends():
+    loop = Loop(most=2)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        loop.lingering.add(ours)
+    assert [ours.fileno() == -1 for ours, _ in pairs] == [True, False, False]
+    assert len(loop.lingering) == 2
+    loop.poller.close()
+    for each in (end for pair in pairs for end in pair):
+        each.close()
+
+
+def test_what_is_closed_already_is_let_go(loop, pair):
+    pair[0].close()
+    loop.lingering.add(pair[0])
+    assert len(loop.lingering) == 0
+
+
+def test_a_reset_ends_it(loop):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    loop.lingering.add(ours)
+    theirs.close()
+    loop.turn()
+    assert (len(loop.lingering), ours.fileno()) == (0, -1)

@@ -1,0 +1,88 @@
+"""What blocks of a convolution copy is given back."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.gunicorn import memory_allocator
+
+CONVOLVED = """
+import sys
+import torch
+from service.numerics.ops.conv import Conv2d
+from service.gunicorn import allocator
+
+def resident():
+    (line,) = [each for each in open("/proc/self/status") if each.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+torch.set_num_threads(1)
+if "mapped" in sys.argv:
+    assert allocator.use()
+x, w = (torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in ((1, 1, 120, 120), (1, 1, 60, 60)))
+before = resident()
+y = Conv2d().twin(torch, x, w, None)
+print(resident() - before)
+"""
+LITTLE, MUCH = 24 * 2**20, 48 * 2**20
+"""Bytes: measured are 10 MiB where they are mapped, and 71 to 98 where not."""
+
+
+def grown(*arguments: str) -> int:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CONVOLVED, *arguments]
+    return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is set")
+def test_blocks_of_a_convolution_leave_no_holes() -> None:
+    assert grown("mapped") < LITTLE
+    assert grown() > MUCH, "the negative control"
+
+
+def test_what_is_settled_by_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")
+    assert not memory_allocator.configure_malloc()
+
+
+HOLES = """
+from service.gunicorn import allocator
+
+holes = allocator.Holes()
+pieces = [bytes(1000) for _ in range(64_000)]
+kept = pieces[-1]
+del pieces
+grown = allocator.resident()
+given_back = holes.give_back()
+print(given_back, grown - allocator.resident(), holes.give_back())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is asked")
+def test_what_is_free_below_what_is_held_is_given_back_once() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    found = subprocess.run([sys.executable, "-c", HOLES], env=environment, check=True, capture_output=True, text=True)
+    first, fallen, second = found.stdout.split()
+    assert (first, second) == ("True", "False")
+    assert int(fallen) > 48 * 2**20, "so much is not given back of itself: the negative control"
+
+
+def test_who_has_not_grown_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([100, 50, 50 + memory_allocator.GROWTH_BYTES - 1, 50 + memory_allocator.GROWTH_BYTES, 60])
+    monkeypatch.setattr(memory_allocator, "read_resident_bytes", lambda: next(sizes))
+    holes = memory_allocator.FreeHeapPages()
+    assert [holes.give_back() for _ in range(3)] == [False, False, True]
+
+
+def test_where_the_kernel_tells_nothing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    assert memory_allocator.read_resident_bytes() is None
+    assert not memory_allocator.FreeHeapPages().give_back()

@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from service.gunicorn import metrics_files
+
+ROOT = Path(__file__).parents[3]
+COUNT = """
+from prometheus_client import Counter, Gauge, Histogram
+Counter("tests_done", "Done.", ("of",)).labels("a").inc({by})
+Histogram("tests_seconds", "Time.", buckets=(1,)).observe({by})
+Gauge("tests_busy", "Busy.", multiprocess_mode="livesum").inc({by})
+"""
+TELL = """
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+
+
+def run(code, place):
+    """Run in a process of its own: the client of Prometheus settles at its import where it writes."""
+    command = [sys.executable, "-c", f"{code}\nimport os; print(os.getpid())"]
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(place)}
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT)
+    *lines, pid = found.stdout.splitlines()
+    return lines, int(pid)
+
+
+def told(place):
+    lines, _ = run(TELL, place)
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
+
+
+def test_what_the_dead_counted_stays_in_one_file(tmp_path):
+    pids = [run(COUNT.format(by=by), tmp_path)[1] for by in (2, 3, 4)]
+    before = told(tmp_path)
+    assert (before['tests_done_total{of="a"}'], before["tests_busy"]) == (9, 9)
+    for pid in pids:
+        metrics_files.merge_dead_worker(tmp_path, pid)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_dead.db", "histogram_dead.db"]
+    del before["tests_busy"]
+    assert told(tmp_path) == before
+
+
+def test_the_living_are_left_alone(tmp_path):
+    _, dead = run(COUNT.format(by=2), tmp_path)
+    _, living = run(COUNT.format(by=3), tmp_path)
+    metrics_files.merge_dead_worker(tmp_path, dead)
+    assert told(tmp_path)["tests_busy"] == 3
+    assert (tmp_path / f"counter_{living}.db").exists()
+    metrics_files.merge_dead_worker(tmp_path, dead)
+    assert told(tmp_path)['tests_done_total{of="a"}'] == 5
+
+
+@pytest.mark.parametrize("torn", [b"", b"\xff" * 64, b"\x40\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\x7f" + b"\0" * 60])
+def test_a_file_that_cannot_be_read_does_not_stay_to_break_a_scrape(tmp_path, torn):
+    _, pid = run(COUNT.format(by=2), tmp_path)
+    (tmp_path / "counter_1.db").write_bytes(torn)
+    metrics_files.merge_dead_worker(tmp_path, 1)
+    assert not (tmp_path / "counter_1.db").exists()
+    metrics_files.merge_dead_worker(tmp_path, pid)
+    assert told(tmp_path)['tests_done_total{of="a"}'] == 2
+
+
+def test_a_directory_is_ones_own_and_leaves_nothing_behind():
+    first, second = metrics_files.make_metrics_directory(), metrics_files.make_metrics_directory()
+    assert first is not None
+    assert second is not None
+    assert first != second
+    (first / "counter_1.db").touch()
+    metrics_files.remove_metrics_directory(first, os.getpid() + 1)
+    assert first.exists(), "a worker that inherits this leaves it alone"
+    for place in (first, second):
+        metrics_files.remove_metrics_directory(place, os.getpid())
+        assert not place.exists()
+
+
+def test_where_nothing_can_be_written_there_is_none(monkeypatch):
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert metrics_files.make_metrics_directory() is None

@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+
+from service.http.body.json_parser import parse_json
+
+MANY = 2**30
+
+VALUES = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text(alphabet='ab[]{}"\\\n\u00e9', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[{"\\', max_size=3), inner, max_size=2)
+    ),
+    max_leaves=10,
+)
+
+
+def depth(value):
+    if not isinstance(value, list | dict):
+        return 0
+    return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+@given(VALUES, st.booleans())
+def test_depth_is_that_of_the_value_whatever_its_strings_hold(value, spaced):
+    raw = json.dumps(value, indent=1 if spaced else None, ensure_ascii=spaced).encode()
+    assert parse_json(raw, "It", depth(value), MANY) == value
+    if depth(value):
+        with pytest.raises(BadRequest, match="It is nested deeper than the"):
+            parse_json(raw, "It", depth(value) - 1, MANY)
+
+
+def test_many_shallow_lists_are_not_deep():
+    assert parse_json(b"[%b[]]" % (b"[]," * 10**5), "It", 2, MANY) == [[]] * (10**5 + 1)
+
+
+@pytest.mark.parametrize(("raw", "words"), [(b"", "It is empty; it must be"), (b"{", "It is not JSON: ")])
+def test_what_is_wrong_is_said_of_where_it_stands(raw, words):
+    with pytest.raises(BadRequest, match=words):
+        parse_json(raw, "It", 9, MANY)
+
+
+def test_what_would_take_too_much_memory_is_refused_before_it_is_built():
+    raw = b"[%b[]]" % (b"[]," * 1000)
+    with pytest.raises(RequestEntityTooLarge) as info:
+        parse_json(raw, "It", 9, 100_000)
+    assert info.value.description == (
+        "It would take about 1.6e+05 bytes of memory as 1002 lists, 0 objects and 1000 values behind commas; the limit "
+        'is 1.0e+05. Tensors take less as "b64", and least in the safetensors format.'
+    )
+    assert len(parse_json(raw, "It", 9, 160_000)) == 1001
+
+
+UNITS = {
+    "lists": b"[],",
+    "lists in lists": b"[[]],",
+    "lists of one": b"[1],",
+    "objects": b"{},",
+    "objects of one": b'{"a":1},',
+    "objects of a string": b'{"a":""},',
+    "numbers": b"0.5,",
+    "integers": b"999,",
+    "small integers": b"0,",
+    "strings": b'"ab",',
+    "empty strings": b'"",',
+    "nulls": b"null,",
+    "wide strings": '"\U0001f600aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",'.encode(),
+    "escaped": b'"\\ud83d\\ude00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",',
+}
+MEASURE = """
+import re, sys
+from pathlib import Path
+from service.http.body.json_parser import _bytes_built, _counted, parsed
+def kilobytes(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+unit = bytes.fromhex(sys.argv[1])
+raw = b"[" + unit * (2**22 // len(unit)) + b"0]"
+parsed(b"[0]", "It", 9, 2**40)
+Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+before = kilobytes("VmRSS")
+value = parsed(raw, "It", 9, 2**40)
+print(_bytes_built(raw, _counted(raw)), 1024 * (kilobytes("VmHWM") - before))
+"""
+AT_MOST = {"small integers": 3.0, "empty strings": 6.0, "nulls": 3.0}
+"""What is estimated is up to so many times what is taken; other things twice."""
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_estimate_is_no_less_than_what_is_taken(name):
+    """In a process of its own, of which the peak is known; without its first megabytes, which every parser takes."""
+    command = [sys.executable, "-c", MEASURE, UNITS[name].hex()]
+    estimate, taken = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert taken <= estimate <= AT_MOST.get(name, 2.0) * taken

@@ -1,0 +1,54 @@
+import socket
+import time
+
+import pytest
+
+from service.checks.common.background_job import CancelledError
+from service.http.middleware import disconnect
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(disconnect, "_POLL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("always")
+def test_who_is_there_is_waited_for(pair):
+    ours, theirs = pair
+    told = disconnect.cancel_on_disconnect(ours)
+    told()
+    theirs.sendall(b"GET")
+    told()
+    assert ours.recv(10) == b"GET", "a next request is left where it is"
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("leave", [lambda ours, theirs: theirs.close(), lambda ours, theirs: ours.close()])
+def test_who_left_is_not(pair, leave):
+    told = disconnect.cancel_on_disconnect(pair[0])
+    leave(*pair)
+    with pytest.raises(CancelledError):
+        told()
+
+
+def test_it_looks_now_and_then(pair, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    ours, theirs = pair
+    told = disconnect.cancel_on_disconnect(ours)
+    theirs.close()
+    told()
+    now += disconnect._POLL_SECONDS + 0.01
+    with pytest.raises(CancelledError):
+        told()
+
+
+def test_of_a_connection_that_is_not_known_nobody_leaves():
+    assert disconnect.cancel_on_disconnect(None) is None

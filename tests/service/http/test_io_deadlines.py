@@ -1,0 +1,87 @@
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from service.http.io_deadlines import end_overdue_connections, limit_reading, limit_sending
+
+MOST = 16
+
+
+def test_reading_ends_when_the_time_is_over_and_writing_does_not(pair):
+    ours, theirs = pair
+    with limit_reading(ours, time.monotonic() - 1):
+        end_overdue_connections(MOST)
+        assert ours.recv(1) == b"", "as at the end"
+    ours.sendall(b"408")
+    assert theirs.recv(3) == b"408"
+
+
+def test_not_before_and_not_after(pair):
+    ours, theirs = pair
+    with limit_reading(ours, time.monotonic() + 60):
+        end_overdue_connections(MOST)
+    with limit_reading(ours, time.monotonic() - 1):
+        pass
+    end_overdue_connections(MOST)
+    theirs.sendall(b"more")
+    assert ours.recv(4) == b"more"
+
+
+def test_without_a_socket_nobody_can_end_it():
+    with limit_reading(None, time.monotonic() - 1):
+        end_overdue_connections(MOST)
+
+
+def test_what_is_closed_already_is_no_matter(pair):
+    with limit_reading(pair[0], time.monotonic() - 1):
+        pair[0].close()
+        end_overdue_connections(MOST)
+
+
+@pytest.fixture
+def pairs():
+    with ExitStack() as opened:
+        yield [[opened.enter_context(each) for each in socket.socketpair()] for _ in range(4)]
+
+
+def cut_off(pairs):
+    """Which connections have ended for who writes."""
+    ended = []
+    for at, (ours, _) in enumerate(pairs):
+        try:
+            ours.send(b"x")
+        except BrokenPipeError:
+            ended.append(at)
+    return ended
+
+
+def test_sending_ends_when_the_time_is_over(pairs):
+    now = time.monotonic()
+    with limit_sending(pairs[0][0], now - 1), limit_sending(pairs[1][0], now + 60):
+        end_overdue_connections(MOST)
+        assert cut_off(pairs) == [0]
+
+
+@pytest.mark.parametrize(("most", "ended"), [(3, []), (2, [0]), (1, [0, 1])])
+def test_of_more_that_are_slow_than_may_be_those_go_that_have_been_it_for_longest(pairs, monkeypatch, most, ended):
+    clock = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    with ExitStack() as sending:
+        for ours, _ in pairs[:3]:
+            sending.enter_context(limit_sending(ours, 2000.0))
+            clock += 0.01
+        clock += 2
+        sending.enter_context(limit_sending(pairs[3][0], 2000.0))  # which is not slow yet
+        end_overdue_connections(most)
+        assert cut_off(pairs) == ended
+
+
+def test_who_is_read_from_slowly_is_none_of_them(pairs, monkeypatch):
+    clock = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    with limit_reading(pairs[0][0], 2000.0):
+        clock += 2
+        end_overdue_connections(0)
+        assert cut_off(pairs) == []

@@ -1,0 +1,51 @@
+"""Shares of samples that are lost, or that count twice."""
+
+import numpy as np
+
+from tests.solved_problems import SolvedProblem
+
+GENERATOR = np.random.default_rng(7)
+X, W, Y = GENERATOR.normal(size=(3, 5, 4)), GENERATOR.normal(size=(2, 4)), GENERATOR.normal(size=(3, 5, 2))
+WORKED = SolvedProblem(
+    {
+        "tensors": {"x": X.tolist(), "y": Y.tolist()},
+        "weights": {"w": W.tolist()},
+        "model": {
+            "nodes": [
+                {"name": "z", "op": "linear", "inputs": ["x", "w"]},
+                {"name": "loss", "op": "mse_loss", "inputs": ["z", "y"], "reduction": "sum"},
+            ]
+        },
+    }
+)
+BACK = 2 * (X @ W.T - Y)
+
+
+def share(*at: int | slice) -> np.ndarray:
+    rows, back = X[at].reshape(-1, 4), BACK[at].reshape(-1, 2)
+    return back.T @ rows
+
+
+def told(candidate: np.ndarray) -> dict[str, str]:
+    return {each.bug_name: each.explanation for each in WORKED.judge_candidates({"w": candidate})[1]["w"]}
+
+
+def test_any_one_sample_is_found_and_said() -> None:
+    assert "the last of the 3 samples" in told(share(2))["last_sample_only"]
+    assert "the first of the 3 samples" in told(share(0))["last_sample_only"]
+    assert "the one at index 1 of the 3 samples" in told(share(1))["last_sample_only"]
+
+
+def test_places_of_a_sample_and_rows_of_all_are_found_too() -> None:
+    assert "the last of the 5 places of each sample" in told(share(slice(None), 4))["last_sample_only"]
+    assert "the first of the 5 places of each sample" in told(share(slice(None), 0))["last_sample_only"]
+    assert "the last of the 15 rows of all samples" in told(share(2, 4))["last_sample_only"]
+
+
+def test_a_sample_that_counts_twice_is_found() -> None:
+    assert "the last of the 3 samples in z (linear) counted twice" in told(share() + share(2))["double_counted"]
+
+
+def test_a_part_of_the_samples_is_no_sample() -> None:
+    assert told(share(slice(0, 2))).keys() == {"unknown"}
+    assert told(share(2) + 0.3 * share(1)).keys() == {"unknown"}

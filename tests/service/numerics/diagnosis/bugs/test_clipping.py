@@ -1,0 +1,49 @@
+"""Gradients that were cut off."""
+
+import numpy as np
+import pytest
+
+from tests.solved_problems import solve_preset
+
+MLP = solve_preset("mlp_classifier")
+RIGHT = {name: MLP.get_gradient(name) for name in MLP.problem.names}
+
+
+def norm(*names: str) -> float:
+    return float(np.sqrt(sum(np.square(RIGHT[name]).sum() for name in names)))
+
+
+def test_a_clip_by_value_is_seen_where_several_elements_were_cut() -> None:
+    right = RIGHT["w1"]
+    most = float(np.sort(np.abs(right).ravel())[-6])
+    assert MLP.list_bug_names({"w1": np.clip(right, -most, most)}) == {"w1": {"clipped"}}
+    largest = np.where(np.abs(right) == np.abs(right).max(), np.sign(right) * most, right)
+    assert MLP.list_bug_names({"w1": np.where(np.abs(right) > most, largest * 1.01, right)}) == {"w1": {"unknown"}}
+
+
+def test_one_factor_of_all_tensors_is_a_clip_and_several_are_none() -> None:
+    named = MLP.list_bug_names({name: 0.37 * RIGHT[name] for name in ("w1", "w2", "b1")})
+    assert all("clipped" in names for names in named.values())
+    named = MLP.list_bug_names({name: (0.37 if name == "w1" else 0.41) * RIGHT[name] for name in ("w1", "w2", "b1")})
+    assert all(names == {"scaled"} for names in named.values())
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+def test_a_clip_of_each_tensor_by_its_own_norm_is_seen_by_the_round_norm(epsilon: float) -> None:
+    named = MLP.list_bug_names({name: 0.01 * each / (norm(name) + epsilon) for name, each in RIGHT.items()})
+    assert all("clipped" in names for names in named.values())
+    assert MLP.list_bug_names({"w1": 0.0137 * RIGHT["w1"] / norm("w1")})["w1"] == {"scaled"}
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+def test_a_clip_by_the_norm_of_all_is_seen_in_one_that_was_sent(epsilon: float) -> None:
+    factor = 0.1 / (norm(*RIGHT) + epsilon)
+    _, found = MLP.judge_candidates({"w2": factor * RIGHT["w2"]})
+    (told,) = (each.explanation for each in found["w2"] if each.bug_name == "clipped")
+    assert "brings the norm of all gradients to 0.1" in told
+    assert MLP.list_bug_names({"w2": 1.013 * factor * RIGHT["w2"]})["w2"] == {"scaled"}
+
+
+def test_what_is_next_to_nothing_was_neither_clipped_nor_scaled() -> None:
+    assert MLP.list_bug_names({"w2": np.full(RIGHT["w2"].shape, 1e-17)})["w2"] <= {"detached", "unknown"}
+    assert MLP.list_bug_names({"w2": np.full(RIGHT["w2"].shape, 1e-3)}, "FP16") == {"w2": {"unknown"}}

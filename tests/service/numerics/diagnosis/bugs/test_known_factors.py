@@ -1,0 +1,40 @@
+"""Factors of a whole gradient that a model suggests."""
+
+import pytest
+
+from service.numerics.diagnosis.bugs.known_factors import KnownFactor, describe_factor, iterate_known_factors
+from tests.solved_problems import solve_preset
+
+
+def factors(name: str, of: str, value: float) -> list[KnownFactor]:
+    return [
+        each
+        for each in iterate_known_factors(solve_preset(name).build_context(), of)
+        if each.value == pytest.approx(value, rel=1e-12)
+    ]
+
+
+def test_uses_of_a_shared_weight_are_one() -> None:
+    (told, *_) = (each.explanation for each in factors("lstm_step", "w_hidden", 0.5) if not each.is_vague)
+    assert told == "the mean over the 2 uses of w_hidden was taken instead of the sum"
+
+
+def test_of_what_multiplies_nothing_a_fact_is_known_and_no_story() -> None:
+    (told,) = factors("mlp_classifier", "w1", 7)
+    assert told == KnownFactor(told.value, "7 is the length of an axis of x, w1", is_vague=True)
+    (told,) = factors("mlp_classifier", "w1", 7**-0.5)
+    assert told.is_vague
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "3 times"),
+        (1 / 3, "1/3 of"),
+        (3**0.5, "sqrt(3) times"),
+        (3**-0.5, "1/sqrt(3) of"),
+        (0.37, "0.37 times"),
+    ],
+)
+def test_a_factor_reads_well(value: float, words: str) -> None:
+    assert describe_factor(value) == words

@@ -1,0 +1,100 @@
+"""Too few digits, too short a range."""
+
+import numpy as np
+import pytest
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.diagnosis.bugs.precision_and_range import find_overflow
+from tests.solved_problems import SolvedProblem, solve_preset
+
+MLP = solve_preset("mlp_classifier")
+
+
+def test_a_gradient_of_float32_that_is_said_to_be_of_float64_is_named() -> None:
+    right = MLP.get_gradient("w1")
+    verdicts, found = MLP.judge_candidates({"w1": right.astype(np.float32).astype(np.float64)})
+    assert verdicts["w1"].outcome.wire_name == "fail"
+    assert [each.bug_name for each in found["w1"]] == ["low_precision"]
+    assert "is a number of FP32" in found["w1"][0].explanation
+
+
+def test_float16_is_told_from_float32() -> None:
+    wrong = MLP.get_gradient("w1").astype(np.float16).astype(np.float64)
+    _, found = MLP.judge_candidates({"w1": wrong}, "FP32")
+    assert "is a number of FP16" in found["w1"][0].explanation
+
+
+def test_short_numbers_that_are_wrong_are_not_a_matter_of_precision() -> None:
+    wrong = (MLP.get_gradient("w1") * 1.01).astype(np.float32).astype(np.float64)
+    assert MLP.list_bug_names({"w1": wrong})["w1"] == {"scaled"}
+
+
+WRITTEN = {
+    "as by printf": ("%.6g", "6 significant digits"),
+    "in scientific notation": ("%.3e", "4 significant digits"),
+    "as a tensor is printed": ("%.4f", "4 decimals"),
+    "as an array is printed": ("%.8f", "8 decimals"),
+}
+
+
+def written(form: str, gradient: np.ndarray) -> np.ndarray:
+    return np.array([float(form % each) for each in gradient.ravel()]).reshape(gradient.shape)
+
+
+@pytest.mark.parametrize(("form", "digits"), WRITTEN.values(), ids=WRITTEN)
+def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, digits: str) -> None:
+    _, found = MLP.judge_candidates({"w1": written(form, MLP.get_gradient("w1"))})
+    assert [each.bug_name for each in found["w1"]] == ["few_digits"]
+    assert f"is the reference rounded to {digits}, as where it is printed" in found["w1"][0].explanation
+
+
+def test_in_float32_they_are_told_too() -> None:
+    wrong = written("%.3g", MLP.get_gradient("w1")).astype(np.float32).astype(np.float64)
+    _, found = MLP.judge_candidates({"w1": wrong}, "FP32")
+    assert [each.bug_name for each in found["w1"]] == ["few_digits"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        written("%.6g", 1.001 * MLP.get_gradient("w1")),
+        np.where(np.arange(77).reshape(11, 7) == 5, MLP.get_gradient("w1"), written("%.3g", MLP.get_gradient("w1"))),
+        np.sign(MLP.get_gradient("w1")),
+        written("%.1g", MLP.get_gradient("w1")),
+        written("%.6g", MLP.get_gradient("w1")) + 1e-4 * (np.arange(77).reshape(11, 7) == 5),
+    ],
+    ids=["another gradient", "all but one", "signs", "hardly any digits", "one digit is another"],
+)
+def test_short_numbers_that_are_not_the_nearest_are_another_matter(wrong: np.ndarray) -> None:
+    assert "few_digits" not in MLP.list_bug_names({"w1": wrong})["w1"]
+
+
+def test_infinities_and_nan_are_told_apart_and_located() -> None:
+    for value, name in ((np.inf, "overflow"), (np.nan, "not_finite")):
+        wrong = MLP.get_gradient("w1").copy()
+        wrong[3, 2] = value
+        _, found = MLP.judge_candidates({"w1": wrong})
+        assert [each.bug_name for each in found["w1"]] == [name]
+        assert "1 of 77 elements of dL/dw1 are not finite, the first at index [3, 2]" in found["w1"][0].explanation
+
+
+def test_the_node_that_leaves_the_range_of_the_arithmetic_is_named() -> None:
+    worked = SolvedProblem(
+        {
+            "tensors": {"x": [300.0, 500.0]},
+            "weights": {"w": [1.0, 1.0]},
+            "model": {
+                "nodes": [
+                    {"name": "z", "op": "mul", "inputs": ["x", "w"]},
+                    {"name": "squares", "op": "mul", "inputs": ["z", "z"]},
+                    {"name": "root", "op": "pow", "inputs": ["squares"], "exponent": 0.5},
+                    {"name": "loss", "op": "sum", "inputs": ["root"]},
+                ]
+            },
+        }
+    )
+    assert find_overflow(worked.build_context(), PRECISIONS["FP16"]) == ("squares", 250000.0)
+    assert find_overflow(worked.build_context(), PRECISIONS["FP32"]) is None
+    _, found = worked.judge_candidates({"w": np.array([300.0, np.nan])}, "FP16")
+    assert [each.bug_name for each in found["w"]] == ["overflow"]
+    assert "squares reaches 2.5e+05, beyond the largest number" in found["w"][0].explanation

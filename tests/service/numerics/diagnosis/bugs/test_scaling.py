@@ -1,0 +1,62 @@
+"""Factors and cuts, in the words of a colleague."""
+
+import numpy as np
+import pytest
+
+from service.numerics.diagnosis.bugs.scaling import fit_scale_factor
+from tests.solved_problems import SolvedProblem, solve_preset
+
+MLP = solve_preset("mlp_classifier")
+
+
+def explained(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]:
+    """What is said of a gradient that is off by a factor, by bug."""
+    _, found = worked.judge_candidates({name: factor * worked.get_gradient(name)})
+    return {each.bug_name: each.explanation for each in found[name]}
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (
+            5.0,
+            "dL/dw1 is exactly 5 times the reference: just what it would be if the sum over the batch (B = 5) was ",
+        ),
+        (0.2, "dL/dw1 is exactly 1/5 of the reference: just what it would be if at hidden (linear) the mean over the "),
+        (2.0, "dL/dw1 is exactly 2 times the reference: one factor is missing or too many; 2 is the factor of the "),
+        (-3.0, "dL/dw1 is exactly minus 3 times the reference: "),
+        (1024.0, "dL/dw1 is exactly 1024 times the reference: just what it would be if a loss scale of 2^10 was left "),
+        (
+            7**-0.5,
+            "dL/dw1 is exactly 1/sqrt(7) of the reference: one factor is missing or too many; 7 is the length of ",
+        ),
+        (1.37, "dL/dw1 is 1.37 times the reference, everywhere: one factor is missing or too many, and none that"),
+    ],
+)
+def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) -> None:
+    assert explained(MLP, "w1", factor)["scaled"].startswith(said)
+
+
+def test_all_that_may_have_been_done_is_said() -> None:
+    told = explained(MLP, "w1", 0.2)["scaled"]
+    assert told.endswith("or if the mean over the batch (B = 5) was taken once too often, where the loss takes it.")
+
+
+def test_a_factor_of_the_loss_that_sums_is_a_mean() -> None:
+    told = explained(solve_preset("conv_tanh_scale_sigmoid"), "w2", 0.25)["scaled"]
+    assert "the mean over the batch (B = 4) was taken where the loss takes the sum" in told
+
+
+def test_a_sign_is_a_sign_and_no_factor() -> None:
+    assert explained(MLP, "w1", -1.0).keys() == {"sign_flipped"}
+
+
+def test_a_factor_near_a_known_one_is_not_that_one() -> None:
+    assert "everywhere" in explained(MLP, "w1", 5.001)["scaled"]
+
+
+def test_there_is_no_factor_between_what_is_not_finite_or_nothing() -> None:
+    ones = np.ones(3)
+    for pair in ((ones, 0 * ones), (0 * ones, ones), (np.inf * ones, ones), (ones, np.ones(4))):
+        assert fit_scale_factor(*pair) == (0.0, np.inf)
+    assert fit_scale_factor(3 * ones, ones) == (3.0, 0.0)

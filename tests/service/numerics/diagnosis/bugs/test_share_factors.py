@@ -1,0 +1,49 @@
+"""One share of a sum along several paths, with a factor."""
+
+import numpy as np
+import pytest
+
+from tests.solved_problems import SolvedProblem
+
+GENERATOR = np.random.default_rng(8)
+W = GENERATOR.normal(size=(3, 4))
+X = GENERATOR.normal(size=(3, 4))
+WORKED = SolvedProblem(
+    {
+        "tensors": {"x": X.tolist()},
+        "weights": {"w": W.tolist()},
+        "model": {
+            "nodes": [
+                {"name": "a", "op": "sin", "inputs": ["w"]},
+                {"name": "b", "op": "mul", "inputs": ["w", "x"]},
+                {"name": "c", "op": "add", "inputs": ["a", "b"]},
+                {"name": "d", "op": "add", "inputs": ["c", "w"]},
+                {"name": "loss", "op": "sum", "inputs": ["d"]},
+            ]
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("factor", "name", "said"),
+    [
+        (3.0, "scaled", "what comes back to w from b (mul) was 3 times what it is"),
+        (-2.5, "scaled", "what comes back to w from b (mul) was minus 2.5 times what it is"),
+        (-1.0, "sign_flipped", "what comes back to w from b (mul) came with the opposite sign"),
+        (0.0, "detached", "the path from w through b (mul) carried no gradient"),
+        (2.0, "double_counted", "what comes back to w from b (mul) was added twice"),
+    ],
+)
+def test_a_factor_of_one_path_is_named_and_said(factor: float, name: str, said: str) -> None:
+    _, found = WORKED.judge_candidates({"w": np.cos(W) + factor * X + 1})
+    assert [each.bug_name for each in found["w"]] == [name]
+    assert said in found["w"][0].explanation
+
+
+def test_an_added_constant_is_no_factor_of_a_share_that_is_constant() -> None:
+    assert WORKED.list_bug_names({"w": np.cos(W) + X + 1.7}) == {"w": {"unknown"}}
+
+
+def test_two_shares_with_factors_of_their_own_have_no_name() -> None:
+    assert WORKED.list_bug_names({"w": 1.3 * np.cos(W) + 0.4 * X + 1}) == {"w": {"unknown"}}

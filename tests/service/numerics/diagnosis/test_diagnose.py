@@ -1,0 +1,68 @@
+"""What is reported: classes of explanations, one of each bug, or that there is none."""
+
+import numpy as np
+
+from service.numerics.diagnosis.diagnose import diagnose_gradients
+from tests.solved_problems import SolvedProblem, solve_preset
+
+MLP = solve_preset("mlp_classifier")
+
+
+def test_explanations_that_a_point_cannot_tell_apart_are_all_reported() -> None:
+    named = MLP.list_bug_names({"w2": 2 * MLP.get_gradient("w2")})
+    assert named == {"w2": {"scaled", "double_counted"}}
+
+
+def test_the_same_mistake_in_several_small_tensors_counts_together() -> None:
+    """Two numbers of bfloat16 say little; the same factor in all of them is no chance."""
+    worked = solve_preset("lenet")
+    wrong = {name: -worked.get_gradient(name) for name in ("a1", "k1", "b2")}
+    assert all(names == {"sign_flipped"} for names in worked.list_bug_names(wrong, "BF16").values())
+    small = SolvedProblem(
+        {
+            "tensors": {"x": [1.5]},
+            "weights": {"a": [0.75], "b": [1.25]},
+            "model": {
+                "nodes": [
+                    {"name": "ax", "op": "mul", "inputs": ["a", "x"]},
+                    {"name": "t", "op": "tanh", "inputs": ["ax"]},
+                    {"name": "bt", "op": "mul", "inputs": ["b", "t"]},
+                    {"name": "loss", "op": "sum", "inputs": ["bt"]},
+                ]
+            },
+        }
+    )
+    rounded = {name: -small.get_gradient(name).astype(np.float32).astype(np.float64) for name in ("a", "b")}
+    assert small.list_bug_names({"a": rounded["a"]}, "FP32") == {"a": {"unknown"}}
+    assert small.list_bug_names(rounded, "FP32") == {"a": {"sign_flipped"}, "b": {"sign_flipped"}}
+
+
+def test_where_nothing_fits_it_is_said_where_the_errors_are() -> None:
+    wrong = MLP.get_gradient("w1").copy()
+    wrong[4] *= np.linspace(2, 3, 7)
+    _, found = MLP.judge_candidates({"w1": wrong})
+    assert [each.bug_name for each in found["w1"]] == ["unknown"]
+    assert found["w1"][0].explanation == (
+        "No bug that is known here explains dL/dw1: 7 of 77 elements are off: exactly row 4."
+    )
+    assert 0 < found["w1"][0].relative_residual < 1
+
+
+def test_a_diagnosis_takes_no_more_work_than_it_may_and_says_so() -> None:
+    scene = MLP.build_context(("w1",))
+    wrong = dict.fromkeys(["w1"], np.ones((11, 7), np.bool_))
+    candidates = {"w1": scene.right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}
+    (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
+    assert "Not every" not in found.explanation
+    scene.graph.__dict__["_cost"] = scene.graph.estimate_cost()._replace(work=2**26)
+    try:
+        (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
+    finally:
+        del scene.graph.__dict__["_cost"]
+    assert found.explanation.endswith("Not every wrong backward pass of so large a model was tried.")
+
+
+def _with(scene: object, candidates: dict[str, np.ndarray]) -> object:
+    from dataclasses import replace
+
+    return replace(scene, candidates=candidates)

@@ -1,0 +1,76 @@
+"""What is said of hypotheses that fit: all that the candidate cannot tell apart, and nothing that it speaks against."""
+
+import numpy as np
+
+from service.numerics.diagnosis.explanation import BugEvidence, explain_matches
+from service.numerics.diagnosis.matching import BugHypothesis, HypothesisMatch
+
+ROUNDOFF = 2.0**-53
+
+
+def match(fault: str, *, fit: float = 0.0, digits: float = 50.0, **more: object) -> HypothesisMatch:
+    return HypothesisMatch(BugHypothesis(fault, np.ones(4), f"{more.pop('fact', 'dL/dw is')}", **more), fit, digits)  # type: ignore[arg-type]
+
+
+def said(*matches: HypothesisMatch, others: tuple[HypothesisMatch, ...] = ()) -> dict[str, str]:
+    found = explain_matches(matches, BugEvidence({"w": matches, "v": others}), ROUNDOFF)
+    return {each.bug_name: each.explanation for each in found}
+
+
+def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number() -> None:
+    stories = [match("cut", key=number, possible_action=f"story {number}") for number in range(7)]
+    assert said(*stories[:1]) == {"cut": "dL/dw is just what it would be if story 0."}
+    assert said(*stories[:2])["cut"].endswith("if story 0, or if story 1.")
+    assert said(*stories[:5])["cut"].endswith("or if story 4.")
+    assert said(*stories)["cut"].endswith("or if story 3, or if one of 3 more mistakes was made that come to the same.")
+
+
+def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
+    fact = match("scaled", fact="dL/dw is exactly 2 times the reference:", otherwise="none is known.", constants=1)
+    assert said(fact)["scaled"] == "dL/dw is exactly 2 times the reference: none is known."
+    story = match("scaled", key=1, possible_action="it was")
+    assert said(story, fact)["scaled"] == "dL/dw is exactly 2 times the reference: just what it would be if it was."
+
+
+def test_what_is_fitted_is_no_explanation_beside_what_needs_no_fit() -> None:
+    exact, fitted = match("cut", key=1, possible_action="exact"), match("decay", fact="fitted.", constants=1)
+    assert said(fitted) == {"decay": "fitted."}
+    assert said(exact, fitted).keys() == {"cut"}
+
+
+def test_of_two_that_match_what_fits_far_worse_is_not_told() -> None:
+    exact, near = (
+        match("cut", key=1, possible_action="exact", fit=1e-16),
+        match("lost", key=2, possible_action="near", fit=1e-8),
+    )
+    assert said(near).keys() == {"lost"}
+    assert said(exact, near).keys() == {"cut"}
+    noisy = match("cut", key=1, possible_action="exact", fit=1e-9)
+    assert said(noisy, near).keys() == {"cut", "lost"}
+    one, other = (
+        match("cut", key=1, possible_action="one", fit=1e-16),
+        match("cut", key=2, possible_action="other", fit=1e-8),
+    )
+    assert said(one, other) == {"cut": "dL/dw is just what it would be if one."}
+
+
+def test_what_explains_more_gradients_is_told_before_what_explains_fewer() -> None:
+    both, one = match("cut", key=1, possible_action="both"), match("cut", key=2, possible_action="one")
+    assert said(one, both, others=(both,)) == {"cut": "dL/dw is just what it would be if both."}
+
+
+def test_what_another_gradient_speaks_against_is_told_last_and_with_that() -> None:
+    spared = match("cut", key=1, possible_action="spared", unchanged_gradients=("dL/dv", "dL/du"))
+    assert said(spared)["cut"].endswith(
+        "if spared. Yet dL/dv and 1 more, which that would change as well, is not changed by it."
+    )
+    assert said(spared, match("lost", key=2, possible_action="other")).keys() == {"lost"}
+    assert said(spared, match("cut", key=2, possible_action="other")) == {
+        "cut": "dL/dw is just what it would be if other."
+    }
+
+
+def test_chance_is_told_of_nothing() -> None:
+    assert said(match("cut", possible_action="s", digits=13.0)) == {}
+    few = match("cut", possible_action="s", digits=8.0)
+    assert said(few, others=(few,)).keys() == {"cut"}

@@ -1,0 +1,98 @@
+"""When an explanation of a wrong gradient is one: it matches, it is identifiable, and it is no chance."""
+
+import numpy as np
+import pytest
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, fit_tolerance, is_beyond_chance
+
+RIGHT = np.array([1.0, -2.0, 0.5, 3.0])
+FP64 = PRECISIONS["FP64"]
+
+
+def digits_of(made: np.ndarray, seen: np.ndarray, constants: int = 0, precision: str = "FP64") -> float | None:
+    """Digits of a hypothesis about RIGHT; None where it does not match."""
+    found = CandidateMatcher(seen, RIGHT[: seen.size], PRECISIONS[precision]).match_hypothesis(
+        BugHypothesis("bug", made, "", constants)
+    )
+    return None if found is None else found.predicted_digits
+
+
+def test_what_was_made_is_recognised_to_the_last_digit() -> None:
+    assert digits_of(2 * RIGHT, 2 * RIGHT) == pytest.approx(4 * 15.7, abs=1)
+
+
+def test_what_is_off_by_more_than_the_arithmetic_is_not() -> None:
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-7)) is not None
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5)) is None
+    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5), precision="FP32") is not None
+
+
+def test_what_makes_no_difference_explains_nothing() -> None:
+    wrong = RIGHT * (1 + 1e-7)
+    assert digits_of(RIGHT, wrong) is None
+    assert digits_of(RIGHT * (1 + 1e-8), wrong) is None
+
+
+def test_an_element_that_is_right_either_way_says_nothing() -> None:
+    made = np.array([2.0, -2.0, 0.5, 3.0])
+    assert digits_of(made, made) == pytest.approx(15.7, abs=0.5)
+
+
+def test_an_element_of_0_says_little() -> None:
+    made = RIGHT * [1, 1, 0, 0]
+    assert digits_of(made, made) == 2
+
+
+def test_fitted_constants_take_the_best_elements_away() -> None:
+    made = 1.3 * RIGHT
+    assert digits_of(made, made, constants=3) == pytest.approx(15.4, abs=0.5)
+    assert digits_of(made, made, constants=4) == 0
+
+
+@pytest.mark.parametrize(("precision", "needed"), [("FP64", 1), ("FP32", 2), ("FP16", 4), ("BF16", 6)])
+def test_so_many_elements_are_enough_in_an_arithmetic(precision: str, needed: int) -> None:
+    """As rounding leaves them, when the sign is wrong."""
+    roundoff = PRECISIONS[precision].unit_roundoff
+
+    def said(count: int) -> float:
+        right = np.linspace(1, 2, count)
+        target = CandidateMatcher(-right * (1 + roundoff), right, PRECISIONS[precision])
+        found = target.match_hypothesis(BugHypothesis("bug", -right, ""))
+        assert found is not None
+        return found.predicted_digits
+
+    assert is_beyond_chance(said(needed))
+    assert needed == 1 or not is_beyond_chance(said(needed - 1))
+
+
+def test_sizes_at_both_ends_of_the_range_do_not_overflow() -> None:
+    for scale in (1e-300, 1e300):
+        found = CandidateMatcher(-scale * RIGHT, scale * RIGHT, FP64).match_hypothesis(
+            BugHypothesis("bug", -scale * RIGHT, "")
+        )
+        assert found is not None
+        assert is_beyond_chance(found.predicted_digits)
+
+
+def test_what_is_seen_through_a_sum_is_all_news() -> None:
+    found = CandidateMatcher(np.ones((2, 4)), RIGHT, FP64).match_hypothesis(
+        BugHypothesis("bug", RIGHT, "", compared_gradient=RIGHT.copy())
+    )
+    assert found is not None
+    assert is_beyond_chance(found.predicted_digits)
+
+
+def test_another_shape_is_no_match() -> None:
+    assert CandidateMatcher(np.ones((2, 2)), RIGHT, FP64).match_hypothesis(BugHypothesis("bug", RIGHT, "")) is None
+
+
+def test_only_what_is_near_is_looked_at_closer() -> None:
+    target = CandidateMatcher(2 * RIGHT, RIGHT, FP64)
+    assert target.may_match(np.array([RIGHT, 2 * RIGHT, 2.1 * RIGHT])).tolist() == [False, True, False]
+
+
+def test_the_fit_is_looser_where_the_arithmetic_is() -> None:
+    fits = [fit_tolerance(PRECISIONS[name]) for name in ("FP64", "FP32", "FP16", "BF16")]
+    assert fits == sorted(fits)
+    assert fits[0] == 1e-6

@@ -1,0 +1,39 @@
+"""Fewer digits on the way."""
+
+import numpy as np
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.diagnosis.reduced_precision import iterate_reduced_precision_gradients
+from tests.solved_problems import solve_preset
+
+MLP = solve_preset("mlp_classifier")
+
+
+def made(precision: str) -> dict[str, dict[str, np.ndarray]]:
+    scene = MLP.build_context()
+    nodes = {node.name for node in scene.graph.nodes}
+    leaves = {name: each for name, each in scene.values.items() if name not in nodes}
+    found = iterate_reduced_precision_gradients(scene.graph, leaves, PRECISIONS[precision])
+    return {what: {name: each[0] for name, each in gradients.items()} for what, gradients in found}
+
+
+def test_what_was_rounded_is_said_and_the_gradients_have_all_digits() -> None:
+    inputs, products = made("TF32").values()
+    for each in (inputs, products):
+        _, found = MLP.judge_candidates({"w1": each["w1"]}, "FP32")
+        assert [diagnosis.bug_name for diagnosis in found["w1"]] == ["low_precision"]
+        assert "rounded to TF32 on the way" in found["w1"][0].explanation
+        assert not PRECISIONS["TF32"].is_representable(each["w1"]).all()
+
+
+def test_the_gradient_of_a_bias_is_a_sum_and_keeps_its_digits() -> None:
+    _, products = made("BF16").values()
+    assert not PRECISIONS["BF16"].is_representable(products["b2"]).any()
+    assert 0 < np.abs(products["b2"] - MLP.get_gradient("b2")).max() < 1e-2
+
+
+def test_errors_of_the_size_of_a_precision_that_are_not_its_own_have_no_name() -> None:
+    right, generator = MLP.get_gradient("w1"), np.random.default_rng(3)
+    for size in (1e-5, 1e-4, 1e-3):
+        wrong = right * (1 + size * generator.normal(size=right.shape))
+        assert MLP.list_bug_names({"w1": wrong}) == {"w1": {"unknown"}}

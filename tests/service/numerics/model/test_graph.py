@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+
+from service.numerics.core.batching import add_batch_axis
+from service.numerics.model.graph import Graph, InvalidModelError, Node
+from service.numerics.ops import OP_REGISTRY
+from tests.op_graphs import build_reference_example
+
+MUL, TANH, LOSS = OP_REGISTRY["mul"](), OP_REGISTRY["tanh"](), OP_REGISTRY["half_squared_error"](reduction="sum")
+
+
+def build(*nodes, **shapes):
+    return Graph([Node(name, op, operands) for name, op, operands in nodes], shapes)
+
+
+def square_of_a_product():
+    """L = (x w)^2 / 2 by a node used twice, listed out of order: dL/dw = sum x^2 w."""
+    return build(
+        ("half", MUL, ("p", 0.5)),
+        ("p", MUL, ("x", "w")),
+        ("q", MUL, ("half", "p")),
+        ("loss", LOSS, ("q", "zero")),
+        x=(3,),
+        w=(),
+        zero=(3,),
+    )
+
+
+def test_contributions_of_every_use_add_up():
+    graph = square_of_a_product()
+    x, w = np.array([1.0, -2, 3]), 0.5
+    values = graph.forward({"x": add_batch_axis(x), "w": add_batch_axis(np.array(w)), "zero": np.zeros((1, 3))})
+    q = (x * w) ** 2 / 2
+    assert values["loss"][0] == pytest.approx((q**2 / 2).sum())
+    gradients = graph.backward(values)
+    assert gradients["w"][0] == pytest.approx((q * x * x * w).sum())
+    np.testing.assert_allclose(gradients["p"][0], q * x * w)
+    np.testing.assert_allclose(gradients["x"][0], q * x * w * w)
+
+
+def test_order_and_shapes():
+    graph = square_of_a_product()
+    order = [node.name for node in graph.nodes]
+    assert order.index("p") < order.index("half") < order.index("q") < order.index("loss")
+    assert graph.shapes["q"] == (3,)
+    assert [node.name for node in graph.listed_nodes] == ["half", "p", "q", "loss"]
+    assert [node.name for node in graph.downstream_nodes(["half"])] == ["q", "loss"]
+    assert graph.downstream_nodes(["loss"]) == []
+
+
+@pytest.mark.parametrize("name", ["x", "w1", "L1", "L2A"])
+def test_resuming_is_bit_for_bit_what_a_whole_pass_gives(name):
+    graph, leaves = build_reference_example()
+    base = graph.forward(leaves)
+    resumed = graph.forward_downstream(base, {name: base[name]})
+    for other, value in base.items():
+        np.testing.assert_array_equal(resumed[other], value)
+    moved = graph.forward_downstream(base, {name: base[name] + 1})
+    assert moved["loss"] != base["loss"]
+
+
+def test_an_override_takes_the_place_of_a_backward_pass():
+    graph, leaves = build_reference_example()
+    values = graph.forward(leaves)
+    plain = graph.backward(values)
+    zeros = graph.backward(values, {"L1A": lambda gradient, output, *inputs: (gradient * 0,)})
+    assert plain["w1"].all()
+    assert not zeros["w1"].any()
+    np.testing.assert_array_equal(zeros["w2"], plain["w2"])
+
+
+BROKEN = {
+    "unknown": ([("loss", LOSS, ("x", "nope"))], {"x": (2,)}, "'nope', which is no tensor", 0, "nope"),
+    "clash": ([("x", TANH, ("x",)), ("loss", LOSS, ("x", "x"))], {"x": (2,)}, "may not take the name", 0, "x"),
+    "repeated": (
+        [("a", TANH, ("x",)), ("a", TANH, ("x",)), ("loss", LOSS, ("a", "x"))],
+        {"x": (2,)},
+        "two nodes are named 'a'",
+        1,
+        None,
+    ),
+    "cycle": (
+        [("a", TANH, ("b",)), ("b", TANH, ("a",)), ("loss", LOSS, ("b", "x"))],
+        {"x": (2,)},
+        "form a cycle: ",
+        0,
+        None,
+    ),
+    "long cycle": (
+        [(f"n{at}", TANH, (f"n{(at + 1) % 50}",)) for at in range(50)] + [("loss", LOSS, ("n0", "x"))],
+        {"x": (2,)},
+        r"form a cycle: (n\d+ -> ){5}\.\.\.( -> n\d+){4}$",
+        0,
+        None,
+    ),
+    "own input": ([("loss", LOSS, ("loss", "x"))], {"x": (2,)}, "cycle: loss -> loss", 0, None),
+    "unreached node": (
+        [("a", TANH, ("x",)), ("loss", LOSS, ("x", "x"))],
+        {"x": (2,)},
+        "'a' does not reach the loss 'loss'",
+        0,
+        None,
+    ),
+    "unreached leaf": ([("loss", LOSS, ("x", "x"))], {"x": (2,), "y": (2,)}, "'y' does not reach the loss", None, "y"),
+    "not a scalar": ([("a", TANH, ("x",))], {"x": (2,)}, r"must have one element; its shape is \[2\]", 0, None),
+    "misfit": (
+        [("p", MUL, ("x", "y")), ("t", TANH, ("p",)), ("loss", LOSS, ("t", "x"))],
+        {"x": (2,), "y": (3,)},
+        r"node 'p' \(mul\) takes shapes that broadcast together; "
+        r"got input 'x' of shape \[2\], other 'y' of shape \[3\]",
+        0,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "shapes", "message", "position", "leaf"), BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_run_is_said_with_its_place(nodes, shapes, message, position, leaf):
+    with pytest.raises(InvalidModelError, match=message) as caught:
+        build(*nodes, **shapes)
+    (error,) = caught.value.errors
+    assert (error.node, error.leaf) == (position, leaf)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(InvalidModelError) as caught:
+        build(("a", MUL, ("x", "p")), ("b", MUL, ("y", "q")), ("loss", LOSS, ("a", "b")), x=(2,), y=(2,))
+    assert [error.leaf for error in caught.value.errors] == ["p", "q"]
+
+
+def test_cost_counts_every_node():
+    graph = square_of_a_product()
+    assert graph.estimate_cost().work > graph.estimate_cost(graph.downstream_nodes(["half"])).work > 0
+    assert graph.estimate_cost().largest_array == 3 * 4
+
+
+RELU, EMBEDDING, CAT = OP_REGISTRY["relu"](), OP_REGISTRY["embedding"](), OP_REGISTRY["cat"]()
+
+
+def test_held_to_its_pieces_a_graph_has_no_kinks():
+    graph = build(("r", RELU, ("x",)), ("loss", LOSS, ("r", "zero")), x=(2,), zero=(2,))
+    base = graph.forward({"x": add_batch_axis(np.array([1.0, -1.0])), "zero": np.zeros((1, 2))})
+    held, _ = graph.hold_branches(base)
+    for each, expected in ((graph, [[0.0, 3.0]]), (held, [[-2.0, 0.0]])):
+        assert each.forward_downstream(base, {"x": add_batch_axis(np.array([-2.0, 3.0]))})["r"].tolist() == expected
+    assert graph.nodes[0].branch is None, "the graph itself is as it was"
+
+
+def kinds(node, **leaves):
+    shapes = dict.fromkeys(leaves, (2,)) | {"table": (3, 2)}
+    nodes = [Node("n", *node), Node("loss", OP_REGISTRY["sum"](), ("n",))]
+    return Graph(nodes, {name: shapes[name] for name in (*leaves, "table")}, {k: v for k, v in leaves.items() if v})
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (None, r"node 'n' \(embedding\) takes integers as input; 'i' is of floats"),
+        ("bool", "takes integers as input; 'i' is of truths"),
+    ],
+)
+def test_each_slot_takes_its_kind(kind, message):
+    kinds((EMBEDDING, ("i", "table")), i="index")
+    with pytest.raises(InvalidModelError, match=message) as caught:
+        kinds((EMBEDDING, ("i", "table")), i=kind)
+    assert caught.value.errors[0].leaf == "i"
+
+
+def test_a_node_or_a_number_is_of_floats_unless_the_slot_wants_an_index():
+    assert kinds((EMBEDDING, (2, "table"))).shapes["n"] == (2,)
+    with pytest.raises(InvalidModelError, match=r"2\.0 is of floats"):
+        kinds((EMBEDDING, (2.0, "table")))
+
+
+def test_values_out_of_range_are_refused_at_the_leaf():
+    graph = kinds((EMBEDDING, ("i", "table")), i="index")
+    graph.check_values({"i": np.array([0, 2]), "table": np.zeros((3, 2))})
+    with pytest.raises(InvalidModelError, match="an index from 0 to 2; 0 to 3 were given") as caught:
+        graph.check_values({"i": np.array([0, 3]), "table": np.zeros((3, 2))})
+    assert (caught.value.errors[0].leaf, caught.value.errors[0].node) == ("i", 0)
+    with pytest.raises(InvalidModelError, match="an index from 0 to 2"):
+        kinds((EMBEDDING, (7, "table"))).check_values({"table": np.zeros((3, 2))})
+
+
+def test_a_slot_may_take_several():
+    graph = build(("c", CAT, ("x", "y", "x")), ("loss", OP_REGISTRY["sum"](), ("c",)), x=(2,), y=(3,))
+    assert graph.shapes["c"] == (7,)
+    assert [slot.name for slot in graph.nodes[0].operand_slots] == ["tensors"] * 3
+    values = graph.forward({"x": np.ones((1, 2)), "y": np.zeros((1, 3))})
+    np.testing.assert_array_equal(graph.backward(values)["x"], [[2, 2]])
+
+
+@pytest.mark.parametrize(("count", "more"), [(8, ""), (2000, " and 1992 more")])
+def test_of_many_operands_a_message_lists_the_first(count: int, more: str):
+    nodes = [Node("e", OP_REGISTRY["einsum"](equation=",".join(["i"] * count) + "->i"), ("w",) * count)]
+    with pytest.raises(InvalidModelError) as caught:
+        Graph([*nodes, Node("loss", OP_REGISTRY["sum"](), ("e",))], {"w": (1,)})
+    message = str(caught.value)
+    assert message.count("'w' of shape [1]") == 8
+    assert message.endswith(f"of shape [1]{more}")

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from service.numerics.gradients import analytic
+from service.numerics.model import nonfinite
+from service.numerics.model.graph import Graph, Node
+from service.numerics.ops import OP_REGISTRY
+
+
+def found(nodes, name=None, **leaves):
+    """Where it begins in the graph of some nodes, each (name, op, operands), under their last one's sum."""
+    built = [Node(each, OP_REGISTRY[op](), operands) for each, op, operands in nodes]
+    arrays = {each: np.array(value, dtype=np.float64)[None] for each, value in leaves.items()}
+    built.append(Node("loss", OP_REGISTRY["sum"](), (nodes[-1][0],)))
+    graph = Graph(built, {each: array.shape[1:] for each, array in arrays.items()})
+    with np.errstate(all="ignore"):
+        route = analytic.differentiate_analytically(graph, arrays)
+        return nonfinite.find_origin(graph, route.values, route.gradients, name)
+
+
+def test_of_finite_inputs_the_first_node():
+    nodes = [("a", "exp", ("x",)), ("b", "mul", ("a", "x")), ("c", "log", ("b",))]
+    begins = found(nodes, x=[1.0, 1000.0])
+    assert (begins.node.name, begins.index, begins.value, begins.gradient_name) == ("a", (1,), np.inf, None)
+    assert found(nodes, x=[1.0, 2.0]) is None
+
+
+def test_on_the_way_back_the_node_that_made_it_of_a_finite_gradient():
+    nodes = [("a", "abs", ("x",)), ("b", "sqrt", ("a",)), ("c", "mul", ("b", "y"))]
+    begins = found(nodes, x=[[-1.0, 0.0]], y=[[2.0, 2.0]])
+    assert (begins.node.name, begins.index, begins.value, begins.gradient_name) == ("b", (0, 1), np.inf, "a")
+    assert found(nodes, "x", x=[[-1.0, 0.0]], y=[[2.0, 2.0]]) == begins
+    assert found(nodes, "y", x=[[-1.0, 0.0]], y=[[2.0, 2.0]]) is None, "nothing infinite is on its way"
+
+
+def test_a_sum_of_finite_contributions_is_no_nodes():
+    nodes = [("a", "mul", ("x", "y")), ("b", "mul", ("x", "y")), ("c", "add", ("a", "b"))]
+    assert found(nodes, "x", x=[0.0], y=[1.5e308]) is None
+    with pytest.raises(AssertionError):
+        assert found([("a", "sqrt", ("x",))], x=[0.0]) is None

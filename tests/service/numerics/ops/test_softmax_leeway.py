@@ -1,0 +1,27 @@
+import numpy as np
+
+from service.numerics.ops.softmax_leeway import compute_softmax_leeway
+
+
+def test_what_is_near_the_largest_may_move_by_1_and_what_is_far_below_by_more() -> None:
+    found = compute_softmax_leeway(np.array([[3.0, 2.5, -97.0]]), 1)
+    assert found.tolist() == [[1.0, 1.0, 12.5]]
+
+
+def test_the_largest_may_move_as_far_as_the_next_is_far_below() -> None:
+    assert compute_softmax_leeway(np.array([[800.0, 0.0, -80.0]]), 1).tolist() == [[100.0, 100.0, 110.0]]
+
+
+def test_two_that_are_largest_have_no_distance() -> None:
+    assert compute_softmax_leeway(np.array([[800.0, 800.0, 0.0]]), 1).tolist() == [[1.0, 1.0, 100.0]]
+
+
+def test_what_is_masked_out_and_what_is_alone_may_move_as_it_likes() -> None:
+    assert compute_softmax_leeway(np.array([[2.0, 1.0, -np.inf]]), 1).tolist() == [[1.0, 1.0, np.inf]]
+    assert compute_softmax_leeway(np.array([[2.0]]), 1).tolist() == [[np.inf]]
+
+
+def test_over_several_axes() -> None:
+    assert compute_softmax_leeway(np.array([[[0.0, -16.0], [-8.0, -0.5]]]), (1, 2)).tolist() == [
+        [[1.0, 2.0], [1.0, 1.0]]
+    ]

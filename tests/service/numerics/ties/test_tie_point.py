@@ -1,0 +1,53 @@
+import numpy as np
+
+from tests.service.numerics.ties.tied_models import make_dense, make_maximum, make_tie_point
+
+
+def test_other_weights_make_other_gradients():
+    at = make_maximum([2.0, 2.0, 1.0])
+    assert at.own_gradients["x"].tolist() == [[1.5, 1.5, 0]]
+    found = at.gradients_by_weights({"m": np.array([[1.0, 0.0], [0.25, 0.75]])})
+    assert found["x"].tolist() == [[3, 0, 0], [0.75, 2.25, 0]]
+
+
+def test_responses_are_what_weights_change():
+    at = make_maximum([2.0, 2.0, 1.0])
+    assert at.gradient_responses({"m": np.array([[1.0, -1.0]])})["x"].tolist() == [[3, -3, 0]]
+
+
+def test_held_passes_take_their_own_choice_where_errors_would_lead_off_it():
+    at = make_maximum([2.0, 2.0, 1.0])
+    moved = [np.array([[2.0, 2.1, 1.0]])]
+    node = at.nodes_by_name["m"]
+    gradient = np.ones((1,))
+    (own,) = node.op.backward(gradient, np.array([2.1]), *moved)
+    (held,) = at.fixed_choice_backwards()["m"](gradient, np.array([2.1]), *moved)
+    assert own.tolist() == [[0, 1, 0]]
+    assert held.tolist() == [[0.5, 0.5, 0]]
+
+
+def test_a_kink_within_the_rounding_of_the_arithmetic_is_open_in_it_alone():
+    nodes = [("z", "matmul", ("w", "x"), {}), ("y", "relu", ("z",), {}), ("loss", "sum", ("y",), {})]
+    leaves = {"w": [[1.0, -1.0]], "x": [0.1, 0.1 - 1e-8]}
+    assert not make_tie_point(nodes, leaves).choices_by_node
+    assert list(make_tie_point(nodes, leaves, "FP32").choices_by_node) == ["y"]
+
+
+def test_a_node_of_too_many_alternatives_is_left_out():
+    nodes = [("y", "relu", ("x",), {}), ("loss", "sum", ("y",), {})]
+    assert make_tie_point(nodes, {"x": [0.0, 0.0]}, most=4).choices_by_node
+    assert not make_tie_point(nodes, {"x": [0.0, 0.0]}, most=3).choices_by_node
+
+
+def test_the_largest_weights_give_all_to_every_alternative_and_take_one_side_of_two():
+    low, high = make_maximum([2.0, 2.0, 2.0]).extreme_weights()
+    assert low["m"].tolist() == high["m"].tolist() == [1, 1, 1]
+    low, high = make_dense([[1.0, 1.0]]).extreme_weights()
+    assert (low["y"] + high["y"]).tolist() == [1, 1, 1, 1]
+
+
+def test_the_largest_weights_do_not_cancel_at_an_element_that_has_both_signs():
+    nodes = [("n", "vector_norm", ("x",), {"ord": "inf"}), ("loss", "mul", ("n", 3.0), {})]
+    at = make_tie_point(nodes, {"x": [0.0, 0.0]})
+    found = [at.gradients_by_weights({"n": each["n"][None]})["x"][0].tolist() for each in at.extreme_weights()]
+    assert sorted(found) == [[-3, -3], [3, 3]]

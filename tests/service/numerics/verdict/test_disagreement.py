@@ -1,0 +1,82 @@
+"""Which two of three routes agree."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.disagreement import Disagreement, Partition
+from service.numerics.verdict.reference import Reference
+
+A, T, D = "analytic", "autograd", "finite_difference"
+
+
+def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **more: object) -> Disagreement:
+    """About a finite difference of 1, 2, 3."""
+    value = np.array([1.0, 2.0, 3.0])
+    reference = Reference(value, np.full(3, bound), np.full(3, 1e-12), PRECISIONS["FP64"], **more)  # type: ignore[arg-type]
+    return Disagreement(np.array(by_hand), np.array(by_torch), reference)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "by_torch", "bound", "sides"),
+    [
+        ([1, 2, 3], [1, 2, 3], 1e-9, ()),
+        ([1, 2.5, 3.5], [1, 2, 3], 1e-9, (Partition(2, (T, D), (A,)),)),
+        ([1, 2, 3], [7, 2, 3], 1e-9, (Partition(1, (A, D), (T,)),)),
+        ([5, 6, 7], [5, 6, 7], 1e-9, (Partition(3, (A, T), (D,)),)),
+        ([5, 2, 3], [6, 2, 3], 1e-9, (Partition(1, (), (A, T, D)),)),
+        ([1.1, 2, 3], [1, 2, 3], 1.0, (Partition(1, (), (A, T)),)),
+        ([np.nan, 2, 3], [1, 2, 3], 1e-9, (Partition(1, (T, D), (A,)),)),
+        ([1, np.inf, 3], [1, 2, 3], 1e-9, (Partition(1, (T, D), (A,)),)),
+        ([5, 5, 3], [1, 2, 4], 1e-9, (Partition(2, (T, D), (A,)), Partition(1, (A, D), (T,)))),
+    ],
+)
+def test_it_is_said_who_agrees(
+    by_hand: list[float], by_torch: list[float], bound: float, sides: tuple[Partition]
+) -> None:
+    found = dispute(by_hand, by_torch, bound)
+    assert found.partition_elements() == sides
+    assert np.count_nonzero(found.disputed) == sum(each.element_count for each in sides)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "by_torch", "apart"),
+    [
+        (np.inf, np.inf, False),
+        (-np.inf, -np.inf, False),
+        (np.nan, np.nan, False),
+        (np.nan, -np.inf, False),
+        (np.inf, np.nan, False),
+        (np.inf, -np.inf, True),
+        (np.inf, 1.0, True),
+        (np.nan, 1.0, True),
+        (1.0, -np.inf, True),
+        (1.0, 2.0, False),
+    ],
+)
+def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: float, apart: bool) -> None:
+    """Where the loss is not finite, and so there is no difference either."""
+    nothing = np.array([np.nan])
+    reference = Reference(nothing, np.array([np.inf]), nothing, PRECISIONS["FP64"])
+    found = Disagreement(np.array([by_hand]), np.array([by_torch]), reference).partition_elements()
+    assert found == ((Partition(1, (), (A, T)),) if apart else ())
+
+
+def test_only_what_was_examined_counts() -> None:
+    assert dispute([1, 2, 9], [1, 2, 3]).partition_elements(np.array([0, 1])) == ()
+
+
+def test_at_a_kink_each_may_follow_a_convention_of_its_own() -> None:
+    left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
+    assert dispute([0, 2, 3], [1, 2, 3], left=left, right=right).partition_elements() == ()
+    assert dispute([0, 2, 3], [1, 2, 3]).partition_elements()
+
+
+def test_what_the_range_of_the_dtype_takes_is_no_dispute() -> None:
+    found = dispute([np.inf, 2, 7], [1, 5, 3])
+    excused = dataclasses.replace(found, excused_by_range=np.array([True, True, False]))
+    assert np.count_nonzero(found.disputed) == 3
+    assert excused.disputed.tolist() == [False, False, True]
+    assert excused.partition_elements() == (Partition(1, (T, D), (A,)),)

@@ -1,0 +1,102 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.metrics import measure_distances
+
+FP64 = PRECISIONS["FP64"]
+PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
+    lambda shape: st.tuples(*[arrays(np.float64, shape, elements=st.floats(-1e6, 1e6))] * 2)
+)
+
+
+@given(PAIRS)
+def test_it_agrees_with_the_plain_formulas(pair):
+    a, b = pair
+    found = measure_distances(a, b, FP64)
+    d = np.abs(a - b)
+    size = np.maximum(np.abs(a), np.abs(b))
+    assert found.max_abs == d.max()
+    assert found.max_rel == pytest.approx(np.max(np.divide(d, size, out=np.zeros_like(d), where=size > 0)), rel=1e-12)
+    assert found.rms == pytest.approx(math.sqrt(math.fsum((d * d).ravel()) / a.size), rel=1e-9, abs=1e-150)
+    norms = [math.hypot(*each.ravel()) for each in (a, b, a - b)]
+    assert found.relative_l2 == pytest.approx(
+        norms[2] / max(*norms[:2]) if max(*norms[:2]) else 0, rel=1e-9, abs=1e-300
+    )
+    assert d[found.worst_index] == d.max()
+
+
+@pytest.mark.parametrize(("a", "b"), [(10, 11), (1 + 2**-52, 1), (-0.33, math.nextafter(-0.33, 0)), (1e308, -1e308)])
+@pytest.mark.parametrize("exponent", [0, -900])
+def test_the_largest_relative_difference_is_rounded_once(a, b, exponent):
+    """Between neighbours too, where quotients of each by their size would differ by a rounding as large."""
+    exact = abs(Fraction(a) - Fraction(b)) / max(abs(Fraction(a)), abs(Fraction(b)))
+    scaled = [np.array([math.ldexp(each, exponent)]) for each in (a, b)]
+    assert measure_distances(*scaled, FP64).max_rel == float(exact)
+
+
+@given(PAIRS)
+def test_it_is_symmetric(pair):
+    a, b = pair
+    assert measure_distances(a, b, FP64) == measure_distances(b, a, FP64)
+    same = measure_distances(a, a, FP64)
+    assert (same.max_abs, same.max_rel, same.rms, same.relative_l2, same.max_ulp) == (0, 0, 0, 0, 0)
+    assert same.cosine == pytest.approx(1)
+
+
+@given(PAIRS, st.integers(-900, 900))
+def test_scaling_both_by_a_power_of_two_changes_no_ratio(pair, exponent):
+    a, b = (np.where(np.abs(each) < 1e-3, 0, each) for each in pair)
+    plain, scaled = measure_distances(a, b, FP64), measure_distances(np.ldexp(a, exponent), np.ldexp(b, exponent), FP64)
+    assert scaled.rms == pytest.approx(math.ldexp(plain.rms, exponent), rel=1e-12)
+    for name in ("max_rel", "relative_l2", "cosine"):
+        assert getattr(scaled, name) == pytest.approx(getattr(plain, name), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "cosine"), [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 1], 0), ([1, 1], [-1, -1], -1)]
+)
+def test_cosine(a, b, cosine):
+    assert measure_distances(np.array(a, float), np.array(b, float), FP64).cosine == pytest.approx(cosine)
+
+
+def test_huge_and_tiny_values():
+    huge = measure_distances(np.array([1e308]), np.array([-1e308]), FP64)
+    assert huge.max_abs == math.inf
+    assert huge.max_rel == pytest.approx(2)
+    assert huge.relative_l2 == pytest.approx(2)
+    tiny = measure_distances(np.array([5e-324, 0]), np.array([0.0, 0]), FP64)
+    assert tiny.max_abs == 5e-324
+    assert (tiny.max_rel, tiny.relative_l2, tiny.max_ulp) == (1, 1, 1)
+
+
+def test_a_nan_makes_every_metric_nan_and_is_the_worst():
+    found = measure_distances(np.array([[1.0, np.inf], [np.nan, np.nan]]), np.zeros((2, 2)), FP64)
+    assert all(math.isnan(getattr(found, name)) for name in vars(found) if name != "worst_index")
+    assert found.worst_index == (1, 0)
+
+
+def test_an_infinity():
+    found = measure_distances(np.array([1.0, np.inf]), np.array([5.0, 2.0]), FP64)
+    assert (found.max_abs, found.rms, found.max_ulp) == (math.inf,) * 3
+    assert math.isnan(found.relative_l2)
+    assert found.worst_index == (1,)
+    assert math.isnan(measure_distances(np.array([np.inf]), np.array([np.inf]), FP64).max_abs)
+
+
+def test_the_first_of_several_worst_and_a_0d_tensor():
+    assert measure_distances(np.array([0.0, 2, 2]), np.zeros(3), FP64).worst_index == (1,)
+    assert measure_distances(np.array(1.5), np.array(1.0), FP64).worst_index == ()
+
+
+def test_units_are_those_of_the_precision_that_is_judged():
+    a, b = np.array([1.0]), np.array([1 + 2**-23])
+    assert measure_distances(a, b, PRECISIONS["FP32"]).max_ulp == 1
+    assert measure_distances(a, b, PRECISIONS["FP16"]).max_ulp == 0
+    assert measure_distances(a, b, FP64).max_ulp == 2**29

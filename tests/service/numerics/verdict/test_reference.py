@@ -1,0 +1,117 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.reference import Reference, Tolerance
+
+
+def reference(value, bound, rounding=0.0, **more):
+    value = np.array(value, dtype=np.float64)
+    full = [np.broadcast_to(np.asarray(each, np.float64), value.shape) for each in (bound, rounding)]
+    return Reference(value, *full, PRECISIONS["FP64"], **more)
+
+
+def test_allowed_is_the_bound_and_the_rounding_or_the_tolerance_alone():
+    assert reference([2.0], 1e-9, 2e-9).allowed_error == pytest.approx(3e-9)
+    assert reference([2.0], 1e-9, 2e-9, tolerance=Tolerance(1e-3, 0.5)).allowed_error == pytest.approx(0.502)
+
+
+def test_what_is_negligible_is_small_beside_the_largest_whatever_it_is_within_what_is_allowed():
+    found = reference([1.0, 2e-6, 0.5e-6, 0.5e-6, 0.0], [0.0, 0.0, 0.0, 1e-6, 1e-7])
+    assert found.is_negligible.tolist() == [False, False, True, False, True]
+    assert found.is_undecided(found.value).tolist() == [False, False, False, True, False]
+
+
+def test_of_a_sample_the_largest_may_be_none_that_was_looked_at():
+    assert reference([1e-7], 0.0).is_negligible.tolist() == [False]
+    assert reference([1e-7], 0.0, size=1.0).is_negligible.tolist() == [True]
+
+
+def test_what_has_no_reference_has_no_size():
+    found = reference([np.nan, 3.0, 1.0], [0.0, np.inf, 0.0])
+    assert found.is_missing.tolist() == [True, True, False]
+    assert found.known_magnitudes.tolist() == [0.0, 0.0, 1.0]
+    assert found.is_negligible.tolist() == [False, False, False]
+
+
+def test_nothing_is_known_of_a_difference_within_its_bound():
+    found = reference([1e-12, 2.0], [1e-11, 1e-11])
+    assert found.known_magnitudes.tolist() == [0.0, 2.0]
+    assert reference([1e-12], 1e-11).largest_magnitude == 0
+
+
+@pytest.mark.parametrize(
+    ("nothing", "judged", "undecided"),
+    [
+        (None, 0.0, True),  # nothing is known of it
+        (-np.inf, 0.0, True),  # it may be hidden
+        (np.inf, 4e5, False),  # it is 0 wherever the model is evaluated
+        (1e-15, 0.0, False),  # it is 0 here
+        (1e-15, 1e-15, False),
+        (1e-15, 2e-15, True),
+    ],
+)
+def test_a_gradient_that_is_nothing_passes_as_nothing(nothing, judged, undecided):
+    found = reference([0.0], 1e6, nothing=None if nothing is None else np.array([nothing]))
+    assert found.is_undecided(np.array([judged])).tolist() == [undecided]
+    assert found.is_zero(np.array([judged])).tolist() == [not undecided]
+
+
+def test_beside_what_is_known_nothing_passes_as_nothing():
+    found = reference([0.0, 1.0], [1e-3, 0.0], nothing=np.array([np.inf, np.inf]))
+    assert found.is_undecided(np.array([0.0, 1.0])).tolist() == [True, False]
+
+
+def test_along_directions_all_have_the_size_of_the_gradient():
+    value = np.array([3.0, -1e-9, 4.0])
+    found = reference(value, 1e-4, along=True)
+    assert found.largest_magnitude == pytest.approx(5 / np.sqrt(3))
+    assert found.is_negligible.tolist() == [False] * 3
+    assert found.is_undecided(value).tolist() == [False] * 3
+    assert reference(value, 2e-4, along=True).is_undecided(value).tolist() == [True] * 3
+    assert reference(value, 1e-4, along=True, size=1.0).is_undecided(value).tolist() == [True] * 3, (
+        "they are large by chance"
+    )
+
+
+def test_what_a_tolerance_hides_is_negligible():
+    found = reference([1.0, 1e-3], 1e-12, tolerance=Tolerance(0.0, 1e-3))
+    assert found.is_negligible.tolist() == [False, True]
+    assert found.is_undecided(found.value).tolist() == [False, False]
+
+
+@pytest.mark.parametrize(("rounding", "absent"), [(1e-3, True), (0.44, True), (0.45, False)])
+def test_zeros_are_no_gradient_of_which_more_is_known_than_rounding_takes_away(rounding, absent):
+    found = reference([0.2, 0.1, 0.0, np.nan], [1e-9, 1e-9, 1.0, np.inf], [rounding, 0.0, 0.0, np.inf])
+    assert found.is_absent(np.zeros(4)) is absent
+    assert not found.is_absent(np.array([0.0, 0.0, 1e-300, 0.0]))
+    for more in ({"along": True}, {"tolerance": Tolerance(0.0, 1.0)}):
+        assert not dataclasses.replace(found, **more).is_absent(np.zeros(4))
+
+
+@pytest.mark.parametrize(("left", "absent"), [(0.0, False), (-1.0, False), (0.5, True)])
+def test_zeros_are_a_gradient_between_sides_that_have_0_between_them(left: float, absent: bool) -> None:
+    nowhere = np.full(3, np.nan)
+    found = reference([1.0, 0.0, 0.0], 1e-9, left=nowhere.copy(), right=nowhere.copy())
+    assert found.left_derivative is not None
+    assert found.right_derivative is not None
+    found.left_derivative[0], found.right_derivative[0] = left, 1.0
+    assert found.is_absent(np.zeros(3)) is absent
+
+
+def test_a_kink_excuses_what_lies_between_and_either_convention():
+    sides = {"left": np.array([0.0, np.nan]), "right": np.array([1.0, np.nan])}
+    found = reference([0.5, 0.5], 1e-12, conventions=(np.array([-7.0, 0.5]),), **sides)
+    assert found.is_kink.tolist() == [True, False]
+    for judged, excused in ((0.3, True), (-7.0, True), (1.1, False)):
+        assert found.is_excused_by_kink(np.array([judged, judged])).tolist() == [excused, False]
+
+
+def test_of_some_elements_it_is_the_same():
+    found = reference([[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], nothing=np.ones((2, 2)), size=3.0)
+    some = found.select_elements(np.array([3, 0]))
+    assert some.value.tolist() == [4.0, 1.0]
+    assert some.error_bound.tolist() == [0.4, 0.1]
+    assert (some.peer_magnitude, some.zero_tolerance.tolist()) == (3.0, [1.0, 1.0])

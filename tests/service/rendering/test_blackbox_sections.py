@@ -1,0 +1,104 @@
+"""A judgement by losses, written for reading."""
+
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.plan import plan_evaluations
+from service.rendering import render_markdown, render_text
+from tests.service.rendering.example_reports import make_product_report
+
+CLIENT = create_app().test_client()
+
+
+def request(wrong: float = 1.0, noise: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """Of the loss w0^2 w1 + u, with dL/dw1 off by a factor."""
+    found = plan_evaluations({"point": {"w": [0.5, -1.5], "u": [2.0]}, **fields})
+    points = {name: each.array for name, each in found.points.items()}
+    losses = [
+        float(w[0] ** 2 * w[1] + u[0]) + noise * ((-1) ** at)
+        for at, (w, u) in enumerate(zip(points["w"], points["u"], strict=True))
+    ]
+    return {"plan": dict(found.plan), "losses": losses, "candidate": {"w": [-1.5, 0.25 * wrong], "u": [1.0]}}
+
+
+COORDINATES = {"directions": {"kind": "coordinates"}}
+
+
+def test_a_wrong_element_is_shown_with_its_index() -> None:
+    report = judge_losses(request(1.5, **COORDINATES))
+    written = render_text(report)
+    assert written.startswith("gradcheckd: fail\n")
+    assert report["summary"].split(" +- ")[0][:60] in written
+    assert "w: fail" in written
+    words = " ".join(written.split())
+    assert "[1] candidate 0.375 0.25 " in words
+    assert "the derivative is 0.667 times the candidate's" in words
+    assert "not looked at" not in words
+    assert max(map(len, written.splitlines())) < 120
+
+
+def test_a_sign_that_was_lost_is_said() -> None:
+    words = " ".join(render_text(judge_losses(request(-1.0, **COORDINATES))).split())
+    assert "the derivative is -1 times the candidate's" in words
+
+
+@pytest.mark.parametrize(
+    ("taylor", "said"),
+    [
+        (
+            {"intercept": 0.5, "factor": 1.5},
+            "the derivative is 1.5 times the candidate's, and the candidate is off by 0.5",
+        ),
+        ({"intercept": -1e-6, "factor": 0.999999}, "1 of a wrong one); the candidate is off by -1e-06 of itself."),
+        ({"intercept": 0.0, "factor": "NaN"}, "candidate and derivative are 0 along it."),
+        ({"intercept": "-Infinity", "factor": "NaN"}, "the candidate is 0 along it, and the derivative is not."),
+        ({"intercept": "NaN", "factor": "NaN"}, "the candidate is no number along it."),
+    ],
+)
+def test_the_candidate_is_compared_in_words_that_say_something(taylor: dict[str, Any], said: str) -> None:
+    report = judge_losses(request(1.5))
+    report["verdicts"]["w"]["taylor"] |= taylor
+    assert said in " ".join(render_text(report).split())
+
+
+def test_what_was_not_moved_is_said() -> None:
+    words = " ".join(render_text(judge_losses(request(directions={"kind": "coordinates", "count": 1}))).split())
+    assert "1 of 2 elements not looked at" in words
+
+
+def test_random_directions_are_rows() -> None:
+    written = render_text(judge_losses(request()))
+    assert written.startswith("gradcheckd: pass\n")
+    assert "random directions" in written
+    assert "of the gradient's norm with probability 0.001 at most" in " ".join(written.split())
+
+
+def test_where_noise_hides_it_all_nothing_is_claimed() -> None:
+    written = render_text(judge_losses(request(noise=10.0)))
+    assert written.startswith("gradcheckd: inconclusive\n")
+    assert "reason: " in written
+
+
+def test_hundreds_of_names_are_not_told_of_at_length() -> None:
+    names = [f"w{number}" for number in range(30)]
+    found = plan_evaluations({"point": dict.fromkeys(names, 0.5), "directions": {"kind": "coordinates"}})
+    losses = [float(sum(found.points[name].array[at] ** 2 for name in names)) for at in range(found.evaluations)]
+    written = render_text(
+        judge_losses({"plan": dict(found.plan), "losses": losses, "candidate": dict.fromkeys(names, 1.0)})
+    )
+    assert "Of 10 names more" in written
+
+
+@pytest.mark.parametrize(("form", "write"), [("text/plain", render_text), ("text/markdown", render_markdown)])
+def test_it_is_served_in_either_form(form: str, write: Any) -> None:
+    body = request(1.5)
+    answer = CLIENT.post("/v1/judge", json=body, headers={"Accept": form})
+    assert (answer.status_code, answer.mimetype, answer.text) == (200, form, write(judge_losses(body)))
+    assert CLIENT.post("/v1/judge", json=body, headers={"Accept": "text/html"}).status_code == 406
+
+
+def test_a_check_is_still_written_as_one() -> None:
+    assert "Model" in render_text(make_product_report(["a"]))
