@@ -13,7 +13,7 @@ _ALL_ARITHMETICS = (*_DTYPE_BY_ARITHMETIC, *_NARROW_ARITHMETICS)
 
 
 def write_markdown(document: Document) -> str:
-    """The tables that the README quotes."""
+    """The tables that a document quotes."""
     parts = [_write_comparison(document, arithmetic) for arithmetic in _DTYPE_BY_ARITHMETIC]
     return (
         "\n\n".join(

@@ -43,7 +43,7 @@ def measure_diagnosis(name: str) -> dict[str, float]:
 
 
 def write_markdown(result: Mapping[str, Any]) -> str:
-    """The table that the README quotes."""
+    """The table that a document quotes."""
     found = result["milliseconds"]
     rows = [
         ["diagnosis", *(tables.format_duration(each["diagnosis"] / 1e3) for each in found.values())],

@@ -1,7 +1,7 @@
 """The finite-difference stage beside its peers: `make bench`.
 
 Targets and peers are those of the issue that asked for the engine. `--quick` takes fewer turns, `--problems S0,S1` a
-part (`growth` is the second table); either prints only, and what is kept under results/ and quoted in the README stays
+part (`growth` is the second table); either prints only, and what is kept under results/ and quoted in docs/ stays
 that of a full run.
 """
 

@@ -80,7 +80,7 @@ def compute_growth(memory: Document) -> float:
 
 
 def write_markdown(document: Document) -> str:
-    """The table that the README quotes."""
+    """The table that a document quotes."""
     head = ["clients", "answers a second", "p50", "p99", "refused (503)", "wrong, failed, dropped"]
     rows = [
         [

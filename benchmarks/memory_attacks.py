@@ -124,7 +124,7 @@ def is_control_seen(found: int) -> bool:
 
 
 def render_markdown(document: Document) -> str:
-    """The table that the README quotes."""
+    """The table that a document quotes."""
     head = [
         "beside small checks",
         *(f"{what}, {setting}" for setting in SETTINGS for what in ("memory", "p99, refused")),

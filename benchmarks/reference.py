@@ -58,7 +58,7 @@ def measure_medians(contenders: dict[str, Callable[[], object]]) -> dict[str, fl
 
 
 def write_markdown(result: Mapping[str, Any]) -> str:
-    """The table that the README quotes."""
+    """The table that a document quotes."""
     rows = [
         [name, tables.format_duration(milliseconds / 1e3), str(result["ratio_to_gradcheck"][name])]
         for name, milliseconds in result["milliseconds"].items()

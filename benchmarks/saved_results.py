@@ -1,4 +1,4 @@
-"""What is kept of a full run: JSON and Markdown under results/, and the README's quotation of them."""
+"""Save a full run: JSON and Markdown under results/, and the table that a document of docs/ quotes."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+DOCUMENTS = ROOT / "docs"
 
 
 def extract_marked(name: str, text: str) -> str:
@@ -21,12 +21,17 @@ def _make_marker_pattern(name: str) -> str:
     return rf"(<!-- {name}: written by make \w+ -->\n)(.*?)(<!-- end of {name} -->)"
 
 
-def save_results(name: str, document: Mapping[str, Any], markdown: str, readme_text: str) -> None:
+def find_document(name: str) -> Path:
+    """Return the document that quotes a table, by the marks of its name."""
+    (document,) = [path for path in sorted(DOCUMENTS.glob("*.md")) if f"<!-- end of {name} -->" in path.read_text()]
+    return document
+
+
+def save_results(name: str, document: Mapping[str, Any], markdown: str, quoted: str) -> None:
     """Write all three, so that none can be left behind."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
     (RESULTS / f"{name}.md").write_text(markdown)
-    text = README.read_text()
-    README.write_text(
-        re.sub(_make_marker_pattern(name), lambda found: found[1] + readme_text + found[3], text, flags=re.DOTALL)
-    )
+    page = find_document(name)
+    pattern = _make_marker_pattern(name)
+    page.write_text(re.sub(pattern, lambda found: found[1] + quoted + found[3], page.read_text(), flags=re.DOTALL))

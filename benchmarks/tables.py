@@ -24,7 +24,7 @@ Document = Mapping[str, Any]
 
 
 def write_speed_tables(document: Document) -> str:
-    """The tables that the README quotes."""
+    """The tables that a document quotes."""
     parts = (
         [_write_seconds_table(document), _write_ratio_table(document), _write_notes(document)]
         if document["problems"]

@@ -126,7 +126,7 @@ def measure_formats(elements: int, patience: MeasuringBudget) -> dict[str, Any]:
 
 
 def write_markdown(result: Mapping[str, Any]) -> str:
-    """The table that the README quotes."""
+    """The table that a document quotes."""
     rows = [
         [
             dtype,

@@ -38,13 +38,13 @@ def test_the_speed_that_is_quoted_was_measured(name: str) -> None:
     whole, quoted = RENDERED[name]
     found = json.loads((saved_results.RESULTS / f"{name}.json").read_text())
     assert (saved_results.RESULTS / f"{name}.md").read_text() == whole(found)
-    assert saved_results.extract_marked(name, saved_results.README.read_text()) == quoted(found)
+    assert saved_results.extract_marked(name, saved_results.find_document(name).read_text()) == quoted(found)
 
 
 def test_a_figure_that_was_changed_by_hand_is_seen(document: dict[str, Any]) -> None:
     document["problems"]["S1"]["rows"]["adaptive"]["seconds"] *= 2
     assert saved_results.extract_marked(
-        "finite_differences", saved_results.README.read_text()
+        "finite_differences", saved_results.find_document("finite_differences").read_text()
     ) != tables.write_speed_tables(document)
 
 

@@ -1,4 +1,4 @@
-"""What the README says is what comes out."""
+"""What the README and the documents say is what comes out."""
 
 import json
 import re
@@ -19,6 +19,7 @@ from tests.application_server import serve_application
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def client() -> FlaskClient:
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENTS, re.DOTALL)
 
 
 def says(document: Any, excerpt: Any) -> bool:
@@ -47,13 +48,13 @@ def curl_body(path: str, number: int = 0) -> dict[str, Any]:
 
 
 def answer_shown(after: str) -> Any:
-    """The answer that the README shows first behind a heading."""
-    return json.loads(re.findall(r"```json\n(.*?)```", README.split(after)[1], re.DOTALL)[0])
+    """The answer that the DOCUMENTS shows first behind a heading."""
+    return json.loads(re.findall(r"```json\n(.*?)```", DOCUMENTS.split(after)[1], re.DOTALL)[0])
 
 
 def test_the_bugs_that_are_planted_are_named(client: FlaskClient) -> None:
     shown = answer_shown("## The bugs it names")
-    command = README.split("## The bugs it names")[1].split("-d '")[1].split("'", 1)[0]
+    command = DOCUMENTS.split("## The bugs it names")[1].split("-d '")[1].split("'", 1)[0]
     answer = client.post("/v1/check", json=json.loads(command)).json
     for verdict in (*shown["verdicts"].values(), *answer["verdicts"].values()):
         for diagnosis in verdict["diagnoses"]:
@@ -96,7 +97,7 @@ def test_the_errors_of_a_curve_are_those_that_are_shown(client: FlaskClient) -> 
 
 def row(head: str) -> list[str]:
     """Cells behind the first one of a row of a table."""
-    (cells,) = re.findall(rf"^\| {head} \| (.*) \|$", README, re.MULTILINE)
+    (cells,) = re.findall(rf"^\| {head} \| (.*) \|$", DOCUMENTS, re.MULTILINE)
     return cells.split(" | ")
 
 
@@ -159,7 +160,7 @@ def test_the_curl_of_a_text_gets_the_text_that_is_shown(client: FlaskClient, for
 def test_the_tensors_of_python_and_the_curl_get_what_is_shown(
     client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = README.split("\n## Large tensors\n")[1].split("\n## ")[0]
+    section = DOCUMENTS.split("\n## Large tensors\n")[1].split("\n## ")[0]
     shown = {name: re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "sh", "console")}
     (write, read), (command,), (printed,) = shown.values()
     file, headers = (
@@ -177,7 +178,7 @@ def test_the_tensors_of_python_and_the_curl_get_what_is_shown(
 
 
 def test_the_curl_of_progress_gets_the_lines_that_are_shown(client: FlaskClient) -> None:
-    section = README.split("\n## Watch a long check\n")[1].split("\n## ")[0]
+    section = DOCUMENTS.split("\n## Watch a long check\n")[1].split("\n## ")[0]
     (command,), (shown,) = (re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("sh", "jsonl"))
     file, headers = re.findall(r"-d @(\S+)", command)[0], dict(re.findall(r"-H '([\w-]+): ([^']+)'", command))
     text = client.post("/v1/check", data=(ROOT / file).read_bytes(), headers=headers).text
@@ -194,7 +195,7 @@ def test_the_model_of_ones_own_passes(client: FlaskClient) -> None:
 
 
 def test_every_op_and_every_preset_is_listed() -> None:
-    language = README.split("## The model language")[1].split("\n## ")[0]
+    language = DOCUMENTS.split("## The model language")[1].split("\n## ")[0]
     families, presets = (
         language.split(f"| {head} |")[1].split("\n\n")[0] for head in ("family | ops", "preset | what")
     )
@@ -211,14 +212,14 @@ def test_it_opens_with_a_sentence_and_the_two_commands() -> None:
 
 
 def test_every_setting_is_listed_as_it_is() -> None:
-    listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \| (.*?) \| (.*?) \|$", README, re.MULTILINE))
+    listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \| (.*?) \| (.*?) \|$", DOCUMENTS, re.MULTILINE))
     assert listed == {
         (PREFIX + name.upper(), str(field.default), field.description) for name, field in Settings.model_fields.items()
     }
 
 
 def test_every_metric_is_listed_as_it_is() -> None:
-    listed = set(re.findall(r"^\| `(gradcheckd_\w+)` \| (\w+) \| (.*?) \|$", README, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(gradcheckd_\w+)` \| (\w+) \| (.*?) \|$", DOCUMENTS, re.MULTILINE))
     assert listed == {
         (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
         for family in metrics.REGISTRY.collect()
@@ -239,7 +240,7 @@ def test_the_line_of_the_log_is_as_it_is_shown(
 
 
 def test_what_the_layout_names_is_there() -> None:
-    table = README.split("## Layout")[1]
+    table = DOCUMENTS.split("## Layout")[1]
     for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)[2:]:
         for name in re.findall(r"`([\w/.]+)`", cell):
             assert (ROOT / name).exists() or (ROOT / "service/numerics" / name).exists(), name
@@ -252,7 +253,7 @@ def test_make_lists_its_commands() -> None:
 
 
 def test_the_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    section = README.split("\n## A loss that cannot leave home\n")[1].split("\n## ")[0]
+    section = DOCUMENTS.split("\n## A loss that cannot leave home\n")[1].split("\n## ")[0]
     (script,), (printed,) = (re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "console"))
     with serve_application() as address:
         exec(script.replace("http://127.0.0.1:8000", address), {})

@@ -155,7 +155,7 @@ def test_what_is_no_listed_bug_gets_no_name() -> None:
 
 
 def test_the_readme_lists_every_bug() -> None:
-    section = Path("README.md").read_text().split("## The bugs it names")[1].split("\n## ")[0]
+    section = Path("docs/bugs.md").read_text().split("## The bugs it names")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)) == {
         name: describe_bugs()[name] for name in {*TABLE, *describe_bugs().keys() - MUTANTS}
     }
