@@ -92,5 +92,5 @@ def add_noise(losses: Array, relative: float, generator: np.random.Generator, ki
     return losses * (1 + relative * drawn)
 
 
-def estimate_noise(losses: Array) -> LossNoise:
+def estimate_planned_noise(losses: Array) -> LossNoise:
     return estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))

@@ -35,13 +35,13 @@ def make_derivatives(value: Array, bound: Array | float = 0.0, **other: object) 
     fields = {
         "bound": bound,
         "deviation": 0.0,
-        "bend": 0.0,
-        "base": 1.0,
-        "size": 1.0,
+        "curvature": 0.0,
+        "base_magnitude": 1.0,
+        "loss_magnitude": 1.0,
         "resolution": 2.0**-53,
-        "constant": False,
-        "shape": LossShape.SMOOTH,
-        "suspected": False,
+        "is_constant": False,
+        "loss_shape": LossShape.SMOOTH,
+        "may_have_kink": False,
     } | other
     return DirectionalDerivatives(
         value, **{name: np.broadcast_to(np.asarray(each), value.shape) for name, each in fields.items()}

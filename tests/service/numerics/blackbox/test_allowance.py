@@ -43,7 +43,7 @@ def test_units_are_fewer_of_arithmetics_that_accumulate_in_a_wider_one(name, cou
 def test_an_element_is_allowed_what_is_stated(name):
     """Formula (1), of elements that are all moved by 1."""
     precision, bend = PRECISIONS[name], np.array([3.0, 0.0, -7.0])
-    found = of_elements(reference=make_derivatives(C, 1e-3, bend=bend), precision=precision)
+    found = of_elements(reference=make_derivatives(C, 1e-3, curvature=bend), precision=precision)
     off = choose_allowed_roundoffs(precision) * precision.unit_roundoff
     certain = 1e-3 + off * np.abs(C)
     shared, bent = off * np.sqrt(np.mean(C**2)), off / 16 * np.sqrt(3) * np.abs(bend)
@@ -56,12 +56,12 @@ def test_an_element_is_allowed_what_is_stated(name):
 def test_a_change_of_the_unit_of_an_element_changes_what_it_is_allowed_alike(unit):
     """x and s in other units, and so the candidate, the derivative, its bound and its bend over s."""
     other, bound, bend = np.array([unit, 1.0, 1.0]), np.full(3, 1e-15), np.array([4.0, 5.0, 6.0])
-    usual = of_elements(sizes=np.ones(3), reference=make_derivatives(C, bound, bend=bend))
-    found = of_elements(C / other, X * other, other, make_derivatives(C / other, bound / other, bend=bend / other))
-    for name in ("judged", "certain", "allowed", "doubtful"):
+    usual = of_elements(sizes=np.ones(3), reference=make_derivatives(C, bound, curvature=bend))
+    found = of_elements(C / other, X * other, other, make_derivatives(C / other, bound / other, curvature=bend / other))
+    for name in ("candidate_derivatives", "passing_error", "allowed_error", "doubtful_error"):
         np.testing.assert_allclose(getattr(found, name) * other, getattr(usual, name), rtol=1e-12)
     np.testing.assert_allclose(found.move_sizes, usual.move_sizes * other)
-    larger = of_elements(C / other, X, np.ones(3), make_derivatives(C / other, bound / other, bend=bend / other))
+    larger = of_elements(C / other, X, np.ones(3), make_derivatives(C / other, bound / other, curvature=bend / other))
     assert larger.allowed_error[1] != pytest.approx(usual.allowed_error[1], rel=1e-5, abs=0), (
         "but not of the candidate alone"
     )
@@ -69,15 +69,15 @@ def test_a_change_of_the_unit_of_an_element_changes_what_it_is_allowed_alike(uni
 
 def test_the_share_of_the_curvature_grows_with_the_bend_and_is_not_certain():
     bends = np.array([0.0, 1e3, -2e3])
-    found = of_elements(np.ones(3), reference=make_derivatives(np.ones(3), bend=bends))
+    found = of_elements(np.ones(3), reference=make_derivatives(np.ones(3), curvature=bends))
     shares = (found.allowed_error - found.allowed_error[0]) / (OFF / 16 * np.sqrt(3))
     np.testing.assert_allclose(shares, np.abs(bends), rtol=1e-10)
     assert len(set(found.passing_error.tolist())) == 1
 
 
 def test_a_bend_of_which_nothing_is_known_allows_nothing_more():
-    known = of_elements(reference=make_derivatives(C, bend=0.0))
-    unknown = of_elements(reference=make_derivatives(C, bend=np.array([np.nan, np.inf, -np.inf])))
+    known = of_elements(reference=make_derivatives(C, curvature=0.0))
+    unknown = of_elements(reference=make_derivatives(C, curvature=np.array([np.nan, np.inf, -np.inf])))
     assert (unknown.allowed_error == known.allowed_error).all()
 
 
@@ -90,7 +90,7 @@ def test_an_element_that_is_not_finite_does_not_excuse_the_others():
 
 @pytest.mark.parametrize("bend", [0.0, 1e12])
 def test_a_tolerance_takes_the_place_of_all_of_it(bend):
-    reference = make_derivatives(2 * C, 1e-3, bend=bend)
+    reference = make_derivatives(2 * C, 1e-3, curvature=bend)
     found = of_elements(reference=reference, tolerance=Tolerance(rtol=0.25, atol=0.125))
     for each in (found.passing_error, found.allowed_error):
         assert (each == 0.125 + 0.25 * np.abs(2 * C)).all()
@@ -100,10 +100,10 @@ def test_a_tolerance_takes_the_place_of_all_of_it(bend):
 
 def test_along_directions_a_tolerance_takes_the_place_of_all_of_it():
     tolerance = Tolerance(rtol=0.25, atol=0.125)
-    quiet, loud = (of_directions(reference=make_derivatives(np.zeros(4), each, bend=each)) for each in (0.0, 1e3))
+    quiet, loud = (of_directions(reference=make_derivatives(np.zeros(4), each, curvature=each)) for each in (0.0, 1e3))
     assert (loud.allowed_error > quiet.allowed_error).all()
     quiet, loud = (
-        of_directions(reference=make_derivatives(np.zeros(4), each, bend=each), tolerance=tolerance)
+        of_directions(reference=make_derivatives(np.zeros(4), each, curvature=each), tolerance=tolerance)
         for each in (0.0, 1e3)
     )
     assert (loud.allowed_error == quiet.allowed_error).all()
@@ -123,12 +123,12 @@ def test_along_directions_six_deviations_of_the_rounding_are_certain(name):
 
 def test_along_directions_the_largest_bend_counts_for_all():
     bends = np.array([1e3, -1e6, 0.0, np.nan])
-    found = of_directions(reference=make_derivatives(np.zeros(4), bend=bends))
+    found = of_directions(reference=make_derivatives(np.zeros(4), curvature=bends))
     np.testing.assert_allclose(found.allowed_error - found.passing_error, OFF / 16 * 1e6, rtol=1e-9)
 
 
 def test_what_is_doubtful_follows_from_the_loss_and_lets_nothing_pass():
-    small, large = (of_elements(reference=make_derivatives(C, 1e-10, base=each)) for each in (1.0, 1e9))
+    small, large = (of_elements(reference=make_derivatives(C, 1e-10, base_magnitude=each)) for each in (1.0, 1e9))
     np.testing.assert_allclose(large.doubtful_error, 256 * 2.0**-53 * 1e9 / large.move_sizes, rtol=1e-14)
     assert (large.doubtful_error > 1e4 * large.allowed_error).all()
     assert (small.passing_error == large.passing_error).all()
@@ -151,11 +151,11 @@ def test_what_is_doubtful_is_no_more_of_a_narrow_arithmetic_than_of_float32():
 
 @pytest.mark.parametrize("of", [of_elements, of_directions])
 def test_a_loss_of_nothing_but_zeros_calls_only_another_candidate_than_zero_undecidable(of):
-    nothing = make_derivatives(np.zeros(3 if of is of_elements else 4), constant=True)
-    assert np.isinf(of(C, reference=nothing).allowed).all()
-    assert np.isfinite(of(0 * C, reference=nothing).allowed).all()
-    assert np.isfinite(of(C, reference=replace(nothing, is_constant=~nothing.is_constant)).allowed).all()
-    assert np.isfinite(of(C, reference=replace(nothing, bound=nothing.bound + 1e-9)).allowed).all()
+    nothing = make_derivatives(np.zeros(3 if of is of_elements else 4), is_constant=True)
+    assert np.isinf(of(C, reference=nothing).allowed_error).all()
+    assert np.isfinite(of(0 * C, reference=nothing).allowed_error).all()
+    assert np.isfinite(of(C, reference=replace(nothing, is_constant=~nothing.is_constant)).allowed_error).all()
+    assert np.isfinite(of(C, reference=replace(nothing, bound=nothing.bound + 1e-9)).allowed_error).all()
 
 
 def test_the_size_of_an_element_is_its_move_or_itself_if_that_is_larger():

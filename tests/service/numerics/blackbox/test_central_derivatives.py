@@ -9,7 +9,7 @@ from tests.service.numerics.blackbox.smooth_losses import (
     MAX_FREQUENCIES,
     add_noise,
     draw_smooth_loss,
-    estimate_noise,
+    estimate_planned_noise,
     make_layout,
 )
 
@@ -34,7 +34,9 @@ def held(datatype, relative, kind, random, problems=100, seed=11):
         values = generator.normal(size=n) * 10 ** generator.uniform(-0.3, 0.3)
         layout = make_layout(values, datatype, random=random, seed=int(generator.integers(2**40)))
         losses = add_noise(loss.loss(layout.stack_points("w")), relative, generator, kind)
-        found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_noise(losses))
+        found = difference_centrally(
+            layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+        )
         gradient = loss.gradient(layout.points["w"].values)
         lines = layout.lines["w"]
         truth = lines.directions @ (gradient * lines.direction_weights) if random else gradient[lines.moved_elements]
@@ -66,7 +68,9 @@ def test_the_truth_of_many_digits():
     values = np.array([0.3, -1.2, 0.7])
     layout = make_layout(values, seed=3)
     losses = np.array([np.exp(np.sin(x[0] * x[1]) + np.tanh(x[2]) * x[0]) for x in layout.stack_points("w")])
-    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_noise(losses))
+    found = difference_centrally(
+        layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+    )
     with mpmath.workdps(40):
         for number, direction in enumerate(layout.lines["w"].directions.tolist()):
 
@@ -81,9 +85,9 @@ def test_the_truth_of_many_digits():
 def test_a_constant_loss_is_told():
     layout = make_layout(np.ones(3))
     losses = np.full(layout.evaluation_count, 0.1)
-    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_noise(losses))
+    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_planned_noise(losses))
     assert found.is_constant.all()
     assert not found.value.any()
     losses[-1] = np.nextafter(0.1, 1)
-    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_noise(losses))
+    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_planned_noise(losses))
     assert found.is_constant.tolist() == [True, True, True, False]

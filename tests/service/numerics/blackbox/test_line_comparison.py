@@ -35,7 +35,7 @@ def of_elements(candidate, value, bound=0.0, *, point=None, tolerance=None, **ot
 
 
 def causes(found):
-    return [CAUSES[each] for each in found.causes]
+    return [CAUSES[each] for each in found.cause_positions]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_element_that_is_hardly_moved_is_not_zero(size, zero):
 
 def test_a_constant_loss_has_a_gradient_of_zero_where_the_candidate_says_so():
     for candidate, outcome in ((0.0, PASS), (1e-300, INCONCLUSIVE)):
-        found = of_elements([candidate], [0.0], resolution=0.0, size=0.0, constant=True)
+        found = of_elements([candidate], [0.0], resolution=0.0, loss_magnitude=0.0, is_constant=True)
         assert found.line_outcomes == [outcome]
 
 
@@ -139,12 +139,12 @@ def test_a_constant_loss_has_a_gradient_of_zero_where_the_candidate_says_so():
     ],
 )
 def test_a_zero_beside_a_staircase_is_not_called_wrong(shape, candidate, outcome):
-    assert of_elements([candidate], [1.0], 1e-9, shape=shape).line_outcomes == [outcome]
+    assert of_elements([candidate], [1.0], 1e-9, loss_shape=shape).line_outcomes == [outcome]
 
 
 @pytest.mark.parametrize(("times", "outcome"), [(3.9, INCONCLUSIVE), (4.1, FAIL)])
 def test_where_a_kink_is_suspected_a_line_fails_beyond_four_times_what_is_allowed(times, outcome):
-    assert of_elements([1 + times * 1e-9], [1.0], 1e-9, suspected=True).line_outcomes == [outcome]
+    assert of_elements([1 + times * 1e-9], [1.0], 1e-9, may_have_kink=True).line_outcomes == [outcome]
     assert of_elements([1 + times * 1e-9], [1.0], 1e-9).line_outcomes == [FAIL]
 
 
@@ -201,6 +201,6 @@ def test_directions_are_zero_where_all_of_them_are():
 
 
 def test_what_goes_unnoticed_is_what_passes_or_where_nothing_is_decided_what_does_not_fail():
-    decided, undecided = of_elements([1.0], [1.0], 1e-9), of_elements([1.0], [1.0], 1e-9, suspected=True)
+    decided, undecided = of_elements([1.0], [1.0], 1e-9), of_elements([1.0], [1.0], 1e-9, may_have_kink=True)
     assert decided.unnoticed_error == decided.allowance.passing_error
     assert undecided.unnoticed_error == 4 * undecided.allowance.allowed_error

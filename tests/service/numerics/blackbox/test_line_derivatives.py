@@ -14,7 +14,7 @@ from tests.service.numerics.blackbox.smooth_losses import (
     MAX_FREQUENCIES,
     add_noise,
     draw_smooth_loss,
-    estimate_noise,
+    estimate_planned_noise,
     make_layout,
 )
 
@@ -49,7 +49,9 @@ def test_bounds_cover_the_truth(datatype, relative, kind, random):
         lines, point = layout.lines["w"], layout.points["w"]
         losses = add_noise(loss.loss(layout.stack_points("w")), relative, generator, kind)
         with np.errstate(all="ignore"):
-            found = difference_lines(layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_noise(losses))
+            found = difference_lines(
+                layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+            )
         gradient = loss.gradient(point.values)
         truth = lines.directions @ (gradient * lines.direction_weights) if random else gradient[lines.moved_elements]
         errors.append(np.abs(found.value - truth))
@@ -65,7 +67,9 @@ def test_bounds_are_narrow_where_nothing_is_noisy():
     layout = on_bounds(np.array([0.3, -1.2, 0.7]), "FP64", generator, random=False)
     losses = np.exp(np.sin(layout.stack_points("w"))).sum(axis=1)
     with np.errstate(all="ignore"):
-        found = difference_lines(layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_noise(losses))
+        found = difference_lines(
+            layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+        )
     values = layout.points["w"].values
     truth = np.cos(values) * np.exp(np.sin(values))
     assert (np.abs(found.value - truth) <= found.bound).all()
@@ -75,7 +79,7 @@ def test_bounds_are_narrow_where_nothing_is_noisy():
 def test_lines_of_both_sides_are_as_they_were():
     layout = make_layout(np.array([0.5, -1.0, 2.0]))
     losses = np.tanh(layout.stack_points("w")).sum(axis=1)
-    given = (layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_noise(losses))
+    given = (layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses))
     assert (difference_lines(*given).value == central_derivatives.difference_centrally(*given).value).all()
 
 
@@ -85,7 +89,7 @@ def test_a_side_without_values_leaves_the_other_one():
     own = layout.tensor_losses("w", losses).copy()
     own[0, :, 1] = own[1, :, 0] = own[2] = np.nan
     with np.errstate(all="ignore"):
-        found = difference_lines(layout, "w", own, losses[0], estimate_noise(losses))
+        found = difference_lines(layout, "w", own, losses[0], estimate_planned_noise(losses))
     truth = 1 - np.tanh(layout.points["w"].values) ** 2
     assert (np.abs(found.value - truth)[:2] <= found.bound[:2]).all()
     assert (found.bound[:2] < 1e-9).all()

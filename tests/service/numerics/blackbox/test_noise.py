@@ -5,7 +5,7 @@ import pytest
 
 from service.numerics.blackbox.noise import estimate_line_noise, estimate_noise, find_loss_format
 from service.numerics.blackbox.schedule import STEP_SCHEDULES
-from tests.service.numerics.blackbox.smooth_losses import add_noise, estimate_noise, make_layout
+from tests.service.numerics.blackbox.smooth_losses import add_noise, estimate_planned_noise, make_layout
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
@@ -16,7 +16,7 @@ def test_known_noise_is_found_within_a_factor(relative, kind):
     for seed in range(200):
         layout = make_layout(generator.normal(size=5) + 2, seed=seed)
         losses = add_noise((layout.stack_points("w") ** 2).sum(axis=1), relative, generator, kind)
-        found.append(estimate_noise(losses).deviation / (relative * losses[0]))
+        found.append(estimate_planned_noise(losses).deviation / (relative * losses[0]))
     assert np.median(found) == pytest.approx(1, abs=0.1)
     assert 0.2 < min(found) < max(found) < 5
 
@@ -124,5 +124,5 @@ def test_noise_that_grows_as_the_root_of_the_loss_is_not_taken_for_less(seed):
     losses = loss(points)
     off = np.abs(losses - loss(points.astype(np.longdouble))).astype(float)
     own, errors = layout.tensor_losses("w", losses), layout.tensor_losses("w", off)
-    deviations = estimate_noise(losses).deviation_at(own, layout.points["w"].schedule.steps, losses[0])
+    deviations = estimate_planned_noise(losses).deviation_at(own, layout.points["w"].schedule.steps, losses[0])
     assert (np.sqrt(np.square(errors).mean(axis=(0, 2))) <= 3 * deviations.max(axis=0)).all()

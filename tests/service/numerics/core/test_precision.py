@@ -50,9 +50,9 @@ def test_what_a_precision_represents_survives_a_cast(name, value):
 def test_the_unit_roundoff_is_where_one_begins_to_move(precision):
     u = precision.unit_roundoff
     assert precision.is_representable(np.array(1 + 2 * u))
-    assert precision.digits == 53 or not precision.is_representable(np.array(1 + u))
-    assert math.log2(precision.smallest_subnormal) == precision.exponent - precision.digits + 1
-    assert precision.lower is None or PRECISIONS[precision.lower].unit_roundoff > u
+    assert precision.significand_bits == 53 or not precision.is_representable(np.array(1 + u))
+    assert math.log2(precision.smallest_subnormal) == precision.min_exponent - precision.significand_bits + 1
+    assert precision.lower_precision is None or PRECISIONS[precision.lower_precision].unit_roundoff > u
 
 
 def test_dtypes_round_to_their_own_precision():

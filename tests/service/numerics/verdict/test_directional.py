@@ -56,9 +56,9 @@ def test_what_is_not_finite_fails(number):
 
 def test_a_bound_that_hides_what_must_be_found_is_inconclusive():
     size = projection.euclidean_norm(GRADIENT)
-    wide = judged(GRADIENT, bound=size * 1e-4, size=size)
+    wide = judged(GRADIENT, bound=size * 1e-4, peer_magnitude=size)
     assert wide.outcome == Outcome.INCONCLUSIVE
-    assert judged(GRADIENT, bound=size * 1e-6, size=size).outcome == Outcome.PASS
+    assert judged(GRADIENT, bound=size * 1e-6, peer_magnitude=size).outcome == Outcome.PASS
 
 
 def wrong_by(relative, seed=3):

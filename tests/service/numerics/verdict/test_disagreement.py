@@ -70,7 +70,7 @@ def test_only_what_was_examined_counts() -> None:
 
 def test_at_a_kink_each_may_follow_a_convention_of_its_own() -> None:
     left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
-    assert dispute([0, 2, 3], [1, 2, 3], left=left, right=right).partition_elements() == ()
+    assert dispute([0, 2, 3], [1, 2, 3], left_derivative=left, right_derivative=right).partition_elements() == ()
     assert dispute([0, 2, 3], [1, 2, 3]).partition_elements()
 
 

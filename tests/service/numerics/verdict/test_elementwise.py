@@ -35,8 +35,8 @@ FINE = reference([1.0, 2.0], bound=1e-6, tolerance=Tolerance(rtol=1e-9, atol=0.0
 UNKNOWN = reference([1.0, NAN], bound=[1e-12, INF])
 DISPUTED = reference([1.0, 2.0], disputed_between_sources=np.array([False, True]))
 # A step that is lost in rounding finds 0 within a bound as wide as one likes.
-NOTHING = reference([0.0, 0.0], bound=[0.0, 1e9], size=2.0)
-ZERO = reference([0.0, 0.0], bound=1e9, nothing=np.full(2, INF))
+NOTHING = reference([0.0, 0.0], bound=[0.0, 1e9], peer_magnitude=2.0)
+ZERO = reference([0.0, 0.0], bound=1e9, zero_tolerance=np.full(2, INF))
 LOST = reference([1.0, 2.0], rounding=[1e-13, INF])
 
 ELEMENTS = {

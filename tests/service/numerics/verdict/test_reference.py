@@ -26,7 +26,7 @@ def test_what_is_negligible_is_small_beside_the_largest_whatever_it_is_within_wh
 
 def test_of_a_sample_the_largest_may_be_none_that_was_looked_at():
     assert reference([1e-7], 0.0).is_negligible.tolist() == [False]
-    assert reference([1e-7], 0.0, size=1.0).is_negligible.tolist() == [True]
+    assert reference([1e-7], 0.0, peer_magnitude=1.0).is_negligible.tolist() == [True]
 
 
 def test_what_has_no_reference_has_no_size():
@@ -54,24 +54,24 @@ def test_nothing_is_known_of_a_difference_within_its_bound():
     ],
 )
 def test_a_gradient_that_is_nothing_passes_as_nothing(nothing, judged, undecided):
-    found = reference([0.0], 1e6, nothing=None if nothing is None else np.array([nothing]))
+    found = reference([0.0], 1e6, zero_tolerance=None if nothing is None else np.array([nothing]))
     assert found.is_undecided(np.array([judged])).tolist() == [undecided]
     assert found.is_zero(np.array([judged])).tolist() == [not undecided]
 
 
 def test_beside_what_is_known_nothing_passes_as_nothing():
-    found = reference([0.0, 1.0], [1e-3, 0.0], nothing=np.array([np.inf, np.inf]))
+    found = reference([0.0, 1.0], [1e-3, 0.0], zero_tolerance=np.array([np.inf, np.inf]))
     assert found.is_undecided(np.array([0.0, 1.0])).tolist() == [True, False]
 
 
 def test_along_directions_all_have_the_size_of_the_gradient():
     value = np.array([3.0, -1e-9, 4.0])
-    found = reference(value, 1e-4, along=True)
+    found = reference(value, 1e-4, is_directional=True)
     assert found.largest_magnitude == pytest.approx(5 / np.sqrt(3))
     assert found.is_negligible.tolist() == [False] * 3
     assert found.is_undecided(value).tolist() == [False] * 3
-    assert reference(value, 2e-4, along=True).is_undecided(value).tolist() == [True] * 3
-    assert reference(value, 1e-4, along=True, size=1.0).is_undecided(value).tolist() == [True] * 3, (
+    assert reference(value, 2e-4, is_directional=True).is_undecided(value).tolist() == [True] * 3
+    assert reference(value, 1e-4, is_directional=True, peer_magnitude=1.0).is_undecided(value).tolist() == [True] * 3, (
         "they are large by chance"
     )
 
@@ -87,14 +87,14 @@ def test_zeros_are_no_gradient_of_which_more_is_known_than_rounding_takes_away(r
     found = reference([0.2, 0.1, 0.0, np.nan], [1e-9, 1e-9, 1.0, np.inf], [rounding, 0.0, 0.0, np.inf])
     assert found.is_absent(np.zeros(4)) is absent
     assert not found.is_absent(np.array([0.0, 0.0, 1e-300, 0.0]))
-    for more in ({"along": True}, {"tolerance": Tolerance(0.0, 1.0)}):
+    for more in ({"is_directional": True}, {"tolerance": Tolerance(0.0, 1.0)}):
         assert not dataclasses.replace(found, **more).is_absent(np.zeros(4))
 
 
 @pytest.mark.parametrize(("left", "absent"), [(0.0, False), (-1.0, False), (0.5, True)])
 def test_zeros_are_a_gradient_between_sides_that_have_0_between_them(left: float, absent: bool) -> None:
     nowhere = np.full(3, np.nan)
-    found = reference([1.0, 0.0, 0.0], 1e-9, left=nowhere.copy(), right=nowhere.copy())
+    found = reference([1.0, 0.0, 0.0], 1e-9, left_derivative=nowhere.copy(), right_derivative=nowhere.copy())
     assert found.left_derivative is not None
     assert found.right_derivative is not None
     found.left_derivative[0], found.right_derivative[0] = left, 1.0
@@ -102,15 +102,17 @@ def test_zeros_are_a_gradient_between_sides_that_have_0_between_them(left: float
 
 
 def test_a_kink_excuses_what_lies_between_and_either_convention():
-    sides = {"left": np.array([0.0, np.nan]), "right": np.array([1.0, np.nan])}
-    found = reference([0.5, 0.5], 1e-12, conventions=(np.array([-7.0, 0.5]),), **sides)
+    sides = {"left_derivative": np.array([0.0, np.nan]), "right_derivative": np.array([1.0, np.nan])}
+    found = reference([0.5, 0.5], 1e-12, convention_gradients=(np.array([-7.0, 0.5]),), **sides)
     assert found.is_kink.tolist() == [True, False]
     for judged, excused in ((0.3, True), (-7.0, True), (1.1, False)):
         assert found.is_excused_by_kink(np.array([judged, judged])).tolist() == [excused, False]
 
 
 def test_of_some_elements_it_is_the_same():
-    found = reference([[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], nothing=np.ones((2, 2)), size=3.0)
+    found = reference(
+        [[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], zero_tolerance=np.ones((2, 2)), peer_magnitude=3.0
+    )
     some = found.select_elements(np.array([3, 0]))
     assert some.value.tolist() == [4.0, 1.0]
     assert some.error_bound.tolist() == [0.4, 0.1]

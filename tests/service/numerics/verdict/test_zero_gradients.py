@@ -142,7 +142,7 @@ def test_nothing_is_known_where_other_points_are_out_of_the_domain() -> None:
 def difference(value: Any, bound: float, rounding: float) -> Any:
     value = np.asarray(value, np.float64)
     return SimpleNamespace(
-        value=value, error_bound=np.full(value.shape, bound), rounding=np.full(value.shape, rounding)
+        value=value, error_bound=np.full(value.shape, bound), rounding_error=np.full(value.shape, rounding)
     )
 
 
