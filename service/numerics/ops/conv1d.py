@@ -95,7 +95,7 @@ class Conv1d(Convolution):
         x, w, bias = inputs
         of_bias = drop_missing(values)[2:]
         rows = (*self._add_row_axis(*drop_missing(values)[:2]), *(of_bias or (None,)))
-        return self._as_conv2d.spread(rows, *self._add_row_axis(x, w), bias)[..., 0, :]
+        return self._as_conv2d.propagate_dependencies(rows, *self._add_row_axis(x, w), bias)[..., 0, :]
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_input, by_weight, by_bias = self._as_conv2d.backward(

@@ -126,7 +126,7 @@ def test_every_preset_has_curves(preset):
     """The complex step is there where no op of pieces is on the way, and is then the gradient to the last digits."""
     without = set()
     for name, weight in preset.weights.items():
-        answer = compute_curve(preset.request | {"element": element(name, *middle(weight))})
+        answer = compute_curve(preset.example_request | {"element": element(name, *middle(weight))})
         size = max(abs(answer["analytic"]), 1e-3)
         assert abs(answer["central"][answer["steps"].index(1e-5)] - answer["analytic"]) <= 1e-7 * size, name
         assert abs(answer["engine"]["value"] - answer["analytic"]) <= answer["engine"]["error_bound"] + 1e-14 * size

@@ -26,7 +26,7 @@ def asked(scale=None, bounds=None):
 
 
 def errors(request, point=POINT):
-    return list(request.errors({"w": Tensor.decode(point)}, ("plan",)))
+    return list(request.find_errors({"w": Tensor.decode(point)}, ("plan",)))
 
 
 BOOLEAN = {"datatype": "BOOL", "shape": [3], "data": [True, True, True]}

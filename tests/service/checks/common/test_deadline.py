@@ -32,7 +32,7 @@ def test_after_it_the_next_pause_ends_what_runs():
 
 def refusal(clock, *told, remedy="Take less"):
     def work():
-        with clock.enforce_deadline(), clock.refusing(remedy, "model", "nodes"):
+        with clock.enforce_deadline(), clock.refuse_on_timeout(remedy, "model", "nodes"):
             for each in told:
                 clock.counting()(*each)
             endless()

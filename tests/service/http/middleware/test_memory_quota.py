@@ -61,7 +61,7 @@ def test_a_body_without_room_is_refused_and_the_next_one_answered():
         held.grow(999)
         response = client.post("/v1/check", data=b"{}", content_type="application/json")
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-        assert room_of(app).taken == 999
+        assert room_of(app).reserved_bytes == 999
     assert client.post("/v1/check", data=b"{}", content_type="application/json").status_code == 422
 
 
@@ -85,7 +85,7 @@ def test_nothing_is_held_when_the_request_is_over(path, body, status, accept):
         status = 406
     response = app.test_client().post(path, data=body, content_type="application/json", headers={"Accept": accept})
     assert response.status_code == status
-    assert room_of(app).taken == 0
+    assert room_of(app).reserved_bytes == 0
 
 
 def test_nothing_is_held_of_what_got_no_place():
@@ -94,7 +94,7 @@ def test_nothing_is_held_of_what_got_no_place():
     with slots.acquire(), slots.acquire(), get_small_checks(app).acquire():
         response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
     assert response.status_code == 503
-    assert room_of(app).taken == 0
+    assert room_of(app).reserved_bytes == 0
 
 
 def test_an_answer_holds_what_it_comes_to_and_a_small_one_nothing():
@@ -135,14 +135,14 @@ def test_a_check_whose_answer_has_no_room_is_refused_and_the_next_one_answered(e
         assert response.status_code == 200
         assert response.get_data()
         response.close()
-    assert room.taken == 0
+    assert room.reserved_bytes == 0
 
 
 def test_an_answer_is_held_until_it_is_closed(example, large):
     app = create_app(Settings())
     room = app.extensions["gradcheckd.answers"]
     response = app.test_client().post("/v1/check", json=example, buffered=False)
-    assert room.taken == len(response.get_data()) or room.taken == 0
+    assert room.reserved_bytes == len(response.get_data()) or room.reserved_bytes == 0
     response.close()
     assert room.taken == 0
     for path, body in (("/v1/check", {}), ("/v1/plan", {}), ("/v1/bugs", {}), ("/v1/judge", {})):

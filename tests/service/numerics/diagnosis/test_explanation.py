@@ -18,7 +18,7 @@ def said(*matches: HypothesisMatch, others: tuple[HypothesisMatch, ...] = ()) ->
 
 
 def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number() -> None:
-    stories = [match("cut", key=number, possible_action=f"story {number}") for number in range(7)]
+    stories = [match("cut", bug_key=number, possible_action=f"story {number}") for number in range(7)]
     assert said(*stories[:1]) == {"cut": "dL/dw is just what it would be if story 0."}
     assert said(*stories[:2])["cut"].endswith("if story 0, or if story 1.")
     assert said(*stories[:5])["cut"].endswith("or if story 4.")
@@ -26,46 +26,46 @@ def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number
 
 
 def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
-    fact = match("scaled", fact="dL/dw is exactly 2 times the reference:", otherwise="none is known.", constants=1)
+    fact = match("scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", constants=1)
     assert said(fact)["scaled"] == "dL/dw is exactly 2 times the reference: none is known."
-    story = match("scaled", key=1, possible_action="it was")
+    story = match("scaled", bug_key=1, possible_action="it was")
     assert said(story, fact)["scaled"] == "dL/dw is exactly 2 times the reference: just what it would be if it was."
 
 
 def test_what_is_fitted_is_no_explanation_beside_what_needs_no_fit() -> None:
-    exact, fitted = match("cut", key=1, possible_action="exact"), match("decay", fact="fitted.", constants=1)
+    exact, fitted = match("cut", bug_key=1, possible_action="exact"), match("decay", fact="fitted.", constants=1)
     assert said(fitted) == {"decay": "fitted."}
     assert said(exact, fitted).keys() == {"cut"}
 
 
 def test_of_two_that_match_what_fits_far_worse_is_not_told() -> None:
     exact, near = (
-        match("cut", key=1, possible_action="exact", fit=1e-16),
-        match("lost", key=2, possible_action="near", fit=1e-8),
+        match("cut", bug_key=1, possible_action="exact", fit=1e-16),
+        match("lost", bug_key=2, possible_action="near", fit=1e-8),
     )
     assert said(near).keys() == {"lost"}
     assert said(exact, near).keys() == {"cut"}
-    noisy = match("cut", key=1, possible_action="exact", fit=1e-9)
+    noisy = match("cut", bug_key=1, possible_action="exact", fit=1e-9)
     assert said(noisy, near).keys() == {"cut", "lost"}
     one, other = (
-        match("cut", key=1, possible_action="one", fit=1e-16),
-        match("cut", key=2, possible_action="other", fit=1e-8),
+        match("cut", bug_key=1, possible_action="one", fit=1e-16),
+        match("cut", bug_key=2, possible_action="other", fit=1e-8),
     )
     assert said(one, other) == {"cut": "dL/dw is just what it would be if one."}
 
 
 def test_what_explains_more_gradients_is_told_before_what_explains_fewer() -> None:
-    both, one = match("cut", key=1, possible_action="both"), match("cut", key=2, possible_action="one")
+    both, one = match("cut", bug_key=1, possible_action="both"), match("cut", bug_key=2, possible_action="one")
     assert said(one, both, others=(both,)) == {"cut": "dL/dw is just what it would be if both."}
 
 
 def test_what_another_gradient_speaks_against_is_told_last_and_with_that() -> None:
-    spared = match("cut", key=1, possible_action="spared", unchanged_gradients=("dL/dv", "dL/du"))
+    spared = match("cut", bug_key=1, possible_action="spared", unchanged_gradients=("dL/dv", "dL/du"))
     assert said(spared)["cut"].endswith(
         "if spared. Yet dL/dv and 1 more, which that would change as well, is not changed by it."
     )
-    assert said(spared, match("lost", key=2, possible_action="other")).keys() == {"lost"}
-    assert said(spared, match("cut", key=2, possible_action="other")) == {
+    assert said(spared, match("lost", bug_key=2, possible_action="other")).keys() == {"lost"}
+    assert said(spared, match("cut", bug_key=2, possible_action="other")) == {
         "cut": "dL/dw is just what it would be if other."
     }
 

@@ -37,7 +37,7 @@ def test_an_override_is_taken_for_its_node_alone():
 @pytest.mark.parametrize("dtype", [DTYPES["float16"], DTYPES["bfloat16"]], ids=lambda dtype: dtype.name)
 def test_in_a_dtype_that_numpy_has_not_every_result_is_rounded(dtype):
     graph, leaves = build_reference_example()
-    narrow = {name: dtype.rounded(leaf) for name, leaf in leaves.items()}
+    narrow = {name: dtype.round_array(leaf) for name, leaf in leaves.items()}
     found = analytic.differentiate_analytically(graph, narrow, dtype=dtype)
     plain = analytic.differentiate_analytically(graph, narrow)
     for name in graph.shapes:

@@ -58,7 +58,7 @@ def test_only_the_last_slot_may_take_several():
 
 
 def test_pieces_are_for_ops_that_have_them(doubled):
-    assert doubled().branch(np.zeros(3), None) is None
+    assert doubled().select_branch(np.zeros(3), None) is None
     with pytest.raises(NotImplementedError, match="one piece"):
         doubled().along(np.zeros(3), np.zeros(3), None)
 
@@ -79,7 +79,7 @@ def test_what_an_op_need_not_declare_is_safe(doubled):
     """Rounding by default: the op on absolute values, as if all were summed into each."""
     x = np.array([[1.0, -2.0, 3.0]])
     output = doubled().forward(x, None)
-    rounding = doubled().rounding(output, x, None)
+    rounding = doubled().forward_rounding(output, x, None)
     np.testing.assert_array_equal(rounding.magnitude, [[2, 4, 6]])
     assert rounding.terms == 3
     by_input, by_bias = doubled().backward_rounding(-x, output, x, None)

@@ -81,7 +81,7 @@ def test_it_takes_the_joins_that_are_foreseen(each):
     for work in (windows.take_window_minimum, windows.sum_windows):
         found = count_operations(work, array, -1, each)
         assert found.elements <= each.join_count
-        assert found.elements >= each.join_count - each.needed - each.count
+        assert found.elements >= each.join_count - each.required_length - each.count
         assert found.calls <= each.passes
 
 

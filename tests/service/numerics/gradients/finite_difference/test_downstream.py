@@ -19,14 +19,14 @@ def directions_of(leaves, name, count=3):
 
 def counted(suffix, directions):
     """Terms as they enter the loss."""
-    terms, coefficients = suffix.terms(suffix.responses(directions), MOVES)
+    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.responses(directions), MOVES)
     return terms if coefficients is None else terms * coefficients
 
 
 def compared(graph, leaves, name):
     """Terms by the suffix, and by a forward pass for each direction and move."""
     base = graph.forward(leaves)
-    suffix = DownstreamGraph(BasePoint(graph.held(base)[0], base), name)
+    suffix = DownstreamGraph(BasePoint(graph.hold_branches(base)[0], base), name)
     directions = directions_of(leaves, name)
     found = counted(suffix, directions)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))

@@ -20,7 +20,7 @@ def quotients(function, point=0.0, offsets=(1.0, -1.0), steps=STEPS):
 
 def reduced(method, function, point=0.0, noise=0.0, steps=STEPS):
     found = quotients(function, point, method.offsets, steps)
-    values, bounds = method.reduce(found, np.full_like(found, noise))
+    values, bounds = method.reduce_table(found, np.full_like(found, noise))
     return values[0], bounds[0]
 
 
