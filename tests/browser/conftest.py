@@ -69,9 +69,11 @@ def monitored_page(chromium: Browser, server: Server) -> Callable[[int, str], Pa
 
 
 @pytest.fixture
-def page(watched: Callable[[int, str], PageMonitor], server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(
+    monitored_page: Callable[[int, str], PageMonitor], server: Server, request: pytest.FixtureRequest
+) -> Iterator[Page]:
     """The page, with the reference example checked; of a test that fails a screenshot is kept."""
-    watch = watched(*getattr(request, "param", (1280, "light")))
+    watch = monitored_page(*getattr(request, "param", (1280, "light")))
     page = watch.page
     page.goto("about:blank")
     watch.problems.clear()

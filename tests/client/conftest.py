@@ -43,6 +43,6 @@ def reference_arrays() -> dict[str, Any]:
 
 
 @pytest.fixture
-def wrong_arrays(arrays: dict[str, Any]) -> dict[str, Any]:
+def wrong_arrays(reference_arrays: dict[str, Any]) -> dict[str, Any]:
     """It, with a gradient that is transposed."""
-    return arrays | {"candidate": {"w1": W1.T}}
+    return reference_arrays | {"candidate": {"w1": W1.T}}

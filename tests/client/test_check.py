@@ -15,8 +15,8 @@ from gradcheckd.connection import URL_VARIABLE, RepeatableRequest
 from tests.client.conftest import W1
 
 
-def test_the_reference_example_passes_with_its_numbers(service: Service, arrays: dict[str, Any]) -> None:
-    report = service.check(**arrays)
+def test_the_reference_example_passes_with_its_numbers(service: Service, reference_arrays: dict[str, Any]) -> None:
+    report = service.check(**reference_arrays)
     assert (report.outcome, report.passed) == ("pass", True)
     assert report.loss.analytic == 2.3767862745225306
     assert report.gradients["w1"].analytic[0, 0] == -0.1342557202950444
@@ -30,8 +30,8 @@ def test_the_reference_example_passes_with_its_numbers(service: Service, arrays:
     assert report.intermediates == {}
 
 
-def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong: dict[str, Any]) -> None:
-    report = service.check(**wrong)
+def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong_arrays: dict[str, Any]) -> None:
+    report = service.check(**wrong_arrays)
     assert report.outcome == "fail"
     assert report.verdicts["w2"].outcome == "pass"
     verdict = report.verdicts["w1"]
@@ -44,8 +44,8 @@ def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong: di
     assert report.gradients["w1"].candidate.tolist() == W1.T.tolist()
 
 
-def test_a_report_is_not_to_be_changed(service: Service, arrays: dict[str, Any]) -> None:
-    report = service.check(**arrays)
+def test_a_report_is_not_to_be_changed(service: Service, reference_arrays: dict[str, Any]) -> None:
+    report = service.check(**reference_arrays)
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.outcome = "fail"  # type: ignore[misc]
     with pytest.raises(TypeError):
@@ -56,9 +56,9 @@ def test_a_report_is_not_to_be_changed(service: Service, arrays: dict[str, Any])
 
 @pytest.mark.parametrize("progress", [None, lambda *_: None], ids=["at once", "by lines"])
 def test_the_text_is_that_of_the_service_and_came_with_the_report(
-    url: str, wrong: dict[str, Any], progress: Any, monkeypatch: pytest.MonkeyPatch
+    url: str, wrong_arrays: dict[str, Any], progress: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = gradcheckd.check(url=url, progress=progress, **wrong)
+    report = gradcheckd.check(url=url, progress=progress, **wrong_arrays)
     asked: list[str] = []
     ask = RepeatableRequest.__call__
     monkeypatch.setattr(RepeatableRequest, "__call__", lambda *given: asked.append(given[-1]) or ask(*given))
@@ -70,11 +70,11 @@ def test_the_text_is_that_of_the_service_and_came_with_the_report(
     assert asked == ["text/markdown"]
 
 
-def test_progress_gives_the_same_report(service: Service, wrong: dict[str, Any]) -> None:
+def test_progress_gives_the_same_report(service: Service, wrong_arrays: dict[str, Any]) -> None:
     told: list[tuple[str, int, int]] = []
-    report = service.check(**wrong, progress=lambda *step: told.append(step))
+    report = service.check(**wrong_arrays, progress=lambda *step: told.append(step))
     assert told[-1][1] == told[-1][2] == report.raw["cost"]["loss_evaluations"]
-    other = service.check(**wrong)
+    other = service.check(**wrong_arrays)
     assert without_times(report) == without_times(other)
     for name, gradient in report.gradients.items():
         for route, array in vars(gradient).items():
@@ -101,9 +101,9 @@ FIELDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 @pytest.mark.parametrize("progress", [None, lambda *_: None], ids=["", "with progress"])
 def test_every_field_gets_through(
-    service: Service, arrays: dict[str, Any], fields: dict[str, Any], progress: Any
+    service: Service, reference_arrays: dict[str, Any], fields: dict[str, Any], progress: Any
 ) -> None:
-    report = service.check(**arrays, **fields, progress=progress)
+    report = service.check(**reference_arrays, **fields, progress=progress)
     # Of 8 bits not every element can be told here, with every seed.
     assert report.outcome in ({"pass", "inconclusive"} if fields.get("dtype") == "bfloat16" else {"pass"})
     assert set(report.verdicts) == set(fields.get("with_respect_to", ["w1", "w2"]))
@@ -135,12 +135,16 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_arrays_of_anyone_are_judged_by_their_own_rounding(service: Service, arrays: dict[str, Any], make: Any) -> None:
+def test_arrays_of_anyone_are_judged_by_their_own_rounding(
+    service: Service, reference_arrays: dict[str, Any], make: Any
+) -> None:
     # At a point that every datatype holds exactly.
     point = {"w1": [[0.125, -0.125], [0.25, 0.0625]], "w2": [0.5, -0.25, 0.25, 0.5]}
-    exact = service.check(tensors=arrays["tensors"], weights={name: np.array(each) for name, each in point.items()})
+    exact = service.check(
+        tensors=reference_arrays["tensors"], weights={name: np.array(each) for name, each in point.items()}
+    )
     given = {
-        "tensors": {name: make(each.tolist()) for name, each in arrays["tensors"].items()},
+        "tensors": {name: make(each.tolist()) for name, each in reference_arrays["tensors"].items()},
         "weights": {name: make(each) for name, each in point.items()},
         "candidate": {name: make(each.analytic.tolist()) for name, each in exact.gradients.items()},
     }
@@ -160,8 +164,8 @@ def test_labels_are_labels(service: Service, labels: Any) -> None:
     assert report.outcome == "pass"
 
 
-def test_what_is_not_finite_comes_as_numbers(service: Service, arrays: dict[str, Any]) -> None:
-    wrong = arrays | {"candidate": {"w2": np.array([np.nan, np.inf, 0, 0])}}
+def test_what_is_not_finite_comes_as_numbers(service: Service, reference_arrays: dict[str, Any]) -> None:
+    wrong = reference_arrays | {"candidate": {"w2": np.array([np.nan, np.inf, 0, 0])}}
     report = service.check(**wrong)
     assert np.isnan(report.verdicts["w2"].worst[0].judged)
     assert report.verdicts["w2"].worst[0].index == (0,)
@@ -176,16 +180,16 @@ def test_names_with_slashes_come_back(service: Service) -> None:
     assert report.gradients["layer/0/w"].analytic.tolist() == [1, 1]
 
 
-def test_a_gradient_that_is_right_is_asserted(service: Service, arrays: dict[str, Any]) -> None:
-    assert service.assert_gradients(**arrays, candidate={"w1": W1}).passed
+def test_a_gradient_that_is_right_is_asserted(service: Service, reference_arrays: dict[str, Any]) -> None:
+    assert service.assert_gradients(**reference_arrays, candidate={"w1": W1}).passed
 
 
 def test_the_error_of_an_assertion_is_the_report_for_reading(
-    url: str, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    url: str, wrong_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, url)
     with pytest.raises(AssertionError, match="probable bug: transposed") as caught:
-        gradcheckd.assert_gradients(**wrong)
+        gradcheckd.assert_gradients(**wrong_arrays)
     assert isinstance(caught.value, GradientError)
     assert caught.value.report.outcome == "fail"
     first, blank, second, *_ = str(caught.value).splitlines()
@@ -194,21 +198,27 @@ def test_the_error_of_an_assertion_is_the_report_for_reading(
     assert (blank, second) == ("", "gradcheckd: fail")
 
 
-def test_what_cannot_be_told_is_not_asserted(service: Service, arrays: dict[str, Any]) -> None:
+def test_what_cannot_be_told_is_not_asserted(service: Service, reference_arrays: dict[str, Any]) -> None:
     with pytest.raises(GradientError, match="gradcheckd: inconclusive"):
-        service.assert_gradients(**arrays, candidate={"w1": W1}, finite_difference={"method": "central", "step": 100})
+        service.assert_gradients(
+            **reference_arrays, candidate={"w1": W1}, finite_difference={"method": "central", "step": 100}
+        )
 
 
 @pytest.mark.parametrize("given", [{}, {"candidate": None}, {"candidate": {}}], ids=repr)
-def test_an_assertion_about_nothing_is_refused(service: Service, arrays: dict[str, Any], given: dict[str, Any]) -> None:
+def test_an_assertion_about_nothing_is_refused(
+    service: Service, reference_arrays: dict[str, Any], given: dict[str, Any]
+) -> None:
     with pytest.raises(RequestError, match=r'candidate=\{"name": array\}; .* use check'):
-        service.assert_gradients(**arrays, **given)
+        service.assert_gradients(**reference_arrays, **given)
 
 
-def test_a_request_that_is_refused_says_where_and_what_to_do(service: Service, arrays: dict[str, Any]) -> None:
-    del arrays["tensors"]["x"]
+def test_a_request_that_is_refused_says_where_and_what_to_do(
+    service: Service, reference_arrays: dict[str, Any]
+) -> None:
+    del reference_arrays["tensors"]["x"]
     with pytest.raises(ProblemError) as caught:
-        service.check(**arrays, moodel="lenet")
+        service.check(**reference_arrays, moodel="lenet")
     problem = caught.value
     assert (problem.status, problem.title) == (422, "Invalid request")
     assert problem.errors[0]["pointer"] == "/moodel"
@@ -233,22 +243,22 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("given", "message"), KINDS.values(), ids=KINDS)
 def test_arguments_of_another_kind_are_refused_by_name(
-    service: Service, arrays: dict[str, Any], given: dict[str, Any], message: str
+    service: Service, reference_arrays: dict[str, Any], given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(GradcheckdError, match=message):
-        service.check(**arrays | given)
+        service.check(**reference_arrays | given)
     with pytest.raises(GradcheckdError, match=message):
-        service.assert_gradients(**{"candidate": {"w1": W1}} | arrays | given)
+        service.assert_gradients(**{"candidate": {"w1": W1}} | reference_arrays | given)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), torch.float32, jnp.float32, "float32"], ids=repr)
-def test_a_datatype_may_be_that_of_a_library(service: Service, arrays: dict[str, Any], dtype: Any) -> None:
-    report = service.check(**arrays, dtype=dtype, candidate={"w1": W1.tolist()}, candidate_dtype=dtype)
+def test_a_datatype_may_be_that_of_a_library(service: Service, reference_arrays: dict[str, Any], dtype: Any) -> None:
+    report = service.check(**reference_arrays, dtype=dtype, candidate={"w1": W1.tolist()}, candidate_dtype=dtype)
     assert report.gradients["w1"].analytic.dtype == np.float32
 
 
-def test_numbers_of_numpy_are_taken_for_fields(service: Service, arrays: dict[str, Any]) -> None:
-    assert service.check(**arrays, seed=np.int64(7), finite_difference={"sample": np.int32(2)}).passed
+def test_numbers_of_numpy_are_taken_for_fields(service: Service, reference_arrays: dict[str, Any]) -> None:
+    assert service.check(**reference_arrays, seed=np.int64(7), finite_difference={"sample": np.int32(2)}).passed
 
 
 def test_what_is_closed_says_so(url: str) -> None:

@@ -90,14 +90,18 @@ def test_html_and_a_file_to_write_to(said: Callable[..., Any], tmp_path: Path) -
     )
 
 
-def test_every_form_of_a_request_is_taken(said: Callable[..., Any], arrays: dict[str, Any], tmp_path: Path) -> None:
-    named = {f"{section}/{name}": each for section, named in arrays.items() for name, each in named.items()}
+def test_every_form_of_a_request_is_taken(
+    said: Callable[..., Any], reference_arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    named = {f"{section}/{name}": each for section, named in reference_arrays.items() for name, each in named.items()}
     # The library writes the memory of an array, whatever its strides.
     named["candidate/w1"] = np.ascontiguousarray(W1.T)
     fields = json.dumps({"include": [], "with_respect_to": ["w1"]})
     safetensors.numpy.save_file(named, tmp_path / "a", {"request": fields})
     np.savez(tmp_path / "b.npz", **named, request=fields)
-    whole = {section: {name: each.tolist() for name, each in named.items()} for section, named in arrays.items()}
+    whole = {
+        section: {name: each.tolist() for name, each in named.items()} for section, named in reference_arrays.items()
+    }
     (tmp_path / "c").write_text(json.dumps(whole | {"candidate": {"w1": W1.T.tolist()}} | json.loads(fields)))
     reports = set()
     for name in ("a", "b.npz", "c"):

@@ -273,14 +273,14 @@ def locked(start: Callable[..., Server]) -> Server:
     return start(GRADCHECKD_KEYS="open-sesame")
 
 
-def test_a_key_opens(locked: Server, arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_opens(locked: Server, reference_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProblemError, match="Unauthorized") as caught:
-        gradcheckd.check(url=locked.url, **arrays)
+        gradcheckd.check(url=locked.url, **reference_arrays)
     assert KEY_VARIABLE in str(caught.value)
-    report = gradcheckd.check(url=locked.url, key="open-sesame", **arrays)
+    report = gradcheckd.check(url=locked.url, key="open-sesame", **reference_arrays)
     assert report.markdown().startswith("## gradcheckd: pass"), "it is asked for with the key"
     monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
-    assert gradcheckd.check(url=locked.url, **arrays).passed
+    assert gradcheckd.check(url=locked.url, **reference_arrays).passed
 
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])

@@ -90,8 +90,8 @@ def read(text: str) -> Reader:
     return reader
 
 
-def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wrong: dict[str, Any]) -> None:
-    reader = read(render_page(service.check(**wrong)))
+def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wrong_arrays: dict[str, Any]) -> None:
+    reader = read(render_page(service.check(**wrong_arrays)))
     for words in (
         "\N{MULTIPLICATION X} fail",
         "transposed",
@@ -115,15 +115,15 @@ def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wr
     assert "(wrong)" in reader.text
 
 
-def test_a_pass_is_on_the_page(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(render_page(service.check(**arrays)))
+def test_a_pass_is_on_the_page(service: Service, reference_arrays: dict[str, Any]) -> None:
+    reader = read(render_page(service.check(**reference_arrays)))
     assert "\N{CHECK MARK} pass" in reader.text
     assert "(wrong)" not in reader.text
     assert "Probable bug" not in reader.text
 
 
-def test_without_gradients_there_are_no_maps(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(render_page(service.check(**arrays, include=[])))
+def test_without_gradients_there_are_no_maps(service: Service, reference_arrays: dict[str, Any]) -> None:
+    reader = read(render_page(service.check(**reference_arrays, include=[])))
     assert "figure" not in {tag for tag, _ in reader.elements}
 
 
@@ -222,15 +222,15 @@ def test_slices_of_more_axes_and_a_candidate_of_another_shape(service: Service) 
     assert "The candidate has the shape [3] and is not drawn; the tensor has [10, 1, 2]." in reader.text
 
 
-def test_numbers_kinks_directions_and_what_is_not_finite(service: Service, arrays: dict[str, Any]) -> None:
+def test_numbers_kinks_directions_and_what_is_not_finite(service: Service, reference_arrays: dict[str, Any]) -> None:
     nodes = [{"name": "a", "op": "abs", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     assert "from the left" in read(render_page(service.check(weights={"w": 0.0}, model=nodes))).text
-    reader = read(render_page(service.check(**arrays, candidate={"w2": np.array([np.nan, np.inf, 0, 0])})))
+    reader = read(render_page(service.check(**reference_arrays, candidate={"w2": np.array([np.nan, np.inf, 0, 0])})))
     assert "NaN" in reader.text
     assert "\N{INFINITY}" in reader.text
-    projected = service.check(**arrays, finite_difference={"projections": 2})
+    projected = service.check(**reference_arrays, finite_difference={"projections": 2})
     assert "direction 1" in read(render_page(projected)).text
-    sampled = service.check(**arrays, finite_difference={"sample": 1})
+    sampled = service.check(**reference_arrays, finite_difference={"sample": 1})
     assert "NaN" in read(render_page(sampled)).text
 
 
@@ -261,16 +261,18 @@ def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> 
     assert "framed" not in failing(service, 100, 0)
 
 
-def test_what_was_not_examined_element_by_element_is_not_drawn(service: Service, arrays: dict[str, Any]) -> None:
-    reader = read(render_page(service.check(**arrays, finite_difference={"projections": 2})))
+def test_what_was_not_examined_element_by_element_is_not_drawn(
+    service: Service, reference_arrays: dict[str, Any]
+) -> None:
+    reader = read(render_page(service.check(**reference_arrays, finite_difference={"projections": 2})))
     assert reader.text.count("not examined element by element") == 2
     assert sum(tag == "figure" for tag, _ in reader.elements) == 2 * 2, "analytic and autograd"
     assert "not finite" not in reader.text
 
 
-def test_an_unknown_bug_fits_nothing(service: Service, wrong: dict[str, Any]) -> None:
-    assert " fits to " in render_page(service.check(**wrong))
-    strange = wrong | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
+def test_an_unknown_bug_fits_nothing(service: Service, wrong_arrays: dict[str, Any]) -> None:
+    assert " fits to " in render_page(service.check(**wrong_arrays))
+    strange = wrong_arrays | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
     report = service.check(**strange)
     assert [each.name for each in report.diagnoses["w1"]] == ["unknown"]
     assert " fits to " not in render_page(report)

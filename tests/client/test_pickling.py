@@ -20,8 +20,8 @@ ways = pytest.mark.parametrize("passed", WAYS.values(), ids=WAYS)
 
 
 @ways
-def test_a_report_stays_what_it_is(service: Service, wrong: dict[str, Any], passed: Passed) -> None:
-    report = service.check(**wrong, include=["gradients", "intermediates"])
+def test_a_report_stays_what_it_is(service: Service, wrong_arrays: dict[str, Any], passed: Passed) -> None:
+    report = service.check(**wrong_arrays, include=["gradients", "intermediates"])
     other: Report = passed(report)
     assert (other.outcome, other.summary, other.verdicts) == (report.outcome, report.summary, report.verdicts)
     assert other.gradients["w1"].analytic.tolist() == report.gradients["w1"].analytic.tolist()
@@ -44,8 +44,8 @@ def test_a_report_of_a_black_box_stays_what_it_is(service: Service, passed: Pass
     assert other.text() == report.text()
 
 
-def test_a_key_does_not_go_with_it(url: str, wrong: dict[str, Any]) -> None:
-    report = gradcheckd.check(url=url, key="open-sesame", **wrong)
+def test_a_key_does_not_go_with_it(url: str, wrong_arrays: dict[str, Any]) -> None:
+    report = gradcheckd.check(url=url, key="open-sesame", **wrong_arrays)
     assert b"open-sesame" not in pickle.dumps(report)
     assert "open-sesame" not in repr(RepeatableRequest(url, "/", report._renderer.body, 1, 1, "open-sesame"))  # type: ignore[attr-defined]
 

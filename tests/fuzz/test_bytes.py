@@ -55,13 +55,13 @@ def ask(asked: CountingApplication, method: str, path: str, sent: dict[str, str]
     check_response(asked.document, response)
 
 
-def test_no_bytes_are_too_much(asked: CountingApplication) -> None:
+def test_no_bytes_are_too_much(counting_application: CountingApplication) -> None:
     @settings(
         max_examples=RAW_REQUEST_COUNT // 2, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @given(st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]), headers(), BODIES)
     def bodies(path: str, sent: dict[str, str], body: bytes) -> None:
-        ask(asked, "POST", path, sent, body)
+        ask(counting_application, "POST", path, sent, body)
 
     @settings(
         max_examples=RAW_REQUEST_COUNT - RAW_REQUEST_COUNT // 2,
@@ -71,9 +71,9 @@ def test_no_bytes_are_too_much(asked: CountingApplication) -> None:
     )
     @given(METHODS, PATHS | HEADER.map(lambda text: f"/{text}"), headers(), st.binary(max_size=20))
     def addresses(method: str, path: str, sent: dict[str, str], body: bytes) -> None:
-        ask(asked, method, path, sent, body)
+        ask(counting_application, method, path, sent, body)
 
     bodies()
     addresses()
-    assert asked.statuses.total() >= RAW_REQUEST_COUNT
-    assert set(asked.statuses) >= {400, 404, 405, 406, 415, 422}
+    assert counting_application.statuses.total() >= RAW_REQUEST_COUNT
+    assert set(counting_application.statuses) >= {400, 404, 405, 406, 415, 422}

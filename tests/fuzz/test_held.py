@@ -27,20 +27,20 @@ def answering(path: str, body: Any, status: int, form: str) -> Flask:
     return app
 
 
-def test_our_own_answers_hold(asked: CountingApplication) -> None:
+def test_our_own_answers_hold(counting_application: CountingApplication) -> None:
     for path in ("/v1/ops", "/nowhere", "/v1/check"):
-        check_response(asked.document, asked.app.test_client().get(path))
+        check_response(counting_application.document, counting_application.app.test_client().get(path))
 
 
-def test_the_problem_that_is_planted_is_otherwise_right(asked: CountingApplication) -> None:
+def test_the_problem_that_is_planted_is_otherwise_right(counting_application: CountingApplication) -> None:
     response = answering("/nowhere", NOT_FOUND, 404, "application/problem+json").test_client().get("/nowhere")
-    check_response(asked.document, response)
+    check_response(counting_application.document, response)
 
 
 @pytest.mark.parametrize(("path", "body", "status", "form"), OTHERWISE)
 def test_what_is_not_described_is_found(
-    asked: CountingApplication, path: str, body: Any, status: int, form: str
+    counting_application: CountingApplication, path: str, body: Any, status: int, form: str
 ) -> None:
     response = answering(path, body, status, form).test_client().get(path)
     with pytest.raises((AssertionError, KeyError)):
-        check_response(asked.document, response)
+        check_response(counting_application.document, response)

@@ -58,14 +58,14 @@ ADDRESSED = (
 )
 
 
-def test_no_change_is_too_much(asked: CountingApplication) -> None:
+def test_no_change_is_too_much(counting_application: CountingApplication) -> None:
     @settings(max_examples=MUTATED_REQUEST_COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(ADDRESSED)
     def send(addressed: tuple[str, dict[str, Any]]) -> None:
         path, request = addressed
         body = json.dumps(request).encode()
-        response = asked.app.test_client().post(path, data=body, content_type="application/json")
-        check_response(asked.document, response)
+        response = counting_application.app.test_client().post(path, data=body, content_type="application/json")
+        check_response(counting_application.document, response)
 
     send()
-    assert asked.statuses.total() >= MUTATED_REQUEST_COUNT
+    assert counting_application.statuses.total() >= MUTATED_REQUEST_COUNT

@@ -71,8 +71,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[..., Server]) -> Server:
-    return start()
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server()
 
 
 @pytest.fixture

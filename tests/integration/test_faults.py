@@ -19,9 +19,9 @@ MEBIBYTE = 2**20
 
 
 @pytest.fixture(scope="module")
-def pair(start: Callable[..., Server]) -> Server:
+def pair(start_server: Callable[..., Server]) -> Server:
     """A service of two workers."""
-    return start(WEB_CONCURRENCY="2")
+    return start_server(WEB_CONCURRENCY="2")
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_a_killed_worker_takes_no_other_along(pair: Server) -> None:
         assert not isinstance(each.error, AssertionError), "no wrong answer, of the killed one neither"
 
 
-def test_sigterm_under_load_cuts_no_answer_short(start: Callable[..., Server]) -> None:
-    server = start(WEB_CONCURRENCY="2")
+def test_sigterm_under_load_cuts_no_answer_short(start_server: Callable[..., Server]) -> None:
+    server = start_server(WEB_CONCURRENCY="2")
     found = make_bystanders_per_worker(server)
     begun, rest = raw_http.WHOLE_REQUEST[:-10], raw_http.WHOLE_REQUEST[-10:]
     with run_bystanders(found), raw_http.open_many(server, 4, begun) as unfinished:

@@ -73,16 +73,16 @@ def to_the_end(connection: socket.socket) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def patient(start: Callable[..., Server]) -> Server:
+def patient(start_server: Callable[..., Server]) -> Server:
     """A service that gives up nobody while a test runs, however busy the machine is."""
     limits = ("", "STALL_", "HEAD_", "BODY_", "UNREAD_")
-    return start(**{f"GRADCHECKD_MAX_{limit}SECONDS": "600" for limit in limits})
+    return start_server(**{f"GRADCHECKD_MAX_{limit}SECONDS": "600" for limit in limits})
 
 
 @pytest.fixture(scope="module")
-def small(start: Callable[..., Server]) -> Server:
+def small(start_server: Callable[..., Server]) -> Server:
     """A service with a place for two checks and one that waits, and little patience."""
-    return start(
+    return start_server(
         GRADCHECKD_MAX_SMALL_CHECKS="0",
         GRADCHECKD_MAX_WAITING="1",
         GRADCHECKD_MAX_WAIT_SECONDS="0.2",
@@ -165,9 +165,9 @@ def test_what_comes_half_or_not_at_all_is_given_up(small: Server) -> None:
 
 
 def test_more_bodies_at_once_than_are_read_are_refused_until_others_are_done(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(GRADCHECKD_MAX_READING="1")
+    server = start_server(GRADCHECKD_MAX_READING="1")
     body = json.dumps(example).encode()
     with connected(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
         wait_until(lambda: metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)
@@ -225,9 +225,9 @@ def test_a_client_that_takes_its_time_within_the_limits_is_served(patient: Serve
 
 
 def test_counts_are_those_of_all_workers_and_survive_them(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(WEB_CONCURRENCY="2")
+    server = start_server(WEB_CONCURRENCY="2")
     body = json.dumps(example).encode()
     count = 'gradcheckd_checks_total{outcome="pass"}'
     with ThreadPoolExecutor(8) as pool:
@@ -258,9 +258,9 @@ def _once_it_stops(server: Server, act: Callable[[], Any]) -> Any:
 
 
 def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(WEB_CONCURRENCY="2")
+    server = start_server(WEB_CONCURRENCY="2")
     with ThreadPoolExecutor(1) as pool:
         running: Future[httpx.Response] = pool.submit(post, server, long_check(200))
         wait_until(lambda: busy(server) == 1)
@@ -277,9 +277,9 @@ def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
 
 
 def test_one_worker_that_goes_does_not_take_the_service_with_it(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(WEB_CONCURRENCY="2")
+    server = start_server(WEB_CONCURRENCY="2")
     body, before = json.dumps(example).encode(), children(server)
     os.kill(min(before), signal.SIGTERM)
     for _ in range(20):
@@ -289,9 +289,9 @@ def test_one_worker_that_goes_does_not_take_the_service_with_it(
 
 
 def test_every_line_of_the_log_is_json_and_a_request_has_one(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(GRADCHECKD_KEYS="sesame")
+    server = start_server(GRADCHECKD_KEYS="sesame")
     forged = "/nowhere%0a%7B%22event%22:%22forged%22%7D"
     keyed = {"Authorization": "Bearer sesame", "X-Request-ID": "run-7"}
     assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=60).status_code == 200

@@ -59,8 +59,8 @@ def all_places_taken(server: Server) -> Iterator[socket.socket]:
     assert metric(server, "gradcheckd_loss_evaluations_total") > ended
 
 
-def test_small_checks_go_on_beside_a_long_one(start: Callable[..., Server]) -> None:
-    server = serving(start, 1)
+def test_small_checks_go_on_beside_a_long_one(start_server: Callable[..., Server]) -> None:
+    server = serving(start_server, 1)
     with all_places_taken(server), raw_http.open_connection(server) as connection:
         for _ in range(20):
             connection.sendall(raw_http.WHOLE_REQUEST)
@@ -71,8 +71,8 @@ def test_small_checks_go_on_beside_a_long_one(start: Callable[..., Server]) -> N
         assert (status, b"All 1 places for checks are taken" in body) == (503, True)
 
 
-def test_without_their_place_they_do_not(start: Callable[..., Server]) -> None:
-    server = serving(start, 0)
+def test_without_their_place_they_do_not(start_server: Callable[..., Server]) -> None:
+    server = serving(start_server, 0)
     with all_places_taken(server), raw_http.open_connection(server) as connection:
         connection.sendall(raw_http.WHOLE_REQUEST)
         assert raw_http.read_answer(connection)[0] == 503

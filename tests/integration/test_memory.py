@@ -46,9 +46,9 @@ BODIES: dict[str, tuple[Callable[[], bytes], str, set[int]]] = {
 
 
 @pytest.fixture(scope="module")
-def small(start: Callable[..., Server]) -> Server:
+def small(start_server: Callable[..., Server]) -> Server:
     """One worker with the limits of the image."""
-    return start(**OF_IMAGE | {"WEB_CONCURRENCY": "1"})
+    return start_server(**OF_IMAGE | {"WEB_CONCURRENCY": "1"})
 
 
 def bytes_of(server: Server, what: str) -> int:
@@ -80,8 +80,8 @@ def test_no_body_takes_more_than_is_given(
     raw_http.send_example(small)
 
 
-def test_a_worker_has_no_more_than_is_said_when_it_is_loaded(start: Callable[..., Server]) -> None:
-    assert bytes_of(start(), "VmRSS") < LOADED
+def test_a_worker_has_no_more_than_is_said_when_it_is_loaded(start_server: Callable[..., Server]) -> None:
+    assert bytes_of(start_server(), "VmRSS") < LOADED
 
 
 def of_numbers(*shape: int) -> dict[str, Any]:
@@ -106,8 +106,10 @@ def with_a_large_kernel(side: int) -> bytes:
     return request(weights, convolution, *loss_of("y"), **along)
 
 
-def test_large_answers_that_nobody_takes_and_large_kernels_fit_beside_each_other(start: Callable[..., Server]) -> None:
-    server = start(**OF_IMAGE | {"WEB_CONCURRENCY": "1", "GRADCHECKD_MAX_SENDING": "64"})
+def test_large_answers_that_nobody_takes_and_large_kernels_fit_beside_each_other(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server(**OF_IMAGE | {"WEB_CONCURRENCY": "1", "GRADCHECKD_MAX_SENDING": "64"})
     large = request({"w": of_numbers(60_000)}, *loss_of("w"))
     statuses: list[int] = []
     with contextlib.ExitStack() as opened:

@@ -16,15 +16,15 @@ PATIENCE = {f"GRADCHECKD_MAX_{limit}_SECONDS": "3600" for limit in ("STALL", "HE
 
 
 @pytest.fixture(scope="module")
-def hurried(start: Callable[..., Server]) -> Server:
+def hurried(start_server: Callable[..., Server]) -> Server:
     """A service with no limit that counts but that of the whole request."""
-    return start(**PATIENCE, GRADCHECKD_MAX_SECONDS="6")
+    return start_server(**PATIENCE, GRADCHECKD_MAX_SECONDS="6")
 
 
 @pytest.fixture(scope="module")
-def patient(start: Callable[..., Server]) -> Server:
+def patient(start_server: Callable[..., Server]) -> Server:
     """The same without that."""
-    return start(**PATIENCE, GRADCHECKD_MAX_SECONDS="3600")
+    return start_server(**PATIENCE, GRADCHECKD_MAX_SECONDS="3600")
 
 
 def test_a_body_has_no_more_time_than_its_request(hurried: Server, patient: Server) -> None:

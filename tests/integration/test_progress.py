@@ -33,9 +33,9 @@ def long_check() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def patient(start: Callable[..., Server]) -> Server:
+def patient(start_server: Callable[..., Server]) -> Server:
     """One worker that lets a check take long."""
-    return start(GRADCHECKD_MAX_WORK=str(10**13))
+    return start_server(GRADCHECKD_MAX_WORK=str(10**13))
 
 
 def worker_of(server: Server) -> Path:
@@ -112,8 +112,10 @@ def test_the_last_line_is_the_report(client: httpx.Client, example: dict[str, An
     assert last["report"] | {"cost": 0} == report | {"cost": 0}
 
 
-def test_out_of_time_is_a_line_once_it_has_begun(start: Callable[..., Server], long_check: dict[str, Any]) -> None:
-    server = start(GRADCHECKD_MAX_WORK=str(10**13), GRADCHECKD_MAX_SECONDS="0.5")
+def test_out_of_time_is_a_line_once_it_has_begun(
+    start_server: Callable[..., Server], long_check: dict[str, Any]
+) -> None:
+    server = start_server(GRADCHECKD_MAX_WORK=str(10**13), GRADCHECKD_MAX_SECONDS="0.5")
     response = httpx.post(f"{server.url}/v1/check", json=long_check, headers=NDJSON, timeout=60)
     assert response.status_code == 200
     last = json.loads(response.text.splitlines()[-1])

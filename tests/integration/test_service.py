@@ -46,9 +46,9 @@ def test_a_planted_bug_is_named_by_its_index(client: httpx.Client, example: dict
 
 
 def test_the_same_request_has_the_same_answer_in_every_worker(
-    start: Callable[..., Server], example: dict[str, Any]
+    start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start(WEB_CONCURRENCY="2")
+    server = start_server(WEB_CONCURRENCY="2")
 
     def answer(_: int) -> str:
         report = httpx.post(f"{server.url}/v1/check", json=example, timeout=60).json()
@@ -101,9 +101,9 @@ def test_other_addresses_and_methods(client: httpx.Client, method: str, path: st
 
 
 @pytest.fixture(scope="module")
-def strict(start: Callable[..., Server]) -> Server:
+def strict(start_server: Callable[..., Server]) -> Server:
     """A service that takes little, and gives no time."""
-    return start(
+    return start_server(
         GRADCHECKD_MAX_BODY_BYTES="1000", GRADCHECKD_MAX_BINARY_BYTES="2000", GRADCHECKD_MAX_SECONDS="0.000001"
     )
 
@@ -164,8 +164,8 @@ def test_a_check_over_time_is_stopped(strict: Server, example: dict[str, Any]) -
     assert "out of time" in response.json()["detail"]
 
 
-def test_sigterm_lets_a_request_finish(start: Callable[..., Server], example: dict[str, Any]) -> None:
-    server = start()
+def test_sigterm_lets_a_request_finish(start_server: Callable[..., Server], example: dict[str, Any]) -> None:
+    server = start_server()
     body = json.dumps(example).encode()
     head = (
         f"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

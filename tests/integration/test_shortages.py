@@ -36,9 +36,9 @@ def descriptors(worker: int) -> int:
 
 @pytest.mark.parametrize("more", ["", "--worker-connections 1000"], ids=["bounded", "accepting fails"])
 def test_more_connections_than_descriptors_keep_nobody_out_and_end_no_worker(
-    start: Callable[..., Server], more: str
+    start_server: Callable[..., Server], more: str
 ) -> None:
-    server = start(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)
+    server = start_server(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)
     before = raw_http.list_workers(server)
     with idle(server, MANY):
         until(lambda: max(map(descriptors, raw_http.list_workers(server))) > DESCRIPTORS // 4)
@@ -51,8 +51,8 @@ def test_more_connections_than_descriptors_keep_nobody_out_and_end_no_worker(
     assert short == bool(more), "that accepting fails is not made up, and the bound holds without it"
 
 
-def test_the_soft_limit_is_raised(start: Callable[..., Server]) -> None:
-    server = start("sh", "-c", 'ulimit -S -n 128; exec "$@"', "sh")
+def test_the_soft_limit_is_raised(start_server: Callable[..., Server]) -> None:
+    server = start_server("sh", "-c", 'ulimit -S -n 128; exec "$@"', "sh")
     for process in (server.process.pid, *raw_http.list_workers(server)):
         (line,) = [
             each for each in Path(f"/proc/{process}/limits").read_text().splitlines() if each.startswith("Max open")
@@ -75,9 +75,9 @@ def fill(place: Path) -> None:
 
 
 @pytest.fixture
-def filled(start: Callable[..., Server]) -> Server:
+def filled(start_server: Callable[..., Server]) -> Server:
     """A service whose /dev/shm has become full since it was started."""
-    server = start(*of_own_shm(), WEB_CONCURRENCY="2")
+    server = start_server(*of_own_shm(), WEB_CONCURRENCY="2")
     place = Path(f"/proc/{server.process.pid}/root/dev/shm")
     assert list(place.glob("gradcheckd-*/*.db")), "the metrics are there"
     fill(place)
@@ -107,8 +107,8 @@ def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(filled: Serve
     assert httpx.get(f"{filled.url}/metrics", timeout=60).status_code == 200
 
 
-def test_a_shm_that_is_full_from_the_beginning_is_not_used(start: Callable[..., Server]) -> None:
-    server = start(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
+def test_a_shm_that_is_full_from_the_beginning_is_not_used(start_server: Callable[..., Server]) -> None:
+    server = start_server(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
     raw_http.send_example(server)
     assert not list(Path(f"/proc/{server.process.pid}/root/dev/shm").glob("gradcheckd-*"))
     assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=60).text

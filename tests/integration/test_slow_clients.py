@@ -18,9 +18,9 @@ MANY = 30
 
 
 @pytest.fixture(scope="module")
-def hurried(start: Callable[..., Server]) -> Server:
+def hurried(start_server: Callable[..., Server]) -> Server:
     """A service that soon loses patience."""
-    return start(WEB_CONCURRENCY="2", GRADCHECKD_MAX_HEAD_SECONDS="4", GRADCHECKD_MAX_BODY_SECONDS="4")
+    return start_server(WEB_CONCURRENCY="2", GRADCHECKD_MAX_HEAD_SECONDS="4", GRADCHECKD_MAX_BODY_SECONDS="4")
 
 
 @contextlib.contextmanager

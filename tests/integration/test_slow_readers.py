@@ -28,8 +28,8 @@ ASKED = LAST.replace(b"Connection: close\r\n", b"") * AT_ONCE
 
 
 @pytest.fixture(scope="module")
-def served(start: Callable[..., Server]) -> Server:
-    return start(GRADCHECKD_MAX_UNREAD_SECONDS="3", GRADCHECKD_MAX_SENDING="4")
+def served(start_server: Callable[..., Server]) -> Server:
+    return start_server(GRADCHECKD_MAX_UNREAD_SECONDS="3", GRADCHECKD_MAX_SENDING="4")
 
 
 def asking(server: Server) -> socket.socket:
@@ -148,10 +148,10 @@ ANSWER = 2**23
 """Bytes of such an answer, about."""
 
 
-def test_answers_that_nobody_takes_are_held_in_a_budget(start: Callable[..., Server]) -> None:
+def test_answers_that_nobody_takes_are_held_in_a_budget(start_server: Callable[..., Server]) -> None:
     found: dict[int, int] = {}
     for budget in (4 * ANSWER, 2**30):
-        server = start(
+        server = start_server(
             GRADCHECKD_MAX_ANSWER_BYTES=str(budget),
             GRADCHECKD_MAX_SECONDS="600",
             GRADCHECKD_MAX_SENDING="64",
@@ -168,9 +168,9 @@ def test_answers_that_nobody_takes_are_held_in_a_budget(start: Callable[..., Ser
 
 
 def test_an_answer_that_no_budget_would_hold_is_refused_before_anything_is_computed(
-    start: Callable[..., Server],
+    start_server: Callable[..., Server],
 ) -> None:
-    server = start(GRADCHECKD_MAX_ANSWER_BYTES=str(ANSWER // 4))
+    server = start_server(GRADCHECKD_MAX_ANSWER_BYTES=str(ANSWER // 4))
     with raw_http.open_connection(server) as connection:
         connection.sendall(large())
         status, body = raw_http.read_answer(connection)

@@ -14,8 +14,8 @@ from tests.service.checks.graph.test_check import answered, refused
 PROJECTIONS = {"finite_difference": {"projections": 3}}
 
 
-def test_projections_answer_in_directions_and_not_in_elements(changed):
-    report = answered(changed(with_respect_to=["x", "w2", "L1"], **PROJECTIONS))
+def test_projections_answer_in_directions_and_not_in_elements(change_example):
+    report = answered(change_example(with_respect_to=["x", "w2", "L1"], **PROJECTIONS))
     assert report["outcome"] == "pass"
     for name, total in (("x", 9), ("w2", 4), ("L1", 4)):
         verdict, gradient = report["verdicts"][name], report["gradients"][name]
@@ -45,8 +45,8 @@ def test_projections_answer_in_directions_and_not_in_elements(changed):
     assert report["cost"]["loss_evaluations"] > 0
 
 
-def test_metrics_without_the_difference_are_whole_and_with_it_not_a_number(changed):
-    whole, along = answered(changed()), answered(changed(**PROJECTIONS))
+def test_metrics_without_the_difference_are_whole_and_with_it_not_a_number(change_example):
+    whole, along = answered(change_example()), answered(change_example(**PROJECTIONS))
     for name in ("w1", "w2"):
         pairs = along["discrepancies"][name]
         assert pairs["analytic_vs_autograd"] == whole["discrepancies"][name]["analytic_vs_autograd"]
@@ -57,12 +57,12 @@ def test_metrics_without_the_difference_are_whole_and_with_it_not_a_number(chang
 
 
 @pytest.mark.parametrize("route", ["candidate", "ours"])
-def test_a_wrong_gradient_fails_along_directions(changed, route):
-    right = np.array(answered(changed())["gradients"]["w1"]["analytic"])
+def test_a_wrong_gradient_fails_along_directions(change_example, route):
+    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
     for error, outcome in ((0, "pass"), (1e-4, "fail"), (1.0, "fail")):
         wrong = right.copy()
         wrong[1, 0] *= 1 + error
-        report = answered(changed(candidate={"w1": wrong.tolist()}, **PROJECTIONS))
+        report = answered(change_example(candidate={"w1": wrong.tolist()}, **PROJECTIONS))
         assert report["verdicts"]["w1"]["outcome"] == report["outcome"] == outcome
         assert {each["route"] for each in report["verdicts"]["w1"]["directions"]} == {"candidate"}
         assert report["verdicts"]["w2"]["outcome"] == "pass"
@@ -70,16 +70,16 @@ def test_a_wrong_gradient_fails_along_directions(changed, route):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_a_candidate_that_is_not_finite_fails_along_directions(changed, number):
-    verdict = answered(changed(candidate={"w1": [[number, 1], [2, 3]]}, **PROJECTIONS))["verdicts"]["w1"]
+def test_a_candidate_that_is_not_finite_fails_along_directions(change_example, number):
+    verdict = answered(change_example(candidate={"w1": [[number, 1], [2, 3]]}, **PROJECTIONS))["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert "not a finite number" in verdict["reason"]
     assert {each["judged"] for each in verdict["directions"]} <= {"NaN", "Infinity", "-Infinity"}
 
 
 @pytest.mark.parametrize("part", [{"projections": 3}, {"sample": 2}])
-def test_another_shape_is_a_finding_in_a_part_too(changed, part):
-    report = answered(changed(candidate={"w1": [1, 2, 3]}, finite_difference=part))
+def test_another_shape_is_a_finding_in_a_part_too(change_example, part):
+    report = answered(change_example(candidate={"w1": [1, 2, 3]}, finite_difference=part))
     verdict = report["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert "[3] instead of [2, 2]" in verdict["reason"]
@@ -97,29 +97,31 @@ def test_another_shape_is_a_finding_in_a_part_too(changed, part):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_lower_precision_may_carry_its_rounding_along_directions(changed, dtype):
+def test_a_lower_precision_may_carry_its_rounding_along_directions(change_example, dtype):
     for seed in range(5):
-        report = answered(changed(dtype=dtype, seed=seed, **PROJECTIONS))
+        report = answered(change_example(dtype=dtype, seed=seed, **PROJECTIONS))
         assert report["outcome"] in ("pass", "inconclusive")
         assert dtype == "bfloat16" or report["outcome"] == "pass"
     wrong = (2 * np.array(report["gradients"]["w1"]["analytic"])).tolist()
-    assert answered(changed(dtype=dtype, candidate={"w1": wrong}, **PROJECTIONS))["outcome"] == "fail"
+    assert answered(change_example(dtype=dtype, candidate={"w1": wrong}, **PROJECTIONS))["outcome"] == "fail"
 
 
-def test_a_hint_of_a_lower_precision_is_given_along_directions(changed):
-    right = np.array(answered(changed())["gradients"]["w1"]["analytic"])
+def test_a_hint_of_a_lower_precision_is_given_along_directions(change_example):
+    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
     narrow = right.astype(np.float32).astype(float).tolist()
-    refused_as = answered(changed(candidate={"w1": narrow}, **PROJECTIONS))["verdicts"]["w1"]
+    refused_as = answered(change_example(candidate={"w1": narrow}, **PROJECTIONS))["verdicts"]["w1"]
     assert refused_as["outcome"] == "fail"
     assert '"candidate_dtype": "FP32"' in refused_as["reason"]
-    assert answered(changed(candidate={"w1": narrow}, candidate_dtype="FP32", **PROJECTIONS))["outcome"] == "pass"
+    assert (
+        answered(change_example(candidate={"w1": narrow}, candidate_dtype="FP32", **PROJECTIONS))["outcome"] == "pass"
+    )
 
 
-def test_a_tolerance_is_of_the_values_along_directions(changed):
-    right = np.array(answered(changed())["gradients"]["w1"]["analytic"])
+def test_a_tolerance_is_of_the_values_along_directions(change_example):
+    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
     off = (right * 1.001).tolist()
     for tolerance, outcome in (({"rtol": 0.01}, "pass"), ({"rtol": 1e-4}, "fail"), ({"atol": 1e-17}, "inconclusive")):
-        report = answered(changed(candidate={"w1": off}, tolerance=tolerance, **PROJECTIONS))
+        report = answered(change_example(candidate={"w1": off}, tolerance=tolerance, **PROJECTIONS))
         assert report["verdicts"]["w1"]["outcome"] == outcome
         for each in report["verdicts"]["w1"]["directions"]:
             allowed = tolerance.get("atol", 0) + tolerance.get("rtol", 0) * abs(each["reference"])
@@ -135,9 +137,9 @@ def test_both_parts_at_once_are_refused(example):
                 check(example | {"finite_difference": {part: number}})
 
 
-def test_the_same_seed_takes_the_same_part(changed):
+def test_the_same_seed_takes_the_same_part(change_example):
     def looked_at(part, **fields):
-        report = answered(changed(finite_difference=part, **fields))["verdicts"]["w1"]
+        report = answered(change_example(finite_difference=part, **fields))["verdicts"]["w1"]
         return report.get("directions") or sorted(each["index"] for each in report["worst"])
 
     for part in ({"sample": 2}, {"projections": 2}):
@@ -146,8 +148,8 @@ def test_the_same_seed_takes_the_same_part(changed):
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9, 10**9])
-def test_a_sample_counts_what_it_left_out(changed, count):
-    report = answered(changed(finite_difference={"sample": count}, with_respect_to=["x"]))
+def test_a_sample_counts_what_it_left_out(change_example, count):
+    report = answered(change_example(finite_difference={"sample": count}, with_respect_to=["x"]))
     verdict, looked_at = report["verdicts"]["x"], min(count, 9)
     left = 9 - looked_at
     assert verdict["elements"] == {
@@ -166,14 +168,14 @@ def test_a_sample_counts_what_it_left_out(changed, count):
     assert ("examined" in report["summary"]) == (left > 0)
 
 
-def test_what_a_sample_left_out_never_passes_nor_fails(changed):
+def test_what_a_sample_left_out_never_passes_nor_fails(change_example):
     """One wrong element, found by the seeds that look at it and by no other."""
-    right = np.array(answered(changed())["gradients"]["w1"]["analytic"])
+    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
     wrong = right.copy()
     wrong[0, 1] *= 2
     fails = 0
     for seed in range(40):
-        report = answered(changed(candidate={"w1": wrong.tolist()}, finite_difference={"sample": 1}, seed=seed))
+        report = answered(change_example(candidate={"w1": wrong.tolist()}, finite_difference={"sample": 1}, seed=seed))
         verdict = report["verdicts"]["w1"]
         fails += verdict["outcome"] == "fail"
         assert sum(verdict["elements"][each] for each in ("pass", "fail", "inconclusive")) == 1
@@ -208,7 +210,7 @@ def test_an_error_is_missed_as_often_as_is_said():
     assert math.erf(1.0 / (math.sqrt(2) * missed["relative_l2"] * size)) ** 2 == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_along_directions_kinks_are_open_to_every_convention_and_decided_by_more_of_them(changed):
+def test_along_directions_kinks_are_open_to_every_convention_and_decided_by_more_of_them(change_example):
     """abs at 0 in three elements: of three directions some choice explains whatever lies in reach."""
     body = {
         "tensors": {},
@@ -228,8 +230,8 @@ def test_along_directions_kinks_are_open_to_every_convention_and_decided_by_more
     assert answered(body | {"candidate": {"x": [0, 0, 0, 50, -1]}})["outcome"] == "fail"
 
 
-def test_directions_of_a_node_and_in_base64(changed):
-    report = answered(changed(with_respect_to=["C1"], encoding="b64", **PROJECTIONS))
+def test_directions_of_a_node_and_in_base64(change_example):
+    report = answered(change_example(with_respect_to=["C1"], encoding="b64", **PROJECTIONS))
     assert report["gradients"]["C1"]["finite_difference"]["shape"] == [2, 2]
     assert report["outcome"] == "pass"
 

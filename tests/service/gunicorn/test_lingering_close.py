@@ -35,8 +35,8 @@ def pair():
         yield ours, theirs
 
 
-def test_what_still_comes_is_dropped_until_the_client_closes(loop, pair):
-    ours, theirs = pair
+def test_what_still_comes_is_dropped_until_the_client_closes(loop, socket_pair):
+    ours, theirs = socket_pair
     theirs.sendall(b"a" * 1000)
     loop.lingering.add(ours)
     assert theirs.recv(1) == b"", "it is told that nothing more comes"
@@ -51,15 +51,15 @@ def test_what_still_comes_is_dropped_until_the_client_closes(loop, pair):
     assert ours.fileno() == -1
 
 
-def test_nobody_is_waited_for_without_end(loop, pair, monkeypatch):
+def test_nobody_is_waited_for_without_end(loop, socket_pair, monkeypatch):
     monkeypatch.setattr(lingering_close, "_LINGER_SECONDS", 0.0)
-    loop.lingering.add(pair[0])
+    loop.lingering.add(socket_pair[0])
     loop.turn()
-    assert (len(loop.lingering), pair[0].fileno()) == (0, -1)
+    assert (len(loop.lingering), socket_pair[0].fileno()) == (0, -1)
 
 
-def test_who_keeps_sending_has_the_time_to(loop, pair, monkeypatch):
-    ours, theirs = pair
+def test_who_keeps_sending_has_the_time_to(loop, socket_pair, monkeypatch):
+    ours, theirs = socket_pair
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     theirs.sendall(bytes(2**16))
@@ -85,9 +85,9 @@ def test_of_too_many_the_first_ends():
         each.close()
 
 
-def test_what_is_closed_already_is_let_go(loop, pair):
-    pair[0].close()
-    loop.lingering.add(pair[0])
+def test_what_is_closed_already_is_let_go(loop, socket_pair):
+    socket_pair[0].close()
+    loop.lingering.add(socket_pair[0])
     assert len(loop.lingering) == 0
 
 

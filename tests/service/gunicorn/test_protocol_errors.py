@@ -28,8 +28,8 @@ def counted(reason):
     return REGISTRY.get_sample_value("gradcheckd_refusals_total", {"reason": reason}) or 0
 
 
-def test_what_is_said_is_a_problem_and_is_counted(pair):
-    ours, theirs = pair
+def test_what_is_said_is_a_problem_and_is_counted(socket_pair):
+    ours, theirs = socket_pair
     before = counted("request-timeout")
     protocol_errors.send_problem(ours, HTTPStatus.REQUEST_TIMEOUT, "too late")
     line, document = told(theirs)
@@ -54,8 +54,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "status", "words"), ERRORS, ids=[type(each[0]).__name__ for each in ERRORS])
-def test_an_error_of_the_client_is_named_without_what_it_sent(pair, error, status, words):
-    ours, theirs = pair
+def test_an_error_of_the_client_is_named_without_what_it_sent(socket_pair, error, status, words):
+    ours, theirs = socket_pair
     protocol_errors.answer_protocol_error(ours, error)
     line, document = told(theirs)
     assert line.startswith(f"HTTP/1.1 {status} ")
@@ -64,8 +64,8 @@ def test_an_error_of_the_client_is_named_without_what_it_sent(pair, error, statu
     assert "secret" not in document["detail"]
 
 
-def test_an_error_of_ours_is_in_the_log_alone(pair, caplog):
-    ours, theirs = pair
+def test_an_error_of_ours_is_in_the_log_alone(socket_pair, caplog):
+    ours, theirs = socket_pair
     protocol_errors.answer_protocol_error(ours, RuntimeError("the secret of line 17"))
     line, document = told(theirs)
     assert line == "HTTP/1.1 500 Internal Server Error"

@@ -7,8 +7,8 @@ import pytest
 from service.gunicorn import worker
 
 
-def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
-    ours, theirs = pair
+def test_what_has_come_is_looked_at_and_left_where_it_is(socket_pair):
+    ours, theirs = socket_pair
     assert worker._peek_input(ours) is None
     theirs.sendall(b"GET")
     assert worker._peek_input(ours) == worker._peek_input(ours) == b"GET"
@@ -19,8 +19,8 @@ def test_what_has_come_is_looked_at_and_left_where_it_is(pair):
     assert worker._peek_input(ours) == b""
 
 
-def test_a_client_that_has_closed_its_side_sends_no_more(pair):
-    ours, theirs = pair
+def test_a_client_that_has_closed_its_side_sends_no_more(socket_pair):
+    ours, theirs = socket_pair
     theirs.sendall(b"GET / HT")
     assert not worker._has_client_closed(ours)
     theirs.shutdown(socket.SHUT_WR)

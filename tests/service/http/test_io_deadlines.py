@@ -9,8 +9,8 @@ from service.http.io_deadlines import end_overdue_connections, limit_reading, li
 MOST = 16
 
 
-def test_reading_ends_when_the_time_is_over_and_writing_does_not(pair):
-    ours, theirs = pair
+def test_reading_ends_when_the_time_is_over_and_writing_does_not(socket_pair):
+    ours, theirs = socket_pair
     with limit_reading(ours, time.monotonic() - 1):
         end_overdue_connections(MOST)
         assert ours.recv(1) == b"", "as at the end"
@@ -18,8 +18,8 @@ def test_reading_ends_when_the_time_is_over_and_writing_does_not(pair):
     assert theirs.recv(3) == b"408"
 
 
-def test_not_before_and_not_after(pair):
-    ours, theirs = pair
+def test_not_before_and_not_after(socket_pair):
+    ours, theirs = socket_pair
     with limit_reading(ours, time.monotonic() + 60):
         end_overdue_connections(MOST)
     with limit_reading(ours, time.monotonic() - 1):
@@ -34,9 +34,9 @@ def test_without_a_socket_nobody_can_end_it():
         end_overdue_connections(MOST)
 
 
-def test_what_is_closed_already_is_no_matter(pair):
-    with limit_reading(pair[0], time.monotonic() - 1):
-        pair[0].close()
+def test_what_is_closed_already_is_no_matter(socket_pair):
+    with limit_reading(socket_pair[0], time.monotonic() - 1):
+        socket_pair[0].close()
         end_overdue_connections(MOST)
 
 

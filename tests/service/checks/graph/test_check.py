@@ -42,8 +42,8 @@ def printed(values: Any, like: list[float]) -> bool:
     return all(float(f"{value:.{digits(known)}g}") == known for value, known in zip(values, like, strict=True))
 
 
-def test_every_figure_of_the_reference_example(changed):
-    report = answered(changed(with_respect_to=["w1", "w2", "L1"], include=["gradients", "intermediates"]))
+def test_every_figure_of_the_reference_example(change_example):
+    report = answered(change_example(with_respect_to=["w1", "w2", "L1"], include=["gradients", "intermediates"]))
     assert report["loss"] == {"analytic": LOSS, "autograd": LOSS}
     assert printed(report["intermediates"]["L1"]["value"], L1)
     assert printed(report["intermediates"]["L2"]["value"], L2)
@@ -70,8 +70,8 @@ def test_the_default_is_every_weight_and_its_three_gradients(example):
     assert "all 8 elements of w1, w2" in report["summary"]
 
 
-def test_intermediates_are_every_node_but_the_loss(changed):
-    report = answered(changed(include=["intermediates"]))
+def test_intermediates_are_every_node_but_the_loss(change_example):
+    report = answered(change_example(include=["intermediates"]))
     assert report["gradients"] == {}
     assert list(report["intermediates"]) == NODES
     assert printed(report["intermediates"]["L1"]["analytic"], [0.00011829594, *BY_L1[1:]]) or np.allclose(
@@ -82,14 +82,14 @@ def test_intermediates_are_every_node_but_the_loss(changed):
     )
 
 
-def test_metrics_and_verdicts_alone(changed):
-    report = answered(changed(include=[]))
+def test_metrics_and_verdicts_alone(change_example):
+    report = answered(change_example(include=[]))
     assert (report["gradients"], report["intermediates"]) == ({}, {})
     assert set(report["verdicts"]) == set(report["discrepancies"]) == {"w1", "w2"}
 
 
-def test_tensors_and_nodes_are_differentiated_too(changed):
-    report = answered(changed(with_respect_to=["x", "y", "L1", "C1"]))
+def test_tensors_and_nodes_are_differentiated_too(change_example):
+    report = answered(change_example(with_respect_to=["x", "y", "L1", "C1"]))
     assert report["outcome"] == "pass"
     shapes = {name: np.shape(each["analytic"]) for name, each in report["gradients"].items()}
     assert shapes == {"x": (3, 3), "y": (4,), "L1": (4,), "C1": (2, 2)}
@@ -136,23 +136,23 @@ def test_what_is_left_open_is_spelled_out_and_changes_nothing(op):
     assert again == first
 
 
-def test_in_float32_it_passes_too(changed):
-    report = answered(changed(dtype="float32"))
+def test_in_float32_it_passes_too(change_example):
+    report = answered(change_example(dtype="float32"))
     assert report["outcome"] == "pass"
     for route in ROUTES:
         assert f"{report['gradients']['w1'][route][0][0]:.4f}" == "-0.1343"
     value = report["gradients"]["w1"]["analytic"][0][0]
     assert float(np.float32(value)) == value, "a float32, widened"
-    assert report["gradients"]["w1"]["analytic"] != answered(changed())["gradients"]["w1"]["analytic"]
+    assert report["gradients"]["w1"]["analytic"] != answered(change_example())["gradients"]["w1"]["analytic"]
 
 
 @pytest.mark.parametrize(("dtype", "datatype", "stored"), [("float16", "FP16", "<f2"), ("bfloat16", "BF16", "<u2")])
-def test_in_half_precision(changed, dtype, datatype, stored):
+def test_in_half_precision(change_example, dtype, datatype, stored):
     # In bfloat16 it is decided for some seeds and not for others; it fails for none.
-    outcomes = {answered(changed(dtype=dtype, seed=seed))["outcome"] for seed in range(4)}
+    outcomes = {answered(change_example(dtype=dtype, seed=seed))["outcome"] for seed in range(4)}
     assert "pass" in outcomes <= {"pass", "inconclusive"}
-    report = answered(changed(dtype=dtype))
-    packed = answered(changed(dtype=dtype, encoding="b64"))["gradients"]["w1"]
+    report = answered(change_example(dtype=dtype))
+    packed = answered(change_example(dtype=dtype, encoding="b64"))["gradients"]["w1"]
     assert packed["analytic"]["datatype"] == packed["autograd"]["datatype"] == datatype
     assert packed["finite_difference"]["datatype"] == "FP64"
     raw = np.frombuffer(base64.b64decode(packed["analytic"]["b64"]), stored)
@@ -298,10 +298,10 @@ def test_every_form_of_a_tensor(example, form):
     assert report["loss"]["analytic"] == LOSS
 
 
-def test_answers_in_base64_are_the_same_numbers(changed):
-    nested = answered(changed(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}))
+def test_answers_in_base64_are_the_same_numbers(change_example):
+    nested = answered(change_example(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}))
     packed = answered(
-        changed(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}, encoding="b64")
+        change_example(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}, encoding="b64")
     )
     datatypes = {"analytic": "FP32", "autograd": "FP32", "finite_difference": "FP64", "error_bound": "FP64"}
     for route, datatype in datatypes.items():
@@ -424,8 +424,8 @@ def test_where_sides_agree_the_convention_of_a_route_is_accepted():
         assert answered(body | {"candidate": {"x": candidate}})["outcome"] == outcome
 
 
-def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(changed):
-    report = answered(changed(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
+def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(change_example):
+    report = answered(change_example(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
     verdict = report["verdicts"]["x"]
     assert verdict["elements"] == {
         "total": 9,
@@ -442,15 +442,15 @@ def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(changed):
     assert report["outcome"] == "pass"
     assert "all 6 examined elements" in report["summary"]
     assert report["discrepancies"]["x"]["analytic_vs_finite_difference"]["max_abs"] < 1e-9
-    assert "missed" not in answered(changed())["verdicts"]["w1"]
+    assert "missed" not in answered(change_example())["verdicts"]["w1"]
 
 
-def test_a_sample_finds_what_it_looks_at_and_names_it_by_its_place(changed):
-    right = answered(changed())["gradients"]["w1"]["analytic"]
+def test_a_sample_finds_what_it_looks_at_and_names_it_by_its_place(change_example):
+    right = answered(change_example())["gradients"]["w1"]["analytic"]
     found = set()
     for seed in range(12):
         wrong = [[-each for each in row] for row in right]
-        report = answered(changed(candidate={"w1": wrong}, finite_difference={"sample": 1}, seed=seed))
+        report = answered(change_example(candidate={"w1": wrong}, finite_difference={"sample": 1}, seed=seed))
         verdict = report["verdicts"]["w1"]
         assert verdict["elements"]["fail"] == 1
         (worst,) = verdict["worst"]
@@ -460,21 +460,21 @@ def test_a_sample_finds_what_it_looks_at_and_names_it_by_its_place(changed):
     assert len(found) > 1
 
 
-def test_a_sample_of_more_than_there_are_is_all(changed):
-    verdict = answered(changed(finite_difference={"sample": 100}))["verdicts"]["w1"]
+def test_a_sample_of_more_than_there_are_is_all(change_example):
+    verdict = answered(change_example(finite_difference={"sample": 100}))["verdicts"]["w1"]
     assert verdict["elements"]["not_examined"] == 0
     assert verdict["missed"]["probability"] == 0
 
 
-def test_what_each_element_may_be_off_by_comes_along_where_it_is_asked_for(changed):
-    report = answered(changed(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
+def test_what_each_element_may_be_off_by_comes_along_where_it_is_asked_for(change_example):
+    report = answered(change_example(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
     for name, gradient in report["gradients"].items():
         for each in report["verdicts"][name]["worst"]:
             assert np.asarray(gradient["allowed"])[tuple(each["index"])] == each["allowed"]
-    assert "allowed" not in answered(changed())["gradients"]["w1"]
-    tolerant = answered(changed(include=["gradients", "allowances"], tolerance={"atol": 0.5}))
+    assert "allowed" not in answered(change_example())["gradients"]["w1"]
+    tolerant = answered(change_example(include=["gradients", "allowances"], tolerance={"atol": 0.5}))
     assert (np.asarray(tolerant["gradients"]["w2"]["allowed"]) == 0.5).all()
-    along = answered(changed(include=["gradients", "allowances"], finite_difference={"projections": 1}))
+    along = answered(change_example(include=["gradients", "allowances"], finite_difference={"projections": 1}))
     assert along["gradients"]["w2"]["allowed"] == ["Infinity"] * 4
 
 

@@ -21,11 +21,11 @@ def errors_of(name, index, body):
 @pytest.mark.parametrize(
     "index", [[0, 0], [0, 1], [1, 0], [1, 1], [-1, -1], [-2, 1], [0, -2]], ids=lambda index: str(index)
 )
-def test_the_flat_index_is_numpys(changed, index):
-    graph, _ = graph_and_request(changed())
+def test_the_flat_index_is_numpys(change_example, index):
+    graph, _ = graph_and_request(change_example())
     place = compute_flat_index(ElementSpec(name="w1", index=index), graph)
     assert np.arange(4).reshape(2, 2)[tuple(index)] == place
-    assert errors_of("w1", index, changed()) == {}
+    assert errors_of("w1", index, change_example()) == {}
 
 
 def test_a_number_has_one_element():
@@ -54,14 +54,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "index", "place", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_not_there_is_said_at_its_place(changed, name, index, place, words):
-    (found,) = errors_of(name, index, changed()).items()
+def test_what_is_not_there_is_said_at_its_place(change_example, name, index, place, words):
+    (found,) = errors_of(name, index, change_example()).items()
     assert found[0] == place
     assert words in found[1]
 
 
-def test_each_axis_that_is_out_of_range_is_said(changed):
-    assert set(errors_of("w1", [5, -5], changed())) == {"/element/index/0", "/element/index/1"}
+def test_each_axis_that_is_out_of_range_is_said(change_example):
+    assert set(errors_of("w1", [5, -5], change_example())) == {"/element/index/0", "/element/index/1"}
 
 
 def test_what_is_not_of_floats_has_no_curve():

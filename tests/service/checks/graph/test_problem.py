@@ -17,8 +17,8 @@ def refused(work, *arguments):
     return {each["pointer"]: each["detail"] for each in error.value.errors}
 
 
-def test_leaves_are_rounded_to_the_dtype_and_widened_again(changed):
-    problem = problem_of(changed(dtype="float32"))
+def test_leaves_are_rounded_to_the_dtype_and_widened_again(change_example):
+    problem = problem_of(change_example(dtype="float32"))
     assert {leaf.dtype for leaf in problem.leaves.values()} == {np.dtype(np.float32)}
     assert {leaf.dtype for leaf in problem.float64_leaves.values()} == {np.dtype(np.float64)}
     assert problem.float64_leaves["w1"][0, 0, 0] == float(np.float32(0.1))
@@ -45,18 +45,18 @@ def test_only_floats_have_gradients():
     assert "not of floats" in refused(problem_of, embedded(candidate={"i": [1, 2, 3]}))["/candidate/i"]
 
 
-def test_names_are_weights_and_what_is_asked_for_and_what_has_a_candidate(changed):
-    assert problem_of(changed()).names == ("w1", "w2")
-    assert problem_of(changed(with_respect_to=["x", "L1", "x"])).names == ("x", "L1")
-    assert problem_of(changed(candidate={"y": [1, 2, 3, 4]})).names == ("w1", "w2", "y")
-    assert problem_of(changed(include=["intermediates"])).reported_names[:2] == ("w1", "w2")
-    assert "L2A" in problem_of(changed(include=["intermediates"])).reported_names
+def test_names_are_weights_and_what_is_asked_for_and_what_has_a_candidate(change_example):
+    assert problem_of(change_example()).names == ("w1", "w2")
+    assert problem_of(change_example(with_respect_to=["x", "L1", "x"])).names == ("x", "L1")
+    assert problem_of(change_example(candidate={"y": [1, 2, 3, 4]})).names == ("w1", "w2", "y")
+    assert problem_of(change_example(include=["intermediates"])).reported_names[:2] == ("w1", "w2")
+    assert "L2A" in problem_of(change_example(include=["intermediates"])).reported_names
 
 
-def test_the_method(changed):
-    assert problem_of(changed()).method is ADAPTIVE_METHOD
-    assert problem_of(changed(finite_difference={"method": "central", "step": 0.5})).method.given_step == 0.5
-    assert problem_of(changed(finite_difference={"method": "forward"})).method.given_step is None
+def test_the_method(change_example):
+    assert problem_of(change_example()).method is ADAPTIVE_METHOD
+    assert problem_of(change_example(finite_difference={"method": "central", "step": 0.5})).method.given_step == 0.5
+    assert problem_of(change_example(finite_difference={"method": "forward"})).method.given_step is None
 
 
 INT = {"datatype": "INT64", "shape": [4], "data": [1, 2, 3, 4]}
@@ -89,12 +89,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_is_said_at_its_place(changed, fields, place, words):
-    problem_of(changed())
-    assert words in refused(problem_of, changed(**fields))[place]
+def test_what_is_refused_is_said_at_its_place(change_example, fields, place, words):
+    problem_of(change_example())
+    assert words in refused(problem_of, change_example(**fields))[place]
 
 
-def test_of_many_names_some_are_listed(changed):
+def test_of_many_names_some_are_listed(change_example):
     tensors = {f"t{n}": 1 for n in range(30)}
     nodes = [{"name": "n0", "op": "mul", "inputs": ["t0", "t1"]}]
     nodes += [{"name": f"n{n}", "op": "mul", "inputs": [f"n{n - 1}", f"t{n + 1}"]} for n in range(1, 29)]

@@ -20,8 +20,8 @@ def always(monkeypatch):
 
 
 @pytest.mark.usefixtures("always")
-def test_who_is_there_is_waited_for(pair):
-    ours, theirs = pair
+def test_who_is_there_is_waited_for(socket_pair):
+    ours, theirs = socket_pair
     told = disconnect.cancel_on_disconnect(ours)
     told()
     theirs.sendall(b"GET")
@@ -31,17 +31,17 @@ def test_who_is_there_is_waited_for(pair):
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("leave", [lambda ours, theirs: theirs.close(), lambda ours, theirs: ours.close()])
-def test_who_left_is_not(pair, leave):
-    told = disconnect.cancel_on_disconnect(pair[0])
-    leave(*pair)
+def test_who_left_is_not(socket_pair, leave):
+    told = disconnect.cancel_on_disconnect(socket_pair[0])
+    leave(*socket_pair)
     with pytest.raises(CancelledError):
         told()
 
 
-def test_it_looks_now_and_then(pair, monkeypatch):
+def test_it_looks_now_and_then(socket_pair, monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    ours, theirs = pair
+    ours, theirs = socket_pair
     told = disconnect.cancel_on_disconnect(ours)
     theirs.close()
     told()

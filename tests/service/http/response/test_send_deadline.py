@@ -26,41 +26,41 @@ def unfinished():
     return lambda: metrics.UNFINISHED_ANSWERS._fill_value.get() - before
 
 
-def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(pair, unfinished):
+def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(socket_pair, unfinished):
     answer = Answer(b"ab", b"c" * 2**17)
-    watched = enforce_send_deadline(answer, {"gunicorn.socket": pair[0]}, 30.0)
+    watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     times = []
     for _ in watched:
-        state = io_deadlines._PENDING_BY_CONNECTION[pair[0]]
+        state = io_deadlines._PENDING_BY_CONNECTION[socket_pair[0]]
         times.append(round(state.deadline - state.started, 2))
     assert times == [30.0, 32.0]
-    assert pair[0] not in io_deadlines._PENDING_BY_CONNECTION
+    assert socket_pair[0] not in io_deadlines._PENDING_BY_CONNECTION
     watched.close()
     assert (answer.closed, unfinished()) == (1, 0)
 
 
 @pytest.mark.parametrize(("left", "given"), [(1000.0, 30.0), (20.0, 20.0), (2.0, 5.0), (-1000.0, 5.0)])
-def test_all_of_an_answer_has_to_be_taken_by_an_end_or_in_a_few_seconds(pair, left, given):
+def test_all_of_an_answer_has_to_be_taken_by_an_end_or_in_a_few_seconds(socket_pair, left, given):
     before = time.monotonic()
-    for _ in enforce_send_deadline(Answer(b"a"), {"gunicorn.socket": pair[0]}, 30.0, before + left):
-        deadline = io_deadlines._PENDING_BY_CONNECTION[pair[0]].deadline
+    for _ in enforce_send_deadline(Answer(b"a"), {"gunicorn.socket": socket_pair[0]}, 30.0, before + left):
+        deadline = io_deadlines._PENDING_BY_CONNECTION[socket_pair[0]].deadline
         assert before + given <= deadline <= time.monotonic() + given + 1 / io_deadlines.MIN_BYTES_PER_SECOND
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_it_is_closed_wherever_it_was_left(pair, begun, unfinished):
+def test_it_is_closed_wherever_it_was_left(socket_pair, begun, unfinished):
     answer = Answer(b"a", b"b")
-    watched = enforce_send_deadline(answer, {"gunicorn.socket": pair[0]}, 30.0)
+    watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     if begun:
         next(iter(watched))
-        assert pair[0] in io_deadlines._PENDING_BY_CONNECTION
+        assert socket_pair[0] in io_deadlines._PENDING_BY_CONNECTION
     watched.close()
     assert (answer.closed, unfinished()) == (1, 1)
-    assert pair[0] not in io_deadlines._PENDING_BY_CONNECTION
+    assert socket_pair[0] not in io_deadlines._PENDING_BY_CONNECTION
 
 
-def test_what_has_nothing_to_close_is_closed_too(pair):
-    watched = enforce_send_deadline([b"a"], {"gunicorn.socket": pair[0]}, 30.0)
+def test_what_has_nothing_to_close_is_closed_too(socket_pair):
+    watched = enforce_send_deadline([b"a"], {"gunicorn.socket": socket_pair[0]}, 30.0)
     assert list(watched) == [b"a"]
     watched.close()
 
@@ -70,12 +70,12 @@ def test_without_a_connection_it_is_the_answer_itself():
     assert enforce_send_deadline(answer, {}, 30.0) is answer
 
 
-def test_a_large_piece_is_handed_out_in_parts_within_one_deadline(pair):
+def test_a_large_piece_is_handed_out_in_parts_within_one_deadline(socket_pair):
     whole = bytes(range(256)) * 2**12
     parts, states = [], set()
-    for part in (watched := enforce_send_deadline(Answer(whole), {"gunicorn.socket": pair[0]}, 30.0)):
+    for part in (watched := enforce_send_deadline(Answer(whole), {"gunicorn.socket": socket_pair[0]}, 30.0)):
         parts.append(part)
-        states.add(io_deadlines._PENDING_BY_CONNECTION[pair[0]])
+        states.add(io_deadlines._PENDING_BY_CONNECTION[socket_pair[0]])
     watched.close()
     assert b"".join(parts) == whole
     assert max(map(len, parts)) == 2**18

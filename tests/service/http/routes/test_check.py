@@ -74,8 +74,8 @@ TENSORS = {
 
 @pytest.mark.parametrize("where", ["tensors", "weights"])
 @pytest.mark.parametrize(("tensor", "words"), TENSORS.values(), ids=TENSORS)
-def test_a_bad_tensor_is_one_error_at_the_tensor(changed, where, tensor, words):
-    body = changed()
+def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, where, tensor, words):
+    body = change_example()
     name = "y" if where == "tensors" else "w2"
     body[where] = body[where] | {name: tensor}
     found = places(posted(body))
@@ -83,8 +83,8 @@ def test_a_bad_tensor_is_one_error_at_the_tensor(changed, where, tensor, words):
     assert words in found[f"/{where}/{name}"]
 
 
-def test_each_bad_tensor_has_its_error(changed):
-    found = places(posted(changed(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": []})))
+def test_each_bad_tensor_has_its_error(change_example):
+    found = places(posted(change_example(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": []})))
     assert set(found) == {"/tensors/x", "/tensors/y", "/weights/w1", "/weights/w2"}
 
 
@@ -126,8 +126,8 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), FIELDS.values(), ids=FIELDS)
-def test_a_bad_field_is_said_at_its_place(changed, fields, place, words):
-    found = places(posted(changed(**fields)))
+def test_a_bad_field_is_said_at_its_place(change_example, fields, place, words):
+    found = places(posted(change_example(**fields)))
     assert list(found) == [place]
     assert words in found[place]
 
@@ -137,15 +137,15 @@ def test_a_body_that_is_no_object(body):
     assert places(CLIENT.post("/v1/check", data=body, content_type="application/json"))[""] == "must be an object"
 
 
-def test_shapes_that_do_not_fit_are_both_named(changed):
-    (detail,) = places(posted(changed(weights={"w1": [[1, 1], [1, 1]], "w2": [1, 2, 3]}))).values()
+def test_shapes_that_do_not_fit_are_both_named(change_example):
+    (detail,) = places(posted(change_example(weights={"w1": [[1, 1], [1, 1]], "w2": [1, 2, 3]}))).values()
     assert "'L2' (mul)" in detail
     assert "[4]" in detail
     assert "[3]" in detail
 
 
-def test_of_many_errors_a_hundred_are_listed_and_all_counted(changed):
-    document = posted(changed(tensors={f"t{number}": None for number in range(300)})).json
+def test_of_many_errors_a_hundred_are_listed_and_all_counted(change_example):
+    document = posted(change_example(tensors={f"t{number}": None for number in range(300)})).json
     assert (len(document["errors"]), document["total_errors"]) == (100, 300)
     assert document["detail"].startswith("300 places of the request are wrong")
 

@@ -114,8 +114,8 @@ ELEMENTS = {
 
 
 @pytest.mark.parametrize(("element", "expected"), ELEMENTS.values(), ids=ELEMENTS)
-def test_a_bad_element_is_said_at_its_place(changed, element, expected):
-    found = places(posted(changed(element=element)))
+def test_a_bad_element_is_said_at_its_place(change_example, element, expected):
+    found = places(posted(change_example(element=element)))
     assert set(found) == set(expected)
     for place, words in expected.items():
         assert words in found[place]
@@ -125,15 +125,15 @@ OF_A_CHECK = {name: each for name, each in FIELDS.items() if name != "nothing to
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), OF_A_CHECK.values(), ids=OF_A_CHECK)
-def test_a_bad_field_is_said_as_a_check_says_it(changed, fields, place, words):
-    found = places(posted(changed(**fields, element=ELEMENT)))
+def test_a_bad_field_is_said_as_a_check_says_it(change_example, fields, place, words):
+    found = places(posted(change_example(**fields, element=ELEMENT)))
     assert list(found) == [place]
     assert words in found[place]
 
 
 @pytest.mark.parametrize(("tensor", "words"), TENSORS.values(), ids=TENSORS)
-def test_a_bad_tensor_is_one_error_at_the_tensor(changed, tensor, words):
-    body = changed(element=ELEMENT)
+def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, tensor, words):
+    body = change_example(element=ELEMENT)
     body["weights"] = body["weights"] | {"w2": tensor}
     found = places(posted(body))
     assert list(found) == ["/weights/w2"]

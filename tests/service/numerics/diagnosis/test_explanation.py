@@ -26,7 +26,9 @@ def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number
 
 
 def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
-    fact = match("scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", constants=1)
+    fact = match(
+        "scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", constants=1
+    )
     assert said(fact)["scaled"] == "dL/dw is exactly 2 times the reference: none is known."
     story = match("scaled", bug_key=1, possible_action="it was")
     assert said(story, fact)["scaled"] == "dL/dw is exactly 2 times the reference: just what it would be if it was."

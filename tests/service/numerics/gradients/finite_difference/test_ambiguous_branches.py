@@ -20,7 +20,10 @@ def differences(nodes, **leaves):
 
 def sides(found):
     """Index, left and right of every kink."""
-    return [(i, found.left_derivative.flat[i], found.right.flat[i]) for i in np.flatnonzero(np.isfinite(found.left_derivative))]
+    return [
+        (i, found.left_derivative.flat[i], found.right.flat[i])
+        for i in np.flatnonzero(np.isfinite(found.left_derivative))
+    ]
 
 
 ONE_OP = [
