@@ -96,7 +96,7 @@ def _compute_norm_in_units(p: float, absolute: Array, axes: AxisIndices) -> tupl
     """A unit that is not 0, and the norm in it."""
     extreme = absolute.max(axis=axes, keepdims=True) if p > 0 else absolute.min(axis=axes, keepdims=True)
     unit = np.where(extreme > 0, extreme, 1).astype(absolute.dtype, copy=False)
-    with np.errstate(over="ignore", divide="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         total = np.power(absolute / unit, absolute.dtype.type(p)).sum(axis=axes, keepdims=True)
         return unit, np.power(total, absolute.dtype.type(1 / p))
 

@@ -11,9 +11,9 @@ from service.gunicorn.lingering_close import LingeringConnections
 class Loop:
     """What gunicorn does in its own."""
 
-    def __init__(self, **most):
+    def __init__(self, **limits):
         self.poller = selectors.DefaultSelector()
-        self.lingering = LingeringConnections(lambda: self.poller, **most)
+        self.lingering = LingeringConnections(lambda: self.poller, **limits)
 
     def turn(self):
         for key, _ in self.poller.select(0):
@@ -74,7 +74,7 @@ def test_who_keeps_sending_has_the_time_to(loop, socket_pair, monkeypatch):
 
 
 def test_of_too_many_the_first_ends():
-    loop = Loop(most=2)
+    loop = Loop(limit=2)
     pairs = [socket.socketpair() for _ in range(3)]
     for ours, _ in pairs:
         loop.lingering.add(ours)

@@ -64,7 +64,7 @@ class DownstreamGraph:
         moved.point = point
         moved.nodes = [point.nodes[node.name] for node in self.nodes]
         moved._evaluated_nodes = [point.nodes[node.name] for node in self._evaluated_nodes]
-        moved.__dict__.pop("_coefficients", None)
+        moved.__dict__.pop("_term_coefficients", None)
         return moved
 
     def _moving_positions(self, node: Node) -> list[int]:

@@ -122,13 +122,13 @@ def test_what_was_read_of_a_body_is_told_though_nobody_announced_it(asked, examp
 
 def test_evaluations_are_counted_though_they_came_to_nothing(asked):
     """Time that is over after so many looks at the clock."""
-    before = metrics.EVALUATIONS._fill_value.get()
+    before = metrics.EVALUATIONS._value.get()
     app = create_app(Settings(max_seconds=600))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("service.checks.common.deadline.time.monotonic", iter(range(10**6)).__next__)
         _, (line,) = asked(app=app, json=make_entangled_request(60, 50))
     assert line["reason"] == "out-of-time"
-    assert line["evaluations"] == metrics.EVALUATIONS._fill_value.get() - before > 0
+    assert line["evaluations"] == metrics.EVALUATIONS._value.get() - before > 0
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_what_was_left_is_in_the_log_with_what_it_took(monkeypatch, caplog, exam
             time.sleep(0.001)
 
     monkeypatch.setattr("service.http.routes.check.check", endless)
-    cancelled = metrics.CHECKS.labels("cancelled")._fill_value
+    cancelled = metrics.CHECKS.labels("cancelled")._value
     before = cancelled.get()
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
         response = CLIENT.post("/v1/check", json=example, headers=NDJSON)

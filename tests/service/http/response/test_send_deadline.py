@@ -22,8 +22,8 @@ class Answer:
 @pytest.fixture
 def unfinished():
     """How many answers have not been sent whole since."""
-    before = metrics.UNFINISHED_ANSWERS._fill_value.get()
-    return lambda: metrics.UNFINISHED_ANSWERS._fill_value.get() - before
+    before = metrics.UNFINISHED_ANSWERS._value.get()
+    return lambda: metrics.UNFINISHED_ANSWERS._value.get() - before
 
 
 def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(socket_pair, unfinished):

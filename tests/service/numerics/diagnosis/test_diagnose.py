@@ -54,11 +54,11 @@ def test_a_diagnosis_takes_no_more_work_than_it_may_and_says_so() -> None:
     candidates = {"w1": scene.right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}
     (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
     assert "Not every" not in found.explanation
-    scene.graph.__dict__["_cost"] = scene.graph.estimate_cost()._replace(work=2**26)
+    scene.graph.__dict__["_total_cost"] = scene.graph.estimate_cost()._replace(work=2**26)
     try:
         (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
     finally:
-        del scene.graph.__dict__["_cost"]
+        del scene.graph.__dict__["_total_cost"]
     assert found.explanation.endswith("Not every wrong backward pass of so large a model was tried.")
 
 

@@ -27,7 +27,7 @@ def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number
 
 def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
     fact = match(
-        "scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", constants=1
+        "scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", fitted_constants=1
     )
     assert said(fact)["scaled"] == "dL/dw is exactly 2 times the reference: none is known."
     story = match("scaled", bug_key=1, possible_action="it was")
@@ -35,7 +35,7 @@ def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
 
 
 def test_what_is_fitted_is_no_explanation_beside_what_needs_no_fit() -> None:
-    exact, fitted = match("cut", bug_key=1, possible_action="exact"), match("decay", fact="fitted.", constants=1)
+    exact, fitted = match("cut", bug_key=1, possible_action="exact"), match("decay", fact="fitted.", fitted_constants=1)
     assert said(fitted) == {"decay": "fitted."}
     assert said(exact, fitted).keys() == {"cut"}
 

@@ -70,14 +70,14 @@ def test_the_leaves_are_not_written_to():
 class Refused(type(OP_REGISTRY["tanh"]())):
     """An op whose twin PyTorch refuses."""
 
-    def twin(self, torch, input):
+    def torch_forward(self, torch, input):
         return torch.einsum("ij->i", input)
 
 
 class Underivable(type(OP_REGISTRY["tanh"]())):
     """An op of which PyTorch has a value and refuses the derivative."""
 
-    def twin(self, torch, input):
+    def torch_forward(self, torch, input):
         class Function(torch.autograd.Function):
             @staticmethod
             def forward(ctx, x):

@@ -60,7 +60,7 @@ def test_only_the_last_slot_may_take_several():
 def test_pieces_are_for_ops_that_have_them(doubled):
     assert doubled().select_branch(np.zeros(3), None) is None
     with pytest.raises(NotImplementedError, match="one piece"):
-        doubled().along(np.zeros(3), np.zeros(3), None)
+        doubled().forward_on_branch(np.zeros(3), np.zeros(3), None)
 
 
 def test_a_name_is_taken_once(doubled):
@@ -81,7 +81,7 @@ def test_what_an_op_need_not_declare_is_safe(doubled):
     output = doubled().forward(x, None)
     rounding = doubled().forward_rounding(output, x, None)
     np.testing.assert_array_equal(rounding.magnitude, [[2, 4, 6]])
-    assert rounding.terms == 3
+    assert rounding.term_count == 3
     by_input, by_bias = doubled().backward_rounding(-x, output, x, None)
     np.testing.assert_array_equal(by_input.magnitude, [[2, 4, 6]])
     assert by_input.terms == 3

@@ -56,8 +56,8 @@ def test_of_equal_elements_the_first_is_the_largest(each):
 
 @pytest.mark.parametrize("each", MANY, ids=str)
 def test_each_element_gets_what_the_windows_that_hold_it_have(each):
-    values = data(each, 2)[:, : each.count]
-    total, least = np.zeros((2, each.needed)), np.full((2, each.needed), np.inf)
+    values = data(each, 2)[:, : each.window_count]
+    total, least = np.zeros((2, each.required_length)), np.full((2, each.required_length), np.inf)
     for p, own in enumerate(held(each)):
         total[:, own] += values[:, [p]]
         least[:, own] = np.minimum(least[:, own], values[:, [p]])
@@ -81,9 +81,9 @@ def test_it_takes_the_joins_that_are_foreseen(each):
     for work in (windows.take_window_minimum, windows.sum_windows):
         found = count_operations(work, array, -1, each)
         assert found.elements <= each.join_count
-        assert found.elements >= each.join_count - each.required_length - each.count
-        assert found.calls <= each.passes
+        assert found.elements >= each.join_count - each.required_length - each.window_count
+        assert found.calls <= each.call_count
 
 
 def test_large_windows_take_few_joins():
-    assert AxisWindows(401, 120).join_count < 401 * 120 / 8
+    assert AxisWindows(401, 120).JOIN < 401 * 120 / 8

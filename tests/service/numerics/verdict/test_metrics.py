@@ -17,8 +17,8 @@ PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
 
 
 @given(PAIRS)
-def test_it_agrees_with_the_plain_formulas(socket_pair):
-    a, b = socket_pair
+def test_it_agrees_with_the_plain_formulas(pair):
+    a, b = pair
     found = measure_distances(a, b, FP64)
     d = np.abs(a - b)
     size = np.maximum(np.abs(a), np.abs(b))
@@ -42,8 +42,8 @@ def test_the_largest_relative_difference_is_rounded_once(a, b, exponent):
 
 
 @given(PAIRS)
-def test_it_is_symmetric(socket_pair):
-    a, b = socket_pair
+def test_it_is_symmetric(pair):
+    a, b = pair
     assert measure_distances(a, b, FP64) == measure_distances(b, a, FP64)
     same = measure_distances(a, a, FP64)
     assert (same.max_abs, same.max_rel, same.rms, same.relative_l2, same.max_ulp) == (0, 0, 0, 0, 0)
@@ -51,8 +51,8 @@ def test_it_is_symmetric(socket_pair):
 
 
 @given(PAIRS, st.integers(-900, 900))
-def test_scaling_both_by_a_power_of_two_changes_no_ratio(socket_pair, exponent):
-    a, b = (np.where(np.abs(each) < 1e-3, 0, each) for each in socket_pair)
+def test_scaling_both_by_a_power_of_two_changes_no_ratio(pair, exponent):
+    a, b = (np.where(np.abs(each) < 1e-3, 0, each) for each in pair)
     plain, scaled = measure_distances(a, b, FP64), measure_distances(np.ldexp(a, exponent), np.ldexp(b, exponent), FP64)
     assert scaled.rms == pytest.approx(math.ldexp(plain.rms, exponent), rel=1e-12)
     for name in ("max_rel", "relative_l2", "cosine"):

@@ -21,7 +21,7 @@ def differences(nodes, **leaves):
 def sides(found):
     """Index, left and right of every kink."""
     return [
-        (i, found.left_derivative.flat[i], found.right.flat[i])
+        (i, found.left_derivative.flat[i], found.right_derivative.flat[i])
         for i in np.flatnonzero(np.isfinite(found.left_derivative))
     ]
 

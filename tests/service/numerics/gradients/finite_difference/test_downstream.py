@@ -19,7 +19,7 @@ def directions_of(leaves, name, count=3):
 
 def counted(suffix, directions):
     """Terms as they enter the loss."""
-    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.responses(directions), MOVES)
+    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.linear_responses(directions), MOVES)
     return terms if coefficients is None else terms * coefficients
 
 
@@ -30,8 +30,8 @@ def compared(graph, leaves, name):
     directions = directions_of(leaves, name)
     found = counted(suffix, directions)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
-    values = graph.held(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
-    return suffix, found, graph.held(base)[0].terms(values).reshape(found.shape)
+    values = graph.hold_branches(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
+    return suffix, found, graph.hold_branches(base)[0].loss_terms(values).reshape(found.shape)
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
