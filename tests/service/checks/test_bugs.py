@@ -111,7 +111,7 @@ def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
             ticking.look_count += 1000
             yield each
 
-    monkeypatch.setattr("service.checks.bugs.faults.planted", slow)
+    monkeypatch.setattr("service.checks.bugs.diagnosis.inject_bugs", slow)
     with end_after_looks(900) as ticking:
         detail = refused(example | ({"bug": bug} if bug else {}), Limits())["/with_respect_to"]
     assert detail.startswith("out of time: bugs were being planted when the limit of 900 s was reached. Name fewer")

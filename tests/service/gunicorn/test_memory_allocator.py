@@ -14,7 +14,7 @@ CONVOLVED = """
 import sys
 import torch
 from service.numerics.ops.conv import Conv2d
-from service.gunicorn import allocator
+from service.gunicorn import memory_allocator as allocator
 
 def resident():
     (line,) = [each for each in open("/proc/self/status") if each.startswith("VmHWM")]
@@ -22,7 +22,7 @@ def resident():
 
 torch.set_num_threads(1)
 if "mapped" in sys.argv:
-    assert allocator.use()
+    assert allocator.configure_malloc()
 x, w = (torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in ((1, 1, 120, 120), (1, 1, 60, 60)))
 before = resident()
 y = Conv2d().twin(torch, x, w, None)
@@ -51,15 +51,15 @@ def test_what_is_settled_by_the_environment_stays(monkeypatch: pytest.MonkeyPatc
 
 
 HOLES = """
-from service.gunicorn import allocator
+from service.gunicorn import memory_allocator as allocator
 
-holes = allocator.Holes()
+holes = allocator.FreeHeapPages()
 pieces = [bytes(1000) for _ in range(64_000)]
 kept = pieces[-1]
 del pieces
-grown = allocator.resident()
+grown = allocator.read_resident_bytes()
 given_back = holes.give_back()
-print(given_back, grown - allocator.resident(), holes.give_back())
+print(given_back, grown - allocator.read_resident_bytes(), holes.give_back())
 """
 
 

@@ -125,7 +125,11 @@ def small(tmp_path):
     subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-@pytest.mark.parametrize("use", ["", "from service.gunicorn import blocks; blocks.use()"], ids=["client", "ours"])
+@pytest.mark.parametrize(
+    "use",
+    ["", "from service.gunicorn import metrics_allocation; metrics_allocation.install_allocated_dict()"],
+    ids=["client", "ours"],
+)
 def test_a_full_file_system_ends_the_client_alone_and_no_process_of_ours(small, use):
     code = COUNTED_WHERE_IT_IS_FULL.format(use=use, place=str(small))
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(small)}

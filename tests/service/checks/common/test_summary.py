@@ -38,14 +38,18 @@ SENTENCES = {
         "pass: all 4 elements of w agree with the finite difference.",
     ),
     "a gradient that is 0": (
-        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, nothing=1.24e-15)},
+        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, zero_tolerance=1.24e-15)},
         "pass: all 4 elements of w agree with the finite difference. Within its bounds, 1.3e-15 at most, the gradient "
         "of w is 0: no relative error of that can be told.",
     ),
     "a gradient that is 0 along directions": (
         {
             "w": verdict(
-                Outcome.PASS, not_examined=9, directions=(ALONG,), missed=NormDetectionLimit(np.inf, 1.0), nothing=2e-15
+                Outcome.PASS,
+                unexamined_count=9,
+                direction_results=(ALONG,),
+                detection_limit=NormDetectionLimit(np.inf, 1.0),
+                zero_tolerance=2e-15,
             )
         },
         "pass: the gradient along 1 random direction of w agrees with the finite difference, which rules no error out. "
@@ -53,41 +57,50 @@ SENTENCES = {
     ),
     "a pass that does not vouch for all": (
         {
-            "w": verdict(Outcome.PASS, (4, 0, 0), 3.01e-10, negligible=2, kink_count=1),
-            "b": verdict(Outcome.PASS, (3, 0, 0), 9.91e-10, negligible=1),
+            "w": verdict(Outcome.PASS, (4, 0, 0), 3.01e-10, negligible_count=2, kink_count=1),
+            "b": verdict(Outcome.PASS, (3, 0, 0), 9.91e-10, negligible_count=1),
         },
         "pass: all 7 elements of w, b agree with the finite difference; a relative error of 1.0e-09 would have been "
         "found in any but 3 negligible and 1 at kinks.",
     ),
     "a sample of what is negligible": (
-        {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, negligible=4, not_examined=6, missed=SampleMissRate(1, 0.6))},
+        {
+            "w": verdict(
+                Outcome.PASS,
+                (4, 0, 0),
+                np.inf,
+                negligible_count=4,
+                unexamined_count=6,
+                detection_limit=SampleMissRate(1, 0.6),
+            )
+        },
         "pass: all 4 examined elements of w agree with the finite difference in those; a single wrong element would "
         "have been missed with probability 0.6. What was looked at of w is negligible: no error of that would have "
         "been found for sure.",
     ),
     "a pass with its worst element": (
         {
-            name: verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(ratio), off_by(0.0)))
+            name: verdict(Outcome.PASS, (2, 0, 0), worst_elements=(off_by(ratio), off_by(0.0)))
             for name, ratio in (("w", 0.125), ("b", 0.5), ("a", 0.25))
         },
         "pass: all 6 elements of w, b, a agree with the finite difference; a relative error of 1.0e-09 would have been "
         "found; the worst is b[1], off by 0.5 of what is allowed.",
     ),
     "a pass without any difference": (
-        {"w": verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(0.0),))},
+        {"w": verdict(Outcome.PASS, (2, 0, 0), worst_elements=(off_by(0.0),))},
         "pass: all 2 elements of w agree with the finite difference; a relative error of 1.0e-09 would have been "
         "found.",
     ),
     "a pass at a kink": (
-        {"w": verdict(Outcome.PASS, (2, 0, 0), worst=(off_by(1e9),))},
+        {"w": verdict(Outcome.PASS, (2, 0, 0), worst_elements=(off_by(1e9),))},
         "pass: all 2 elements of w agree with the finite difference; a relative error of 1.0e-09 would have been "
         "found; the worst is w[1], at a kink.",
     ),
     "the worst of several names": (
         {
-            "w": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(3.0, Outcome.FAIL),)),
-            "b": verdict(Outcome.FAIL, (1, 0, 1), worst=(FAILING, off_by(np.inf, Outcome.FAIL))),
-            "a": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(9.0, Outcome.FAIL),)),
+            "w": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(off_by(3.0, Outcome.FAIL),)),
+            "b": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(FAILING, off_by(np.inf, Outcome.FAIL))),
+            "a": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(off_by(9.0, Outcome.FAIL),)),
         },
         "fail: 3 of 6 elements of w, b, a; the worst is b[0][1], where the candidate gradient is NaN and the finite "
         "difference 1 +- 1e-09.",
@@ -95,41 +108,44 @@ SENTENCES = {
     "another shape beside a wrong element": (
         {
             "w": verdict(Outcome.FAIL, (0, 0, 4)),
-            "b": verdict(Outcome.FAIL, (1, 0, 1), worst=(off_by(3.0, Outcome.FAIL),)),
+            "b": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(off_by(3.0, Outcome.FAIL),)),
         },
         "fail: 5 of 6 elements of w, b; the worst is b[1], where the analytic gradient is 1 and the finite difference "
         "1 +- 1e-09.",
     ),
     "a sample": (
-        {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=6, missed=SampleMissRate(1, 0.6))},
+        {"w": verdict(Outcome.PASS, (4, 0, 0), unexamined_count=6, detection_limit=SampleMissRate(1, 0.6))},
         "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
         "been found in those; a single wrong element would have been missed with probability 0.6.",
     ),
     "a sample of very many": (
-        {"w": verdict(Outcome.PASS, (4, 0, 0), not_examined=99996, missed=SampleMissRate(1, 0.99996))},
+        {"w": verdict(Outcome.PASS, (4, 0, 0), unexamined_count=99996, detection_limit=SampleMissRate(1, 0.99996))},
         "pass: all 4 examined elements of w agree with the finite difference; a relative error of 1.0e-09 would have "
         "been found in those; a single wrong element would have been missed with probability above 0.999.",
     ),
     "a fail": (
-        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
+        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst_elements=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
         "fail: 1 of 4 elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
         "difference 1 +- 1e-09.",
     ),
     "a failed sample": (
-        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst=(FAILING,), not_examined=6)},
+        {"w": verdict(Outcome.FAIL, (3, 0, 1), worst_elements=(FAILING,), unexamined_count=6)},
         "fail: 1 of 4 examined elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
         "difference 1 +- 1e-09.",
     ),
     "nothing to show": ({"w": verdict(Outcome.FAIL, (0, 0, 4))}, "fail: 4 of 4 elements of w. Because."),
     "no reference": (
-        {"w": verdict(Outcome.INCONCLUSIVE, (3, 1, 0), worst=(UNKNOWN,))},
+        {"w": verdict(Outcome.INCONCLUSIVE, (3, 1, 0), worst_elements=(UNKNOWN,))},
         "inconclusive: 1 of 4 elements of w; the worst is w[2], where the analytic gradient is 0.5 and no finite "
         "difference with a bound could be had.",
     ),
     "directions": (
         {
             name: verdict(
-                Outcome.PASS, not_examined=9, directions=(ALONG, ALONG), missed=NormDetectionLimit(worth, 1e-3)
+                Outcome.PASS,
+                unexamined_count=9,
+                direction_results=(ALONG, ALONG),
+                detection_limit=NormDetectionLimit(worth, 1e-3),
             )
             for name, worth in (("w", 2e-9), ("b", 1e-9))
         },
@@ -137,11 +153,25 @@ SENTENCES = {
         "2.0e-09 of a gradient's norm would have been missed with probability 0.001.",
     ),
     "one direction that says nothing": (
-        {"w": verdict(Outcome.PASS, not_examined=9, directions=(ALONG,), missed=NormDetectionLimit(np.inf, 1.0))},
+        {
+            "w": verdict(
+                Outcome.PASS,
+                unexamined_count=9,
+                direction_results=(ALONG,),
+                detection_limit=NormDetectionLimit(np.inf, 1.0),
+            )
+        },
         "pass: the gradient along 1 random direction of w agrees with the finite difference, which rules no error out.",
     ),
     "failed directions": (
-        {"w": verdict(Outcome.FAIL, not_examined=9, directions=(ALONG, ALONG), missed=NormDetectionLimit(1e-9, 1e-3))},
+        {
+            "w": verdict(
+                Outcome.FAIL,
+                unexamined_count=9,
+                direction_results=(ALONG, ALONG),
+                detection_limit=NormDetectionLimit(1e-9, 1e-3),
+            )
+        },
         "fail: 2 of 2 directions of w; the first is direction 0 of w, along which the candidate gradient is 2 and the "
         "finite difference 1 +- 1e-09.",
     ),

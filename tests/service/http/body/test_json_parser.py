@@ -75,16 +75,16 @@ UNITS = {
 MEASURE = """
 import re, sys
 from pathlib import Path
-from service.http.body.json_parser import _bytes_built, _counted, parsed
+from service.http.body.json_parser import _count_bytes, _estimate_parsed_bytes, parse_json
 def kilobytes(what):
     return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 unit = bytes.fromhex(sys.argv[1])
 raw = b"[" + unit * (2**22 // len(unit)) + b"0]"
-parsed(b"[0]", "It", 9, 2**40)
+parse_json(b"[0]", "It", 9, 2**40)
 Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
 before = kilobytes("VmRSS")
-value = parsed(raw, "It", 9, 2**40)
-print(_bytes_built(raw, _counted(raw)), 1024 * (kilobytes("VmHWM") - before))
+value = parse_json(raw, "It", 9, 2**40)
+print(_estimate_parsed_bytes(raw, _count_bytes(raw)), 1024 * (kilobytes("VmHWM") - before))
 """
 AT_MOST = {"small integers": 3.0, "empty strings": 6.0, "nulls": 3.0}
 """What is estimated is up to so many times what is taken; other things twice."""

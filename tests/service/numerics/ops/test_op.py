@@ -84,8 +84,8 @@ def test_what_an_op_need_not_declare_is_safe(doubled):
     assert rounding.term_count == 3
     by_input, by_bias = doubled().backward_rounding(-x, output, x, None)
     np.testing.assert_array_equal(by_input.magnitude, [[2, 4, 6]])
-    assert by_input.terms == 3
+    assert by_input.term_count == 3
     assert by_bias is None
-    np.testing.assert_array_equal(doubled().terms(output, x, None), output)
+    np.testing.assert_array_equal(doubled().split_terms(output, x, None), output)
     assert doubled().terms_rounding(output) is None
     assert doubled().cost((3,), (3,), None) == (3, 3, 1)

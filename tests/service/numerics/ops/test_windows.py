@@ -86,4 +86,4 @@ def test_it_takes_the_joins_that_are_foreseen(each):
 
 
 def test_large_windows_take_few_joins():
-    assert AxisWindows(401, 120).JOIN < 401 * 120 / 8
+    assert AxisWindows(401, 120).join_count < 401 * 120 / 8
