@@ -5,7 +5,7 @@ import pytest
 from schemas.problem_details import InvalidRequestError
 from service.checks.bugs import list_bugs, simulate_bugs
 from service.checks.graph.check import Limits, check
-from service.numerics import diagnosis as faults
+from service.numerics import diagnosis as bug_diagnosis
 from service.numerics.model.presets import PRESETS
 from tests.service.checks.common.counting_clock import end_after_looks
 
@@ -104,7 +104,7 @@ def test_no_more_numbers_are_answered_than_a_model_may_hold(example):
 @pytest.mark.parametrize("bug", [None, "sign_flipped"])
 def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
     """The differences do, and what is planted does not."""
-    planted = faults.inject_bugs
+    planted = bug_diagnosis.inject_bugs
 
     def slow(*given):
         for each in planted(*given):
