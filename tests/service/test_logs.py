@@ -71,7 +71,7 @@ def test_it_is_written_at_once_where_who_serves_says_so():
     code = """
 import logging, structlog
 from service import logs
-logs.write(logging.INFO)
+logs.log_to_stderr(logging.INFO)
 log = structlog.get_logger("gradcheckd")
 log.info("request", route="/v1/check", odd=object(), note="\\n\\u2028")
 log.info("request", big=10**30, half="\\ud800")

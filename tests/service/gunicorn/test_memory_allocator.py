@@ -25,7 +25,7 @@ if "mapped" in sys.argv:
     assert allocator.configure_malloc()
 x, w = (torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in ((1, 1, 120, 120), (1, 1, 60, 60)))
 before = resident()
-y = Conv2d().twin(torch, x, w, None)
+y = Conv2d().torch_forward(torch, x, w, None)
 print(resident() - before)
 """
 LITTLE, MUCH = 24 * 2**20, 48 * 2**20

@@ -34,7 +34,7 @@ def refusal(clock, *told, remedy="Take less"):
     def work():
         with clock.enforce_deadline(), clock.refuse_on_timeout(remedy, "model", "nodes"):
             for each in told:
-                clock.counting()(*each)
+                clock.track_progress()(*each)
             endless()
 
     with pytest.raises(InvalidRequestError) as error:

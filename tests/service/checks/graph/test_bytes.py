@@ -43,7 +43,7 @@ def test_no_check_takes_more_than_is_estimated() -> None:
 @pytest.mark.no_cover
 def test_without_blocks_a_large_kernel_takes_several_times_as_much() -> None:
     name, elements = "conv2d, large kernel", 32_000
-    whole = "from service.numerics.ops import blocks; blocks.COPIED = 2**40"
+    whole = "from service.numerics.ops import blocked_convolution; blocked_convolution.MAX_COPIED_NUMBERS = 2**40"
     estimated, held = measured(name, elements=elements)[name]
     _, copied = measured(name, whole, elements)[name]
     assert held < MOST * estimated

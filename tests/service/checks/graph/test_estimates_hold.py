@@ -131,7 +131,7 @@ def all_that_is_drawn_counts(monkeypatch):
         own = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *given: own(*given).view(CountingArray))
 
-    counting(rounding, "_uniform")
+    counting(rounding, "_sample_random_integers")
     counting(colouring, "_coordinates")
     counting(step_scale, "directions")
     counting(noise_meter, "directions")

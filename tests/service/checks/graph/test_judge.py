@@ -18,7 +18,7 @@ def routes_of(problem, override=None):
     return GradientSources(
         analytic.differentiate_analytically(problem.graph, problem.leaves, override),
         autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
-        finite_difference.differentiate_numerically(problem.graph, problem.wide, problem.names),
+        finite_difference.differentiate_numerically(problem.graph, problem.float64_leaves, problem.names),
     )
 
 

@@ -261,7 +261,7 @@ def test_a_graph_of_ones_own_broadcasts_what_a_preset_does_not():
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_what_is_alike_in_a_preset_is_so_in_its_example(preset):
     graph = model_language.build_graph(model_language.parse_check_request(preset.example_request))
-    for name, node in preset.alike.items():
+    for name, node in preset.shaped_like.items():
         assert graph.shapes[name] == graph.shapes[node]
 
 
