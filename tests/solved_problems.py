@@ -17,7 +17,7 @@ from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Limits, Problem, build_problem
 from service.numerics.diagnosis import BugExplanation, DiagnosisContext
 from service.numerics.model.presets import PRESETS
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 
 

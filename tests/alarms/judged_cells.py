@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from tests.alarms.judging_bench import JudgingBench
 from tests.alarms.planted_errors import MATTERING_FRACTION, plant_errors

@@ -13,7 +13,7 @@ from service.checks.graph.judge import Judge
 from service.checks.graph.problem import build_problem
 from service.numerics.core.batching import Array
 from service.numerics.model.graph import Graph
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 from tests.solved_problems import compute_routes
 
 

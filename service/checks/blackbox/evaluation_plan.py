@@ -28,7 +28,7 @@ from service.numerics.blackbox.layout import (
 from service.numerics.blackbox.lines import TensorPoint
 from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, STEP_SCHEDULES
 from service.numerics.core.batching import Array
-from service.numerics.verdict.elementwise import unravel_index
+from service.numerics.verdict.gradient_verdict import unravel_index
 
 BINARY_SIZE_FACTOR = 8
 """Times as many numbers as in JSON may the points hold in the safetensors format, where each takes 8 bytes at most."""

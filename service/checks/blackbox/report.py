@@ -25,8 +25,8 @@ from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.verdict import elementwise
-from service.numerics.verdict.elementwise import ElementResult
+from service.numerics.verdict import gradient_verdict
+from service.numerics.verdict.gradient_verdict import ElementResult
 from service.numerics.verdict.outcome import Outcome
 
 
@@ -42,7 +42,7 @@ def build_judge_report(
         name: _explain_missing_values(each, *_count_missing_values(layout, name, losses))
         for name, each in iterate_interruptibly(judgements.items())
     }
-    outcome = elementwise.combine_outcomes([each.verdict.outcome for each in judgements.values()])
+    outcome = gradient_verdict.combine_outcomes([each.verdict.outcome for each in judgements.values()])
     verdicts = {
         name: _build_verdict(layout, name, losses, each, target_error)
         for name, each in iterate_interruptibly(judgements.items())

@@ -24,7 +24,7 @@ from service.numerics.blackbox.schedule import (
     round_to_power_of_two,
 )
 from service.numerics.core.batching import Array
-from service.numerics.verdict.elementwise import unravel_index
+from service.numerics.verdict.gradient_verdict import unravel_index
 
 _UNKNOWN_TENSOR_MESSAGE = "there is no tensor {} in the point"
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from schemas.report import Diagnosis, DirectionReport, Elements, MissedAlong, MissedInSample, WorstElement
 from schemas.tensor import encode_number
 from service.numerics import diagnosis
-from service.numerics.verdict.elementwise import ElementResult, GradientVerdict, SampleMissRate
+from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
 

@@ -7,7 +7,7 @@ import numpy as np
 from schemas.problem_details import escape_name
 from schemas.tensor import encode_number
 from service.numerics.verdict.disagreement import Partition
-from service.numerics.verdict.elementwise import ElementResult, GradientVerdict, SampleMissRate
+from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
 

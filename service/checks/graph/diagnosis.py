@@ -11,7 +11,7 @@ from service.checks.graph.problem import Problem
 from service.numerics import diagnosis
 from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.diagnosis import BugExplanation, DiagnosisContext
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 
 

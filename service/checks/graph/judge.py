@@ -12,14 +12,13 @@ from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.problem import Problem
 from service.checks.graph.references import ReferenceCache
 from service.checks.graph.tie_choices import CANDIDATE_ROUTE, TieChoices
-from service.numerics.core.batching import count_elements
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.model.nonfinite import NonFiniteOrigin
 from service.numerics.ties import TieStatus
 from service.numerics.verdict import directional, elementwise
 from service.numerics.verdict.disagreement import ANALYTIC, AUTOGRAD, Partition
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Reference, Tolerance
 
@@ -118,9 +117,9 @@ class Judge:
             return elementwise.judge_gradient(
                 gradients_by_route, reference, self.problem.get_examined_elements(name), ties=ties
             )
-        total = count_elements(self.problem.graph.shapes[name])
+        shape = self.problem.graph.shapes[name]
         return directional.judge_directions(
-            gradients_by_route, reference, total, self._references.estimate_norm(name), ties
+            gradients_by_route, reference, shape, self._references.estimate_norm(name), ties
         )
 
     def _build_reference(self, name: str) -> Reference:

@@ -32,9 +32,9 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
 from service.numerics.diagnosis import BugExplanation
 from service.numerics.gradients.finite_difference import Difference
-from service.numerics.verdict import elementwise, metrics
+from service.numerics.verdict import gradient_verdict, metrics
 from service.numerics.verdict.disagreement import Partition
-from service.numerics.verdict.elementwise import GradientVerdict
+from service.numerics.verdict.gradient_verdict import GradientVerdict
 
 TensorEncoder = partial[Any]
 
@@ -62,7 +62,7 @@ def build_report(
     encode = partial(defer_tensor if defer_tensors else encode_now, encoding=encoding)
     include = problem.request.include
     verdicts = results.verdicts
-    outcome = elementwise.combine_outcomes([each.outcome for each in verdicts.values()])
+    outcome = gradient_verdict.combine_outcomes([each.outcome for each in verdicts.values()])
     with watch.time_stage("verdict"):
         discrepancies = {
             name: _build_discrepancies(problem, routes, judge, name) for name in iterate_interruptibly(problem.names)
@@ -169,7 +169,9 @@ def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | N
         a, b = a.ravel()[examined], b.ravel()[examined]
     found = metrics.measure_distances(a, b, precision)
     worst = (
-        found.worst_index if examined is None else elementwise.unravel_index(int(examined[found.worst_index[0]]), shape)
+        found.worst_index
+        if examined is None
+        else gradient_verdict.unravel_index(int(examined[found.worst_index[0]]), shape)
     )
     return {
         "max_abs": encode_number(found.max_abs),
@@ -211,7 +213,7 @@ def _build_kinks(difference: Difference) -> list[Kink]:
     places = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
     return [
         {
-            "index": list(elementwise.unravel_index(int(place), difference.value.shape)),
+            "index": list(gradient_verdict.unravel_index(int(place), difference.value.shape)),
             "left": encode_number(float(left[place])),
             "right": encode_number(float(right[place])),
         }

@@ -41,12 +41,10 @@ from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import Precision
-from service.numerics.verdict.outcome import Cause, Outcome
+from service.numerics.verdict.outcome import Cause, Outcome, assign_causes, find_outcomes
 from service.numerics.verdict.projection import euclidean_norm
 from service.numerics.verdict.reference import Tolerance
 
-CAUSES: tuple[Cause, ...] = tuple(Cause)
-OUTCOME_BY_CAUSE = np.array([cause.outcome for cause in CAUSES])
 _UNCERTAIN_MARGIN = 4.0
 _ZERO_RESOLUTIONS = 4096.0
 _ZERO_CANDIDATE_ROUNDOFFS = 64.0
@@ -122,25 +120,25 @@ class LineComparison:
 
     @property
     def cause_positions(self) -> Array:
-        """Positions in `Cause`; of several the last that is written counts."""
+        """Cause of each line, as positions in `CAUSES`, (k,)."""
         off, allowed = self.errors, self.allowance.allowed_error
         doubtful = Cause.TOO_UNCERTAIN if self.tolerance is None else Cause.TOLERANCE_TOO_FINE
-        found = np.full(self.candidate_derivatives.shape, CAUSES.index(Cause.AGREES))
-        for mask, cause in (
-            (~(off <= self.passing_error), Cause.TOO_UNCERTAIN),
-            (self.is_uncertain, doubtful),
-            (~(off <= self.not_wrong_error), Cause.EXCEEDS_ALLOWED_ERROR),
-            (self.is_uncertain & (self.tolerance is not None), doubtful),
-            (~np.isfinite(self.candidate_derivatives), Cause.NOT_FINITE),
-            (~np.isfinite(self.reference.value) | ~np.isfinite(allowed), Cause.NO_REFERENCE),
-        ):
-            found[mask] = CAUSES.index(cause)
-        return found
+        return assign_causes(
+            self.candidate_derivatives.shape,
+            (
+                (~(off <= self.passing_error), Cause.TOO_UNCERTAIN),
+                (self.is_uncertain, doubtful),
+                (~(off <= self.not_wrong_error), Cause.EXCEEDS_ALLOWED_ERROR),
+                (self.is_uncertain if self.tolerance is not None else None, doubtful),
+                (~np.isfinite(self.candidate_derivatives), Cause.NOT_FINITE),
+                (~np.isfinite(self.reference.value) | ~np.isfinite(allowed), Cause.NO_REFERENCE),
+            ),
+        )
 
     @property
     def line_outcomes(self) -> list[Outcome]:
-        """Of each line."""
-        return [Outcome(int(each)) for each in OUTCOME_BY_CAUSE[self.cause_positions]]
+        """Outcome of each line."""
+        return [Outcome(int(outcome)) for outcome in find_outcomes(self.cause_positions)]
 
     @property
     def error_ratios(self) -> Array:

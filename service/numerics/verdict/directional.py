@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.ties import TieStatus
 from service.numerics.verdict import elementwise
-from service.numerics.verdict.elementwise import ElementResult, GradientVerdict
-from service.numerics.verdict.outcome import Outcome
+from service.numerics.verdict.gradient_verdict import GradientVerdict, assemble_directional_verdict
+from service.numerics.verdict.outcome import Cause, Outcome
 from service.numerics.verdict.projection import NormDetectionLimit, compute_norm_detection_limit
 from service.numerics.verdict.reference import Reference
 
@@ -44,7 +44,7 @@ def _measure_span(*numbers: Array) -> Array:
 def judge_directions(
     inner_products: Mapping[str, Array],
     reference: Reference,
-    element_count: int,
+    tensor_shape: Shape,
     gradient_norm: float,
     ties: Mapping[str, TieStatus] | None = None,
 ) -> GradientVerdict:
@@ -52,45 +52,28 @@ def judge_directions(
 
     Parameters
     ----------
-    judged
-        Inner products of the gradient with each direction, (k,), by route.
+    inner_products
+        Inner products of the gradient with each direction, (k,), by source.
     reference
-        Their finite differences.
-    total
-        Elements of the gradient.
-    size
-        Its norm, or what is known of it at least.
+        Finite differences along the directions.
+    tensor_shape
+        Shape of the gradient.
+    gradient_norm
+        Norm of the gradient, or a lower bound of it.
     ties
-        Where its inner products stand with the choices at ties, by route.
+        Status of the inner products at ties, by source.
     """
-    found = elementwise.judge_gradient(
-        inner_products, reference, max_worst=len(inner_products) * reference.value.size, ties=ties
-    )
-    each = _select_worst_by_direction(found.worst_elements)
-    worth = compute_norm_detection_limit(_compute_passing_errors(reference), gradient_norm)
-    known = np.isfinite(worth.relative_l2) and any(one.outcome != Outcome.INCONCLUSIVE for one in each)
-    return replace(
-        found,
-        reason=found.reason
-        if found.outcome == Outcome.FAIL
-        else f"{found.reason} {_describe_detection_limit(worth, len(each))}",
-        element_count=element_count,
-        outcome_counts=dict.fromkeys(Outcome, 0),
-        smallest_detectable_error=worth.relative_l2 if known else np.inf,
-        worst_elements=(),
-        unexamined_count=element_count,
-        direction_results=each,
-        detection_limit=worth,
-    )
+    entries = elementwise.compare_gradients(inner_products, reference, ties=ties, tensor_shape=tensor_shape)
+    limit = compute_norm_detection_limit(_compute_passing_errors(reference), gradient_norm)
+    is_decided = bool((entries.outcomes != Outcome.INCONCLUSIVE).any())
+    verdict = assemble_directional_verdict(entries, limit, limit.relative_l2 if is_decided else np.inf, _explain_cause)
+    if verdict.outcome == Outcome.FAIL:
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason} {_describe_detection_limit(limit, reference.value.size)}")
 
 
-def _select_worst_by_direction(results: tuple[ElementResult, ...]) -> tuple[ElementResult, ...]:
-    """The worst route of each direction, in order."""
-    worst: dict[tuple[int, ...], ElementResult] = {}
-    for one in results:
-        if one.index not in worst or one.outcome > worst[one.index].outcome:
-            worst[one.index] = one
-    return tuple(worst[index] for index in sorted(worst))
+def _explain_cause(cause: Cause, _: Array) -> tuple[str, str]:
+    return cause.description.cause, cause.description.directional_remedy or cause.description.remedy
 
 
 def _compute_passing_errors(reference: Reference) -> Array:

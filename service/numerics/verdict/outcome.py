@@ -1,7 +1,12 @@
 """Outcomes as a vocabulary: each cause with what it leads to, how it reads, and what mends it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+
+import numpy as np
+
+from service.numerics.core.batching import Array, Shape
 
 
 class Outcome(IntEnum):
@@ -109,3 +114,31 @@ class Cause(Enum):
     def outcome(self) -> Outcome:
         """The outcome of an element with this cause."""
         return self.description.outcome
+
+
+CAUSES: tuple[Cause, ...] = tuple(Cause)
+"""Causes in their order: arrays of causes hold positions in this tuple."""
+
+_OUTCOME_BY_CAUSE = np.array([cause.outcome for cause in CAUSES])
+
+
+def assign_causes(shape: Shape, rules: Iterable[tuple[Array | None, Cause]]) -> Array:
+    """Return the cause of each entry as positions in `CAUSES`.
+
+    Parameters
+    ----------
+    shape
+        Shape of the entries.
+    rules
+        Masks with the cause of their entries; a later rule overrides an earlier one, and a mask of None is skipped.
+    """
+    causes = np.full(shape, CAUSES.index(Cause.AGREES))
+    for mask, cause in rules:
+        if mask is not None:
+            causes[mask] = CAUSES.index(cause)
+    return causes
+
+
+def find_outcomes(causes: Array) -> Array:
+    """Return the outcome of each entry, given positions in `CAUSES`."""
+    return _OUTCOME_BY_CAUSE[causes]

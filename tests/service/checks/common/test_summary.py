@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.checks.common.summary import summarize
-from service.numerics.verdict.elementwise import ElementResult, GradientVerdict, SampleMissRate
+from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
 

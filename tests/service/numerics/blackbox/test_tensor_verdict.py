@@ -7,7 +7,7 @@ from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.line_comparison import compare_candidate
 from service.numerics.blackbox.tensor_verdict import make_verdict
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.verdict.elementwise import MAX_WORST_ELEMENTS
+from service.numerics.verdict.gradient_verdict import MAX_WORST_ELEMENTS
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Tolerance
 from tests.service.numerics.blackbox.stated_derivatives import (

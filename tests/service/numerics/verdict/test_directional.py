@@ -20,7 +20,7 @@ def judged(candidate, seed=0, count=4, bound=BOUND, **fields):
         truth, np.full(count, bound), np.zeros(count), PRECISIONS["FP64"], is_directional=True, **fields
     )
     given = {"candidate": projection.compute_inner_products(along, candidate)[0]}
-    return directional.judge_directions(given, reference, GRADIENT.size, projection.euclidean_norm(GRADIENT))
+    return directional.judge_directions(given, reference, GRADIENT.shape, projection.euclidean_norm(GRADIENT))
 
 
 def test_a_pass_says_what_it_is_worth_and_counts_no_element():
@@ -112,7 +112,7 @@ def test_beside_a_kink_a_convention_of_its_own_is_not_called_wrong():
         left_derivative=low[:1], right_derivative=high[:1], kink_slack=beyond,
     )  # fmt: skip
     outcomes = {
-        number: directional.judge_directions({"candidate": np.array([number])}, reference, 2, 5.0).outcome
+        number: directional.judge_directions({"candidate": np.array([number])}, reference, (2,), 5.0).outcome
         for number in (-5.0, 0.0, 4.0, -4.0, 4.1, 90.0, 95.0, -96.0)
     }
     assert [each.wire_name for each in outcomes.values()] == ["pass"] * 3 + ["inconclusive"] * 3 + ["fail"] * 2

@@ -6,12 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.verdict.elementwise import (
-    combine_outcomes,
-    find_failing_elements,
-    judge_gradient,
-    judge_shape_mismatch,
-)
+from service.numerics.verdict.elementwise import find_failing_elements, judge_gradient, judge_shape_mismatch
+from service.numerics.verdict.gradient_verdict import combine_outcomes
 from service.numerics.verdict.outcome import Cause, Outcome
 from service.numerics.verdict.reference import Reference, Tolerance
 
@@ -102,7 +98,7 @@ def test_a_candidate_of_zeros_fails_where_there_is_surely_a_gradient():
 
 
 def test_at_a_kink_nothing_is_promised():
-    sides = {"left": np.array([NAN, 0.0]), "right": np.array([NAN, 2.0])}
+    sides = {"left_derivative": np.array([NAN, 0.0]), "right_derivative": np.array([NAN, 2.0])}
     verdict = judged([1.0, 1.5], reference([1.0, 0.0], **sides))
     assert (verdict.outcome, verdict.kink_count, verdict.negligible_count) == (Outcome.PASS, 1, 0)
     assert verdict.smallest_detectable_error < 1e-11
