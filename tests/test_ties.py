@@ -17,6 +17,7 @@ from service.checks.graph.problem import Problem, build_problem
 from service.numerics import ties
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.gradients.sources import ANALYTIC, AUTOGRAD
 from service.numerics.ties import TiePoint
 from service.numerics.verdict.outcome import Outcome
 from tests.tied_graphs import TIE_KINDS, draw_choice, draw_tied_request
@@ -37,8 +38,10 @@ def judged(kinds: tuple[str, ...], seed: int) -> Iterator[tuple[str, Problem, Ju
         if not point.choices_by_node:
             continue
         routes = GradientSources(
-            analytic.differentiate_analytically(problem.graph, problem.leaves),
-            autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
+            {
+                ANALYTIC: analytic.differentiate_analytically(problem.graph, problem.leaves),
+                AUTOGRAD: autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
+            },
             finite_difference.differentiate_numerically(problem.graph, problem.float64_leaves, problem.names),
         )
         yield kind, problem, Judge(problem, routes), point, generator
@@ -75,7 +78,7 @@ def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator
     any_kink, way = False, int(generator.integers(3))
     for name in problem.names:
         reference = judge._references.build_reference(name, PRECISIONS["FP64"])
-        candidate[name] = judge._routes.own_gradients(name)[0].copy()
+        candidate[name] = judge._routes.own_gradients(name)[ANALYTIC].copy()
         if reference.left_derivative is None or reference.right_derivative is None:
             continue
         low, high = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from schemas.datatype import Array
 from service.numerics.gradients.analytic import AnalyticResult
 from service.numerics.gradients.autograd import AutogradResult
 from service.numerics.gradients.finite_difference import Difference
+from service.numerics.gradients.sources import ANALYTIC, AUTOGRAD, ComputedGradients
 from service.numerics.verdict import projection
 
 
@@ -36,18 +38,37 @@ class DirectionalDifference:
 
 @dataclass(frozen=True)
 class GradientSources:
-    """The gradients by all routes; where tensors were moved along directions, of the differences what there is then."""
+    """The gradients of a problem by every source, and its finite differences.
 
-    analytic: AnalyticResult
-    autograd: AutogradResult
+    Attributes
+    ----------
+    by_source
+        Results of the sources that compute a gradient themselves, by their name.
+    differences
+        Finite differences by the name of the tensor; nothing is examined in those of a tensor moved along directions.
+    directional_differences
+        Differences along directions, by the name of the tensor.
+    """
+
+    by_source: Mapping[str, ComputedGradients]
     differences: Mapping[str, Difference]
     directional_differences: Mapping[str, DirectionalDifference] = field(
         default_factory=dict[str, DirectionalDifference]
     )
 
-    def own_gradients(self, name: str) -> tuple[Array, Array]:
-        """The two gradients that are not differences, of a tensor's shape."""
-        return self.analytic.gradients[name], self.autograd.gradients[name]
+    @property
+    def analytic(self) -> AnalyticResult:
+        """The result of the analytic source, which the report shows and which knows the value of every node."""
+        return cast("AnalyticResult", self.by_source[ANALYTIC])
+
+    @property
+    def autograd(self) -> AutogradResult:
+        """The result of the autograd source, which the report shows."""
+        return cast("AutogradResult", self.by_source[AUTOGRAD])
+
+    def own_gradients(self, name: str) -> dict[str, Array]:
+        """Return the gradients of a tensor that are no differences, by source, each of the tensor's shape."""
+        return {source: result.gradients[name] for source, result in self.by_source.items()}
 
     @property
     def evaluations(self) -> int:

@@ -5,9 +5,9 @@ from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.gradient_sources import DirectionalDifference, GradientSources
 from service.checks.graph.problem import Limits, Problem
-from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.gradients.autograd import AutogradResult
+from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Difference, DifferencePlan, DifferenceProgress
+from service.numerics.gradients.sources import GRADIENT_SOURCES, ComputedGradients, GradientSource
 from service.numerics.model.graph import InvalidModelError
 from service.numerics.verdict import projection
 
@@ -43,24 +43,22 @@ def compute_gradients(
 def _compute_by_each_route(
     problem: Problem, plan: DifferencePlan, watch: StageTimer, clock: Clock, on_progress: DifferenceProgress | None
 ) -> GradientSources:
-    with watch.time_stage("analytic"), clock.name_stage("the analytic gradient was being computed"):
-        by_hand = analytic.differentiate_analytically(problem.graph, problem.leaves, dtype=problem.dtype)
-    with watch.time_stage("autograd"), clock.name_stage("the gradient was being computed by PyTorch"):
-        by_torch = _compute_autograd(problem)
+    by_source: dict[str, ComputedGradients] = {}
+    for name, source in GRADIENT_SOURCES.items():
+        with watch.time_stage(name), clock.name_stage(source.activity):
+            by_source[name] = _compute_by_source(problem, source)
     with watch.time_stage("finite_difference"):
         progress = clock.track_progress(on_progress)
         progress(problem.names[0], 0, plan.first_level_evaluations)
-        routes = GradientSources(by_hand, by_torch, *_compute_differences(problem, plan, progress))
+        routes = GradientSources(by_source, *_compute_differences(problem, plan, progress))
     if on_progress is not None:
         on_progress(problem.names[-1], routes.evaluations, routes.evaluations)
     return routes
 
 
-def _compute_autograd(problem: Problem) -> AutogradResult:
+def _compute_by_source(problem: Problem, source: GradientSource) -> ComputedGradients:
     try:
-        return autograd.differentiate_by_torch(
-            problem.graph, problem.leaves, problem.reported_names, problem.dtype.name
-        )
+        return source.differentiate(problem.graph, problem.leaves, problem.reported_names, problem.dtype)
     except InvalidModelError as errors:
         raise model_language.to_request_error(errors, problem.request) from errors
 

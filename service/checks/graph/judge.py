@@ -14,10 +14,11 @@ from service.checks.graph.references import ReferenceCache
 from service.checks.graph.tie_choices import CANDIDATE_ROUTE, TieChoices
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.gradients.sources import ANALYTIC
 from service.numerics.model.nonfinite import NonFiniteOrigin
 from service.numerics.ties import TieStatus
 from service.numerics.verdict import directional, elementwise
-from service.numerics.verdict.disagreement import ANALYTIC, AUTOGRAD, Partition
+from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Reference, Tolerance
@@ -58,8 +59,9 @@ class Judge:
         if name not in self._routes.directional_differences:
             reference, standing = self._build_reference(name), self._standings.get(name, {})
             return elementwise.find_failing_elements(candidate, reference, standing.get(CANDIDATE_ROUTE))
-        by_hand, by_torch = (each.astype(np.float64) for each in self._routes.own_gradients(name))
-        return ~(np.abs(candidate - by_hand) <= 2 * np.abs(by_hand - by_torch))
+        own = self._routes.own_gradients(name)
+        apart = np.ptp([gradient.astype(np.float64) for gradient in own.values()], axis=0)
+        return ~(np.abs(candidate - own[ANALYTIC].astype(np.float64)) <= 2 * apart)
 
     def find_disagreement(self, name: str) -> tuple[Partition, ...]:
         """Which of the routes agree where they disagree among themselves; nothing where all agree.
@@ -88,11 +90,10 @@ class Judge:
     def _judge(self, name: str) -> GradientVerdict:
         dispute, candidate = self._references.find_disagreement(name), self.problem.candidate.get(name)
         if candidate is None:
-            routes = {ANALYTIC: dispute.analytic, AUTOGRAD: dispute.autograd}
             reference = dataclasses.replace(
                 self._build_reference(name), tolerance=self._tolerance, out_of_range=dispute.excused_by_range
             )
-            return self._judge_routes(routes, reference, name)
+            return self._judge_routes(dispute.gradients, reference, name)
         if not self.has_comparable_candidate(name):
             return elementwise.judge_shape_mismatch(candidate.array.shape, self.problem.graph.shapes[name])
         precision = self.problem.get_precision(name)

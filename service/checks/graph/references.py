@@ -1,7 +1,7 @@
 """What a gradient is judged on, whoever computed it: all that is known of a problem beside its candidates."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -51,7 +51,9 @@ class ReferenceCache:
             precision,
             left_derivative=left,
             right_derivative=right,
-            convention_gradients=tuple(self.comparable_values(name, each) for each in self._routes.own_gradients(name)),
+            convention_gradients=tuple(
+                self.comparable_values(name, each) for each in self._routes.own_gradients(name).values()
+            ),
             peer_magnitude=size,
             zero_tolerance=nothing,
             is_directional=along is not None,
@@ -61,8 +63,11 @@ class ReferenceCache:
     def find_disagreement(self, name: str) -> Disagreement:
         """Our own routes held against the difference, what the range of the dtype takes from them excused."""
         if name not in self._disagreements:
-            by_hand, by_torch = (self.comparable_values(name, each) for each in self._routes.own_gradients(name))
-            found = Disagreement(by_hand, by_torch, self.build_reference(name, self._problem.dtype.precision))
+            comparable = {
+                source: self.comparable_values(name, gradient)
+                for source, gradient in self._routes.own_gradients(name).items()
+            }
+            found = Disagreement(comparable, self.build_reference(name, self._problem.dtype.precision))
             self._disagreements[name] = dataclasses.replace(
                 found, excused_by_range=self._find_out_of_range(name, found)
             )
@@ -82,10 +87,16 @@ class ReferenceCache:
                 return least
         return 0.0
 
-    def _iterate_own_gradients(self, name: str) -> Iterator[tuple[tuple[Array, Array], Array]]:
+    def _iterate_own_gradients(self, name: str) -> Iterator[tuple[Collection[Array], Array]]:
         """Our own gradients and what they may be off by, in the dtype and, where that is not enough, in float64."""
-        yield self._routes.own_gradients(name), self._compute_element_rounding(name, self._problem.dtype.precision)
-        yield self._float64_recomputation.gradient_pair(name), self._float64_recomputation.rounding_allowance(name)
+        yield (
+            self._routes.own_gradients(name).values(),
+            self._compute_element_rounding(name, self._problem.dtype.precision),
+        )
+        yield (
+            self._float64_recomputation.own_gradients(name).values(),
+            self._float64_recomputation.rounding_allowance(name),
+        )
 
     def _find_out_of_range(self, name: str, disagreement: Disagreement) -> Array | None:
         """Where the range of the dtype alone keeps a route from what is right, which is no wrong gradient.
@@ -94,7 +105,7 @@ class ReferenceCache:
         it did where both routes are right in float64. In float64 itself at least one of them has to be right, or
         neither has a number.
         """
-        lost = ~(np.isfinite(disagreement.analytic) & np.isfinite(disagreement.autograd))
+        lost = ~np.all([np.isfinite(gradient) for gradient in disagreement.gradients.values()], axis=0)
         if not (lost | disagreement.disputed).any():
             return None
         strained = self._squares_may_overflow(name)
@@ -102,7 +113,7 @@ class ReferenceCache:
             lost |= disagreement.disputed & strained
             reference, routes = (
                 self.build_reference(name, PRECISIONS["FP64"]),
-                self._float64_recomputation.gradient_pair(name),
+                self._float64_recomputation.own_gradients(name).values(),
             )
             right = np.all(
                 [~elementwise.find_failing_elements(self.comparable_values(name, each), reference) for each in routes],
@@ -111,7 +122,7 @@ class ReferenceCache:
         else:
             # Nothing tells which of them is right where there is no difference, as where a probability rounds to 1.
             lost = disagreement.disputed & (strained | disagreement.reference.is_missing)
-            routes = disagreement.analytic, disagreement.autograd
+            routes = disagreement.gradients.values()
             right = np.any(
                 [~elementwise.find_failing_elements(each, disagreement.reference) for each in routes], axis=0
             )
@@ -155,7 +166,7 @@ class ReferenceCache:
             rounding = (
                 rounding
                 if along is None
-                else along.project_rounding(rounding, self._float64_recomputation.gradient_pair(name))
+                else along.project_rounding(rounding, self._float64_recomputation.own_gradients(name).values())
             )
             return known.largest_magnitude, find_zero_tolerance(known, difference, rounding)
         if along is not None:
@@ -163,7 +174,7 @@ class ReferenceCache:
         if self._problem.get_examined_elements(name) is None:
             return 0.0, None
         precision = self._problem.dtype.precision
-        own = [each.astype(np.float64) for each in self._routes.own_gradients(name)]
+        own = [gradient.astype(np.float64) for gradient in self._routes.own_gradients(name).values()]
         sizes = compute_peer_magnitudes(own, self._compute_element_rounding(name, precision), precision.unit_roundoff)
         return float(sizes.max(initial=0)), None
 
@@ -173,7 +184,9 @@ class ReferenceCache:
             self._routes.directional_differences.get(name),
             self._compute_element_rounding(name, precision),
         )
-        return rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name))
+        return (
+            rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name).values())
+        )
 
     def _compute_element_rounding(self, name: str, precision: Precision) -> Array:
         """What each element of a correct gradient in a precision may be off by."""

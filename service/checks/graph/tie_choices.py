@@ -15,7 +15,6 @@ from service.numerics.model.graph import NamedArrays
 from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ties import JudgedRows, TiePoint, TieStatus
 from service.numerics.verdict import elementwise
-from service.numerics.verdict.disagreement import ANALYTIC, AUTOGRAD
 from service.numerics.verdict.reference import Reference, Tolerance
 
 CANDIDATE_ROUTE = "candidate"
@@ -92,10 +91,9 @@ class TieChoices:
         """
         own = [name for name in problem.names if name not in problem.candidate]
         by_route = {CANDIDATE_ROUTE: self.find_candidate_standings(problem, tolerance)}
-        for position, route in enumerate((ANALYTIC, AUTOGRAD)):
+        for route in self._routes.by_source:
             judged = {
-                name: self._references.comparable_values(name, self._routes.own_gradients(name)[position])
-                for name in own
+                name: self._references.comparable_values(name, self._routes.own_gradients(name)[route]) for name in own
             }
             by_route[route] = self._judge_together(
                 judged, {name: problem.get_precision(name) for name in own}, tolerance
@@ -152,7 +150,7 @@ class TieChoices:
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
         """What a correct gradient may be off by on its pieces, wherever it is held against the difference."""
         found, along = self.compute_rounding(name, precision, coarsest), self._routes.directional_differences.get(name)
-        return found if along is None else along.project_rounding(found, self._routes.own_gradients(name))
+        return found if along is None else along.project_rounding(found, self._routes.own_gradients(name).values())
 
     def _build_rows(self, name: str, gradient: Array, reference: Reference, directions: Array | None) -> JudgedRows:
         examined = np.ones(gradient.shape, np.bool_)

@@ -1,24 +1,25 @@
-"""Where the three routes disagree among themselves, and which two of them agree.
+"""Disagreement among the sources of a gradient and the finite difference, and the sources that agree.
 
-One of them is wrong there, and that is a fault of this service: nothing that rests on them can be told.
+Where they disagree, at least one of them is wrong. That is a bug of this service, and nothing that rests on them is
+certain.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
+from service.numerics.gradients.sources import DIFFERENCE
 from service.numerics.verdict import elementwise
 from service.numerics.verdict.reference import Reference
-
-ANALYTIC, AUTOGRAD, DIFFERENCE = "analytic", "autograd", "finite_difference"
 
 
 @dataclass(frozen=True)
 class Partition:
-    """So many elements at which two routes agree and a third does not; none of them where no two agree."""
+    """A number of elements at which some sources agree and others dissent; `agreeing` is empty where no two agree."""
 
     element_count: int
     agreeing: tuple[str, ...]
@@ -27,84 +28,120 @@ class Partition:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Three gradients of one tensor, or their inner products with directions, of one shape.
+    """Gradients of one tensor by several sources, or their inner products with directions, of one shape.
 
     Attributes
     ----------
-    by_hand, by_torch
-        The analytic and the autograd gradient.
+    gradients
+        Gradients by the name of their source.
     reference
-        The finite difference, in the arithmetic of the other two.
-    excused
-        Where the range of that arithmetic alone keeps them apart, which is no fault; None for nowhere.
+        The finite difference, in the arithmetic of the sources.
+    excused_by_range
+        Mask of the elements at which only the range of that arithmetic keeps the sources apart; None for nowhere.
     """
 
-    analytic: Array
-    autograd: Array
+    gradients: Mapping[str, Array]
     reference: Reference
     excused_by_range: Array | None = None
 
     @cached_attribute
-    def _sources_differ(self) -> Array:
-        """Where the two disagree beyond what both may carry; at a kink each may follow a convention of its own.
+    def _differing_pairs(self) -> dict[tuple[str, str], Array]:
+        """Masks of the elements at which two sources differ beyond the rounding of both, by pair.
 
-        Of two numbers neither is told from the other where no difference could be had: there the digits of the loss
-        may be all rounding, as those of the cosine of 1e20, and then what both may carry has no bound either.
+        At a kink each source may follow a convention of its own. Two finite numbers are not told apart where no
+        difference exists: there the digits of the loss may be all rounding, as those of the cosine of 1e20, and then
+        the rounding of both has no bound either.
         """
+        return {pair: self._find_differing(*pair) for pair in combinations(self.gradients, 2)}
+
+    def _find_differing(self, first: str, second: str) -> Array:
+        a, b = self.gradients[first], self.gradients[second]
         with np.errstate(invalid="ignore"):
-            near = np.abs(self.analytic - self.autograd) <= 2 * self.reference.rounding
-        untold = self.reference.is_missing & np.isfinite(self.analytic) & np.isfinite(self.autograd)
-        apart = ~near & ~self._both_nonfinite_alike & ~self.reference.is_kink & ~untold
-        return apart if self.excused_by_range is None else apart & ~self.excused_by_range
+            near = np.abs(a - b) <= 2 * self.reference.rounding
+        undecidable = self.reference.is_missing & np.isfinite(a) & np.isfinite(b)
+        return self._without_excused(~near & ~_are_nonfinite_alike(a, b) & ~self.reference.is_kink & ~undecidable)
 
     @cached_attribute
-    def _both_nonfinite_alike(self) -> Array:
-        """Where neither has a number, and both the same infinity, or NaN: an order of operations tells these apart."""
-        nan = np.isnan(self.analytic) | np.isnan(self.autograd)
-        finite = np.isfinite(self.analytic) | np.isfinite(self.autograd)
-        return ~finite & (nan | (self.analytic == self.autograd))
+    def _off_difference(self) -> dict[str, Array]:
+        """Masks of the elements at which each source fails against the finite difference."""
+        return {
+            source: self._without_excused(elementwise.find_failing_elements(gradient, self.reference))
+            for source, gradient in self.gradients.items()
+        }
 
-    @cached_attribute
-    def _off_difference(self) -> tuple[Array, Array]:
-        """Where each is off the finite difference."""
-        off = (
-            elementwise.find_failing_elements(self.analytic, self.reference),
-            elementwise.find_failing_elements(self.autograd, self.reference),
-        )
-        return (
-            off if self.excused_by_range is None else (off[0] & ~self.excused_by_range, off[1] & ~self.excused_by_range)
-        )
+    def _without_excused(self, mask: Array) -> Array:
+        return mask if self.excused_by_range is None else mask & ~self.excused_by_range
 
     @cached_attribute
     def disputed(self) -> Array:
-        """Where they disagree."""
-        hand, torch = self._off_difference
-        return hand | torch | self._sources_differ
+        """Mask of the elements at which the sources and the difference disagree."""
+        masks = [*self._off_difference.values(), *self._differing_pairs.values()]
+        return np.logical_or.reduce(masks)
 
     def partition_elements(self, examined: Array | None = None) -> tuple[Partition, ...]:
-        """Who agrees with whom, the most elements first; nothing where all agree.
+        """Return the sources that agree and those that dissent, the most elements first; nothing where all agree.
 
         Parameters
         ----------
         examined
             Flat indices of the elements that count; all by default.
         """
-        found = [
-            Partition(self._count_examined(mask, examined), agree, alone)
-            for mask, agree, alone in self._iterate_partitions()
-        ]
-        return tuple(sorted((each for each in found if each.element_count), key=lambda each: -each.element_count))
+        disputed = self.disputed if examined is None else self.disputed.ravel()[examined]
+        positions = np.flatnonzero(disputed) if examined is None else examined[disputed]
+        if not positions.size:
+            return ()
+        masks = [*self._off_difference.values(), *self._differing_pairs.values()]
+        patterns = np.stack([mask.ravel()[positions] for mask in masks])
+        found, sizes = np.unique(patterns, axis=1, return_counts=True)
+        counts: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
+        for pattern, size in zip(found.T.tolist(), sizes.tolist(), strict=True):
+            sides = self._split(pattern)
+            counts[sides] = counts.get(sides, 0) + size
+        partitions = [Partition(count, *sides) for sides, count in counts.items()]
+        return tuple(sorted(partitions, key=self._rank))
 
-    @staticmethod
-    def _count_examined(mask: Array, examined: Array | None) -> int:
-        return int(np.count_nonzero(mask if examined is None else mask.ravel()[examined]))
+    def _split(self, pattern: list[bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Split the sources at an element into those that agree and those that dissent.
 
-    def _iterate_partitions(self) -> Iterator[tuple[Array, tuple[str, ...], tuple[str, ...]]]:
-        hand, torch = self._off_difference
-        both = hand & torch
-        yield hand & ~torch, (AUTOGRAD, DIFFERENCE), (ANALYTIC,)
-        yield torch & ~hand, (ANALYTIC, DIFFERENCE), (AUTOGRAD,)
-        yield both & ~self._sources_differ, (ANALYTIC, AUTOGRAD), (DIFFERENCE,)
-        yield both & self._sources_differ, (), (ANALYTIC, AUTOGRAD, DIFFERENCE)
-        # The difference is near both, and too uncertain to tell which of them is right.
-        yield self._sources_differ & ~hand & ~torch, (), (ANALYTIC, AUTOGRAD)
+        Parameters
+        ----------
+        pattern
+            Whether each source fails against the difference, then whether each pair of sources differs.
+        """
+        sources, pairs = tuple(self.gradients), tuple(self._differing_pairs)
+        off = {source for source, fails in zip(sources, pattern[: len(sources)], strict=True) if fails}
+        apart = {pair for pair, differs in zip(pairs, pattern[len(sources) :], strict=True) if differs}
+        if off and len(off) < len(sources):
+            near = tuple(source for source in sources if source not in off)
+            return (*near, DIFFERENCE), tuple(source for source in sources if source in off)
+        # Every source fails, or the difference is near all of them and too uncertain to tell which of them is right.
+        voters = (*sources, DIFFERENCE) if off else tuple(s for s in sources if any(s in pair for pair in apart))
+        agreeing = _find_largest_agreement(sources, apart)
+        return agreeing, tuple(source for source in voters if source not in agreeing)
+
+    def _rank(self, partition: Partition) -> tuple[object, ...]:
+        """Return the sort key: most elements, then those with an agreement, then the order of the sources."""
+        names = (*self.gradients, DIFFERENCE)
+        count = len(partition.dissenting)
+        return (
+            -partition.element_count,
+            not partition.agreeing,
+            count if partition.agreeing else -count,
+            tuple(names.index(source) for source in partition.dissenting),
+        )
+
+
+def _find_largest_agreement(sources: tuple[str, ...], apart: set[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the largest group of two sources or more of which no pair differs; nothing where every pair does."""
+    for size in range(len(sources), 1, -1):
+        for group in combinations(sources, size):
+            if apart.isdisjoint(combinations(group, 2)):
+                return group
+    return ()
+
+
+def _are_nonfinite_alike(a: Array, b: Array) -> Array:
+    """Return where both are the same infinity, or one is NaN and neither finite: the order of operations decides that."""
+    nan = np.isnan(a) | np.isnan(b)
+    finite = np.isfinite(a) | np.isfinite(b)
+    return ~finite & (nan | (a == b))

@@ -21,8 +21,8 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.gradients import analytic, autograd
 from service.numerics.gradients.finite_difference import Difference
+from service.numerics.gradients.sources import ANALYTIC, GRADIENT_SOURCES
 from service.numerics.model.graph import Graph, NamedArrays
 from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.verdict.projection import euclidean_norm
@@ -41,8 +41,6 @@ _NEARBY_DISTANCE = 2.0**-20
 """How far these are, as a part of each number: far beyond rounding, and near enough to be of the same branch."""
 _SAME_GRADIENT_TOLERANCE = 1e-2
 """Relative difference up to which the gradient at another point is the same."""
-
-GradientPair = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,16 @@ class Float64Recomputation:
         self._seed = seed
 
     @cached_attribute
-    def _gradients_by_source(self) -> tuple[NamedArrays, NamedArrays]:
+    def _gradients_by_source(self) -> dict[str, NamedArrays]:
         with np.errstate(all="ignore"):
-            by_hand = analytic.differentiate_analytically(self._graph, self._leaves).gradients
-            return by_hand, autograd.differentiate_by_torch(self._graph, self._leaves, self._names).gradients
+            return {
+                name: source.differentiate(self._graph, self._leaves, self._names, None).gradients
+                for name, source in GRADIENT_SOURCES.items()
+            }
 
-    def gradient_pair(self, name: str) -> GradientPair:
-        """The analytic and the autograd gradient."""
-        by_hand, by_torch = self._gradients_by_source
-        return by_hand[name], by_torch[name]
+    def own_gradients(self, name: str) -> dict[str, Array]:
+        """Return the gradient of a tensor by every source."""
+        return {source: gradients[name] for source, gradients in self._gradients_by_source.items()}
 
     @cached_attribute
     def _rounding_by_name(self) -> NamedArrays:
@@ -107,18 +106,18 @@ class Float64Recomputation:
 
     def zero_evidence(self, name: str) -> ZeroEvidence:
         """What is known of a gradient whose difference says that it may be 0."""
-        gradients, rounding = self.gradient_pair(name), self.rounding_allowance(name)
+        gradients, rounding = list(self.own_gradients(name).values()), self.rounding_allowance(name)
         size = float(compute_peer_magnitudes(gradients, rounding, PRECISIONS["FP64"].unit_roundoff).max(initial=0))
         if size > 0 or not all(np.isfinite(each).all() for each in gradients):
             return ZeroEvidence(size)
-        return ZeroEvidence(0.0, self._is_zero_nearby(name), (gradients[0] == 0) & (gradients[1] == 0))
+        return ZeroEvidence(0.0, self._is_zero_nearby(name), np.all(np.equal(gradients, 0), axis=0))
 
     def _is_zero_nearby(self, name: str) -> Array:
         """Where a gradient is 0 within rounding at other points too, and is not the same number at all of them."""
         found, rounding = (each[name] for each in self._nearby_gradients)
         if not np.isfinite(found).all():
             return np.zeros(rounding.shape, np.bool_)
-        here = self.gradient_pair(name)[0]
+        here = self.own_gradients(name)[ANALYTIC]
         same = all(
             euclidean_norm(each - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for each in found
         ) and bool(here.any())

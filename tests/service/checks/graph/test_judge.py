@@ -10,14 +10,17 @@ from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import build_problem
 from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.gradients.sources import ANALYTIC, AUTOGRAD
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.verdict.outcome import Outcome
 
 
 def routes_of(problem, override=None):
     return GradientSources(
-        analytic.differentiate_analytically(problem.graph, problem.leaves, override),
-        autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
+        {
+            ANALYTIC: analytic.differentiate_analytically(problem.graph, problem.leaves, override),
+            AUTOGRAD: autograd.differentiate_by_torch(problem.graph, problem.leaves, problem.reported_names),
+        },
         finite_difference.differentiate_numerically(problem.graph, problem.float64_leaves, problem.names),
     )
 

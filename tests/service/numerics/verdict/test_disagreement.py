@@ -16,7 +16,7 @@ def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **
     """About a finite difference of 1, 2, 3."""
     value = np.array([1.0, 2.0, 3.0])
     reference = Reference(value, np.full(3, bound), np.full(3, 1e-12), PRECISIONS["FP64"], **more)  # type: ignore[arg-type]
-    return Disagreement(np.array(by_hand), np.array(by_torch), reference)
+    return Disagreement({A: np.array(by_hand), T: np.array(by_torch)}, reference)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: f
     """Where the loss is not finite, and so there is no difference either."""
     nothing = np.array([np.nan])
     reference = Reference(nothing, np.array([np.inf]), nothing, PRECISIONS["FP64"])
-    found = Disagreement(np.array([by_hand]), np.array([by_torch]), reference).partition_elements()
+    found = Disagreement({A: np.array([by_hand]), T: np.array([by_torch])}, reference).partition_elements()
     assert found == ((Partition(1, (), (A, T)),) if apart else ())
 
 
@@ -80,3 +80,24 @@ def test_what_the_range_of_the_dtype_takes_is_no_dispute() -> None:
     assert np.count_nonzero(found.disputed) == 3
     assert excused.disputed.tolist() == [False, False, True]
     assert excused.partition_elements() == (Partition(1, (T, D), (A,)),)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "bound", "sides"),
+    [
+        ([1, 1, 1], 1e-9, ()),
+        ([1, 1, 7], 1e-9, (Partition(1, (A, T, D), ("third",)),)),
+        ([7, 1, 7], 1e-9, (Partition(1, (T, D), (A, "third")),)),
+        ([7, 7, 7], 1e-9, (Partition(1, (A, T, "third"), (D,)),)),
+        ([7, 8, 7], 1e-9, (Partition(1, (A, "third"), (T, D)),)),
+        ([7, 8, 9], 1e-9, (Partition(1, (), (A, T, "third", D)),)),
+        ([1.1, 1, 1], 1.0, (Partition(1, (T, "third"), (A,)),)),
+        ([1.1, 1.2, 1], 1.0, (Partition(1, (), (A, T, "third")),)),
+    ],
+)
+def test_three_sources_and_the_difference_split_into_those_that_agree_and_those_that_do_not(
+    gradients: list[float], bound: float, sides: tuple[Partition]
+) -> None:
+    reference = Reference(np.ones(1), np.full(1, bound), np.full(1, 1e-12), PRECISIONS["FP64"])
+    by_source = {name: np.array([float(value)]) for name, value in zip((A, T, "third"), gradients, strict=True)}
+    assert Disagreement(by_source, reference).partition_elements() == sides
