@@ -28,16 +28,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.numerics.blackbox import neville
+from service.numerics.blackbox.neville import TableEntries
 from service.numerics.core.batching import Array
 
 CERTAIN_DEVIATIONS = 6.0
 """Deviations of the noise that a bound allows for. The deviation is itself an estimate, of some twenty values: so many
 of Student's t are exceeded with probability 1e-5."""
-_SLOW_CONVERGENCE_FACTOR = 4.0
-"""Times what is left of c_2 h^2 at a finer step that may be left."""
 _MIN_SETTLED_ROWS = 2
 """Rows before any entry has neighbours by which to see whether it has settled."""
-_TABLE_ROUNDING = 8 * 2.0**-53
+TABLE_ROUNDING = 8 * 2.0**-53
 """Of the table itself, relative to its differences."""
 
 
@@ -75,65 +75,34 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     kinked
         What a kink adds to an entry whose largest step is that of each level, (k, levels).
     """
-    values, weights = _build_table(quotients, steps)
+    values, weights = neville.build_table(quotients, np.square(steps))
     entries = sorted(values)
+    rows = np.array([row for row, _ in entries])
     of_quotients = noise / (np.sqrt(2.0) * steps)
+    certain_noise, fall = CERTAIN_DEVIATIONS * of_quotients, (steps[1:] / steps[:-1]) ** 2
     stacked = np.stack([values[each] for each in entries])
     deviations = np.stack([np.sqrt(np.square(of_quotients * weights[each]).sum(axis=1)) for each in entries])
-    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _TABLE_ROUNDING
+    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * TABLE_ROUNDING
     apart_of = _estimate_entry_errors(values, steps)
     apart = np.stack([apart_of[each] for each in entries])
     kinks = np.stack([kink_bounds[:, row - column] for row, column in entries])
     bounds = apart + CERTAIN_DEVIATIONS * deviations + rounding + kinks
     bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
-    bounds[[row < _MIN_SETTLED_ROWS for row, _ in entries]] = np.inf
+    bounds[rows < _MIN_SETTLED_ROWS] = np.inf
     bounds = np.maximum(
         bounds,
-        _measure_disagreement_with_finer(entries, stacked, bounds, quotients, steps, CERTAIN_DEVIATIONS * of_quotients),
+        neville.measure_disagreement_with_finer(rows, stacked, bounds, quotients, fall, certain_noise),
     )
-    chosen, bound = _choose_best_entries(entries, stacked, bounds)
-    every = np.arange(len(chosen))
-    value, rows = stacked[chosen, every], np.array([row for row, _ in entries])[chosen]
-    contested = _is_contested(value, rows, quotients, steps, CERTAIN_DEVIATIONS * of_quotients)
-    return ExtrapolatedDerivatives(value, bound, deviations[chosen, every], contested)
+    chosen, bound = neville.choose_best_entries(rows, stacked, bounds)
+    lines = np.arange(len(chosen))
+    value = stacked[chosen, lines]
+    contested = neville.find_contested(value, rows[chosen], quotients, fall, certain_noise)
+    return ExtrapolatedDerivatives(value, bound, deviations[chosen, lines], contested)
 
 
-def _is_contested(value: Array, rows: Array, quotients: Array, steps: Array, certain_noise: Array) -> Array:
-    """Where a difference finer than the last of an entry comes no nearer to it than half as much as it should."""
-    away = np.abs(quotients - value[:, None])
-    due = _SLOW_CONVERGENCE_FACTOR / 2 * (steps[1:] / steps[:-1]) ** 2 * (away[:, :-1] + certain_noise[:, :-1])
-    finer = np.arange(1, len(steps)) > rows[:, None]
-    return np.logical_or.reduce((away[:, 1:] > due + certain_noise[:, 1:]) & finer, axis=1)
-
-
-def _measure_disagreement_with_finer(
-    entries: list[tuple[int, int]], values: Array, bounds: Array, quotients: Array, steps: Array, certain_noise: Array
-) -> Array:
-    """Where finer differences do not come as much nearer to an entry as they should: how far they stay away."""
-    away = np.abs(quotients - values[:, :, None])
-    due = _SLOW_CONVERGENCE_FACTOR * (steps[1:] / steps[:-1]) ** 2 * (away[:, :, :-1] + certain_noise[:, :-1])
-    finer = np.arange(1, len(steps)) > np.array([row for row, _ in entries])[:, None]
-    stays = (away[:, :, 1:] > due + certain_noise[:, 1:] + bounds[:, :, None]) & finer[:, None]
-    return np.where(stays, away[:, :, 1:] + certain_noise[:, 1:], 0.0).max(axis=2)
-
-
-def _build_table(quotients: Array, steps: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
-    """Entries by row and column, each (k,), and their weights, each (levels,)."""
-    squares, unit = np.square(steps), np.eye(len(steps))
-    values = {(row, 0): quotients[:, row] for row in range(len(steps))}
-    weights = {(row, 0): unit[row] for row in range(len(steps))}
-    for row in range(len(steps)):
-        for column in range(1, row + 1):
-            coarse, fine = squares[row - column], squares[row]
-            for table in (values, weights):
-                last, above = table[row, column - 1], table[row - 1, column - 1]
-                table[row, column] = last + (last - above) * (fine / (coarse - fine))
-    return values, weights
-
-
-def _estimate_entry_errors(values: dict[tuple[int, int], Array], steps: Array) -> dict[tuple[int, int], Array]:
+def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:
     """What each entry may be off by beside noise, (k,): (2), and no less than what its neighbours lead to expect."""
-    apart: dict[tuple[int, int], Array] = {}
+    apart: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]
         if row == 0:
@@ -146,22 +115,8 @@ def _estimate_entry_errors(values: dict[tuple[int, int], Array], steps: Array) -
     return apart
 
 
-def _compute_expected_error(
-    entry_errors: dict[tuple[int, int], Array], row: int, column: int, steps: Array
-) -> Array | float:
+def _compute_expected_error(entry_errors: TableEntries, row: int, column: int, steps: Array) -> Array | float:
     if row > max(column, 1):
         fall = (steps[row - 1] / steps[row - column - 1]) ** 2 if column else (steps[row] / steps[row - 1]) ** 2
         return entry_errors[row - 1, column] * fall
     return entry_errors[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0
-
-
-def _choose_best_entries(entries: list[tuple[int, int]], values: Array, bounds: Array) -> tuple[Array, Array]:
-    """Choose among entries, (entries, k), one for each direction: its number, and its bound."""
-    chosen: Array = bounds.argmin(axis=0)
-    every = np.arange(len(chosen))
-    value, bound = values[chosen, every], bounds[chosen, every]
-    rows = np.array([row for row, _ in entries])
-    apart = np.abs(values - value)
-    contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
-    raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
-    return chosen, np.maximum(bound, raised)

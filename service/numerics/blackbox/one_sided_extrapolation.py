@@ -35,19 +35,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.blackbox.extrapolation import CERTAIN_DEVIATIONS, ExtrapolatedDerivatives
+from service.numerics.blackbox import neville
+from service.numerics.blackbox.extrapolation import CERTAIN_DEVIATIONS, TABLE_ROUNDING, ExtrapolatedDerivatives
+from service.numerics.blackbox.neville import TableEntries
 from service.numerics.core.batching import Array
 
 MIN_NODES = 4
-_SLOW_CONVERGENCE_FACTOR = 4.0
-"""Times what is left of c_1 t at a finer step that may be left."""
 _MIN_SETTLED_ROWS = 3
 """Rows before any entry has neighbours by which to see whether it has settled: one more than of central differences,
 whose second row has lost as many powers."""
 _ERROR_SAFETY = 3.0
 """Times what an entry seems to be off by that it is taken to be. Of 57,000 lines of smooth losses, in all datatypes and
 with noise of all kinds, 8 are then off by more than their bound, by half of it at most; 162 without, thrice at most."""
-_TABLE_ROUNDING = 8 * 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,13 @@ class OneSidedSamples:
 def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     """Extrapolate."""
     quotients, nodes = samples.quotients, np.abs(samples.nodes)
+    fall = nodes[:, 1:] / nodes[:, :-1]
     sure = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
-    values, weights = _build_table(quotients, nodes)
+    values, weights = neville.build_table(quotients, nodes)
     entries = sorted(values)
     stacked = np.stack([values[each] for each in entries])
     deviations, of_base = _compute_entry_deviations(samples, np.stack([weights[each] for each in entries]))
-    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * _TABLE_ROUNDING
+    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * TABLE_ROUNDING
     apart_of = _estimate_entry_errors(values, nodes)
     bounds = (
         _ERROR_SAFETY * np.stack([apart_of[each] for each in entries])
@@ -99,11 +99,11 @@ def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     rows = np.array([row for row, _ in entries])
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
     bounds[:, _is_base_apart(quotients, nodes, sure + samples.base_displacement[:, None] / nodes)] = np.inf
-    bounds = np.maximum(bounds, _measure_disagreement_with_finer(rows, stacked, bounds, quotients, nodes, sure))
-    chosen, bound = _choose_best_entries(rows, stacked, bounds)
+    bounds = np.maximum(bounds, neville.measure_disagreement_with_finer(rows, stacked, bounds, quotients, fall, sure))
+    chosen, bound = neville.choose_best_entries(rows, stacked, bounds)
     every = np.arange(len(chosen))
     value = stacked[chosen, every]
-    contested = _is_contested(value, rows[chosen], quotients, nodes, sure)
+    contested = neville.find_contested(value, rows[chosen], quotients, fall, sure)
     return ExtrapolatedDerivatives(value, bound, deviations[chosen, every], contested)
 
 
@@ -124,23 +124,9 @@ def _compute_entry_deviations(samples: OneSidedSamples, weights: Array) -> tuple
     return np.hypot(of_nodes, samples.base_noise * amplified), samples.base_displacement * amplified
 
 
-def _build_table(quotients: Array, nodes: Array) -> tuple[dict[tuple[int, int], Array], dict[tuple[int, int], Array]]:
-    """Entries by row and column, each (k,), and their weights, each (k, m)."""
-    unit = np.eye(nodes.shape[1])
-    values = {(row, 0): quotients[:, row] for row in range(nodes.shape[1])}
-    weights = {(row, 0): np.broadcast_to(unit[row], nodes.shape) for row in range(nodes.shape[1])}
-    for row in range(nodes.shape[1]):
-        for column in range(1, row + 1):
-            ratio = nodes[:, row] / (nodes[:, row - column] - nodes[:, row])
-            for table, factor in ((values, ratio), (weights, ratio[:, None])):
-                last, above = table[row, column - 1], table[row - 1, column - 1]
-                table[row, column] = last + (last - above) * factor
-    return values, weights
-
-
-def _estimate_entry_errors(values: dict[tuple[int, int], Array], nodes: Array) -> dict[tuple[int, int], Array]:
+def _estimate_entry_errors(values: TableEntries, nodes: Array) -> TableEntries:
     """What each entry may be off by beside noise, (k,)."""
-    apart: dict[tuple[int, int], Array] = {}
+    apart: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]
         if row == 0:
@@ -156,33 +142,3 @@ def _estimate_entry_errors(values: dict[tuple[int, int], Array], nodes: Array) -
             found = np.maximum(found, apart[row, column - 1] * nodes[:, row] / nodes[:, 0])
         apart[row, column] = found
     return apart
-
-
-def _measure_disagreement_with_finer(
-    rows: Array, values: Array, bounds: Array, quotients: Array, nodes: Array, certain_noise: Array
-) -> Array:
-    """Where finer differences do not come as much nearer to an entry as they should: how far they stay away."""
-    away = np.abs(quotients - values[:, :, None])
-    due = _SLOW_CONVERGENCE_FACTOR * nodes[:, 1:] / nodes[:, :-1] * (away[:, :, :-1] + certain_noise[:, :-1])
-    finer: Array = np.arange(1, int(nodes.shape[1])) > rows[:, None]
-    stays: Array = (away[:, :, 1:] > due + certain_noise[:, 1:] + bounds[:, :, None]) & finer[:, None]
-    return np.where(stays, away[:, :, 1:] + certain_noise[:, 1:], 0.0).max(axis=2)
-
-
-def _is_contested(value: Array, rows: Array, quotients: Array, nodes: Array, certain_noise: Array) -> Array:
-    """Where a difference finer than the last of an entry comes no nearer to it than half as much as it should."""
-    away = np.abs(quotients - value[:, None])
-    due = _SLOW_CONVERGENCE_FACTOR / 2 * nodes[:, 1:] / nodes[:, :-1] * (away[:, :-1] + certain_noise[:, :-1])
-    finer: Array = np.arange(1, int(nodes.shape[1])) > rows[:, None]
-    return np.logical_or.reduce((away[:, 1:] > due + certain_noise[:, 1:]) & finer, axis=1)
-
-
-def _choose_best_entries(rows: Array, values: Array, bounds: Array) -> tuple[Array, Array]:
-    """Choose among entries, (entries, k), one for each line: its number, and its bound."""
-    chosen: Array = bounds.argmin(axis=0)
-    every = np.arange(len(chosen))
-    value, bound = values[chosen, every], bounds[chosen, every]
-    apart = np.abs(values - value)
-    contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
-    raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
-    return chosen, np.maximum(bound, raised)

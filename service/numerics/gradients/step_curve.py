@@ -24,8 +24,8 @@ _FRACTIONS_OF_DECADE = 10 ** (np.arange(4) / 4)
 CURVE_STEPS = np.append(np.multiply.outer(_DECADES, _FRACTIONS_OF_DECADE), 1.0)
 """From 1e-16 to 1, ascending, four to a decade; every power of ten is one of them."""
 
-_TILE_ELEMENTS = 2**18
-"""Elements that the evaluations of one pass may hold together, where one alone holds no more."""
+_MAX_ELEMENTS_PER_PASS = 2**18
+"""Elements that the evaluations of one pass of a curve may hold together, over all nodes, unless one alone holds more."""
 _BYTES_PER_FLOAT = 8
 _TEMPORARY_ARRAYS = 1
 """Times the elements of one pass that its ops make on their way."""
@@ -104,13 +104,15 @@ def estimate_curve_work(graph: Graph, name: str) -> int:
     parts = [(1 + 2 * CURVE_STEPS.size, 1)] + [(CURVE_STEPS.size, _REAL_PRODUCTS_PER_COMPLEX)] * supports_complex_step(
         graph, name
     )
-    together = max(1, _TILE_ELEMENTS // max(1, cost.largest_array))
+    together = max(1, _MAX_ELEMENTS_PER_PASS // max(1, cost.largest_array))
     return sum(count * each * cost.work + -(-count // together) * WORK_PER_CALL * cost.calls for count, each in parts)
 
 
 def estimate_curve_bytes(graph: Graph, name: str) -> int:
     """Bytes that a curve takes at most: every value at the point, and those of one pass, which may be complex."""
-    passing = _count_evaluated_elements(graph, name) * max(1, _TILE_ELEMENTS // _count_evaluated_elements(graph, name))
+    passing = _count_evaluated_elements(graph, name) * max(
+        1, _MAX_ELEMENTS_PER_PASS // _count_evaluated_elements(graph, name)
+    )
     return _BYTES_PER_FLOAT * (graph.estimate_cost().largest_array + 2 * (1 + _TEMPORARY_ARRAYS) * passing)
 
 
@@ -137,7 +139,7 @@ class _LossAlongCoordinate:
         self._name = name
         self._element = element
         self._progress = progress
-        self._moves_per_pass = max(1, _TILE_ELEMENTS // _count_evaluated_elements(graph, name))
+        self._moves_per_pass = max(1, _MAX_ELEMENTS_PER_PASS // _count_evaluated_elements(graph, name))
 
     def evaluate_losses(self, moves: Array) -> Array:
         """Loss at the point with the element moved by each of the moves, real or complex, (moves,)."""

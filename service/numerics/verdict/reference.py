@@ -1,7 +1,7 @@
 """What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -98,16 +98,14 @@ class Reference:
         return self.is_kink & (judged >= low - off) & (judged <= high + off)
 
     def select_elements(self, examined: Array) -> "Reference":
-        """The same of some elements, by flat index: arrays of one axis."""
+        """Return the reference of some elements, by flat index: every array has one axis."""
 
-        def some(array: Array | None) -> Any:
-            return None if array is None else array.ravel()[examined]
+        def select(array: Array) -> Array:
+            return array.ravel()[examined]
 
-        return Reference(
-            some(self.value), some(self.error_bound), some(self.rounding), self.precision, some(self.disputed_between_sources),
-            self.tolerance, some(self.left_derivative), some(self.right_derivative), tuple(map(some, self.convention_gradients)),
-            self.peer_magnitude, some(self.zero_tolerance), some(self.out_of_range),
-        )  # fmt: skip
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        selected = {name: select(value) for name, value in values.items() if isinstance(value, np.ndarray)}
+        return replace(self, **selected, convention_gradients=tuple(map(select, self.convention_gradients)))
 
     @cached_attribute
     def allowed_error(self) -> Array:

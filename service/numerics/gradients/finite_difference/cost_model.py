@@ -11,10 +11,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, Shape, count_elements
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan, Perturbation
-from service.numerics.gradients.finite_difference.probe import MAX_TILE_ELEMENTS
 from service.numerics.model.graph import Graph, Node
 from service.numerics.model.rounding import ROUNDING_SWEEPS
 from service.numerics.ops.op import WORK_PER_CALL

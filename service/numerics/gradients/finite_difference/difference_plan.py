@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.core.batching import Array, count_elements
+from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, count_elements
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.base_point import BasePoint
@@ -21,7 +21,6 @@ from service.numerics.gradients.finite_difference.colouring import Colouring, co
 from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
 from service.numerics.gradients.finite_difference.linear_pullback import LinearPullback
 from service.numerics.gradients.finite_difference.method import ADAPTIVE_METHOD, DifferenceMethod
-from service.numerics.gradients.finite_difference.probe import MAX_TILE_ELEMENTS
 from service.numerics.model.graph import Graph, Node
 from service.numerics.ops.op import WORK_PER_CALL, ComputeCost
 

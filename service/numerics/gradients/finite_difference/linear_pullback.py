@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, align_rank, count_elements
+from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, Shape, align_rank, count_elements
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.colouring import Colouring
@@ -34,7 +34,6 @@ from service.numerics.ops.op import WORK_PER_CALL, ComputeCost, ProductExpansion
 
 OperandArrays = tuple[Array | None, ...]
 
-_TILE_ELEMENTS = 2**15
 _UNDERFLOW_UNIT = 2.0**-1073
 """What a product, and what is said of its error, may lose below the normal numbers together."""
 _PULLBACK_SWEEPS = 4
@@ -91,7 +90,7 @@ class LinearPullback:
     def work(self) -> int:
         """Multiply-adds that it takes."""
         if self.colouring is None:
-            passes = math.ceil(self.product_count * self.output_count / _TILE_ELEMENTS)
+            passes = math.ceil(self.product_count * self.output_count / MAX_TILE_ELEMENTS)
             return _SUMS_PER_PRODUCT * self.product_count * self.output_count + WORK_PER_CALL * (
                 self.product_count + _SUMS_PER_PRODUCT * passes
             )
@@ -149,7 +148,7 @@ class LinearPullback:
         """All products of the operand's elements, so many at a time."""
         products = node.op.expand_products(self.position, *inputs)
         if products is not None:
-            return _split_products(products, max(count_elements(self._output_shape(point, node)), _TILE_ELEMENTS))
+            return _split_products(products, max(count_elements(self._output_shape(point, node)), MAX_TILE_ELEMENTS))
         assert self.colouring is not None
         return self._iterate_responses(point, node, inputs, self.colouring)
 
@@ -166,7 +165,7 @@ class LinearPullback:
             yield _ProductBlock(responses.shape[1:], colouring.felt_elements(colours), responses)
 
     def _colours_per_block(self, colouring: Colouring) -> int:
-        return max(1, _TILE_ELEMENTS // max(self.output_count, count_elements(colouring.shape)))
+        return max(1, MAX_TILE_ELEMENTS // max(self.output_count, count_elements(colouring.shape)))
 
 
 def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[_ProductBlock]:

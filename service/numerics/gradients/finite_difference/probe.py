@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.colouring import Colouring
@@ -28,7 +28,6 @@ from service.numerics.gradients.finite_difference.quotients import (
 )
 from service.numerics.gradients.finite_difference.step_scale import find_step_scale, measure_element_magnitudes
 
-MAX_TILE_ELEMENTS = 2**15
 _UNDERFLOW_LOSS = 2.0**-1072
 """Four times the smallest number: what a difference of two terms, or its quotient, may lose below the normal ones."""
 EXTENDED_ROUNDOFF = float(np.finfo(np.longdouble).eps) / 2

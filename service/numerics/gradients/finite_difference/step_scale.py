@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.numerics.core.batching import Array, broadcast_batch
+from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, broadcast_batch
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
 from service.numerics.model.graph import NamedArrays
@@ -15,7 +15,6 @@ _STEPS_PER_EVALUATION = 2 + _CALM_STEPS_BELOW
 """Steps that are tried together: most often the first or the second of these will do."""
 _DEEPER_SEARCH_FACTOR = 2.0**-60
 _SMALLEST_UNIT = 2.0**-1000
-_MAX_TILE_ELEMENTS = 2**15
 
 
 def draw_search_directions(count: int, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
@@ -98,7 +97,7 @@ def _find_first_calm_step(
     What is no number there is forgiven, or is not.
     """
     length = min(
-        _STEPS_PER_EVALUATION, max(1, _MAX_TILE_ELEMENTS // (len(responses[suffix.name]) * suffix.widest_array))
+        _STEPS_PER_EVALUATION, max(1, MAX_TILE_ELEMENTS // (len(responses[suffix.name]) * suffix.widest_array))
     )
     calm = np.zeros(0, dtype=np.bool_)
     for start in range(0, len(steps), length):

@@ -104,7 +104,7 @@ def test_one_that_is_cut_into_passes_is_the_same(monkeypatch: pytest.MonkeyPatch
     whole = compute_step_curve(graph, leaves, "w1", 4, lambda *each: passes.append(each))
     assert passes == [("w1", 0, 131), ("w1", 0, 65)]
     passes.clear()
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", 2000)
+    monkeypatch.setattr(module, "_MAX_ELEMENTS_PER_PASS", 2000)
     cut = compute_step_curve(graph, leaves, "w1", 4, lambda *each: passes.append(each))
     assert len(passes) > 10
     assert {total for _, _, total in passes} == {131, 65}
@@ -114,7 +114,7 @@ def test_one_that_is_cut_into_passes_is_the_same(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pass_holds_no_more_than_one_evaluation_of_a_large_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, leaves = build_reference_example()
-    monkeypatch.setattr(module, "_TILE_ELEMENTS", 1)
+    monkeypatch.setattr(module, "_MAX_ELEMENTS_PER_PASS", 1)
     passes: list[int] = []
     compute_step_curve(graph, leaves, "w2", 0, lambda _name, done, _total: passes.append(done))
     assert passes == [*range(131), *range(65)]

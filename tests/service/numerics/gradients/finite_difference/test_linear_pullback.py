@@ -89,7 +89,7 @@ def test_some_ops_are_written_out() -> None:
 def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     op = OP_REGISTRY["conv2d"]
     whole = pulled(op, op.examples[3], "weight", written_out=True)
-    monkeypatch.setattr(pull_module, "_TILE_ELEMENTS", 1)
+    monkeypatch.setattr(pull_module, "MAX_TILE_ELEMENTS", 1)
     parts = pulled(op, op.examples[3], "weight", written_out=True)
     assert whole is not None
     assert parts is not None
