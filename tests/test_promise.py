@@ -145,17 +145,16 @@ def old_sizes(self: Reference) -> Any:
     return np.abs(self.value) <= self.precision.negligible_fraction * self.largest_magnitude
 
 
-def old_worth(reference: Reference, promised: Any) -> float:
-    """As it was: what is allowed, once."""
-    if not promised.any():
-        return float("inf")
-    return float((reference.allowed_error[promised] / np.abs(reference.value[promised])).max())
+def old_worth(reference: Reference) -> Any:
+    """As it was: the allowed error, once."""
+    with np.errstate(all="ignore"):
+        return reference.allowed_error / np.abs(reference.value)
 
 
 CONTROLS = {
-    "elements that are small by their difference alone": (Reference, "negligible", property(old_sizes)),
-    "an error of what is allowed": (elementwise, "_detectable", old_worth),
-    "an error rounded to the nearest": (summary, "_at_least", "{:.1e}".format),
+    "elements that are small by their difference alone": (Reference, "is_negligible", property(old_sizes)),
+    "an error of what is allowed": (elementwise, "_compute_detectable_errors", old_worth),
+    "an error rounded to the nearest": (summary, "_round_up", "{:.1e}".format),
 }
 
 

@@ -4,7 +4,7 @@ The wrong route is planted here, and by no switch in the service.
 """
 
 import dataclasses
-from functools import partial
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 from service.checks.graph import gradients
 from service.checks.graph.check import check
 from service.numerics.gradients import analytic, autograd, finite_difference
+from service.numerics.gradients.sources import GRADIENT_SOURCES, ComputedGradients, GradientSource
+from service.numerics.model.graph import Graph
 from service.numerics.ops.activation import Tanh
 
 
@@ -20,20 +22,24 @@ def _twice(gradient: Any, output: Any, input: Any) -> Any:
     return (2 * gradient * (1 - output**2),)
 
 
-def _of_autograd(*args: Any) -> Any:
-    found = autograd.differentiate_by_torch(*args)
-    return dataclasses.replace(found, gradients={**found.gradients, "w1": 2 * found.gradients["w1"]})
+def _differentiate_analytically(graph: Graph, leaves: Any, names: Sequence[str], dtype: Any) -> ComputedGradients:
+    return analytic.differentiate_analytically(graph, leaves, {"L1A": _twice}, dtype)
 
 
-def _of_difference(*args: Any, **more: Any) -> Any:
-    found = finite_difference.differentiate_numerically(*args, **more)
-    return {**found, "w1": dataclasses.replace(found["w1"], value=2 * found["w1"].value)}
+def _differentiate_by_torch(graph: Graph, leaves: Any, names: Sequence[str], dtype: Any) -> ComputedGradients:
+    result = autograd.differentiate_by_torch(graph, leaves, names)
+    return dataclasses.replace(result, gradients={**result.gradients, "w1": 2 * result.gradients["w1"]})
+
+
+def _differentiate_numerically(*args: Any, **more: Any) -> Any:
+    differences = finite_difference.differentiate_numerically(*args, **more)
+    return {**differences, "w1": dataclasses.replace(differences["w1"], value=2 * differences["w1"].value)}
 
 
 WRONG = {
-    "analytic": ("analytic", partial(analytic.differentiate_analytically, backward_overrides={"L1A": _twice})),
-    "autograd": ("autograd", _of_autograd),
-    "finite difference": ("finite_difference", _of_difference),
+    "analytic": GradientSource("", _differentiate_analytically),
+    "autograd": GradientSource("", _differentiate_by_torch),
+    "finite difference": None,
 }
 FUNCTIONS = {
     "analytic": "differentiate_analytically",
@@ -44,12 +50,14 @@ FUNCTIONS = {
 
 @pytest.fixture(params=WRONG)
 def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The route that is wrong in dL/dw1."""
-    name, differentiate = WRONG[request.param]
-    module = getattr(gradients, name)
-    shim = SimpleNamespace(**{each: getattr(module, each) for each in dir(module) if not each.startswith("__")})
-    setattr(shim, FUNCTIONS[name], differentiate)
-    monkeypatch.setattr(gradients, name, shim)
+    """The source that is wrong in dL/dw1."""
+    source = WRONG[request.param]
+    if source is not None:
+        monkeypatch.setitem(GRADIENT_SOURCES, request.param, source)
+    else:
+        module = SimpleNamespace(**vars(finite_difference))
+        module.differentiate_numerically = _differentiate_numerically
+        monkeypatch.setattr(gradients, "finite_difference", module)
     return str(request.param)
 
 
@@ -57,7 +65,7 @@ def test_it_is_said_first_and_with_which_two_agree(wrong: str, example: dict[str
     report = check(example)
     others = [each for each in WRONG if each != wrong]
     assert report["summary"].startswith(
-        f"OUR OWN ROUTES DISAGREE: at 4 of 4 elements of w1 {others[0]} and {others[1]} agree and {wrong} does not. "
+        f"Our own gradients disagree: at 4 of 4 elements of w1, {others[0]} and {others[1]} agree and {wrong} does not. "
     )
     assert report["disputes"]["w1"] == [
         {"elements": 4, "agree": [each.replace(" ", "_") for each in others], "alone": [wrong.replace(" ", "_")]}
@@ -72,13 +80,13 @@ def test_no_candidate_is_failed_on_such_evidence(wrong: str, factor: int, exampl
     report = check({**example, "candidate": candidate})
     assert report["outcome"] == report["verdicts"]["w1"]["outcome"] == "inconclusive"
     assert report["verdicts"]["w1"]["diagnoses"] == []
-    assert report["summary"].startswith("OUR OWN ROUTES DISAGREE")
+    assert report["summary"].startswith("Our own gradients disagree")
 
 
 def test_where_all_agree_nothing_is_said(example: dict[str, Any]) -> None:
     report = check(example)
     assert "disputes" not in report
-    assert "DISAGREE" not in report["summary"]
+    assert "disagree" not in report["summary"]
 
 
 def test_a_wrong_op_of_pytorch_is_seen(monkeypatch: pytest.MonkeyPatch, example: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""One sentence for a person: the outcome, the worst that was found, what a pass is worth."""
+"""The summary of a check in a sentence: the outcome, the worst element, the limits of a pass."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,104 +22,112 @@ def summarize(
 
     Parameters
     ----------
-    outcome, verdicts
-        Of all, and of each.
-    disputes
-        Where our own routes disagree among themselves, which comes first.
-    own
-        Names of which our own gradients were judged, though candidates were given for others.
+    outcome
+        Outcome of the check.
+    verdicts
+        Verdicts by name.
+    disagreements
+        Partitions of our own gradients by name, where they disagree; none by default. They come first.
+    names_without_candidate
+        Names of the own gradients that were judged beside candidates for other names; none by default.
     """
-    said = [_describe_disagreements(disagreements, verdicts)] if disagreements else []
-    said.append(_summarize_verdicts(outcome, verdicts))
+    sentences = [_describe_disagreements(disagreements, verdicts)] if disagreements else []
+    sentences.append(_summarize_verdicts(outcome, verdicts))
     if names_without_candidate:
-        said.append(
-            f"No candidate was given for {_join_names(names_without_candidate)}: there our own gradients were judged."
-        )
-    return " ".join(said)
+        names = _join_names(names_without_candidate)
+        sentences.append(f"No candidate was given for {names}: there our own gradients were judged.")
+    return " ".join(sentences)
 
 
 def _describe_disagreements(
-    disputes: Mapping[str, Sequence[Partition]], verdicts: Mapping[str, GradientVerdict]
+    disagreements: Mapping[str, Sequence[Partition]], verdicts: Mapping[str, GradientVerdict]
 ) -> str:
-    name, (side, *_) = next(iter(disputes.items()))
-    which = "are told apart by no third" if not side.agreeing and len(side.dissenting) == 2 else "all disagree"
-    said = (
-        f"{_join_route_names(side.agreeing)} agree and {_join_route_names(side.dissenting)} does not"
-        if side.agreeing
-        else f"{_join_route_names(side.dissenting)} {which}"
-    )
-    found = verdicts[name]
+    name, (partition, *_) = next(iter(disagreements.items()))
+    verdict = verdicts[name]
     total = (
-        len(found.direction_results)
-        if found.direction_results is not None
-        else found.element_count - found.unexamined_count
+        len(verdict.direction_results)
+        if verdict.direction_results is not None
+        else verdict.element_count - verdict.unexamined_count
     )
-    others = f" (and there is more of it in {len(disputes) - 1} other)" if len(disputes) > 1 else ""
+    more = f" (and in {len(disagreements) - 1} other)" if len(disagreements) > 1 else ""
     return (
-        f"OUR OWN ROUTES DISAGREE: at {side.element_count} of {total} {_name_units([found])} of {escape_name(name)} {said}{others}. "
-        "This is a fault of this service, and no candidate is failed there: please report it with the request."
+        f"Our own gradients disagree: at {partition.element_count} of {total} {_name_units([verdict])} of "
+        f"{escape_name(name)}{more}, {_describe_partition(partition)}. This is a bug of this service, so no candidate "
+        "fails there: please report it with the request."
     )
 
 
-def _join_route_names(names: Sequence[str]) -> str:
+def _describe_partition(partition: Partition) -> str:
+    dissenting = _join_source_names(partition.dissenting)
+    if partition.agreeing:
+        verb = "does" if len(partition.dissenting) == 1 else "do"
+        return f"{_join_source_names(partition.agreeing)} agree and {dissenting} {verb} not"
+    if len(partition.dissenting) == 2:
+        return f"{dissenting} differ and the finite difference cannot tell which is right"
+    return f"{dissenting} all disagree"
+
+
+def _join_source_names(names: Sequence[str]) -> str:
     *first, last = (name.replace("_", " ") for name in names)
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _summarize_verdicts(outcome: Outcome, verdicts: Mapping[str, GradientVerdict]) -> str:
-    leading = {name: each for name, each in verdicts.items() if each.outcome == outcome}
+    leading = {name: verdict for name, verdict in verdicts.items() if verdict.outcome == outcome}
     if outcome == Outcome.PASS:
         return _describe_pass(leading)
     count, total = _count_outcome(list(leading.values()), outcome)
     text = (
         f"{outcome.wire_name}: {count} of {total} {_name_units(list(leading.values()))} of {_join_names(list(leading))}"
     )
-    if found := _find_worst(leading, outcome):
-        return f"{text}; {_describe_worst(*found, directional=next(iter(leading.values())).direction_results is not None)}."
-    # Its remedy is a sentence of its own, and stands in the verdict.
+    if named_result := _find_worst(leading, outcome):
+        is_directional = next(iter(leading.values())).direction_results is not None
+        return f"{text}; {_describe_worst(*named_result, directional=is_directional)}."
+    # The remedy is a sentence of its own, and stands in the verdict.
     cause, _, _ = next(iter(leading.values())).reason.partition(". ")
     return f"{text}. {cause.removesuffix('.')}."
 
 
 def _find_worst(verdicts: Mapping[str, GradientVerdict], outcome: Outcome) -> tuple[str, ElementResult] | None:
-    """Name and element of the largest ratio, NaN before all; of directions the first; None where none is known."""
-    found = [
-        (name, worst)
-        for name, each in verdicts.items()
-        if (
-            worst := next(
-                (one for one in each.direction_results or each.worst_elements if one.outcome == outcome), None
-            )
-        )
-    ]
-    if not found or next(iter(verdicts.values())).direction_results is not None:
-        return next(iter(found), None)
-    return max(found, key=lambda each: np.inf if np.isnan(each[1].error_ratio) else each[1].error_ratio)
+    """Return name and element of the largest ratio; of directions, the first."""
+    worst_by_name: dict[str, ElementResult] = {}
+    for name, verdict in verdicts.items():
+        results = verdict.direction_results or verdict.worst_elements
+        worst = next((result for result in results if result.outcome == outcome), None)
+        if worst is not None:
+            worst_by_name[name] = worst
+    if not worst_by_name or next(iter(verdicts.values())).direction_results is not None:
+        return next(iter(worst_by_name.items()), None)
+    return max(worst_by_name.items(), key=lambda item: _rank_ratio(item[1].error_ratio))
+
+
+def _rank_ratio(ratio: float) -> float:
+    return np.inf if np.isnan(ratio) else ratio
 
 
 def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
-    found, names = list(verdicts.values()), _join_names(list(verdicts))
-    if found[0].direction_results is not None:
-        count = len(found[0].direction_results)
-        one = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(found) > 1 else ''}"
-        agrees = (
-            f"the gradient along {one} of {names} agrees with the finite difference{_describe_miss_probability(found)}"
-        )
-        return f"pass: {agrees}.{_describe_zero_gradients(verdicts)}"
-    count, _ = _count_outcome(found, Outcome.PASS)
-    text = f"pass: all {count} {_name_units(found)} of {names} agree with the finite difference{_describe_detectable_error(found)}{_describe_miss_probability(found)}"
-    return f"{text}{_describe_largest_ratio(verdicts)}.{_describe_zero_gradients(verdicts)}{_describe_unpromised(verdicts)}"
+    passing, names = list(verdicts.values()), _join_names(list(verdicts))
+    zeros = _describe_zero_gradients(verdicts)
+    if passing[0].direction_results is not None:
+        count = len(passing[0].direction_results)
+        directions = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(passing) > 1 else ''}"
+        missed = _describe_miss_probability(passing)
+        return f"pass: the gradient along {directions} of {names} agrees with the finite difference{missed}.{zeros}"
+    count, _ = _count_outcome(passing, Outcome.PASS)
+    worth = _describe_detectable_error(passing) + _describe_miss_probability(passing)
+    text = f"pass: all {count} {_name_units(passing)} of {names} agree with the finite difference{worth}"
+    return f"{text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
 
 
 def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
-    """The error that is found in every element that counts, and which do not."""
-    counted = [each for each in verdicts if np.isfinite(each.smallest_detectable_error)]
+    """Name the error that is found in every element that counts, and the others."""
+    counted = [verdict for verdict in verdicts if np.isfinite(verdict.smallest_detectable_error)]
     if not counted:
         return ""
-    worth = _round_up(max(each.smallest_detectable_error for each in counted))
+    worth = _round_up(max(verdict.smallest_detectable_error for verdict in counted))
     others = [
-        f"{count} {what}"
-        for what, count in (
+        f"{count} {kind}"
+        for kind, count in (
             ("negligible", sum(verdict.negligible_count for verdict in counted)),
             ("at kinks", sum(verdict.kink_count for verdict in counted)),
         )
@@ -130,60 +138,67 @@ def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
 
 
 def _round_up(number: float) -> str:
-    """Two digits, rounded up: what is less might be missed."""
+    """Format a number with two digits, rounded up."""
     text = f"{number:.1e}"
     return text if float(text) >= number else f"{float(text) + 10.0 ** (int(text.partition('e')[2]) - 1):.1e}"
 
 
 def _describe_zero_gradients(verdicts: Mapping[str, GradientVerdict]) -> str:
-    """Say so of gradients that are 0 as far as can be told: nothing is relative to that."""
-    found = {name: each.zero_tolerance for name, each in verdicts.items() if each.zero_tolerance is not None}
-    if not found:
+    """Name the gradients that are 0 within their bounds."""
+    tolerances = {
+        name: verdict.zero_tolerance for name, verdict in verdicts.items() if verdict.zero_tolerance is not None
+    }
+    if not tolerances:
         return ""
-    within = f"Within its bounds, {_round_up(max(found.values()))} at most,"
-    return f" {within} the gradient of {_join_names(list(found))} is 0: no relative error of that can be told."
+    names, bound = _join_names(list(tolerances)), _round_up(max(tolerances.values()))
+    return f" The gradient of {names} is 0 within its error bounds, {bound} at most: it has no relative error."
 
 
 def _describe_unpromised(verdicts: Mapping[str, GradientVerdict]) -> str:
-    """Say so of gradients of which nothing is said by the error that is found."""
+    """Name the gradients that no promise covers."""
     names = [
         name
-        for name, each in verdicts.items()
-        if each.negligible_count and each.zero_tolerance is None and not np.isfinite(each.smallest_detectable_error)
+        for name, verdict in verdicts.items()
+        if verdict.negligible_count
+        and verdict.zero_tolerance is None
+        and not np.isfinite(verdict.smallest_detectable_error)
     ]
     if not names:
         return ""
-    return (
-        f" What was looked at of {_join_names(names)} is negligible: no error of that would have been found for sure."
-    )
+    return f" Every compared element of {_join_names(names)} is negligible: an error in it may have been missed."
 
 
 def _describe_largest_ratio(verdicts: Mapping[str, GradientVerdict]) -> str:
-    """How near the worst element that passes came to failing; nothing where there is no difference at all."""
-    found = _find_worst(verdicts, Outcome.PASS)
-    if found is None or not found[1].error_ratio:
+    """Say how much of the allowed error the worst passing element uses."""
+    named_result = _find_worst(verdicts, Outcome.PASS)
+    if named_result is None or not named_result[1].error_ratio:
         return ""
-    name, worst = found
-    # Only at a kink does an element pass that is farther off than is allowed.
-    off = f"off by {worst.error_ratio:.2g} of what is allowed" if worst.error_ratio <= 1 else "at a kink"
-    return f"; the worst is {_format_element(name, worst)}, {off}"
+    name, worst = named_result
+    element = _format_element(name, worst)
+    # An element passes with more than the allowed error at a kink alone.
+    if worst.error_ratio > 1:
+        return f"; the worst is {element}, at a kink"
+    return f"; the largest error is {_format_percentage(worst.error_ratio)} of the allowed error, at {element}"
+
+
+def _format_percentage(ratio: float) -> str:
+    percentage = 100 * ratio
+    return f"{percentage:.0f} %" if percentage >= 10 else f"{percentage:.2g} %"
 
 
 def _describe_miss_probability(verdicts: Sequence[GradientVerdict]) -> str:
-    """How probably an error was missed, in the tensor where that is worst."""
-    along = [each.detection_limit for each in verdicts if isinstance(each.detection_limit, NormDetectionLimit)]
-    if along:
-        worst = max(along, key=lambda each: each.relative_l2)
+    """Name the probability of a missed error, in the tensor where it is largest."""
+    limits = [verdict.detection_limit for verdict in verdicts]
+    norm_limits = [limit for limit in limits if isinstance(limit, NormDetectionLimit)]
+    if norm_limits:
+        worst = max(norm_limits, key=lambda limit: limit.relative_l2)
         if not np.isfinite(worst.relative_l2):
             return ", which rules no error out"
         return (
             f"; an error of {_round_up(worst.relative_l2)} of a gradient's norm would have been missed with "
             f"probability {worst.probability:.1g}"
         )
-    most = max(
-        (each.detection_limit.probability for each in verdicts if isinstance(each.detection_limit, SampleMissRate)),
-        default=0,
-    )
+    most = max((limit.probability for limit in limits if isinstance(limit, SampleMissRate)), default=0)
     probability = f"{most:.3g}" if most < 0.9995 else "above 0.999"
     return f" in those; a single wrong element would have been missed with probability {probability}" if most else ""
 
@@ -191,25 +206,26 @@ def _describe_miss_probability(verdicts: Sequence[GradientVerdict]) -> str:
 def _name_units(verdicts: Sequence[GradientVerdict]) -> str:
     if verdicts[0].direction_results is not None:
         return "directions"
-    return "examined elements" if any(each.unexamined_count for each in verdicts) else "elements"
+    return "examined elements" if any(verdict.unexamined_count for verdict in verdicts) else "elements"
 
 
 def _count_outcome(verdicts: Sequence[GradientVerdict], outcome: Outcome) -> tuple[int, int]:
-    """How many elements, or directions, have the outcome, and of how many that were looked at."""
+    """Return the number of elements, or directions, with an outcome, and of all."""
     if verdicts[0].direction_results is not None:
-        outcomes = [one.outcome for each in verdicts for one in each.direction_results or ()]
+        outcomes = [result.outcome for verdict in verdicts for result in verdict.direction_results or ()]
         return outcomes.count(outcome), len(outcomes)
-    return sum(each.outcome_counts[outcome] for each in verdicts), sum(
-        each.element_count - each.unexamined_count for each in verdicts
-    )
+    count = sum(verdict.outcome_counts[outcome] for verdict in verdicts)
+    return count, sum(verdict.element_count - verdict.unexamined_count for verdict in verdicts)
 
 
 def _describe_worst(name: str, worst: ElementResult, *, directional: bool) -> str:
-    if directional:
-        place = f"the first is direction {worst.index[0]} of {escape_name(name)}"
-        return f"{place}, along which the {worst.source} gradient is {_format_value(worst.judged_value)} and {_describe_reference(worst)}"
-    place = f"the worst is {_format_element(name, worst)}"
-    return f"{place}, where the {worst.source} gradient is {_format_value(worst.judged_value)} and {_describe_reference(worst)}"
+    place = (
+        f"the first is direction {worst.index[0]} of {escape_name(name)}, along which"
+        if directional
+        else f"the worst is {_format_element(name, worst)}, where"
+    )
+    value = _format_value(worst.judged_value)
+    return f"{place} the {worst.source} gradient is {value} and {_describe_reference(worst)}"
 
 
 def _format_element(name: str, worst: ElementResult) -> str:
@@ -222,7 +238,7 @@ def _format_value(value: float) -> str:
 
 def _describe_reference(worst: ElementResult) -> str:
     if not (np.isfinite(worst.reference) and np.isfinite(worst.error_bound)):
-        return "no finite difference with a bound could be had"
+        return "there is no finite difference with a bound"
     return f"the finite difference {_format_value(worst.reference)} +- {worst.error_bound:.1g}"
 
 

@@ -1,4 +1,4 @@
-"""What an answer takes, told before it is made: its text, and the arrays and objects that it is made of."""
+"""The size of an answer before it is made: its text, arrays and objects."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class AnswerSize(NamedTuple):
 
 
 def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
-    """What the answer of a check takes, at most."""
+    """Return the size of the answer to a check, at most."""
     shapes, include = problem.graph.shapes, problem.request.include
     tensors = [0]
     if "gradients" in include:
@@ -76,7 +76,7 @@ def _may_have_kinks(problem: Problem) -> bool:
 
 
 def _estimate_gradient_bytes(problem: Problem, name: str, encoding: Encoding) -> int:
-    """Bytes of the gradients of one name: by hand, autograd, difference, bound, and those that are asked for."""
+    """Return the bytes of the gradients of one name in the answer."""
     shape = problem.graph.shapes[name]
     own, wide = _estimate_reported_tensor_bytes(problem, shape, encoding), estimate_tensor_bytes(shape, encoding, 8)
     total = 2 * own + 2 * wide + (wide if "allowances" in problem.request.include else 0)
@@ -92,7 +92,7 @@ def _estimate_reported_tensor_bytes(problem: Problem, shape: Shape, encoding: En
 
 
 def estimate_tensor_bytes(shape: Shape, encoding: Encoding, width: int) -> int:
-    """Bytes of a tensor, of numbers so wide, in an encoding, at most."""
+    """Return the bytes of an encoded tensor, at most."""
     count = count_elements(shape)
     if encoding == "nested":
         lists, within = 0, 1

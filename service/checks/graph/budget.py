@@ -1,4 +1,4 @@
-"""Whether a request is affordable, before anything is computed."""
+"""The limits of a request, enforced before anything is computed."""
 
 from schemas.problem_details import InvalidRequestError, error_at
 from service.checks.graph import model_language

@@ -52,7 +52,7 @@ def check(
         Is told how far the finite differences are, the last time that they are done, and may raise to stop the check.
     encoding
         Of the tensors of the report, in place of that which the request asks for.
-    reserve
+    reserve_answer_bytes
         Is told of how many bytes the answer is at most, before anything is computed, and may raise to refuse it. Where
         it is given, tensors are left for `schemas.json_writer` to write.
 

@@ -1,4 +1,4 @@
-"""What a check would take, estimated before anything is computed."""
+"""The cost of a check, estimated before anything is computed."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ _BASE_BYTES = 2**24
 
 
 class CostEstimate(NamedTuple):
-    """What a check would take: evaluations of the loss and operations at least, bytes at most.
+    """Cost of a check: at least so many evaluations and operations, at most so many bytes.
 
     Of the operations `rung` are those of the first rung of differences, which is all that is sure to be taken.
     Evaluations are None where there is no plan: it alone would take too much, or directions too many to be held.
@@ -43,7 +43,7 @@ class CostEstimate(NamedTuple):
     first_level_work: int = 0
 
     def describe_excess(self, limits: Limits) -> str | None:
-        """What of it is over a limit, with the limit; None if nothing is."""
+        """Describe the part of the cost that exceeds a limit; return None if none does."""
         counted = "" if self.evaluations is None else f" ({self.evaluations} evaluations of the loss)"
         if self.work > limits.work:
             return f"{format_estimate(self.work)} operations{counted}; the limit is {format_estimate(limits.work)}"
@@ -70,23 +70,23 @@ def estimate_check(problem: Problem, limits: Limits) -> tuple[DifferencePlan | N
 
 
 def count_model_elements(problem: Problem) -> int:
-    """Elements of all tensors and nodes together."""
+    """Return the number of elements of all tensors and nodes together."""
     return problem.graph.estimate_cost().largest_array + sum(leaf.size for leaf in problem.leaves.values())
 
 
 def estimate_other_work(problem: Problem) -> int:
-    """Operations of all but the finite differences: the passes of the rounding model, and the routes beside them."""
+    """Return the operations of the rounding model and of the gradient sources."""
     return estimate_other_graph_work(problem.graph)
 
 
 def estimate_other_graph_work(graph: Graph) -> int:
-    """Operations of the same, of a graph."""
+    """Return the operations of a graph beside its finite differences."""
     cost = graph.estimate_cost()
     return _ROUNDING_PASSES * (ROUNDING_SWEEPS + 1) * cost.work + _OTHER_PASSES * WORK_PER_CALL * cost.calls
 
 
 def estimate_bytes(problem: Problem, differences: int) -> int:
-    """Bytes at most, given those that the differences take, which are free again when the verdicts are found."""
+    """Return the bytes of a check, at most, given those of the differences."""
     graph, elements = problem.graph, count_model_elements(problem)
     asked = [count_elements(graph.shapes[name]) for name in problem.names]
     # Directions are drawn before all else.
@@ -105,7 +105,7 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
 
 
 def estimate_planning_cost(problem: Problem) -> finite_difference.DifferenceCost:
-    """What it takes to plan the differences."""
+    """Return the cost of planning the differences."""
     return finite_difference.estimate_planning_cost(
         problem.graph, problem.names, direct=problem.projection_count is not None
     )

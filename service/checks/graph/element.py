@@ -13,7 +13,7 @@ from service.numerics.model.graph import Graph
 
 
 def choose_element_name(request: CurveRequest[NodeBase], graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
-    """The name to differentiate by; appends what is wrong with the element."""
+    """Return the name to differentiate by, and append errors of the element."""
     spec = request.element
     wrong = why_not_differentiable(graph, spec.name)
     if wrong is not None:
@@ -24,7 +24,7 @@ def choose_element_name(request: CurveRequest[NodeBase], graph: Graph, errors: l
 
 
 def compute_flat_index(spec: ElementSpec, graph: Graph) -> int:
-    """Flat index of an element that is there."""
+    """Return the flat index of an existing element."""
     shape = graph.shapes[spec.name]
     # A negative number counts from the end, as NumPy has it.
     within = [number % length for number, length in zip(spec.index, shape, strict=True)]

@@ -1,4 +1,4 @@
-"""The gradients of a problem by the three routes, side by side."""
+"""The gradients of a problem by every source, side by side."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ class DirectionalDifference:
     difference: Difference
 
     def project_gradient(self, gradient: Array) -> Array:
-        """Inner products of a gradient with the directions, (k,)."""
+        """Return the inner products of a gradient with the directions, (k,)."""
         return projection.compute_inner_products(self.directions, gradient)[0]
 
     def project_rounding(self, rounding: Array, gradients: Iterable[Array]) -> Array:
-        """What a correct gradient may be off by along each direction, (k,), given what its elements may be.
+        """Return the allowance along each direction, (k,), given that of the elements.
 
         And what its inner products may be off by: those of the gradients of our own, one of which is like it.
         """

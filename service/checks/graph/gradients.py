@@ -1,4 +1,4 @@
-"""The gradients of a problem by the three routes."""
+"""The computation of a problem's gradients by every source."""
 
 from service.checks.common.deadline import Clock, current_clock
 from service.checks.common.stage_timer import StageTimer
@@ -19,7 +19,7 @@ def compute_gradients(
     limits: Limits,
     on_progress: DifferenceProgress | None = None,
 ) -> GradientSources:
-    """Differentiate by each route, one after the other.
+    """Differentiate by every source, one after the other.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def compute_gradients(
         What is asked for, how it is differenced, and what it may take.
     watch
         Takes the time of each.
-    told
+    on_progress
         Is told how far the finite differences are, the last time that they are done.
 
     Raises
@@ -66,7 +66,7 @@ def _compute_by_source(problem: Problem, source: GradientSource) -> ComputedGrad
 def _compute_differences(
     problem: Problem, plan: DifferencePlan, progress: DifferenceProgress
 ) -> tuple[dict[str, Difference], dict[str, DirectionalDifference]]:
-    """Differences by element, and those along directions where these are asked for instead."""
+    """Return differences by element, and those along directions if requested."""
     if problem.projection_count is not None:
         return _compute_directional_differences(problem, problem.projection_count, plan, progress)
     by_element = finite_difference.differentiate_numerically(
@@ -78,7 +78,7 @@ def _compute_differences(
 def _compute_directional_differences(
     problem: Problem, count: int, plan: DifferencePlan, progress: DifferenceProgress
 ) -> tuple[dict[str, Difference], dict[str, DirectionalDifference]]:
-    """Differences along random directions: nothing of single elements, and what there is instead."""
+    """Return the differences along random directions, and none by element."""
     shapes, seed = problem.graph.shapes, problem.request.seed
     directions = {name: projection.sample_directions(count, shapes[name], seed, name) for name in problem.names}
     found = finite_difference.differentiate_along_directions(

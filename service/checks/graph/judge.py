@@ -25,7 +25,7 @@ from service.numerics.verdict.reference import Reference, Tolerance
 
 
 class Judge:
-    """Judges the names of one problem."""
+    """The judge of the names of one problem."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class Judge:
         self._tolerance = None if tolerance is None else Tolerance(tolerance.rtol, tolerance.atol)
 
     def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Judge":
-        """Return the judge of other gradients, of whatever shape; what is known of our own routes is kept."""
+        """Return the judge of other candidates; keep the evidence on our own gradients."""
         return Judge(self.problem.with_candidate(candidate, datatype), self._routes, self._references, self._ties)
 
     def has_comparable_candidate(self, name: str) -> bool:
-        """Whether there is a candidate, of the right shape."""
+        """Return whether there is a candidate of the right shape."""
         tensor = self.problem.candidate.get(name)
         return tensor is not None and tensor.array.shape == self.problem.graph.shapes[name]
 
     def find_wrong_elements(self, name: str) -> Array:
-        """Which elements of a candidate of the right shape are wrong by our own routes, where all of these agree.
+        """Return the wrong elements of a candidate, where our own sources agree.
 
         Along directions nothing is known of single elements: there the analytic gradient stands for the difference.
         """
@@ -64,7 +64,7 @@ class Judge:
         return ~(np.abs(candidate - own[ANALYTIC].astype(np.float64)) <= 2 * apart)
 
     def find_disagreement(self, name: str) -> tuple[Partition, ...]:
-        """Which of the routes agree where they disagree among themselves; nothing where all agree.
+        """Return the sources that agree and dissent; nothing where all agree.
 
         Where only the range of the dtype keeps one of them from a number they do not.
         """
@@ -81,7 +81,7 @@ class Judge:
         )
 
     def compute_allowed_error(self, name: str) -> Array:
-        """What each element of the judged gradient may be off by; infinity where it was moved along directions."""
+        """Return the allowed error of each judged element; infinite along directions."""
         if name in self._routes.directional_differences:
             return np.full(self.problem.graph.shapes[name], np.inf)
         reference = self._references.build_reference(name, self.problem.get_precision(name))
@@ -128,11 +128,14 @@ class Judge:
 
     @cached_attribute
     def _standings(self) -> dict[str, dict[str, TieStatus]]:
-        """Where gradients stand with the choices at ties, by name and route: those of one route are judged together."""
+        """Status of gradients at ties, by name and source.
+
+        The gradients of one source are judged together.
+        """
         return self._ties.find_standings(self.problem, self._tolerance)
 
     def _find_lower_precision_standings(self, lower: Precision) -> dict[str, TieStatus]:
-        """Where the candidate would stand with the choices at ties if it were of a lower precision."""
+        """Return the candidate's status at ties if its precision were lower."""
         if not any(CANDIDATE_ROUTE in each for each in self._standings.values()):
             return {}
         return self._ties.find_candidate_standings(self.problem, self._tolerance, lower)
@@ -140,7 +143,7 @@ class Judge:
     def _add_precision_hint(
         self, plain_verdict: GradientVerdict, name: str, candidate: Array, reference: Reference
     ) -> GradientVerdict:
-        """Say so where a lower precision would explain the failure."""
+        """Add a hint where a lower precision would explain the failure."""
         lower = reference.precision.lower_precision
         if plain_verdict.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
             return plain_verdict
@@ -156,7 +159,7 @@ class Judge:
 
 
 def _describe_origin(begins: NonFiniteOrigin) -> str:
-    """Where what is not finite begins, in a sentence."""
+    """Name the place at which non-finite numbers begin, in a sentence."""
     node = f"node {quote_name(begins.node.name)} ({begins.node.op.name})"
     value = f"{encode_number(begins.value)} at index {list(begins.index)}"
     if begins.gradient_name is None:

@@ -26,7 +26,7 @@ from service.numerics.ops.op import Slot
 
 
 def _build_node_type(op: type[Op]) -> type[NodeBase]:
-    """Wire form of an op's node: the attributes of the op beside name and inputs."""
+    """Build the wire type of an op's node: its attributes, name and inputs."""
     hints = get_type_hints(op, include_extras=True)
     attributes: dict[str, Any] = {
         each.name: (hints[each.name], ... if each.default is dataclasses.MISSING else each.default)
@@ -61,12 +61,12 @@ def parse_check_request(body: object) -> CheckRequest[NodeBase]:
 
 
 def parse_curve_request(body: object) -> CurveRequest[NodeBase]:
-    """Validate the request of a curve, as `parsed` does that of a check."""
+    """Validate the request of a curve, as `parse_check_request` does that of a check."""
     return cast("CurveRequest[NodeBase]", _validate_request(body, CurveRequestSchema))
 
 
 def parse_bugs_request(body: object) -> BugsRequest[NodeBase]:
-    """Validate the request for bugs, as `parsed` does that of a check."""
+    """Validate the request for bugs, as `parse_check_request` does that of a check."""
     return cast("BugsRequest[NodeBase]", _validate_request(body, BugsRequestSchema))
 
 
@@ -88,7 +88,7 @@ _MODELS_BY_FIELD: dict[str | int, type[BaseModel]] = {
 
 
 def _find_known_fields(model: type[BaseModel], body: Any, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
-    """Fields that the object at a path into a request may have."""
+    """Return the possible fields of the object at a path into a request."""
     if len(path) < 2:
         return (_MODELS_BY_FIELD[path[0]] if path else model).model_fields
     return NODE_TYPES[body["model"]["nodes"][path[2]]["op"]].model_fields
@@ -147,7 +147,7 @@ def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
 
 
 def to_request_error(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
-    """Place what is wrong with the model of a request."""
+    """Locate the errors of a model in its request."""
     listed, leaves = _get_nodes(request), request.tensors.keys() | request.weights.keys()
     return InvalidRequestError([_place_error(error, request, listed, leaves) for error in errors.errors])
 
@@ -156,7 +156,7 @@ _SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": 
 
 
 def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> dict[str, str]:
-    """Kinds of the leaves that are not of floats: as declared, or of bare integers as their use wants them."""
+    """Return the kinds of the leaves that are not floats, as declared or as used."""
     wanted = _find_wanted_kinds(nodes)
     kinds = {
         name: _SLOT_KIND_BY_DATATYPE_KIND[tensor.datatype.kind]
@@ -168,7 +168,7 @@ def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> 
 
 
 def _find_wanted_kinds(nodes: Sequence[Node]) -> Mapping[str, set[tuple[str, ...]]]:
-    """Kinds of the slots in which each name is used."""
+    """Return the kinds of the slots that use each name."""
     wanted: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
     for node in nodes:
         for operand, slot in zip(node.operands, node.operand_slots, strict=True):
@@ -215,7 +215,7 @@ def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
 
 
 def _parse_operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:
-    """Operands in slot order, from either form of `inputs`."""
+    """Return the operands in slot order, from either form of `inputs`."""
     takes = f"{op.name} takes {', '.join(map(_describe_slot, op.slots))}"
     where = ("model", "nodes", position, "inputs")
     given = {name: each for name, each in _group_by_slot(node.inputs, op.slots, takes, where).items() if each != [None]}
@@ -239,7 +239,7 @@ def _describe_slot(slot: Slot) -> str:
 def _group_by_slot(
     inputs: Any, slots: tuple[Slot, ...], takes: str, path: tuple[str | int, ...]
 ) -> dict[str, list[Operand]]:
-    """Operands by the name of their slot."""
+    """Return the operands by the name of their slot."""
     names = [slot.name for slot in slots]
     if isinstance(inputs, dict):
         by_name = cast("dict[str, Any]", inputs)
@@ -262,7 +262,7 @@ def _as_list(operand: Any) -> list[Operand]:
 def _place_error(
     error: ModelError, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase], leaves: Collection[str]
 ) -> PlacedError:
-    """Place an error of the graph: at the model where the client wrote it, else at the tensor that does not fit it."""
+    """Locate an error of the graph: at the model that the client wrote, or else at the tensor."""
     path: tuple[str | int, ...]
     if error.leaf is not None and error.leaf in leaves:
         path = ("weights" if error.leaf in request.weights else "tensors", error.leaf)
@@ -274,7 +274,7 @@ def _place_error(
 
 
 def _describe_model(request: CheckRequest[NodeBase]) -> str:
-    """Whose nodes an error speaks of, where the client wrote none."""
+    """Name the preset that an error speaks of, if the client wrote no nodes."""
     if not isinstance(request.model, str):
         return ""
     meant = "" if "model" in request.model_fields_set else ", which is meant where no `model` is given"
@@ -297,7 +297,10 @@ def _find_path_beside_preset(
 
 
 def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collection[str]) -> list[str]:
-    """Leaves that a preset's node depends on: those it reads itself first, the last of its inputs before the others."""
+    """Return the leaves that a preset's node depends on, its own inputs first.
+
+    Its last input comes before the others.
+    """
     by_name = {node.name: node for node in nodes}
     pending, behind = [nodes[position].name], list[str]()
     while pending:

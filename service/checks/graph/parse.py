@@ -1,4 +1,4 @@
-"""How every way in begins: what a body asks for, once it has been looked at whether it is valid and not too large."""
+"""The first step of every request: validate it, and refuse one that is too large."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,9 +25,9 @@ def parse_problem(
         The request, as parsed from JSON.
     limits
         What it may take.
-    read
+    parse
         Validates the form of the request.
-    choose
+    choose_names
         What to differentiate by, as `posed` has it, of a request of this form.
 
     Raises

@@ -1,4 +1,4 @@
-"""From a request to the terms of the numerics: names, shapes, dtype and method."""
+"""The problem of a check in the terms of the numerics: names, shapes, dtype, method."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ NameChooser = Callable[[ParsedCheckRequest, Graph, list[PlacedError]], tuple[str
 
 @dataclass(frozen=True)
 class Limits:
-    """What one check may take.
+    """The limits of one check.
 
     Attributes
     ----------
@@ -56,11 +56,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be checked, in the terms of the numerics.
+    """A request in the terms of the numerics.
 
     Attributes
     ----------
-    leaves, wide
+    leaves, float64_leaves
         Every tensor and weight, (1, ...), rounded to the dtype: in the dtype, and widened to float64.
     names
         What to differentiate by.
@@ -76,12 +76,12 @@ class Problem:
     sampled_elements: Mapping[str, Array]
 
     def get_examined_elements(self, name: str) -> Array | None:
-        """Flat indices of the elements that are differenced; None for all."""
+        """Return the flat indices of the differenced elements; None for all."""
         return self.sampled_elements.get(name)
 
     @property
     def projection_count(self) -> int | None:
-        """How many random directions each tensor is moved along; None where its elements are moved."""
+        """Number of random directions of each tensor; None for a check by element."""
         return self.request.finite_difference.projections
 
     @property
@@ -111,7 +111,7 @@ class Problem:
 
 
 def choose_precision(candidate: Tensor, declared: str | None, default: Precision) -> Precision:
-    """Arithmetic in which a candidate was computed: that which is declared, that of its datatype, or another one."""
+    """Return the precision of a candidate: as declared, or that of its datatype."""
     if declared is not None:
         return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
     return default if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
@@ -126,7 +126,7 @@ def build_problem(
     ----------
     request
         In valid form.
-    choose
+    choose_names
         What to differentiate by, of a request and its graph; appends what is wrong with it. What the request names, or
         else its weights, if left out.
     most
@@ -168,7 +168,7 @@ def build_problem(
 
 
 def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
-    """Flat indices of the elements of each name that a sample of so many takes; nothing without a count."""
+    """Return flat indices of a sample of each name's elements; nothing without a count."""
     if count is None:
         return {}
     generator = np.random.default_rng([seed, 0x5A])
@@ -257,7 +257,7 @@ def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterato
 
 
 def why_not_differentiable(graph: Graph, name: str) -> str | None:
-    """Why there is no gradient with respect to a name, and what there is; None where there is one."""
+    """Return the reason why a name has no gradient; None if it has one."""
     if name in graph.shapes and name != graph.loss_name and name not in graph.leaf_kinds:
         return None
     names = [each for each in graph.shapes if each != graph.loss_name and each not in graph.leaf_kinds]
@@ -276,7 +276,7 @@ def _find_requested_name_errors(request: ParsedCheckRequest, graph: Graph) -> It
 
 
 def _choose_names(request: ParsedCheckRequest, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
-    """What a check differentiates by; appends that there is nothing."""
+    """Return the names to differentiate by, and append an error if there are none."""
     asked = request.with_respect_to
     chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
     names = tuple(dict.fromkeys(chosen))

@@ -1,4 +1,4 @@
-"""What a gradient is judged on, whoever computed it: all that is known of a problem beside its candidates."""
+"""The references of a problem: its differences, bounds and rounding, whatever the candidate."""
 
 import dataclasses
 from collections.abc import Collection, Iterator
@@ -22,7 +22,7 @@ from service.numerics.verdict.zero_gradients import Float64Recomputation, comput
 
 
 class ReferenceCache:
-    """References by name and arithmetic, and what they rest on; each is worked out once, when it is first asked for."""
+    """A cache of references by name and precision, and of their evidence."""
 
     def __init__(self, problem: Problem, routes: GradientSources) -> None:
         self._problem = problem
@@ -32,12 +32,12 @@ class ReferenceCache:
         self._sizes: dict[str, tuple[float, Array | None]] = {}
 
     def comparable_values(self, name: str, gradient: Array) -> Array:
-        """What of a gradient is held against the difference: itself, or its inner products with the directions."""
+        """Return a gradient, or its inner products with the tensor's directions."""
         along = self._routes.directional_differences.get(name)
         return gradient.astype(np.float64) if along is None else along.project_gradient(gradient)
 
     def build_reference(self, name: str, precision: Precision) -> Reference:
-        """What a gradient in a precision is judged against."""
+        """Return the reference of a gradient in a precision."""
         along = self._routes.directional_differences.get(name)
         difference = self._routes.differences[name] if along is None else along.difference
         left, right, beyond = difference.left_derivative, difference.right_derivative, 0.0
@@ -61,7 +61,7 @@ class ReferenceCache:
         )
 
     def find_disagreement(self, name: str) -> Disagreement:
-        """Our own routes held against the difference, what the range of the dtype takes from them excused."""
+        """Compare our own gradients with the difference; excuse the dtype's range."""
         if name not in self._disagreements:
             comparable = {
                 source: self.comparable_values(name, gradient)
@@ -74,12 +74,12 @@ class ReferenceCache:
         return self._disagreements[name]
 
     def find_nonfinite_origin(self, name: str) -> NonFiniteOrigin | None:
-        """Where on the way of a gradient what is not finite begins, by the analytic route."""
+        """Return the origin of non-finite numbers on the way of a gradient, or None."""
         own = self._routes.analytic
         return nonfinite.find_origin(self._problem.graph, own.values, own.gradients, name)
 
     def estimate_norm(self, name: str) -> float:
-        """Norm of a gradient, or what is known of it at least; 0 where that is nothing."""
+        """Return the norm of a gradient, or a lower bound of it; 0 if none is known."""
         for own, rounding in self._iterate_own_gradients(name):
             norms = [projection.euclidean_norm(each.astype(np.float64)) for each in own if np.isfinite(each).all()]
             least = min(norms, default=0.0) - projection.euclidean_norm(rounding)
@@ -88,7 +88,7 @@ class ReferenceCache:
         return 0.0
 
     def _iterate_own_gradients(self, name: str) -> Iterator[tuple[Collection[Array], Array]]:
-        """Our own gradients and what they may be off by, in the dtype and, where that is not enough, in float64."""
+        """Yield our own gradients with their rounding, in the dtype, then in float64."""
         yield (
             self._routes.own_gradients(name).values(),
             self._compute_element_rounding(name, self._problem.dtype.precision),
@@ -99,7 +99,7 @@ class ReferenceCache:
         )
 
     def _find_out_of_range(self, name: str, disagreement: Disagreement) -> Array | None:
-        """Where the range of the dtype alone keeps a route from what is right, which is no wrong gradient.
+        """Return where the range of the dtype alone makes a source wrong.
 
         It may do so where something on the way is so large or small that a power of it is no number of the dtype, and
         it did where both routes are right in float64. In float64 itself at least one of them has to be right, or
@@ -131,7 +131,10 @@ class ReferenceCache:
         return lost if lost.any() else None
 
     def _squares_may_overflow(self, name: str) -> bool:
-        """Whether a power of some number on the way, such as an op takes, is beyond the range of the dtype."""
+        """Return whether a power of an intermediate number may leave the dtype's range.
+
+        The powers are those that the ops take.
+        """
         power = max(node.op.largest_power for node in self._problem.graph.nodes)
         edge = 2.0 ** (self._problem.dtype.precision.min_exponent / power)
         sizes = [np.abs(each.astype(np.float64)) for each in self._routes.analytic.values.values() if each.size]
@@ -141,12 +144,12 @@ class ReferenceCache:
 
     @cached_attribute
     def _float64_recomputation(self) -> Float64Recomputation:
-        """Both our routes again, at the point that was rounded to the dtype."""
+        """All sources again, in float64, at the point that was rounded to the dtype."""
         problem = self._problem
         return Float64Recomputation(problem.graph, problem.float64_leaves, problem.names, problem.request.seed)
 
     def _estimate_size(self, name: str, difference: Difference) -> tuple[float, Array | None]:
-        """Size of a gradient as it is known beside its difference, and where it is nothing.
+        """Return the size of a gradient beside its difference, and its zero tolerance.
 
         Neither is asked for where the difference has a size, unless the largest element may be none that it looked at.
         """
@@ -179,7 +182,7 @@ class ReferenceCache:
         return float(sizes.max(initial=0)), None
 
     def _compute_rounding(self, name: str, precision: Precision) -> Array:
-        """What a correct gradient in a precision may be off by, wherever it is held against the difference."""
+        """Return the rounding of a correct gradient, by element or along directions."""
         along, rounding = (
             self._routes.directional_differences.get(name),
             self._compute_element_rounding(name, precision),
@@ -189,7 +192,7 @@ class ReferenceCache:
         )
 
     def _compute_element_rounding(self, name: str, precision: Precision) -> Array:
-        """What each element of a correct gradient in a precision may be off by."""
+        """Return the rounding allowance of each element of a correct gradient."""
         if precision.name not in self._allowances:
             problem = self._problem
             self._allowances[precision.name] = estimate_rounding_allowances(

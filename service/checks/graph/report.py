@@ -1,4 +1,4 @@
-"""From the results to the report on the wire."""
+"""The report of a check on the wire, from its results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ TensorEncoder = partial[Any]
 
 @dataclass(frozen=True)
 class CheckResults:
-    """What was found, by name: of each a verdict; disputes of our routes and diagnoses where there are any."""
+    """Verdicts by name, and disagreements and diagnoses where there are any."""
 
     verdicts: Mapping[str, GradientVerdict]
     disagreements: Mapping[str, Sequence[Partition]]
@@ -58,7 +58,7 @@ def build_report(
     *,
     defer_tensors: bool = False,
 ) -> CheckReport:
-    """Put the report together, its tensors in an encoding, or to be written in it later."""
+    """Build the report, with its tensors in an encoding or deferred to the writer."""
     encode = partial(defer_tensor if defer_tensors else encode_now, encoding=encoding)
     include = problem.request.include
     verdicts = results.verdicts
@@ -96,7 +96,7 @@ def build_report(
 
 
 def _names_without_candidate(problem: Problem) -> list[str]:
-    """Names for which no candidate was given, though there are some."""
+    """Return the names without a candidate, if other names have one."""
     return [name for name in problem.names if name not in problem.candidate] if problem.candidate else []
 
 

@@ -1,4 +1,4 @@
-"""Which checks are small: so cheap by their estimate that they may run beside all others, in places of their own."""
+"""Small checks: so cheap by their estimate that they get permits of their own."""
 
 from dataclasses import replace
 

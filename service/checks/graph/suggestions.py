@@ -1,4 +1,4 @@
-"""What would fit, where a check does not: fewer tensors, a sample, or directions, each estimated as the request was."""
+"""Reduced requests that fit the limits, each estimated as the request itself was."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -29,20 +29,20 @@ _PROJECTION_COUNTS = (100, 30, 10, 3, 1)
 
 
 def locate_size_field(problem: Problem) -> tuple[str, ...]:
-    """What of the request says how much is asked for."""
+    """Return the field of the request that sets its size."""
     spec = problem.request.finite_difference
     part = "sample" if spec.sample is not None else "projections" if spec.projections is not None else None
     return ("with_respect_to",) if part is None else ("finite_difference", part)
 
 
 def suggest_reductions(problem: Problem, limits: Limits) -> str:
-    """Ways to ask for less that fit, each of which has been estimated as the request itself was."""
+    """Return reduced requests that fit, each estimated as the request was."""
     found = list(_iterate_until_deadline(_suggest_alternatives(problem, limits)))
     return f"What would fit: {'; or '.join(found)}" if found else SMALLER_MODEL_REMEDY
 
 
 def suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, evaluations_done: int) -> str:
-    """Ways to ask for less that fit, where the time was enough for so many evaluations of a plan and no more."""
+    """Return reduced requests that fit the time, given the evaluations done."""
     differences = finite_difference.estimate_cost(plan).work * evaluations_done // plan.first_level_evaluations
     # All else has had its time already, and will have it again.
     work = estimate_other_work(problem) + estimate_planning_cost(problem).work + differences
@@ -51,13 +51,13 @@ def suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, 
 
 @dataclass
 class _SuggestionBudget:
-    """What a proposal may take, and how many operations may still be spent on planning to find one."""
+    """The limits of a suggestion, and the operations left for planning one."""
 
     limits: Limits
     planning_work: int
 
     def spend_planning(self, problem: Problem) -> bool:
-        """Whether a problem may be planned too; then that is spent."""
+        """Return whether the budget allows planning a problem, and spend it if so."""
         work = estimate_planning_cost(problem).work
         covered = work <= self.planning_work
         self.planning_work -= work if covered else 0
@@ -65,7 +65,7 @@ class _SuggestionBudget:
 
 
 def _iterate_until_deadline(suggestions: Iterable[str]) -> Iterator[str]:
-    """What is found while there is time."""
+    """Yield suggestions while there is time."""
     with suppress(OutOfTimeError):
         yield from suggestions
 
@@ -79,7 +79,7 @@ def _suggest_alternatives(problem: Problem, limits: Limits) -> Iterator[str]:
 
 
 def _suggest_fewer_names(problem: Problem, budget: _SuggestionBudget) -> Iterator[str]:
-    """As many of the smallest tensors as fit; those that have a candidate cannot be left out."""
+    """Suggest as many of the smallest tensors as fit; keep those with a candidate."""
     shapes = problem.graph.shapes
     kept = [name for name in problem.names if name in problem.candidate]
     others = sorted((name for name in problem.names if name not in kept), key=lambda name: count_elements(shapes[name]))
@@ -97,7 +97,7 @@ def _suggest_fewer_names(problem: Problem, budget: _SuggestionBudget) -> Iterato
 
 
 def _suggest_part(problem: Problem, budget: _SuggestionBudget, part: str, counts: tuple[int, ...]) -> Iterator[str]:
-    """The first of some numbers of elements, or of directions, that fits."""
+    """Return the first of some numbers of elements, or of directions, that fits."""
     spec = problem.request.finite_difference
     largest = max(count_elements(problem.graph.shapes[name]) for name in problem.names)
     given = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]

@@ -1,4 +1,4 @@
-"""The choices that are open at the ties of a problem, for each arithmetic that is judged, worked out once."""
+"""The open choices at the ties of a problem, by precision."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ class TieChoices:
         self._roundings: dict[tuple[str, str], NamedArrays] = {}
 
     def find_choices(self, precision: Precision) -> TiePoint:
-        """The choices that are open to a correct pass in a precision."""
+        """Return the choices that are open to a correct pass in a precision."""
         if precision.name not in self._points:
             problem = self._problem
             self._points[precision.name] = ties.find_tie_point(
@@ -41,7 +41,7 @@ class TieChoices:
         return self._points[precision.name]
 
     def compute_rounding(self, name: str, precision: Precision, chosen_in: Precision) -> Array:
-        """What a correct gradient in a precision may be off by on its pieces, whichever errors would lead off them.
+        """Return the rounding of a correct gradient on its pieces, by any choice.
 
         The largest by our own choices and by those that hand back the most, and what it does to round a weight times
         a gradient, twice.
@@ -68,7 +68,7 @@ class TieChoices:
         }
 
     def build_reference(self, problem: Problem, name: str) -> Reference:
-        """What a gradient is judged against: at kinks it may be off by what it is on its pieces.
+        """Return the reference of a gradient; at kinks, with the rounding of its pieces.
 
         What a choice changes is judged by itself.
         """
@@ -80,7 +80,7 @@ class TieChoices:
         return dataclasses.replace(reference, rounding=np.where(reference.is_kink, rounding, reference.rounding))
 
     def find_standings(self, problem: Problem, tolerance: Tolerance | None) -> dict[str, dict[str, TieStatus]]:
-        """Where gradients stand, by name and route: the candidate's, and our own where there is none.
+        """Return the status of gradients at ties, by name and source.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class TieChoices:
     def find_candidate_standings(
         self, problem: Problem, tolerance: Tolerance | None, precision: Precision | None = None
     ) -> dict[str, TieStatus]:
-        """Where the candidate stands, by name, as one of its own precision by default."""
+        """Return the candidate's status at ties by name, in its own precision by default."""
         arrays = {name: problem.candidate[name].array for name in problem.names if name in problem.candidate}
         judged = {
             name: self._references.comparable_values(name, each)
@@ -121,7 +121,7 @@ class TieChoices:
     def _judge_together(
         self, gradients: Mapping[str, Array], precisions: Mapping[str, Precision], tolerance: Tolerance | None
     ) -> dict[str, TieStatus]:
-        """Judge what one route made of some gradients together.
+        """Judge some gradients of one source together.
 
         Nothing where there is no kink and nothing exceeds what is allowed: then no choice excuses anything.
         """
@@ -148,7 +148,7 @@ class TieChoices:
         return {name: each.reshape_to(gradients[name].shape) for name, each in found.items()}
 
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
-        """What a correct gradient may be off by on its pieces, wherever it is held against the difference."""
+        """Return the rounding on the pieces, by element or along directions."""
         found, along = self.compute_rounding(name, precision, coarsest), self._routes.directional_differences.get(name)
         return found if along is None else along.project_rounding(found, self._routes.own_gradients(name).values())
 

@@ -1,4 +1,4 @@
-"""What mends that a candidate could not be judged, or what to look at first, by what the losses tell of themselves."""
+"""Remedies for a candidate that could not be judged, or that fails, by the evidence of its losses."""
 
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.kinks import LossShape
@@ -37,7 +37,7 @@ _DIRECTIONAL_REMEDY_BY_CAUSE = {
 def suggest_remedy(
     cause: Cause, reference: DirectionalDerivatives, concerned_lines: Array, *, random: bool, deterministic: bool
 ) -> str:
-    """Say what to do.
+    """Return a remedy in words.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def suggest_remedy(
         Why directions do not pass.
     reference
         What was differenced.
-    concerned
+    concerned_lines
         Which directions these are, (k,).
     random
         Whether they are random ones, and not elements.

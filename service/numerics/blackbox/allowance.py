@@ -1,4 +1,4 @@
-"""What a candidate may be off by, along the lines of one tensor.
+"""The allowance of a candidate: its largest possible error along the lines of one tensor.
 
 There is no graph from which to know what a correct backward pass is off by, so it is stated. With c the candidate, n
 its elements, u the unit roundoff of its arithmetic, and s_i the size of the move of element i, (n,), of element i
@@ -55,25 +55,25 @@ _DOUBT_ROUNDOFFS = 256.0
 
 
 def choose_allowed_roundoffs(precision: Precision) -> float:
-    """Units of roundoff that a correct candidate may be off by."""
+    """Return the units of roundoff that a correct candidate may be off by."""
     return 256.0 if precision.significand_bits >= _WIDE_SIGNIFICAND_BITS else 24.0
 
 
 @dataclass(frozen=True)
 class CandidateAllowance:
-    """What the candidate may be off by along k lines, all (k,).
+    """Largest errors of a candidate along k lines, all (k,).
 
     Attributes
     ----------
-    judged
+    candidate_derivatives
         The candidate along each line.
-    certain
+    passing_error
         Up to which it passes.
-    allowed
+    allowed_error
         Up to which it may be right.
-    doubtful
+    doubtful_error
         What it may be off by beside and is not called wrong.
-    weights
+    move_sizes
         Sizes of the moves: a derivative times its weight is in the unit of the loss.
     """
 
@@ -158,7 +158,7 @@ def allow_directions(
 
 
 def compute_move_magnitudes(lines: TensorLines, point: TensorPoint) -> Array:
-    """Sizes of the elements as moves, (n,): what they are moved by or, if that is larger, themselves."""
+    """Return the sizes of the elements as moves, (n,): their move or, if larger, their own size."""
     random = lines.moved_elements is None
     found = np.maximum(np.abs(point.values).ravel(), point.choose_element_moves(random=random).move_sizes)
     if lines.moved_elements is not None:
@@ -176,5 +176,8 @@ def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Preci
 
 
 def _widen_for_constant_loss(allowed: Array, judged: Array, reference: DirectionalDerivatives) -> Array:
-    """A loss that is 0 everywhere, to the last bit, may be so for want of digits: it calls nothing wrong."""
+    """Allow every candidate that is not 0 beside a loss that is 0 at every point.
+
+    Such a loss may be 0 to the last bit for want of digits, so that it calls nothing wrong.
+    """
     return np.where(reference.is_constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)

@@ -34,17 +34,17 @@ from service.numerics.verdict.reference import Tolerance
 
 @dataclass(frozen=True)
 class TensorJudgement:
-    """What is to be thought of one tensor's candidate.
+    """The judgement on one tensor's candidate.
 
     Attributes
     ----------
     verdict
         As of a check; along random directions, or by element.
-    directions
+    direction_results
         All of them, in order; each has the index of its element, or of itself.
-    promised
+    is_promised
         Which of them pass and are covered by `smallest_detectable_error`, (k,).
-    single
+    single_miss_probability
         Probability that a single element, off by the part that was asked about, passed.
     noise
         Of the loss near the base, this tensor moved.
@@ -77,7 +77,7 @@ def judge_candidates(
         Finite at the base; NaN where the loss has no value, (evaluations,).
     candidates, precisions
         Each tensor's, and the arithmetic it was computed in.
-    sought
+    sought_error
         Relative error of one element, of which the probability to have missed it is told.
     tolerance
         Replaces what a candidate may be off by, if given.
@@ -141,7 +141,7 @@ def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossForm
 
 
 def _is_staircase(tensor: _TensorCandidate, near_losses: Array, tensor_losses: Array, noise: LossNoise) -> bool:
-    """Whether the loss is a staircase where the tensor moves."""
+    """Return whether the loss is a staircase where the tensor moves."""
     point, lines = tensor.layout.points[tensor.name], tensor.layout.lines[tensor.name]
     changes = np.abs(tensor_losses[:, 0, 0] - tensor_losses[:, 0, 1])
     changes = changes[np.isfinite(changes)] / (2 * point.schedule.steps[0])
@@ -154,7 +154,7 @@ def _is_staircase(tensor: _TensorCandidate, near_losses: Array, tensor_losses: A
 
 
 def _scale_derivatives(derivatives: DirectionalDerivatives, exponent: int) -> DirectionalDerivatives:
-    """The derivatives of a loss 2^exponent times as large."""
+    """Return the derivatives of a loss 2^exponent times as large."""
     names = ("value", "bound", "deviation", "curvature", "base_magnitude", "loss_magnitude", "resolution")
     return replace(derivatives, **{each: np.ldexp(getattr(derivatives, each), exponent) for each in names})
 
@@ -168,7 +168,7 @@ def _test_remainder(
     comparison: LineComparison,
     exponent: int,
 ) -> TaylorRemainder:
-    """The remainder test along the line where the candidate is off most."""
+    """Run the remainder test along the line with the largest error of the candidate."""
     lines, worst = tensor.layout.lines[tensor.name], int(comparison.error_ratios.argmax())
     steps = tensor.layout.step_offsets(tensor.name)[worst, :, 0]
     explained = np.ldexp(comparison.candidate_derivatives[worst] * lines.derivative_units[worst], -exponent)

@@ -1,4 +1,4 @@
-"""From the losses of one tensor to its directional derivatives."""
+"""Directional derivatives of the loss of one tensor, by central differences."""
 
 from dataclasses import dataclass, fields
 
@@ -27,19 +27,19 @@ class DirectionalDerivatives:
     ----------
     value, bound, deviation
         Derivative, its bound, and the deviation of the noise in it, (k,).
-    bend
+    curvature
         Second derivative along each, times the size of the move: by how much the derivative changes over it, (k,).
-    base
+    base_magnitude
         Size of the loss at the base, (k,).
-    size
+    loss_magnitude
         Of the losses at the base or, if that is larger, of what they change by as the bend has it, (k,).
     resolution
         Of that, what rounding to the format of the losses is, (k,).
-    constant
+    is_constant
         Along which directions the loss was the same at every point, to the last bit, (k,).
-    shape
+    loss_shape
         What keeps the loss from being smooth near the base, as second differences tell: positions in `Shape`, (k,).
-    suspected
+    may_have_kink
         Where there may be a kink, (k,).
     """
 
@@ -170,18 +170,21 @@ def _difference_lines(
 
 
 def _take_largest_per_line(values: Array, share_largest: bool) -> Array:
-    """Of each line or, where directions differ by chance alone, of all."""
+    """Return the value of each line or, where directions differ by chance alone, the largest of all."""
     return np.full(values.shape, values.max()) if share_largest else values
 
 
 def _estimate_smallest_curvature(seconds: Array, steps: Array) -> Array:
-    """v . H v, smallest over the coarse steps: a loss that grows by many orders over the move is not 0 at the base."""
+    """Return v . H v, the smallest over the coarse steps.
+
+    A loss that grows by many orders over the move is not 0 at the base.
+    """
     coarse = slice(0, _COARSE_STEP_COUNT)
     found: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
     return found.min(axis=1)
 
 
 def _estimate_largest_curvature(second_differences: Array, steps: Array) -> Array:
-    """v . H v, largest over the steps; the base's error drops out."""
+    """Return v . H v, the largest over the steps; the error of the base cancels."""
     found: Array = np.abs(second_differences[:, :1] - second_differences[:, 1:]) / (steps[0] ** 2 - steps[1:] ** 2)
     return found.max(axis=1)

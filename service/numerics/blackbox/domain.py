@@ -1,4 +1,4 @@
-"""How far each element is moved, and to which sides, so that no point leaves the domain of the loss.
+"""Moves of the elements that keep every point within the domain of the loss.
 
 With s the size of the move of an element, F the largest step, and r the largest part of s that a line asks for (1 of
 an element that moves alone, `MOST_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
@@ -45,19 +45,19 @@ class LossDomain:
     high: Array
 
     def contains_points(self, points: Array) -> Array:
-        """Which numbers lie within, (..., elements)."""
+        """Return the mask of the numbers within the domain, (..., elements)."""
         return (self.low <= points) & (points <= self.high)
 
 
 @dataclass(frozen=True)
 class ElementMoves:
-    """How elements are moved, all (elements,).
+    """Sizes and sides of the moves of elements, all (elements,).
 
     Attributes
     ----------
-    sizes
+    move_sizes
         By how much, powers of two; 0 where there is no room for a step.
-    sides
+    move_sides
         0 where to both sides; 1 and -1 where only up, only down.
     """
 
@@ -94,13 +94,16 @@ def find_element_moves(
 
 
 def _count_lost_bits(schedule: StepSchedule) -> int:
-    """Digits that a derivative may lose for being central."""
+    """Return the digits that a derivative may lose for being central."""
     precision = schedule.precision
     return int(precision.significand_bits + math.log2(precision.detectable_error)) // 2
 
 
 def find_power_of_two_below(limit: Array, per_size: float) -> Array:
-    """Largest powers of two of which `per_size` is less than a room; infinite where that is, 0 where it is 0."""
+    """Return the largest powers of two of which `per_size` is less than the room.
+
+    They are infinite where the room is, and 0 where it is 0.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         fraction, exponent = np.frexp(limit / per_size)
         # A fraction is at least 1/2; a power of two itself would be just as much as there is.
@@ -109,7 +112,7 @@ def find_power_of_two_below(limit: Array, per_size: float) -> Array:
 
 
 def is_steppable(values: Array, sizes: Array, schedule: StepSchedule, size_fraction: float = 1.0) -> Array:
-    """Where the datatype has numbers near enough for the smallest step, of a move by a size."""
+    """Return where the datatype has numbers near enough for the smallest step of a move."""
     with np.errstate(over="ignore", invalid="ignore"):
         reach = np.abs(values) + size_fraction * schedule.largest_step * sizes
         near = (

@@ -51,7 +51,7 @@ class ExtrapolatedDerivatives:
         (k,); the bound is infinite where there is none.
     deviation
         Of the noise in the value, (k,).
-    contested
+    is_contested
         Where finer differences stay away from it, but no farther than its bound and their noise explain, (k,).
     """
 
@@ -62,7 +62,7 @@ class ExtrapolatedDerivatives:
 
 
 def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bounds: Array) -> ExtrapolatedDerivatives:
-    """Extrapolate.
+    """Extrapolate central differences to the step 0.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
         h, falling, (levels,).
     noise
         Deviation of the loss at each step, (k, levels).
-    kinked
+    kink_bounds
         What a kink adds to an entry whose largest step is that of each level, (k, levels).
     """
     values, weights = neville.build_table(quotients, np.square(steps))
@@ -101,7 +101,7 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
 
 
 def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:
-    """What each entry may be off by beside noise, (k,): (2), and no less than what its neighbours lead to expect."""
+    """Return the error of each entry beside noise, (k,), and no less than its neighbours suggest."""
     apart: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]

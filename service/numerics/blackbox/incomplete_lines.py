@@ -21,7 +21,7 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
         The loss at the base, each time, (r,).
     lines
         The loss at the near points, (lines, m); NaN where it has no value.
-    form
+    loss_format
         Of all losses.
     """
     known = find_longest_finite_runs(lines)
@@ -30,7 +30,7 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
 
 
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
-    """The longest run of values of each line, where it is long enough."""
+    """Return the longest run of finite values of each line, if it is long enough."""
     found: list[Array] = []
     for line in lines:
         gaps = np.flatnonzero(np.concatenate([[True], ~np.isfinite(line), [True]]))

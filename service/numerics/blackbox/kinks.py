@@ -33,7 +33,7 @@ _SUSPICION_FACTOR = 1 / 3
 
 
 class LossShape(IntEnum):
-    """What a loss is like along a line."""
+    """Shape of a loss along a line."""
 
     SMOOTH = 0
     KINKED = 1
@@ -48,11 +48,11 @@ class LineKinks:
 
     Attributes
     ----------
-    added
+    added_bound
         What a kink adds to the bound of an entry whose largest step is that of each level, (k, levels).
-    shape
+    loss_shape
         Where there is one for sure, or what there is instead: positions in `Shape`, (k,).
-    suspected
+    may_have_kink
         Where there may be one, too small for that beside the noise, (k,).
     """
 
@@ -66,7 +66,7 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Arra
 
     Parameters
     ----------
-    seconds
+    second_differences
         S(h), (k, levels).
     steps
         h, falling, (levels,).
@@ -100,7 +100,7 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Arra
 
 
 def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array) -> Array:
-    """Which lines the base is apart from, with what second differences at the smallest step are off by, (k,)."""
+    """Return the lines whose base is apart from its surroundings, beyond the error of second differences, (k,)."""
     last, before = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
     return (last > certain_noise) & (last > before * np.sqrt(steps[-1] / steps[-2]))
 
@@ -131,14 +131,14 @@ def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Arr
 
 
 def _persists_to_smallest_step(jumps: Array, told: Array, sure: Array) -> bool:
-    """Whether a jump of the derivative is there at the finest pair that would show it, and so at the base."""
+    """Return whether the finest pair that can show a jump of the derivative does show it."""
     jump = float(np.median(jumps[told]))
     shown = np.flatnonzero(sure < jump / 2)
     return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)
 
 
 def _are_changes_alike(changes: Array) -> bool:
-    """Whether a jump of the loss is the same at all steps, but for one at which it may be in between."""
+    """Return whether a jump of the loss is the same at all steps, except for one that may lie between."""
     middle = float(np.median(changes))
     parts = changes / middle if middle else np.zeros(changes.shape)
     apart = (parts < 1 / _ALIKE_RATIO) | (parts > _ALIKE_RATIO)
@@ -148,7 +148,7 @@ def _are_changes_alike(changes: Array) -> bool:
 def _bound_kink_remainder(
     second_differences: Array, steps: Array, significant_jumps: Array, certain_noise: Array
 ) -> Array:
-    """What a kink that the pair before tells of may leave at a step, where too few finer pairs say otherwise.
+    """Return the error that a kink may leave at a step, where too few finer pairs rule it out.
 
     At a distance d a jump J is J (h - d) in S(h), of which a central difference is off by half, over h; (1) of it is
     J |1 - (r + 1) d / h|, and may be nothing. But not for two pairs in a row, if they would see half of the jump. With

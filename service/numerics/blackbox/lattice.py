@@ -29,9 +29,9 @@ class LatticeMoves:
 
     Attributes
     ----------
-    starts, moves
+    starts, directions
         X and v, (k,) or (k, elements).
-    displaced
+    displacement
         Norm of X - x over that of v, (k,).
     coarseness
         Largest distance of neighbours on the lattice over what the smallest step moves by.
@@ -62,7 +62,7 @@ def round_to_lattice(
         v as it is wanted, (k,) or (k, elements); an element that does not move keeps its place.
     scale
         Sizes of the moves, broadcasting to them.
-    farthest, finest
+    largest_step, smallest_step
         Largest and smallest step, powers of two.
     inward
         1 or -1 where X is not to be less, or not more, than x, and 0 where it is the nearest; broadcasts to x.
@@ -78,7 +78,10 @@ def round_to_lattice(
 
 
 def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
-    """Distance of the numbers of a precision where an element reaches so far from 0, and by a rounding farther."""
+    """Return the distance of a precision's numbers at the farthest point that an element reaches.
+
+    That point counts as one rounding farther from 0.
+    """
     _, exponent = np.frexp(reach * _REACH_MARGIN)
     lowest = precision.min_exponent - precision.significand_bits + 1
     return np.ldexp(1.0, np.maximum(exponent - precision.significand_bits, lowest))

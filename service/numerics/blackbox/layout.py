@@ -1,4 +1,4 @@
-"""Where a loss is to be evaluated: the base, near points for its noise, and steps along directions of each tensor.
+"""The evaluations of a loss: base, near points for its noise, and steps along directions of each tensor.
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
@@ -47,9 +47,9 @@ class EvaluationLayout:
 
     Attributes
     ----------
-    begins
+    first_evaluations
         Number of the first evaluation for each tensor, and the number of all behind the last.
-    places
+    tensor_positions
         Positions of the tensors.
     """
 
@@ -61,37 +61,37 @@ class EvaluationLayout:
 
     @property
     def evaluation_count(self) -> int:
-        """How often the loss is evaluated."""
+        """Number of evaluations of the loss."""
         return self.first_evaluations[-1]
 
     def first_evaluation(self, name: str) -> int:
-        """Number of the first evaluation for a tensor, but for near points."""
+        """Return the number of the first evaluation for a tensor, near points apart."""
         return self.first_evaluations[self.tensor_positions[name]]
 
     def near_losses(self, name: str, losses: Array) -> Array:
-        """Losses at near points, of all tensors moved together and of this one without the others, (lines, NEAR)."""
+        """Return losses at near points, by all tensors moved together and by this one alone, (lines, NEAR)."""
         return np.concatenate(
             [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._own_near_points(name)]]
         ).reshape(-1, NEAR_POINT_COUNT)
 
     def _own_near_points(self, name: str) -> slice:
-        """Near points of a tensor without the others; none if it is the only one."""
+        """Return the near points of a tensor without the others; none if it is the only one."""
         lines = count_own_lines(len(self.points))
         first = EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * (self.tensor_positions[name] % max(lines, 1))
         return slice(first, first + min(lines, 1) * NEAR_POINT_COUNT)
 
     def tensor_losses(self, name: str, losses: Array) -> Array:
-        """Losses for a tensor, (k, levels, 2), of all of them, (evaluations,)."""
+        """Select the losses for a tensor, (k, levels, 2), from all losses, (evaluations,)."""
         shape = len(self.lines[name]), len(self.points[name].schedule.steps), 2
         first = self.first_evaluation(name)
         return losses[first : first + int(np.prod(shape))].reshape(shape)
 
     def step_offsets(self, name: str) -> Array:
-        """Signed steps at which a tensor's losses are, in units of the moves, (k, levels, 2)."""
+        """Return the signed steps of a tensor's losses, in units of the moves, (k, levels, 2)."""
         return list_signed_step_offsets(self.points[name].schedule, self.lines[name].sides)
 
     def stack_points(self, name: str) -> Array:
-        """All points of a tensor, float64, (evaluations, ...)."""
+        """Return all points of a tensor, float64, (evaluations, ...)."""
         point = self.points[name]
         flat = np.tile(point.values.ravel(), (self.evaluation_count, 1))
         for line in range(SHARED_NEAR_LINES):
@@ -119,7 +119,7 @@ class EvaluationLayout:
         return flat.reshape(-1, *point.values.shape)
 
     def describe_evaluation(self, number: int) -> str:
-        """What an evaluation is of."""
+        """Return the meaning of an evaluation in words."""
         if number < BASE_REPEATS:
             return "the base"
         if number < EVALUATIONS_BEFORE_STEPS:
@@ -180,12 +180,15 @@ _MAX_OWN_LINES = 16
 
 
 def count_own_lines(tensors: int) -> int:
-    """Lines of near points of several tensors without the others: what all do together may hide what one does."""
+    """Return the number of lines of near points of several tensors, each moved without the others.
+
+    The effect of one tensor may be hidden while all of them move together.
+    """
     return min(tensors, _MAX_OWN_LINES) if tensors > 1 else 0
 
 
 def count_directions(point: TensorPoint, *, random: bool, count: int | None) -> int:
-    """How many directions a tensor is moved along."""
+    """Return the number of directions that a tensor is moved along."""
     if random:
         return count or DEFAULT_DIRECTIONS
     return min(count or point.values.size, point.values.size)

@@ -1,4 +1,4 @@
-"""What is decided of each line of a tensor, from what the candidate is off by and what it may be off by.
+"""The comparison of a candidate with the differences along each line of a tensor.
 
 Beyond what is allowed a line fails. It passes within what is certain (allowance.py), but for two cases, in which it
 is not decided:
@@ -59,9 +59,9 @@ class LineComparison:
     ----------
     reference, allowance
         The derivatives, and what the candidate is along each line and may be off by.
-    uncertain
+    is_uncertain
         Which of them could not have told an error that must be found, (k,).
-    negligible, zero
+    is_negligible, is_zero
         Which pass without a promise, and which of these as 0, (k,).
     precision, tolerance
         By which the allowance was stated.
@@ -91,13 +91,13 @@ class LineComparison:
 
     @property
     def errors(self) -> Array:
-        """What it is off by, (k,)."""
+        """Error of the candidate along each line, (k,)."""
         with np.errstate(invalid="ignore", over="ignore"):
             return np.abs(self.candidate_derivatives - self.reference.value)
 
     @property
     def not_wrong_error(self) -> Array:
-        """Up to what a line may be off and is not called wrong, (k,)."""
+        """Largest error of a line that is not called wrong, (k,)."""
         if self.tolerance is not None:
             return self.allowance.allowed_error
         margin = np.where(self.is_uncertain | self.reference.may_have_kink, _UNCERTAIN_MARGIN, 1.0)
@@ -110,12 +110,12 @@ class LineComparison:
 
     @property
     def passing_error(self) -> Array:
-        """Up to what a line may be off and pass, (k,)."""
+        """Largest error of a line that passes, (k,)."""
         return np.where(self.is_negligible, self.allowance.allowed_error, self.allowance.passing_error)
 
     @property
     def unnoticed_error(self) -> Array:
-        """What a line may be off by without being called wrong or, where it is decided, without being seen, (k,)."""
+        """Largest error of a line that is not called wrong or, if the line is decided, is not seen, (k,)."""
         return np.where(self.is_uncertain | self.reference.may_have_kink, self.not_wrong_error, self.passing_error)
 
     @property
@@ -142,7 +142,7 @@ class LineComparison:
 
     @property
     def error_ratios(self) -> Array:
-        """What it is off by in units of what is allowed, (k,); infinite where that is not known."""
+        """Errors in units of the allowed error, (k,); infinite where that is not known."""
         with np.errstate(all="ignore"):
             ratios = self.errors / self.allowance.allowed_error
         return np.where(np.isnan(ratios), np.where(self.errors == 0, 0.0, np.inf), ratios)
@@ -212,7 +212,7 @@ def _are_lines_zero(
     reference: DirectionalDerivatives,
     precision: Precision,
 ) -> Array:
-    """Which lines are 0 as far as can be told: (2)."""
+    """Return the lines whose derivative is 0 as far as the losses show: (2)."""
     least = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
     told = (np.abs(reference.value) <= allowed.allowed_error) & (allowed.move_sizes > least)
     told &= allowed.allowed_error * allowed.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution

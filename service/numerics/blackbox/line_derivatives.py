@@ -60,7 +60,7 @@ def difference_lines(
 
 
 def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]:
-    """Lines that have the same points, and these: both by their positions; but for lines that have none."""
+    """Group the lines by their points: yield both by their positions, except for lines without points."""
     sets, group = np.unique(is_evaluated, axis=0, return_inverse=True)
     for number, points in enumerate(iterate_interruptibly(sets)):
         if points.any():
@@ -115,7 +115,7 @@ def _difference_one_sided(
 
 
 def _estimate_second_derivatives(samples: OneSidedSamples) -> Array:
-    """Second derivatives along the lines, (k,): largest over the steps."""
+    """Return second derivatives along the lines, (k,): the largest over the steps."""
     quotients, nodes = samples.quotients, samples.nodes
     found: Array = 2 * np.abs((quotients[:, :1] - quotients[:, 1:]) / (nodes[:, :1] - nodes[:, 1:]))
     return found.max(axis=1)

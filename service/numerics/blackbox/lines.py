@@ -29,7 +29,7 @@ class TensorPoint:
         Its steps.
     scale
         The unit of its directions, a power of two: how far it is moved where `ways` does not tell.
-    ways
+    element_moves
         How each element is moved; None where along a direction all are moved by the scale, and an element alone by its
         own size where that is larger.
     domain
@@ -43,7 +43,7 @@ class TensorPoint:
     domain: LossDomain | None = None
 
     def choose_element_moves(self, *, random: bool) -> ElementMoves:
-        """How each element is moved."""
+        """Return the moves of the elements."""
         if self.element_moves is not None:
             return self.element_moves
         flat = self.values.ravel()
@@ -59,18 +59,18 @@ class TensorLines:
 
     Attributes
     ----------
-    elements
+    moved_elements
         Flat index of the element that each moves; None where each moves all.
     moves
         Where to.
-    units
+    derivative_units
         What a difference by the step is divided by to be the derivative, (k,).
-    weights
+    direction_weights
         How far each element is moved by a random direction, in units of its tensor's scale, (elements,) or (1,): the
         direction is standard Gaussian where the gradient is taken times these.
     sides
         0 for a direction with points on both sides, 1 or -1 for one with points on one side alone, (k,).
-    halved
+    has_half_gaussians
         Whether random directions have elements that they move to one side alone, by half a Gaussian.
     """
 
@@ -96,7 +96,7 @@ class TensorLines:
 
 
 def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
-    """Standard Gaussian directions, in units of the moves of elements; no more of bounded ones than fits."""
+    """Draw standard Gaussian directions, in units of the moves, within the bounds of the elements."""
     schedule, ways = point.schedule, point.choose_element_moves(random=True)
     halved = bool(ways.move_sides.any())
     drawn_parts = _clip_to_domain(
@@ -123,7 +123,7 @@ def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) ->
 
 
 def _clip_to_domain(parts: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float) -> Array:
-    """Parts of the sizes by which elements are moved, (..., elements): no more than there is room for, and to there."""
+    """Clip moves, in parts of the elements' move sizes, (..., elements), to the room in the domain."""
     if point.domain is None:
         return parts
     parts = np.clip(parts, -max_deviations, max_deviations)
@@ -131,7 +131,7 @@ def _clip_to_domain(parts: Array, point: TensorPoint, element_moves: ElementMove
 
 
 def draw_element_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
-    """Elements without replacement, in order, each moved by its own size."""
+    """Draw elements without replacement, in order, each moved by its own size."""
     generator = np.random.default_rng([seed, 0xC0, *name.encode()])
     elements = np.sort(generator.choice(point.values.size, count, replace=False))
     values, schedule, ways = point.values.ravel()[elements], point.schedule, point.choose_element_moves(random=False)
@@ -148,7 +148,7 @@ next: noise that it does not feel is not measured."""
 
 
 def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, random: bool) -> Array:
-    """Near points 1 ... NEAR of a line, (NEAR, elements)."""
+    """Return near points 1 ... NEAR of a line, (NEAR, elements)."""
     schedule, ways = point.schedule, point.choose_element_moves(random=random)
     step = 2.0 ** -schedule.near_exponents[line]
     values = point.values.ravel()

@@ -1,4 +1,4 @@
-"""What agreement with losses is worth: the probability that one wrong element passed.
+"""The probability that one wrong element passed, given that its losses agree.
 
 An element j of the gradient c is off by a part r of itself, any of the n that are not 0 with the same probability.
 Along a Gaussian direction d that is r c_j d_j ~ N(0, (r c_j)^2), and the finite difference is off by noise of deviation
@@ -28,7 +28,7 @@ _MAX_REPRESENTATIVES = 2**11
 def compute_random_miss_probability(
     gradient: Array, allowed: Array, deviation: Array, coarseness: float, relative_error: float
 ) -> float:
-    """Probability (1) that a single element, off by a part `relative` of itself, passed.
+    """Return the probability (1) that a single element, off by a part of itself, passed.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def compute_random_miss_probability(
 def compute_element_miss_probability(
     gradient: Array, elements: Array, allowed: Array, deviation: Array, relative_error: float
 ) -> float:
-    """Probability (2), of a gradient, (n,), of which some elements, (k,), were moved."""
+    """Return the probability (2) for a gradient, (n,), of which some elements, (k,), were moved."""
     total = np.count_nonzero(gradient)
     if not total:
         return 1.0

@@ -62,13 +62,13 @@ class LossNoise:
     ----------
     deviation
         Standard deviation of one evaluation, near the base.
-    most
+    largest_deviation
         The largest of its estimates, with which bounds are made.
-    size
+    loss_magnitude
         Largest size of the losses from which it was estimated.
-    exact
+    is_deterministic
         Whether the loss was the same each time at the base.
-    rounding
+    format_roundoff
         Unit roundoff of the narrowest format that represents all losses.
     """
 
@@ -79,14 +79,14 @@ class LossNoise:
     format_roundoff: float
 
     def scale_by_exponent(self, exponent: int) -> "LossNoise":
-        """That of a loss 2^exponent times as large."""
+        """Return the noise of a loss 2^exponent times as large."""
         deviation, most, size = (
             float(np.ldexp(each, exponent)) for each in (self.deviation, self.largest_deviation, self.loss_magnitude)
         )
         return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
 
     def deviation_at(self, losses: Array, steps: Array, base: float) -> Array:
-        """Deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
+        """Return the deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
         sizes = np.abs(losses).max(axis=2)
         grown = self.grown_deviation(sizes)
         if self.loss_magnitude == 0 or not math.isfinite(self.largest_deviation):
@@ -102,14 +102,14 @@ class LossNoise:
         )
 
     def grown_deviation(self, sizes: Array) -> Array:
-        """Deviation of losses of sizes, if it is relative to those that are larger than the base."""
+        """Return the deviation of losses of some sizes, if it is relative to those larger than the base."""
         if self.loss_magnitude == 0:
             return np.full(sizes.shape, self.largest_deviation)
         return self.largest_deviation * np.maximum(1.0, sizes / self.loss_magnitude)
 
 
 def _grows_as_root(part: float, sizes: Array) -> Array:
-    """What noise has grown to where the loss has, (3), both in units of the base."""
+    """Return the growth of the noise, (3), given that of the loss, both in units of the base."""
     largest = float(sizes.max())
     if part >= 1 or largest == 1:
         return sizes
@@ -118,7 +118,7 @@ def _grows_as_root(part: float, sizes: Array) -> Array:
 
 
 def _estimate_noise_growth(losses: Array, steps: Array, base: float, grown: Array, largest_deviation: float) -> float:
-    """How far the noise grows with the loss, 0 to 1, as (2) has it."""
+    """Return the growth of the noise with the loss, from 0 to 1, by (2)."""
     plus, minus, least = losses[..., 0], losses[..., 1], 1.0
     quotients, seconds = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
     many = min(_WINDOW_STEPS, len(steps))
@@ -139,13 +139,13 @@ def _estimate_noise_growth(losses: Array, steps: Array, base: float, grown: Arra
 
 @dataclass(frozen=True)
 class LossFormat:
-    """What losses are rounded to.
+    """The number format that losses are rounded to.
 
     Attributes
     ----------
-    rounding
+    unit_roundoff
         Unit roundoff of the narrowest format that represents all of them.
-    least
+    smallest_nonzero
         The smallest size of one that is not 0; infinite where all are.
     """
 
@@ -168,7 +168,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
         The loss at the base, each time, (r,).
     lines
         The loss at the near points of each line, (m + 1,).
-    form
+    loss_format
         Of all losses.
     """
     near = np.concatenate([repeats, *lines])
@@ -189,7 +189,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
 
 
 def estimate_line_noise(values: Array) -> float:
-    """Noise of equidistant values, (m + 1,), as (1) has it."""
+    """Return the noise of equidistant values, (m + 1,), by (1)."""
     differences, gamma = values, 1.0
     levels: list[float] = []
     turns: list[bool] = []

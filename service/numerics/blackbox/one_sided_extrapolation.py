@@ -59,9 +59,9 @@ class OneSidedSamples:
         t, of one sign, in units of the moves, (k, m).
     losses, noise
         The loss, and the deviation of its noise, (k, m).
-    base, base_noise
+    base_loss, base_noise
         At t = 0.
-    base_off
+    base_displacement
         What the loss at t = 0 may be off by beside, (k,).
     """
 
@@ -79,7 +79,7 @@ class OneSidedSamples:
 
 
 def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
-    """Extrapolate."""
+    """Extrapolate differences of one side to the step 0."""
     quotients, nodes = samples.quotients, np.abs(samples.nodes)
     fall = nodes[:, 1:] / nodes[:, :-1]
     sure = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
@@ -108,7 +108,7 @@ def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
 
 
 def _is_base_apart(quotients: Array, nodes: Array, sure: Array) -> Array:
-    """Which lines have a base that is apart from what is around it, (k,)."""
+    """Return the mask of the lines whose base is apart from its surroundings, (k,)."""
     changes: Array = np.abs(np.diff(quotients[:, -4:], axis=1))
     slopes = changes / -np.diff(nodes[:, -4:], axis=1)
     grows = slopes[:, 1:] > slopes[:, :-1] * np.sqrt(nodes[:, -4:-2] / nodes[:, -2:])
@@ -117,7 +117,7 @@ def _is_base_apart(quotients: Array, nodes: Array, sure: Array) -> Array:
 
 
 def _compute_entry_deviations(samples: OneSidedSamples, weights: Array) -> tuple[Array, Array]:
-    """Deviation of the noise in entries, and what the base is off by in them, both (entries, k)."""
+    """Return the noise deviation of entries, and the error that the base leaves in them, (entries, k)."""
     parts = weights / samples.nodes
     of_nodes = np.sqrt(np.square(parts * samples.noise).sum(axis=2))
     amplified = np.abs(parts.sum(axis=2))
@@ -125,7 +125,7 @@ def _compute_entry_deviations(samples: OneSidedSamples, weights: Array) -> tuple
 
 
 def _estimate_entry_errors(values: TableEntries, nodes: Array) -> TableEntries:
-    """What each entry may be off by beside noise, (k,)."""
+    """Return the error of each entry beside noise, (k,)."""
     apart: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]

@@ -1,4 +1,4 @@
-"""What to say of a candidate that fails, and would not if less was asked of it.
+"""Hints for a candidate that fails, and would pass with a lower demand on its precision.
 
 A gradient that was computed in float32 is of numbers of float32, also where it was sent as a list of float64. One that
 has digits beyond those was not, or not alone: more likely it is not meant to be exact, as the gradient of a solver is
@@ -18,13 +18,13 @@ _STORAGE_PRECISIONS = {"TF32": "FP32"}
 
 
 def suggest_lower_precision(gradient: Array, errors: Array, reference: Array, lower: Precision) -> str:
-    """Advise.
+    """Return a hint, or nothing.
 
     Parameters
     ----------
     gradient
         The candidate, float64, (n,).
-    off, reference
+    errors, reference
         What it is off by along each line, and the derivative there, (k,).
     lower
         An arithmetic in which it would not fail.

@@ -1,4 +1,4 @@
-"""How far a tensor is moved, by what its datatype can represent.
+"""The steps of a tensor, by the numbers that its datatype can represent.
 
 Steps are powers of two, in units of the tensor's scale. The coarse ones lie close together: where losses are noisy only
 those are of use, and a table over 1/8, 1/16, 1/32 takes less of the noise along than one over 1/8, 1/32, 1/128. The
@@ -61,7 +61,7 @@ STEP_SCHEDULES: dict[str, StepSchedule] = {
 
 
 def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
-    """Scale of a tensor: the power of two next to the median size of its elements that are not 0, or 1.
+    """Return the scale of a tensor: the power of two next to the median nonzero size, or 1.
 
     Larger where the largest element could not be moved by as little, in the datatype, as the smallest step asks for.
 
@@ -85,7 +85,7 @@ _CANCELLATION_ROUNDOFFS = 2.0**-6, 4.0
 
 
 def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) -> Array:
-    """How far each element is moved by itself, or together with the others in a random direction, powers of two.
+    """Return the move of each element, by itself or in a random direction, as powers of two.
 
     An element alone is moved by the scale or, if that is larger, by its own size: those next to 0 among others, as of a
     Gaussian tensor, tell as much of the loss as the others do when they are moved like them. But a tensor may hold
@@ -123,7 +123,7 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
 
 
 def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
-    """Which elements are 0, or what rounding leaves of others, if these are all of one unit."""
+    """Return the elements that are 0, or that rounding leaves of others, if all are of one unit."""
     zero = sizes == 0
     if zero.all() or schedule.precision.significand_bits < _DOUBLE_SIGNIFICAND_BITS:
         return zero
@@ -134,7 +134,7 @@ def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
 
 
 def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share: float) -> bool:
-    """Whether more than a share of them are far from the unit, to either side."""
+    """Return whether more than a share of the elements are far from the unit, to either side."""
     return bool(np.mean((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction)) > max_share)
 
 
@@ -143,10 +143,10 @@ MIN_SCALE, MAX_SCALE = 2.0**-_SCALE_EXPONENT_LIMIT, 2.0**_SCALE_EXPONENT_LIMIT
 
 
 def round_to_power_of_two(number: float) -> float:
-    """Next power of two, within what a float64 has room around for."""
+    """Round to the next power of two, within the range that leaves a float64 room around it."""
     return float(round_to_powers_of_two(np.array(number)))
 
 
 def round_to_powers_of_two(numbers: Array) -> Array:
-    """Next powers of two, as of one number."""
+    """Round each number to its next power of two."""
     return 2.0 ** np.clip(np.rint(np.log2(np.maximum(numbers, 5e-324))), -_SCALE_EXPONENT_LIMIT, _SCALE_EXPONENT_LIMIT)

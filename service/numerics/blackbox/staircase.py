@@ -19,11 +19,11 @@ _MIN_STAIR_ROUNDOFFS = 4.0
 
 
 def is_staircase(near_losses: Array, spacings: Array, slope: float, rounding: float) -> bool:
-    """Whether a loss is a staircase.
+    """Return whether a loss is a staircase.
 
     Parameters
     ----------
-    lines
+    near_losses
         Losses at near points, (lines, points).
     spacings
         Distances of neighbours, in steps of the moves, (lines,).

@@ -20,7 +20,7 @@ _SECOND_STEPS: dict[str, tuple[int, ...]] = {
 
 
 def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
-    """Signed steps of lines, (k, levels, 2); sides are 0 for both, 1 or -1 for one, (k,)."""
+    """Return signed steps of lines, (k, levels, 2); sides are 0 for both, 1 or -1 for one, (k,)."""
     steps = schedule.steps
     both = np.stack([steps, -steps], axis=-1)
     between = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
@@ -29,7 +29,7 @@ def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
 
 
 def describe_offset(schedule: StepSchedule, offset: float) -> str:
-    """A signed step in words: +2^-3, or -3*2^-5."""
+    """Return a signed step in words: +2^-3, or -3*2^-5."""
     units = round(abs(offset) / schedule.smallest_step)
     power = (units & -units).bit_length() - 1
     factor = f"{units >> power}*" if units >> power > 1 else ""

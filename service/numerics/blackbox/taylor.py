@@ -28,9 +28,9 @@ class TaylorRemainder:
         Its number.
     steps, remainders
         h, and R(h) with its sign, (levels,).
-    slope
+    convergence_order
         Of log |R| against log h at the two smallest steps where R is beyond noise; NaN where there are no two.
-    intercept, factor
+    fit_intercept, fit_factor
         What grows like h; infinite, or NaN, where c . d is 0.
     """
 
@@ -45,13 +45,13 @@ class TaylorRemainder:
 def compute_remainders(
     direction: int, loss_changes: Array, steps: Array, candidate_derivative: float, noise: Array
 ) -> tuple[Array, float]:
-    """R(h), (levels,), and its slope.
+    """Return R(h), (levels,), and its slope.
 
     Parameters
     ----------
-    plus
+    loss_changes
         f(x + h v) - f(x), (levels,).
-    explained
+    candidate_derivative
         c . v
     noise
         Deviation of what is in `plus`, (levels,).
@@ -67,7 +67,7 @@ def compute_remainders(
 
 
 def fit_intercept_and_factor(reference: float, judged: float) -> tuple[float, float]:
-    """Intercept and factor."""
+    """Return intercept and factor."""
     if judged == 0:
         return (math.copysign(math.inf, reference) if reference else 0.0), math.nan
     return (reference - judged) / abs(judged), reference / judged

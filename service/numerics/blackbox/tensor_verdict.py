@@ -113,7 +113,7 @@ class _CauseExplainer:
 
 
 def _describe_cause(cause: Cause, comparison: LineComparison, concerned_lines: Array) -> str:
-    """A cause in words."""
+    """Return the meaning of a cause in words."""
     if cause != Cause.TOO_UNCERTAIN:
         return cause.description.cause
     if (comparison.is_uncertain | comparison.reference.may_have_kink)[concerned_lines].any():

@@ -23,7 +23,7 @@ The finite difference evaluates, and its cost model estimates, by this one size.
 
 
 def count_elements(shape: Shape) -> int:
-    """Number of elements, exactly."""
+    """Return the exact number of elements."""
     return math.prod(shape)
 
 
@@ -33,7 +33,7 @@ def add_batch_axis(array: Array) -> Array:
 
 
 def flat_indices(array: Array) -> Array:
-    """Flat index of each element, int64."""
+    """Return the flat index of each element, int64."""
     return np.arange(array.size).reshape(array.shape)
 
 
@@ -62,7 +62,7 @@ def sum_broadcast_axes(gradient: Array, shape: Shape) -> Array:
 
 
 def is_broadcastable(operand: Shape, result: Shape) -> bool:
-    """Whether an operand can be broadcast to a result, which keeps its shape."""
+    """Return whether an operand broadcasts to a result of this very shape."""
     try:
         return np.broadcast_shapes(operand, result) == result
     except ValueError:
@@ -70,5 +70,5 @@ def is_broadcastable(operand: Shape, result: Shape) -> bool:
 
 
 def count_repeats(result: Shape, operand: Shape) -> int:
-    """How often each element of an operand is used when it is broadcast to `result`."""
+    """Return how often a broadcast to `result` uses each element of an operand."""
     return count_elements(result) // count_elements(operand)

@@ -1,4 +1,4 @@
-"""What the engine answers, element by element."""
+"""The finite differences of one tensor, element by element."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,7 +7,7 @@ from service.numerics.core.batching import Array
 
 
 class DifferenceStatus(IntEnum):
-    """What became of one element."""
+    """The status of one element's difference."""
 
     SETTLED = 0
     """The table settled; the bound is its estimate and the noise."""
@@ -36,12 +36,12 @@ class Difference:
         `Status` of each element, uint8, (...).
     evaluations
         Evaluations of the loss that it took; what several tensors follow from is counted to the first.
-    rounding
+    rounding_error
         The part of each bound that no choice of the step could change, float64, (...).
     steps
         First step of the table that each value is taken from, in units of what was moved for it, float64, (...); 0
         where nothing had to be moved, NaN where there is no value.
-    left, right
+    left_derivative, right_derivative
         One-sided differences at the elements where they differ, NaN elsewhere; None where there are no such elements.
     """
 

@@ -20,14 +20,14 @@ class OutOfTimeError(Exception):
 
 
 def check_interrupt() -> None:
-    """Let whoever waits look at the clock."""
+    """Call the installed checks, which may look at the clock."""
     look = _INTERRUPT_CHECK.get()
     if look is not None:
         look()
 
 
 def iterate_interruptibly(items: Iterable[Item]) -> Iterator[Item]:
-    """Pause before each of some items."""
+    """Iterate over items with a pause before each of them."""
     for each in items:
         check_interrupt()
         yield each

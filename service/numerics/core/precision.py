@@ -16,15 +16,15 @@ class Precision:
     ----------
     name
         The name on the wire.
-    digits
+    significand_bits
         Bits of the significand, the hidden one included: the unit roundoff is 2**-digits.
-    exponent
+    min_exponent
         Exponent of the smallest normal number.
-    matters
+    negligible_fraction
         An element matters if its size exceeds this fraction of the largest of its tensor.
-    detects
+    detectable_error
         The relative error of an element that matters which must never pass.
-    lower
+    lower_precision
         The next lower precision, by name, that a gradient may have been computed in without its sender knowing.
     """
 
@@ -46,7 +46,7 @@ class Precision:
         return 2.0 ** (self.min_exponent - self.significand_bits + 1)
 
     def ulp_distance(self, a: Array, b: Array) -> Array:
-        """Distance of finite float64 arrays in units in the last place, both rounded to this precision first."""
+        """Return the distance of finite float64 arrays, rounded to this precision, in ulps."""
         if self.significand_bits == _FP64_SIGNIFICAND_BITS:
             bits = _to_ordered_bits(a), _to_ordered_bits(b)
             low, high = np.minimum(*bits), np.maximum(*bits)
@@ -55,7 +55,7 @@ class Precision:
         return np.abs(self._ordinal_positions(a) - self._ordinal_positions(b))
 
     def _ordinal_positions(self, values: Array) -> Array:
-        """Position of each value among the numbers of this precision, counted from zero outwards.
+        """Return the position of each value among this precision's numbers, from 0 outwards.
 
         Within a binade the numbers are 2**(exponent - digits) apart; binade b starts at ordinal
         2**(digits - 1) (b + 1), and the subnormals fill what lies below the first.
@@ -68,7 +68,7 @@ class Precision:
         return np.copysign(steps + (spacing - lowest) * 2.0 ** (self.significand_bits - 1), values)
 
     def is_representable(self, values: Array) -> Array:
-        """Which values of a float64 array are numbers of this precision (overflow aside)."""
+        """Return which float64 values are numbers of this precision, overflow aside."""
         if self.significand_bits >= _FP64_SIGNIFICAND_BITS:
             return np.ones(values.shape, dtype=np.bool_)
         scaled = np.ldexp(values, -self._spacing_exponents(values))
@@ -95,7 +95,7 @@ class Precision:
         return math.ldexp(round(significand * unit) / unit, exponent)
 
     def _spacing_exponents(self, values: Array) -> Array:
-        """Exponent of the distance between neighbours of each value."""
+        """Return the exponent of the distance between the neighbours of each value."""
         _, exponent = np.frexp(values)
         return np.maximum(exponent - self.significand_bits, self.min_exponent - self.significand_bits + 1)
 
@@ -145,7 +145,7 @@ class ComputeDtype:
         PyTorch's.
     precision
         What it resolves.
-    holder
+    storage_dtype
         NumPy's dtype in which its numbers are held: where that is wider, every result has to be rounded.
     """
 
@@ -156,7 +156,7 @@ class ComputeDtype:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it has fewer numbers than those of a request."""
+        """Whether the dtype has fewer numbers than float64."""
         return self.precision.significand_bits < _FP64_SIGNIFICAND_BITS
 
     def round_array(self, array: Array) -> Array:

@@ -15,17 +15,17 @@ from service.numerics.core.batching import Array
 
 
 def take_min_over_axes(values: Array, axes: int | tuple[int, ...]) -> Array:
-    """What reaches a result of everything along some axes, which stay with length 1."""
+    """Return the smallest label along some axes, which keep the length 1."""
     return values.min(axis=axes, keepdims=True)
 
 
 def take_min_over_elements(values: Array) -> Array:
-    """What reaches a result of everything behind the tile axis, (K,)."""
+    """Return the smallest label behind the tile axis, (K,)."""
     return values.reshape(values.shape[0], -1).min(axis=1)
 
 
 def take_elementwise_min(*values: Array) -> Array:
-    """What reaches a result of elements side by side, with the broadcasting of NumPy."""
+    """Return the smaller label of elements side by side, broadcast as by NumPy."""
     first, *others = values
     for other in others:
         first = np.minimum(first, other)

@@ -53,7 +53,7 @@ class Node:
         return self.op.forward(*inputs) if self.branch is None else self.op.forward_on_branch(self.branch, *inputs)
 
     def split_terms(self, output: Array | None, *inputs: Array | None) -> Array:
-        """Terms of the output."""
+        """Return the terms of the output."""
         return (
             self.op.split_terms(output, *inputs)
             if self.branch is None
@@ -76,7 +76,7 @@ class Node:
         return replace(self, op=self.op.map_float_attributes(change), operands=self._map_constant_operands(change))
 
     def _map_constant_operands(self, change: Callable[[float], float]) -> tuple[Operand, ...]:
-        """Operands, with the constants changed that are neither indices nor labels."""
+        """Return the operands with each constant changed that is no index and no label."""
         return tuple(
             change(each) if isinstance(each, int | float) and not is_index_constant(each, slot) else each
             for each, slot in zip(self.operands, self.operand_slots, strict=True)
@@ -89,7 +89,7 @@ class Node:
 
     @cached_attribute
     def source_names(self) -> tuple[str, ...]:
-        """The names among the operands."""
+        """Names among the operands."""
         return tuple(operand for operand in self.operands if isinstance(operand, str))
 
 
@@ -120,15 +120,15 @@ class NodeObserver(Protocol):
     def backward(
         self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        """Find the gradients that a node hands back to its inputs; `own` is its backward pass."""
+        """Return the gradients of a node's inputs; `node_backward` is the backward pass of its op."""
         ...
 
     def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
-        """See, and return, the terms of a node."""
+        """Observe the terms of a node, and return them."""
         ...
 
     def operation(self, result: Array) -> Array:
-        """See, and return, the result of an operation beside the ops: a sum of two contributions to one gradient."""
+        """Observe and return the sum of two contributions to one gradient."""
         ...
 
 
@@ -211,7 +211,10 @@ class Graph:
         return rounded
 
     def map_numbers(self, change: Callable[[float], float]) -> "Graph":
-        """Return the graph with its constants and the floats among its attributes changed; as listed it stays."""
+        """Return the graph with its constants and the floats among its attributes changed.
+
+        The listed nodes stay as they are.
+        """
         changed = copy(self)
         changed.nodes = [node.map_numbers(change) for node in self.nodes]
         return changed
@@ -273,7 +276,7 @@ class Graph:
         return values
 
     def downstream_nodes(self, names: Iterable[str]) -> list[Node]:
-        """The nodes that read any of the names, directly or through others, in order."""
+        """Return the nodes that read any of the names, directly or through others."""
         reached = set(names)
         nodes: list[Node] = []
         for node in self.nodes:
@@ -289,7 +292,7 @@ class Graph:
         observer: NodeObserver | None = None,
         loss_gradient: Array | None = None,
     ) -> NamedArrays:
-        """Gradient of the loss with respect to every leaf and node.
+        """Return the gradient of the loss with respect to every leaf and node.
 
         Parameters
         ----------
@@ -319,7 +322,10 @@ class Graph:
         return gradients
 
     def estimate_cost(self, nodes: Iterable[Node] | None = None) -> ComputeCost:
-        """What evaluating the nodes takes, all of them by default; the elements are those of all arrays."""
+        """Return the cost of evaluating the nodes, all of them by default.
+
+        Its elements are those of all arrays.
+        """
         return self._total_cost if nodes is None else self._sum_costs(nodes)
 
     @cached_attribute
@@ -338,13 +344,13 @@ class Graph:
         )
 
     def propagation_elements(self) -> list[int]:
-        """Elements through which spreading one label through each node goes, at most."""
+        """Return the elements through which one label spreads per node, at most."""
         return [
             node.op.propagation_elements(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes
         ]
 
     def longest_call_work(self) -> tuple[int, Node]:
-        """Multiply-adds of the longest call that nothing can interrupt, and the node that makes it."""
+        """Return the longest uninterruptible call, in multiply-adds, and its node."""
         calls = [node.op.longest_call_work(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes]
         longest = max(range(len(calls)), key=calls.__getitem__)
         return calls[longest], self.nodes[longest]
@@ -353,13 +359,13 @@ class Graph:
         return [_find_operand_shape(each, self.shapes) for each in node.operands]
 
     def loss_terms(self, values: Mapping[str, Array]) -> Array:
-        """Terms of the loss, (K or 1, n), whose sum is the loss."""
+        """Return the terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
         return node.split_terms(values[node.name], *self.operand_arrays(node, values))
 
     @staticmethod
     def operand_arrays(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
-        """Arrays of a node's operands; a constant takes the dtype of the leaves, or is an index."""
+        """Return the arrays of a node's operands; a constant takes the leaves' dtype."""
         if len(node.source_names) == len(node.operands):
             return tuple(map(values.__getitem__, node.source_names))
         return tuple(
@@ -400,7 +406,7 @@ def _make_constant_array(operand: float | None, slot: Slot, values: Mapping[str,
 
 
 def is_index_constant(operand: Operand, slot: Slot) -> bool:
-    """Whether a constant is an index or a label: an integer where such are taken."""
+    """Return whether a constant is an index or a label: an integer in such a slot."""
     return isinstance(operand, int) and "index" in slot.kinds
 
 
@@ -499,7 +505,7 @@ def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kin
 
 
 def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
-    """Kind of an operand; an integer constant is what the slot wants of numbers."""
+    """Return the kind of an operand; an integer constant takes the kind of its slot."""
     if is_index_constant(operand, slot):
         return "index"
     return kinds.get(operand, "float") if isinstance(operand, str) else "float"
@@ -508,7 +514,7 @@ def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -
 def _compute_node_shapes(
     order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]
 ) -> dict[str, Shape]:
-    """Shape of every node. A node behind one at fault is not blamed for it."""
+    """Compute the shape of every node; report no error of a node behind an invalid one."""
     position = {node.name: index for index, node in enumerate(listed)}
     shapes: dict[str, Shape] = dict(leaves)
     errors: list[ModelError] = []

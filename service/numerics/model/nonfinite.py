@@ -1,4 +1,4 @@
-"""Where numbers stop being finite: on the way to the loss, or on the way of its gradient back."""
+"""The origin of numbers that are not finite, in the forward or backward pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class NonFiniteOrigin:
         That made it of finite ones.
     index, value
         Of it, the first in row-major order.
-    of_gradient
+    gradient_name
         What the node handed it back to, as part of its gradient; None where it is a value of the node itself.
     """
 
@@ -48,7 +48,7 @@ def find_origin(
 
 
 def _find_in_values(graph: Graph, values: Mapping[str, Array]) -> NonFiniteOrigin | None:
-    """The first node in order whose value is not finite while its inputs are."""
+    """Return the first node whose value is not finite while its inputs are."""
     for node in iterate_interruptibly(graph.nodes):
         if not np.isfinite(values[node.name]).all() and all(
             np.isfinite(values[each]).all() for each in node.source_names
@@ -60,7 +60,7 @@ def _find_in_values(graph: Graph, values: Mapping[str, Array]) -> NonFiniteOrigi
 def _find_in_gradients(
     graph: Graph, values: Mapping[str, Array], gradients: Mapping[str, Array], name: str | None
 ) -> NonFiniteOrigin | None:
-    """The last node in order that hands something back that is not finite, on the way to the name."""
+    """Return the last node on the way to the name with a non-finite contribution."""
     on_the_way = None if name is None else {name, *(node.name for node in graph.downstream_nodes([name]))}
     tiles = {each: add_batch_axis(value) for each, value in values.items()}
     for node in iterate_interruptibly(reversed(graph.nodes)):

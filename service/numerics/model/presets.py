@@ -19,7 +19,7 @@ class Preset:
         The graph, as it would stand in a request.
     tensors, weights
         An example, as it would stand in a request.
-    alike
+    shaped_like
         Tensors and weights that must have the shape of a node, by its name, where the ops would broadcast them.
     """
 
@@ -50,7 +50,10 @@ class _ExampleValues:
         return np.round(self._generator.normal(size=shape) * scale, 3).tolist()
 
     def draw_weight(self, *shape: int) -> Any:
-        """Of a size that keeps activations near 1: the last axes but the first are summed over."""
+        """Draw a weight of a size that keeps activations near 1.
+
+        A layer sums over the last axes, all but the first.
+        """
         return self.draw_normal(*shape, scale=float(np.prod(shape[1:] or (1,))) ** -0.5)
 
     def draw_unit_interval(self, *shape: int) -> Any:

@@ -1,4 +1,4 @@
-"""What rounding may do to a correct pass: Monte Carlo arithmetic with a local error that knows each op.
+"""The rounding of a correct pass: Monte Carlo arithmetic with the local error of each op.
 
 To every value and every intermediate gradient an error d sqrt(n) (S + t) is added: S is the op on absolute values, n
 the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
@@ -88,13 +88,13 @@ class MonteCarloRounding:
         return self.add_rounding_error(result, Rounding(np.abs(result), 1))
 
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
-        """Array (K or 1, ...) with errors added: (K, ...)."""
+        """Return an array (K or 1, ...) with errors added: (K, ...)."""
         return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
 
     def __call__(
         self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
     ) -> Array:
-        """Array (K or 1, ...) with errors of about u sqrt(terms) magnitude added, none of them beyond `most`."""
+        """Add errors of about u sqrt(terms), at most `most`, to an array (K or 1, ...)."""
         error = _sample_random_integers(self._generator, (self._tiles, *array.shape[1:]))
         # What underflows is each product of a sum by itself.
         scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
@@ -110,7 +110,7 @@ class MonteCarloRounding:
 
 
 def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:
-    """Random integers between -_LARGEST and _LARGEST, float64.
+    """Return random integers between -_LARGEST and _LARGEST, float64.
 
     They are of 8 bits, which is enough for an error's own size, and eight of them are had for a draw.
     """
@@ -119,7 +119,10 @@ def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Arr
 
 
 def perturb_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarloRounding) -> NamedArrays:
-    """Leaves as the precision would hold them: an error where one of its numbers is not what was given."""
+    """Perturb each leaf by the error of its representation in a precision.
+
+    A number that the precision represents exactly stays.
+    """
     rounded: NamedArrays = {}
     for name, leaf in leaves.items():
         inexact = ~precision.is_representable(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, np.bool_)
@@ -134,7 +137,7 @@ _SAFE_MEAN_SQUARE = 2.0**-960
 
 
 def root_mean_square(deviations: Array, axis: int = 0) -> Array:
-    """Root mean square over an axis; infinite where any of it is not a number."""
+    """Return the root mean square over an axis; infinite with a NaN in it."""
     squares = np.add.reduce(np.square(deviations), axis=axis) / deviations.shape[axis]
     if squares.size and squares.min() > _SAFE_MEAN_SQUARE and squares.max() < np.inf:
         return np.sqrt(squares)
@@ -153,7 +156,7 @@ def estimate_rounding_allowances(
     names: Iterable[str] | None = None,
     backward_overrides: Mapping[str, BackwardPass] | None = None,
 ) -> NamedArrays:
-    """Rounding that a correct gradient in `precision` may carry.
+    """Return the rounding allowance of a correct gradient in `precision`.
 
     Parameters
     ----------
@@ -167,7 +170,7 @@ def estimate_rounding_allowances(
         All the errors follow from it.
     names
         Leaves and nodes that are asked for; all by default.
-    override
+    backward_overrides
         A backward pass to take instead of the op's own, by node name.
 
     Returns
@@ -196,7 +199,7 @@ def _measure_spreads(
     names: list[str],
     backward_overrides: Mapping[str, BackwardPass] | None,
 ) -> NamedArrays:
-    """Spread of each gradient in one round of sweeps."""
+    """Return the spread of each gradient in one round of sweeps."""
     values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
     if _exceeds_leeway(graph, values, observer.spread_scale):
         return {name: np.full(graph.shapes[name], np.inf) for name in names}
@@ -227,7 +230,7 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
 def _estimate_constant_allowances(
     graph: Graph, leaves: Mapping[str, Array], precision: Precision, generator: np.random.Generator, names: list[str]
 ) -> NamedArrays:
-    """What it does to gradients that `precision` has not the constants and attributes: nothing where it has them all.
+    """Return the allowance for constants and attributes that `precision` rounds.
 
     A program may round any of them to it, or hold it in more. So all are rounded, and random ones of them: they are
     not told apart, since each is the same number in every tile, and there is a pass for each choice.

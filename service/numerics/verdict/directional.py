@@ -19,7 +19,7 @@ _KINK_SLACK_SPANS = 10.0
 
 
 def find_one_sided_derivatives(difference: Difference) -> tuple[Array | None, Array | None, float]:
-    """One-sided derivatives of directions at their kinks, (k,) each, and how far beyond them may be right too.
+    """Return the one-sided derivatives of directions at kinks, (k,) each, and their slack.
 
     Along d the two one-sided derivatives take each kink on the side to which d, or -d, leads, and the difference
     itself takes it on the piece that the point counts to. A gradient takes each on the side of its convention,
@@ -77,7 +77,7 @@ def _explain_cause(cause: Cause, _: Array) -> tuple[str, str]:
 
 
 def _compute_passing_errors(reference: Reference) -> Array:
-    """By how much a gradient may be off and still pass, (k,): the allowance, what is off unseen, and what a kink spans.
+    """Return the largest error of a gradient that may still pass, (k,), along each direction.
 
     Where the allowance is automatic it is made of the same bound and rounding, which count once for what may be off
     and once for what is allowed to be.
@@ -91,10 +91,10 @@ def _compute_passing_errors(reference: Reference) -> Array:
 
 
 def _describe_detection_limit(limit: NormDetectionLimit, count: int) -> str:
-    looked = f"{count} random direction{'s were' if count != 1 else ' was'} looked at, and no element by itself"
+    compared = f"The check compared {count} random direction{'s' if count != 1 else ''}, and no single element"
     if not np.isfinite(limit.relative_l2):
-        return f"{looked}: no error is sure to be found."
+        return f"{compared}: no error is sure to be found."
     return (
-        f"{looked}: an error of {limit.relative_l2:.1e} of the gradient's norm is missed with probability "
+        f"{compared}: an error of {limit.relative_l2:.1e} of the gradient's norm is missed with probability "
         f"{limit.probability:.1g}."
     )

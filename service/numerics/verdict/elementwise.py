@@ -142,8 +142,8 @@ def _describe_sample_miss_rate(examined_count: int, total: int) -> str:
     if examined_count == total:
         return ""
     return (
-        f" {examined_count} of {total} elements, taken at random, were looked at: a single wrong one is missed with "
-        f"probability {1 - examined_count / total:.3g}."
+        f" The check compared {examined_count} of {total} elements, drawn at random: it misses a single wrong element "
+        f"with probability {1 - examined_count / total:.3g}."
     )
 
 
@@ -153,7 +153,10 @@ def judge_shape_mismatch(given_shape: tuple[int, ...], expected_shape: tuple[int
     total = count_elements(expected_shape)
     return GradientVerdict(
         outcome=Outcome.FAIL,
-        reason=f"The candidate has {meaning.cause}: {list(given_shape)} instead of {list(expected_shape)}. {meaning.remedy}",
+        reason=(
+            f"The candidate has {meaning.cause}: {list(given_shape)} instead of {list(expected_shape)}. "
+            f"{meaning.remedy}"
+        ),
         element_count=total,
         outcome_counts={Outcome.PASS: 0, Outcome.INCONCLUSIVE: 0, Outcome.FAIL: total},
         smallest_detectable_error=np.inf,

@@ -235,7 +235,7 @@ def explain_outcome(entries: JudgedEntries, explain_cause: CauseExplainer) -> st
     """Name, for each source, the first of the causes that led to the outcome."""
     outcome = entries.outcomes.max()
     if outcome == Outcome.PASS:
-        return f"Every {entries.unit} is {Cause.AGREES.description.cause}."
+        return f"Every {entries.unit} agrees {Cause.AGREES.description.cause}."
     parts: list[str] = []
     for source, causes in entries.causes.items():
         leading = next((cause for cause in np.unique(causes) if CAUSES[int(cause)].outcome == outcome), None)

@@ -1,4 +1,4 @@
-"""Outcomes as a vocabulary: each cause with what it leads to, how it reads, and what mends it."""
+"""The vocabulary of verdicts: outcomes, and causes with their meaning and remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Outcome(IntEnum):
 
     @property
     def wire_name(self) -> str:
-        """As on the wire."""
+        """Return the name on the wire."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class CauseDescription:
-    """What a cause leads to, how it reads, and what mends it; `remedy_along` where directions were looked at."""
+    """Outcome, meaning and remedy of a cause, and its remedy for checks along directions."""
 
     outcome: Outcome
     cause: str
@@ -33,86 +33,85 @@ class CauseDescription:
 
 
 class Cause(Enum):
-    """Why an element has its outcome. The order is that in which one is named where several elements differ."""
+    """Causes of an outcome, in the order in which a reason names one of several."""
 
     SHAPE_DIFFERS = CauseDescription(
         Outcome.FAIL,
-        "another shape than that of what it is the gradient of",
-        "A sum over broadcast axes left out and a transpose left in are the usual causes.",
+        "another shape than its tensor",
+        "Look for a missing sum over broadcast axes, or for a transpose too many.",
     )
     NOT_FINITE = CauseDescription(
         Outcome.FAIL,
-        "not a finite number where the finite difference is one",
+        "not a finite number, but the finite difference is",
         "Look for an overflow, a division by zero or an uninitialised buffer.",
     )
     EXCEEDS_ALLOWED_ERROR = CauseDescription(
         Outcome.FAIL,
         "farther from the finite difference than is allowed",
         "Compare the backward pass with its derivation at the elements listed in `worst`.",
-        "Difference every element, or a sample of them, to see which are wrong.",
+        "Check every element, or a sample of them, to see which are wrong.",
     )
     GRADIENT_MISSING = CauseDescription(
         Outcome.FAIL,
-        "part of nothing but zeros, where the gradient as a whole is more than rounding takes away",
-        "Look for what keeps the gradient from being computed: a value that was detached, or a buffer never written.",
+        "part of a gradient of zeros, but the true gradient exceeds all rounding",
+        "Look for a detached value, or for a buffer that is never written.",
     )
     NO_CONSISTENT_SUBGRADIENT = CauseDescription(
         Outcome.FAIL,
-        "between its one-sided derivatives, but no single choice of subgradient at the ties explains all of them "
-        "together",
-        "Choose once at each tie: the parts that share a maximum sum to what came in, and one sign serves all that a "
-        "difference of 0 reaches.",
+        "between the one-sided derivatives, but no single choice of subgradient at the ties explains all elements",
+        "Choose once at each tie: the shares of a maximum sum to the incoming gradient, and a difference of 0 has one "
+        "sign for every element that it reaches.",
     )
     SOURCES_DISAGREE = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "not judged, since analytic, autograd and finite difference disagree among themselves here",
-        "This is a fault of this service: please report it with the request.",
+        "not judged, because analytic, autograd and finite difference disagree among themselves here",
+        "This is a bug of this service: please report it with the request.",
     )
     OUT_OF_RANGE = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "no finite number, or none that is right, because of the range of the dtype alone",
-        "Give a dtype with a larger range, or scale the loss.",
+        "not finite, or wrong, because of the range of the dtype alone",
+        "Use a dtype with a larger range, or scale the loss.",
     )
     NO_REFERENCE = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "not judged, since no finite difference with a bound could be had here",
-        "Move the point away from where the loss is not finite or not smooth, or try another method or step.",
+        "not judged, because no finite difference with a bound exists here",
+        "Move the point to a place where the loss is finite and smooth, or try another method or step.",
     )
     OUTSIDE_KINK_SIDES = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "outside the one-sided derivatives, as one may be that takes some kinks on one side and some on the other",
-        "Move the point off the kinks, or difference every element, or a sample of them.",
+        "outside the one-sided derivatives, as if it took some kinks on one side and some on the other",
+        "Move the point off the kinks, or check every element, or a sample of them.",
     )
     SUBGRADIENT_UNDECIDED = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "between its one-sided derivatives, but whether one choice of subgradient at the ties explains all of them "
-        "together could not be told",
+        "between the one-sided derivatives, but it is open whether one choice of subgradient at the ties explains all "
+        "elements",
         "Move the point off the ties, or follow one convention at all of them.",
     )
     TOO_UNCERTAIN = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "not certain: error bound and rounding allow more than half of the smallest error that must be found",
+        "not certain: error bound and rounding allow more than half of the smallest error that a check must find",
         "Use a more precise arithmetic, or a point at which the loss is better conditioned.",
     )
     TOLERANCE_TOO_FINE = CauseDescription(
         Outcome.INCONCLUSIVE,
-        "not certain: the error bound of the finite difference exceeds the tolerance that was given",
-        "Give a larger tolerance, or leave it out and let the bound decide.",
+        "not certain: the error bound of the finite difference exceeds your tolerance",
+        "Give a larger tolerance, or omit it to let the error bound decide.",
     )
     AGREES = CauseDescription(
         Outcome.PASS,
-        "as near to the finite difference as its error bound and rounding ask for",
-        "Nothing to mend.",
+        "within its error bound",
+        "Nothing to fix.",
     )
 
     @property
     def description(self) -> CauseDescription:
-        """Outcome, cause and remedy."""
+        """Return outcome, meaning and remedy."""
         return self.value
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome of an element with this cause."""
+        """Return the outcome of an element with this cause."""
         return self.description.outcome
 
 

@@ -1,4 +1,4 @@
-"""Projections of a gradient onto random directions, and what agreeing with them is worth.
+"""Projections of a gradient onto random directions, and the errors that they reveal.
 
 A direction d is standard Gaussian, d ~ N(0, I), and independent of whatever the gradient c is off by. So for any fixed
 vector v
@@ -33,7 +33,7 @@ def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
 
 
 def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, Array]:
-    """Inner products of a gradient, (...), with each direction, (k, ...), and what they may be off by, both (k,).
+    """Return the inner products of a gradient, (...), with directions, (k, ...), and their errors, (k,).
 
     NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
     (2002), section 4.2, and half a smallest number for each product that underflows.
@@ -50,7 +50,7 @@ def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, A
 
 
 def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
-    """What a correct gradient may be off by along each direction, (k,), given what each element may be, (...).
+    """Return the allowance along each direction, (k,), given that of each element, (...).
 
     Elements off by v, |v_i| <= a_i, are off along d by sum |d_i| a_i at most. They did not know of d, so that by (1)
     they are off by a Gaussian number of deviation |v|. As a_i is 6 times the root mean square of what an element is off
@@ -68,7 +68,7 @@ def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
 
 
 def euclidean_norm(vector: Array) -> float:
-    """Euclidean norm, where squares would overflow too; not finite where an element is not."""
+    """Return the Euclidean norm without overflow; it is not finite if an element is not."""
     largest = float(np.abs(vector).max(initial=0))
     if largest == 0 or not math.isfinite(largest):
         return largest
@@ -84,7 +84,7 @@ class NormDetectionLimit:
 
 
 def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness: float = 0.0) -> NormDetectionLimit:
-    """What agreement along k directions is worth.
+    """Return the relative error that agreement along k directions rules out.
 
     Along direction j a gradient passes only if it is off there by no more than its slack s_j: what is allowed, and what
     the finite difference and the rounding of a correct gradient may hide beside. An error e that was there before the
@@ -100,7 +100,7 @@ def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness:
     ----------
     slack
         (k,)
-    size
+    gradient_norm
         Norm of the gradient.
     coarseness
         Directions were rounded to multiples of this: what e . d may be off by, |e| / 2 of it, is added to the slack.
@@ -124,6 +124,6 @@ def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness:
 def compute_miss_probability(
     slack: Array, gradient_norm: float, relative_error: float, coarseness: float = 0.0
 ) -> float:
-    """Probability p(r) of `missed`."""
+    """Return the probability p(r) of `compute_norm_detection_limit`."""
     error, rounded = relative_error * gradient_norm, coarseness / 2
     return math.prod(math.erf((each / error + rounded) / math.sqrt(2)) if error else 1.0 for each in slack.tolist())

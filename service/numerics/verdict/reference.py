@@ -1,8 +1,8 @@
-"""What a gradient is judged against: the difference, its bound, and what rounding does to a correct gradient."""
+"""The reference of a judgement: the difference, its bound, and the rounding of a correct gradient."""
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a gradient is judged against, arrays of one shape.
+    """Differences, bounds and allowances that a gradient is judged against, arrays of one shape.
 
     Attributes
     ----------
@@ -32,27 +32,27 @@ class Reference:
         What a correct pass in the judged arithmetic may be off by.
     precision
         That arithmetic.
-    disputed
+    disputed_between_sources
         Where the routes disagree among themselves; None while no candidate is judged.
     tolerance
         Replaces bound and rounding, if given.
-    left, right
+    left_derivative, right_derivative
         One-sided derivatives at the kinks, NaN elsewhere; None where there are none.
-    conventions
+    convention_gradients
         What the routes make of a kink.
-    size
+    peer_magnitude
         Of the whole tensor: its largest element, or its norm where directions were looked at, as the other routes know
         it; 0 where rounding alone may have made all that they have. Where the difference came out small within a wide
         bound, as with a step that is lost in rounding, it tells that from a gradient that is small.
-    nothing
+    zero_tolerance
         Where nothing of a tensor is known to differ from 0: how far from 0 each number may be to pass as 0, which is
         infinite where the gradient is 0 at other points too, and negative where it may be something that is hidden.
         None stands for negative everywhere.
     out_of_range
         Where the range of its arithmetic alone may keep a gradient from the right number; None for nowhere.
-    along
+    is_directional
         Whether each number belongs to a direction in which the whole tensor moved, and not to an element.
-    beyond
+    kink_slack
         How far outside the one-sided derivatives of a kink a correct gradient may be: 0 for an element, which is on one
         side or on the other, but not for a sum over elements, each of which may be on either.
     """
@@ -74,20 +74,20 @@ class Reference:
 
     @property
     def is_kink(self) -> Array:
-        """Where the derivative is not one."""
+        """Mask of the elements whose one-sided derivatives differ."""
         if self.left_derivative is None or self.right_derivative is None:
             return np.zeros(self.value.shape, np.bool_)
         return np.isfinite(self.left_derivative) & np.isfinite(self.right_derivative)
 
     def is_excused_by_kink(self, judged: Array) -> Array:
-        """Where a gradient lies between the one-sided derivatives of a kink, or follows a convention there."""
+        """Return where a gradient lies between the one-sided derivatives of a kink, or follows a convention."""
         accepted = self.is_between_sides(judged, 0.0)
         for convention in self.convention_gradients:
             accepted |= np.abs(judged - convention) <= 2 * self.rounding
         return self.is_kink & accepted
 
     def is_between_sides(self, judged: Array, slack: float) -> Array:
-        """Where a gradient lies between the one-sided derivatives of a kink, or not farther beyond them."""
+        """Return where a gradient lies between the one-sided derivatives of a kink, or within the slack of them."""
         if self.left_derivative is None or self.right_derivative is None:
             return self.is_kink
         low, high = (
@@ -104,19 +104,21 @@ class Reference:
             return array.ravel()[examined]
 
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        selected = {name: select(value) for name, value in values.items() if isinstance(value, np.ndarray)}
+        selected = {
+            name: select(cast("Array", value)) for name, value in values.items() if isinstance(value, np.ndarray)
+        }
         return replace(self, **selected, convention_gradients=tuple(map(select, self.convention_gradients)))
 
     @cached_attribute
     def allowed_error(self) -> Array:
-        """Largest difference that passes."""
+        """Largest error that passes."""
         if self.tolerance is not None:
             return self.tolerance.atol + self.tolerance.rtol * np.abs(self.value)
         return self.error_bound + self.rounding
 
     @cached_attribute
     def is_missing(self) -> Array:
-        """Where there is nothing to judge against."""
+        """Mask of the elements without a difference or without a bound."""
         return ~(np.isfinite(self.value) & np.isfinite(self.error_bound))
 
     @cached_attribute
@@ -170,11 +172,11 @@ class Reference:
 
     @cached_attribute
     def _error_scale(self) -> Array:
-        """What an error is relative to: each element, or of directions, of which a small one is chance, the norm."""
+        """Size that an error is relative to: that of the element, or the norm for directions."""
         return np.full(self.value.shape, self.largest_magnitude) if self.is_directional else self._magnitudes
 
     def is_undecided(self, judged: Array) -> Array:
-        """Where an error that must be found could hide, the sign of what is judged or its absence among them."""
+        """Return where an error that must be found could hide, a wrong sign or a missing gradient among them."""
         if self.tolerance is not None:
             return self.error_bound > self.allowed_error
         with np.errstate(invalid="ignore"):
@@ -184,14 +186,14 @@ class Reference:
             return hidden & ~self.is_zero(judged)
 
     def is_zero(self, judged: Array) -> Array:
-        """Where a gradient is 0 as far as can be told, and what is judged is 0 too."""
+        """Return where both the gradient and the judged number are 0, as far as the evidence shows."""
         if self.zero_tolerance is None or self.largest_magnitude > 0:
             return np.zeros(self.value.shape, np.bool_)
         with np.errstate(invalid="ignore"):
             return np.abs(judged) <= self.zero_tolerance
 
     def is_absent(self, judged: Array) -> bool:
-        """Whether nothing at all is judged where there is a gradient that no rounding makes nothing of.
+        """Return whether the judged gradient is 0 everywhere though the true one exceeds all rounding.
 
         The allowance a is six times the root mean square of what each element is off by, so that |a| / 2 is three
         times that of the norm of what all of them are off by, alike or not. At a kink only what lies beyond 0 on both

@@ -1,4 +1,4 @@
-"""Whether a gradient is 0, or something that rounding hides.
+"""Evidence that a gradient is 0, and not merely hidden by rounding.
 
 No arithmetic tells 0 from what is smaller than its rounding. Two kinds of gradients are 0 all the same:
 
@@ -45,15 +45,15 @@ _SAME_GRADIENT_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class ZeroEvidence:
-    """What is known of a gradient beside its difference.
+    """Evidence on the size of a gradient, beside its difference.
 
     Attributes
     ----------
-    size
+    largest_magnitude
         Its largest element; 0 where rounding alone may have made all of it.
-    elsewhere
+    zero_nearby
         Where it is 0 at other points too; None where the size is not 0.
-    exactly
+    zero_exactly
         Where both routes find 0 exactly; None where the size is not 0.
     """
 
@@ -101,11 +101,11 @@ class Float64Recomputation:
             return estimate_rounding_allowances(self._graph, self._leaves, PRECISIONS["FP64"], self._seed, self._names)
 
     def rounding_allowance(self, name: str) -> Array:
-        """What each element of a correct gradient may be off by."""
+        """Return the rounding allowance of each element of a correct gradient."""
         return self._rounding_by_name[name]
 
     def zero_evidence(self, name: str) -> ZeroEvidence:
-        """What is known of a gradient whose difference says that it may be 0."""
+        """Return the evidence on a gradient whose difference says that it may be 0."""
         gradients, rounding = list(self.own_gradients(name).values()), self.rounding_allowance(name)
         size = float(compute_peer_magnitudes(gradients, rounding, PRECISIONS["FP64"].unit_roundoff).max(initial=0))
         if size > 0 or not all(np.isfinite(each).all() for each in gradients):
@@ -113,7 +113,7 @@ class Float64Recomputation:
         return ZeroEvidence(0.0, self._is_zero_nearby(name), np.all(np.equal(gradients, 0), axis=0))
 
     def _is_zero_nearby(self, name: str) -> Array:
-        """Where a gradient is 0 within rounding at other points too, and is not the same number at all of them."""
+        """Return where a gradient is 0 within rounding at nearby points too, and is not one number at all of them."""
         found, rounding = (each[name] for each in self._nearby_gradients)
         if not np.isfinite(found).all():
             return np.zeros(rounding.shape, np.bool_)
@@ -125,7 +125,7 @@ class Float64Recomputation:
 
     @cached_attribute
     def _nearby_gradients(self) -> tuple[NamedArrays, NamedArrays]:
-        """Gradients at other points, (_POINTS, ...), and what rounding may do to them."""
+        """Gradients at other points, (_NEARBY_POINTS, ...), and their rounding allowances."""
         generator = np.random.default_rng([self._seed, 0x0E])
         leaves: NamedArrays = {}
         for name, leaf in self._leaves.items():
@@ -143,11 +143,11 @@ class Float64Recomputation:
 
 
 def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding: Array) -> Array | None:
-    """How far from 0 a number may be to pass as 0, of the shape of the difference; see `Reference.nothing`.
+    """Return the largest distance from 0 that passes as 0, in the shape of the difference.
 
     Parameters
     ----------
-    known
+    evidence
         Of the gradient; all of it counts where directions were looked at.
     difference
         By element, or along directions. Where it is not known well, it does not tell nothing from what is hidden.
@@ -166,7 +166,7 @@ def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding
 
 
 def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
-    """Sizes of a gradient that several routes have found, 0 where rounding alone may have made them.
+    """Return the sizes of a gradient by several sources, 0 where rounding alone may have made them.
 
     What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
     has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
@@ -180,7 +180,7 @@ def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_ro
 
 
 def _choose_rounding_fraction(relative_difference: float, unit_roundoff: float) -> float:
-    """Part of what rounding may be up to which a tensor is small, on which routes are that far apart."""
+    """Return the part of the rounding allowance below which a tensor counts as small."""
     if relative_difference > _AGREEMENT_TOLERANCE:
         return 1e-6
     return 1e-3 if relative_difference <= _ALIKE_ROUNDOFFS * unit_roundoff else 1

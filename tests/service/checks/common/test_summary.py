@@ -39,8 +39,8 @@ SENTENCES = {
     ),
     "a gradient that is 0": (
         {"w": verdict(Outcome.PASS, (4, 0, 0), np.inf, zero_tolerance=1.24e-15)},
-        "pass: all 4 elements of w agree with the finite difference. Within its bounds, 1.3e-15 at most, the gradient "
-        "of w is 0: no relative error of that can be told.",
+        "pass: all 4 elements of w agree with the finite difference. The gradient of w is 0 within its error "
+        "bounds, 1.3e-15 at most: it has no relative error.",
     ),
     "a gradient that is 0 along directions": (
         {
@@ -53,7 +53,7 @@ SENTENCES = {
             )
         },
         "pass: the gradient along 1 random direction of w agrees with the finite difference, which rules no error out. "
-        "Within its bounds, 2.0e-15 at most, the gradient of w is 0: no relative error of that can be told.",
+        "The gradient of w is 0 within its error bounds, 2.0e-15 at most: it has no relative error.",
     ),
     "a pass that does not vouch for all": (
         {
@@ -75,8 +75,8 @@ SENTENCES = {
             )
         },
         "pass: all 4 examined elements of w agree with the finite difference in those; a single wrong element would "
-        "have been missed with probability 0.6. What was looked at of w is negligible: no error of that would have "
-        "been found for sure.",
+        "have been missed with probability 0.6. Every compared element of w is negligible: an error in it may have "
+        "been missed.",
     ),
     "a pass with its worst element": (
         {
@@ -84,7 +84,7 @@ SENTENCES = {
             for name, ratio in (("w", 0.125), ("b", 0.5), ("a", 0.25))
         },
         "pass: all 6 elements of w, b, a agree with the finite difference; a relative error of 1.0e-09 would have been "
-        "found; the worst is b[1], off by 0.5 of what is allowed.",
+        "found; the largest error is 50 % of the allowed error, at b[1].",
     ),
     "a pass without any difference": (
         {"w": verdict(Outcome.PASS, (2, 0, 0), worst_elements=(off_by(0.0),))},
@@ -136,8 +136,8 @@ SENTENCES = {
     "nothing to show": ({"w": verdict(Outcome.FAIL, (0, 0, 4))}, "fail: 4 of 4 elements of w. Because."),
     "no reference": (
         {"w": verdict(Outcome.INCONCLUSIVE, (3, 1, 0), worst_elements=(UNKNOWN,))},
-        "inconclusive: 1 of 4 elements of w; the worst is w[2], where the analytic gradient is 0.5 and no finite "
-        "difference with a bound could be had.",
+        "inconclusive: 1 of 4 elements of w; the worst is w[2], where the analytic gradient is 0.5 and there is no "
+        "finite difference with a bound.",
     ),
     "directions": (
         {

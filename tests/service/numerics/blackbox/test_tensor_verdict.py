@@ -127,17 +127,17 @@ def test_the_index_of_an_element_is_that_in_its_tensor():
 @pytest.mark.parametrize(
     ("candidate", "bound", "other", "said"),
     [
-        ([1.0, 1.0], 1e-9, {}, "Every element is as near to the finite difference"),
+        ([1.0, 1.0], 1e-9, {}, "Every element agrees within its error bound."),
         ([1.0, 2.0], 1e-9, {}, "1 of 2 elements of the candidate gradient: farther from the finite difference"),
         ([2.0, np.nan], 1e-9, {}, "1 of 2 elements of the candidate gradient: not a finite number"),
         ([1.0, 1.0], 1e-3, {}, "2 of 2 elements of the candidate gradient: not certain"),
-        ([1.0, 1.0], 1e-3, {}, "must be found (0.0001, relative). Evaluate the loss in a more precise arithmetic"),
+        ([1.0, 1.0], 1e-3, {}, "must find (0.0001, relative). Evaluate the loss in a more precise arithmetic"),
         ([1 + 1e-9, 1.0], 1e-12, {"curvature": 1e9}, "1 of 2 elements of the candidate gradient: farther from the"),
         ([1 + 1e-9, 1.0], 1e-12, {"curvature": 1e9}, "than is certain, but no farther than rounding may explain"),
-        ([1.0, 1.0], np.inf, {}, "no finite difference with a bound could be had"),
+        ([1.0, 1.0], np.inf, {}, "no finite difference with a bound exists"),
         ([0.0, 1.0], 1e-9, {"loss_shape": LossShape.STAIRS}, "The loss is a staircase"),
         ([1.0, 1.0], 1e-3, {"deterministic": False}, "the loss was not the same each time"),
-        ([1.0, 1.0], 1e-3, {"tolerance": Tolerance(1e-4, 0.0)}, "exceeds the tolerance that was given"),
+        ([1.0, 1.0], 1e-3, {"tolerance": Tolerance(1e-4, 0.0)}, "exceeds your tolerance"),
     ],
 )
 def test_the_reason_says_what_is_so_of_how_many_and_what_mends_it(candidate, bound, other, said):
@@ -159,7 +159,7 @@ def test_a_failure_that_a_lower_precision_explains_says_so_and_another_does_not(
 def test_along_directions_nothing_is_said_of_elements():
     found, made, lines = of_directions([3.0, 4.0])
     assert made.outcome == PASS
-    assert made.reason.startswith("Every direction is")
+    assert made.reason.startswith("Every direction agrees")
     assert (made.element_count, made.unexamined_count, made.worst_elements) == (2, 2, ())
     assert not any(made.outcome_counts.values())
     assert [each.index for each in lines] == [(0,), (1,), (2,)]
