@@ -1,4 +1,4 @@
-"""The summary of a check in a sentence: the outcome, the worst element, the limits of a pass."""
+"""The summary of a check: the outcome, the worst element, the limits of a pass."""
 
 from collections.abc import Mapping, Sequence
 

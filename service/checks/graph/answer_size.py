@@ -14,20 +14,20 @@ from service.numerics.core.batching import Shape, count_elements
 _CHARACTERS_PER_NUMBER = 25
 """Characters of a float64 and the comma behind it, at most: the sign, 17 digits, a point, and an exponent of 5."""
 _CHARACTERS_PER_LIST = 3
-"""Of each list within a tensor, and the comma behind it."""
+"""Characters of each list within a tensor, and the comma behind it."""
 _CHARACTERS_PER_NAME = 6_000
-"""Characters of what is said of one name beside its tensors, at most, its diagnoses aside: metrics, verdict, worst."""
+"""Characters of one name's metrics, verdict and worst elements, at most, without its diagnoses and tensors."""
 _CHARACTERS_PER_DIRECTION, _CHARACTERS_PER_KINK = 200, 200
 """Characters of one direction and of one kink."""
 _MAX_KINKS = 1000
 _BYTES_PER_OBJECT = 1_000
-"""Bytes of memory of what either is before it is written, at most: a dictionary, its numbers, its index."""
+"""Bytes of memory of a direction or kink before it is written, at most: a dictionary, its numbers, its index."""
 _BYTES_PER_NAME_CHARACTER = 6 * 8
-"""Bytes for each character of a name: so many times it stands in an answer, each escaped."""
+"""Bytes for each character of a name: its occurrences in an answer times its escaped size."""
 
 
 class AnswerSize(NamedTuple):
-    """Bytes of an answer, those of its largest tensor, and of the objects that it is made of beside the arrays."""
+    """Bytes of an answer, of its largest tensor, and of the objects beside arrays."""
 
     written_bytes: int
     largest_tensor_bytes: int
@@ -51,13 +51,13 @@ def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
     )
     names = sum(map(len, shapes))
     model = len(orjson.dumps(model_language.graph_to_dict(problem.graph)))
-    said = _CHARACTERS_PER_NAME * (1 + len(problem.names)) + _BYTES_PER_NAME_CHARACTER * names + model
-    written = sum(tensors) + said + _CHARACTERS_PER_DIRECTION * entries + _CHARACTERS_PER_KINK * kinks
-    return AnswerSize(written, max(tensors) // 3, 2 * said + _BYTES_PER_OBJECT * (entries + kinks))
+    text_bytes = _CHARACTERS_PER_NAME * (1 + len(problem.names)) + _BYTES_PER_NAME_CHARACTER * names + model
+    written = sum(tensors) + text_bytes + _CHARACTERS_PER_DIRECTION * entries + _CHARACTERS_PER_KINK * kinks
+    return AnswerSize(written, max(tensors) // 3, 2 * text_bytes + _BYTES_PER_OBJECT * (entries + kinks))
 
 
 def check_answer_size(problem: Problem, limits: Limits, encoding: Encoding) -> int:
-    """Refuse an answer that is too large, before anything is computed, and return its bytes, at most."""
+    """Refuse an answer that is too large, and return its bytes, at most."""
     smaller = "" if encoding == "binary" else ", ask for it in the safetensors format (Accept)"
     remedy = f"Leave `gradients` or `intermediates` out{smaller}, or name fewer tensors in `with_respect_to`"
     return check_answer_bytes(estimate_answer_size(problem, encoding).written_bytes, limits, remedy, "include")
@@ -78,8 +78,11 @@ def _may_have_kinks(problem: Problem) -> bool:
 def _estimate_gradient_bytes(problem: Problem, name: str, encoding: Encoding) -> int:
     """Return the bytes of the gradients of one name in the answer."""
     shape = problem.graph.shapes[name]
-    own, wide = _estimate_reported_tensor_bytes(problem, shape, encoding), estimate_tensor_bytes(shape, encoding, 8)
-    total = 2 * own + 2 * wide + (wide if "allowances" in problem.request.include else 0)
+    reported, wide = (
+        _estimate_reported_tensor_bytes(problem, shape, encoding),
+        estimate_tensor_bytes(shape, encoding, 8),
+    )
+    total = 2 * reported + 2 * wide + (wide if "allowances" in problem.request.include else 0)
     candidate = problem.candidate.get(name)
     if candidate is not None:
         # Of whatever shape, and of no narrower type than it came in.

@@ -16,7 +16,7 @@ from service.numerics.model.graph import InvalidModelError, ModelError
 
 
 def plan_within_limits(problem: Problem, limits: Limits) -> DifferencePlan:
-    """Plan the differences of a check, and refuse one that would take too much, before anything is computed."""
+    """Plan the differences of a check, and refuse one that exceeds a limit."""
     check_model_size(problem, limits)
     check_longest_call(problem, limits)
     plan, estimate = estimate_check(problem, limits)
@@ -28,13 +28,13 @@ def plan_within_limits(problem: Problem, limits: Limits) -> DifferencePlan:
 
 
 def check_tensor_sizes(request: ParsedCheckRequest, limits: Limits) -> None:
-    """Refuse tensors, or a candidate, that hold too much by themselves, before they are widened to float64.
+    """Refuse tensors, or a candidate, that are too large, before widening them.
 
-    Or that have too many dimensions.
+    Refuse tensors of too many dimensions too.
     """
     tensors, candidate = (
-        sum(each.array.size for each in given.values())
-        for given in (request.tensors | request.weights, request.candidate or {})
+        sum(tensor.array.size for tensor in tensors.values())
+        for tensors in (request.tensors | request.weights, request.candidate or {})
     )
     for elements, place in ((tensors, "model"), (candidate, "candidate")):
         if elements > limits.elements:
@@ -44,18 +44,18 @@ def check_tensor_sizes(request: ParsedCheckRequest, limits: Limits) -> None:
 
 
 def _check_dimensions(request: ParsedCheckRequest, limits: Limits) -> None:
-    given = {"tensors": request.tensors, "weights": request.weights, "candidate": request.candidate or {}}
+    sections = {"tensors": request.tensors, "weights": request.weights, "candidate": request.candidate or {}}
     if errors := [
-        error_at(f"{each.array.ndim} dimensions; at most {limits.dimensions} are taken", section, name)
-        for section, tensors in given.items()
-        for name, each in tensors.items()
-        if each.array.ndim > limits.dimensions
+        error_at(f"{tensor.array.ndim} dimensions; at most {limits.dimensions} are taken", section, name)
+        for section, tensors in sections.items()
+        for name, tensor in tensors.items()
+        if tensor.array.ndim > limits.dimensions
     ]:
         raise InvalidRequestError(errors, "over-budget")
 
 
 def check_model_size(problem: Problem, limits: Limits) -> None:
-    """Refuse a model that would hold too much at once, or a node of too many dimensions."""
+    """Refuse a model that is too large, or a node of too many dimensions."""
     shapes = problem.graph.shapes
     if errors := [
         ModelError(
@@ -78,30 +78,32 @@ _CALL_WORK_PER_SECOND = 25 * 10**7
 
 
 def check_longest_call(problem: Problem, limits: Limits) -> None:
-    """Refuse a model in which PyTorch would not come to a pause in time: nothing interrupts one call."""
+    """Refuse a model with too long a call of PyTorch: nothing interrupts one."""
     longest, node = problem.graph.longest_call_work()
     most = max(_MIN_CALL_WORK, int(_CALL_WORK_PER_SECOND * limits.seconds))
     if longest > most:
         detail = (
-            f"PyTorch would take about {format_estimate(longest)} operations for it in one call, which nothing can interrupt; "
-            f"the limit is {format_estimate(most)}. {SMALLER_MODEL_REMEDY}"
+            f"PyTorch would take about {format_estimate(longest)} operations for it in one call, which nothing can "
+            f"interrupt; the limit is {format_estimate(most)}. {SMALLER_MODEL_REMEDY}"
         )
-        place = next(at for at, each in enumerate(problem.graph.listed_nodes) if each.name == node.name)
+        place = next(at for at, listed_node in enumerate(problem.graph.listed_nodes) if listed_node.name == node.name)
         errors = model_language.to_request_error(InvalidModelError([ModelError(detail, place)]), problem.request).errors
         raise InvalidRequestError(errors, "over-budget")
 
 
 def check_memory(problem: Problem, limits: Limits, difference_bytes: int, kind: str, remedy: str, *path: str) -> None:
-    """Refuse what would take too much memory: that of the differences, and that of all else."""
+    """Refuse a check whose differences, or other parts, take too much memory."""
     count = estimate_bytes(problem, difference_bytes)
     if count > limits.bytes:
-        detail = f"the {kind} would take about {format_estimate(count)} bytes; the limit is {format_estimate(limits.bytes)}. {remedy}"
+        limit = format_estimate(limits.bytes)
+        detail = f"the {kind} would take about {format_estimate(count)} bytes; the limit is {limit}. {remedy}"
         raise InvalidRequestError([error_at(detail, *path)], "over-budget")
 
 
 def check_work(problem: Problem, limits: Limits, difference_work: int, kind: str, remedy: str, *path: str) -> None:
-    """Refuse what would take too many operations: those of the differences, and those of all else."""
+    """Refuse a check whose differences, or other parts, take too many operations."""
     work = estimate_other_work(problem) + difference_work
     if work > limits.work:
-        detail = f"the {kind} would take about {format_estimate(work)} operations; the limit is {format_estimate(limits.work)}. {remedy}"
+        limit = format_estimate(limits.work)
+        detail = f"the {kind} would take about {format_estimate(work)} operations; the limit is {limit}. {remedy}"
         raise InvalidRequestError([error_at(detail, *path)], "over-budget")

@@ -47,19 +47,20 @@ def check(
     body
         The request, as parsed from JSON.
     limits
-        What it may take.
+        Limits of the request, the default ones by default.
     progress
-        Is told how far the finite differences are, the last time that they are done, and may raise to stop the check.
+        Callback for the progress of the finite differences, called a last time at their end; it may raise to stop the
+        check. None by default.
     encoding
-        Of the tensors of the report, in place of that which the request asks for.
+        Encoding of the report's tensors; that of the request by default.
     reserve_answer_bytes
-        Is told of how many bytes the answer is at most, before anything is computed, and may raise to refuse it. Where
-        it is given, tensors are left for `schemas.json_writer` to write.
+        Callback for the largest size of the answer in bytes, called before anything is computed; it may raise to refuse
+        the check. With it, `schemas.json_writer` writes the tensors later. None by default.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        With every error of the request.
     """
     watch = StageTimer()
     limits = limits or Limits()
@@ -77,7 +78,7 @@ def check(
         form = encoding or request.encoding
         if reserve_answer_bytes is not None:
             reserve_answer_bytes(check_answer_size(problem, limits, form))
-        # Overflow and NaN are findings here; they are looked for in the results.
+        # Overflow and NaN are findings here: the verdicts look for them in the results.
         remedy = partial(_suggest_within_time, problem, plan, limits, clock)
         with clock.refuse_on_timeout(remedy, *place), np.errstate(all="ignore"):
             routes = compute_gradients(problem, plan, watch, limits, progress)
@@ -95,12 +96,14 @@ def _suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits,
 def _judge_all(
     problem: Problem, routes: GradientSources, watch: StageTimer, clock: Clock
 ) -> tuple[CheckResults, Judge]:
-    """Judge every name, and name the bugs of those that fail, as far as there is time for it."""
+    """Judge every name, and diagnose the failures as far as there is time."""
     judge = Judge(problem, routes)
     with watch.time_stage("verdict"), clock.name_stage("the verdicts were being found"):
         verdicts = {name: judge.verdict(name) for name in iterate_interruptibly(problem.names)}
         disputes = {
-            name: found for name in iterate_interruptibly(problem.names) if (found := judge.find_disagreement(name))
+            name: partitions
+            for name in iterate_interruptibly(problem.names)
+            if (partitions := judge.find_disagreement(name))
         }
     with watch.time_stage("diagnosis"), clock.limit_to_fraction(_DIAGNOSIS_TIME_FRACTION):
         diagnoses = diagnose_failures(problem, judge, verdicts, routes.evaluations)

@@ -13,7 +13,7 @@ from service.numerics.ops.op import WORK_PER_CALL
 
 _BYTES_PER_NUMBER = 8
 _ROUNDING_ARRAYS_PER_VALUE = 2 * (ROUNDING_SWEEPS + 1)
-"""Arrays for each value while the rounding of a correct gradient is found: a pass there and a pass back."""
+"""Arrays for each value in the rounding model: a forward and a backward pass."""
 _ROUTE_ARRAYS_PER_VALUE = 4
 """Arrays for each value that the two other routes hold: values and gradients."""
 _NUMBERS_PER_JUDGED_ELEMENT = 30
@@ -23,18 +23,18 @@ _ROUNDING_PASSES = 6
 _OTHER_PASSES = 16
 """Passes of all but the finite differences, each of which takes the calls of a forward pass."""
 _NUMBERS_PER_DIFFERENCE = 8
-"""Numbers for each element that is differenced: value, bound and step, to the sides too, and what is allowed."""
+"""Numbers for each differenced element: value, bound and step, also for each side, and the allowance."""
 _SERIALIZATION_COPIES = 3
-"""Times the largest tensor of an answer is there while it is written, beside the answer itself."""
+"""Copies of the largest tensor of an answer in memory while it is written, beside the answer itself."""
 _BASE_BYTES = 2**24
 """Bytes that a check of the smallest model takes."""
 
 
 class CostEstimate(NamedTuple):
-    """Cost of a check: at least so many evaluations and operations, at most so many bytes.
+    """Cost of a check: evaluations and operations at least, bytes at most.
 
-    Of the operations `rung` are those of the first rung of differences, which is all that is sure to be taken.
-    Evaluations are None where there is no plan: it alone would take too much, or directions too many to be held.
+    The operations count the first level of differences, which is all that every check takes. Evaluations are None
+    without a plan: the plan alone would exceed a limit, or the directions are too many to hold.
     """
 
     evaluations: int | None
@@ -88,17 +88,19 @@ def estimate_other_graph_work(graph: Graph) -> int:
 def estimate_bytes(problem: Problem, differences: int) -> int:
     """Return the bytes of a check, at most, given those of the differences."""
     graph, elements = problem.graph, count_model_elements(problem)
-    asked = [count_elements(graph.shapes[name]) for name in problem.names]
+    element_counts = [count_elements(graph.shapes[name]) for name in problem.names]
     # Directions are drawn before all else.
     held = (
         _ROUTE_ARRAYS_PER_VALUE * elements
-        + _NUMBERS_PER_DIFFERENCE * sum(asked)
-        + (problem.projection_count or 0) * sum(asked)
+        + _NUMBERS_PER_DIFFERENCE * sum(element_counts)
+        + (problem.projection_count or 0) * sum(element_counts)
     )
     scratch = (ROUNDING_SWEEPS + 1) * max(
         node.op.scratch_arrays * graph.estimate_cost([node]).largest_array for node in graph.nodes
     )
-    judging = _BYTES_PER_NUMBER * (_ROUNDING_ARRAYS_PER_VALUE * elements + _NUMBERS_PER_JUDGED_ELEMENT * max(asked))
+    judging = _BYTES_PER_NUMBER * (
+        _ROUNDING_ARRAYS_PER_VALUE * elements + _NUMBERS_PER_JUDGED_ELEMENT * max(element_counts)
+    )
     answer = estimate_answer_size(problem, problem.request.encoding)
     writing = answer.written_bytes + answer.object_bytes + _SERIALIZATION_COPIES * answer.largest_tensor_bytes
     return _BASE_BYTES + _BYTES_PER_NUMBER * (held + scratch) + answer.object_bytes + max(differences, judging, writing)

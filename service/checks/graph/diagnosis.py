@@ -18,7 +18,7 @@ from service.numerics.verdict.outcome import Outcome
 def diagnose_failures(
     problem: Problem, judge: Judge, verdicts: Mapping[str, GradientVerdict], evaluations: int
 ) -> dict[str, list[BugExplanation]]:
-    """Name the probable bugs, by the name of the candidate; nothing is said of those that did not fail.
+    """Name the probable bugs of the candidates that fail, by name.
 
     Nothing either where our routes disagree among themselves: there is no right gradient to start from. Where the time
     is over before all was tried, what was found is said.
@@ -28,9 +28,11 @@ def diagnose_failures(
     problem, judge, verdicts
         The check so far.
     evaluations
-        Of the loss, that the check took: a diagnosis takes no more.
+        Evaluations of the loss by the check: a diagnosis takes no more.
     """
-    failed = [name for name, each in verdicts.items() if each.outcome == Outcome.FAIL and name in problem.candidate]
+    failed = [
+        name for name, verdict in verdicts.items() if verdict.outcome == Outcome.FAIL and name in problem.candidate
+    ]
     try:
         return _diagnose(problem, judge, failed, evaluations)
     except OutOfTimeError:
@@ -64,7 +66,7 @@ def build_context(problem: Problem) -> DiagnosisContext:
         problem.graph,
         values,
         problem.graph.backward(values),
-        {name: each.array.astype(np.float64) for name, each in problem.candidate.items()},
+        {name: tensor.array.astype(np.float64) for name, tensor in problem.candidate.items()},
         {name: problem.get_precision(name) for name in problem.candidate},
         problem.names,
         problem.request.seed,

@@ -34,8 +34,8 @@ def compute_flat_index(spec: ElementSpec, graph: Graph) -> int:
 def _find_index_errors(spec: ElementSpec, shape: Shape) -> Iterator[PlacedError]:
     whose = f"{quote_name(spec.name)}, whose shape is {list(shape)}"
     if len(spec.index) != len(shape):
-        given = f"{len(spec.index)} number{'s' * (len(spec.index) != 1)}"
-        detail = f"{given} given as index into {whose}: one for each axis is needed, such as {[0] * len(shape)}"
+        count = f"{len(spec.index)} number{'s' * (len(spec.index) != 1)}"
+        detail = f"{count} given as index into {whose}: one for each axis is needed, such as {[0] * len(shape)}"
         yield error_at(detail, "element", "index")
         return
     for axis, (number, length) in enumerate(zip(spec.index, shape, strict=True)):

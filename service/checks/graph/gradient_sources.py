@@ -16,7 +16,7 @@ from service.numerics.verdict import projection
 
 @dataclass(frozen=True)
 class DirectionalDifference:
-    """Random directions of a tensor, (k, ...), and the differences of the loss along them, (k,)."""
+    """Random directions of a tensor, (k, ...), and differences along them, (k,)."""
 
     directions: Array
     difference: Difference
@@ -31,7 +31,9 @@ class DirectionalDifference:
         And what its inner products may be off by: those of the gradients of our own, one of which is like it.
         """
         off = [
-            projection.compute_inner_products(self.directions, each)[1] for each in gradients if np.isfinite(each).all()
+            projection.compute_inner_products(self.directions, gradient)[1]
+            for gradient in gradients
+            if np.isfinite(gradient).all()
         ]
         return projection.compute_directional_allowance(self.directions, rounding) + np.max(off, axis=0, initial=0)
 
@@ -58,7 +60,7 @@ class GradientSources:
 
     @property
     def analytic(self) -> AnalyticResult:
-        """The result of the analytic source, which the report shows and which knows the value of every node."""
+        """The result of the analytic source, with the value of every node."""
         return cast("AnalyticResult", self.by_source[ANALYTIC])
 
     @property
@@ -67,10 +69,10 @@ class GradientSources:
         return cast("AutogradResult", self.by_source[AUTOGRAD])
 
     def own_gradients(self, name: str) -> dict[str, Array]:
-        """Return the gradients of a tensor that are no differences, by source, each of the tensor's shape."""
+        """Return the gradients of a tensor that are no differences, by source."""
         return {source: result.gradients[name] for source, result in self.by_source.items()}
 
     @property
     def evaluations(self) -> int:
         """Evaluations of the loss that the differences took."""
-        return sum(each.evaluations for each in self.differences.values())
+        return sum(difference.evaluations for difference in self.differences.values())

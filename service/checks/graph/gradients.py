@@ -24,16 +24,16 @@ def compute_gradients(
     Parameters
     ----------
     problem, plan, limits
-        What is asked for, how it is differenced, and what it may take.
+        The problem, the plan of its differences, and its limits.
     watch
-        Takes the time of each.
+        Timer of the stages.
     on_progress
-        Is told how far the finite differences are, the last time that they are done.
+        Callback for the progress of the finite differences, called a last time at their end; None by default.
 
     Raises
     ------
     OutOfTimeError
-        At a pause after the time is over.
+        At a pause after the deadline.
     """
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
@@ -81,13 +81,13 @@ def _compute_directional_differences(
     """Return the differences along random directions, and none by element."""
     shapes, seed = problem.graph.shapes, problem.request.seed
     directions = {name: projection.sample_directions(count, shapes[name], seed, name) for name in problem.names}
-    found = finite_difference.differentiate_along_directions(
+    differences = finite_difference.differentiate_along_directions(
         problem.graph, problem.float64_leaves, directions, problem.method, seed, progress, plan
     )
     return (
         {
-            name: finite_difference.make_unexamined_difference(shapes[name], found[name].evaluations)
+            name: finite_difference.make_unexamined_difference(shapes[name], differences[name].evaluations)
             for name in problem.names
         },
-        {name: DirectionalDifference(directions[name], found[name]) for name in problem.names},
+        {name: DirectionalDifference(directions[name], differences[name]) for name in problem.names},
     )

@@ -59,9 +59,9 @@ class Judge:
         if name not in self._routes.directional_differences:
             reference, standing = self._build_reference(name), self._standings.get(name, {})
             return elementwise.find_failing_elements(candidate, reference, standing.get(CANDIDATE_ROUTE))
-        own = self._routes.own_gradients(name)
-        apart = np.ptp([gradient.astype(np.float64) for gradient in own.values()], axis=0)
-        return ~(np.abs(candidate - own[ANALYTIC].astype(np.float64)) <= 2 * apart)
+        gradients = self._routes.own_gradients(name)
+        apart = np.ptp([gradient.astype(np.float64) for gradient in gradients.values()], axis=0)
+        return ~(np.abs(candidate - gradients[ANALYTIC].astype(np.float64)) <= 2 * apart)
 
     def find_disagreement(self, name: str) -> tuple[Partition, ...]:
         """Return the sources that agree and dissent; nothing where all agree.
@@ -71,13 +71,15 @@ class Judge:
         return self._references.find_disagreement(name).partition_elements(self.problem.get_examined_elements(name))
 
     def verdict(self, name: str) -> GradientVerdict:
-        """Judge the candidate, or where there is none both of our routes; say where what is not finite begins."""
-        found = self._judge(name)
-        if found.outcome == Outcome.PASS:
-            return found
+        """Judge the candidate, or our own gradients; name the origin of non-finite ones."""
+        verdict = self._judge(name)
+        if verdict.outcome == Outcome.PASS:
+            return verdict
         begins = self._references.find_nonfinite_origin(name)
         return (
-            found if begins is None else dataclasses.replace(found, reason=f"{found.reason} {_describe_origin(begins)}")
+            verdict
+            if begins is None
+            else dataclasses.replace(verdict, reason=f"{verdict.reason} {_describe_origin(begins)}")
         )
 
     def compute_allowed_error(self, name: str) -> Array:
@@ -136,7 +138,7 @@ class Judge:
 
     def _find_lower_precision_standings(self, lower: Precision) -> dict[str, TieStatus]:
         """Return the candidate's status at ties if its precision were lower."""
-        if not any(CANDIDATE_ROUTE in each for each in self._standings.values()):
+        if not any(CANDIDATE_ROUTE in by_source for by_source in self._standings.values()):
             return {}
         return self._ties.find_candidate_standings(self.problem, self._tolerance, lower)
 

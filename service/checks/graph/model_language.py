@@ -1,4 +1,4 @@
-"""The model language: what the registry of ops looks like on the wire, and how a model on the wire becomes a graph."""
+"""The model language: ops as wire types, and models on the wire as graphs."""
 
 import dataclasses
 import inspect
@@ -29,8 +29,8 @@ def _build_node_type(op: type[Op]) -> type[NodeBase]:
     """Build the wire type of an op's node: its attributes, name and inputs."""
     hints = get_type_hints(op, include_extras=True)
     attributes: dict[str, Any] = {
-        each.name: (hints[each.name], ... if each.default is dataclasses.MISSING else each.default)
-        for each in _list_attributes(op)
+        attribute.name: (hints[attribute.name], ... if attribute.default is dataclasses.MISSING else attribute.default)
+        for attribute in _list_attributes(op)
     }
     attributes["op"] = (Literal[op.name], ...)
     return create_model(op.name, __base__=NodeBase, __doc__=inspect.getdoc(op), **attributes)
@@ -55,7 +55,7 @@ def parse_check_request(body: object) -> CheckRequest[NodeBase]:
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with its form.
+        With every error of its form.
     """
     return cast("CheckRequest[NodeBase]", _validate_request(body, CheckRequestSchema))
 
@@ -106,7 +106,7 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     Raises
     ------
     InvalidRequestError
-        Where names or shapes do not fit.
+        If names or shapes do not fit.
     """
     listed = _get_nodes(request)
     tensors = request.tensors | request.weights
@@ -124,7 +124,7 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
 
 
 def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
-    """Refuse what would be broadcast beside a preset that has one element for each of a node's.
+    """Refuse tensors that a preset would broadcast where it takes one element each.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
         return
     if errors := [
         error_at(
-            f"must have one element for each of node {quote_name(node)}, shape {list(graph.shapes[node])}; its shape is "
-            f"{list(graph.shapes[name])}",
+            f"must have one element for each of node {quote_name(node)}, shape {list(graph.shapes[node])}; its shape "
+            f"is {list(graph.shapes[name])}",
             "weights" if name in request.weights else "tensors",
             name,
         )
@@ -156,7 +156,7 @@ _SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": 
 
 
 def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> dict[str, str]:
-    """Return the kinds of the leaves that are not floats, as declared or as used."""
+    """Return the kinds of the leaves that are no floats, as declared or as used."""
     wanted = _find_wanted_kinds(nodes)
     kinds = {
         name: _SLOT_KIND_BY_DATATYPE_KIND[tensor.datatype.kind]
@@ -199,7 +199,7 @@ def _get_nodes(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
 
 def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
     op_type = OP_REGISTRY[cast("Any", node).op]
-    op = op_type(**{each.name: getattr(node, each.name) for each in _list_attributes(op_type)})
+    op = op_type(**{attribute.name: getattr(node, attribute.name) for attribute in _list_attributes(op_type)})
     built = Node(
         node.name,
         op.resolve_dtype_defaults(float(np.finfo(dtype.storage_dtype).eps)),
@@ -218,18 +218,22 @@ def _parse_operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operan
     """Return the operands in slot order, from either form of `inputs`."""
     takes = f"{op.name} takes {', '.join(map(_describe_slot, op.slots))}"
     where = ("model", "nodes", position, "inputs")
-    given = {name: each for name, each in _group_by_slot(node.inputs, op.slots, takes, where).items() if each != [None]}
-    if nulls := [name for name, each in given.items() if None in each]:
+    inputs = {
+        name: operands
+        for name, operands in _group_by_slot(node.inputs, op.slots, takes, where).items()
+        if operands != [None]
+    }
+    if nulls := [name for name, operands in inputs.items() if None in operands]:
         raise InvalidRequestError([error_at(f"{takes}; null is none of {', '.join(nulls)}", *where)])
-    if missing := [slot.name for slot in op.slots if not slot.optional and not given.get(slot.name)]:
+    if missing := [slot.name for slot in op.slots if not slot.optional and not inputs.get(slot.name)]:
         raise InvalidRequestError([error_at(f"{takes}; {', '.join(missing)} is missing", *where)])
-    found: list[Operand] = []
+    parsed: list[Operand] = []
     for slot in op.slots:
-        operands = given.get(slot.name, [None])
+        operands = inputs.get(slot.name, [None])
         if len(operands) != 1 and not slot.variadic:
             raise InvalidRequestError([error_at(f"{takes}; {slot.name} is one tensor", *where)])
-        found.extend(operands)
-    return tuple(found)
+        parsed.extend(operands)
+    return tuple(parsed)
 
 
 def _describe_slot(slot: Slot) -> str:
@@ -248,7 +252,7 @@ def _group_by_slot(
         return {name: _as_list(operand) for name, operand in by_name.items()}
     listed = cast("list[Any]", inputs)
     if slots[-1].variadic and len(listed) >= len(slots):
-        rest = [operand for each in listed[len(slots) - 1 :] for operand in _as_list(each)]
+        rest = [operand for slot_operands in listed[len(slots) - 1 :] for operand in _as_list(slot_operands)]
         listed = [*listed[: len(slots) - 1], rest]
     if len(listed) > len(slots):
         raise InvalidRequestError([error_at(f"{takes}; {len(listed)} inputs were given", *path)])
@@ -262,7 +266,7 @@ def _as_list(operand: Any) -> list[Operand]:
 def _place_error(
     error: ModelError, request: CheckRequest[NodeBase], nodes: Sequence[NodeBase], leaves: Collection[str]
 ) -> PlacedError:
-    """Locate an error of the graph: at the model that the client wrote, or else at the tensor."""
+    """Locate an error of the graph: at the client's model, or else at the tensor."""
     path: tuple[str | int, ...]
     if error.leaf is not None and error.leaf in leaves:
         path = ("weights" if error.leaf in request.weights else "tensors", error.leaf)
@@ -286,11 +290,11 @@ def _find_path_beside_preset(
 ) -> tuple[str, ...]:
     if error.leaf is not None:
         return ("weights" if error.leaf in preset.weights else "tensors", error.leaf)
-    given = request.tensors | request.weights
-    behind = [] if error.node is None else _find_leaves_behind(nodes, error.node, given)
+    tensors = request.tensors | request.weights
+    behind = [] if error.node is None else _find_leaves_behind(nodes, error.node, tensors)
     # Where a shape has the dimensions of the example it is less likely at fault than where it has not.
     example = {**preset.tensors, **preset.weights}
-    odd = [name for name in behind if given[name].array.ndim != Tensor.decode(example[name]).array.ndim]
+    odd = [name for name in behind if tensors[name].array.ndim != Tensor.decode(example[name]).array.ndim]
     for name in (odd or behind)[:1]:
         return ("weights" if name in request.weights else "tensors", name)
     return ("model",)
@@ -304,7 +308,7 @@ def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collec
     by_name = {node.name: node for node in nodes}
     pending, behind = [nodes[position].name], list[str]()
     while pending:
-        read = [name for each in by_name[pending.pop(0)].inputs for name in _as_list(each) if isinstance(name, str)]
+        read = [name for value in by_name[pending.pop(0)].inputs for name in _as_list(value) if isinstance(name, str)]
         behind.extend(name for name in reversed(read) if name in leaves and name not in behind)
         pending.extend(name for name in read if name in by_name and name not in pending)
     return behind
@@ -317,16 +321,16 @@ def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:
             "name": node.name,
             "op": node.op.name,
             "inputs": _encode_inputs(node),
-            **{each.name: getattr(node.op, each.name) for each in _list_attributes(type(node.op))},
+            **{attribute.name: getattr(node.op, attribute.name) for attribute in _list_attributes(type(node.op))},
         }
         for node in graph.listed_nodes
     ]
 
 
 def _encode_inputs(node: Node) -> list[str | float] | dict[str, str | float]:
-    given = [operand for operand in node.operands if operand is not None]
-    if None not in node.operands[: len(given)]:
-        return given
+    operands = [operand for operand in node.operands if operand is not None]
+    if None not in node.operands[: len(operands)]:
+        return operands
     return {
         slot.name: operand
         for slot, operand in zip(node.operand_slots, node.operands, strict=True)
@@ -342,7 +346,7 @@ def list_ops() -> OpsAnswer:
 
 def _build_op_entry(op: type[Op]) -> OpEntry:
     schema = NODE_TYPES[op.name].model_json_schema()
-    attributes = {each.name for each in _list_attributes(op)}
+    attributes = {attribute.name for attribute in _list_attributes(op)}
     return {
         "name": op.name,
         "inputs": [
@@ -351,7 +355,9 @@ def _build_op_entry(op: type[Op]) -> OpEntry:
         ],
         "attributes": {
             "type": "object",
-            "properties": {name: each for name, each in schema["properties"].items() if name in attributes},
+            "properties": {
+                name: property_schema for name, property_schema in schema["properties"].items() if name in attributes
+            },
             "required": [name for name in schema["required"] if name in attributes],
             "additionalProperties": False,
         },

@@ -17,23 +17,23 @@ def parse_problem(
     parse: Callable[[object], RequestT],
     choose_names: Callable[[RequestT, Graph, list[PlacedError]], tuple[str, ...]] | None = None,
 ) -> tuple[RequestT, Problem]:
-    """Make of a body its request, and the problem that this poses.
+    """Parse a body to its request and its problem.
 
     Parameters
     ----------
     body
         The request, as parsed from JSON.
     limits
-        What it may take.
+        Limits of the request.
     parse
-        Validates the form of the request.
+        Function that validates the form of the request.
     choose_names
-        What to differentiate by, as `posed` has it, of a request of this form.
+        Function that chooses the names to differentiate by, as in `build_problem`; that of a check by default.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        With every error of the request.
     """
     check_entry_counts(body, limits)
     request = parse(body)

@@ -1,4 +1,4 @@
-"""The problem of a check in the terms of the numerics: names, shapes, dtype, method."""
+"""The problem of a check for the numerics: names, shapes, dtype, method."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,13 +31,13 @@ class Limits:
     names, nodes
         Tensors and weights; nodes of a model.
     dimensions
-        Of a tensor or node.
+        Dimensions of a tensor or node.
     elements
         Elements of all tensors and nodes together.
     work
         Multiply-adds.
     bytes
-        Of memory beside that of the request.
+        Bytes of memory beside the request's own.
     seconds
         Time for all of it.
     answer_bytes
@@ -60,10 +60,16 @@ class Problem:
 
     Attributes
     ----------
-    leaves, float64_leaves
-        Every tensor and weight, (1, ...), rounded to the dtype: in the dtype, and widened to float64.
+    request, graph
+        The request and its model.
+    dtype, leaves, float64_leaves
+        The dtype, and every tensor and weight rounded to it, (1, ...): in the dtype, and widened to float64.
     names
-        What to differentiate by.
+        Names to differentiate by.
+    method
+        Method of the finite difference.
+    sampled_elements
+        Flat indices of the differenced elements by name; names without a sample are absent.
     """
 
     request: ParsedCheckRequest
@@ -86,7 +92,7 @@ class Problem:
 
     @property
     def reported_names(self) -> tuple[str, ...]:
-        """Names whose gradients stand in the report: those judged, and with intermediates every node."""
+        """Names whose gradients the report shows: judged ones, and nodes if requested."""
         if "intermediates" not in self.request.include:
             return self.names
         return tuple(dict.fromkeys((*self.names, *(node.name for node in self.graph.nodes))))
@@ -98,14 +104,19 @@ class Problem:
 
     def get_precision(self, name: str) -> Precision:
         """Return the arithmetic in which the judged gradient was computed."""
-        tensor, own = self.candidate.get(name), self.dtype.precision
-        return own if tensor is None else choose_precision(tensor, self.request.candidate_dtype, own)
+        tensor, dtype_precision = self.candidate.get(name), self.dtype.precision
+        return (
+            dtype_precision
+            if tensor is None
+            else choose_precision(tensor, self.request.candidate_dtype, dtype_precision)
+        )
 
     def with_candidate(self, candidate: Mapping[str, Array], datatype: str | None = None) -> "Problem":
-        """Return the problem with gradients, of whatever shape, in place of the client's own."""
+        """Return the problem with other candidates, of whatever shape."""
         known = None if datatype is None else BY_ANY_NAME[datatype]
         tensors = {
-            name: Tensor(np.asarray(each, np.float64), known, is_integral=False) for name, each in candidate.items()
+            name: Tensor(np.asarray(gradient, np.float64), known, is_integral=False)
+            for name, gradient in candidate.items()
         }
         return replace(self, request=self.request.model_copy(update={"candidate": tensors}))
 
@@ -120,23 +131,23 @@ def choose_precision(candidate: Tensor, declared: str | None, default: Precision
 def build_problem(
     request: ParsedCheckRequest, choose_names: NameChooser | None = None, most: int | None = None
 ) -> Problem:
-    """Bring a request into the terms of the numerics.
+    """Build the problem of a request.
 
     Parameters
     ----------
     request
-        In valid form.
+        A request of valid form.
     choose_names
-        What to differentiate by, of a request and its graph; appends what is wrong with it. What the request names, or
-        else its weights, if left out.
+        Function that returns the names to differentiate by, given a request and its graph, and appends errors to a
+        list. By default the names are those of the request, or else its weights.
     most
-        Elements that the nodes of a model may have together. Of a larger one, which is refused once it is posed, no
-        sample is drawn: that takes memory for each element.
+        Largest number of elements of a model's nodes together; None for no limit. A larger model gets no sample, which
+        takes memory for each element: it is refused later.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        With every error of the request.
     """
     errors = [*_find_name_clashes(request), *_find_weight_errors(request)]
     if errors:
@@ -168,7 +179,7 @@ def build_problem(
 
 
 def sample_elements(count: int | None, seed: int, graph: Graph, names: tuple[str, ...]) -> Mapping[str, Array]:
-    """Return flat indices of a sample of each name's elements; nothing without a count."""
+    """Return flat indices of a sample of each name's elements; {} without a count."""
     if count is None:
         return {}
     generator = np.random.default_rng([seed, 0x5A])
@@ -183,7 +194,7 @@ def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype) -> Array:
 
 
 def check_entry_counts(body: object, limits: Limits) -> None:
-    """Refuse more of anything than is taken, before each is looked at and each may be wrong.
+    """Refuse too many entries, before each of them is validated.
 
     Raises
     ------
@@ -260,7 +271,9 @@ def why_not_differentiable(graph: Graph, name: str) -> str | None:
     """Return the reason why a name has no gradient; None if it has one."""
     if name in graph.shapes and name != graph.loss_name and name not in graph.leaf_kinds:
         return None
-    names = [each for each in graph.shapes if each != graph.loss_name and each not in graph.leaf_kinds]
+    names = [
+        node_name for node_name in graph.shapes if node_name != graph.loss_name and node_name not in graph.leaf_kinds
+    ]
     others = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
     if name not in graph.shapes:
         return f"there is no tensor, weight or node {quote_name(name)}; there are: {others}"
@@ -277,8 +290,8 @@ def _find_requested_name_errors(request: ParsedCheckRequest, graph: Graph) -> It
 
 def _choose_names(request: ParsedCheckRequest, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
     """Return the names to differentiate by, and append an error if there are none."""
-    asked = request.with_respect_to
-    chosen: list[str] = [*(request.weights if asked is None else asked), *(request.candidate or {})]
+    requested = request.with_respect_to
+    chosen: list[str] = [*(request.weights if requested is None else requested), *(request.candidate or {})]
     names = tuple(dict.fromkeys(chosen))
     if not names:
         errors.append(error_at("nothing to judge: name a weight, a tensor or a node", "with_respect_to"))

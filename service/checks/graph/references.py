@@ -1,4 +1,4 @@
-"""The references of a problem: its differences, bounds and rounding, whatever the candidate."""
+"""The references of a problem: differences, bounds and rounding."""
 
 import dataclasses
 from collections.abc import Collection, Iterator
@@ -52,7 +52,7 @@ class ReferenceCache:
             left_derivative=left,
             right_derivative=right,
             convention_gradients=tuple(
-                self.comparable_values(name, each) for each in self._routes.own_gradients(name).values()
+                self.comparable_values(name, gradient) for gradient in self._routes.own_gradients(name).values()
             ),
             peer_magnitude=size,
             zero_tolerance=nothing,
@@ -67,21 +67,25 @@ class ReferenceCache:
                 source: self.comparable_values(name, gradient)
                 for source, gradient in self._routes.own_gradients(name).items()
             }
-            found = Disagreement(comparable, self.build_reference(name, self._problem.dtype.precision))
+            disagreement = Disagreement(comparable, self.build_reference(name, self._problem.dtype.precision))
             self._disagreements[name] = dataclasses.replace(
-                found, excused_by_range=self._find_out_of_range(name, found)
+                disagreement, excused_by_range=self._find_out_of_range(name, disagreement)
             )
         return self._disagreements[name]
 
     def find_nonfinite_origin(self, name: str) -> NonFiniteOrigin | None:
         """Return the origin of non-finite numbers on the way of a gradient, or None."""
-        own = self._routes.analytic
-        return nonfinite.find_origin(self._problem.graph, own.values, own.gradients, name)
+        analytic = self._routes.analytic
+        return nonfinite.find_origin(self._problem.graph, analytic.values, analytic.gradients, name)
 
     def estimate_norm(self, name: str) -> float:
         """Return the norm of a gradient, or a lower bound of it; 0 if none is known."""
-        for own, rounding in self._iterate_own_gradients(name):
-            norms = [projection.euclidean_norm(each.astype(np.float64)) for each in own if np.isfinite(each).all()]
+        for gradients, rounding in self._iterate_own_gradients(name):
+            norms = [
+                projection.euclidean_norm(gradient.astype(np.float64))
+                for gradient in gradients
+                if np.isfinite(gradient).all()
+            ]
             least = min(norms, default=0.0) - projection.euclidean_norm(rounding)
             if least > 0:
                 return least
@@ -116,7 +120,10 @@ class ReferenceCache:
                 self._float64_recomputation.own_gradients(name).values(),
             )
             right = np.all(
-                [~elementwise.find_failing_elements(self.comparable_values(name, each), reference) for each in routes],
+                [
+                    ~elementwise.find_failing_elements(self.comparable_values(name, gradient), reference)
+                    for gradient in routes
+                ],
                 axis=0,
             )
         else:
@@ -124,22 +131,23 @@ class ReferenceCache:
             lost = disagreement.disputed & (strained | disagreement.reference.is_missing)
             routes = disagreement.gradients.values()
             right = np.any(
-                [~elementwise.find_failing_elements(each, disagreement.reference) for each in routes], axis=0
+                [~elementwise.find_failing_elements(gradient, disagreement.reference) for gradient in routes], axis=0
             )
-            right |= ~np.any([np.isfinite(each) for each in routes], axis=0)
+            right |= ~np.any([np.isfinite(gradient) for gradient in routes], axis=0)
         lost &= right
         return lost if lost.any() else None
 
     def _squares_may_overflow(self, name: str) -> bool:
-        """Return whether a power of an intermediate number may leave the dtype's range.
+        """Return whether powers of intermediate numbers may leave the dtype's range.
 
         The powers are those that the ops take.
         """
         power = max(node.op.largest_power for node in self._problem.graph.nodes)
         edge = 2.0 ** (self._problem.dtype.precision.min_exponent / power)
-        sizes = [np.abs(each.astype(np.float64)) for each in self._routes.analytic.values.values() if each.size]
+        sizes = [np.abs(values.astype(np.float64)) for values in self._routes.analytic.values.values() if values.size]
         return self.find_nonfinite_origin(name) is not None or any(
-            bool(((each > 1 / edge) | ((each < edge) & (each > 0))).any()) for each in sizes
+            bool(((sizes_of_node > 1 / edge) | ((sizes_of_node < edge) & (sizes_of_node > 0))).any())
+            for sizes_of_node in sizes
         )
 
     @cached_attribute
@@ -177,8 +185,10 @@ class ReferenceCache:
         if self._problem.get_examined_elements(name) is None:
             return 0.0, None
         precision = self._problem.dtype.precision
-        own = [gradient.astype(np.float64) for gradient in self._routes.own_gradients(name).values()]
-        sizes = compute_peer_magnitudes(own, self._compute_element_rounding(name, precision), precision.unit_roundoff)
+        gradients = [gradient.astype(np.float64) for gradient in self._routes.own_gradients(name).values()]
+        sizes = compute_peer_magnitudes(
+            gradients, self._compute_element_rounding(name, precision), precision.unit_roundoff
+        )
         return float(sizes.max(initial=0)), None
 
     def _compute_rounding(self, name: str, precision: Precision) -> Array:

@@ -62,12 +62,12 @@ def build_report(
     encode = partial(defer_tensor if defer_tensors else encode_now, encoding=encoding)
     include = problem.request.include
     verdicts = results.verdicts
-    outcome = gradient_verdict.combine_outcomes([each.outcome for each in verdicts.values()])
+    outcome = gradient_verdict.combine_outcomes([verdict.outcome for verdict in verdicts.values()])
     with watch.time_stage("verdict"):
         discrepancies = {
             name: _build_discrepancies(problem, routes, judge, name) for name in iterate_interruptibly(problem.names)
         }
-    found: CheckReport = {
+    report: CheckReport = {
         "outcome": cast("Any", outcome.wire_name),
         "summary": summarize(outcome, verdicts, results.disagreements, _names_without_candidate(problem)),
         "loss": {
@@ -77,8 +77,8 @@ def build_report(
         "gradients": _build_gradients(problem, routes, judge, encode) if "gradients" in include else {},
         "discrepancies": discrepancies,
         "verdicts": {
-            name: _build_verdict(problem, routes, name, each, results.diagnoses.get(name, ()))
-            for name, each in iterate_interruptibly(verdicts.items())
+            name: _build_verdict(problem, routes, name, verdict, results.diagnoses.get(name, ()))
+            for name, verdict in iterate_interruptibly(verdicts.items())
         },
         "intermediates": _build_intermediates(problem, routes, encode) if "intermediates" in include else {},
         "cost": {
@@ -89,10 +89,10 @@ def build_report(
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
     }
     if results.disagreements:
-        found["disputes"] = {
-            name: [_build_dispute(each) for each in sides] for name, sides in results.disagreements.items()
+        report["disputes"] = {
+            name: [_build_dispute(partition) for partition in sides] for name, sides in results.disagreements.items()
         }
-    return found
+    return report
 
 
 def _names_without_candidate(problem: Problem) -> list[str]:
@@ -111,19 +111,19 @@ def _build_dispute(partition: Partition) -> DisputeReport:
 def _build_gradients(
     problem: Problem, routes: GradientSources, judge: Judge, encode: TensorEncoder
 ) -> dict[str, Gradient]:
-    found = {name: _build_gradient(problem, routes, name, encode) for name in iterate_interruptibly(problem.names)}
+    gradients = {name: _build_gradient(problem, routes, name, encode) for name in iterate_interruptibly(problem.names)}
     if "allowances" in problem.request.include:
-        for name, gradient in iterate_interruptibly(found.items()):
+        for name, gradient in iterate_interruptibly(gradients.items()):
             gradient["allowed"] = encode(judge.compute_allowed_error(name))
-    return found
+    return gradients
 
 
 def _build_gradient(problem: Problem, routes: GradientSources, name: str, encode: TensorEncoder) -> Gradient:
     difference = routes.differences[name]
-    own = BY_ANY_NAME[problem.dtype.name]
+    datatype = BY_ANY_NAME[problem.dtype.name]
     gradient: Gradient = {
-        "analytic": encode(routes.analytic.gradients[name], datatype=own),
-        "autograd": encode(routes.autograd.gradients[name], datatype=own),
+        "analytic": encode(routes.analytic.gradients[name], datatype=datatype),
+        "autograd": encode(routes.autograd.gradients[name], datatype=datatype),
         "finite_difference": encode(difference.value),
         "error_bound": encode(difference.error_bound),
     }
@@ -135,12 +135,12 @@ def _build_gradient(problem: Problem, routes: GradientSources, name: str, encode
 
 
 def _build_intermediates(problem: Problem, routes: GradientSources, encode: TensorEncoder) -> dict[str, Intermediate]:
-    own = BY_ANY_NAME[problem.dtype.name]
+    datatype = BY_ANY_NAME[problem.dtype.name]
     return {
         node.name: {
-            "value": encode(routes.analytic.values[node.name], datatype=own),
-            "analytic": encode(routes.analytic.gradients[node.name], datatype=own),
-            "autograd": encode(routes.autograd.gradients[node.name], datatype=own),
+            "value": encode(routes.analytic.values[node.name], datatype=datatype),
+            "analytic": encode(routes.analytic.gradients[node.name], datatype=datatype),
+            "autograd": encode(routes.autograd.gradients[node.name], datatype=datatype),
         }
         for node in iterate_interruptibly(problem.graph.listed_nodes[:-1])
     }
@@ -149,37 +149,37 @@ def _build_intermediates(problem: Problem, routes: GradientSources, encode: Tens
 def _build_discrepancies(problem: Problem, routes: GradientSources, judge: Judge, name: str) -> Discrepancies:
     by_hand, by_torch = routes.analytic.gradients[name], routes.autograd.gradients[name]
     difference = routes.differences[name].value
-    own, examined = problem.dtype.precision, problem.get_examined_elements(name)
-    found: Discrepancies = {
-        "analytic_vs_autograd": _build_metrics(by_hand, by_torch, own, examined),
-        "analytic_vs_finite_difference": _build_metrics(by_hand, difference, own, examined),
-        "autograd_vs_finite_difference": _build_metrics(by_torch, difference, own, examined),
+    precision, examined = problem.dtype.precision, problem.get_examined_elements(name)
+    discrepancies: Discrepancies = {
+        "analytic_vs_autograd": _build_metrics(by_hand, by_torch, precision, examined),
+        "analytic_vs_finite_difference": _build_metrics(by_hand, difference, precision, examined),
+        "autograd_vs_finite_difference": _build_metrics(by_torch, difference, precision, examined),
     }
     if judge.has_comparable_candidate(name):
         candidate, precision = problem.candidate[name].array, problem.get_precision(name)
-        found["candidate_vs_analytic"] = _build_metrics(candidate, by_hand, precision, examined)
-        found["candidate_vs_autograd"] = _build_metrics(candidate, by_torch, precision, examined)
-        found["candidate_vs_finite_difference"] = _build_metrics(candidate, difference, precision, examined)
-    return found
+        discrepancies["candidate_vs_analytic"] = _build_metrics(candidate, by_hand, precision, examined)
+        discrepancies["candidate_vs_autograd"] = _build_metrics(candidate, by_torch, precision, examined)
+        discrepancies["candidate_vs_finite_difference"] = _build_metrics(candidate, difference, precision, examined)
+    return discrepancies
 
 
 def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | None) -> Metrics:
     shape = a.shape
     if examined is not None:
         a, b = a.ravel()[examined], b.ravel()[examined]
-    found = metrics.measure_distances(a, b, precision)
+    distances = metrics.measure_distances(a, b, precision)
     worst = (
-        found.worst_index
+        distances.worst_index
         if examined is None
-        else gradient_verdict.unravel_index(int(examined[found.worst_index[0]]), shape)
+        else gradient_verdict.unravel_index(int(examined[distances.worst_index[0]]), shape)
     )
     return {
-        "max_abs": encode_number(found.max_abs),
-        "max_rel": encode_number(found.max_rel),
-        "rms": encode_number(found.rms),
-        "relative_l2": encode_number(found.relative_l2),
-        "cosine": encode_number(found.cosine),
-        "max_ulp": encode_number(found.max_ulp),
+        "max_abs": encode_number(distances.max_abs),
+        "max_rel": encode_number(distances.max_rel),
+        "rms": encode_number(distances.rms),
+        "relative_l2": encode_number(distances.relative_l2),
+        "cosine": encode_number(distances.cosine),
+        "max_ulp": encode_number(distances.max_ulp),
         "worst_index": list(worst),
     }
 
@@ -192,12 +192,12 @@ def _build_verdict(
         "reason": verdict.reason,
         "elements": report_entries.build_element_counts(verdict),
         "smallest_detectable_error": encode_number(verdict.smallest_detectable_error),
-        "worst": [report_entries.build_worst_element(each) for each in verdict.worst_elements],
+        "worst": [report_entries.build_worst_element(result) for result in verdict.worst_elements],
         "kinks": _build_kinks(routes.differences[name]),
         "diagnoses": report_entries.build_diagnoses(diagnoses),
     }
     if problem.projection_count is not None:
-        report["directions"] = [report_entries.build_direction(each) for each in verdict.direction_results or ()]
+        report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]
     if verdict.detection_limit is not None:
         report["missed"] = report_entries.build_miss_probability(verdict.detection_limit)
     return report

@@ -10,27 +10,27 @@ from service.checks.graph.parse import parse_problem
 from service.checks.graph.problem import Limits
 
 MAX_BODY_BYTES = 2**18
-"""Bytes of a body that is looked at for it."""
+"""Bytes of the largest body that may be a small check."""
 MAX_ESTIMATED_BYTES = 2**25
-"""Bytes of memory that a small check may be estimated to take: twice what the smallest model is."""
+"""Largest memory estimate of a small check: twice that of the smallest model."""
 MAX_ESTIMATED_WORK = 5 * 10**7
-"""Operations that it may be estimated to take: as a rule some tenths of a second, the diagnosis included."""
+"""Largest estimate of operations of a small check: some tenths of a second as a rule, with the diagnosis."""
 _BYTES_AN_ELEMENT = 64
-"""Bytes, at least, of the estimate for each element: of more elements there is no need to ask for the rest."""
+"""Bytes of the estimate for each element, at least: more elements than fit need no estimate."""
 
 
 def is_small_check(body: object | None, limits: Limits) -> bool:
-    """Tell whether a request is small, in no more memory and time than a small check takes.
+    """Return whether a request takes no more memory and time than a small check.
 
-    One that is invalid is small, as it is refused at once. One that is refused for what it would take is not: what
-    would fit has to be found.
+    An invalid request is small, because it is refused at once. A request over its limits is not: its refusal suggests
+    requests that fit, which takes time.
 
     Parameters
     ----------
     body
-        The request, as parsed from JSON; None for one that is too large to be looked at.
+        The request, as parsed from JSON; None for one larger than `MAX_BODY_BYTES`.
     limits
-        What it may take.
+        Limits of the request.
     """
     if body is None:
         return False

@@ -21,9 +21,9 @@ from service.numerics.gradients.finite_difference import DifferencePlan
 
 SMALLER_MODEL_REMEDY = "Take a smaller model"
 _MAX_PLANNING_WORK = 10**9
-"""Operations that planning may take for other plans of a kind, only to say what would fit: about a second."""
+"""Operations that planning the suggestions of a kind may take: about a second."""
 _SPARE_LEVELS = 10
-"""Rungs for which what is proposed leaves room: a first one may not be all, nor are operations the same as time."""
+"""Levels that a suggestion leaves room for: a check may need more than one, and operations are not time."""
 _SAMPLE_SIZES = tuple(10**exponent for exponent in range(6, -1, -1))
 _PROJECTION_COUNTS = (100, 30, 10, 3, 1)
 
@@ -37,14 +37,14 @@ def locate_size_field(problem: Problem) -> tuple[str, ...]:
 
 def suggest_reductions(problem: Problem, limits: Limits) -> str:
     """Return reduced requests that fit, each estimated as the request was."""
-    found = list(_iterate_until_deadline(_suggest_alternatives(problem, limits)))
-    return f"What would fit: {'; or '.join(found)}" if found else SMALLER_MODEL_REMEDY
+    suggestions = list(_iterate_until_deadline(_suggest_alternatives(problem, limits)))
+    return f"What would fit: {'; or '.join(suggestions)}" if suggestions else SMALLER_MODEL_REMEDY
 
 
 def suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits, evaluations_done: int) -> str:
     """Return reduced requests that fit the time, given the evaluations done."""
     differences = finite_difference.estimate_cost(plan).work * evaluations_done // plan.first_level_evaluations
-    # All else has had its time already, and will have it again.
+    # The other stages took their time already, and will take it again.
     work = estimate_other_work(problem) + estimate_planning_cost(problem).work + differences
     return suggest_reductions(problem, dataclasses.replace(limits, work=work))
 
@@ -100,9 +100,9 @@ def _suggest_part(problem: Problem, budget: _SuggestionBudget, part: str, counts
     """Return the first of some numbers of elements, or of directions, that fits."""
     spec = problem.request.finite_difference
     largest = max(count_elements(problem.graph.shapes[name]) for name in problem.names)
-    given = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
+    requested = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
     for count in counts:
-        if count < given and (estimate := _estimate_if_fitting(_select_part(problem, part, count), budget)):
+        if count < requested and (estimate := _estimate_if_fitting(_select_part(problem, part, count), budget)):
             yield f'"finite_difference": {{"{part}": {count}}} would take about {_describe_cost(estimate)}'
             return
 
@@ -115,7 +115,7 @@ def _select_part(problem: Problem, part: str, count: int) -> Problem:
 
 
 def _estimate_if_fitting(problem: Problem, budget: _SuggestionBudget) -> CostEstimate | None:
-    """Estimate what is to be proposed; None where it does not fit with room for further rungs, or is not planned."""
+    """Estimate a suggestion; return None if it does not fit or cannot be planned."""
     if not budget.spend_planning(problem):
         return None
     plan, estimate = estimate_check(problem, budget.limits)

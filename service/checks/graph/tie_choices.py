@@ -24,7 +24,7 @@ _MAX_ALTERNATIVES = 2**16
 
 
 class TieChoices:
-    """Choices of one problem, and what rounding does where the ops' own are taken throughout."""
+    """Choices of one problem, and the rounding where the ops' own are taken."""
 
     def __init__(self, problem: Problem, routes: GradientSources, references: ReferenceCache) -> None:
         self._problem, self._routes, self._references = problem, routes, references
@@ -60,10 +60,12 @@ class TieChoices:
             )
             for held in (point.fixed_choice_backwards(), *map(point.fixed_choice_backwards, ways))
         ]
-        sizes = [point.gradients_by_weights({name: each[None] for name, each in way.items()}) for way in ways]
+        sizes = [point.gradients_by_weights({name: weights[None] for name, weights in way.items()}) for way in ways]
         return {
-            name: np.max([each[name] for each in every], axis=0)
-            + 2 * precision.unit_roundoff * np.max([np.abs(each[name][0]) for each in sizes], axis=0, initial=0)
+            name: np.max([allowances[name] for allowances in every], axis=0)
+            + 2
+            * precision.unit_roundoff
+            * np.max([np.abs(gradients[name][0]) for gradients in sizes], axis=0, initial=0)
             for name in problem.names
         }
 
@@ -75,7 +77,7 @@ class TieChoices:
         reference = self._references.build_reference(name, problem.get_precision(name))
         if not reference.is_kink.any():
             return reference
-        coarsest = _find_coarsest(problem.get_precision(each) for each in problem.names)
+        coarsest = _find_coarsest(problem.get_precision(other) for other in problem.names)
         rounding = self._compute_piece_rounding(name, reference.precision, coarsest)
         return dataclasses.replace(reference, rounding=np.where(reference.is_kink, rounding, reference.rounding))
 
@@ -85,34 +87,35 @@ class TieChoices:
         Parameters
         ----------
         problem
-            With its candidate.
+            Problem with its candidate.
         tolerance
-            Of the client's, None for that which follows from bounds and rounding.
+            Tolerance of the client; None for the error that bounds and rounding allow.
         """
-        own = [name for name in problem.names if name not in problem.candidate]
+        judged_names = [name for name in problem.names if name not in problem.candidate]
         by_route = {CANDIDATE_ROUTE: self.find_candidate_standings(problem, tolerance)}
         for route in self._routes.by_source:
             judged = {
-                name: self._references.comparable_values(name, self._routes.own_gradients(name)[route]) for name in own
+                name: self._references.comparable_values(name, self._routes.own_gradients(name)[route])
+                for name in judged_names
             }
             by_route[route] = self._judge_together(
-                judged, {name: problem.get_precision(name) for name in own}, tolerance
+                judged, {name: problem.get_precision(name) for name in judged_names}, tolerance
             )
-        found: dict[str, dict[str, TieStatus]] = {}
+        status_by_name: dict[str, dict[str, TieStatus]] = {}
         for route, standings in by_route.items():
-            for name, each in standings.items():
-                found.setdefault(name, {})[route] = each
-        return found
+            for name, status in standings.items():
+                status_by_name.setdefault(name, {})[route] = status
+        return status_by_name
 
     def find_candidate_standings(
         self, problem: Problem, tolerance: Tolerance | None, precision: Precision | None = None
     ) -> dict[str, TieStatus]:
-        """Return the candidate's status at ties by name, in its own precision by default."""
+        """Return the candidate's status at ties by name, in its own precision or another."""
         arrays = {name: problem.candidate[name].array for name in problem.names if name in problem.candidate}
         judged = {
-            name: self._references.comparable_values(name, each)
-            for name, each in arrays.items()
-            if each.shape == problem.graph.shapes[name]
+            name: self._references.comparable_values(name, gradient)
+            for name, gradient in arrays.items()
+            if gradient.shape == problem.graph.shapes[name]
         }
         return self._judge_together(
             judged, {name: precision or problem.get_precision(name) for name in judged}, tolerance
@@ -129,28 +132,34 @@ class TieChoices:
             name: dataclasses.replace(self._references.build_reference(name, precisions[name]), tolerance=tolerance)
             for name in gradients
         }
-        kinked = any(each.is_kink.any() for each in references.values())
+        kinked = any(reference.is_kink.any() for reference in references.values())
         if not kinked and not any(
-            elementwise.find_failing_elements(gradients[name], each).any() for name, each in references.items()
+            elementwise.find_failing_elements(gradients[name], reference).any()
+            for name, reference in references.items()
         ):
             return {}
         coarsest = _find_coarsest(precisions.values())
         if not kinked and not self.find_choices(coarsest).choices_by_node:
             return {}
         rows: dict[str, JudgedRows] = {}
-        for name, each in references.items():
+        for name, reference in references.items():
             on_pieces = dataclasses.replace(
-                each, rounding=self._compute_piece_rounding(name, precisions[name], coarsest)
+                reference, rounding=self._compute_piece_rounding(name, precisions[name], coarsest)
             )
             along = self._routes.directional_differences.get(name)
             rows[name] = self._build_rows(name, gradients[name], on_pieces, None if along is None else along.directions)
-        found = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
-        return {name: each.reshape_to(gradients[name].shape) for name, each in found.items()}
+        status_by_name = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
+        return {name: status.reshape_to(gradients[name].shape) for name, status in status_by_name.items()}
 
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
         """Return the rounding on the pieces, by element or along directions."""
-        found, along = self.compute_rounding(name, precision, coarsest), self._routes.directional_differences.get(name)
-        return found if along is None else along.project_rounding(found, self._routes.own_gradients(name).values())
+        rounding, along = (
+            self.compute_rounding(name, precision, coarsest),
+            self._routes.directional_differences.get(name),
+        )
+        return (
+            rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name).values())
+        )
 
     def _build_rows(self, name: str, gradient: Array, reference: Reference, directions: Array | None) -> JudgedRows:
         examined = np.ones(gradient.shape, np.bool_)
@@ -162,4 +171,4 @@ class TieChoices:
 
 
 def _find_coarsest(precisions: Iterable[Precision]) -> Precision:
-    return max(precisions, key=lambda each: each.unit_roundoff)
+    return max(precisions, key=lambda precision: precision.unit_roundoff)

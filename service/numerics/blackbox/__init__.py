@@ -1,1 +1,1 @@
-"""A gradient judged by losses that somebody else evaluates: at which points, and what follows from the values."""
+"""A gradient judged by losses that the client evaluates."""

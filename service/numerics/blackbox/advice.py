@@ -1,4 +1,4 @@
-"""Remedies for a candidate that could not be judged, or that fails, by the evidence of its losses."""
+"""Remedies for a candidate that fails or is undecided, by its losses."""
 
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.kinks import LossShape
@@ -42,15 +42,15 @@ def suggest_remedy(
     Parameters
     ----------
     cause
-        Why directions do not pass.
+        Cause of the outcome.
     reference
-        What was differenced.
+        Derivatives of the loss.
     concerned_lines
-        Which directions these are, (k,).
+        Mask of the lines with that cause, (k,).
     random
-        Whether they are random ones, and not elements.
+        True for random directions, False for elements.
     deterministic
-        Whether the loss was the same each time at the base.
+        True if the loss was the same each time at the base.
     """
     usual = (
         (_DIRECTIONAL_REMEDY_BY_CAUSE if random else {}).get(cause)
@@ -64,4 +64,4 @@ def suggest_remedy(
     if not deterministic:
         return _RANDOM_LOSS_REMEDY
     shapes = reference.loss_shape[concerned_lines]
-    return next((said for shape, said in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual)
+    return next((remedy for shape, remedy in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual)

@@ -1,4 +1,4 @@
-"""The allowance of a candidate: its largest possible error along the lines of one tensor.
+"""The allowance of a candidate: its largest error along the lines of a tensor.
 
 There is no graph from which to know what a correct backward pass is off by, so it is stated. With c the candidate, n
 its elements, u the unit roundoff of its arithmetic, and s_i the size of the move of element i, (n,), of element i
@@ -68,13 +68,13 @@ class CandidateAllowance:
     candidate_derivatives
         The candidate along each line.
     passing_error
-        Up to which it passes.
+        Largest error that passes.
     allowed_error
-        Up to which it may be right.
+        Largest error of a candidate that may be right.
     doubtful_error
-        What it may be off by beside and is not called wrong.
+        Further error of a candidate that is not called wrong.
     move_sizes
-        Sizes of the moves: a derivative times its weight is in the unit of the loss.
+        Sizes of the moves: a derivative times its size is in the unit of the loss.
     """
 
     candidate_derivatives: Array
@@ -158,12 +158,12 @@ def allow_directions(
 
 
 def compute_move_magnitudes(lines: TensorLines, point: TensorPoint) -> Array:
-    """Return the sizes of the elements as moves, (n,): their move or, if larger, their own size."""
+    """Return the sizes of the elements, (n,): their move or, if larger, their own."""
     random = lines.moved_elements is None
-    found = np.maximum(np.abs(point.values).ravel(), point.choose_element_moves(random=random).move_sizes)
+    magnitudes = np.maximum(np.abs(point.values).ravel(), point.choose_element_moves(random=random).move_sizes)
     if lines.moved_elements is not None:
-        found[lines.moved_elements] = np.maximum(found[lines.moved_elements], np.abs(lines.derivative_units))
-    return found
+        magnitudes[lines.moved_elements] = np.maximum(magnitudes[lines.moved_elements], np.abs(lines.derivative_units))
+    return magnitudes
 
 
 def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Precision, weights: Array) -> Array:
@@ -176,7 +176,7 @@ def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Preci
 
 
 def _widen_for_constant_loss(allowed: Array, judged: Array, reference: DirectionalDerivatives) -> Array:
-    """Allow every candidate that is not 0 beside a loss that is 0 at every point.
+    """Allow every candidate except 0 beside a loss that is 0 at every point.
 
     Such a loss may be 0 to the last bit for want of digits, so that it calls nothing wrong.
     """

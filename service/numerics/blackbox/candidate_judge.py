@@ -1,7 +1,7 @@
 """The verdict on a candidate from losses at the points of a plan.
 
-Along each line the candidate is judged against the extrapolated difference (difference.py). What it may be off by
-stands in allowance.py, what is decided from that in decision.py.
+Each line compares the candidate with the extrapolated difference (central_derivatives.py). Its allowance stands in
+allowance.py, and the decision from both in line_comparison.py.
 """
 
 from collections.abc import Mapping
@@ -39,15 +39,19 @@ class TensorJudgement:
     Attributes
     ----------
     verdict
-        As of a check; along random directions, or by element.
+        Verdict along random directions, or by element, as that of a check.
     direction_results
-        All of them, in order; each has the index of its element, or of itself.
+        Result of every line, in order, with the index of its element, or of itself.
     is_promised
-        Which of them pass and are covered by `smallest_detectable_error`, (k,).
+        Mask of the passing lines that `smallest_detectable_error` covers, (k,).
     single_miss_probability
-        Probability that a single element, off by the part that was asked about, passed.
+        Probability that a single element passed with the sought relative error.
+    remainder_test
+        Remainder test along the line with the largest error.
+    diagnosis
+        Constant factor that explains a failing candidate; None if there is none.
     noise
-        Of the loss near the base, this tensor moved.
+        Noise of the loss near the base, with this tensor moved.
     """
 
     verdict: GradientVerdict
@@ -72,15 +76,15 @@ def judge_candidates(
     Parameters
     ----------
     layout
-        Where the loss was evaluated.
+        Points of the evaluations.
     losses
-        Finite at the base; NaN where the loss has no value, (evaluations,).
+        Losses, finite at the base and NaN at points without a value, (evaluations,).
     candidates, precisions
-        Each tensor's, and the arithmetic it was computed in.
+        Candidate gradients and the arithmetics that computed them, by the name of the tensor.
     sought_error
-        Relative error of one element, of which the probability to have missed it is told.
+        Relative error of one element, for `single_miss_probability`.
     tolerance
-        Replaces what a candidate may be off by, if given.
+        Tolerance that replaces the allowance of a candidate; None by default.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def judge_candidates(
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         small = np.ldexp(losses, -exponent)
         form = find_loss_format(small[np.isfinite(small)])
-        found = {
+        judgements = {
             name: _judge_tensor(
                 _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance),
                 small,
@@ -100,7 +104,9 @@ def judge_candidates(
             )
             for name in iterate_interruptibly(layout.points)
         }
-        return max((each.noise for each in found.values()), key=lambda noise: noise.largest_deviation), found
+        return max(
+            (judgement.noise for judgement in judgements.values()), key=lambda noise: noise.largest_deviation
+        ), judgements
 
 
 @dataclass(frozen=True)
@@ -117,23 +123,26 @@ class _TensorCandidate:
 
 def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossFormat, exponent: int) -> TensorJudgement:
     lines, point = tensor.layout.lines[tensor.name], tensor.layout.points[tensor.name]
-    own, near = tensor.layout.tensor_losses(tensor.name, losses), tensor.layout.near_losses(tensor.name, losses)
+    tensor_losses, near = (
+        tensor.layout.tensor_losses(tensor.name, losses),
+        tensor.layout.near_losses(tensor.name, losses),
+    )
     noise = estimate_partial_noise(losses[:BASE_REPEATS], near, loss_format)
-    small = difference_lines(tensor.layout, tensor.name, own, float(losses[0]), noise)
-    if _is_staircase(tensor, near, own, noise):
+    small = difference_lines(tensor.layout, tensor.name, tensor_losses, float(losses[0]), noise)
+    if _is_staircase(tensor, near, tensor_losses, noise):
         small = replace(small, loss_shape=np.full(len(lines), LossShape.STAIRS))
     reference = _scale_derivatives(small, exponent)
     gradient = tensor.candidate.astype(np.float64).ravel() * lines.direction_weights
-    found = compare_candidate(lines, point, gradient, reference, tensor.precision, tensor.tolerance)
-    judged, directions = make_verdict(lines, point, found, gradient, deterministic=noise.is_deterministic)
+    comparison = compare_candidate(lines, point, gradient, reference, tensor.precision, tensor.tolerance)
+    judged, directions = make_verdict(lines, point, comparison, gradient, deterministic=noise.is_deterministic)
     failed = judged.outcome == Outcome.FAIL
     return TensorJudgement(
         judged,
         directions,
-        np.array([each.outcome == Outcome.PASS for each in directions]) & ~found.is_negligible,
-        _compute_single_miss_probability(lines, found, gradient, tensor.sought_error),
-        _test_remainder(tensor, own, float(losses[0]), noise, small, found, exponent),
-        diagnose_factor(reference.value, found.candidate_derivatives, found.allowance.allowed_error)
+        np.array([result.outcome == Outcome.PASS for result in directions]) & ~comparison.is_negligible,
+        _compute_single_miss_probability(lines, comparison, gradient, tensor.sought_error),
+        _test_remainder(tensor, tensor_losses, float(losses[0]), noise, small, comparison, exponent),
+        diagnose_factor(reference.value, comparison.candidate_derivatives, comparison.allowance.allowed_error)
         if failed
         else None,
         noise.scale_by_exponent(exponent),
@@ -156,7 +165,7 @@ def _is_staircase(tensor: _TensorCandidate, near_losses: Array, tensor_losses: A
 def _scale_derivatives(derivatives: DirectionalDerivatives, exponent: int) -> DirectionalDerivatives:
     """Return the derivatives of a loss 2^exponent times as large."""
     names = ("value", "bound", "deviation", "curvature", "base_magnitude", "loss_magnitude", "resolution")
-    return replace(derivatives, **{each: np.ldexp(getattr(derivatives, each), exponent) for each in names})
+    return replace(derivatives, **{name: np.ldexp(getattr(derivatives, name), exponent) for name in names})
 
 
 def _test_remainder(

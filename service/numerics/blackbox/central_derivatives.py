@@ -26,21 +26,21 @@ class DirectionalDerivatives:
     Attributes
     ----------
     value, bound, deviation
-        Derivative, its bound, and the deviation of the noise in it, (k,).
+        Derivative, its bound, and the deviation of its noise, (k,).
     curvature
-        Second derivative along each, times the size of the move: by how much the derivative changes over it, (k,).
+        Second derivative along each line times the size of the move: the change of the derivative over it, (k,).
     base_magnitude
         Size of the loss at the base, (k,).
     loss_magnitude
-        Of the losses at the base or, if that is larger, of what they change by as the bend has it, (k,).
+        Size of the losses at the base or, if larger, of their change by the curvature, (k,).
     resolution
-        Of that, what rounding to the format of the losses is, (k,).
+        Rounding of that size to the format of the losses, (k,).
     is_constant
-        Along which directions the loss was the same at every point, to the last bit, (k,).
+        Mask of the lines with the same loss at every point, to the last bit, (k,).
     loss_shape
-        What keeps the loss from being smooth near the base, as second differences tell: positions in `Shape`, (k,).
+        Shape of the loss near the base by its second differences, as `LossShape`, (k,).
     may_have_kink
-        Where there may be a kink, (k,).
+        Mask of the lines that may have a kink, (k,).
     """
 
     value: Array
@@ -66,18 +66,18 @@ def difference_centrally(
     Parameters
     ----------
     losses
-        Of the tensor, (k, levels, 2).
+        Losses of the tensor, (k, levels, 2).
     base
         The loss at the base.
     """
     usable = np.isfinite(losses).all(axis=2)
     sets, group = np.unique(usable, axis=0, return_inverse=True)
-    found = _make_unknown(len(losses))
+    derivatives = _make_unknown(len(losses))
     for number, levels in enumerate(iterate_interruptibly(sets)):
         which = np.flatnonzero(group.ravel() == number)
         if np.count_nonzero(levels) >= _MIN_LEVELS:
-            _copy_into_lines(found, which, _difference_lines(layout, name, losses, base, noise, which, levels))
-    return found
+            _copy_into_lines(derivatives, which, _difference_lines(layout, name, losses, base, noise, which, levels))
+    return derivatives
 
 
 def _make_unknown(count: int) -> DirectionalDerivatives:
@@ -140,10 +140,10 @@ def _difference_lines(
     seconds = (plus - base) + (minus - base)
     off = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
     slopes, bends = np.abs(quotients).max(axis=1), _estimate_largest_curvature(seconds, steps)
-    steepest, most = (_take_largest_per_line(each, lines.moved_elements is None) for each in (slopes, bends))
+    steepest, most = (_take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, bends))
     kinks = find_kinks(seconds, steps, deviations, off * steepest)
-    found = extrapolate_central(quotients, steps, deviations, kinks.added_bound)
-    bound = found.bound + np.where(off == 0, 0, off * most)
+    extrapolated = extrapolate_central(quotients, steps, deviations, kinks.added_bound)
+    bound = extrapolated.bound + np.where(off == 0, 0, off * most)
     lost = (
         noise.is_deterministic
         & (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
@@ -156,21 +156,21 @@ def _difference_lines(
         np.maximum(_estimate_smallest_curvature(seconds, steps), noise.loss_magnitude),
     )
     return DirectionalDerivatives(
-        found.value / lines.derivative_units[line_numbers],
+        extrapolated.value / lines.derivative_units[line_numbers],
         bound / units,
-        found.deviation / units,
+        extrapolated.deviation / units,
         bends / units,
         np.full(len(line_numbers), noise.loss_magnitude),
         size,
         noise.format_roundoff * size,
         (losses == base).all(axis=(1, 2)),
         np.where(lost, LossShape.ROUGH, kinks.loss_shape),
-        kinks.may_have_kink | found.is_contested,
+        kinks.may_have_kink | extrapolated.is_contested,
     )
 
 
 def _take_largest_per_line(values: Array, share_largest: bool) -> Array:
-    """Return the value of each line or, where directions differ by chance alone, the largest of all."""
+    """Return the value of each line, or the largest of all for random directions."""
     return np.full(values.shape, values.max()) if share_largest else values
 
 
@@ -180,11 +180,11 @@ def _estimate_smallest_curvature(seconds: Array, steps: Array) -> Array:
     A loss that grows by many orders over the move is not 0 at the base.
     """
     coarse = slice(0, _COARSE_STEP_COUNT)
-    found: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
-    return found.min(axis=1)
+    curvatures: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
+    return curvatures.min(axis=1)
 
 
 def _estimate_largest_curvature(second_differences: Array, steps: Array) -> Array:
     """Return v . H v, the largest over the steps; the error of the base cancels."""
-    found: Array = np.abs(second_differences[:, :1] - second_differences[:, 1:]) / (steps[0] ** 2 - steps[1:] ** 2)
-    return found.max(axis=1)
+    curvatures: Array = np.abs(second_differences[:, :1] - second_differences[:, 1:]) / (steps[0] ** 2 - steps[1:] ** 2)
+    return curvatures.max(axis=1)

@@ -1,4 +1,4 @@
-"""Bugs that show without a model: the candidate is one factor times the derivative, along every direction."""
+"""Bugs that show without a model: the candidate is one factor times the derivative."""
 
 import math
 
@@ -60,7 +60,7 @@ def _make_explanation(factor: float, tolerance: float, fit: float, count: int) -
 
 
 def _describe_known_factor(factor: float, tolerance: float) -> str | None:
-    """Return a factor as a whole number or one over one, if it is as near as the tolerance shows."""
+    """Return a factor as n or 1/n, if it is one within the tolerance."""
     for value, form in ((factor, "{}"), (1 / factor, "1/{}")):
         whole = round(value) if math.isfinite(value) and abs(value) < 2 * _MAX_WHOLE_FACTOR else 0
         if 0 < abs(whole) <= _MAX_WHOLE_FACTOR and abs(value / whole - 1) <= 2 * tolerance:

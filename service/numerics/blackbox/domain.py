@@ -1,7 +1,7 @@
 """Moves of the elements that keep every point within the domain of the loss.
 
 With s the size of the move of an element, F the largest step, and r the largest part of s that a line asks for (1 of
-an element that moves alone, `MOST_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
+an element that moves alone, `MAX_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
 the rounding of its lattice a little farther. Where that crosses a bound at the distance d on the nearer side, D on the
 other, there are two ways:
 
@@ -56,7 +56,7 @@ class ElementMoves:
     Attributes
     ----------
     move_sizes
-        By how much, powers of two; 0 where there is no room for a step.
+        Sizes of the moves, powers of two; 0 where there is no room for a step.
     move_sides
         0 where to both sides; 1 and -1 where only up, only down.
     """
@@ -75,9 +75,9 @@ def find_element_moves(
     values
         The point, within the domain, (elements,).
     sizes
-        How far they would be moved without it, powers of two, (elements,).
+        Sizes of the moves without a domain, powers of two, (elements,).
     random
-        Whether along Gaussian directions.
+        True for Gaussian directions.
     """
     part = MAX_DEVIATIONS if random else 1.0
     up, down = domain.high - values, values - domain.low
@@ -86,11 +86,11 @@ def find_element_moves(
         np.minimum(sizes, find_power_of_two_below(room, per_size))
         for room in (np.minimum(up, down), np.maximum(up, down))
     )
-    stepped, stepped_once = (is_steppable(values, each, schedule, part) for each in (central, single))
+    stepped, stepped_once = (is_steppable(values, sizes, schedule, part) for sizes in (central, single))
     enough = central >= single * 2.0 ** -_count_lost_bits(schedule)
     both = stepped & (enough | ~stepped_once)
-    found = np.where(both, central, np.where(stepped_once, single, 0.0))
-    return ElementMoves(found, np.where(both | (found == 0), 0, np.where(up >= down, 1, -1)))
+    sizes = np.where(both, central, np.where(stepped_once, single, 0.0))
+    return ElementMoves(sizes, np.where(both | (sizes == 0), 0, np.where(up >= down, 1, -1)))
 
 
 def _count_lost_bits(schedule: StepSchedule) -> int:
@@ -107,12 +107,12 @@ def find_power_of_two_below(limit: Array, per_size: float) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         fraction, exponent = np.frexp(limit / per_size)
         # A fraction is at least 1/2; a power of two itself would be just as much as there is.
-        found = np.ldexp(1.0, exponent - 1 - (fraction == 0.5))
-    return np.where(np.isinf(limit), np.inf, np.where(fraction == 0, 0.0, found))
+        powers = np.ldexp(1.0, exponent - 1 - (fraction == 0.5))
+    return np.where(np.isinf(limit), np.inf, np.where(fraction == 0, 0.0, powers))
 
 
 def is_steppable(values: Array, sizes: Array, schedule: StepSchedule, size_fraction: float = 1.0) -> Array:
-    """Return where the datatype has numbers near enough for the smallest step of a move."""
+    """Return where the datatype has numbers for the smallest step of a move."""
     with np.errstate(over="ignore", invalid="ignore"):
         reach = np.abs(values) + size_fraction * schedule.largest_step * sizes
         near = (

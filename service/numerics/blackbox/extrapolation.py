@@ -50,9 +50,9 @@ class ExtrapolatedDerivatives:
     value, bound
         (k,); the bound is infinite where there is none.
     deviation
-        Of the noise in the value, (k,).
+        Deviation of the noise in the value, (k,).
     is_contested
-        Where finer differences stay away from it, but no farther than its bound and their noise explain, (k,).
+        Mask of the lines whose finer differences stay away, within the bound and their noise, (k,).
     """
 
     value: Array
@@ -73,18 +73,18 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     noise
         Deviation of the loss at each step, (k, levels).
     kink_bounds
-        What a kink adds to an entry whose largest step is that of each level, (k, levels).
+        Bound that a kink adds to an entry with each level as its largest step, (k, levels).
     """
     values, weights = neville.build_table(quotients, np.square(steps))
     entries = sorted(values)
     rows = np.array([row for row, _ in entries])
     of_quotients = noise / (np.sqrt(2.0) * steps)
     certain_noise, fall = CERTAIN_DEVIATIONS * of_quotients, (steps[1:] / steps[:-1]) ** 2
-    stacked = np.stack([values[each] for each in entries])
-    deviations = np.stack([np.sqrt(np.square(of_quotients * weights[each]).sum(axis=1)) for each in entries])
-    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * TABLE_ROUNDING
+    stacked = np.stack([values[entry] for entry in entries])
+    deviations = np.stack([np.sqrt(np.square(of_quotients * weights[entry]).sum(axis=1)) for entry in entries])
+    rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
     apart_of = _estimate_entry_errors(values, steps)
-    apart = np.stack([apart_of[each] for each in entries])
+    apart = np.stack([apart_of[entry] for entry in entries])
     kinks = np.stack([kink_bounds[:, row - column] for row, column in entries])
     bounds = apart + CERTAIN_DEVIATIONS * deviations + rounding + kinks
     bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
@@ -101,17 +101,20 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
 
 
 def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:
-    """Return the error of each entry beside noise, (k,), and no less than its neighbours suggest."""
+    """Return the error of each entry beside noise, (k,).
+
+    It is the larger difference from the neighbours, and no less than their own errors suggest.
+    """
     apart: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]
         if row == 0:
             apart[row, column] = np.full(value.shape, np.inf)
             continue
-        found = np.abs(value - values[row - 1, max(column - 1, 0)])
+        error = np.abs(value - values[row - 1, max(column - 1, 0)])
         if column:
-            found = np.maximum(found, np.abs(value - values[row, column - 1]))
-        apart[row, column] = np.maximum(found, _compute_expected_error(apart, row, column, steps))
+            error = np.maximum(error, np.abs(value - values[row, column - 1]))
+        apart[row, column] = np.maximum(error, _compute_expected_error(apart, row, column, steps))
     return apart
 
 

@@ -1,4 +1,4 @@
-"""Losses of which some are missing: a function need not have a value everywhere around its base."""
+"""Lines with missing losses: a function need not have a value at every point."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ _MIN_NEAR_POINTS = 4
 
 
 def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat) -> LossNoise:
-    """Estimate the noise from what is known; of any size where near points do not tell.
+    """Estimate the noise from the finite values; infinite if near points lack them.
 
     Parameters
     ----------
@@ -22,20 +22,20 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
     lines
         The loss at the near points, (lines, m); NaN where it has no value.
     loss_format
-        Of all losses.
+        Number format of all losses.
     """
     known = find_longest_finite_runs(lines)
-    found = estimate_noise(repeats, known, loss_format)
-    return found if known else replace(found, deviation=np.nan, largest_deviation=np.inf)
+    noise = estimate_noise(repeats, known, loss_format)
+    return noise if known else replace(noise, deviation=np.nan, largest_deviation=np.inf)
 
 
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
     """Return the longest run of finite values of each line, if it is long enough."""
-    found: list[Array] = []
+    runs: list[Array] = []
     for line in lines:
         gaps = np.flatnonzero(np.concatenate([[True], ~np.isfinite(line), [True]]))
         longest = int(np.diff(gaps).argmax())
         run = line[gaps[longest] : gaps[longest + 1] - 1]
         if len(run) >= _MIN_NEAR_POINTS:
-            found.append(run)
-    return found
+            runs.append(run)
+    return runs

@@ -49,11 +49,11 @@ class LineKinks:
     Attributes
     ----------
     added_bound
-        What a kink adds to the bound of an entry whose largest step is that of each level, (k, levels).
+        Bound that a kink adds to an entry with each level as its largest step, (k, levels).
     loss_shape
-        Where there is one for sure, or what there is instead: positions in `Shape`, (k,).
+        Certain shape of the loss along each line, as `LossShape`, (k,).
     may_have_kink
-        Where there may be one, too small for that beside the noise, (k,).
+        Mask of the lines that may have a kink, too small for certainty beside the noise, (k,).
     """
 
     added_bound: Array
@@ -73,7 +73,7 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Arra
     noise
         Deviation of the loss at each step, (k, levels).
     base
-        What the loss at the base may be off by beside, (k,).
+        Further error of the loss at the base, (k,).
     """
     ratio = steps[:-1] / steps[1:]
     span = steps[:-1] * (ratio - 1)
@@ -85,28 +85,32 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Arra
     smooth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
     stays = np.zeros(jumps.shape, bool)
     stays[:, 1:] = jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
-    told: Array = stays & (jumps > sure)
+    is_significant: Array = stays & (jumps > sure)
     suspected: Array = stays & (jumps > _SUSPICION_FACTOR * sure)
-    halves = np.where(told, jumps / 2, 0.0)
+    halves = np.where(is_significant, jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
     added = np.maximum.accumulate(halves[:, ::-1], axis=1)[:, ::-1]
     added = np.concatenate([added, halves[:, -1:]], axis=1)
-    added = np.maximum(added, _bound_kink_remainder(second_differences, steps, np.where(told, jumps, 0.0), sure))
+    added = np.maximum(
+        added, _bound_kink_remainder(second_differences, steps, np.where(is_significant, jumps, 0.0), sure)
+    )
     added[
-        told[:, -1]
+        is_significant[:, -1]
         & _is_base_apart(second_differences, steps, CERTAIN_DEVIATIONS * np.sqrt(2) * noise[:, -1] + 2 * of_base)
     ] = np.inf
-    return LineKinks(added, _classify_loss(signed, told, steps, sure), np.logical_or.reduce(suspected, axis=1))
+    return LineKinks(
+        added, _classify_loss(signed, is_significant, steps, sure), np.logical_or.reduce(suspected, axis=1)
+    )
 
 
 def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array) -> Array:
-    """Return the lines whose base is apart from its surroundings, beyond the error of second differences, (k,)."""
+    """Return the lines whose base is apart from its surroundings, (k,)."""
     last, before = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
     return (last > certain_noise) & (last > before * np.sqrt(steps[-1] / steps[-2]))
 
 
 def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Array) -> Array:
-    """Tell by the median power of h with which what is too large for a smooth loss falls."""
+    """Classify the loss by the median power of h with which its excess falls."""
     jumps = np.abs(signed)
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,31 +118,37 @@ def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Arr
     powers[:, 1:] = np.where(is_significant[:, 1:], falls, np.nan)
     # Of one in J(h), (1) with S(h) = S(h / r).
     leaves = steps[:-1] / (steps[:-1] / steps[1:] + 1)
-    found = np.full(len(jumps), LossShape.SMOOTH)
+    shapes = np.full(len(jumps), LossShape.SMOOTH)
     for line in np.flatnonzero(is_significant.any(axis=1)):
         power, seen = float(np.nanmedian(powers[line])), jumps[line]
         if -_PERSISTENT_POWER <= power <= _PERSISTENT_POWER and _persists_to_smallest_step(
             seen, is_significant[line], sure[line]
         ):
-            found[line] = LossShape.KINKED
+            shapes[line] = LossShape.KINKED
         elif power < -_PERSISTENT_POWER and _are_changes_alike(
             (signed[line] * leaves)[: np.flatnonzero(is_significant[line])[-1] + 1]
         ):
-            found[line] = LossShape.JUMPING
+            shapes[line] = LossShape.JUMPING
         else:
-            found[line] = LossShape.ROUGH
-    return found
+            shapes[line] = LossShape.ROUGH
+    return shapes
 
 
 def _persists_to_smallest_step(jumps: Array, told: Array, sure: Array) -> bool:
-    """Return whether the finest pair that can show a jump of the derivative does show it."""
+    """Return whether a jump of the derivative shows at the finest possible pair.
+
+    Such a jump is at the base.
+    """
     jump = float(np.median(jumps[told]))
     shown = np.flatnonzero(sure < jump / 2)
     return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)
 
 
 def _are_changes_alike(changes: Array) -> bool:
-    """Return whether a jump of the loss is the same at all steps, except for one that may lie between."""
+    """Return whether a jump of the loss is the same at all steps, except for one.
+
+    The place of the jump may lie between the points of that one.
+    """
     middle = float(np.median(changes))
     parts = changes / middle if middle else np.zeros(changes.shape)
     apart = (parts < 1 / _ALIKE_RATIO) | (parts > _ALIKE_RATIO)
@@ -148,7 +158,7 @@ def _are_changes_alike(changes: Array) -> bool:
 def _bound_kink_remainder(
     second_differences: Array, steps: Array, significant_jumps: Array, certain_noise: Array
 ) -> Array:
-    """Return the error that a kink may leave at a step, where too few finer pairs rule it out.
+    """Return the error that a kink may leave where few finer pairs rule it out.
 
     At a distance d a jump J is J (h - d) in S(h), of which a central difference is off by half, over h; (1) of it is
     J |1 - (r + 1) d / h|, and may be nothing. But not for two pairs in a row, if they would see half of the jump. With

@@ -1,4 +1,4 @@
-"""Moves that a datatype can represent, so that the step that was meant is the step that was taken.
+"""Moves that a datatype can represent, so that each step is taken as planned.
 
 The points x + h v are numbers of the tensor's datatype. Rounding each of them by itself would make the direction
 another one at every step: in float32, by 2^-24 / h of it, which no extrapolation takes away. So all of them are put on
@@ -78,7 +78,7 @@ def round_to_lattice(
 
 
 def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
-    """Return the distance of a precision's numbers at the farthest point that an element reaches.
+    """Return the distance of numbers at the farthest point that an element reaches.
 
     That point counts as one rounding farther from 0.
     """
@@ -88,8 +88,8 @@ def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
 
 
 def _measure_relative_displacement(displacement: Array, moves: Array) -> Array:
-    displacement, moves = (np.abs(each.reshape(len(moves), -1)) for each in (displacement, moves))
+    displacement, moves = (np.abs(vectors.reshape(len(moves), -1)) for vectors in (displacement, moves))
     largest = np.maximum(moves.max(axis=1), 5e-324)[:, None]
     with np.errstate(over="ignore"):
-        norms = [np.sqrt(np.square(each / largest).sum(axis=1)) for each in (displacement, moves)]
+        norms = [np.sqrt(np.square(vectors / largest).sum(axis=1)) for vectors in (displacement, moves)]
     return norms[0] / np.maximum(norms[1], 2.0**-60)

@@ -1,11 +1,11 @@
-"""The evaluations of a loss: base, near points for its noise, and steps along directions of each tensor.
+"""The evaluations of a loss: base, near points, and steps along directions.
 
     0, 1, 2                  the base, three times: a loss that is not the same each time gives itself away
     3 ... 10, 11 ... 18      two lines of near points, all tensors moved together
     from 19                  of several tensors, a line of near points each, all others staying; of more than 16, each
                              line is of every 16th
     then                     by tensor, in the order of the request; by direction; by step, falling: plus, then minus;
-                             of directions that have room on one side alone, two steps on that side (sides.py)
+                             of directions that have room on one side alone, two steps on that side (step_offsets.py)
 
 All of it follows from the point, the order of its tensors, the kind and number of directions, the seed, the scales and
 the bounds alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
@@ -43,14 +43,18 @@ of 10,000 is 1e-6 of it."""
 
 @dataclass(frozen=True)
 class EvaluationLayout:
-    """Everything that is evaluated, by the names of the tensors, in the order in which they were given.
+    """The evaluations by the names of the tensors, in the order of the request.
 
     Attributes
     ----------
+    points, lines
+        Tensors and their lines, by name.
+    seed
+        Seed of the directions and near points.
     first_evaluations
-        Number of the first evaluation for each tensor, and the number of all behind the last.
+        Number of the first evaluation for each tensor, then the number of all evaluations.
     tensor_positions
-        Positions of the tensors.
+        Position of each tensor in the order of the request.
     """
 
     points: Mapping[str, TensorPoint]
@@ -69,13 +73,13 @@ class EvaluationLayout:
         return self.first_evaluations[self.tensor_positions[name]]
 
     def near_losses(self, name: str, losses: Array) -> Array:
-        """Return losses at near points, by all tensors moved together and by this one alone, (lines, NEAR)."""
+        """Return losses at near points of all tensors and of this one, (lines, NEAR)."""
         return np.concatenate(
             [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._own_near_points(name)]]
         ).reshape(-1, NEAR_POINT_COUNT)
 
     def _own_near_points(self, name: str) -> slice:
-        """Return the near points of a tensor without the others; none if it is the only one."""
+        """Return the near points of a tensor without the others; none if it is alone."""
         lines = count_own_lines(len(self.points))
         first = EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * (self.tensor_positions[name] % max(lines, 1))
         return slice(first, first + min(lines, 1) * NEAR_POINT_COUNT)
@@ -87,7 +91,7 @@ class EvaluationLayout:
         return losses[first : first + int(np.prod(shape))].reshape(shape)
 
     def step_offsets(self, name: str) -> Array:
-        """Return the signed steps of a tensor's losses, in units of the moves, (k, levels, 2)."""
+        """Return signed steps of a tensor's losses in units of the moves, (k, levels, 2)."""
         return list_signed_step_offsets(self.points[name].schedule, self.lines[name].sides)
 
     def stack_points(self, name: str) -> Array:
@@ -100,10 +104,10 @@ class EvaluationLayout:
                 point, self.seed, name, line, random=self.lines[name].moved_elements is None
             )
         lines, offsets = self.lines[name], self.step_offsets(name)
-        own, first = self._own_near_points(name), self.first_evaluation(name)
-        flat[own] = place_near_points(point, self.seed, name, 0, random=self.lines[name].moved_elements is None)[
-            : own.stop - own.start
-        ]
+        near_points, first = self._own_near_points(name), self.first_evaluation(name)
+        flat[near_points] = place_near_points(
+            point, self.seed, name, 0, random=self.lines[name].moved_elements is None
+        )[: near_points.stop - near_points.start]
         block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
             along = offsets[:, :, side]
@@ -152,11 +156,13 @@ def lay_out_evaluations(
     Parameters
     ----------
     points
-        Tensors by name, in the order in which they are to be moved.
+        Tensors by name, in the order of their moves.
     random
-        Whether directions are drawn from the standard Gaussian; else each is that of one element.
+        True for directions from the standard Gaussian; False for one element each.
     count
-        Directions of each tensor; all elements, or `DEFAULT_DIRECTIONS`, if None.
+        Directions of each tensor; None stands for all elements, or for `DEFAULT_DIRECTIONS`.
+    seed
+        Seed of the directions and near points.
     """
     points = dict(points)
     lines = {
@@ -165,7 +171,7 @@ def lay_out_evaluations(
         )
         for name, point in iterate_interruptibly(points.items())
     }
-    counts = [2 * len(each) * len(points[name].schedule.steps) for name, each in lines.items()]
+    counts = [2 * len(tensor_lines) * len(points[name].schedule.steps) for name, tensor_lines in lines.items()]
     places = {name: place for place, name in enumerate(points)}
     return EvaluationLayout(
         points,
@@ -180,7 +186,7 @@ _MAX_OWN_LINES = 16
 
 
 def count_own_lines(tensors: int) -> int:
-    """Return the number of lines of near points of several tensors, each moved without the others.
+    """Return the number of near-point lines of tensors moved without the others.
 
     The effect of one tensor may be hidden while all of them move together.
     """

@@ -1,7 +1,7 @@
 """The comparison of a candidate with the differences along each line of a tensor.
 
-Beyond what is allowed a line fails. It passes within what is certain (allowance.py), but for two cases, in which it
-is not decided:
+A line fails beyond the allowed error. It passes within the passing error (allowance.py), except in two cases, in which
+it is not decided:
 
 - an error that must be found could pass, with m and k of `precision.py`: of an element where more is allowed than k / 2
   of its derivative D and than m times the tensor's largest; along a random direction, whose own size is chance, where
@@ -11,15 +11,15 @@ is not decided:
 A line of which one of these is so is not called wrong within four times what is allowed either: there the loss is too
 noisy for its differences to be more than an indication. Neither is one along which the loss may have a kink, of which
 no bound is known that holds beside noise: the difference is the mean of both sides there, and what agrees with it
-passes. Nor is a 0 beside a staircase (stairs.py).
+passes. Nor is a 0 beside a staircase (staircase.py).
 
 **Negligible** is an element, with s the sizes of the moves, of which
 
     (|D_i| + allowed_i) s_i <= m max_j (|D_j| - allowed_j) s_j                                                       (1)
 
-with m = `matters`. It passes within what is allowed, and no promise covers it. So is one that is **zero**, as far as
-its loss and its candidate can tell: with L the size of the loss at the base, or of what it changes by over s as its
-curvature has it, u' the unit roundoff of the losses' format and u that of the candidate,
+with m = `negligible_fraction`. It passes within the allowed error, and no promise covers it. So does an element that is
+**zero**, as far as its loss and its candidate show. With L the size of the loss at the base, or of its change over s by
+its curvature, u' the unit roundoff of the losses' format and u that of the candidate,
 
     |D_i| <= allowed_i,    allowed_i s_i <= 4096 u' L,    |c_i| s_i <= 64 u L.                                       (2)
 
@@ -58,13 +58,13 @@ class LineComparison:
     Attributes
     ----------
     reference, allowance
-        The derivatives, and what the candidate is along each line and may be off by.
+        Derivatives along the lines, and the candidate's own with its allowance.
     is_uncertain
-        Which of them could not have told an error that must be found, (k,).
+        Mask of the lines that could hide an error that a check must find, (k,).
     is_negligible, is_zero
-        Which pass without a promise, and which of these as 0, (k,).
+        Masks of the lines that pass without a promise, and of those among them that pass as 0, (k,).
     precision, tolerance
-        By which the allowance was stated.
+        Arithmetic of the candidate, and the tolerance that replaces the allowance; None if there is none.
     """
 
     reference: DirectionalDerivatives
@@ -115,7 +115,10 @@ class LineComparison:
 
     @property
     def unnoticed_error(self) -> Array:
-        """Largest error of a line that is not called wrong or, if the line is decided, is not seen, (k,)."""
+        """Largest error of a line that goes unnoticed, (k,).
+
+        Such a line is not called wrong or, if it is decided, passes.
+        """
         return np.where(self.is_uncertain | self.reference.may_have_kink, self.not_wrong_error, self.passing_error)
 
     @property
@@ -159,15 +162,15 @@ def compare_candidate(
     """Hold a candidate, float64, (n,), against the derivatives of its tensor."""
     if lines.moved_elements is None:
         allowed = allowance.allow_directions(lines, point, gradient, reference, precision, tolerance)
-        found = _compare_directions(allowed, point, gradient, reference, precision)
+        comparison = _compare_directions(allowed, point, gradient, reference, precision)
     else:
         allowed = allowance.allow_elements(lines, point, gradient, reference, precision, tolerance)
-        found = _compare_elements(allowed, point, reference, precision)
+        comparison = _compare_elements(allowed, point, reference, precision)
     if tolerance is None:
-        return found
-    nothing = np.zeros(found.candidate_derivatives.shape, bool)
+        return comparison
+    nothing = np.zeros(comparison.candidate_derivatives.shape, bool)
     return replace(
-        found,
+        comparison,
         is_uncertain=reference.bound > allowed.allowed_error,
         is_negligible=nothing,
         is_zero=nothing,
@@ -214,9 +217,9 @@ def _are_lines_zero(
 ) -> Array:
     """Return the lines whose derivative is 0 as far as the losses show: (2)."""
     least = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
-    told = (np.abs(reference.value) <= allowed.allowed_error) & (allowed.move_sizes > least)
-    told &= allowed.allowed_error * allowed.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
-    told &= (
+    is_zero = (np.abs(reference.value) <= allowed.allowed_error) & (allowed.move_sizes > least)
+    is_zero &= allowed.allowed_error * allowed.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
+    is_zero &= (
         candidate * allowed.move_sizes <= _ZERO_CANDIDATE_ROUNDOFFS * precision.unit_roundoff * reference.loss_magnitude
     )
-    return told | (reference.is_constant & (np.equal(candidate, 0)))
+    return is_zero | (reference.is_constant & (np.equal(candidate, 0)))

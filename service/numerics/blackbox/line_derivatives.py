@@ -1,9 +1,9 @@
-"""Derivatives along lines of every kind: of both sides, of one side, and of which some points have no value.
+"""Derivatives along lines of every kind: two-sided, one-sided and incomplete.
 
-Central differences are taken where a line has points on both sides (difference.py), those of one side where a bound
-leaves no room on the other (onesided.py). Where the loss has no value at some points, a line has the central difference
-of the levels at which both sides have one, and what each side has by itself; of these the one with the smallest bound
-is taken. A line with too few points of any kind has no derivative.
+A line with points on both sides has central differences (central_derivatives.py). A line with a bound that leaves no
+room on one side has differences of the other side (one_sided_extrapolation.py). If the loss has no value at some
+points, a line has the central difference of the levels with a value on both sides, and the differences of each side by
+itself; the one with the smallest bound counts. A line with too few points of any kind has no derivative.
 """
 
 from collections.abc import Iterator
@@ -31,18 +31,18 @@ def difference_lines(
     Parameters
     ----------
     losses
-        Of the tensor, (k, levels, 2); NaN where it has no value.
+        Losses of the tensor, (k, levels, 2); NaN at points without a value.
     base
         The loss at the base.
     """
     sides = layout.lines[name].sides
     there = np.isfinite(losses)
-    found = central_derivatives.difference_centrally(
+    derivatives = central_derivatives.difference_centrally(
         layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
     )
     wanted = (sides != 0) | ~there.all(axis=(1, 2))
     if not wanted.any():
-        return found
+        return derivatives
     offsets = layout.step_offsets(name).reshape(len(losses), -1)
     there = there.reshape(offsets.shape) & wanted[:, None]
     for side in (1, -1):
@@ -52,15 +52,18 @@ def difference_lines(
             if len(order) >= MIN_NODES:
                 values = losses.reshape(offsets.shape)[np.ix_(lines, order)]
                 _keep_better(
-                    found,
+                    derivatives,
                     lines,
                     _difference_one_sided(layout, name, lines, offsets[lines][:, order], values, base, noise),
                 )
-    return found
+    return derivatives
 
 
 def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]:
-    """Group the lines by their points: yield both by their positions, except for lines without points."""
+    """Group the lines by their points; yield the positions of both.
+
+    Lines without points are in no group.
+    """
     sets, group = np.unique(is_evaluated, axis=0, return_inverse=True)
     for number, points in enumerate(iterate_interruptibly(sets)):
         if points.any():
@@ -70,8 +73,8 @@ def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]
 def _keep_better(derivatives: DirectionalDerivatives, lines: Array, alternative: DirectionalDerivatives) -> None:
     """Put what is known better."""
     better = ~(derivatives.bound[lines] <= alternative.bound)
-    for each in fields(DirectionalDerivatives):
-        getattr(derivatives, each.name)[lines[better]] = getattr(alternative, each.name)[better]
+    for field in fields(DirectionalDerivatives):
+        getattr(derivatives, field.name)[lines[better]] = getattr(alternative, field.name)[better]
 
 
 def _difference_one_sided(
@@ -117,5 +120,5 @@ def _difference_one_sided(
 def _estimate_second_derivatives(samples: OneSidedSamples) -> Array:
     """Return second derivatives along the lines, (k,): the largest over the steps."""
     quotients, nodes = samples.quotients, samples.nodes
-    found: Array = 2 * np.abs((quotients[:, :1] - quotients[:, 1:]) / (nodes[:, :1] - nodes[:, 1:]))
-    return found.max(axis=1)
+    derivatives: Array = 2 * np.abs((quotients[:, :1] - quotients[:, 1:]) / (nodes[:, :1] - nodes[:, 1:]))
+    return derivatives.max(axis=1)

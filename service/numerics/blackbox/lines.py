@@ -1,4 +1,4 @@
-"""Lines along which one tensor is moved: Gaussian directions of all its elements, single elements, and near points."""
+"""Lines of one tensor: Gaussian directions, single elements, and near points."""
 
 from dataclasses import dataclass
 
@@ -19,21 +19,21 @@ which is 1.66 / s, and that of N(0, s^2) is 0.399 / s: 4.2 times as much."""
 
 @dataclass(frozen=True)
 class TensorPoint:
-    """One tensor.
+    """One tensor with the rules of its moves.
 
     Attributes
     ----------
     values
-        In float64.
+        Elements in float64.
     schedule
-        Its steps.
+        Steps of the moves.
     scale
-        The unit of its directions, a power of two: how far it is moved where `ways` does not tell.
+        Unit of the directions, a power of two: the size of the moves without `element_moves`.
     element_moves
-        How each element is moved; None where along a direction all are moved by the scale, and an element alone by its
-        own size where that is larger.
+        Move of each element; None by default. Without it a direction moves every element by the scale, and an element
+        alone moves by the scale or, if larger, by its own size.
     domain
-        Within which all of its points lie, if it has bounds; then it has `ways`.
+        Bounds of every point, which require `element_moves`; None by default.
     """
 
     values: Array
@@ -60,18 +60,18 @@ class TensorLines:
     Attributes
     ----------
     moved_elements
-        Flat index of the element that each moves; None where each moves all.
+        Flat index of the element that each line moves; None if each line moves all elements.
     moves
-        Where to.
+        Representable moves along the lines.
     derivative_units
-        What a difference by the step is divided by to be the derivative, (k,).
+        Divisor that makes a difference by the step the derivative, (k,).
     direction_weights
-        How far each element is moved by a random direction, in units of its tensor's scale, (elements,) or (1,): the
-        direction is standard Gaussian where the gradient is taken times these.
+        Move of each element in a random direction, in units of the tensor's scale, (elements,) or (1,): the direction
+        is standard Gaussian for the gradient times these weights.
     sides
-        0 for a direction with points on both sides, 1 or -1 for one with points on one side alone, (k,).
+        Sides of the points of each line: 0 for both, 1 or -1 for one alone, (k,).
     has_half_gaussians
-        Whether random directions have elements that they move to one side alone, by half a Gaussian.
+        True if random directions move some elements to one side alone, by half a Gaussian; False by default.
     """
 
     moved_elements: Array | None
@@ -86,17 +86,17 @@ class TensorLines:
 
     @property
     def zero_concentration(self) -> float:
-        """Times how much nearer to 0 an inner product with a random direction may lie than a Gaussian one."""
+        """Factor by which inner products lie nearer to 0 than Gaussian ones, at most."""
         return _HALF_GAUSSIAN_CONCENTRATION if self.has_half_gaussians else 1.0
 
     @property
     def directions(self) -> Array:
-        """The directions, (k, elements), of random ones; for a gradient that was taken times `weights`."""
+        """Random directions, (k, elements), for a gradient times `direction_weights`."""
         return self.moves.directions / (self.derivative_units[:, None] * self.direction_weights)
 
 
 def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
-    """Draw standard Gaussian directions, in units of the moves, within the bounds of the elements."""
+    """Draw standard Gaussian directions in units of the moves, within the bounds."""
     schedule, ways = point.schedule, point.choose_element_moves(random=True)
     halved = bool(ways.move_sides.any())
     drawn_parts = _clip_to_domain(
@@ -123,7 +123,7 @@ def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) ->
 
 
 def _clip_to_domain(parts: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float) -> Array:
-    """Clip moves, in parts of the elements' move sizes, (..., elements), to the room in the domain."""
+    """Clip moves in parts of their sizes, (..., elements), to the domain."""
     if point.domain is None:
         return parts
     parts = np.clip(parts, -max_deviations, max_deviations)
@@ -159,10 +159,10 @@ def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, ra
     sizes = np.maximum(
         ways.move_sizes, np.minimum(least, ways.move_sizes * schedule.largest_step / (NEAR_POINT_COUNT * step))
     )
-    found = round_to_lattice(
+    moves = round_to_lattice(
         values, parts * sizes, sizes, NEAR_POINT_COUNT * step, step, schedule.precision, ways.move_sides
     )
-    points = found.starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * found.directions
+    points = moves.starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * moves.directions
     if point.domain is not None:
         stays = ~np.logical_and.reduce(point.domain.contains_points(points))
         points[:, stays] = values[stays]

@@ -28,7 +28,7 @@ _MAX_REPRESENTATIVES = 2**11
 def compute_random_miss_probability(
     gradient: Array, allowed: Array, deviation: Array, coarseness: float, relative_error: float
 ) -> float:
-    """Return the probability (1) that a single element, off by a part of itself, passed.
+    """Return the probability (1) that one element, off by a part of itself, passed.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def compute_random_miss_probability(
 def compute_element_miss_probability(
     gradient: Array, elements: Array, allowed: Array, deviation: Array, relative_error: float
 ) -> float:
-    """Return the probability (2) for a gradient, (n,), of which some elements, (k,), were moved."""
+    """Return the probability (2) for a gradient, (n,), with k moved elements."""
     total = np.count_nonzero(gradient)
     if not total:
         return 1.0
@@ -76,4 +76,4 @@ def _select_representatives(sizes: Array) -> Array:
 
 
 def _evaluate_error_function(values: Array) -> Array:
-    return np.array([math.erf(each) for each in values.tolist()])
+    return np.array([math.erf(value) for value in values.tolist()])

@@ -1,4 +1,4 @@
-"""Neville's table of differences, and the rules by which an entry of it is bounded and chosen.
+"""Neville's table of differences, with the bounds and the choice of its entries.
 
 The table over nodes x_0 > x_1 > ..., of any ratio,
 
@@ -20,7 +20,7 @@ _SLOW_CONVERGENCE_FACTOR = 4.0
 
 
 def build_table(quotients: Array, nodes: Array) -> tuple[TableEntries, TableEntries]:
-    """Return the entries (1), each (k,), and their weights on the quotients, each of the shape of the nodes.
+    """Return the entries (1), each (k,), and their weights, of the nodes' shape.
 
     Parameters
     ----------
@@ -45,7 +45,9 @@ def build_table(quotients: Array, nodes: Array) -> tuple[TableEntries, TableEntr
 def measure_disagreement_with_finer(
     rows: Array, values: Array, bounds: Array, quotients: Array, fall: Array, certain_noise: Array
 ) -> Array:
-    """Return how far finer differences stay away from each entry, (entries, k), where they should come nearer.
+    """Return the distance of finer differences that stay away, (entries, k).
+
+    It is 0 where they come as much nearer to the entry as they should.
 
     Parameters
     ----------
@@ -67,14 +69,16 @@ def measure_disagreement_with_finer(
 
 
 def find_contested(value: Array, rows: Array, quotients: Array, fall: Array, certain_noise: Array) -> Array:
-    """Return the mask of the lines with a finer difference that comes no nearer than half as much as it should, (k,).
+    """Return the lines with a finer difference that does not come near enough, (k,).
+
+    Near enough is half as near as it should come.
 
     Parameters
     ----------
     value, rows
         The chosen entry of each line, and its last row, (k,).
     quotients, fall, certain_noise
-        As in `measure_disagreement_with_finer`.
+        The parameters of `measure_disagreement_with_finer`.
     """
     away = np.abs(quotients - value[:, None])
     due = _SLOW_CONVERGENCE_FACTOR / 2 * fall * (away[:, :-1] + certain_noise[:, :-1])
@@ -82,7 +86,7 @@ def find_contested(value: Array, rows: Array, quotients: Array, fall: Array, cer
 
 
 def choose_best_entries(rows: Array, values: Array, bounds: Array) -> tuple[Array, Array]:
-    """Choose the entry with the smallest bound for each line, and return its number and its bound, both (k,).
+    """Choose the entry with the smallest bound for each line; return both, (k,).
 
     An entry that a finer one contradicts has its bound raised to take that in.
     """

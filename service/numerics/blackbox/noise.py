@@ -61,13 +61,13 @@ class LossNoise:
     Attributes
     ----------
     deviation
-        Standard deviation of one evaluation, near the base.
+        Standard deviation of one evaluation near the base.
     largest_deviation
-        The largest of its estimates, with which bounds are made.
+        Largest of the estimates, from which bounds follow.
     loss_magnitude
-        Largest size of the losses from which it was estimated.
+        Largest size of the losses behind the estimates.
     is_deterministic
-        Whether the loss was the same each time at the base.
+        True if the loss was the same each time at the base.
     format_roundoff
         Unit roundoff of the narrowest format that represents all losses.
     """
@@ -81,12 +81,13 @@ class LossNoise:
     def scale_by_exponent(self, exponent: int) -> "LossNoise":
         """Return the noise of a loss 2^exponent times as large."""
         deviation, most, size = (
-            float(np.ldexp(each, exponent)) for each in (self.deviation, self.largest_deviation, self.loss_magnitude)
+            float(np.ldexp(number, exponent))
+            for number in (self.deviation, self.largest_deviation, self.loss_magnitude)
         )
         return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
 
     def deviation_at(self, losses: Array, steps: Array, base: float) -> Array:
-        """Return the deviation at the steps of one tensor, (k, levels), of the losses there, (k, levels, 2)."""
+        """Return the deviation, (k, levels), of the losses at steps, (k, levels, 2)."""
         sizes = np.abs(losses).max(axis=2)
         grown = self.grown_deviation(sizes)
         if self.loss_magnitude == 0 or not math.isfinite(self.largest_deviation):
@@ -102,14 +103,14 @@ class LossNoise:
         )
 
     def grown_deviation(self, sizes: Array) -> Array:
-        """Return the deviation of losses of some sizes, if it is relative to those larger than the base."""
+        """Return the deviation of losses, relative for those larger than the base."""
         if self.loss_magnitude == 0:
             return np.full(sizes.shape, self.largest_deviation)
         return self.largest_deviation * np.maximum(1.0, sizes / self.loss_magnitude)
 
 
 def _grows_as_root(part: float, sizes: Array) -> Array:
-    """Return the growth of the noise, (3), given that of the loss, both in units of the base."""
+    """Return the growth of the noise, (3), given that of the loss."""
     largest = float(sizes.max())
     if part >= 1 or largest == 1:
         return sizes
@@ -131,9 +132,9 @@ def _estimate_noise_growth(losses: Array, steps: Array, base: float, grown: Arra
             left, alone = np.abs(values[:, window] @ weights), largest_deviation * np.linalg.norm(factors)
             more = np.sqrt(np.square(grown[:, window] * factors).sum(axis=1))
             ratios.append((left / more)[more > _GROWTH_SIGNIFICANCE * alone])
-        found = np.concatenate(ratios)
-        if found.size:
-            least = min(least, _GROWTH_SAFETY * float(np.sqrt(np.square(found).mean())))
+        relative = np.concatenate(ratios)
+        if relative.size:
+            least = min(least, _GROWTH_SAFETY * float(np.sqrt(np.square(relative).mean())))
     return least
 
 
@@ -155,7 +156,7 @@ class LossFormat:
 
 def find_loss_format(losses: Array) -> LossFormat:
     """Find it, of finite losses."""
-    name = next(each for each in _FORMATS if bool(PRECISIONS[each].is_representable(losses).all()))
+    name = next(format_name for format_name in _FORMATS if bool(PRECISIONS[format_name].is_representable(losses).all()))
     return LossFormat(PRECISIONS[name].unit_roundoff, float(np.abs(losses).min(initial=np.inf, where=losses != 0)))
 
 
@@ -169,7 +170,7 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     lines
         The loss at the near points of each line, (m + 1,).
     loss_format
-        Of all losses.
+        Number format of all losses.
     """
     near = np.concatenate([repeats, *lines])
     size = float(np.abs(near).max())
@@ -182,8 +183,8 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     most = max(estimates) if size else loss_format.smallest_nonzero
     if not math.isfinite(most):
         most = 0.0
-    alike = [each for each in estimates[: len(lines)] if each * _AGREEMENT_RATIO >= most]
-    deviation = math.sqrt(sum(each * each for each in alike) / len(alike)) if alike else most
+    alike = [estimate for estimate in estimates[: len(lines)] if estimate * _AGREEMENT_RATIO >= most]
+    deviation = math.sqrt(sum(estimate * estimate for estimate in alike) / len(alike)) if alike else most
     # The deviation of equal numbers need not be 0: their mean is rounded.
     return LossNoise(deviation, most, size, bool((repeats == repeats[0]).all()), rounding)
 

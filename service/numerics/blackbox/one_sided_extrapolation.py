@@ -58,11 +58,11 @@ class OneSidedSamples:
     nodes
         t, of one sign, in units of the moves, (k, m).
     losses, noise
-        The loss, and the deviation of its noise, (k, m).
+        Losses, and the deviation of their noise, (k, m).
     base_loss, base_noise
-        At t = 0.
+        Loss and deviation at t = 0.
     base_displacement
-        What the loss at t = 0 may be off by beside, (k,).
+        Further error of the loss at t = 0, (k,).
     """
 
     nodes: Array
@@ -85,12 +85,12 @@ def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     sure = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
     values, weights = neville.build_table(quotients, nodes)
     entries = sorted(values)
-    stacked = np.stack([values[each] for each in entries])
-    deviations, of_base = _compute_entry_deviations(samples, np.stack([weights[each] for each in entries]))
-    rounding = np.stack([(np.abs(quotients * weights[each])).sum(axis=1) for each in entries]) * TABLE_ROUNDING
+    stacked = np.stack([values[entry] for entry in entries])
+    deviations, of_base = _compute_entry_deviations(samples, np.stack([weights[entry] for entry in entries]))
+    rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
     apart_of = _estimate_entry_errors(values, nodes)
     bounds = (
-        _ERROR_SAFETY * np.stack([apart_of[each] for each in entries])
+        _ERROR_SAFETY * np.stack([apart_of[entry] for entry in entries])
         + CERTAIN_DEVIATIONS * deviations
         + rounding
         + of_base
@@ -112,12 +112,12 @@ def _is_base_apart(quotients: Array, nodes: Array, sure: Array) -> Array:
     changes: Array = np.abs(np.diff(quotients[:, -4:], axis=1))
     slopes = changes / -np.diff(nodes[:, -4:], axis=1)
     grows = slopes[:, 1:] > slopes[:, :-1] * np.sqrt(nodes[:, -4:-2] / nodes[:, -2:])
-    told: Array = changes[:, -1] > sure[:, -1] + sure[:, -2]
-    return told & np.logical_and.reduce(grows, axis=1)
+    is_significant: Array = changes[:, -1] > sure[:, -1] + sure[:, -2]
+    return is_significant & np.logical_and.reduce(grows, axis=1)
 
 
 def _compute_entry_deviations(samples: OneSidedSamples, weights: Array) -> tuple[Array, Array]:
-    """Return the noise deviation of entries, and the error that the base leaves in them, (entries, k)."""
+    """Return the noise of entries and the error of their base, both (entries, k)."""
     parts = weights / samples.nodes
     of_nodes = np.sqrt(np.square(parts * samples.noise).sum(axis=2))
     amplified = np.abs(parts.sum(axis=2))
@@ -132,13 +132,13 @@ def _estimate_entry_errors(values: TableEntries, nodes: Array) -> TableEntries:
         if row == 0:
             apart[row, column] = np.full(value.shape, np.inf)
             continue
-        found = np.abs(value - values[row - 1, max(column - 1, 0)])
+        error = np.abs(value - values[row - 1, max(column - 1, 0)])
         # Steps that lie close together differ by less than they are off; the next column tells by how much.
-        found = np.maximum(found, np.abs(value - values[row, column - 1 if column else 1]))
+        error = np.maximum(error, np.abs(value - values[row, column - 1 if column else 1]))
         if row > max(column, 1):
             fall = nodes[:, row - 1] / nodes[:, row - column - 1] if column else nodes[:, row] / nodes[:, row - 1]
-            found = np.maximum(found, apart[row - 1, column] * fall)
+            error = np.maximum(error, apart[row - 1, column] * fall)
         elif column > 1:
-            found = np.maximum(found, apart[row, column - 1] * nodes[:, row] / nodes[:, 0])
-        apart[row, column] = found
+            error = np.maximum(error, apart[row, column - 1] * nodes[:, row] / nodes[:, 0])
+        apart[row, column] = error
     return apart

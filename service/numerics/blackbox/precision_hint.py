@@ -1,4 +1,4 @@
-"""Hints for a candidate that fails, and would pass with a lower demand on its precision.
+"""Hints for a candidate that fails, and would pass with a lower precision.
 
 A gradient that was computed in float32 is of numbers of float32, also where it was sent as a list of float64. One that
 has digits beyond those was not, or not alone: more likely it is not meant to be exact, as the gradient of a solver is
@@ -25,7 +25,7 @@ def suggest_lower_precision(gradient: Array, errors: Array, reference: Array, lo
     gradient
         The candidate, float64, (n,).
     errors, reference
-        What it is off by along each line, and the derivative there, (k,).
+        Error along each line, and the derivative, (k,).
     lower
         An arithmetic in which it would not fail.
     """

@@ -21,7 +21,7 @@ NEAR_POINT_COUNT = 8
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Steps of one datatype: 2^-e of the scale for each exponent, and 2^-e between the near points of each line.
+    """Steps of one datatype: 2^-e of the scale, and the distances of near points.
 
     `apart` are parts of the scale of which an element that is less is of another unit: where several are, where any is,
     and where it is moved along with others.
@@ -61,7 +61,9 @@ STEP_SCHEDULES: dict[str, StepSchedule] = {
 
 
 def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
-    """Return the scale of a tensor: the power of two next to the median nonzero size, or 1.
+    """Return the scale of a tensor: a power of two near its median size, or 1.
+
+    The median is over the elements that are not 0.
 
     Larger where the largest element could not be moved by as little, in the datatype, as the smallest step asks for.
 
@@ -85,7 +87,7 @@ _CANCELLATION_ROUNDOFFS = 2.0**-6, 4.0
 
 
 def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) -> Array:
-    """Return the move of each element, by itself or in a random direction, as powers of two.
+    """Return the move of each element, alone or in a direction, as powers of two.
 
     An element alone is moved by the scale or, if that is larger, by its own size: those next to 0 among others, as of a
     Gaussian tensor, tell as much of the loss as the others do when they are moved like them. But a tensor may hold
@@ -106,7 +108,7 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
     nothing = _are_elements_zero(sizes, schedule)
     if nothing.all():
         return np.ones(sizes.shape)
-    some, own = sizes[~nothing], round_to_powers_of_two(sizes)
+    some, own_sizes = sizes[~nothing], round_to_powers_of_two(sizes)
     unit = round_to_power_of_two(float(np.median(some)))
     several = (
         _has_outliers(some, unit, schedule.outlier_fractions[2], _FEW_FRACTION)
@@ -118,23 +120,30 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
     part = far if np.mean(some < near * unit) <= _SEVERAL_FRACTION else near
     # Of an element that is 0 among several units the least harm is done by the smallest of them.
     return np.where(
-        nothing, own[~nothing].min() if several else unit, np.where(sizes < part * unit, own, np.maximum(own, unit))
+        nothing,
+        own_sizes[~nothing].min() if several else unit,
+        np.where(sizes < part * unit, own_sizes, np.maximum(own_sizes, unit)),
     )
 
 
 def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
-    """Return the elements that are 0, or that rounding leaves of others, if all are of one unit."""
+    """Return the elements that are 0 or left by rounding, if all are of one unit."""
     zero = sizes == 0
     if zero.all() or schedule.precision.significand_bits < _DOUBLE_SIGNIFICAND_BITS:
         return zero
-    least, most = (each * schedule.precision.unit_roundoff * float(sizes.max()) for each in _CANCELLATION_ROUNDOFFS)
+    least, most = (
+        roundoffs * schedule.precision.unit_roundoff * float(sizes.max()) for roundoffs in _CANCELLATION_ROUNDOFFS
+    )
     left = (least <= sizes) & (sizes <= most)
     rest = sizes[~(zero | left)]
     return zero if _has_outliers(rest, float(np.median(rest)), 2.0**-5, _SEVERAL_FRACTION) else zero | left
 
 
 def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share: float) -> bool:
-    """Return whether more than a share of the elements are far from the unit, to either side."""
+    """Return whether more than a share of the elements are far from the unit.
+
+    Both larger and smaller ones count.
+    """
     return bool(np.mean((sizes < outlier_fraction * unit) | (sizes > unit / outlier_fraction)) > max_share)
 
 
@@ -143,7 +152,7 @@ MIN_SCALE, MAX_SCALE = 2.0**-_SCALE_EXPONENT_LIMIT, 2.0**_SCALE_EXPONENT_LIMIT
 
 
 def round_to_power_of_two(number: float) -> float:
-    """Round to the next power of two, within the range that leaves a float64 room around it."""
+    """Round to the next power of two within the range of the float64 steps."""
     return float(round_to_powers_of_two(np.array(number)))
 
 

@@ -28,7 +28,7 @@ def is_staircase(near_losses: Array, spacings: Array, slope: float, rounding: fl
     spacings
         Distances of neighbours, in steps of the moves, (lines,).
     slope
-        What a larger step changes the loss by, over the step.
+        Change of the loss over a larger step, in units of the step.
     rounding
         Unit roundoff of the format of the losses.
     """

@@ -20,7 +20,10 @@ _SECOND_STEPS: dict[str, tuple[int, ...]] = {
 
 
 def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
-    """Return signed steps of lines, (k, levels, 2); sides are 0 for both, 1 or -1 for one, (k,)."""
+    """Return signed steps of lines, (k, levels, 2), given their sides, (k,).
+
+    A side is 0 for both, 1 or -1 for one.
+    """
     steps = schedule.steps
     both = np.stack([steps, -steps], axis=-1)
     between = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step

@@ -1,4 +1,4 @@
-"""The remainder test: what is left of the loss when the candidate has explained its part.
+"""The remainder test: the loss minus the part that the candidate explains.
 
     R(h) = f(x + h v) - f(x) - h c . v = h (g - c) . v + O(h^2)
 
@@ -25,13 +25,13 @@ class TaylorRemainder:
     Attributes
     ----------
     direction
-        Its number.
+        Number of the direction.
     steps, remainders
         h, and R(h) with its sign, (levels,).
     convergence_order
-        Of log |R| against log h at the two smallest steps where R is beyond noise; NaN where there are no two.
+        Slope of log |R| against log h at the two smallest steps with R beyond noise; NaN without two.
     fit_intercept, fit_factor
-        What grows like h; infinite, or NaN, where c . d is 0.
+        Part that grows like h; infinite, or NaN, where c . d is 0.
     """
 
     direction: int
@@ -57,12 +57,12 @@ def compute_remainders(
         Deviation of what is in `plus`, (levels,).
     """
     left = loss_changes - steps * candidate_derivative
-    told = np.flatnonzero(np.abs(left) > _SIGNIFICANT_DEVIATIONS * noise)
+    significant = np.flatnonzero(np.abs(left) > _SIGNIFICANT_DEVIATIONS * noise)
     # From the coarsest step on, as far as it is beyond noise at every step.
-    told = told[told == np.arange(len(told))]
-    if len(told) < 2 or not np.isfinite(left).all():
+    significant = significant[significant == np.arange(len(significant))]
+    if len(significant) < 2 or not np.isfinite(left).all():
         return left, math.nan
-    coarse, fine = told[-2], told[-1]
+    coarse, fine = significant[-2], significant[-1]
     return left, float(np.log(np.abs(left[coarse] / left[fine])) / np.log(steps[coarse] / steps[fine]))
 
 

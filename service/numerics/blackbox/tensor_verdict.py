@@ -1,4 +1,4 @@
-"""The verdict on a tensor in the black box, from the comparison of its lines, and its reasons in words."""
+"""The verdict on a tensor in the black box, and its reasons in words."""
 
 from dataclasses import dataclass, replace
 

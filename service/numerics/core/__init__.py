@@ -1,0 +1,1 @@
+"""The base of the numerics: batches, precisions, differences, and pauses."""

@@ -38,12 +38,18 @@ def flat_indices(array: Array) -> Array:
 
 
 def broadcast_batch(array: Array, batch_size: int) -> Array:
-    """Give an array that is the same in all tiles, or has as many already, that many: a view."""
+    """Broadcast an array of one tile to as many as needed: a view.
+
+    An array with that many tiles is returned as it is.
+    """
     return array if len(array) == batch_size else np.broadcast_to(array, (batch_size, *array.shape[1:]))
 
 
 def align_rank(array: Array, rank: int) -> Array:
-    """Insert axes behind the tile axis until there are `rank` of them, as NumPy broadcasting would in front."""
+    """Insert axes behind the tile axis until there are `rank` of them.
+
+    NumPy broadcasting would insert them in front.
+    """
     missing = rank - (array.ndim - 1)
     return array.reshape(array.shape[:1] + (1,) * missing + array.shape[1:]) if missing > 0 else array
 

@@ -12,7 +12,7 @@ ValueT = TypeVar("ValueT", covariant=True)
 
 
 class cached_attribute(Generic[ValueT]):  # noqa: N801  # a decorator, as `property` is
-    """Make a method an attribute that is kept in the instance once it has been worked out.
+    """Make a method an attribute that the instance keeps once it is computed.
 
     A class that has it needs a `__dict__`; it may be a frozen dataclass.
     """

@@ -16,33 +16,33 @@ class DifferenceStatus(IntEnum):
     """Steps of different size contradict each other: the bound covers what they span, or is infinite."""
 
     NOT_FINITE = 2
-    """No difference could be had: the value is NaN, the bound infinite."""
+    """There is no difference: the value is NaN, the bound infinite."""
 
     NOT_EXAMINED = 3
-    """It was not asked for: the value is NaN, the bound infinite."""
+    """The request leaves it out: the value is NaN, the bound infinite."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Finite differences of the loss with respect to one tensor or node of shape (...).
+    """Finite differences of the loss for one tensor or node of shape (...).
 
     Attributes
     ----------
     value
-        The differences, float64, (...).
+        Differences, float64, (...).
     error_bound
-        Largest distance from the derivative that is to be expected, float64, (...).
+        Largest expected distance from the derivative, float64, (...).
     status
-        `Status` of each element, uint8, (...).
+        `DifferenceStatus` of each element, uint8, (...).
     evaluations
-        Evaluations of the loss that it took; what several tensors follow from is counted to the first.
+        Evaluations of the loss; those that serve several tensors count for the first.
     rounding_error
-        The part of each bound that no choice of the step could change, float64, (...).
+        Part of each bound that does not depend on the step, float64, (...).
     steps
         First step of the table that each value is taken from, in units of what was moved for it, float64, (...); 0
         where nothing had to be moved, NaN where there is no value.
     left_derivative, right_derivative
-        One-sided differences at the elements where they differ, NaN elsewhere; None where there are no such elements.
+        One-sided differences at the elements where they differ, NaN elsewhere; None if there are no such elements.
     """
 
     value: Array

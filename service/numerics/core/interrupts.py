@@ -1,4 +1,4 @@
-"""Pauses: where a computation lets whoever waits for it look at the clock, and end it.
+"""Pauses in a computation, at which a caller may look at the clock and end it.
 
 A loop over nodes, tiles, offsets or tensors calls `pause` once a turn. What is looked at there is no matter of the
 numerics: whoever asks for the computation says so by `watched`, for all that runs inside, and raises to end it. A
@@ -28,14 +28,17 @@ def check_interrupt() -> None:
 
 def iterate_interruptibly(items: Iterable[Item]) -> Iterator[Item]:
     """Iterate over items with a pause before each of them."""
-    for each in items:
+    for item in items:
         check_interrupt()
-        yield each
+        yield item
 
 
 @contextmanager
 def install_interrupt_check(check: Callable[[], None]) -> Generator[None]:
-    """Call `look` at every pause inside, behind what is called there already; it may raise to end what runs."""
+    """Call `check` at every pause inside, after the checks already installed.
+
+    It may raise to end the computation.
+    """
     outer = _INTERRUPT_CHECK.get()
     token = _INTERRUPT_CHECK.set(check if outer is None else _chain_checks(outer, check))
     try:

@@ -1,4 +1,4 @@
-"""The arithmetics a gradient may have been computed in, and what each of them can resolve."""
+"""The arithmetics of gradients, and the numbers and errors that each resolves."""
 
 import math
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Precision:
         return 2.0 ** (self.min_exponent - self.significand_bits + 1)
 
     def ulp_distance(self, a: Array, b: Array) -> Array:
-        """Return the distance of finite float64 arrays, rounded to this precision, in ulps."""
+        """Return the distance in ulps of finite float64 arrays, rounded first."""
         if self.significand_bits == _FP64_SIGNIFICAND_BITS:
             bits = _to_ordered_bits(a), _to_ordered_bits(b)
             low, high = np.minimum(*bits), np.maximum(*bits)
@@ -55,7 +55,7 @@ class Precision:
         return np.abs(self._ordinal_positions(a) - self._ordinal_positions(b))
 
     def _ordinal_positions(self, values: Array) -> Array:
-        """Return the position of each value among this precision's numbers, from 0 outwards.
+        """Return the position of each value among this precision's numbers.
 
         Within a binade the numbers are 2**(exponent - digits) apart; binade b starts at ordinal
         2**(digits - 1) (b + 1), and the subnormals fill what lies below the first.
@@ -75,7 +75,7 @@ class Precision:
         return scaled == np.rint(scaled)
 
     def round_to_nearest(self, values: Array) -> Array:
-        """Round to this precision, ties to even, in the float dtype given; infinite beyond its largest number."""
+        """Round to this precision, ties to even; infinite beyond its largest number."""
         spacing = self._spacing_exponents(values)
         with np.errstate(over="ignore"):
             rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
@@ -87,7 +87,7 @@ class Precision:
         return float(self.round_to_nearest(np.array(number, dtype=np.float64)))
 
     def round_significand(self, number: float) -> float:
-        """Round the significand of one number to this precision; its exponent may be any that a float64 has."""
+        """Round the significand of one number to this precision, at any exponent."""
         if not math.isfinite(number):
             return number
         significand, exponent = math.frexp(number)
@@ -104,7 +104,7 @@ _FP64_SIGNIFICAND_BITS = 53
 
 
 def _to_ordered_bits(values: Array) -> Array:
-    """Map the bits of float64 to integers in the order of the numbers; both zeros to 0."""
+    """Map float64 bits to integers in the order of the numbers; both zeros to 0."""
     bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
     return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
 
@@ -144,7 +144,7 @@ class ComputeDtype:
     name
         PyTorch's.
     precision
-        What it resolves.
+        Arithmetic of its numbers.
     storage_dtype
         NumPy's dtype in which its numbers are held: where that is wider, every result has to be rounded.
     """

@@ -34,4 +34,4 @@ def take_elementwise_min(*values: Array) -> Array:
 
 def drop_missing(values: Any) -> list[Array]:
     """Return the values that there are."""
-    return [each for each in values if each is not None]
+    return [value for value in values if value is not None]

@@ -1,0 +1,1 @@
+"""The model: its graph, presets, rounding, and non-finite numbers."""

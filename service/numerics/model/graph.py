@@ -1,4 +1,4 @@
-"""The graph of a model: its order, its shapes, its forward pass and its reverse sweep.
+"""The graph of a model: order, shapes, forward pass and reverse sweep.
 
 The reverse sweep is reverse accumulation (Griewank and Walther, Evaluating Derivatives, 2008, section 3.2): nodes in
 reverse order, each handing the gradient of its output back to its inputs, where contributions add up.
@@ -30,9 +30,9 @@ class Node:
     Attributes
     ----------
     name, op
-        Of the node.
+        Name of the node.
     operands
-        In slot order: a name, a constant, or None where one is left out; of a slot that takes several, each.
+        Names, constants, or None for an optional one, in slot order, with every operand of a slot that takes several.
     branch
         The pieces to which a piecewise op is held; None where it is not.
     """
@@ -68,7 +68,10 @@ class Node:
         return errors.add_rounding_error(output, self.op.rounding_on_branch(self.branch, output, *inputs))
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Node":
-        """Round the constants, and the numbers of the op that stand beside elements."""
+        """Return the graph with its constants rounded as its leaves are.
+
+        The listed nodes keep their constants.
+        """
         return replace(self, op=self.op.round_constants(nearest), operands=self._map_constant_operands(nearest))
 
     def map_numbers(self, change: Callable[[float], float]) -> "Node":
@@ -78,8 +81,8 @@ class Node:
     def _map_constant_operands(self, change: Callable[[float], float]) -> tuple[Operand, ...]:
         """Return the operands with each constant changed that is no index and no label."""
         return tuple(
-            change(each) if isinstance(each, int | float) and not is_index_constant(each, slot) else each
-            for each, slot in zip(self.operands, self.operand_slots, strict=True)
+            change(operand) if isinstance(operand, int | float) and not is_index_constant(operand, slot) else operand
+            for operand, slot in zip(self.operands, self.operand_slots, strict=True)
         )
 
     def hold_branch(self, inputs: tuple[Array | None, ...]) -> "Node":
@@ -94,7 +97,7 @@ class Node:
 
 
 class ModelError(ValueError):
-    """A model that cannot be run: the position of the node at fault, and the leaf that is, or is missing."""
+    """An invalid model: the position of the node, and the leaf that is wrong or missing."""
 
     def __init__(self, message: str, node: int | None = None, leaf: str | None = None) -> None:
         super().__init__(message)
@@ -111,7 +114,7 @@ class InvalidModelError(ValueError):
 
 
 class NodeObserver(Protocol):
-    """Follows a pass and may change what it computed: the rounding model adds its errors here."""
+    """An observer of a pass that may change results, as the rounding model does."""
 
     def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
         """Evaluate a node."""
@@ -133,12 +136,12 @@ class NodeObserver(Protocol):
 
 
 class Graph:
-    """Nodes in an order in which each comes behind what it reads, with the shape of everything.
+    """Nodes in topological order, with the shape of every leaf and node.
 
     Parameters
     ----------
     nodes
-        In any order but for the loss, which is last.
+        Nodes in any order, except for the loss, which is the last.
     leaves
         Shape of every tensor and weight, by name.
     kinds
@@ -166,8 +169,8 @@ class Graph:
             raise InvalidModelError(
                 [
                     ModelError(
-                        f"the last node, {quote_name(self.loss_name)}, is the loss and must have one element; its shape is "
-                        f"{list(self.shapes[self.loss_name])}",
+                        f"the last node, {quote_name(self.loss_name)}, is the loss and must have one element; its "
+                        f"shape is {list(self.shapes[self.loss_name])}",
                         node=len(nodes) - 1,
                     )
                 ]
@@ -176,14 +179,16 @@ class Graph:
     def hold_branches(
         self, leaves: Mapping[str, Array], observer: NodeObserver | None = None
     ) -> tuple["Graph", NamedArrays]:
-        """Hold every piecewise op to the pieces that it is on in the first tile: smooth from there.
+        """Hold every piecewise op to its pieces in the first tile.
+
+        The function is smooth from there.
 
         Return the graph, and what its `forward` returns.
         """
         values = dict(leaves)
         nodes: list[Node] = []
         for node in self.nodes:
-            first = tuple(None if each is None else each[:1] for each in self.operand_arrays(node, values))
+            first = tuple(None if array is None else array[:1] for array in self.operand_arrays(node, values))
             nodes.append(node.hold_branch(first))
             self._evaluate_nodes(nodes[-1:], values, observer)
         held = copy(self)
@@ -191,11 +196,13 @@ class Graph:
         return held, values
 
     def resolve_shape_defaults(self) -> "Graph":
-        """Return the graph with the attributes of its ops spelled out that follow from shapes."""
+        """Return the graph with the attributes spelled out that follow from shapes."""
         nodes = {
             node.name: replace(
                 node,
-                op=node.op.resolve_shape_defaults(*(_find_operand_shape(each, self.shapes) for each in node.operands)),
+                op=node.op.resolve_shape_defaults(
+                    *(_find_operand_shape(operand, self.shapes) for operand in node.operands)
+                ),
             )
             for node in self.listed_nodes
         }
@@ -205,7 +212,7 @@ class Graph:
         return spelled
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Graph":
-        """Return the graph with its constants rounded as its leaves are; as listed it stays."""
+        """Return the graph with its constants rounded as its leaves are."""
         rounded = copy(self)
         rounded.nodes = [node.round_constants(nearest) for node in self.nodes]
         return rounded
@@ -230,16 +237,19 @@ class Graph:
         Raises
         ------
         InvalidModelError
-            With the leaf at fault, where there is one of indices.
+            Names the invalid leaf, if it holds indices.
         """
         errors: list[ModelError] = []
         for position, node in enumerate(iterate_interruptibly(self.listed_nodes)):
-            shapes = [_find_operand_shape(each, self.shapes) for each in node.operands]
-            known = [leaves.get(each) if isinstance(each, str) else _make_numeric_array(each) for each in node.operands]
+            shapes = [_find_operand_shape(operand, self.shapes) for operand in node.operands]
+            known = [
+                leaves.get(operand) if isinstance(operand, str) else _make_numeric_array(operand)
+                for operand in node.operands
+            ]
             try:
                 node.op.check_values(tuple(shape or () for shape in shapes), *known)
             except ShapeError as error:
-                leaf = next((each for each in node.source_names if self.leaf_kinds.get(each) == "index"), None)
+                leaf = next((name for name in node.source_names if self.leaf_kinds.get(name) == "index"), None)
                 errors.append(
                     ModelError(f"node {quote_name(node.name)} ({node.op.name}) takes {error}", position, leaf)
                 )
@@ -268,7 +278,7 @@ class Graph:
     def forward_downstream(
         self, base: Mapping[str, Array], replaced: Mapping[str, Array], observer: NodeObserver | None = None
     ) -> NamedArrays:
-        """Evaluate again only what lies downstream of the names in `replaced`, which take the arrays given."""
+        """Evaluate the nodes downstream of `replaced` again, given its arrays."""
         values = {**base, **replaced}
         self._evaluate_nodes(
             [node for node in self.downstream_nodes(replaced) if node.name not in replaced], values, observer
@@ -297,12 +307,12 @@ class Graph:
         Parameters
         ----------
         values
-            What `forward` returned.
-        override
+            Result of `forward`.
+        backward_overrides
             A backward pass to take instead of the op's own, by node: `backward(gradient, output, *inputs)`.
         observer
             Sees, and may change, what each node hands back.
-        start
+        loss_gradient
             Gradient of the loss itself, (K, ...); 1 by default.
         """
         backward_overrides = backward_overrides or {}
@@ -312,11 +322,11 @@ class Graph:
         }
         for node in iterate_interruptibly(reversed(self.nodes)):
             gradient, output, inputs = gradients[node.name], values[node.name], self.operand_arrays(node, values)
-            own = backward_overrides.get(node.name, node.op.backward)
+            node_backward = backward_overrides.get(node.name, node.op.backward)
             results = (
-                own(gradient, output, *inputs)
+                node_backward(gradient, output, *inputs)
                 if observer is None
-                else observer.backward(node, own, gradient, output, inputs)
+                else observer.backward(node, node_backward, gradient, output, inputs)
             )
             _accumulate_gradients(gradients, node, results, observer)
         return gradients
@@ -338,9 +348,9 @@ class Graph:
             for node in iterate_interruptibly(nodes)
         ]
         return ComputeCost(
-            sum(each.work for each in costs),
-            sum(each.largest_array for each in costs),
-            sum(each.calls for each in costs),
+            sum(cost.work for cost in costs),
+            sum(cost.largest_array for cost in costs),
+            sum(cost.calls for cost in costs),
         )
 
     def propagation_elements(self) -> list[int]:
@@ -356,7 +366,7 @@ class Graph:
         return calls[longest], self.nodes[longest]
 
     def _operand_shapes(self, node: Node) -> list[Shape | None]:
-        return [_find_operand_shape(each, self.shapes) for each in node.operands]
+        return [_find_operand_shape(operand, self.shapes) for operand in node.operands]
 
     def loss_terms(self, values: Mapping[str, Array]) -> Array:
         """Return the terms of the loss, (K or 1, n), whose sum is the loss."""
@@ -401,12 +411,12 @@ def _make_constant_array(operand: float | None, slot: Slot, values: Mapping[str,
         return None
     if is_index_constant(operand, slot):
         return np.full((1,), operand, dtype=np.int64)
-    floats = next((each.dtype for each in values.values() if each.dtype.kind == "f"), np.dtype(np.float64))
+    floats = next((array.dtype for array in values.values() if array.dtype.kind == "f"), np.dtype(np.float64))
     return np.full((1,), operand, dtype=floats)
 
 
 def is_index_constant(operand: Operand, slot: Slot) -> bool:
-    """Return whether a constant is an index or a label: an integer in such a slot."""
+    """Return whether a constant is an index or a label, an integer in such a slot."""
     return isinstance(operand, int) and "index" in slot.kinds
 
 
@@ -493,7 +503,7 @@ def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kin
             kind = _find_operand_kind(operand, slot, kinds)
             if operand is None or kind in slot.kinds:
                 continue
-            takes = " or ".join(_KIND_DESCRIPTIONS[each] for each in slot.kinds)
+            takes = " or ".join(_KIND_DESCRIPTIONS[kind] for kind in slot.kinds)
             message = (
                 f"node {quote_name(node.name)} ({node.op.name}) takes {takes} as {slot.name}; "
                 f"{quote_name(operand)} is of {_KIND_DESCRIPTIONS[kind]}"
@@ -505,7 +515,7 @@ def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kin
 
 
 def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -> str:
-    """Return the kind of an operand; an integer constant takes the kind of its slot."""
+    """Return the kind of an operand; an integer constant takes that of its slot."""
     if is_index_constant(operand, slot):
         return "index"
     return kinds.get(operand, "float") if isinstance(operand, str) else "float"
@@ -514,18 +524,18 @@ def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -
 def _compute_node_shapes(
     order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]
 ) -> dict[str, Shape]:
-    """Compute the shape of every node; report no error of a node behind an invalid one."""
+    """Compute the shape of every node; skip nodes behind an invalid one."""
     position = {node.name: index for index, node in enumerate(listed)}
     shapes: dict[str, Shape] = dict(leaves)
     errors: list[ModelError] = []
     for node in iterate_interruptibly(order):
         if any(source not in shapes for source in node.source_names):
             continue
-        given = [_find_operand_shape(operand, shapes) for operand in node.operands]
+        operand_shapes = [_find_operand_shape(operand, shapes) for operand in node.operands]
         try:
-            shapes[node.name] = node.op.output_shape(*given)
+            shapes[node.name] = node.op.output_shape(*operand_shapes)
         except ShapeError as error:
-            errors.append(ModelError(_describe_shape_error(node, given, error), position[node.name]))
+            errors.append(ModelError(_describe_shape_error(node, operand_shapes, error), position[node.name]))
     if errors:
         raise InvalidModelError(errors)
     return {node.name: shapes[node.name] for node in order}

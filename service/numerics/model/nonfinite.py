@@ -17,11 +17,11 @@ class NonFiniteOrigin:
     Attributes
     ----------
     node
-        That made it of finite ones.
+        Node that made the number of finite ones.
     index, value
-        Of it, the first in row-major order.
+        Index of the number, the first in row-major order.
     gradient_name
-        What the node handed it back to, as part of its gradient; None where it is a value of the node itself.
+        Name whose gradient received the number from the node; None for a value of the node itself.
     """
 
     node: Node
@@ -40,7 +40,7 @@ def find_origin(
     graph
         The model.
     values, gradients
-        Of every leaf and node, of their shapes.
+        Arrays of every leaf and node, of their shapes.
     name
         Whose gradient is asked about; that of any by default.
     """
@@ -51,7 +51,7 @@ def _find_in_values(graph: Graph, values: Mapping[str, Array]) -> NonFiniteOrigi
     """Return the first node whose value is not finite while its inputs are."""
     for node in iterate_interruptibly(graph.nodes):
         if not np.isfinite(values[node.name]).all() and all(
-            np.isfinite(values[each]).all() for each in node.source_names
+            np.isfinite(values[name]).all() for name in node.source_names
         ):
             return _make_origin(node, values[node.name])
     return None
@@ -62,17 +62,17 @@ def _find_in_gradients(
 ) -> NonFiniteOrigin | None:
     """Return the last node on the way to the name with a non-finite contribution."""
     on_the_way = None if name is None else {name, *(node.name for node in graph.downstream_nodes([name]))}
-    tiles = {each: add_batch_axis(value) for each, value in values.items()}
+    tiles = {name: add_batch_axis(value) for name, value in values.items()}
     for node in iterate_interruptibly(reversed(graph.nodes)):
-        sources = [each for each in node.source_names if on_the_way is None or each in on_the_way]
-        if all(np.isfinite(gradients[each]).all() for each in sources) or not np.isfinite(gradients[node.name]).all():
+        sources = [name for name in node.source_names if on_the_way is None or name in on_the_way]
+        if all(np.isfinite(gradients[name]).all() for name in sources) or not np.isfinite(gradients[node.name]).all():
             continue
         handed_back = node.op.backward(
             add_batch_axis(gradients[node.name]), tiles[node.name], *graph.operand_arrays(node, tiles)
         )
-        for operand, each in zip(node.operands, handed_back, strict=True):
-            if operand in sources and each is not None and not np.isfinite(each).all():
-                return _make_origin(node, each[0], str(operand))
+        for operand, gradient in zip(node.operands, handed_back, strict=True):
+            if operand in sources and gradient is not None and not np.isfinite(gradient).all():
+                return _make_origin(node, gradient[0], str(operand))
     return None
 
 

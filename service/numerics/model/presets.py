@@ -1,4 +1,4 @@
-"""Presets: models that a request may name, each with an example that can be posted as it is."""
+"""Presets: named models, each with an example request that can be posted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ def _make_node(name: str, op: str, *inputs: str | float, **attributes: Any) -> M
 
 
 class _ExampleValues:
-    """Random examples, the same ones every time, to three decimals so that people can read them."""
+    """Random examples, the same every time, with three decimals for readers."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.default_rng(seed)
@@ -292,7 +292,7 @@ def _make_attention_block() -> Preset:
         weights={
             "gain1": values.draw_unit_interval(6),
             "shift1": values.draw_normal(6, scale=0.1),
-            **{f"w_{each}": values.draw_weight(6, 6) for each in ("query", "key", "value", "out")},
+            **{f"w_{part}": values.draw_weight(6, 6) for part in ("query", "key", "value", "out")},
             "gain2": values.draw_unit_interval(6),
             "shift2": values.draw_normal(6, scale=0.1),
             "w_wide": values.draw_weight(7, 6),

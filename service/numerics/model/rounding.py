@@ -1,4 +1,4 @@
-"""The rounding of a correct pass: Monte Carlo arithmetic with the local error of each op.
+"""The rounding of a correct pass: Monte Carlo arithmetic with each op's error.
 
 To every value and every intermediate gradient an error d sqrt(n) (S + t) is added: S is the op on absolute values, n
 the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
@@ -69,13 +69,13 @@ class MonteCarloRounding:
     def backward(
         self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
     ) -> Gradients:
-        """Find the gradients that a node hands back, with errors; of a pass that is not the op's of each as a whole."""
+        """Return the gradients of a node's inputs, with errors added."""
         if node_backward != node.op.backward:
             roundings = node.op.backward_rounding(gradient, output, *inputs)
             results = node_backward(gradient, output, *inputs)
             return tuple(
-                None if each is None else self.add_rounding_error(each, rounding)
-                for each, rounding in zip(results, roundings, strict=True)
+                None if result is None else self.add_rounding_error(result, rounding)
+                for result, rounding in zip(results, roundings, strict=True)
             )
         return node.op.backward_with_errors(self, gradient, output, *inputs)
 
@@ -167,7 +167,7 @@ def estimate_rounding_allowances(
     precision
         The arithmetic judged.
     seed
-        All the errors follow from it.
+        Seed of all errors.
     names
         Leaves and nodes that are asked for; all by default.
     backward_overrides
@@ -186,7 +186,7 @@ def estimate_rounding_allowances(
         _measure_spreads(graph, leaves, precision, observer, wanted, backward_overrides)
         for _ in range(ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
     ]
-    spread = {name: root_mean_square(np.array([each[name] for each in rounds])) for name in wanted}
+    spread = {name: root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in wanted}
     by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, wanted)
     return {name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in wanted}
 
@@ -208,7 +208,7 @@ def _measure_spreads(
 
 
 def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
-    """Say whether rounding moves an exponent or a phase farther than what is seen nearby reaches.
+    """Return whether rounding moves an exponent or a phase beyond nearby samples.
 
     Beyond that a spread is none of the size of the errors: another score becomes the largest of a softmax, or a cosine
     turns. A few sweeps then see some of what may come out, and a correct gradient may be what they did not see.
@@ -217,9 +217,14 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
         argument = node.op.sensitive_argument(*graph.operand_arrays(node, values))
         if argument is None or argument.values.shape[0] == 1:
             continue
-        own = argument.values[0]
+        exponent_values = argument.values[0]
         # A score that is masked stays so.
-        moves = np.subtract(argument.values[1:], own, where=np.isfinite(own), out=np.zeros(argument.values[1:].shape))
+        moves = np.subtract(
+            argument.values[1:],
+            exponent_values,
+            where=np.isfinite(exponent_values),
+            out=np.zeros(argument.values[1:].shape),
+        )
         moved = scale * root_mean_square(moves)
         # Every leeway is 1 at least, and seldom asked for.
         if (moved > 1).any() and (moved > argument.first_tile.leeway).any():
@@ -252,9 +257,10 @@ def _estimate_constant_allowances(
     choices = [graph.map_numbers(precision.round_significand)]
     choices += [graph.map_numbers(some) for _ in range(ROUNDING_SWEEPS - 1 if len(inexact) > 1 else 0)]
     exact = graph.backward(graph.forward(leaves))
-    found = [each.backward(each.forward(leaves)) for each in choices]
+    gradients_by_choice = [choice.backward(choice.forward(leaves)) for choice in choices]
     return {
-        name: SAFETY_FACTOR * root_mean_square(np.array([each[name][0] - exact[name][0] for each in found]))
+        name: SAFETY_FACTOR
+        * root_mean_square(np.array([gradients[name][0] - exact[name][0] for gradients in gradients_by_choice]))
         for name in names
     }
 

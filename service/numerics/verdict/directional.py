@@ -15,11 +15,11 @@ from service.numerics.verdict.projection import NormDetectionLimit, compute_norm
 from service.numerics.verdict.reference import Reference
 
 _KINK_SLACK_SPANS = 10.0
-"""How far outside the sides of its kinks a direction leaves open what is right, in spans of them."""
+"""Distance from the sides of its kinks, in spans of them, up to which a direction is undecided."""
 
 
 def find_one_sided_derivatives(difference: Difference) -> tuple[Array | None, Array | None, float]:
-    """Return the one-sided derivatives of directions at kinks, (k,) each, and their slack.
+    """Return one-sided derivatives of directions at kinks, (k,), and their slack.
 
     Along d the two one-sided derivatives take each kink on the side to which d, or -d, leads, and the difference
     itself takes it on the piece that the point counts to. A gradient takes each on the side of its convention,
@@ -77,7 +77,7 @@ def _explain_cause(cause: Cause, _: Array) -> tuple[str, str]:
 
 
 def _compute_passing_errors(reference: Reference) -> Array:
-    """Return the largest error of a gradient that may still pass, (k,), along each direction.
+    """Return the largest error that may still pass along each direction, (k,).
 
     Where the allowance is automatic it is made of the same bound and rounding, which count once for what may be off
     and once for what is allowed to be.

@@ -1,4 +1,4 @@
-"""Disagreement among the sources of a gradient and the finite difference, and the sources that agree.
+"""Disagreement among the sources of a gradient and the finite difference.
 
 Where they disagree, at least one of them is wrong. That is a bug of this service, and nothing that rests on them is
 certain.
@@ -19,7 +19,10 @@ from service.numerics.verdict.reference import Reference
 
 @dataclass(frozen=True)
 class Partition:
-    """A number of elements at which some sources agree and others dissent; `agreeing` is empty where no two agree."""
+    """A number of elements at which some sources agree, if any do, and others dissent.
+
+    `agreeing` is empty where no two agree.
+    """
 
     element_count: int
     agreeing: tuple[str, ...]
@@ -28,7 +31,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Gradients of one tensor by several sources, or their inner products with directions, of one shape.
+    """Gradients of one tensor, or of its directions, by several sources.
 
     Attributes
     ----------
@@ -46,7 +49,7 @@ class Disagreement:
 
     @cached_attribute
     def _differing_pairs(self) -> dict[tuple[str, str], Array]:
-        """Masks of the elements at which two sources differ beyond the rounding of both, by pair.
+        """Masks of the elements at which two sources differ beyond rounding, by pair.
 
         At a kink each source may follow a convention of its own. Two finite numbers are not told apart where no
         difference exists: there the digits of the loss may be all rounding, as those of the cosine of 1e20, and then
@@ -79,7 +82,7 @@ class Disagreement:
         return np.logical_or.reduce(masks)
 
     def partition_elements(self, examined: Array | None = None) -> tuple[Partition, ...]:
-        """Return the sources that agree and those that dissent, the most elements first; nothing where all agree.
+        """Return who agrees and who dissents, the most elements first; () if all agree.
 
         Parameters
         ----------
@@ -92,9 +95,9 @@ class Disagreement:
             return ()
         masks = [*self._off_difference.values(), *self._differing_pairs.values()]
         patterns = np.stack([mask.ravel()[positions] for mask in masks])
-        found, sizes = np.unique(patterns, axis=1, return_counts=True)
+        distinct, sizes = np.unique(patterns, axis=1, return_counts=True)
         counts: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
-        for pattern, size in zip(found.T.tolist(), sizes.tolist(), strict=True):
+        for pattern, size in zip(distinct.T.tolist(), sizes.tolist(), strict=True):
             sides = self._split(pattern)
             counts[sides] = counts.get(sides, 0) + size
         partitions = [Partition(count, *sides) for sides, count in counts.items()]
@@ -106,7 +109,7 @@ class Disagreement:
         Parameters
         ----------
         pattern
-            Whether each source fails against the difference, then whether each pair of sources differs.
+            Failures of the sources against the difference, then differences of the pairs of sources.
         """
         sources, pairs = tuple(self.gradients), tuple(self._differing_pairs)
         off = {source for source, fails in zip(sources, pattern[: len(sources)], strict=True) if fails}
@@ -120,7 +123,7 @@ class Disagreement:
         return agreeing, tuple(source for source in voters if source not in agreeing)
 
     def _rank(self, partition: Partition) -> tuple[object, ...]:
-        """Return the sort key: most elements, then those with an agreement, then the order of the sources."""
+        """Return the sort key: most elements first, then those with an agreement."""
         names = (*self.gradients, DIFFERENCE)
         count = len(partition.dissenting)
         return (
@@ -132,7 +135,7 @@ class Disagreement:
 
 
 def _find_largest_agreement(sources: tuple[str, ...], apart: set[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the largest group of two sources or more of which no pair differs; nothing where every pair does."""
+    """Return the largest group of sources without a differing pair; () if none."""
     for size in range(len(sources), 1, -1):
         for group in combinations(sources, size):
             if apart.isdisjoint(combinations(group, 2)):
@@ -141,7 +144,10 @@ def _find_largest_agreement(sources: tuple[str, ...], apart: set[tuple[str, str]
 
 
 def _are_nonfinite_alike(a: Array, b: Array) -> Array:
-    """Return where both are the same infinity, or one is NaN and neither finite: the order of operations decides that."""
+    """Return where both are the same infinity, or neither is finite and one is NaN.
+
+    The order of operations decides between those.
+    """
     nan = np.isnan(a) | np.isnan(b)
     finite = np.isfinite(a) | np.isfinite(b)
     return ~finite & (nan | (a == b))

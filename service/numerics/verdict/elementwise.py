@@ -165,7 +165,7 @@ def judge_shape_mismatch(given_shape: tuple[int, ...], expected_shape: tuple[int
 
 
 def _compute_detectable_errors(reference: Reference) -> Array:
-    """Return the relative error that would have been found in each passing element, whichever gradient it is made in.
+    """Return the relative error that a check finds in each passing element.
 
     Notes
     -----

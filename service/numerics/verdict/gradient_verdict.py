@@ -1,4 +1,4 @@
-"""The verdict engine: from the cause of each element, or direction, to the verdict on their gradient.
+"""The verdict engine: from the causes of elements to the verdict on a gradient.
 
 The graph check and the black box find the causes and the allowed errors, each by its own bounds. Counts, reasons, worst
 elements and the smallest detectable error follow from those in the same way for both, and stand here alone.
@@ -84,7 +84,7 @@ class GradientVerdict:
 
 @dataclass(frozen=True)
 class JudgedEntries:
-    """Elements of one tensor, or directions through it, after their comparison; every array has shape (k,).
+    """Compared elements of one tensor, or directions through it, arrays of shape (k,).
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class JudgedEntries:
 
     @cached_attribute
     def error_ratios(self) -> dict[str, Array]:
-        """Ratio abs(judged - reference) / allowed by source; 0 where both numbers are equal."""
+        """Ratios abs(judged - reference) / allowed by source; 0 for equal numbers."""
         return {source: self._compute_ratios(values) for source, values in self.values.items()}
 
     def _compute_ratios(self, values: Array) -> Array:
@@ -180,7 +180,7 @@ def combine_outcomes(outcomes: list[Outcome]) -> Outcome:
 def assemble_elementwise_verdict(
     entries: JudgedEntries, explain_cause: CauseExplainer, max_worst: int = MAX_WORST_ELEMENTS
 ) -> GradientVerdict:
-    """Assemble the verdict on a gradient whose elements, or a sample of them, were compared."""
+    """Assemble the verdict on a gradient with compared elements, all or a sample."""
     total, compared = count_elements(entries.tensor_shape), entries.reference.size
     promised = entries.has_passed & ~entries.is_negligible & ~entries.is_zero & ~entries.is_kink
     return GradientVerdict(
@@ -204,7 +204,7 @@ def assemble_directional_verdict(
     smallest_detectable_error: float,
     explain_cause: CauseExplainer,
 ) -> GradientVerdict:
-    """Assemble the verdict on a gradient that was compared along directions: no single element is known."""
+    """Assemble the verdict on a gradient that was compared along directions."""
     total = count_elements(entries.tensor_shape)
     return GradientVerdict(
         outcome=Outcome(int(entries.outcomes.max())),
@@ -221,7 +221,7 @@ def assemble_directional_verdict(
 
 
 def list_results(entries: JudgedEntries) -> tuple[ElementResult, ...]:
-    """Return the result of every entry, in order, by the source with the worst outcome, then the largest ratio."""
+    """Return each entry's result by the source with the worst outcome, then ratio."""
     sources = list(entries.values)
     outcomes = np.stack([find_outcomes(entries.causes[source]) for source in sources])
     ranks = np.stack([entries.rank_errors(source) for source in sources])

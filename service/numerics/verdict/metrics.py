@@ -77,7 +77,7 @@ def _find_first_index(mask: Array) -> tuple[int, ...]:
 
 
 def _measure_relative_difference(a: Array, b: Array) -> float:
-    """Return the largest abs(a - b) / max(abs(a), abs(b)), scaled so that nothing overflows or rounds."""
+    """Return the largest abs(a - b) / max(abs(a), abs(b)) without over- or underflow."""
     _, exponent = np.frexp(np.maximum(np.abs(a), np.abs(b)))
     a, b = np.ldexp(a, -exponent), np.ldexp(b, -exponent)
     size = np.maximum(np.abs(a), np.abs(b))
@@ -85,7 +85,7 @@ def _measure_relative_difference(a: Array, b: Array) -> float:
 
 
 def _scale_by_power_of_two(array: Array) -> tuple[Array, int]:
-    """Scale an array by the power of two next to its largest element, and return the exponent."""
+    """Scale an array by the power of two next to its largest element."""
     _, exponent = math.frexp(np.abs(array).max())
     return np.ldexp(array, -exponent), exponent
 
@@ -95,7 +95,7 @@ def _euclidean_norm(vector: Array) -> float:
 
 
 def _difference_and_largest_norm(a: Array, b: Array) -> tuple[float, float, int]:
-    """Return norm(a - b) and max(norm(a), norm(b)), in units of 2**exponent, and that exponent."""
+    """Return norm(a - b), max(norm(a), norm(b)) and the exponent of their unit."""
     pair, exponent = _scale_by_power_of_two(np.stack([a.ravel(), b.ravel()]))
     difference, below = _scale_by_power_of_two(pair[0] - pair[1])
     return (

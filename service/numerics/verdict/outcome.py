@@ -1,4 +1,4 @@
-"""The vocabulary of verdicts: outcomes, and causes with their meaning and remedy."""
+"""The vocabulary of verdicts: outcomes, and causes with meaning and remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,10 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class CauseDescription:
-    """Outcome, meaning and remedy of a cause, and its remedy for checks along directions."""
+    """Outcome, meaning and remedy of a cause.
+
+    `directional_remedy` replaces the remedy of a check along directions.
+    """
 
     outcome: Outcome
     cause: str

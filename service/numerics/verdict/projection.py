@@ -1,4 +1,4 @@
-"""Projections of a gradient onto random directions, and the errors that they reveal.
+"""Projections of a gradient onto random directions, and what they reveal.
 
 A direction d is standard Gaussian, d ~ N(0, I), and independent of whatever the gradient c is off by. So for any fixed
 vector v
@@ -28,12 +28,12 @@ _PAIRWISE_SUM_ROUNDINGS = 20
 
 
 def sample_directions(count: int, shape: Shape, seed: int, name: str) -> Array:
-    """Draw directions of a tensor, (count, *shape): they follow from the seed and the tensor's name alone."""
+    """Draw directions of a tensor, (count, *shape), from its name and the seed alone."""
     return np.random.default_rng([seed, 0xD1, *name.encode()]).standard_normal((count, *shape))
 
 
 def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, Array]:
-    """Return the inner products of a gradient, (...), with directions, (k, ...), and their errors, (k,).
+    """Return inner products with directions, (k, ...), and their errors, both (k,).
 
     NumPy adds contiguous numbers pairwise: the bound is that of Higham, Accuracy and Stability of Numerical Algorithms
     (2002), section 4.2, and half a smallest number for each product that underflows.
@@ -50,7 +50,7 @@ def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, A
 
 
 def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
-    """Return the allowance along each direction, (k,), given that of each element, (...).
+    """Return the allowance along directions, (k,), given the elements', (...).
 
     Elements off by v, |v_i| <= a_i, are off along d by sum |d_i| a_i at most. They did not know of d, so that by (1)
     they are off by a Gaussian number of deviation |v|. As a_i is 6 times the root mean square of what an element is off
@@ -60,7 +60,7 @@ def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
     rounding = rounding.ravel()
     most = _ROUNDING_DEVIATIONS * euclidean_norm(rounding)
     sums = (
-        [np.abs(each.ravel()) @ rounding for each in iterate_interruptibly(directions)]
+        [np.abs(direction.ravel()) @ rounding for direction in iterate_interruptibly(directions)]
         if math.isfinite(most)
         else [np.inf]
     )
@@ -68,7 +68,7 @@ def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
 
 
 def euclidean_norm(vector: Array) -> float:
-    """Return the Euclidean norm without overflow; it is not finite if an element is not."""
+    """Return the Euclidean norm without overflow; not finite if an element is not."""
     largest = float(np.abs(vector).max(initial=0))
     if largest == 0 or not math.isfinite(largest):
         return largest
@@ -77,7 +77,7 @@ def euclidean_norm(vector: Array) -> float:
 
 @dataclass(frozen=True)
 class NormDetectionLimit:
-    """A gradient off by `relative_l2` of its norm passes along all directions with `probability` at most."""
+    """The `probability` that an error of `relative_l2` of the norm passes, at most."""
 
     relative_l2: float
     probability: float
@@ -99,11 +99,12 @@ def compute_norm_detection_limit(slack: Array, gradient_norm: float, coarseness:
     Parameters
     ----------
     slack
-        (k,)
+        Largest error that passes along each direction, (k,).
     gradient_norm
         Norm of the gradient.
     coarseness
-        Directions were rounded to multiples of this: what e . d may be off by, |e| / 2 of it, is added to the slack.
+        Number whose multiples the directions were rounded to, 0 by default: |e| / 2 times it, the error of e . d, is
+        added to the slack.
     """
     if not (0 < gradient_norm < np.inf and np.isfinite(slack).any()):
         return NormDetectionLimit(np.inf, 1.0)
@@ -126,4 +127,6 @@ def compute_miss_probability(
 ) -> float:
     """Return the probability p(r) of `compute_norm_detection_limit`."""
     error, rounded = relative_error * gradient_norm, coarseness / 2
-    return math.prod(math.erf((each / error + rounded) / math.sqrt(2)) if error else 1.0 for each in slack.tolist())
+    return math.prod(
+        math.erf((line_slack / error + rounded) / math.sqrt(2)) if error else 1.0 for line_slack in slack.tolist()
+    )

@@ -1,4 +1,4 @@
-"""The reference of a judgement: the difference, its bound, and the rounding of a correct gradient."""
+"""The reference of a judgement: difference, bound, and rounding of the gradient."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -22,39 +22,39 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Reference:
-    """Differences, bounds and allowances that a gradient is judged against, arrays of one shape.
+    """Differences, bounds and allowances of one tensor, arrays of one shape.
 
     Attributes
     ----------
     value, error_bound
-        The finite difference and its bound.
+        Finite differences and their bounds.
     rounding
-        What a correct pass in the judged arithmetic may be off by.
+        Rounding allowance of a correct pass in the judged arithmetic.
     precision
-        That arithmetic.
+        Judged arithmetic.
     disputed_between_sources
-        Where the routes disagree among themselves; None while no candidate is judged.
+        Mask of the elements at which our own sources disagree; None while no candidate is judged.
     tolerance
-        Replaces bound and rounding, if given.
+        Tolerance that replaces bound and rounding; None by default.
     left_derivative, right_derivative
-        One-sided derivatives at the kinks, NaN elsewhere; None where there are none.
+        One-sided derivatives at the kinks, NaN elsewhere; None if there are no kinks.
     convention_gradients
-        What the routes make of a kink.
+        Gradients by our own sources, whose conventions pass at a kink.
     peer_magnitude
-        Of the whole tensor: its largest element, or its norm where directions were looked at, as the other routes know
-        it; 0 where rounding alone may have made all that they have. Where the difference came out small within a wide
-        bound, as with a step that is lost in rounding, it tells that from a gradient that is small.
+        Size of the whole tensor by our own sources: its largest element, or its norm for directions. It is 0 if
+        rounding alone may have made all of it. It distinguishes a small gradient from a difference that is small
+        within a wide bound, as with a step that is lost in rounding.
     zero_tolerance
-        Where nothing of a tensor is known to differ from 0: how far from 0 each number may be to pass as 0, which is
-        infinite where the gradient is 0 at other points too, and negative where it may be something that is hidden.
+        Largest distance from 0 at which each number passes as 0, if no element of the tensor is known to differ from
+        0. It is infinite where the gradient is 0 at other points too, and negative where rounding may hide a gradient.
         None stands for negative everywhere.
     out_of_range
-        Where the range of its arithmetic alone may keep a gradient from the right number; None for nowhere.
+        Mask of the elements that the range of the arithmetic alone may make wrong; None for nowhere.
     is_directional
-        Whether each number belongs to a direction in which the whole tensor moved, and not to an element.
+        True if each number belongs to a direction of the whole tensor, and not to an element.
     kink_slack
-        How far outside the one-sided derivatives of a kink a correct gradient may be: 0 for an element, which is on one
-        side or on the other, but not for a sum over elements, each of which may be on either.
+        Largest distance of a correct gradient from the one-sided derivatives of a kink. It is 0 for an element, which
+        is on one side or the other, but not for a sum over elements, each of which may be on either side.
     """
 
     value: Array
@@ -80,14 +80,14 @@ class Reference:
         return np.isfinite(self.left_derivative) & np.isfinite(self.right_derivative)
 
     def is_excused_by_kink(self, judged: Array) -> Array:
-        """Return where a gradient lies between the one-sided derivatives of a kink, or follows a convention."""
+        """Return where a gradient is between the sides of a kink, or on a convention."""
         accepted = self.is_between_sides(judged, 0.0)
         for convention in self.convention_gradients:
             accepted |= np.abs(judged - convention) <= 2 * self.rounding
         return self.is_kink & accepted
 
     def is_between_sides(self, judged: Array, slack: float) -> Array:
-        """Return where a gradient lies between the one-sided derivatives of a kink, or within the slack of them."""
+        """Return where a gradient is between the sides of a kink, or within the slack."""
         if self.left_derivative is None or self.right_derivative is None:
             return self.is_kink
         low, high = (
@@ -158,7 +158,9 @@ class Reference:
 
     @cached_attribute
     def is_negligible(self) -> Array:
-        """Elements that are small beside the largest of their tensor, whatever they are within what is allowed.
+        """Mask of the elements that are negligible beside the largest of their tensor.
+
+        They are so by their largest possible size, with the allowed error in it.
 
         So are those of which a tolerance of the client's says that they do not count.
         """
@@ -172,11 +174,14 @@ class Reference:
 
     @cached_attribute
     def _error_scale(self) -> Array:
-        """Size that an error is relative to: that of the element, or the norm for directions."""
+        """Scale of a relative error: the element, or the norm for directions."""
         return np.full(self.value.shape, self.largest_magnitude) if self.is_directional else self._magnitudes
 
     def is_undecided(self, judged: Array) -> Array:
-        """Return where an error that must be found could hide, a wrong sign or a missing gradient among them."""
+        """Return where an error that must be found could hide.
+
+        A wrong sign and a missing gradient are among such errors.
+        """
         if self.tolerance is not None:
             return self.error_bound > self.allowed_error
         with np.errstate(invalid="ignore"):
@@ -186,14 +191,14 @@ class Reference:
             return hidden & ~self.is_zero(judged)
 
     def is_zero(self, judged: Array) -> Array:
-        """Return where both the gradient and the judged number are 0, as far as the evidence shows."""
+        """Return where both the gradient and the judged number are 0, by the evidence."""
         if self.zero_tolerance is None or self.largest_magnitude > 0:
             return np.zeros(self.value.shape, np.bool_)
         with np.errstate(invalid="ignore"):
             return np.abs(judged) <= self.zero_tolerance
 
     def is_absent(self, judged: Array) -> bool:
-        """Return whether the judged gradient is 0 everywhere though the true one exceeds all rounding.
+        """Return whether the judged gradient is 0 though the true one exceeds rounding.
 
         The allowance a is six times the root mean square of what each element is off by, so that |a| / 2 is three
         times that of the norm of what all of them are off by, alike or not. At a kink only what lies beyond 0 on both

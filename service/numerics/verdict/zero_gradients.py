@@ -28,7 +28,7 @@ from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.verdict.projection import euclidean_norm
 
 _CANCELLATION_RATIO = 1e6
-"""Bound over what rounding leaves, up to which a difference of 0 is one."""
+"""Largest ratio of the bound to the rounding with which a difference of 0 is evidence of 0."""
 _UNDERFLOW_ALLOWANCE = 2.0**-960
 """What rounding leaves of terms that are 0 themselves, each for want of something that multiplies it."""
 _AGREEMENT_TOLERANCE = 1e-3
@@ -36,7 +36,7 @@ _AGREEMENT_TOLERANCE = 1e-3
 _ALIKE_ROUNDOFFS = 64
 """Units of rounding up to which they may do that."""
 _NEARBY_POINTS = 4
-"""Other points at which a gradient is looked at: rounding makes the same of all of them once in hundreds of times."""
+"""Nearby points at which a gradient is computed: rounding is the same at all of them once in hundreds of times."""
 _NEARBY_DISTANCE = 2.0**-20
 """How far these are, as a part of each number: far beyond rounding, and near enough to be of the same branch."""
 _SAME_GRADIENT_TOLERANCE = 1e-2
@@ -50,11 +50,11 @@ class ZeroEvidence:
     Attributes
     ----------
     largest_magnitude
-        Its largest element; 0 where rounding alone may have made all of it.
+        Size of the largest element; 0 if rounding alone may have made all of the gradient.
     zero_nearby
-        Where it is 0 at other points too; None where the size is not 0.
+        Mask of the elements that are 0 at nearby points too; None if the magnitude is not 0.
     zero_exactly
-        Where both routes find 0 exactly; None where the size is not 0.
+        Mask of the elements that are exactly 0 by every source; None if the magnitude is not 0.
     """
 
     largest_magnitude: float
@@ -72,9 +72,9 @@ class Float64Recomputation:
     leaves
         Every tensor and weight in float64, (1, ...).
     names
-        What is asked for.
+        Names of the requested gradients.
     seed
-        All that is random follows from it.
+        Seed of the nearby points and of the rounding model.
     """
 
     def __init__(self, graph: Graph, leaves: Mapping[str, Array], names: Sequence[str], seed: int) -> None:
@@ -108,20 +108,23 @@ class Float64Recomputation:
         """Return the evidence on a gradient whose difference says that it may be 0."""
         gradients, rounding = list(self.own_gradients(name).values()), self.rounding_allowance(name)
         size = float(compute_peer_magnitudes(gradients, rounding, PRECISIONS["FP64"].unit_roundoff).max(initial=0))
-        if size > 0 or not all(np.isfinite(each).all() for each in gradients):
+        if size > 0 or not all(np.isfinite(gradient).all() for gradient in gradients):
             return ZeroEvidence(size)
         return ZeroEvidence(0.0, self._is_zero_nearby(name), np.all(np.equal(gradients, 0), axis=0))
 
     def _is_zero_nearby(self, name: str) -> Array:
-        """Return where a gradient is 0 within rounding at nearby points too, and is not one number at all of them."""
-        found, rounding = (each[name] for each in self._nearby_gradients)
-        if not np.isfinite(found).all():
+        """Return where a gradient is 0 within rounding at nearby points too.
+
+        A gradient that is one number at all of them is small and known, and not 0.
+        """
+        nearby, rounding = (by_name[name] for by_name in self._nearby_gradients)
+        if not np.isfinite(nearby).all():
             return np.zeros(rounding.shape, np.bool_)
         here = self.own_gradients(name)[ANALYTIC]
         same = all(
-            euclidean_norm(each - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for each in found
+            euclidean_norm(gradient - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for gradient in nearby
         ) and bool(here.any())
-        return np.asarray((np.abs(found) <= rounding).all(axis=0) & (not same))
+        return np.asarray((np.abs(nearby) <= rounding).all(axis=0) & (not same))
 
     @cached_attribute
     def _nearby_gradients(self) -> tuple[NamedArrays, NamedArrays]:
@@ -143,16 +146,16 @@ class Float64Recomputation:
 
 
 def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding: Array) -> Array | None:
-    """Return the largest distance from 0 that passes as 0, in the shape of the difference.
+    """Return the largest distance from 0 that passes as 0, for each difference.
 
     Parameters
     ----------
     evidence
-        Of the gradient; all of it counts where directions were looked at.
+        Evidence on the gradient; for directions, all its elements count.
     difference
-        By element, or along directions. Where it is not known well, it does not tell nothing from what is hidden.
+        Differences by element, or along directions. With a wide bound they do not distinguish 0 from a hidden gradient.
     rounding
-        What the number may be off by in float64.
+        Rounding allowance of each number in float64.
     """
     if evidence.zero_nearby is None or evidence.zero_exactly is None:
         return None
@@ -166,15 +169,15 @@ def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding
 
 
 def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
-    """Return the sizes of a gradient by several sources, 0 where rounding alone may have made them.
+    """Return the sizes of a gradient, 0 where rounding alone may have made them.
 
     What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
     has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
     that could tell them from 0. How far below depends on whether the routes say the same.
     """
-    each = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
-    least, most = np.abs(each).min(axis=0), np.abs(each).max(axis=0)
-    apart = np.ptp(each, axis=0).max(initial=0) / (most.max(initial=0) or 1)
+    finite = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
+    least, most = np.abs(finite).min(axis=0), np.abs(finite).max(axis=0)
+    apart = np.ptp(finite, axis=0).max(initial=0) / (most.max(initial=0) or 1)
     small = most.any() and (most <= _choose_rounding_fraction(apart, unit_roundoff) * rounding).all()
     return most if small else np.where(least > rounding, least, 0)
 
