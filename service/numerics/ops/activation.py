@@ -25,9 +25,8 @@ _TANH_SATURATION_MARGIN = 8
 class CurvedActivation(UnaryOp):
     """An activation whose derivative at its output is another one than at its input."""
 
-    @declare_bug
+    @declare_bug("the derivative was taken at the output of the function instead of at its input")
     def activation_derivative_at_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The derivative was taken at the output of the function instead of at its input."""
         return (gradient * self.derivative(output, self.forward(output)),)
 
 
@@ -53,14 +52,14 @@ class Tanh(CurvedActivation):
         # The textbook's 1 - t^2: a correct pass may well be written so.
         return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.derivative(x, y))
 
-    @declare_bug_named("activation_derivative_at_output")
+    @declare_bug_named(
+        "activation_derivative_at_output", "the formula 1 - t^2 of the output t was applied to the input"
+    )
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The formula 1 - t^2, which is one of the output t, was applied to the input."""
         return (gradient * (1 - np.square(input)),)
 
-    @declare_bug
+    @declare_bug("1 - t was used for 1 - t^2")
     def output_not_squared(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """1 - t was taken for 1 - t^2."""
         return (gradient * (1 - output),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -109,14 +108,14 @@ class Sigmoid(CurvedActivation):
         # The textbook's s (1 - s)
         return Cancellation(np.square(y), sigmoid_derivative(x))
 
-    @declare_bug_named("activation_derivative_at_output")
+    @declare_bug_named(
+        "activation_derivative_at_output", "the formula s (1 - s) of the output s was applied to the input"
+    )
     def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The formula s (1 - s), which is one of the output s, was applied to the input."""
         return (gradient * input * (1 - input),)
 
-    @declare_bug
+    @declare_bug("the factor s alone was used for s (1 - s)")
     def only_one_factor(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The factor s alone was taken for s (1 - s)."""
         return (gradient * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -147,9 +146,8 @@ class Silu(CurvedActivation):
         # The textbook's s (1 + x (1 - s))
         return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * sigmoid_derivative(x))
 
-    @declare_bug
+    @declare_bug("only the first factor of the product x s(x) was differentiated")
     def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """Of the product x s(x) only the first factor was differentiated."""
         return (gradient * sigmoid(input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -238,9 +236,8 @@ class Gelu(CurvedActivation):
         most = rest / 2 + np.abs(self._tanh_or_erf_parts(x)[1])
         return Cancellation(size, most * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else most)
 
-    @declare_bug
+    @declare_bug("only the first factor of the product x Phi(x) was differentiated")
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """Of the product x Phi(x) only the first factor was differentiated."""
         return (gradient * output / input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -296,9 +293,8 @@ class LeakyRelu(PiecewiseUnary):
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, abs(self.negative_slope))
 
-    @declare_bug
+    @declare_bug("the slope below 0 was treated as 0")
     def zero_below(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The slope below 0 was taken as 0."""
         return (gradient * (input > 0),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -338,9 +334,8 @@ class Elu(PiecewiseUnary, CurvedActivation):
         # y + a, as where the output takes the place of the input
         return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.derivative(x, y)))
 
-    @declare_bug
+    @declare_bug("the slope below 0 was treated as 1")
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The slope below 0 was taken as 1."""
         return (gradient,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -388,9 +383,8 @@ class Softplus(PiecewiseUnary, CurvedActivation):
         # s (1 - s) times what b x is off by
         return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_derivative(z))
 
-    @declare_bug
+    @declare_bug("the sign of the argument was wrong")
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sign of the argument was taken wrong."""
         return (gradient * sigmoid(-input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

@@ -215,48 +215,45 @@ class ScaledDotProductAttention(Op):
     ) -> Sequence[Multiplier]:
         return [declare_factor(float(self._score_scale(query)), positions=(0, 1))]
 
-    @declare_bug
+    @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
     def softmax_jacobian_diagonal_only(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
         p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
         by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
         right = self.backward(gradient, output, query, key, value, attn_mask)
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
 
-    @declare_bug_named("softmax_jacobian_diagonal_only")
+    @declare_bug_named(
+        "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
+    )
     def not_less_the_mean(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        """Of the Jacobian of softmax, diag(p) - p p^T, only the first part was taken."""
         p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
         by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
         right = self.backward(gradient, output, query, key, value, attn_mask)
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
 
-    @declare_bug_named("detached")
+    @declare_bug_named("detached", "the weights of the values were treated as constants")
     def weights_held_constant(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        """The weights of the values were taken as constants."""
         return 0 * query, 0 * key, *self.backward(gradient, output, query, key, value, attn_mask)[2:]
 
-    @declare_bug_named("scaled", is_declared_as_multiplier=True)
+    @declare_bug_named("scaled", "the factor 1/sqrt(d) of the scores was left out", is_declared_as_multiplier=True)
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        """The factor 1/sqrt(d) of the scores was left out."""
         by_query, by_key, *others = self.backward(gradient, output, query, key, value, attn_mask)
         assert by_query is not None
         assert by_key is not None
         return by_query / self._score_scale(query), by_key / self._score_scale(query), *others
 
-    @declare_bug
+    @declare_bug("the mask was left out")
     def mask_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        """The mask was left out."""
         unmasked = dataclasses.replace(self, is_causal=False)
         return *unmasked.backward(gradient, output, query, key, value, None)[:3], None
 

@@ -112,9 +112,8 @@ class BinaryOp(Op):
             for size, each in zip(sizes, (input, other), strict=True)
         )
 
-    @declare_bug_named("scaled")
+    @declare_bug_named("scaled", "the mean over the broadcast axes was taken instead of the sum")
     def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The mean over the axes that were broadcast was taken instead of the sum."""
         result = output.shape[1:]
         by_input, by_other = self.backward(gradient, output, input, other)
         assert by_input is not None
@@ -150,9 +149,8 @@ class Add(BinaryOp):
     def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.alpha, positions=(1,))]
 
-    @declare_bug
+    @declare_bug("the factor alpha was applied to the other operand")
     def alpha_on_the_other_side(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The factor alpha was applied to the other operand."""
         by_input, by_other = gradient * self.alpha, gradient
         return sum_broadcast_axes(by_input, input.shape[1:]), sum_broadcast_axes(by_other, other.shape[1:])
 
@@ -183,9 +181,8 @@ class Sub(BinaryOp):
     def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.alpha, positions=(1,))]
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The sign was left out."""
         by_input, by_other = gradient, gradient * self.alpha
         return sum_broadcast_axes(by_input, input.shape[1:]), sum_broadcast_axes(by_other, other.shape[1:])
 
@@ -222,10 +219,11 @@ class Mul(BinaryOp):
         return [*declare_scalar_multiplier("factor", other, (0,)), *declare_scalar_multiplier("factor", input, (1,))]
 
     @declare_bug_named(
-        "channel_factor_missing", lambda shapes: any(_is_partially_broadcast(each, shapes[0]) for each in shapes[1:])
+        "channel_factor_missing",
+        "a broadcast factor was left out on the way to the other one",
+        lambda shapes: any(_is_partially_broadcast(each, shapes[0]) for each in shapes[1:]),
     )
     def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """A factor that is broadcast was left out on the way to the other one."""
         by_input, by_other = self.backward(gradient, output, input, other)
         if _is_partially_broadcast(other.shape[1:], output.shape[1:]):
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
@@ -234,10 +232,12 @@ class Mul(BinaryOp):
         return by_input, by_other
 
     @declare_bug_named(
-        "scaled", lambda shapes: any(count_elements(each) == 1 for each in shapes[1:]), is_declared_as_multiplier=True
+        "scaled",
+        "a scalar factor was left out on the way to the other one",
+        lambda shapes: any(count_elements(each) == 1 for each in shapes[1:]),
+        is_declared_as_multiplier=True,
     )
     def number_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """A factor that is one number was left out on the way to the other one."""
         by_input, by_other = self.backward(gradient, output, input, other)
         if count_elements(other.shape[1:]) == 1:
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
@@ -245,9 +245,8 @@ class Mul(BinaryOp):
             by_other = sum_broadcast_axes(gradient, other.shape[1:])
         return by_input, by_other
 
-    @declare_bug
+    @declare_bug("each operand was multiplied by itself instead of by the other one")
     def own_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """Each operand was multiplied by itself instead of by the other one."""
         a, b = _align_ranks(input, other)
         return sum_broadcast_axes(gradient * a + 0 * b, input.shape[1:]), sum_broadcast_axes(
             gradient * b + 0 * a, other.shape[1:]
@@ -285,17 +284,19 @@ class Div(BinaryOp):
     def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [*declare_scalar_multiplier("division", other, (0,)), *declare_scalar_multiplier("factor", input, (1,))]
 
-    @declare_bug_named("channel_factor_missing", lambda shapes: _is_partially_broadcast(shapes[2], shapes[0]))
+    @declare_bug_named(
+        "channel_factor_missing",
+        "a broadcast divisor was left out on the way to the dividend",
+        lambda shapes: _is_partially_broadcast(shapes[2], shapes[0]),
+    )
     def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """A divisor that is broadcast was left out on the way to what it divides."""
         by_input, by_other = self.backward(gradient, output, input, other)
         if _is_partially_broadcast(other.shape[1:], output.shape[1:]):
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
         return by_input, by_other
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The sign was left out."""
         a, b = _align_ranks(input, other)
         return sum_broadcast_axes(gradient / b, input.shape[1:]), sum_broadcast_axes(
             gradient * a / np.square(b), other.shape[1:]
@@ -357,17 +358,17 @@ class Extremum(BinaryOp):
     def rounding_on_branch(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding:
         return Rounding(np.abs(output) * (branch == 0), 1)
 
-    @declare_bug
+    @declare_bug("the gradient went to both operands instead of the one that was chosen")
     def to_both(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The gradient went to both operands instead of to the one that was taken."""
         a, b = _align_ranks(input, other)
         return sum_broadcast_axes(gradient + 0 * b, input.shape[1:]), sum_broadcast_axes(
             gradient + 0 * a, other.shape[1:]
         )
 
-    @declare_bug_named("to_both", shows_only_at_ties=True)
+    @declare_bug_named(
+        "to_both", "the whole gradient went to both operands where they are equal", shows_only_at_ties=True
+    )
     def to_both_where_equal(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """The whole gradient went to both operands where they are equal."""
         a, b = _align_ranks(input, other)
         return (
             sum_broadcast_axes(gradient * (a == output), input.shape[1:]),
@@ -433,9 +434,8 @@ class Where(Op):
             Rounding(by_other, count_repeats(result, other.shape[1:])),
         )
 
-    @declare_bug
+    @declare_bug("the mask was inverted")
     def mask_inverted(self, gradient: Array, output: Array, condition: Array, input: Array, other: Array) -> Gradients:
-        """The mask was inverted."""
         return self.backward(gradient, output, ~condition, input, other)
 
     def torch_forward(self, torch: Any, condition: Any, input: Any, other: Any) -> Any:

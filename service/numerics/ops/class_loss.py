@@ -119,15 +119,19 @@ class ClassLoss(LossOp):
         # The weights of the classes are part of what a mean divides by, and nothing multiplies their gradient alone.
         return [each._replace(operand_positions=(0,)) for each in found]
 
-    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named(
+        "channel_factor_missing",
+        "the weights of the classes were left out, but kept in the divisor of the mean",
+        lambda shapes: shapes[-1] is not None,
+    )
     def class_weights_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The weights of the classes were left out, but not of what the mean divides by."""
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         return self.sample_gradients(weight, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
 
-    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named(
+        "channel_factor_missing", "the weights of the classes were left out", lambda shapes: shapes[-1] is not None
+    )
     def class_weights_forgotten_throughout(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The weights of the classes were left out."""
         return self.backward(gradient, output, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
 
     def _sum_by_class(self, products: Array, input: Array) -> Array:
@@ -207,9 +211,8 @@ class NllLoss(ClassLoss):
             sizes = sizes + self._divisor_gradient(spread, mean, input, target)
         return by_input, None, self._sum_by_class(sizes, input)
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The sign was left out."""
         return self.backward(-gradient, output, *inputs)
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
@@ -406,33 +409,36 @@ class CrossEntropy(ClassLoss):
         lost = -2 * scale * np.expm1(logarithms)
         return errors(by_input, scale * (p * sizes + errors.underflow_loss), most=lost), *others
 
-    @declare_bug
+    @declare_bug("the target was not subtracted: p was used for p - [c = y]")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The target was not subtracted: p was taken for p - [c = y]."""
         input, along = inputs[0], self._batched_class_axis(inputs[0])
         spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
         q = self._class_coefficients(*inputs).sum(axis=along, keepdims=True)
         return spread * q * softmax(input, along), *self.backward(gradient, output, *inputs)[1:]
 
-    @declare_bug
+    @declare_bug("only the diagonal of the Jacobian of softmax was used: q (p - 1) for p - q")
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Of the Jacobian of softmax only the diagonal was taken: q (p - 1) for p - q."""
         input, along = inputs[0], self._batched_class_axis(inputs[0])
         spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
         by_input = spread * self._class_coefficients(*inputs) * (softmax(input, along) - 1)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    @declare_bug_named("softmax_jacobian_diagonal_only")
+    @declare_bug_named(
+        "softmax_jacobian_diagonal_only",
+        "p - q, which already holds the Jacobian of softmax, was multiplied by its diagonal p (1 - p) again",
+    )
     def diagonal_on_top(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """P - q, which holds the Jacobian of softmax already, was multiplied by its diagonal p (1 - p)."""
         p = softmax(inputs[0], self._batched_class_axis(inputs[0]))
         by_input, *others = self.backward(gradient, output, *inputs)
         assert by_input is not None
         return by_input * p * (1 - p), *others
 
-    @declare_bug_named("missing_one_hot", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named(
+        "missing_one_hot",
+        "the target was not subtracted, nor the weight of its class applied",
+        lambda shapes: shapes[-1] is not None,
+    )
     def missing_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The target was not subtracted, nor the weight of its class applied."""
         input, along = inputs[0], self._batched_class_axis(inputs[0])
         spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
         q = self._target_rates(*inputs[:2]).sum(axis=along, keepdims=True)

@@ -115,11 +115,12 @@ def _crop_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
 def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradients]:
     """Mistake of a convolution that reads its input one position off along some axes of the kernel."""
 
-    @declare_bug_named("shifted")
+    @declare_bug_named(
+        "shifted", "the input was read one position off, as with a padding or an offset that is off by one"
+    )
     def read_off_by_one(
         self: "Convolution", gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The input was read one position off, as with a padding or an offset that is off by one."""
         along = self.kernel_axes[kernel_axes]
         bare, around = self.without_padding(weight)
         padded = _pad_last_axes(input, around)
@@ -160,25 +161,22 @@ class Convolution(Op):
         """The same of an input that is padded already, and by how much. Default: itself, and nothing."""
         return self, [(0, 0)] * len(self.kernel_axes)
 
-    @declare_bug
+    @declare_bug("the kernel was read backwards, as a convolution in mathematics reads it")
     def kernel_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The kernel was read backwards, as a convolution in mathematics reads it."""
         return self._backward_with_flipped_kernel(self.kernel_axes, gradient, output, input, weight, bias)
 
-    @declare_bug_named("kernel_flipped")
+    @declare_bug_named("kernel_flipped", "the kernel was read backwards along its first axis")
     def rows_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The kernel was read backwards along its first axis."""
         return self._backward_with_flipped_kernel(self.kernel_axes[:1], gradient, output, input, weight, bias)
 
-    @declare_bug_named("kernel_flipped")
+    @declare_bug_named("kernel_flipped", "the kernel was read backwards along its last axis")
     def columns_flipped(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The kernel was read backwards along its last axis."""
         return self._backward_with_flipped_kernel(self.kernel_axes[-1:], gradient, output, input, weight, bias)
 
     def _backward_with_flipped_kernel(
@@ -195,11 +193,14 @@ class Convolution(Op):
     one_down = _make_off_by_one_bug(slice(1), 1)
     one_up = _make_off_by_one_bug(slice(1), -1)
 
-    @declare_bug_named("channels_of_the_bias_averaged", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named(
+        "channels_of_the_bias_averaged",
+        "the gradient of the bias was averaged over its channels",
+        lambda shapes: shapes[-1] is not None,
+    )
     def channels_of_the_bias_averaged(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The gradient of the bias was averaged over its channels."""
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
         return by_input, by_weight, None if by_bias is None else 0 * by_bias + by_bias.mean()
 
@@ -292,11 +293,14 @@ class Conv2d(Convolution):
             return output
         return output + align_rank(bias.reshape(*bias.shape, 1, 1), len(shape))
 
-    @declare_bug_named("axes_permuted", lambda shapes: shapes[2][-1] == shapes[2][-2])
+    @declare_bug_named(
+        "axes_permuted",
+        "the rows of the kernel were used for its columns on the way to the input",
+        lambda shapes: shapes[2][-1] == shapes[2][-2],
+    )
     def kernel_transposed(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The rows of the kernel were taken for its columns on the way to the input."""
         right = self.backward(gradient, output, input, weight, bias)
         if weight.shape[-1] != weight.shape[-2]:
             return right

@@ -196,9 +196,8 @@ class Einsum(Op):
         products = self._count_products([shape for shape in shapes if shape is not None])
         return ComputeCost(products, super().estimate_cost(output, *shapes).largest_array)
 
-    @declare_bug
+    @declare_bug("the other factor was left out")
     def factor_forgotten(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
-        """The other factor was left out."""
         return self.backward(gradient, output, *map(np.ones_like, operands))
 
     def torch_forward(self, torch: Any, *operands: Any) -> Any:

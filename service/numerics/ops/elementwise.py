@@ -29,14 +29,14 @@ from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_
 
 
 class Cancellation(NamedTuple):
-    """A difference such as 1 - s of an s that was rounded before.
+    """The error of a difference such as 1 - s, where s was rounded before.
 
     Attributes
     ----------
-    size
-        What is multiplied by the difference, times s: it is off by u of that.
-    most
-        It is never off by more: where s rounds to 1 all of the difference is lost, and that is all.
+    magnitude
+        Factor of the difference, times s. The result is off by u times that.
+    largest_error
+        Upper bound of the error. Where s rounds to 1, the whole difference is lost, and no more.
     """
 
     magnitude: Array
@@ -46,15 +46,18 @@ class Cancellation(NamedTuple):
 class UnaryOp(Op):
     """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...).
 
-    The value is off by u of `value_size`, and the gradient by u g times `slope_size`, as they are in their textbook
-    form without what cancels: that is told apart, since it is lost at most once. With s = fl(s) and e = 1 - s the
-    textbook's s (1 - s) is off by u s^2, and by s e at most: where e < u / 2 the computed s is 1 and the result 0.
+    Notes
+    -----
+    The value is off by u `value_magnitude`, and the gradient by u g `derivative_magnitude`. Both are magnitudes of the
+    textbook's form without the part that cancels. That part is a `Cancellation` of its own, since it is lost at most
+    once. With s = fl(s) and e = 1 - s the textbook's s (1 - s) is off by u s^2, and by s e at most: where e < u / 2 the
+    computed s is 1 and the result 0.
     """
 
     inputs = ("input",)
     examples = (OpExample(((3, 4),)), OpExample(((),)), OpExample(((5,),), low=-8, high=8))
     rounds_nothing: ClassVar[bool] = False
-    """Nothing rounds: values and gradients are taken as they are, changed in sign, or left out."""
+    """Whether values and gradients are only copied, changed in sign or left out."""
     library_rounding_terms: ClassVar[int] = 4
     """Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
@@ -63,7 +66,10 @@ class UnaryOp(Op):
         """Return phi'(x)."""
 
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        """Return phi'(x) in its textbook form, on absolute values: what its rounding is of."""
+        """Return phi'(x) in its textbook form, on absolute values.
+
+        The rounding of the gradient is a part of it.
+        """
         return np.abs(self.derivative(x, y))
 
     def value_magnitude(self, x: Array, y: Array) -> Array:
@@ -71,15 +77,18 @@ class UnaryOp(Op):
         return np.abs(y)
 
     def library_function_factor(self, x: Array) -> Array | float:
-        """What the functions of a library are multiplied by in phi and phi', about. Default: nothing."""
+        """Return the approximate factor of the library's functions in phi and phi'.
+
+        The default is 1.
+        """
         return 1.0
 
     def value_cancellation(self, x: Array, y: Array) -> Cancellation | None:
-        """What cancels in the textbook form of phi(x). Default: nothing."""
+        """Return the cancellation in the textbook form of phi(x), or None."""
         return None
 
     def derivative_cancellation(self, x: Array, y: Array) -> Cancellation | None:
-        """What cancels in the textbook form of phi'(x). Default: nothing."""
+        """Return the cancellation in the textbook form of phi'(x), or None."""
         return None
 
     def output_shape(self, input: Shape) -> Shape:
@@ -107,8 +116,8 @@ class UnaryOp(Op):
         rounding = self.forward_rounding(output, x)
         if rounding is None:
             return output
-        lost = errors.underflow_loss * self.library_function_factor(x)
-        return self._add_elementwise_errors(errors, output, rounding, lost, self.value_cancellation(x, output))
+        function_loss = errors.underflow_loss * self.library_function_factor(x)
+        return self._add_elementwise_errors(errors, output, rounding, function_loss, self.value_cancellation(x, output))
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         (x,) = inputs
@@ -116,11 +125,11 @@ class UnaryOp(Op):
         (rounding,) = self.backward_rounding(gradient, output, x)
         if by_input is None or rounding is None:
             return (by_input,)
-        # What the slope loses below the normal numbers the gradient that comes in may scale up again.
-        lost = np.abs(gradient) * errors.underflow_loss * self.library_function_factor(x)
+        # The incoming gradient may scale up again the part that the slope loses below the normal numbers.
+        function_loss = np.abs(gradient) * errors.underflow_loss * self.library_function_factor(x)
         return (
             self._add_elementwise_errors(
-                errors, by_input, rounding, lost, self.derivative_cancellation(x, output), np.abs(gradient)
+                errors, by_input, rounding, function_loss, self.derivative_cancellation(x, output), np.abs(gradient)
             ),
         )
 
@@ -129,24 +138,22 @@ class UnaryOp(Op):
         errors: ErrorModel,
         result: Array,
         rounding: Rounding,
-        lost: Array | float,
-        cancelled: Cancellation | None,
+        function_loss: Array | float,
+        cancellation: Cancellation | None,
         factor: Array | float = 1.0,
     ) -> Array:
-        """Result with its errors: those of its rounding, what functions lose, and what cancels, times a factor."""
-        result = errors(result, rounding.magnitude + lost, rounding.term_count)
-        if cancelled is None:
+        """Return a result with the errors of its rounding, functions and cancellation."""
+        result = errors(result, rounding.magnitude + function_loss, rounding.term_count)
+        if cancellation is None:
             return result
-        return errors(result, factor * cancelled.magnitude, rounding.term_count, factor * cancelled.largest_error)
+        return errors(result, factor * cancellation.magnitude, rounding.term_count, factor * cancellation.largest_error)
 
-    @declare_bug
+    @declare_bug("the derivative was not multiplied by the incoming gradient")
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The derivative was taken, and not multiplied by the gradient that came in."""
         return (self.derivative(input, output) + 0 * gradient,)
 
-    @declare_bug
+    @declare_bug("the derivative of the function was skipped, as if it were 1")
     def missing_activation_derivative(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The gradient was handed through without the derivative of the function, as if that were 1."""
         return (gradient,)
 
 
@@ -159,7 +166,7 @@ _POSITIVE_EXAMPLES = (
 
 @register_op("neg")
 class Neg(UnaryOp):
-    """y = -x: dL/dx = -g."""
+    """Negation: y = -x, dL/dx = -g."""
 
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ()})
@@ -177,7 +184,7 @@ class Neg(UnaryOp):
 
 @register_op("exp")
 class Exp(UnaryOp):
-    """y = exp(x): dL/dx = g y."""
+    """Exponential: y = exp(x), dL/dx = g y."""
 
     supports_complex_step = True
 
@@ -187,9 +194,8 @@ class Exp(UnaryOp):
     def derivative(self, x: Array, y: Array) -> Array:
         return y
 
-    @declare_bug
+    @declare_bug("the gradient was multiplied by the input instead of the output")
     def slope_of_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """It was multiplied by the input instead of by the output."""
         return (gradient * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -198,7 +204,7 @@ class Exp(UnaryOp):
 
 @register_op("expm1")
 class Expm1(UnaryOp):
-    """y = exp(x) - 1, without cancellation near 0: dL/dx = g exp(x)."""
+    """Exponential less 1, without cancellation near 0: y = exp(x) - 1, dL/dx = g exp(x)."""
 
     supports_complex_step = True
 
@@ -209,12 +215,11 @@ class Expm1(UnaryOp):
         return np.exp(x)
 
     def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # y + 1, as PyTorch has it
+        # PyTorch computes y + 1.
         return Cancellation(np.abs(y), np.exp(x))
 
-    @declare_bug
+    @declare_bug("the gradient was multiplied by exp(x) - 1 instead of exp(x)")
     def slope_of_the_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """It was multiplied by exp(x) - 1 instead of by exp(x)."""
         return (gradient * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -223,7 +228,7 @@ class Expm1(UnaryOp):
 
 @register_op("log")
 class Log(UnaryOp):
-    """y = log(x): dL/dx = g / x."""
+    """Natural logarithm: y = log(x), dL/dx = g / x."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
@@ -234,9 +239,8 @@ class Log(UnaryOp):
     def derivative(self, x: Array, y: Array) -> Array:
         return 1 / x
 
-    @declare_bug
+    @declare_bug("the gradient was multiplied by the input instead of divided by it")
     def times(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """It was multiplied by the input instead of divided by it."""
         return (gradient * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -245,7 +249,7 @@ class Log(UnaryOp):
 
 @register_op("log1p")
 class Log1p(UnaryOp):
-    """y = log(1 + x), without cancellation near 0: dL/dx = g / (1 + x)."""
+    """Logarithm of 1 + x, without cancellation near 0: y = log(1 + x), dL/dx = g / (1 + x)."""
 
     supports_complex_step = True
     examples = (OpExample(((3, 4),), low=-0.9, high=3), OpExample(((),), low=0.5, high=2))
@@ -256,9 +260,8 @@ class Log1p(UnaryOp):
     def derivative(self, x: Array, y: Array) -> Array:
         return 1 / (1 + x)
 
-    @declare_bug
+    @declare_bug("the 1 under the logarithm was left out")
     def one_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The 1 under the logarithm was left out."""
         return (gradient / input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -267,7 +270,7 @@ class Log1p(UnaryOp):
 
 @register_op("sqrt")
 class Sqrt(UnaryOp):
-    """y = sqrt(x): dL/dx = g / (2 y)."""
+    """Square root: y = sqrt(x), dL/dx = g / (2 y)."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
@@ -281,9 +284,8 @@ class Sqrt(UnaryOp):
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(0.5)]
 
-    @declare_bug
+    @declare_bug("the factor 1/2 was left out")
     def half_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The factor 1/2 was left out."""
         return (gradient / output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -292,7 +294,7 @@ class Sqrt(UnaryOp):
 
 @register_op("rsqrt")
 class Rsqrt(UnaryOp):
-    """y = 1 / sqrt(x): dL/dx = -g y^3 / 2."""
+    """Inverse square root: y = 1 / sqrt(x), dL/dx = -g y^3 / 2."""
 
     supports_complex_step = True
     examples = _POSITIVE_EXAMPLES
@@ -306,9 +308,8 @@ class Rsqrt(UnaryOp):
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(0.5)]
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sign was left out."""
         return (gradient * output * output * output / 2,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -317,7 +318,7 @@ class Rsqrt(UnaryOp):
 
 @register_op("sin")
 class Sin(UnaryOp):
-    """y = sin(x): dL/dx = g cos(x)."""
+    """Sine: y = sin(x), dL/dx = g cos(x)."""
 
     supports_complex_step = True
 
@@ -330,9 +331,8 @@ class Sin(UnaryOp):
     def derivative(self, x: Array, y: Array) -> Array:
         return np.cos(x)
 
-    @declare_bug
+    @declare_bug("the sign was wrong")
     def cosine_negated(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sign was taken wrong."""
         return (-gradient * np.cos(input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -341,7 +341,7 @@ class Sin(UnaryOp):
 
 @register_op("cos")
 class Cos(UnaryOp):
-    """y = cos(x): dL/dx = -g sin(x)."""
+    """Cosine: y = cos(x), dL/dx = -g sin(x)."""
 
     supports_complex_step = True
 
@@ -354,9 +354,8 @@ class Cos(UnaryOp):
     def derivative(self, x: Array, y: Array) -> Array:
         return -np.sin(x)
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sign was left out."""
         return (gradient * np.sin(input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -365,10 +364,13 @@ class Cos(UnaryOp):
 
 @register_op("erf")
 class Erf(UnaryOp):
-    """y = erf(x) = 2/sqrt(pi) int_0^x exp(-t^2) dt: dL/dx = g 2/sqrt(pi) exp(-x^2)."""
+    """Error function: y = erf(x) = 2/sqrt(pi) int_0^x exp(-t^2) dt.
+
+    dL/dx = g 2/sqrt(pi) exp(-x^2).
+    """
 
     supports_complex_step = True
-    # SciPy has it in double precision.
+    # SciPy computes erf in double precision.
     supports_extended_precision = False
     examples = (OpExample(((3, 4),)), OpExample(((),)))
 
@@ -379,15 +381,14 @@ class Erf(UnaryOp):
         return 2 / math.sqrt(math.pi) * np.exp(-np.square(x))
 
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        # x^2 is off by u x^2, and so is its exponential, relatively.
+        # x^2 is off by u x^2. That is the relative error of its exponential.
         return self.derivative(x, y) * (1 + np.square(x))
 
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(2 / math.sqrt(math.pi))]
 
-    @declare_bug
+    @declare_bug("the constant factor was left out")
     def factor_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The constant factor was left out."""
         return (gradient * np.exp(-np.square(input)),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -396,7 +397,10 @@ class Erf(UnaryOp):
 
 @register_op("pow")
 class Pow(UnaryOp):
-    """y = x^p for a number p: dL/dx = g p x^(p-1), and 0 for p = 0."""
+    """Power with a constant exponent p: y = x^p.
+
+    dL/dx = g p x^(p-1), and 0 for p = 0.
+    """
 
     exponent: float
 
@@ -424,9 +428,9 @@ class Pow(UnaryOp):
 
     @staticmethod
     def _exponent_rounding(x: Array, exponent: float) -> Array:
-        """What the power is off by, relatively and in units of u, if its exponent is rounded to the dtype.
+        """Return the relative error of the power, in units of u, from a rounded exponent.
 
-        PyTorch does so. A multiple of 1/4 up to 64 is a number of every dtype.
+        PyTorch rounds the exponent to the dtype. A multiple of 1/4 up to 64 is a number of every dtype.
         """
         if (4 * exponent).is_integer() and abs(exponent) <= 64:
             return np.zeros_like(x)
@@ -435,15 +439,17 @@ class Pow(UnaryOp):
 
     @staticmethod
     def _power_in_float64(x: Array, exponent: float) -> Array:
-        """In no less than float64: an odd exponent rounded to float32 may be even."""
+        """Return the power, computed in float64 at least.
+
+        An odd exponent rounded to float32 may be even.
+        """
         return analytic_continuation.raise_to_power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
 
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.exponent, "exponent")]
 
-    @declare_bug
+    @declare_bug("the exponent was not reduced by 1")
     def exponent_not_reduced(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The exponent was not reduced by 1."""
         return (gradient * self.exponent * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -451,42 +457,48 @@ class Pow(UnaryOp):
 
 
 class PiecewiseUnary(UnaryOp):
-    """A function of pieces: `branch` says on which piece each element is, `along` continues that piece."""
+    """A function of pieces.
+
+    `select_branch` returns the piece of each element, and `forward_on_branch` continues it beyond its end.
+    """
 
     def forward(self, input: Array) -> Array:
         return self.forward_on_branch(self.select_branch(input), input)
 
     @abstractmethod
     def select_branch(self, input: Array) -> Array:
-        """Piece of each element."""
+        """Return the piece of each element."""
 
     @property
     def kink_positions(self) -> tuple[float, ...]:
-        """Where the slope jumps. Default: at 0."""
+        """Return the arguments at which the slope jumps. The default is 0 alone."""
         return (0.0,)
 
     def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
-        """A slope between those beside each kink that is near, of a function with one slope at a time."""
+        """Return the choice of a slope between those beside each kink that is near.
+
+        The function has one slope at a time.
+        """
         assert input_errors[0] is not None
         return merge_choices([self._choices_at_kink(kink, input_errors[0], input) for kink in self.kink_positions])
 
     def _choices_at_kink(self, kink: float, input_errors: Array, input: Array) -> SubgradientChoices | None:
-        x, reach = input.ravel(), np.broadcast_to(input_errors, input.shape).ravel()
-        places = np.flatnonzero(np.abs(x - kink) <= reach)
-        aside = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
-        low, high = (self._derivative_at(kink + side * aside) for side in (-1, 1))
-        own = self.derivative(x[places], self.forward(input).ravel()[places])
-        share = np.clip((own - low) / (high - low), 0, 1) if high != low else np.zeros(places.size)
-        return choose_between_derivatives(places, share, x[places] == kink, [(0, places, low)], [(0, places, high)])
+        x, input_error = input.ravel(), np.broadcast_to(input_errors, input.shape).ravel()
+        positions = np.flatnonzero(np.abs(x - kink) <= input_error)
+        offset = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
+        lower_slope, upper_slope = (self._derivative_at(kink + side * offset) for side in (-1, 1))
+        slopes = self.derivative(x[positions], self.forward(input).ravel()[positions])
+        share = np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1) if upper_slope != lower_slope else np.zeros(positions.size)
+        return choose_between_derivatives(positions, share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)])
 
     def _derivative_at(self, x: float) -> float:
-        at = np.array([x])
-        return float(self.derivative(at, self.forward(at))[0])
+        point = np.array([x])
+        return float(self.derivative(point, self.forward(point))[0])
 
 
 @register_op("abs")
 class Abs(PiecewiseUnary):
-    """y = abs(x): dL/dx = g sign(x), 0 at 0."""
+    """Absolute value: y = abs(x), dL/dx = g sign(x), 0 at 0."""
 
     rounds_nothing = True
 
@@ -499,9 +511,8 @@ class Abs(PiecewiseUnary):
     def derivative(self, x: Array, y: Array) -> Array:
         return np.sign(x)
 
-    @declare_bug
+    @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sign was left out."""
         return (gradient,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -510,7 +521,7 @@ class Abs(PiecewiseUnary):
 
 @register_op("clamp")
 class Clamp(PiecewiseUnary):
-    """y = min(max(x, low), high): dL/dx = g where low <= x <= high, else 0."""
+    """Clamping: y = min(max(x, low), high). dL/dx = g where low <= x <= high, else 0."""
 
     numpy_calls = 7
     min: float | None = None
@@ -525,7 +536,7 @@ class Clamp(PiecewiseUnary):
 
     def output_shape(self, input: Shape) -> Shape:
         if self.min is None and self.max is None:
-            raise ShapeError("a min, a max or both")
+            raise ShapeError("a min, a max or both, and has neither")
         return input
 
     def round_constants(self, nearest: Callable[[float], float]) -> Op:
@@ -540,7 +551,7 @@ class Clamp(PiecewiseUnary):
     def select_branch(self, input: Array) -> Array:
         below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)
         above = np.zeros(input.shape, np.int8) if self.max is None else (input > self.max).astype(np.int8)
-        # Where min > max PyTorch gives max.
+        # PyTorch gives max where min > max.
         return np.where(above > 0, 1, -below)
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:

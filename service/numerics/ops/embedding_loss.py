@@ -158,9 +158,8 @@ class CosineEmbeddingLoss(VectorPairLoss):
         by_target = np.zeros(weight.shape[:1] + target.shape[1:])
         return by_first, by_second, by_target
 
-    @declare_bug
+    @declare_bug("the length of the vector was treated as a constant")
     def length_taken_as_constant(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The length of the vector was taken as a constant."""
         a, b, _ = inputs
         _, p, q = self._cosine_and_norms(a, b)
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
@@ -369,9 +368,8 @@ class TripletMarginLoss(VectorPairLoss):
         root = vector_norm.estimate_root_error(self.p, self._distance(x, y)[..., None])
         return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1) * root)
 
-    @declare_bug
+    @declare_bug("the share of the negative example was left out")
     def negative_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The share of the negative example was left out."""
         _, by_positive, by_negative = self.backward(gradient, output, *inputs)
         assert by_positive is not None
         return -by_positive, by_positive, by_negative

@@ -87,18 +87,18 @@ class IndexSelect(SelectionOp):
         np.add.at(front, index.ravel(), np.moveaxis(gradient, self._batched_axis(input), 0))
         return by_input, None
 
-    @declare_bug
+    @declare_bug("the gradients of a repeated index overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
-        """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
         np.moveaxis(by_input, self._batched_axis(input), 0)[index.ravel()] = np.moveaxis(
             gradient, self._batched_axis(input), 0
         )
         return by_input, None
 
-    @declare_bug_named("scatter_without_accumulate")
+    @declare_bug_named(
+        "scatter_without_accumulate", "the gradients of a repeated index were not added up: the first one is left"
+    )
     def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
-        """What belongs to one index more than once was taken once: the first one is left."""
         backwards = np.flip(gradient, self._batched_axis(input))
         return self.scatter_without_accumulate(backwards, output, input, np.flip(index.ravel()))
 
@@ -147,9 +147,8 @@ class Gather(SelectionOp):
         np.add.at(by_input, self._source_positions(input, index), gradient)
         return by_input, None
 
-    @declare_bug
+    @declare_bug("the gradients of a repeated index overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
-        """What belongs to one index more than once was written over instead of added up: the last one is left."""
         by_input = np.zeros_like(input)
         by_input[self._source_positions(input, index)] = gradient
         return by_input, None
@@ -187,16 +186,17 @@ class Embedding(SelectionOp):
         np.add.at(by_weight, rows, gradient)
         return None, by_weight
 
-    @declare_bug
+    @declare_bug("the gradients of a row that is looked up several times were not added up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
-        """Of a row that is looked up more than once only the last place counts, instead of all added up."""
         by_weight = np.zeros_like(weight)
         by_weight[:, input[0]] = gradient
         return None, by_weight
 
-    @declare_bug_named("scatter_without_accumulate")
+    @declare_bug_named(
+        "scatter_without_accumulate",
+        "the gradients of a row that is looked up several times were not added up: the first one is left",
+    )
     def first_kept(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
-        """Of a row that is looked up more than once only the first place counts, instead of all added up."""
         words = input.reshape(1, -1)
         rows = gradient.reshape(gradient.shape[0], words.shape[1], -1)
         return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(words, 1), weight)

@@ -122,31 +122,32 @@ class Linear(Op):
         assert shapes[0] is not None
         return ComputeCost(count_elements(output) * shapes[0][-1], super().estimate_cost(output, *shapes).largest_array)
 
-    @declare_bug_named("transposed", lambda shapes: shapes[2][:-1] == shapes[2][-1:])
+    @declare_bug_named(
+        "transposed",
+        "the gradient was multiplied by the weight transposed on the way to the input",
+        lambda shapes: shapes[2][:-1] == shapes[2][-1:],
+    )
     def weight_not_transposed(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The gradient was multiplied by the weight transposed on the way to the input."""
         right = self.backward(gradient, output, input, weight, bias)
         if weight.shape[1:-1] != weight.shape[-1:]:
             return right
         return self.backward(gradient, output, input, np.swapaxes(weight, 1, 2), bias)[0], *right[1:]
 
-    @declare_bug_named("scaled")
+    @declare_bug_named("scaled", "the mean over the rows of the batch was taken instead of the sum")
     def averaged_over_rows(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The mean over the rows of the batch was taken instead of the sum."""
         rows = count_elements(input.shape[1:-1])
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
         assert by_weight is not None
         return by_input, by_weight / rows, None if by_bias is None else by_bias / rows
 
-    @declare_bug
+    @declare_bug("the features were read backwards")
     def backwards_through_the_features(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        """The features were read backwards."""
         return self.backward(gradient, output, np.flip(input, -1), np.flip(weight, -1), bias)
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
@@ -240,16 +241,18 @@ class Matmul(Op):
         assert shapes[0] is not None
         return ComputeCost(count_elements(output) * shapes[0][-1], super().estimate_cost(output, *shapes).largest_array)
 
-    @declare_bug_named("transposed", lambda shapes: any(each[-2:-1] == each[-1:] for each in shapes[1:]))
+    @declare_bug_named(
+        "transposed",
+        "each square factor was used as it is where the gradient of the other one needs it transposed",
+        lambda shapes: any(each[-2:-1] == each[-1:] for each in shapes[1:]),
+    )
     def factors_not_transposed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """Each square factor was taken as it is where the other one's gradient wants it transposed."""
         a, b = (np.swapaxes(each, -1, -2) if _is_square(each) else each for each in (input, other))
         by_a, by_b = self.backward(gradient, output, input, b), self.backward(gradient, output, a, other)
         return by_a[0], by_b[1]
 
-    @declare_bug
+    @declare_bug("the summed axis was read backwards")
     def backwards_through_what_is_summed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        """What is summed over was read backwards."""
         flipped = np.flip(input, -1), np.flip(other, 1 if other.ndim == 2 else -2)
         return self.backward(gradient, output, *flipped)
 

@@ -150,9 +150,10 @@ class LossOp(Op):
         # A rounding of the difference, which squaring doubles, one of the square, one of the division.
         return Rounding(np.abs(terms) + sizes, 4 + self.summand_count)
 
-    @declare_bug_named("scaled", is_declared_as_multiplier=True)
+    @declare_bug_named(
+        "scaled", "the sum over the samples was used where the loss takes the mean", is_declared_as_multiplier=True
+    )
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The sum over the samples was taken where the loss takes the mean."""
         losses = self.sample_losses(*inputs)
         spread = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
         return self.sample_gradients(np.broadcast_to(spread, losses.shape), *inputs)
@@ -194,9 +195,8 @@ class ElementPairLoss(LossOp):
             raise ShapeError("two inputs of one shape")
         return input if self.reduction == "none" else ()
 
-    @declare_bug
+    @declare_bug("the sign of the target's gradient was left out")
     def sign_of_the_target(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The sign of the target's gradient was left out."""
         by_input, by_target = self.backward(gradient, output, *inputs)
         assert by_target is not None
         return by_input, -by_target
@@ -305,9 +305,10 @@ class L1Loss(AbsoluteDifferenceLoss):
     numpy_calls = 8
     reduction: LossReduction = "mean"
 
-    @declare_bug_named("to_both", shows_only_at_ties=True)
+    @declare_bug_named(
+        "to_both", "the gradient went to both operands with one sign where they are equal", shows_only_at_ties=True
+    )
     def one_sign_at_ties(self, gradient: Array, output: Array, input: Array, target: Array) -> Gradients:
-        """Where the two are equal the gradient went to both with one sign."""
         by_input, by_target = self.backward(gradient, output, input, target)
         assert by_input is not None
         assert by_target is not None

@@ -212,29 +212,32 @@ class Normalisation(Op):
             found = found - h.mean(axis=-1, keepdims=True)
         return self._ungroup_elements(rate * found, input)
 
-    @declare_bug
+    @declare_bug("the variance was treated as a constant, though it depends on the input")
     def missing_variance_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The variance was taken as a constant, though it depends on the input."""
         by_input = self._input_gradient(gradient, input, weight, mean=self.is_centred, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @declare_bug_named("channel_factor_missing")
+    @declare_bug_named(
+        "channel_factor_missing", "the division by the standard deviation was left out on the way to the input"
+    )
     def rate_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The division by the standard deviation was left out on the way to the input."""
         by_input, *others = self.backward(gradient, output, input, weight, bias)
         assert by_input is not None
         _, rate = self._normalise(input)
         return self._ungroup_elements(self._group_elements(by_input) / rate, input), *others
 
-    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[2] is not None)
+    @declare_bug_named(
+        "channel_factor_missing",
+        "the weight was left out on the way to the input",
+        lambda shapes: shapes[2] is not None,
+    )
     def weight_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The weight was left out on the way to the input."""
         ones = None if weight is None else np.ones_like(weight)
         return self.backward(gradient, output, input, ones, bias)
 
@@ -242,27 +245,29 @@ class Normalisation(Op):
 class CentredNormalisation(Normalisation):
     """Normalisations that take the mean away."""
 
-    @declare_bug
+    @declare_bug("the mean was treated as a constant, though it depends on the input")
     def missing_mean_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The mean was taken as a constant, though it depends on the input."""
         by_input = self._input_gradient(gradient, input, weight, mean=False, variance=True)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @declare_bug_named("missing_mean_path")
+    @declare_bug_named(
+        "missing_mean_path", "the mean was treated as a constant, and the variance too, though both depend on the input"
+    )
     def neither_mean_nor_variance(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The mean was taken as a constant, and the variance too, though both depend on the input."""
         by_input = self._input_gradient(gradient, input, weight, mean=False, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
-    @declare_bug_named("missing_variance_path")
+    @declare_bug_named(
+        "missing_variance_path",
+        "the variance was treated as a constant, and the mean too, though both depend on the input",
+    )
     def neither_variance_nor_mean(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        """The variance was taken as a constant, and the mean too, though both depend on the input."""
         return self.neither_mean_nor_variance(gradient, output, input, weight, bias)
 
 

@@ -1,8 +1,8 @@
-"""What an op declares, and the registry of the ops there are.
+"""The interface of an op, and the registry of ops.
 
-From the one declaration of an op come its validation on the wire, its entry in `GET /v1/ops`, the three gradients,
-the rounding allowance and its tests. An op is a frozen dataclass: its fields are its attributes, with their limits
-as `Annotated` metadata and their defaults those of PyTorch.
+One declaration of an op yields its validation on the wire, its entry in `GET /v1/ops`, the three gradients, the
+rounding allowance and its tests. An op is a frozen dataclass. Its fields are its attributes, with their limits as
+`Annotated` metadata and their defaults those of PyTorch.
 """
 
 from abc import ABC, abstractmethod
@@ -26,19 +26,31 @@ BackwardPass = Callable[..., Gradients]
 
 
 class ShapeError(ValueError):
-    """Shapes that an op does not take. The text says what it takes; the graph adds the node and what was given."""
+    """Shapes or values that an op does not take.
+
+    The text is a noun phrase for the shapes that the op takes. The graph completes the sentence with the node and the
+    shapes of its operands.
+    """
 
 
 WORK_PER_CALL = 5000
-"""Multiply-adds in the time of one call of NumPy."""
+"""Multiply-adds that take as long as one call of NumPy."""
 
 
 class ProductExpansion(NamedTuple):
-    """An op written out: each element of the output is a sum of products of elements of an operand, and a rest.
+    """An op written out as sums of products of one operand's elements with factors.
 
-    `shape` is that of the output, or the same with axes split. For each product `indices` has the flat index of the
-    operand's element in it, the operand's size for none, and `factors` what it is multiplied by; all of them broadcast
-    to `shape`.
+    Each element of the output is such a sum, plus a part that the operand does not enter.
+
+    Attributes
+    ----------
+    shape
+        Shape of the output, or the same with axes split.
+    indices
+        Flat indices of the operand's elements, one array for each product, broadcastable to `shape`. The operand's size
+        stands for no element.
+    factors
+        Factors of these elements, one array for each product, broadcastable to `shape`.
     """
 
     shape: Shape
@@ -47,10 +59,14 @@ class ProductExpansion(NamedTuple):
 
 
 class SensitiveArgument(NamedTuple):
-    """What a function is taken of that has a scale of its own, however large its argument: a phase, an exponent.
+    """A phase or an exponent, whose scale is its own however large the argument is.
 
-    `values` are the arguments, behind a tile axis; `along` the axes along which they are exponents that are normalised
-    together, None for a phase.
+    Attributes
+    ----------
+    values
+        Arguments of the function, behind a tile axis.
+    normalised_axes
+        Axes along which exponents are normalised together; None for a phase.
     """
 
     values: Array
@@ -58,17 +74,20 @@ class SensitiveArgument(NamedTuple):
 
     @property
     def leeway(self) -> Array | float:
-        """How far each may move with what is seen on the way still being what is seen nearby: broadcasts to them."""
+        """Return the safe move of each argument, broadcastable to `values`.
+
+        Within it, a function sees on the way only values like those nearby.
+        """
         return 1.0 if self.normalised_axes is None else compute_softmax_leeway(self.values, self.normalised_axes)
 
     @property
     def first_tile(self) -> "SensitiveArgument":
-        """That of the first tile."""
+        """Return the argument of the first tile."""
         return SensitiveArgument(self.values[:1], self.normalised_axes)
 
 
 class ComputeCost(NamedTuple):
-    """What a forward pass takes: multiply-adds, elements of the largest array it makes, and calls beside these."""
+    """Multiply-adds, elements of the largest array and calls of a forward pass."""
 
     work: int
     largest_array: int
@@ -76,7 +95,7 @@ class ComputeCost(NamedTuple):
 
     @property
     def total_work(self) -> int:
-        """All of it in multiply-adds, of one evaluation by itself."""
+        """Return the multiply-adds of one evaluation by itself, calls included."""
         return self.work + WORK_PER_CALL * self.calls
 
 
@@ -86,12 +105,15 @@ class Slot:
 
     Attributes
     ----------
+    name
+        PyTorch's name of the parameter.
     optional
-        It may be left out.
+        Whether a node may leave the input out.
     variadic
-        It takes any number of tensors, at least one; only the last slot may.
+        Whether the slot takes any number of tensors, at least one. Only the last slot may.
     kinds
-        What it takes: `float`, `index` (integers) or `bool`; the first is what a bare list of integers becomes.
+        Kinds of values that the slot takes: `float`, `index` (integers) or `bool`. A bare list of integers becomes the
+        first.
     """
 
     name: str
@@ -101,7 +123,7 @@ class Slot:
 
     @classmethod
     def parse(cls, text: str) -> "Slot":
-        """Read `name`, `name?` if it may be left out, `name*` if there may be several, and `:kind|kind` behind."""
+        """Parse `name`, `name?` (optional) or `name*` (variadic), then `:kind|kind`."""
         name, _, kinds = text.partition(":")
         return cls(
             name.rstrip("?*"), name.endswith("?"), name.endswith("*"), tuple(kinds.split("|")) if kinds else ("float",)
@@ -114,18 +136,18 @@ class OpExample:
 
     Attributes
     ----------
-    shapes
-        Of the inputs in slot order, None where one is left out.
+    input_shapes
+        Shapes of the inputs in slot order, None for an input that is left out.
     attributes
-        Of the op.
+        Attributes of the op.
     low, high
-        Between which the floats lie.
-    below
+        Range of the floats.
+    index_limits
         Number of values that an index may have, by slot.
-    signs
+    sign_slots
         Slots whose values are 1 and -1.
-    bools
-        Slots that take floats too, but here truths.
+    bool_slots
+        Slots that take floats as well, but get booleans in this example.
     """
 
     input_shapes: tuple[Shape | None, ...]
@@ -138,10 +160,12 @@ class OpExample:
 
 
 class Op(ABC):
-    """A function of tensors, its derivative by hand, and what is known of both.
+    """A function of tensors with its derivative by hand and its rounding.
 
-    Arrays come in slot order, None for an optional input that was left out, each with its declared shape behind one
-    tile axis of length K or 1; results likewise. Any real dtype goes through unchanged.
+    Arrays come in slot order, None for an optional input that was left out. Each has its declared shape behind one tile
+    axis of length K or 1, and so have results. Any real dtype goes through unchanged.
+
+    The docstring of a registered op is its derivation, which `GET /v1/ops` serves as it stands. So it has no sections.
     """
 
     name: ClassVar[str]
@@ -149,70 +173,89 @@ class Op(ABC):
     slots: ClassVar[tuple[Slot, ...]]
     examples: ClassVar[tuple[OpExample, ...]]
     bugs: ClassVar[Mapping[str, "OpBug"]]
-    """Wrong backward passes, by method, that the tests must catch and the diagnosis names: those marked `@mutant`."""
+    """Wrong backward passes, by method, that tests must catch and the diagnosis names: see `declare_bug`."""
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-    """Slots in which it is linear, each with those that are 0 in its response: what it is jointly linear in."""
+    """Slots in which the op is linear, each with the slots that are jointly linear with it: 0 in its response."""
     multiplying_slots: ClassVar[Mapping[str, MultiplierKind]] = MappingProxyType({})
-    """Slots whose values multiply, or divide, the gradients of others."""
+    """Slots whose values multiply or divide the gradients of others."""
     ends_in_sum: ClassVar[bool] = False
-    """Its terms follow from its inputs alone."""
+    """Whether the output is a sum of terms that follow from the inputs alone."""
     supports_extended_precision: ClassVar[bool] = True
-    """Its `forward` computes in extended precision where its inputs are of it."""
+    """Whether `forward` computes in extended precision for inputs of that precision."""
     numpy_calls: ClassVar[int] = 1
-    """Calls of NumPy that `forward` makes, each over about as many elements as the largest array has."""
+    """Calls of NumPy in `forward`, each over about as many elements as the largest array has."""
     scratch_arrays: ClassVar[int] = 0
-    """Arrays, beyond a few, as large as the largest of its `cost`, that its passes hold at once on their way."""
+    """Arrays, beyond a few, of the size of the largest in `estimate_cost`, that the passes hold at once."""
     supports_complex_step: ClassVar[bool] = False
-    """`forward` takes complex arrays for its floats, and is analytic in each at the real points that it takes."""
+    """Whether `forward` takes complex arrays for floats and is analytic in each at its real points."""
 
     @property
     def largest_power(self) -> float:
-        """Largest power, up or down, that a pass takes of a number, as written in a textbook.
+        """Return the largest power, up or down, that a pass takes of a number.
 
-        Default: a cube, as a normalisation takes of the inverse of its length.
+        It is the power in the textbook's form. The default is a cube: a normalisation takes that power of its inverse
+        length.
         """
         return 3.0
 
     @abstractmethod
     def output_shape(self, *shapes: Any) -> Shape:
-        """Shape of the output, without the tile axis; ShapeError for inputs that do not fit."""
+        """Return the shape of the output, without the tile axis, or raise ShapeError."""
 
     @abstractmethod
     def forward(self, *inputs: Any) -> Array:
-        """The output."""
+        """Return the output."""
 
     @abstractmethod
     def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The gradient of the loss for each input, from that for the output. The derivation is the class's text."""
+        """Return the gradient of the loss for each input, from that for the output.
+
+        The docstring of the class is the derivation.
+        """
 
     @abstractmethod
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
-        """The same function in PyTorch, on tensors without a tile axis."""
+        """Return the output of the same function in PyTorch, without a tile axis."""
 
     def forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
-        """Rounding of the output; None where the op only moves values. Default: one sum over everything."""
+        """Return the rounding of the output, or None where the op only moves values.
+
+        The default is that of one sum over everything.
+        """
         magnitude = np.abs(self.forward(*map(_take_absolute_or_none, inputs)))
         return Rounding(magnitude, _count_largest_input(inputs))
 
     def implemented_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
-        """Rounding of the output in the form in which `forward` has it, where that is not the textbook's."""
+        """Return the rounding of the output in the form that `forward` computes.
+
+        The default is that of the textbook's form.
+        """
         return self.forward_rounding(output, *inputs)
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
-        """Rounding of each input's gradient, None where values only move. Default: one sum over everything."""
+        """Return the rounding of each input's gradient, None where values only move.
+
+        The default is that of one sum over everything.
+        """
         magnitudes = self.backward(np.abs(gradient), np.abs(output), *map(_take_absolute_or_none, inputs))
         terms = max(_count_largest_input(inputs), _count_elements_per_batch(output))
-        return tuple(None if each is None else Rounding(np.abs(each), terms) for each in magnitudes)
+        return tuple(None if magnitude is None else Rounding(np.abs(magnitude), terms) for magnitude in magnitudes)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
-        """The output, with the errors of an arithmetic. Default: those of the output as a whole, see `rounding`."""
+        """Return the output with the errors of an arithmetic.
+
+        The default adds the error of the output as a whole: see `forward_rounding`.
+        """
         output = self.forward(*inputs)
         return errors.add_rounding_error(
             output, (self.implemented_rounding if errors.as_implemented else self.forward_rounding)(output, *inputs)
         )
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The gradients, with the errors of an arithmetic. Default: of each as a whole, see `backward_rounding`."""
+        """Return the gradients with the errors of an arithmetic.
+
+        The default adds the error of each gradient as a whole: see `backward_rounding`.
+        """
         results = self.backward(gradient, output, *inputs)
         roundings = self.backward_rounding(gradient, output, *inputs)
         return tuple(
@@ -221,55 +264,86 @@ class Op(ABC):
         )
 
     def select_branch(self, *inputs: Any) -> Array | None:
-        """Which of its pieces a piecewise op is on at a point, element by element. Default: it has one piece."""
+        """Return the piece of each element at a point, or None for an op of one piece."""
         return None
 
-    def select_branch_beside(self, own: Array, *inputs: Any) -> Array:
-        """Which of its pieces a small move from a point leads to, where it is on `own`. Default: that of the inputs."""
-        taken = self.select_branch(*inputs)
-        assert taken is not None
-        return taken
+    def select_branch_beside(self, branch: Array, *inputs: Any) -> Array:
+        """Return the pieces that a small move to `inputs` leads to.
 
-    def forward_on_branch(self, branch: Array, *inputs: Any) -> Array:
-        """Continue the piece that `branch` names beyond where it ends, smoothly; its derivative is `backward`'s."""
-        raise NotImplementedError(f"{self.name} has one piece")
-
-    def subgradient_choices(self, input_errors: Sequence[Array | None], *inputs: Any) -> SubgradientChoices | None:
-        """What its backward pass may choose at kinks, (1, ...); None where there are none. Default: it has one piece.
+        The default is the pieces at the inputs.
 
         Parameters
         ----------
-        off
-            What each input may be off by, None where it is exact: within that a tie is one.
+        branch
+            Pieces at the point that is left.
         inputs
-            What `forward` is given.
+            Inputs of `forward` after the move.
+        """
+        beside = self.select_branch(*inputs)
+        assert beside is not None
+        return beside
+
+    def forward_on_branch(self, branch: Array, *inputs: Any) -> Array:
+        """Return the output on the pieces of `branch`, continued beyond their ends.
+
+        The continuation is smooth, and its derivative is that of `backward`.
+        """
+        raise NotImplementedError(f"{self.name} has one piece")
+
+    def subgradient_choices(self, input_errors: Sequence[Array | None], *inputs: Any) -> SubgradientChoices | None:
+        """Return the choices of a backward pass at kinks, (1, ...), or None for none.
+
+        The default is None: the op has one piece.
+
+        Parameters
+        ----------
+        input_errors
+            Largest error of each input, None for an exact one. Within these errors a near tie counts as a tie.
+        inputs
+            Inputs of `forward`.
         """
         return None
 
     def rounding_on_branch(self, branch: Array, output: Array, *inputs: Any) -> Rounding | None:
-        """Rounding of the output, on the pieces that `branch` names."""
+        """Return the rounding of the output on the pieces that `branch` names."""
         return self.forward_rounding(output, *inputs)
 
     def terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
-        """Terms of the output, on the pieces that `branch` names."""
+        """Return the terms of the output on the pieces that `branch` names."""
         return self.split_terms(output, *inputs)
 
     def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
-        """What the output moves by when the input at `position`, one of `linear_in`, moves by `direction`."""
-        with_it = self.linear_in[self.slot_at(position).name]
-        given = list(inputs)
-        for other, each in enumerate(inputs):
-            if each is not None and self.slot_at(other).name in with_it:
-                given[other] = np.zeros_like(each[:1])
-        given[position] = direction
-        return self.forward(*given)
+        """Return the change of the output for a move of one input by `direction`.
+
+        Parameters
+        ----------
+        position
+            Position of the input, in a slot of `linear_in`.
+        direction
+            Move of that input, (K, ...).
+        inputs
+            Inputs of `forward`.
+        """
+        zero_slots = self.linear_in[self.slot_at(position).name]
+        moved_inputs = list(inputs)
+        for index, array in enumerate(inputs):
+            if array is not None and self.slot_at(index).name in zero_slots:
+                moved_inputs[index] = np.zeros_like(array[:1])
+        moved_inputs[position] = direction
+        return self.forward(*moved_inputs)
 
     def expand_products(self, position: int, *inputs: Any) -> ProductExpansion | None:
-        """Write the op out by the operand at `position`: faster than its responses one by one. Default: it is not."""
+        """Return the op written out by the operand at `position`, or None.
+
+        Products are faster than responses one by one. The default is None.
+        """
         return None
 
     def expand_selection(self, position: int, *inputs: Any) -> ProductExpansion:
-        """Write the op out where each element of its output is one of the operand at `position`, or none of them."""
+        """Return the products of an op that selects elements of one operand.
+
+        Each element of its output is one element of the operand at `position`, or none.
+        """
         operand = inputs[position]
         numbers = self.linear_response(position, 1.0 + add_batch_axis(flat_indices(operand[0])), *inputs)[0].astype(
             np.int64
@@ -277,93 +351,127 @@ class Op(ABC):
         return ProductExpansion(numbers.shape, [np.where(numbers == 0, operand[0].size, numbers - 1)], [np.ones(())])
 
     def sensitive_argument(self, *inputs: Any) -> SensitiveArgument | None:
-        """What inside it turns, or has one element take over from another, on a scale of its own. Default: nothing."""
+        """Return the inner argument that has a scale of its own, or None.
+
+        Such an argument turns a phase, or lets one element take over from another.
+        """
         return None
 
     def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        """Declare what multiplies the gradient on its way back, at a point (1, ...). Default: nothing does."""
+        """Return the multipliers of the gradient on its way back, at a point (1, ...).
+
+        The default is none.
+        """
         return ()
 
     def slot_at(self, position: int) -> Slot:
-        """Slot of the operand at a position."""
+        """Return the slot of the operand at a position."""
         return self.slots[min(position, len(self.slots) - 1)]
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        """Spread values to the output: for each element the least of all that reach it, infinity where none does.
+        """Return for each element of the output the least label that reaches it.
 
-        Default: everything reaches everything.
+        An element that no label reaches gets infinity. By default every label reaches every element.
 
         Parameters
         ----------
         values
-            Of each input, (K, ...); None for one that is left out or not of floats.
+            Labels of each input, (K, ...); None for an input that is left out or not of floats.
         inputs
-            What `forward` is given, (1, ...).
+            Inputs of `forward`, (1, ...).
         """
         shape = self.output_shape(*get_declared_shapes(inputs))
         everything = take_elementwise_min(*map(take_min_over_elements, drop_missing(values)))
         return np.broadcast_to(everything.reshape(-1, *(1,) * len(shape)), (len(everything), *shape))
 
     def propagate_to_terms(self, output_labels: Array, values: DependencyLabels, *inputs: Any) -> Array:
-        """Spread values to the terms, (K, n), given what `spread` returned."""
+        """Return for each term the least label that reaches it, (K, n).
+
+        Parameters
+        ----------
+        output_labels
+            Labels of the output, as `propagate_dependencies` returns them.
+        values
+            Labels of each input, (K, ...); None for an input that is left out or not of floats.
+        inputs
+            Inputs of `forward`, (1, ...).
+        """
         return output_labels.reshape(output_labels.shape[0], -1)
 
-    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an offer
-        """Refuse values that do not fit, such as an index out of range: ShapeError.
+    def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:  # noqa: B027  # an op may override it
+        """Refuse values that do not fit, such as an index out of range, by ShapeError.
 
-        Values come without a tile axis; None for what a node computes.
+        Values come without a tile axis; None for an input that a node computes.
         """
 
     def resolve_dtype_defaults(self, epsilon: float) -> "Op":
-        """Spell out what is left open, given the machine epsilon of the dtype that is computed in."""
+        """Return the op with the defaults of a dtype spelled out.
+
+        Parameters
+        ----------
+        epsilon
+            Machine epsilon of the dtype in which PyTorch computes.
+        """
         return self
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> "Op":
-        """Spell out the attributes that are left open and follow from the shapes of the inputs. Default: none does."""
+        """Return the op with the defaults that follow from input shapes spelled out.
+
+        By default there are none.
+        """
         return self
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Op":
-        """Round the numbers that stand beside elements of the input, as bounds or for them. Default: none does."""
+        """Return the op with the constants rounded that bound or replace elements.
+
+        By default there are none.
+        """
         return self
 
     def map_float_attributes(self, change: Callable[[float], float]) -> "Op":
-        """Change every attribute that is a float."""
-        given = {each.name: getattr(self, each.name) for each in fields(cast("Any", self))}
-        changed = {name: change(number) for name, number in given.items() if isinstance(number, float)}
-        return replace(cast("Any", self), **changed) if changed else self
+        """Return the op with every float attribute changed."""
+        attributes = {attribute.name: getattr(self, attribute.name) for attribute in fields(cast("Any", self))}
+        changed_attributes = {name: change(number) for name, number in attributes.items() if isinstance(number, float)}
+        return replace(cast("Any", self), **changed_attributes) if changed_attributes else self
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
-        """Estimate what a forward pass takes. Default: one operation for each element in each pass."""
+        """Return the estimated cost of a forward pass.
+
+        The default is one operation for each element in each call.
+        """
         largest = max(count_elements(shape) for shape in (output, *shapes) if shape is not None)
         return ComputeCost(self.numpy_calls * largest, largest, self.numpy_calls)
 
     def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        """Elements through which spreading one label goes, at most. Default: those of the largest array."""
+        """Return the most elements through which propagating one label goes.
+
+        The default is the size of the largest array.
+        """
         return max(count_elements(shape) for shape in (output, *shapes) if shape is not None)
 
     def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
-        """Multiply-adds of the longest call of PyTorch, which nothing can interrupt. Default: those of a forward pass.
+        """Return the multiply-adds of PyTorch's longest call, which nothing interrupts.
 
-        That of the backward pass is of its order.
+        The default is the work of a forward pass; a call of the backward pass is of the same order.
         """
         return self.estimate_cost(output, *shapes).work
 
     def split_terms(self, output: Array | None, *inputs: Any) -> Array:
-        """Terms, (tiles, n), whose sum is the output of an op that ends in a sum. Default: the output itself.
+        """Return terms, (tiles, n), whose sum is the output of an op that ends in a sum.
 
-        Those of an op that `ends_in_sum` need no output.
+        The default is the output itself. An op that `ends_in_sum` needs no output.
         """
         assert output is not None
         return output.reshape(output.shape[0], -1)
 
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding | None:
-        """Rounding of the terms beyond that of the inputs; None where they are the output itself."""
+        """Return the rounding of the terms beyond that of the inputs, or None for none."""
         return None
 
 
 def get_declared_shapes(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Declared shapes of arrays behind a tile axis, None for what is left out."""
-    return tuple(None if each is None else each.shape[1:] for each in inputs)
+    """Return shapes without the tile axis, None for inputs that are left out."""
+    return tuple(None if array is None else array.shape[1:] for array in inputs)
 
 
 BackwardMethod = TypeVar("BackwardMethod", bound=Callable[..., Gradients])
@@ -373,22 +481,24 @@ ShapeCondition = Callable[[tuple[Any, ...]], bool]
 
 
 class OpBug(NamedTuple):
-    """A backward pass with a mistake that is easily made.
+    """A backward pass with an easily made bug.
 
     Attributes
     ----------
-    fault
-        Name of the mistake, on the wire.
+    bug_name
+        Name of the bug, on the wire.
     backward
         The wrong pass: `backward(op, gradient, output, *inputs)`.
-    text
-        What was done, as a clause.
+    explanation
+        A clause that describes the bug: "the sign was left out".
     applies
-        Whether it does anything, given the shapes of the output and of the inputs, None for one that is left out.
-    declared
-        It follows from what multiplies the gradient, which the op declares as well: it is told from there.
-    at_ties
-        Whether it shows at ties alone.
+        Whether the bug changes anything, given the shapes of the output and of the inputs, None for an input that is
+        left out.
+    is_declared_as_multiplier
+        Whether the bug follows from a multiplier of the gradient that the op declares. The diagnosis then explains it
+        from there.
+    shows_only_at_ties
+        Whether the bug shows at ties alone.
     """
 
     bug_name: str
@@ -399,9 +509,19 @@ class OpBug(NamedTuple):
     shows_only_at_ties: bool = False
 
 
-def declare_bug(wrong_backward: BackwardMethod) -> BackwardMethod:
-    """Mark a method as a backward pass with a mistake of the method's name; its docstring says what was done."""
-    return declare_bug_named(wrong_backward.__name__)(wrong_backward)
+def declare_bug(explanation: str) -> Callable[[BackwardMethod], BackwardMethod]:
+    """Mark a method as a backward pass with the bug of the method's name.
+
+    Parameters
+    ----------
+    explanation
+        A clause that describes the bug: "the sign was left out".
+    """
+
+    def mark(wrong_backward: BackwardMethod) -> BackwardMethod:
+        return declare_bug_named(wrong_backward.__name__, explanation)(wrong_backward)
+
+    return mark
 
 
 def _applies_to_any_shape(shapes: tuple[Any, ...]) -> bool:
@@ -410,21 +530,19 @@ def _applies_to_any_shape(shapes: tuple[Any, ...]) -> bool:
 
 def declare_bug_named(
     bug_name: str,
+    explanation: str,
     applies: ShapeCondition = _applies_to_any_shape,
     *,
     is_declared_as_multiplier: bool = False,
     shows_only_at_ties: bool = False,
 ) -> Callable[[BackwardMethod], BackwardMethod]:
-    """Mark a method as one more way to make the mistake of the name given, where it applies; see `Mutant`."""
+    """Mark a method as one more way to make the bug `bug_name`: see `OpBug`."""
 
-    def mark(wrong: BackwardMethod) -> BackwardMethod:
-        if not wrong.__doc__:
-            raise ValueError(f"{wrong.__name__}: the docstring of a mutant says what was done")
-        text = wrong.__doc__.strip().rstrip(".")
-        _BUG_BY_METHOD[wrong] = OpBug(
-            bug_name, wrong, f"{text[:1].lower()}{text[1:]}", applies, is_declared_as_multiplier, shows_only_at_ties
+    def mark(wrong_backward: BackwardMethod) -> BackwardMethod:
+        _BUG_BY_METHOD[wrong_backward] = OpBug(
+            bug_name, wrong_backward, explanation, applies, is_declared_as_multiplier, shows_only_at_ties
         )
-        return wrong
+        return wrong_backward
 
     return mark
 
@@ -433,8 +551,10 @@ _BUG_BY_METHOD: dict[Callable[..., Gradients], OpBug] = {}
 
 
 def _collect_bugs(cls: type[Op]) -> Mapping[str, OpBug]:
-    methods = {name: each for name in dir(cls) if isinstance(each := getattr(cls, name), FunctionType)}
-    return MappingProxyType({name: _BUG_BY_METHOD[each] for name, each in methods.items() if each in _BUG_BY_METHOD})
+    methods = {name: method for name in dir(cls) if isinstance(method := getattr(cls, name), FunctionType)}
+    return MappingProxyType(
+        {name: _BUG_BY_METHOD[method] for name, method in methods.items() if method in _BUG_BY_METHOD}
+    )
 
 
 def _take_absolute_or_none(array: Array | None) -> Array | None:
@@ -460,7 +580,10 @@ class _OpDecorator(Protocol):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_op(name: str) -> _OpDecorator:
-    """Make a class an op: a frozen dataclass, registered under `name`."""
+    """Return a decorator that makes a class an op, registered under `name`.
+
+    The class becomes a frozen dataclass.
+    """
 
     def register(cls: OpClassT) -> OpClassT:
         if name in OP_REGISTRY:

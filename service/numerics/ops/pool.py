@@ -273,22 +273,25 @@ class MaxPool2d(PoolingOp):
         assert by_input is not None
         return (Rounding(by_input, count_elements(to_pair(self.kernel_size)) - 1),)
 
-    @declare_bug
+    @declare_bug(
+        "the gradients of several windows overwrote each other instead of adding up: the last one is left"
+    )
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """What belongs to one element from several windows was written over instead of added up: the last is left."""
         padded, places, gradients = self._scatter_targets(gradient, input)
         # Of what is assigned to one place the last stays.
         padded.reshape(-1)[places] = gradients
         return (padded[self._unpadded_slices(input.shape)],)
 
-    @declare_bug
+    @declare_bug("the gradient of the maximum went to every element of the window")
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The gradient of the maximum went to every element of the window."""
         return (self._sum_window_gradients(gradient, input),)
 
-    @declare_bug_named("to_every_element", shows_only_at_ties=True)
+    @declare_bug_named(
+        "to_every_element",
+        "the whole gradient of the maximum went to every element of the window that attains it, where several do",
+        shows_only_at_ties=True,
+    )
     def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The whole gradient of the maximum went to every element of the window that attains it, where several do."""
         shape, values = self.output_shape(input.shape[1:]), self._pad_input(input, -np.inf)
         padded = np.zeros((len(gradient), *values.shape[1:]), dtype=gradient.dtype)
         for window, value in zip(
@@ -371,9 +374,8 @@ class AvgPool2d(PoolingOp):
             return ()
         return [Multiplier("mean", f"the {divisors[0]:g} elements of a window", float(divisors[0]))]
 
-    @declare_bug_named("scaled")
+    @declare_bug_named("scaled", "the sum over the window was used where the pool takes the mean")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sum over the window was taken where the pool takes the mean."""
         return self.backward(gradient * self._window_divisors(input, output.shape[1:]), output, input)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

@@ -118,16 +118,14 @@ class BinaryCrossEntropy(WeightedLoss):
         saturated = np.abs(input - target) / np.where(variance > 0, variance, _MIN_VARIANCE) * _UNKNOWN_MAGNITUDE
         return np.where(variance < _MIN_VARIANCE, saturated, 0)
 
-    @declare_bug
+    @declare_bug("the target was not subtracted: p was used for p - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The target was not subtracted: p was taken for p - y."""
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         by_input = _multiply_by_weight(inputs[2], weight) / np.maximum(1 - inputs[0], _MIN_VARIANCE)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    @declare_bug
+    @declare_bug("the gradient p - y of the logits was used for that of the probabilities")
     def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The gradient p - y of the logits was taken for that of the probabilities."""
         input, target = inputs[:2]
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
@@ -270,24 +268,25 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
             )
         return by_input, by_target, by_rescale, by_positive
 
-    @declare_bug
+    @declare_bug("the target was not subtracted: s was used for s - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The target was not subtracted: s was taken for s - y."""
         input, target, rescale, pos_weight = inputs
         weight = _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
         by_input = weight * self._log_sigmoid_factor(target, pos_weight) * sigmoid(input)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
-    @declare_bug
+    @declare_bug("the gradient (s - y) / (s (1 - s)) of the probabilities was used for that of the logits")
     def missing_activation_derivative(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The gradient (s - y) / (s (1 - s)) of the probabilities was taken for that of the logits."""
         by_input, *others = self.backward(gradient, output, *inputs)
         assert by_input is not None
         return by_input / sigmoid_derivative(inputs[0]), *others
 
-    @declare_bug_named("channel_factor_missing", lambda shapes: shapes[-1] is not None)
+    @declare_bug_named(
+        "channel_factor_missing",
+        "the factor pos_weight of the positive class was left out",
+        lambda shapes: shapes[-1] is not None,
+    )
     def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The factor pos_weight of the positive class was left out."""
         by_input = self.backward(gradient, output, *inputs[:-1], None)[0]
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 

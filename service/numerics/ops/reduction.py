@@ -41,7 +41,10 @@ from service.numerics.ops.subgradient_choices import (
 
 
 class ReductionOp(Op):
-    """y over the axes `dim`, which stay with length 1 if `keepdim`. With N = the elements behind each of y."""
+    """A reduction over the axes `dim`, which stay with length 1 if `keepdim`.
+
+    N is the number of elements behind each element of y.
+    """
 
     dim: Any
     keepdim: bool
@@ -72,11 +75,11 @@ class ReductionOp(Op):
         return self._shape_result(take_min_over_axes(of_input, self._batched_axes(of_input)), of_input)
 
     def _batched_axes(self, input: Array) -> tuple[int, ...]:
-        """Axes behind the tile axis."""
+        """Return the reduced axes behind the tile axis."""
         return shift_past_batch_axis(normalize_axes(self.dim, input.ndim - 1))
 
     def _reduced_count(self, input: Array) -> int:
-        return count_elements(tuple(input.shape[each] for each in self._batched_axes(input)))
+        return count_elements(tuple(input.shape[axis] for axis in self._batched_axes(input)))
 
     def _restore_axes(self, array: Array, input: Array) -> Array:
         return restore_reduced_axes(array, input.shape[1:], normalize_axes(self.dim, input.ndim - 1))
@@ -85,35 +88,49 @@ class ReductionOp(Op):
         return reduced_array.reshape(reduced_array.shape[:1] + self.output_shape(input.shape[1:]))
 
     def _output_flat_indices(self, input: Array) -> Array:
-        """Flat index of the element of the output that each element of the input enters, flat, of one tile."""
+        """Return for each element of one tile the flat index of its output, flat."""
         kept = reduce_shape(input.shape[1:], normalize_axes(self.dim, input.ndim - 1), True)
         return np.broadcast_to(np.arange(count_elements(kept)).reshape(kept), input.shape[1:]).ravel()
 
     def _choices_at_maximum(
         self, input_errors: Array, sizes: Array, signs: Sequence[float], shares: Array, input: Array
     ) -> SubgradientChoices | None:
-        """Choices among what attains the largest of `sizes` times each of the signs, given the share of each."""
+        """Return choices among the elements that attain a largest signed size, or None.
+
+        Parameters
+        ----------
+        input_errors
+            Largest error of each element of the input.
+        sizes
+            Sizes of the elements. With two signs their absolute values compete.
+        signs
+            Signs that multiply the sizes: (1,) for a maximum, (1, -1) for a largest absolute value.
+        shares
+            Share that the backward pass gives to each element.
+        input
+            The input, (1, ...).
+        """
         input_errors = np.broadcast_to(input_errors, input.shape)
-        least = np.max(
+        threshold = np.max(
             np.abs(sizes) - input_errors if len(signs) > 1 else sizes - input_errors,
             axis=self._batched_axes(input),
             keepdims=True,
         )
         largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._batched_axes(input), keepdims=True)
-        near = np.stack([(sign * sizes + input_errors >= least)[0].ravel() for sign in signs], axis=1)
+        near = np.stack([(sign * sizes + input_errors >= threshold)[0].ravel() for sign in signs], axis=1)
         tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
-        of_sign = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
-        weights = np.maximum(np.multiply.outer(shares[0].ravel() * of_sign, signs), 0)
+        element_signs = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
+        weights = np.maximum(np.multiply.outer(shares[0].ravel() * element_signs, signs), 0)
         if len(signs) > 1:
-            # At 0 the signs share alike, and cancel.
+            # At 0 both signs get half of the share, and their gradients cancel.
             weights = np.where((sizes[0].ravel() == 0)[:, None], np.abs(shares[0].ravel())[:, None] / 2, weights)
         outputs = self._output_flat_indices(input)
-        elements, which = np.nonzero(near)
-        order = np.argsort(outputs[elements], kind="stable")
-        elements, which = elements[order], which[order]
-        chosen = elements, which
+        elements, sign_indices = np.nonzero(near)
+        output_order = np.argsort(outputs[elements], kind="stable")
+        elements, sign_indices = elements[output_order], sign_indices[output_order]
+        alternatives = elements, sign_indices
         return choose_among_elements(
-            outputs[elements], outputs[elements], elements, weights[chosen], tied[chosen], np.array(signs)[which]
+            outputs[elements], outputs[elements], elements, weights[alternatives], tied[alternatives], np.array(signs)[sign_indices]
         )
 
     def _torch_dim(self, torch_input: Any) -> tuple[int, ...]:
@@ -128,7 +145,7 @@ def _flatten_batch_elements(values: DependencyLabels) -> Array:
 
 @register_op("sum")
 class Sum(ReductionOp):
-    """y = sum x: each element enters once, so dL/dx = g, spread over the axes that were summed."""
+    """Sum: y = sum x. Each element enters once, so dL/dx = g, spread over the summed axes."""
 
     dim: AxisSelection = None
     keepdim: bool = False
@@ -158,11 +175,12 @@ class Sum(ReductionOp):
         return _flatten_batch_elements(values)
 
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return declare_count_multipliers("sum", tuple(input.shape[each] for each in self._batched_axes(input)))
+        return declare_count_multipliers("sum", tuple(input.shape[axis] for axis in self._batched_axes(input)))
 
-    @declare_bug_named("scaled", is_declared_as_multiplier=True)
+    @declare_bug_named(
+        "scaled", "the mean was used where the forward pass takes the sum", is_declared_as_multiplier=True
+    )
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The mean was taken where the forward pass takes the sum."""
         return (self._restore_axes(gradient, input) / self._reduced_count(input) + 0 * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -171,7 +189,7 @@ class Sum(ReductionOp):
 
 @register_op("mean")
 class Mean(ReductionOp):
-    """y = sum x / N: dL/dx = g / N, spread over the axes that were summed."""
+    """Mean: y = sum x / N, dL/dx = g / N, spread over the summed axes."""
 
     dim: AxisSelection = None
     keepdim: bool = False
@@ -208,11 +226,10 @@ class Mean(ReductionOp):
         return Rounding(np.abs(terms), 1)
 
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return declare_count_multipliers("mean", tuple(input.shape[each] for each in self._batched_axes(input)))
+        return declare_count_multipliers("mean", tuple(input.shape[axis] for axis in self._batched_axes(input)))
 
-    @declare_bug_named("scaled", is_declared_as_multiplier=True)
+    @declare_bug_named("scaled", "the division by the number of elements was left out", is_declared_as_multiplier=True)
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The number of elements was left out that the mean divides by."""
         return (self._restore_axes(gradient, input) + 0 * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -221,9 +238,9 @@ class Mean(ReductionOp):
 
 @register_op("var")
 class Var(ReductionOp):
-    """y = sum (x - m)^2 / (N - correction), m the mean: dL/dx = g 2 (x - m) / (N - correction).
+    """Variance: y = sum (x - m)^2 / (N - correction), m the mean.
 
-    The mean's own derivative drops out, since sum (x - m) = 0.
+    dL/dx = g 2 (x - m) / (N - correction). The mean's own derivative drops out, since sum (x - m) = 0.
     """
 
     numpy_calls = 4
@@ -239,11 +256,11 @@ class Var(ReductionOp):
     )
 
     def output_shape(self, input: Shape) -> Shape:
-        over = normalize_axes(self.dim, len(input))
-        count = count_elements(tuple(input[each] for each in over))
+        axes = normalize_axes(self.dim, len(input))
+        count = count_elements(tuple(input[axis] for axis in axes))
         if count <= self.correction:
-            raise ShapeError(f"more than {self.correction:g} elements to take the variance of; there are {count}")
-        return reduce_shape(input, over, self.keepdim)
+            raise ShapeError(f"more than {self.correction:g} elements for the variance, and has {count}")
+        return reduce_shape(input, axes, self.keepdim)
 
     def _subtract_mean(self, input: Array) -> Array:
         return input - input.sum(axis=self._batched_axes(input), keepdims=True) / self._reduced_count(input)
@@ -257,18 +274,21 @@ class Var(ReductionOp):
         return (self._restore_axes(gradient, input) * (self._subtract_mean(input) * input.dtype.type(factor)),)
 
     def _subtract_mean_with_errors(self, errors: ErrorModel, input: Array) -> Array:
-        over, count = self._batched_axes(input), self._reduced_count(input)
-        behind = tuple(range(input.ndim - len(over), input.ndim))
-        lined = np.moveaxis(input, over, behind).reshape(*self._get_kept_shape(input), count)
-        size_ = np.expand_dims(bound_sum(lined)[..., 0], over) / count
-        mean = input.sum(axis=over, keepdims=True) / count
-        return input - errors(mean, size_ + np.abs(mean))
+        axes, count = self._batched_axes(input), self._reduced_count(input)
+        last_axes = tuple(range(input.ndim - len(axes), input.ndim))
+        grouped = np.moveaxis(input, axes, last_axes).reshape(*self._get_kept_shape(input), count)
+        partial_sum_size = np.expand_dims(bound_sum(grouped)[..., 0], axes) / count
+        mean = input.sum(axis=axes, keepdims=True) / count
+        return input - errors(mean, partial_sum_size + np.abs(mean))
 
     def _get_kept_shape(self, input: Array) -> Shape:
         return tuple(length for axis, length in enumerate(input.shape) if axis not in self._batched_axes(input))
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
-        """Add errors: m is off as a sum of N, which its derivative, 0, hides; the sum by u sqrt(N)."""
+        """Return the output with the errors of the mean and of the sum.
+
+        The mean m is off as a sum of N, which its derivative, 0, hides. The sum is off by u sqrt(N).
+        """
         (input,) = inputs
         squares = np.square(self._subtract_mean_with_errors(errors, input)).sum(
             axis=self._batched_axes(input), keepdims=True
@@ -277,7 +297,10 @@ class Var(ReductionOp):
         return errors(output, terms=self._reduced_count(input) + 3)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: all x - m share that of m, a sum of N; each has three of its own."""
+        """Return the gradient with the errors of the mean and of three operations.
+
+        All x - m share the error of m, a sum of N. Each has three errors of its own.
+        """
         (input,) = inputs
         centred = self._subtract_mean_with_errors(errors, input)
         factor = 2 / (self._reduced_count(input) - self.correction)
@@ -286,16 +309,14 @@ class Var(ReductionOp):
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(2), declare_division(self._reduced_count(input) - self.correction)]
 
-    @declare_bug
+    @declare_bug("N + 1 took the place of the divisor N - correction")
     def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The number that it is divided by was taken one too large."""
         return (
             self._restore_axes(gradient, input) * self._subtract_mean(input) * 2 / (self._reduced_count(input) + 1),
         )
 
-    @declare_bug
+    @declare_bug("the mean was not subtracted")
     def mean_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The mean was not subtracted."""
         return (self._restore_axes(gradient, input) * input * 2 / (self._reduced_count(input) - self.correction),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -304,18 +325,18 @@ class Var(ReductionOp):
 
 @register_op("amax")
 class Amax(ReductionOp):
-    """y = max x: dL/dx = g at the largest element, in equal parts where several are."""
+    """Maximum: y = max x. dL/dx = g at the largest element, in equal parts at several equal ones."""
 
     dim: AxisSelection = None
     keepdim: bool = False
 
     def select_branch(self, input: Array) -> Array:
-        """Share of each element in the largest."""
+        """Return the share of each element in the largest."""
         largest = input == input.max(axis=self._batched_axes(input), keepdims=True)
         return largest / largest.sum(axis=self._batched_axes(input), keepdims=True)
 
     def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
-        """Weights that sum to one of the elements that attain the largest."""
+        """Return weights that sum to one of the elements that attain the largest."""
         assert input_errors[0] is not None
         return self._choices_at_maximum(input_errors[0], input, (1.0,), self.select_branch(input), input)
 
@@ -332,23 +353,25 @@ class Amax(ReductionOp):
         return None
 
     def rounding_on_branch(self, branch: Array, output: Array, input: Array) -> Rounding:
-        # The mean of several that are equal rounds; one alone is only moved.
-        several = np.max(np.abs(branch) * (1 - np.abs(branch)) > 0, axis=self._batched_axes(input), keepdims=True)
-        return Rounding(np.abs(output) * self._shape_result(several, input), self._reduced_count(input))
+        # The mean of several equal elements rounds. A single element is only moved.
+        is_mean = np.max(np.abs(branch) * (1 - np.abs(branch)) > 0, axis=self._batched_axes(input), keepdims=True)
+        return Rounding(np.abs(output) * self._shape_result(is_mean, input), self._reduced_count(input))
 
     def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, 1),)
 
-    @declare_bug
+    @declare_bug("the gradient of the maximum went to every element")
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The gradient of the maximum went to every element."""
         return (self._restore_axes(gradient, input) + 0 * input,)
 
-    @declare_bug_named("to_every_element", shows_only_at_ties=True)
+    @declare_bug_named(
+        "to_every_element",
+        "the whole gradient of the maximum went to every element that attains it, where several do",
+        shows_only_at_ties=True,
+    )
     def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The whole gradient of the maximum went to every element that attains it, where several do."""
         return (self._restore_axes(gradient, input) * (input == self._restore_axes(output, input)),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -357,7 +380,10 @@ class Amax(ReductionOp):
 
 @register_op("logsumexp")
 class LogSumExp(ReductionOp):
-    """y = log sum exp(x) = m + log sum exp(x - m), m the largest: dL/dx = g exp(x - y)."""
+    """Logarithm of a sum of exponentials: y = log sum exp(x).
+
+    It is computed as m + log sum exp(x - m), m the largest element. dL/dx = g exp(x - y).
+    """
 
     numpy_calls = 5
     dim: int | list[int]
@@ -388,38 +414,41 @@ class LogSumExp(ReductionOp):
 
     def forward_rounding(self, output: Array, input: Array) -> Rounding:
         largest = input.max(axis=self._batched_axes(input), keepdims=True)
-        # An exponential is off relatively by what its argument is off by, and by that of the library.
+        # The relative error of an exponential is the error of its argument, and that of the library.
         carried = (self._softmax_weights(input) * (largest - input + 2)).sum(
             axis=self._batched_axes(input), keepdims=True
         )
-        size_ = self._shape_result(carried, input) + math.sqrt(self._reduced_count(input))
-        return Rounding(np.abs(output) + size_, 1)
+        log_sum_error = self._shape_result(carried, input) + math.sqrt(self._reduced_count(input))
+        return Rounding(np.abs(output) + log_sum_error, 1)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
-        """Add errors: y = m + log S by no more than log S, since m is a number.
+        """Return the output with the errors of y = m + log S.
 
-        The sum is rounded once to a number, by u abs(y) at most, which `ONE_ROUNDING` stands for.
+        They are no larger than log S, since m is a number of the dtype. The sum m + log S is rounded once, by u abs(y)
+        at most, for which `MEAN_ROUNDING` stands.
         """
         (input,) = inputs
         output = self.forward(input)
         # Not y - m, which is 0 where y is rounded to m.
-        shares = np.exp(input - input.max(axis=self._batched_axes(input), keepdims=True))
-        logarithm = self._shape_result(np.log(shares.sum(axis=self._batched_axes(input), keepdims=True)), input)
-        size_ = self.forward_rounding(output, input).magnitude - np.abs(output)
+        exponentials = np.exp(input - input.max(axis=self._batched_axes(input), keepdims=True))
+        logarithm = self._shape_result(np.log(exponentials.sum(axis=self._batched_axes(input), keepdims=True)), input)
+        log_sum_error = self.forward_rounding(output, input).magnitude - np.abs(output)
         output = errors(output, MEAN_ROUNDING * np.abs(output), most=logarithm)
-        return errors(output, size_, most=logarithm)
+        return errors(output, log_sum_error, most=logarithm)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: p = exp(x - y), of the y that was rounded, is off by u p (abs(x - y) + 3) for each element."""
+        """Return the gradient with the errors of p = exp(x - y).
+
+        The y is a rounded one, so p is off by u p (abs(x - y) + 3) for each element.
+        """
         (input,) = inputs
         argument = input - self._restore_axes(output, input)
         p = np.exp(argument)
         g = self._restore_axes(gradient, input)
         return (errors(g * p, np.abs(g) * (p * (np.abs(argument) + 3) + errors.underflow_loss)),)
 
-    @declare_bug
+    @declare_bug("the exponentials were not divided by their sum")
     def not_normalised(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The exponentials were not divided by their sum."""
         return (self._restore_axes(gradient, input) * np.exp(input),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -428,10 +457,11 @@ class LogSumExp(ReductionOp):
 
 @register_op("vector_norm")
 class VectorNorm(ReductionOp):
-    """y = (sum abs(x)^p)^(1/p) with p = ord: dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where x or y = 0.
+    """Vector norm: y = (sum abs(x)^p)^(1/p) with p = ord.
 
-    For p = 1 that is g sign(x); for p = inf (max abs) and -inf (min abs) g sign(x) at the elements that attain it, in
-    equal parts. For p = 0 y is how many elements are not 0, and dL/dx = 0.
+    dL/dx = g sign(x) (abs(x) / y)^(p-1), 0 where x or y = 0. For p = 1 that is g sign(x). For p = inf (max abs) and
+    -inf (min abs) it is g sign(x) at the elements that attain the norm, in equal parts. For p = 0 y is the number of
+    elements that are not 0, and dL/dx = 0.
     """
 
     numpy_calls = 6
@@ -455,7 +485,10 @@ class VectorNorm(ReductionOp):
         return vector_norm.get_power(self._order)
 
     def select_branch(self, input: Array) -> Array:
-        """Sign of each element, and in the extreme norms its share; in smooth ones the size of its vector."""
+        """Return the sign of each element, times its share or the size of its vector.
+
+        Extreme norms (p = inf and -inf) have shares, smooth ones sizes.
+        """
         if self._order in (0, 1):
             return np.sign(input)
         return (
@@ -464,65 +497,70 @@ class VectorNorm(ReductionOp):
             else vector_norm.select_norm_branch(input, self._batched_axes(input))
         )
 
-    def select_branch_beside(self, own: Array, *inputs: Any) -> Array:
+    def select_branch_beside(self, branch: Array, *inputs: Any) -> Array:
         (x,) = inputs
         return (
-            vector_norm.choose_piece_beside(own, x, self._batched_axes(x))
+            vector_norm.choose_piece_beside(branch, x, self._batched_axes(x))
             if -np.inf < self._order < 0
             else self.select_branch(x)
         )
 
     def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
-        """The unit ball of the dual norm for a vector that is 0, and what follows from it for p = 1 and inf.
+        """Return the choices at a vector of 0, or at a tie of the extreme norms.
 
-        Of p < 0, which is 0 wherever an element is, it is what a smallest size may hand back, of any element that is 0.
-        Of 0 < p < 1 derivatives grow beyond all bounds beside 0, and there is no such set; of p = 0 there is nothing.
+        Notes
+        -----
+        For p > 1 it is the unit ball of the dual norm. For p = 1 and inf its corners are signs and signed elements. A
+        norm with p < 0 is 0 wherever an element is: its choices are those of a smallest size, among the elements that
+        are 0. With 0 < p < 1 derivatives grow beyond all bounds beside 0, and there is no such set. With p = 0 there is
+        nothing to choose.
         """
         assert input_errors[0] is not None
-        reach = np.broadcast_to(input_errors[0], input.shape)
+        input_error = np.broadcast_to(input_errors[0], input.shape)
         if self._order == np.inf:
-            return self._choices_at_maximum(reach, input, (1.0, -1.0), self._extreme_norm_shares(input), input)
+            return self._choices_at_maximum(input_error, input, (1.0, -1.0), self._extreme_norm_shares(input), input)
         outputs, x = self._output_flat_indices(input), input[0].ravel()
-        near = np.abs(x) <= reach[0].ravel()
+        is_zero = np.abs(x) <= input_error[0].ravel()
         if self._order == 1:
-            places = np.flatnonzero(near)
-            share = (1 + np.sign(x[places])) / 2
+            positions = np.flatnonzero(is_zero)
+            share = (1 + np.sign(x[positions])) / 2
             return choose_between_derivatives(
-                outputs[places], share, x[places] == 0, [(0, places, -1.0)], [(0, places, 1.0)]
+                outputs[positions], share, x[positions] == 0, [(0, positions, -1.0)], [(0, positions, 1.0)]
             )
         if self._order < 1:
-            return self._takes_smallest(reach, input) if self._order < 0 else None
-        whole = np.bincount(outputs, near) == np.bincount(outputs)
-        places = np.flatnonzero(whole[outputs])
-        places = places[np.argsort(outputs[places], kind="stable")]
-        (own,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
-        assert own is not None
-        of = outputs[places]
+            return self._takes_smallest(input_error, input) if self._order < 0 else None
+        has_zero_vector = np.bincount(outputs, is_zero) == np.bincount(outputs)
+        positions = np.flatnonzero(has_zero_vector[outputs])
+        positions = positions[np.argsort(outputs[positions], kind="stable")]
+        (gradient,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
+        assert gradient is not None
+        unit_outputs = outputs[positions]
         return choose_among_elements(
-            of, of, places, own.ravel()[places], x[places] == 0, ball_order=self._order / (self._order - 1)
+            unit_outputs, unit_outputs, positions, gradient.ravel()[positions], x[positions] == 0, ball_order=self._order / (self._order - 1)
         )
 
-    def _takes_smallest(self, reach: Array, input: Array) -> SubgradientChoices | None:
-        """Weights that sum to one of the elements that attain the smallest size, and of p > -inf are 0, with signs.
+    def _takes_smallest(self, input_error: Array, input: Array) -> SubgradientChoices | None:
+        """Return weights that sum to one of the elements that attain the smallest size.
 
-        Of an element that is 0 with both signs, which share what the backward pass gives to neither.
+        With p > -inf that size is 0. An element that is 0 stands with both signs. They share the weight that the
+        backward pass gives to no other.
         """
-        (own,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
-        assert own is not None
-        sizes, outputs, x, share = np.abs(input), self._output_flat_indices(input), input[0].ravel(), own[0].ravel()
-        least = np.min(sizes + reach, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
-        zero, near = ((sizes - reach <= each)[0].ravel() for each in (0.0, least))
-        elements, which = np.nonzero(near[:, None] & np.stack([(x > 0) | zero, (x < 0) | zero], axis=1))
-        order = np.argsort(outputs[elements], kind="stable")
-        elements, which = elements[order], which[order]
-        of, signs, both = outputs[elements], np.array([1.0, -1.0])[which], zero[elements]
-        taken = np.maximum(share[elements] * signs, 0)
-        counts, total = np.bincount(of, both, int(outputs.max()) + 1), np.bincount(of, taken, int(outputs.max()) + 1)
-        weights = taken + both * np.maximum(1 - total, 0)[of] / np.maximum(counts, 1)[of]
-        smallest = sizes == (
+        (gradient,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
+        assert gradient is not None
+        sizes, outputs, x, gradient_shares = np.abs(input), self._output_flat_indices(input), input[0].ravel(), gradient[0].ravel()
+        threshold = np.min(sizes + input_error, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
+        may_be_zero, is_near = ((sizes - input_error <= limit)[0].ravel() for limit in (0.0, threshold))
+        elements, sign_indices = np.nonzero(is_near[:, None] & np.stack([(x > 0) | may_be_zero, (x < 0) | may_be_zero], axis=1))
+        output_order = np.argsort(outputs[elements], kind="stable")
+        elements, sign_indices = elements[output_order], sign_indices[output_order]
+        unit_outputs, signs, has_both_signs = outputs[elements], np.array([1.0, -1.0])[sign_indices], may_be_zero[elements]
+        own_weights = np.maximum(gradient_shares[elements] * signs, 0)
+        counts, weight_sums = np.bincount(unit_outputs, has_both_signs, int(outputs.max()) + 1), np.bincount(unit_outputs, own_weights, int(outputs.max()) + 1)
+        weights = own_weights + has_both_signs * np.maximum(1 - weight_sums, 0)[unit_outputs] / np.maximum(counts, 1)[unit_outputs]
+        is_smallest = sizes == (
             np.min(sizes, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
         )
-        return choose_among_elements(of, of, elements, weights, smallest[0].ravel()[elements], signs)
+        return choose_among_elements(unit_outputs, unit_outputs, elements, weights, is_smallest[0].ravel()[elements], signs)
 
     def _extreme_norm_shares(self, input: Array) -> Array:
         absolute = np.abs(input)
@@ -540,7 +578,7 @@ class VectorNorm(ReductionOp):
         )
 
     def _count_nonzero(self, elements: Array, input: Array) -> Array:
-        """How many elements are not 0."""
+        """Return the number of elements that are not 0."""
         return self._shape_result((elements != 0).sum(axis=self._batched_axes(input), keepdims=True), input).astype(
             input.dtype
         )
@@ -580,23 +618,25 @@ class VectorNorm(ReductionOp):
         root = vector_norm.estimate_root_error(self._order, self._restore_axes(output, input))
         return (Rounding(np.abs(by_input) * (1 + abs(self._order - 1) * root), 8),)
 
-    @declare_bug
+    @declare_bug("the division by the norm was left out")
     def not_divided_by_the_norm(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """It was not divided by the norm."""
         return (self._restore_axes(gradient, input) * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        over = self._torch_dim(input)
+        axes = self._torch_dim(input)
         if np.isinf(self._order) or self._order in (0, 1):
-            return torch.linalg.vector_norm(input, self._order, over, self.keepdim)
-        unit = vector_norm.choose_torch_scaling_unit(torch, input, self._order, over)
-        found = torch.linalg.vector_norm(input / unit, self._order, over, keepdim=True) * unit
-        return found if self.keepdim else found.reshape(torch.linalg.vector_norm(input.detach(), 2, over).shape)
+            return torch.linalg.vector_norm(input, self._order, axes, self.keepdim)
+        unit = vector_norm.choose_torch_scaling_unit(torch, input, self._order, axes)
+        norm = torch.linalg.vector_norm(input / unit, self._order, axes, keepdim=True) * unit
+        return norm if self.keepdim else norm.reshape(torch.linalg.vector_norm(input.detach(), 2, axes).shape)
 
 
 @register_op("cumsum")
 class Cumsum(Op):
-    """y_i = sum_{j <= i} x_j along one axis: dL/dx_j = sum_{i >= j} g_i, the same sum from the other end."""
+    """Cumulative sum along one axis: y_i = sum_{j <= i} x_j.
+
+    dL/dx_j = sum_{i >= j} g_i, the same sum from the other end.
+    """
 
     dim: int
 
@@ -623,8 +663,8 @@ class Cumsum(Op):
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         if input.ndim == 1:
             return (gradient,)
-        along = self._batched_axis(input)
-        return (np.flip(np.cumsum(np.flip(gradient, along), axis=along), along),)
+        axis = self._batched_axis(input)
+        return (np.flip(np.cumsum(np.flip(gradient, axis), axis=axis), axis),)
 
     def _axis_length(self, input: Array) -> int:
         return input.shape[self._batched_axis(input)] if input.ndim > 1 else 1
@@ -637,9 +677,8 @@ class Cumsum(Op):
         assert by_input is not None
         return (Rounding(by_input, self._axis_length(input)),)
 
-    @declare_bug
+    @declare_bug("the sum was taken from the front instead of from the end")
     def from_the_front(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The sum was taken from the front instead of from the end."""
         return (self.forward(gradient),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

@@ -45,9 +45,8 @@ class DataMovementOp(Op):
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         return (None,) * len(inputs)
 
-    @declare_bug
+    @declare_bug("the elements came back one position off")
     def displaced_by_one(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """The elements came back one place off."""
         results = self.backward(gradient, output, *inputs)
         return tuple(None if each is None else np.roll(each, 1) for each in results)
 
@@ -410,9 +409,8 @@ class Expand(DataMovementOp):
         magnitude = sum_broadcast_axes(np.abs(gradient), inputs[0].shape[1:])
         return (Rounding(magnitude, count_repeats(output.shape[1:], inputs[0].shape[1:])),)
 
-    @declare_bug_named("scaled")
+    @declare_bug_named("scaled", "the mean over the expanded axes was taken instead of the sum")
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The mean over the axes that were expanded was taken instead of the sum."""
         return (sum_broadcast_axes(gradient, input.shape[1:]) / count_repeats(output.shape[1:], input.shape[1:]),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

@@ -196,14 +196,14 @@ class Softmax(AxiswiseOp):
         by_input = errors(y * (g - mean), np.abs(y) * (np.abs(g) + np.abs(mean)), 2)
         return (by_input.reshape(-1, *input.shape[1:]),)
 
-    @declare_bug
+    @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """Of the Jacobian of softmax only the diagonal p (1 - p) was taken."""
         return (gradient * output * (1 - output),)
 
-    @declare_bug_named("softmax_jacobian_diagonal_only")
+    @declare_bug_named(
+        "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
+    )
     def not_less_the_mean(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """Of the Jacobian of softmax, diag(p) - p p^T, only the first part was taken."""
         return (gradient * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -261,14 +261,14 @@ class LogSoftmax(AxiswiseOp):
         by_input = errors(g - p * total, np.abs(g) + np.abs(p * total))
         return (by_input.reshape(-1, *input.shape[1:]),)
 
-    @declare_bug
+    @declare_bug("only the diagonal 1 - p of the Jacobian of log_softmax was used")
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """Of the Jacobian of log_softmax only the diagonal 1 - p was taken."""
         return (gradient * (1 - np.exp(output)),)
 
-    @declare_bug_named("missing_one_hot")
+    @declare_bug_named(
+        "missing_one_hot", "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)"
+    )
     def own_share_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """What comes back to an element itself was left out: p sum(g) was taken for p sum(g) - g."""
         (right,) = self.backward(gradient, output, input)
         assert right is not None
         return (right - gradient,)
