@@ -1,4 +1,4 @@
-"""Losses of classes: which of C is right, as labels or as probabilities."""
+"""Losses of classes: the right one of C, as labels or as probabilities."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -33,10 +33,10 @@ _LABEL_REQUIREMENT = "labels from 0 to {last}, or ignore_index ({ignored})"
 
 
 class ClassLoss(LossOp):
-    """A loss -sum_c q_c a_c of each sample, where a (log-probabilities) has the classes along its axis 1 or, if 1-D, 0.
+    """A loss -sum_c q_c a_c of each sample, with log-probabilities a.
 
-    Labels y make q_c = w_c [c = y] of the samples that are not ignored. Of labels that are all ignored the
-    mean is NaN, but its gradient 0, as PyTorch has it.
+    The classes lie along axis 1 of a or, if it is 1-D, axis 0. Labels y make q_c = w_c [c = y] of the samples that are
+    not ignored. If all labels are ignored the mean is NaN, but its gradient 0, as in PyTorch.
     """
 
     ignore_index: int
@@ -74,28 +74,30 @@ class ClassLoss(LossOp):
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         target = values[1]
         if target is not None and target.dtype.kind == "i" and target.shape != shapes[0]:
-            last = shapes[0][self._class_axis(shapes[0])] - 1
-            wrong = (target < 0) | (target > last)
-            if (wrong & (target != self.ignore_index)).any():
-                raise ShapeError(_LABEL_REQUIREMENT.format(last=last, ignored=self.ignore_index))
+            last_class = shapes[0][self._class_axis(shapes[0])] - 1
+            is_out_of_range = (target < 0) | (target > last_class)
+            if (is_out_of_range & (target != self.ignore_index)).any():
+                raise ShapeError(_LABEL_REQUIREMENT.format(last=last_class, ignored=self.ignore_index))
 
     def propagate_to_losses(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, of_target, of_weight = values
-        assert of_input is not None
-        of_classes = of_input if of_target is None else take_elementwise_min(of_input, of_target)
-        reached = take_min_over_axes(of_classes, self._batched_class_axis(of_input)).squeeze(
-            self._batched_class_axis(of_input)
+        input_labels, target_labels, weight_labels = values
+        assert input_labels is not None
+        class_labels = input_labels if target_labels is None else take_elementwise_min(input_labels, target_labels)
+        sample_labels = take_min_over_axes(class_labels, self._batched_class_axis(input_labels)).squeeze(
+            self._batched_class_axis(input_labels)
         )
-        if of_weight is None:
-            return reached
-        # A class weight is part of what a mean divides by.
-        return take_elementwise_min(reached, take_min_over_elements(of_weight).reshape(-1, *(1,) * (reached.ndim - 1)))
+        if weight_labels is None:
+            return sample_labels
+        # The divisor of a mean holds every class weight.
+        return take_elementwise_min(
+            sample_labels, take_min_over_elements(weight_labels).reshape(-1, *(1,) * (sample_labels.ndim - 1))
+        )
 
     def _batched_class_axis(self, input: Array) -> int:
         return self._class_axis(input.shape[1:]) + 1
 
     def _class_weight(self, input: Array, weight: Array | None) -> Array:
-        """Class weights, broadcastable to the input."""
+        """Return the class weights, broadcastable to the input."""
         if weight is None:
             return np.ones((1,) * input.ndim, dtype=input.dtype)
         shape = [1] * (input.ndim - 1)
@@ -103,21 +105,27 @@ class ClassLoss(LossOp):
         return weight.reshape(weight.shape[0], *shape)
 
     def _one_hot(self, input: Array, target: Array) -> Array:
-        """1 at the label of each sample, 0 elsewhere and where it is ignored; of the input's shape."""
-        along = self._batched_class_axis(input)
-        classes = np.expand_dims(np.arange(int(input.shape[along])), tuple(range(1, input.ndim - along)))
-        labels = np.expand_dims(target, along)
+        """Return 1 at the label of each sample, 0 elsewhere and at ignored labels.
+
+        The result has the shape of the input.
+        """
+        class_axis = self._batched_class_axis(input)
+        classes = np.expand_dims(np.arange(int(input.shape[class_axis])), tuple(range(1, input.ndim - class_axis)))
+        labels = np.expand_dims(target, class_axis)
         return ((labels == classes) & (labels != self.ignore_index)).astype(input.dtype)
 
     def _has_counted_label(self, target: Any) -> bool:
-        """Whether any label of PyTorch's is not ignored."""
+        """Return whether PyTorch's target has a label that is not ignored."""
         return bool((target != self.ignore_index).any())
 
     def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         classes = inputs[0].shape[self._batched_class_axis(inputs[0])]
-        found = [*super().gradient_multipliers(*inputs), Multiplier("sum", f"the {classes} classes", float(classes))]
-        # The weights of the classes are part of what a mean divides by, and nothing multiplies their gradient alone.
-        return [each._replace(operand_positions=(0,)) for each in found]
+        multipliers = [
+            *super().gradient_multipliers(*inputs),
+            Multiplier("sum", f"the {classes} classes", float(classes)),
+        ]
+        # The divisor of a mean holds the class weights, so no number multiplies their gradient alone.
+        return [multiplier._replace(operand_positions=(0,)) for multiplier in multipliers]
 
     @declare_bug_named(
         "channel_factor_missing",
@@ -135,25 +143,26 @@ class ClassLoss(LossOp):
         return self.backward(gradient, output, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
 
     def _sum_by_class(self, products: Array, input: Array) -> Array:
-        """Sum over the samples, (K, C)."""
-        others = tuple(axis for axis in range(1, products.ndim) if axis != self._batched_class_axis(input))
-        return products.sum(axis=others)
+        """Return the sum over the samples, (K, C)."""
+        sample_axes = tuple(axis for axis in range(1, products.ndim) if axis != self._batched_class_axis(input))
+        return products.sum(axis=sample_axes)
 
     def _divisor_gradient(self, spread: Array, mean: Array, input: Array, target: Array) -> Array:
-        """What a class weight does to a mean by being part of what it divides by."""
+        """Return the part of a class weight's gradient from the mean's divisor."""
         return self._select_at_label(spread * mean.reshape((-1,) + (1,) * (input.ndim - 1)), input, target)
 
     def _select_at_label(self, array: Array, input: Array, target: Array) -> Array:
-        """An array at the label of each sample, 0 elsewhere, whatever it is there."""
+        """Return an array at the label of each sample and 0 elsewhere, even for NaN."""
         return np.where(self._one_hot(input, target) != 0, array, 0).astype(input.dtype, copy=False)
 
 
 @register_op("nll_loss")
 class NllLoss(ClassLoss):
-    """-w_y a_y for each sample, a = input, y its label, 0 where y = ignore_index; then none, sum or mean.
+    """Negative log-likelihood: -w_y a_y for each sample, then none, sum or mean.
 
-    The mean divides by W = sum of the w_y of all samples that are not ignored. With g = dL/d(output), c = 1 (none,
-    sum) or 1/W (mean), l_n the loss of a sample, n over the samples:
+    a = input, y is the label of the sample, and the loss is 0 where y = ignore_index. The mean divides by W, the sum of
+    the w_y of all samples that are not ignored. With g = dL/d(output), c = 1 (none, sum) or 1/W (mean), l_n the loss of
+    a sample, n over the samples:
         dL/da_nc = -g c w_c [c = y_n]
         dL/dw_c = sum_n g c [c = y_n] (-a_nc),  for the mean less sum_n g c [c = y_n] L
     """
@@ -182,34 +191,34 @@ class NllLoss(ClassLoss):
     def reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
         if self.reduction != "mean":
             return 1
-        total = self._label_coefficients(*inputs)
-        return total.reshape(total.shape[0], -1).sum(axis=1)
+        coefficients = self._label_coefficients(*inputs)
+        return coefficients.reshape(coefficients.shape[0], -1).sum(axis=1)
 
     def sample_gradients(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
-        spread = np.expand_dims(weight, self._batched_class_axis(input))
-        by_input = self._select_at_label(-spread * self._class_weight(input, class_weight), input, target)
+        class_spread = np.expand_dims(weight, self._batched_class_axis(input))
+        by_input = self._select_at_label(-class_spread * self._class_weight(input, class_weight), input, target)
         if class_weight is None:
             return by_input, None, None
-        products = self._select_at_label(-spread * input, input, target)
+        products = self._select_at_label(-class_spread * input, input, target)
         if self.reduction == "mean":
             mean = self._reduce_losses(self.sample_losses(input, target, class_weight), input, target, class_weight)
-            products = products - self._divisor_gradient(spread, mean, input, target)
+            products = products - self._divisor_gradient(class_spread, mean, input, target)
         return by_input, None, self._sum_by_class(products, input)
 
     def sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        spread = np.expand_dims(weight, self._batched_class_axis(input))
-        by_input = self._select_at_label(np.abs(spread * self._class_weight(input, class_weight)), input, target)
+        class_spread = np.expand_dims(weight, self._batched_class_axis(input))
+        by_input = self._select_at_label(np.abs(class_spread * self._class_weight(input, class_weight)), input, target)
         if class_weight is None:
             return by_input, None, None
-        sizes = self._select_at_label(spread * np.abs(input), input, target)
+        magnitudes = self._select_at_label(class_spread * np.abs(input), input, target)
         if self.reduction == "mean":
             mean = np.abs(
                 self._reduce_losses(self.sample_losses(input, target, class_weight), input, target, class_weight)
             )
-            sizes = sizes + self._divisor_gradient(spread, mean, input, target)
-        return by_input, None, self._sum_by_class(sizes, input)
+            magnitudes = magnitudes + self._divisor_gradient(class_spread, mean, input, target)
+        return by_input, None, self._sum_by_class(magnitudes, input)
 
     @declare_bug("the sign was left out")
     def sign_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -224,25 +233,25 @@ class NllLoss(ClassLoss):
         )
 
     def _torch_forward_with_weight(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        """Spelled out, since nll_loss itself has no derivative by its weight."""
-        kept = target != self.ignore_index
-        labels = torch.where(kept, target, 0)
-        of_label = weight[labels] * kept
-        along = self._class_axis(tuple(input.shape))
-        losses = -of_label * input.gather(along, labels.unsqueeze(along)).squeeze(along)
+        """Return the loss from primitives: nll_loss has no derivative by its weight."""
+        is_counted = target != self.ignore_index
+        labels = torch.where(is_counted, target, 0)
+        label_weights = weight[labels] * is_counted
+        class_axis = self._class_axis(tuple(input.shape))
+        losses = -label_weights * input.gather(class_axis, labels.unsqueeze(class_axis)).squeeze(class_axis)
         if self.reduction == "none":
             return losses
-        return losses.sum() if self.reduction == "sum" else losses.sum() / of_label.sum()
+        return losses.sum() if self.reduction == "sum" else losses.sum() / label_weights.sum()
 
 
 @register_op("cross_entropy")
 class CrossEntropy(ClassLoss):
-    """-sum_c q_c log p_c for each sample, p = softmax of the input over the classes; then none, sum or mean.
+    """Cross entropy: -sum_c q_c log p_c for each sample, then none, sum or mean.
 
-    With e = label_smoothing, C classes, class weights w: for a label y that is not ignored
-    q_c = w_c ((1 - e) [c = y] + e / C), 0 for one that is; for probabilities t, q_c = w_c ((1 - e) t_c + e / C).
-    The mean divides by D, the sum of the w_y of labels, or the number of samples for probabilities. With
-    g = dL/d(output), k = 1 (none, sum) or 1/D (mean), Q = sum_c q_c:
+    p is the softmax of the input over the classes. With e = label_smoothing, C classes, class weights w, for a label y
+    that is not ignored, q_c = w_c ((1 - e) [c = y] + e / C). For an ignored one q_c = 0. For probabilities t, q_c = w_c
+    ((1 - e) t_c + e / C). The mean divides by D, the sum of the w_y of labels, or the number of samples for
+    probabilities. With g = dL/d(output), k = 1 (none, sum) or 1/D (mean), Q = sum_c q_c:
         dL/dx_c = g k (Q p_c - q_c)
         dL/dt_c = -g k (1 - e) w_c log p_c
         dL/dw_c = -sum_n g k (q_c / w_c) log p_c,  for the mean over labels less sum_n g k [c = y_n] L
@@ -272,7 +281,7 @@ class CrossEntropy(ClassLoss):
         if target not in (samples, input):
             raise ShapeError(f"labels of shape {list(samples)} or probabilities of shape {list(input)}")
         if target == input and self.ignore_index >= 0:
-            raise ShapeError(f"labels of shape {list(samples)} where there is an ignore_index")
+            raise ShapeError(f"labels of shape {list(samples)} with an ignore_index, not probabilities")
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         target = values[1]
@@ -288,18 +297,18 @@ class CrossEntropy(ClassLoss):
         return input.ndim != target.ndim
 
     def _target_rates(self, input: Array, target: Array) -> Array:
-        """q / w."""
+        """Return q / w."""
         classes = input.shape[self._batched_class_axis(input)]
-        kept: Any = 1
+        is_counted: Any = 1
         if self._target_is_labels(input, target):
-            kept = np.expand_dims(target != self.ignore_index, self._batched_class_axis(input))
+            is_counted = np.expand_dims(target != self.ignore_index, self._batched_class_axis(input))
             target = self._one_hot(input, target)
         if target.dtype.kind != "c":
             target = target.astype(input.dtype, copy=False)
         if not self.label_smoothing:
             return target
-        smooth = (1 - self.label_smoothing) * target + self.label_smoothing / classes * kept
-        return smooth.astype(target.dtype, copy=False)
+        smoothed_target = (1 - self.label_smoothing) * target + self.label_smoothing / classes * is_counted
+        return smoothed_target.astype(target.dtype, copy=False)
 
     def _class_coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
         return self._target_rates(input, target) * self._class_weight(input, weight)
@@ -317,110 +326,117 @@ class CrossEntropy(ClassLoss):
         input, target, weight = inputs
         if not self._target_is_labels(input, target):
             return count_elements(losses.shape[1:])
-        total = self._one_hot(input, target) * self._class_weight(input, weight)
-        return total.reshape(total.shape[0], -1).sum(axis=1)
+        label_weights = self._one_hot(input, target) * self._class_weight(input, weight)
+        return label_weights.reshape(label_weights.shape[0], -1).sum(axis=1)
 
     def implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        sizes = estimate_implemented_log_softmax_magnitude(input, self._batched_class_axis(input))
-        return (np.abs(self._class_coefficients(input, target, weight)) * sizes).sum(
+        log_magnitudes = estimate_implemented_log_softmax_magnitude(input, self._batched_class_axis(input))
+        return (np.abs(self._class_coefficients(input, target, weight)) * log_magnitudes).sum(
             axis=self._batched_class_axis(input)
         )
 
     def loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        sizes = estimate_log_softmax_magnitude(input, self._batched_class_axis(input))
-        return (np.abs(self._class_coefficients(input, target, weight)) * sizes).sum(
+        log_magnitudes = estimate_log_softmax_magnitude(input, self._batched_class_axis(input))
+        return (np.abs(self._class_coefficients(input, target, weight)) * log_magnitudes).sum(
             axis=self._batched_class_axis(input)
         )
 
     def sample_gradients(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
-        along = self._batched_class_axis(input)
-        logarithms, p = log_softmax(input, along), softmax(input, along)
+        class_axis = self._batched_class_axis(input)
+        logarithms, p = log_softmax(input, class_axis), softmax(input, class_axis)
         return self._partial_gradients_from(weight, logarithms, p, input, target, class_weight)
 
     def _partial_gradients_from(
         self, weight: Array, logarithms: Array, p: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        along = self._batched_class_axis(input)
-        spread = np.expand_dims(weight, along)
+        class_axis = self._batched_class_axis(input)
+        class_spread = np.expand_dims(weight, class_axis)
         q = self._class_coefficients(input, target, class_weight)
-        by_input = spread * (q.sum(axis=along, keepdims=True) * p - q)
+        by_input = class_spread * (q.sum(axis=class_axis, keepdims=True) * p - q)
         by_target = None
         if not self._target_is_labels(input, target):
-            by_target = -spread * (1 - self.label_smoothing) * self._class_weight(input, class_weight) * logarithms
+            by_target = (
+                -class_spread * (1 - self.label_smoothing) * self._class_weight(input, class_weight) * logarithms
+            )
         if class_weight is None:
             return by_input, by_target, None
-        products = -spread * self._target_rates(input, target) * logarithms
+        products = -class_spread * self._target_rates(input, target) * logarithms
         if self.reduction == "mean" and self._target_is_labels(input, target):
-            losses = -(q * logarithms).sum(axis=along)
+            losses = -(q * logarithms).sum(axis=class_axis)
             mean = self._reduce_losses(losses, input, target, class_weight)
-            products = products - self._divisor_gradient(spread, mean, input, target)
+            products = products - self._divisor_gradient(class_spread, mean, input, target)
         return by_input, by_target, self._sum_by_class(products, input)
 
     def sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        along = self._batched_class_axis(input)
-        spread = np.expand_dims(weight, along)
+        class_axis = self._batched_class_axis(input)
+        class_spread = np.expand_dims(weight, class_axis)
         q = np.abs(self._class_coefficients(input, target, class_weight))
-        logarithms, p = np.abs(log_softmax(input, along)), softmax(input, along)
-        product = q.sum(axis=along, keepdims=True) * p
-        by_input = spread * (np.abs(product - q) + (0 if self._target_is_exact(input, target) else product + q))
+        logarithms, p = np.abs(log_softmax(input, class_axis)), softmax(input, class_axis)
+        product = q.sum(axis=class_axis, keepdims=True) * p
+        by_input = class_spread * (np.abs(product - q) + (0 if self._target_is_exact(input, target) else product + q))
         by_target = None
         if not self._target_is_labels(input, target):
-            by_target = spread * np.abs(self._class_weight(input, class_weight)) * logarithms
+            by_target = class_spread * np.abs(self._class_weight(input, class_weight)) * logarithms
         if class_weight is None:
             return by_input, by_target, None
-        products = spread * np.abs(self._target_rates(input, target)) * logarithms
+        products = class_spread * np.abs(self._target_rates(input, target)) * logarithms
         if self.reduction == "mean" and self._target_is_labels(input, target):
-            losses = (q * logarithms).sum(axis=along)
+            losses = (q * logarithms).sum(axis=class_axis)
             mean = np.abs(self._reduce_losses(losses, input, target, class_weight))
-            products = products + self._divisor_gradient(spread, mean, input, target)
+            products = products + self._divisor_gradient(class_spread, mean, input, target)
         return by_input, by_target, self._sum_by_class(products, input)
 
     def _target_is_exact(self, input: Array, target: Array) -> bool:
-        """Whether what is subtracted from p is 1 or 0, which does not round."""
+        """Return whether the part subtracted from p is 1 or 0, which does not round."""
         return self._target_is_labels(input, target) and not self.label_smoothing
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: log p as log-softmax has them; p by u p (those + 2), and no more than twice 1 - p.
+        """Return the gradients with the errors of log p, of p and of their products.
 
+        Notes
+        -----
+        log p has the errors of log-softmax. p is off by u p times theirs and 2 more, and by no more than twice 1 - p.
         With z = x - max x, and r the sum of all exponentials but the largest: where r is small the largest z is 0,
-        log(1 + r) is off by r at most, and so is the exponential of it. Kernels that find p as exp(x - L), L = max x +
-        log S, are off by a rounding of L too, which is `ONE_ROUNDING`.
+        log(1 + r) is off by r at most, and so is the exponential of it. Kernels that compute p as exp(x - L), L = max x
+        + log S, are off by a rounding of L too, for which `MEAN_ROUNDING` stands.
         """
         input, target, class_weight = inputs
-        along = self._batched_class_axis(input)
-        logarithms, p = log_softmax(input, along), softmax(input, along)
-        largest = input.max(axis=along, keepdims=True) - logarithms.max(axis=along, keepdims=True)
-        sizes = estimate_log_softmax_magnitude(input, along) + MEAN_ROUNDING * np.abs(largest) + 2
+        class_axis = self._batched_class_axis(input)
+        logarithms, p = log_softmax(input, class_axis), softmax(input, class_axis)
+        log_sum = input.max(axis=class_axis, keepdims=True) - logarithms.max(axis=class_axis, keepdims=True)
+        relative_errors = estimate_log_softmax_magnitude(input, class_axis) + MEAN_ROUNDING * np.abs(log_sum) + 2
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
-        with_errors = log_softmax_with_errors(errors, input, along)
-        results = self._partial_gradients_from(weight, with_errors, p, input, target, class_weight)
+        logarithms_with_errors = log_softmax_with_errors(errors, input, class_axis)
+        results = self._partial_gradients_from(weight, logarithms_with_errors, p, input, target, class_weight)
         magnitudes = self.sample_gradient_magnitudes(np.abs(weight), *inputs)
         terms = self.summand_count + 1, self.summand_count + 1, count_elements(weight.shape[1:]) + 1
-        by_input, *others = (
+        by_input, *other_gradients = (
             None if result is None else errors(result, magnitude, count)
             for result, magnitude, count in zip(results, magnitudes, terms, strict=True)
         )
         assert by_input is not None
-        # Of what p is off by next to 1, p itself has no digits: it is that of the difference.
-        scale = np.abs(self._class_coefficients(input, target, class_weight)).sum(axis=along, keepdims=True)
-        scale = scale * np.abs(np.expand_dims(weight, along))
-        lost = -2 * scale * np.expm1(logarithms)
-        return errors(by_input, scale * (p * sizes + errors.underflow_loss), most=lost), *others
+        # Next to 1 the error of p is that of the difference 1 - p, of which p itself holds no digits.
+        scale = np.abs(self._class_coefficients(input, target, class_weight)).sum(axis=class_axis, keepdims=True)
+        scale = scale * np.abs(np.expand_dims(weight, class_axis))
+        largest_error = -2 * scale * np.expm1(logarithms)
+        return errors(
+            by_input, scale * (p * relative_errors + errors.underflow_loss), most=largest_error
+        ), *other_gradients
 
     @declare_bug("the target was not subtracted: p was used for p - [c = y]")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, along = inputs[0], self._batched_class_axis(inputs[0])
-        spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
-        q = self._class_coefficients(*inputs).sum(axis=along, keepdims=True)
-        return spread * q * softmax(input, along), *self.backward(gradient, output, *inputs)[1:]
+        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
+        q = self._class_coefficients(*inputs).sum(axis=class_axis, keepdims=True)
+        return class_spread * q * softmax(input, class_axis), *self.backward(gradient, output, *inputs)[1:]
 
     @declare_bug("only the diagonal of the Jacobian of softmax was used: q (p - 1) for p - q")
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, along = inputs[0], self._batched_class_axis(inputs[0])
-        spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
-        by_input = spread * self._class_coefficients(*inputs) * (softmax(input, along) - 1)
+        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
+        by_input = class_spread * self._class_coefficients(*inputs) * (softmax(input, class_axis) - 1)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
     @declare_bug_named(
@@ -429,9 +445,9 @@ class CrossEntropy(ClassLoss):
     )
     def diagonal_on_top(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         p = softmax(inputs[0], self._batched_class_axis(inputs[0]))
-        by_input, *others = self.backward(gradient, output, *inputs)
+        by_input, *other_gradients = self.backward(gradient, output, *inputs)
         assert by_input is not None
-        return by_input * p * (1 - p), *others
+        return by_input * p * (1 - p), *other_gradients
 
     @declare_bug_named(
         "missing_one_hot",
@@ -439,19 +455,19 @@ class CrossEntropy(ClassLoss):
         lambda shapes: shapes[-1] is not None,
     )
     def missing_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, along = inputs[0], self._batched_class_axis(inputs[0])
-        spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), along)
-        q = self._target_rates(*inputs[:2]).sum(axis=along, keepdims=True)
-        return spread * q * softmax(input, along), *self.backward(gradient, output, *inputs)[1:]
+        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
+        q = self._target_rates(*inputs[:2]).sum(axis=class_axis, keepdims=True)
+        return class_spread * q * softmax(input, class_axis), *self.backward(gradient, output, *inputs)[1:]
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        along = self._class_axis(tuple(input.shape))
-        labels = input.ndim != target.ndim
-        if not labels:
+        class_axis = self._class_axis(tuple(input.shape))
+        has_labels = input.ndim != target.ndim
+        if not has_labels:
             target = target.to(input.dtype)
-        counts = not labels or self._has_counted_label(target)
-        if weight is not None and weight.requires_grad and counts:
-            return self._torch_forward_with_weight(torch, input, target, weight, along, labels)
+        has_counted_samples = not has_labels or self._has_counted_label(target)
+        if weight is not None and weight.requires_grad and has_counted_samples:
+            return self._torch_forward_with_weight(torch, input, target, weight, class_axis, has_labels)
         weight = None if weight is None else weight.detach()
         return torch.nn.functional.cross_entropy(
             input, target, weight, ignore_index=self.ignore_index, reduction=self.reduction,
@@ -461,18 +477,18 @@ class CrossEntropy(ClassLoss):
     def _torch_forward_with_weight(
         self, torch: Any, input: Any, target: Any, weight: Any, class_axis: int, labels: bool
     ) -> Any:
-        """Spelled out, since cross_entropy itself has no derivative by its weight."""
+        """Return the loss from primitives: cross_entropy has no derivative by its weight."""
         classes = input.shape[class_axis]
         logarithms = torch.log_softmax(input, class_axis)
-        kept = (target != self.ignore_index) if labels else torch.ones((), dtype=torch.bool)
+        is_counted = (target != self.ignore_index) if labels else torch.ones((), dtype=torch.bool)
         rates = target
         if labels:
-            hot = torch.nn.functional.one_hot(torch.where(kept, target, 0), classes).to(input.dtype)
-            rates = hot.movedim(-1, class_axis) * kept.unsqueeze(class_axis)
-        spread = kept.unsqueeze(class_axis).to(input.dtype) if labels else 1
-        smooth = (1 - self.label_smoothing) * rates + self.label_smoothing / classes * spread
+            one_hot = torch.nn.functional.one_hot(torch.where(is_counted, target, 0), classes).to(input.dtype)
+            rates = one_hot.movedim(-1, class_axis) * is_counted.unsqueeze(class_axis)
+        counted_spread = is_counted.unsqueeze(class_axis).to(input.dtype) if labels else 1
+        smoothed_rates = (1 - self.label_smoothing) * rates + self.label_smoothing / classes * counted_spread
         weights = weight.reshape([-1 if axis == class_axis else 1 for axis in range(input.ndim)])
-        losses = -(smooth * weights * logarithms).sum(class_axis)
+        losses = -(smoothed_rates * weights * logarithms).sum(class_axis)
         if self.reduction == "none":
             return losses
         divisor = (rates * weights).sum() if labels else losses.numel()

@@ -34,12 +34,12 @@ from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, P
 from service.numerics.ops.windows import AxisWindows
 
 _MAX_CACHED_GEOMETRIES = 64
-"""Geometries of convolutions that are kept."""
+"""Geometries of convolutions that the cache keeps."""
 
 
 @dataclass(frozen=True)
 class _ConvGeometry:
-    """Which window of the padded input each kernel offset (i, j) meets.
+    """The windows of the padded input that the kernel offsets (i, j) meet.
 
     Output (p, q) reads padded input (p sh + i dh, q sw + j dw): for one offset, over all (p, q), a strided window.
     """
@@ -57,7 +57,7 @@ class _ConvGeometry:
 
     @cached_attribute
     def _window_slices(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Rows and columns that the windows of the kernel's rows and columns have."""
+        """Return the rows and columns of the windows, by row and column of the kernel."""
         rows, columns = (
             tuple(slice(i * dilation, i * dilation + stride * (count - 1) + 1, stride) for i in range(length))
             for length, dilation, stride, count in zip(
@@ -68,14 +68,17 @@ class _ConvGeometry:
 
     @property
     def axis_windows(self) -> tuple[AxisWindows, AxisWindows]:
-        """Windows along the rows' axis and along the columns', each of which is of both."""
+        """Return the windows along the axis of rows and along that of columns.
+
+        Each window of the plane is a window of both axes.
+        """
         rows, columns = (
-            AxisWindows(*each) for each in zip(self.output, self.kernel, self.stride, self.dilation, strict=True)
+            AxisWindows(*window) for window in zip(self.output, self.kernel, self.stride, self.dilation, strict=True)
         )
         return rows, columns
 
     def window_at(self, padded: Array, offset: tuple[int, int]) -> Array:
-        """View, (..., out_h, out_w), of a padded input, (..., H, W)."""
+        """Return the view (..., out_h, out_w) of a padded input (..., H, W) at an offset."""
         rows, columns = self._window_slices
         return padded[..., rows[offset[0]], columns[offset[1]]]
 
@@ -86,14 +89,14 @@ class _ConvGeometry:
         return np.pad(array, widths, constant_values=value)
 
     def crop_padding(self, padded: Array) -> Array:
-        """Undo `padded`."""
+        """Return a padded array without its padding."""
         height, width = padded.shape[-2:]
-        rows = slice(self.padding_before[0], height - self.padding_after[0])
-        return padded[..., rows, self.padding_before[1] : width - self.padding_after[1]]
+        inner_rows = slice(self.padding_before[0], height - self.padding_after[0])
+        return padded[..., inner_rows, self.padding_before[1] : width - self.padding_after[1]]
 
 
 def shift_by_one(x: Array, axes: tuple[int, ...], step: int) -> Array:
-    """Move by one position along each of some axes, zeros coming in."""
+    """Return x moved by one position along some axes, with zeros coming in."""
     moved = np.roll(x, (step,) * len(axes), axes)
     for axis in axes:
         np.moveaxis(moved, axis, 0)[0 if step > 0 else -1] = 0
@@ -101,19 +104,19 @@ def shift_by_one(x: Array, axes: tuple[int, ...], step: int) -> Array:
 
 
 def _pad_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
-    """Pad the last axes by so many before and behind."""
+    """Return x padded with zeros along its last axes, by (before, after) widths."""
     return np.pad(x, [(0, 0)] * (x.ndim - len(widths)) + [*widths])
 
 
 def _crop_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
-    """Undo `_with_zeros`."""
+    """Return x without padding of its last axes, by (before, after) widths."""
     lengths = x.shape[x.ndim - len(widths) :]
-    inside = (slice(before, n - after) for n, (before, after) in zip(lengths, widths, strict=True))
-    return x[..., *inside]
+    inner_slices = (slice(before, n - after) for n, (before, after) in zip(lengths, widths, strict=True))
+    return x[..., *inner_slices]
 
 
 def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradients]:
-    """Mistake of a convolution that reads its input one position off along some axes of the kernel."""
+    """Return the bug of a convolution that reads its input one position off."""
 
     @declare_bug_named(
         "shifted", "the input was read one position off, as with a padding or an offset that is off by one"
@@ -121,12 +124,14 @@ def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradien
     def read_off_by_one(
         self: "Convolution", gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        along = self.kernel_axes[kernel_axes]
-        bare, around = self.without_padding(weight)
-        padded = _pad_last_axes(input, around)
-        by_padded, by_weight, by_bias = bare.backward(gradient, output, shift_by_one(padded, along, step), weight, bias)
+        axes = self.kernel_axes[kernel_axes]
+        unpadded, padding_widths = self.without_padding(weight)
+        padded = _pad_last_axes(input, padding_widths)
+        by_padded, by_weight, by_bias = unpadded.backward(
+            gradient, output, shift_by_one(padded, axes, step), weight, bias
+        )
         assert by_padded is not None
-        return _crop_last_axes(shift_by_one(by_padded, along, -step), around), by_weight, by_bias
+        return _crop_last_axes(shift_by_one(by_padded, axes, -step), padding_widths), by_weight, by_bias
 
     return read_off_by_one
 
@@ -140,7 +145,10 @@ def _make_geometry(
     padding_before: tuple[int, int],
     padding_after: tuple[int, int],
 ) -> _ConvGeometry:
-    """Geometry of an input with a kernel, lengths along the last two axes; its windows are found once."""
+    """Return the geometry of an input with a kernel, lengths along the last two axes.
+
+    The cache finds the windows of each geometry once.
+    """
     output = tuple(
         (length + b + a - (k - 1) * d - 1) // s + 1 if length + b + a > (k - 1) * d else 0
         for length, k, s, d, b, a in zip(input, kernel, stride, dilation, padding_before, padding_after, strict=True)
@@ -149,7 +157,7 @@ def _make_geometry(
 
 
 class Convolution(Op):
-    """Sums of products of an input with a kernel, which lies along the last axes of the weight, and a bias."""
+    """Sums of products of an input with a kernel, and a bias."""
 
     multiplying_slots = MappingProxyType({"input": "factor", "weight": "factor"})
     inputs = ("input", "weight", "bias?")
@@ -158,7 +166,10 @@ class Convolution(Op):
     kernel_axes: ClassVar[tuple[int, ...]] = (-2, -1)
 
     def without_padding(self, weight: Array) -> tuple["Convolution", list[tuple[int, int]]]:
-        """The same of an input that is padded already, and by how much. Default: itself, and nothing."""
+        """Return the op for a padded input, and its (before, after) widths.
+
+        The default is the op itself with widths of 0.
+        """
         return self, [(0, 0)] * len(self.kernel_axes)
 
     @declare_bug("the kernel was read backwards, as a convolution in mathematics reads it")
@@ -207,15 +218,15 @@ class Convolution(Op):
 
 _BIAS_POSITION = 2
 _TORCH_WORK_FACTOR = 2
-"""Times that a multiply-add of PyTorch's convolution takes, with what is copied for it."""
+"""Time of a multiply-add of PyTorch's convolution, copies included, in units of ours."""
 
 
 @register_op("conv2d")
 class Conv2d(Convolution):
     """Two-dimensional cross-correlation, in groups of channels.
 
-    Input x (B, C, H, W) or (C, H, W) with weight w (O, C/groups, kh, kw), or the plain x (H, W) with w (kh, kw);
-    bias b (O,), for the plain form (). With p, q over the output and x padded with zeros, in each group:
+    Input x (B, C, H, W) or (C, H, W) has a weight w (O, C/groups, kh, kw) and a bias b (O,). A plain x (H, W) has w
+    (kh, kw) and b (). With p, q over the output and x padded with zeros, in each group:
 
         y[n, o, p, q] = b[o] + sum_{c, i, j} w[o, c, i, j] x[n, c, p sh + i dh, q sw + j dw]
 
@@ -246,13 +257,13 @@ class Conv2d(Convolution):
         _check_ranks(input, weight)
         channels, out_channels = _to_four_dimensions(input)[1], _to_four_dimensions(weight)[0]
         self._check_channels(channels, out_channels, _to_four_dimensions(weight)[1])
-        of_bias = (out_channels,) if len(weight) == 4 else ()
-        if bias is not None and bias != of_bias:
-            raise ShapeError(f"a bias of shape {list(of_bias)}")
-        window = self._geometry_of(input, weight).output
-        if min(window) < 1:
-            raise ShapeError("a kernel that fits into the padded input")
-        return (*input[:-3], out_channels, *window) if len(weight) == 4 else window
+        expected_bias = (out_channels,) if len(weight) == 4 else ()
+        if bias is not None and bias != expected_bias:
+            raise ShapeError(f"a bias of shape {list(expected_bias)}")
+        output_lengths = self._geometry_of(input, weight).output
+        if min(output_lengths) < 1:
+            raise ShapeError("a kernel no larger than the padded input")
+        return (*input[:-3], out_channels, *output_lengths) if len(weight) == 4 else output_lengths
 
     def _check_channels(self, channels: int, out_channels: int, weight_channels: int) -> None:
         if channels % self.groups or out_channels % self.groups:
@@ -270,18 +281,18 @@ class Conv2d(Convolution):
         return replace(self, padding=0), [*zip(before, after, strict=True)]
 
     def _kernel_extent(self, weight: Shape) -> tuple[int, ...]:
-        """Distance of the kernel's last offset from its first."""
+        """Return the distance of the kernel's last offset from its first."""
         return tuple((k - 1) * d for k, d in zip(weight[-2:], to_pair(self.dilation), strict=True))
 
     def _padding_widths(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.padding == "same":
             if to_pair(self.stride) != (1, 1):
                 raise ShapeError('stride 1 where padding is "same"')
-            # PyTorch puts the odd one behind.
+            # PyTorch puts the odd row or column behind.
             before = (extent[0] // 2, extent[1] // 2)
             return before, (extent[0] - before[0], extent[1] - before[1])
-        both = (0, 0) if self.padding == "valid" else to_pair(self.padding)  # pyright: ignore[reportArgumentType]
-        return both, both
+        width = (0, 0) if self.padding == "valid" else to_pair(self.padding)  # pyright: ignore[reportArgumentType]
+        return width, width
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         x, w = self._group_channels(input, weight)
@@ -301,10 +312,10 @@ class Conv2d(Convolution):
     def kernel_transposed(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        right = self.backward(gradient, output, input, weight, bias)
+        correct_gradients = self.backward(gradient, output, input, weight, bias)
         if weight.shape[-1] != weight.shape[-2]:
-            return right
-        return self.backward(gradient, output, input, np.swapaxes(weight, -1, -2), bias)[0], *right[1:]
+            return correct_gradients
+        return self.backward(gradient, output, input, np.swapaxes(weight, -1, -2), bias)[0], *correct_gradients[1:]
 
     def expand_products(
         self, position: int, input: Array, weight: Array, bias: Array | None
@@ -316,17 +327,17 @@ class Conv2d(Convolution):
         return _expand_convolution(geometry, position, x[0], w[0, 0])
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, of_weight, *of_bias = drop_missing(values)
-        x, w = self._group_channels(of_input, of_weight)
-        geometry = self._geometry_of(x.shape, w.shape)
+        input_labels, weight_labels, *bias_labels = drop_missing(values)
+        grouped_input, grouped_weight = self._group_channels(input_labels, weight_labels)
+        geometry = self._geometry_of(grouped_input.shape, grouped_weight.shape)
         rows, columns = geometry.axis_windows
-        padded = geometry.pad_input(take_min_over_axes(x, 3), np.inf)
-        reached = windows.take_window_minimum(windows.take_window_minimum(padded, -1, columns), -2, rows)
-        of_channels = w.reshape(*w.shape[:4], -1).min(axis=-1)[..., None, None]
-        found = take_elementwise_min(
-            reached, of_channels, *(each.reshape(-1, *of_channels.shape[1:]) for each in of_bias)
+        padded_labels = geometry.pad_input(take_min_over_axes(grouped_input, 3), np.inf)
+        window_labels = windows.take_window_minimum(windows.take_window_minimum(padded_labels, -1, columns), -2, rows)
+        channel_labels = grouped_weight.reshape(*grouped_weight.shape[:4], -1).min(axis=-1)[..., None, None]
+        labels = take_elementwise_min(
+            window_labels, channel_labels, *(label.reshape(-1, *channel_labels.shape[1:]) for label in bias_labels)
         )
-        return found.reshape(len(found), *self.output_shape(*get_declared_shapes(inputs)))
+        return labels.reshape(len(labels), *self.output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_bias = None
@@ -341,7 +352,7 @@ class Conv2d(Convolution):
         )
 
     def compute_input_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
-        """Gradient of the input, of which the shape alone matters."""
+        """Return the gradient of the input. The values of `input` do not matter."""
         x, w = self._group_channels(input, weight)
         geometry = self._geometry_of(x.shape, w.shape)
         g = self._group_gradient_rows(gradient, x, w)
@@ -355,7 +366,7 @@ class Conv2d(Convolution):
         return geometry.crop_padding(by_padded).reshape((tiles, *input.shape[1:]))
 
     def compute_weight_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
-        """Gradient of the weight, of which the shape alone matters."""
+        """Return the gradient of the weight. The values of `weight` do not matter."""
         x, w = self._group_channels(input, weight)
         geometry = self._geometry_of(x.shape, w.shape)
         padded = geometry.pad_input(x)
@@ -368,29 +379,42 @@ class Conv2d(Convolution):
         return by_weight.reshape((tiles, *weight.shape[1:]))
 
     def _group_gradient_rows(self, gradient: Array, x: Array, w: Array) -> Array:
-        """Gradient of the output with its channels in groups, and its rows as one."""
+        """Return the gradient of the output with grouped channels and rows flattened."""
         return gradient.reshape(len(gradient), x.shape[1], self.groups, w.shape[3], -1)
 
     def scatter_window_minimum(self, values: Array, weight: Shape, output: Shape) -> Array:
-        """Least of the values of the windows that read each element of an input, given its shape as `output`."""
+        """Return for each input element the least value of the windows that read it.
+
+        Parameters
+        ----------
+        values
+            Values of the windows, (..., out_h, out_w).
+        weight
+            Shape of the weight.
+        output
+            Shape of the result: that of an input of the convolution.
+        """
         geometry = self._geometry_of(output, weight)
         rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).axis_windows
-        held = windows.take_min_over_holding_windows(
+        least = windows.take_min_over_holding_windows(
             windows.take_min_over_holding_windows(values, -2, rows), -1, columns
         )
         lengths = [
             max(n, length + b + a)
             for n, length, b, a in zip(
-                held.shape[-2:], output[-2:], geometry.padding_before, geometry.padding_after, strict=True
+                least.shape[-2:], output[-2:], geometry.padding_before, geometry.padding_after, strict=True
             )
         ]
         padded = np.full((*values.shape[:-2], *lengths), np.inf)
-        padded[..., : held.shape[-2], : held.shape[-1]] = held
+        padded[..., : least.shape[-2], : least.shape[-1]] = least
         top, left = geometry.padding_before
         return padded[..., top : top + output[-2], left : left + output[-1]]
 
     def _group_channels(self, input: Array, weight: Array) -> tuple[Array, Array]:
-        """Shape x as (K, B, groups, C/groups, H, W), w as (K, 1, groups, O/groups, C/groups, kh, kw)."""
+        """Return input and weight with their channels in groups.
+
+        The shapes are (K, B, groups, C/groups, H, W) and (K, 1, groups, O/groups, C/groups, kh, kw).
+        """
         x, w = _to_four_dimensions(input.shape[1:]), _to_four_dimensions(weight.shape[1:])
         return (
             input.reshape(-1, x[0], self.groups, x[1] // self.groups, *x[2:]),
@@ -423,14 +447,17 @@ class Conv2d(Convolution):
             length + b + a
             for length, b, a in zip(input[-2:], geometry.padding_before, geometry.padding_after, strict=True)
         )
-        # For each kernel offset there is a product, what it multiplies is brought into a row, and it is added.
+        # Each kernel offset takes three calls: it copies the window into rows, multiplies and adds.
         offsets = count_elements(weight[-2:])
         return ComputeCost(
             count_elements(output) * (kernel + offsets), max(count_elements(output), padded), 3 * offsets
         )
 
     def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        """Joins along both axes of the channels of each group, and all arrays once."""
+        """Return the joins along both axes, and the elements of all arrays.
+
+        The channels of each group are joined together.
+        """
         input, weight = shapes[0], shapes[1]
         assert input is not None
         assert weight is not None
@@ -443,13 +470,16 @@ class Conv2d(Convolution):
         return images * joins + count_elements(input) + count_elements(weight) + count_elements(output)
 
     def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
-        """All of it; the windows of the input are copied first."""
+        """Return the work of the whole convolution, which is one call.
+
+        PyTorch copies the windows of the input first.
+        """
         return _TORCH_WORK_FACTOR * self.estimate_cost(output, *shapes).work
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         before, after = self._padding_widths(self._kernel_extent(weight.shape))
         if before != after:
-            # PyTorch warns when it has to pad by itself, where the kernel is even.
+            # PyTorch warns when it has to pad by itself, for an even kernel.
             input = torch.nn.functional.pad(input, (before[1], after[1], before[0], after[0]))
             before = (0, 0)
         x, w = input.reshape(_to_four_dimensions(input.shape)), weight.reshape(_to_four_dimensions(weight.shape))
@@ -459,8 +489,8 @@ class Conv2d(Convolution):
 
 
 def _correlate(geometry: _ConvGeometry, padded: Array, w: Array) -> Array:
-    """Sum over the kernel offsets of the products of the kernel with the window of each."""
-    # Products of matrices of one row and one column are none worth calling it for.
+    """Return the sum over kernel offsets of the kernel's products with each window."""
+    # A product of matrices with one row and one column costs more by its call than by its work.
     kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
     total: Array | None = None
     for i, j in iterate_interruptibly(geometry.kernel_offsets):
@@ -474,23 +504,39 @@ def _correlate(geometry: _ConvGeometry, padded: Array, w: Array) -> Array:
 
 
 def _expand_convolution(geometry: _ConvGeometry, position: int, x: Array, w: Array) -> ProductExpansion:
-    """Products of x, (B, groups, C/groups, H, W), with w, (groups, O/groups, C/groups, kh, kw); one is numbered."""
+    """Return the products of x with w, one of which is numbered.
+
+    Parameters
+    ----------
+    geometry
+        Geometry of the convolution.
+    position
+        Position of the numbered operand: 0 for x, 1 for w.
+    x
+        Input, (B, groups, C/groups, H, W).
+    w
+        Weight, (groups, O/groups, C/groups, kh, kw).
+    """
     padded = geometry.pad_input(flat_indices(x) if position == 0 else x, x.size if position == 0 else 0)
     kernel = w if position == 0 else flat_indices(w)
     shape = (x.shape[0], *w.shape[:2], *geometry.output)
-    summed = list(product(range(x.shape[2]), geometry.kernel_offsets))
-    windows = [geometry.window_at(padded[:, :, channel, None], offset) for channel, offset in summed]
-    weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in summed]
-    return ProductExpansion(shape, windows, weights) if position == 0 else ProductExpansion(shape, weights, windows)
+    channel_offsets = list(product(range(x.shape[2]), geometry.kernel_offsets))
+    input_windows = [geometry.window_at(padded[:, :, channel, None], offset) for channel, offset in channel_offsets]
+    weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in channel_offsets]
+    return (
+        ProductExpansion(shape, input_windows, weights)
+        if position == 0
+        else ProductExpansion(shape, weights, input_windows)
+    )
 
 
 def _to_four_dimensions(shape: Shape) -> Shape:
-    """Four dimensions, for the plain and the unbatched form too."""
+    """Return a shape with axes of length 1 in front until there are four."""
     return (1,) * (4 - len(shape)) + tuple(shape)
 
 
 def _flatten_plane(window: Array) -> Array:
-    """The last two axes as one."""
+    """Return a window with its last two axes flattened."""
     return window.reshape(*window.shape[:-2], -1)
 
 

@@ -44,7 +44,7 @@ class Cancellation(NamedTuple):
 
 
 class UnaryOp(Op):
-    """y = phi(x), element by element: dL/dx = g phi'(x), all of one shape (...).
+    """A function of one tensor, element by element: y = phi(x), dL/dx = g phi'(x).
 
     Notes
     -----
@@ -204,7 +204,10 @@ class Exp(UnaryOp):
 
 @register_op("expm1")
 class Expm1(UnaryOp):
-    """Exponential less 1, without cancellation near 0: y = exp(x) - 1, dL/dx = g exp(x)."""
+    """Exponential less 1, without cancellation near 0: y = exp(x) - 1.
+
+    dL/dx = g exp(x).
+    """
 
     supports_complex_step = True
 
@@ -249,7 +252,10 @@ class Log(UnaryOp):
 
 @register_op("log1p")
 class Log1p(UnaryOp):
-    """Logarithm of 1 + x, without cancellation near 0: y = log(1 + x), dL/dx = g / (1 + x)."""
+    """Logarithm of 1 + x, without cancellation near 0: y = log(1 + x).
+
+    dL/dx = g / (1 + x).
+    """
 
     supports_complex_step = True
     examples = (OpExample(((3, 4),), low=-0.9, high=3), OpExample(((),), low=0.5, high=2))
@@ -488,8 +494,14 @@ class PiecewiseUnary(UnaryOp):
         offset = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
         lower_slope, upper_slope = (self._derivative_at(kink + side * offset) for side in (-1, 1))
         slopes = self.derivative(x[positions], self.forward(input).ravel()[positions])
-        share = np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1) if upper_slope != lower_slope else np.zeros(positions.size)
-        return choose_between_derivatives(positions, share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)])
+        share = (
+            np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1)
+            if upper_slope != lower_slope
+            else np.zeros(positions.size)
+        )
+        return choose_between_derivatives(
+            positions, share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)]
+        )
 
     def _derivative_at(self, x: float) -> float:
         point = np.array([x])

@@ -1,4 +1,7 @@
-"""Normalisations: each group of elements less its mean over its standard deviation, then scaled and shifted."""
+"""Normalisations of groups of elements, then scaling and shifting.
+
+Each group is centred by its mean and divided by its standard deviation.
+"""
 
 import dataclasses
 import math
@@ -27,7 +30,7 @@ from service.numerics.ops.rounding_errors import ErrorModel
 Positive = Annotated[int, Ge(1)]
 NotNegativeFloat = Annotated[float, Ge(0)]
 _RECIPROCAL_ROOT_ROUNDINGS = 3
-"""Roundings of one over a root."""
+"""Roundings of a reciprocal root."""
 
 
 def _split_operands(
@@ -37,11 +40,15 @@ def _split_operands(
 
 
 class Normalisation(Op):
-    """z = (x - m) r with r = 1 / sqrt(v + eps), m mean and v biased variance of each group of N; y = w z + b.
+    """A normalisation y = w z + b, z = (x - m) r with r = 1 / sqrt(v + eps).
 
+    m is the mean and v the biased variance of each group of N elements.
+
+    Notes
+    -----
     With h = g w, g = dL/dy, and mean(.) over the group:
         dL/dx = r (h - mean(h) - z mean(h z))
-        dL/dw = sum g z,  dL/db = sum g,  over what each element of them is used for
+        dL/dw = sum g z,  dL/db = sum g,  over the elements that share each parameter
     """
 
     multiplying_slots = MappingProxyType({"weight": "factor"})
@@ -56,33 +63,33 @@ class Normalisation(Op):
 
     @abstractmethod
     def _group_elements(self, x: Array) -> Array:
-        """Bring what is normalised together to the last axis, (K, groups, N)."""
+        """Return x with each group along the last axis, (K, groups, N)."""
 
     @abstractmethod
     def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
-        """Undo `_grouped`; the shape is that of x, the tiles are those of the array."""
+        """Return a grouped array in the shape of x, with tiles of its own."""
 
     @abstractmethod
     def _broadcast_parameter(self, parameter: Array, x: Array) -> Array:
-        """Weight or bias, broadcastable to x."""
+        """Return a weight or bias broadcastable to x."""
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, *parameters = values
-        assert of_input is not None
-        grouped = self._group_elements(of_input)
-        reached = self._ungroup_elements(
-            np.broadcast_to(take_min_over_axes(grouped, grouped.ndim - 1), grouped.shape), of_input
+        input_labels, *parameters = values
+        assert input_labels is not None
+        grouped = self._group_elements(input_labels)
+        group_labels = self._ungroup_elements(
+            np.broadcast_to(take_min_over_axes(grouped, grouped.ndim - 1), grouped.shape), input_labels
         )
         return take_elementwise_min(
-            reached, *(self._broadcast_parameter(each, of_input) for each in drop_missing(parameters))
+            group_labels, *(self._broadcast_parameter(labels, input_labels) for labels in drop_missing(parameters))
         )
 
     def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         if position < 2:
             return super().linear_response(position, direction, *inputs)
-        # A weight that is left out is 1, not 0: the bias's own part has to be named.
-        spread = self._broadcast_parameter(direction, inputs[0])
-        return np.broadcast_to(spread, (len(spread), *inputs[0].shape[1:]))
+        # A weight that is left out is 1, not 0: the response of the bias has to be named.
+        bias_response = self._broadcast_parameter(direction, inputs[0])
+        return np.broadcast_to(bias_response, (len(bias_response), *inputs[0].shape[1:]))
 
     def _subtract_mean(self, grouped: Array) -> Array:
         return grouped - grouped.mean(axis=-1, keepdims=True) if self.is_centred else grouped
@@ -95,9 +102,9 @@ class Normalisation(Op):
 
     def _normalise(self, x: Array) -> tuple[Array, Array]:
         """Return z and r, grouped."""
-        centre = self._subtract_mean(self._group_elements(x))
-        rate = self._inverse_deviation(centre)
-        return centre * rate, rate
+        centred_values = self._subtract_mean(self._group_elements(x))
+        inverse_deviation = self._inverse_deviation(centred_values)
+        return centred_values * inverse_deviation, inverse_deviation
 
     def forward(self, input: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
         output = self._ungroup_elements(self._normalise(input)[0], input)
@@ -115,7 +122,7 @@ class Normalisation(Op):
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
     def _parameter_gradient(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
-        """Sum over the elements for which each element of a parameter is used."""
+        """Return the sum over the elements that share each element of a parameter."""
         if parameter is None:
             return None
         shape = self._broadcast_parameter(parameter, x).shape[1:]
@@ -123,80 +130,99 @@ class Normalisation(Op):
         return total.reshape(total.shape[:1] + parameter.shape[1:])
 
     def _normalise_with_errors(self, errors: ErrorModel, x: Array) -> tuple[Array, Array, Array]:
-        """Return z and r with the errors of their steps, and what each element of z is off by for itself, grouped.
+        """Return z and r with errors, and the own error of each z, grouped.
 
-        N elements in a group:
-            m    off as a sum of N, one shift of the group: the variance does not see it, its derivative being the
-                 sum of the x - m
-            v    off relatively by u sqrt(N), and r by half of that and by u; one factor of the group
+        Notes
+        -----
+        With N elements in a group:
+            m    off as a sum of N, one shift of the group. The variance does not see it, its derivative being the sum
+            of the x - m
+            v    off relatively by u sqrt(N), and r by half of that and by u: one factor of the group
             v    in one pass, mean(x^2) - m^2, by u (mean(x^2) + m^2). That is allowed as far as it does no more than
-                 the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
+            the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
             z    off by u r sqrt(x^2 + m^2 + (x - m)^2) for each element: x r - m r as well as (x - m) r
-        Source: Higham 2002, section 1.9 and problem 1.10, for the variance in two passes and in one.
+
+        References
+        ----------
+        Higham 2002, section 1.9 and problem 1.10, for the variance in two passes and in one.
         """
         grouped = self._group_elements(x)
-        mean, size_ = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
+        mean, mean_magnitude = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
         if self.is_centred:
             mean = grouped.mean(axis=-1, keepdims=True)
             mean = errors(mean, bound_sum(grouped) / grouped.shape[-1] + np.abs(mean))
-        centre = grouped - mean
-        variance = np.square(centre).mean(axis=-1, keepdims=True)
-        lost = variance
+        centred_values = grouped - mean
+        variance = np.square(centred_values).mean(axis=-1, keepdims=True)
+        variance_error = variance
         if self.is_centred:
             deviations = np.sqrt(variance)
             one_pass = variance + 2 * np.square(mean)
-            lost = lost + np.minimum(one_pass / math.sqrt(grouped.shape[-1]), 2 * deviations * size_)
-        variance = errors(variance, lost, grouped.shape[-1])
-        rate = errors(1 / np.sqrt(variance + centre.dtype.type(self._epsilon)), terms=_RECIPROCAL_ROOT_ROUNDINGS)
-        own = np.sqrt(np.square(centre) + np.square(grouped) + np.square(mean)) if self.is_centred else np.abs(centre)
-        return centre * rate, rate, own * rate
+            variance_error = variance_error + np.minimum(
+                one_pass / math.sqrt(grouped.shape[-1]), 2 * deviations * mean_magnitude
+            )
+        variance = errors(variance, variance_error, grouped.shape[-1])
+        inverse_deviation = errors(
+            1 / np.sqrt(variance + centred_values.dtype.type(self._epsilon)), terms=_RECIPROCAL_ROOT_ROUNDINGS
+        )
+        own_error = (
+            np.sqrt(np.square(centred_values) + np.square(grouped) + np.square(mean))
+            if self.is_centred
+            else np.abs(centred_values)
+        )
+        return centred_values * inverse_deviation, inverse_deviation, own_error * inverse_deviation
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         input, weight, bias = _split_operands(*inputs)
-        z, _, own = self._normalise_with_errors(errors, input)
-        output, size_ = self._ungroup_elements(z, input), self._ungroup_elements(own + np.abs(z), input)
+        z, _, own_error = self._normalise_with_errors(errors, input)
+        output, magnitude = self._ungroup_elements(z, input), self._ungroup_elements(own_error + np.abs(z), input)
         if weight is not None:
-            spread = self._broadcast_parameter(weight, input)
-            output, size_ = output * spread, size_ * np.abs(spread)
+            parameter_values = self._broadcast_parameter(weight, input)
+            output, magnitude = output * parameter_values, magnitude * np.abs(parameter_values)
         if bias is not None:
-            spread = self._broadcast_parameter(bias, input)
-            output, size_ = output + spread, size_ + np.abs(spread)
-        return errors(output, size_)
+            parameter_values = self._broadcast_parameter(bias, input)
+            output, magnitude = output + parameter_values, magnitude + np.abs(parameter_values)
+        return errors(output, magnitude)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors in the textbook's steps.
+        """Return the gradients with the errors of the textbook's steps.
 
-        With h = g w, N elements in a group and o what each element of z is off by in units of u:
-        z          off by u o, for each element
-        mean(h)    off as a sum of N, once for the group
-        mean(h z)  off as a sum of N, and by u mean(abs(h) o), once for the group: libraries find it as
-                   r (mean(h x) - m mean(h))
-        dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
+        Notes
+        -----
+        With h = g w, N elements in a group and o the own error of each element of z in units of u:
+            z          off by u o, for each element
+            mean(h)    off as a sum of N, once for the group
+            mean(h z)  off as a sum of N, and by u mean(abs(h) o), once for the group: libraries compute it as r (mean(h
+            x) - m mean(h))
+            dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
         """
         input, weight, bias = _split_operands(*inputs)
-        z, rate, own = self._normalise_with_errors(errors, input)
-        z = errors(z, own)
+        z, inverse_deviation, own_error = self._normalise_with_errors(errors, input)
+        z = errors(z, own_error)
         h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
-        count, product = z.shape[-1], h * z
-        lost = bound_sum(product) / count
-        lost = lost + (np.abs(h) * own).mean(axis=-1, keepdims=True)
-        along = errors(product.mean(axis=-1, keepdims=True), lost)
-        by_group, size_ = h - z * along, np.abs(h) + np.abs(z * along)
+        count, gradient_product = z.shape[-1], h * z
+        mean_error = bound_sum(gradient_product) / count
+        mean_error = mean_error + (np.abs(h) * own_error).mean(axis=-1, keepdims=True)
+        mean_product = errors(gradient_product.mean(axis=-1, keepdims=True), mean_error)
+        group_gradient, magnitude = h - z * mean_product, np.abs(h) + np.abs(z * mean_product)
         if self.is_centred:
             mean = errors(h.mean(axis=-1, keepdims=True), bound_sum(h) / count)
-            by_group, size_ = by_group - mean, size_ + np.abs(mean)
-        by_input = self._ungroup_elements(errors(rate * by_group, np.abs(rate) * size_, 2), input)
+            group_gradient, magnitude = group_gradient - mean, magnitude + np.abs(mean)
+        by_input = self._ungroup_elements(
+            errors(inverse_deviation * group_gradient, np.abs(inverse_deviation) * magnitude, 2), input
+        )
         products = gradient * self._ungroup_elements(z, input)
         by_weight, by_bias = (
-            self._parameter_gradient_with_errors(errors, each, parameter, input)
-            for each, parameter in ((products, weight), (gradient, bias))
+            self._parameter_gradient_with_errors(errors, parameter_products, parameter, input)
+            for parameter_products, parameter in ((products, weight), (gradient, bias))
         )
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
     def _parameter_gradient_with_errors(
         self, errors: ErrorModel, products: Array, parameter: Array | None, x: Array
     ) -> Array | None:
-        total, magnitude = (self._parameter_gradient(each, parameter, x) for each in (products, np.abs(products)))
+        total, magnitude = (
+            self._parameter_gradient(summands, parameter, x) for summands in (products, np.abs(products))
+        )
         if total is None or parameter is None:
             return None
         return errors(total, magnitude, 1 + count_elements(x.shape[1:]) // count_elements(parameter.shape[1:]))
@@ -204,13 +230,16 @@ class Normalisation(Op):
     def _input_gradient(
         self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool
     ) -> Array:
-        """Gradient of the input, through the mean and the variance or past them."""
-        z, rate = self._normalise(input)
+        """Return the gradient of the input.
+
+        `mean` and `variance` say whether it goes through these statistics or past them.
+        """
+        z, inverse_deviation = self._normalise(input)
         h = self._group_elements(gradient if weight is None else gradient * self._broadcast_parameter(weight, input))
-        found = h - z * (h * z).mean(axis=-1, keepdims=True) if variance else h
+        grouped_gradient = h - z * (h * z).mean(axis=-1, keepdims=True) if variance else h
         if mean:
-            found = found - h.mean(axis=-1, keepdims=True)
-        return self._ungroup_elements(rate * found, input)
+            grouped_gradient = grouped_gradient - h.mean(axis=-1, keepdims=True)
+        return self._ungroup_elements(inverse_deviation * grouped_gradient, input)
 
     @declare_bug("the variance was treated as a constant, though it depends on the input")
     def missing_variance_path(
@@ -225,10 +254,10 @@ class Normalisation(Op):
     def rate_forgotten(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        by_input, *others = self.backward(gradient, output, input, weight, bias)
+        by_input, *other_gradients = self.backward(gradient, output, input, weight, bias)
         assert by_input is not None
-        _, rate = self._normalise(input)
-        return self._ungroup_elements(self._group_elements(by_input) / rate, input), *others
+        _, inverse_deviation = self._normalise(input)
+        return self._ungroup_elements(self._group_elements(by_input) / inverse_deviation, input), *other_gradients
 
     @declare_bug_named(
         "channel_factor_missing",
@@ -243,7 +272,7 @@ class Normalisation(Op):
 
 
 class CentredNormalisation(Normalisation):
-    """Normalisations that take the mean away."""
+    """A normalisation that subtracts the mean."""
 
     @declare_bug("the mean was treated as a constant, though it depends on the input")
     def missing_mean_path(
@@ -272,7 +301,7 @@ class CentredNormalisation(Normalisation):
 
 
 class TrailingAxesNormalisation(Normalisation):
-    """Over the trailing axes, which `normalized_shape` spells out."""
+    """A normalisation over the trailing axes of `normalized_shape`."""
 
     normalized_shape: Any
 
@@ -283,7 +312,7 @@ class TrailingAxesNormalisation(Normalisation):
         trailing = self._trailing_shape()
         if not trailing or input[len(input) - len(trailing) :] != trailing:
             raise ShapeError(f"an input (..., {', '.join(map(str, trailing))}), as normalized_shape says")
-        if any(each is not None and each != trailing for each in parameters):
+        if any(shape is not None and shape != trailing for shape in parameters):
             raise ShapeError(f"a weight and a bias of shape {list(trailing)}")
         return input
 
@@ -299,10 +328,11 @@ class TrailingAxesNormalisation(Normalisation):
 
 @register_op("layer_norm")
 class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
-    """z = (x - m) r with r = 1 / sqrt(v + eps), over the trailing axes of `normalized_shape`; y = w z + b.
+    """Layer normalisation over the trailing axes of `normalized_shape`.
 
-    m and v are mean and biased variance of the N elements there. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with
-    g = dL/dy, h = g w, mean(.) over these axes, w and b of normalized_shape:
+    y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). m and v are mean and biased variance of the N elements of
+    these axes. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over these axes, w and
+    b of normalized_shape:
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw = sum g z,  dL/db = sum g,  over the leading axes
     """
@@ -324,10 +354,11 @@ class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
 
 @register_op("rms_norm")
 class RmsNorm(TrailingAxesNormalisation):
-    """z = x r with r = 1 / sqrt(mean(x^2) + eps), over the trailing axes of `normalized_shape`; y = w z.
+    """Division by the root mean square over the trailing axes of `normalized_shape`.
 
-    eps is, if left out, the machine epsilon of the dtype that PyTorch computes in: float32 at least.
-    dz_i/dx_j = r ([i = j] - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over these axes:
+    y = w z with z = x r, r = 1 / sqrt(mean(x^2) + eps). The default of eps is the machine epsilon of the dtype in which
+    PyTorch computes: float32 at least. dz_i/dx_j = r ([i = j] - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over
+    these axes:
         dL/dx = r (h - z mean(h z))
         dL/dw = sum g z,  over the leading axes
     """
@@ -356,10 +387,10 @@ class RmsNorm(TrailingAxesNormalisation):
 
 
 class ChannelNormalisation(CentredNormalisation):
-    """Weight and bias have one element for each channel, axis 1."""
+    """A normalisation whose weight and bias have one element for each channel."""
 
     def _check_channels(self, input: Shape, parameters: tuple[Shape | None, ...]) -> None:
-        if any(each is not None and each != input[1:2] for each in parameters):
+        if any(shape is not None and shape != input[1:2] for shape in parameters):
             raise ShapeError(f"a weight and a bias of shape {list(input[1:2])}, one for each channel")
 
     def _broadcast_parameter(self, parameter: Array, x: Array) -> Array:
@@ -368,11 +399,11 @@ class ChannelNormalisation(CentredNormalisation):
 
 @register_op("batch_norm")
 class BatchNorm(ChannelNormalisation):
-    """z = (x - m) r with r = 1 / sqrt(v + eps), each channel over the batch and its positions; y = w z + b.
+    """Batch normalisation of each channel over the batch and its positions.
 
-    By the statistics of the batch itself, as in training: m and v are mean and biased variance of the N elements of
-    channel c in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over a
-    channel, w and b (C,):
+    y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). The statistics are those of the batch itself, as in training:
+    m and v are mean and biased variance of the N elements of channel c in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N -
+    z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over a channel, w and b (C,):
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
     """
@@ -392,7 +423,7 @@ class BatchNorm(ChannelNormalisation):
         if len(input) < 2:
             raise ShapeError("an input (B, C, ...)")
         if count_elements(input) == input[1]:
-            raise ShapeError("more than one element in each channel, to take the variance of")
+            raise ShapeError("more than one element in each channel, for its variance")
         self._check_channels(input, parameters)
         return input
 
@@ -409,10 +440,11 @@ class BatchNorm(ChannelNormalisation):
 
 @register_op("group_norm")
 class GroupNorm(ChannelNormalisation):
-    """z = (x - m) r with r = 1 / sqrt(v + eps), each of `num_groups` groups of channels of each sample; y = w z + b.
+    """Normalisation of each of `num_groups` groups of channels of each sample.
 
-    m and v are mean and biased variance of the N elements of a group in x (B, C, ...).
-    dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N), so with g = dL/dy, h = g w, mean(.) over a group, w and b (C,):
+    y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). m and v are mean and biased variance of the N elements of a
+    group in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over a
+    group, w and b (C,):
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw_c = sum g z,  dL/db_c = sum g,  over channel c of all samples
     """
@@ -431,10 +463,10 @@ class GroupNorm(ChannelNormalisation):
 
     def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2 or input[1] % self.num_groups:
-            raise ShapeError(f"an input (B, C, ...) with a C that num_groups={self.num_groups} divides")
+            raise ShapeError(f"an input (B, C, ...) with C divisible by num_groups={self.num_groups}")
         if count_elements(input) == self.num_groups:
-            # As in PyTorch, which takes groups of one element where there are several samples.
-            raise ShapeError("more than one element in each group, to take the variance of")
+            # PyTorch takes groups of one element if there are several samples.
+            raise ShapeError("more than one element in each group, for its variance")
         self._check_channels(input, parameters)
         return input
 

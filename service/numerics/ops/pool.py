@@ -273,9 +273,7 @@ class MaxPool2d(PoolingOp):
         assert by_input is not None
         return (Rounding(by_input, count_elements(to_pair(self.kernel_size)) - 1),)
 
-    @declare_bug(
-        "the gradients of several windows overwrote each other instead of adding up: the last one is left"
-    )
+    @declare_bug("the gradients of several windows overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
         padded, places, gradients = self._scatter_targets(gradient, input)
         # Of what is assigned to one place the last stays.

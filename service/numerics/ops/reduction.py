@@ -130,7 +130,12 @@ class ReductionOp(Op):
         elements, sign_indices = elements[output_order], sign_indices[output_order]
         alternatives = elements, sign_indices
         return choose_among_elements(
-            outputs[elements], outputs[elements], elements, weights[alternatives], tied[alternatives], np.array(signs)[sign_indices]
+            outputs[elements],
+            outputs[elements],
+            elements,
+            weights[alternatives],
+            tied[alternatives],
+            np.array(signs)[sign_indices],
         )
 
     def _torch_dim(self, torch_input: Any) -> tuple[int, ...]:
@@ -145,7 +150,10 @@ def _flatten_batch_elements(values: DependencyLabels) -> Array:
 
 @register_op("sum")
 class Sum(ReductionOp):
-    """Sum: y = sum x. Each element enters once, so dL/dx = g, spread over the summed axes."""
+    """Sum: y = sum x.
+
+    Each element enters once, so dL/dx = g, spread over the summed axes.
+    """
 
     dim: AxisSelection = None
     keepdim: bool = False
@@ -325,7 +333,10 @@ class Var(ReductionOp):
 
 @register_op("amax")
 class Amax(ReductionOp):
-    """Maximum: y = max x. dL/dx = g at the largest element, in equal parts at several equal ones."""
+    """Maximum: y = max x.
+
+    dL/dx = g at the largest element, in equal parts at several equal ones.
+    """
 
     dim: AxisSelection = None
     keepdim: bool = False
@@ -510,10 +521,9 @@ class VectorNorm(ReductionOp):
 
         Notes
         -----
-        For p > 1 it is the unit ball of the dual norm. For p = 1 and inf its corners are signs and signed elements. A
-        norm with p < 0 is 0 wherever an element is: its choices are those of a smallest size, among the elements that
-        are 0. With 0 < p < 1 derivatives grow beyond all bounds beside 0, and there is no such set. With p = 0 there is
-        nothing to choose.
+        For p >= 1 they follow from the unit ball of the dual norm, which they are for 1 < p < inf. A norm with p < 0 is
+        0 wherever an element is: its choices are those of a smallest size, among the elements that are 0. With 0 < p <
+        1 derivatives grow beyond all bounds beside 0, and there is no such set. With p = 0 there is nothing to choose.
         """
         assert input_errors[0] is not None
         input_error = np.broadcast_to(input_errors[0], input.shape)
@@ -528,7 +538,7 @@ class VectorNorm(ReductionOp):
                 outputs[positions], share, x[positions] == 0, [(0, positions, -1.0)], [(0, positions, 1.0)]
             )
         if self._order < 1:
-            return self._takes_smallest(input_error, input) if self._order < 0 else None
+            return self._choices_at_minimum(input_error, input) if self._order < 0 else None
         has_zero_vector = np.bincount(outputs, is_zero) == np.bincount(outputs)
         positions = np.flatnonzero(has_zero_vector[outputs])
         positions = positions[np.argsort(outputs[positions], kind="stable")]
@@ -536,10 +546,15 @@ class VectorNorm(ReductionOp):
         assert gradient is not None
         unit_outputs = outputs[positions]
         return choose_among_elements(
-            unit_outputs, unit_outputs, positions, gradient.ravel()[positions], x[positions] == 0, ball_order=self._order / (self._order - 1)
+            unit_outputs,
+            unit_outputs,
+            positions,
+            gradient.ravel()[positions],
+            x[positions] == 0,
+            ball_order=self._order / (self._order - 1),
         )
 
-    def _takes_smallest(self, input_error: Array, input: Array) -> SubgradientChoices | None:
+    def _choices_at_minimum(self, input_error: Array, input: Array) -> SubgradientChoices | None:
         """Return weights that sum to one of the elements that attain the smallest size.
 
         With p > -inf that size is 0. An element that is 0 stands with both signs. They share the weight that the
@@ -547,20 +562,41 @@ class VectorNorm(ReductionOp):
         """
         (gradient,) = self.backward(np.ones_like(self.forward(input)), self.forward(input), input)
         assert gradient is not None
-        sizes, outputs, x, gradient_shares = np.abs(input), self._output_flat_indices(input), input[0].ravel(), gradient[0].ravel()
-        threshold = np.min(sizes + input_error, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
+        sizes, outputs, x, gradient_shares = (
+            np.abs(input),
+            self._output_flat_indices(input),
+            input[0].ravel(),
+            gradient[0].ravel(),
+        )
+        threshold = (
+            np.min(sizes + input_error, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
+        )
         may_be_zero, is_near = ((sizes - input_error <= limit)[0].ravel() for limit in (0.0, threshold))
-        elements, sign_indices = np.nonzero(is_near[:, None] & np.stack([(x > 0) | may_be_zero, (x < 0) | may_be_zero], axis=1))
+        elements, sign_indices = np.nonzero(
+            is_near[:, None] & np.stack([(x > 0) | may_be_zero, (x < 0) | may_be_zero], axis=1)
+        )
         output_order = np.argsort(outputs[elements], kind="stable")
         elements, sign_indices = elements[output_order], sign_indices[output_order]
-        unit_outputs, signs, has_both_signs = outputs[elements], np.array([1.0, -1.0])[sign_indices], may_be_zero[elements]
+        unit_outputs, signs, has_both_signs = (
+            outputs[elements],
+            np.array([1.0, -1.0])[sign_indices],
+            may_be_zero[elements],
+        )
         own_weights = np.maximum(gradient_shares[elements] * signs, 0)
-        counts, weight_sums = np.bincount(unit_outputs, has_both_signs, int(outputs.max()) + 1), np.bincount(unit_outputs, own_weights, int(outputs.max()) + 1)
-        weights = own_weights + has_both_signs * np.maximum(1 - weight_sums, 0)[unit_outputs] / np.maximum(counts, 1)[unit_outputs]
+        counts, weight_sums = (
+            np.bincount(unit_outputs, has_both_signs, int(outputs.max()) + 1),
+            np.bincount(unit_outputs, own_weights, int(outputs.max()) + 1),
+        )
+        weights = (
+            own_weights
+            + has_both_signs * np.maximum(1 - weight_sums, 0)[unit_outputs] / np.maximum(counts, 1)[unit_outputs]
+        )
         is_smallest = sizes == (
             np.min(sizes, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
         )
-        return choose_among_elements(unit_outputs, unit_outputs, elements, weights, is_smallest[0].ravel()[elements], signs)
+        return choose_among_elements(
+            unit_outputs, unit_outputs, elements, weights, is_smallest[0].ravel()[elements], signs
+        )
 
     def _extreme_norm_shares(self, input: Array) -> Array:
         absolute = np.abs(input)
