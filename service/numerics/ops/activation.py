@@ -1,4 +1,4 @@
-"""Activations: functions of one tensor, element by element, that networks put between their layers."""
+"""Activations: elementwise functions that networks put between their layers."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _GELU_CUBIC_COEFFICIENT = 0.044715
 _TANH_SATURATION_MARGIN = 8
-"""How far beyond where it rounds to 1 a library's tanh may stay a unit below: NumPy's does so up to 10 in float32."""
+"""Range beyond the saturation of tanh in which a library may stay a unit below 1: NumPy's does up to 10 in float32."""
 
 
 class CurvedActivation(UnaryOp):
-    """An activation whose derivative at its output is another one than at its input."""
+    """An activation whose derivative differs between its input and its output."""
 
     @declare_bug("the derivative was taken at the output of the function instead of at its input")
     def activation_derivative_at_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -32,7 +32,7 @@ class CurvedActivation(UnaryOp):
 
 @register_op("tanh")
 class Tanh(CurvedActivation):
-    """t = tanh(x), element by element.
+    """Hyperbolic tangent: t = tanh(x), element by element.
 
     With g = dL/dt, all of shape (...):
         dL/dx = g (1 - t^2) = g sech^2(x) = g 4 e / (1 + e)^2,   e = exp(-2 abs(x))
@@ -49,7 +49,7 @@ class Tanh(CurvedActivation):
         return 4 * e / np.square(1 + e)
 
     def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # The textbook's 1 - t^2: a correct pass may well be written so.
+        # The textbook's 1 - t^2: a correct backward pass may well be written so.
         return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.derivative(x, y))
 
     @declare_bug_named(
@@ -67,27 +67,30 @@ class Tanh(CurvedActivation):
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) for x >= 0, exp(x) / (1 + exp(x)) below: never overflows."""
+    """Return 1 / (1 + exp(-x)), without overflow.
+
+    For x < 0 it is computed as exp(x) / (1 + exp(x)).
+    """
     e = analytic_continuation.take_absolute_value(x)
     np.negative(e, out=e)
     np.exp(e, out=e)
-    ahead = analytic_continuation.take_real_part(x) >= 0
-    # Of real numbers e is at most 1, and a maximum is taken faster than a choice.
-    result = np.where(ahead, x.dtype.type(1), e) if e.dtype.kind == "c" else np.maximum(e, ahead)
+    is_not_negative = analytic_continuation.take_real_part(x) >= 0
+    # For real numbers e is at most 1, and NumPy computes a maximum faster than a choice.
+    result = np.where(is_not_negative, x.dtype.type(1), e) if e.dtype.kind == "c" else np.maximum(e, is_not_negative)
     e += 1
     result /= e
     return result
 
 
 def sigmoid_derivative(x: Array) -> Array:
-    """s (1 - s) = e / (1 + e)^2 with e = exp(-abs(x)), without cancellation."""
+    """Return s (1 - s) = e / (1 + e)^2 with e = exp(-abs(x)), without cancellation."""
     e = np.exp(-np.abs(x))
     return e / np.square(1 + e)
 
 
 @register_op("sigmoid")
 class Sigmoid(CurvedActivation):
-    """s = 1 / (1 + exp(-x)), element by element.
+    """Logistic function: s = 1 / (1 + exp(-x)), element by element.
 
     With g = dL/ds, e = exp(-abs(x)), all of shape (...):
         s = 1 / (1 + e) for x >= 0, e / (1 + e) below, which never overflows
@@ -124,7 +127,7 @@ class Sigmoid(CurvedActivation):
 
 @register_op("silu")
 class Silu(CurvedActivation):
-    """y = x s with s = sigmoid(x): dL/dx = g s (1 + x (1 - s))."""
+    """Sigmoid-weighted unit: y = x s with s = sigmoid(x), dL/dx = g s (1 + x (1 - s))."""
 
     numpy_calls = 8
     supports_complex_step = True
@@ -136,7 +139,7 @@ class Silu(CurvedActivation):
         return input * sigmoid(input)
 
     def derivative(self, x: Array, y: Array) -> Array:
-        # s + x s (1 - s), where the last product does not cancel
+        # s + x s (1 - s), whose last product does not cancel.
         return sigmoid(x) + x * sigmoid_derivative(x)
 
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
@@ -156,9 +159,10 @@ class Silu(CurvedActivation):
 
 @register_op("gelu")
 class Gelu(CurvedActivation):
-    """y = x Phi(x), Phi the normal distribution function, or its approximation by tanh.
+    """Gaussian error linear unit: y = x Phi(x), or its approximation by tanh.
 
-    approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 / 2) / sqrt(2 pi):
+    Phi is the normal distribution function. approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 /
+    2) / sqrt(2 pi):
         dL/dx = g (Phi(x) + x phi(x))
     approximate "tanh": Phi = (1 + t) / 2, t = tanh(v), v = sqrt(2/pi) (x + 0.044715 x^3):
         dL/dx = g ((1 + t) / 2 + x (1 - t^2) v' / 2),   v' = sqrt(2/pi) (1 + 3 0.044715 x^2)
@@ -170,7 +174,7 @@ class Gelu(CurvedActivation):
     supports_complex_step = True
     supports_extended_precision = False
     examples = (OpExample(((3, 4),)), OpExample(((3, 4),), {"approximate": "tanh"}), OpExample(((),)))
-    # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook form, that by tanh by less than 3.
+    # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook's form, that by tanh by less than 3.
     library_rounding_terms = 24
 
     def library_function_factor(self, x: Array) -> Array:
@@ -190,18 +194,18 @@ class Gelu(CurvedActivation):
         return _SQRT_2_OVER_PI * (x + _GELU_CUBIC_COEFFICIENT * (x * x * x))
 
     def _tanh_or_erf_parts(self, x: Array) -> tuple[Array, Array]:
-        """Return t, which is tanh(v) or erf(x / sqrt 2), and x times half its derivative."""
+        """Return t = tanh(v) or erf(x / sqrt 2), and x times half its derivative."""
         if self.approximate == "tanh":
             v = self._tanh_argument(x)
             e = np.exp(-2 * np.abs(v))
-            inner = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
-            return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * inner
+            argument_derivative = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
+            return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * argument_derivative
         density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
         return erf(x * _SQRT_HALF), x * density
 
     def derivative(self, x: Array, y: Array) -> Array:
-        t, rest = self._tanh_or_erf_parts(x)
-        return (1 + t) / 2 + rest
+        t, half_derivative = self._tanh_or_erf_parts(x)
+        return (1 + t) / 2 + half_derivative
 
     def _one_minus_abs(self, x: Array) -> Array:
         """Return 1 - abs(t)."""
@@ -211,30 +215,32 @@ class Gelu(CurvedActivation):
         return erfc(np.abs(x) * _SQRT_HALF)
 
     def value_magnitude(self, x: Array, y: Array) -> Array:
-        # What t is a function of is off by u of itself.
+        # The argument of t is off by u of itself.
         return np.abs(y) + np.abs(x * self._tanh_or_erf_parts(x)[1])
 
     def value_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # 1 + t where t is near -1, in PyTorch too
-        rest = self._one_minus_abs(x)
-        most = _TANH_SATURATION_MARGIN * rest if self.approximate == "tanh" else rest
-        return Cancellation(np.abs(x) / 2 * (1 - rest), np.abs(x) / 2 * most)
+        # 1 + t where t is near -1, in PyTorch too.
+        distance_to_one = self._one_minus_abs(x)
+        largest_error = _TANH_SATURATION_MARGIN * distance_to_one if self.approximate == "tanh" else distance_to_one
+        return Cancellation(np.abs(x) / 2 * (1 - distance_to_one), np.abs(x) / 2 * largest_error)
 
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        t, rest = self._tanh_or_erf_parts(x)
-        # The exponential is off relatively by what its argument is, x^2 / 2 or 2 v.
+        t, half_derivative = self._tanh_or_erf_parts(x)
+        # The relative error of the exponential is the error of its argument, x^2 / 2 or 2 v.
         argument = 2 * np.abs(self._tanh_argument(x)) if self.approximate == "tanh" else np.square(x)
-        return np.abs(1 + t) / 2 + np.abs(rest) * (1 + argument)
+        return np.abs(1 + t) / 2 + np.abs(half_derivative) * (1 + argument)
 
     def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # 1 + t, and of the hyperbolic tangent 1 - t^2 times x v' / 2. PyTorch loses the last summand beside 1, too.
-        rest = self._one_minus_abs(x)
-        size = (1 - rest) / 2
+        # 1 + t, and for the hyperbolic tangent 1 - t^2 times x v' / 2. PyTorch too loses the last summand beside 1.
+        distance_to_one = self._one_minus_abs(x)
+        magnitude = (1 - distance_to_one) / 2
         if self.approximate == "tanh":
-            inner = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
-            size = size + np.abs(x) * np.square(1 - rest) * inner
-        most = rest / 2 + np.abs(self._tanh_or_erf_parts(x)[1])
-        return Cancellation(size, most * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else most)
+            argument_derivative = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
+            magnitude = magnitude + np.abs(x) * np.square(1 - distance_to_one) * argument_derivative
+        largest_error = distance_to_one / 2 + np.abs(self._tanh_or_erf_parts(x)[1])
+        return Cancellation(
+            magnitude, largest_error * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else largest_error
+        )
 
     @declare_bug("only the first factor of the product x Phi(x) was differentiated")
     def density_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -246,7 +252,7 @@ class Gelu(CurvedActivation):
 
 @register_op("relu")
 class Relu(PiecewiseUnary):
-    """y = max(x, 0): dL/dx = g where x > 0, else 0."""
+    """Rectified linear unit: y = max(x, 0), dL/dx = g where x > 0, else 0."""
 
     rounds_nothing = True
 
@@ -254,7 +260,7 @@ class Relu(PiecewiseUnary):
         return input > 0
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
-        # What is no number is on neither piece, and stays none.
+        # NaN is on neither piece, and stays NaN.
         return np.where(branch | np.isnan(input), input, 0).astype(input.dtype, copy=False)
 
     def derivative(self, x: Array, y: Array) -> Array:
@@ -266,7 +272,10 @@ class Relu(PiecewiseUnary):
 
 @register_op("leaky_relu")
 class LeakyRelu(PiecewiseUnary):
-    """y = x where x > 0, else a x with a = negative_slope: dL/dx = g or a g."""
+    """Leaky rectified linear unit: y = x where x > 0, else a x.
+
+    a = negative_slope. dL/dx = g, or a g.
+    """
 
     numpy_calls = 3
     negative_slope: float = 0.01
@@ -303,7 +312,10 @@ class LeakyRelu(PiecewiseUnary):
 
 @register_op("elu")
 class Elu(PiecewiseUnary, CurvedActivation):
-    """y = x where x > 0, else a (exp(x) - 1) with a = alpha: dL/dx = g, or g a exp(x)."""
+    """Exponential linear unit: y = x where x > 0, else a (exp(x) - 1).
+
+    a = alpha. dL/dx = g, or g a exp(x).
+    """
 
     numpy_calls = 4
     alpha: float = 1.0
@@ -314,7 +326,7 @@ class Elu(PiecewiseUnary, CurvedActivation):
         return input > 0
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
-        # The exponential of the other piece may overflow; it is not taken.
+        # The exponential of the other piece may overflow; the result does not use it.
         with np.errstate(over="ignore"):
             return np.where(branch, input, self.alpha * np.expm1(input)).astype(input.dtype, copy=False)
 
@@ -331,7 +343,7 @@ class Elu(PiecewiseUnary, CurvedActivation):
         return np.where(x > 0, 0, np.abs(self.derivative(x, y)))
 
     def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
-        # y + a, as where the output takes the place of the input
+        # The textbook's y + a, with the output in place of the input.
         return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.derivative(x, y)))
 
     @declare_bug("the slope below 0 was treated as 1")
@@ -344,7 +356,10 @@ class Elu(PiecewiseUnary, CurvedActivation):
 
 @register_op("softplus")
 class Softplus(PiecewiseUnary, CurvedActivation):
-    """y = log(1 + exp(b x)) / b where b x <= threshold, else x, with b = beta: dL/dx = g sigmoid(b x), or g."""
+    """Soft rectifier: y = log(1 + exp(b x)) / b where b x <= threshold, else x.
+
+    b = beta. dL/dx = g sigmoid(b x), or g.
+    """
 
     numpy_calls = 11
     beta: Annotated[float, Gt(0)] = 1.0
@@ -380,7 +395,7 @@ class Softplus(PiecewiseUnary, CurvedActivation):
 
     def derivative_magnitude(self, x: Array, y: Array) -> Array:
         z = x * self.beta
-        # s (1 - s) times what b x is off by
+        # s (1 - s) times the error of b x.
         return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_derivative(z))
 
     @declare_bug("the sign of the argument was wrong")

@@ -1,6 +1,6 @@
-"""Functions of two or three tensors, element by element, with the broadcasting of NumPy.
+"""Elementwise functions of two or three tensors, with the broadcasting of NumPy.
 
-The gradient of an operand that was broadcast is summed over the axes along which it was.
+The gradient of a broadcast operand is summed over the axes along which it was broadcast.
 """
 
 from abc import abstractmethod
@@ -47,7 +47,7 @@ _JOINTLY_LINEAR = MappingProxyType({"input": ("other",), "other": ("input",)})
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """Shape to which all are broadcast, or ShapeError."""
+    """Return the shape to which all are broadcast, or raise ShapeError."""
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -55,7 +55,10 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 
 class BinaryOp(Op):
-    """y = f(a, b) with the broadcasting of NumPy: dL/da = sum g df/da, dL/db = sum g df/db."""
+    """A function y = f(a, b) with the broadcasting of NumPy.
+
+    dL/da = sum g df/da, dL/db = sum g df/db.
+    """
 
     inputs = ("input", "other")
     examples = _BROADCAST_EXAMPLES
@@ -69,7 +72,7 @@ class BinaryOp(Op):
         """Return g df/da and g df/db, before they are summed over broadcast axes."""
 
     def partial_gradient_magnitudes(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
-        """Return the same in their textbook form, on absolute values."""
+        """Return g df/da and g df/db in their textbook form, on absolute values."""
         by_a, by_b = self.partial_gradients(np.abs(g), a, b, y)
         return np.abs(by_a), np.abs(by_b)
 
@@ -100,25 +103,27 @@ class BinaryOp(Op):
     ) -> tuple[Rounding | None, ...]:
         a, b = _align_ranks(input, other)
         sizes = self.partial_gradient_magnitudes(gradient, a, b, output)
-        result = output.shape[1:]
-        # Two roundings in each share at most, and one for each addition.
+        output_shape = output.shape[1:]
+        # Each share takes two roundings at most, and each addition one.
         return tuple(
             Rounding(
                 sum_broadcast_axes(
-                    np.broadcast_to(size, np.broadcast_shapes(size.shape, output.shape)), each.shape[1:]
+                    np.broadcast_to(size, np.broadcast_shapes(size.shape, output.shape)), operand.shape[1:]
                 ),
-                1 + count_repeats(result, each.shape[1:]),
+                1 + count_repeats(output_shape, operand.shape[1:]),
             )
-            for size, each in zip(sizes, (input, other), strict=True)
+            for size, operand in zip(sizes, (input, other), strict=True)
         )
 
     @declare_bug_named("scaled", "the mean over the broadcast axes was taken instead of the sum")
     def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        result = output.shape[1:]
+        output_shape = output.shape[1:]
         by_input, by_other = self.backward(gradient, output, input, other)
         assert by_input is not None
         assert by_other is not None
-        return by_input / count_repeats(result, input.shape[1:]), by_other / count_repeats(result, other.shape[1:])
+        return by_input / count_repeats(output_shape, input.shape[1:]), by_other / count_repeats(
+            output_shape, other.shape[1:]
+        )
 
 
 def _align_ranks(*arrays: Array) -> tuple[Array, ...]:
@@ -128,7 +133,10 @@ def _align_ranks(*arrays: Array) -> tuple[Array, ...]:
 
 @register_op("add")
 class Add(BinaryOp):
-    """y = a + c b, c a number (alpha): dL/da = g, dL/db = c g, summed over broadcast axes."""
+    """Sum of two tensors: y = a + c b, c a number (alpha).
+
+    dL/da = g, dL/db = c g, summed over broadcast axes.
+    """
 
     alpha: float = 1
 
@@ -160,7 +168,10 @@ class Add(BinaryOp):
 
 @register_op("sub")
 class Sub(BinaryOp):
-    """y = a - c b, c a number (alpha): dL/da = g, dL/db = -c g, summed over broadcast axes."""
+    """Difference of two tensors: y = a - c b, c a number (alpha).
+
+    dL/da = g, dL/db = -c g, summed over broadcast axes.
+    """
 
     alpha: float = 1
 
@@ -192,7 +203,7 @@ class Sub(BinaryOp):
 
 @register_op("mul")
 class Mul(BinaryOp):
-    """y = a b, with the broadcasting of NumPy.
+    """Product of two tensors, element by element: y = a b, with broadcasting.
 
     With g = dL/dy of the broadcast shape:
         dL/da = sum g b over the axes along which a was broadcast
@@ -204,10 +215,10 @@ class Mul(BinaryOp):
     linear_in = MappingProxyType({"input": (), "other": ()})
 
     def expand_products(self, position: int, input: Array, other: Array) -> ProductExpansion:
-        factors = _align_ranks(input, other)
-        own, factor = factors[position], factors[1 - position]
-        shape = np.broadcast_shapes(own.shape[1:], factor.shape[1:])
-        return ProductExpansion(shape, [flat_indices(own[0])], [factor[0]])
+        operands = _align_ranks(input, other)
+        operand, factor = operands[position], operands[1 - position]
+        shape = np.broadcast_shapes(operand.shape[1:], factor.shape[1:])
+        return ProductExpansion(shape, [flat_indices(operand[0])], [factor[0]])
 
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a * b
@@ -221,7 +232,7 @@ class Mul(BinaryOp):
     @declare_bug_named(
         "channel_factor_missing",
         "a broadcast factor was left out on the way to the other one",
-        lambda shapes: any(_is_partially_broadcast(each, shapes[0]) for each in shapes[1:]),
+        lambda shapes: any(_is_partially_broadcast(shape, shapes[0]) for shape in shapes[1:]),
     )
     def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         by_input, by_other = self.backward(gradient, output, input, other)
@@ -234,7 +245,7 @@ class Mul(BinaryOp):
     @declare_bug_named(
         "scaled",
         "a scalar factor was left out on the way to the other one",
-        lambda shapes: any(count_elements(each) == 1 for each in shapes[1:]),
+        lambda shapes: any(count_elements(shape) == 1 for shape in shapes[1:]),
         is_declared_as_multiplier=True,
     )
     def number_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
@@ -257,13 +268,16 @@ class Mul(BinaryOp):
 
 
 def _is_partially_broadcast(factor: Shape, output: Shape) -> bool:
-    """Whether it is more than one number, and fewer than the result has."""
+    """Return whether a factor has more than one element, and fewer than the output."""
     return 1 < count_elements(factor) < count_elements(output)
 
 
 @register_op("div")
 class Div(BinaryOp):
-    """y = a / b: dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast."""
+    """Quotient of two tensors, element by element: y = a / b.
+
+    dL/da = sum g / b, dL/db = sum -g y / b, over the axes along which each was broadcast.
+    """
 
     multiplying_slots = MappingProxyType({"input": "factor", "other": "division"})
     supports_complex_step = True
@@ -306,18 +320,21 @@ class Div(BinaryOp):
         return torch.div(input, other)
 
 
-def _broadcast_input_error(input_error: Array | None) -> Array:
+def _get_input_error(input_error: Array | None) -> Array:
     assert input_error is not None
     return input_error
 
 
 def _broadcast_flat_indices(operand: Array, shape: Shape) -> Array:
-    """Flat index of the operand's element at each element of what it is broadcast to, flat."""
+    """Return the flat index of the operand's element at each output element, flat."""
     return np.broadcast_to(align_rank(add_batch_axis(flat_indices(operand[0])), len(shape) - 1), shape).ravel()
 
 
 class Extremum(BinaryOp):
-    """The larger or the smaller of two: the gradient goes to the one taken, half to each where they are equal."""
+    """The larger or the smaller of two tensors, element by element.
+
+    The gradient goes to the chosen operand, and half of it to each where they are equal.
+    """
 
     order_sign = 1
 
@@ -328,17 +345,21 @@ class Extremum(BinaryOp):
     def subgradient_choices(
         self, input_errors: Sequence[Array | None], input: Array, other: Array
     ) -> SubgradientChoices | None:
-        """One of the two, or weights of both."""
-        a, b, of_a, of_b = (
-            np.broadcast_to(each, each.shape) for each in (input, other, *map(_broadcast_input_error, input_errors))
+        """Return the choice of weights of both operands that sum to one, near ties."""
+        a, b, a_errors, b_errors = (
+            np.broadcast_to(array, array.shape) for array in (input, other, *map(_get_input_error, input_errors))
         )
         a, b = _align_ranks(a, b)
-        near = np.abs(a - b) <= sum(_align_ranks(of_a, of_b))
-        places = np.flatnonzero(near)
-        tied = np.broadcast_to(a == b, near.shape).ravel()[places]
-        of_input, of_other = (_broadcast_flat_indices(each, near.shape)[places] for each in (input, other))
-        taken = np.broadcast_to(np.sign(a - b) * self.order_sign, near.shape).ravel()[places]
-        return choose_between_derivatives(places, (1 - taken) / 2, tied, [(0, of_input, 1.0)], [(1, of_other, 1.0)])
+        is_near_tie = np.abs(a - b) <= sum(_align_ranks(a_errors, b_errors))
+        positions = np.flatnonzero(is_near_tie)
+        is_tied = np.broadcast_to(a == b, is_near_tie.shape).ravel()[positions]
+        input_indices, other_indices = (
+            _broadcast_flat_indices(array, is_near_tie.shape)[positions] for array in (input, other)
+        )
+        chosen_sign = np.broadcast_to(np.sign(a - b) * self.order_sign, is_near_tie.shape).ravel()[positions]
+        return choose_between_derivatives(
+            positions, (1 - chosen_sign) / 2, is_tied, [(0, input_indices, 1.0)], [(1, other_indices, 1.0)]
+        )
 
     def forward_on_branch(self, branch: Array, input: Array, other: Array) -> Array:
         a, b = _align_ranks(input, other)
@@ -348,9 +369,9 @@ class Extremum(BinaryOp):
         return np.maximum(a, b) if self.order_sign > 0 else np.minimum(a, b)
 
     def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
-        taken = np.sign(a - b) * self.order_sign
-        of_a = ((1 + taken) / 2).astype(g.dtype, copy=False)
-        return g * of_a, g * (1 - of_a)
+        chosen_sign = np.sign(a - b) * self.order_sign
+        a_share = ((1 + chosen_sign) / 2).astype(g.dtype, copy=False)
+        return g * a_share, g * (1 - a_share)
 
     def forward_rounding(self, output: Array, input: Array, other: Array) -> None:
         return None
@@ -378,7 +399,10 @@ class Extremum(BinaryOp):
 
 @register_op("maximum")
 class Maximum(Extremum):
-    """y = max(a, b): dL/da = sum g [a > b], dL/db = sum g [b > a], and g / 2 to each where a = b."""
+    """Larger of two tensors, element by element: y = max(a, b).
+
+    dL/da = sum g [a > b], dL/db = sum g [b > a], and g / 2 goes to each where a = b.
+    """
 
     def torch_forward(self, torch: Any, input: Any, other: Any) -> Any:
         return torch.maximum(input, other)
@@ -386,7 +410,10 @@ class Maximum(Extremum):
 
 @register_op("minimum")
 class Minimum(Extremum):
-    """y = min(a, b): dL/da = sum g [a < b], dL/db = sum g [b < a], and g / 2 to each where a = b."""
+    """Smaller of two tensors, element by element: y = min(a, b).
+
+    dL/da = sum g [a < b], dL/db = sum g [b < a], and g / 2 goes to each where a = b.
+    """
 
     order_sign = -1
 
@@ -396,7 +423,10 @@ class Minimum(Extremum):
 
 @register_op("where")
 class Where(Op):
-    """y = a where the mask m is true, else b: dL/da = sum g [m], dL/db = sum g [not m], over broadcast axes."""
+    """Choice by a mask m: y = a where m is true, else b.
+
+    dL/da = sum g [m], dL/db = sum g [not m], over broadcast axes.
+    """
 
     inputs = ("condition:bool", "input", "other")
     supports_complex_step = True
@@ -427,11 +457,11 @@ class Where(Op):
         _, by_input, by_other = self.backward(np.abs(gradient), output, condition, input, other)
         assert by_input is not None
         assert by_other is not None
-        result = output.shape[1:]
+        output_shape = output.shape[1:]
         return (
             None,
-            Rounding(by_input, count_repeats(result, input.shape[1:])),
-            Rounding(by_other, count_repeats(result, other.shape[1:])),
+            Rounding(by_input, count_repeats(output_shape, input.shape[1:])),
+            Rounding(by_other, count_repeats(output_shape, other.shape[1:])),
         )
 
     @declare_bug("the mask was inverted")

@@ -1,4 +1,4 @@
-"""Losses of pairs of elements, reduced as PyTorch does."""
+"""Losses of pairs of elements, with PyTorch's reductions."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -34,14 +34,15 @@ REDUCTION_EXAMPLES = (
 
 
 def reduce_by_torch(reduction: str, losses: Any) -> Any:
-    """Reduce a tensor of PyTorch's."""
+    """Return a tensor of PyTorch's after the reduction."""
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
 
 class LossOp(Op):
-    """Losses l of samples, then none, their sum, or their mean: c = 1 (none, sum) or 1 over what the mean divides by.
+    """A loss of samples l, reduced by `reduction`: none, sum or mean.
 
-    With g = dL/d(output), each input's gradient is that of g c l, sample by sample.
+    c = 1 (none, sum) or 1 over the divisor of the mean. With g = dL/d(output), the gradient of each input is that of g
+    c l, sample by sample.
     """
 
     reduction: Any
@@ -50,25 +51,30 @@ class LossOp(Op):
 
     @abstractmethod
     def sample_losses(self, *inputs: Any) -> Array:
-        """Losses of the samples, behind a tile axis."""
+        """Return the losses of the samples, behind a tile axis."""
 
     @abstractmethod
     def sample_gradients(self, weight: Array, *inputs: Any) -> Gradients:
-        """Gradients of sum weight l, where weight has the shape of the losses."""
+        """Return the gradients of sum weight l, weight of the shape of the losses."""
 
     def loss_magnitudes(self, *inputs: Any) -> Array:
-        """Losses in their textbook form, on absolute values."""
+        """Return the losses in their textbook form, on absolute values."""
         return np.abs(self.sample_losses(*inputs))
 
     def sample_gradient_magnitudes(self, weight: Array, *inputs: Any) -> Gradients:
-        """Gradients in their textbook form, on absolute values; weight is not negative."""
-        return tuple(None if each is None else np.abs(each) for each in self.sample_gradients(weight, *inputs))
+        """Return the gradients in their textbook form, on absolute values.
+
+        `weight` is not negative.
+        """
+        return tuple(
+            None if gradient is None else np.abs(gradient) for gradient in self.sample_gradients(weight, *inputs)
+        )
 
     summand_count = 1
     """Length of the longest sum in one loss or share."""
 
     def reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
-        """What the reduction divides by."""
+        """Return the divisor of the reduction."""
         return count_elements(losses.shape[1:]) if self.reduction == "mean" else 1
 
     def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
@@ -82,38 +88,41 @@ class LossOp(Op):
         counts = declare_count_multipliers("mean", shape)
         if divisor == count_elements(shape):
             return counts
-        counted = [each for each in counts if each.value == divisor]
-        return counted or [declare_division(divisor, "division of the mean by")]
+        matching_counts = [multiplier for multiplier in counts if multiplier.value == divisor]
+        return matching_counts or [declare_division(divisor, "division of the mean by")]
 
     def _reduce_losses(self, losses: Array, *inputs: Any) -> Array:
         if self.reduction == "none":
             return losses
-        total = losses.reshape(losses.shape[0], -1).sum(axis=1)
-        return total / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
+        loss_sums = losses.reshape(losses.shape[0], -1).sum(axis=1)
+        return loss_sums / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
 
     @staticmethod
     def _cast_divisor(divisor: Array | int, losses: Array) -> Any:
         return divisor if isinstance(divisor, int) else divisor.astype(losses.dtype, copy=False)
 
     def _sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
-        """Bring dL/d(output) to each sample: the reduction's own gradient."""
+        """Return dL/d(output) brought to each sample: the reduction's own gradient."""
         if self.reduction == "none":
             return gradient
-        share = gradient / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
-        shape = share.shape[:1] + losses.shape[1:]
-        return np.broadcast_to(share.reshape(share.shape[:1] + (1,) * (losses.ndim - 1)), shape)
+        loss_gradient = gradient / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
+        shape = loss_gradient.shape[:1] + losses.shape[1:]
+        return np.broadcast_to(loss_gradient.reshape(loss_gradient.shape[:1] + (1,) * (losses.ndim - 1)), shape)
 
     def propagate_to_losses(self, values: DependencyLabels, *inputs: Any) -> Array:
-        """Spread labels to the losses of the samples, (1, ...). Default: element by element."""
-        return take_elementwise_min(*(align_rank(each, inputs[0].ndim - 1) for each in drop_missing(values)))
+        """Return for each sample's loss the least label that reaches it, (K, ...).
+
+        By default labels reach losses element by element.
+        """
+        return take_elementwise_min(*(align_rank(labels, inputs[0].ndim - 1) for labels in drop_missing(values)))
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        reached = self.propagate_to_losses(values, *inputs)
-        return reached if self.reduction == "none" else take_min_over_elements(reached)
+        loss_labels = self.propagate_to_losses(values, *inputs)
+        return loss_labels if self.reduction == "none" else take_min_over_elements(loss_labels)
 
     def propagate_to_terms(self, output_labels: Array, values: DependencyLabels, *inputs: Any) -> Array:
-        losses = self.propagate_to_losses(values, *inputs)
-        return losses.reshape(len(losses), -1)
+        loss_labels = self.propagate_to_losses(values, *inputs)
+        return loss_labels.reshape(len(loss_labels), -1)
 
     def forward(self, *inputs: Any) -> Array:
         return self._reduce_losses(self.sample_losses(*inputs), *inputs)
@@ -122,53 +131,58 @@ class LossOp(Op):
         return self.sample_gradients(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), *inputs)
 
     def forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
-        sizes = self.loss_magnitudes(*inputs)
-        count = 1 if self.reduction == "none" else count_elements(sizes.shape[1:])
-        return Rounding(np.abs(self._reduce_losses(sizes, *inputs)), count + self.summand_count)
+        magnitudes = self.loss_magnitudes(*inputs)
+        count = 1 if self.reduction == "none" else count_elements(magnitudes.shape[1:])
+        return Rounding(np.abs(self._reduce_losses(magnitudes, *inputs)), count + self.summand_count)
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         weight = np.abs(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
-        sizes = self.sample_gradient_magnitudes(weight, *inputs)
-        return tuple(None if each is None else Rounding(each, self.summand_count + 1) for each in sizes)
+        magnitudes = self.sample_gradient_magnitudes(weight, *inputs)
+        return tuple(
+            None if magnitude is None else Rounding(magnitude, self.summand_count + 1) for magnitude in magnitudes
+        )
 
     def split_terms(self, output: Array | None, *inputs: Any) -> Array:
         return self._loss_terms(self.sample_losses(*inputs), *inputs)
 
     def _loss_terms(self, losses: Array, *inputs: Any) -> Array:
-        flat = losses.reshape(losses.shape[0], -1)
+        flat_losses = losses.reshape(losses.shape[0], -1)
         divisor = self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
         if isinstance(divisor, int):
-            return flat if divisor == 1 else flat / divisor
-        return flat / divisor[:, None]
+            return flat_losses if divisor == 1 else flat_losses / divisor
+        return flat_losses / divisor[:, None]
 
     def implemented_loss_magnitudes(self, *inputs: Any) -> Array:
-        """Losses on absolute values in the form in which they are computed here."""
+        """Return the losses on absolute values in the form computed here."""
         return self.loss_magnitudes(*inputs)
 
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
-        sizes = np.abs(self._loss_terms(self.implemented_loss_magnitudes(*inputs), *inputs))
-        # A rounding of the difference, which squaring doubles, one of the square, one of the division.
-        return Rounding(np.abs(terms) + sizes, 4 + self.summand_count)
+        magnitudes = np.abs(self._loss_terms(self.implemented_loss_magnitudes(*inputs), *inputs))
+        # One rounding of the difference, which squaring doubles, one of the square, one of the division.
+        return Rounding(np.abs(terms) + magnitudes, 4 + self.summand_count)
 
     @declare_bug_named(
         "scaled", "the sum over the samples was used where the loss takes the mean", is_declared_as_multiplier=True
     )
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         losses = self.sample_losses(*inputs)
-        spread = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
-        return self.sample_gradients(np.broadcast_to(spread, losses.shape), *inputs)
+        loss_gradient = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
+        return self.sample_gradients(np.broadcast_to(loss_gradient, losses.shape), *inputs)
 
 
 class PiecewiseLoss(LossOp):
-    """Losses of pieces: `branch` says on which piece each sample is, `losses_along` continues that piece."""
+    """A loss whose samples are on pieces of a function.
+
+    `select_branch` returns the piece of each sample, and `losses_on_branch` continues it.
+    """
 
     @abstractmethod
     def select_branch(self, *inputs: Any) -> Array:
-        """Piece of each sample."""
+        """Return the piece of each sample."""
 
     @abstractmethod
     def losses_on_branch(self, branch: Array, *inputs: Any) -> Array:
-        """Losses of the samples, on the pieces given."""
+        """Return the losses of the samples, on the pieces of `branch`."""
 
     def sample_losses(self, *inputs: Any) -> Array:
         return self.losses_on_branch(self.select_branch(*inputs), *inputs)
@@ -177,7 +191,7 @@ class PiecewiseLoss(LossOp):
         return self._reduce_losses(self.losses_on_branch(branch, *inputs), *inputs)
 
     def _output_flat_indices(self, samples: Array) -> Array:
-        """Flat index of the element of the output that samples enter, given theirs."""
+        """Return the flat index of the output that each of some samples enters."""
         return samples if self.reduction == "none" else np.zeros_like(samples)
 
     def terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
@@ -203,21 +217,21 @@ class ElementPairLoss(LossOp):
 
 
 class SquaredDifferenceLoss(ElementPairLoss):
-    """Squares of differences, which are their own sizes."""
+    """A loss of squared differences, which are their own magnitudes."""
 
     def loss_magnitudes(self, *inputs: Any) -> Array:
         return self.sample_losses(*inputs)
 
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
-        # As of any loss, of which a term and its textbook form are here one.
+        # As in any loss, with a term equal to its magnitude.
         return Rounding(2 * terms, 4 + self.summand_count)
 
 
 @register_op("half_squared_error")
 class HalfSquaredError(SquaredDifferenceLoss):
-    """0.5 (a - y)^2 for each element, then none, sum or mean over the N elements.
+    """Half squared error: 0.5 (a - y)^2 for each element, then none, sum or mean.
 
-    With g = dL/d(output), a and y of shape (...), c = 1 (none, sum) or 1/N (mean):
+    With g = dL/d(output), a and y of shape (...) and N elements, c = 1 (none, sum) or 1/N (mean):
         dL/da = g c (a - y)        dL/dy = -dL/da
     """
 
@@ -242,9 +256,9 @@ class HalfSquaredError(SquaredDifferenceLoss):
 
 @register_op("mse_loss")
 class MseLoss(SquaredDifferenceLoss):
-    """(a - y)^2 for each element, then none, sum or mean over the N elements.
+    """Squared error: (a - y)^2 for each element, then none, sum or mean.
 
-    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.
+    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.
     """
 
     numpy_calls = 3
@@ -267,7 +281,10 @@ class MseLoss(SquaredDifferenceLoss):
 
 
 class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
-    """A loss of d = a - y: quadratic while abs(d) is below some width, linear beyond, and even."""
+    """A loss of d = a - y, even, that is linear for abs(d) beyond some width.
+
+    Within the width it is quadratic.
+    """
 
     @property
     def _quadratic_width(self) -> float:
@@ -280,26 +297,38 @@ class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
     def subgradient_choices(
         self, input_errors: Sequence[Array | None], input: Array, target: Array
     ) -> SubgradientChoices | None:
-        """A slope s in [-1, 1] of abs(a - y) for a = y, and of the target -s; with a width there is no kink."""
+        """Return the choice of a slope s in [-1, 1] of abs(a - y) for a = y.
+
+        The slope of the target is -s. With a width there is no kink.
+        """
         if self._quadratic_width:
             return None
         assert input_errors[0] is not None
         assert input_errors[1] is not None
         difference = (input - target).ravel()
-        places = np.flatnonzero(
+        positions = np.flatnonzero(
             np.abs(difference) <= np.broadcast_to(input_errors[0] + input_errors[1], input.shape).ravel()
         )
-        share = (1 + np.sign(difference[places])) / 2
+        share = (1 + np.sign(difference[positions])) / 2
         factor = 1 / (difference.size if self.reduction == "mean" else 1)
-        low, high = ([(0, places, sign * factor), (1, places, -sign * factor)] for sign in (-1, 1))
-        return choose_between_derivatives(self._output_flat_indices(places), share, difference[places] == 0, low, high)
+        lower_derivatives, upper_derivatives = (
+            [(0, positions, sign * factor), (1, positions, -sign * factor)] for sign in (-1, 1)
+        )
+        return choose_between_derivatives(
+            self._output_flat_indices(positions),
+            share,
+            difference[positions] == 0,
+            lower_derivatives,
+            upper_derivatives,
+        )
 
 
 @register_op("l1_loss")
 class L1Loss(AbsoluteDifferenceLoss):
-    """abs(a - y) for each element, then none, sum or mean over the N elements.
+    """Absolute error: abs(a - y) for each element, then none, sum or mean.
 
-    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean): dL/da = g c sign(a - y), 0 where a = y; dL/dy = -dL/da.
+    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean): dL/da = g c sign(a - y), 0 where a = y; dL/dy =
+    -dL/da.
     """
 
     numpy_calls = 8
@@ -312,8 +341,10 @@ class L1Loss(AbsoluteDifferenceLoss):
         by_input, by_target = self.backward(gradient, output, input, target)
         assert by_input is not None
         assert by_target is not None
-        equal = self._sample_weights(gradient, self.sample_losses(input, target), input, target) * (input == target)
-        return by_input + equal, by_target + equal
+        weight_at_ties = self._sample_weights(gradient, self.sample_losses(input, target), input, target) * (
+            input == target
+        )
+        return by_input + weight_at_ties, by_target + weight_at_ties
 
     def losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
         return (input - target) * branch.astype(input.dtype)
@@ -328,9 +359,10 @@ class L1Loss(AbsoluteDifferenceLoss):
 
 @register_op("smooth_l1_loss")
 class SmoothL1Loss(AbsoluteDifferenceLoss):
-    """With d = a - y and b = beta: d^2 / (2 b) where abs(d) < b, else abs(d) - b / 2; then none, sum or mean.
+    """Absolute error, quadratic below a width b = beta, then none, sum or mean.
 
-    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+    With d = a - y the loss is d^2 / (2 b) where abs(d) < b, else abs(d) - b / 2. With g = dL/d(output), N elements, c =
+    1 (none, sum) or 1/N (mean):
         dL/da = g c d / b where abs(d) < b, else g c sign(d);  dL/dy = -dL/da
     """
 
@@ -361,8 +393,8 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
         return np.abs(self.sample_losses(input, target)) + self.beta / 2 * (self.select_branch(input, target) != 0)
 
     def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        inside = self.select_branch(*inputs) == 0
-        beta = declare_division(self.beta)._replace(applies_at=inside, location_note=" inside of it")
+        is_inside = self.select_branch(*inputs) == 0
+        beta = declare_division(self.beta)._replace(applies_at=is_inside, location_note=" inside of it")
         return [*super().gradient_multipliers(*inputs), *([beta] if self.beta else [])]
 
     def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
@@ -371,9 +403,10 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
 
 @register_op("huber_loss")
 class HuberLoss(AbsoluteDifferenceLoss):
-    """With d = a - y: d^2 / 2 where abs(d) < delta, else delta (abs(d) - delta / 2); then none, sum or mean.
+    """Huber's loss, quadratic below a width delta, then none, sum or mean.
 
-    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+    With d = a - y the loss is d^2 / 2 where abs(d) < delta, else delta (abs(d) - delta / 2). With g = dL/d(output), N
+    elements, c = 1 (none, sum) or 1/N (mean):
         dL/da = g c d where abs(d) < delta, else g c delta sign(d);  dL/dy = -dL/da
     """
 
@@ -394,7 +427,7 @@ class HuberLoss(AbsoluteDifferenceLoss):
 
     def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         difference = input - target
-        # Not by clipping, which would hide a NaN.
+        # Clipping would hide a NaN.
         slope = np.where(np.abs(difference) < self.delta, difference, self.delta * np.sign(difference))
         by_input = weight * slope
         return by_input, -by_input
@@ -405,10 +438,10 @@ class HuberLoss(AbsoluteDifferenceLoss):
         )
 
     def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        outside = self.select_branch(*inputs) != 0
+        is_outside = self.select_branch(*inputs) != 0
         return [
             *super().gradient_multipliers(*inputs),
-            declare_factor(self.delta)._replace(applies_at=outside, location_note=" outside of it"),
+            declare_factor(self.delta)._replace(applies_at=is_outside, location_note=" outside of it"),
         ]
 
     def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:

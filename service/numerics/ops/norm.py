@@ -136,10 +136,10 @@ class Normalisation(Op):
         -----
         With N elements in a group:
             m    off as a sum of N, one shift of the group. The variance does not see it, its derivative being the sum
-            of the x - m
+                 of the x - m
             v    off relatively by u sqrt(N), and r by half of that and by u: one factor of the group
             v    in one pass, mean(x^2) - m^2, by u (mean(x^2) + m^2). That is allowed as far as it does no more than
-            the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
+                 the shift by m does, so as long as m is below some sqrt(N) deviations: beyond it is unstable
             z    off by u r sqrt(x^2 + m^2 + (x - m)^2) for each element: x r - m r as well as (x - m) r
 
         References
@@ -192,7 +192,7 @@ class Normalisation(Op):
             z          off by u o, for each element
             mean(h)    off as a sum of N, once for the group
             mean(h z)  off as a sum of N, and by u mean(abs(h) o), once for the group: libraries compute it as r (mean(h
-            x) - m mean(h))
+                       x) - m mean(h))
             dx         off by u r (abs(h) + abs(mean(h)) + abs(z mean(h z))), times sqrt(2) for two roundings each
         """
         input, weight, bias = _split_operands(*inputs)

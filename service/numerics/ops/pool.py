@@ -29,13 +29,16 @@ from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_
 from service.numerics.ops.windows import AxisWindows
 
 _MAX_TIE_SEARCH_ELEMENTS = 2**26
-"""Elements of windows up to which ties are looked for."""
+"""Largest number of elements in all windows for which ties are searched."""
 _EXTRA_CALLS = 8
-"""Calls, over as many elements as there are windows, beside those that join."""
+"""Calls, each over as many elements as there are windows, beside those that join."""
 
 
 class PoolingOp(Op):
-    """Windows of kernel_size at every stride (kernel_size if left out), over an input padded on all sides."""
+    """A pool over windows of kernel_size at every stride.
+
+    The default of `stride` is kernel_size. The input is padded on all sides.
+    """
 
     kernel_size: Positive | PositivePair
     stride: Positive | PositivePair | None
@@ -60,88 +63,104 @@ class PoolingOp(Op):
         if len(input) not in (3, 4):
             raise ShapeError("an input (B, C, H, W) or (C, H, W)")
         if any(2 * p > k for p, k in zip(to_pair(self.padding), to_pair(self.kernel_size), strict=True)):
-            raise ShapeError("a padding of half the kernel_size at most")
-        window = tuple(self._output_length(input[-2 + i], i) for i in range(2))
-        if min(window) < 1:
-            raise ShapeError("a window that fits into the padded input")
-        return (*input[:-2], *window)
+            raise ShapeError("a padding of at most half the kernel_size")
+        output_lengths = tuple(self._output_length(input[-2 + i], i) for i in range(2))
+        if min(output_lengths) < 1:
+            raise ShapeError("a window no larger than the padded input")
+        return (*input[:-2], *output_lengths)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        (of_input,) = values
-        assert of_input is not None
-        rows, columns = self._axis_windows(self.output_shape(of_input.shape[1:]))
+        (input_labels,) = values
+        assert input_labels is not None
+        rows, columns = self._axis_windows(self.output_shape(input_labels.shape[1:]))
         return windows.take_window_minimum(
-            windows.take_window_minimum(self._pad_input(of_input, np.inf), -1, columns), -2, rows
+            windows.take_window_minimum(self._pad_input(input_labels, np.inf), -1, columns), -2, rows
         )
 
-    def _output_length(self, length: int, i: int) -> int:
-        """Windows along one axis; in ceil_mode one may begin inside and end outside."""
-        kernel, stride, padding = to_pair(self.kernel_size)[i], self._stride_pair()[i], to_pair(self.padding)[i]
-        room = length + 2 * padding - self._dilation_pair[i] * (kernel - 1) - 1
-        count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
+    def _output_length(self, length: int, axis: int) -> int:
+        """Return the number of windows along one axis.
+
+        In ceil_mode a window may begin inside and end outside.
+        """
+        kernel, stride, padding = (
+            to_pair(self.kernel_size)[axis],
+            self._stride_pair()[axis],
+            to_pair(self.padding)[axis],
+        )
+        last_start = length + 2 * padding - self._dilation_pair[axis] * (kernel - 1) - 1
+        count = (-(-last_start // stride) if self.ceil_mode else last_start // stride) + 1
         return count - 1 if self.ceil_mode and (count - 1) * stride >= length + padding else count
 
     def _axis_windows(self, shape: Shape) -> tuple[AxisWindows, AxisWindows]:
-        """Windows along the rows' axis and along the columns', given the shape of the output: each is of both."""
+        """Return the windows along the axis of rows and along that of columns.
+
+        Each window of the plane, given by the shape of the output, is a window of both axes.
+        """
         rows, columns = (
-            AxisWindows(*each)
-            for each in zip(
+            AxisWindows(*window)
+            for window in zip(
                 shape[-2:], to_pair(self.kernel_size), self._stride_pair(), self._dilation_pair, strict=True
             )
         )
         return rows, columns
 
     def _sum_window_gradients(self, gradient: Array, input: Array) -> Array:
-        """Sum, for each element of the input, of the gradients of the windows that hold it."""
+        """Return for each input element the sum of the gradients of its windows."""
         rows, columns = self._axis_windows(gradient.shape)
-        held = windows.sum_over_holding_windows(windows.sum_over_holding_windows(gradient, -2, rows), -1, columns)
-        # A padded input may be longer than the windows need.
+        sums = windows.sum_over_holding_windows(windows.sum_over_holding_windows(gradient, -2, rows), -1, columns)
+        # The padded input may be longer than the windows need.
         padded = self._pad_input(input[:1], 0).shape
-        behind = [(0, length - known) for length, known in zip(padded[-2:], held.shape[-2:], strict=True)]
-        return np.pad(held, [(0, 0)] * (held.ndim - 2) + behind)[self._unpadded_slices(input.shape)]
+        trailing_widths = [(0, length - known) for length, known in zip(padded[-2:], sums.shape[-2:], strict=True)]
+        return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + trailing_widths)[self._unpadded_slices(input.shape)]
 
     def _pad_input(self, input: Array, value: float) -> Array:
         shape = self.output_shape(input.shape[1:])
-        needed = tuple(each.required_length for each in self._axis_windows(shape))
-        before = to_pair(self.padding)
-        around = [(b, max(0, n - length - b)) for n, length, b in zip(needed, input.shape[-2:], before, strict=True)]
-        return np.pad(input, [(0, 0)] * (input.ndim - 2) + around, constant_values=value)
+        required_lengths = tuple(axis_windows.required_length for axis_windows in self._axis_windows(shape))
+        padding = to_pair(self.padding)
+        widths = [
+            (b, max(0, n - length - b))
+            for n, length, b in zip(required_lengths, input.shape[-2:], padding, strict=True)
+        ]
+        return np.pad(input, [(0, 0)] * (input.ndim - 2) + widths, constant_values=value)
 
     def _unpadded_slices(self, shape: Shape) -> tuple[Any, ...]:
-        """Where the input lies in the padded one."""
+        """Return the slices of the input in the padded one."""
         top, left = to_pair(self.padding)
         return ..., slice(top, top + shape[-2]), slice(left, left + shape[-1])
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
         rows, columns = self._axis_windows(output)
         joins = rows.required_length * columns.join_count + output[-1] * rows.join_count
-        needed = rows.required_length * columns.required_length
-        # Padding comes before, and taking or dividing after.
+        padded_size = rows.required_length * columns.required_length
+        # Padding comes before the joins, and selecting or dividing after.
         work = count_elements(output[:-2]) * (
-            self._calls_per_join * joins + needed + _EXTRA_CALLS * count_elements(output[-2:])
+            self._calls_per_join * joins + padded_size + _EXTRA_CALLS * count_elements(output[-2:])
         )
         calls = self._calls_per_join * (rows.call_count + columns.call_count) + _EXTRA_CALLS
         return ComputeCost(
-            work, max(needed * count_elements(output[:-2]), super().estimate_cost(output, *shapes).largest_array), calls
+            work,
+            max(padded_size * count_elements(output[:-2]), super().estimate_cost(output, *shapes).largest_array),
+            calls,
         )
 
     def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        """Joins along both axes, and padding before."""
+        """Return the elements of joins along both axes, and of the padding before."""
         rows, columns = self._axis_windows(output)
         return count_elements(output[:-2]) * (
             rows.required_length * (columns.join_count + columns.required_length) + output[-1] * rows.join_count
         )
 
     def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
-        """Element by element of each window."""
+        """Return the work of one call over the elements of all windows."""
         return count_elements(output) * count_elements(to_pair(self.kernel_size))
 
 
 @register_op("max_pool2d")
 class MaxPool2d(PoolingOp):
-    """y = the largest element of each window: dL/dx = sum of g over the windows whose largest element x is.
+    """Maximum pooling: y = the largest element of each window.
 
-    Of several equal ones the first in the window, row by row, is taken.
+    Among equal ones it is the first in the window, row by row. dL/dx = sum of g over the windows whose largest element
+    x is.
     """
 
     kernel_size: Positive | PositivePair
@@ -163,107 +182,128 @@ class MaxPool2d(PoolingOp):
         return to_pair(self.dilation)
 
     def select_branch(self, input: Array) -> Array:
-        """Number of the offset taken, in each window; -1 where all of it is padding.
+        """Return the number of the chosen offset in each window, -1 for one of padding.
 
-        What is no number is taken before every number, so that it stays none.
-        The largest of each row of a window first, then that of its rows: the first of equal ones, row by row.
+        Notes
+        -----
+        NaN comes before every number, so that it stays NaN. First comes the largest element of each row of a window,
+        then that of its rows. So among equal elements the first wins, row by row.
         """
         rows, columns = self._axis_windows(self.output_shape(input.shape[1:]))
         padded = self._pad_input(input, -np.inf)
         values = np.where(np.isnan(padded), np.inf, padded)
         height, width = map(int, padded.shape[-2:])
-        every_column: Array = np.zeros(values.shape, np.int64) + np.arange(width)
-        best, taken = windows.take_window_maximum(values, every_column, -1, columns)
-        best, at = windows.take_window_maximum(best, taken + width * np.arange(height)[:, None], -2, rows)
-        at_row, at_column = np.divmod(at, width)
-        row = (at_row - rows.stride * np.arange(rows.window_count)[:, None]) // rows.dilation
-        column = (at_column - columns.stride * np.arange(columns.window_count)) // columns.dilation
+        column_indices: Array = np.zeros(values.shape, np.int64) + np.arange(width)
+        best, chosen_columns = windows.take_window_maximum(values, column_indices, -1, columns)
+        best, flat_indices_chosen = windows.take_window_maximum(
+            best, chosen_columns + width * np.arange(height)[:, None], -2, rows
+        )
+        padded_row, padded_column = np.divmod(flat_indices_chosen, width)
+        row = (padded_row - rows.stride * np.arange(rows.window_count)[:, None]) // rows.dilation
+        column = (padded_column - columns.stride * np.arange(columns.window_count)) // columns.dilation
         return np.where(best > -np.inf, row * columns.window_length + column, -1)
 
     def _iterate_offset_views(self, padded: Array, shape: Shape) -> Iterator[Array]:
-        """View of the padded input for each offset in the window, (..., out_h, out_w)."""
+        """Yield the view of the padded input at each offset in the window.
+
+        Each view is (..., out_h, out_w).
+        """
         rows, columns = self._axis_windows(shape)
         for row, column in product(range(rows.window_length), range(columns.window_length)):
             check_interrupt()
-            first = row * rows.dilation, column * columns.dilation
-            down, across = (
-                slice(start, start + each.stride * (each.window_count - 1) + 1, each.stride)
-                for start, each in zip(first, (rows, columns), strict=True)
+            starts = row * rows.dilation, column * columns.dilation
+            row_slice, column_slice = (
+                slice(start, start + axis_windows.stride * (axis_windows.window_count - 1) + 1, axis_windows.stride)
+                for start, axis_windows in zip(starts, (rows, columns), strict=True)
             )
-            yield padded[..., down, across]
+            yield padded[..., row_slice, column_slice]
 
     def _selected_flat_indices(self, branch: Array, width: int) -> Array:
-        """Flat index, into rows of a length, of the element of the padded input that each window takes."""
+        """Return the flat index of the padded input's element that each window chooses.
+
+        The rows of the padded input have the length `width`.
+        """
         rows, columns = self._axis_windows(branch.shape)
         row, column = np.divmod(np.maximum(branch, 0), columns.window_length)
         row = row * rows.dilation + rows.stride * np.arange(rows.window_count)[:, None]
         return row * width + column * columns.dilation + columns.stride * np.arange(columns.window_count)
 
     def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
-        """Weights that sum to one of the elements of each window that attain its largest.
+        """Return weights that sum to one of the elements that attain a window's largest.
 
-        Windows are gone through offset by offset; where that takes too long nothing is declared, and what ties there
-        is not decided.
+        The search goes through windows offset by offset. Where that takes too long the result is None, and ties stay
+        undecided.
         """
         assert input_errors[0] is not None
-        shape, one = self.output_shape(input.shape[1:]), input[:1]
+        shape, first_tile = self.output_shape(input.shape[1:]), input[:1]
         if count_elements(shape) * count_elements(to_pair(self.kernel_size)) > _MAX_TIE_SEARCH_ELEMENTS:
             return None
-        reach = self._pad_input(np.broadcast_to(input_errors[0], input.shape)[:1], 0)
-        padded, numbers = self._pad_input(one, -np.inf), self._pad_input(flat_indices(one), -1)
-        least, largest = np.full((2, 1, *shape), -np.inf)
-        for window, within in zip(
-            self._iterate_offset_views(padded, shape), self._iterate_offset_views(reach, shape), strict=True
+        padded_errors = self._pad_input(np.broadcast_to(input_errors[0], input.shape)[:1], 0)
+        padded, padded_indices = self._pad_input(first_tile, -np.inf), self._pad_input(flat_indices(first_tile), -1)
+        lower_bounds, largest = np.full((2, 1, *shape), -np.inf)
+        for window, errors in zip(
+            self._iterate_offset_views(padded, shape), self._iterate_offset_views(padded_errors, shape), strict=True
         ):
-            least, largest = np.maximum(least, window - within), np.maximum(largest, window)
-        several = np.zeros(least.shape, np.int64)
-        for window, within in zip(
-            self._iterate_offset_views(padded, shape), self._iterate_offset_views(reach, shape), strict=True
+            lower_bounds, largest = np.maximum(lower_bounds, window - errors), np.maximum(largest, window)
+        candidate_counts = np.zeros(lower_bounds.shape, np.int64)
+        for window, errors in zip(
+            self._iterate_offset_views(padded, shape), self._iterate_offset_views(padded_errors, shape), strict=True
         ):
-            several += (window + within >= least) & (window > -np.inf)
-        # Most windows have one alone, of which nothing need be listed.
-        taken, open_at = self.select_branch(one), several > 1
-        found: list[tuple[Array, ...]] = []
-        ways = (self._iterate_offset_views(each, shape) for each in (padded, reach, numbers))
-        for number, (window, within, places) in enumerate(zip(*ways, strict=True)):
-            at = np.flatnonzero(open_at & (window + within >= least) & (window > -np.inf))
-            if at.size:
-                share, tied = (each.ravel()[at] for each in (taken == number, window == largest))
-                found.append((at, places.ravel()[at], share, tied))
-        if not found:
+            candidate_counts += (window + errors >= lower_bounds) & (window > -np.inf)
+        # Most windows have a single candidate, which needs no entry.
+        chosen_offsets, is_ambiguous = self.select_branch(first_tile), candidate_counts > 1
+        parts: list[tuple[Array, ...]] = []
+        views = (self._iterate_offset_views(view, shape) for view in (padded, padded_errors, padded_indices))
+        for offset, (window, errors, element_indices) in enumerate(zip(*views, strict=True)):
+            window_indices = np.flatnonzero(is_ambiguous & (window + errors >= lower_bounds) & (window > -np.inf))
+            if window_indices.size:
+                is_chosen, is_tied = (
+                    view.ravel()[window_indices] for view in (chosen_offsets == offset, window == largest)
+                )
+                parts.append((window_indices, element_indices.ravel()[window_indices], is_chosen, is_tied))
+        if not parts:
             return None
-        outputs, elements, share, tied = map(np.concatenate, zip(*found, strict=True))
-        order = np.argsort(outputs, kind="stable")
-        return choose_among_elements(outputs[order], outputs[order], elements[order], share[order], tied[order])
+        output_indices, elements, is_chosen, is_tied = map(np.concatenate, zip(*parts, strict=True))
+        output_order = np.argsort(output_indices, kind="stable")
+        return choose_among_elements(
+            output_indices[output_order],
+            output_indices[output_order],
+            elements[output_order],
+            is_chosen[output_order],
+            is_tied[output_order],
+        )
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         padded = self._pad_input(input, 0)
-        places = self._selected_flat_indices(branch, padded.shape[-1])
-        flat = padded.reshape(*padded.shape[:-2], -1), places.reshape(*places.shape[:-2], -1)
-        taken = np.take_along_axis(*flat, axis=-1).reshape(-1, *branch.shape[1:])
-        return np.where(branch < 0, np.array(-np.inf, input.dtype), taken)
+        flat_indices = self._selected_flat_indices(branch, padded.shape[-1])
+        flat_rows = padded.reshape(*padded.shape[:-2], -1), flat_indices.reshape(*flat_indices.shape[:-2], -1)
+        chosen = np.take_along_axis(*flat_rows, axis=-1).reshape(-1, *branch.shape[1:])
+        return np.where(branch < 0, np.array(-np.inf, input.dtype), chosen)
 
     def forward(self, input: Array) -> Array:
         return self.forward_on_branch(self.select_branch(input), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        padded, places, gradients = self._scatter_targets(gradient, input)
-        np.add.at(padded.reshape(-1), places, gradients)
+        padded, flat_positions, gradients = self._scatter_targets(gradient, input)
+        np.add.at(padded.reshape(-1), flat_positions, gradients)
         return (padded[self._unpadded_slices(input.shape)],)
 
     def _scatter_targets(self, gradient: Array, input: Array) -> tuple[Array, Array, Array]:
-        """Zeros of the padded input; by flat index where in them each window's element lies; and its gradient."""
+        """Return zeros of the padded input, flat indices into them, and gradients.
+
+        Each index is that of the element of one window, and each gradient is that window's.
+        """
         tiles = max(len(gradient), len(input))
         padded = np.zeros((tiles, *self._pad_input(input, 0).shape[1:]), dtype=gradient.dtype)
         branch = np.broadcast_to(self.select_branch(input), (tiles, *gradient.shape[1:]))
-        of_image = count_elements(padded.shape[-2:]) * np.arange(count_elements(padded.shape[:-2])).reshape(
+        image_offsets = count_elements(padded.shape[-2:]) * np.arange(count_elements(padded.shape[:-2])).reshape(
             *padded.shape[:-2], 1, 1
         )
-        places, gradients = (
-            self._selected_flat_indices(branch, padded.shape[-1]) + of_image,
+        flat_positions, gradients = (
+            self._selected_flat_indices(branch, padded.shape[-1]) + image_offsets,
             np.broadcast_to(gradient, branch.shape),
         )
-        return padded, places[branch >= 0], gradients[branch >= 0]
+        return padded, flat_positions[branch >= 0], gradients[branch >= 0]
 
     def forward_rounding(self, output: Array, input: Array) -> None:
         return None
@@ -275,9 +315,9 @@ class MaxPool2d(PoolingOp):
 
     @declare_bug("the gradients of several windows overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        padded, places, gradients = self._scatter_targets(gradient, input)
-        # Of what is assigned to one place the last stays.
-        padded.reshape(-1)[places] = gradients
+        padded, flat_positions, gradients = self._scatter_targets(gradient, input)
+        # Of several values assigned to one position the last stays.
+        padded.reshape(-1)[flat_positions] = gradients
         return (padded[self._unpadded_slices(input.shape)],)
 
     @declare_bug("the gradient of the maximum went to every element of the window")
@@ -311,9 +351,10 @@ class MaxPool2d(PoolingOp):
 
 @register_op("avg_pool2d")
 class AvgPool2d(PoolingOp):
-    """y = the sum over each window / N: dL/dx = sum of g / N over the windows that hold x.
+    """Average pooling: y = the sum over each window / N.
 
-    N is the size of the window, with the padding that it covers if `count_include_pad`, or `divisor_override`.
+    N is the size of the window, with the padding that it covers if `count_include_pad`, or `divisor_override`. dL/dx =
+    sum of g / N over the windows that hold x.
     """
 
     kernel_size: Positive | PositivePair
@@ -340,7 +381,7 @@ class AvgPool2d(PoolingOp):
             return np.full(shape[-2:], self.divisor_override, dtype=input.dtype)
         covered = self._pad_input(np.ones((1, 1, *input.shape[-2:]), dtype=input.dtype), 0)
         if self.count_include_pad:
-            # Padding counts as far as it was asked for, not what ceil_mode goes beyond.
+            # The padding of the request counts, and not the part beyond it in ceil_mode.
             top, left = to_pair(self.padding)
             covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
         return self._window_totals(covered, shape)[0, 0]
@@ -368,7 +409,7 @@ class AvgPool2d(PoolingOp):
     def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         divisors = np.unique(self._window_divisors(input, self.output_shape(input.shape[1:])))
         if len(divisors) > 1:
-            # It differs from window to window, and so is no factor of the gradient.
+            # A divisor that differs from window to window is no factor of the gradient.
             return ()
         return [Multiplier("mean", f"the {divisors[0]:g} elements of a window", float(divisors[0]))]
 

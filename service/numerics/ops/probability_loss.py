@@ -21,7 +21,7 @@ from service.numerics.ops.rounding_errors import ErrorModel
 
 
 class WeightedLoss(LossOp):
-    """A loss of each element, times a weight that may be left out and is broadcast to the elements."""
+    """A loss of each element times an optional weight, broadcast to the elements."""
 
     multiplying_slots = MappingProxyType({"weight": "factor"})
     examples = (
@@ -34,7 +34,7 @@ class WeightedLoss(LossOp):
     @staticmethod
     def _check_weight(input: Shape, weight: Shape | None, name: str) -> None:
         if weight is not None and not is_broadcastable(weight, input):
-            raise ShapeError(f"a {name} that is broadcast to {list(input)}")
+            raise ShapeError(f"a {name} that broadcasts to {list(input)}")
 
 
 def _multiply_by_weight(weight: Array | None, array: Array) -> Array:
@@ -48,14 +48,15 @@ def _compute_weight_gradient(weight: Array | None, products: Array) -> Array | N
 _MIN_LOGARITHM = -100.0
 _MIN_VARIANCE = 1e-12
 _UNKNOWN_MAGNITUDE = 2.0**60
-"""Size whose rounding, in float64, is a hundred times 1: as good as unknown."""
+"""Magnitude of an unknown result: its rounding in float64 is a hundred times 1."""
 
 
 @register_op("binary_cross_entropy")
 class BinaryCrossEntropy(WeightedLoss):
-    """-w (y log p + (1 - y) log(1 - p)) for each element, logarithms not below -100; then none, sum or mean.
+    """Binary cross entropy of probabilities p, then none, sum or mean.
 
-    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean):
+    The loss of an element is -w (y log p + (1 - y) log(1 - p)), logarithms not below -100. With g = dL/d(output), N
+    elements, l the loss of one, c = 1 (none, sum) or 1/N (mean):
         dL/dp = g c w (p - y) / (p (1 - p))
         dL/dy = g c w (log(1 - p) - log p)
         dL/dw = g c l / w, summed over the axes along which w was broadcast
@@ -78,45 +79,48 @@ class BinaryCrossEntropy(WeightedLoss):
             return np.maximum(np.log(p), _MIN_LOGARITHM), np.maximum(np.log1p(-p), _MIN_LOGARITHM)
 
     def sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._clamped_logarithms(input)
-        return _multiply_by_weight(weight, -(target * of_one + (1 - target) * of_zero))
+        log_p, log_complement = self._clamped_logarithms(input)
+        return _multiply_by_weight(weight, -(target * log_p + (1 - target) * log_complement))
 
     def implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._clamped_logarithms(input)
-        return np.abs(_multiply_by_weight(weight, np.abs(target * of_one) + np.abs((1 - target) * of_zero)))
+        log_p, log_complement = self._clamped_logarithms(input)
+        return np.abs(_multiply_by_weight(weight, np.abs(target * log_p) + np.abs((1 - target) * log_complement)))
 
     def loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        of_one, of_zero = self._clamped_logarithms(input)
-        sizes = np.abs(target * of_one) + np.abs(1 - target) * (np.abs(of_zero) + np.abs(input))
-        return np.abs(_multiply_by_weight(weight, sizes))
+        log_p, log_complement = self._clamped_logarithms(input)
+        magnitudes = np.abs(target * log_p) + np.abs(1 - target) * (np.abs(log_complement) + np.abs(input))
+        return np.abs(_multiply_by_weight(weight, magnitudes))
 
     def sample_gradients(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
-        of_one, of_zero = self._clamped_logarithms(input)
+        log_p, log_complement = self._clamped_logarithms(input)
         weighted = _multiply_by_weight(rescale, weight)
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE).astype(input.dtype, copy=False)
         by_rescale = _compute_weight_gradient(rescale, weight * self.sample_losses(input, target, None))
-        return weighted * ((input - target) / variance), weighted * (of_zero - of_one), by_rescale
+        return weighted * ((input - target) / variance), weighted * (log_complement - log_p), by_rescale
 
     def sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None
     ) -> Gradients:
-        of_one, of_zero = self._clamped_logarithms(input)
+        log_p, log_complement = self._clamped_logarithms(input)
         weighted = np.abs(_multiply_by_weight(rescale, weight))
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE)
-        # The two logarithms' own derivatives, (1 - y) / (1 - p) and y / p, cancel where p is near y.
-        both = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
-        by_input = weighted * (both / variance + self._undefined_derivative_error(input, target))
-        clamped = (of_one == _MIN_LOGARITHM) | (of_zero == _MIN_LOGARITHM)
-        by_target = weighted * (np.abs(of_zero) + np.abs(of_one)) * np.where(clamped, _UNKNOWN_MAGNITUDE, 1)
+        # The derivatives of the two logarithms, (1 - y) / (1 - p) and y / p, cancel where p is near y.
+        absolute_sum = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
+        by_input = weighted * (absolute_sum / variance + self._undefined_derivative_error(input, target))
+        is_clamped = (log_p == _MIN_LOGARITHM) | (log_complement == _MIN_LOGARITHM)
+        by_target = weighted * (np.abs(log_complement) + np.abs(log_p)) * np.where(is_clamped, _UNKNOWN_MAGNITUDE, 1)
         by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None))
         return by_input, by_target, by_rescale
 
     @staticmethod
     def _undefined_derivative_error(input: Array, target: Array) -> Array:
-        """Where p (1 - p) is below 1e-12 PyTorch's derivative is not that of its loss: as uncertain as it is large."""
+        """Return the uncertainty of the derivative where p (1 - p) is below 1e-12.
+
+        PyTorch's derivative there is not that of its loss, so it is as uncertain as it is large.
+        """
         variance = np.abs(input * (1 - input))
-        saturated = np.abs(input - target) / np.where(variance > 0, variance, _MIN_VARIANCE) * _UNKNOWN_MAGNITUDE
-        return np.where(variance < _MIN_VARIANCE, saturated, 0)
+        uncertainty = np.abs(input - target) / np.where(variance > 0, variance, _MIN_VARIANCE) * _UNKNOWN_MAGNITUDE
+        return np.where(variance < _MIN_VARIANCE, uncertainty, 0)
 
     @declare_bug("the target was not subtracted: p was used for p - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -131,21 +135,25 @@ class BinaryCrossEntropy(WeightedLoss):
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        if all(bool(((each >= 0) & (each <= 1)).all()) for each in (input, target)):
+        if all(bool(((tensor >= 0) & (tensor <= 1)).all()) for tensor in (input, target)):
             losses = torch.nn.functional.binary_cross_entropy(input, target, reduction="none")
         else:
-            # PyTorch refuses these; the formula has an answer, or NaN.
-            of_one, of_zero = torch.log(input).clamp(min=_MIN_LOGARITHM), torch.log1p(-input).clamp(min=_MIN_LOGARITHM)
-            losses = -(target * of_one + (1 - target) * of_zero)
+            # PyTorch refuses these inputs. The formula has a value, or NaN.
+            log_p, log_complement = (
+                torch.log(input).clamp(min=_MIN_LOGARITHM),
+                torch.log1p(-input).clamp(min=_MIN_LOGARITHM),
+            )
+            losses = -(target * log_p + (1 - target) * log_complement)
         return reduce_by_torch(self.reduction, losses if weight is None else losses * weight)
 
 
 @register_op("binary_cross_entropy_with_logits")
 class BinaryCrossEntropyWithLogits(WeightedLoss):
-    """w ((1 - y) z + q (max(-z, 0) + log(1 + exp(-abs(z))))), q = 1 + (v - 1) y, v = pos_weight; none, sum or mean.
+    """Binary cross entropy of logits z, then none, sum or mean.
 
-    That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g = dL/d(output), c = 1
-    (none, sum) or 1/N (mean), and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s:
+    The loss of an element is l = w ((1 - y) z + q (max(-z, 0) + log(1 + exp(-abs(z))))), q = 1 + (v - 1) y, v =
+    pos_weight. That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g =
+    dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean), and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s:
         dL/dz = g c w ((1 - y) - q sigmoid(-z)) = g c w (q sigmoid(z) - v y)
         dL/dy = g c w ((v - 1) t - z)
         dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast
@@ -184,7 +192,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         return np.ones_like(target) if pos_weight is None else 1 + _multiply_by_weight(pos_weight - 1, target)
 
     def sample_losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
-        # For z < 0 the parts in z are (1 - y) z - q z = -v y z: added up first, they do not cancel.
+        # For z < 0 the parts in z are (1 - y) z - q z = -v y z. Added up first, they do not cancel.
         linear = (
             np.where(
                 analytic_continuation.take_real_part(input) < 0,
@@ -207,11 +215,11 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         factor = np.abs(self._log_sigmoid_factor(target, pos_weight))
         if pos_weight is not None:
             factor = factor + np.abs(_multiply_by_weight(pos_weight - 1, target))
-        sizes = np.abs((1 - target) * input) + factor * self._negative_log_sigmoid(input)
-        return np.abs(_multiply_by_weight(weight, sizes))
+        magnitudes = np.abs((1 - target) * input) + factor * self._negative_log_sigmoid(input)
+        return np.abs(_multiply_by_weight(weight, magnitudes))
 
     def _logit_derivative(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
-        """Derivative by z of the loss of one element, weight aside."""
+        """Return the derivative of one element's loss by z, without its weight."""
         tail = self._log_sigmoid_factor(target, pos_weight) * sigmoid(-np.abs(input))
         return np.where(input < 0, tail - self._positive_target_weight(target, pos_weight), (1 - target) - tail)
 
@@ -228,11 +236,13 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
         t, weighted = self._negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
-        sizes = None if pos_weight is None else np.abs(pos_weight) + 2
+        factor_magnitudes = None if pos_weight is None else np.abs(pos_weight) + 2
         by_input = 2 * weighted * np.abs(self._logit_derivative(input, target, pos_weight))
         if pos_weight is not None:
             by_input = by_input + weighted * self._factor_magnitude(input, target, pos_weight)
-        excess = np.abs(input) if sizes is None else _multiply_by_weight(sizes, t) + np.abs(input)
+        excess = (
+            np.abs(input) if factor_magnitudes is None else _multiply_by_weight(factor_magnitudes, t) + np.abs(input)
+        )
         by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None, pos_weight))
         return (
             by_input,
@@ -242,16 +252,20 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         )
 
     def _factor_magnitude(self, input: Array, target: Array, pos_weight: Array) -> Array:
-        """What q is made of, as v y + 1 - y beside s and as 1 + (v - 1) y beside 1 - s; it is 1 where y is 0."""
+        """Return the magnitude of the summands of q, weighted by s and 1 - s.
+
+        q is v y + 1 - y beside s, and 1 + (v - 1) y beside 1 - s. It is exactly 1 where y is 0.
+        """
         s, q = sigmoid(input), np.abs(self._log_sigmoid_factor(target, pos_weight))
-        first = np.abs(self._positive_target_weight(target, pos_weight)) + 1 + q
-        second = np.abs(_multiply_by_weight(pos_weight - 1, target)) + q
-        return (first * s + second * (1 - s)) * (target != 0)
+        beside_s = np.abs(self._positive_target_weight(target, pos_weight)) + 1 + q
+        beside_complement = np.abs(_multiply_by_weight(pos_weight - 1, target)) + q
+        return (beside_s * s + beside_complement * (1 - s)) * (target != 0)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: s, or 1 - s, is off by u, but by no more than e = exp(-abs(z)), and that is not told apart.
+        """Return the gradients with the error of s, or of 1 - s.
 
-        In q s - v y as well as in (1 - y) - q (1 - s) one of the two is near 1 where abs(z) is large.
+        It is off by u, but by no more than e = exp(-abs(z)). The bound serves both: in q s - v y as well as in (1 - y)
+        - q (1 - s) one of the two is near 1 where abs(z) is large.
         """
         by_input, by_target, by_rescale, by_positive = super().backward_with_errors(errors, gradient, output, *inputs)
         assert by_input is not None
@@ -277,9 +291,9 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
     @declare_bug("the gradient (s - y) / (s (1 - s)) of the probabilities was used for that of the logits")
     def missing_activation_derivative(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        by_input, *others = self.backward(gradient, output, *inputs)
+        by_input, *other_gradients = self.backward(gradient, output, *inputs)
         assert by_input is not None
-        return by_input / sigmoid_derivative(inputs[0]), *others
+        return by_input / sigmoid_derivative(inputs[0]), *other_gradients
 
     @declare_bug_named(
         "channel_factor_missing",
@@ -292,7 +306,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
         if pos_weight is not None and pos_weight.requires_grad:
-            # Spelled out, since PyTorch's own has no derivative by it.
+            # From primitives, since PyTorch's own function has no derivative by pos_weight.
             minus_log = torch.nn.functional.softplus(-input)
             losses = (1 - target) * input + (1 + (pos_weight - 1) * target) * minus_log
         else:
@@ -304,9 +318,10 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
 
 @register_op("kl_div")
 class KlDiv(ElementPairLoss):
-    """p (log p - x) for each element, p = target or, if `log_target`, its exponential; none, sum, mean or batchmean.
+    """Kullback-Leibler divergence, then none, sum, mean or batchmean.
 
-    With g = dL/d(output), c = 1 (none, sum), 1/N (mean) or 1/B, B the first axis (batchmean):
+    The loss of an element is p (log p - x), p = target or, if `log_target`, its exponential. With g = dL/d(output), N
+    elements, c = 1 (none, sum), 1/N (mean) or 1/B, B the first axis (batchmean):
         dL/dx = -g c p
         dL/dp = g c (log p - x + 1);  for the logarithm t of p: dL/dt = g c p (t - x + 1)
     """
@@ -325,7 +340,7 @@ class KlDiv(ElementPairLoss):
 
     def output_shape(self, input: Shape, target: Shape) -> Shape:
         if self.reduction == "batchmean" and not input:
-            raise ShapeError("an input with a first axis where reduction is batchmean")
+            raise ShapeError("an input with a first axis for reduction='batchmean'")
         return super().output_shape(input, target)
 
     def reduction_divisor(self, losses: Array, *inputs: Any) -> int:
@@ -351,7 +366,11 @@ class KlDiv(ElementPairLoss):
         return np.abs(p) * self._measure_differences(np.where(p == 0, 0, logarithm), input)
 
     def _measure_differences(self, logarithm: Array, input: Array) -> Array:
-        """Size of log p - x: of two numbers that are given the difference itself, else of what p log p and p x are."""
+        """Return the magnitude of log p - x.
+
+        With `log_target` both numbers are inputs and the difference itself is the magnitude. Else it is that of p log p
+        and p x.
+        """
         return 2 * np.abs(logarithm - input) if self.log_target else np.abs(logarithm) + np.abs(input)
 
     def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
@@ -365,7 +384,10 @@ class KlDiv(ElementPairLoss):
         return weight * np.abs(p), by_target * p if self.log_target else by_target
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors; of a logarithm t to p = exp(t) by itself, which may be below the normal numbers of the dtype."""
+        """Return the gradients with the errors of p = exp(t) for a logarithm t.
+
+        p may be below the normal numbers of the dtype.
+        """
         if not self.log_target:
             return super().backward_with_errors(errors, gradient, output, *inputs)
         input, target = inputs

@@ -27,7 +27,7 @@ from service.numerics.ops.op import (
 
 
 class DataMovementOp(Op):
-    """Each element of the output is one of the input, or a constant."""
+    """An op each element of whose output is an element of the input, or a constant."""
 
     inputs = ("input",)
     supports_complex_step = True
@@ -48,11 +48,13 @@ class DataMovementOp(Op):
     @declare_bug("the elements came back one position off")
     def displaced_by_one(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         results = self.backward(gradient, output, *inputs)
-        return tuple(None if each is None else np.roll(each, 1) for each in results)
+        return tuple(
+            None if gradient_of_input is None else np.roll(gradient_of_input, 1) for gradient_of_input in results
+        )
 
 
 class ReshapingOp(DataMovementOp):
-    """Elements stay in their order, row by row: dL/dx is g in the shape of x."""
+    """An op that keeps the order of elements, row by row: dL/dx is g in the shape of x."""
 
     def forward(self, input: Array) -> Array:
         return input.reshape(input.shape[:1] + self.output_shape(input.shape[1:]))
@@ -63,7 +65,7 @@ class ReshapingOp(DataMovementOp):
 
 @register_op("flatten")
 class Flatten(ReshapingOp):
-    """Axes start_dim to end_dim, both included, become one, row by row.
+    """Flattening: axes start_dim to end_dim, both included, become one, row by row.
 
     y[..., i W + j, ...] = x[..., i, j, ...] has one source for each element, so dL/dx is g in the shape of x.
     """
@@ -80,11 +82,11 @@ class Flatten(ReshapingOp):
 
     def output_shape(self, input: Shape) -> Shape:
         if not input:
-            # As in PyTorch, a number counts as one axis of one element.
+            # In PyTorch a number counts as one axis of one element.
             return self.output_shape((1,))
         start, end = normalize_axis(self.start_dim, len(input)), normalize_axis(self.end_dim, len(input))
         if start > end:
-            raise ShapeError(f"start_dim ({self.start_dim}) not behind end_dim ({self.end_dim})")
+            raise ShapeError(f"a start_dim ({self.start_dim}) not behind end_dim ({self.end_dim})")
         merged = count_elements(input[start : end + 1])
         return (*input[:start], merged, *input[end + 1 :])
 
@@ -94,7 +96,10 @@ class Flatten(ReshapingOp):
 
 @register_op("reshape")
 class Reshape(ReshapingOp):
-    """The elements of x, row by row, in another shape; one length may be -1. dL/dx is g in the shape of x."""
+    """Reshaping: the elements of x, row by row, in another shape.
+
+    One length may be -1, for as many as fit. dL/dx is g in the shape of x.
+    """
 
     shape: Annotated[list[Annotated[int, Ge(-1)]], Len(0, 32)]
 
@@ -105,11 +110,16 @@ class Reshape(ReshapingOp):
     )
 
     def output_shape(self, input: Shape) -> Shape:
-        known = count_elements(tuple(length for length in self.shape if length != -1))
-        free = self.shape.count(-1)
-        if free > 1 or known == 0 or count_elements(input) % known or (not free and known != count_elements(input)):
-            raise ShapeError(f"an input of as many elements as the shape {self.shape}")
-        return tuple(count_elements(input) // known if length == -1 else length for length in self.shape)
+        known_count = count_elements(tuple(length for length in self.shape if length != -1))
+        free_count = self.shape.count(-1)
+        if (
+            free_count > 1
+            or known_count == 0
+            or count_elements(input) % known_count
+            or (not free_count and known_count != count_elements(input))
+        ):
+            raise ShapeError(f"an input with as many elements as the shape {self.shape}")
+        return tuple(count_elements(input) // known_count if length == -1 else length for length in self.shape)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.reshape(input, self.shape)
@@ -117,7 +127,10 @@ class Reshape(ReshapingOp):
 
 @register_op("squeeze")
 class Squeeze(ReshapingOp):
-    """x without its axes of length 1, all or those of `dim` (an empty list: none): dL/dx is g in the shape of x."""
+    """Removal of the axes of length 1, all or those of `dim` (an empty list: none).
+
+    dL/dx is g in the shape of x.
+    """
 
     dim: AxisSelection = None
 
@@ -137,8 +150,8 @@ class Squeeze(ReshapingOp):
         return dataclasses.replace(self, dim=list(self._squeezed_axes(len(input)))) if self.dim is None else self
 
     def output_shape(self, input: Shape) -> Shape:
-        chosen = self._squeezed_axes(len(input))
-        return tuple(length for i, length in enumerate(input) if length != 1 or i not in chosen)
+        squeezed_axes = self._squeezed_axes(len(input))
+        return tuple(length for i, length in enumerate(input) if length != 1 or i not in squeezed_axes)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.squeeze(input, self._squeezed_axes(input.ndim))
@@ -146,41 +159,41 @@ class Squeeze(ReshapingOp):
 
 @register_op("unsqueeze")
 class Unsqueeze(ReshapingOp):
-    """x with an axis of length 1 put in at `dim`: dL/dx is g in the shape of x."""
+    """Insertion of an axis of length 1 at `dim`: dL/dx is g in the shape of x."""
 
     dim: int
 
     examples = (OpExample(((3, 4),), {"dim": 1}), OpExample(((3, 4),), {"dim": -1}), OpExample(((),), {"dim": 0}))
 
     def output_shape(self, input: Shape) -> Shape:
-        at = normalize_axis(self.dim, len(input) + 1)
-        return (*input[:at], 1, *input[at:])
+        axis = normalize_axis(self.dim, len(input) + 1)
+        return (*input[:axis], 1, *input[axis:])
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.unsqueeze(input, self.dim)
 
 
 class PermutingOp(DataMovementOp):
-    """The axes in another order; the gradient goes back to theirs."""
+    """An op that permutes the axes: the gradient goes back to their order in the input."""
 
     @abstractmethod
     def _axis_order(self, rank: int) -> tuple[int, ...]:
-        """Which axis of the input each axis of the output is."""
+        """Return the input axis of each output axis."""
 
     def output_shape(self, input: Shape) -> Shape:
-        return tuple(input[each] for each in self._axis_order(len(input)))
+        return tuple(input[axis] for axis in self._axis_order(len(input)))
 
     def forward(self, input: Array) -> Array:
         return input.transpose(0, *shift_past_batch_axis(self._axis_order(input.ndim - 1)))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        back = tuple(int(each) for each in np.argsort(self._axis_order(input.ndim - 1)))
-        return (gradient.transpose(0, *shift_past_batch_axis(back)),)
+        inverse_order = tuple(int(axis) for axis in np.argsort(self._axis_order(input.ndim - 1)))
+        return (gradient.transpose(0, *shift_past_batch_axis(inverse_order)),)
 
 
 @register_op("transpose")
 class Transpose(PermutingOp):
-    """x with two axes exchanged: dL/dx is g with the same two exchanged."""
+    """Exchange of two axes: dL/dx is g with the same two exchanged."""
 
     dim0: int
     dim1: int
@@ -204,7 +217,10 @@ class Transpose(PermutingOp):
 
 @register_op("permute")
 class Permute(PermutingOp):
-    """x with its axes in the order `dims`: dL/dx is g with them back in theirs."""
+    """Permutation of the axes into the order `dims`.
+
+    dL/dx is g with its axes back in the order of x.
+    """
 
     dims: list[int]
 
@@ -215,9 +231,9 @@ class Permute(PermutingOp):
     )
 
     def _axis_order(self, rank: int) -> tuple[int, ...]:
-        order = tuple(normalize_axis(each, rank) for each in self.dims)
+        order = tuple(normalize_axis(axis, rank) for axis in self.dims)
         if sorted(order) != list(range(rank)):
-            raise ShapeError(f"an input of as many axes as dims {self.dims}, each named once")
+            raise ShapeError(f"an input with as many axes as dims {self.dims}, each of them once")
         return order
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -226,7 +242,7 @@ class Permute(PermutingOp):
 
 @register_op("flip")
 class Flip(DataMovementOp):
-    """x read backwards along `dims`: dL/dx is g read backwards along them."""
+    """Reversal of x along `dims`: dL/dx is g reversed along them."""
 
     dims: int | list[int]
 
@@ -255,7 +271,10 @@ class Flip(DataMovementOp):
 
 @register_op("narrow")
 class Narrow(DataMovementOp):
-    """x from `start` on along `dim`, `length` long: dL/dx is g there and 0 elsewhere."""
+    """Slice of x along `dim`, from `start` on and `length` long.
+
+    dL/dx is g there and 0 elsewhere.
+    """
 
     dim: int
     start: int
@@ -268,22 +287,22 @@ class Narrow(DataMovementOp):
     )
 
     def _axis_and_start(self, input: Shape) -> tuple[int, int]:
-        """Axis and start, both from 0."""
+        """Return axis and start, both counted from 0."""
         if not input:
-            raise ShapeError("an input of at least one axis")
-        along = normalize_axis(self.dim, len(input))
-        start = self.start + input[along] if self.start < 0 else self.start
-        if not 0 <= start <= input[along] - self.length:
-            raise ShapeError(f"start={self.start} and length={self.length} within axis {self.dim}")
-        return along, start
+            raise ShapeError("an input with at least one axis")
+        axis = normalize_axis(self.dim, len(input))
+        start = self.start + input[axis] if self.start < 0 else self.start
+        if not 0 <= start <= input[axis] - self.length:
+            raise ShapeError(f"start={self.start} and length={self.length} inside axis {self.dim}")
+        return axis, start
 
     def output_shape(self, input: Shape) -> Shape:
-        along, _ = self._axis_and_start(input)
-        return (*input[:along], self.length, *input[along + 1 :])
+        axis, _ = self._axis_and_start(input)
+        return (*input[:axis], self.length, *input[axis + 1 :])
 
     def _input_slices(self, input: Array) -> tuple[slice, ...]:
-        along, start = self._axis_and_start(input.shape[1:])
-        return (slice(None),) * (along + 1) + (slice(start, start + self.length),)
+        axis, start = self._axis_and_start(input.shape[1:])
+        return (slice(None),) * (axis + 1) + (slice(start, start + self.length),)
 
     def forward(self, input: Array) -> Array:
         return input[self._input_slices(input)]
@@ -299,9 +318,10 @@ class Narrow(DataMovementOp):
 
 @register_op("pad")
 class Pad(DataMovementOp):
-    """x with `value` put before and behind it, from the last axis on: pad = [before, behind, before, behind, ...].
+    """Padding of x with `value`: pad = [before, behind, before, behind, ...].
 
-    Where a width is negative as much is cut off. dL/dx is g where x went, and 0 where x was cut off.
+    The widths are those of the last axis first. A negative width cuts off as much. dL/dx is g where x went, and 0 where
+    x was cut off.
     """
 
     pad: list[int]
@@ -325,22 +345,22 @@ class Pad(DataMovementOp):
         return dataclasses.replace(self, value=nearest(self._fill_value))
 
     def _pad_widths(self, rank: int) -> list[tuple[int, int]]:
-        """Before and behind, for each axis."""
+        """Return the (before, behind) widths of each axis."""
         if len(self.pad) % 2 or len(self.pad) > 2 * rank:
-            raise ShapeError(f"pairs of widths for {rank} axes at most; pad is {self.pad}")
+            raise ShapeError(f"a pad of (before, behind) pairs for {rank} axes at most, not {self.pad}")
         pairs = list(zip(self.pad[::2], self.pad[1::2], strict=True))
         return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
 
     def output_shape(self, input: Shape) -> Shape:
         widths = self._pad_widths(len(input))
-        kept = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
-        found = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
-        if any(length < 1 for length in kept) or any(length < 1 for length in found):
-            raise ShapeError(f"an input of which something is left; pad is {self.pad}")
-        return found
+        remaining_lengths = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
+        padded_shape = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
+        if any(length < 1 for length in remaining_lengths) or any(length < 1 for length in padded_shape):
+            raise ShapeError(f"an input that pad={self.pad} does not cut off whole")
+        return padded_shape
 
     def _source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """What is taken of the input, and where it goes."""
+        """Return the slices of the input that are kept, and their slices in the output."""
         source, target = [slice(None)], [slice(None)]
         for length, (before, behind) in zip(input.shape[1:], self._pad_widths(input.ndim - 1), strict=True):
             first, last = max(0, -before), length - max(0, -behind)
@@ -373,9 +393,9 @@ class Pad(DataMovementOp):
 
 @register_op("expand")
 class Expand(DataMovementOp):
-    """x repeated along axes of length 1, and along new ones in front, to `size`; -1 leaves an axis as it is.
+    """Repetition along axes of length 1, and along new ones in front, to `size`.
 
-    dL/dx = sum of g over the axes along which x was repeated.
+    A size of -1 leaves an axis as it is. dL/dx = sum of g over the axes along which x was repeated.
     """
 
     size: Annotated[list[Annotated[int, Ge(-1)]], Len(1, 32)]
@@ -399,8 +419,8 @@ class Expand(DataMovementOp):
 
     def forward(self, input: Array) -> Array:
         shape = self.output_shape(input.shape[1:])
-        front = (1,) * (len(shape) - (input.ndim - 1))
-        return np.broadcast_to(input.reshape(input.shape[:1] + front + input.shape[1:]), input.shape[:1] + shape)
+        new_axes = (1,) * (len(shape) - (input.ndim - 1))
+        return np.broadcast_to(input.reshape(input.shape[:1] + new_axes + input.shape[1:]), input.shape[:1] + shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (sum_broadcast_axes(gradient, input.shape[1:]),)
