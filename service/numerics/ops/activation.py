@@ -127,7 +127,7 @@ class Sigmoid(CurvedActivation):
 
 @register_op("silu")
 class Silu(CurvedActivation):
-    """Sigmoid-weighted unit: y = x s with s = sigmoid(x), dL/dx = g s (1 + x (1 - s))."""
+    """Sigmoid linear unit: y = x s with s = sigmoid(x), dL/dx = g s (1 + x (1 - s))."""
 
     numpy_calls = 8
     supports_complex_step = True

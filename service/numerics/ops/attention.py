@@ -1,4 +1,4 @@
-"""Attention."""
+"""Attention by scaled products of queries and keys."""
 
 import dataclasses
 import math
@@ -37,15 +37,16 @@ from service.numerics.ops.rounding_errors import ErrorModel
 from service.numerics.ops.softmax import softmax_with_errors
 
 _SOFTMAX_CALLS = 8
-"""Calls over all weights, beside the products of matrices."""
+"""Calls of NumPy over all weights, beside the products of matrices."""
 
 
 @register_op("scaled_dot_product_attention")
 class ScaledDotProductAttention(Op):
-    """y = P v, P = softmax over the last axis of S = s q k^T + M; q (..., L, E), k (..., S, E), v (..., S, V).
+    """Attention: y = P v, P = softmax over the last axis of S = s q k^T + M.
 
-    s is `scale`, 1 / sqrt(E) if left out. M is a mask of floats, or -inf where a mask of truths is false; with
-    `is_causal` it is -inf above the diagonal. A row that is masked whole has P = 0. With g = dL/dy:
+    q is (..., L, E), k (..., S, E) and v (..., S, V). s is `scale`, 1 / sqrt(E) by default. M is a mask of floats, or
+    -inf where a mask of booleans is false. With `is_causal` it is -inf above the diagonal. A row that is masked whole
+    has P = 0. With g = dL/dy:
         dL/dv = P^T g
         dL/dP = g v^T,  dL/dS = P * (dL/dP - sum_j P_ij dL/dP_ij)
         dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q
@@ -71,7 +72,7 @@ class ScaledDotProductAttention(Op):
         if len(ranks) > 1 or min(ranks) < 2 or not query[:-2] == key[:-2] == value[:-2]:
             raise ShapeError("query (..., L, E), key (..., S, E), value (..., S, V) with the same leading axes")
         if query[-1] != key[-1] or key[-2] != value[-2]:
-            raise ShapeError("query and key of one length E, key and value of one number S")
+            raise ShapeError("query and key of the same length E, key and value of the same number S")
         weights = (*query[:-1], key[-2])
         if attn_mask is not None:
             self._check_mask(weights, attn_mask)
@@ -86,7 +87,7 @@ class ScaledDotProductAttention(Op):
         if self.is_causal:
             raise ShapeError("either an attn_mask or is_causal")
         if not is_broadcastable(mask, weights):
-            raise ShapeError(f"an attn_mask that is broadcast to {list(weights)}")
+            raise ShapeError(f"an attn_mask that broadcasts to {list(weights)}")
 
     def _score_scale(self, query: Array) -> Any:
         return query.dtype.type(1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale)
@@ -94,8 +95,8 @@ class ScaledDotProductAttention(Op):
     def _masked_scores(self, query: Array, key: Array, mask: Array | None) -> Array:
         scores = query @ np.swapaxes(key, -1, -2) * self._score_scale(query)
         if self.is_causal:
-            hidden = np.triu(np.ones(scores.shape[-2:], dtype=np.bool_), 1)
-            return np.where(hidden, -np.inf, scores).astype(scores.dtype, copy=False)
+            is_masked = np.triu(np.ones(scores.shape[-2:], dtype=np.bool_), 1)
+            return np.where(is_masked, -np.inf, scores).astype(scores.dtype, copy=False)
         if mask is None:
             return scores
         mask = align_rank(mask, scores.ndim - 1)
@@ -109,27 +110,27 @@ class ScaledDotProductAttention(Op):
 
     @staticmethod
     def _softmax_of_scores(scores: Array) -> Array:
-        largest = analytic_continuation.take_largest_real_part(scores, -1)
-        e = np.exp(scores - np.where(largest == -np.inf, 0, largest).astype(scores.dtype, copy=False))
+        largest_score = analytic_continuation.take_largest_real_part(scores, -1)
+        e = np.exp(scores - np.where(largest_score == -np.inf, 0, largest_score).astype(scores.dtype, copy=False))
         total = e.sum(axis=-1, keepdims=True)
         return e / np.where(total == 0, 1, total).astype(scores.dtype, copy=False)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_query, of_key, of_value, of_mask = values
-        assert of_query is not None
-        assert of_key is not None
-        assert of_value is not None
-        rank = of_query.ndim
-        reached = take_elementwise_min(
-            take_min_over_axes(of_query, rank - 1),
-            take_min_over_axes(of_key, (rank - 2, rank - 1)),
-            take_min_over_axes(of_value, rank - 2),
+        query_labels, key_labels, value_labels, mask_labels = values
+        assert query_labels is not None
+        assert key_labels is not None
+        assert value_labels is not None
+        rank = query_labels.ndim
+        labels = take_elementwise_min(
+            take_min_over_axes(query_labels, rank - 1),
+            take_min_over_axes(key_labels, (rank - 2, rank - 1)),
+            take_min_over_axes(value_labels, rank - 2),
         )
-        if of_mask is None:
-            return reached
-        weights = (len(of_mask), *inputs[0].shape[1:-1], inputs[1].shape[-2])
-        spread = np.broadcast_to(align_rank(of_mask, rank - 1), weights)
-        return take_elementwise_min(reached, take_min_over_axes(spread, rank - 1))
+        if mask_labels is None:
+            return labels
+        weights_shape = (len(mask_labels), *inputs[0].shape[1:-1], inputs[1].shape[-2])
+        weight_labels = np.broadcast_to(align_rank(mask_labels, rank - 1), weights_shape)
+        return take_elementwise_min(labels, take_min_over_axes(weight_labels, rank - 1))
 
     def forward(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
         return self._softmax_of_scores(self._masked_scores(query, key, attn_mask)) @ value
@@ -154,13 +155,16 @@ class ScaledDotProductAttention(Op):
     def _softmax_with_errors(
         self, errors: ErrorModel, query: Array, key: Array, mask: Array | None, *, is_recomputed: bool
     ) -> Array:
-        """P with the errors that are made on the way to it; `again` where it is found a second time."""
+        """Return P with the errors of the steps before it.
+
+        With `is_recomputed` it is computed a second time, from kept row statistics.
+        """
         scores = self._masked_scores(query, key, mask)
-        sizes = math.sqrt(2) * bound_product(query, np.swapaxes(key, -1, -2)) * np.abs(self._score_scale(query))
+        magnitudes = math.sqrt(2) * bound_product(query, np.swapaxes(key, -1, -2)) * np.abs(self._score_scale(query))
         if mask is not None and mask.dtype != np.bool_:
-            sizes = sizes + np.abs(align_rank(mask, sizes.ndim - 1))
-        sizes = np.where(scores == -np.inf, 0, sizes)
-        return softmax_with_errors(errors, scores, sizes, is_recomputed=is_recomputed)
+            magnitudes = magnitudes + np.abs(align_rank(mask, magnitudes.ndim - 1))
+        magnitudes = np.where(scores == -np.inf, 0, magnitudes)
+        return softmax_with_errors(errors, scores, magnitudes, is_recomputed=is_recomputed)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         query, key, value, mask = inputs
@@ -168,21 +172,23 @@ class ScaledDotProductAttention(Op):
         return _multiply_with_errors(errors, p, value)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors as the primitives would make them, and as kernels do that recompute P.
+        """Return the gradients with the errors of primitives, and of recomputing kernels.
 
-        With w = abs(g) abs(v)^T, D = sum_j P_ij dP_ij = sum_v g_iv y_iv, which is how kernels find it, of the y that
-        was rounded, N the elements of a row and V those of a value:
+        Notes
+        -----
+        With w = abs(g) abs(v)^T, N the elements of a row and V those of a value, kernels compute D = sum_j P_ij dP_ij =
+        sum_v g_iv y_iv from the rounded y:
             D   off by u (sqrt(V) / 2 sum_v abs(g y) + sqrt(N) sum_j P abs(dP)), once for the row
             dS  off by u P (sqrt(V) w + abs(dP) + abs(D)), for each element by itself
-        and each product of matrices by the rounding of its own sum.
+        Each product of matrices is off by the rounding of its own sum.
         """
         query, key, value, mask = inputs
         p = self._softmax_with_errors(errors, query, key, mask, is_recomputed=True)
         by_p = gradient @ np.swapaxes(value, -1, -2)
-        shares = gradient * output
-        mean = errors(shares.sum(axis=-1, keepdims=True), bound_sum(shares) + bound_sum(p * by_p))
-        sizes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(mean)
-        by_scores = errors(p * (by_p - mean), _add_underflow_loss(p, errors) * sizes)
+        output_products = gradient * output
+        row_mean = errors(output_products.sum(axis=-1, keepdims=True), bound_sum(output_products) + bound_sum(p * by_p))
+        magnitudes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_mean)
+        by_scores = errors(p * (by_p - row_mean), _add_underflow_loss(p, errors) * magnitudes)
         by_product = by_scores * self._score_scale(query)
         return (
             _multiply_with_errors(errors, by_product, key),
@@ -221,8 +227,8 @@ class ScaledDotProductAttention(Op):
     ) -> Gradients:
         p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
         by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
-        right = self.backward(gradient, output, query, key, value, attn_mask)
-        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
+        correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
+        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
     @declare_bug_named(
         "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
@@ -232,8 +238,8 @@ class ScaledDotProductAttention(Op):
     ) -> Gradients:
         p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
         by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
-        right = self.backward(gradient, output, query, key, value, attn_mask)
-        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *right[2:]
+        correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
+        return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
     @declare_bug_named("detached", "the weights of the values were treated as constants")
     def weights_held_constant(
@@ -245,10 +251,10 @@ class ScaledDotProductAttention(Op):
     def scale_forgotten(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        by_query, by_key, *others = self.backward(gradient, output, query, key, value, attn_mask)
+        by_query, by_key, *other_gradients = self.backward(gradient, output, query, key, value, attn_mask)
         assert by_query is not None
         assert by_key is not None
-        return by_query / self._score_scale(query), by_key / self._score_scale(query), *others
+        return by_query / self._score_scale(query), by_key / self._score_scale(query), *other_gradients
 
     @declare_bug("the mask was left out")
     def mask_forgotten(
@@ -264,19 +270,26 @@ class ScaledDotProductAttention(Op):
 
 
 def _add_underflow_loss(p: Array, errors: ErrorModel) -> Array:
-    """Sizes of weights, and what exponentials lose below the normal numbers; nothing of what is masked."""
+    """Return the size of weights plus the underflow loss of their exponentials.
+
+    Masked weights lose nothing.
+    """
     return np.abs(p) + errors.underflow_loss * (p != 0)
 
 
 def _multiply_with_errors(errors: ErrorModel, a: Array, b: Array) -> Array:
-    """Product of matrices a @ b with its rounding, where a is made of exponentials.
+    """Return a @ b with its rounding, where a holds exponentials.
 
-    Each element is off by u for the sum and its products, and by what all terms but the largest of a are at most: what
-    is added to one term, or it to it, rounds no more away than there is of it.
+    Notes
+    -----
+    Each element is off by u for the sum and its products, and by no more than all terms but the largest of a. A sum
+    with one term far above the others rounds away no more than the others.
     """
     product = a @ b
-    large = np.abs(a)
-    rest = large * (large < large.max(axis=-1, keepdims=True))
-    lost = errors.underflow_loss * ((a != 0) @ np.abs(b))
-    product = errors(product, bound_product(a, b) + lost, most=2 * (rest @ np.abs(b)) + lost)
+    sizes = np.abs(a)
+    smaller_sizes = sizes * (sizes < sizes.max(axis=-1, keepdims=True))
+    underflow_error = errors.underflow_loss * ((a != 0) @ np.abs(b))
+    product = errors(
+        product, bound_product(a, b) + underflow_error, most=2 * (smaller_sizes @ np.abs(b)) + underflow_error
+    )
     return errors(product, np.abs(product), 2)

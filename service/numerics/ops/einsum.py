@@ -1,4 +1,4 @@
-"""Sums of products, by an equation."""
+"""Sums of products that an equation names."""
 
 import string
 from collections.abc import Sequence
@@ -28,16 +28,16 @@ _MAX_LETTERS = 40
 
 
 class _ParsedEquation(NamedTuple):
-    """What an equation says of given shapes.
+    """An equation with the shapes of its operands.
 
     Attributes
     ----------
-    letters
-        Of each operand: the ellipsis spelled out, and without the axes of length 1 that are broadcast.
-    output
+    operand_letters
+        Letters of each operand, with the ellipsis spelled out and without the broadcast axes of length 1.
+    output_letters
         Letters of the output.
-    lengths
-        Of the axes, by letter.
+    axis_lengths
+        Lengths of the axes, by letter.
     """
 
     operand_letters: list[str]
@@ -45,21 +45,22 @@ class _ParsedEquation(NamedTuple):
     axis_lengths: dict[str, int]
 
     def drop_broadcast_axes(self, operands: Sequence[Array]) -> list[Array]:
-        """Operands without the axes of length 1 that are broadcast."""
+        """Return the operands without their broadcast axes of length 1."""
         return [
-            each.reshape(each.shape[0], *(self.axis_lengths[letter] for letter in mine))
-            for mine, each in zip(self.operand_letters, operands, strict=True)
+            operand.reshape(operand.shape[0], *(self.axis_lengths[letter] for letter in letters))
+            for letters, operand in zip(self.operand_letters, operands, strict=True)
         ]
 
 
 @register_op("einsum")
 class Einsum(Op):
-    """y_out = sum over all other letters of a_... b_..., for an explicit equation of one or two operands.
+    """Sum of products by an explicit equation of one or two operands.
 
-    Each product a b contributes g a b with the g of its output element, so dL/da is the einsum of g and b onto the
-    letters of a. A letter of a that stands in neither g nor b was summed by itself: its gradient is spread over it. A
-    letter that a has twice picks the diagonal: off it the gradient is 0. Axes of length 1 are broadcast: they drop out
-    of the letters of a. An ellipsis stands for as many letters as there are axes left, the last ones matched first.
+    y_out = sum over all other letters of a_... b_... Each product a b contributes g a b with the g of its output
+    element, so dL/da is the einsum of g and b onto the letters of a. A letter of a that stands in neither g nor b was
+    summed by itself: its gradient is spread over it. A letter that a has twice picks the diagonal: off it the gradient
+    is 0. Axes of length 1 are broadcast: they drop out of the letters of a. An ellipsis stands for as many letters as
+    there are axes left, the last ones matched first.
     """
 
     equation: str
@@ -81,14 +82,14 @@ class Einsum(Op):
     )
 
     def _expand_ellipsis(self, shapes: Sequence[Shape]) -> tuple[list[str], str]:
-        """Letters of each operand and of the output, the ellipsis spelled out."""
+        """Return the letters of each operand and of the output, without the ellipsis."""
         left, arrow, output = self.equation.replace(" ", "").partition("->")
         sides = [*left.split(","), output]
         known = set("".join(each.replace(_ELLIPSIS, "", 1) for each in sides))
         if not arrow or not known <= _LETTERS:
             raise ShapeError('an explicit equation of letters, like "ij,jk->ik"')
         if len(sides) - 1 != len(shapes) or len(shapes) > 2:
-            raise ShapeError(f"an equation of as many operands as are given, two at most; they are {len(shapes)}")
+            raise ShapeError(f"an equation with as many operands as the node has, two at most; it has {len(shapes)}")
         covered = [len(shape) - len(side) + 3 for side, shape in zip(sides, shapes, strict=False) if _ELLIPSIS in side]
         most = max(0, *covered) if covered else 0
         if len(known) + most > _MAX_LETTERS:
@@ -103,77 +104,91 @@ class Einsum(Op):
     def _parse_equation(self, shapes: Sequence[Shape]) -> _ParsedEquation:
         letters, output = self._expand_ellipsis(shapes)
         if len(set(output)) < len(output) or not set(output) <= set("".join(letters)):
-            raise ShapeError("an output whose letters are different and stand in an operand")
+            raise ShapeError("an output of different letters, each of which stands in an operand")
         lengths = self._letter_lengths(letters, shapes)
-        kept = [
-            "".join(letter for letter, length in zip(mine, shape, strict=True) if length == lengths[letter])
-            for mine, shape in zip(letters, shapes, strict=True)
+        kept_letters = [
+            "".join(letter for letter, length in zip(own_letters, shape, strict=True) if length == lengths[letter])
+            for own_letters, shape in zip(letters, shapes, strict=True)
         ]
-        return _ParsedEquation(kept, output, lengths)
+        return _ParsedEquation(kept_letters, output, lengths)
 
     @staticmethod
     def _letter_lengths(letters: list[str], shapes: Sequence[Shape]) -> dict[str, int]:
         lengths: dict[str, int] = {}
-        for mine, shape in zip(letters, shapes, strict=True):
-            if len(mine) != len(shape):
-                raise ShapeError(f"an operand with {len(mine)} axes for {mine!r}")
-            own: dict[str, int] = {}
-            for letter, length in zip(mine, shape, strict=True):
-                known = lengths.get(letter, 1)
-                if own.setdefault(letter, length) != length or (length != known and 1 not in (length, known)):
+        for own_letters, shape in zip(letters, shapes, strict=True):
+            if len(own_letters) != len(shape):
+                raise ShapeError(f"an operand with {len(own_letters)} axes for {own_letters!r}")
+            own_lengths: dict[str, int] = {}
+            for letter, length in zip(own_letters, shape, strict=True):
+                known_length = lengths.get(letter, 1)
+                if own_lengths.setdefault(letter, length) != length or (
+                    length != known_length and 1 not in (length, known_length)
+                ):
                     raise ShapeError(f"axes of one length for {letter!r}, or of length 1")
-                lengths[letter] = max(known, length)
+                lengths[letter] = max(known_length, length)
         return lengths
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        parts = self._parse_equation(shapes)
-        return tuple(parts.axis_lengths[letter] for letter in parts.output_letters)
+        parsed = self._parse_equation(shapes)
+        return tuple(parsed.axis_lengths[letter] for letter in parsed.output_letters)
 
     def _evaluate_einsum(self, letters: list[str], output: str, *arrays: Array) -> Array:
-        tile = min(_LETTERS - set("".join(letters)) - set(output))
-        tiles = max(array.shape[0] for array in arrays)
-        if any(array.shape[0] != tiles for array in arrays):
-            arrays = tuple(np.broadcast_to(array, (tiles, *array.shape[1:])) for array in arrays)
-        equation = ",".join(tile + each for each in letters) + "->" + tile + output
+        batch_letter = min(_LETTERS - set("".join(letters)) - set(output))
+        batch_size = max(array.shape[0] for array in arrays)
+        if any(array.shape[0] != batch_size for array in arrays):
+            arrays = tuple(np.broadcast_to(array, (batch_size, *array.shape[1:])) for array in arrays)
+        equation = (
+            ",".join(batch_letter + operand_letters for operand_letters in letters) + "->" + batch_letter + output
+        )
         return np.einsum(equation, *arrays, optimize=True)
 
     def forward(self, *operands: Array) -> Array:
-        parts = self._parse_equation(get_declared_shapes(operands))
-        return self._evaluate_einsum(parts.operand_letters, parts.output_letters, *parts.drop_broadcast_axes(operands))
+        parsed = self._parse_equation(get_declared_shapes(operands))
+        return self._evaluate_einsum(
+            parsed.operand_letters, parsed.output_letters, *parsed.drop_broadcast_axes(operands)
+        )
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        parts = self._parse_equation(get_declared_shapes(inputs))
-        plain = parts.drop_broadcast_axes(drop_missing(values))
+        parsed = self._parse_equation(get_declared_shapes(inputs))
+        labels = parsed.drop_broadcast_axes(drop_missing(values))
         return take_elementwise_min(
             *(
-                _take_min_onto_output(parts.output_letters, mine, each)
-                for mine, each in zip(parts.operand_letters, plain, strict=True)
+                _take_min_onto_output(parsed.output_letters, letters, operand_labels)
+                for letters, operand_labels in zip(parsed.operand_letters, labels, strict=True)
             )
         )
 
     def backward(self, gradient: Array, output: Array, *operands: Array) -> Gradients:
-        parts = self._parse_equation(get_declared_shapes(operands))
-        plain = parts.drop_broadcast_axes(operands)
-        shares = (
-            self._operand_gradient(gradient, parts.output_letters, position, parts.operand_letters, plain)
-            for position in range(len(plain))
+        parsed = self._parse_equation(get_declared_shapes(operands))
+        unbroadcast_operands = parsed.drop_broadcast_axes(operands)
+        gradients = (
+            self._operand_gradient(
+                gradient, parsed.output_letters, position, parsed.operand_letters, unbroadcast_operands
+            )
+            for position in range(len(unbroadcast_operands))
         )
         return tuple(
-            share.reshape(share.shape[0], *each.shape[1:]) for share, each in zip(shares, operands, strict=True)
+            operand_gradient.reshape(operand_gradient.shape[0], *operand.shape[1:])
+            for operand_gradient, operand in zip(gradients, operands, strict=True)
         )
 
     def _operand_gradient(
         self, gradient: Array, out: str, position: int, letters: list[str], operands: Sequence[Array]
     ) -> Array:
-        mine = "".join(dict.fromkeys(letters[position]))
-        others = [each for i, each in enumerate(letters) if i != position]
-        arrays = [each for i, each in enumerate(operands) if i != position]
-        reached = "".join(letter for letter in mine if letter in out or any(letter in each for each in others))
-        share = self._evaluate_einsum([out, *others], reached, gradient, *arrays)
+        unique_letters = "".join(dict.fromkeys(letters[position]))
+        other_letters = [other for i, other in enumerate(letters) if i != position]
+        other_operands = [other for i, other in enumerate(operands) if i != position]
+        reached_letters = "".join(
+            letter for letter in unique_letters if letter in out or any(letter in other for other in other_letters)
+        )
+        reached_gradient = self._evaluate_einsum([out, *other_letters], reached_letters, gradient, *other_operands)
         lengths = dict(zip(letters[position], operands[position].shape[1:], strict=True))
-        spread = share.reshape(share.shape[0], *(lengths[each] if each in reached else 1 for each in mine))
-        by_operand = np.zeros((share.shape[0], *operands[position].shape[1:]), dtype=gradient.dtype)
-        np.einsum(f"...{letters[position]}->...{mine}", by_operand)[...] = spread
+        spread_gradient = reached_gradient.reshape(
+            reached_gradient.shape[0],
+            *(lengths[letter] if letter in reached_letters else 1 for letter in unique_letters),
+        )
+        by_operand = np.zeros((reached_gradient.shape[0], *operands[position].shape[1:]), dtype=gradient.dtype)
+        np.einsum(f"...{letters[position]}->...{unique_letters}", by_operand)[...] = spread_gradient
         return by_operand
 
     def forward_rounding(self, output: Array, *operands: Array) -> Rounding:
@@ -184,12 +199,12 @@ class Einsum(Op):
         magnitudes = self.backward(np.abs(gradient), output, *map(np.abs, operands))
         products = self._count_products(get_declared_shapes(operands))
         return tuple(
-            None if each is None else Rounding(each, max(1, products // count_elements(each.shape[1:])))
-            for each in magnitudes
+            None if magnitude is None else Rounding(magnitude, max(1, products // count_elements(magnitude.shape[1:])))
+            for magnitude in magnitudes
         )
 
     def _count_products(self, shapes: Sequence[Shape]) -> int:
-        """Products that are summed altogether."""
+        """Return the number of products in all sums together."""
         return count_elements(tuple(self._parse_equation(shapes).axis_lengths.values()))
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
@@ -205,11 +220,16 @@ class Einsum(Op):
 
 
 def _take_min_onto_output(out: str, letters: str, values: Array) -> Array:
-    """Least of an operand's values for each combination of the letters of the output, with 1 where it lacks one."""
+    """Return the least of an operand's values for each index of the output.
+
+    Axes that the operand lacks have length 1.
+    """
     unique = "".join(dict.fromkeys(letters))
     diagonal = np.einsum(f"...{letters}->...{unique}", values)
-    absent = tuple(position + 1 for position, letter in enumerate(unique) if letter not in out)
-    kept = [letter for letter in unique if letter in out]
-    found = diagonal.min(axis=absent) if absent else diagonal
-    ordered = found.transpose(0, *(1 + kept.index(letter) for letter in out if letter in kept))
-    return np.expand_dims(ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept))
+    absent_axes = tuple(position + 1 for position, letter in enumerate(unique) if letter not in out)
+    kept_letters = [letter for letter in unique if letter in out]
+    least = diagonal.min(axis=absent_axes) if absent_axes else diagonal
+    ordered = least.transpose(0, *(1 + kept_letters.index(letter) for letter in out if letter in kept_letters))
+    return np.expand_dims(
+        ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept_letters)
+    )

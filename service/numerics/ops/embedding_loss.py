@@ -28,24 +28,29 @@ class VectorPairLoss(PiecewiseLoss):
         rank = inputs[0].ndim
         return take_elementwise_min(
             *(
-                take_min_over_axes(each, rank - 1)[..., 0] if each.ndim == rank else each
-                for each in drop_missing(values)
+                take_min_over_axes(labels, rank - 1)[..., 0] if labels.ndim == rank else labels
+                for labels in drop_missing(values)
             )
         )
 
 
 _COSINE_EPSILON = float(np.float32(1e-12))
-"""What PyTorch adds to a square: a constant of single precision."""
+"""Term that PyTorch adds to a square: a constant of single precision."""
 
 
 def _bound_distance_error(*input_errors: Array | None) -> Array:
-    """What a function of distances, each no steeper than the sum of what moves, may be off by, of each sample."""
-    return sum((each[0].sum(axis=-1) for each in input_errors if each is not None), start=np.zeros(()))
+    """Return the largest error of a function of distances, for each sample.
+
+    The function is no steeper than the sum of the moves of its inputs.
+    """
+    return sum(
+        (input_error[0].sum(axis=-1) for input_error in input_errors if input_error is not None), start=np.zeros(())
+    )
 
 
-def _list_vector_indices(places: Array, length: int) -> Array:
-    """Flat indices of the elements of some vectors, (places, length)."""
-    return places[:, None] * length + np.arange(length)
+def _list_vector_indices(vectors: Array, length: int) -> Array:
+    """Return the flat indices of the elements of some vectors, (vectors, length)."""
+    return vectors[:, None] * length + np.arange(length)
 
 
 def _dot_product(a: Array, b: Array) -> Array:
@@ -54,10 +59,11 @@ def _dot_product(a: Array, b: Array) -> Array:
 
 @register_op("cosine_embedding_loss")
 class CosineEmbeddingLoss(VectorPairLoss):
-    """1 - cos for target 1, max(0, cos - margin) for target -1, of pairs (N, D) or (D,); then none, sum or mean.
+    """Loss of the cosine of pairs (N, D) or (D,), then none, sum or mean.
 
-    cos = s / sqrt(p q) with s = sum a b, p = sum a^2 + 1e-12, q = sum b^2 + 1e-12. With g = dL/d(output), c = 1 (none,
-    sum) or 1/N (mean), h = -g c for target 1, g c for target -1 where cos > margin, else 0:
+    It is 1 - cos for target 1, and max(0, cos - margin) for target -1. cos = s / sqrt(p q) with s = sum a b, p = sum
+    a^2 + 1e-12, q = sum b^2 + 1e-12. With g = dL/d(output), c = 1 (none, sum) or 1/N (mean), h = -g c for target 1, g c
+    for target -1 where cos > margin, else 0:
         dL/da = h (b / sqrt(p q) - a cos / p)        dL/db = h (a / sqrt(p q) - b cos / q)
     """
 
@@ -79,7 +85,7 @@ class CosineEmbeddingLoss(VectorPairLoss):
 
     @staticmethod
     def _cosine_and_norms(a: Array, b: Array) -> tuple[Array, Array, Array]:
-        """Cosine, p and q."""
+        """Return the cosine, p and q."""
         p, q = _dot_product(a, a) + a.dtype.type(_COSINE_EPSILON), _dot_product(b, b) + a.dtype.type(_COSINE_EPSILON)
         return _dot_product(a, b) / (np.sqrt(p) * np.sqrt(q)), p, q
 
@@ -90,23 +96,23 @@ class CosineEmbeddingLoss(VectorPairLoss):
     def subgradient_choices(
         self, input_errors: Sequence[Array | None], input1: Array, input2: Array, target: Array
     ) -> SubgradientChoices | None:
-        """All of the cosine's gradient or nothing of it, where it is the margin."""
-        cosine, p, q = (each[0].reshape(-1) for each in self._cosine_and_norms(input1, input2))
-        shapes = (np.broadcast_to(each, input1.shape) for each in input_errors[:2] if each is not None)
+        """Return the choice of all or nothing of the cosine's gradient, at the margin."""
+        cosine, p, q = (array[0].reshape(-1) for array in self._cosine_and_norms(input1, input2))
+        vector_errors = (np.broadcast_to(array, input1.shape) for array in input_errors[:2] if array is not None)
         lengths = np.sqrt(np.minimum(p, q))
-        reach = _bound_distance_error(*shapes).reshape(-1) / lengths + 4 * np.finfo(np.float64).eps
-        places = np.flatnonzero((np.abs(cosine - self.margin) <= reach) & (target[0].reshape(-1) == -1))
+        cosine_error = _bound_distance_error(*vector_errors).reshape(-1) / lengths + 4 * np.finfo(np.float64).eps
+        samples = np.flatnonzero((np.abs(cosine - self.margin) <= cosine_error) & (target[0].reshape(-1) == -1))
         length, factor = input1.shape[-1], 1 / (cosine.size if self.reduction == "mean" else 1)
-        a, b = (each[0].reshape(-1, length)[places] for each in (input1, input2))
-        of_cosine, of_p, of_q = (each[places, None] for each in (cosine, p, q))
-        root, where = np.sqrt(of_p) * np.sqrt(of_q), _list_vector_indices(places, length)
-        on = [
-            (0, where, factor * (b / root - a * (of_cosine / of_p))),
-            (1, where, factor * (a / root - b * (of_cosine / of_q))),
+        first_vectors, second_vectors = (array[0].reshape(-1, length)[samples] for array in (input1, input2))
+        sample_cosine, sample_p, sample_q = (array[samples, None] for array in (cosine, p, q))
+        root, element_indices = np.sqrt(sample_p) * np.sqrt(sample_q), _list_vector_indices(samples, length)
+        derivatives_of_cosine = [
+            (0, element_indices, factor * (second_vectors / root - first_vectors * (sample_cosine / sample_p))),
+            (1, element_indices, factor * (first_vectors / root - second_vectors * (sample_cosine / sample_q))),
         ]
-        share = (cosine[places] >= self.margin) * 1.0
+        share = (cosine[samples] >= self.margin) * 1.0
         return choose_between_derivatives(
-            self._output_flat_indices(places), share, cosine[places] == self.margin, [], on
+            self._output_flat_indices(samples), share, cosine[samples] == self.margin, [], derivatives_of_cosine
         )
 
     def losses_on_branch(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
@@ -116,7 +122,7 @@ class CosineEmbeddingLoss(VectorPairLoss):
         )
 
     def loss_magnitudes(self, input1: Array, input2: Array, target: Array) -> Array:
-        # The product is a sum of D, the lengths are half as much of sums of D.
+        # The product is a sum of D, and each length takes half the error of a sum of D.
         cosine = self._cosine_magnitude(input1, input2) * math.sqrt(4 + input1.shape[-1])
         return (1 + abs(self.margin) + cosine) * (self.select_branch(input1, input2, target) != 0)
 
@@ -131,7 +137,7 @@ class CosineEmbeddingLoss(VectorPairLoss):
         return self._cosine_and_norms(np.abs(a), np.abs(b))[0]
 
     def sample_gradients(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
-        cosine, p, q = (each[..., None] for each in self._cosine_and_norms(input1, input2))
+        cosine, p, q = (array[..., None] for array in self._cosine_and_norms(input1, input2))
         h = (-weight * self.select_branch(input1, input2, target).astype(weight.dtype))[..., None]
         root = np.sqrt(p) * np.sqrt(q)
         by_target = np.zeros(weight.shape[:1] + target.shape[1:], dtype=weight.dtype)
@@ -140,20 +146,28 @@ class CosineEmbeddingLoss(VectorPairLoss):
         return by_first, by_second, by_target
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: s, p and q by u sqrt(D) of their sums, once for each pair; each element by its two summands."""
+        """Return the gradients with the errors of s, p and q, and of their summands.
+
+        The sums are off by u sqrt(D) of themselves, once for each pair. Each element has the errors of its two
+        summands.
+        """
         a, b = inputs[:2]
         target: Array = inputs[2]
-        length_ = a.shape[-1]
-        product = errors(_dot_product(a, b), _dot_product(np.abs(a), np.abs(b)), length_)
-        p, q = (errors(_dot_product(each, each) + _COSINE_EPSILON, terms=length_ + 1) for each in (a, b))
+        vector_length = a.shape[-1]
+        product = errors(_dot_product(a, b), _dot_product(np.abs(a), np.abs(b)), vector_length)
+        p, q = (errors(_dot_product(each, each) + _COSINE_EPSILON, terms=vector_length + 1) for each in (a, b))
         root = np.sqrt(p) * np.sqrt(q)
         cosine, p, q, root = (each[..., None] for each in (product / root, p, q, root))
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         h = (-weight * self.select_branch(*inputs))[..., None]
         by_first, by_second = (
-            errors(h * (other / root - own * (cosine / square)), np.abs(h) * (np.abs(other / root) + size_), 2)
-            for own, other, square in ((a, b, p), (b, a, q))
-            for size_ in (np.abs(own * (cosine / square)),)
+            errors(
+                h * (partner / root - vector * (cosine / squared_norm)),
+                np.abs(h) * (np.abs(partner / root) + magnitude),
+                2,
+            )
+            for vector, partner, squared_norm in ((a, b, p), (b, a, q))
+            for magnitude in (np.abs(vector * (cosine / squared_norm)),)
         )
         by_target = np.zeros(weight.shape[:1] + target.shape[1:])
         return by_first, by_second, by_target
@@ -174,13 +188,13 @@ class CosineEmbeddingLoss(VectorPairLoss):
 
 @register_op("triplet_margin_loss")
 class TripletMarginLoss(VectorPairLoss):
-    """max(0, d(a, p) - d(a, n) + margin) of triplets (N, D) or (D,); then none, sum or mean.
+    """Margin loss of triplets (N, D) or (D,), then none, sum or mean.
 
-    d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p); with `swap`, d(p, n) stands for d(a, n) where it is smaller. With
-    g = dL/d(output), c = 1 (none, sum) or 1/N (mean), where the loss is positive, and
-    u(x, y)_i = sign(e_i) (abs(e_i) / d)^(p-1), e = x - y + eps, 0 where d = 0:
+    The loss is max(0, d(a, p) - d(a, n) + margin) with d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p). With `swap`,
+    d(p, n) stands for d(a, n) where it is smaller. With g = dL/d(output), c = 1 (none, sum) or 1/N (mean), where the
+    loss is positive, and u(x, y)_i = sign(e_i) (abs(e_i) / d)^(p-1), e = x - y + eps, 0 where d = 0:
         dL/da = g c (u(a, p) - u(a, n)),  dL/dp = -g c u(a, p),  dL/dn = g c u(a, n)
-    and with d(p, n) in place of d(a, n) its u goes to p and, negative, to n.
+    With d(p, n) in place of d(a, n), u(p, n) goes to p and, negative, to n.
     """
 
     numpy_calls = 60
@@ -226,103 +240,159 @@ class TripletMarginLoss(VectorPairLoss):
         return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
 
     def _distance_pairs(self, anchor: Array, positive: Array, negative: Array) -> list[tuple[Array, Array]]:
-        """The pairs whose distances enter: that of the positive, that of the negative, and with `swap` the other."""
+        """Return the pairs of vectors whose distances enter the loss.
+
+        They are (a, p), (a, n) and, with `swap`, (p, n).
+        """
         return [(anchor, positive), (anchor, negative), *([(positive, negative)] if self.swap else [])]
 
     def _chosen_negative_share(self, anchor: Array, positive: Array, negative: Array) -> Array:
-        """-1 where the loss is cut off, else the share of the positive's distance in that of the negative."""
-        near, far, *other = (self._distance(*pair) for pair in self._distance_pairs(anchor, positive, negative))
-        swapped = np.zeros(far.shape)
+        """Return the share of d(p, n) in the negative's distance, -1 where the loss is 0.
+
+        Without `swap` it is 0.
+        """
+        positive_distance, negative_distance, *swapped_distances = (
+            self._distance(*pair) for pair in self._distance_pairs(anchor, positive, negative)
+        )
+        swapped_share = np.zeros(negative_distance.shape)
         if self.swap:
-            # Half to each where they are equal, as PyTorch's minimum has it.
-            swapped = (1 + np.sign(far - other[0])) / 2
-            far = np.minimum(far, other[0])
-        return np.where(near - far + self.margin >= 0, swapped, -1)
+            # Equal distances get half each, as PyTorch's minimum has it.
+            swapped_share = (1 + np.sign(negative_distance - swapped_distances[0])) / 2
+            negative_distance = np.minimum(negative_distance, swapped_distances[0])
+        return np.where(positive_distance - negative_distance + self.margin >= 0, swapped_share, -1)
 
     def select_branch(self, anchor: Array, positive: Array, negative: Array) -> Array:
-        """What is chosen for each sample, and behind it the pieces of its distances, (..., 1 + pairs D)."""
+        """Return the choice of each sample and the pieces of its distances.
+
+        The shape is (..., 1 + pairs D).
+        """
         pairs = self._distance_pairs(anchor, positive, negative)
         chosen = self._chosen_negative_share(anchor, positive, negative)[..., None]
         pieces = [vector_norm.select_norm_branch(self._offset_difference(x, y), -1) for x, y in pairs]
         tiles = max(map(len, (chosen, *pieces)))
-        return np.concatenate([broadcast_batch(each, tiles) for each in (chosen, *pieces)], axis=-1)
+        return np.concatenate([broadcast_batch(array, tiles) for array in (chosen, *pieces)], axis=-1)
 
     def subgradient_choices(
         self, input_errors: Sequence[Array | None], anchor: Array, positive: Array, negative: Array
     ) -> SubgradientChoices | None:
-        """All or nothing of a loss that is just cut off; and one of two distances of the negative that are equal."""
-        inputs = [each.reshape(1, -1, each.shape[-1]) for each in (anchor, positive, negative)]
-        near, far, *other = (self._distance(*pair)[0] for pair in self._distance_pairs(*inputs))
-        reach = 2 * _bound_distance_error(
-            *(np.broadcast_to(each, anchor.shape) for each in input_errors if each is not None)
+        """Return choices at losses that just reach 0, and at two equal negative distances.
+
+        The former choose all or nothing of the loss, the latter one of the distances.
+        """
+        inputs = [array.reshape(1, -1, array.shape[-1]) for array in (anchor, positive, negative)]
+        positive_distance, negative_distance, *swapped_distances = (
+            self._distance(*pair)[0] for pair in self._distance_pairs(*inputs)
+        )
+        distance_error = 2 * _bound_distance_error(
+            *(np.broadcast_to(array, anchor.shape) for array in input_errors if array is not None)
         ).reshape(-1)
-        reach = reach + 8 * np.spacing(near + far + self.margin)
-        closer = np.minimum(far, other[0]) if self.swap else far
-        value, gap = near - closer + self.margin, far - other[0] if self.swap else np.full(far.shape, np.inf)
-        cut, equal = np.abs(value) <= reach, np.abs(gap) <= reach
-        swapped = (1 + np.sign(gap)) / 2 if self.swap else np.zeros(far.shape)
-        factor = 1 / (near.size if self.reduction == "mean" else 1)
-        # Where both are open the choices multiply, and none is declared.
-        ends = np.flatnonzero(cut & ~equal)
+        distance_error = distance_error + 8 * np.spacing(positive_distance + negative_distance + self.margin)
+        least_negative_distance = (
+            np.minimum(negative_distance, swapped_distances[0]) if self.swap else negative_distance
+        )
+        loss, gap = (
+            positive_distance - least_negative_distance + self.margin,
+            negative_distance - swapped_distances[0] if self.swap else np.full(negative_distance.shape, np.inf),
+        )
+        is_near_end, is_near_tie = np.abs(loss) <= distance_error, np.abs(gap) <= distance_error
+        swapped_share = (1 + np.sign(gap)) / 2 if self.swap else np.zeros(negative_distance.shape)
+        factor = 1 / (positive_distance.size if self.reduction == "mean" else 1)
+        # Where both are ambiguous the choices multiply, and none is declared.
+        end_samples = np.flatnonzero(is_near_end & ~is_near_tie)
         return merge_choices([
             choose_between_derivatives(
-                self._output_flat_indices(ends), (value[ends] >= 0) * 1.0, value[ends] == 0, [],
-                self._branch_derivatives(inputs, ends, 1.0, swapped[ends], factor),
+                self._output_flat_indices(end_samples), (loss[end_samples] >= 0) * 1.0, loss[end_samples] == 0, [],
+                self._branch_derivatives(inputs, end_samples, 1.0, swapped_share[end_samples], factor),
             ),
-            self._swap_choices(inputs, np.flatnonzero(equal & (value > reach)), gap, factor),
+            self._swap_choices(inputs, np.flatnonzero(is_near_tie & (loss > distance_error)), gap, factor),
         ])  # fmt: skip
 
     def _branch_derivatives(
-        self, inputs: Sequence[Array], places: Array, near_distance_factor: float, swapped: Array, factor: float
+        self, inputs: Sequence[Array], samples: Array, near_distance_factor: float, swapped: Array, factor: float
     ) -> list[BranchDerivative]:
-        """Slopes of some samples' losses, `of_near` of d(a, p) less d(a, n), or d(p, n) as far as swapped."""
-        a, p, n = (each[:, places] for each in inputs)
-        other = swapped[:, None]
-        near, far, between_them = self._direction(a, p)[0], self._direction(a, n)[0], self._direction(p, n)[0]
-        near, far, between_them = near_distance_factor * near, (1 - other) * far, other * between_them
-        where = _list_vector_indices(places, a.shape[-1])
+        """Return the derivatives of some samples' losses by all three inputs.
+
+        Parameters
+        ----------
+        inputs
+            Anchors, positives and negatives, (1, N, D).
+        places
+            Samples, by number.
+        near_distance_factor
+            Factor of d(a, p).
+        swapped
+            Share of d(p, n) in the negative's distance, (samples,).
+        factor
+            Factor of all derivatives.
+        """
+        anchor, positive, negative = (array[:, samples] for array in inputs)
+        swapped_share = swapped[:, None]
+        near_direction, far_direction, swapped_direction = (
+            self._direction(anchor, positive)[0],
+            self._direction(anchor, negative)[0],
+            self._direction(positive, negative)[0],
+        )
+        near_direction, far_direction, swapped_direction = (
+            near_distance_factor * near_direction,
+            (1 - swapped_share) * far_direction,
+            swapped_share * swapped_direction,
+        )
+        element_indices = _list_vector_indices(samples, anchor.shape[-1])
         return [
-            (0, where, factor * (near - far)),
-            (1, where, factor * (-near - between_them)),
-            (2, where, factor * (far + between_them)),
+            (0, element_indices, factor * (near_direction - far_direction)),
+            (1, element_indices, factor * (-near_direction - swapped_direction)),
+            (2, element_indices, factor * (far_direction + swapped_direction)),
         ]
 
     def _swap_choices(
-        self, inputs: Sequence[Array], places: Array, gap: Array, factor: float
+        self, inputs: Sequence[Array], samples: Array, gap: Array, factor: float
     ) -> SubgradientChoices | None:
-        none = np.zeros(places.size)
-        # Only what the two distances differ in is chosen: the positive's own distance enters once, whatever is.
-        low, high = (self._branch_derivatives(inputs, places, 0.0, each, factor) for each in (none, none + 1))
-        share = (1 + np.sign(gap[places])) / 2
-        return choose_between_derivatives(self._output_flat_indices(places), share, gap[places] == 0, low, high)
+        no_share = np.zeros(samples.size)
+        # Both choices hold the distance of the positive once, so only the difference of the others is chosen.
+        lower_derivatives, upper_derivatives = (
+            self._branch_derivatives(inputs, samples, 0.0, swapped, factor) for swapped in (no_share, no_share + 1)
+        )
+        share = (1 + np.sign(gap[samples])) / 2
+        return choose_between_derivatives(
+            self._output_flat_indices(samples), share, gap[samples] == 0, lower_derivatives, upper_derivatives
+        )
 
     def losses_on_branch(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
         pairs = self._distance_pairs(anchor, positive, negative)
         chosen, *pieces = np.split(branch, [1 + i * anchor.shape[-1] for i in range(len(pairs))], axis=-1)
-        near, far, *other = (
-            vector_norm.evaluate_norm_on_branch(self.p, each, self._offset_difference(x, y), -1)
-            for each, (x, y) in zip(pieces, pairs, strict=True)
+        positive_distance, negative_distance, *swapped_distances = (
+            vector_norm.evaluate_norm_on_branch(self.p, piece, self._offset_difference(x, y), -1)
+            for piece, (x, y) in zip(pieces, pairs, strict=True)
         )
         if self.swap:
-            # Of a distance that does not enter it does not matter where its piece ends.
-            far = np.where(chosen < 1, (1 - chosen) * far, 0) + np.where(chosen > 0, chosen * other[0], 0)
-        return np.where(chosen >= 0, near - far + self.margin, 0)[..., 0].astype(anchor.dtype, copy=False)
+            # A distance that does not enter may leave its piece.
+            negative_distance = np.where(chosen < 1, (1 - chosen) * negative_distance, 0) + np.where(
+                chosen > 0, chosen * swapped_distances[0], 0
+            )
+        return np.where(chosen >= 0, positive_distance - negative_distance + self.margin, 0)[..., 0].astype(
+            anchor.dtype, copy=False
+        )
 
     def forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
-        """Rounding of the output: what the losses of samples are off by is each its own, and adds up as squares."""
+        """Return the rounding of the output, in which independent errors add up as squares.
+
+        The losses of samples have errors of their own.
+        """
         if self.reduction == "none":
             return super().forward_rounding(output, *inputs)
-        sizes = self.loss_magnitudes(*inputs).reshape(len(output), -1)
-        count = sizes.shape[-1]
-        squares = self.summand_count * np.square(sizes).sum(axis=-1) + count * np.square(sizes.sum(axis=-1))
+        magnitudes = self.loss_magnitudes(*inputs).reshape(len(output), -1)
+        count = magnitudes.shape[-1]
+        squares = self.summand_count * np.square(magnitudes).sum(axis=-1) + count * np.square(magnitudes.sum(axis=-1))
         magnitude = np.sqrt(squares) / (count if self.reduction == "mean" else 1)
         return Rounding(magnitude.reshape(output.shape), 1)
 
     def loss_magnitudes(self, anchor: Array, positive: Array, negative: Array) -> Array:
-        own = vector_norm.count_norm_rounding_terms(self.p, anchor.shape[-1]) / self.summand_count
-        distances = (self._distance(anchor, other) for other in (positive, negative))
-        near, far = (each * vector_norm.estimate_root_error(self.p, each) for each in distances)
-        return (near + far) * np.sqrt(own) + self.margin
+        norm_terms = vector_norm.count_norm_rounding_terms(self.p, anchor.shape[-1]) / self.summand_count
+        distances = (self._distance(anchor, partner) for partner in (positive, negative))
+        positive_magnitude, negative_magnitude = (
+            distance * vector_norm.estimate_root_error(self.p, distance) for distance in distances
+        )
+        return (positive_magnitude + negative_magnitude) * np.sqrt(norm_terms) + self.margin
 
     def sample_gradients(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         pairs = (anchor, positive), (anchor, negative), (positive, negative)
@@ -331,13 +401,22 @@ class TripletMarginLoss(VectorPairLoss):
         )
 
     def _compute_shares(self, differences: Sequence[Array], weight: Array, *inputs: Array) -> Gradients:
-        """Shares, given the differences of a and p, of a and n, and of p and n."""
+        """Return the gradients, given the differences of the three pairs.
+
+        The pairs are (a, p), (a, n) and (p, n).
+        """
         weights = self._distance_gradients(weight, self._chosen_negative_share(*inputs))
-        near, far, swapped = (each * self._compute_direction(x) for each, x in zip(weights, differences, strict=True))
-        return near - far, -near - swapped, far + swapped
+        positive_share, negative_share, swapped_share = (
+            distance_weight * self._compute_direction(difference)
+            for distance_weight, difference in zip(weights, differences, strict=True)
+        )
+        return positive_share - negative_share, -positive_share - swapped_share, negative_share + swapped_share
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: x - y is off by u of itself, which may be more than is left when eps is added to it."""
+        """Return the gradients with the errors of the differences x - y.
+
+        Each is off by u of itself, which may be more than is left after eps is added to it.
+        """
         anchor, positive, negative = inputs
         pairs = (anchor, positive), (anchor, negative), (positive, negative)
         differences = [errors(self._offset_difference(x, y), np.abs(x - y)) for x, y in pairs]
@@ -345,24 +424,30 @@ class TripletMarginLoss(VectorPairLoss):
         results = self._compute_shares(differences, weight, *inputs)
         roundings = self.backward_rounding(gradient, output, *inputs)
         return tuple(
-            None if each is None else errors.add_rounding_error(each, rounding)
-            for each, rounding in zip(results, roundings, strict=True)
+            None if result is None else errors.add_rounding_error(result, rounding)
+            for result, rounding in zip(results, roundings, strict=True)
         )
 
     def sample_gradient_magnitudes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         branch = self._chosen_negative_share(anchor, positive, negative)
-        of_near, of_far, of_swapped = self._distance_gradients(weight, branch)
-        near = of_near * self._direction_magnitude(anchor, positive)
-        far = of_far * self._direction_magnitude(anchor, negative)
-        swapped = of_swapped * self._direction_magnitude(positive, negative)
-        return near + far, near + swapped, far + swapped
+        positive_weight, negative_weight, swapped_weight = self._distance_gradients(weight, branch)
+        positive_magnitude = positive_weight * self._direction_magnitude(anchor, positive)
+        negative_magnitude = negative_weight * self._direction_magnitude(anchor, negative)
+        swapped_magnitude = swapped_weight * self._direction_magnitude(positive, negative)
+        return (
+            positive_magnitude + negative_magnitude,
+            positive_magnitude + swapped_magnitude,
+            negative_magnitude + swapped_magnitude,
+        )
 
     @staticmethod
     def _distance_gradients(weight: Array, branch: Array) -> tuple[Array, Array, Array]:
-        """Gradient of the loss by each of the three distances, signs aside, one axis behind."""
+        """Return the gradients by the three distances, signs aside, one axis behind."""
         shares = ((branch >= 0), np.where(branch >= 0, 1 - branch, 0), np.maximum(branch, 0))
-        of_near, of_far, of_swapped = ((weight * each).astype(weight.dtype)[..., None] for each in shares)
-        return of_near, of_far, of_swapped
+        positive_weight, negative_weight, swapped_weight = (
+            (weight * share).astype(weight.dtype)[..., None] for share in shares
+        )
+        return positive_weight, negative_weight, swapped_weight
 
     def _direction_magnitude(self, x: Array, y: Array) -> Array:
         root = vector_norm.estimate_root_error(self.p, self._distance(x, y)[..., None])

@@ -1,4 +1,4 @@
-"""Ops that pick elements by index. What is picked several times gets the sum of all its gradients."""
+"""Ops that pick elements by index. An element that is picked several times gets the sum of all gradients."""
 
 from types import MappingProxyType
 from typing import Any
@@ -23,17 +23,19 @@ from service.numerics.ops.op import (
 
 def _check_index_range(index: Array | None, length: int) -> None:
     if index is not None and ((index < 0) | (index >= length)).any():
-        raise ShapeError(f"an index from 0 to {length - 1}; {int(index.min())} to {int(index.max())} were given")
+        raise ShapeError(f"an index from 0 to {length - 1}; its values are {int(index.min())} to {int(index.max())}")
 
 
 class SelectionOp(Op):
-    """Moves elements to where an index says."""
+    """An op that picks elements by an index."""
 
     supports_complex_step = True
     linear_in = MappingProxyType({"input": ()})
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        return self.forward(*(each if new is None else new for new, each in zip(values, inputs, strict=True)))
+        return self.forward(
+            *(array if labels is None else labels for labels, array in zip(values, inputs, strict=True))
+        )
 
     def expand_products(self, position: int, *inputs: Any) -> ProductExpansion:
         return self.expand_selection(position, *inputs)
@@ -43,16 +45,16 @@ class SelectionOp(Op):
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *inputs)
-        # As many additions as the element is picked most often, which is not worth counting.
+        # An element is picked half of all times at most, as a bound that costs no counting.
         return tuple(
-            None if each is None else Rounding(each, max(1, count_elements(output.shape[1:]) // 2))
-            for each in magnitudes
+            None if magnitude is None else Rounding(magnitude, max(1, count_elements(output.shape[1:]) // 2))
+            for magnitude in magnitudes
         )
 
 
 @register_op("index_select")
 class IndexSelect(SelectionOp):
-    """y[..., k, ...] = x[..., i_k, ...] along `dim`.
+    """Selection along `dim`: y[..., k, ...] = x[..., i_k, ...].
 
     dL/dx[..., i, ...] = sum of g[..., k, ...] over the k with i_k = i.
     """
@@ -68,9 +70,9 @@ class IndexSelect(SelectionOp):
 
     def output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(index) > 1:
-            raise ShapeError("an input of at least one axis with an index (n,)")
-        along = normalize_axis(self.dim, len(input))
-        return (*input[:along], count_elements(index), *input[along + 1 :])
+            raise ShapeError("an input with at least one axis and an index (n,)")
+        axis = normalize_axis(self.dim, len(input))
+        return (*input[:axis], count_elements(index), *input[axis + 1 :])
 
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
@@ -83,8 +85,8 @@ class IndexSelect(SelectionOp):
 
     def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        front = np.moveaxis(by_input, self._batched_axis(input), 0)
-        np.add.at(front, index.ravel(), np.moveaxis(gradient, self._batched_axis(input), 0))
+        axis_first = np.moveaxis(by_input, self._batched_axis(input), 0)
+        np.add.at(axis_first, index.ravel(), np.moveaxis(gradient, self._batched_axis(input), 0))
         return by_input, None
 
     @declare_bug("the gradients of a repeated index overwrote each other instead of adding up: the last one is left")
@@ -99,8 +101,8 @@ class IndexSelect(SelectionOp):
         "scatter_without_accumulate", "the gradients of a repeated index were not added up: the first one is left"
     )
     def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
-        backwards = np.flip(gradient, self._batched_axis(input))
-        return self.scatter_without_accumulate(backwards, output, input, np.flip(index.ravel()))
+        reversed_gradient = np.flip(gradient, self._batched_axis(input))
+        return self.scatter_without_accumulate(reversed_gradient, output, input, np.flip(index.ravel()))
 
     def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
         return torch.index_select(input, self.dim, index)
@@ -108,9 +110,9 @@ class IndexSelect(SelectionOp):
 
 @register_op("gather")
 class Gather(SelectionOp):
-    """y[p] = x[p with its coordinate `dim` replaced by i[p]], for each position p of the index.
+    """Selection by position: y[p] = x[p with its coordinate `dim` replaced by i[p]].
 
-    dL/dx[q] = sum of g[p] over the positions p that read q.
+    p goes through the positions of the index. dL/dx[q] = sum of g[p] over the positions p that read q.
     """
 
     dim: int
@@ -124,9 +126,9 @@ class Gather(SelectionOp):
 
     def output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(input) != len(index):
-            raise ShapeError("an input and an index of as many axes")
-        along = normalize_axis(self.dim, len(input))
-        if any(i > n for k, (i, n) in enumerate(zip(index, input, strict=True)) if k != along):
+            raise ShapeError("an input and an index with equally many axes")
+        axis = normalize_axis(self.dim, len(input))
+        if any(i > n for k, (i, n) in enumerate(zip(index, input, strict=True)) if k != axis):
             raise ShapeError(f"an index not longer than the input in any axis but {self.dim}")
         return index
 
@@ -134,7 +136,7 @@ class Gather(SelectionOp):
         _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
 
     def _source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
-        """Where in the input each element lies, behind all tiles."""
+        """Return the index into the input, behind all tiles, of each element."""
         positions: list[Any] = list(np.indices(index.shape[1:], sparse=True))
         positions[normalize_axis(self.dim, input.ndim - 1)] = index[0]
         return (slice(None), *positions)
@@ -159,7 +161,10 @@ class Gather(SelectionOp):
 
 @register_op("embedding")
 class Embedding(SelectionOp):
-    """y[...] = W[i[...]], rows of W (V, D): dL/dW[v] = sum of g[...] over the places where i is v."""
+    """Rows of a weight W (V, D) by index: y[...] = W[i[...]].
+
+    dL/dW[v] = sum of g[...] over the places where i is v.
+    """
 
     inputs = ("input:index", "weight")
     linear_in = MappingProxyType({"weight": ()})
@@ -197,9 +202,9 @@ class Embedding(SelectionOp):
         "the gradients of a row that is looked up several times were not added up: the first one is left",
     )
     def first_kept(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
-        words = input.reshape(1, -1)
-        rows = gradient.reshape(gradient.shape[0], words.shape[1], -1)
-        return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(words, 1), weight)
+        flat_indices = input.reshape(1, -1)
+        rows = gradient.reshape(gradient.shape[0], flat_indices.shape[1], -1)
+        return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(flat_indices, 1), weight)
 
     def torch_forward(self, torch: Any, input: Any, weight: Any) -> Any:
         return torch.nn.functional.embedding(input, weight)

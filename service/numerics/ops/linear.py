@@ -26,17 +26,20 @@ _BIAS_POSITION = 2
 
 
 def _expand_matrix_product(position: int, a: Array, b: Array, element_numbers: Array) -> ProductExpansion:
-    """Products of matrices a, (..., n, k), with b, (..., k, m), the one at `position` numbered."""
+    """Return the products of matrices a, (..., n, k), and b, (..., k, m).
+
+    `element_numbers` takes the place of the operand at `position`.
+    """
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     rows, columns = (element_numbers, b) if position == 0 else (a, element_numbers)
-    summed = range(a.shape[-1])
-    pair = [rows[..., :, i : i + 1] for i in summed], [columns[..., i : i + 1, :] for i in summed]
-    return ProductExpansion(shape, pair[position], pair[1 - position])
+    inner_indices = range(a.shape[-1])
+    factor_pair = [rows[..., :, i : i + 1] for i in inner_indices], [columns[..., i : i + 1, :] for i in inner_indices]
+    return ProductExpansion(shape, factor_pair[position], factor_pair[1 - position])
 
 
 @register_op("linear")
 class Linear(Op):
-    """y = x W^T + b on the last axis.
+    """Product with a weight along the last axis, and a bias: y = x W^T + b.
 
     With g = dL/dy and n over the leading axes of x:
         dL/dx = g W               (..., in)
@@ -66,7 +69,7 @@ class Linear(Op):
 
     @staticmethod
     def _flatten_to_matrices(x: Array, weight: Array) -> tuple[Array, Array]:
-        """Flatten x to (K, n, in) and the weight to (K, out, in)."""
+        """Return x as (K, n, in) and the weight as (K, out, in)."""
         return x.reshape(x.shape[0], -1, x.shape[-1]), weight.reshape(weight.shape[0], -1, weight.shape[-1])
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
@@ -86,11 +89,18 @@ class Linear(Op):
         )
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, of_weight, *of_bias = drop_missing(values)
-        rank = of_input.ndim - 2
-        rows = take_min_over_axes(of_input, of_input.ndim - 1) if of_weight.ndim == 3 else of_input.min(axis=-1)
-        parameters = (align_rank(each, rank + of_weight.ndim - 2) for each in (of_weight.min(axis=-1), *of_bias))
-        return take_elementwise_min(rows, *parameters)
+        input_labels, weight_labels, *bias_labels = drop_missing(values)
+        leading_rank = input_labels.ndim - 2
+        row_labels = (
+            take_min_over_axes(input_labels, input_labels.ndim - 1)
+            if weight_labels.ndim == 3
+            else input_labels.min(axis=-1)
+        )
+        parameter_labels = (
+            align_rank(labels, leading_rank + weight_labels.ndim - 2)
+            for labels in (weight_labels.min(axis=-1), *bias_labels)
+        )
+        return take_elementwise_min(row_labels, *parameter_labels)
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         x, w = self._flatten_to_matrices(input, weight)
@@ -130,10 +140,10 @@ class Linear(Op):
     def weight_not_transposed(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
-        right = self.backward(gradient, output, input, weight, bias)
+        correct_gradients = self.backward(gradient, output, input, weight, bias)
         if weight.shape[1:-1] != weight.shape[-1:]:
-            return right
-        return self.backward(gradient, output, input, np.swapaxes(weight, 1, 2), bias)[0], *right[1:]
+            return correct_gradients
+        return self.backward(gradient, output, input, np.swapaxes(weight, 1, 2), bias)[0], *correct_gradients[1:]
 
     @declare_bug_named("scaled", "the mean over the rows of the batch was taken instead of the sum")
     def averaged_over_rows(
@@ -152,7 +162,7 @@ class Linear(Op):
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         if weight.ndim == 1:
-            # PyTorch's documentation takes this form; its matrix product does not, with a bias.
+            # PyTorch's documentation allows this form, but its matrix product does not with a bias.
             bias = None if bias is None else bias.reshape(1)
             return torch.nn.functional.linear(input, weight[None], bias)[..., 0]
         return torch.nn.functional.linear(input, weight, bias)
@@ -160,9 +170,10 @@ class Linear(Op):
 
 @register_op("matmul")
 class Matmul(Op):
-    """y = a b, products of matrices, with leading axes broadcast; a 1-D operand is a row, or a column.
+    """Product of matrices: y = a b, with leading axes broadcast.
 
-    With g = dL/dy, the leading axes of each operand that was broadcast summed:
+    A 1-D operand is a row on the left, and a column on the right. With g = dL/dy, and sums over the leading axes along
+    which each operand was broadcast:
         dL/da = g b^T        dL/db = a^T g
     """
 
@@ -183,16 +194,16 @@ class Matmul(Op):
         if not input or not other or input[-1] != other[0 if len(other) == 1 else -2]:
             raise ShapeError("(..., n, k) with (..., k, m), or a vector (k,) on either side")
         try:
-            leading = np.broadcast_shapes(input[:-2], other[:-2])
+            leading_axes = np.broadcast_shapes(input[:-2], other[:-2])
         except ValueError:
             raise ShapeError("leading axes that broadcast together") from None
         rows = input[-2:-1] if len(input) > 1 else ()
         columns = other[-1:] if len(other) > 1 else ()
-        return leading + rows + columns
+        return leading_axes + rows + columns
 
     @staticmethod
     def _broadcast_to_matrices(input: Array, other: Array) -> tuple[Array, Array]:
-        """Make matrices of vectors, and give both as many leading axes."""
+        """Return both operands as matrices with as many leading axes."""
         a = input[:, None, :] if input.ndim == 2 else input
         b = other[:, :, None] if other.ndim == 2 else other
         rank = max(a.ndim, b.ndim) - 1
@@ -208,9 +219,12 @@ class Matmul(Op):
         return _expand_matrix_product(position, a[0], b[0], flat_indices((a, b)[position][0]))
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        a, b = self._broadcast_to_matrices(*drop_missing(values))
-        reached = take_elementwise_min(take_min_over_axes(a, a.ndim - 1), take_min_over_axes(b, b.ndim - 2))
-        return reached.reshape(len(reached), *self.output_shape(*get_declared_shapes(inputs)))
+        input_labels, other_labels = self._broadcast_to_matrices(*drop_missing(values))
+        labels = take_elementwise_min(
+            take_min_over_axes(input_labels, input_labels.ndim - 1),
+            take_min_over_axes(other_labels, other_labels.ndim - 2),
+        )
+        return labels.reshape(len(labels), *self.output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = self._broadcast_to_matrices(input, other)
@@ -233,8 +247,8 @@ class Matmul(Op):
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(other))
         products = count_elements(output.shape[1:]) * input.shape[-1]
         return tuple(
-            None if magnitude is None else Rounding(magnitude, products // count_elements(each.shape[1:]))
-            for magnitude, each in zip(magnitudes, (input, other), strict=True)
+            None if magnitude is None else Rounding(magnitude, products // count_elements(operand.shape[1:]))
+            for magnitude, operand in zip(magnitudes, (input, other), strict=True)
         )
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
@@ -244,10 +258,10 @@ class Matmul(Op):
     @declare_bug_named(
         "transposed",
         "each square factor was used as it is where the gradient of the other one needs it transposed",
-        lambda shapes: any(each[-2:-1] == each[-1:] for each in shapes[1:]),
+        lambda shapes: any(operand[-2:-1] == operand[-1:] for operand in shapes[1:]),
     )
     def factors_not_transposed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
-        a, b = (np.swapaxes(each, -1, -2) if _is_square(each) else each for each in (input, other))
+        a, b = (np.swapaxes(operand, -1, -2) if _is_square(operand) else operand for operand in (input, other))
         by_a, by_b = self.backward(gradient, output, input, b), self.backward(gradient, output, a, other)
         return by_a[0], by_b[1]
 

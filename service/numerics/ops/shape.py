@@ -54,7 +54,7 @@ class DataMovementOp(Op):
 
 
 class ReshapingOp(DataMovementOp):
-    """An op that keeps the order of elements, row by row: dL/dx is g in the shape of x."""
+    """An op that keeps the row-by-row order of elements: dL/dx is g in the shape of x."""
 
     def forward(self, input: Array) -> Array:
         return input.reshape(input.shape[:1] + self.output_shape(input.shape[1:]))
@@ -174,7 +174,7 @@ class Unsqueeze(ReshapingOp):
 
 
 class PermutingOp(DataMovementOp):
-    """An op that permutes the axes: the gradient goes back to their order in the input."""
+    """An op that permutes the axes: the gradient goes back to their order in x."""
 
     @abstractmethod
     def _axis_order(self, rank: int) -> tuple[int, ...]:
@@ -407,15 +407,19 @@ class Expand(DataMovementOp):
     )
 
     def output_shape(self, input: Shape) -> Shape:
-        new = len(self.size) - len(input)
-        lengths = [1] * max(new, 0) + list(input)
-        fits = new >= 0 and all(
-            asked in (-1 if i >= new else asked, length) or (length == 1 and asked > 0)
-            for i, (asked, length) in enumerate(zip(self.size, lengths, strict=True))
+        new_axis_count = len(self.size) - len(input)
+        lengths = [1] * max(new_axis_count, 0) + list(input)
+        is_expandable = new_axis_count >= 0 and all(
+            requested in (-1 if i >= new_axis_count else requested, input_length)
+            or (input_length == 1 and requested > 0)
+            for i, (requested, input_length) in enumerate(zip(self.size, lengths, strict=True))
         )
-        if not fits or 0 in self.size or -1 in self.size[: max(new, 0)]:
+        if not is_expandable or 0 in self.size or -1 in self.size[: max(new_axis_count, 0)]:
             raise ShapeError(f"an input that can be repeated to size {self.size}")
-        return tuple(length if asked == -1 else asked for asked, length in zip(self.size, lengths, strict=True))
+        return tuple(
+            input_length if requested == -1 else requested
+            for requested, input_length in zip(self.size, lengths, strict=True)
+        )
 
     def forward(self, input: Array) -> Array:
         shape = self.output_shape(input.shape[1:])

@@ -1,4 +1,4 @@
-"""softmax and log_softmax along one axis, shifted by the largest element so that nothing overflows."""
+"""Softmax and log-softmax along one axis, shifted by the largest element against overflow."""
 
 import math
 from typing import Any
@@ -30,84 +30,113 @@ _SOFTMAX_EXAMPLES = (
 
 
 def subtract_maximum(x: Array, axis: int) -> Array:
-    """x - max x along an axis."""
+    """Return x - max x along an axis."""
     return x - analytic_continuation.take_largest_real_part(x, axis)
 
 
 def softmax(x: Array, axis: int) -> Array:
-    """exp(x) / sum exp(x) along an axis."""
+    """Return exp(x) / sum exp(x) along an axis."""
     e = np.exp(subtract_maximum(x, axis))
     return e / e.sum(axis=axis, keepdims=True)
 
 
 _EXPONENTIAL_ROUNDING = 2
-"""Rounding of an exponential of a library, relatively, in units of u; and as much for the division."""
+"""Relative rounding of a library's exponential, in units of u; and as much for the division."""
 
 
 def softmax_with_errors(
     errors: ErrorModel, x: Array, magnitudes: Array | float = 0.0, axis: int = -1, *, is_recomputed: bool = False
 ) -> Array:
-    """Softmax of x along an axis, with the errors of its steps; 0 where all of an axis is -inf.
+    """Return the softmax of x along an axis with the errors of its steps.
 
+    It is 0 where all of an axis is -inf.
+
+    Parameters
+    ----------
+    errors
+        Model of the arithmetic's errors.
+    x
+        Arguments, behind a tile axis.
+    magnitudes
+        Error of x in units of u, broadcastable to x; 0 by default.
+    axis
+        Axis of the softmax; the last by default.
+    is_recomputed
+        Whether a kernel computes p a second time, from the logarithm that it kept.
+
+    Notes
+    -----
     With z = x - max x and S the sum of the N exponentials:
-        p    is off relatively by u (abs(z) + sizes + 2), for each element: z by abs(z), x by sizes, the library's
-             exponential by 2; what all elements have in common drops out of the quotient
+        p    is off relatively by u (abs(z) + magnitudes + 2), for each element: z by abs(z), x by magnitudes, the
+             library's exponential by 2; the common error of all elements drops out of the quotient
         S    is off relatively by u sqrt(N), one factor for the axis
-    Kernels that keep L = max x + log S, find x `again`, and p as exp(x - L), have further factors of the axis:
+    Kernels that keep L = max x + log S, compute x again, and p as exp(x - L), have further factors of the axis:
         L    by u abs(L), and never more than log S, since max x is a number
-        x    by u sum p sizes, as where its sum is taken in another order than before: of that L knows nothing
-    Source: Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (IMA J. Numer.
-    Anal. 41, 2021), theorems 3.2 and 4.3. For the kernels Dao et al., FlashAttention (2022), algorithms 1 and 4: an
-    exponential that is taken in tiles is a product of exponentials of parts of z that have one sign.
+        x    by u sum p magnitudes, for a sum in another order than before, of which L knows nothing
+
+    References
+    ----------
+    Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (IMA J. Numer. Anal. 41,
+    2021), theorems 3.2 and 4.3. For the kernels Dao et al., FlashAttention (2022), algorithms 1 and 4: an exponential
+    that is taken in tiles is a product of exponentials of parts of z that have one sign.
     """
     largest = x.max(axis=axis, keepdims=True)
     largest = np.where(largest == -np.inf, 0, largest)
     with np.errstate(invalid="ignore"):
         z = x - largest
     x = errors(x, np.where(x == -np.inf, 0, magnitudes - z + _EXPONENTIAL_ROUNDING))
-    moved = x.max(axis=axis, keepdims=True)
-    e = np.exp(x - np.where(moved == -np.inf, 0, moved))
+    shifted_maximum = x.max(axis=axis, keepdims=True)
+    e = np.exp(x - np.where(shifted_maximum == -np.inf, 0, shifted_maximum))
     total = e.sum(axis=axis, keepdims=True)
-    some = np.where(total > 0, total, 1)
-    total = errors(some, some, x.shape[axis])
+    safe_total = np.where(total > 0, total, 1)
+    total = errors(safe_total, safe_total, x.shape[axis])
     if is_recomputed:
-        logarithm = np.log(some)
-        total = errors(total, some * (np.abs(largest) + logarithm), most=some * logarithm)
-        moved = errors(np.zeros_like(some), (e * magnitudes).sum(axis=axis, keepdims=True) / some)
-        # Of scores that are off by more than 1 the factor is any, and nothing is known.
-        return e / total * np.where(errors.spread_scale * np.abs(moved) > 1, np.nan, 1 - moved)
+        logarithm = np.log(safe_total)
+        total = errors(total, safe_total * (np.abs(largest) + logarithm), most=safe_total * logarithm)
+        shifted_maximum = errors(np.zeros_like(safe_total), (e * magnitudes).sum(axis=axis, keepdims=True) / safe_total)
+        # Scores that are off by more than 1 allow any factor, so nothing is known.
+        return e / total * np.where(errors.spread_scale * np.abs(shifted_maximum) > 1, np.nan, 1 - shifted_maximum)
     return e / total
 
 
 def log_softmax(x: Array, axis: int) -> Array:
-    """x - log sum exp(x) along an axis, with its last digits where it is near 0, that is where one of the x stands out.
+    """Return x - log sum exp(x) along an axis, exact in its last digits near 0.
 
-    With z = x - max x it is z - log(1 + r), r the sum of all exp(z) but for the largest, which is 1.
+    Notes
+    -----
+    The result is near 0 where one of the x stands out. With z = x - max x it is z - log(1 + r), r the sum of all exp(z)
+    but for the largest, which is 1.
     """
     z = subtract_maximum(x, axis)
     return z - analytic_continuation.log1p(_exponentiate_without_largest(z, axis).sum(axis=axis, keepdims=True))
 
 
 def _exponentiate_without_largest(shifted: Array, axis: int) -> Array:
-    """exp(z), less 1 at the first of the largest, which is 0."""
+    """Return exp(z), less 1 at the first of the largest, which gives 0."""
     e = np.exp(shifted)
-    first = np.expand_dims(np.argmax(analytic_continuation.take_real_part(shifted), axis=axis), axis)
-    # Of a complex step it is not 0, but near it.
-    np.put_along_axis(e, first, np.expm1(np.take_along_axis(shifted, first, axis)), axis)
+    first_largest = np.expand_dims(np.argmax(analytic_continuation.take_real_part(shifted), axis=axis), axis)
+    # A complex step makes it near 0, not 0.
+    np.put_along_axis(e, first_largest, np.expm1(np.take_along_axis(shifted, first_largest, axis)), axis)
     return e
 
 
 def estimate_implemented_log_softmax_magnitude(x: Array, axis: int) -> Array:
-    """Size of what `log_softmax` as it is here rounds: nothing where one of the x stands out and 0 comes out."""
+    """Return the magnitude of the rounding of `log_softmax` in its form here.
+
+    It is 0 where one of the x stands out and the result is 0.
+    """
     z = subtract_maximum(x, axis)
-    rest = _exponentiate_without_largest(z, axis)
-    carried = (rest * (1 + np.abs(z))).sum(axis=axis, keepdims=True)
-    total = rest.sum(axis=axis, keepdims=True)
-    return np.abs(z) + np.log1p(total) + carried / (1 + total)
+    exponentials = _exponentiate_without_largest(z, axis)
+    exponent_errors = (exponentials * (1 + np.abs(z))).sum(axis=axis, keepdims=True)
+    total = exponentials.sum(axis=axis, keepdims=True)
+    return np.abs(z) + np.log1p(total) + exponent_errors / (1 + total)
 
 
 def estimate_log_softmax_magnitude(x: Array, axis: int) -> Array:
-    """Size of what log_softmax rounds; the sum of exponentials, 1 at least, is off by u of itself."""
+    """Return the magnitude of the rounding of log_softmax in its textbook form.
+
+    The sum of exponentials, 1 at least, is off by u of itself.
+    """
     z = subtract_maximum(x, axis)
     e = np.exp(z)
     total = e.sum(axis=axis, keepdims=True)
@@ -115,22 +144,27 @@ def estimate_log_softmax_magnitude(x: Array, axis: int) -> Array:
 
 
 def log_softmax_with_errors(errors: ErrorModel, x: Array, axis: int) -> Array:
-    """log_softmax, with the errors of its steps in the textbook's form.
+    """Return log_softmax with the errors of its steps in the textbook's form.
 
-    y = z - log S, z = x - max x, is off by u (abs(z) + log S + abs(y)), and the whole axis by what log S is off by:
-    u sqrt(N), and u p (abs(z) + 2) of each exponential; and never more than log S, since S is 1 at least. Source:
+    Notes
+    -----
+    y = z - log S, z = x - max x, is off by u (abs(z) + log S + abs(y)). The whole axis is off by the error of log S: u
+    sqrt(N), and u p (abs(z) + 2) of each exponential; and never more than log S, since S is 1 at least.
+
+    References
+    ----------
     Blanchard, Higham and Higham (2021), section 4.
     """
     y = log_softmax(x, axis)
     z = np.abs(subtract_maximum(x, axis))
-    carried = (np.exp(y) * (z + _EXPONENTIAL_ROUNDING)).sum(axis=axis, keepdims=True) + math.sqrt(x.shape[axis])
+    sum_error = (np.exp(y) * (z + _EXPONENTIAL_ROUNDING)).sum(axis=axis, keepdims=True) + math.sqrt(x.shape[axis])
     logarithm = -np.max(y, axis=axis, keepdims=True)
-    moved = errors(y, z + np.abs(y) + 2 * logarithm)
-    return moved + errors(np.zeros_like(carried), carried, most=logarithm)
+    element_errors = errors(y, z + np.abs(y) + 2 * logarithm)
+    return element_errors + errors(np.zeros_like(sum_error), sum_error, most=logarithm)
 
 
 class AxiswiseOp(Op):
-    """Acts along the axis `dim`; shapes stay."""
+    """An op along the axis `dim` that keeps the shape."""
 
     dim: int
 
@@ -149,20 +183,22 @@ class AxiswiseOp(Op):
         return normalize_axis(self.dim, array.ndim - 1) + 1
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        (of_input,) = values
-        assert of_input is not None
-        lined = self._ensure_axis(of_input)
-        reached = np.broadcast_to(take_min_over_axes(lined, self._batched_axis(of_input)), lined.shape)
-        return reached.reshape(of_input.shape)
+        (input_labels,) = values
+        assert input_labels is not None
+        axis_labels = self._ensure_axis(input_labels)
+        reduced_labels = np.broadcast_to(
+            take_min_over_axes(axis_labels, self._batched_axis(input_labels)), axis_labels.shape
+        )
+        return reduced_labels.reshape(input_labels.shape)
 
     def _ensure_axis(self, array: Array) -> Array:
-        """Give a 0-d tensor the one axis that PyTorch takes it to have."""
+        """Return a 0-d tensor with the one axis that PyTorch takes it to have."""
         return array.reshape(-1, 1) if array.ndim == 1 else array
 
 
 @register_op("softmax")
 class Softmax(AxiswiseOp):
-    """y_i = exp(x_i) / sum_j exp(x_j) along one axis.
+    """Softmax along one axis: y_i = exp(x_i) / sum_j exp(x_j).
 
     dy_i/dx_j = y_i ([i = j] - y_j), so with g = dL/dy: dL/dx_j = y_j (g_j - sum_i g_i y_i).
     """
@@ -186,14 +222,17 @@ class Softmax(AxiswiseOp):
         return errors(y, np.abs(y) + errors.underflow_loss).reshape(-1, *input.shape[1:])
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: D = sum g y over N is off by u sqrt(N) sum abs(g y), and y (g - D) by u y (abs(g) + abs(D))."""
+        """Return the gradient with the errors of D = sum g y and of y (g - D).
+
+        D over N elements is off by u sqrt(N) sum abs(g y), and y (g - D) by u y (abs(g) + abs(D)).
+        """
         (input,) = inputs
-        g, y, along = self._ensure_axis(gradient), self._ensure_axis(output), self._batched_axis(input)
-        shares = g * y
-        mean = errors(
-            shares.sum(axis=along, keepdims=True), np.abs(shares).sum(axis=along, keepdims=True), y.shape[along]
+        g, y, axis = self._ensure_axis(gradient), self._ensure_axis(output), self._batched_axis(input)
+        products = g * y
+        weighted_mean = errors(
+            products.sum(axis=axis, keepdims=True), np.abs(products).sum(axis=axis, keepdims=True), y.shape[axis]
         )
-        by_input = errors(y * (g - mean), np.abs(y) * (np.abs(g) + np.abs(mean)), 2)
+        by_input = errors(y * (g - weighted_mean), np.abs(y) * (np.abs(g) + np.abs(weighted_mean)), 2)
         return (by_input.reshape(-1, *input.shape[1:]),)
 
     @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
@@ -212,7 +251,7 @@ class Softmax(AxiswiseOp):
 
 @register_op("log_softmax")
 class LogSoftmax(AxiswiseOp):
-    """y_i = x_i - log sum_j exp(x_j) along one axis.
+    """Log-softmax along one axis: y_i = x_i - log sum_j exp(x_j).
 
     dy_i/dx_j = [i = j] - p_j with p = exp(y), so with g = dL/dy: dL/dx_j = g_j - p_j sum_i g_i.
     """
@@ -226,8 +265,8 @@ class LogSoftmax(AxiswiseOp):
         return log_softmax(self._ensure_axis(input), self._batched_axis(input)).reshape(input.shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, along = self._ensure_axis(gradient), self._batched_axis(input)
-        by_input = g - softmax(self._ensure_axis(input), along) * g.sum(axis=along, keepdims=True)
+        g, axis = self._ensure_axis(gradient), self._batched_axis(input)
+        by_input = g - softmax(self._ensure_axis(input), axis) * g.sum(axis=axis, keepdims=True)
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
     def implemented_rounding(self, output: Array, input: Array) -> Rounding:
@@ -250,13 +289,16 @@ class LogSoftmax(AxiswiseOp):
         )
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        """Add errors: p = exp(y) by the library's, of a y that was rounded; G = sum g by u sqrt(N) sum abs(g)."""
+        """Return the gradient with the errors of p = exp(y) and of G = sum g.
+
+        p has the error of a library's exponential, of a rounded y. G is off by u sqrt(N) sum abs(g).
+        """
         (input,) = inputs
-        g, along = self._ensure_axis(gradient), self._batched_axis(input)
+        g, axis = self._ensure_axis(gradient), self._batched_axis(input)
         p = np.exp(self._ensure_axis(output))
         p = errors(p, _EXPONENTIAL_ROUNDING * p + errors.underflow_loss)
         total = errors(
-            g.sum(axis=along, keepdims=True), np.abs(g).sum(axis=along, keepdims=True), max(1, g.shape[along] - 1)
+            g.sum(axis=axis, keepdims=True), np.abs(g).sum(axis=axis, keepdims=True), max(1, g.shape[axis] - 1)
         )
         by_input = errors(g - p * total, np.abs(g) + np.abs(p * total))
         return (by_input.reshape(-1, *input.shape[1:]),)
@@ -269,9 +311,9 @@ class LogSoftmax(AxiswiseOp):
         "missing_one_hot", "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)"
     )
     def own_share_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        (right,) = self.backward(gradient, output, input)
-        assert right is not None
-        return (right - gradient,)
+        (correct_gradient,) = self.backward(gradient, output, input)
+        assert correct_gradient is not None
+        return (correct_gradient - gradient,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.log_softmax(input, self.dim)
