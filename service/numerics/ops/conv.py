@@ -1,4 +1,4 @@
-"""Convolutions: cross-correlations, as PyTorch calls convolution."""
+"""Convolutions: cross-correlations, by PyTorch's name."""
 
 import math
 from collections.abc import Callable, Sequence

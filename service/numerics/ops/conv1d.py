@@ -33,8 +33,8 @@ def _to_single_value(value: int | list[int]) -> int:
 class Conv1d(Convolution):
     """One-dimensional cross-correlation, in groups of channels.
 
-    Input x (B, C, L) or (C, L), weight w (O, C/groups, k), bias b (O,). With p over the output and x padded with
-    zeros, in each group:
+    Input x (B, C, L) or (C, L), weight w (O, C/groups, k), bias b (O,). With p over the output and x padded with zeros,
+    in each group:
 
         y[n, o, p] = b[o] + sum_{c, i} w[o, c, i] x[n, c, p s + i d]
 
@@ -67,7 +67,7 @@ class Conv1d(Convolution):
 
     @property
     def _as_conv2d(self) -> Any:
-        """The two-dimensional convolution of one row."""
+        """Return the two-dimensional convolution of one row."""
         padding: Any = self.padding if isinstance(self.padding, str) else [0, _to_single_value(self.padding)]
         return Conv2d(
             stride=[1, _to_single_value(self.stride)],
@@ -92,10 +92,10 @@ class Conv1d(Convolution):
         return self._as_conv2d.expand_products(position, *self._add_row_axis(input, weight), bias)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        x, w, bias = inputs
-        of_bias = drop_missing(values)[2:]
-        rows = (*self._add_row_axis(*drop_missing(values)[:2]), *(of_bias or (None,)))
-        return self._as_conv2d.propagate_dependencies(rows, *self._add_row_axis(x, w), bias)[..., 0, :]
+        input, weight, bias = inputs
+        bias_labels = drop_missing(values)[2:]
+        row_labels = (*self._add_row_axis(*drop_missing(values)[:2]), *(bias_labels or (None,)))
+        return self._as_conv2d.propagate_dependencies(row_labels, *self._add_row_axis(input, weight), bias)[..., 0, :]
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_input, by_weight, by_bias = self._as_conv2d.backward(
@@ -114,8 +114,10 @@ class Conv1d(Convolution):
     ) -> tuple[Rounding | None, ...]:
         roundings = self._as_conv2d.backward_rounding(*self._add_row_axis(gradient, output, input, weight), bias)
         return tuple(
-            Rounding(each.magnitude[..., 0, :], each.terms) if position < 2 and each is not None else each
-            for position, each in enumerate(roundings)
+            Rounding(rounding.magnitude[..., 0, :], rounding.term_count)
+            if position < 2 and rounding is not None
+            else rounding
+            for position, rounding in enumerate(roundings)
         )
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
@@ -132,4 +134,6 @@ class Conv1d(Convolution):
         return [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        return self._as_conv2d.torch_forward(torch, *(each.unsqueeze(-2) for each in (input, weight)), bias).squeeze(-2)
+        return self._as_conv2d.torch_forward(
+            torch, *(tensor.unsqueeze(-2) for tensor in (input, weight)), bias
+        ).squeeze(-2)

@@ -23,9 +23,10 @@ from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, P
 
 @register_op("conv_transpose2d")
 class ConvTranspose2d(Convolution):
-    """Each element of x puts the kernel, times itself, into y: the adjoint of conv2d, with a bias.
+    """Two-dimensional transposed convolution: the adjoint of conv2d, with a bias.
 
-    Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups, kh, kw), bias b (O,). In each group, for all n, c, p, q:
+    Each element of x puts the kernel, times itself, into y. Input x (B, C, H, W) or (C, H, W), weight w (C, O/groups,
+    kh, kw), bias b (O,). In each group, for all n, c, p, q:
 
         y[n, o, p sh + i dh - ph, q sw + j dw - pw] += w[c, o, i, j] x[n, c, p, q],    then y[n, o] += b[o]
 
@@ -52,35 +53,43 @@ class ConvTranspose2d(Convolution):
 
     @property
     def _adjoint_convolution(self) -> Conv2d:
-        """The convolution of which this is the adjoint."""
+        """Return the convolution whose adjoint this op is."""
         return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
 
     def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         if len(input) not in (3, 4) or len(weight) != 4 or weight[0] != input[-3]:
             raise ShapeError("input (B, C, H, W) or (C, H, W) with weight (C, out/groups, kh, kw)")
         if weight[0] % self.groups:
-            raise ShapeError(f"a number of channels that groups={self.groups} divides")
+            raise ShapeError(f"a number of channels divisible by groups={self.groups}")
         channels = weight[1] * self.groups
         if bias is not None and bias != (channels,):
             raise ShapeError(f"a bias of shape {[channels]}")
         lengths = tuple(self._output_length(input[-2 + i], weight[-2 + i], i) for i in range(2))
         if min(lengths) < 1:
-            raise ShapeError(f"an input of which padding={self.padding} leaves something")
+            raise ShapeError(f"an input that padding={self.padding} does not cut off whole")
         return (*input[:-3], channels, *lengths)
 
-    def _output_length(self, length: int, kernel: int, i: int) -> int:
-        stride, dilation, extra = (to_pair(each)[i] for each in (self.stride, self.dilation, self.output_padding))
-        if extra >= max(stride, dilation):
+    def _output_length(self, length: int, kernel: int, axis: int) -> int:
+        stride, dilation, output_padding = (
+            to_pair(attribute)[axis] for attribute in (self.stride, self.dilation, self.output_padding)
+        )
+        if output_padding >= max(stride, dilation):
             raise ShapeError("an output_padding smaller than stride or dilation")
-        return (length - 1) * stride - 2 * to_pair(self.padding)[i] + dilation * (kernel - 1) + extra + 1
+        return (length - 1) * stride - 2 * to_pair(self.padding)[axis] + dilation * (kernel - 1) + output_padding + 1
 
     def _extend_with_zeros(self, x: Array) -> Array:
-        """Zeros behind, where the convolution of an output with padding behind has more positions than x."""
-        more = [extra // s for extra, s in zip(to_pair(self.output_padding), to_pair(self.stride), strict=True)]
-        return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in more]) if any(more) else x
+        """Return x with zeros behind.
+
+        A convolution of an output with padding behind may have more positions than x.
+        """
+        zero_counts = [
+            output_padding // s
+            for output_padding, s in zip(to_pair(self.output_padding), to_pair(self.stride), strict=True)
+        ]
+        return np.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, n) for n in zero_counts]) if any(zero_counts) else x
 
     def _forward_without_bias(self, x: Array, weight: Array) -> Array:
-        """Output without bias."""
+        """Return the output without the bias."""
         shape = self.output_shape(x.shape[1:], weight.shape[1:], None)
         x = self._extend_with_zeros(x)
         return self._adjoint_convolution.compute_input_gradient(x, np.zeros((1, *shape), dtype=x.dtype), weight)
@@ -90,21 +99,25 @@ class ConvTranspose2d(Convolution):
         return output if bias is None else output + align_rank(bias.reshape(*bias.shape, 1, 1), output.ndim - 1)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, of_weight, *of_bias = drop_missing(values)
+        input_labels, weight_labels, *bias_labels = drop_missing(values)
         shape = self.output_shape(*get_declared_shapes(inputs))
-        channels = take_min_over_axes(of_input.reshape(len(of_input), -1, self.groups, *self._group_shape(of_input)), 3)
-        of_channels = take_min_over_axes(
-            of_weight.reshape(len(of_weight), self.groups, -1, *of_weight.shape[2:]), (2, 4, 5)
+        window_labels = take_min_over_axes(
+            input_labels.reshape(len(input_labels), -1, self.groups, *self._group_shape(input_labels)), 3
         )
-        of_channels = of_channels.reshape(len(of_channels), 1, self.groups, -1, 1, 1)
-        biases = (each.reshape(-1, *of_channels.shape[1:]) for each in of_bias)
-        found = take_elementwise_min(
-            self._adjoint_convolution.scatter_window_minimum(channels, inputs[1].shape, shape), of_channels, *biases
+        channel_labels = take_min_over_axes(
+            weight_labels.reshape(len(weight_labels), self.groups, -1, *weight_labels.shape[2:]), (2, 4, 5)
         )
-        return found.reshape(len(found), *shape)
+        channel_labels = channel_labels.reshape(len(channel_labels), 1, self.groups, -1, 1, 1)
+        grouped_biases = (labels_of_bias.reshape(-1, *channel_labels.shape[1:]) for labels_of_bias in bias_labels)
+        labels = take_elementwise_min(
+            self._adjoint_convolution.scatter_window_minimum(window_labels, inputs[1].shape, shape),
+            channel_labels,
+            *grouped_biases,
+        )
+        return labels.reshape(len(labels), *shape)
 
     def _group_shape(self, x: Array) -> Shape:
-        """Channels of a group, rows and columns."""
+        """Return the channels of a group, the rows and the columns."""
         return (x.shape[-3] // self.groups, *x.shape[-2:])
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
@@ -113,8 +126,8 @@ class ConvTranspose2d(Convolution):
         by_weight = self._adjoint_convolution.compute_weight_gradient(x, gradient, weight)
         by_bias = None
         if bias is not None:
-            others = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
-            by_bias = gradient.sum(axis=others)
+            sample_axes = tuple(axis for axis in range(1, gradient.ndim) if axis != gradient.ndim - 3)
+            by_bias = gradient.sum(axis=sample_axes)
         return by_input, by_weight, by_bias
 
     def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
@@ -138,7 +151,7 @@ class ConvTranspose2d(Convolution):
         return self._adjoint_convolution.estimate_cost(shapes[0] or (), output, shapes[1])
 
     def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        # The windows that hold an element are as many as those of what stands apart by the stride.
+        # With the stride's gaps filled, an element is held by so many times more windows.
         return count_elements(to_pair(self.stride)) * self._adjoint_convolution.propagation_elements(
             shapes[0] or (), output, shapes[1]
         )

@@ -1,4 +1,7 @@
-"""Moves of a tensor along directions: no op of the model language, and in no registry; differences alone look at it."""
+"""Moves of a tensor along directions.
+
+The op is no part of the model language, and in no registry: only differences use it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +17,10 @@ from service.numerics.ops.op import ComputeCost, DependencyLabels, Gradients, Op
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionalMove(Op):
-    """y = x + u sum_j t_j d_j of moves t, (k,); the directions d_j, (k, *shape), and the unit u are its own."""
+    """A move y = x + u sum_j t_j d_j by moves t, (k,), at 0.
+
+    The directions d_j, (k, *shape), and the unit u are attributes.
+    """
 
     directions: Array = field(repr=False, compare=False)
     unit: float = 1.0
@@ -30,12 +36,14 @@ class DirectionalMove(Op):
         return input
 
     def forward(self, input: Array, moves: Array) -> Array:
-        used = np.flatnonzero(moves.any(axis=0))
-        if not used.size:
+        active_directions = np.flatnonzero(moves.any(axis=0))
+        if not active_directions.size:
             return broadcast_batch(input, max(len(input), len(moves)))
-        # Most often one direction moves: no copy is made of the others.
-        chosen = self.directions if used.size == len(self.directions) else self.directions[used]
-        moved = (self.unit * moves[:, used]) @ chosen.reshape(used.size, -1)
+        # Most often one direction moves: the others need no copy.
+        chosen = (
+            self.directions if active_directions.size == len(self.directions) else self.directions[active_directions]
+        )
+        moved = (self.unit * moves[:, active_directions]) @ chosen.reshape(active_directions.size, -1)
         return input + moved.reshape(-1, *input.shape[1:])
 
     def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
@@ -43,10 +51,12 @@ class DirectionalMove(Op):
         return self.forward(np.zeros_like(input), direction) if position else direction
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
-        of_input, of_moves = values
-        assert of_input is not None
-        assert of_moves is not None
-        return take_elementwise_min(of_input, take_min_over_elements(of_moves).reshape(-1, *(1,) * (of_input.ndim - 1)))
+        input_labels, move_labels = values
+        assert input_labels is not None
+        assert move_labels is not None
+        return take_elementwise_min(
+            input_labels, take_min_over_elements(move_labels).reshape(-1, *(1,) * (input_labels.ndim - 1))
+        )
 
     def forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
         _, moves = inputs
@@ -56,7 +66,7 @@ class DirectionalMove(Op):
         return ComputeCost(2 * count_elements(output), count_elements(output))
 
     def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        raise NotImplementedError("no gradient is asked of it")
+        raise NotImplementedError("a move is only differenced, and has no backward pass")
 
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
-        raise NotImplementedError("PyTorch never sees it")
+        raise NotImplementedError("a move is only differenced, and has no counterpart in PyTorch")

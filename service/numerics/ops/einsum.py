@@ -83,23 +83,25 @@ class Einsum(Op):
 
     def _expand_ellipsis(self, shapes: Sequence[Shape]) -> tuple[list[str], str]:
         """Return the letters of each operand and of the output, without the ellipsis."""
-        left, arrow, output = self.equation.replace(" ", "").partition("->")
-        sides = [*left.split(","), output]
-        known = set("".join(each.replace(_ELLIPSIS, "", 1) for each in sides))
-        if not arrow or not known <= _LETTERS:
+        operands_text, arrow, output = self.equation.replace(" ", "").partition("->")
+        sides = [*operands_text.split(","), output]
+        used_letters = set("".join(side.replace(_ELLIPSIS, "", 1) for side in sides))
+        if not arrow or not used_letters <= _LETTERS:
             raise ShapeError('an explicit equation of letters, like "ij,jk->ik"')
         if len(sides) - 1 != len(shapes) or len(shapes) > 2:
             raise ShapeError(f"an equation with as many operands as the node has, two at most; it has {len(shapes)}")
-        covered = [len(shape) - len(side) + 3 for side, shape in zip(sides, shapes, strict=False) if _ELLIPSIS in side]
-        most = max(0, *covered) if covered else 0
-        if len(known) + most > _MAX_LETTERS:
+        ellipsis_ranks = [
+            len(shape) - len(side) + 3 for side, shape in zip(sides, shapes, strict=False) if _ELLIPSIS in side
+        ]
+        largest_ellipsis_rank = max(0, *ellipsis_ranks) if ellipsis_ranks else 0
+        if len(used_letters) + largest_ellipsis_rank > _MAX_LETTERS:
             raise ShapeError(f"an equation of {_MAX_LETTERS} letters at most")
-        spare = "".join(sorted(_LETTERS - known))[:most]
-        letters = [
-            side.replace(_ELLIPSIS, spare[most - max(0, len(shape) - len(side) + 3) :])
+        spare_letters = "".join(sorted(_LETTERS - used_letters))[:largest_ellipsis_rank]
+        operand_letters = [
+            side.replace(_ELLIPSIS, spare_letters[largest_ellipsis_rank - max(0, len(shape) - len(side) + 3) :])
             for side, shape in zip(sides, shapes, strict=False)
         ]
-        return letters, output.replace(_ELLIPSIS, spare)
+        return operand_letters, output.replace(_ELLIPSIS, spare_letters)
 
     def _parse_equation(self, shapes: Sequence[Shape]) -> _ParsedEquation:
         letters, output = self._expand_ellipsis(shapes)

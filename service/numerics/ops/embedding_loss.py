@@ -275,9 +275,9 @@ class TripletMarginLoss(VectorPairLoss):
     def subgradient_choices(
         self, input_errors: Sequence[Array | None], anchor: Array, positive: Array, negative: Array
     ) -> SubgradientChoices | None:
-        """Return choices at losses that just reach 0, and at two equal negative distances.
+        """Return choices at losses that just reach 0, and at equal negative distances.
 
-        The former choose all or nothing of the loss, the latter one of the distances.
+        The former choose all or nothing of the loss, the latter one of the two distances.
         """
         inputs = [array.reshape(1, -1, array.shape[-1]) for array in (anchor, positive, negative)]
         positive_distance, negative_distance, *swapped_distances = (
@@ -374,9 +374,9 @@ class TripletMarginLoss(VectorPairLoss):
         )
 
     def forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
-        """Return the rounding of the output, in which independent errors add up as squares.
+        """Return the rounding of the output, as the root of a sum of squares.
 
-        The losses of samples have errors of their own.
+        The losses of samples have independent errors.
         """
         if self.reduction == "none":
             return super().forward_rounding(output, *inputs)

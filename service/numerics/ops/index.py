@@ -1,4 +1,7 @@
-"""Ops that pick elements by index. An element that is picked several times gets the sum of all gradients."""
+"""Ops that pick elements by index.
+
+An element that is picked several times gets the sum of all gradients.
+"""
 
 from types import MappingProxyType
 from typing import Any
@@ -45,7 +48,8 @@ class SelectionOp(Op):
 
     def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *inputs)
-        # An element is picked half of all times at most, as a bound that costs no counting.
+        # Every pick takes an addition. Half of the output's size stands for the picks of one element, since counting
+        # them is not worth its time.
         return tuple(
             None if magnitude is None else Rounding(magnitude, max(1, count_elements(output.shape[1:]) // 2))
             for magnitude in magnitudes

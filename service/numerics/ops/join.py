@@ -1,4 +1,4 @@
-"""Ops that put several tensors together."""
+"""Ops that join several tensors."""
 
 from types import MappingProxyType
 from typing import Any
@@ -12,14 +12,17 @@ from service.numerics.ops.shape import DataMovementOp
 
 
 def _match_batch_sizes(arrays: tuple[Array, ...]) -> list[Array]:
-    """All with as many tiles."""
+    """Return the arrays broadcast to the same number of tiles."""
     tiles = max(array.shape[0] for array in arrays)
     return [np.broadcast_to(array, (tiles, *array.shape[1:])) for array in arrays]
 
 
 @register_op("cat")
 class Cat(DataMovementOp):
-    """Tensors one behind the other along `dim`: each takes back its part, dL/dx_k = g[..., from a_k to b_k, ...]."""
+    """Concatenation of tensors along `dim`.
+
+    Each tensor takes back its part: dL/dx_k = g[..., from a_k to b_k, ...].
+    """
 
     dim: int = 0
 
@@ -33,12 +36,12 @@ class Cat(DataMovementOp):
 
     def output_shape(self, *tensors: Shape) -> Shape:
         first = tensors[0]
-        if not first or any(len(each) != len(first) for each in tensors):
-            raise ShapeError("tensors of as many axes, at least one")
-        along = normalize_axis(self.dim, len(first))
-        if any(each[:along] + each[along + 1 :] != first[:along] + first[along + 1 :] for each in tensors):
+        if not first or any(len(shape) != len(first) for shape in tensors):
+            raise ShapeError("tensors with equally many axes, at least one")
+        axis = normalize_axis(self.dim, len(first))
+        if any(shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :] for shape in tensors):
             raise ShapeError(f"tensors that differ in length along axis {self.dim} only")
-        return (*first[:along], sum(each[along] for each in tensors), *first[along + 1 :])
+        return (*first[:axis], sum(shape[axis] for shape in tensors), *first[axis + 1 :])
 
     def _batched_axis(self, array: Array) -> int:
         return normalize_axis(self.dim, array.ndim - 1) + 1
@@ -47,9 +50,9 @@ class Cat(DataMovementOp):
         return np.concatenate(_match_batch_sizes(tensors), axis=self._batched_axis(tensors[0]))
 
     def backward(self, gradient: Array, output: Array, *tensors: Array) -> Gradients:
-        along = self._batched_axis(gradient)
-        ends = np.cumsum([each.shape[along] for each in tensors])[:-1]
-        return tuple(np.split(gradient, ends, axis=along))
+        axis = self._batched_axis(gradient)
+        ends = np.cumsum([tensor.shape[axis] for tensor in tensors])[:-1]
+        return tuple(np.split(gradient, ends, axis=axis))
 
     def torch_forward(self, torch: Any, *tensors: Any) -> Any:
         return torch.cat(tensors, self.dim)
@@ -57,7 +60,10 @@ class Cat(DataMovementOp):
 
 @register_op("stack")
 class Stack(DataMovementOp):
-    """Tensors of one shape side by side along a new axis `dim`: each takes back its part, dL/dx_k = g[..., k, ...]."""
+    """Stack of tensors of one shape along a new axis `dim`.
+
+    Each tensor takes back its part: dL/dx_k = g[..., k, ...].
+    """
 
     dim: int = 0
 
@@ -71,10 +77,10 @@ class Stack(DataMovementOp):
 
     def output_shape(self, *tensors: Shape) -> Shape:
         first = tensors[0]
-        if any(each != first for each in tensors):
+        if any(shape != first for shape in tensors):
             raise ShapeError("tensors of one shape")
-        at = normalize_axis(self.dim, len(first) + 1)
-        return (*first[:at], len(tensors), *first[at:])
+        axis = normalize_axis(self.dim, len(first) + 1)
+        return (*first[:axis], len(tensors), *first[axis:])
 
     def forward(self, *tensors: Array) -> Array:
         return np.stack(_match_batch_sizes(tensors), axis=normalize_axis(self.dim, tensors[0].ndim) + 1)

@@ -258,7 +258,7 @@ class Matmul(Op):
     @declare_bug_named(
         "transposed",
         "each square factor was used as it is where the gradient of the other one needs it transposed",
-        lambda shapes: any(operand[-2:-1] == operand[-1:] for operand in shapes[1:]),
+        lambda shapes: any(shape[-2:-1] == shape[-1:] for shape in shapes[1:]),
     )
     def factors_not_transposed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = (np.swapaxes(operand, -1, -2) if _is_square(operand) else operand for operand in (input, other))

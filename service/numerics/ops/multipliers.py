@@ -1,7 +1,8 @@
-"""What multiplies the gradient on its way back through an op: what a backward pass may leave out, or apply twice.
+"""Multipliers of the gradient on its way back through an op.
 
-An op declares these beside its derivation. Numbers that select, shift, bound or stabilise (`dim`, `start`, an added
-constant, a threshold, a margin, `eps`) multiply no gradient, and are never declared.
+A backward pass may leave one out, or apply it twice. An op declares its multipliers beside its derivation. Numbers that
+select, shift, bound or stabilise (`dim`, `start`, an added constant, a threshold, a margin, `eps`) multiply no
+gradient, and are never declared.
 """
 
 from typing import Literal, NamedTuple
@@ -14,22 +15,23 @@ MultiplierKind = Literal["factor", "division", "mean", "sum"]
 
 
 class Multiplier(NamedTuple):
-    """One number that multiplies what an op hands back.
+    """One number that multiplies the gradients that an op hands back.
 
     Attributes
     ----------
     kind
-        A factor multiplies and a division divides; a mean divides by a count; of a sum a mean may be taken by mistake.
+        A factor multiplies, and a division divides. A mean divides by a count. In place of a sum a buggy pass may take
+        a mean over the count.
     label
-        What it is: "factor", "exponent", "division by"; of a count, what is counted.
+        Kind of number: "factor", "exponent", "division by"; for a count, the counted things.
     value
-        The number, which is what is divided by for a division, and the count for a mean or a sum.
-    positions
-        Operands on the way to which it stands; None for all.
-    where
-        Where on the gradients of these operands it stands, broadcast to them behind a tile axis; everywhere if None.
-    aside
-        Says which elements those are, to stand behind the node; nothing where it stands everywhere.
+        The factor, the divisor, or the count of a mean or a sum.
+    operand_positions
+        Operands to whose gradients it applies; None for all.
+    applies_at
+        Elements of these gradients to which it applies, broadcastable to them behind a tile axis; None for all.
+    location_note
+        Ending that names these elements behind the node; empty for all.
     """
 
     kind: MultiplierKind
@@ -41,17 +43,27 @@ class Multiplier(NamedTuple):
 
 
 def declare_factor(value: float, label: str = "factor", positions: tuple[int, ...] | None = None) -> Multiplier:
-    """Declare a number that multiplies."""
+    """Return a multiplier for a factor."""
     return Multiplier("factor", label, float(value), positions)
 
 
 def declare_division(value: float, label: str = "division by", positions: tuple[int, ...] | None = None) -> Multiplier:
-    """Declare a number that divides."""
+    """Return a multiplier for a divisor."""
     return Multiplier("division", label, float(value), positions)
 
 
 def declare_scalar_multiplier(kind: MultiplierKind, operand: Array, positions: tuple[int, ...]) -> list[Multiplier]:
-    """Declare an operand of one element on the way to others; nothing where it has more."""
+    """Return the multiplier for an operand of one element, or none for a larger one.
+
+    Parameters
+    ----------
+    kind
+        "factor" or "division".
+    operand
+        The operand, behind a tile axis.
+    positions
+        Operands to whose gradients it applies.
+    """
     if operand.size != 1:
         return []
     label = "factor" if kind == "factor" else "division by"
@@ -59,20 +71,23 @@ def declare_scalar_multiplier(kind: MultiplierKind, operand: Array, positions: t
 
 
 def declare_count_multipliers(kind: MultiplierKind, shape: Shape) -> list[Multiplier]:
-    """Declare what a mean or a sum over everything of a shape may be taken over by mistake: a part of it.
+    """Return the counts over which a buggy pass may take a mean or a sum.
 
-    Over (B, ...) these are the whole, the B of the batch and the rest of a sample.
+    With a shape (B, ...) these are the whole, the B of the batch and the rest of a sample.
     """
-    every = count_elements(shape)
-    batch = shape[0] if shape else 1
-    counts = [(batch, f"the batch (B = {batch})")]
-    if 1 < batch < every:
-        counts += [(every, f"all {every} elements"), (every // batch, f"the {every // batch} elements of a sample")]
-    elif batch == 1:
-        counts = [(every, f"all {every} elements")]
-    return [Multiplier(kind, what, float(count)) for count, what in counts if count > 1]
+    total_count = count_elements(shape)
+    batch_size = shape[0] if shape else 1
+    counts = [(batch_size, f"the batch (B = {batch_size})")]
+    if 1 < batch_size < total_count:
+        counts += [
+            (total_count, f"all {total_count} elements"),
+            (total_count // batch_size, f"the {total_count // batch_size} elements of a sample"),
+        ]
+    elif batch_size == 1:
+        counts = [(total_count, f"all {total_count} elements")]
+    return [Multiplier(kind, label, float(count)) for count, label in counts if count > 1]
 
 
 def is_telling_value(value: float) -> bool:
-    """Whether a number says anything when it is left out."""
+    """Return whether leaving a number out changes anything."""
     return bool(np.isfinite(value)) and value not in (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Attributes that are one number, alone or as a list, or one for each of two axes."""
+"""Attributes of one number, alone or as a list, or of one for each of two axes."""
 
 from typing import Annotated
 
@@ -11,5 +11,5 @@ NotNegativePair = Annotated[list[NotNegative], Len(1, 2)]
 
 
 def to_pair(value: int | list[int]) -> tuple[int, int]:
-    """Of two axes, each its own."""
+    """Return the value of each of two axes."""
     return (value, value) if isinstance(value, int) else (value[0], value[-1])

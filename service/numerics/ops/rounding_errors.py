@@ -1,14 +1,17 @@
-"""Rounding errors of one op, as the rounding model has them: of a result as a whole, or of what is made inside the op.
+"""Rounding errors of one op, as the rounding model has them.
 
-What an error does depends on where it is made. An error of the sum of a row of exponentials moves the whole row by one
-factor, and a gradient along which all shares add up to 0 hardly sees it; independent errors of the same size in every
-element of the row would be seen in full. So an op with a structure inside computes itself in the textbook's steps, and
-adds to each the error of that step (`Op.forward_with_errors`, `Op.backward_with_errors`). An op of one step says what
-its result is made of (`Rounding`), and gets the same by default.
+They are errors of a result as a whole, or errors of the steps inside the op. The effect of an error depends on its
+step. An error of the sum of a row of exponentials moves the whole row by one factor, and a gradient along which all
+shares add up to 0 hardly sees it. Independent errors of the same size in every element of the row would be seen in
+full. So an op with a structure inside computes itself in the textbook's steps, and adds to each the error of that step
+(`Op.forward_with_errors`, `Op.backward_with_errors`). An op of one step returns the magnitude of its result
+(`Rounding`), and gets the same by default.
 
-Sources: Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.2 (the model), 2.6 and 4.2 (sums);
-for the cap, section 2.1: fl(a + b) is the number nearest to a + b, and a and b are numbers, so that the error is never
-more than min(abs(a), abs(b)).
+References
+----------
+Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.2 (the model), 2.6 and 4.2 (sums); for the
+cap, section 2.1: fl(a + b) is the number nearest to a + b, and a and b are numbers, so that the error is never more
+than min(abs(a), abs(b)).
 """
 
 from typing import NamedTuple, Protocol
@@ -16,18 +19,22 @@ from typing import NamedTuple, Protocol
 from service.numerics.core.batching import Array
 
 MEAN_ROUNDING = 0.4
-"""Part of u abs(x) that stands for a number x that is rounded once, and for nothing else.
+"""Part of u abs(x) that stands for a number x that is rounded once, and nothing else.
 
-Of many errors what comes out may be several times their root mean square; of one it is never more than u abs(x). The
+The outcome of many errors may be several times their root mean square; that of one is never more than u abs(x). The
 allowance is six times the root mean square of an error uniform in +-u, so that 0.4 allow 1.4 u abs(x).
 """
 
 
 class Rounding(NamedTuple):
-    """What the rounding of one result is made of: an error of about u sqrt(terms) magnitude.
+    """The rounding of one result: an error of about u sqrt(term_count) magnitude.
 
-    `magnitude` is the op in its textbook form evaluated on absolute values, of the result's shape behind a tile
-    axis; `terms` is the length of the longest sum inside it.
+    Attributes
+    ----------
+    magnitude
+        The op in its textbook form on absolute values, of the result's shape behind a tile axis.
+    term_count
+        Length of the longest sum inside it.
     """
 
     magnitude: Array
@@ -35,17 +42,17 @@ class Rounding(NamedTuple):
 
 
 class ErrorModel(Protocol):
-    """Adds to arrays, (K or 1, ...), the errors that an arithmetic makes in them.
+    """A function that adds the errors of an arithmetic to arrays, (K or 1, ...).
 
     Attributes
     ----------
-    own
-        The errors are those of the form in which `Op.forward` computes, where that is not the textbook's.
-    flush
-        What functions such as exp lose where their value is below the smallest normal number, in units of u: libraries
-        return 0 there, or come by way of an infinity.
-    scale
-        Size of the arithmetic's own errors over that of those which are added.
+    as_implemented
+        Whether the errors are those of the form in which `Op.forward` computes, in place of the textbook's.
+    underflow_loss
+        Loss of functions such as exp below the smallest normal number, in units of u. Libraries return 0 there, or come
+        by way of an infinity.
+    spread_scale
+        Size of the arithmetic's own errors over that of the added ones.
     """
 
     as_implemented: bool
@@ -55,9 +62,21 @@ class ErrorModel(Protocol):
     def __call__(
         self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
     ) -> Array:
-        """Add an error of about u sqrt(terms) magnitude, of the array itself by default, and of no more than `most`."""
+        """Return the array with an error of about u sqrt(terms) magnitude added.
+
+        Parameters
+        ----------
+        array
+            Array, (K or 1, ...).
+        magnitude
+            Magnitude of the error in units of u; the array's own by default.
+        terms
+            Number of terms; 1 by default.
+        most
+            Upper bound of the error; none by default.
+        """
         ...
 
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
-        """Add the error of a result as a whole; none for None."""
+        """Return the array with the error of a result as a whole; none for None."""
         ...

@@ -54,7 +54,7 @@ class DataMovementOp(Op):
 
 
 class ReshapingOp(DataMovementOp):
-    """An op that keeps the row-by-row order of elements: dL/dx is g in the shape of x."""
+    """An op that keeps the order of elements, row by row: dL/dx is g reshaped."""
 
     def forward(self, input: Array) -> Array:
         return input.reshape(input.shape[:1] + self.output_shape(input.shape[1:]))

@@ -1,4 +1,4 @@
-"""Softmax and log-softmax along one axis, shifted by the largest element against overflow."""
+"""Softmax and log-softmax along one axis, shifted so that nothing overflows."""
 
 import math
 from typing import Any

@@ -1,15 +1,20 @@
-"""What a backward pass may choose where its op has a kink.
+"""Choices that a backward pass may make where its op has a kink.
 
 At a tie the derivative of a node is one of a set: a weight in [0, 1] between the slopes of relu, weights that are not
 negative and sum to one over the elements that attain a maximum, the unit ball of the dual norm for a norm at 0. A
-*unit* is one such choice, an *alternative* one corner of its set (of a ball: one axis). If g_o is the gradient of the
-output element o that a unit belongs to, alternative a with weight w_a hands back
+*unit* is one such choice, an *alternative* one corner of its set (of a ball: one axis).
+
+Notes
+-----
+If g_o is the gradient of the output element o that a unit belongs to, alternative a with weight w_a hands back
 
     dL/dx_i += sum_a w_a c_ai g_o
 
 with coefficients c_ai that are numbers at a point. So a choice is linear in g, and sparse: a list of entries.
 
-Source: Clarke, Optimization and Nonsmooth Analysis (1990), section 2.3 (sums, maxima and norms).
+References
+----------
+Clarke, Optimization and Nonsmooth Analysis (1990), section 2.3 (sums, maxima and norms).
 """
 
 from collections.abc import Sequence
@@ -20,7 +25,7 @@ import numpy as np
 from service.numerics.core.batching import Array
 
 BranchDerivative = tuple[int, Array, Array | float]
-"""Position of an operand, flat index of its element in each unit, and the coefficient there."""
+"""Position of an operand, flat index of its element in each unit, and the coefficient of that element."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,23 @@ class SubgradientChoices:
     Attributes
     ----------
     units
-        Unit of each alternative, from 0 on, ascending; alternatives of one unit stand in the order of a loop.
+        Unit of each alternative, from 0 on, ascending. The alternatives of a unit stand together.
     weights
-        Weight that the op's own backward pass gives it.
-    tied
-        Whether it ties at the very point, and not only within what its inputs may be off by.
-    outputs
-        Flat index of the element of the output that it belongs to.
-    alternatives, positions, elements, coefficients
-        Of each entry: the alternative, the position of the operand, the flat index of its element, c.
-    ball
-        Order of the norm in whose unit ball the weights lie; None where they are not negative and sum to one.
+        Weight that the op's own backward pass gives to each alternative.
+    is_exact_tie
+        Whether each ties at the very point, and not only within the errors of its inputs.
+    output_indices
+        Flat index of the output element of each alternative.
+    entry_alternatives
+        Alternative of each entry.
+    entry_positions
+        Position of the operand of each entry.
+    entry_elements
+        Flat index of the operand's element of each entry.
+    entry_coefficients
+        Coefficient c of each entry.
+    ball_order
+        Order of the norm in whose unit ball the weights lie; None for weights that are not negative and sum to one.
     """
 
     units: Array
@@ -55,7 +66,7 @@ class SubgradientChoices:
 
     @property
     def alternative_count(self) -> int:
-        """Number of alternatives."""
+        """Return the number of alternatives."""
         return self.units.size
 
 
@@ -66,16 +77,30 @@ def choose_between_derivatives(
     low: Sequence[BranchDerivative],
     high: Sequence[BranchDerivative],
 ) -> SubgradientChoices | None:
-    """Choices between two slopes, one for each unit, given the share that the backward pass gives to the second."""
+    """Return choices between two slopes, one for each unit, or None without units.
+
+    Parameters
+    ----------
+    outputs
+        Flat index of the output element of each unit.
+    upper_share
+        Share that the backward pass gives to the upper slope, (units,).
+    is_exact_tie
+        Whether each unit ties at the very point, (units,).
+    low, high
+        Derivatives on the lower and on the upper piece.
+    """
     count = outputs.size
     if not count:
         return None
     empty = np.zeros(0, np.int64)
     entries = [(empty, empty, empty, np.zeros(0))]
     entries += [
-        _make_entries(2 * np.arange(count) + side, each) for side, ends in enumerate((low, high)) for each in ends
+        _make_entries(2 * np.arange(count) + side, derivative)
+        for side, ends in enumerate((low, high))
+        for derivative in ends
     ]
-    alternatives, positions, elements, coefficients = (np.concatenate(each) for each in zip(*entries, strict=True))
+    alternatives, positions, elements, coefficients = (np.concatenate(arrays) for arrays in zip(*entries, strict=True))
     return SubgradientChoices(
         np.repeat(np.arange(count), 2),
         np.stack([1.0 - upper_share, upper_share], axis=1).ravel().astype(np.float64),
@@ -89,12 +114,15 @@ def choose_between_derivatives(
 
 
 def _make_entries(alternatives: Array, derivative: BranchDerivative) -> tuple[Array, Array, Array, Array]:
-    """Entries of one alternative of each unit; an element may be one for each, or an axis of them behind."""
+    """Return the entries of one alternative of each unit.
+
+    A unit has one element, or an axis of them behind.
+    """
     position, elements, coefficient = derivative
-    behind = elements.shape[1:]
-    spread = np.broadcast_to(alternatives.reshape(-1, *(1,) * len(behind)), elements.shape)
+    element_axes = elements.shape[1:]
+    spread_alternatives = np.broadcast_to(alternatives.reshape(-1, *(1,) * len(element_axes)), elements.shape)
     factors = np.broadcast_to(np.asarray(coefficient, np.float64), elements.shape)
-    return spread.ravel(), np.full(elements.size, position), elements.ravel(), factors.ravel()
+    return spread_alternatives.ravel(), np.full(elements.size, position), elements.ravel(), factors.ravel()
 
 
 def choose_among_elements(
@@ -106,49 +134,64 @@ def choose_among_elements(
     coefficients: Array | float = 1.0,
     ball_order: float | None = None,
 ) -> SubgradientChoices | None:
-    """Choices of elements of the one operand, one entry for each alternative.
+    """Return choices among elements of the one operand, or None without choices.
 
-    A unit that has one alternative is none, except of a ball. `units` are any ascending numbers.
+    Each alternative has one entry. A unit with one alternative is no choice, except for a ball.
+
+    Parameters
+    ----------
+    units
+        Unit of each alternative: any ascending numbers.
+    outputs, elements
+        Flat indices of the output element and of the operand's element of each alternative.
+    weights
+        Weight that the backward pass gives to each alternative.
+    is_exact_tie
+        Whether each alternative ties at the very point.
+    coefficients
+        Coefficient of each alternative; 1 by default.
+    ball_order
+        Order of the norm whose unit ball holds the weights; None, for a simplex, by default.
     """
     _, numbers, counts = np.unique(units, return_inverse=True, return_counts=True)
-    several = np.ones(units.size, np.bool_) if ball_order is not None else counts[numbers] > 1
-    if not several.any():
+    has_several = np.ones(units.size, np.bool_) if ball_order is not None else counts[numbers] > 1
+    if not has_several.any():
         return None
-    _, numbers = np.unique(units[several], return_inverse=True)
+    _, numbers = np.unique(units[has_several], return_inverse=True)
     count = numbers.size
-    factors = np.broadcast_to(np.asarray(coefficients, np.float64), units.shape)[several]
+    factors = np.broadcast_to(np.asarray(coefficients, np.float64), units.shape)[has_several]
     return SubgradientChoices(
         numbers,
-        weights[several].astype(np.float64),
-        is_exact_tie[several],
-        outputs[several],
+        weights[has_several].astype(np.float64),
+        is_exact_tie[has_several],
+        outputs[has_several],
         np.arange(count),
         np.zeros(count, np.int64),
-        elements[several],
+        elements[has_several],
         factors,
         ball_order,
     )
 
 
-def merge_choices(parts: Sequence[SubgradientChoices | None]) -> SubgradientChoices | None:
-    """Choices of several kinds at one node, all of simplices."""
-    found = [each for each in parts if each is not None]
-    if len(found) < 2:
-        return found[0] if found else None
-    units = np.cumsum([0, *(int(each.units.max()) + 1 for each in found)])
-    starts = np.cumsum([0, *(each.alternative_count for each in found)])
+def merge_choices(choices: Sequence[SubgradientChoices | None]) -> SubgradientChoices | None:
+    """Return the choices of several kinds at one node, all of simplices, or None."""
+    present_choices = [choice for choice in choices if choice is not None]
+    if len(present_choices) < 2:
+        return present_choices[0] if present_choices else None
+    units = np.cumsum([0, *(int(choice.units.max()) + 1 for choice in present_choices)])
+    starts = np.cumsum([0, *(choice.alternative_count for choice in present_choices)])
 
-    def joined(name: str, offsets: Array | None = None) -> Array:
-        arrays = [getattr(each, name) for each in found]
+    def concatenate(name: str, offsets: Array | None = None) -> Array:
+        arrays = [getattr(choice, name) for choice in present_choices]
         return np.concatenate(arrays if offsets is None else [a + o for a, o in zip(arrays, offsets, strict=False)])
 
     return SubgradientChoices(
-        joined("units", units),
-        joined("weights"),
-        joined("is_exact_tie"),
-        joined("output_indices"),
-        joined("entry_alternatives", starts),
-        joined("entry_positions"),
-        joined("entry_elements"),
-        joined("entry_coefficients"),
+        concatenate("units", units),
+        concatenate("weights"),
+        concatenate("is_exact_tie"),
+        concatenate("output_indices"),
+        concatenate("entry_alternatives", starts),
+        concatenate("entry_positions"),
+        concatenate("entry_elements"),
+        concatenate("entry_coefficients"),
     )

@@ -1,8 +1,9 @@
-"""The p-norm of vectors as a function of pieces: where each element has a sign, and the vector a size.
+"""The p-norm of vectors as a function of pieces.
 
-A norm is smooth, but only within its own size: a vector of about 1e-6, as the difference of two that are nearly equal
-is one, turns round within a step of 1e-6. Beside another, larger part of a loss a difference that is taken across it
-looks as if it had settled. So the piece of a vector ends where its largest element would be several times as large.
+On a piece each element has a sign, and the vector a size. A norm is smooth, but only within its own size: a vector of
+about 1e-6, such as the difference of two nearly equal ones, turns round within a step of 1e-6. Beside another, larger
+part of a loss a difference across it looks as if it had settled. So the piece of a vector ends where its largest
+element would be several times as large.
 """
 
 import math
@@ -13,99 +14,111 @@ import numpy as np
 from service.numerics.core.batching import Array
 
 _MAX_GROWTH_ON_BRANCH = 4.0
-"""How much larger than its size on the piece the largest element may become."""
+"""Largest factor by which the largest element may outgrow its size on the piece."""
 _PIECE_FROM_ZERO = 5e-324
-"""Size, on its piece, of an element that is 0 at the point: the smallest number, which stands for a limit."""
+"""Size, on its piece, of an element that is 0 at the point: the smallest number stands for a limit."""
 _ROUNDING_OFFSET = 0.37
-"""Sizes are rounded down to powers of two, but not where exact numbers lie: there nothing should be ambiguous."""
+"""Offset before rounding a logarithm down: exact numbers lie away from the ends of the pieces."""
 
 AxisIndices = int | tuple[int, ...]
 
 
 def select_norm_branch(x: Array, axes: AxisIndices) -> Array:
-    """Sign of each element times the size of its vector along some axes: infinite where all others of it are 0.
+    """Return the sign of each element times the size of its vector along some axes.
 
-    Such a vector has no turn, but a kink at 0, of which the sign is enough.
+    The size is infinite where all others of the vector are 0. Such a vector has no turn, but a kink at 0, for which the
+    sign is enough.
     """
     absolute = np.abs(x)
     largest = absolute.max(axis=axes, keepdims=True)
-    positive = np.where(largest > 0, largest, 1).astype(np.float64)
-    several = (absolute > 0).sum(axis=axes, keepdims=True) > 1
-    sizes = np.where(several, np.exp2(np.floor(np.log2(positive) + _ROUNDING_OFFSET)), np.inf)
+    positive_sizes = np.where(largest > 0, largest, 1).astype(np.float64)
+    has_several = (absolute > 0).sum(axis=axes, keepdims=True) > 1
+    sizes = np.where(has_several, np.exp2(np.floor(np.log2(positive_sizes) + _ROUNDING_OFFSET)), np.inf)
     return np.where(x == 0, 0, np.copysign(sizes, x))
 
 
-def choose_piece_beside(own: Array, x: Array, over: AxisIndices) -> Array:
-    """Piece of a norm of p < 0 that a small move to x leads to, from `own`.
+def choose_piece_beside(branch: Array, x: Array, axes: AxisIndices) -> Array:
+    """Return the piece of a norm with p < 0 to which a small move to x leads.
 
-    An element that leaves 0 is told from one that is small: the norm grows from 0 as the norm of those
-    elements alone, which the others only bend.
+    An element that leaves 0 is marked apart from a small one: the norm grows from 0 as the norm of those elements
+    alone, which the others only bend.
+
+    Parameters
+    ----------
+    branch
+        Piece before the move.
+    x
+        Elements after the move.
+    axes
+        Axes of a vector.
     """
-    return np.where((own == 0) & (x != 0), np.sign(x) * _PIECE_FROM_ZERO, select_norm_branch(x, over))
+    return np.where((branch == 0) & (x != 0), np.sign(x) * _PIECE_FROM_ZERO, select_norm_branch(x, axes))
 
 
-def _is_from_zero(p: float, branch: Array, x: Array, over: AxisIndices) -> Array:
-    """The norm, p < 0, as it grows from 0 where some elements leave it: as theirs alone, and beyond 0 as it would.
+def _continue_from_zero(p: float, branch: Array, x: Array, axes: AxisIndices) -> Array:
+    """Return the norm with p < 0 as it grows from 0 where some elements leave it.
 
-    While one of them stays 0, so does the norm.
+    It grows as the norm of those elements alone, and continues so beyond 0. While one of them stays 0, so does the
+    norm.
     """
-    leaving = np.abs(branch) == _PIECE_FROM_ZERO
-    of_these = p_norm(p, np.where(leaving, np.abs(x), np.inf), over)
-    ahead = np.all(np.where(leaving, np.sign(branch) * x >= 0, True), axis=over, keepdims=True)
-    staying = np.any(branch == 0, axis=over, keepdims=True)
-    return np.where(staying, 0, np.where(ahead, of_these, -of_these))
+    is_leaving = np.abs(branch) == _PIECE_FROM_ZERO
+    norm_of_leaving = p_norm(p, np.where(is_leaving, np.abs(x), np.inf), axes)
+    is_forward = np.all(np.where(is_leaving, np.sign(branch) * x >= 0, True), axis=axes, keepdims=True)
+    stays_zero = np.any(branch == 0, axis=axes, keepdims=True)
+    return np.where(stays_zero, 0, np.where(is_forward, norm_of_leaving, -norm_of_leaving))
 
 
 def continue_absolute(p: float, branch: Array, x: Array, axes: AxisIndices) -> Array:
-    """abs(x) on the piece that `branch` names, NaN beyond where it ends.
+    """Return abs(x) on the pieces of `branch`, NaN beyond their ends.
 
-    Beyond 0 it is -abs(x) where there is a power of that, else NaN.
+    Beyond 0 it is -abs(x) if that has a p-th power, else NaN.
     """
     sizes = np.abs(branch).max(axis=axes, keepdims=True)
     absolute = np.abs(x)
-    within = absolute.max(axis=axes, keepdims=True) <= _MAX_GROWTH_ON_BRANCH * np.where(sizes > 0, sizes, np.inf)
+    is_within = absolute.max(axis=axes, keepdims=True) <= _MAX_GROWTH_ON_BRANCH * np.where(sizes > 0, sizes, np.inf)
     if p < 0 or p % 2 != 0:
-        beyond = np.sign(branch) * x < 0
-        absolute = np.where(beyond, -absolute if p > 0 and p % 2 == 1 else np.nan, absolute)
-    return np.where(within, absolute, np.nan).astype(x.dtype, copy=False)
+        is_beyond_zero = np.sign(branch) * x < 0
+        absolute = np.where(is_beyond_zero, -absolute if p > 0 and p % 2 == 1 else np.nan, absolute)
+    return np.where(is_within, absolute, np.nan).astype(x.dtype, copy=False)
 
 
 def p_norm(p: float, absolute: Array, axes: AxisIndices) -> Array:
-    """(sum a^p)^(1/p), 0 for p < 0 where an a is 0; the axes stay with length 1.
+    """Return (sum a^p)^(1/p), 0 for p < 0 where an a is 0.
 
-    The powers are taken over the element that makes up most of it, so that they stay in range.
+    The axes stay with length 1. The powers are taken relative to the dominant element, so that they stay in range.
     """
-    unit, total = _compute_norm_in_units(p, absolute, axes)
-    return unit * total
+    unit, scaled_norm = _compute_norm_in_units(p, absolute, axes)
+    return unit * scaled_norm
 
 
 def differentiate_norm(p: float, absolute: Array, axes: AxisIndices) -> Array:
-    """(a / norm)^(p-1), by which the norm grows with each element that is not 0; 0 where an element or the norm is.
+    """Return (a / norm)^(p-1), the derivative of the norm by each element.
 
-    From numbers in units of their own, so that a norm that is hardly a number any more costs no digits.
+    It is 0 where an element or the norm is 0. The numbers are in units of their own, so that a norm below the normal
+    numbers costs no digits.
     """
-    unit, total = _compute_norm_in_units(p, absolute, axes)
+    unit, scaled_norm = _compute_norm_in_units(p, absolute, axes)
     one = absolute.dtype.type(1)
-    some = (absolute > 0) & (total > 0)
+    is_nonzero = (absolute > 0) & (scaled_norm > 0)
     with np.errstate(over="ignore", divide="ignore"):
-        ratio = np.where(some, absolute / unit / np.where(total > 0, total, one), one)
-        return np.where(some, np.power(ratio, absolute.dtype.type(p - 1)), 0).astype(absolute.dtype, copy=False)
+        ratio = np.where(is_nonzero, absolute / unit / np.where(scaled_norm > 0, scaled_norm, one), one)
+        return np.where(is_nonzero, np.power(ratio, absolute.dtype.type(p - 1)), 0).astype(absolute.dtype, copy=False)
 
 
 def _compute_norm_in_units(p: float, absolute: Array, axes: AxisIndices) -> tuple[Array, Array]:
-    """A unit that is not 0, and the norm in it."""
+    """Return a unit that is not 0, and the norm in it."""
     extreme = absolute.max(axis=axes, keepdims=True) if p > 0 else absolute.min(axis=axes, keepdims=True)
     unit = np.where(extreme > 0, extreme, 1).astype(absolute.dtype, copy=False)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        total = np.power(absolute / unit, absolute.dtype.type(p)).sum(axis=axes, keepdims=True)
-        return unit, np.power(total, absolute.dtype.type(1 / p))
+        power_sum = np.power(absolute / unit, absolute.dtype.type(p)).sum(axis=axes, keepdims=True)
+        return unit, np.power(power_sum, absolute.dtype.type(1 / p))
 
 
 def choose_torch_scaling_unit(torch: Any, x: Any, p: float, axes: tuple[int, ...]) -> Any:
-    """Powers of two by which PyTorch is to divide vectors whose p-th powers would leave its range; 1 elsewhere.
+    """Return the powers of two by which PyTorch has to divide vectors, 1 for most.
 
-    It takes powers as they are, and its gradient is 0 or NaN where they overflow or underflow. In what accumulates in
-    a wider dtype, as float16 does, nothing is gained.
+    Without them the p-th powers would leave its range: it takes powers as they are, and its gradient is 0 or NaN where
+    they overflow or underflow. A dtype that accumulates in a wider one, as float16 does, gains nothing.
     """
     limit = _MAX_UNIT_EXPONENTS.get(str(x.dtype).removeprefix("torch."))
     absolute = x.detach().abs()
@@ -113,27 +126,33 @@ def choose_torch_scaling_unit(torch: Any, x: Any, p: float, axes: tuple[int, ...
         return torch.ones_like(absolute.sum(axes, keepdim=True))
     extreme = absolute.amax(axes, keepdim=True) if p > 0 else absolute.amin(axes, keepdim=True)
     exponent = torch.frexp(extreme).exponent
-    far = (extreme > 0) & torch.isfinite(extreme) & (exponent.abs() * max(1.0, abs(p)) > _SAFE_POWER_EXPONENT)
-    return torch.ldexp(torch.ones_like(extreme), torch.where(far, exponent.clamp(-limit, limit), 0))
+    needs_scaling = (extreme > 0) & torch.isfinite(extreme) & (exponent.abs() * max(1.0, abs(p)) > _SAFE_POWER_EXPONENT)
+    return torch.ldexp(torch.ones_like(extreme), torch.where(needs_scaling, exponent.clamp(-limit, limit), 0))
 
 
 _MAX_UNIT_EXPONENTS = {"float64": 1000, "float32": 110, "bfloat16": 110}
-"""Exponents of units that leave room for what they are multiplied by."""
+"""Exponents of units that leave room for the products with them."""
 _SAFE_POWER_EXPONENT = 32
-"""Exponent of a power up to which it costs PyTorch no digits that count."""
+"""Exponent of a power up to which PyTorch loses no digits that count."""
 
 
 def count_norm_rounding_terms(p: float, count: int) -> int:
-    """Terms whose rounding stands for that of a norm of so many elements.
+    """Return the terms whose rounding stands for that of a norm of `count` elements.
 
+    Notes
+    -----
     The sum of N powers is off relatively by u sqrt(N), and its root of order p by a p-th of that.
     """
     return 4 + math.ceil(count / p**2)
 
 
 def estimate_root_error(p: float, norm: Array) -> Array | float:
-    """Units of rounding by which the root of order p may be off relatively, about, beside those of its sum.
+    """Return the relative error of the root of order p, in units of rounding.
 
+    It comes beside that of its sum.
+
+    Notes
+    -----
     Where 1/p is rounded by a part e, d = s^(1/p) is off by a part e log(s) / p = e log(d), however it is computed.
     """
     if p in (0.25, 0.5, 1, 2, 4):
@@ -142,20 +161,20 @@ def estimate_root_error(p: float, norm: Array) -> Array | float:
 
 
 def get_power(p: float) -> float:
-    """Largest power that is taken of a number in units of no other; see `Op.power`."""
+    """Return the largest power that a norm takes of a number: see `Op.largest_power`."""
     return max(3.0, abs(p)) if math.isfinite(p) else 3.0
 
 
 def evaluate_norm_on_branch(p: float, branch: Array, x: Array, axes: AxisIndices) -> Array:
-    """The norm on the piece that `branch` names; the axes stay with length 1."""
+    """Return the norm on the pieces of `branch`; the axes stay with length 1."""
     linear: Array = (np.sign(branch).astype(x.dtype) * x).sum(axis=axes, keepdims=True)
     if p == 1:
         return linear
-    # Of one element alone every norm is its size, which goes on through 0 as a line; with p < 0 that is 0 beside a 0.
-    alone = np.isinf(branch).any(axis=axes, keepdims=True) & ((x != 0).sum(axis=axes, keepdims=True) <= 1)
-    alone &= (p > 0) | (x != 0).all(axis=axes, keepdims=True)
-    found = np.where(alone, linear, p_norm(p, continue_absolute(p, branch, x, axes), axes))
+    # Every norm of a single element is its size, which continues through 0 as a line. With p < 0 it is 0 beside a 0.
+    is_single = np.isinf(branch).any(axis=axes, keepdims=True) & ((x != 0).sum(axis=axes, keepdims=True) <= 1)
+    is_single &= (p > 0) | (x != 0).all(axis=axes, keepdims=True)
+    norm = np.where(is_single, linear, p_norm(p, continue_absolute(p, branch, x, axes), axes))
     if p < 0:
-        leaving = (np.abs(branch) == _PIECE_FROM_ZERO).any(axis=axes, keepdims=True)
-        found = np.where(leaving, _is_from_zero(p, branch, x, axes), found)
-    return found.astype(x.dtype, copy=False)
+        is_leaving = (np.abs(branch) == _PIECE_FROM_ZERO).any(axis=axes, keepdims=True)
+        norm = np.where(is_leaving, _continue_from_zero(p, branch, x, axes), norm)
+    return norm.astype(x.dtype, copy=False)

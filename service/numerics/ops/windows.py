@@ -1,14 +1,14 @@
-"""What windows along one axis have in common, in as many passes as their length has digits in base 2.
+"""Joins over windows along one axis, in few passes.
 
-Window p of an axis holds the elements p s + i d, i = 0 ... k - 1, with stride s and dilation d. To join what each of
-them holds, by an operation that is associative, takes k joins for each of p if it is done directly. Or the joins of
-1, 2, 4, ... elements d apart are found at every place, each of them from two of the one before,
+Window p of an axis holds the elements p s + i d, i = 0 ... k - 1, with stride s and dilation d. A direct join of a
+window's elements, by an associative operation, takes k joins for each p. The alternative computes the joins of 1, 2, 4,
+... elements d apart at every place, each of them from two of the one before,
 
     S_0[x] = a[x]        S_{b+1}[x] = join(S_b[x], S_b[x + 2^b d]),
 
-and a window is the join of one of them for each digit 1 of k, from left to right: 2 log2 k joins at every place. The
-fewer are taken. Of elements of a window that an operation does not tell apart, such as equal ones of which the largest
-is sought, the first counts: blocks are joined in their order and overlap nowhere.
+and a window is the join of one of them for each digit 1 of k in base 2, from left to right: 2 log2 k joins at every
+place. The module takes the way of fewer joins. Among elements that an operation does not tell apart, such as equal
+maxima, the first counts: blocks are joined in their order and overlap nowhere.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,23 @@ from service.numerics.core.interrupts import check_interrupt
 
 WindowPieces = tuple[Array, ...]
 JoinOperation = Callable[[WindowPieces, WindowPieces], WindowPieces]
-"""Joins two neighbouring pieces, each of one array or several."""
+"""Operation that joins two neighbouring pieces, each of one array or several."""
 
 
 class AxisWindows(NamedTuple):
-    """Windows along one axis: how many, of how many elements, and how far these, and the windows, lie apart."""
+    """Windows along one axis.
+
+    Attributes
+    ----------
+    window_count
+        Number of windows.
+    window_length
+        Number of elements in a window.
+    stride
+        Distance of a window from the next; 1 by default.
+    dilation
+        Distance of an element of a window from the next; 1 by default.
+    """
 
     window_count: int
     window_length: int
@@ -34,22 +46,22 @@ class AxisWindows(NamedTuple):
 
     @property
     def window_extent(self) -> int:
-        """Distance of the last element of a window from its first."""
+        """Return the distance of the last element of a window from its first."""
         return (self.window_length - 1) * self.dilation
 
     @property
     def required_length(self) -> int:
-        """Length of an axis that holds them all."""
+        """Return the length of an axis that holds all windows."""
         return self.stride * (self.window_count - 1) + self.window_extent + 1
 
     @property
     def join_count(self) -> int:
-        """How often two elements are joined."""
+        """Return how often two elements are joined."""
         return min(self._direct_join_count, self._doubling_join_count)
 
     @property
     def call_count(self) -> int:
-        """In how many calls that is done."""
+        """Return the number of calls of the joins."""
         return (
             self.window_length
             if self.joins_directly
@@ -58,12 +70,15 @@ class AxisWindows(NamedTuple):
 
     @property
     def joins_directly(self) -> bool:
-        """Whether they are joined element by element of the window."""
+        """Return whether the elements of a window are joined one by one."""
         return self._direct_join_count <= self._doubling_join_count
 
     @property
     def adjoint(self) -> "AxisWindows":
-        """The windows that hold each element, of what has stood apart by the stride."""
+        """Return the windows that hold each element.
+
+        They are windows over the values of these windows, set apart by the stride.
+        """
         return AxisWindows(self.required_length, self.window_length, 1, self.dilation)
 
     @property
@@ -78,72 +93,75 @@ class AxisWindows(NamedTuple):
 
 
 def take_window_minimum(array: Array, axis: int, windows: AxisWindows) -> Array:
-    """Least element of each window."""
+    """Return the least element of each window."""
     return join_windows((array,), axis, windows, _make_join(np.minimum))[0]
 
 
 def sum_windows(array: Array, axis: int, windows: AxisWindows) -> Array:
-    """Sum over each window."""
+    """Return the sum over each window."""
     return join_windows((array,), axis, windows, _make_join(np.add))[0]
 
 
 def take_window_maximum(values: Array, places: Array, axis: int, windows: AxisWindows) -> WindowPieces:
-    """Largest element of each window, and the place that belongs to it: of several the first."""
-    found = join_windows((values, places), axis, windows, _keep_first_larger)
-    return found[0], found[1]
+    """Return the largest element of each window, and its place.
+
+    Among equal elements the first counts.
+    """
+    joined = join_windows((values, places), axis, windows, _keep_first_larger)
+    return joined[0], joined[1]
 
 
 def take_min_over_holding_windows(values: Array, axis: int, windows: AxisWindows) -> Array:
-    """For each element of an axis of length `needed` the least of the values of the windows that hold it."""
+    """Return for each element the least value of the windows that hold it."""
     return _scatter_to_elements(values, axis, windows, np.minimum, np.inf)
 
 
 def sum_over_holding_windows(values: Array, axis: int, windows: AxisWindows) -> Array:
-    """For each element of an axis of length `needed` the sum of the values of the windows that hold it."""
+    """Return for each element the sum of the values of the windows that hold it."""
     return _scatter_to_elements(values, axis, windows, np.add, 0)
 
 
 def join_windows(arrays: WindowPieces, axis: int, windows: AxisWindows, join: JoinOperation) -> WindowPieces:
-    """Join what each window holds.
+    """Return the join of the elements of each window.
 
     Parameters
     ----------
-    parts
-        Arrays whose axis is as long as the windows need, or longer.
+    arrays
+        Arrays whose axis has the windows' `required_length`, or more.
     axis
-        Of the arrays, counted from the end.
+        Axis of the arrays, counted from the end.
     windows
-        Along it.
+        Windows along that axis.
     join
-        Associative.
+        Associative operation.
 
     Returns
     -------
     tuple of arrays
-        Theirs have the axis of length `count`.
+        Arrays whose axis has the length `window_count`.
     """
     pieces = (
         _iterate_elements(arrays, axis, windows)
         if windows.joins_directly
         else _iterate_doubled_blocks(arrays, axis, windows, join)
     )
-    found = next(pieces)
-    for each in pieces:
+    joined = next(pieces)
+    for piece in pieces:
         check_interrupt()
-        found = join(found, each)
-    return found
+        joined = join(joined, piece)
+    return joined
 
 
 def _iterate_elements(parts: WindowPieces, axis: int, windows: AxisWindows) -> Iterator[WindowPieces]:
-    """Each element of the windows."""
-    for number in range(windows.window_length):
-        yield _view_at_offset(parts, axis, windows, number)
+    """Yield the elements of the windows, by their number in the window."""
+    for offset in range(windows.window_length):
+        yield _view_at_offset(parts, axis, windows, offset)
 
 
 def _iterate_doubled_blocks(
     parts: WindowPieces, axis: int, windows: AxisWindows, join: JoinOperation
 ) -> Iterator[WindowPieces]:
-    """Blocks that make up the windows, from left to right."""
+    """Yield the blocks that make up the windows, from left to right."""
     offset, length = 0, 1
     while True:
         if windows.window_length & length:
@@ -152,13 +170,13 @@ def _iterate_doubled_blocks(
         if 2 * length > windows.window_length:
             return
         check_interrupt()
-        behind = length * windows.dilation
-        parts = join(_slice_axis(parts, axis, slice(None, -behind)), _slice_axis(parts, axis, slice(behind, None)))
+        distance = length * windows.dilation
+        parts = join(_slice_axis(parts, axis, slice(None, -distance)), _slice_axis(parts, axis, slice(distance, None)))
         length *= 2
 
 
 def _view_at_offset(parts: WindowPieces, axis: int, windows: AxisWindows, offset: int) -> WindowPieces:
-    """Element of such a number of each window: views."""
+    """Return a view of the element at an offset of each window."""
     first = offset * windows.dilation
     return _slice_axis(
         parts, axis, slice(first, first + windows.stride * (windows.window_count - 1) + 1, windows.stride)
@@ -166,29 +184,29 @@ def _view_at_offset(parts: WindowPieces, axis: int, windows: AxisWindows, offset
 
 
 def _slice_axis(parts: WindowPieces, axis: int, axis_slice: slice) -> WindowPieces:
-    behind = (slice(None),) * (-1 - axis)
-    return tuple(each[..., axis_slice, *behind] for each in parts)
+    trailing_axes = (slice(None),) * (-1 - axis)
+    return tuple(array[..., axis_slice, *trailing_axes] for array in parts)
 
 
 def _scatter_to_elements(values: Array, axis: int, windows: AxisWindows, join: np.ufunc, identity: float) -> Array:
-    """Join the values of the windows that hold each element."""
+    """Return for each element the join of the values of the windows that hold it."""
     shape = list(values.shape)
     if windows.window_length * windows.window_count <= windows.adjoint.join_count:
         shape[axis] = windows.required_length
-        found = np.full_like(values, identity, shape=shape)
-        for number in range(windows.window_length):
+        joined = np.full_like(values, identity, shape=shape)
+        for offset in range(windows.window_length):
             check_interrupt()
-            (held,) = _view_at_offset((found,), axis, windows, number)
-            join(held, values, out=held)
-        return found
+            (elements,) = _view_at_offset((joined,), axis, windows, offset)
+            join(elements, values, out=elements)
+        return joined
     # Element x is in window p at distance i, x = p s + i d, if p s is i' = k - 1 - i elements on from x - (k - 1) d.
     shape[axis] = windows.required_length + windows.window_extent
-    apart = np.full_like(values, identity, shape=shape)
-    first = slice(
+    spaced_values = np.full_like(values, identity, shape=shape)
+    window_ends = slice(
         windows.window_extent, windows.window_extent + windows.stride * (windows.window_count - 1) + 1, windows.stride
     )
-    _slice_axis((apart,), axis, first)[0][...] = values
-    return join_windows((apart,), axis, windows.adjoint, _make_join(join))[0]
+    _slice_axis((spaced_values,), axis, window_ends)[0][...] = values
+    return join_windows((spaced_values,), axis, windows.adjoint, _make_join(join))[0]
 
 
 def _make_join(operation: np.ufunc) -> JoinOperation:
