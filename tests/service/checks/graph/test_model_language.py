@@ -162,7 +162,7 @@ def test_bare_integers_become_what_their_use_wants(op, inputs, tensors, expected
     ("op", "inputs", "tensors", "words"),
     [
         ("embedding", ["i", "table"], {"i": [0.0, 1.0]}, "takes integers as input; 'i' is of floats"),
-        ("embedding", ["i", "table"], {"i": [0, 2]}, "an index from 0 to 1; 0 to 2 were given"),
+        ("embedding", ["i", "table"], {"i": [0, 2]}, "an index from 0 to 1; its values are 0 to 2"),
         ("embedding", ["i", "table"], {"i": TRUTHS}, "'i' is of truths"),
         ("add", ["table", "i"], {"i": INTEGERS}, "takes floats as other; 'i' is of integers"),
         ("add", ["table", "m"], {"m": TRUTHS}, "takes floats as other; 'm' is of truths"),
@@ -218,7 +218,7 @@ BESIDE_PRESET = {
         "got input 'L1A' of shape [4], other 'w2' of shape [3]",
     ),
     "y of another length": ({"tensors": {"x": [[1, 2], [3, 4]], "y": [1]}}, "/tensors/y", "of shape [1]"),
-    "a kernel too large": ({"weights": {"w1": [[1] * 3] * 3, "w2": [1]}}, "/weights/w1", "a kernel that fits"),
+    "a kernel too large": ({"weights": {"w1": [[1] * 3] * 3, "w2": [1]}}, "/weights/w1", "a kernel no larger"),
     "x of another rank": ({"tensors": {"x": [1, 2], "y": [1] * 4}}, "/tensors/x", "input 'x' of shape [2]"),
     "w2 of another rank": (
         {"weights": {"w1": [[1]], "w2": [[1] * 4]}, "tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4}},

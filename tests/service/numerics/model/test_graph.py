@@ -175,7 +175,7 @@ def test_a_node_or_a_number_is_of_floats_unless_the_slot_wants_an_index():
 def test_values_out_of_range_are_refused_at_the_leaf():
     graph = kinds((EMBEDDING, ("i", "table")), i="index")
     graph.check_values({"i": np.array([0, 2]), "table": np.zeros((3, 2))})
-    with pytest.raises(InvalidModelError, match="an index from 0 to 2; 0 to 3 were given") as caught:
+    with pytest.raises(InvalidModelError, match="an index from 0 to 2; its values are 0 to 3") as caught:
         graph.check_values({"i": np.array([0, 3]), "table": np.zeros((3, 2))})
     assert (caught.value.errors[0].leaf, caught.value.errors[0].node) == ("i", 0)
     with pytest.raises(InvalidModelError, match="an index from 0 to 2"):

@@ -1,4 +1,4 @@
-"""How the tests of the ops say that shapes are refused."""
+"""The refusal of shapes, for the tests of the ops."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from service.numerics.ops.op import ShapeError
 
 
 def get_refusal(name: str, attributes: dict[str, Any], *shapes: Any) -> str:
-    """The text with which an op refuses shapes."""
+    """Return the text with which an op refuses shapes."""
     with pytest.raises(ShapeError) as error:
         OP_REGISTRY[name](**attributes).output_shape(*shapes)
     return str(error.value)

@@ -12,11 +12,11 @@ NAME = "scaled_dot_product_attention"
     [
         ({}, ((4,), (4,), (4,), None), "query (..., L, E)"),
         ({}, ((2, 3, 4), (3, 4), (3, 4), None), "the same leading axes"),
-        ({}, ((3, 4), (5, 3), (5, 2), None), "one length E"),
-        ({}, ((3, 4), (5, 4), (6, 2), None), "one number S"),
+        ({}, ((3, 4), (5, 3), (5, 2), None), "the same length E"),
+        ({}, ((3, 4), (5, 4), (6, 2), None), "the same number S"),
         ({"is_causal": True}, ((3, 4), (5, 4), (5, 2), (3, 5)), "either an attn_mask or is_causal"),
-        ({}, ((3, 4), (5, 4), (5, 2), (2, 3, 5)), "broadcast to [3, 5]"),
-        ({}, ((3, 4), (5, 4), (5, 2), (4, 5)), "broadcast to [3, 5]"),
+        ({}, ((3, 4), (5, 4), (5, 2), (2, 3, 5)), "broadcasts to [3, 5]"),
+        ({}, ((3, 4), (5, 4), (5, 2), (4, 5)), "broadcasts to [3, 5]"),
     ],
 )
 def test_what_does_not_fit_is_refused(attributes, shapes, words):

@@ -38,8 +38,8 @@ REFUSED = {
     "groups of the output": ({"groups": 4}, ((2, 4, 6, 5), (6, 1, 3, 3), (6,)), "divisible by groups=4"),
     "a bias too long": ({}, (*GOOD[:2], (7,)), r"a bias of shape \[6\]"),
     "a bias for the plain form": ({}, ((6, 5), (3, 3), (1,)), r"a bias of shape \[\]"),
-    "a kernel too large": ({}, ((2, 4, 2, 5), *GOOD[1:]), "a kernel that fits"),
-    "too large by its dilation": ({"dilation": 3}, GOOD, "a kernel that fits"),
+    "a kernel too large": ({}, ((2, 4, 2, 5), *GOOD[1:]), "a kernel no larger"),
+    "too large by its dilation": ({"dilation": 3}, GOOD, "a kernel no larger"),
     "same with a stride": ({"padding": "same", "stride": 2}, GOOD, "stride 1"),
 }
 

@@ -19,4 +19,4 @@ def test_it_is_the_sum_that_its_text_says():
 def test_what_does_not_fit_is_refused():
     assert "(B, C, L) or (C, L)" in get_refusal("conv1d", {}, (4,), (3, 1, 2), None)
     assert "3 input channels" in get_refusal("conv1d", {}, (3, 7), (2, 2, 2), None)
-    assert "a kernel that fits" in get_refusal("conv1d", {}, (1, 3), (2, 1, 4), None)
+    assert "a kernel no larger" in get_refusal("conv1d", {}, (1, 3), (2, 1, 4), None)

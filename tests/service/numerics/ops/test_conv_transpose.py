@@ -23,10 +23,10 @@ def test_it_is_the_adjoint_of_the_convolution(attributes):
     [
         ({}, ((2, 3), (2, 1, 2, 2), None), "(B, C, H, W) or (C, H, W)"),
         ({}, ((3, 4, 4), (2, 1, 2, 2), None), "weight (C, out/groups, kh, kw)"),
-        ({"groups": 2}, ((3, 4, 4), (3, 1, 2, 2), None), "groups=2 divides"),
+        ({"groups": 2}, ((3, 4, 4), (3, 1, 2, 2), None), "divisible by groups=2"),
         ({}, ((3, 4, 4), (3, 2, 2, 2), (3,)), "a bias of shape [2]"),
         ({"output_padding": 1}, ((3, 4, 4), (3, 2, 2, 2), None), "smaller than stride or dilation"),
-        ({"padding": 3}, ((3, 2, 2), (3, 2, 2, 2), None), "padding=3 leaves something"),
+        ({"padding": 3}, ((3, 2, 2), (3, 2, 2, 2), None), "padding=3 does not cut off"),
     ],
 )
 def test_what_does_not_fit_is_refused(attributes, shapes, words):

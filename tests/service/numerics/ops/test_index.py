@@ -12,7 +12,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("index_select", {"dim": 0}, ((), (2,)), "at least one axis"),
         ("index_select", {"dim": 0}, ((3,), (2, 2)), "an index (n,)"),
         ("index_select", {"dim": 2}, ((3, 4), (2,)), "an axis from -2 to 1"),
-        ("gather", {"dim": 0}, ((3, 4), (2,)), "as many axes"),
+        ("gather", {"dim": 0}, ((3, 4), (2,)), "equally many axes"),
         ("gather", {"dim": 0}, ((3, 4), (2, 5)), "not longer than the input"),
         ("embedding", {}, ((2,), (5,)), "a weight (V, D)"),
     ],

@@ -9,7 +9,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
     ("name", "attributes", "shapes", "words"),
     [
         ("cat", {}, ((), ()), "at least one"),
-        ("cat", {}, ((2, 3), (3,)), "as many axes"),
+        ("cat", {}, ((2, 3), (3,)), "equally many axes"),
         ("cat", {"dim": 1}, ((2, 3), (3, 3)), "differ in length along axis 1 only"),
         ("cat", {"dim": 2}, ((2, 3), (2, 3)), "an axis from -2 to 1"),
         ("stack", {}, ((2, 3), (3,)), "tensors of one shape"),

@@ -15,7 +15,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("batch_norm", {}, ((3,), None, None), "(B, C, ...)"),
         ("batch_norm", {}, ((1, 3), None, None), "more than one element in each channel"),
         ("batch_norm", {}, ((2, 3), (2,), None), "one for each channel"),
-        ("group_norm", {"num_groups": 2}, ((2, 3), None, None), "num_groups=2 divides"),
+        ("group_norm", {"num_groups": 2}, ((2, 3), None, None), "divisible by num_groups=2"),
         ("group_norm", {"num_groups": 3}, ((1, 3), None, None), "more than one element in each group"),
     ],
 )

@@ -11,7 +11,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
     [
         ({"kernel_size": 2}, (4, 4), "(B, C, H, W) or (C, H, W)"),
         ({"kernel_size": 2, "padding": 2}, (1, 4, 4), "half the kernel_size"),
-        ({"kernel_size": 5}, (1, 4, 4), "a window that fits"),
+        ({"kernel_size": 5}, (1, 4, 4), "a window no larger"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, attributes, shape, words):

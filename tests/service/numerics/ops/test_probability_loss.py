@@ -10,10 +10,10 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
     ("name", "shapes", "words"),
     [
         ("binary_cross_entropy", ((3,), (4,), None), "of one shape"),
-        ("binary_cross_entropy", ((3,), (3,), (4,)), "a weight that is broadcast to [3]"),
-        ("binary_cross_entropy", ((3,), (3,), (2, 3)), "a weight that is broadcast to [3]"),
+        ("binary_cross_entropy", ((3,), (3,), (4,)), "a weight that broadcasts to [3]"),
+        ("binary_cross_entropy", ((3,), (3,), (2, 3)), "a weight that broadcasts to [3]"),
         ("binary_cross_entropy_with_logits", ((3,), (4,), None, None), "of one shape"),
-        ("binary_cross_entropy_with_logits", ((3,), (3,), None, (4,)), "a pos_weight that is broadcast to [3]"),
+        ("binary_cross_entropy_with_logits", ((3,), (3,), None, (4,)), "a pos_weight that broadcasts to [3]"),
         ("kl_div", ((3,), (4,)), "of one shape"),
     ],
 )
