@@ -1,1 +1,4 @@
-"""Three routes to a gradient. They share no derivative code, and none imports another."""
+"""Three gradients of the loss: analytic, by PyTorch, and by finite differences.
+
+They share no derivative code, and none imports another.
+"""

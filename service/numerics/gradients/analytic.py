@@ -1,4 +1,4 @@
-"""The analytic route: backward passes derived by hand, in NumPy."""
+"""The analytic gradient: backward passes derived by hand, in NumPy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class AnalyticResult:
 
 
 class _RoundingObserver(NodeObserver):
-    """Rounds every result to a dtype narrower than the one that holds it."""
+    """An observer that rounds every result to a dtype narrower than its storage."""
 
     def __init__(self, dtype: ComputeDtype) -> None:
         self._dtype = dtype
@@ -45,7 +45,9 @@ def differentiate_analytically(
     backward_overrides: Mapping[str, BackwardPass] | None = None,
     dtype: ComputeDtype | None = None,
 ) -> AnalyticResult:
-    """Differentiate the loss in the dtype of the leaves.
+    """Return the gradients of the loss by the ops' backward passes.
+
+    They are in the dtype of the leaves.
 
     Parameters
     ----------
@@ -53,10 +55,10 @@ def differentiate_analytically(
         The model.
     leaves
         Every tensor and weight, (1, ...), in one dtype.
-    override
-        A backward pass to take instead of the op's own, by node name.
+    backward_overrides
+        Backward passes in place of the ops' own, by node name; none by default.
     dtype
-        The dtype whose numbers the leaves hold; needed where NumPy has none of its own for it.
+        Dtype of the numbers in the leaves; needed for one that NumPy lacks.
     """
     observer = _RoundingObserver(dtype) if dtype is not None and dtype.is_storage_wider else None
     values = graph.forward(leaves, observer)

@@ -1,4 +1,7 @@
-"""The autograd route: the same model in PyTorch, differentiated by it. The one module that imports torch."""
+"""The gradient by PyTorch: the same model, built and differentiated by it.
+
+No other module imports torch.
+"""
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +28,7 @@ from service.numerics.ops.op import Slot
 
 @dataclass(frozen=True)
 class AutogradResult:
-    """The loss, and its gradient by name."""
+    """The loss, and its gradients by name."""
 
     loss: Array
     gradients: NamedArrays
@@ -33,7 +36,7 @@ class AutogradResult:
 
 @cache
 def _import_torch() -> Any:
-    # Imported when first asked for: it takes seconds, and who asks for no gradient of it should not wait.
+    # The import takes seconds, for which checks without this gradient should not wait.
     import torch
 
     torch.set_num_threads(1)
@@ -43,12 +46,12 @@ def _import_torch() -> Any:
 def differentiate_by_torch(
     graph: Graph, leaves: Mapping[str, Array], names: Collection[str] | None = None, dtype: str | None = None
 ) -> AutogradResult:
-    """Differentiate the loss by PyTorch in the dtype of the leaves.
+    """Return the gradients of the loss by PyTorch.
 
     Parameters
     ----------
     graph
-        The model; each op's `twin` builds it.
+        The model. Each op's `torch_forward` builds it.
     leaves
         Every tensor and weight, (1, ...), in one dtype.
     names
@@ -59,14 +62,14 @@ def differentiate_by_torch(
     Raises
     ------
     InvalidModelError
-        Where PyTorch refuses an op, or has no derivative of it.
+        If PyTorch refuses an op, or has no derivative of it.
     """
-    wanted = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
     torch = _import_torch()
     values: dict[str, Any] = {}
     with torch.enable_grad():
         for name, leaf in iterate_interruptibly(leaves.items()):
-            values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in wanted)
+            values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in requested_names)
         for node in iterate_interruptibly(graph.nodes):
             operands = [
                 _make_operand_tensor(torch, operand, slot, values)
@@ -74,16 +77,18 @@ def differentiate_by_torch(
             ]
             with _translate_torch_errors(graph, node):
                 values[node.name] = _copy_aliased_output(node.op.torch_forward(torch, *operands), operands)
-            # Called when its gradient has come, on the way back.
+            # PyTorch calls the hook on the way back, when the gradient of the node is known.
             values[node.name].register_hook(_check_interrupt_in_hook)
         with _translate_torch_errors(graph):
-            found = torch.autograd.grad(
+            torch_gradients = torch.autograd.grad(
                 values[graph.loss_name].sum(),
-                [values[name] for name in wanted],
+                [values[name] for name in requested_names],
                 allow_unused=True,
                 materialize_grads=True,
             )
-    gradients = {name: _to_numpy(torch, gradient) for name, gradient in zip(wanted, found, strict=True)}
+    gradients = {
+        name: _to_numpy(torch, gradient) for name, gradient in zip(requested_names, torch_gradients, strict=True)
+    }
     return AutogradResult(_to_numpy(torch, values[graph.loss_name]), gradients)
 
 
@@ -93,16 +98,21 @@ def _check_interrupt_in_hook(gradient: Any) -> None:
 
 @contextmanager
 def _translate_torch_errors(graph: Graph, node: Node | None = None) -> Generator[None]:
-    """Name the node that PyTorch refuses, and say in its words why."""
+    """Raise InvalidModelError, with the node, for the errors of PyTorch inside.
+
+    Its reason is PyTorch's own.
+    """
     try:
         yield
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:_MAX_REASON_LENGTH]
-        what = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
-        position = (
-            None if node is None else next(i for i, each in enumerate(graph.listed_nodes) if each.name == node.name)
+        refused_part = "the backward pass" if node is None else f"node {quote_name(node.name)} ({node.op.name})"
+        node_position = (
+            None
+            if node is None
+            else next(index for index, listed_node in enumerate(graph.listed_nodes) if listed_node.name == node.name)
         )
-        raise InvalidModelError([ModelError(f"PyTorch refuses {what}: {reason}", position)]) from error
+        raise InvalidModelError([ModelError(f"PyTorch refuses {refused_part}: {reason}", node_position)]) from error
 
 
 _MAX_REASON_LENGTH = 300
@@ -114,9 +124,12 @@ def _make_leaf_tensor(torch: Any, leaf: Array, dtype: str | None) -> Any:
 
 
 def _to_numpy(torch: Any, tensor: Any) -> Array:
-    """Bring a result to NumPy, which has no bfloat16 and computes nothing in float16: in float32, exactly."""
-    narrow = tensor.dtype in (torch.float16, torch.bfloat16)
-    return (tensor.detach().float() if narrow else tensor.detach()).numpy()
+    """Return a result as an array of NumPy.
+
+    NumPy has no bfloat16, and computes nothing in float16: both become float32, exactly.
+    """
+    is_narrow = tensor.dtype in (torch.float16, torch.bfloat16)
+    return (tensor.detach().float() if is_narrow else tensor.detach()).numpy()
 
 
 def _make_operand_tensor(torch: Any, operand: Operand, slot: Slot, values: Mapping[str, Any]) -> Any:
@@ -124,15 +137,15 @@ def _make_operand_tensor(torch: Any, operand: Operand, slot: Slot, values: Mappi
         return None if operand is None else values[operand]
     if is_index_constant(operand, slot):
         return torch.tensor(operand, dtype=torch.int64)
-    floats = next((each.dtype for each in values.values() if each.is_floating_point()), torch.float64)
-    return torch.tensor(operand, dtype=floats)
+    float_dtype = next((tensor.dtype for tensor in values.values() if tensor.is_floating_point()), torch.float64)
+    return torch.tensor(operand, dtype=float_dtype)
 
 
 def _copy_aliased_output(output: Any, operands: Sequence[Any]) -> Any:
-    """Make an output a tensor of its own, with a gradient of its own.
+    """Return an output that is a tensor of its own, with a gradient of its own.
 
-    PyTorch hands back its input where nothing is to be done, whose gradient would be that of both; and the result of
-    constants alone has none.
+    PyTorch hands back its input where nothing is to be done, and the gradient of that would be the gradient of both.
+    The result of constants alone has none.
     """
     if any(output is operand for operand in operands):
         output = output.view_as(output)

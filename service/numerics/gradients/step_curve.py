@@ -1,11 +1,13 @@
-"""The V-curve of one element: what naive differences of the whole loss say of its derivative, step by step.
+"""The V-curve of one element: naive differences of the whole loss, by step.
 
-No care is taken here, on purpose: the loss is evaluated whole, in float64, at x + h as the sum is represented, and the
-difference is divided by h as it is given. So the error falls with the step (as h for the forward difference, as h^2
-for the central one) until the rounding of the loss, divided by h, takes over. The complex step subtracts nothing, and
-so has no such other side.
+No care is taken here, on purpose: the loss is evaluated whole, in float64, at the represented sum x + h, and the
+difference is divided by the nominal h. So the error falls with the step (as h for the forward difference, as h^2 for
+the central one) until the rounding of the loss, divided by h, takes over. The complex step subtracts nothing, and so
+has no such other side.
 
-Source of the complex step: Squire and Trapp, SIAM Review 40 (1998) 110-112.
+References
+----------
+For the complex step: Squire and Trapp, SIAM Review 40 (1998) 110-112.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +24,13 @@ _DECADES = [float(f"1e{exponent}") for exponent in range(-16, 0)]
 _FRACTIONS_OF_DECADE = 10 ** (np.arange(4) / 4)
 
 CURVE_STEPS = np.append(np.multiply.outer(_DECADES, _FRACTIONS_OF_DECADE), 1.0)
-"""From 1e-16 to 1, ascending, four to a decade; every power of ten is one of them."""
+"""Steps from 1e-16 to 1, ascending, four to a decade; every power of ten is one of them."""
 
 _MAX_ELEMENTS_PER_PASS = 2**18
-"""Elements that the evaluations of one pass of a curve may hold together, over all nodes, unless one alone holds more."""
+"""Elements that the evaluations of one pass may hold together, if one alone holds no more."""
 _BYTES_PER_FLOAT = 8
 _TEMPORARY_ARRAYS = 1
-"""Times the elements of one pass that its ops make on their way."""
+"""Temporary arrays of the ops, in units of the elements of one pass."""
 _REAL_PRODUCTS_PER_COMPLEX = 4
 """Real products in a complex one."""
 
@@ -37,16 +39,16 @@ CurveProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class StepCurve:
-    """Differences of the loss for one element, each (steps,); what is not finite is left so.
+    """Differences of the loss for one element, each (steps,), finite or not.
 
     Attributes
     ----------
     steps
-        h.
+        Steps h.
     forward, central
         (f(x + h) - f(x)) / h and (f(x + h) - f(x - h)) / (2 h).
     complex_step
-        Im f(x + i h) / h; None where an op on the way to the loss is not analytic.
+        Im f(x + i h) / h; None if an op on the way to the loss is not analytic.
     """
 
     steps: Array
@@ -56,14 +58,14 @@ class StepCurve:
 
     @property
     def evaluations(self) -> int:
-        """How many of the loss it took."""
+        """Return the number of evaluations of the loss."""
         return 1 + (2 if self.complex_step is None else 3) * self.steps.size
 
 
 def compute_step_curve(
     graph: Graph, leaves: Mapping[str, Array], name: str, element: int, progress: CurveProgress | None = None
 ) -> StepCurve:
-    """Difference the loss by one element with every step.
+    """Return the differences of the loss by one element, for every step.
 
     Parameters
     ----------
@@ -72,15 +74,15 @@ def compute_step_curve(
     leaves
         Every tensor and weight in float64, (1, ...).
     name
-        A tensor, weight or node.
+        Name of a tensor, weight or node.
     element
         Flat index into it.
     progress
-        Called with the name, and how many of how many evaluations are done, before each pass.
+        Callback before each pass, with the name, the done and the total evaluations; none by default.
     """
     with np.errstate(all="ignore"):
         line = _LossAlongCoordinate(graph, leaves, name, element, progress)
-        # The point itself is evaluated beside the others, so that what does not move it does not move the loss.
+        # The point itself is evaluated beside the others, so that a step that does not move it moves no loss.
         losses = line.evaluate_losses(np.concatenate([[0.0], CURVE_STEPS, -CURVE_STEPS]))
         here, right, left = np.split(losses, [1, 1 + CURVE_STEPS.size])
         forward, central = (right - here) / CURVE_STEPS, (right - left) / (2 * CURVE_STEPS)
@@ -93,36 +95,43 @@ def compute_step_curve(
 
 
 def supports_complex_step(graph: Graph, name: str) -> bool:
-    """Whether a complex step from a tensor or node comes through to the loss."""
+    """Return whether a complex step from a tensor or node passes through to the loss."""
     return all(node.op.supports_complex_step for node in graph.downstream_nodes([name]))
 
 
 def estimate_curve_work(graph: Graph, name: str) -> int:
-    """Multiply-adds that a curve takes, about."""
+    """Return the approximate multiply-adds of a curve."""
     cost = graph.estimate_cost(graph.downstream_nodes([name]))
-    # Real ones and complex ones, each as many in one pass as fit.
-    parts = [(1 + 2 * CURVE_STEPS.size, 1)] + [(CURVE_STEPS.size, _REAL_PRODUCTS_PER_COMPLEX)] * supports_complex_step(
-        graph, name
+    # Real evaluations and complex ones, each as many in one pass as fit.
+    evaluation_kinds = [(1 + 2 * CURVE_STEPS.size, 1)] + [
+        (CURVE_STEPS.size, _REAL_PRODUCTS_PER_COMPLEX)
+    ] * supports_complex_step(graph, name)
+    evaluations_per_pass = max(1, _MAX_ELEMENTS_PER_PASS // max(1, cost.largest_array))
+    return sum(
+        evaluations * products_per_multiply * cost.work
+        + -(-evaluations // evaluations_per_pass) * WORK_PER_CALL * cost.calls
+        for evaluations, products_per_multiply in evaluation_kinds
     )
-    together = max(1, _MAX_ELEMENTS_PER_PASS // max(1, cost.largest_array))
-    return sum(count * each * cost.work + -(-count // together) * WORK_PER_CALL * cost.calls for count, each in parts)
 
 
 def estimate_curve_bytes(graph: Graph, name: str) -> int:
-    """Bytes that a curve takes at most: every value at the point, and those of one pass, which may be complex."""
-    passing = _count_evaluated_elements(graph, name) * max(
+    """Return the most bytes that a curve takes.
+
+    It holds every value at the point, and those of one pass, which may be complex.
+    """
+    pass_elements = _count_evaluated_elements(graph, name) * max(
         1, _MAX_ELEMENTS_PER_PASS // _count_evaluated_elements(graph, name)
     )
-    return _BYTES_PER_FLOAT * (graph.estimate_cost().largest_array + 2 * (1 + _TEMPORARY_ARRAYS) * passing)
+    return _BYTES_PER_FLOAT * (graph.estimate_cost().largest_array + 2 * (1 + _TEMPORARY_ARRAYS) * pass_elements)
 
 
 def _count_evaluated_elements(graph: Graph, name: str) -> int:
-    """Elements of one evaluation: of what moves, and all that is downstream."""
+    """Return the elements of one evaluation, of the moved tensor and all downstream."""
     return graph.estimate_cost(graph.downstream_nodes([name])).largest_array + count_elements(graph.shapes[name])
 
 
 def _difference_complex_step(line: "_LossAlongCoordinate", loss_at_point: Array) -> Array:
-    # A logarithm of a negative number is a number here: where the real loss is none, neither is its derivative.
+    # The complex logarithm of a negative number is a number. If the real loss is not, its derivative is not either.
     return np.where(
         np.isfinite(loss_at_point), take_imaginary_part(line.evaluate_losses(1j * CURVE_STEPS)) / CURVE_STEPS, np.nan
     )
@@ -142,8 +151,11 @@ class _LossAlongCoordinate:
         self._moves_per_pass = max(1, _MAX_ELEMENTS_PER_PASS // _count_evaluated_elements(graph, name))
 
     def evaluate_losses(self, moves: Array) -> Array:
-        """Loss at the point with the element moved by each of the moves, real or complex, (moves,)."""
-        return np.concatenate([self._evaluate_pass(part) for part in self._evaluate_in_passes(moves)])
+        """Return the losses, (moves,), with the element moved by each move.
+
+        Moves are real or complex.
+        """
+        return np.concatenate([self._evaluate_pass(moves_of_pass) for moves_of_pass in self._evaluate_in_passes(moves)])
 
     def _evaluate_in_passes(self, moves: Array) -> Iterator[Array]:
         for start in range(0, len(moves), self._moves_per_pass):

@@ -1,4 +1,7 @@
-"""The finite-difference route: differences of the loss itself, in float64, with an error bound for every element."""
+"""The gradient by finite differences of the loss itself.
+
+Differences are in float64, with an error bound for every element.
+"""
 
 from service.numerics.core.difference import Difference, DifferenceStatus
 from service.numerics.gradients.finite_difference.cost_model import (
