@@ -84,13 +84,13 @@ def compute_step_curve(
         line = _LossAlongCoordinate(graph, leaves, name, element, progress)
         # The point itself is evaluated beside the others, so that a step that does not move it moves no loss.
         losses = line.evaluate_losses(np.concatenate([[0.0], CURVE_STEPS, -CURVE_STEPS]))
-        here, right, left = np.split(losses, [1, 1 + CURVE_STEPS.size])
-        forward, central = (right - here) / CURVE_STEPS, (right - left) / (2 * CURVE_STEPS)
+        loss_at_point, right, left = np.split(losses, [1, 1 + CURVE_STEPS.size])
+        forward, central = (right - loss_at_point) / CURVE_STEPS, (right - left) / (2 * CURVE_STEPS)
         return StepCurve(
             CURVE_STEPS,
             forward,
             central,
-            _difference_complex_step(line, here) if supports_complex_step(graph, name) else None,
+            _difference_complex_step(line, loss_at_point) if supports_complex_step(graph, name) else None,
         )
 
 
@@ -165,7 +165,7 @@ class _LossAlongCoordinate:
 
     def _evaluate_pass(self, moves: Array) -> Array:
         point = self._base[self._name]
-        moved = np.repeat(point, len(moves), axis=0).astype(np.result_type(point, moves), copy=False)
-        moved.reshape(len(moves), -1)[:, self._element] += moves
-        loss = self._graph.forward_downstream(self._base, {self._name: moved})[self._graph.loss_name]
+        moved_points = np.repeat(point, len(moves), axis=0).astype(np.result_type(point, moves), copy=False)
+        moved_points.reshape(len(moves), -1)[:, self._element] += moves
+        loss = self._graph.forward_downstream(self._base, {self._name: moved_points})[self._graph.loss_name]
         return broadcast_batch(loss.reshape(len(loss), 1), len(moves))[:, 0]

@@ -44,9 +44,9 @@ _SOFTMAX_CALLS = 8
 class ScaledDotProductAttention(Op):
     """Attention: y = P v, P = softmax over the last axis of S = s q k^T + M.
 
-    q is (..., L, E), k (..., S, E) and v (..., S, V). s is `scale`, 1 / sqrt(E) by default. M is a mask of floats, or
-    -inf where a mask of booleans is false. With `is_causal` it is -inf above the diagonal. A row that is masked whole
-    has P = 0. With g = dL/dy:
+    q is (..., L, E), k (..., S, E) and v (..., S, V). The factor s is `scale`, 1 / sqrt(E) by default. M is a mask of
+    floats, or -inf where a mask of booleans is false. With `is_causal` it is -inf above the diagonal. A row that is
+    masked whole has P = 0. With g = dL/dy:
         dL/dv = P^T g
         dL/dP = g v^T,  dL/dS = P * (dL/dP - sum_j P_ij dL/dP_ij)
         dL/dq = s dL/dS k,  dL/dk = s dL/dS^T q

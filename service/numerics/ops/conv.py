@@ -97,10 +97,10 @@ class _ConvGeometry:
 
 def shift_by_one(x: Array, axes: tuple[int, ...], step: int) -> Array:
     """Return x moved by one position along some axes, with zeros coming in."""
-    moved = np.roll(x, (step,) * len(axes), axes)
+    shifted = np.roll(x, (step,) * len(axes), axes)
     for axis in axes:
-        np.moveaxis(moved, axis, 0)[0 if step > 0 else -1] = 0
-    return moved
+        np.moveaxis(shifted, axis, 0)[0 if step > 0 else -1] = 0
+    return shifted
 
 
 def _pad_last_axes(x: Array, widths: Sequence[tuple[int, int]]) -> Array:
@@ -396,17 +396,17 @@ class Conv2d(Convolution):
         """
         geometry = self._geometry_of(output, weight)
         rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).axis_windows
-        least = windows.take_min_over_holding_windows(
+        least_values = windows.take_min_over_holding_windows(
             windows.take_min_over_holding_windows(values, -2, rows), -1, columns
         )
         lengths = [
             max(n, length + b + a)
             for n, length, b, a in zip(
-                least.shape[-2:], output[-2:], geometry.padding_before, geometry.padding_after, strict=True
+                least_values.shape[-2:], output[-2:], geometry.padding_before, geometry.padding_after, strict=True
             )
         ]
         padded = np.full((*values.shape[:-2], *lengths), np.inf)
-        padded[..., : least.shape[-2], : least.shape[-1]] = least
+        padded[..., : least_values.shape[-2], : least_values.shape[-1]] = least_values
         top, left = geometry.padding_before
         return padded[..., top : top + output[-2], left : left + output[-1]]
 

@@ -43,8 +43,8 @@ class DirectionalMove(Op):
         chosen = (
             self.directions if active_directions.size == len(self.directions) else self.directions[active_directions]
         )
-        moved = (self.unit * moves[:, active_directions]) @ chosen.reshape(active_directions.size, -1)
-        return input + moved.reshape(-1, *input.shape[1:])
+        move_sums = (self.unit * moves[:, active_directions]) @ chosen.reshape(active_directions.size, -1)
+        return input + move_sums.reshape(-1, *input.shape[1:])
 
     def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         input, _ = inputs

@@ -230,8 +230,8 @@ def _take_min_onto_output(out: str, letters: str, values: Array) -> Array:
     diagonal = np.einsum(f"...{letters}->...{unique}", values)
     absent_axes = tuple(position + 1 for position, letter in enumerate(unique) if letter not in out)
     kept_letters = [letter for letter in unique if letter in out]
-    least = diagonal.min(axis=absent_axes) if absent_axes else diagonal
-    ordered = least.transpose(0, *(1 + kept_letters.index(letter) for letter in out if letter in kept_letters))
+    least_values = diagonal.min(axis=absent_axes) if absent_axes else diagonal
+    ordered = least_values.transpose(0, *(1 + kept_letters.index(letter) for letter in out if letter in kept_letters))
     return np.expand_dims(
         ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept_letters)
     )

@@ -36,7 +36,7 @@ class Cancellation(NamedTuple):
     magnitude
         Factor of the difference, times s. The result is off by u times that.
     largest_error
-        Upper bound of the error. Where s rounds to 1, the whole difference is lost, and no more.
+        Upper bound of the error. If s rounds to 1, the whole difference is lost, and no more.
     """
 
     magnitude: Array
@@ -57,7 +57,7 @@ class UnaryOp(Op):
     inputs = ("input",)
     examples = (OpExample(((3, 4),)), OpExample(((),)), OpExample(((5,),), low=-8, high=8))
     rounds_nothing: ClassVar[bool] = False
-    """Whether values and gradients are only copied, changed in sign or left out."""
+    """True if values and gradients are only copied, changed in sign or left out."""
     library_rounding_terms: ClassVar[int] = 4
     """Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
@@ -494,13 +494,13 @@ class PiecewiseUnary(UnaryOp):
         offset = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
         lower_slope, upper_slope = (self._derivative_at(kink + side * offset) for side in (-1, 1))
         slopes = self.derivative(x[positions], self.forward(input).ravel()[positions])
-        share = (
+        upper_share = (
             np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1)
             if upper_slope != lower_slope
             else np.zeros(positions.size)
         )
         return choose_between_derivatives(
-            positions, share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)]
+            positions, upper_share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)]
         )
 
     def _derivative_at(self, x: float) -> float:

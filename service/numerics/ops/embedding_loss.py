@@ -155,9 +155,9 @@ class CosineEmbeddingLoss(VectorPairLoss):
         target: Array = inputs[2]
         vector_length = a.shape[-1]
         product = errors(_dot_product(a, b), _dot_product(np.abs(a), np.abs(b)), vector_length)
-        p, q = (errors(_dot_product(each, each) + _COSINE_EPSILON, terms=vector_length + 1) for each in (a, b))
+        p, q = (errors(_dot_product(array, array) + _COSINE_EPSILON, terms=vector_length + 1) for array in (a, b))
         root = np.sqrt(p) * np.sqrt(q)
-        cosine, p, q, root = (each[..., None] for each in (product / root, p, q, root))
+        cosine, p, q, root = (array[..., None] for array in (product / root, p, q, root))
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         h = (-weight * self.select_branch(*inputs))[..., None]
         by_first, by_second = (
@@ -297,7 +297,7 @@ class TripletMarginLoss(VectorPairLoss):
         is_near_end, is_near_tie = np.abs(loss) <= distance_error, np.abs(gap) <= distance_error
         swapped_share = (1 + np.sign(gap)) / 2 if self.swap else np.zeros(negative_distance.shape)
         factor = 1 / (positive_distance.size if self.reduction == "mean" else 1)
-        # Where both are ambiguous the choices multiply, and none is declared.
+        # If both are ambiguous the choices multiply, and none is declared.
         end_samples = np.flatnonzero(is_near_end & ~is_near_tie)
         return merge_choices([
             choose_between_derivatives(

@@ -223,7 +223,7 @@ class SquaredDifferenceLoss(ElementPairLoss):
         return self.sample_losses(*inputs)
 
     def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
-        # As in any loss, with a term equal to its magnitude.
+        # The rounding of any loss, with a term equal to its magnitude.
         return Rounding(2 * terms, 4 + self.summand_count)
 
 

@@ -431,8 +431,8 @@ class BatchNorm(ChannelNormalisation):
         return np.moveaxis(x, 2, 1).reshape(x.shape[0], x.shape[2], -1)
 
     def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
-        moved = grouped.reshape(grouped.shape[0], x.shape[2], x.shape[1], *x.shape[3:])
-        return np.moveaxis(moved, 1, 2)
+        channels_first = grouped.reshape(grouped.shape[0], x.shape[2], x.shape[1], *x.shape[3:])
+        return np.moveaxis(channels_first, 1, 2)
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         return torch.nn.functional.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)

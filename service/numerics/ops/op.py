@@ -108,9 +108,9 @@ class Slot:
     name
         PyTorch's name of the parameter.
     optional
-        Whether a node may leave the input out.
+        True if a node may leave the input out.
     variadic
-        Whether the slot takes any number of tensors, at least one. Only the last slot may.
+        True if the slot takes any number of tensors, at least one. Only the last slot may.
     kinds
         Kinds of values that the slot takes: `float`, `index` (integers) or `bool`. A bare list of integers becomes the
         first.
@@ -179,15 +179,15 @@ class Op(ABC):
     multiplying_slots: ClassVar[Mapping[str, MultiplierKind]] = MappingProxyType({})
     """Slots whose values multiply or divide the gradients of others."""
     ends_in_sum: ClassVar[bool] = False
-    """Whether the output is a sum of terms that follow from the inputs alone."""
+    """True if the output is a sum of terms that follow from the inputs alone."""
     supports_extended_precision: ClassVar[bool] = True
-    """Whether `forward` computes in extended precision for inputs of that precision."""
+    """True if `forward` computes in extended precision for inputs of that precision."""
     numpy_calls: ClassVar[int] = 1
     """Calls of NumPy in `forward`, each over about as many elements as the largest array has."""
     scratch_arrays: ClassVar[int] = 0
     """Arrays, beyond a few, of the size of the largest in `estimate_cost`, that the passes hold at once."""
     supports_complex_step: ClassVar[bool] = False
-    """Whether `forward` takes complex arrays for floats and is analytic in each at its real points."""
+    """True if `forward` takes complex arrays for floats and is analytic in each at its real points."""
 
     @property
     def largest_power(self) -> float:
@@ -492,13 +492,13 @@ class OpBug(NamedTuple):
     explanation
         A clause that describes the bug: "the sign was left out".
     applies
-        Whether the bug changes anything, given the shapes of the output and of the inputs, None for an input that is
-        left out.
+        Condition on which the bug changes anything, given the shapes of the output and of the inputs. None stands for an
+        input that is left out.
     is_declared_as_multiplier
-        Whether the bug follows from a multiplier of the gradient that the op declares. The diagnosis then explains it
+        True if the bug follows from a multiplier of the gradient that the op declares. The diagnosis then explains it
         from there.
     shows_only_at_ties
-        Whether the bug shows at ties alone.
+        True if the bug shows at ties alone.
     """
 
     bug_name: str

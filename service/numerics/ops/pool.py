@@ -231,7 +231,7 @@ class MaxPool2d(PoolingOp):
     def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return weights that sum to one of the elements that attain a window's largest.
 
-        The search goes through windows offset by offset. Where that takes too long the result is None, and ties stay
+        The search goes through windows offset by offset. If that takes too long the result is None, and ties stay
         undecided.
         """
         assert input_errors[0] is not None
@@ -316,7 +316,7 @@ class MaxPool2d(PoolingOp):
     @declare_bug("the gradients of several windows overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:
         padded, flat_positions, gradients = self._scatter_targets(gradient, input)
-        # Of several values assigned to one position the last stays.
+        # The last of several values assigned to one position stays.
         padded.reshape(-1)[flat_positions] = gradients
         return (padded[self._unpadded_slices(input.shape)],)
 

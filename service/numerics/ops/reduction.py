@@ -117,7 +117,7 @@ class ReductionOp(Op):
             keepdims=True,
         )
         largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._batched_axes(input), keepdims=True)
-        near = np.stack([(sign * sizes + input_errors >= threshold)[0].ravel() for sign in signs], axis=1)
+        is_near = np.stack([(sign * sizes + input_errors >= threshold)[0].ravel() for sign in signs], axis=1)
         tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
         element_signs = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
         weights = np.maximum(np.multiply.outer(shares[0].ravel() * element_signs, signs), 0)
@@ -125,7 +125,7 @@ class ReductionOp(Op):
             # At 0 both signs get half of the share, and their gradients cancel.
             weights = np.where((sizes[0].ravel() == 0)[:, None], np.abs(shares[0].ravel())[:, None] / 2, weights)
         outputs = self._output_flat_indices(input)
-        elements, sign_indices = np.nonzero(near)
+        elements, sign_indices = np.nonzero(is_near)
         output_order = np.argsort(outputs[elements], kind="stable")
         elements, sign_indices = elements[output_order], sign_indices[output_order]
         alternatives = elements, sign_indices

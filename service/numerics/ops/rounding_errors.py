@@ -47,7 +47,7 @@ class ErrorModel(Protocol):
     Attributes
     ----------
     as_implemented
-        Whether the errors are those of the form in which `Op.forward` computes, in place of the textbook's.
+        True if the errors are those of the form in which `Op.forward` computes, in place of the textbook's.
     underflow_loss
         Loss of functions such as exp below the smallest normal number, in units of u. Libraries return 0 there, or come
         by way of an infinity.

@@ -362,8 +362,8 @@ class Pad(DataMovementOp):
     def _source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Return the slices of the input that are kept, and their slices in the output."""
         source, target = [slice(None)], [slice(None)]
-        for length, (before, behind) in zip(input.shape[1:], self._pad_widths(input.ndim - 1), strict=True):
-            first, last = max(0, -before), length - max(0, -behind)
+        for length, (before, after) in zip(input.shape[1:], self._pad_widths(input.ndim - 1), strict=True):
+            first, last = max(0, -before), length - max(0, -after)
             source.append(slice(first, last))
             target.append(slice(max(0, before), max(0, before) + last - first))
         return tuple(source), tuple(target)

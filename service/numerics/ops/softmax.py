@@ -62,7 +62,7 @@ def softmax_with_errors(
     axis
         Axis of the softmax; the last by default.
     is_recomputed
-        Whether a kernel computes p a second time, from the logarithm that it kept.
+        True if a kernel computes p a second time, from the logarithm that it kept.
 
     Notes
     -----

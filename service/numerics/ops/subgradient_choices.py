@@ -39,7 +39,7 @@ class SubgradientChoices:
     weights
         Weight that the op's own backward pass gives to each alternative.
     is_exact_tie
-        Whether each ties at the very point, and not only within the errors of its inputs.
+        Mask of alternatives that tie at the very point, and not only within the errors of the inputs.
     output_indices
         Flat index of the output element of each alternative.
     entry_alternatives
@@ -86,7 +86,7 @@ def choose_between_derivatives(
     upper_share
         Share that the backward pass gives to the upper slope, (units,).
     is_exact_tie
-        Whether each unit ties at the very point, (units,).
+        Mask of units that tie at the very point, (units,).
     low, high
         Derivatives on the lower and on the upper piece.
     """
@@ -147,7 +147,7 @@ def choose_among_elements(
     weights
         Weight that the backward pass gives to each alternative.
     is_exact_tie
-        Whether each alternative ties at the very point.
+        Mask of alternatives that tie at the very point.
     coefficients
         Coefficient of each alternative; 1 by default.
     ball_order

@@ -98,10 +98,10 @@ def differentiate_norm(p: float, absolute: Array, axes: AxisIndices) -> Array:
     numbers costs no digits.
     """
     unit, scaled_norm = _compute_norm_in_units(p, absolute, axes)
-    one = absolute.dtype.type(1)
+    unity = absolute.dtype.type(1)
     is_nonzero = (absolute > 0) & (scaled_norm > 0)
     with np.errstate(over="ignore", divide="ignore"):
-        ratio = np.where(is_nonzero, absolute / unit / np.where(scaled_norm > 0, scaled_norm, one), one)
+        ratio = np.where(is_nonzero, absolute / unit / np.where(scaled_norm > 0, scaled_norm, unity), unity)
         return np.where(is_nonzero, np.power(ratio, absolute.dtype.type(p - 1)), 0).astype(absolute.dtype, copy=False)
 
 
@@ -153,7 +153,7 @@ def estimate_root_error(p: float, norm: Array) -> Array | float:
 
     Notes
     -----
-    Where 1/p is rounded by a part e, d = s^(1/p) is off by a part e log(s) / p = e log(d), however it is computed.
+    If 1/p is rounded by a part e, d = s^(1/p) is off by a part e log(s) / p = e log(d), however it is computed.
     """
     if p in (0.25, 0.5, 1, 2, 4):
         return 1.0

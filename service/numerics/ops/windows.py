@@ -102,12 +102,23 @@ def sum_windows(array: Array, axis: int, windows: AxisWindows) -> Array:
     return join_windows((array,), axis, windows, _make_join(np.add))[0]
 
 
-def take_window_maximum(values: Array, places: Array, axis: int, windows: AxisWindows) -> WindowPieces:
-    """Return the largest element of each window, and its place.
+def take_window_maximum(values: Array, positions: Array, axis: int, windows: AxisWindows) -> WindowPieces:
+    """Return the largest element of each window, and its position.
 
     Among equal elements the first counts.
+
+    Parameters
+    ----------
+    values
+        Elements.
+    positions
+        Position of each element, of the same shape.
+    axis
+        Axis of both, counted from the end.
+    windows
+        Windows along that axis.
     """
-    joined = join_windows((values, places), axis, windows, _keep_first_larger)
+    joined = join_windows((values, positions), axis, windows, _keep_first_larger)
     return joined[0], joined[1]
 
 

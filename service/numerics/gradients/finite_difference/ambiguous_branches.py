@@ -1,8 +1,8 @@
-"""Kinks: where rounding leaves it open on which of its pieces an op is.
+"""Kinks: points at which rounding leaves the piece of an op ambiguous.
 
-Every piecewise op is asked again with its inputs moved by what they may be off by, and by one unit in the last place at
-least, up and down in random patterns. Where the piece changes it is ambiguous, and so is the derivative: there are two
-one-sided ones, on the pieces that a small step to either side leads to.
+Every piecewise op selects its pieces again, with its inputs moved by their largest errors, and by one unit in the last
+place at least, up and down in random patterns. If the piece changes it is ambiguous, and so is the derivative: there
+are two one-sided ones, on the pieces to which a small step to either side leads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,9 @@ _MOVE_PATTERNS = 8
 def find_ambiguous_branches(
     graph: Graph, base: Mapping[str, Array], sweeps: Mapping[str, Array], scale: float, generator: np.random.Generator
 ) -> NamedArrays:
-    """Where the piecewise nodes are ambiguous, by node: truths of the shape of their branch, (1, ...).
+    """Return whether each piece is ambiguous, by piecewise node.
+
+    The booleans have the shape of the branch, (1, ...). Nodes without ambiguous pieces are left out.
 
     Parameters
     ----------
@@ -31,47 +33,54 @@ def find_ambiguous_branches(
     scale
         Size of the errors in units of those in the sweeps.
     generator
-        Of the patterns.
+        Source of the patterns.
     """
-    found: NamedArrays = {}
+    ambiguous: NamedArrays = {}
     for node in iterate_interruptibly(graph.nodes):
         inputs = graph.operand_arrays(node, base)
-        own = node.op.select_branch(*inputs)
-        if own is None:
+        branch = node.op.select_branch(*inputs)
+        if branch is None:
             continue
-        off = [
-            _bound_input_error(operand, each, sweeps, scale)
-            for operand, each in zip(node.operands, inputs, strict=True)
+        input_errors = [
+            _bound_input_error(operand, array, sweeps, scale)
+            for operand, array in zip(node.operands, inputs, strict=True)
         ]
-        others = node.op.select_branch(*_move_inputs(inputs, off, generator))
-        assert others is not None
-        differ = np.any((others != own) & ~((others != others) & (own != own)), axis=0, keepdims=True)
-        if differ.any():
-            found[node.name] = differ
-    return found
+        moved_branches = node.op.select_branch(*_move_inputs(inputs, input_errors, generator))
+        assert moved_branches is not None
+        is_ambiguous = np.any(
+            (moved_branches != branch) & ~((moved_branches != moved_branches) & (branch != branch)),
+            axis=0,
+            keepdims=True,
+        )
+        if is_ambiguous.any():
+            ambiguous[node.name] = is_ambiguous
+    return ambiguous
 
 
 def _bound_input_error(operand: object, value: Array | None, sweeps: Mapping[str, Array], scale: float) -> Array | None:
-    """What an input may be off by; None for what does not round."""
+    """Return the largest error of an input, or None for one that does not round."""
     if value is None or value.dtype.kind != "f":
         return None
     spacing = np.spacing(np.abs(value))
-    swept = sweeps[operand] if isinstance(operand, str) else value
-    if swept.shape[0] == 1:
+    values_in_sweeps = sweeps[operand] if isinstance(operand, str) else value
+    if values_in_sweeps.shape[0] == 1:
         return spacing
-    return np.maximum(spacing, SAFETY_FACTOR * scale * root_mean_square(swept[1:] - swept[0]))
+    return np.maximum(spacing, SAFETY_FACTOR * scale * root_mean_square(values_in_sweeps[1:] - values_in_sweeps[0]))
 
 
 def _move_inputs(
     inputs: Sequence[Array | None], input_errors: Sequence[Array | None], generator: np.random.Generator
 ) -> list[Array | None]:
-    """Inputs moved in random patterns, and in the opposite ones, and all of them one way: (2 patterns + 2, ...)."""
-    moved: list[Array | None] = []
-    for each, size in zip(inputs, input_errors, strict=True):
-        if each is None or size is None:
-            moved.append(each)
+    """Return inputs moved by their errors, (2 patterns + 2, ...).
+
+    They move in random patterns, in the opposite ones, and all of them one way.
+    """
+    moved_inputs: list[Array | None] = []
+    for array, size in zip(inputs, input_errors, strict=True):
+        if array is None or size is None:
+            moved_inputs.append(array)
             continue
-        signs = np.where(generator.random((_MOVE_PATTERNS, *each.shape[1:])) < 0.5, -1.0, 1.0)
-        same = np.ones((1, *each.shape[1:]))
-        moved.append(each + size * np.concatenate([signs, -signs, same, -same]))
-    return moved
+        signs = np.where(generator.random((_MOVE_PATTERNS, *array.shape[1:])) < 0.5, -1.0, 1.0)
+        same = np.ones((1, *array.shape[1:]))
+        moved_inputs.append(array + size * np.concatenate([signs, -signs, same, -same]))
+    return moved_inputs

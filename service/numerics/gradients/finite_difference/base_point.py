@@ -1,4 +1,4 @@
-"""A point of a model: where its nodes are held, and every value there."""
+"""A point of a model: the pieces that hold its nodes, and every value there."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from service.numerics.model.graph import Graph, NamedArrays, Node
 
 
 class MoveLimits(NamedTuple):
-    """How far each element may move and still be near, (1, ...).
+    """Limits of the moves of each element that stay near, (1, ...).
 
     Attributes
     ----------
-    near
-        By 1, or its own size where that is larger.
-    least
-        Size that it must keep, a quarter of its own, 0 where that is 1 or less. What falls to nothing lay next to a
-        pole, at a distance far below the step: nothing of its slope is seen from there.
-    unbounded
-        Where an element is not finite, so that nothing is to be had by any step; None for nowhere.
+    limits
+        Largest moves: 1, or the element's own size if that is larger.
+    smallest_step
+        Size that each element must keep: a quarter of its own, 0 for an own size of 1 or less. An element that falls to
+        nothing lay next to a pole, at a distance far below the step, from which nothing of its slope is seen.
+    unlimited
+        Mask of the elements that are not finite, so that no step gives anything; None for none.
     """
 
     limits: Array
@@ -35,7 +35,7 @@ class BasePoint:
     Parameters
     ----------
     graph
-        The model, held to the pieces that it is on there.
+        The model, held to its pieces at the point.
     values
         Every leaf and node, (1, ...).
     """
@@ -49,31 +49,36 @@ class BasePoint:
 
     @classmethod
     def from_shapes(cls, graph: Graph, leaves: Mapping[str, Array]) -> "BasePoint":
-        """A point of which only the leaves that are no floats are known; of all else the shapes alone."""
-        nothing = np.float64(0)
-        values: NamedArrays = {name: np.broadcast_to(nothing, (1, *shape)) for name, shape in graph.shapes.items()}
+        """Return a point with the known leaves that are no floats, and shapes alone.
+
+        All other values are zeros that take no memory.
+        """
+        zero = np.float64(0)
+        values: NamedArrays = {name: np.broadcast_to(zero, (1, *shape)) for name, shape in graph.shapes.items()}
         return cls(graph, values | {name: leaves[name] for name in graph.leaf_kinds})
 
     @cached_attribute
     def readers_by_name(self) -> dict[str, tuple[Node, ...]]:
-        """The nodes that read each name, in order."""
+        """Return the nodes that read each name, in order."""
         readers: dict[str, list[Node]] = {name: [] for name in self.graph.shapes}
         for node in self.graph.nodes:
             for source in dict.fromkeys(node.source_names):
                 readers[source].append(node)
-        return {name: tuple(each) for name, each in readers.items()}
+        return {name: tuple(nodes) for name, nodes in readers.items()}
 
     def move_limits(self, name: str) -> MoveLimits:
-        """How far each element may move."""
+        """Return the limits of the moves of each element."""
         if name not in self._limits:
             size = np.abs(self.values[name])
-            near = np.maximum(1, size)
-            finite = np.isfinite(near)
-            self._limits[name] = MoveLimits(near, np.where(size > 1, size / 4, 0), None if finite.all() else ~finite)
+            largest_moves = np.maximum(1, size)
+            is_finite = np.isfinite(largest_moves)
+            self._limits[name] = MoveLimits(
+                largest_moves, np.where(size > 1, size / 4, 0), None if is_finite.all() else ~is_finite
+            )
         return self._limits[name]
 
     def operand_arrays(self, node: Node) -> tuple[Array | None, ...]:
-        """Arrays of a node's operands at the point."""
+        """Return the arrays of a node's operands at the point."""
         if node.name not in self._operand_arrays:
             self._operand_arrays[node.name] = self.graph.operand_arrays(node, self.values)
         return self._operand_arrays[node.name]

@@ -1,13 +1,15 @@
-"""Colours: elements of a tensor that no term of the loss feels together move in one evaluation.
+"""Colours: elements of a tensor that no term of the loss feels together.
 
-Every term is felt by elements within a box: in each axis from a lowest to a highest coordinate, which the ops' spreads
-find. If the widest box has length p in an axis, elements p apart in it share no term. So the coordinates modulo the
-lengths p are a colouring, of as many colours as the product of the p: one for the weight of a function of elements,
-the size of the kernel for the input of a convolution, the number of features for a batch of samples. And it can be
-inverted: in a box no longer than p there is one coordinate at most of each remainder, so that every term says by
-arithmetic which element of a colour it feels.
+The elements of a colour move in one evaluation. Every term is felt by elements within a box: in each axis from a lowest
+to a highest coordinate, which the ops' `propagate_dependencies` find. If the widest box has length p in an axis,
+elements p apart in it share no term. So the coordinates modulo the lengths p are a colouring, of as many colours as the
+product of the p: one for the weight of a function of elements, the size of the kernel for the input of a convolution,
+the number of features for a batch of samples. And it can be inverted: in a box no longer than p there is one coordinate
+at most of each remainder, so that arithmetic yields the element of a colour that a term feels.
 
-Colouring differences is Curtis, Powell and Reid, J. Inst. Maths Applics 13 (1974) 117-119.
+References
+----------
+Curtis, Powell and Reid, J. Inst. Maths Applics 13 (1974) 117-119, for colouring differences.
 """
 
 import math
@@ -24,20 +26,20 @@ from service.numerics.model.graph import Node
 
 @dataclass(frozen=True)
 class Colouring:
-    """A colouring of the elements of a tensor of `shape`, of at least one axis.
+    """A colouring of the elements of a tensor of `shape`, with at least one axis.
 
-    What feels them are the terms of the loss or, of an operand of a node, the elements of its output.
+    The terms of the loss feel its elements. For an operand of a node it is the elements of the node's output.
 
     Attributes
     ----------
     shape
-        Of the tensor.
-    periods
-        Elements that lie a multiple of them apart, axis by axis, have one colour.
-    lowest, highest
-        Box of the elements that each of them feels, (axes, terms), int64; empty where it feels none.
-    together
-        How many elements a unit feels at once that reads the tensor.
+        Shape of the tensor.
+    axis_periods
+        Periods along each axis: elements a multiple of them apart have one colour.
+    lowest_felt, highest_felt
+        Box of the elements that each term feels, (axes, terms), int64; empty for a term that feels none.
+    felt_together
+        Number of elements that a reader of the tensor feels at once.
     """
 
     shape: Shape
@@ -48,27 +50,27 @@ class Colouring:
 
     @property
     def colour_count(self) -> int:
-        """Number of colours."""
+        """Return the number of colours."""
         return math.prod(self.axis_periods)
 
     @cached_attribute
     def element_colours(self) -> Array:
-        """Colour of each element, of the tensor's shape, int64."""
+        """Return the colour of each element, of the tensor's shape, int64."""
         remainders = [np.arange(length) % period for length, period in zip(self.shape, self.axis_periods, strict=True)]
         return np.ravel_multi_index(np.meshgrid(*remainders, indexing="ij"), self.axis_periods)
 
     def colours_of(self, elements: Array | None) -> Array:
-        """Colours of some elements, by their flat indices; all of them by default."""
+        """Return the colours of some elements, by flat index; of all by default."""
         return np.arange(self.colour_count) if elements is None else np.unique(self.element_colours.ravel()[elements])
 
     def colour_directions(self, colours: Array) -> Array:
-        """1 at the elements of each colour, 0 elsewhere, (colours, ...)."""
+        """Return 1 at the elements of each colour, 0 elsewhere, (colours, ...)."""
         return (self.element_colours == colours.reshape(-1, *(1,) * len(self.shape))).astype(np.float64)
 
     def felt_elements(self, colours: Array) -> Array:
-        """Element, by its flat index, that each term feels of each colour; the tensor's size where it feels none.
+        """Return the flat index of the element of each colour that each term feels.
 
-        (colours, terms), int64.
+        The shape is (colours, terms), int64. The tensor's size stands for no element.
         """
         return (
             self._felt_by_single_colour
@@ -82,57 +84,78 @@ class Colouring:
 
     def _find_felt_elements(self, colours: Array) -> Array:
         terms = self.lowest_felt.shape[1]
-        flat = np.zeros((len(colours), terms), np.int64)
-        missing = np.zeros((len(colours), terms), np.bool_)
+        flat_indices = np.zeros((len(colours), terms), np.int64)
+        is_missing = np.zeros((len(colours), terms), np.bool_)
         for axis, remainder in enumerate(np.unravel_index(colours, self.axis_periods)):
-            low, high, period = self.lowest_felt[axis], self.highest_felt[axis], self.axis_periods[axis]
-            coordinate = low + (remainder[:, None] - low) % period
-            missing |= coordinate > high
-            flat = flat * self.shape[axis] + coordinate
-        return np.where(missing, count_elements(self.shape), flat)
+            lowest, highest, period = self.lowest_felt[axis], self.highest_felt[axis], self.axis_periods[axis]
+            coordinate = lowest + (remainder[:, None] - lowest) % period
+            is_missing |= coordinate > highest
+            flat_indices = flat_indices * self.shape[axis] + coordinate
+        return np.where(is_missing, count_elements(self.shape), flat_indices)
 
 
-def colour_elements(suffix: DownstreamGraph) -> Colouring:
-    """Colour the elements of what moves a suffix: those of one colour share no term of the loss."""
-    shape = suffix.shape
+def colour_elements(downstream: DownstreamGraph) -> Colouring:
+    """Return a colouring of a moving name.
+
+    The elements of one colour share no term of the loss.
+    """
+    shape = downstream.shape
     coordinates = _list_signed_coordinates(shape)
-    spread, terms = suffix.propagate_dependencies(coordinates)
+    node_labels, terms = downstream.propagate_dependencies(coordinates)
     lowest, highest = _find_bounding_boxes(np.concatenate(list(terms.values()), axis=1))
-    # A sum of terms feels no more at once than each of these does.
-    felt = spread | {name: terms[name] for name in terms if suffix.point.nodes[name].op.ends_in_sum}
-    readers = [felt[each] for each in suffix.first_readers if each in felt]
-    longest = [_find_longest_box(*_find_bounding_boxes(each.reshape(len(coordinates), -1))) for each in readers]
+    # A sum of terms feels no more at once than each term does.
+    labels = node_labels | {name: terms[name] for name in terms if downstream.point.nodes[name].op.ends_in_sum}
+    reader_labels = [labels[name] for name in downstream.first_readers if name in labels]
+    longest_boxes = [
+        _find_longest_box(*_find_bounding_boxes(array.reshape(len(coordinates), -1))) for array in reader_labels
+    ]
     return Colouring(
-        shape or (1,), _find_longest_box(lowest, highest), lowest, highest, min(map(math.prod, longest), default=1)
+        shape or (1,),
+        _find_longest_box(lowest, highest),
+        lowest,
+        highest,
+        min(map(math.prod, longest_boxes), default=1),
     )
 
 
 def colour_operand(point: BasePoint, node: Node, position: int) -> Colouring:
-    """Colour the elements of an operand of a node: those of one colour share no element of the node's output."""
+    """Return a colouring of an operand of a node.
+
+    The elements of one colour share no element of the node's output.
+    """
     inputs = point.operand_arrays(node)
     shape = point.graph.shapes[str(node.operands[position])]
-    values = [make_unreached_labels(each) for each in inputs]
-    values[position] = coordinates = _list_signed_coordinates(shape)
-    spread = node.op.propagate_dependencies(values, *inputs)
-    ends = np.broadcast_to(spread, (len(coordinates), *spread.shape[1:]))
-    lowest, highest = _find_bounding_boxes(ends.reshape(len(ends), -1))
+    operand_labels = [make_unreached_labels(array) for array in inputs]
+    operand_labels[position] = coordinates = _list_signed_coordinates(shape)
+    output_labels = node.op.propagate_dependencies(operand_labels, *inputs)
+    expanded_labels = np.broadcast_to(output_labels, (len(coordinates), *output_labels.shape[1:]))
+    lowest, highest = _find_bounding_boxes(expanded_labels.reshape(len(expanded_labels), -1))
     return Colouring(shape or (1,), _find_longest_box(lowest, highest), lowest, highest, 1)
 
 
 def _list_signed_coordinates(shape: Shape) -> Array:
-    """Coordinates of each element and their negatives, (2 axes, ...); a number counts as one axis of one element."""
+    """Return the coordinates of each element and their negatives, (2 axes, ...).
+
+    A number counts as one axis of one element.
+    """
     coordinates = np.indices(shape or (1,), dtype=np.float64).reshape(len(shape) or 1, *shape)
     return np.concatenate([coordinates, -coordinates])
 
 
 def _find_bounding_boxes(least_coordinates: Array) -> tuple[Array, Array]:
-    """Lowest and highest coordinates, (axes, n), int64, of least coordinates and negatives of them, (2 axes, n)."""
-    low, high = np.split(least_coordinates, 2)
-    felt = np.isfinite(low)
-    return np.where(felt, low, 0).astype(np.int64), np.where(felt, -high, -1).astype(np.int64)
+    """Return the lowest and highest coordinates, each (axes, n), int64.
+
+    Parameters
+    ----------
+    least_coordinates
+        Least coordinates, and least negatives of them, (2 axes, n).
+    """
+    lowest, least_negative = np.split(least_coordinates, 2)
+    is_felt = np.isfinite(lowest)
+    return np.where(is_felt, lowest, 0).astype(np.int64), np.where(is_felt, -least_negative, -1).astype(np.int64)
 
 
 def _find_longest_box(lowest: Array, highest: Array) -> Shape:
-    """Length of the longest box, axis by axis."""
+    """Return the length of the longest box along each axis."""
     lengths = (highest - lowest).max(axis=1, initial=0) + 1
     return tuple(int(length) for length in lengths)

@@ -1,8 +1,8 @@
-"""Which tensors are differenced, and how the others follow: the cheapest way, estimated before anything is computed.
+"""The choice of the tensors that are moved, and of how the others follow.
 
-What reads a tensor linearly hands its quotients back (`pull.py`); what reads it otherwise sees it move (`probe.py`).
-Where moving the tensor itself in all that reads it takes less, that is done: a scalar weight needs one evaluation
-and not one for each element of what it scales.
+A linear reader of a tensor hands its quotients back (`linear_pullback.py`). Another reader sees the tensor move
+(`probe.py`). The plan moves the tensor itself in all its readers if that takes less: a scalar weight needs one
+evaluation and not one for each of the scaled elements. The plan estimates the cheapest way before anything is computed.
 """
 
 import math
@@ -25,30 +25,33 @@ from service.numerics.model.graph import Graph, Node
 from service.numerics.ops.op import WORK_PER_CALL, ComputeCost
 
 _MAX_WEIGHED_PAIRS = 2**14
-"""Names times nodes up to which ways are weighed against each other."""
+"""Names times nodes up to which the plan compares paths."""
 _SETUP_PASSES = 12
-"""Passes of a probe before its first difference: the search for its scale, and the measurement of its noise."""
+"""Passes of a probe before its first difference.
+
+They search its scale, and measure its noise.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Perturbation:
-    """What a probe moves, and how many of its colours are wanted."""
+    """The moves of one name in some of its readers, and their cost."""
 
     downstream: DownstreamGraph
     method: DifferenceMethod
 
     @cached_attribute
     def colouring(self) -> Colouring:
-        """Of its elements."""
+        """Return the colouring of the elements that move."""
         return colour_elements(self.downstream)
 
     @property
     def through_readers(self) -> frozenset[str] | None:
-        """Readers that see it move; None for all."""
+        """Return the readers that see the name move; None for all."""
         return self.downstream.through_readers
 
     def estimate_work(self, colours: int) -> int:
-        """Multiply-adds that a first rung takes."""
+        """Return the multiply-adds of a first level with so many colours."""
         cost = self._pass_cost
         evaluations = self.method.evaluations_per_colour * colours
         passes = math.ceil(evaluations * self.downstream.widest_array / MAX_TILE_ELEMENTS)
@@ -61,14 +64,16 @@ class Perturbation:
 
 @dataclass(frozen=True, eq=False)
 class DifferencePath:
-    """How one tensor or node is differenced: by what comes back from its readers, and by what it moves.
+    """The way in which one tensor or node is differenced.
 
     Attributes
     ----------
-    pulls
-        Of the readers that hand back.
-    moving
-        What it moves in the others, or in all of them; None where there are no others.
+    name
+        Name of the tensor or node.
+    pullbacks
+        Pullbacks of the readers that hand quotients back.
+    perturbation
+        Moves of the name in the other readers, or in all; None without other readers.
     """
 
     name: str
@@ -77,14 +82,14 @@ class DifferencePath:
 
 
 class LevelPlan(NamedTuple):
-    """What a rung takes.
+    """The differences of one level.
 
     Attributes
     ----------
-    routes
-        Of what is needed, each behind what it follows from.
-    colours
-        Of each probe.
+    paths
+        Path of each needed name, behind those of the names that it follows from.
+    colours_by_name
+        Colours of each probe.
     """
 
     paths: Sequence[DifferencePath]
@@ -92,20 +97,20 @@ class LevelPlan(NamedTuple):
 
 
 class DifferencePlan:
-    """How each of the names, and what they follow from, is differenced.
+    """The paths of all names, and of the names that they follow from.
 
     Parameters
     ----------
     graph
         The model.
     leaves
-        Every tensor and weight, (1, ...); the values of the floats do not matter.
+        Every tensor and weight, (1, ...). The values of the floats do not matter.
     names
-        What is asked for.
+        Names to difference by.
     method
-        How.
+        Method of the differences; the adaptive one by default.
     elements
-        Flat indices of the elements that are asked for, by name; all of a name that is not in it.
+        Flat indices of the examined elements, by name; all elements of a name without an entry.
     """
 
     def __init__(
@@ -124,158 +129,199 @@ class DifferencePlan:
         self._paths: dict[str, DifferencePath] = {}
         self._direct_perturbations: dict[str, Perturbation] = {}
         ordered = self._candidate_names()
-        # Of many names in a long graph each would be spread through all of it, only to weigh one way against another.
+        # With many names in a long graph the labels of each would go through all of it, only to compare paths.
         self._compares_paths = len(ordered) * len(graph.nodes) <= _MAX_WEIGHED_PAIRS
         for name in iterate_interruptibly(ordered):
             self._paths[name] = self._choose_path(name)
 
     @property
     def graph(self) -> Graph:
-        """The model."""
+        """Return the model."""
         return self._point.graph
 
     def path_of(self, name: str) -> DifferencePath:
-        """How a name is differenced."""
+        """Return the path of a name."""
         return self._paths[name]
 
     def direct_perturbation(self, name: str) -> Perturbation:
-        """Moving a name in all that reads it."""
+        """Return the moves of a name in all its readers, kept for later."""
         if name not in self._direct_perturbations:
             self._direct_perturbations[name] = Perturbation(DownstreamGraph(self._point, name), self.method)
         return self._direct_perturbations[name]
 
     def uncached_perturbation(self, name: str) -> Perturbation:
-        """The same, to be used once: it is not kept if it is not there already."""
+        """Return the moves of a name in all its readers, for a single use.
+
+        They are kept only if they are already.
+        """
         return self._direct_perturbations.get(name) or Perturbation(DownstreamGraph(self._point, name), self.method)
 
     def direct_path(self, name: str) -> DifferencePath:
-        """Differencing a name by moving it, and nothing else."""
+        """Return the path that moves a name, and nothing else."""
         return DifferencePath(name, (), self.direct_perturbation(name))
 
     def names_cheaper_directly(self, wanted_elements: Mapping[str, Array]) -> set[str]:
-        """Names of which so few elements are wanted, by flat index, that moving these takes less than its way."""
-        found = {name for name, elements in wanted_elements.items() if self._is_cheaper_for_elements(name, elements)}
-        others = (self._paths[name] for name in self.needed_names(wanted_elements, found) if name not in found)
-        return found - {pull.reader_name for route in others for pull in route.pullbacks}
+        """Return the names of so few wanted elements that moving them is cheaper.
+
+        Parameters
+        ----------
+        wanted_elements
+            Flat indices of the wanted elements, by name.
+        """
+        cheaper_names = {
+            name for name, elements in wanted_elements.items() if self._is_cheaper_for_elements(name, elements)
+        }
+        other_paths = (
+            self._paths[name] for name in self.needed_names(wanted_elements, cheaper_names) if name not in cheaper_names
+        )
+        return cheaper_names - {pullback.reader_name for path in other_paths for pullback in path.pullbacks}
 
     def _is_cheaper_for_elements(self, name: str, elements: Array) -> bool:
         if not self._paths[name].pullbacks or elements.size == self.wanted_elements[name].size:
             return False
-        direct = self.direct_perturbation(name)
-        return direct.estimate_work(len(direct.colouring.colours_of(elements))) < sum(self._work_by_name[name].values())
+        direct_perturbation = self.direct_perturbation(name)
+        return direct_perturbation.estimate_work(len(direct_perturbation.colouring.colours_of(elements))) < sum(
+            self._work_by_name[name].values()
+        )
 
     def needed_names(self, names: Iterable[str], direct_names: Collection[str] = ()) -> list[str]:
-        """The names, and what they follow from, each behind what it follows from; nothing for those moved alone."""
-        found = set(names)
+        """Return the names and those that they follow from, each behind the latter.
+
+        Names in `direct_names` follow from no others.
+        """
+        names_in_use = set(names)
         for name in reversed(self._paths):
-            if name in found and name not in direct_names:
-                found.update(pull.reader_name for pull in self._paths[name].pullbacks)
-        return [name for name in self._paths if name in found]
+            if name in names_in_use and name not in direct_names:
+                names_in_use.update(pullback.reader_name for pullback in self._paths[name].pullbacks)
+        return [name for name in self._paths if name in names_in_use]
 
     @staticmethod
     def _needed_colours(paths: Sequence[DifferencePath], wanted_elements: Mapping[str, Array]) -> dict[str, Array]:
-        whole = {pull.reader_name for route in paths for pull in route.pullbacks}
+        reader_names = {pullback.reader_name for path in paths for pullback in path.pullbacks}
         return {
-            route.name: moving.colouring.colours_of(
-                None if route.name in whole or moving.through_readers is not None else wanted_elements[route.name]
+            path.name: perturbation.colouring.colours_of(
+                None
+                if path.name in reader_names or perturbation.through_readers is not None
+                else wanted_elements[path.name]
             )
-            for route in paths
-            if (moving := route.perturbation) is not None
+            for path in paths
+            if (perturbation := path.perturbation) is not None
         }
 
     @cached_attribute
     def wanted_elements(self) -> dict[str, Array]:
-        """Flat indices of the elements that are asked for, by name."""
-        everything = {name: np.arange(count_elements(self._point.graph.shapes[name])) for name in self.names}
-        return {name: self.examined_elements.get(name, each) for name, each in everything.items()}
+        """Return the flat indices of the examined elements, by name."""
+        all_elements = {name: np.arange(count_elements(self._point.graph.shapes[name])) for name in self.names}
+        return {name: self.examined_elements.get(name, indices) for name, indices in all_elements.items()}
 
-    def plan_level(self, wanted: Mapping[str, Array]) -> LevelPlan:
-        """Find the way of a rung, given the flat indices of the elements wanted of each name."""
-        return self._first_level_plan if wanted is self.wanted_elements else self._make_level_plan(wanted)
+    def plan_level(self, wanted_elements: Mapping[str, Array]) -> LevelPlan:
+        """Return the plan of a level.
+
+        Parameters
+        ----------
+        wanted_elements
+            Flat indices of the wanted elements, by name.
+        """
+        return (
+            self._first_level_plan
+            if wanted_elements is self.wanted_elements
+            else self._make_level_plan(wanted_elements)
+        )
 
     @cached_attribute
     def _first_level_plan(self) -> LevelPlan:
         return self._make_level_plan(self.wanted_elements)
 
-    def _make_level_plan(self, wanted: Mapping[str, Array]) -> LevelPlan:
-        alone = self.names_cheaper_directly(wanted)
-        names = self.needed_names(wanted, alone)
-        routes = [self.direct_path(name) if name in alone else self._paths[name] for name in names]
-        return LevelPlan(routes, self._needed_colours(routes, wanted))
+    def _make_level_plan(self, wanted_elements: Mapping[str, Array]) -> LevelPlan:
+        direct_names = self.names_cheaper_directly(wanted_elements)
+        names = self.needed_names(wanted_elements, direct_names)
+        paths = [self.direct_path(name) if name in direct_names else self._paths[name] for name in names]
+        return LevelPlan(paths, self._needed_colours(paths, wanted_elements))
 
     @cached_attribute
     def first_level_evaluations(self) -> int:
-        """Evaluations of the loss that a first rung of everything takes."""
+        """Return the evaluations of the loss in a first level of all names."""
         return self.method.evaluations_per_colour * sum(map(len, self._first_level_plan.colours_by_name.values()))
 
     @property
     def first_level_work(self) -> int:
-        """Multiply-adds that a first rung of everything takes."""
+        """Return the multiply-adds of a first level of all names."""
         return self.first_level_work_of(self.names)
 
     def first_level_work_of(self, names: Iterable[str]) -> int:
-        """Multiply-adds that a first rung of some names takes."""
+        """Return the multiply-adds of a first level of some names."""
         costs: dict[object, int] = {}
         for name in names:
             costs |= self._work_by_name[name]
         return sum(costs.values())
 
     def _candidate_names(self) -> list[str]:
-        """What may be asked for, each behind what it may follow from."""
-        found = set(self.names)
+        """Return all names that may be differenced, each behind those it may follow from."""
+        candidates = set(self.names)
         graph = self._point.graph
-        ordered = [*(name for name in graph.shapes if name not in self._point.nodes), *(n.name for n in graph.nodes)]
+        ordered = [
+            *(name for name in graph.shapes if name not in self._point.nodes),
+            *(node.name for node in graph.nodes),
+        ]
         for name in iterate_interruptibly(ordered):
-            if name in found:
-                found.update(node.name for node, _ in self._linear_readers(name))
-        return [name for name in reversed(ordered) if name in found]
+            if name in candidates:
+                candidates.update(node.name for node, _ in self._linear_readers(name))
+        return [name for name in reversed(ordered) if name in candidates]
 
     def _linear_readers(self, name: str) -> list[tuple[Node, int]]:
-        """The readers that hand back, with the position where they read the name."""
+        """Return the readers that hand back, with the position where they read the name."""
         if self.method.given_step is not None:
             return []
-        found: list[tuple[Node, int]] = []
+        linear_readers: list[tuple[Node, int]] = []
         for node in self._point.readers_by_name[name]:
             positions = [position for position, operand in enumerate(node.operands) if operand == name]
             # A sum is differenced term by term.
-            ends = node.op.ends_in_sum and count_elements(self._point.graph.shapes[node.name]) == 1
-            if not ends and all(node.operand_slots[position].name in node.op.linear_in for position in positions):
-                found += [(node, position) for position in positions]
-        return found
+            is_total = node.op.ends_in_sum and count_elements(self._point.graph.shapes[node.name]) == 1
+            if not is_total and all(node.operand_slots[position].name in node.op.linear_in for position in positions):
+                linear_readers += [(node, position) for position in positions]
+        return linear_readers
 
     def _choose_path(self, name: str) -> DifferencePath:
         if name == self._point.graph.loss_name:
             self._work_by_name[name] = {}
             return DifferencePath(name, (), None)
-        linear = self._linear_readers(name)
-        if not linear:
+        linear_readers = self._linear_readers(name)
+        if not linear_readers:
             return self._make_direct_path(name)
-        pulls = tuple(self._make_pullback(node, position) for node, position in linear)
-        handing_back = {node.name for node, _ in linear}
-        others = [node.name for node in self._point.readers_by_name[name] if node.name not in handing_back]
+        pullbacks = tuple(self._make_pullback(node, position) for node, position in linear_readers)
+        linear_reader_names = {node.name for node, _ in linear_readers}
+        other_readers = [
+            node.name for node in self._point.readers_by_name[name] if node.name not in linear_reader_names
+        ]
         costs: dict[object, int] = {}
-        for pull in pulls:
-            costs |= self._work_by_name[pull.reader_name] | {pull: pull.work}
-        moving = Perturbation(DownstreamGraph(self._point, name, others), self.method) if others else None
-        if moving is not None:
-            costs[moving] = moving.estimate_work(moving.colouring.colour_count)
+        for pullback in pullbacks:
+            costs |= self._work_by_name[pullback.reader_name] | {pullback: pullback.work}
+        perturbation = (
+            Perturbation(DownstreamGraph(self._point, name, other_readers), self.method) if other_readers else None
+        )
+        if perturbation is not None:
+            costs[perturbation] = perturbation.estimate_work(perturbation.colouring.colour_count)
         if self._compares_paths and self._is_direct_cheaper(name, sum(costs.values())):
             return self._make_direct_path(name)
         self._work_by_name[name] = costs
-        return DifferencePath(name, pulls, moving)
+        return DifferencePath(name, pullbacks, perturbation)
 
     def _is_direct_cheaper(self, name: str, cost: int) -> bool:
-        direct = self.direct_perturbation(name)
-        # Its colours are counted only where that may matter.
-        return cost > direct.estimate_work(1) and cost > direct.estimate_work(self._count_wanted_colours(name, direct))
+        direct_perturbation = self.direct_perturbation(name)
+        # Its colours are counted only if they may matter, since counting takes time.
+        return cost > direct_perturbation.estimate_work(1) and cost > direct_perturbation.estimate_work(
+            self._count_wanted_colours(name, direct_perturbation)
+        )
 
     def _make_direct_path(self, name: str) -> DifferencePath:
-        direct = self.direct_perturbation(name)
-        self._work_by_name[name] = {direct: direct.estimate_work(self._count_wanted_colours(name, direct))}
-        return DifferencePath(name, (), direct)
+        perturbation = self.direct_perturbation(name)
+        self._work_by_name[name] = {
+            perturbation: perturbation.estimate_work(self._count_wanted_colours(name, perturbation))
+        }
+        return DifferencePath(name, (), perturbation)
 
     def _count_wanted_colours(self, name: str, perturbation: Perturbation) -> int:
-        """Colours of the elements that are asked for."""
+        """Return the number of colours of the examined elements."""
         return (
             perturbation.colouring.colour_count
             if name not in self.examined_elements
@@ -284,8 +330,11 @@ class DifferencePlan:
 
     def _make_pullback(self, node: Node, position: int) -> LinearPullback:
         shapes = self._point.graph.shapes
-        operands = (shapes[each] if isinstance(each, str) else None if each is None else () for each in node.operands)
-        cost = node.op.estimate_cost(shapes[node.name], *operands)
+        operand_shapes = (
+            shapes[operand] if isinstance(operand, str) else None if operand is None else ()
+            for operand in node.operands
+        )
+        cost = node.op.estimate_cost(shapes[node.name], *operand_shapes)
         products = node.op.expand_products(position, *self._point.operand_arrays(node))
         colouring = colour_operand(self._point, node, position) if products is None else None
         return LinearPullback(
@@ -305,19 +354,22 @@ def plan_differences(
     method: DifferenceMethod = ADAPTIVE_METHOD,
     elements: Mapping[str, Array] | None = None,
 ) -> DifferencePlan:
-    """Return a plan, made before if it is that of a small model that has been planned of late."""
-    question = _PlanKey(graph, leaves, names, method, elements)
-    return _make_cached_plan(question) if _is_cacheable(graph) else question.make_plan()
+    """Return a plan for the differences by some names.
+
+    A plan of a small model comes from a cache, if it was made before.
+    """
+    plan_key = _PlanKey(graph, leaves, names, method, elements)
+    return _make_cached_plan(plan_key) if _is_cacheable(graph) else plan_key.make_plan()
 
 
 _MAX_CACHED_ELEMENTS = 2**14
 _MAX_CACHED_NAME_NODE_PAIRS, _MAX_CACHED_NAME_ELEMENT_PAIRS = 2**12, 2**17
-"""Names times nodes, and names times elements: some 500 bytes are kept of each of the former, 16 of the latter."""
+"""Names times nodes, and names times elements. The former take some 500 bytes each in the cache, the latter 16."""
 _MAX_CACHED_PLANS = 16
 
 
 def _is_cacheable(graph: Graph) -> bool:
-    """Whether plans of a model may be kept: each has some megabytes at most."""
+    """Return whether plans of a model may be kept: each has some megabytes at most."""
     elements = sum(map(count_elements, graph.shapes.values()))
     names = len(graph.shapes)
     return (
@@ -328,7 +380,10 @@ def _is_cacheable(graph: Graph) -> bool:
 
 
 class _PlanKey:
-    """What a plan depends on: of the leaves, the shapes of all and the values of those that are no floats."""
+    """The arguments of a plan that it depends on.
+
+    These are the shapes of all leaves, and the values of those that are no floats.
+    """
 
     def __init__(
         self,
@@ -345,7 +400,7 @@ class _PlanKey:
             tuple((name, leaves[name].tobytes()) for name in graph.leaf_kinds),
             tuple(names),
             method,
-            tuple((name, each.tobytes()) for name, each in (elements or {}).items()),
+            tuple((name, indices.tobytes()) for name, indices in (elements or {}).items()),
         )
 
     def __hash__(self) -> int:
@@ -355,7 +410,7 @@ class _PlanKey:
         return isinstance(other, _PlanKey) and self._key == other._key
 
     def make_plan(self) -> DifferencePlan:
-        """Make the plan."""
+        """Return a new plan."""
         return DifferencePlan(*self._arguments)
 
 

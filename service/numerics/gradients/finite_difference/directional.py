@@ -1,7 +1,7 @@
 """Differences along random directions of whole tensors.
 
-A tensor x becomes x + u sum_j t_j d_j, with t at 0: the loss is differenced by t as by any other tensor, and its
-gradient there is u (d_j . g), j = 1 ... k. So a direction costs what an element costs, however many elements the tensor
+A tensor x becomes x + u sum_j t_j d_j, with t at 0. The loss is differenced by t as by any other tensor, and its
+gradient there is u (d_j . g), j = 1 ... k. So a direction costs as much as an element, however many elements the tensor
 has, and steps, bounds, noise and kinks are those of the engine. The unit u is that of the tensor's largest element, or
 1: the engine looks for a step of t near 1.
 """
@@ -22,7 +22,10 @@ from service.numerics.ops.directional_move import DirectionalMove
 
 
 class DirectionalPlan(DifferencePlan):
-    """A plan by which everything is moved in all that reads it: nothing is handed back, element by element."""
+    """A plan that moves every name in all its readers.
+
+    No reader hands quotients back, element by element.
+    """
 
     def _linear_readers(self, name: str) -> list[tuple[Node, int]]:
         return []
@@ -36,7 +39,7 @@ class MovedModel:
     ----------
     graph
         The model.
-    moves
+    move_names
         Name of the leaf of moves, (k,), of each tensor or node.
     """
 
@@ -47,22 +50,43 @@ class MovedModel:
 def add_direction_inputs(
     graph: Graph, directions: Mapping[str, Array], units: Mapping[str, float] | None = None
 ) -> MovedModel:
-    """Let tensors and nodes of a model move along directions, (k, *shape), by name, in units that are 1 by default."""
+    """Return a model whose tensors and nodes move along directions.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    directions
+        Directions of each tensor or node, (k, *shape).
+    units
+        Unit of the moves of each tensor or node; 1 by default.
+    """
     units = units or {}
-    moves = {name: _make_unused_name(f"{name} moves", graph) for name in directions}
-    ends = {name: _make_unused_name(f"{name} moved", graph) for name in directions}
-    added = [
-        Node(ends[name], DirectionalMove(directions=along, unit=units.get(name, 1.0)), (name, moves[name]))
-        for name, along in directions.items()
+    move_names = {name: _make_unused_name(f"{name} moves", graph) for name in directions}
+    moved_names = {name: _make_unused_name(f"{name} moved", graph) for name in directions}
+    move_nodes = [
+        Node(
+            moved_names[name],
+            DirectionalMove(directions=tensor_directions, unit=units.get(name, 1.0)),
+            (name, move_names[name]),
+        )
+        for name, tensor_directions in directions.items()
     ]
     nodes = [
-        replace(node, operands=tuple(ends.get(each, each) if isinstance(each, str) else each for each in node.operands))
+        replace(
+            node,
+            operands=tuple(
+                moved_names.get(operand, operand) if isinstance(operand, str) else operand for operand in node.operands
+            ),
+        )
         for node in graph.nodes
     ]
-    computed = {node.name for node in graph.nodes}
-    leaves = {name: shape for name, shape in graph.shapes.items() if name not in computed}
-    lengths: dict[str, Shape] = {moves[name]: (len(along),) for name, along in directions.items()}
-    return MovedModel(Graph([*added, *nodes], leaves | lengths, graph.leaf_kinds), moves)
+    node_names = {node.name for node in graph.nodes}
+    leaves = {name: shape for name, shape in graph.shapes.items() if name not in node_names}
+    move_shapes: dict[str, Shape] = {
+        move_names[name]: (len(tensor_directions),) for name, tensor_directions in directions.items()
+    }
+    return MovedModel(Graph([*move_nodes, *nodes], leaves | move_shapes, graph.leaf_kinds), move_names)
 
 
 def _make_unused_name(name: str, graph: Graph) -> str:
@@ -78,13 +102,14 @@ def plan_directional_differences(
     count: int,
     method: DifferenceMethod = ADAPTIVE_METHOD,
 ) -> DifferencePlan:
-    """Plan the differences along `count` directions of each of the names, which need not have been drawn."""
-    nothing = np.float64(0)
-    shapeless = add_direction_inputs(
-        graph, {name: np.broadcast_to(nothing, (count, *graph.shapes[name])) for name in names}
-    )
-    given = {**leaves, **{each: np.broadcast_to(nothing, (1, count)) for each in shapeless.move_names.values()}}
-    return DirectionalPlan(shapeless.graph, given, list(shapeless.move_names.values()), method)
+    """Return the plan of the differences along `count` directions of each name.
+
+    The directions need not have been drawn.
+    """
+    zero = np.float64(0)
+    model = add_direction_inputs(graph, {name: np.broadcast_to(zero, (count, *graph.shapes[name])) for name in names})
+    all_leaves = {**leaves, **{move_name: np.broadcast_to(zero, (1, count)) for move_name in model.move_names.values()}}
+    return DirectionalPlan(model.graph, all_leaves, list(model.move_names.values()), method)
 
 
 def differentiate_along_directions(
@@ -96,16 +121,16 @@ def differentiate_along_directions(
     progress: DifferenceProgress | None = None,
     plan: DifferencePlan | None = None,
 ) -> dict[str, Difference]:
-    """Difference the loss along directions.
+    """Return the differences of the loss along directions.
 
     Parameters
     ----------
     graph, leaves, method, seed, progress
-        As of `differentiate`.
+        Parameters of `differentiate_numerically`.
     directions
-        Of each tensor, weight or node, (k, *shape).
+        Directions of each tensor, weight or node, (k, *shape).
     plan
-        Of so many directions of the same names, where it has been made already.
+        Plan of as many directions of the same names; made anew by default.
 
     Returns
     -------
@@ -118,31 +143,41 @@ def differentiate_along_directions(
         name: 1.0 if method.given_step is not None else _choose_direction_unit(values[name]) for name in directions
     }
     model = add_direction_inputs(graph, directions, units)
-    at_rest = {model.move_names[name]: np.zeros((1, len(along))) for name, along in directions.items()}
-    names, given = list(model.move_names.values()), {**leaves, **at_rest}
-    plan = plan or DirectionalPlan(model.graph, given, names, method)
-    told = None if progress is None else _report_original_names(progress, model.move_names)
-    found = differentiate_numerically(model.graph, given, names, method, seed, told, plan=plan)
-    return {name: _rescale_difference(found[model.move_names[name]], 1 / units[name]) for name in directions}
+    moves_at_rest = {
+        model.move_names[name]: np.zeros((1, len(tensor_directions))) for name, tensor_directions in directions.items()
+    }
+    names, all_leaves = list(model.move_names.values()), {**leaves, **moves_at_rest}
+    plan = plan or DirectionalPlan(model.graph, all_leaves, names, method)
+    translated_progress = None if progress is None else _report_original_names(progress, model.move_names)
+    differences = differentiate_numerically(
+        model.graph, all_leaves, names, method, seed, translated_progress, plan=plan
+    )
+    return {name: _rescale_difference(differences[model.move_names[name]], 1 / units[name]) for name in directions}
 
 
 def make_unexamined_difference(shape: Shape, evaluations: int) -> Difference:
-    """What is known of single elements where a tensor was moved as a whole."""
+    """Return the difference of elements that were moved only as a whole tensor."""
     unknown = np.full(shape, np.nan)
     status = np.full(shape, DifferenceStatus.NOT_EXAMINED, np.uint8)
     return Difference(unknown, np.full(shape, np.inf), status, evaluations, np.full(shape, np.inf), unknown)
 
 
 def _choose_direction_unit(value: Array) -> float:
-    """Power of two next to the largest element, 1 at least, at which the engine begins to look for a step."""
+    """Return the power of two next to the largest element, 1 at least.
+
+    The engine begins to look for a step there.
+    """
     largest = float(np.abs(value).max(initial=0, where=np.isfinite(value)))
     return max(1.0, 2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
 
 
 def _rescale_difference(difference: Difference, factor: float) -> Difference:
-    """Quotients of what was moved in other units; a power of two rounds nothing."""
+    """Return a difference in other units of the moves.
 
-    def sized(array: Array | None) -> Any:
+    The factor is a power of two, which rounds nothing.
+    """
+
+    def rescale(array: Array | None) -> Any:
         return None if array is None else array * factor
 
     return replace(
@@ -151,16 +186,16 @@ def _rescale_difference(difference: Difference, factor: float) -> Difference:
         error_bound=difference.error_bound * factor,
         rounding_error=difference.rounding_error * factor,
         steps=difference.steps / factor,
-        left_derivative=sized(difference.left_derivative),
-        right_derivative=sized(difference.right_derivative),
+        left_derivative=rescale(difference.left_derivative),
+        right_derivative=rescale(difference.right_derivative),
     )
 
 
 def _report_original_names(progress: DifferenceProgress, moves: Mapping[str, str]) -> DifferenceProgress:
-    """Tell of a tensor by its own name."""
-    names = {move: name for name, move in moves.items()}
+    """Return a progress callback that names a tensor by its own name."""
+    original_names = {move: name for name, move in moves.items()}
 
-    def told(name: str, done: int, total: int) -> None:
-        progress(names.get(name, name), done, total)
+    def report(name: str, done: int, total: int) -> None:
+        progress(original_names.get(name, name), done, total)
 
-    return told
+    return report

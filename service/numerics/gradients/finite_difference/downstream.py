@@ -60,12 +60,12 @@ class DownstreamGraph:
 
     def at_point(self, point: BasePoint) -> "DownstreamGraph":
         """Return the same nodes at another point of the model."""
-        moved = copy(self)
-        moved.point = point
-        moved.nodes = [point.nodes[node.name] for node in self.nodes]
-        moved._evaluated_nodes = [point.nodes[node.name] for node in self._evaluated_nodes]
-        moved.__dict__.pop("_term_coefficients", None)
-        return moved
+        moved_graph = copy(self)
+        moved_graph.point = point
+        moved_graph.nodes = [point.nodes[node.name] for node in self.nodes]
+        moved_graph._evaluated_nodes = [point.nodes[node.name] for node in self._evaluated_nodes]
+        moved_graph.__dict__.pop("_term_coefficients", None)
+        return moved_graph
 
     def _moving_positions(self, node: Node) -> list[int]:
         """Return the positions of a node's operands that move."""
@@ -178,7 +178,7 @@ class DownstreamGraph:
     ) -> NamedArrays:
         """Return the pieces to which one move leads, for each direction, (K, ...).
 
-        Where nothing is ambiguous the piece is the node's own.
+        An unambiguous piece is the node's own.
         """
         branches: NamedArrays = {}
 
@@ -253,21 +253,27 @@ class DownstreamGraph:
         )
 
     def _evaluate_ends(
-        self, moved: NamedArrays, upstream: Mapping[str, Array], hold: BranchHolder, observer: NodeObserver | None
+        self,
+        moved_values: NamedArrays,
+        upstream: Mapping[str, Array],
+        hold: BranchHolder,
+        observer: NodeObserver | None,
     ) -> NamedArrays:
-        """Evaluate the nodes that are not in `moved`, and return the terms of each end.
+        """Evaluate the nodes that are not in `moved_values`, and return the ends' terms.
 
-        The terms, (K or 1, n), are without their coefficients.
+        The terms, (K or 1, n), are by node and without their coefficients.
         """
         terms: NamedArrays = {}
         for node in iterate_interruptibly(self._evaluated_nodes):
-            inputs = self._operand_arrays(node, moved, upstream)
+            inputs = self._operand_arrays(node, moved_values, upstream)
             node = hold(node, inputs)
             is_end = node.name in self._term_nodes
-            if node.name not in moved and not (is_end and node.op.ends_in_sum and node.name not in self._read_names):
-                moved[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
+            if node.name not in moved_values and not (
+                is_end and node.op.ends_in_sum and node.name not in self._read_names
+            ):
+                moved_values[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
             if is_end:
-                node_terms = node.split_terms(None if node.op.ends_in_sum else moved[node.name], *inputs)
+                node_terms = node.split_terms(None if node.op.ends_in_sum else moved_values[node.name], *inputs)
                 terms[node.name] = node_terms if observer is None else observer.observe_terms(node, node_terms, inputs)
         return terms
 
@@ -315,10 +321,10 @@ class DownstreamGraph:
         return labels, term_labels
 
     def _operand_arrays(
-        self, node: Node, moved: NamedArrays, upstream: Mapping[str, Array]
+        self, node: Node, moved_values: NamedArrays, upstream: Mapping[str, Array]
     ) -> tuple[Array | None, ...]:
         return tuple(
-            constant if name is None else moved[name] if moves else upstream[name]
+            constant if name is None else moved_values[name] if moves else upstream[name]
             for (name, moves), constant in zip(
                 self._operand_names[node.name], self.point.operand_arrays(node), strict=True
             )
@@ -447,8 +453,8 @@ class _MovedValues(dict[str, Array]):
         return super().__contains__(name) or name in self._responses
 
     def __missing__(self, name: str) -> Array:
-        self[name] = moved = _move_linearly(self._base[name], self._responses[name], self._moves)
-        return moved
+        self[name] = moved_value = _move_linearly(self._base[name], self._responses[name], self._moves)
+        return moved_value
 
 
 def make_unreached_labels(values: Array | None) -> Array | None:
@@ -484,9 +490,9 @@ def _move_linearly(base: Array, response: Array, moves: Array) -> Array:
     Array
         Moved values, (K M, ...).
     """
-    moved = response[:, None].astype(base.dtype, copy=False) * moves.reshape(-1, *(1,) * (base.ndim - 1))
-    moved += base
-    return moved.reshape(-1, *base.shape[1:])
+    moved_values = response[:, None].astype(base.dtype, copy=False) * moves.reshape(-1, *(1,) * (base.ndim - 1))
+    moved_values += base
+    return moved_values.reshape(-1, *base.shape[1:])
 
 
 def _multiply_with_errors(values: Array, coefficients: Array | None, observer: NodeObserver | None) -> Array:

@@ -1,4 +1,4 @@
-"""An executor that does what it is given at once, here."""
+"""An executor that runs its calls at once, in the calling thread."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -8,19 +8,22 @@ ResultT = TypeVar("ResultT")
 
 
 class InlineExecutor(Executor):
-    """Runs each call when its result is asked for, in the thread that asks: no queue, and nothing done in vain."""
+    """An executor that runs each call at the request for its result.
+
+    It runs in the requesting thread: no queue, and no call in vain.
+    """
 
     def submit(self, fn: Callable[..., ResultT], /, *args: Any, **kwargs: Any) -> "Future[ResultT]":
-        """Call, and hold what came of it."""
+        """Call the function, and return its result as a future."""
         future: Future[ResultT] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  # handed on to who asks for the result
+        except Exception as error:  # noqa: BLE001  # the future hands it on
             future.set_exception(error)
         return future
 
     def map(
         self, fn: Callable[..., ResultT], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[ResultT]:
-        """Call one after the other, each when its result is asked for."""
+        """Return an iterator that makes one call after the other, each on request."""
         return map(fn, *iterables)

@@ -1,14 +1,14 @@
-"""Quotients of what a linear op reads, from the quotients of its output.
+"""Quotients of a linear op's operand, from the quotients of its output.
 
 If y = y0 + sum_e x_e r_e, as in an op that is linear in x, r_e the response of its output to element e moving alone,
 then the loss moves with x_e as it does with y along r_e:
 
     (L(x + h e) - L(x - h e)) / 2h = sum_k r_ek (L(y + h k) - L(y - h k)) / 2h + O(h^2)
 
-and both sides have the same limit. So a weight of a million elements needs no more evaluations of the loss than what
-it is multiplied into. No derivative of the op is used, and no transpose of it: the r_ek are read off its forward pass.
-An op may write itself out as sums of products (`Op.products`), whose factors they are; else they come from responses
-(`Op.response`) to all elements of a colour at once, of which each element k of the output feels one at most.
+and both sides have the same limit. So a weight of a million elements needs no more evaluations of the loss than the
+output of its op. No derivative of the op is used, and no transpose of it: the r_ek are read off its forward pass. An op
+may write itself out as sums of products (`Op.expand_products`), whose factors they are. Else they come from responses
+(`Op.linear_response`) to all elements of a colour at once, of which each element k of the output feels one at most.
 """
 
 import math
@@ -35,23 +35,23 @@ from service.numerics.ops.op import WORK_PER_CALL, ComputeCost, ProductExpansion
 OperandArrays = tuple[Array | None, ...]
 
 _UNDERFLOW_UNIT = 2.0**-1073
-"""What a product, and what is said of its error, may lose below the normal numbers together."""
+"""Loss of a product and of its error below the normal numbers together."""
 _PULLBACK_SWEEPS = 4
-"""Of the rounding model, in which responses are worked out again."""
+"""Sweeps of the rounding model in which responses are computed again."""
 _SUMS_PER_PRODUCT = 7
 """Sums for each product: quotients of four steps, noise and rounding, and the product itself."""
 
 
 class _ProductBlock(NamedTuple):
-    """Some of the products that an operand is in.
+    """Some of the products in which an operand stands.
 
     Attributes
     ----------
     shape
-        Of the output.
+        Shape of the output.
     indices, factors
-        Elements of the operand, by flat index, and what they are multiplied by, each (products, ...): what is behind
-        has length 1 along the axes of the output on which they do not depend.
+        Flat indices of the operand's elements and their factors, each (products, ...). The axes behind have length 1
+        where they do not depend on an axis of the output.
     """
 
     shape: Shape
@@ -65,18 +65,19 @@ class LinearPullback:
 
     Attributes
     ----------
-    reader
+    reader_name
         Name of the node.
     position
-        Of the operand.
-    products
-        How many the op is written out as, for each element of the output; 0 where it is not.
+        Position of the operand.
+    product_count
+        Number of products for each element of the output; 0 for an op that is not written out.
     colouring
-        Of the elements of the operand, by what the elements of the output feel; None where the op is written out.
-    forward
-        What one forward pass takes.
-    outputs
-        Elements of the output.
+        Colouring of the operand's elements, by those that elements of the output feel; None for an op that is written
+        out.
+    forward_cost
+        Cost of one forward pass.
+    output_count
+        Number of elements of the output.
     """
 
     reader_name: str
@@ -88,7 +89,7 @@ class LinearPullback:
 
     @property
     def work(self) -> int:
-        """Multiply-adds that it takes."""
+        """Return the multiply-adds of the pullback."""
         if self.colouring is None:
             passes = math.ceil(self.product_count * self.output_count / MAX_TILE_ELEMENTS)
             return _SUMS_PER_PRODUCT * self.product_count * self.output_count + WORK_PER_CALL * (
@@ -104,27 +105,32 @@ class LinearPullback:
     def pull_back_quotients(
         self, point: BasePoint, by_output: DifferenceQuotients, meter: NoiseMeter
     ) -> DifferenceQuotients:
-        """Quotients of the operand's elements from those of the output's."""
+        """Return the operand's quotients from those of the output."""
         node = point.nodes[self.reader_name]
         inputs = point.operand_arrays(node)
-        total = _QuotientSum(by_output, count_elements(self._output_shape(point, node)))
-        found = total.sum_quotients(self._iterate_products(point, node, inputs))
+        quotient_sum = _QuotientSum(by_output, count_elements(self._output_shape(point, node)))
+        quotients = quotient_sum.sum_quotients(self._iterate_products(point, node, inputs))
         errors = self._factor_errors(point, node, inputs, meter)
         return (
-            found if errors is None else replace(found, rounding_error=found.rounding_error + total.sum_errors(errors))
+            quotients
+            if errors is None
+            else replace(quotients, rounding_error=quotients.rounding_error + quotient_sum.sum_errors(errors))
         )
 
     def _factor_errors(
         self, point: BasePoint, node: Node, inputs: OperandArrays, meter: NoiseMeter
     ) -> Iterator[_ProductBlock] | None:
-        """What the factors may be off by, since what is upstream of them rounds; None where it does not."""
-        own = node.operand_slots[self.position].name
+        """Return the errors of the factors, or None for exact ones.
+
+        Everything upstream of a factor rounds.
+        """
+        slot_name = node.operand_slots[self.position].name
         inexact = {
             position: errors
             for position, operand in enumerate(node.operands)
             if position != self.position
             and isinstance(operand, str)
-            and node.operand_slots[position].name not in node.op.linear_in[own]
+            and node.operand_slots[position].name not in node.op.linear_in[slot_name]
             and (errors := meter.rounding_errors(operand)) is not None
         }
         if not inexact:
@@ -132,20 +138,25 @@ class LinearPullback:
         if self.product_count:
             # The factors are elements of the other operand.
             sizes = {position: SAFETY_FACTOR * root_mean_square(errors)[None] for position, errors in inexact.items()}
-            return self._iterate_products(point, node, tuple(sizes.get(i, each) for i, each in enumerate(inputs)))
-        swept = [
-            tuple(each if i not in inexact else each + inexact[i][sweep] for i, each in enumerate(inputs))
+            return self._iterate_products(
+                point, node, tuple(sizes.get(index, array) for index, array in enumerate(inputs))
+            )
+        inputs_in_sweeps = [
+            tuple(
+                array if index not in inexact else array + inexact[index][sweep] for index, array in enumerate(inputs)
+            )
             for sweep in range(_PULLBACK_SWEEPS)
         ]
         return _iterate_sweep_deviations(
-            self._iterate_products(point, node, inputs), [self._iterate_products(point, node, each) for each in swept]
+            self._iterate_products(point, node, inputs),
+            [self._iterate_products(point, node, sweep_inputs) for sweep_inputs in inputs_in_sweeps],
         )
 
     def _output_shape(self, point: BasePoint, node: Node) -> Shape:
         return point.graph.shapes[str(node.operands[self.position])]
 
     def _iterate_products(self, point: BasePoint, node: Node, inputs: OperandArrays) -> Iterator[_ProductBlock]:
-        """All products of the operand's elements, so many at a time."""
+        """Yield all products of the operand's elements, some at a time."""
         products = node.op.expand_products(self.position, *inputs)
         if products is not None:
             return _split_products(products, max(count_elements(self._output_shape(point, node)), MAX_TILE_ELEMENTS))
@@ -155,7 +166,7 @@ class LinearPullback:
     def _iterate_responses(
         self, point: BasePoint, node: Node, inputs: OperandArrays, colouring: Colouring
     ) -> Iterator[_ProductBlock]:
-        """The responses to the elements of some colours at a time."""
+        """Yield the responses to the elements of some colours at a time."""
         shape = self._output_shape(point, node)
         length = self._colours_per_block(colouring)
         for start in range(0, colouring.colour_count, length):
@@ -169,7 +180,7 @@ class LinearPullback:
 
 
 def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[_ProductBlock]:
-    """So many products at a time that they are `least` elements or more."""
+    """Yield blocks of products, each of `min_elements` elements or more."""
     length = math.ceil(min_elements / max(1, count_elements(products.shape)))
     for start in range(0, len(products.indices), length):
         block = slice(start, start + length)
@@ -179,7 +190,10 @@ def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[_
 
 
 def _stack_with_rank(arrays: Sequence[Array], rank: int) -> Array:
-    """Arrays of one shape behind an axis that counts them, with axes of length 1 until there are `rank` more."""
+    """Return arrays of one shape stacked behind a new first axis.
+
+    Axes of length 1 follow it until there are `rank` more.
+    """
     stacked = arrays[0][None] if len(arrays) == 1 else np.array(arrays)
     return align_rank(stacked, rank)
 
@@ -187,9 +201,9 @@ def _stack_with_rank(arrays: Sequence[Array], rank: int) -> Array:
 def _iterate_sweep_deviations(
     at_point: Iterator[_ProductBlock], blocks_in_sweeps: list[Iterator[_ProductBlock]]
 ) -> Iterator[_ProductBlock]:
-    """Deviations of factors in some sweeps from those at the point."""
-    for block, *others in zip(at_point, *blocks_in_sweeps, strict=True):
-        deviations = np.stack([each.factors for each in others]) - block.factors
+    """Yield the deviations of factors in some sweeps from those at the point."""
+    for block, *sweep_blocks in zip(at_point, *blocks_in_sweeps, strict=True):
+        deviations = np.stack([sweep_block.factors for sweep_block in sweep_blocks]) - block.factors
         yield block._replace(factors=SAFETY_FACTOR * root_mean_square(deviations))
 
 
@@ -205,36 +219,39 @@ class _QuotientSum:
         self._rounding = by_output.rounding_error + estimate_sum_rounding(self._sizes.size) * self._sizes
 
     def sum_quotients(self, factors: Iterable[_ProductBlock]) -> DifferenceQuotients:
-        """Sum up the products of the factors with the quotients, for the elements at the indices."""
+        """Return the sums of the factors' products with the quotients, by element."""
         levels = len(self._by_output.values)
-        found = np.zeros((levels + 3, self._count))
+        sums = np.zeros((levels + 3, self._count))
         for shape, index, factor in iterate_interruptibly(factors):
-            squares, rest = split_squarable(factor * self._by_output.noise.reshape(shape), self._unit)
+            squares, unsquarable = split_squarable(factor * self._by_output.noise.reshape(shape), self._unit)
             rows = (
-                *(factor * each.reshape(shape) for each in self._by_output.values),
+                *(factor * quotients.reshape(shape) for quotients in self._by_output.values),
                 np.abs(factor) * self._rounding.reshape(shape),
                 squares,
-                *(() if rest is None else (rest,)),
+                *(() if unsquarable is None else (unsquarable,)),
             )
-            self._accumulate_rows(found, index, rows)
-        # What underflows in a product is lost.
-        lost = self._sizes.size * _UNDERFLOW_UNIT
-        noise = np.sqrt(found[levels + 1]) * self._unit + found[levels + 2] + lost
-        return DifferenceQuotients(found[:levels], noise, found[levels])
+            self._accumulate_rows(sums, index, rows)
+        # A product may lose as much to underflow.
+        underflow_loss = self._sizes.size * _UNDERFLOW_UNIT
+        noise = np.sqrt(sums[levels + 1]) * self._unit + sums[levels + 2] + underflow_loss
+        return DifferenceQuotients(sums[:levels], noise, sums[levels])
 
     def sum_errors(self, errors: Iterable[_ProductBlock]) -> Array:
-        """What errors of the factors may add up to: they have what is upstream in common."""
-        found = np.zeros((1, self._count))
-        # A quotient that is 0 as far as is known may be what its noise hides.
-        most = self._sizes + self._by_output.noise + self._by_output.rounding_error
+        """Return the largest sum of the factors' errors, by element.
+
+        The factors share their upstream nodes, so their errors add up.
+        """
+        sums = np.zeros((1, self._count))
+        # The noise of a quotient near 0 may hide one as large as the noise.
+        largest_quotients = self._sizes + self._by_output.noise + self._by_output.rounding_error
         for shape, index, error in iterate_interruptibly(errors):
-            self._accumulate_rows(found, index, (np.abs(error) * most.reshape(shape),))
-        return found[0]
+            self._accumulate_rows(sums, index, (np.abs(error) * largest_quotients.reshape(shape),))
+        return sums[0]
 
     def _accumulate_rows(self, sums: Array, index: Array, rows: Sequence[Array]) -> None:
         flat = index.ravel()
-        # Along these axes of the output a product is of one element.
-        common = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
+        # A product is of one element along these axes of the output.
+        shared_axes = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
         for total, row in zip(sums, rows, strict=False):
-            row = np.add.reduce(row, axis=common) if common else row
+            row = np.add.reduce(row, axis=shared_axes) if shared_axes else row
             total += np.bincount(flat, row.ravel(), self._count + 1)[:-1]

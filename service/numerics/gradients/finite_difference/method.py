@@ -1,7 +1,7 @@
-"""Methods as data: where the loss is evaluated, and how value and bound follow from the quotients.
+"""Methods as data: the points of evaluation, and the reduction of quotients.
 
-An element's quotients are D(h), D(h/2), ... for each first step h, each with the floor n(h) = (noise of the
-differenced terms) / h that rounding leaves under it.
+An element's quotients are D(h), D(h/2), ... for each first step h. Each has the floor n(h) = (noise of the differenced
+terms) / h that rounding leaves under it. The reduction yields value and bound.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ TableReduction = Callable[[Array, Array], tuple[Array, Array]]
 
 
 class StepLevel(NamedTuple):
-    """Where a table of steps begins.
+    """The first step of a table.
 
     Attributes
     ----------
-    fraction
-        Of the stride that is found for what moves, or of the step that is given.
-    own
-        Whether each element moves by a part of its own size: for tensors whose elements are of many sizes, and next to
-        the edge of a domain.
-    extended
-        Whether the loss is evaluated in extended precision.
+    stride_fraction
+        The step as a fraction of the stride of the moving name, or of the given step.
+    scales_by_element
+        True if each element moves by a part of its own size: for tensors with elements of many sizes, and next to the
+        edge of a domain. False by default.
+    uses_extended_precision
+        True if the loss is evaluated in extended precision; False by default.
     """
 
     stride_fraction: float
@@ -42,21 +42,21 @@ class DifferenceMethod:
     Attributes
     ----------
     name
-        As on the wire.
+        Name on the wire.
     offsets
-        Where the loss is evaluated, in steps from the point; the quotient is f(first) - f(second) over the distance.
-    rungs
-        Where the tables begin; the second and further ones serve the elements whose bound could be narrower.
-    restarts
-        More of them, for the elements that none of the first gave a bound.
-    escalations
-        More of them, for the elements that are not decided after all.
-    levels
-        Quotients for each first step, each with half the step of the one before.
-    reduce
-        (quotients, floors), each (levels, elements), to (values, bounds), each (elements,).
-    step
-        The step, where it is given instead of found.
+        Points of evaluation, in steps from the point. The quotient is f(first) - f(second) over their distance.
+    initial_levels
+        First levels. The second and further ones serve the elements whose bound could be narrower.
+    step_count
+        Number of quotients for each first step, each with half the step of the one before.
+    reduce_table
+        Function from (quotients, floors), each (levels, elements), to (values, bounds), each (elements,).
+    given_step
+        Step of the request; None, for a step to be found, by default.
+    restart_levels
+        Further levels, for the elements that no initial one gave a bound; none by default.
+    escalation_levels
+        Further levels, for the elements that are still undecided; none by default.
     """
 
     name: str
@@ -70,28 +70,35 @@ class DifferenceMethod:
 
     @property
     def evaluations_per_colour(self) -> int:
-        """Evaluations of the loss for one colour and one rung."""
+        """Return the evaluations of the loss for one colour and one level."""
         return len(self.offsets) * self.step_count
 
 
 _CONVERGENCE_RATIO = 0.3
-"""Part of a change of the quotient that halving the step may leave: a quarter, and what higher orders add."""
+"""Part of the quotient's change that halving the step may leave: a quarter, and the share of higher orders."""
 
 
 def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
-    """Neville's table for central quotients, whose error is a series in h^2.
+    """Return values and bounds from Neville's table for central quotients.
 
+    Their error is a series in h^2.
+
+    Notes
+    -----
         A[i, 0] = D(h / 2^i)            A[i, k] = (4^k A[i, k-1] - A[i-1, k-1]) / (4^k - 1)
         n[i, 0] = noise / (h / 2^i)     n[i, k] = (4^k n[i, k-1] + n[i-1, k-1]) / (4^k - 1)
 
-    The error of A[i, k] is estimated by the larger distance to the two entries it came from; with its floor n[i, k]
+    The error of A[i, k] is estimated by the larger distance to the two entries it came from. With its floor n[i, k]
     that is its bound, and the entry of the smallest bound is taken, element by element. One such distance may pass
     through 0 by chance: none is taken to be smaller than 4^-k of that in the row before, and 2^-11 of that in the
-    column before. The estimate presumes that the table converges: where halving the step did not leave about a quarter
-    of the change of the quotient, noise aside, the step was outside the range of the series, and there is no bound.
+    column before. The estimate presumes that the table converges. If halving the step did not leave about a quarter of
+    the change of the quotient, noise aside, the step was outside the range of the series, and there is no bound.
 
-    Source: Ridders, Advances in Engineering Software 4 (1982) 75-76; Numerical Recipes (2007), section 5.7. The
-    floor is this project's: the estimate alone is no bound where rounding decides.
+    The floor is this project's: the estimate alone is no bound where rounding decides.
+
+    References
+    ----------
+    Ridders, Advances in Engineering Software 4 (1982) 75-76; Numerical Recipes (2007), section 5.7.
     """
     column, noise = quotients, floors
     changes = np.abs(quotients[1:] - quotients[:-1])
@@ -105,33 +112,35 @@ def extrapolate_central(quotients: Array, floors: Array) -> tuple[Array, Array]:
         correction = (finer - coarser) / (weight - 1)
         column = finer + correction
         noise = (weight * noise[1:] + noise[:-1]) / (weight - 1)
-        # The farther of the two: the coarser is weight times as far as the finer.
+        # The farther of the two: the coarser entry is weight times as far as the finer.
         distances = np.maximum(np.abs(correction) * weight, distances[1:] / 2**11)
         np.maximum(distances[1:], distances[:-1] / weight, out=distances[1:])
         values.append(column)
         bounds.append(distances + noise)
     all_bounds = np.where(converging, np.concatenate(bounds), np.inf)
-    # A bound that is no number is none.
+    # NaN stands for no bound.
     best = np.fmin(all_bounds, np.inf).argmin(axis=0)[None]
-    value, bound = (np.take_along_axis(each, best, 0)[0] for each in (np.concatenate(values), all_bounds))
+    value, bound = (np.take_along_axis(table, best, 0)[0] for table in (np.concatenate(values), all_bounds))
     return np.where(np.isfinite(bound), value, np.nan), np.where(np.isnan(bound), np.inf, bound)
 
 
 def _make_first_step_reduction(ratio: float) -> TableReduction:
-    """Take D(h) as it is, with changes d1 = D(h) - D(h/2) and d2 = D(h/2) - D(h/4).
+    """Return the reduction to D(h) as it is.
 
-    If every further halving shrinks the change by `ratio` or more, the error of D(h), the sum of all changes to come,
-    is at most abs(d1) / (1 - ratio). That it does is presumed where abs(d2) <= ratio abs(d1), noise aside; elsewhere
-    h is outside the range of the series, and there is no bound. Of a step that was found, and is small, d2 is not
-    asked for.
+    Notes
+    -----
+    The changes are d1 = D(h) - D(h/2) and d2 = D(h/2) - D(h/4). If every further halving shrinks the change by `ratio`
+    or more, the error of D(h), the sum of all changes to come, is at most abs(d1) / (1 - ratio). The reduction presumes
+    it if abs(d2) <= ratio abs(d1), noise aside. Else h is outside the range of the series, and there is no bound. For a
+    step that was found, and is small, d2 is not computed.
     """
 
     def reduce(quotients: Array, floors: Array) -> tuple[Array, Array]:
-        first, *second = np.abs(quotients[1:] - quotients[:-1])
-        bounds = first / (1 - ratio) + floors[0] + floors[1]
-        if not second:
+        first_changes, *second_changes = np.abs(quotients[1:] - quotients[:-1])
+        bounds = first_changes / (1 - ratio) + floors[0] + floors[1]
+        if not second_changes:
             return quotients[0], bounds
-        converging = second[0] <= ratio * first + floors.sum(axis=0)
+        converging = second_changes[0] <= ratio * first_changes + floors.sum(axis=0)
         return quotients[0], np.where(converging, bounds, np.inf)
 
     return reduce
@@ -157,16 +166,22 @@ ADAPTIVE_METHOD = DifferenceMethod(
 
 
 _MAX_CACHED_METHODS = 64
-"""Methods with steps of their own that are kept, so that plans made for them are found again."""
+"""Methods with given steps that the cache keeps, so that plans made for them are found again."""
 
 
 def make_central_method(step: float | None = None) -> DifferenceMethod:
-    """Central difference with one step: error c h^2 + O(h^4), so that halving h leaves a quarter of a change."""
+    """Return the central difference with one step.
+
+    Its error is c h^2 + O(h^4), so that halving h leaves a quarter of a change.
+    """
     return _make_single_step_method("central", (1.0, -1.0), step, 2.0**-12, 1 / 2)
 
 
 def make_forward_method(step: float | None = None) -> DifferenceMethod:
-    """Forward difference with one step: error c h + O(h^2), so that halving h leaves half of a change."""
+    """Return the forward difference with one step.
+
+    Its error is c h + O(h^2), so that halving h leaves half of a change.
+    """
     return _make_single_step_method("forward", (1.0, 0.0), step, 2.0**-20, 3 / 4)
 
 
@@ -174,7 +189,7 @@ def make_forward_method(step: float | None = None) -> DifferenceMethod:
 def _make_single_step_method(
     name: str, offsets: tuple[float, float], step: float | None, stride_fraction: float, ratio: float
 ) -> DifferenceMethod:
-    """Method of a step that is given, or that is a fraction `found` of the stride."""
+    """Return the method of a given step, or of a fraction of the stride."""
     if step is not None:
         return DifferenceMethod(name, offsets, (StepLevel(1.0),), 3, _make_first_step_reduction(ratio), step)
     return DifferenceMethod(

@@ -1,13 +1,13 @@
-"""The noise of the differenced terms, measured.
+"""The measured noise of the differenced terms.
 
 Under the rounding model the difference f(x + h s) - f(x - h s), all elements of a tensor moved at once in a random
-direction s, is computed in several sweeps; the spread of each term is what rounding leaves in its difference. Both
-contributions are in it: errors downstream of the tensor, drawn anew on each side, and errors upstream, drawn once for
-both, which displace the point at which the difference is taken. Moving all elements at once moves each term by no
+direction s, is computed in several sweeps. The spread of each term is the noise that rounding leaves in its difference.
+Both contributions are in it: errors downstream of the tensor, drawn anew on each side, and errors upstream, drawn once
+for both, which displace the point at which the difference is taken. Moving all elements at once moves each term by no
 less, root mean square, than moving any one of them would, so one measurement serves every element.
 
-Noise at the base alone would not do: where a residual is near 0, as in a fitted model, the terms and their errors are
-far smaller there than at x +- h.
+Noise at the base alone would not do: with a residual near 0, as in a fitted model, the terms and their errors are far
+smaller there than at x +- h.
 """
 
 import math
@@ -25,7 +25,7 @@ from service.numerics.model.rounding import ROUNDING_SWEEPS, SAFETY_FACTOR, Mont
 from service.numerics.ops.op import Rounding
 
 _DIRECTION_COUNTS = (2, 1)
-"""Of a narrow model, and of one in which each direction moves thousands of units."""
+"""Directions for a narrow model, and for one in which each direction moves thousands of units."""
 _WIDE_MODEL_ELEMENTS = 2**11
 _REUSABLE_STEP_RATIO = 2.0**-5
 _SMALLEST_NOISE = 2.0**-1074
@@ -34,9 +34,21 @@ _SMALLEST_NOISE = 2.0**-1074
 def evaluate_with_sweeps(
     graph: Graph, leaves: Mapping[str, Array], generator: np.random.Generator
 ) -> tuple[BasePoint, NamedArrays]:
-    """Evaluate a model at its leaves, float64, (1, ...), and in sweeps of the rounding model, on the pieces there."""
-    held, sweeps = graph.hold_branches(leaves, _make_rounding_observer(generator))
-    return BasePoint(held, {name: each[:1] for name, each in sweeps.items()}), sweeps
+    """Return a model at its leaves, on the pieces there, and its values in sweeps.
+
+    The sweeps are those of the rounding model.
+
+    Parameters
+    ----------
+    graph
+        The model.
+    leaves
+        Every tensor and weight in float64, (1, ...).
+    generator
+        Source of all that is random.
+    """
+    held_graph, sweeps = graph.hold_branches(leaves, _make_rounding_observer(generator))
+    return BasePoint(held_graph, {name: values[:1] for name, values in sweeps.items()}), sweeps
 
 
 def _make_rounding_observer(generator: np.random.Generator, groups: int = 1) -> MonteCarloRounding:
@@ -44,16 +56,16 @@ def _make_rounding_observer(generator: np.random.Generator, groups: int = 1) -> 
 
 
 class NoiseMeter:
-    """Measures the noise of differences of one model at one point.
+    """A meter of the noise of differences of one model at one point.
 
     Parameters
     ----------
     point
-        The model, and where.
+        The model at the point.
     sweeps
-        Every leaf and node in sweeps of the rounding model, (SWEEPS + 1, ...), or (1, ...) where it is exact.
+        Every leaf and node in sweeps of the rounding model, (SWEEPS + 1, ...), or (1, ...) for an exact one.
     generator
-        All that is random comes from it.
+        Source of all that is random.
     """
 
     def __init__(self, point: BasePoint, sweeps: Mapping[str, Array], generator: np.random.Generator) -> None:
@@ -61,63 +73,78 @@ class NoiseMeter:
         self._is_wide = max(map(count_elements, point.graph.shapes.values())) >= _WIDE_MODEL_ELEMENTS
         self.sweeps = sweeps
         self.noise_unit = _make_rounding_observer(generator).spread_scale
-        """Size of the noise in units of what is measured."""
+        """Size of the noise in units of the measured spread."""
         self._measured_noise: dict[tuple[DownstreamGraph, bool], tuple[float, Array]] = {}
 
     def rounding_errors(self, name: str) -> Array | None:
-        """What rounding does to a leaf or node, in each of the sweeps, (SWEEPS, ...); None where it is exact."""
-        swept = self.sweeps[name]
-        if swept.shape[0] == 1 or swept.dtype.kind != "f":
+        """Return the rounding errors of a leaf or node in each sweep, (SWEEPS, ...).
+
+        None stands for an exact one.
+        """
+        values_in_sweeps = self.sweeps[name]
+        if values_in_sweeps.shape[0] == 1 or values_in_sweeps.dtype.kind != "f":
             return None
-        deviations = swept[1:] - swept[:1]
+        deviations = values_in_sweeps[1:] - values_in_sweeps[:1]
         scaled = self.noise_unit * deviations
-        # What underflowed upstream is off by the spacing there, however large what it is multiplied by.
+        # A value that underflowed upstream is off by the spacing there, however large its factor.
         return np.where((scaled == 0) & (deviations != 0), np.copysign(_SMALLEST_NOISE, deviations), scaled)
 
     def measure_noise(
-        self, suffix: DownstreamGraph, offsets: tuple[float, float], step: float, element_steps: Array | None = None
+        self, downstream: DownstreamGraph, offsets: tuple[float, float], step: float, element_steps: Array | None = None
     ) -> Array:
-        """Noise of each term of f(x + first h s) - f(x + second h s), absolute, (terms,), in units of `scale`.
+        """Return the noise of each term of a difference over one step, (terms,).
 
-        In these units, so that what underflows in the noise of terms need not do so in that of quotients. Where the
-        move is exact it is the moved point that rounds, wherever it is first looked at.
+        It is absolute, in units of `noise_unit`. In these units an underflow in the noise of terms need not be one in
+        that of quotients. The difference is f(x + first h s) - f(x + second h s), in random directions s.
 
-        Errors that terms have in common, from upstream, add up in a sum as independent ones do not; by as much as they
-        do in the sum of all terms, each term's own is raised. What was measured at a step not much larger serves: the
-        noise grows with the step, if at all.
+        Parameters
+        ----------
+        downstream
+            Nodes downstream of the moving name.
+        offsets
+            First and second, in units of the step.
+        step
+            Step h.
+        element_steps
+            Move of each element in units of the step; 1 by default.
 
-        `parts` are what each element moves by in units of the step, 1 by default.
+        Notes
+        -----
+        If the move is exact, the moved point rounds where it is first read. Errors that terms have in common, from
+        upstream, add up in a sum as independent ones do not. Each term's own noise is raised by as much as they do in
+        the sum of all terms. A measurement at a step not much larger serves: the noise grows with the step, if at all.
         """
-        key = suffix, element_steps is None
-        last, noise = self._measured_noise.get(key, (np.inf, np.empty(0)))
-        if not _REUSABLE_STEP_RATIO * last <= step <= last:
-            noise = self._measure_at_step(suffix, offsets, step, element_steps)
+        key = downstream, element_steps is None
+        last_step, noise = self._measured_noise.get(key, (np.inf, np.empty(0)))
+        if not _REUSABLE_STEP_RATIO * last_step <= step <= last_step:
+            noise = self._measure_at_step(downstream, offsets, step, element_steps)
             self._measured_noise[key] = step, noise
         return noise
 
     def _measure_at_step(
-        self, suffix: DownstreamGraph, offsets: tuple[float, float], step: float, element_steps: Array | None
+        self, downstream: DownstreamGraph, offsets: tuple[float, float], step: float, element_steps: Array | None
     ) -> Array:
-        along = draw_search_directions(_DIRECTION_COUNTS[self._is_wide], suffix.shape, self._generator)
-        along = along if element_steps is None else along * element_steps
-        moves = np.concatenate([offset * step * along for offset in offsets])
-        # Side by side where a pass costs by the call; one by one where by the element, since a leaf is then moved once.
+        directions = draw_search_directions(_DIRECTION_COUNTS[self._is_wide], downstream.shape, self._generator)
+        directions = directions if element_steps is None else directions * element_steps
+        moves = np.concatenate([offset * step * directions for offset in offsets])
+        # Moves run side by side where a pass costs by the call, and one by one where it costs by the element, since a
+        # leaf is then moved once.
         passes = np.split(moves, len(moves)) if self._is_wide else [moves]
-        terms = [self._perturbed_terms(suffix, each) for each in passes]
-        joined = terms[0] if len(terms) == 1 else np.concatenate(terms)
-        return _estimate_term_noise(joined[: len(along)] - joined[len(along) :]).max(axis=0)
+        terms = [self._perturbed_terms(downstream, pass_moves) for pass_moves in passes]
+        all_terms = terms[0] if len(terms) == 1 else np.concatenate(terms)
+        return _estimate_term_noise(all_terms[: len(directions)] - all_terms[len(directions) :]).max(axis=0)
 
-    def _perturbed_terms(self, suffix: DownstreamGraph, moves: Array) -> Array:
-        """Terms at each of the moves, (moves, SWEEPS + 1, terms)."""
+    def _perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> Array:
+        """Return the terms at each of the moves, (moves, SWEEPS + 1, terms)."""
         observer = _make_rounding_observer(self._generator, len(moves))
-        upstream, moved = self.sweeps, self.sweeps[suffix.name] + moves[:1]
+        upstream, moved_values = self.sweeps, self.sweeps[downstream.name] + moves[:1]
         if len(moves) > 1:
-            upstream = {each: _repeat_in_batch(self.sweeps[each], len(moves)) for each in suffix.upstream_names}
-            point = broadcast_batch(self.sweeps[suffix.name], ROUNDING_SWEEPS + 1)
-            moved = (point + moves[:, None]).reshape(-1, *point.shape[1:])
-        if suffix.moves_exactly:
-            moved = observer.add_rounding_error(moved, Rounding(np.abs(moved), 1))
-        terms = suffix.evaluate_remaining({suffix.name: moved}, upstream, observer=observer)
+            upstream = {name: _repeat_in_batch(self.sweeps[name], len(moves)) for name in downstream.upstream_names}
+            values_in_sweeps = broadcast_batch(self.sweeps[downstream.name], ROUNDING_SWEEPS + 1)
+            moved_values = (values_in_sweeps + moves[:, None]).reshape(-1, *values_in_sweeps.shape[1:])
+        if downstream.moves_exactly:
+            moved_values = observer.add_rounding_error(moved_values, Rounding(np.abs(moved_values), 1))
+        terms = downstream.evaluate_remaining({downstream.name: moved_values}, upstream, observer=observer)
         return broadcast_batch(terms, len(moves) * (ROUNDING_SWEEPS + 1)).reshape(len(moves), ROUNDING_SWEEPS + 1, -1)
 
 
@@ -126,9 +153,15 @@ def _repeat_in_batch(array: Array, count: int) -> Array:
 
 
 def _estimate_term_noise(differences: Array) -> Array:
-    """Noise of each term, (..., terms), of differences without errors and in the sweeps, (..., SWEEPS + 1, terms)."""
+    """Return the noise of each term, (..., terms).
+
+    Parameters
+    ----------
+    differences
+        Differences without errors and in the sweeps, (..., SWEEPS + 1, terms).
+    """
     deviations = differences[..., 1:, :] - differences[..., :1, :]
     of_terms = root_mean_square(deviations, axis=-2)
     independent = math.sqrt(of_terms.shape[-1]) * root_mean_square(of_terms, axis=-1)
-    together = root_mean_square(np.add.reduce(deviations, axis=-1), axis=-1)
-    return (SAFETY_FACTOR * np.fmax(1.0, together / independent))[..., None] * of_terms
+    joint = root_mean_square(np.add.reduce(deviations, axis=-1), axis=-1)
+    return (SAFETY_FACTOR * np.fmax(1.0, joint / independent))[..., None] * of_terms

@@ -1,8 +1,8 @@
-"""Differences of the loss with respect to what moves a suffix, term by term.
+"""Differences of the loss, term by term, with respect to one moved name.
 
 The difference is taken of the terms whose sum the loss is, and summed after: the rounding of the sum never enters.
-Steps are powers of two, divided by as represented. Elements of one colour share an evaluation; the evaluations of a
-tile run in one pass behind its tile axis, from what moves on.
+Steps are powers of two, and the divisor is the step as represented. Elements of one colour share an evaluation. The
+evaluations of a tile run in one pass behind its tile axis, over the nodes downstream of the moved name.
 """
 
 import math
@@ -29,18 +29,24 @@ from service.numerics.gradients.finite_difference.quotients import (
 from service.numerics.gradients.finite_difference.step_scale import find_step_scale, measure_element_magnitudes
 
 _UNDERFLOW_LOSS = 2.0**-1072
-"""Four times the smallest number: what a difference of two terms, or its quotient, may lose below the normal ones."""
+"""Loss of a difference of two terms, or of its quotient, below the normal numbers.
+
+It is four times the smallest number.
+"""
 EXTENDED_ROUNDOFF = float(np.finfo(np.longdouble).eps) / 2
-"""Largest relative error of rounding to nearest in extended precision, where there is one."""
+"""Largest relative error of rounding to nearest in extended precision, if there is one."""
 _ONE_SIDED_MOVE = 2.0**-20
-"""Move, as a part of the stride, that leads to one side of a kink."""
+"""Move to one side of a kink, as a part of the stride."""
 _MAX_STEP_OVER_REACH = 4.0
-"""Largest step from which a bound may follow: the reach is found for all elements moving at once, a step moves one."""
+"""Largest step from which a bound may follow, in units of the reach.
+
+The reach holds for moves of all elements at once, and a step moves one.
+"""
 
 
 @dataclass(frozen=True)
 class OneSidedMove:
-    """A small move to one side, which chooses the pieces of what is open."""
+    """A small move to one side, which chooses the pieces of ambiguous branches."""
 
     sign: float
     ambiguous_branches: Mapping[str, Array]
@@ -51,46 +57,54 @@ class DifferenceProbe:
 
     Parameters
     ----------
-    suffix, colouring
-        What moves, and the colours of its elements.
+    downstream
+        Nodes downstream of the moving name.
+    colouring
+        Colours of its elements.
     method
-        Where the loss is evaluated.
+        Method of the differences.
     meter
-        Of the noise at the same point.
+        Meter of the noise at the same point.
     generator
-        All that is random comes from it.
+        Source of all that is random.
     """
 
     def __init__(
         self,
-        suffix: DownstreamGraph,
+        downstream: DownstreamGraph,
         colouring: Colouring,
         method: DifferenceMethod,
         meter: NoiseMeter,
         generator: np.random.Generator,
     ) -> None:
-        self.downstream = suffix
+        self.downstream = downstream
         self.colouring = colouring
         self.method = method
         self._noise_meter = meter
         self._generator = generator
-        self._values = suffix.point.values[suffix.name][0]
+        self._values = downstream.point.values[downstream.name][0]
         self._joint_reaches: dict[bool, float] = {}
-        self._noise_downstream = suffix
+        self._noise_downstream = downstream
         self._extended_noise_ratio = 1.0
 
     def with_extended_precision(self, point: BasePoint) -> "DifferenceProbe":
-        """The same with the loss evaluated in extended precision, at the point in that precision."""
-        finer = copy(self)
-        finer.downstream = self.downstream.at_point(point)
-        finer._values = point.values[self.downstream.name][0]
-        finer.__dict__.pop("base_terms", None)
-        finer._extended_noise_ratio = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
-        return finer
+        """Return the probe with evaluations in extended precision.
+
+        Parameters
+        ----------
+        point
+            The model at the point in that precision.
+        """
+        extended_probe = copy(self)
+        extended_probe.downstream = self.downstream.at_point(point)
+        extended_probe._values = point.values[self.downstream.name][0]
+        extended_probe.__dict__.pop("base_terms", None)
+        extended_probe._extended_noise_ratio = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
+        return extended_probe
 
     @property
     def element_count(self) -> int:
-        """Number of elements."""
+        """Return the number of elements."""
         return self._values.size
 
     @cached_attribute
@@ -99,17 +113,17 @@ class DifferenceProbe:
 
     @cached_attribute
     def base_terms(self) -> Array:
-        """Terms where nothing moves, (terms,)."""
+        """Return the terms where nothing moves, (terms,)."""
         return self.downstream.evaluate_terms_at_moves(
             {self.downstream.name: np.zeros((1, *self.downstream.shape))}, np.zeros(1)
         )[0][0, 0]
 
     def element_steps(self, by_element: bool) -> Array | None:
-        """What each element moves by, in units of the step; None for 1."""
+        """Return the move of each element in units of the step; None for 1."""
         return self._element_magnitudes if by_element else None
 
     def joint_reach(self, by_element: bool) -> float:
-        """How far all elements may move at once, in units of their parts."""
+        """Return the reach of all elements together, in units of their parts."""
         if by_element not in self._joint_reaches:
             self._joint_reaches[by_element] = find_step_scale(
                 self.downstream, self._generator, self.element_steps(by_element)
@@ -117,43 +131,50 @@ class DifferenceProbe:
         return self._joint_reaches[by_element]
 
     def single_reach(self, by_element: bool) -> float:
-        """How far one element may move: the reach is of all, whose moves add up in a unit as random ones do."""
+        """Return the reach of one element.
+
+        The joint reach is of all elements. Their moves add up in a unit as random ones do.
+        """
         # An element by itself moves by a fraction of its own size at most.
-        together = 1 if by_element else self.colouring.felt_together
-        return self.joint_reach(by_element) * 2.0 ** math.floor(math.log2(together) / 2)
+        felt_together = 1 if by_element else self.colouring.felt_together
+        return self.joint_reach(by_element) * 2.0 ** math.floor(math.log2(felt_together) / 2)
 
     def steps_at(self, level: StepLevel) -> Array:
-        """Steps of a table, (levels,), in units of the parts."""
-        first = self.single_reach(level.scales_by_element) if self.method.given_step is None else self.method.given_step
-        return first * level.stride_fraction * 2.0 ** -np.arange(self.method.step_count)
+        """Return the steps of a table, (levels,), in units of the parts."""
+        first_step = (
+            self.single_reach(level.scales_by_element) if self.method.given_step is None else self.method.given_step
+        )
+        return first_step * level.stride_fraction * 2.0 ** -np.arange(self.method.step_count)
 
     def split_colours(self, colours: Array) -> Iterator[Array]:
-        """Colours whose evaluations fit into one tile."""
+        """Yield blocks of colours whose evaluations fit into one tile."""
         length = max(1, MAX_TILE_ELEMENTS // (self.method.evaluations_per_colour * self.downstream.widest_array))
         return (colours[start : start + length] for start in range(0, colours.size, length))
 
     def make_step_table(self, level: StepLevel, side: OneSidedMove | None = None) -> "StepTable":
-        """Prepare a table of differences."""
-        steps, parts = self.steps_at(level), self.element_steps(level.scales_by_element)
+        """Return a table of steps, with its noise."""
+        steps, element_steps = self.steps_at(level), self.element_steps(level.scales_by_element)
         if np.isnan(steps[0]):
             noise: Array | float = np.nan
         else:
-            noise = self._noise_meter.measure_noise(self._noise_downstream, self.method.offsets, float(steps[0]), parts)
+            noise = self._noise_meter.measure_noise(
+                self._noise_downstream, self.method.offsets, float(steps[0]), element_steps
+            )
         return StepTable(self, level, steps, noise * self._noise_meter.noise_unit * self._extended_noise_ratio, side)
 
     def step_widths(self, steps: Array, element_steps: Array | None) -> Array:
-        """Distances between the two points of each element, as represented; NaN if none is left.
+        """Return the represented distances between the two points of each element.
 
-        (levels, elements), or (levels, 1) where they are the same for all.
+        The shape is (levels, elements), or (levels, 1) if all elements share them. NaN stands for no distance.
         """
         moves = np.multiply.outer(steps, self.method.offsets)[:, :, None]
         if element_steps is not None:
             moves = moves * element_steps.ravel()
         if self.downstream.moves_exactly:
             return moves[:, 0] - moves[:, 1]
-        moved = self._values.ravel() + moves
-        widths = (moved[:, 0] - moved[:, 1]).astype(np.float64, copy=False)
-        return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved).max(axis=1)), widths, np.nan)
+        moved_points = self._values.ravel() + moves
+        widths = (moved_points[:, 0] - moved_points[:, 1]).astype(np.float64, copy=False)
+        return np.where(np.abs(widths) >= 2 * np.spacing(np.abs(moved_points).max(axis=1)), widths, np.nan)
 
 
 class StepTable:
@@ -169,50 +190,53 @@ class StepTable:
         self._by_element = level.scales_by_element
         self._side = side
         self._widths = probe.step_widths(steps, self._element_steps)
-        # Where everything saturates, the quotients shrink with the step as those of a smooth function do with h^2.
+        # In saturation the quotients shrink with the step as those of a smooth function do with h^2.
         if not steps[0] <= _MAX_STEP_OVER_REACH * probe.joint_reach(level.scales_by_element):
             self._noise = np.inf
-        # That of the first step, or less, if all are as represented.
+        # The noise is that of the first step, or less, if all steps are as represented.
         self._effective_steps = (np.abs(self._widths) * 2.0 ** np.arange(len(steps))[:, None]).min(axis=0)
 
     @property
     def first_steps(self) -> Array | float:
-        """First step of each element."""
+        """Return the first step of each element."""
         return float(self._steps[0]) * (1.0 if self._element_steps is None else self._element_steps.ravel())
 
     def compute_quotients(self, colours: Array) -> DifferenceQuotients:
-        """Quotients of the elements of some colours, 0 at the others."""
-        felt, count = self._probe.colouring.felt_elements(colours), self._probe.element_count
-        differences, leaping = self._difference_terms(colours)
+        """Return the quotients of the elements of some colours, 0 at the others."""
+        felt_elements, count = self._probe.colouring.felt_elements(colours), self._probe.element_count
+        differences, over_pole = self._difference_terms(colours)
         terms = differences.shape[-1]
-        found = sum_by_felt_element(felt, _arrange_rows_by_step(differences), count)
-        noise = sum_squares_by_felt_element(felt, np.broadcast_to(self._noise, felt.shape), count)
+        sums = sum_by_felt_element(felt_elements, _arrange_rows_by_step(differences), count)
+        noise = sum_squares_by_felt_element(felt_elements, np.broadcast_to(self._noise, felt_elements.shape), count)
         noise = (noise + _UNDERFLOW_LOSS * terms) / self._effective_steps
-        if leaping is not None:
-            noise[np.setdiff1d(np.broadcast_to(felt, leaping.shape)[leaping], count)] = np.inf
-        rounding = estimate_sum_rounding(terms) * found[-1] / self._effective_steps + _UNDERFLOW_LOSS
-        return DifferenceQuotients(found[:-1] / self._widths, noise, rounding)
+        if over_pole is not None:
+            noise[np.setdiff1d(np.broadcast_to(felt_elements, over_pole.shape)[over_pole], count)] = np.inf
+        rounding = estimate_sum_rounding(terms) * sums[-1] / self._effective_steps + _UNDERFLOW_LOSS
+        return DifferenceQuotients(sums[:-1] / self._widths, noise, rounding)
 
     def _difference_terms(self, colours: Array) -> tuple[Array, Array | None]:
-        """Differences of the terms, (colours, levels, terms), and which of the terms leap over something; see there."""
-        probe, suffix = self._probe, self._probe.downstream
-        directions = probe.colouring.colour_directions(colours).reshape(-1, *suffix.shape)
-        responses = suffix.linear_responses(
+        """Return differences of the terms, and whether terms lie over poles, or None.
+
+        The differences are (colours, levels, terms). Poles are those of `_find_terms_over_poles`.
+        """
+        probe, downstream = self._probe, self._probe.downstream
+        directions = probe.colouring.colour_directions(colours).reshape(-1, *downstream.shape)
+        responses = downstream.linear_responses(
             directions if self._element_steps is None else directions * self._element_steps
         )
         branches = None
         if self._side is not None:
-            aside = self._side.sign * probe.single_reach(self._by_element) * _ONE_SIDED_MOVE
-            branches = suffix.select_branches(responses, aside, self._side.ambiguous_branches)
+            side_move = self._side.sign * probe.single_reach(self._by_element) * _ONE_SIDED_MOVE
+            branches = downstream.select_branches(responses, side_move, self._side.ambiguous_branches)
         moves = np.multiply.outer(self._steps, probe.method.offsets)
-        fitting = max(1, MAX_TILE_ELEMENTS // (len(colours) * moves.shape[1] * suffix.widest_array))
-        found = [
-            suffix.evaluate_terms_at_moves(responses, moves[start : start + fitting].ravel(), branches)
-            for start in range(0, len(moves), fitting)
+        steps_per_pass = max(1, MAX_TILE_ELEMENTS // (len(colours) * moves.shape[1] * downstream.widest_array))
+        passes = [
+            downstream.evaluate_terms_at_moves(responses, moves[start : start + steps_per_pass].ravel(), branches)
+            for start in range(0, len(moves), steps_per_pass)
         ]
-        terms = found[0][0] if len(found) == 1 else np.concatenate([each for each, _ in found], axis=1)
+        terms = passes[0][0] if len(passes) == 1 else np.concatenate([pass_terms for pass_terms, _ in passes], axis=1)
         terms = terms.reshape(len(colours), *moves.shape, -1)
-        differences, coefficients = terms[:, :, 0] - terms[:, :, 1], found[0][1]
+        differences, coefficients = terms[:, :, 0] - terms[:, :, 1], passes[0][1]
         if coefficients is not None:
             differences *= coefficients
         differences = differences.astype(np.float64, copy=False)
@@ -223,50 +247,66 @@ class StepTable:
 
 
 def _arrange_rows_by_step(differences: Array) -> Array:
-    """Differences level by level, and the sizes of the first, (levels + 1, colours, terms)."""
+    """Return the differences by level, and the sizes of the first level's."""
     by_level = differences.swapaxes(0, 1)
     return np.concatenate([by_level, np.abs(by_level[:1])])
 
 
 def _find_terms_over_poles(terms: Array, at_rest: Array, coefficients: Array | None, slack: Array) -> Array | None:
-    """Which terms, (colours, terms), have no series at these steps, though their quotients may not show it.
+    """Return the terms without a series at these steps, (colours, terms), or None.
 
-    Where even the smallest step reaches over something that is about the same on both sides, as a pole of x^-2 or of
-    log(x^2) at a distance d far below the step, or the summit of norm(x^-2) there, D(h) is of the order of d, which the
-    noise hides, at every step, and so is the change of it. The sums T(h) = f(x + h) + f(x - h) tell. Of a series
-
-        T(h) - 2 f(x) = h^2 f'' + O(h^4)        T(2h) - T(h) = 3 h^2 f'' + O(h^4)
-
-    the former is a third of the latter. Where it is more than twice any change of T, noise and rounding aside, T does
-    not lead to f(x).
+    The quotients alone may not show it.
 
     Parameters
     ----------
     terms
-        At both ends of each step, (colours, levels, 2, terms).
+        Terms at both ends of each step, (colours, levels, 2, terms).
     at_rest
-        At the point, (terms,).
+        Terms at the point, (terms,).
     coefficients
-        What each term counts in the loss, (terms,); None for 1.
+        Factor of each term in the loss, (terms,); None for 1.
     slack
-        What noise and rounding may do, (colours, terms).
+        Largest effect of noise and rounding, (colours, terms).
+
+    Notes
+    -----
+    Even the smallest step may reach over something that is about the same on both sides, such as a pole of x^-2 or of
+    log(x^2) at a distance d far below the step, or the summit of norm(x^-2) there. Then D(h) is of the order of d,
+    which the noise hides, at every step, and so is the change of it. The sums T(h) = f(x + h) + f(x - h) show it. Those
+    of a series have
+
+        T(h) - 2 f(x) = h^2 f'' + O(h^4)        T(2h) - T(h) = 3 h^2 f'' + O(h^4)
+
+    so the former is a third of the latter. If it is more than twice any change of T, noise and rounding aside, T does
+    not lead to f(x).
     """
-    # End by end, since a sum of both ends would round, and the terms that do not change would seem to.
-    # Multiplied afterwards: products of terms that do not change would round as well.
+    # Both ends stay apart: their sum would round, and terms that do not change would seem to. The factors come
+    # afterwards, since products of terms that do not change would round as well.
     weights = 1.0 if coefficients is None else np.abs(coefficients)
-    last = weights * _measure_second_difference(terms[:, -1] - at_rest)
-    leaping = last > slack
-    if not leaping.any():
+    last_change = weights * _measure_second_difference(terms[:, -1] - at_rest)
+    over_pole = last_change > slack
+    if not over_pole.any():
         return None
-    leaping &= last > 2 * weights * _measure_second_difference(terms[:, :-1] - terms[:, 1:]).max(axis=1) + slack
-    return leaping if leaping.any() else None
+    over_pole &= (
+        last_change > 2 * weights * _measure_second_difference(terms[:, :-1] - terms[:, 1:]).max(axis=1) + slack
+    )
+    return over_pole if over_pole.any() else None
 
 
 def _measure_second_difference(changes: Array) -> Array:
-    """Size of the change of both ends together, (..., terms), from that of each, (..., 2, terms)."""
+    """Return the size of the change of both ends together, (..., terms).
+
+    Parameters
+    ----------
+    changes
+        Change of each end, (..., 2, terms).
+    """
     return np.abs(changes[..., 0, :] + changes[..., 1, :]).astype(np.float64, copy=False)
 
 
 _CURVATURE_NOISE = 4
 _CURVATURE_ROUNDING = 2.0**-20
-"""What the rounding of the moved point may do, as a part of the difference: steps are no smaller beside the point."""
+"""Effect of the rounding of the moved point, as a part of the difference.
+
+Steps are no smaller than that beside the point.
+"""
