@@ -492,8 +492,8 @@ class OpBug(NamedTuple):
     explanation
         A clause that describes the bug: "the sign was left out".
     applies
-        Condition on which the bug changes anything, given the shapes of the output and of the inputs. None stands for an
-        input that is left out.
+        Condition on which the bug changes anything, given the shapes of the output and of the inputs. None stands for
+        an input that is left out.
     is_declared_as_multiplier
         True if the bug follows from a multiplier of the gradient that the op declares. The diagnosis then explains it
         from there.
