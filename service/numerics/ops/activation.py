@@ -161,10 +161,11 @@ class Silu(CurvedActivation):
 class Gelu(CurvedActivation):
     """Gaussian error linear unit: y = x Phi(x), or its approximation by tanh.
 
-    Phi is the normal distribution function. approximate "none": Phi(x) = (1 + erf(x / sqrt 2)) / 2, phi(x) = exp(-x^2 /
-    2) / sqrt(2 pi):
+    Phi is the normal distribution function. approximate "none":
+        Phi(x) = (1 + erf(x / sqrt 2)) / 2,   phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
         dL/dx = g (Phi(x) + x phi(x))
-    approximate "tanh": Phi = (1 + t) / 2, t = tanh(v), v = sqrt(2/pi) (x + 0.044715 x^3):
+    approximate "tanh":
+        Phi = (1 + t) / 2,   t = tanh(v),   v = sqrt(2/pi) (x + 0.044715 x^3)
         dL/dx = g ((1 + t) / 2 + x (1 - t^2) v' / 2),   v' = sqrt(2/pi) (1 + 3 0.044715 x^2)
     """
 

@@ -248,9 +248,10 @@ class NllLoss(ClassLoss):
 class CrossEntropy(ClassLoss):
     """Cross entropy: -sum_c q_c log p_c for each sample, then none, sum or mean.
 
-    p is the softmax of the input over the classes. With e = label_smoothing, C classes, class weights w, for a label y
-    that is not ignored, q_c = w_c ((1 - e) [c = y] + e / C). For an ignored one q_c = 0. For probabilities t, q_c = w_c
-    ((1 - e) t_c + e / C). The mean divides by D, the sum of the w_y of labels, or the number of samples for
+    p is the softmax of the input over the C classes. With e = label_smoothing and class weights w:
+        q_c = w_c ((1 - e) [c = y] + e / C) for a label y, and q_c = 0 for one that is ignored
+        q_c = w_c ((1 - e) t_c + e / C) for probabilities t
+    The mean divides by D, the sum of the w_y of labels that are not ignored, or the number of samples for
     probabilities. With g = dL/d(output), k = 1 (none, sum) or 1/D (mean), Q = sum_c q_c:
         dL/dx_c = g k (Q p_c - q_c)
         dL/dt_c = -g k (1 - e) w_c log p_c

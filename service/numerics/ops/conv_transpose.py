@@ -151,7 +151,7 @@ class ConvTranspose2d(Convolution):
         return self._adjoint_convolution.estimate_cost(shapes[0] or (), output, shapes[1])
 
     def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        # With the stride's gaps filled, an element is held by so many times more windows.
+        # The values of the windows are set apart by the stride, which makes so many times more windows.
         return count_elements(to_pair(self.stride)) * self._adjoint_convolution.propagation_elements(
             shapes[0] or (), output, shapes[1]
         )

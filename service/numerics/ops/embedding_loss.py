@@ -61,9 +61,10 @@ def _dot_product(a: Array, b: Array) -> Array:
 class CosineEmbeddingLoss(VectorPairLoss):
     """Loss of the cosine of pairs (N, D) or (D,), then none, sum or mean.
 
-    It is 1 - cos for target 1, and max(0, cos - margin) for target -1. cos = s / sqrt(p q) with s = sum a b, p = sum
-    a^2 + 1e-12, q = sum b^2 + 1e-12. With g = dL/d(output), c = 1 (none, sum) or 1/N (mean), h = -g c for target 1, g c
-    for target -1 where cos > margin, else 0:
+    It is 1 - cos for target 1, and max(0, cos - margin) for target -1, with
+        cos = s / sqrt(p q),   s = sum a b,   p = sum a^2 + 1e-12,   q = sum b^2 + 1e-12
+    With g = dL/d(output), c = 1 (none, sum) or 1/N (mean), h = -g c for target 1, g c for target -1 where cos > margin,
+    else 0:
         dL/da = h (b / sqrt(p q) - a cos / p)        dL/db = h (a / sqrt(p q) - b cos / q)
     """
 
@@ -190,9 +191,11 @@ class CosineEmbeddingLoss(VectorPairLoss):
 class TripletMarginLoss(VectorPairLoss):
     """Margin loss of triplets (N, D) or (D,), then none, sum or mean.
 
-    The loss is max(0, d(a, p) - d(a, n) + margin) with d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p). With `swap`,
-    d(p, n) stands for d(a, n) where it is smaller. With g = dL/d(output), c = 1 (none, sum) or 1/N (mean), where the
-    loss is positive, and u(x, y)_i = sign(e_i) (abs(e_i) / d)^(p-1), e = x - y + eps, 0 where d = 0:
+    The loss is max(0, d(a, p) - d(a, n) + margin) with
+        d(x, y) = (sum_i abs(x_i - y_i + eps)^p)^(1/p)
+    With `swap`, d(p, n) stands for d(a, n) where it is smaller. With g = dL/d(output), c = 1 (none, sum) or 1/N (mean),
+    where the loss is positive, and e = x - y + eps:
+        u(x, y)_i = sign(e_i) (abs(e_i) / d)^(p-1), 0 where d = 0
         dL/da = g c (u(a, p) - u(a, n)),  dL/dp = -g c u(a, p),  dL/dn = g c u(a, n)
     With d(p, n) in place of d(a, n), u(p, n) goes to p and, negative, to n.
     """

@@ -258,7 +258,8 @@ class HalfSquaredError(SquaredDifferenceLoss):
 class MseLoss(SquaredDifferenceLoss):
     """Squared error: (a - y)^2 for each element, then none, sum or mean.
 
-    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean): dL/da = 2 g c (a - y), dL/dy = -dL/da.
+    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean):
+        dL/da = 2 g c (a - y)        dL/dy = -dL/da
     """
 
     numpy_calls = 3
@@ -327,8 +328,8 @@ class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
 class L1Loss(AbsoluteDifferenceLoss):
     """Absolute error: abs(a - y) for each element, then none, sum or mean.
 
-    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean): dL/da = g c sign(a - y), 0 where a = y; dL/dy =
-    -dL/da.
+    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean):
+        dL/da = g c sign(a - y), 0 where a = y        dL/dy = -dL/da
     """
 
     numpy_calls = 8

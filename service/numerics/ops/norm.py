@@ -331,8 +331,8 @@ class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
     """Layer normalisation over the trailing axes of `normalized_shape`.
 
     y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). m and v are mean and biased variance of the N elements of
-    these axes. dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over these axes, w and
-    b of normalized_shape:
+    these axes. With g = dL/dy, h = g w, mean(.) over these axes, w and b of normalized_shape:
+        dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N),  so
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw = sum g z,  dL/db = sum g,  over the leading axes
     """
@@ -357,8 +357,8 @@ class RmsNorm(TrailingAxesNormalisation):
     """Division by the root mean square over the trailing axes of `normalized_shape`.
 
     y = w z with z = x r, r = 1 / sqrt(mean(x^2) + eps). The default of eps is the machine epsilon of the dtype in which
-    PyTorch computes: float32 at least. dz_i/dx_j = r ([i = j] - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over
-    these axes:
+    PyTorch computes: float32 at least. With g = dL/dy, h = g w, mean(.) over these axes:
+        dz_i/dx_j = r ([i = j] - z_i z_j / N),  so
         dL/dx = r (h - z mean(h z))
         dL/dw = sum g z,  over the leading axes
     """
@@ -402,8 +402,9 @@ class BatchNorm(ChannelNormalisation):
     """Batch normalisation of each channel over the batch and its positions.
 
     y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). The statistics are those of the batch itself, as in training:
-    m and v are mean and biased variance of the N elements of channel c in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N -
-    z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over a channel, w and b (C,):
+    m and v are mean and biased variance of the N elements of channel c in x (B, C, ...). With g = dL/dy, h = g w,
+    mean(.) over a channel, w and b (C,):
+        dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N),  so
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw_c = sum g z,  dL/db_c = sum g,  over the channel
     """
@@ -443,8 +444,8 @@ class GroupNorm(ChannelNormalisation):
     """Normalisation of each of `num_groups` groups of channels of each sample.
 
     y = w z + b with z = (x - m) r, r = 1 / sqrt(v + eps). m and v are mean and biased variance of the N elements of a
-    group in x (B, C, ...). dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N). So with g = dL/dy, h = g w, mean(.) over a
-    group, w and b (C,):
+    group in x (B, C, ...). With g = dL/dy, h = g w, mean(.) over a group, w and b (C,):
+        dz_i/dx_j = r ([i = j] - 1/N - z_i z_j / N),  so
         dL/dx = r (h - mean(h) - z mean(h z))
         dL/dw_c = sum g z,  dL/db_c = sum g,  over channel c of all samples
     """

@@ -159,8 +159,8 @@ class PoolingOp(Op):
 class MaxPool2d(PoolingOp):
     """Maximum pooling: y = the largest element of each window.
 
-    Among equal ones it is the first in the window, row by row. dL/dx = sum of g over the windows whose largest element
-    x is.
+    Among equal ones it is the first in the window, row by row.
+        dL/dx = sum of g over the windows whose largest element x is
     """
 
     kernel_size: Positive | PositivePair
@@ -353,8 +353,8 @@ class MaxPool2d(PoolingOp):
 class AvgPool2d(PoolingOp):
     """Average pooling: y = the sum over each window / N.
 
-    N is the size of the window, with the padding that it covers if `count_include_pad`, or `divisor_override`. dL/dx =
-    sum of g / N over the windows that hold x.
+    N is the size of the window, with the padding that it covers if `count_include_pad`, or `divisor_override`.
+        dL/dx = sum of g / N over the windows that hold x
     """
 
     kernel_size: Positive | PositivePair

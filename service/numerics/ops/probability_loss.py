@@ -151,9 +151,10 @@ class BinaryCrossEntropy(WeightedLoss):
 class BinaryCrossEntropyWithLogits(WeightedLoss):
     """Binary cross entropy of logits z, then none, sum or mean.
 
-    The loss of an element is l = w ((1 - y) z + q (max(-z, 0) + log(1 + exp(-abs(z))))), q = 1 + (v - 1) y, v =
-    pos_weight. That is -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), without overflow. With g =
-    dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean), and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s:
+    The loss of an element is l = -w (v y log s + (1 - y) log(1 - s)) with s = sigmoid(z), v = pos_weight, computed
+    without overflow: with q = 1 + (v - 1) y and t = max(-z, 0) + log(1 + exp(-abs(z))) = -log s
+        l = w ((1 - y) z + q t)
+    With g = dL/d(output), N elements, c = 1 (none, sum) or 1/N (mean):
         dL/dz = g c w ((1 - y) - q sigmoid(-z)) = g c w (q sigmoid(z) - v y)
         dL/dy = g c w ((v - 1) t - z)
         dL/dv = sum g c w y t,   dL/dw = sum g c l / w, over the axes along which each was broadcast

@@ -147,7 +147,7 @@ class _DifferenceEngine:
             (method.restart_levels, _EstimateTable.failed),
         ):
             for level in levels:
-                # Elements without a bound count as loose too: if no element is loose, no further level is run.
+                # Elements without a bound need refinement too: if none does, no further level is run.
                 remaining = self._select_elements(select_elements)
                 if not remaining:
                     break
