@@ -399,7 +399,7 @@ class Softplus(PiecewiseUnary, CurvedActivation):
         # s (1 - s) times the error of b x.
         return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_derivative(z))
 
-    @declare_bug("the sign of the argument was wrong")
+    @declare_bug("the sign of the argument was taken wrong")
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * sigmoid(-input),)
 

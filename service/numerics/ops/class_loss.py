@@ -426,7 +426,7 @@ class CrossEntropy(ClassLoss):
             by_input, scale * (p * relative_errors + errors.underflow_loss), most=largest_error
         ), *other_gradients
 
-    @declare_bug("the target was not subtracted: p was used for p - [c = y]")
+    @declare_bug("the target was not subtracted: p was taken for p - [c = y]")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
         class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)

@@ -152,7 +152,7 @@ class UnaryOp(Op):
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self.derivative(input, output) + 0 * gradient,)
 
-    @declare_bug("the derivative of the function was skipped, as if it were 1")
+    @declare_bug("the derivative of the function was skipped")
     def missing_activation_derivative(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient,)
 

@@ -122,7 +122,7 @@ class BinaryCrossEntropy(WeightedLoss):
         uncertainty = np.abs(input - target) / np.where(variance > 0, variance, _MIN_VARIANCE) * _UNKNOWN_MAGNITUDE
         return np.where(variance < _MIN_VARIANCE, uncertainty, 0)
 
-    @declare_bug("the target was not subtracted: p was used for p - y")
+    @declare_bug("the target was not subtracted: p was taken for p - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
         by_input = _multiply_by_weight(inputs[2], weight) / np.maximum(1 - inputs[0], _MIN_VARIANCE)
@@ -283,7 +283,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
             )
         return by_input, by_target, by_rescale, by_positive
 
-    @declare_bug("the target was not subtracted: s was used for s - y")
+    @declare_bug("the target was not subtracted: s was taken for s - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         input, target, rescale, pos_weight = inputs
         weight = _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
