@@ -195,7 +195,7 @@ def _report_original_names(progress: DifferenceProgress, moves: Mapping[str, str
     """Return a progress callback that names a tensor by its own name."""
     original_names = {move: name for name, move in moves.items()}
 
-    def report(name: str, done: int, total: int) -> None:
+    def report_by_name(name: str, done: int, total: int) -> None:
         progress(original_names.get(name, name), done, total)
 
-    return report
+    return report_by_name
