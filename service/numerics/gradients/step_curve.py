@@ -27,7 +27,7 @@ CURVE_STEPS = np.append(np.multiply.outer(_DECADES, _FRACTIONS_OF_DECADE), 1.0)
 """Steps from 1e-16 to 1, ascending, four to a decade; every power of ten is one of them."""
 
 _MAX_ELEMENTS_PER_PASS = 2**18
-"""Elements that the evaluations of one pass may hold together, if one alone holds no more."""
+"""Elements that the evaluations of one pass of a curve may hold together, unless one alone holds more."""
 _BYTES_PER_FLOAT = 8
 _TEMPORARY_ARRAYS = 1
 """Temporary arrays of the ops, in units of the elements of one pass."""

@@ -107,7 +107,7 @@ def _find_first_calm_step(
     The next steps have to be calm as well. `ignore_nan` forgives values that are NaN.
     """
     length = min(
-        _STEPS_PER_EVALUATION, max(1, _MAX_TILE_ELEMENTS // (len(responses[downstream.name]) * downstream.widest_array))
+        _STEPS_PER_EVALUATION, max(1, MAX_TILE_ELEMENTS // (len(responses[downstream.name]) * downstream.widest_array))
     )
     is_calm = np.zeros(0, dtype=np.bool_)
     for start in range(0, len(steps), length):
