@@ -88,4 +88,4 @@ def test_what_an_op_need_not_declare_is_safe(doubled):
     assert by_bias is None
     np.testing.assert_array_equal(doubled().split_terms(output, x, None), output)
     assert doubled().terms_rounding(output) is None
-    assert doubled().cost((3,), (3,), None) == (3, 3, 1)
+    assert doubled().estimate_cost((3,), (3,), None) == (3, 3, 1)
