@@ -31,7 +31,7 @@ class PlacedError(TypedDict):
     detail: str
 
 
-class Problem(TypedDict):
+class ProblemDetails(TypedDict):
     """An error, as RFC 9457 has it."""
 
     type: str
@@ -222,9 +222,9 @@ def escape_name(name: str) -> str:
     return quote_name(name)[1:-1]
 
 
-def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
+def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> ProblemDetails:
     """Put a problem document together; of very many errors the first are listed."""
-    document: Problem = {
+    document: ProblemDetails = {
         "type": f"urn:gradcheckd:problem:{title.lower().replace(' ', '-')}",
         "title": title,
         "status": status,

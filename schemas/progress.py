@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
-from schemas.problem_details import Problem
+from schemas.problem_details import ProblemDetails
 from schemas.report import CheckReport
 
 
@@ -30,7 +30,7 @@ class ProblemEvent(TypedDict):
     """The last line where something went wrong on the way: the problem document."""
 
     event: Literal["problem"]
-    problem: Problem
+    problem: ProblemDetails
 
 
 Event = Annotated[ProgressEvent | ReportEvent | ProblemEvent, Field(discriminator="event")]

@@ -48,7 +48,7 @@ def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], Function
     """Have a function say, where it is asked as it runs, that it takes what it hands on to another one."""
     theirs = inspect.signature(source).parameters.values()
 
-    def spelled(function: FunctionT) -> FunctionT:
+    def set_signature(function: FunctionT) -> FunctionT:
         own = inspect.signature(function)
         kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
         names = {each.name for each in kept}
@@ -59,4 +59,4 @@ def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], Function
         spelling.__signature__ = own.replace(parameters=[*kept, *handed])
         return function
 
-    return spelled
+    return set_signature

@@ -10,7 +10,7 @@ import orjson
 import structlog
 from gunicorn.http import errors
 
-from schemas.problem_details import MEDIA_TYPE, Problem, make_problem
+from schemas.problem_details import MEDIA_TYPE, ProblemDetails, make_problem
 from service.http import metrics
 from service.http.middleware.request_log import REQUEST_ID_HEADER, make_request_id
 from service.http.response.problem_details import log_unexpected_error, status_to_reason
@@ -54,7 +54,7 @@ def send_problem(connection: socket.socket, status: HTTPStatus, detail: str) -> 
     _send_document(connection, status, make_problem(status, status.phrase, detail))
 
 
-def _send_document(connection: socket.socket, status: HTTPStatus, document: Problem) -> None:
+def _send_document(connection: socket.socket, status: HTTPStatus, document: ProblemDetails) -> None:
     body = orjson.dumps(document)
     identifier = make_request_id()
     headers = {

@@ -8,18 +8,18 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import BadHost, HTTPException, NotFound
 
-from schemas.problem_details import MEDIA_TYPE, InvalidRequestError, Problem, make_problem
+from schemas.problem_details import MEDIA_TYPE, InvalidRequestError, ProblemDetails, make_problem
 from service.http.middleware.request_log import current_record
 
 _log = logging.getLogger("gradcheckd")
 
 
-def make_problem_response(document: Problem) -> Response:
+def make_problem_response(document: ProblemDetails) -> Response:
     """Answer with a problem document."""
     return Response(orjson.dumps(document), document["status"], mimetype=MEDIA_TYPE)
 
 
-def to_problem_details(error: Exception) -> Problem:
+def to_problem_details(error: Exception) -> ProblemDetails:
     """Make the document of what went wrong; where that is unexpected, it goes to the log."""
     current_record().refusal_reason = _find_reason(error)
     if isinstance(error, InvalidRequestError):
@@ -30,7 +30,7 @@ def to_problem_details(error: Exception) -> Problem:
     return log_unexpected_error(error)
 
 
-def log_unexpected_error(error: Exception) -> Problem:
+def log_unexpected_error(error: Exception) -> ProblemDetails:
     """Make the document of what nobody reckoned with, and log it under the number that the document has."""
     number = uuid.uuid4().hex
     _log.error("unexpected error %s", number, exc_info=error)
@@ -49,7 +49,7 @@ def status_to_reason(status: HTTPStatus) -> str:
     return status.name.lower().replace("_", "-")
 
 
-def _invalid_request_to_problem(error: InvalidRequestError) -> Problem:
+def _invalid_request_to_problem(error: InvalidRequestError) -> ProblemDetails:
     first = error.errors[0]
     place = f"{first['pointer']}: " if first["pointer"] else ""
     detail = place + first["detail"]

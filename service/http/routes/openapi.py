@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from werkzeug.routing import Rule
 
-from schemas.problem_details import MEDIA_TYPE, Problem
+from schemas.problem_details import MEDIA_TYPE, ProblemDetails
 from service.http.body.request_body import JSON
 from service.http.operations import (
     AUTHENTICATION_PROBLEM,
@@ -78,7 +78,7 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
 
 def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Reference of each type, and the definitions that they refer to."""
-    answers: list[Any] = [Problem, *(each for operation in operations for each in operation.answer_types)]
+    answers: list[Any] = [ProblemDetails, *(each for operation in operations for each in operation.answer_types)]
     bodies: list[Any] = [operation.body_type for operation in operations if operation.body_type is not None]
     adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
     for each in answers:
@@ -95,7 +95,7 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
     # Of one that has a body, what its own list says of 400 stands in place of that.
     listed = (MALFORMED_HEAD_PROBLEM, *(() if operation.is_open else (AUTHENTICATION_PROBLEM,)), *operation.problems)
     problems = {
-        str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(Problem)]}}}
+        str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(ProblemDetails)]}}}
         for status, text in listed
     }
     answer = {operation.media_type: {"schema": references[id(operation.answer_type)]}}

@@ -242,20 +242,20 @@ def _estimate_constant_allowances(
     """
     inexact: list[float] = []
 
-    def noted(number: float) -> float:
+    def collect_inexact(number: float) -> float:
         if precision.round_significand(number) != number:
             inexact.append(number)
         return number
 
-    graph.map_numbers(noted)
+    graph.map_numbers(collect_inexact)
     if not inexact:
         return {}
 
-    def some(number: float) -> float:
+    def round_at_random(number: float) -> float:
         return precision.round_significand(number) if generator.random() < 0.5 else number
 
     choices = [graph.map_numbers(precision.round_significand)]
-    choices += [graph.map_numbers(some) for _ in range(ROUNDING_SWEEPS - 1 if len(inexact) > 1 else 0)]
+    choices += [graph.map_numbers(round_at_random) for _ in range(ROUNDING_SWEEPS - 1 if len(inexact) > 1 else 0)]
     exact = graph.backward(graph.forward(leaves))
     gradients_by_choice = [choice.backward(choice.forward(leaves)) for choice in choices]
     return {

@@ -127,13 +127,13 @@ def _probe_nodes(
     for name, each, (p, q) in zip(names, columns, labels, strict=True):
         nested: list[str] = []
 
-        def looked_at(other: str, gradient: Array, nested: list[str] = nested, name: str = name) -> None:
+        def record_nested(other: str, gradient: Array, nested: list[str] = nested, name: str = name) -> None:
             outputs = np.unique(point.choices_by_node[other].output_indices)
             if other != name and gradient.reshape(len(gradient), count_elements(gradient.shape[1:]))[:, outputs].any():
                 nested.append(other)
 
         seeds = np.stack([each.seeds.T @ weights for weights in (np.ones(p.size), p, q)])
-        found.append(select_rows(point.gradient_responses({name: seeds}, looked_at)))
+        found.append(select_rows(point.gradient_responses({name: seeds}, record_nested)))
         if nested:
             return None
     return found
