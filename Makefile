@@ -16,17 +16,20 @@ DOCS_STAMP := .venv/.docs-$(shell cat requirements.txt requirements-dev.txt requ
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format unit docs fuzz bench load bounds alarms clean
+.PHONY: help serve test test-all lint format unit trials docs fuzz bench load bounds alarms clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
 serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
 	@printf '\ngradcheckd serves on http://%s:%s. Try, in another terminal:\n\n  %s\n\n' '$(HOST)' '$(PORT)' \
 	  "curl -s http://$(HOST):$(PORT)/v1/check -H 'Content-Type: application/json' -d @examples/reference.json"
 	@exec $(BIN)/gunicorn --config python:service.gunicorn.config 'service.app:create_app()'
 
-test: lint unit ## set up, lint, and run the tests with coverage
+test: lint unit ## set up, lint, and run the tests and a tenth of the trials, with coverage; some 3 minutes
+
+test-all: test ## what a landing takes: `make test`, then the rest of the trials, and the documentation
+	$(MAKE) trials docs
 
 lint: $(TEST_STAMP) ## static checks alone
 	$(BIN)/ruff check .
@@ -37,9 +40,12 @@ lint: $(TEST_STAMP) ## static checks alone
 
 unit: $(TEST_STAMP)
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal --trials=tenth
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+trials: $(TEST_STAMP) ## run the trials that `make test` leaves, some 10 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --trials=rest
 
 docs: $(DOCS_STAMP) ## build the site of the documentation into build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs build/docs

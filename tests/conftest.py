@@ -12,6 +12,7 @@ import pytest
 from coverage import Coverage
 from hypothesis import settings
 
+from tests import trials
 from tests.external_programs import BROWSER, list_missing
 
 # The same examples each time: what gates a landing does not depend on luck. HYPOTHESIS_PROFILE=fresh looks for more.
@@ -20,17 +21,30 @@ settings.register_profile("fresh")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a command select a tenth of the trials, or the rest of them."""
+    parser.addoption(
+        "--trials", choices=trials.SELECTIONS, default="all", help="all trials (default), a tenth, or the rest"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run without a program that is required."""
     list_missing()
 
 
+def _leave_out(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
+    remaining = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in remaining])
+    items[:] = kept
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests of the browser out where there is none."""
+    """Mark the trials, leave out those that are not selected, and the tests of the browser where there is none."""
+    trials.mark_trials(items)
+    _leave_out(config, items, trials.select(items, config.getoption("--trials")))
     if BROWSER.path is None:
-        left_out = [item for item in items if item.nodeid.startswith(BROWSER.tests)]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+        _leave_out(config, items, [item for item in items if not item.nodeid.startswith(BROWSER.tests)])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -41,6 +41,6 @@ def test_a_required_browser_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_gate_requires_every_tool() -> None:
-    assert "REQUIRE_TOOLS=1 make test" in (ROOT / ".ci" / "run").read_text()
+    assert "\nREQUIRE_TOOLS=1 make test-all\n" in (ROOT / ".ci" / "run").read_text()
     assert all(tool.path is None or os.access(tool.path, os.X_OK) for tool in (*EXTERNAL_PROGRAMS, NOTHING))
     assert NOTHING.path is None

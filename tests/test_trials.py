@@ -1,0 +1,109 @@
+"""`make test` runs a fixed tenth of the trials, and the rest run in `make test-all`: together all, each once."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trials import SELECTIONS, TENTH, TRIALS, Selection, choose_tenth, select
+
+ROOT = Path(__file__).parents[1]
+
+
+def find_unknown_tests(beginnings: list[str]) -> list[str]:
+    """Return the node ids that begin no folder, file, or test."""
+
+    def is_known(beginning: str) -> bool:
+        path, _, name = beginning.partition("::")
+        source = ROOT / path
+        return source.is_dir() if not name else re.search(rf"def {name}\w*\(", source.read_text()) is not None
+
+    return [
+        beginning
+        for beginning in beginnings
+        if not (is_known(beginning) if "::" in beginning or beginning.endswith("/") else (ROOT / beginning).is_file())
+    ]
+
+
+def run_pytest(folder: Path, *options: str) -> list[str]:
+    """Collect the tests of a folder with the real configuration, and return their node ids."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *options, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_each_entry_of_the_table_names_tests_that_exist() -> None:
+    assert find_unknown_tests(list(TRIALS)) == []
+
+
+def test_an_entry_that_names_no_test_is_found() -> None:
+    unknown = ["tests/test_none.py", "tests/none/", "tests/test_trials.py::test_none_of_these"]
+    assert find_unknown_tests([*unknown, "tests/test_trials.py", "tests/test_trials.py::test_an_entry"]) == unknown
+
+
+def test_the_tenth_has_one_of_each_ten_trials_of_a_file() -> None:
+    names = [f"tests/{file}.py::test[{number}]" for file in "ab" for number in range(100)]
+    tenth = choose_tenth(names)
+    windows = [names[start : start + TENTH] for start in range(0, len(names), TENTH)]
+    assert [len(tenth.intersection(window)) for window in windows] == [1] * 20
+
+
+@pytest.mark.parametrize("count", range(1, TENTH))
+def test_of_files_with_fewer_trials_as_many_have_one_as_there_are_trials_in_ten(count: int) -> None:
+    files = [[f"tests/{file}.py::test[{number}]" for number in range(count)] for file in range(2000)]
+    chosen = [len(choose_tenth(names)) for names in files]
+    assert set(chosen) == {0, 1}
+    assert sum(chosen) / len(files) == pytest.approx(count / TENTH, abs=0.05)
+
+
+def test_the_tenth_is_the_same_each_time_and_of_each_file_by_itself() -> None:
+    names = [f"tests/{file}.py::test[{number}]" for file in "ab" for number in range(50)]
+    tenth = choose_tenth(names)
+    assert tenth == choose_tenth(names[:50]) | choose_tenth(names[50:])
+    assert {name.partition("[")[2] for name in tenth if "/a" in name} != {f"{10 * window}]" for window in range(5)}
+
+
+@pytest.fixture(scope="module")
+def collected() -> dict[Selection, list[str]]:
+    """Node ids of the tests of a folder that has trials and others, by selection."""
+    folder = ROOT / "tests" / "service" / "numerics" / "blackbox"
+    return {selection: run_pytest(folder, f"--trials={selection}") for selection in SELECTIONS}
+
+
+def test_the_two_commands_run_each_test_once(collected: dict[Selection, list[str]]) -> None:
+    assert sorted(collected["tenth"] + collected["rest"]) == sorted(collected["all"])
+    assert len(set(collected["all"])) == len(collected["all"])
+
+
+def test_the_rest_are_trials_alone(collected: dict[Selection, list[str]]) -> None:
+    assert collected["rest"]
+    assert all(name.startswith(tuple(TRIALS)) for name in collected["rest"])
+    assert [name for name in collected["tenth"] if name.startswith(tuple(TRIALS))]
+
+
+class _Item:
+    """As much of a test as `select` looks at."""
+
+    def __init__(self, nodeid: str, *markers: str) -> None:
+        self.nodeid = nodeid
+        self.markers = markers
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if name in self.markers else None
+
+
+def test_what_installs_is_left_to_the_gate() -> None:
+    items = [_Item("a::b"), _Item("a::c", "installs"), *(_Item(f"a::{number}", "trial") for number in range(10))]
+    names = {selection: [item.nodeid for item in select(items, selection)] for selection in SELECTIONS}
+    assert len(names["all"]) == 12
+    assert ("a::b" in names["tenth"], "a::c" in names["tenth"], len(names["tenth"])) == (True, False, 2)
+    assert ("a::b" in names["rest"], "a::c" in names["rest"], len(names["rest"])) == (False, True, 10)
+
+
+def test_the_gate_begins_with_make_test_and_runs_the_rest_and_the_documentation() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^test-all: test .*\n\t\$\(MAKE\) trials docs\n", makefile, re.MULTILINE)
+    assert re.findall(r"--trials=(\w+)", makefile) == ["tenth", "rest"]

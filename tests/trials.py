@@ -1,0 +1,101 @@
+"""Trials: tests that take samples at length, of problems, bytes or slow clients, rather than state one case.
+
+`make test` runs a fixed tenth of them and `make test-all` runs the others too, once each. A test is a trial by the
+table below or by `@pytest.mark.trial`; `pytest --trials=tenth` and `--trials=rest` select as these two commands do, and
+plain `pytest` runs all.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import pytest
+
+Selection = Literal["all", "tenth", "rest"]
+SELECTIONS: tuple[Selection, ...] = get_args(Selection)
+TENTH = 10
+"""Consecutive trials of a file, one of which is in the tenth."""
+
+TRIALS: dict[str, str] = {
+    "tests/fuzz/": "requests and bytes at random",
+    "tests/integration/test_faults.py": "clients and workers that go wrong, each a server of its own",
+    "tests/integration/test_guard.py": "slow clients and many, on small servers",
+    "tests/integration/test_lane.py": "clients for seconds on end, beside long checks",
+    "tests/integration/test_memory.py": "the largest bodies, and the memory that they take",
+    "tests/integration/test_one_clock.py": "slow bodies and slow readers",
+    "tests/integration/test_shortages.py": "servers that run out of descriptors and room",
+    "tests/integration/test_slow_clients.py": "clients that never come to an end",
+    "tests/integration/test_slow_readers.py": "clients that take their answers in drops",
+    "tests/service/checks/graph/test_bytes.py": "memory of the largest checks, in processes of their own",
+    "tests/service/checks/graph/test_estimates_hold.py": "counts of work of every op, case and preset",
+    "tests/service/numerics/blackbox/test_alarms.py": "right and wrong gradients at random",
+    "tests/service/numerics/blackbox/test_candidate_judge.py": "gradients at random, on losses with noise",
+    "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
+    "tests/service/numerics/blackbox/test_promises.py": "errors of the size that a report promises to find",
+    "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
+    "tests/service/numerics/gradients/finite_difference/test_magnitudes.py": "inputs of many magnitudes",
+    "tests/test_against_pytorch.py": "attributes and dtypes of losses",
+    "tests/test_bounds.py": "every family of problems, on fixed seeds",
+    "tests/test_bugs_by_hand.py": "bugs written by hand",
+    "tests/test_cover.py": "every op and dtype, over sixteen decades",
+    "tests/test_every_fault.py": "every bug in every preset",
+    "tests/test_false_alarms.py": "a hundred problems of each cell",
+    "tests/test_fused.py": "fused ops on many inputs",
+    "tests/test_lower_precision.py": "dtypes and models",
+    "tests/test_promise.py": "problems and errors at random",
+    "tests/test_stories_of_random_graphs.py": "bugs in random graphs",
+    "tests/test_ties.py": "choices of subgradients at random",
+    "tests/test_truth.py": "every op, in 80 digits",
+    "tests/test_every_op.py": "every case of every op, with and without planted errors",
+}
+"""Beginnings of node ids, a folder, a file or a test, and the samples that each takes."""
+
+IN_FULL: dict[str, str] = {
+    "tests/test_every_op.py::test_the_three_routes_agree": "each op has its basic cases in `make test`",
+    "tests/test_every_op.py::test_forward_agrees_with_the_shape_rule": "so has its forward pass",
+}
+"""Beginnings of node ids that the table has and that are no trials, and why."""
+
+
+def mark_trials(items: Iterable[pytest.Item]) -> None:
+    """Mark each test of the table as a trial."""
+    beginnings, in_full = tuple(TRIALS), tuple(IN_FULL)
+    for item in items:
+        if item.nodeid.startswith(beginnings) and not item.nodeid.startswith(in_full):
+            item.add_marker("trial")
+
+
+def _checksum(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def choose_tenth(node_ids: Iterable[str]) -> set[str]:
+    """Choose, of each ten consecutive trials of a file, the one whose node id has the smallest checksum.
+
+    So the tenth is the same everywhere, and spread evenly over the ops and cases that a file goes through in turn. Of
+    fewer than ten at the end of a file one is chosen where the checksum of the file says so: of three in three files of
+    ten.
+    """
+    files: dict[str, list[str]] = defaultdict(list)
+    for node_id in node_ids:
+        files[node_id.partition("::")[0]].append(node_id)
+    return {
+        min(names[start : start + TENTH], key=_checksum)
+        for file, names in files.items()
+        for start in range(0, len(names), TENTH)
+        if _checksum(file) % TENTH < len(names) - start
+    }
+
+
+def select(items: list[pytest.Item], selection: Selection) -> list[pytest.Item]:
+    """Return the tests to run: all, those of `make test`, or those that it leaves.
+
+    It leaves tests that install packages, too.
+    """
+    if selection == "all":
+        return items
+    trials = {item.nodeid for item in items if item.get_closest_marker("trial")}
+    left = trials - choose_tenth(item.nodeid for item in items if item.nodeid in trials)
+    left |= {item.nodeid for item in items if item.get_closest_marker("installs")}
+    return [item for item in items if (item.nodeid in left) == (selection == "rest")]
