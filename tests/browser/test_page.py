@@ -38,7 +38,7 @@ def plant(page: Page, bug: str) -> None:
     expect(page.locator("#verdict .outcome .badge")).to_contain_text("fail")
 
 
-def test_it_opens_on_the_reference_example_checked(page: Page) -> None:
+def test_page_opens_with_the_reference_example_checked(page: Page) -> None:
     expect(page.locator("#verdict .outcome")).to_contain_text("pass")
     expect(page.locator("#loss")).to_have_text("2.3767862745225306")
     cell = page.locator("section.panel[data-name='w1'] [data-route='analytic'] td").first
@@ -50,7 +50,7 @@ def test_it_opens_on_the_reference_example_checked(page: Page) -> None:
     expect(page.locator("section.panel[data-name='w1'] [aria-selected='true']")).to_have_count(3 + 3)
 
 
-def test_it_opens_again_from_what_the_browser_keeps(page: Page) -> None:
+def test_page_reopens_from_the_cache_of_the_browser(page: Page) -> None:
     with page.expect_response(lambda response: response.url.endswith("/page/main.js")) as kept:
         page.reload()
     assert kept.value.status in (200, 304)
@@ -170,7 +170,7 @@ FOCUSED = """() => {
 }"""
 
 
-def test_all_can_be_reached_with_the_keyboard_alone(page: Page) -> None:
+def test_every_control_is_reachable_by_keyboard(page: Page) -> None:
     reached = set[str]()
     for _ in range(120):
         page.keyboard.press("Tab")
@@ -256,7 +256,7 @@ def test_the_request_is_copied(page: Page, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["curl", "python"])
-def test_what_is_copied_gets_the_report(page: Page, kind: str) -> None:
+def test_copied_command_gets_the_report(page: Page, kind: str) -> None:
     page.click("#json summary")
     page.click(f"[data-copy='{kind}']")
     expect(page.locator("#status")).to_have_text(f"Copied as {kind}.")
@@ -266,7 +266,7 @@ def test_what_is_copied_gets_the_report(page: Page, kind: str) -> None:
     assert "all 8 elements of w1, w2 agree" in printed
 
 
-def test_where_a_page_may_not_copy_the_text_is_there_to_take(page: Page) -> None:
+def test_text_is_selectable_where_copying_is_forbidden(page: Page) -> None:
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     page.click("#json summary")
     page.click("[data-copy='curl']")
@@ -316,7 +316,7 @@ GOOD = 0.1
 
 
 @pytest.mark.parametrize("page", LOOKS[::2], indirect=True)
-def test_nothing_jumps_while_it_opens(page: Page) -> None:
+def test_layout_is_stable_while_the_page_opens(page: Page) -> None:
     assert (shift := page.evaluate(SHIFT)) < GOOD, shift
     page.evaluate("document.querySelector('main').style.marginTop = '900px'")
     assert page.evaluate(SHIFT) > GOOD, "what jumps is noticed"

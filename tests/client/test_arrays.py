@@ -138,7 +138,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_sent_is_refused_with_its_name(value: Any, message: str) -> None:
+def test_unsendable_values_are_refused_by_name(value: Any, message: str) -> None:
     with pytest.raises(TensorError, match=message) as caught:
         to_tensor(value, "weights 'w1'")
     assert str(caught.value).startswith("weights 'w1': ")

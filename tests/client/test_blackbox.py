@@ -124,7 +124,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("loss", NUMBERS.values(), ids=NUMBERS)
-def test_one_number_is_one_whatever_it_is_of(loss: Any) -> None:
+def test_loss_may_be_a_number_of_any_library(loss: Any) -> None:
     assert to_number(loss(np.array([1.0, 0.5])), "it") in (1.25, 3)
 
 
@@ -140,7 +140,7 @@ MANY = {
 
 
 @pytest.mark.parametrize(("loss", "message"), MANY.values(), ids=MANY)
-def test_what_is_not_one_number_is_refused(service: Service, loss: Any, message: str) -> None:
+def test_loss_of_several_numbers_is_refused(service: Service, loss: Any, message: str) -> None:
     with pytest.raises(TensorError, match=message) as caught:
         service.check_function(loss, POINT, POINT)
     assert not hasattr(caught.value, "__notes__"), "the loss did not raise it"
@@ -188,7 +188,7 @@ def test_bounds_and_scales_of_elements_are_kept(service: Service) -> None:
     assert moved.tolist() == [0.0625, pytest.approx(0.004, abs=0.004), 0.03125]
 
 
-def test_they_are_by_name_where_the_point_is(service: Service) -> None:
+def test_gradients_are_named_where_the_point_is(service: Service) -> None:
     def named(at: Any) -> float:
         return float(np.sum(at["w"] * at["w"]) * np.sqrt(at["b"]))
 

@@ -164,7 +164,7 @@ def test_labels_are_labels(service: Service, labels: Any) -> None:
     assert report.outcome == "pass"
 
 
-def test_what_is_not_finite_comes_as_numbers(service: Service, reference_arrays: dict[str, Any]) -> None:
+def test_nonfinite_values_arrive_as_numbers(service: Service, reference_arrays: dict[str, Any]) -> None:
     wrong = reference_arrays | {"candidate": {"w2": np.array([np.nan, np.inf, 0, 0])}}
     report = service.check(**wrong)
     assert np.isnan(report.verdicts["w2"].worst[0].judged)
@@ -198,7 +198,7 @@ def test_the_error_of_an_assertion_is_the_report_for_reading(
     assert (blank, second) == ("", "gradcheckd: fail")
 
 
-def test_what_cannot_be_told_is_not_asserted(service: Service, reference_arrays: dict[str, Any]) -> None:
+def test_inconclusive_report_is_no_pass_to_an_assertion(service: Service, reference_arrays: dict[str, Any]) -> None:
     with pytest.raises(GradientError, match="gradcheckd: inconclusive"):
         service.assert_gradients(
             **reference_arrays, candidate={"w1": W1}, finite_difference={"method": "central", "step": 100}
@@ -261,7 +261,7 @@ def test_numbers_of_numpy_are_taken_for_fields(service: Service, reference_array
     assert service.check(**reference_arrays, seed=np.int64(7), finite_difference={"sample": np.int32(2)}).passed
 
 
-def test_what_is_closed_says_so(url: str) -> None:
+def test_closed_service_says_that_it_is_closed(url: str) -> None:
     with Service(url) as service:
         pass
     with pytest.raises(RequestError, match="has been closed"):

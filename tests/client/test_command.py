@@ -67,7 +67,7 @@ def test_text_is_that_of_the_service(
     assert without_times(out) == as_served(url, json.loads((EXAMPLES / name).read_text()), media_type)
 
 
-def test_what_cannot_be_told_has_a_status_of_its_own(said: Callable[..., Any]) -> None:
+def test_inconclusive_report_has_its_own_exit_status(said: Callable[..., Any]) -> None:
     status, out, _ = said("check", EXAMPLES / "reference.json", *INCONCLUSIVE)
     assert status == 2
     assert out.startswith("gradcheckd: inconclusive\n")
@@ -310,7 +310,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "given", "message"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_judged_is_an_error_that_says_why(
+def test_unjudgeable_request_is_an_error_with_its_reason(
     said: Callable[..., Any], arguments: Any, given: bytes | None, message: str
 ) -> None:
     status, out, err = said(*arguments, given=given)
@@ -397,9 +397,7 @@ def test_a_dash_is_standard_output(said: Callable[..., Any], tmp_path: Path, mon
     assert {path.name for path in tmp_path.iterdir()} == {"plan"}
 
 
-def test_what_nobody_foresaw_is_an_error_to_be_reported(
-    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unexpected_exception_asks_for_a_bug_report(said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradcheckd.command.catalogue_commands.list_models", lambda _: 1 // 0)
     status, _, err = said("models")
     assert status == 3
@@ -416,7 +414,7 @@ def test_what_nobody_foresaw_is_an_error_to_be_reported(
         ("--output /dev/full", "gradcheckd: /dev/full: No space left on device"),
     ],
 )
-def test_what_cannot_be_written_to_is_an_error(url: str, shell: str, message: str) -> None:
+def test_unwritable_output_is_an_error(url: str, shell: str, message: str) -> None:
     example = EXAMPLES / "reference.json"
     command = f"{sys.executable} -m gradcheckd check {example} --url {url} {shell}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -439,7 +437,7 @@ def test_an_array_of_no_section_is_refused(said: Callable[..., Any], tmp_path: P
     assert said("check", tmp_path / "b.npz")[0] == 3
 
 
-def test_what_has_no_shape_is_for_the_service_to_refuse(said: Callable[..., Any], tmp_path: Path) -> None:
+def test_shapeless_tensor_is_left_for_the_service_to_refuse(said: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "w").write_text("1 2")
     given = b'{"tensors": {}, "weights": {"w": [1, [2]]}}'
     status, _, err = said("check", "-", "--candidate", tmp_path / "w", given=given)
@@ -454,7 +452,7 @@ def test_help_says_what_the_statuses_are(said: Callable[..., Any]) -> None:
         assert "0 pass, 1 fail" in " ".join(out.split())
 
 
-def test_who_stops_reading_stops_it_and_who_interrupts(
+def test_closed_pipe_and_interrupt_stop_the_command(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     command = f"{sys.executable} -m gradcheckd models lenet --url {url} | head -c 10; echo ${{PIPESTATUS[0]}}"

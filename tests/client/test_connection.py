@@ -100,7 +100,7 @@ def test_a_full_service_is_asked_again(clock: Clock) -> None:
     assert second >= first > 0, "the pauses grow"
 
 
-def test_what_the_service_asks_to_wait_is_waited(clock: Clock) -> None:
+def test_retry_waits_as_long_as_the_service_asks(clock: Clock) -> None:
     waiting = (503, FULL[1] | {"Retry-After": "1"}, FULL[2])
     with answering(lambda number: waiting if number == 1 else MODELS) as (url, _), Service(url) as service:
         service.models()
@@ -108,7 +108,7 @@ def test_what_the_service_asks_to_wait_is_waited(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("header", "patience", "least", "most"), [("0", 0.6, 2, 6), ("3600", 30.0, 1, 1)])
-def test_it_gives_up_where_patience_ends(clock: Clock, header: str, patience: float, least: int, most: int) -> None:
+def test_retries_end_with_the_retry_seconds(clock: Clock, header: str, patience: float, least: int, most: int) -> None:
     full = (503, FULL[1] | {"Retry-After": header}, FULL[2])
     with (
         answering(lambda _: full) as (url, came),
@@ -122,7 +122,7 @@ def test_it_gives_up_where_patience_ends(clock: Clock, header: str, patience: fl
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 502])
-def test_nothing_else_is_tried_again(status: int) -> None:
+def test_other_errors_are_not_retried(status: int) -> None:
     problem = json.dumps({"type": "t", "title": "T", "status": status, "detail": "D"}).encode()
     with (
         answering(lambda _: (status, FULL[1], problem)) as (url, came),
@@ -141,7 +141,7 @@ def test_how_long_to_wait_is_read_as_seconds_and_as_a_date() -> None:
         assert parse_retry_after(said) == 0
 
 
-def test_where_nobody_answers_it_says_how_to_start_one() -> None:
+def test_refused_connection_says_how_to_start_a_service() -> None:
     with pytest.raises(UnreachableError) as caught:
         gradcheckd.check(url="http://127.0.0.1:1")
     assert "No gradcheckd answers at http://127.0.0.1:1" in str(caught.value)
@@ -157,7 +157,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("answer", OTHERS.values(), ids=OTHERS)
-def test_what_is_no_gradcheckd_is_told_apart(answer: Answer) -> None:
+def test_other_servers_are_recognised(answer: Answer) -> None:
     with (
         answering(lambda _: answer) as (url, _),
         Service(url) as service,
@@ -255,7 +255,7 @@ def test_a_slow_check_may_be_made_smaller() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://[::", "http://a:b"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(RequestError, match="address of a service is like"), Service(url) as service:
         service.models()
 
@@ -284,7 +284,7 @@ def test_a_key_opens(locked: Server, reference_arrays: dict[str, Any], monkeypat
 
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\nbreak"])
-def test_what_is_no_key_is_refused_without_showing_it(key: str) -> None:
+def test_invalid_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(RequestError, match="key is not made of") as caught:
         Service("http://127.0.0.1:1", key)
     assert key not in str(caught.value)

@@ -84,7 +84,7 @@ def test_both_packages_carry_the_same_license() -> None:
     assert (ROOT / "client" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_it_works_where_there_is_no_torch_and_no_service(installed: Path, url: str, tmp_path: Path) -> None:
+def test_client_works_without_torch_and_without_the_service(installed: Path, url: str, tmp_path: Path) -> None:
     code = (
         "import gradcheckd, numpy as np\n"
         f"r = gradcheckd.check(url={url!r}, weights={{'w': np.ones(2)}}, "

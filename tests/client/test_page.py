@@ -196,7 +196,7 @@ def test_a_picture_has_the_colours_that_are_given() -> None:
     assert np.array_equal(pixels(write_png(given)), given)
 
 
-def test_of_very_many_elements_the_largest_of_a_block_is_seen() -> None:
+def test_large_heat_map_shows_the_largest_of_each_block() -> None:
     matrix = np.full((1030, 3), 0.5)
     matrix[700, 1], matrix[1029, 2] = -2.0, np.nan
     small, side = reduce_matrix(matrix)
@@ -261,9 +261,7 @@ def test_how_many_of_the_wrong_elements_are_framed_is_said(service: Service) -> 
     assert "framed" not in failing(service, 100, 0)
 
 
-def test_what_was_not_examined_element_by_element_is_not_drawn(
-    service: Service, reference_arrays: dict[str, Any]
-) -> None:
+def test_directional_results_have_no_heat_map(service: Service, reference_arrays: dict[str, Any]) -> None:
     reader = read(render_page(service.check(**reference_arrays, finite_difference={"projections": 2})))
     assert reader.text.count("not examined element by element") == 2
     assert sum(tag == "figure" for tag, _ in reader.elements) == 2 * 2, "analytic and autograd"

@@ -78,7 +78,7 @@ def asserted(url: str, candidate: dict[str, Any]) -> None:
     )
 
 
-def test_what_goes_wrong_in_another_process_is_told_in_this_one(url: str) -> None:
+def test_errors_of_another_process_arrive_whole(url: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(GradientError, match="sign_flipped") as failed:
             pool.submit(asserted, url, {"w": -np.ones(2)}).result()

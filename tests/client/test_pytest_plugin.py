@@ -65,7 +65,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def test_it_asks_the_service_at_the_address_and_shows_what_failed(run: Run, url: str) -> None:
+def test_plugin_uses_the_given_address_and_shows_failures(run: Run, url: str) -> None:
     done = run(GRADCHECKD_URL=url)
     assert done.returncode == 1, done.stdout
     assert "3 failed, 1 passed" in done.stdout
@@ -82,7 +82,7 @@ def test_it_asks_the_service_at_the_address_and_shows_what_failed(run: Run, url:
     assert "- gradcheckd -" not in other, "what passed is not shown, nor what failed in another test"
 
 
-def test_where_none_is_installed_it_skips_and_says_why(run: Run, tmp_path: Path) -> None:
+def test_plugin_skips_with_a_reason_where_no_service_is_installed(run: Run, tmp_path: Path) -> None:
     # A package of that name is no service of ours.
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").touch()
@@ -129,7 +129,7 @@ def test_second(gradcheckd):
 """
 
 
-def test_one_is_started_for_the_session_and_stopped_even_when_that_is_interrupted(run: Run, tmp_path: Path) -> None:
+def test_plugin_starts_one_service_and_stops_it_even_after_an_interrupt(run: Run, tmp_path: Path) -> None:
     done = run(STARTED, path=str(ROOT))
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     assert "KeyboardInterrupt" in done.stdout
@@ -145,7 +145,7 @@ def listening(port: int) -> bool:
     return any(int(line.split()[1].split(":")[1], 16) == port and line.split()[3] == "0A" for line in lines)
 
 
-def test_one_that_does_not_start_is_an_error_with_its_log(run: Run) -> None:
+def test_service_that_does_not_start_is_an_error_with_its_log(run: Run) -> None:
     done = run(STARTED, path=str(ROOT), GRADCHECKD_MAX_CHECKS="none")
     assert done.returncode == 1
     assert "The service was started, and ended with status" in done.stdout

@@ -15,7 +15,7 @@ from gradcheckd.signatures import CheckParameters, FunctionParameters
 @pytest.mark.parametrize(
     ("said", "function"), [(CheckParameters, Service.check), (FunctionParameters, Service.check_function)]
 )
-def test_what_is_handed_on_is_what_is_taken(said: Any, function: Callable[..., Any]) -> None:
+def test_copied_signature_is_the_one_that_the_method_takes(said: Any, function: Callable[..., Any]) -> None:
     taken = inspect.signature(function).parameters.values()
     assert said.__annotations__ == {each.name: each.annotation for each in taken if each.kind is each.KEYWORD_ONLY}
 
@@ -28,7 +28,7 @@ def test_each_says_all_that_it_takes(name: str) -> None:
     assert set(inspect.signature(getattr(gradcheckd, name)).parameters) == names - {"self"} | {"url", "key"}
 
 
-def test_what_is_misspelt_is_refused(url: str) -> None:
+def test_misspelt_keyword_is_refused(url: str) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'direction'"):
         gradcheckd.check_function(sum, [1.0], [1.0], url=url, direction="random")  # type: ignore[call-arg]
 

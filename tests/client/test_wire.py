@@ -39,7 +39,7 @@ def test_the_library_reads_what_is_written(tensors: dict[str, np.ndarray]) -> No
 
 
 @given(TENSORS)
-def test_what_the_library_writes_is_read(tensors: dict[str, np.ndarray]) -> None:
+def test_files_of_the_safetensors_library_are_read(tensors: dict[str, np.ndarray]) -> None:
     read, report = read_safetensors_report(safetensors.numpy.save(tensors, {"report": '{"outcome": "pass"}'}))
     assert report == {"outcome": "pass"}
     assert read.keys() == tensors.keys()
@@ -108,11 +108,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_such_answer_is_refused(content: bytes) -> None:
+def test_malformed_answer_is_refused(content: bytes) -> None:
     with pytest.raises(UnexpectedAnswerError, match="answer is not as it should be"):
         read_safetensors_report(content)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"tensors": {}}', b"PK\3\4 and so on", b"[1]"])
-def test_what_is_no_safetensors_is_not_taken_for_it(content: bytes) -> None:
+def test_other_bytes_are_not_taken_for_safetensors(content: bytes) -> None:
     assert not is_safetensors(content)

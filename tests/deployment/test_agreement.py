@@ -101,7 +101,7 @@ def known(names: Iterable[str]) -> bool:
     return set(names) <= settings | OF_GUNICORN
 
 
-def test_what_is_set_is_a_setting() -> None:
+def test_each_variable_of_a_deployment_is_a_setting() -> None:
     assert SERVICE["environment"] == ENVIRONMENT
     assert known(ENVIRONMENT)
     assert not known([*ENVIRONMENT, "GRADCHECKD_MAX_BYTE"])
@@ -113,7 +113,7 @@ def test_a_setting_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().max_bytes == int(ENVIRONMENT["GRADCHECKD_MAX_BYTES"])
 
 
-def test_what_is_probed_answers() -> None:
+def test_probed_paths_answer() -> None:
     probed = [files.get_container()[f"{each}Probe"]["httpGet"]["path"] for each in ("startup", "liveness", "readiness")]
     checked = re.findall(r"127\.0\.0\.1:[^/]+(/[\w/]+)", files.DOCKERFILE + SERVICE["healthcheck"]["test"][-1])
     assert len(checked) == 2

@@ -56,7 +56,7 @@ SCHEMA = table_of(
 )
 
 
-def test_it_is_a_compose_file_whose_services_are_locked_down() -> None:
+def test_compose_file_satisfies_the_locked_down_schema() -> None:
     jsonschema.validate(files.load_compose(), SCHEMA)
 
 

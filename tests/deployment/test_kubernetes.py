@@ -65,7 +65,7 @@ def test_the_container_is_locked_down() -> None:
     assert context["capabilities"] == {"drop": ["ALL"]}
 
 
-def test_it_can_write_where_it_must_and_the_metrics_are_in_memory() -> None:
+def test_writable_volumes_exist_and_metrics_are_in_memory() -> None:
     volumes = {each["name"]: each["emptyDir"] for each in files.get_pod()["volumes"]}
     mounted = {each["mountPath"]: volumes[each["name"]] for each in files.get_container()["volumeMounts"]}
     assert set(mounted) == {"/tmp", "/dev/shm"}
@@ -73,7 +73,7 @@ def test_it_can_write_where_it_must_and_the_metrics_are_in_memory() -> None:
     assert all("sizeLimit" in each for each in mounted.values())
 
 
-def test_what_selects_pods_selects_these() -> None:
+def test_selectors_match_the_pods() -> None:
     labels = files.find_manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
     spread = [each["labelSelector"]["matchLabels"] for each in files.get_pod()["topologySpreadConstraints"]]
     assert [

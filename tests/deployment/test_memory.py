@@ -40,7 +40,7 @@ def test_as_much_as_may_run_fits(environment: dict[str, str], memory: int) -> No
     assert needed({"WEB_CONCURRENCY": workers}) > memory, "so the defaults have to be lowered"
 
 
-def test_what_the_image_sets_is_a_setting() -> None:
+def test_each_variable_of_the_image_is_a_setting() -> None:
     names = [name for name in OF_IMAGE if name.startswith(PREFIX)]
     assert names
     assert {name.removeprefix(PREFIX).lower() for name in names} <= set(Settings.model_fields)

@@ -38,7 +38,7 @@ def test_the_problem_that_is_planted_is_otherwise_right(counting_application: Co
 
 
 @pytest.mark.parametrize(("path", "body", "status", "form"), OTHERWISE)
-def test_what_is_not_described_is_found(
+def test_undescribed_answer_is_found(
     counting_application: CountingApplication, path: str, body: Any, status: int, form: str
 ) -> None:
     response = answering(path, body, status, form).test_client().get(path)

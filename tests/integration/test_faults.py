@@ -86,7 +86,7 @@ def test_clients_that_leave_before_the_answer(beside: Server) -> None:
 @pytest.mark.parametrize(
     "bytes_", [b"\0" * 100, b"GET\r\n\r\n", b"POST /v1/check HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
 )
-def test_what_is_not_http_is_refused_by_gunicorn(beside: Server, bytes_: bytes) -> None:
+def test_bytes_that_are_no_http_are_refused(beside: Server, bytes_: bytes) -> None:
     with raw_http.open_connection(beside) as connection:
         connection.sendall(bytes_ + b"\r\n\r\n")
         assert raw_http.read_answer(connection)[0] == 400

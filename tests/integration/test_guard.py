@@ -144,7 +144,7 @@ def _halves(server: Server) -> list[socket.socket]:
     return halves + [connected(server, HEAD + b'Content-Length: 100\r\n\r\n{"tens') for _ in range(8)]
 
 
-def test_what_comes_half_or_not_at_all_does_not_keep_others_waiting(patient: Server) -> None:
+def test_incomplete_requests_delay_no_other(patient: Server) -> None:
     with ExitStack() as opened:
         halves = [opened.enter_context(each) for each in _halves(patient)]
         wait_until(lambda: metric(patient, 'gradcheckd_busy_places{of="bodies"}') == 8)
@@ -154,7 +154,7 @@ def test_what_comes_half_or_not_at_all_does_not_keep_others_waiting(patient: Ser
             halves[-1].recv(1)
 
 
-def test_what_comes_half_or_not_at_all_is_given_up(small: Server) -> None:
+def test_incomplete_requests_are_given_up(small: Server) -> None:
     with ExitStack() as opened:
         halves = [opened.enter_context(each) for each in _halves(small)]
         answers = [to_the_end(each) for each in halves]
@@ -164,7 +164,7 @@ def test_what_comes_half_or_not_at_all_is_given_up(small: Server) -> None:
     assert all(b"stopped coming" in each for each in answers[-8:])
 
 
-def test_more_bodies_at_once_than_are_read_are_refused_until_others_are_done(
+def test_excess_concurrent_bodies_are_refused_until_others_end(
     start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
     server = start_server(GRADCHECKD_MAX_READING="1")
@@ -181,7 +181,7 @@ def test_more_bodies_at_once_than_are_read_are_refused_until_others_are_done(
 @pytest.mark.parametrize(
     "begun", [b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"]
 )
-def test_what_comes_byte_by_byte_has_to_be_whole_in_time(small: Server, begun: bytes) -> None:
+def test_request_sent_byte_by_byte_has_a_deadline(small: Server, begun: bytes) -> None:
     with connected(small, begun or b"POST /") as connection:
         connection.settimeout(0.2)
         answer = b""
@@ -276,9 +276,7 @@ def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
         httpx.get(f"{server.url}/health/live")
 
 
-def test_one_worker_that_goes_does_not_take_the_service_with_it(
-    start_server: Callable[..., Server], example: dict[str, Any]
-) -> None:
+def test_service_survives_the_end_of_a_worker(start_server: Callable[..., Server], example: dict[str, Any]) -> None:
     server = start_server(WEB_CONCURRENCY="2")
     body, before = json.dumps(example).encode(), children(server)
     os.kill(min(before), signal.SIGTERM)

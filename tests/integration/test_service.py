@@ -123,7 +123,7 @@ def test_a_body_too_large_is_refused_announced_or_not(strict: Server) -> None:
     assert small.status_code == 422
 
 
-def test_who_sends_on_after_a_refusal_still_gets_it(strict: Server) -> None:
+def test_client_that_is_still_sending_gets_the_refusal(strict: Server) -> None:
     """A connection that is closed while there is something to read is reset, and the answer lost."""
     head = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     piece = bytes(2**18)

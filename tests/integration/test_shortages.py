@@ -35,7 +35,7 @@ def descriptors(worker: int) -> int:
 
 
 @pytest.mark.parametrize("more", ["", "--worker-connections 1000"], ids=["bounded", "accepting fails"])
-def test_more_connections_than_descriptors_keep_nobody_out_and_end_no_worker(
+def test_excess_connections_lock_out_no_client_and_end_no_worker(
     start_server: Callable[..., Server], more: str
 ) -> None:
     server = start_server(*LIMITED, WEB_CONCURRENCY="2", GUNICORN_CMD_ARGS=more)

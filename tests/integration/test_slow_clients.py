@@ -72,14 +72,14 @@ def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: 
     raw_http.send_example(hurried)
 
 
-def test_who_connects_and_takes_a_while_is_served(server: Server) -> None:
+def test_client_that_hesitates_after_connecting_is_served(server: Server) -> None:
     with raw_http.open_connection(server) as connection:
         time.sleep(4)  # more than a connection is kept between two requests
         connection.sendall(raw_http.WHOLE_REQUEST)
         assert raw_http.read_answer(connection)[0] == 200
 
 
-def test_who_goes_away_in_a_head_is_not_waited_for(server: Server) -> None:
+def test_client_that_leaves_within_a_head_is_not_awaited(server: Server) -> None:
     with raw_http.open_connection(server) as connection:
         connection.sendall(raw_http.WHOLE_REQUEST[:40])
         connection.shutdown(socket.SHUT_WR)

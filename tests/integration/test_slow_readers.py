@@ -77,14 +77,14 @@ def wait_for(server: Server, count: int) -> None:
         time.sleep(0.1)
 
 
-def test_others_are_served_while_many_are_slow(served: Server) -> None:
+def test_slow_readers_delay_no_other(served: Server) -> None:
     before = unfinished(served)
     with sipping(served, MANY), expect_undisturbed(served):
         wait_for(served, before + MANY - 4)
     raw_http.send_example(served)
 
 
-def test_a_few_have_their_time_and_no_more(served: Server) -> None:
+def test_a_few_slow_readers_have_until_their_deadline(served: Server) -> None:
     before = unfinished(served)
     with sipping(served, 3):
         time.sleep(2)
@@ -93,7 +93,7 @@ def test_a_few_have_their_time_and_no_more(served: Server) -> None:
     raw_http.send_example(served)
 
 
-def test_who_takes_all_gets_all(served: Server) -> None:
+def test_fast_reader_gets_the_whole_answer(served: Server) -> None:
     with asking(served) as connection:
         connection.sendall(LAST)
         whole = b"".join(iter(lambda: connection.recv(2**20), b""))

@@ -24,7 +24,7 @@ BYTES = {
 
 
 @pytest.mark.parametrize(("sent", "status"), BYTES.values(), ids=BYTES)
-def test_what_is_no_request_gets_a_problem(server: Server, sent: bytes, status: int) -> None:
+def test_unreadable_request_gets_a_problem(server: Server, sent: bytes, status: int) -> None:
     with raw_http.open_connection(server) as connection:
         connection.sendall(sent)
         answered, body = raw_http.read_answer(connection)
@@ -34,7 +34,7 @@ def test_what_is_no_request_gets_a_problem(server: Server, sent: bytes, status: 
     raw_http.send_example(server)
 
 
-def test_what_only_a_proxy_may_say_is_not_heard(server: Server) -> None:
+def test_headers_that_only_a_proxy_may_send_are_not_obeyed(server: Server) -> None:
     """That the service is somewhere else, as gunicorn would take it from this machine."""
     for name in ("SCRIPT_NAME", "SCRIPT-NAME", "PATH_INFO"):
         with raw_http.open_connection(server) as connection:
@@ -86,7 +86,7 @@ def unreadable(server: Server) -> int:
     return sum({"route": "none", "method": "other", "reason": "bad-request"}.items() <= line.items() for line in lines)
 
 
-def test_it_is_in_the_log_and_what_was_sent_is_not(server: Server) -> None:
+def test_log_names_an_unreadable_request_without_its_bytes(server: Server) -> None:
     before = unreadable(server)
     with raw_http.open_connection(server) as connection:
         connection.sendall(b"the-secret-of-line-17\r\n\r\n")

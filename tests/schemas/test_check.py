@@ -116,7 +116,7 @@ def test_the_schema_is_one_and_asks_for_what_is_required() -> None:
             Request.model_validate({key: value for key, value in LEAST.items() if key != missing})
 
 
-def test_what_was_asked_is_not_changed_later() -> None:
+def test_requests_are_immutable() -> None:
     request = Request.model_validate(LEAST)
     with pytest.raises(ValidationError, match="frozen"):
         request.seed = 1

@@ -44,7 +44,7 @@ def test_rounding_to_bfloat16_is_to_nearest(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_so(value: float) -> None:
+def test_rounding_keeps_nonfinite_numbers(value: float) -> None:
     np.testing.assert_array_equal(round_to_bfloat16(np.array([value, 1.0])), np.array([value, 1.0], np.float32))
 
 

@@ -46,12 +46,12 @@ def test_so_is_one_of_a_narrower_type(name: str, encoding: Any) -> None:
     assert found == json.loads(orjson.dumps(encode_tensor(array, encoding, DATATYPES[name])))
 
 
-def test_what_is_made_later_may_hold_what_is_made_later() -> None:
+def test_deferred_parts_may_hold_deferred_parts() -> None:
     document = {"points": [DeferredPart(lambda: {"w": defer_tensor(np.array([1.0, np.inf]), "nested")})]}
     assert json.loads(write_json(document)) == {"points": [{"w": [1.0, "Infinity"]}]}
 
 
-def test_what_json_has_not_is_an_error_of_ours() -> None:
+def test_unencodable_value_is_a_type_error() -> None:
     with pytest.raises(TypeError):
         write_json({"x": object()})
 
@@ -65,7 +65,7 @@ def peak_of(make: Any) -> int:
         tracemalloc.stop()
 
 
-def test_of_many_arrays_no_more_than_one_is_spelled_at_a_time() -> None:
+def test_writer_holds_the_text_of_one_array_at_a_time() -> None:
     array = np.full(100_000, np.nan)
     array[::2] = np.random.default_rng(0).normal(size=50_000)
     late = {str(number): defer_tensor(array, "nested") for number in range(10)}
@@ -96,7 +96,7 @@ for count in range(100, 400):
 """
 
 
-def test_nothing_is_written_beyond_a_buffer() -> None:
+def test_writer_stays_within_its_buffer() -> None:
     """Under an allocator that looks, where there is one: orjson's own way with arrays does not pass it."""
     environment = os.environ | {"MALLOC_CHECK_": "3", "LD_PRELOAD": "libc_malloc_debug.so.0"}
     command = [sys.executable, "-c", WRITING, "ours"]

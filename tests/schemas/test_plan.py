@@ -50,6 +50,6 @@ def test_scales_and_bounds_are_numbers_or_tensors():
         {"bounds": {"w": {"min": None}}},
     ],
 )
-def test_what_is_neither_is_refused(change):
+def test_invalid_field_of_a_plan_request_is_refused(change):
     with pytest.raises(ValidationError):
         PlanRequest.model_validate({"point": {"w": [1.0]}} | change)

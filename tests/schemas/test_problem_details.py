@@ -65,7 +65,7 @@ def test_a_problem_has_the_members_of_the_rfc() -> None:
 
 
 @pytest.mark.parametrize(("count", "listed"), [(1, 1), (100, 100), (101, 100), (5000, 100)])
-def test_of_very_many_errors_the_first_hundred_are_listed(count: int, listed: int) -> None:
+def test_problem_lists_the_first_hundred_errors(count: int, listed: int) -> None:
     document = make_problem(422, "Invalid request", "", [error_at("wrong", number) for number in range(count)])
     assert [each["pointer"] for each in document["errors"]] == [f"/{number}" for number in range(listed)]
     assert document["total_errors"] == count

@@ -53,7 +53,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("stored", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_wrong_is_said(stored: RawTensor, words: str) -> None:
+def test_invalid_raw_tensor_is_refused_with_its_reason(stored: RawTensor, words: str) -> None:
     with pytest.raises(PydanticCustomError) as error:
         Tensor.decode(stored)
     assert words in error.value.message()

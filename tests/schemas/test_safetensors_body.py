@@ -87,7 +87,7 @@ NOT_IN_IT = {
 
 
 @pytest.mark.parametrize(("raw", "words"), NOT_IN_IT.values(), ids=NOT_IN_IT)
-def test_what_is_not_in_the_format_is_said(raw: bytes, words: str) -> None:
+def test_malformed_body_is_refused_with_its_reason(raw: bytes, words: str) -> None:
     with pytest.raises(NotSafetensorsError) as error:
         decode_request(raw)
     assert words in str(error.value)
@@ -170,7 +170,7 @@ def test_no_bytes_break_it(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", range(len(VALID)))
-def test_nothing_that_was_cut_off_is_taken(length: int) -> None:
+def test_truncated_body_is_refused(length: int) -> None:
     with pytest.raises(NotSafetensorsError):
         decode_request(VALID[:length])
 
@@ -196,7 +196,7 @@ def test_a_report_reads_back_as_exactly_what_it_was(name: str) -> None:
     np.testing.assert_array_equal(Tensor.decode(decode_request(section).sections["weights"][name]).array, array.T)
 
 
-def test_what_is_not_finite_and_what_is_a_number_are_written_too() -> None:
+def test_nonfinite_numbers_and_scalars_are_written() -> None:
     values = np.array([np.nan, np.inf, -np.inf, -0.0])
     number = Tensor(np.array(2.5), DATATYPES["FP32"], is_integral=False)
     found = report(analytic=float64(values), error_bound=number)

@@ -165,14 +165,14 @@ REFUSED = {
 
 @pytest.mark.parametrize(("wire", "words"), REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("decode", [Tensor.decode, Tensor.decode_any], ids=["tensor", "candidate"])
-def test_what_is_no_tensor_is_refused(decode: Any, wire: Any, words: str) -> None:
+def test_values_that_are_no_tensor_are_refused(decode: Any, wire: Any, words: str) -> None:
     with pytest.raises(PydanticCustomError) as error:
         decode(wire)
     assert words in str(error.value)
     assert len(str(error.value)) < 300
 
 
-def test_one_error_for_a_tensor_never_one_for_an_element() -> None:
+def test_tensor_has_one_error_not_one_per_element() -> None:
     adapter = TypeAdapter(dict[str, Tensor])
     with pytest.raises(ValidationError) as error:
         adapter.validate_python({"a": [None] * 10_000, "b": [["x"]] * 10_000, "c": [1.0]})

@@ -47,7 +47,7 @@ def test_an_answer_reads_back_as_exactly_what_it_was(named: tuple[str, Any], enc
 
 
 @given(FLOATS.filter(lambda named: bool(np.isfinite(named[1]).all())))
-def test_all_forms_of_a_tensor_are_one(named: tuple[str, Any]) -> None:
+def test_all_encodings_of_a_tensor_hold_the_same_values(named: tuple[str, Any]) -> None:
     name, array = named
     shape = list(array.shape)
     wide = array.astype(np.float64)

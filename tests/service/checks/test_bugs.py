@@ -30,7 +30,7 @@ def test_the_catalogue_has_each_bug_once_and_says_what_it_is():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_what_a_model_can_have_is_listed_without_gradients(preset):
+def test_possible_bugs_are_listed_without_gradients(preset):
     listed = simulate_bugs(PRESETS[preset].example_request)["bugs"]
     assert {each["name"] for each in listed} <= set(NAMES)
     assert {each["tensor"] for each in listed} <= set(PRESETS[preset].example_request["weights"])
@@ -57,7 +57,7 @@ def wire(candidate):
     return {name: each if isinstance(each, float | list) else each.tolist() for name, each in candidate.items()}
 
 
-def test_what_was_not_planted_passes(example):
+def test_gradient_without_planted_bug_passes(example):
     """A negative control of the test above."""
     report = check(example)
     right = {name: wire(each)["analytic"] for name, each in report["gradients"].items()}
@@ -91,11 +91,11 @@ def test_a_bug_that_a_check_would_not_fail_is_refused(example):
 
 
 @pytest.mark.parametrize("limits", [Limits(work=1000), Limits(elements=20), Limits(bytes=1000)])
-def test_what_is_over_a_limit_is_refused(example, limits):
+def test_request_over_a_limit_is_refused(example, limits):
     assert refused(example, limits)
 
 
-def test_no_more_numbers_are_answered_than_a_model_may_hold(example):
+def test_answer_holds_no_more_numbers_than_a_model_may(example):
     body = example | {"bug": "detached", "with_respect_to": ["x", "w1", "w2"]}
     everything, few = (simulate_bugs(body, Limits(elements=elements))["bugs"] for elements in (1000, 50))
     assert len(everything) > len(few) > 0

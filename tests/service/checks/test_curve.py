@@ -91,7 +91,7 @@ def test_the_point_is_rounded_to_the_dtype_and_the_loss_is_not(example):
     ],
     ids=str,
 )
-def test_what_a_check_takes_besides_makes_no_difference_to_the_curve(example, fields):
+def test_other_fields_of_a_check_do_not_change_the_curve(example, fields):
     plain = compute_curve(example | {"element": element("x", 2, 1)})
     answer = compute_curve(example | fields | {"element": element("x", 2, 1)})
     for name in ("analytic", "steps", "forward", "central", "complex_step"):
@@ -171,7 +171,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("limits", "place", "words"), LIMITS.values(), ids=LIMITS)
-def test_it_keeps_to_the_limits_of_a_check(example, limits, place, words):
+def test_curve_keeps_the_limits_of_a_check(example, limits, place, words):
     assert words in refused(example | {"element": element("w1", 0, 0)}, limits)[place]
 
 

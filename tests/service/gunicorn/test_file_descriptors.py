@@ -30,7 +30,7 @@ def test_without_a_limit_there_is_plenty(monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [64, 256, 512, 1024, 2**16])
-def test_all_connections_and_files_together_stay_below_the_limit(limit):
+def test_connections_and_files_stay_below_the_descriptor_limit(limit):
     threads = 58
     most = file_descriptors.compute_max_connections(limit, threads)
     assert 1 <= most <= 1000

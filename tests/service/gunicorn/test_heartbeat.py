@@ -31,13 +31,13 @@ print("seen")
 """
 
 
-def test_what_one_process_says_another_sees():
+def test_heartbeat_is_shared_between_processes():
     """In a process of its own: that of the tests may have threads, which a fork leaves behind."""
     done = subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "seen\n", done.stderr
 
 
-def test_it_lies_in_no_file_system():
+def test_heartbeat_is_in_no_file_system():
     beat = Heartbeat(None)
     assert "memfd:" in os.readlink(f"/proc/self/fd/{beat.fileno()}")
     beat.close()
@@ -49,7 +49,7 @@ def test_workers_use_it(monkeypatch):
     assert base.WorkerTmp is Heartbeat
 
 
-def test_where_there_is_none_they_use_their_own(monkeypatch):
+def test_gunicorn_keeps_its_own_heartbeat_without_memfd(monkeypatch):
     monkeypatch.setattr(base, "WorkerTmp", None)
     monkeypatch.delattr(os, "memfd_create")
     heartbeat.install_heartbeat()

@@ -35,7 +35,7 @@ def pair():
         yield ours, theirs
 
 
-def test_what_still_comes_is_dropped_until_the_client_closes(loop, socket_pair):
+def test_late_bytes_are_dropped_until_the_client_closes(loop, socket_pair):
     ours, theirs = socket_pair
     theirs.sendall(b"a" * 1000)
     loop.lingering.add(ours)
@@ -58,7 +58,7 @@ def test_nobody_is_waited_for_without_end(loop, socket_pair, monkeypatch):
     assert (len(loop.lingering), socket_pair[0].fileno()) == (0, -1)
 
 
-def test_who_keeps_sending_has_the_time_to(loop, socket_pair, monkeypatch):
+def test_client_that_keeps_sending_has_its_time(loop, socket_pair, monkeypatch):
     ours, theirs = socket_pair
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -73,7 +73,7 @@ def test_who_keeps_sending_has_the_time_to(loop, socket_pair, monkeypatch):
     assert len(loop.lingering) == 0
 
 
-def test_of_too_many_the_first_ends():
+def test_oldest_of_too_many_connections_is_closed():
     loop = Loop(limit=2)
     pairs = [socket.socketpair() for _ in range(3)]
     for ours, _ in pairs:
@@ -85,7 +85,7 @@ def test_of_too_many_the_first_ends():
         each.close()
 
 
-def test_what_is_closed_already_is_let_go(loop, socket_pair):
+def test_closed_connection_is_released(loop, socket_pair):
     socket_pair[0].close()
     loop.lingering.add(socket_pair[0])
     assert len(loop.lingering) == 0

@@ -45,7 +45,7 @@ def test_blocks_of_a_convolution_leave_no_holes() -> None:
     assert grown() > MUCH, "the negative control"
 
 
-def test_what_is_settled_by_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_the_allocator_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1048576")
     assert not memory_allocator.configure_malloc()
 
@@ -64,7 +64,7 @@ print(given_back, grown - allocator.read_resident_bytes(), holes.give_back())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is asked")
-def test_what_is_free_below_what_is_held_is_given_back_once() -> None:
+def test_free_pages_below_held_ones_are_returned_once() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     found = subprocess.run([sys.executable, "-c", HOLES], env=environment, check=True, capture_output=True, text=True)
     first, fallen, second = found.stdout.split()
@@ -72,14 +72,14 @@ def test_what_is_free_below_what_is_held_is_given_back_once() -> None:
     assert int(fallen) > 48 * 2**20, "so much is not given back of itself: the negative control"
 
 
-def test_who_has_not_grown_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_has_not_grown_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([100, 50, 50 + memory_allocator.GROWTH_BYTES - 1, 50 + memory_allocator.GROWTH_BYTES, 60])
     monkeypatch.setattr(memory_allocator, "read_resident_bytes", lambda: next(sizes))
     holes = memory_allocator.FreeHeapPages()
     assert [holes.give_back() for _ in range(3)] == [False, False, True]
 
 
-def test_where_the_kernel_tells_nothing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_memory_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object) -> str:
         raise FileNotFoundError
 

@@ -22,7 +22,7 @@ def values(place):
     return {key: value for key, value, *_ in AllocatedDict.read_all_values_from_file(str(place))}
 
 
-def test_what_is_written_is_read_by_the_client_and_grows(tmp_path):
+def test_metrics_file_grows_and_is_readable_by_the_library(tmp_path):
     place = tmp_path / "counter_1.db"
     written = AllocatedDict(str(place))
     for number in range(2000):
@@ -52,7 +52,7 @@ def test_without_room_it_counts_in_memory_and_leaves_no_file(tmp_path, monkeypat
     written.close()
 
 
-def test_where_it_cannot_grow_the_file_keeps_what_it_had(tmp_path, monkeypatch):
+def test_metrics_file_that_cannot_grow_keeps_its_values(tmp_path, monkeypatch):
     place = tmp_path / "counter_1.db"
     written = AllocatedDict(str(place))
     written.write_value("first", 1, 0.0)

@@ -38,7 +38,7 @@ def told(place):
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
 
 
-def test_what_the_dead_counted_stays_in_one_file(tmp_path):
+def test_counts_of_dead_workers_stay_in_one_file(tmp_path):
     pids = [run(COUNT.format(by=by), tmp_path)[1] for by in (2, 3, 4)]
     before = told(tmp_path)
     assert (before['tests_done_total{of="a"}'], before["tests_busy"]) == (9, 9)
@@ -82,7 +82,7 @@ def test_a_directory_is_ones_own_and_leaves_nothing_behind():
         assert not place.exists()
 
 
-def test_where_nothing_can_be_written_there_is_none(monkeypatch):
+def test_unwritable_directory_has_no_metrics(monkeypatch):
     def refuse(**_):
         raise OSError(30, "Read-only file system")
 

@@ -28,7 +28,7 @@ def counted(reason):
     return REGISTRY.get_sample_value("gradcheckd_refusals_total", {"reason": reason}) or 0
 
 
-def test_what_is_said_is_a_problem_and_is_counted(socket_pair):
+def test_protocol_error_is_a_problem_and_is_counted(socket_pair):
     ours, theirs = socket_pair
     before = counted("request-timeout")
     protocol_errors.send_problem(ours, HTTPStatus.REQUEST_TIMEOUT, "too late")

@@ -7,7 +7,7 @@ import pytest
 from service.gunicorn import worker
 
 
-def test_what_has_come_is_looked_at_and_left_where_it_is(socket_pair):
+def test_received_bytes_are_peeked_at_and_stay(socket_pair):
     ours, theirs = socket_pair
     assert worker._peek_input(ours) is None
     theirs.sendall(b"GET")

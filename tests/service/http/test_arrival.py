@@ -25,7 +25,7 @@ def test_a_request_has_its_time_from_when_its_head_was_whole():
     assert compute_answer_deadline(environ, 6000.0) == moment + 9000.0
 
 
-def test_where_nobody_says_when_that_was_it_is_now():
+def test_unknown_arrival_is_now():
     before = time.monotonic()
     for environ in (noted(None), {}):
         record_arrival(environ)
@@ -38,7 +38,7 @@ def test_a_body_has_some_seconds_however_late_its_request_is():
     assert before + arrival.MIN_TRANSFER_SECONDS <= found <= time.monotonic() + arrival.MIN_TRANSFER_SECONDS
 
 
-def test_what_was_said_of_one_request_is_not_said_of_the_next():
+def test_arrival_of_one_request_does_not_leak_into_the_next():
     with set_arrival(1.0):
         pass
     assert arrival._ARRIVAL.get() is None

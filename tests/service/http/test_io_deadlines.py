@@ -34,7 +34,7 @@ def test_without_a_socket_nobody_can_end_it():
         end_overdue_connections(MOST)
 
 
-def test_what_is_closed_already_is_no_matter(socket_pair):
+def test_closed_connection_is_ignored(socket_pair):
     with limit_reading(socket_pair[0], time.monotonic() - 1):
         socket_pair[0].close()
         end_overdue_connections(MOST)
@@ -65,7 +65,7 @@ def test_sending_ends_when_the_time_is_over(pairs):
 
 
 @pytest.mark.parametrize(("most", "ended"), [(3, []), (2, [0]), (1, [0, 1])])
-def test_of_more_that_are_slow_than_may_be_those_go_that_have_been_it_for_longest(pairs, monkeypatch, most, ended):
+def test_longest_slow_connections_are_closed_first(pairs, monkeypatch, most, ended):
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     with ExitStack() as sending:
@@ -78,7 +78,7 @@ def test_of_more_that_are_slow_than_may_be_those_go_that_have_been_it_for_longes
         assert cut_off(pairs) == ended
 
 
-def test_who_is_read_from_slowly_is_none_of_them(pairs, monkeypatch):
+def test_slow_sender_is_no_slow_reader(pairs, monkeypatch):
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     with limit_reading(pairs[0][0], 2000.0):

@@ -53,7 +53,7 @@ def test_a_refusal_is_counted_by_its_reason(example, reason):
     assert sum(by for name, by in changed.items() if name[0] == "gradcheckd_checks_total") == 0
 
 
-def test_what_a_client_thinks_up_makes_no_new_series():
+def test_unknown_paths_and_methods_make_no_new_series():
     def ask(client):
         for number in range(5):
             client.open(f"/nowhere{number}", method=f"FOO{number}")

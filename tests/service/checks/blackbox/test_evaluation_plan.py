@@ -6,7 +6,7 @@ from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.graph.problem import Limits
 
 
-def test_what_is_estimated_is_what_is_laid_out():
+def test_estimated_plan_size_is_the_size_of_the_plan():
     tensors = {"a": Tensor(np.ones(3), None, is_integral=False), "b": Tensor(np.ones(7), None, is_integral=False)}
     asked = MoveSettings({"a": Tensor(np.array(0.3), None, is_integral=False)}, {})
     for random in (True, False):

@@ -103,7 +103,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("path", "value", "place"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_refused_at_its_place(path, value, place):
+def test_invalid_judge_request_is_refused_at_its_place(path, value, place):
     assert place in refused(changed(*path, to=value))
 
 

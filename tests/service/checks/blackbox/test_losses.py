@@ -17,7 +17,7 @@ from tests.service.numerics.blackbox.smooth_losses import make_layout, make_poin
         ("NaN", "'NaN' is not finite: the loss must have a value at the base"),
     ],
 )
-def test_what_was_given_is_shown_as_json_has_it(value, said):
+def test_invalid_loss_is_quoted_as_json(value, said):
     layout = make_layout([1.0, 2.0])
     with pytest.raises(InvalidRequestError) as error:
         read_losses([value, *[1] * (layout.evaluation_count - 1)], layout)

@@ -11,7 +11,7 @@ def test_defaults_are_filled_in():
 
 
 @pytest.mark.parametrize("parse", [parse_plan_request, parse_judge_request])
-def test_what_is_missing_is_named(parse):
+def test_missing_field_is_named(parse):
     with pytest.raises(InvalidRequestError) as error:
         parse({}, Limits())
     assert error.value.errors[0]["pointer"] in ("/point", "/plan")

@@ -55,7 +55,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("change", "place"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_refused_at_its_place(change, place):
+def test_invalid_plan_request_is_refused_at_its_place(change, place):
     assert place in refused(make_plan_request() | change)
 
 

@@ -71,7 +71,7 @@ def test_bounds_that_cannot_be_kept_are_one_error_that_says_why(bounds, place, s
     assert found["detail"].startswith(said)
 
 
-def test_of_a_number_no_index_is_told():
+def test_error_of_a_scalar_names_no_index():
     (found,) = errors(asked(bounds={"min": 1}), 0.5)
     assert found["detail"] == "exclude the point: it is 0.5, and min is 1"
 
@@ -86,7 +86,7 @@ def test_of_a_number_no_index_is_told():
         (None, {"max": "Infinity"}),
     ],
 )
-def test_what_can_be_obeyed_is_no_error(scale, bounds):
+def test_feasible_scales_and_bounds_are_accepted(scale, bounds):
     assert errors(asked(scale, bounds)) == []
 
 

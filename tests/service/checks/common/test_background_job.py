@@ -25,7 +25,7 @@ def begun(job):
     return running
 
 
-def test_of_a_short_job_the_first_and_the_last_step_are_told(monkeypatch):
+def test_short_job_reports_its_first_and_last_step(monkeypatch):
     monkeypatch.setattr("service.checks.common.background_job._POLL_SECONDS", 60)  # longer than the job on any machine
     running = begun(counting(1000))
     first, last = running.iterate_steps()
@@ -33,12 +33,12 @@ def test_of_a_short_job_the_first_and_the_last_step_are_told(monkeypatch):
     assert running.result() == "all"
 
 
-def test_of_one_step_one_is_told():
+def test_job_of_one_step_reports_one():
     running = begun(counting(1))
     assert list(running.iterate_steps()) == [ProgressStep("w", 0, 1)]
 
 
-def test_of_a_long_job_some_ten_steps_a_second_are_told_in_order():
+def test_long_job_reports_ten_steps_a_second_in_order():
     started = time.monotonic()
     steps = list(begun(counting(400, 0.001)).iterate_steps())
     seconds = time.monotonic() - started
@@ -60,12 +60,12 @@ def test_a_job_that_stands_still_is_told_of_once():
     assert list(running.iterate_steps()) == [ProgressStep("w", 0, 1)]
 
 
-def test_what_goes_wrong_before_the_first_step_is_raised_at_once():
+def test_exception_before_the_first_step_is_raised_at_once():
     with pytest.raises(ZeroDivisionError):
         begun(lambda told: 1 / 0)
 
 
-def test_what_goes_wrong_later_is_raised_for_the_result():
+def test_later_exception_is_raised_with_the_result():
     def job(told):
         told("w", 0, 2)
         raise ZeroDivisionError
@@ -82,7 +82,7 @@ def test_a_job_without_steps_has_a_result():
     assert running.result() == "all"
 
 
-def test_one_that_is_stopped_ends_at_its_next_step_and_leaves_no_thread(caplog):
+def test_stopped_job_ends_at_its_next_step_and_leaves_no_thread(caplog):
     reached = []
 
     def job(told):
@@ -102,7 +102,7 @@ def test_one_that_is_stopped_ends_at_its_next_step_and_leaves_no_thread(caplog):
     running.cancel_and_wait()
 
 
-def test_one_that_is_over_is_stopped_without_a_word(caplog):
+def test_stopping_a_finished_job_does_nothing(caplog):
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
         running = begun(counting(2))
         running.result()

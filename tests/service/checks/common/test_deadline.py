@@ -45,21 +45,21 @@ def refusal(clock, *told, remedy="Take less"):
     return found["detail"]
 
 
-def test_who_is_out_of_time_is_told_how_far_it_came():
+def test_timeout_names_the_progress():
     detail = refusal(Clock(9.5, CountingClock()), ("w1", 3, 10))
     assert detail == (
         "out of time: of the 10 evaluations for 'w1', 3 were done when the limit of 9.5 s was reached. Take less"
     )
 
 
-def test_who_is_out_of_time_is_told_what_was_being_done():
+def test_timeout_names_the_stage():
     clock = Clock(2, CountingClock())
     with clock.name_stage("the verdicts were being found"):
         detail = refusal(clock)
     assert detail == "out of time: the verdicts were being found when the limit of 2 s was reached. Take less"
 
 
-def test_what_is_spent_before_is_gone_and_said_where_it_is_much():
+def test_time_spent_earlier_counts_and_is_named_where_large():
     looks = []
     with Clock(10, CountingClock(), spent=7.5).enforce_deadline(), pytest.raises(OutOfTimeError):
         endless(looks)
@@ -96,7 +96,7 @@ def test_a_part_ends_no_later_than_the_whole():
     assert ticking.look_count == 12
 
 
-def test_all_that_is_told_goes_on_in_time():
+def test_iteration_goes_on_within_the_deadline():
     told = []
     with end_after_looks(2):
         clock = current_clock(0)

@@ -9,7 +9,7 @@ from service.numerics.verdict.projection import NormDetectionLimit
 WORST = ElementResult((0, 1), "candidate", 1.0, math.nan, 0.5, math.inf, 2.0, Outcome.FAIL)
 
 
-def test_what_is_not_finite_is_spelled_and_an_outcome_is_its_name():
+def test_nonfinite_numbers_are_strings_and_outcomes_are_names():
     element = report_entries.build_worst_element(WORST)
     assert (element["index"], element["judged"], element["allowed"]) == ([0, 1], "NaN", "Infinity")
     assert element["outcome"] == "fail"
@@ -18,7 +18,7 @@ def test_what_is_not_finite_is_spelled_and_an_outcome_is_its_name():
     assert element.keys() - direction.keys() == {"index", "ratio"}
 
 
-def test_what_was_missed_is_a_number_of_elements_or_an_error():
+def test_missed_is_an_element_count_or_an_error():
     assert report_entries.build_miss_probability(SampleMissRate(1, 0.25)) == {"wrong_elements": 1, "probability": 0.25}
     assert report_entries.build_miss_probability(NormDetectionLimit(math.inf, 1.0)) == {
         "relative_l2": "Infinity",

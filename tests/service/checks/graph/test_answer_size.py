@@ -52,7 +52,7 @@ def test_an_answer_is_no_larger_than_is_told(request_: dict[str, Any]) -> None:
     assert binary <= told[1]
 
 
-def test_what_is_written_late_is_the_report() -> None:
+def test_deferred_answer_is_the_report() -> None:
     request = model((3, 2), candidate={"w": [["NaN", 1.0], [2.0, "Infinity"], [0.0, 1.0]]})
     late, now = write_json(check(request, reserve_answer_bytes=lambda _: None)), write_json(check(request))
     assert late[: late.index(b'"cost"')] == now[: now.index(b'"cost"')]

@@ -121,7 +121,7 @@ OPEN = {
 
 
 @pytest.mark.parametrize("op", OPEN)
-def test_what_is_left_open_is_spelled_out_and_changes_nothing(op):
+def test_defaults_are_spelled_out_and_change_nothing(op):
     name, given, x, inputs, expected = OPEN[op]
     nodes = [
         {"name": "out", "op": op, "inputs": ["x"] * inputs, **given},
@@ -178,7 +178,7 @@ def test_the_correct_candidate_passes(example):
 
 @pytest.mark.parametrize("index", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize("error", [1e-4, -1e-4, "NaN", "Infinity", "-Infinity"])
-def test_one_wrong_element_fails_and_is_named(example, index, error):
+def test_single_wrong_element_fails_and_is_named(example, index, error):
     wrong = candidate_of(answered(example)).tolist()
     row, column = index
     wrong[row][column] = error if isinstance(error, str) else wrong[row][column] + error
@@ -361,7 +361,7 @@ def refused(body: Any, limits: Limits | None = None) -> dict[str, str]:
     return {each["pointer"]: each["detail"] for each in error.value.errors}
 
 
-def test_what_pytorch_refuses_is_placed_at_its_node(monkeypatch):
+def test_error_of_pytorch_points_to_its_node(monkeypatch):
     def refusing(self, torch, input):
         raise RuntimeError("not today")
 
@@ -404,7 +404,7 @@ def test_at_a_kink_anything_between_its_sides_is_accepted_and_nothing_beyond(can
     assert kinked(candidate, x=(1e-9, 1.0))["verdicts"]["x"]["kinks"] == []
 
 
-def test_where_sides_agree_the_convention_of_a_route_is_accepted():
+def test_convention_of_a_route_is_accepted_where_sides_agree():
     """relu(x) - relu(-x) at 0: both sides say 1, PyTorch says 0, and slopes of relu between 0 and 1 all from 0 to 2."""
     nodes = [
         {"name": "m", "op": "neg", "inputs": ["x"]},
@@ -466,7 +466,7 @@ def test_a_sample_of_more_than_there_are_is_all(change_example):
     assert verdict["missed"]["probability"] == 0
 
 
-def test_what_each_element_may_be_off_by_comes_along_where_it_is_asked_for(change_example):
+def test_allowed_errors_are_included_on_request(change_example):
     report = answered(change_example(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
     for name, gradient in report["gradients"].items():
         for each in report["verdicts"][name]["worst"]:

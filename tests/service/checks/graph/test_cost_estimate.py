@@ -67,7 +67,7 @@ def test_a_model_is_refused_in_which_one_call_of_pytorch_takes_too_long():
     check_longest_call(make_problem(make_entangled_request(60, 50)), limits)
 
 
-def test_what_a_call_of_pytorch_takes_grows_with_all_of_a_window():
+def test_estimated_call_of_pytorch_grows_with_the_whole_window():
     graph = make_problem(
         {
             "tensors": {},

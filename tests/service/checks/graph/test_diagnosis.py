@@ -25,7 +25,7 @@ def test_only_what_fails_is_diagnosed() -> None:
 
 
 @pytest.mark.parametrize("part", [{"sample": 9}, {"projections": 3}])
-def test_what_was_looked_at_in_part_is_diagnosed_whole(part: dict[str, int]) -> None:
+def test_sampled_gradient_is_diagnosed_whole(part: dict[str, int]) -> None:
     assert diagnoses(flipped(finite_difference=part))["w1"] == ["sign_flipped"]
 
 

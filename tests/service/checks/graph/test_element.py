@@ -54,7 +54,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "index", "place", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_not_there_is_said_at_its_place(change_example, name, index, place, words):
+def test_missing_element_is_refused_at_its_place(change_example, name, index, place, words):
     (found,) = errors_of(name, index, change_example()).items()
     assert found[0] == place
     assert words in found[1]
@@ -64,7 +64,7 @@ def test_each_axis_that_is_out_of_range_is_said(change_example):
     assert set(errors_of("w1", [5, -5], change_example())) == {"/element/index/0", "/element/index/1"}
 
 
-def test_what_is_not_of_floats_has_no_curve():
+def test_integer_tensor_has_no_curve():
     nodes = [
         {"name": "e", "op": "embedding", "inputs": ["i", "table"]},
         {"name": "loss", "op": "sum", "inputs": ["e"]},

@@ -144,7 +144,7 @@ def test_a_graph_is_evaluated_in_what_is_foreseen(graph: Graph, leaves: NamedArr
 
 
 @graphs
-def test_all_but_the_differences_takes_what_is_foreseen(graph: Graph, leaves: NamedArrays, names: list[str]):
+def test_other_work_is_within_its_estimate(graph: Graph, leaves: NamedArrays, names: list[str]):
     def everything(leaves):
         analytic.differentiate_analytically(graph, leaves)
         estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], 0, names)

@@ -16,7 +16,7 @@ def routes_of(body, limits=None, told=None):
         return compute_gradients(problem, plan_within_limits(problem, limits), watch, limits, told), watch
 
 
-def test_all_routes_have_every_name_and_agree(example):
+def test_gradient_sources_have_every_name_and_agree(example):
     routes, watch = routes_of(example)
     for name in example["weights"]:
         by_hand, by_torch = routes.own_gradients(name).values()

@@ -156,7 +156,7 @@ def judged_as(given, datatype=None):
 
 @pytest.mark.parametrize("given", ["Infinity", "NaN"])
 @pytest.mark.parametrize("datatype", [None, "FP32", "FP16", "BF16"])
-def test_what_is_beyond_the_range_is_beyond_it_in_a_candidate_too(given, datatype):
+def test_overflow_of_the_dtype_is_inconclusive_in_a_candidate_too(given, datatype):
     outcome, reason = judged_as(given, datatype)
     assert outcome == "inconclusive"
     assert "because of the range of the dtype alone" in reason

@@ -98,7 +98,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("nodes", "place", "words"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_said_at_its_place(nodes, place, words):
+def test_model_error_points_to_its_place(nodes, place, words):
     assert words in refused(*nodes)[place]
 
 
@@ -171,7 +171,7 @@ def test_bare_integers_become_what_their_use_wants(op, inputs, tensors, expected
         ("cross_entropy", ["table", "i"], {"i": [0, 5]}, "labels from 0 to 1"),
     ],
 )
-def test_what_is_of_the_wrong_kind_is_said_at_the_tensor(op, inputs, tensors, words):
+def test_wrong_kind_of_operand_is_refused_at_the_tensor(op, inputs, tensors, words):
     with pytest.raises(InvalidRequestError) as error:
         kinds_of(op, inputs, tensors)
     (placed,) = error.value.errors
@@ -182,7 +182,7 @@ def test_what_is_of_the_wrong_kind_is_said_at_the_tensor(op, inputs, tensors, wo
 @pytest.mark.parametrize(
     ("dtype", "eps"), [("float64", 2.0**-52), ("float32", 2.0**-23), ("float16", 2.0**-23), ("bfloat16", 2.0**-23)]
 )
-def test_what_is_left_to_the_dtype_is_spelled_out(dtype, eps):
+def test_defaults_of_the_dtype_are_spelled_out(dtype, eps):
     """As PyTorch has it, which computes half precision in float32."""
     node = {"name": "c", "op": "rms_norm", "inputs": ["table"], "normalized_shape": 2}
     body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
@@ -259,7 +259,7 @@ def test_a_graph_of_ones_own_broadcasts_what_a_preset_does_not():
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-def test_what_is_alike_in_a_preset_is_so_in_its_example(preset):
+def test_example_of_a_preset_keeps_its_equal_sizes(preset):
     graph = model_language.build_graph(model_language.parse_check_request(preset.example_request))
     for name, node in preset.shaped_like.items():
         assert graph.shapes[name] == graph.shapes[node]

@@ -23,7 +23,7 @@ def test_names_are_chosen_of_a_request_of_its_form(example):
     ("limits", "place"),
     [(Limits(names=1), "/tensors"), (Limits(elements=5), "/model"), (Limits(dimensions=1), "/tensors/x")],
 )
-def test_what_is_too_large_is_refused_before_it_is_worked_out(example, limits, place):
+def test_excessive_request_is_refused_before_it_is_computed(example, limits, place):
     with pytest.raises(InvalidRequestError) as error:
         parse_problem(example, limits, model_language.parse_check_request)
     assert error.value.errors[0]["pointer"] == place

@@ -34,7 +34,7 @@ def embedded(**fields):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_what_is_not_of_floats_keeps_its_kind(dtype):
+def test_integer_tensor_keeps_its_kind(dtype):
     problem = problem_of(embedded(dtype=dtype))
     assert problem.leaves["i"].dtype == problem.float64_leaves["i"].dtype == np.int64
     assert problem.leaves["table"].dtype == (np.float64 if dtype == "float64" else np.float32)
@@ -89,12 +89,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_is_said_at_its_place(change_example, fields, place, words):
+def test_invalid_problem_is_refused_at_its_place(change_example, fields, place, words):
     problem_of(change_example())
     assert words in refused(problem_of, change_example(**fields))[place]
 
 
-def test_of_many_names_some_are_listed(change_example):
+def test_long_list_of_names_is_shortened(change_example):
     tensors = {f"t{n}": 1 for n in range(30)}
     nodes = [{"name": "n0", "op": "mul", "inputs": ["t0", "t1"]}]
     nodes += [{"name": f"n{n}", "op": "mul", "inputs": [f"n{n - 1}", f"t{n + 1}"]} for n in range(1, 29)]

@@ -9,7 +9,7 @@ from service.numerics.ops import OP_REGISTRY
 from tests.solved_problems import solve_preset
 
 
-def test_what_was_worked_out_is_kept():
+def test_references_are_cached():
     worked = solve_preset("logistic_regression")
     grounds = ReferenceCache(worked.problem, worked.routes)
     first = grounds.build_reference("w", PRECISIONS["FP32"])
@@ -18,7 +18,7 @@ def test_what_was_worked_out_is_kept():
     assert first.rounding.max() > 1e3 * grounds.build_reference("w", PRECISIONS["FP64"]).rounding.max()
 
 
-def test_nothing_more_is_asked_of_a_gradient_whose_difference_has_a_size(monkeypatch):
+def test_nonzero_difference_needs_no_zero_tolerance(monkeypatch):
     def asked(*_):
         raise AssertionError
 
@@ -29,7 +29,7 @@ def test_nothing_more_is_asked_of_a_gradient_whose_difference_has_a_size(monkeyp
     assert found.largest_magnitude > 0
 
 
-def test_what_overflows_within_an_op_is_no_dispute_either():
+def test_overflow_within_an_op_is_no_disagreement():
     """Of 1e22 the variance is no number in float32, where all is 0 that is divided by its root."""
     nodes = [
         {"name": "n", "op": "layer_norm", "inputs": ["x", "w"], "normalized_shape": [4]},
@@ -81,7 +81,7 @@ def sent(datatype, first):
         (1e17, sent("FP64", -8.0)),
     ],
 )
-def test_what_rounding_hides_does_not_pass(large, fields, part):
+def test_error_hidden_by_rounding_does_not_pass(large, fields, part):
     report = cancelling(large, **fields, finite_difference=part)
     assert report["outcome"] == "inconclusive"
     verdict = report["verdicts"]["w"]
@@ -125,7 +125,7 @@ def test_behind_a_normalisation_of_equal_numbers_nothing_passes(value, candidate
         assert check(body | {"dtype": dtype})["outcome"] == ("inconclusive" if dtype == "float16" else "pass")
 
 
-def test_of_a_sample_the_largest_of_the_whole_tensor_counts():
+def test_sample_uses_the_largest_of_the_whole_tensor():
     nodes = [{"name": "p", "op": "mul", "inputs": ["w", "x"]}, {"name": "loss", "op": "sum", "inputs": ["p"]}]
     x = [1.0] + [1e-9] * 40
     body = {"tensors": {"x": x}, "weights": {"w": [0.1] * 41}, "model": {"nodes": nodes}}

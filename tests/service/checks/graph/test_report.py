@@ -35,7 +35,7 @@ def test_numbers_are_spelled_as_elsewhere_in_the_report(example):
     assert "-Infinity" in text or "NaN" in text
 
 
-def test_where_there_is_no_finite_difference_none_is_shown(example):
+def test_report_omits_a_missing_finite_difference(example):
     text = summary(example | {"finite_difference": {"method": "central", "step": 100}})
     assert text.startswith("inconclusive: 8 of 8 elements of w1, w2; the worst is w")
     assert text.endswith(" and there is no finite difference with a bound.")
@@ -48,7 +48,7 @@ def test_quotes_of_a_name_are_kept():
     assert "the worst is w'1," in summary(body | {"candidate": {"w'1": 2}})
 
 
-def test_what_is_not_known_is_not_said_to_be_known():
+def test_zero_gradient_has_no_detectable_relative_error():
     """A gradient that is truly zero has nothing that could be wrong by a part of it."""
     nodes = [
         {"name": "p", "op": "mul", "inputs": ["w", 0]},
@@ -62,7 +62,7 @@ def test_what_is_not_known_is_not_said_to_be_known():
 
 
 @pytest.mark.parametrize("count", [5, 7])
-def test_of_many_names_some_are_listed(count):
+def test_long_list_of_names_is_shortened(count):
     names = [f"w{number}" for number in range(count)]
     nodes = [{"name": "p0", "op": "mul", "inputs": ["x", names[0]]}]
     nodes += [{"name": f"p{n}", "op": "mul", "inputs": [f"p{n - 1}", names[n]]} for n in range(1, count)]
@@ -72,7 +72,7 @@ def test_of_many_names_some_are_listed(count):
 
 
 @pytest.mark.parametrize(("given", "said"), [({}, False), ({"w1": 0}, True), ({"w1": 0, "w2": 0}, False)])
-def test_where_only_some_are_candidates_it_is_said(example, given, said):
+def test_report_names_gradients_without_candidate(example, given, said):
     text = check(example | {"candidate": given})["summary"]
     assert text.endswith("No candidate was given for w2: there our own gradients were judged.") is said
 

@@ -55,7 +55,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
-def test_what_is_large_in_anything_is_not_small(body):
+def test_request_that_is_large_in_any_respect_is_not_small(body):
     assert not is_small_check(body, LIMITS)
 
 
@@ -81,7 +81,7 @@ def test_a_plan_that_is_large_by_itself_is_not_made_to_tell(monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["bytes", "work"])
-def test_it_is_the_estimate_that_tells(monkeypatch, what):
+def test_estimate_decides_whether_a_check_is_small(monkeypatch, what):
     body = make_entangled_request(6, 6)
     most = getattr(estimate_request(body), what)
     for limit, found in ((most, True), (most - 1, False)):
@@ -90,24 +90,24 @@ def test_it_is_the_estimate_that_tells(monkeypatch, what):
 
 
 @pytest.mark.parametrize("field", ["bytes", "work", "elements"])
-def test_what_is_over_a_limit_of_the_service_is_not_small(field):
+def test_request_over_a_limit_is_not_small(field):
     assert not is_small_check(make_entangled_request(6, 6), Limits(**{field: 10}))
 
 
 @pytest.mark.parametrize(
     "body", [{}, [], {"tensors": {}, "weights": {"w": ["a"]}}, chain(3) | {"with_respect_to": ["none"]}]
 )
-def test_what_is_invalid_is_small(body):
+def test_invalid_request_is_small(body):
     assert is_small_check(body, LIMITS)
     with pytest.raises(InvalidRequestError):
         check(body)
 
 
-def test_what_was_not_looked_at_is_not_small():
+def test_unexamined_request_is_not_small():
     assert not is_small_check(None, LIMITS)
 
 
-def test_of_a_model_that_is_too_large_no_sample_is_drawn():
+def test_oversized_model_draws_no_sample():
     """Drawing takes memory for each element, of which a node may have any number."""
     body = widened(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST})
     tracemalloc.start()

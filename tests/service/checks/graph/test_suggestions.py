@@ -37,7 +37,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("body", "part"), CASES.values(), ids=CASES)
-def test_what_is_said_to_fit_does(body, part):
+def test_suggested_size_fits(body, part):
     limits = limits_below(body, **part)
     ((place, detail),) = get_refusal(check, body, limits).items()
     asked = next(iter(body.get("finite_difference", {})), None)
@@ -50,7 +50,7 @@ def test_what_is_said_to_fit_does(body, part):
         assert set(check(body | way, limits)["verdicts"]) <= {"w", "v"}, way
 
 
-def test_more_than_what_is_said_to_fit_does_not():
+def test_more_than_the_suggested_size_does_not_fit():
     """A negative control: the numbers of tensors and elements are as large as they can be, to a power of ten."""
     body = make_entangled_request(60, 50)
     limits = limits_below(body, work=0.5)
@@ -72,7 +72,7 @@ def test_tensors_with_a_candidate_are_not_left_out_of_what_would_fit():
         check(body | way, limits)
 
 
-def test_where_nothing_would_fit_it_says_so(example):
+def test_suggestion_says_when_no_size_fits(example):
     assert "Take a smaller model" in get_refusal(check, example, Limits(work=1000))["/with_respect_to"]
     assert "Take a smaller model" in get_refusal(check, example, Limits(bytes=1000))["/with_respect_to"]
 
@@ -85,7 +85,7 @@ def test_any_number_of_directions_is_weighed_before_one_is_drawn(example, count)
 
 
 @pytest.mark.parametrize("fields", [{}, {"finite_difference": {"sample": 2000}}], ids=["all", "a sample"])
-def test_what_is_said_to_fit_the_time_fits_into_that_which_was_spent(fields):
+def test_suggested_size_fits_the_time_that_was_spent(fields):
     """Time that is over after so many looks at the clock; what is proposed takes so much fewer evaluations."""
     body = make_entangled_request(60, 50, **fields)
     with end_after_looks(6000):
@@ -99,12 +99,12 @@ def test_what_is_said_to_fit_the_time_fits_into_that_which_was_spent(fields):
         assert check(body | way)["cost"]["loss_evaluations"] <= done
 
 
-def test_where_no_time_was_enough_it_says_so(example):
+def test_suggestion_says_when_no_time_is_enough(example):
     with end_after_looks(50):
         assert "Take a smaller model" in get_refusal(check, example)["/with_respect_to"]
 
 
-def test_what_would_fit_is_looked_for_no_longer_than_a_part_of_the_time():
+def test_search_for_suggestions_takes_a_part_of_the_time():
     """However many ways there are: none is better than too late an answer."""
     body = make_entangled_request(60, 50)
     for looks in (1000, 3000):

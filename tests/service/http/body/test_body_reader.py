@@ -90,7 +90,7 @@ def test_a_body_has_to_be_there_in_the_time_of_its_request_however_much_of_it_ca
     assert slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=9000.0).status_code == 400, "it was read"
 
 
-def test_what_has_come_gives_a_body_more_time():
+def test_received_bytes_extend_the_time_of_a_body():
     large = {"pieces": 9, "size": 2**16}
     assert slowly(Slow(0.05, **large), length=2**19, max_body_seconds=0.1).status_code == 400, "it was read"
 

@@ -40,12 +40,12 @@ def test_many_shallow_lists_are_not_deep():
 
 
 @pytest.mark.parametrize(("raw", "words"), [(b"", "It is empty; it must be"), (b"{", "It is not JSON: ")])
-def test_what_is_wrong_is_said_of_where_it_stands(raw, words):
+def test_syntax_error_names_its_position(raw, words):
     with pytest.raises(BadRequest, match=words):
         parse_json(raw, "It", 9, MANY)
 
 
-def test_what_would_take_too_much_memory_is_refused_before_it_is_built():
+def test_excessive_json_is_refused_before_it_is_built():
     raw = b"[%b[]]" % (b"[]," * 1000)
     with pytest.raises(RequestEntityTooLarge) as info:
         parse_json(raw, "It", 9, 100_000)

@@ -66,7 +66,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize(("body", "words"), NOT_JSON.values(), ids=NOT_JSON)
-def test_what_is_not_json(body, words):
+def test_malformed_json_is_refused(body, words):
     response = posted(body)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert words in response.json["detail"]

@@ -35,14 +35,14 @@ def changed_entry(example, name, new, **fields):
     return make_body(entries | {name: new}, {"request": json.dumps(fields)})
 
 
-def test_it_is_the_same_check(example):
+def test_binary_check_equals_the_json_check(example):
     request = example | {"candidate": {"w2": [0, 0, 0, 0]}, "include": ["gradients", "intermediates"], "seed": 3}
     assert timeless(posted(encode_request(request)).json) == timeless(CLIENT.post("/v1/check", json=request).json)
     other = posted(encode_request(request | {"candidate": {"w2": [0, 0, 0, 1]}})).json
     assert timeless(other) != timeless(posted(encode_request(request)).json), "the comparison must be able to fail"
 
 
-def test_it_is_the_same_curve(example):
+def test_binary_curve_equals_the_json_curve(example):
     request = example | {"element": {"name": "w1", "index": [0, 1]}}
     response = posted(encode_request(request), "/v1/curve")
     assert (response.status_code, response.json) == (200, CLIENT.post("/v1/curve", json=request).json)
@@ -97,7 +97,7 @@ def test_a_json_request_may_be_answered_so_whatever_encoding_it_asks_for(example
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("bfloat16", "BF16"), ("float16", "F16"), ("float32", "F32")])
-def test_what_is_narrow_comes_and_goes_as_it_is(example, dtype, name):
+def test_narrow_datatypes_are_kept_both_ways(example, dtype, name):
     example["weights"]["w2"] = [0.5, -0.25, 0.125, 2.0]
     entries, _ = read_body(encode_request(example))
     (gradients, _) = read_body(
@@ -127,7 +127,7 @@ def test_names_may_have_slashes(example):
 NAN = np.array([1.0, np.nan, np.inf, 1.0])
 
 
-def test_what_is_not_finite_is_a_finding_in_a_candidate_alone(example):
+def test_nonfinite_numbers_are_allowed_in_candidates_alone(example):
     assert (
         "not a finite number at index [1]"
         in places(posted(changed_entry(example, "weights/w2", make_entry(NAN))))["/weights/w2"]
@@ -172,13 +172,13 @@ def test_too_many_tensors_are_counted_before_each_is_looked_at():
     assert places(posted(raw)) == {"/weights": "1001 are more than the 1000 that are taken"}
 
 
-def test_more_elements_than_are_taken_are_not_widened():
+def test_excess_elements_are_not_widened():
     raw = make_body({"weights/w": ("BOOL", [2**22], bytes(2**22))})
     assert "4194304 elements or more" in places(posted(raw))["/model"]
 
 
 @pytest.mark.parametrize(("raw", "words"), NOT_IN_IT.values(), ids=NOT_IN_IT)
-def test_what_is_not_in_the_format_is_a_400(raw, words):
+def test_malformed_safetensors_are_a_400(raw, words):
     response = posted(raw)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert response.json["detail"].startswith("The body is not in the safetensors format: ")

@@ -30,7 +30,7 @@ def test_health_needs_no_key(path):
         *(("OPTIONS", each) for each in ("/v1/check", "/v1/ops")),
     ],
 )
-def test_all_else_does(method, path):
+def test_other_operations_require_a_key(method, path):
     response = client().open(path, method=method)
     assert (response.status_code, response.mimetype) == (401, "application/problem+json")
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="gradcheckd"'

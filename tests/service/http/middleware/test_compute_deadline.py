@@ -48,7 +48,7 @@ def test_every_way_in_has_one_clock(monkeypatch, example, route, body):
 
 
 @routes
-def test_what_is_computed_for_who_has_left_ends(monkeypatch, example, route, body):
+def test_computation_ends_when_its_client_has_left(monkeypatch, example, route, body):
     """Before the first line of an answer, whatever is being computed."""
     monkeypatch.setattr(disconnect, "_POLL_SECONDS", -1.0)
     app = create_app()

@@ -97,7 +97,7 @@ def test_those_who_wait_come_in_their_order():
     assert (slots.in_use, gauge("waiting", "tests"), gauge("busy_places", "tests")) == (0, 0, 0)
 
 
-def test_who_waits_too_long_is_refused_and_leaves_the_queue():
+def test_long_wait_is_refused_and_leaves_the_queue():
     slots = ConcurrencyLimiter("tests", 1, queue_limit=1, wait_seconds=0.01)
     with slots.acquire():
         for _ in range(2):
@@ -106,7 +106,7 @@ def test_who_waits_too_long_is_refused_and_leaves_the_queue():
     assert (slots.in_use, gauge("waiting", "tests")) == (0, 0)
 
 
-def test_who_is_handed_a_place_in_the_last_moment_has_it():
+def test_permit_granted_at_the_last_moment_is_kept():
     """The clock of who waits, and who gives back, run side by side: between the two the lock decides."""
 
     class LateEvent(threading.Event):
@@ -199,7 +199,7 @@ def test_a_large_check_has_none_in_the_lane(form):
 @pytest.mark.parametrize(
     ("body", "status"), [(b"{", 400), (b"{}", 422), (b'{"tensors": {}, "weights": {"w": ["a"]}}', 422), (b"null", 503)]
 )
-def test_what_is_invalid_is_refused_in_the_lane_as_elsewhere(body, status):
+def test_lane_refuses_invalid_requests(body, status):
     app = create_app(LANE)
     post = partial(app.test_client().post, "/v1/check", data=body, content_type="application/json")
     with get_compute_limiter(app).acquire():
@@ -219,7 +219,7 @@ def test_a_body_that_is_long_is_not_looked_at_in_the_lane(example):
     assert count_running(app) == 0
 
 
-def test_what_would_be_large_when_it_is_parsed_is_not_parsed_in_the_lane():
+def test_lane_does_not_parse_large_bodies():
     """Of 88 bytes each list: with more than a small check may have parsed it has to wait for another place."""
     app = create_app(LANE)
     body = b"[" + b"[]," * 80_000 + b"0]"
@@ -252,7 +252,7 @@ def test_the_lane_stays_free_while_there_is_another_place(monkeypatch, example):
     assert taken == [(1, 0), (1, 1)]
 
 
-def test_who_has_waited_for_the_lane_does_not_wait_as_long_again():
+def test_wait_for_the_lane_counts_against_the_queue_time():
     slots = ConcurrencyLimiter("tests", 1, queue_limit=1, wait_seconds=600)
     with slots.acquire(), pytest.raises(CapacityError, match="none became free within 600 s"):
         slots.acquire(waited=600.0)

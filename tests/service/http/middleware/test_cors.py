@@ -36,7 +36,7 @@ def test_a_page_of_an_allowed_origin_reads_answers_and_errors(allowed):
         assert "Origin" in response.vary
 
 
-def test_what_does_not_come_of_a_page_is_answered_as_ever():
+def test_requests_without_origin_are_answered_as_ever():
     response = client("*").get("/v1/ops")
     assert (response.status_code, allowed_by(response)) == (200, {})
 
@@ -53,7 +53,7 @@ def test_a_preflight_is_answered_without_a_key():
 
 
 @pytest.mark.parametrize("wrong", ["lab.example.org", "https://lab.example.org/", "ftp://a", "https://a b", "null"])
-def test_what_is_no_origin_is_refused_at_the_start(wrong):
+def test_invalid_origin_setting_is_refused_at_the_start(wrong):
     with pytest.raises(ValueError, match="is not an origin, such as"):
         create_app(Settings(allowed_origins=f"{ORIGIN},{wrong}"))
 

@@ -20,7 +20,7 @@ def always(monkeypatch):
 
 
 @pytest.mark.usefixtures("always")
-def test_who_is_there_is_waited_for(socket_pair):
+def test_connected_client_gets_its_answer(socket_pair):
     ours, theirs = socket_pair
     told = disconnect.cancel_on_disconnect(ours)
     told()
@@ -31,14 +31,14 @@ def test_who_is_there_is_waited_for(socket_pair):
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("leave", [lambda ours, theirs: theirs.close(), lambda ours, theirs: ours.close()])
-def test_who_left_is_not(socket_pair, leave):
+def test_work_for_a_disconnected_client_ends(socket_pair, leave):
     told = disconnect.cancel_on_disconnect(socket_pair[0])
     leave(*socket_pair)
     with pytest.raises(CancelledError):
         told()
 
 
-def test_it_looks_now_and_then(socket_pair, monkeypatch):
+def test_connection_is_polled_at_intervals(socket_pair, monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     ours, theirs = socket_pair
@@ -50,5 +50,5 @@ def test_it_looks_now_and_then(socket_pair, monkeypatch):
         told()
 
 
-def test_of_a_connection_that_is_not_known_nobody_leaves():
+def test_unknown_connection_counts_as_connected():
     assert disconnect.cancel_on_disconnect(None) is None

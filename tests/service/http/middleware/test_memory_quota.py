@@ -26,7 +26,7 @@ def test_bytes_are_held_until_they_are_given_back():
     assert room.reserved_bytes == 0, "a second time is nothing"
 
 
-def test_what_is_too_much_is_not_held():
+def test_excessive_reservation_is_refused():
     room = ByteQuota(10)
     with closing(Reservation(room)) as held:
         held.grow(4)
@@ -79,7 +79,7 @@ def test_a_body_without_room_is_refused_and_the_next_one_answered():
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson"])
-def test_nothing_is_held_when_the_request_is_over(path, body, status, accept):
+def test_finished_request_releases_its_bytes(path, body, status, accept):
     app = create_app(SETTINGS)
     if accept != "*/*" and path != "/v1/check":
         status = 406
@@ -88,7 +88,7 @@ def test_nothing_is_held_when_the_request_is_over(path, body, status, accept):
     assert room_of(app).reserved_bytes == 0
 
 
-def test_nothing_is_held_of_what_got_no_place():
+def test_refused_request_reserves_no_bytes():
     app = create_app(SETTINGS.model_copy(update={"max_waiting": 0}))
     slots = get_compute_limiter(app)
     with slots.acquire(), slots.acquire(), get_small_checks(app).acquire():

@@ -91,7 +91,7 @@ def test_the_stages_are_told_to_the_client(asked, example):
     assert re.fullmatch(r"total;dur=[\d.]+", asked("/nowhere")[0].headers["Server-Timing"])
 
 
-def test_what_is_streamed_is_told_when_it_is_out(asked, caplog):
+def test_stream_is_logged_when_it_ends(asked, caplog):
     app = create_app()
 
     @app.get("/streamed")
@@ -111,7 +111,7 @@ def test_what_is_streamed_is_told_when_it_is_out(asked, caplog):
     assert [(line["route"], line["names"]) for line in lines(caplog)] == [("/streamed", 3)]
 
 
-def test_what_was_read_of_a_body_is_told_though_nobody_announced_it(asked, example):
+def test_log_counts_the_bytes_of_a_chunked_body(asked, example):
     body = json.dumps(example).encode()
     chunks = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     environ = EnvironBuilder("/v1/check", method="POST", content_type="application/json").get_environ()

@@ -103,7 +103,7 @@ def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
     assert "out of time" in last["problem"]["detail"]
 
 
-def test_what_nobody_expected_is_the_last_line_and_in_the_log(monkeypatch, caplog, example):
+def test_unexpected_exception_is_the_last_line_and_is_logged(monkeypatch, caplog, example):
     def failing(body, limits, told, encoding, reserve):
         told("w", 0, 1)
         raise RuntimeError("the secret of line 17")
@@ -188,7 +188,7 @@ def test_a_client_that_goes_away_stops_the_check(read):
     assert places.in_use == 0
 
 
-def test_what_was_left_is_in_the_log_with_what_it_took(monkeypatch, caplog, example):
+def test_abandoned_stream_is_logged_with_its_cost(monkeypatch, caplog, example):
     def endless(body, limits, told, encoding, reserve):
         for done in range(10**6):
             told("w", done, 10**6)

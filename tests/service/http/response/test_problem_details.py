@@ -17,7 +17,7 @@ def failing(error):
     return app.test_client().get("/fails")
 
 
-def test_nothing_of_the_inside_leaks_out_but_a_number_that_is_in_the_log(caplog):
+def test_internal_error_shows_only_an_identifier_that_is_logged(caplog):
     with caplog.at_level(logging.ERROR, logger="gradcheckd"):
         response = failing(RuntimeError("the secret of line 17"))
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")

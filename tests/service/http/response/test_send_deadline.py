@@ -26,7 +26,7 @@ def unfinished():
     return lambda: metrics.UNFINISHED_ANSWERS._value.get() - before
 
 
-def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(socket_pair, unfinished):
+def test_only_sending_has_a_deadline(socket_pair, unfinished):
     answer = Answer(b"ab", b"c" * 2**17)
     watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     times = []
@@ -40,7 +40,7 @@ def test_what_is_sent_has_a_deadline_and_what_is_done_has_none(socket_pair, unfi
 
 
 @pytest.mark.parametrize(("left", "given"), [(1000.0, 30.0), (20.0, 20.0), (2.0, 5.0), (-1000.0, 5.0)])
-def test_all_of_an_answer_has_to_be_taken_by_an_end_or_in_a_few_seconds(socket_pair, left, given):
+def test_answer_must_be_taken_by_the_deadline_or_within_seconds(socket_pair, left, given):
     before = time.monotonic()
     for _ in enforce_send_deadline(Answer(b"a"), {"gunicorn.socket": socket_pair[0]}, 30.0, before + left):
         deadline = io_deadlines._PENDING_BY_CONNECTION[socket_pair[0]].deadline
@@ -48,7 +48,7 @@ def test_all_of_an_answer_has_to_be_taken_by_an_end_or_in_a_few_seconds(socket_p
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_it_is_closed_wherever_it_was_left(socket_pair, begun, unfinished):
+def test_answer_is_closed_wherever_it_stopped(socket_pair, begun, unfinished):
     answer = Answer(b"a", b"b")
     watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     if begun:
@@ -59,7 +59,7 @@ def test_it_is_closed_wherever_it_was_left(socket_pair, begun, unfinished):
     assert socket_pair[0] not in io_deadlines._PENDING_BY_CONNECTION
 
 
-def test_what_has_nothing_to_close_is_closed_too(socket_pair):
+def test_answer_without_close_method_is_closed(socket_pair):
     watched = enforce_send_deadline([b"a"], {"gunicorn.socket": socket_pair[0]}, 30.0)
     assert list(watched) == [b"a"]
     watched.close()

@@ -84,6 +84,6 @@ def test_the_examples_can_be_posted_and_what_comes_is_as_described(path):
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
 @pytest.mark.parametrize("wrong", ["[]", "{}", "1", "null", '"x"'])
-def test_what_is_no_request_is_refused(path, wrong):
+def test_malformed_request_is_refused(path, wrong):
     answer = CLIENT.post(path, data=wrong, content_type="application/json")
     assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")

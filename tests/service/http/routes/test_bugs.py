@@ -10,7 +10,7 @@ def test_the_catalogue_is_got_and_the_bugs_of_a_model_are_posted(example):
     assert {each["name"] for each in answer.json["bugs"]} < known
 
 
-def test_what_is_planted_can_be_posted_as_a_candidate_numbers_or_not(example):
+def test_planted_gradients_are_accepted_as_candidates(example):
     for bug in ("sign_flipped", "not_finite", "reshaped"):
         for planted in CLIENT.post("/v1/bugs", json=example | {"bug": bug}).json["bugs"]:
             report = CLIENT.post("/v1/check", json=example | {"candidate": planted["candidate"]}).json

@@ -144,7 +144,7 @@ def test_shapes_that_do_not_fit_are_both_named(change_example):
     assert "[3]" in detail
 
 
-def test_of_many_errors_a_hundred_are_listed_and_all_counted(change_example):
+def test_problem_lists_a_hundred_errors_and_counts_all(change_example):
     document = posted(change_example(tensors={f"t{number}": None for number in range(300)})).json
     assert (len(document["errors"]), document["total_errors"]) == (100, 300)
     assert document["detail"].startswith("300 places of the request are wrong")
@@ -223,7 +223,7 @@ FIELD = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(field=FIELD, value=JSON)
-def test_nothing_in_a_field_breaks_it(example, field, value):
+def test_no_value_of_a_field_breaks_a_check(example, field, value):
     response = CLIENT.post("/v1/check", data=json.dumps(example | {field: value}), content_type="application/json")
     assert response.status_code in (200, 400, 422), response.text
 

@@ -36,7 +36,7 @@ def test_a_curve_is_answered_as_json(example):
     assert ratios == pytest.approx([0.25] * 64)
 
 
-def test_it_is_a_v(example):
+def test_curve_falls_and_rises(example):
     answer = posted(example | {"element": ELEMENT}).json
     errors = {step: abs(value - G) for step, value in zip(answer["steps"], answer["central"], strict=True)}
     assert errors[1e-2] / errors[1e-3] == pytest.approx(100, rel=1e-2)
@@ -72,7 +72,7 @@ def test_a_number_has_one_element_and_no_index():
     assert answer["complex_step"] == pytest.approx([4.25] * 65, rel=1e-15)
 
 
-def test_what_is_not_finite_is_spelled():
+def test_nonfinite_numbers_are_strings():
     body = {
         "tensors": {"x": [0.0, 2.0]},
         "weights": {},
@@ -140,7 +140,7 @@ def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, tensor, words):
     assert words in found["/weights/w2"]
 
 
-def test_nothing_to_judge_is_no_matter_here(example):
+def test_curve_needs_no_candidate(example):
     assert posted(example | {"with_respect_to": [], "element": ELEMENT}).status_code == 200
 
 
@@ -192,7 +192,7 @@ def test_no_element_breaks_it(example, element):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(field=FIELD, value=JSON)
-def test_nothing_in_a_field_breaks_it(example, field, value):
+def test_no_value_of_a_field_breaks_a_curve(example, field, value):
     body = json.dumps(example | {"element": ELEMENT} | {field: value})
     response = CLIENT.post("/v1/curve", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422), response.text

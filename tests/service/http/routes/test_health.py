@@ -14,7 +14,7 @@ def client():
 
 
 @pytest.mark.parametrize("prefix", ["", "/v2"])
-def test_it_is_live_and_ready(client, prefix):
+def test_service_is_live_and_ready(client, prefix):
     assert client.get(f"{prefix}/health/live").json == {"status": "live"}
     assert client.get(f"{prefix}/health/ready").json == {"status": "ready"}
 
@@ -24,7 +24,7 @@ def broken(*_):
 
 
 @pytest.mark.parametrize("fault", [broken, lambda *_: {"outcome": "inconclusive"}], ids=["error", "outcome"])
-def test_it_is_not_ready_until_the_reference_example_passes(client, monkeypatch, caplog, fault):
+def test_service_is_not_ready_until_the_reference_example_passes(client, monkeypatch, caplog, fault):
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, logger="gradcheckd"):
         patch.setattr(health, "check", fault)
         response = client.get("/health/ready")
@@ -35,7 +35,7 @@ def test_it_is_not_ready_until_the_reference_example_passes(client, monkeypatch,
     assert client.get("/health/ready").status_code == 200, "it recovers"
 
 
-def test_it_is_checked_once(client, monkeypatch):
+def test_readiness_is_checked_once(client, monkeypatch):
     assert client.get("/health/ready").status_code == 200
     monkeypatch.setattr(health, "check", broken)
     assert client.get("/health/ready").status_code == 200

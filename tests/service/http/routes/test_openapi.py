@@ -29,7 +29,7 @@ def schema_of(document, path, method, status="200"):
     return media_type, {**body["schema"], "components": document["components"]}
 
 
-def test_it_is_valid_and_lists_every_route(document):
+def test_document_is_valid_and_lists_every_route(document):
     validate(document)
     # The files that the pages are made of are no part of the interface.
     assert {*document["paths"], "/page/<path:name>"} == {rule.rule for rule in create_app().url_map.iter_rules()}
@@ -105,7 +105,7 @@ def test_a_real_problem_is_as_described(document, path):
         Draft202012Validator(schema).validate(response.json)
 
 
-def test_what_guards_an_operation_is_listed(document, example):
+def test_document_lists_the_guards_of_an_operation(document, example):
     scheme = document["components"]["securitySchemes"]["key"]
     assert scheme == {"type": "http", "scheme": "bearer"}
     assert document["security"] == [{}, {"key": []}], "keys may be asked for, and need not be"
@@ -131,7 +131,7 @@ def test_an_answer_that_is_text_is_described_as_text(document):
 
 
 @pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/v1/bugs", "/health/live", "/health/ready"])
-def test_what_is_got_is_as_described(document, path):
+def test_answers_match_the_document(document, path):
     Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
 
 

@@ -40,13 +40,13 @@ def test_nothing_else_is(name):
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
 
-def test_it_needs_no_key_where_the_interface_does():
+def test_page_needs_no_key_where_the_interface_does():
     client = create_app(Settings(keys="a")).test_client()
     assert {client.get(path).status_code for path in ("/", "/docs", "/page/main.js")} == {200}
     assert client.get("/v1/models").status_code == 401
 
 
-def test_what_a_file_refers_to_is_there_and_ours():
+def test_references_of_files_are_local_and_exist():
     """Scripts, styles and modules: each by a path of the service, none from elsewhere."""
     for name, raw in _FILE_CONTENTS.items():
         if name.startswith("vendor/") or not name.endswith((".html", ".js", ".css")):
