@@ -66,7 +66,7 @@ def test_the_bounds_are_true(family, variant):
 
 
 @pytest.mark.parametrize(("family", "variant", "seed"), ONCE_FALSE)
-def test_bounds_that_were_once_false_by_far_are_not(family, variant, seed):
+def test_bounds_that_were_once_false_are_true(family, variant, seed):
     problem = problem_families.draw_problem(family, variant, seed)
     found = finite_difference.differentiate_numerically(problem.graph, problem.leaves, problem.names, seed=seed)
     tensors = bound_comparison.compare_to_truth(problem, found, truth.compute_gradients(problem.graph, problem.leaves))
@@ -112,7 +112,7 @@ def test_a_bound_that_says_nothing_is_counted_and_decides_nothing():
 
 
 @pytest.mark.parametrize("family", [family for family, variant in problem_families.CELLS if variant == "confident"])
-def test_the_confident_are(family):
+def test_confident_problems_have_wide_margins(family):
     problem = problem_families.draw_problem(family, "confident", 0)
     values = problem.graph.forward(problem.leaves)
     output, labels = values["output"][0], problem.leaves["y"][0]
@@ -122,14 +122,14 @@ def test_the_confident_are(family):
 
 
 @pytest.mark.parametrize("family", problem_families.FAMILIES)
-def test_the_fitted_are(family):
+def test_fitted_problems_have_tiny_gradients(family):
     problem = problem_families.draw_problem(family, "fitted", 0)
     by_output = truth.compute_gradients(problem.graph, problem.leaves)["output"].astype(np.float64)
     assert 0 < np.abs(by_output).max() < 1.1e-6
 
 
 @pytest.mark.parametrize("shift", [1e2, -1e4, 1e6, -1e8])
-def test_so_they_are_where_logsumexp_is_far_above_its_own_scale(shift):
+def test_bounds_are_true_where_logsumexp_is_far_above_its_own_scale(shift):
     """It turns within 1, which is next to nothing beside its value: a step of that size would not be one of its."""
     nodes = [
         problem_families.make_node("a", "logsumexp", "z", dim=1),

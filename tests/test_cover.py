@@ -138,12 +138,12 @@ def parts(kind: str, dtype: str, offset: float, precision: Precision, seeds: int
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_allowed_covers_what_pytorch_is_off_by(dtype: str, kind: str) -> None:
+def test_allowance_covers_the_error_of_pytorch(dtype: str, kind: str) -> None:
     assert worst(kind, dtype) <= 1
 
 
 @pytest.mark.parametrize("kind", ["logsumexp", "layer_norm", "batch_norm", "group_norm", "var", "cross_entropy"])
-def test_it_does_so_far_from_zero(kind: str) -> None:
+def test_allowance_covers_the_error_of_pytorch_far_from_zero(kind: str) -> None:
     assert worst(kind, "float32", offset=10.0) <= 1
 
 
@@ -178,7 +178,7 @@ def test_less_of_a_term_would_not_cover(
     ("kind", "leaf", "scale", "offset"),
     [("attention of 16", "value", 30.0, 0.0), ("logsumexp", "x", 30.0, 10.0), ("var", "x", 1.0, 100.0)],
 )
-def test_pytorch_is_off_by_more_than_four_times_what_a_sharper_form_is_allowed(
+def test_error_of_pytorch_exceeds_four_times_a_sharper_allowance(
     kind: str, leaf: str, scale: float, offset: float
 ) -> None:
     """Autograd through a forward pass in primitives is another computation: no measure of a kernel that is not it."""

@@ -134,7 +134,7 @@ CORRUPTIONS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
 """Ways to be wrong that are no listed bug."""
 
 
-def test_what_is_no_listed_bug_gets_no_name() -> None:
+def test_unlisted_bug_gets_no_name() -> None:
     generator = np.random.default_rng(20)
     places = [(preset, name) for preset in PRESETS for name in preset_of(preset).problem.names]
     places = [(preset, name) for preset, name in places if preset_of(preset).routes.analytic.gradients[name].size > 5]

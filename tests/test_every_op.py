@@ -61,7 +61,7 @@ def test_the_three_routes_agree(op: type[Op], case: OpExample) -> None:
 
 
 @every_op
-def test_the_difference_is_worth_something(op: type[Op], case: OpExample) -> None:
+def test_bound_of_the_difference_is_tight(op: type[Op], case: OpExample) -> None:
     """A bound so wide that anything agrees would make the loop blind."""
     graph, leaves = build_op_graph(op, case)
     for difference in finite_difference.differentiate_numerically(graph, leaves, names_of(graph)).values():
@@ -120,12 +120,12 @@ def catches(op: type[Op], wrong: BackwardPass) -> bool:
 
 
 @pytest.mark.parametrize(("op", "wrong"), MUTANTS)
-def test_every_named_mutant_is_caught(op: type[Op], wrong: BackwardPass) -> None:
+def test_every_bug_of_an_op_is_caught(op: type[Op], wrong: BackwardPass) -> None:
     assert catches(op, wrong)
 
 
 @pytest.mark.parametrize("op", OP_REGISTRY.values(), ids=OP_REGISTRY)
-def test_every_op_has_a_mutant_and_itself_is_none(op: type[Op]) -> None:
+def test_every_op_has_a_bug_and_its_own_backward_is_none(op: type[Op]) -> None:
     assert op.bugs
     assert not catches(op, op.backward)
 
@@ -415,7 +415,7 @@ def spread_lies(op: Op, operands: list[Array | None], generator: np.random.Gener
 
 
 @every_op
-def test_what_an_element_does_not_reach_stays_bit_for_bit(op: type[Op], case: OpExample) -> None:
+def test_unreached_elements_stay_bit_for_bit(op: type[Op], case: OpExample) -> None:
     graph, leaves = build_op_graph(op, case)
     operands = operands_of(graph, leaves)
     for seed in range(2):
@@ -477,7 +477,7 @@ def test_an_op_that_rounds_to_float64_inside_is_caught() -> None:
 
 
 @every_op
-def test_the_response_is_what_the_output_moves_by(op: type[Op], case: OpExample) -> None:
+def test_linear_response_is_the_change_of_the_output(op: type[Op], case: OpExample) -> None:
     """f(x + d) = f(x) + response(d), for several directions at once, wherever the op says that it is linear."""
     graph, leaves = build_op_graph(op, case)
     node, generator = graph.nodes[0], np.random.default_rng(0)
@@ -496,7 +496,7 @@ def test_a_response_that_is_not_linear_is_caught() -> None:
     op = OP_REGISTRY["tanh"]
     curved = type("Curved", (op,), {"linear_in": {"input": ()}, "name": "tanh"})
     with pytest.raises(AssertionError):
-        test_the_response_is_what_the_output_moves_by(curved, OpExample(((3, 4),)))
+        test_linear_response_is_the_change_of_the_output(curved, OpExample(((3, 4),)))
 
 
 def by_complex_step(graph: Graph, leaves: NamedArrays, name: str, step: float = 1e-20) -> Array:
@@ -562,7 +562,7 @@ def test_random_graphs_agree_with_the_difference(seed: int) -> None:
 
 LOOP: list[Callable[[type[Op], OpExample], None]] = [
     test_the_three_routes_agree,
-    test_the_difference_is_worth_something,
+    test_bound_of_the_difference_is_tight,
     test_forward_agrees_with_the_shape_rule_and_with_pytorch,
     test_one_gradient_serves_the_tiles_of_the_inputs,
     test_rounding_has_the_shapes_of_what_it_is_about,
@@ -571,9 +571,9 @@ LOOP: list[Callable[[type[Op], OpExample], None]] = [
     test_non_contiguous_inputs_make_no_difference,
     test_over_sixteen_decades_analytic_and_autograd_agree,
     test_at_ties_and_kinks_the_conventions_are_those_of_pytorch,
-    test_what_an_element_does_not_reach_stays_bit_for_bit,
+    test_unreached_elements_stay_bit_for_bit,
     test_a_spread_that_leaves_something_out_is_caught,
-    test_the_response_is_what_the_output_moves_by,
+    test_linear_response_is_the_change_of_the_output,
     test_the_complex_step_is_the_derivative_to_the_last_digits,
 ]
 

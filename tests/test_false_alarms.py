@@ -69,7 +69,7 @@ def test_within_a_large_tolerance_wrong_ones_would_pass():
     assert Counter(each.kind for each in judged_cells.find_misses(found)) == dict.fromkeys(ERROR_KINDS, problems)
 
 
-def test_what_is_inconclusive_does_not_count_as_passing():
+def test_inconclusive_gradient_does_not_count_as_passing():
     found = of_cell("mlp", "ordinary", 1, tolerance={"rtol": 0.0, "atol": 0.0})
     assert (
         judged_cells.compute_passing_fraction(
@@ -84,7 +84,7 @@ def test_what_is_inconclusive_does_not_count_as_passing():
     )
 
 
-def test_what_is_decided_is_counted_by_arithmetic():
+def test_decided_gradients_are_counted_by_arithmetic():
     found = of_cell("mlp", "ordinary", 1)
     assert (
         judged_cells.compute_decided_fraction(found, "FP64"),

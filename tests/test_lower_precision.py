@@ -46,7 +46,7 @@ def gradient_of(function: Callable[[Any], Any], weight: Any, dtype: Any) -> Any:
 @pytest.mark.parametrize("name", PRECISIONS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("exact", [True, False], ids=["a weight of the precision", "a weight of float64"])
-def test_it_does_not_fail(case: Any, name: str, exact: bool) -> None:
+def test_right_lower_precision_gradient_does_not_fail(case: Any, name: str, exact: bool) -> None:
     op, inputs, attributes, function = case
     weight = torch.tensor(WEIGHT, dtype=torch.float64)
     weight = weight.to(PRECISIONS[name]) if exact else weight
@@ -56,7 +56,7 @@ def test_it_does_not_fail(case: Any, name: str, exact: bool) -> None:
 
 @pytest.mark.parametrize("name", PRECISIONS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_wrong_one_still_does(case: Any, name: str) -> None:
+def test_wrong_lower_precision_gradient_fails(case: Any, name: str) -> None:
     op, inputs, attributes, function = case
     weight = torch.tensor(WEIGHT, dtype=PRECISIONS[name])
     wrong = -gradient_of(function, weight, PRECISIONS[name])

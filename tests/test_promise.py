@@ -102,7 +102,7 @@ def run(seeds: range) -> tuple[Counter[str], Counter[str], list[int]]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_what_a_report_says_that_it_would_have_found_it_finds(part: int) -> None:
+def test_error_that_a_report_promises_to_find_is_found(part: int) -> None:
     right, wrong, mistaken = run(range(part * REPORTS // PARTS, (part + 1) * REPORTS // PARTS))
     assert mistaken == []
     assert right["fail"] == wrong["pass"] == 0
@@ -129,7 +129,7 @@ def test_along_directions_an_error_of_the_size_that_a_report_names_does_not_pass
     assert found["fail"] > 40
 
 
-def test_what_counts_as_negligible_is_what_the_report_says() -> None:
+def test_negligible_size_is_as_the_report_states() -> None:
     some = 0
     for seed in range(0, 60, 6):
         problem, arithmetic, body = draw_problem(seed)
@@ -159,6 +159,6 @@ CONTROLS = {
 
 
 @pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS)
-def test_what_was_said_before_would_not_have_been_found(control: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_former_promise_would_be_missed(control: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*control)
     assert run(range(60))[1]["pass"] > 0, "a negative control"

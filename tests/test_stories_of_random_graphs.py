@@ -264,7 +264,7 @@ def runs(count: int) -> Iterator[tuple[int, str, str, str]]:
             yield seed, plant.kind, judged(plant, scene, found), " ".join(each.explanation for each in found)
 
 
-def test_no_story_of_a_random_graph_is_false_and_planted_factors_are_told() -> None:
+def test_explanations_of_random_graphs_are_true_and_name_planted_factors() -> None:
     counts: Counter[tuple[str, str]] = Counter()
     false: list[tuple[int, str, str, str]] = []
     for each in runs(GRAPHS):
@@ -277,7 +277,7 @@ def test_no_story_of_a_random_graph_is_false_and_planted_factors_are_told() -> N
     assert counts["decay", "true"] >= 0.8 * sum(count for (kind, _), count in counts.items() if kind == "decay")
 
 
-def test_a_false_story_is_noticed() -> None:
+def test_false_explanation_is_noticed() -> None:
     """The loop above can fail."""
     generator = np.random.default_rng(1)
     graph = Drawn()

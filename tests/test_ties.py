@@ -121,7 +121,7 @@ def distance(point: TiePoint, candidate: dict[str, Array]) -> float:
     ).fun
 
 
-def test_what_no_choice_explains_never_passes() -> None:
+def test_gradient_that_no_choice_explains_never_passes() -> None:
     """By a linear program: off by 1e-3 at least, where 1e-11 would be a hundred allowances."""
     found: Counter[Outcome] = Counter()
     models = judged(tuple(each for each in TIE_KINDS if each != "nested"), 2)
@@ -191,7 +191,7 @@ def answered(op: str, inputs: Any, attributes: Any, upstream: Any, candidate: An
     return check(body)
 
 
-def test_along_directions_what_lies_off_both_sides_of_a_smooth_point_does_not_pass() -> None:
+def test_directional_error_at_a_smooth_point_does_not_pass() -> None:
     """relu(x) - relu(-x) is x: both sides of 0 have the derivative 1, the piece that the point counts to has 0."""
     nodes = [
         {"name": "a", "op": "relu", "inputs": ["x"]},

@@ -46,12 +46,12 @@ def moved(leaf, element, by):
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
-def test_it_is_what_differences_in_eighty_digits_come_to(name, number):
+def test_truth_equals_differences_in_eighty_digits(name, number):
     assert off(*build_op_graph(OP_REGISTRY[name], OP_REGISTRY[name].examples[number])) < 1e-40
 
 
 @pytest.mark.parametrize("graph", [build_reference_model(), draw_graph(3)], ids=["reference", "random"])
-def test_so_it_is_for_whole_graphs(graph):
+def test_truth_of_whole_graphs_equals_differences(graph):
     assert off(*graph) < 1e-40
 
 
@@ -89,7 +89,7 @@ def caught():
     )
 
 
-def test_what_is_right_is_not_caught():
+def test_right_rules_are_not_caught():
     assert not caught()
 
 
@@ -109,7 +109,7 @@ def test_a_wrong_slope_of_a_function_is_caught(name, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
-def test_it_means_the_same_ops_as_the_service(name, number):
+def test_truth_has_the_ops_of_the_service(name, number):
     graph, leaves = build_op_graph(OP_REGISTRY[name], OP_REGISTRY[name].examples[number])
     expected = truth.compute_gradients(graph, leaves)
     for leaf, found in graph.backward(graph.forward(leaves)).items():
@@ -118,7 +118,7 @@ def test_it_means_the_same_ops_as_the_service(name, number):
         assert (truth.compute_distance(found[0], expected[leaf]) <= allowed).all(), leaf
 
 
-def test_it_is_taken_at_exactly_the_numbers_given():
+def test_truth_is_taken_at_exactly_the_given_numbers():
     graph = Graph([Node("loss", OP_REGISTRY["half_squared_error"](reduction="sum"), ("x", 0.0))], {"x": ()})
     found = truth.compute_gradients(graph, {"x": np.array([0.1])})["x"]
     assert found == mpmath.mpf(0.1)
@@ -127,7 +127,7 @@ def test_it_is_taken_at_exactly_the_numbers_given():
     assert truth.compute_distance(np.array(np.nextafter(0.1, 1)), found) == np.spacing(0.1)
 
 
-def test_what_saturates_keeps_its_digits():
+def test_saturated_values_keep_their_digits():
     """1 - tanh(360)^2 is 4 e^-720, and float64 has such numbers."""
     nodes = [Node("t", OP_REGISTRY["tanh"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("t",))]
     found = truth.compute_gradients(Graph(nodes, {"x": (1,)}), {"x": np.array([[360.0]])})["x"]

@@ -127,7 +127,7 @@ def test_along_directions_the_largest_bend_counts_for_all():
     np.testing.assert_allclose(found.allowed_error - found.passing_error, OFF / 16 * 1e6, rtol=1e-9)
 
 
-def test_what_is_doubtful_follows_from_the_loss_and_lets_nothing_pass():
+def test_doubtful_error_follows_from_the_loss_and_lets_nothing_pass():
     small, large = (of_elements(reference=make_derivatives(C, 1e-10, base_magnitude=each)) for each in (1.0, 1e9))
     np.testing.assert_allclose(large.doubtful_error, 256 * 2.0**-53 * 1e9 / large.move_sizes, rtol=1e-14)
     assert (large.doubtful_error > 1e4 * large.allowed_error).all()
@@ -135,13 +135,13 @@ def test_what_is_doubtful_follows_from_the_loss_and_lets_nothing_pass():
     assert (small.allowed_error == large.allowed_error).all()
 
 
-def test_what_is_doubtful_along_a_direction_is_the_root_of_the_elements_as_much():
+def test_doubtful_error_along_a_direction_is_the_norm_of_its_elements():
     for c in (C[:1], np.ones(16)):
         found = of_directions(c)
         np.testing.assert_allclose(found.doubtful_error, 256 * 2.0**-53 * np.sqrt(len(c)), rtol=1e-14)
 
 
-def test_what_is_doubtful_is_no_more_of_a_narrow_arithmetic_than_of_float32():
+def test_doubtful_error_of_narrow_arithmetic_is_at_most_that_of_float32():
     narrow, single, double = (
         of_elements(precision=PRECISIONS[name]).doubtful_error for name in ("BF16", "FP32", "FP64")
     )

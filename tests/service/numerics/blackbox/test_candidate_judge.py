@@ -56,7 +56,7 @@ def consistent(found, stated, deviations=3.3):
 
 
 @pytest.mark.no_cover
-def test_one_of_ten_thousand_elements_is_missed_as_often_as_is_stated():
+def test_single_element_of_ten_thousand_is_missed_as_often_as_stated():
     """1,000 trials, with noise of which about a third of such errors is hidden."""
     found, stated = trials(1000, 1e-12)
     assert 0.1 < stated.mean() < 0.9
@@ -95,7 +95,7 @@ def test_the_error_that_is_said_to_be_found_is_found():
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize("relative", [0.0, 1e-12, 1e-7])
 @pytest.mark.parametrize("datatype", MAX_FREQUENCIES)
-def test_what_is_right_to_rounding_is_never_failed(datatype, relative, random):
+def test_candidate_right_to_rounding_never_fails(datatype, relative, random):
     generator = np.random.default_rng(23)
     outcomes = []
     for seed in range(100):
@@ -201,7 +201,7 @@ def test_a_network_of_rectifiers_is_no_alarm():
 
 
 @pytest.mark.parametrize("random", [True, False])
-def test_what_is_not_finite_fails(random):
+def test_nonfinite_candidate_fails(random):
     fit = Fit(np.random.default_rng(0), 3)
     layout = make_layout(fit.values, random=random)
     for value in (np.nan, np.inf, 1e308):
@@ -254,7 +254,7 @@ def test_a_loss_that_is_lost_in_rounding_calls_nothing_wrong(random):
     assert found.verdict.outcome == Outcome.INCONCLUSIVE
 
 
-def test_what_is_inconclusive_says_no_more_than_it_finds():
+def test_inconclusive_verdict_claims_no_more_than_it_finds():
     """Where the noise is large, what is not called wrong counts as missed too."""
     generator = np.random.default_rng(4)
     fit, unnoticed = Fit(generator, 100), 0

@@ -40,10 +40,10 @@ def test_a_factor_of_any_size_is_told(factor):
     assert f"The candidate is {1 / factor:.6g} times" in diagnose_factor(factor * D, D, factor * ALLOWED).explanation
 
 
-def test_what_is_too_small_for_a_factor_has_none():
+def test_tiny_gradient_has_no_factor():
     assert diagnose_factor(1e300 * D, 1e-300 * D, 1e300 * ALLOWED) is None
     assert diagnose_factor(D, np.array([5e-324, 0, 0, 0]), ALLOWED) is None
 
 
-def test_nothing_at_all_is_told():
+def test_zero_candidate_is_named_detached():
     assert diagnose_factor(D, 0 * D, ALLOWED).bug_name == "detached"

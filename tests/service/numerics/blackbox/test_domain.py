@@ -13,12 +13,12 @@ def of(value, size, low=-np.inf, high=np.inf, schedule=FP64, random=False):
     return found.move_sizes.tolist(), found.move_sides.tolist()
 
 
-def test_what_has_room_is_moved_as_it_was():
+def test_point_far_from_its_bounds_moves_as_without_them():
     assert of([1.0, -2.0], [0.5, 4.0]) == ([0.5, 4.0], [0, 0])
     assert of(1.0, 0.5, 0.5, 2.0) == ([0.5], [0])
 
 
-def test_what_is_near_a_bound_is_moved_by_less_on_both_sides():
+def test_point_near_a_bound_moves_less_on_both_sides():
     sizes, sides = of(1.0, 4.0, high=1.01)
     assert sides == [0]
     assert 0.01 / 2 < sizes[0] / 8 * 1.25 < 0.01
@@ -32,7 +32,7 @@ def test_a_barrier_has_points_on_both_sides_as_long_as_digits_are_left(distance)
 
 
 @pytest.mark.parametrize(("low", "high", "side"), [(1.0, 9.0, 1), (-9.0, 1.0, -1), (1 - 1e-9, 9.0, 1)])
-def test_what_is_on_a_bound_or_all_but_on_it_is_moved_to_one_side(low, high, side):
+def test_point_on_a_bound_moves_to_one_side(low, high, side):
     assert of(1.0, 4.0, low, high) == ([4.0], [side])
 
 

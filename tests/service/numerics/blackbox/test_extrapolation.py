@@ -41,7 +41,7 @@ def test_finer_differences_that_stay_away_contest_a_value(away, contested):
     assert found.is_contested == [contested]
 
 
-def test_where_nothing_settles_the_bound_is_wide():
+def test_bound_is_wide_without_convergence():
     generator = np.random.default_rng(1)
     found = extrapolate_central(
         generator.normal(size=(3000, len(STEPS))), STEPS, np.zeros((3000, 7)), np.zeros((3000, 7))
@@ -55,7 +55,7 @@ def test_a_kink_widens_it():
     assert of(1 + STEPS**2, kinked=kinked).bound[0] >= 0.5
 
 
-def test_what_is_not_finite_has_no_bound():
+def test_nonfinite_losses_have_no_bound():
     quotients = np.full(len(STEPS), np.nan)
     with np.errstate(invalid="ignore"):
         assert of(quotients).bound[0] == np.inf

@@ -76,7 +76,7 @@ NO_KINKS = {
 
 
 @pytest.mark.parametrize(("loss", "shape"), NO_KINKS.values(), ids=NO_KINKS)
-def test_what_is_no_kink_is_not_called_one(loss, shape):
+def test_other_losses_are_not_called_kinks(loss, shape):
     assert found(loss).loss_shape == [shape]
 
 

@@ -32,7 +32,7 @@ def test_every_step_is_exact_on_both_sides(datatype):
 
 
 @pytest.mark.parametrize("datatype", STEP_SCHEDULES)
-def test_what_was_wanted_is_nearly_what_there_is(datatype):
+def test_rounded_moves_are_near_the_wanted_ones(datatype):
     point, wanted, found, schedule = lines(datatype)
     assert np.abs(found.directions - wanted).max() <= found.coarseness / 2
     assert np.abs(found.starts - point).max() <= found.coarseness * schedule.smallest_step / 2

@@ -83,7 +83,7 @@ def test_each_of_several_tensors_has_near_points_without_the_others():
     assert len(alone.near_losses("a", np.zeros(alone.evaluation_count))) == 2
 
 
-def test_of_many_tensors_some_share_their_near_points():
+def test_many_tensors_share_near_points():
     layout = lay_out_evaluations(
         {f"w{number}": make_point(np.ones(1)) for number in range(40)}, random=True, count=1, seed=0
     )

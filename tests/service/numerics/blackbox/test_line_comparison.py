@@ -56,12 +56,12 @@ def test_a_line_between_certain_and_allowed_is_undecided(off, cause, outcome):
 @pytest.mark.parametrize(
     ("doubtful", "outcome"), [(0.0, FAIL), (1e-6, FAIL), (2e-6, INCONCLUSIVE), (1.0, INCONCLUSIVE)]
 )
-def test_what_is_doubtful_keeps_a_line_from_failing_and_lets_none_pass(doubtful, outcome):
+def test_doubtful_error_keeps_a_line_from_failing_and_passes_none(doubtful, outcome):
     assert stated(3.5e-6, doubtful=doubtful).line_outcomes == [outcome]
     assert stated(1.5e-6, doubtful=doubtful).line_outcomes == [INCONCLUSIVE]
 
 
-def test_what_is_negligible_passes_within_what_is_allowed():
+def test_negligible_line_passes_within_its_allowance():
     assert [stated(1.9e-6, negligible=each).line_outcomes for each in (True, False)] == [[PASS], [INCONCLUSIVE]]
     assert stated(2.1e-6, negligible=True).line_outcomes == [FAIL]
 
@@ -143,7 +143,7 @@ def test_a_zero_beside_a_staircase_is_not_called_wrong(shape, candidate, outcome
 
 
 @pytest.mark.parametrize(("times", "outcome"), [(3.9, INCONCLUSIVE), (4.1, FAIL)])
-def test_where_a_kink_is_suspected_a_line_fails_beyond_four_times_what_is_allowed(times, outcome):
+def test_line_with_a_suspected_kink_fails_beyond_four_times_its_allowance(times, outcome):
     assert of_elements([1 + times * 1e-9], [1.0], 1e-9, may_have_kink=True).line_outcomes == [outcome]
     assert of_elements([1 + times * 1e-9], [1.0], 1e-9).line_outcomes == [FAIL]
 

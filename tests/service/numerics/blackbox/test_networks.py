@@ -55,13 +55,13 @@ def outcomes(count, activation, datatype, arithmetic, change=0.0):
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("datatype", ARITHMETICS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_what_is_right_is_not_failed_beside_kinks(activation, datatype, arithmetic):
+def test_right_gradient_of_a_network_does_not_fail_beside_kinks(activation, datatype, arithmetic):
     found = outcomes(500, activation, datatype, arithmetic)
     assert found[Outcome.FAIL] == 0
     if (datatype, arithmetic) != ("FP64", "FP32"):
         assert found[Outcome.PASS] > 0.9 * found.total()
 
 
-def test_what_is_wrong_is() -> None:
+def test_wrong_gradient_of_a_network_mostly_fails() -> None:
     found = outcomes(100, "relu", "FP32", "FP32", change=0.01)
     assert found[Outcome.FAIL] > 85

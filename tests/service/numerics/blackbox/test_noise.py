@@ -21,7 +21,7 @@ def test_known_noise_is_found_within_a_factor(relative, kind):
     assert 0.2 < min(found) < max(found) < 5
 
 
-def test_what_is_smooth_is_no_noise():
+def test_smooth_loss_has_no_noise():
     t = np.arange(9) * 1e-3
     assert estimate_line_noise(np.exp(t)) < 1e-15
     assert estimate_line_noise(np.zeros(8)) == 0

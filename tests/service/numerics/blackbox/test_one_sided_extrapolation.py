@@ -66,7 +66,7 @@ def test_a_kink_between_the_steps_is_not_overlooked():
         assert abs(found.value[0] - 1) <= found.bound[0]
 
 
-def test_what_is_not_finite_has_no_bound():
+def test_nonfinite_losses_have_no_bound():
     with np.errstate(invalid="ignore"):
         assert extrapolate_one_sided(samples(np.full(NODES.shape, np.nan))).bound[0] == np.inf
 

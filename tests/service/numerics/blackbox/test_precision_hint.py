@@ -22,6 +22,6 @@ def test_other_numbers_are_asked_for_a_tolerance(off, rtol):
     assert of(REFERENCE * (1 + off)).endswith(f'as in "tolerance": {{"rtol": {rtol}}}.')
 
 
-def test_what_no_tolerance_would_explain_is_not_advised():
+def test_hint_proposes_no_useless_tolerance():
     assert of(REFERENCE * 2.0000000001) == ""
     assert suggest_lower_precision(np.array([1e-17]), np.array([1e-17]), np.zeros(1), PRECISIONS["FP32"]) == ""

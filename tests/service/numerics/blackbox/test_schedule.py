@@ -62,7 +62,7 @@ def test_elements_of_other_units_are_moved_by_their_own_sizes(random):
 
 
 @pytest.mark.parametrize("left", [2.2e-16, -1.1e-16, 5.5e-17])
-def test_what_rounding_leaves_is_moved_like_zero(left):
+def test_remainder_of_rounding_is_moved_like_zero(left):
     assert moved(1.0, left, left, 0.7, left) == [1, 1, 1, 0.5, 1] or moved(1.0, left, left, 0.7, left) == [1] * 5
     assert moved(left)[0] == round_to_power_of_two(abs(left)), "but not where there is nothing of which it was left"
     assert moved(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"

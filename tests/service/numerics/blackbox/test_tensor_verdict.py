@@ -73,7 +73,7 @@ def test_what_passes_on_one_side_and_is_changed_by_the_error_that_would_be_found
     assert of_elements([candidate + error / 3], [1.0], bound)[1].outcome == PASS
 
 
-def test_of_what_does_not_pass_or_does_not_matter_no_error_is_promised():
+def test_failing_or_negligible_tensor_promises_no_detectable_error():
     """An element of 1e-8 beside one of 1, and one that is undecided, or wrong."""
     alone = of_elements([1.0, 1.0], [1.0, 1.0], 1e-6)[1]
     for other, value, bound in ((1e-8, 1e-8, 1e-8), (1.0, 1.0, 1e-2), (2.0, 1.0, 1e-9)):
@@ -109,7 +109,7 @@ def test_a_failure_of_a_small_ratio_comes_before_what_is_undecided_of_a_larger_o
     assert first.error_ratio < second.error_ratio
 
 
-def test_no_more_of_the_worst_are_told_than_ten_but_every_line_is():
+def test_verdict_lists_ten_worst_elements_and_every_line():
     candidate = 1 + np.arange(15) * 1e-9
     found, lines = of_elements(candidate, np.ones(15), 1e-12)[1:]
     assert [each.index[0] for each in found.worst_elements] == list(range(14, 14 - MAX_WORST_ELEMENTS, -1))

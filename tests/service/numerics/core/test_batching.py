@@ -39,5 +39,5 @@ def test_size_is_exact(shape, count):
     ("operand", "result", "fits"),
     [((), (2, 3), True), ((3,), (2, 3), True), ((2,), (2, 3), False), ((4, 2, 3), (2, 3), False)],
 )
-def test_what_is_broadcast_to_a_shape_leaves_it_as_it_is(operand, result, fits):
+def test_broadcasting_to_a_shape_keeps_that_shape(operand, result, fits):
     assert is_broadcastable(operand, result) is fits

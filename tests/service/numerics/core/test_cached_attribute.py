@@ -19,7 +19,7 @@ class Square:
         return self.side**2
 
 
-def test_it_is_worked_out_once_and_belongs_to_the_instance():
+def test_cached_attribute_is_computed_once_per_instance():
     two, three = Square(2, []), Square(3, [])
     assert (two.area, two.area, three.area) == (4, 4, 9)
     assert (two.asked, three.asked) == ([2], [3])
@@ -28,7 +28,7 @@ def test_it_is_worked_out_once_and_belongs_to_the_instance():
     assert Square.area.__doc__ == "Its area."
 
 
-def test_what_raises_is_asked_again():
+def test_cached_attribute_that_raises_is_computed_again():
     broken = Square("2", [])
     for _ in range(2):
         with pytest.raises(TypeError):
@@ -36,7 +36,7 @@ def test_what_raises_is_asked_again():
     assert broken.asked == ["2", "2"]
 
 
-def test_one_instance_waits_for_no_other():
+def test_cached_attribute_of_one_instance_blocks_no_other():
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow:

@@ -11,7 +11,7 @@ from service.numerics.core.interrupts import (
 )
 
 
-def test_nothing_is_looked_at_where_nobody_waits():
+def test_no_interrupt_is_checked_without_a_hook():
     check_interrupt()
     assert list(iterate_interruptibly("abc")) == ["a", "b", "c"]
 

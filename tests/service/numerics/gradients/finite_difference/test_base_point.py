@@ -6,7 +6,7 @@ from service.numerics.ops import OP_REGISTRY
 from tests.op_graphs import build_reference_model
 
 
-def test_it_knows_who_reads_what() -> None:
+def test_base_point_lists_the_readers_of_each_value() -> None:
     graph, leaves = build_reference_model()
     point = BasePoint(graph, graph.forward(leaves))
     assert [node.name for node in point.readers_by_name["w2"]] == ["L2"]

@@ -32,7 +32,7 @@ def layers(batch: int = 5, width: int = 40) -> tuple[Graph, dict[str, np.ndarray
     return Graph(nodes, {name: each.shape[1:] for name, each in leaves.items()}), leaves
 
 
-def test_what_is_read_linearly_follows_from_what_reads_it() -> None:
+def test_linear_reading_follows_from_the_readers() -> None:
     found = DifferencePlan(*layers(), ["w", "b"])
     assert (
         found.needed_names(["w", "b"]) == ["s", "r", "z", "b", "w"]

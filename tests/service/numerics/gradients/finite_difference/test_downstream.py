@@ -35,14 +35,14 @@ def compared(graph, leaves, name):
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
-def test_it_is_the_full_pass(name):
+def test_downstream_pass_equals_the_full_pass(name):
     suffix, found, expected = compared(*build_reference_model((6, 5), (3, 2)), name)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
     assert suffix.moves_exactly is (name != "y")
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_it_is_the_full_pass_of_random_graphs(seed):
+def test_downstream_pass_equals_the_full_pass_of_random_graphs(seed):
     graph, leaves = draw_graph(seed)
     for name in ("x", "w"):
         _, found, expected = compared(graph, leaves, name)

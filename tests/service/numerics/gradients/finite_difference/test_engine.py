@@ -137,7 +137,7 @@ def test_a_node_is_differenced_like_a_leaf():
     assert np.sign(expected).tolist() == np.sign(residual).tolist()
 
 
-def test_where_the_loss_is_not_finite_there_is_no_difference():
+def test_nonfinite_loss_has_no_difference():
     nodes = [Node("p", MUL, ("x", "w")), Node("q", MUL, ("p", "p")), Node("loss", LOSS, ("q", "zero"))]
     graph = Graph(nodes, {"x": (2,), "w": (2,), "zero": (2,)})
     leaves = {
@@ -224,7 +224,7 @@ def decided(found):
     return np.concatenate([(each.error_bound <= 1e-5 * np.abs(each.value)).ravel() for each in found.values()])
 
 
-def test_what_float64_cannot_decide_extended_precision_does(monkeypatch):
+def test_extended_precision_decides_where_float64_cannot(monkeypatch):
     graph, leaves = fitted_closely()
     found = finite_difference.differentiate_numerically(graph, leaves, ["x", "w1", "w2"])
     for name, expected in truth.compute_gradients(graph, leaves).items():

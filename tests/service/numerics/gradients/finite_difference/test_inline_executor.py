@@ -8,13 +8,13 @@ from service.numerics.gradients.finite_difference.inline_executor import InlineE
 from tests.op_graphs import build_reference_model
 
 
-def test_it_is_an_executor() -> None:
+def test_inline_executor_is_an_executor() -> None:
     with InlineExecutor() as executor:
         assert executor.submit(pow, 2, 5).result() == 32
         assert list(executor.map(pow, (2, 3), (5, 2))) == [32, 9]
 
 
-def test_what_goes_wrong_comes_with_the_result() -> None:
+def test_inline_executor_raises_with_the_result() -> None:
     future = InlineExecutor().submit(int, "seven")
     with pytest.raises(ValueError, match="seven"):
         future.result()

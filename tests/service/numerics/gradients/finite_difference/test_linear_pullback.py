@@ -59,7 +59,7 @@ def pulled(
 
 @pytest.mark.parametrize("written_out", [True, False])
 @pytest.mark.parametrize(("op", "case", "slot"), LINEAR)
-def test_it_is_the_sum_over_the_output(
+def test_linear_pullback_is_the_sum_over_the_output(
     op: type[Op], case: OpExample, slot: str, written_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not written_out:

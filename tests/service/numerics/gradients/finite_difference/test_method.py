@@ -59,7 +59,7 @@ def test_noise_is_in_the_bound(method):
     assert reduced(method, math.sin, noise=1.0)[1] >= 0.9
 
 
-def test_where_the_table_does_not_converge_there_is_no_bound():
+def test_divergent_table_has_no_bound():
     assert reduced(ADAPTIVE_METHOD, lambda x: math.sin(40 * x))[1] == np.inf
     assert reduced(ADAPTIVE_METHOD, lambda x: math.sin(40 * x), steps=STEPS / 64)[1] < 1e-3
     for method in (make_central_method(0.25), make_forward_method(0.25)):

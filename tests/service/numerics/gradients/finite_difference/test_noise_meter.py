@@ -36,7 +36,7 @@ def quartic(w):
 
 @pytest.mark.parametrize("w", [0.7, 1e-5, 3e7])
 @pytest.mark.parametrize("step", [2.0**-4, 2.0**-12])
-def test_it_covers_what_float64_does_to_a_difference_and_not_much_more(w, step):
+def test_noise_covers_the_float64_error_and_little_more(w, step):
     graph, leaves = quartic(w)
     h = w * step
     measured = meter(graph, leaves)
