@@ -19,14 +19,7 @@ TENTH = 10
 
 TRIALS: dict[str, str] = {
     "tests/fuzz/": "requests and bytes at random",
-    "tests/integration/test_faults.py": "clients and workers that go wrong, each a server of its own",
-    "tests/integration/test_guard.py": "slow clients and many, on small servers",
-    "tests/integration/test_lane.py": "clients for seconds on end, beside long checks",
-    "tests/integration/test_memory.py": "the largest bodies, and the memory that they take",
-    "tests/integration/test_one_clock.py": "slow bodies and slow readers",
-    "tests/integration/test_shortages.py": "servers that run out of descriptors and room",
-    "tests/integration/test_slow_clients.py": "clients that never come to an end",
-    "tests/integration/test_slow_readers.py": "clients that take their answers in drops",
+    "tests/integration/": "slow and broken clients and workers, most on a server of their own",
     "tests/service/checks/graph/test_bytes.py": "memory of the largest checks, in processes of their own",
     "tests/service/checks/graph/test_estimates_hold.py": "counts of work of every op, case and preset",
     "tests/service/numerics/blackbox/test_alarms.py": "right and wrong gradients at random",
@@ -49,13 +42,16 @@ TRIALS: dict[str, str] = {
     "tests/test_truth.py": "every op, in 80 digits",
     "tests/test_every_op.py": "every case of every op, with and without planted errors",
 }
-"""Beginnings of node ids, a folder, a file or a test, and the samples that each takes."""
+"""The start of a node id (a folder, a file or a test), and the samples that its tests take."""
 
 IN_FULL: dict[str, str] = {
+    "tests/integration/test_bystanders.py": "it starts no server",
+    "tests/integration/test_unreadable.py": "its tests share one server",
+    "tests/integration/test_service.py::test_the_reference_example": "the first thing that a service must do",
     "tests/test_every_op.py::test_the_three_routes_agree": "each op has its basic cases in `make test`",
     "tests/test_every_op.py::test_forward_agrees_with_the_shape_rule": "so has its forward pass",
 }
-"""Beginnings of node ids that the table has and that are no trials, and why."""
+"""Exceptions from the table: they run in full in both commands, and why."""
 
 
 def mark_trials(items: Iterable[pytest.Item]) -> None:
