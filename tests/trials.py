@@ -24,6 +24,7 @@ TRIALS: dict[str, str] = {
     "tests/service/checks/graph/test_estimates_hold.py": "counts of work of every op, case and preset",
     "tests/service/numerics/blackbox/test_alarms.py": "right and wrong gradients at random",
     "tests/service/numerics/blackbox/test_candidate_judge.py": "gradients at random, on losses with noise",
+    "tests/service/numerics/blackbox/test_central_derivatives.py": "bounds of smooth losses, in every arithmetic",
     "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
     "tests/service/numerics/blackbox/test_promises.py": "errors of the size that a report promises to find",
     "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
