@@ -18,22 +18,29 @@ TENTH = 10
 """Consecutive trials of a file, one of which is in the tenth."""
 
 TRIALS: dict[str, str] = {
+    "tests/browser/test_page.py": "a page in a browser, at several widths and schemes, seconds each",
     "tests/fuzz/": "requests and bytes at random",
     "tests/integration/": "slow and broken clients and workers, most on a server of their own",
     "tests/service/checks/graph/test_bytes.py": "memory of the largest checks, in processes of their own",
     "tests/service/checks/graph/test_estimates_hold.py": "counts of work of every op, case and preset",
+    "tests/service/checks/test_bugs.py::test_a_check_of_what_was_planted": "every bug of a model",
     "tests/service/numerics/blackbox/test_alarms.py": "right and wrong gradients at random",
     "tests/service/numerics/blackbox/test_candidate_judge.py": "gradients at random, on losses with noise",
     "tests/service/numerics/blackbox/test_central_derivatives.py": "bounds of smooth losses, in every arithmetic",
+    "tests/service/numerics/blackbox/test_line_derivatives.py": "bounds of smooth losses, on lines at random",
     "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
     "tests/service/numerics/blackbox/test_promises.py": "errors of the size that a report promises to find",
     "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
     "tests/service/numerics/gradients/finite_difference/test_magnitudes.py": "inputs of many magnitudes",
+    "tests/service/numerics/ops/test_vector_norm.py::test_small_triplets": "triplets of many sizes",
+    "tests/service/test_bounds.py::test_under_bounds_right_gradients": "gradients at random, within bounds",
+    "tests/service/test_check_parts.py::test_an_error_is_missed_as_often": "hundreds of samples of elements",
     "tests/test_against_pytorch.py": "attributes and dtypes of losses",
     "tests/test_bounds.py": "every family of problems, on fixed seeds",
     "tests/test_bugs_by_hand.py": "bugs written by hand",
     "tests/test_cover.py": "every op and dtype, over sixteen decades",
     "tests/test_every_fault.py": "every bug in every preset",
+    "tests/test_every_op.py": "every case of every op, with and without planted errors",
     "tests/test_false_alarms.py": "a hundred problems of each cell",
     "tests/test_fused.py": "fused ops on many inputs",
     "tests/test_lower_precision.py": "dtypes and models",
@@ -41,7 +48,6 @@ TRIALS: dict[str, str] = {
     "tests/test_stories_of_random_graphs.py": "bugs in random graphs",
     "tests/test_ties.py": "choices of subgradients at random",
     "tests/test_truth.py": "every op, in 80 digits",
-    "tests/test_every_op.py": "every case of every op, with and without planted errors",
 }
 """The start of a node id (a folder, a file or a test), and the samples that its tests take."""
 
