@@ -26,15 +26,15 @@ pytestmark = pytest.mark.no_cover
 GRAPHS = 240
 SHAPE = (4, 5)
 NUMBERS = (0.8, 1.25, 0.37, 1.7, 2.0, 3.0, 4.0, 5.0, 0.5, 7.0, 0.14, -0.6, -1.5)
-DONE = {"left out": -1, "applied twice": 1, "turned round": -2}
+DONE = {"left out": -1, "applied twice": 1, "inverted": -2}
 
 FACTOR = re.compile(
     r"the (factor|exponent|slope|division by) (-?[\d.e+-]+) (?:of|in) (\w+) \((\w+)\)(?: below 0| inside of it| "
-    r"outside of it)? was (left out|applied twice|turned round)( but for its sign)?"
+    r"outside of it)? was (left out|applied twice|inverted)( except for its sign)?"
 )
 EDGE = re.compile(
-    r"what comes back to (\w+) from (\w+) \(\w+\) (?:was added (twice)|came with the (opposite) sign|"
-    r"was (minus )?(sqrt\(|1/sqrt\(|1/)?([\d.e+-]+)\)? (?:times|of) what)"
+    r"the gradient from (\w+) \(\w+\) to (\w+) (?:was added (twice)|came with the (opposite) sign|"
+    r"was (minus )?(sqrt\(|1/sqrt\(|1/)?([\d.e+-]+)\)? (?:times|of) its)"
 )
 CUT = re.compile(r"the path from (\w+) through (\w+) \(\w+\) carried no gradient")
 
@@ -181,7 +181,7 @@ def claims(text: str) -> Iterator[tuple[Claim, str, By]]:
         value = float(number) if known else np.nan
         factor = (1 / value if label == "division by" else value) ** DONE[done]
         yield ("factor", node, done), node, by_factor(abs(factor) if but else factor)
-    for operand, node, twice, opposite, minus, how, number in EDGE.findall(text):
+    for node, operand, twice, opposite, minus, how, number in EDGE.findall(text):
         factor = 2.0 if twice else -1.0 if opposite else float(number)
         factor = factor**0.5 if "sqrt" in how else factor
         factor = (-1 if minus else 1) * (1 / factor if how.startswith("1/") else factor)
@@ -244,9 +244,9 @@ def judged(plant: Plant, scene: DiagnosisContext, found: list[BugExplanation]) -
     if plant.kind == "decay":
         return "true" if names & plant.names else "another" if said else "vague"
     # Nothing was done at any node: what is said of one may make the same, but nothing may be stated.
-    if names <= plant.names and "just what it would be if" not in text:
+    if names <= plant.names and "Matches exactly" not in text:
         return "vague"
-    return "another" if "just what it would be if" in text and plant.kind != "noise" else f"false: {names}"
+    return "another" if "Matches exactly" in text and plant.kind != "noise" else f"false: {names}"
 
 
 def runs(count: int) -> Iterator[tuple[int, str, str, str]]:
@@ -283,12 +283,12 @@ def test_false_explanation_is_noticed() -> None:
     graph = Drawn()
     graph.node("sum", graph.node("sin", graph.multiplied(0.8, "mul", graph.node("add", "w", 7.0), 0.8)))
     model = worked(graph, generator)
-    text = "dL/dw is just what it would be if the factor {} of {} was {}."
+    text = "Matches exactly: the factor {} of {} was {}."
     plant = Plant("factor", model.get_gradient("w") / 0.8, ("factor", "n1", "left out"))
     for said, verdict in (
         (text.format(0.8, "n1 (mul)", "left out"), "true"),
         (text.format(0.8, "n1 (mul)", "applied twice"), "false"),
         (text.format(7, "n0 (add)", "left out"), "false"),
-        ("dL/dw is 1.25 times the reference, everywhere.", "vague"),
+        ("dL/dw is 1.25 times the reference everywhere.", "vague"),
     ):
         assert judged(plant, model.build_context(), [BugExplanation("scaled", said, 0.0)]).partition(":")[0] == verdict

@@ -95,7 +95,7 @@ def test_a_failure_is_on_the_page_with_its_bug_and_its_maps(service: Service, wr
     for words in (
         "\N{MULTIPLICATION X} fail",
         "transposed",
-        "dL/dw1 has the numbers of the reference",
+        "dL/dw1 is the transpose of the reference",
         "2.3767862745225306",
     ):
         assert words in reader.text

@@ -119,7 +119,7 @@ def test_a_diagnosis_ends_with_what_it_has_and_says_so():
             assert verdict["diagnoses"], "there is always one"
             for each in verdict["diagnoses"]:
                 said = each["explanation"]
-                ended = "the time of the request was over" in said
+                ended = "the request ran out of time" in said
                 told.setdefault((each["name"], ended), said)
                 if not ended:
                     assert each in whole["verdicts"][name]["diagnoses"]

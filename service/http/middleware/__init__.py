@@ -1,0 +1,1 @@
+"""The parts of HTTP around every route: keys, limits, deadlines, the log of requests."""

@@ -1,4 +1,7 @@
-"""The catalogue of bugs: each entry makes the gradient that its bug makes, and so recognises it."""
+"""The catalogue of bugs.
+
+Each entry simulates the gradient of its bug, and recognises the bug by that.
+"""
 
 from service.numerics.diagnosis.bug import BACKWARD_BUGS, GRADIENT_BUGS
 from service.numerics.diagnosis.bugs import (

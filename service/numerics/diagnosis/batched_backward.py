@@ -1,4 +1,7 @@
-"""Gradients of many wrong backward passes at once: each alteration is a tile of one reverse sweep."""
+"""Gradients of many wrong backward passes at once.
+
+Each override is a tile of one reverse sweep.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,35 +17,35 @@ from service.numerics.model.graph import Graph, Node
 from service.numerics.ops.op import WORK_PER_CALL, BackwardPass, Gradients
 
 _MAX_BATCH_ELEMENTS = 2**20
-"""Of all gradients of the alterations that are swept together."""
+"""Elements of all gradients of the overrides in one sweep."""
 _MAX_BATCH_SIZE = 128
 _BACKWARD_WORK_RATIO = 3
-"""Work of a reverse sweep, in forward passes."""
+"""Work of a reverse sweep in forward passes."""
 
 
 class AffordableOverrides:
-    """As many alterations as some work allows, given one by one; at least one.
+    """As many overrides as some work allows, yielded one by one; at least one.
 
-    T alterations that are swept together make the calls of each node once: a sweep takes sum_n (c_n CALL + T w_n) three
-    times, where c_n are the calls of a node, and w_n is its work in one tile. To it come calls of its own for each node
-    that an alteration changes, and what it takes to compare the gradients, which is no more than all elements.
-    It is counted and not timed, so that the same request gets the same answer.
+    A sweep of T overrides makes the calls of each node once: it takes sum_n (c_n CALL + T w_n) three times, with the
+    calls c_n of a node and its work w_n in one tile. Each node that an override changes adds calls of its own, and the
+    comparison of the gradients adds no more work than there are elements. The work is counted and not timed, so that
+    the same request gets the same answer.
 
     Parameters
     ----------
     graph
         The model.
-    alterations
-        The likeliest first.
-    most
+    backward_overrides
+        Overrides, the likeliest first.
+    max_work
         Multiply-adds that all of them together may take.
 
     Attributes
     ----------
-    work
-        What those take that were given so far.
-    left_out
-        Whether there were more.
+    work_done
+        Multiply-adds of the overrides yielded so far.
+    is_incomplete
+        True once the work did not suffice for all overrides.
     """
 
     def __init__(self, graph: Graph, backward_overrides: Iterable[BackwardOverride], max_work: int) -> None:
@@ -58,54 +61,54 @@ class AffordableOverrides:
         self.is_incomplete = False
 
     def __iter__(self) -> Iterator[BackwardOverride]:
-        """Give them."""
-        for number, each in enumerate(self._backward_overrides):
-            more = self._work_per_override + sum(self._work_by_node[name] for name in each.wrong_backward_by_node)
-            more += self._work_per_batch if number % self._batch_size == 0 else 0
-            if number and self.work_done + more > self._max_work:
+        """Yield the overrides until their work exceeds the maximum."""
+        for number, override in enumerate(self._backward_overrides):
+            work = self._work_per_override + sum(self._work_by_node[name] for name in override.wrong_backward_by_node)
+            work += self._work_per_batch if number % self._batch_size == 0 else 0
+            if number and self.work_done + work > self._max_work:
                 self.is_incomplete = True
                 return
-            self.work_done += more
-            yield each
+            self.work_done += work
+            yield override
 
 
 def _choose_batch_size(graph: Graph) -> int:
-    """How many alterations are swept together."""
-    every = sum(map(count_elements, graph.shapes.values()))
-    return min(_MAX_BATCH_SIZE, max(1, _MAX_BATCH_ELEMENTS // max(1, every)))
+    """Choose the number of overrides in one sweep."""
+    elements = sum(map(count_elements, graph.shapes.values()))
+    return min(_MAX_BATCH_SIZE, max(1, _MAX_BATCH_ELEMENTS // max(1, elements)))
 
 
 def iterate_overridden_gradients(
     graph: Graph, values: Mapping[str, Array], backward_overrides: Iterable[BackwardOverride], names: Sequence[str]
 ) -> Iterator[tuple[Sequence[BackwardOverride], dict[str, Array]]]:
-    """Sweep back with each alteration, so many at a time.
+    """Sweep back with each override, in batches.
 
     Parameters
     ----------
     graph
         The model.
     values
-        Every leaf and node, (1, ...).
-    alterations
-        Of its backward pass.
+        Leaves and nodes, shape (1, ...), by name.
+    backward_overrides
+        Overrides of the backward pass.
     names
-        Whose gradients are asked for.
+        Names of the gradients to return.
 
     Yields
     ------
     tuple
-        Alterations, and the gradients that come of each, (alterations, ...) by name.
+        A batch of overrides, and their gradients, shape (overrides, ...), by name.
     """
-    left, length = iter(backward_overrides), _choose_batch_size(graph)
-    while together := list(islice(left, length)):
-        found = graph.backward(values, _batch_overrides(graph, together))
-        yield together, {name: broadcast_batch(found[name], len(together)) for name in names}
+    remaining, batch_size = iter(backward_overrides), _choose_batch_size(graph)
+    while batch := list(islice(remaining, batch_size)):
+        gradients = graph.backward(values, _batch_overrides(graph, batch))
+        yield batch, {name: broadcast_batch(gradients[name], len(batch)) for name in names}
 
 
 def _batch_overrides(graph: Graph, backward_overrides: Sequence[BackwardOverride]) -> dict[str, BackwardPass]:
     by_node: dict[str, dict[int, WrongBackward]] = {}
-    for tile, alteration in enumerate(backward_overrides):
-        for name, wrong in alteration.wrong_backward_by_node.items():
+    for tile, override in enumerate(backward_overrides):
+        for name, wrong in override.wrong_backward_by_node.items():
             by_node.setdefault(name, {})[tile] = wrong
     nodes = {node.name: node for node in graph.nodes}
     return {
@@ -116,31 +119,31 @@ def _batch_overrides(graph: Graph, backward_overrides: Sequence[BackwardOverride
 def _splice_backward(
     node: Node, wrong: Mapping[int, WrongBackward], tiles: int, gradient: Array, output: Array, *inputs: Any
 ) -> Gradients:
-    """Backward pass that is wrong in some tiles, (tiles, ...)."""
+    """Run the backward pass of a node, wrong in some tiles, shape (tiles, ...)."""
     right = node.op.backward(gradient, output, *inputs)
-    altered = {
-        tile: change(
+    wrong_results = {
+        tile: run_wrong(
             _select_batch_entry(right, tile),
             gradient[tile : tile + 1] if len(gradient) > 1 else gradient,
             output,
             *inputs,
         )
-        for tile, change in iterate_interruptibly(wrong.items())
+        for tile, run_wrong in iterate_interruptibly(wrong.items())
     }
     return tuple(
         None
-        if each is None
-        else _join_batch_entries(each, {tile: results[position] for tile, results in altered.items()}, tiles)
-        for position, each in enumerate(right)
+        if result is None
+        else _join_batch_entries(result, {tile: results[position] for tile, results in wrong_results.items()}, tiles)
+        for position, result in enumerate(right)
     )
 
 
 def _select_batch_entry(right: Gradients, tile: int) -> Gradients:
-    return tuple(None if each is None else each[tile : tile + 1] if len(each) > 1 else each for each in right)
+    return tuple(None if result is None else result[tile : tile + 1] if len(result) > 1 else result for result in right)
 
 
-def _join_batch_entries(right: Array, altered: Mapping[int, Array | None], tiles: int) -> Array:
+def _join_batch_entries(right: Array, wrong_by_tile: Mapping[int, Array | None], tiles: int) -> Array:
     joined = np.repeat(right, tiles, axis=0) if len(right) == 1 else right.copy()
-    for tile, each in altered.items():
-        joined[tile] = 0 if each is None else each[0]
+    for tile, wrong in wrong_by_tile.items():
+        joined[tile] = 0 if wrong is None else wrong[0]
     return joined

@@ -1,4 +1,7 @@
-"""What a fault is, and the catalogue of those there are: one entry a bug, which injects and recognises itself."""
+"""The catalogue of bugs.
+
+One entry a bug, which recognises the bug and injects it.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +22,9 @@ class BugBase(ABC):
     Attributes
     ----------
     name
-        On the wire.
+        Name of the bug on the wire.
     signature
-        What a candidate with it looks like.
+        Formula or sentence for a candidate with the bug, of the candidate c and the right gradient g.
     """
 
     name: ClassVar[str]
@@ -32,28 +35,34 @@ class GradientBug(BugBase):
     """A bug of one tensor's gradient."""
 
     @abstractmethod
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """What it may have made of the gradient with respect to a name, given what the client sent."""
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the gradients that the bug may have made for a name's candidate."""
 
     @abstractmethod
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """Candidates with the bug: of the name, and of others where it takes several."""
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield candidates with the bug.
+
+        Of the name, and of others if the bug takes several.
+        """
 
 
 class SimulatedBug(GradientBug):
-    """A bug whose work does not depend on what was sent: it is recognised by what it makes."""
+    """A bug that its simulation recognises.
+
+    Its wrong gradient does not depend on the candidate.
+    """
 
     @abstractmethod
-    def simulate_gradients(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """What it makes of the gradient with respect to a name."""
+    def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the gradients with respect to a name that the bug makes."""
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        return self.simulate_gradients(scene, name)
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the simulated gradients; see `GradientBug`."""
+        return self.simulate_gradients(context, name)
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        return ({name: each.gradient} for each in self.simulate_gradients(scene, name))
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the simulated gradients as candidates; see `GradientBug`."""
+        return ({name: hypothesis.gradient} for hypothesis in self.simulate_gradients(context, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +71,16 @@ class BackwardOverride:
 
     Attributes
     ----------
-    fault
-        Name of the mistake.
-    overrides
-        What makes wrong results of the right ones of a node, by name: `wrong(right, gradient, output, *inputs)`, all
-        of one tile.
-    text
-        Says what was done, and where, as a clause.
-    share
-        Says what was lost, where that is one share of a sum: it may have come with a factor instead.
+    bug_name
+        Name of the bug.
+    wrong_backward_by_node
+        Function that makes the wrong results of a node from its right ones, by name of the node:
+        `wrong(right, gradient, output, *inputs)`, all of one tile.
+    describe_bug
+        Returns a clause in the past tense for what was done, and where: "the mask was left out".
+    describe_share
+        Returns a noun phrase for the share that is lost, if the override loses one share of a sum: the share may have
+        come with a factor instead.
     """
 
     bug_name: str
@@ -83,15 +93,15 @@ class BackwardBug(BugBase):
     """A bug of the backward pass, which all gradients behind it inherit."""
 
     @abstractmethod
-    def backward_overrides(self, scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-        """Ways to make it, as far as they show in the gradients of the names."""
+    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+        """Yield the backward passes with the bug that show in a name's gradient."""
 
 
 GRADIENT_BUGS: dict[str, GradientBug] = {}
-"""Bugs of single gradients, in the order in which they are looked for."""
+"""Bugs of single gradients, in the order of the search."""
 
 BACKWARD_BUGS: dict[str, BackwardBug] = {}
-"""Bugs of the backward pass, in the order in which they are looked for; those of ops stand beside these."""
+"""Bugs of the backward pass, in the order of the search; the bugs of ops stand beside these."""
 
 GradientBugT = TypeVar("GradientBugT", bound=GradientBug)
 BackwardBugT = TypeVar("BackwardBugT", bound=BackwardBug)

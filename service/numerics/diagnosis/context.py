@@ -1,4 +1,7 @@
-"""Where a bug is looked for: the model at its point, its right gradients, and what the client sent."""
+"""The context of a diagnosis.
+
+The model at its point, its right gradients, and the client's candidates.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,26 +18,26 @@ from service.numerics.model.rounding import estimate_rounding_allowances
 
 @dataclass(frozen=True)
 class DiagnosisContext:
-    """Everything that a fault may look at.
+    """All inputs of a bug.
 
     Attributes
     ----------
     graph
         The model.
     values
-        Every leaf and node in float64, (1, ...).
+        Leaves and nodes in float64, shape (1, ...), by name.
     gradients
-        The right gradient with respect to each, (1, ...).
+        Right gradients, shape (1, ...), by name.
     candidates
-        The client's gradients in float64, of whatever shape, by name.
+        The client's gradients in float64, of any shape, by name.
     precisions
-        The arithmetic in which each candidate was computed.
-    names
-        Everything whose gradient is judged.
+        Arithmetics of the candidates, by name.
+    judged_names
+        Names whose gradients are judged.
     seed
-        All that is random follows from it.
-    shown
-        How a name stands in a sentence.
+        Seed of all random numbers, 0 by default.
+    format_name
+        Function that formats a name for a sentence; `str` by default.
     """
 
     graph: Graph
@@ -47,32 +50,35 @@ class DiagnosisContext:
     format_name: Callable[[str], str] = str
 
     def right_gradient(self, name: str) -> Array:
-        """Right gradient, of the shape of what it belongs to."""
+        """Return the right gradient of a name, of the shape of its tensor."""
         return self.gradients[name][0]
 
     def describe_gradient(self, name: str) -> str:
-        """How the gradient of a name stands in a sentence."""
+        """Describe the gradient of a name for a sentence."""
         return f"dL/d{self.format_name(name)}"
 
     def uses_of(self, name: str) -> tuple[tuple[Node, int], ...]:
-        """Each node that reads a name, with the position of the operand, in order of evaluation."""
+        """Return the nodes that read a name, each with the operand's position.
+
+        The order is that of evaluation.
+        """
         return self._uses_by_name.get(name, ())
 
     @cached_attribute
     def _uses_by_name(self) -> dict[str, tuple[tuple[Node, int], ...]]:
-        found: dict[str, list[tuple[Node, int]]] = {}
+        uses_by_name: dict[str, list[tuple[Node, int]]] = {}
         for node in self.graph.nodes:
             for position, operand in enumerate(node.operands):
                 if isinstance(operand, str) and operand not in self.graph.leaf_kinds:
-                    found.setdefault(operand, []).append((node, position))
-        return {name: tuple(each) for name, each in found.items()}
+                    uses_by_name.setdefault(operand, []).append((node, position))
+        return {name: tuple(uses) for name, uses in uses_by_name.items()}
 
     def slot_names_of(self, name: str) -> set[str]:
-        """Slots of the ops that a name is given to."""
+        """Return the names of the slots that take a name."""
         return {node.operand_slots[position].name for node, position in self.uses_of(name)}
 
     def rounding_allowance(self, name: str, precision: Precision) -> Array:
-        """What a correct gradient in an arithmetic may be off by."""
+        """Return the allowed error of a correct gradient in an arithmetic."""
         if precision.name not in self._allowance_cache:
             self._allowance_cache[precision.name] = estimate_rounding_allowances(
                 self.graph, self._leaves, precision, self.seed, self.candidates
@@ -80,7 +86,7 @@ class DiagnosisContext:
         return self._allowance_cache[precision.name][name]
 
     def reduced_precision_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
-        """Gradients with fewer digits on the way, and what was rounded to these."""
+        """Return gradients with rounding on the way, and the rounded part in words."""
         if precision.name not in self._reduced_precision_cache:
             with np.errstate(all="ignore"):
                 self._reduced_precision_cache[precision.name] = tuple(
@@ -95,7 +101,7 @@ class DiagnosisContext:
     @cached_attribute
     def _leaves(self) -> NamedArrays:
         nodes = {node.name for node in self.graph.nodes}
-        return {name: each for name, each in self.values.items() if name not in nodes}
+        return {name: value for name, value in self.values.items() if name not in nodes}
 
     @cached_attribute
     def _allowance_cache(self) -> dict[str, NamedArrays]:
@@ -103,10 +109,10 @@ class DiagnosisContext:
 
     @cached_attribute
     def vectors_by_name(self) -> Mapping[str, Array]:
-        """What of the model is a vector of more than one finite number, by name."""
-        squeezed = {name: each[0].squeeze() for name, each in self.values.items() if each.dtype.kind == "f"}
+        """Return the values that are vectors of more than one finite number, by name."""
+        squeezed = {name: value[0].squeeze() for name, value in self.values.items() if value.dtype.kind == "f"}
         return {
-            name: each
-            for name, each in squeezed.items()
-            if each.ndim == 1 and each.size > 1 and np.isfinite(each).all()
+            name: value
+            for name, value in squeezed.items()
+            if value.ndim == 1 and value.size > 1 and np.isfinite(value).all()
         }

@@ -1,4 +1,7 @@
-"""The name of the probable bug: every explanation of a wrong gradient that the catalogue has, or `unknown`."""
+"""The search for the bug behind a wrong gradient.
+
+Every explanation in the catalogue, or `unknown`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,153 +20,162 @@ from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher,
 
 UNKNOWN_BUG = "unknown"
 _MIN_DIAGNOSIS_WORK = 2**29
-"""Multiply-adds that a diagnosis may always take."""
-_INCOMPLETE_SEARCH_NOTE = " Not every wrong backward pass of so large a model was tried."
-_OUT_OF_TIME_NOTE = " Not every bug was tried: the time of the request was over."
+"""Multiply-adds that any diagnosis may take."""
+_INCOMPLETE_SEARCH_NOTE = " The model is too large to try every wrong backward pass."
+_OUT_OF_TIME_NOTE = " Not every bug was tried: the request ran out of time."
 
-NO_TIME_EXPLANATION = BugExplanation(UNKNOWN_BUG, "No bug was looked for: the time of the request was over.", np.nan)
-"""What is said where nothing could be tried."""
+NO_TIME_EXPLANATION = BugExplanation(UNKNOWN_BUG, "No bug was tried: the request ran out of time.", np.nan)
+"""Explanation of a gradient for which there was no time to try any bug."""
 
 
 def diagnose_gradients(
-    scene: DiagnosisContext, wrong_elements: Mapping[str, Array], work: int = 0
+    context: DiagnosisContext, wrong_elements: Mapping[str, Array], work: int = 0
 ) -> dict[str, list[BugExplanation]]:
     """Explain each wrong gradient.
 
     Parameters
     ----------
-    scene
+    context
         The model and the candidates.
-    wrong
-        Which elements of each wrong gradient are; of one of another shape all.
+    wrong_elements
+        Mask of the wrong elements of each wrong gradient, by name; all True for a gradient of another shape.
     work
-        Multiply-adds that it may take, beyond what it always may.
+        Multiply-adds that the diagnosis may take if they are more than the minimum; 0 by default.
     """
-    targets = {
-        name: CandidateMatcher(each, scene.right_gradient(name), scene.precisions[name])
-        for name, each in scene.candidates.items()
-        if np.isfinite(scene.right_gradient(name)).all()
+    matchers = {
+        name: CandidateMatcher(candidate, context.right_gradient(name), context.precisions[name])
+        for name, candidate in context.candidates.items()
+        if np.isfinite(context.right_gradient(name)).all()
     }
-    found: dict[str, list[HypothesisMatch]] = {name: [] for name in wrong_elements if name in targets}
-    suspects = [name for name in found if scene.candidates[name].shape == scene.right_gradient(name).shape]
-    altered = AffordableOverrides(
-        scene.graph, iterate_backward_overrides(scene, suspects), max(work, _MIN_DIAGNOSIS_WORK)
+    matches: dict[str, list[HypothesisMatch]] = {name: [] for name in wrong_elements if name in matchers}
+    suspects = [name for name in matches if context.candidates[name].shape == context.right_gradient(name).shape]
+    overrides = AffordableOverrides(
+        context.graph, iterate_backward_overrides(context, suspects), max(work, _MIN_DIAGNOSIS_WORK)
     )
-    left_out = ""
+    note = ""
     try:
-        # One by one: what has been found stays found where the time is over.
-        for name, match in _iterate_matches(scene, targets, altered, list(found), suspects):
-            found[name].append(match)
-        left_out = _INCOMPLETE_SEARCH_NOTE if altered.is_incomplete else ""
+        # One by one, so that the matches stay when the request runs out of time.
+        for name, match in _iterate_matches(context, matchers, overrides, list(matches), suspects):
+            matches[name].append(match)
+        note = _INCOMPLETE_SEARCH_NOTE if overrides.is_incomplete else ""
     except OutOfTimeError:
-        left_out = _OUT_OF_TIME_NOTE
-    evidence = BugEvidence(found)
+        note = _OUT_OF_TIME_NOTE
+    evidence = BugEvidence(matches)
     return {
         name: _append_incomplete_note(
-            explain_matches(found.get(name, []), evidence, scene.precisions[name].unit_roundoff), left_out
+            explain_matches(matches.get(name, []), evidence, context.precisions[name].unit_roundoff), note
         )
-        or [_make_unknown_explanation(scene, name, mask, left_out)]
+        or [_make_unknown_explanation(context, name, mask, note)]
         for name, mask in wrong_elements.items()
     }
 
 
 def _iterate_matches(
-    scene: DiagnosisContext,
+    context: DiagnosisContext,
     matchers: Mapping[str, CandidateMatcher],
     backward_overrides: AffordableOverrides,
     names: Sequence[str],
     suspects: Sequence[str],
 ) -> Iterator[tuple[str, HypothesisMatch]]:
-    """What explains each of the names, and of the suspects, which have the right shape, on the way back too."""
+    """Yield the matches of all names, then those with wrong backward passes.
+
+    Only suspects, which have the right shape, are compared with wrong backward passes.
+    """
     for name in names:
-        for match in _match_gradient_bugs(scene, name, matchers[name]):
+        for match in _match_gradient_bugs(context, name, matchers[name]):
             yield name, match
-    comparable = [name for name in matchers if scene.candidates[name].shape == scene.right_gradient(name).shape]
-    for together, made in iterate_overridden_gradients(scene.graph, scene.values, backward_overrides, comparable):
-        swept = _BackwardBatch(scene, matchers, [name for name in comparable if name not in names], together, made)
+    comparable = [name for name in matchers if context.candidates[name].shape == context.right_gradient(name).shape]
+    judged_right = [name for name in comparable if name not in names]
+    for overrides, gradients in iterate_overridden_gradients(
+        context.graph, context.values, backward_overrides, comparable
+    ):
+        batch = _BackwardBatch(context, matchers, judged_right, overrides, gradients)
         for name in suspects:
-            for match in swept.iterate_matches(name):
+            for match in batch.iterate_matches(name):
                 yield name, match
 
 
-def _match_gradient_bugs(scene: DiagnosisContext, name: str, matcher: CandidateMatcher) -> Iterator[HypothesisMatch]:
-    for fault in iterate_interruptibly(GRADIENT_BUGS.values()):
-        for hypothesis in iterate_interruptibly(fault.hypotheses(scene, name)):
-            if found := matcher.match_hypothesis(hypothesis):
-                yield found
+def _match_gradient_bugs(context: DiagnosisContext, name: str, matcher: CandidateMatcher) -> Iterator[HypothesisMatch]:
+    for bug in iterate_interruptibly(GRADIENT_BUGS.values()):
+        for hypothesis in iterate_interruptibly(bug.hypotheses(context, name)):
+            if match := matcher.match_hypothesis(hypothesis):
+                yield match
 
 
 @dataclass(frozen=True)
 class _BackwardBatch:
-    """Gradients that come of alterations, (alterations, ...) by name, and the names that are known not to be wrong."""
+    """A batch of overrides with their gradients, shape (overrides, ...), by name."""
 
-    scene: DiagnosisContext
+    context: DiagnosisContext
     matchers: Mapping[str, CandidateMatcher]
     names_judged_right: Sequence[str]
     backward_overrides: Sequence[BackwardOverride]
     resulting_gradients: Mapping[str, Array]
 
     def iterate_matches(self, name: str) -> Iterator[HypothesisMatch]:
-        """Which of them match what was sent."""
-        scene, made, target = self.scene, self.resulting_gradients[name], self.matchers[name]
-        for number in iterate_interruptibly(map(int, np.flatnonzero(target.may_match(made)))):
-            alteration = self.backward_overrides[number]
+        """Yield the overrides that match the candidate, then factors on their shares."""
+        context, gradients, matcher = self.context, self.resulting_gradients[name], self.matchers[name]
+        for number in iterate_interruptibly(map(int, np.flatnonzero(matcher.may_match(gradients)))):
+            override = self.backward_overrides[number]
             hypothesis = BugHypothesis(
-                alteration.bug_name,
-                made[number],
-                f"{scene.describe_gradient(name)} is",
-                bug_key=alteration,
-                possible_action=alteration.describe_bug(),
+                override.bug_name,
+                gradients[number],
+                bug_key=override,
+                possible_action=override.describe_bug(),
                 unchanged_gradients=self._unchanged_candidates(number),
             )
-            if found := target.match_hypothesis(hypothesis):
-                yield found
-        for number, hypothesis in share_factors.iterate_share_factors(scene, name, self.backward_overrides, made):
-            if found := target.match_hypothesis(
-                replace(hypothesis, unchanged_gradients=self._unchanged_candidates(number))
-            ):
-                yield found
+            if match := matcher.match_hypothesis(hypothesis):
+                yield match
+        for number, hypothesis in share_factors.iterate_share_factors(
+            context, name, self.backward_overrides, gradients
+        ):
+            hypothesis = replace(hypothesis, unchanged_gradients=self._unchanged_candidates(number))
+            if match := matcher.match_hypothesis(hypothesis):
+                yield match
 
     def _unchanged_candidates(self, number: int) -> tuple[str, ...]:
-        """Gradients that the alteration changes, and that came unchanged."""
+        """Describe gradients that an override changes, unlike their candidates."""
         return tuple(
-            self.scene.describe_gradient(name)
+            self.context.describe_gradient(name)
             for name in self.names_judged_right
             if not self.matchers[name].may_match(self.resulting_gradients[name][number : number + 1])[0]
         )
 
 
-def iterate_backward_overrides(scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-    """Every wrong backward pass that is known, the likeliest first."""
+def iterate_backward_overrides(context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    """Iterate over every known wrong backward pass, the likeliest first."""
     if not names:
         return
-    yield from backward_paths.iterate_op_bugs(scene, names)
-    for fault in BACKWARD_BUGS.values():
-        yield from fault.backward_overrides(scene, names)
+    yield from backward_paths.iterate_op_bugs(context, names)
+    for bug in BACKWARD_BUGS.values():
+        yield from bug.backward_overrides(context, names)
 
 
 def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str) -> list[BugExplanation]:
-    """What was found, and behind it that there was no time for more."""
+    """Append the note that time ran out to the last explanation."""
     if not accepted or incomplete_note != _OUT_OF_TIME_NOTE:
         return accepted
     return [*accepted[:-1], replace(accepted[-1], explanation=accepted[-1].explanation + incomplete_note)]
 
 
-def _make_unknown_explanation(scene: DiagnosisContext, name: str, wrong: Array, incomplete_note: str) -> BugExplanation:
-    candidate, right = scene.candidates[name], scene.right_gradient(name)
+def _make_unknown_explanation(
+    context: DiagnosisContext, name: str, wrong: Array, incomplete_note: str
+) -> BugExplanation:
+    candidate, right = context.candidates[name], context.right_gradient(name)
     if candidate.shape != right.shape:
         text = (
-            f"{scene.describe_gradient(name)} has shape {list(candidate.shape)} instead of {list(right.shape)}, and no sum over its "
-            "axes and no order of them is the reference."
+            f"{context.describe_gradient(name)} has shape {list(candidate.shape)} instead of {list(right.shape)}, and "
+            "no sum over its axes and no order of them is the reference."
         )
     else:
-        text = f"No bug that is known here explains {scene.describe_gradient(name)}: {error_locations.describe_locations(wrong)}."
+        locations = error_locations.describe_locations(wrong)
+        text = f"No known bug explains {context.describe_gradient(name)}: {locations}."
     return BugExplanation(UNKNOWN_BUG, text + incomplete_note, _measure_relative_distance(candidate, right))
 
 
 def _measure_relative_distance(candidate: Array, right: Array) -> float:
     if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
         return np.nan
-    unit = max(float(np.max(np.abs(each), initial=0)) for each in (candidate, right)) or 1.0
-    off, *sizes = (float(np.sqrt(np.square(each / unit).sum())) for each in (candidate - right, candidate, right))
-    return off / sum(sizes) if any(sizes) else 0.0
+    unit = max(float(np.max(np.abs(array), initial=0)) for array in (candidate, right)) or 1.0
+    error, *sizes = (float(np.sqrt(np.square(array / unit).sum())) for array in (candidate - right, candidate, right))
+    return error / sum(sizes) if any(sizes) else 0.0

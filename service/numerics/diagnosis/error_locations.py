@@ -1,4 +1,7 @@
-"""Where the wrong elements of a gradient are, in words that are exactly true, or say that they are not."""
+"""Locations of the wrong elements of a gradient, in words.
+
+The words are exactly true, or admit that they are not.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,28 +11,31 @@ from service.numerics.core.batching import Array
 
 _MAX_INDICES_LISTED = 4
 _MIN_WRONG_FRACTION = 0.8
-"""Of a part that is more than half: what is wrong in it if the part is to say anything."""
+"""Wrong fraction that a part of more than half a tensor must have to say anything."""
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 _MIN_SEQUENCE_LENGTH = 3
-"""Elements of a regular sequence: of two any are one."""
+"""Elements of a regular sequence; any two are one."""
 
 
 def describe_locations(wrong: Array) -> str:
-    """Say where a mask is true: everywhere, exactly at a pattern, at a few indices, within a part, or scattered."""
+    """Describe where a mask is true.
+
+    Everywhere, exactly a pattern, a few indices, within a part, or scattered.
+    """
     count = int(np.count_nonzero(wrong))
     if count == wrong.size:
         return f"all {count} elements are off" if count > 1 else "its one element is off"
-    told = f"{count} of {wrong.size} elements {'are' if count > 1 else 'is'} off"
+    counted = f"{count} of {wrong.size} elements {'are' if count > 1 else 'is'} off"
     exact = next(_iterate_exact_patterns(wrong), None) if count > 1 else None
     if exact is not None:
-        return f"{told}: exactly {exact}"
+        return f"{counted}: exactly {exact}"
     if count <= _MAX_INDICES_LISTED:
-        return f"{told}: {', '.join(str([int(i) for i in index]) for index in np.argwhere(wrong))}"
-    return f"{told}: {next(_iterate_enclosing_parts(wrong), 'scattered')}"
+        return f"{counted}: {', '.join(str([int(i) for i in index]) for index in np.argwhere(wrong))}"
+    return f"{counted}: {next(_iterate_enclosing_parts(wrong), 'scattered')}"
 
 
 def _iterate_exact_patterns(wrong: Array) -> Iterator[str]:
-    """Patterns that hold all wrong elements and no other, the simplest first."""
+    """Yield patterns of exactly the wrong elements, the simplest first."""
     if (product := _describe_index_product(wrong)) is not None:
         yield product
     yield from _iterate_plane_patterns(wrong)
@@ -41,31 +47,36 @@ def _iterate_exact_patterns(wrong: Array) -> Iterator[str]:
 
 
 def _describe_index_product(wrong: Array) -> str | None:
-    """Every element whose index along each axis is one of some; None where these follow no rule, or are not all."""
+    """Describe wrong elements that are a product of index sets.
+
+    None if they are none, or a set follows no rule.
+    """
     reached = [
         np.flatnonzero(wrong.any(axis=tuple(_iterate_other_axes(axis, wrong.ndim)))) for axis in range(wrong.ndim)
     ]
-    if not wrong.any() or wrong.sum() != np.prod([len(each) for each in reached], dtype=np.int64):
+    if not wrong.any() or wrong.sum() != np.prod([len(places) for places in reached], dtype=np.int64):
         return None
-    told: list[str] = []
+    parts: list[str] = []
     for axis, places in enumerate(reached):
         length = wrong.shape[axis]
         if len(places) == length:
             continue
         if (sequence := _describe_sequence(places, length)) is None:
             return None
-        told.append(_format_along_axis(axis, wrong.ndim, sequence))
-    return (" of " if wrong.ndim == 2 else " at ").join(told) or None
+        parts.append(_format_along_axis(axis, wrong.ndim, sequence))
+    return (" of " if wrong.ndim == 2 else " at ").join(parts) or None
 
 
 def _iterate_other_axes(axis: int, axes: int) -> Iterator[int]:
-    return (each for each in range(axes) if each != axis)
+    return (other for other in range(axes) if other != axis)
 
 
 def _describe_sequence(places: Array, length: int) -> tuple[str, str] | None:
-    """A set of indices in words: what stands before what is counted, and what behind it; None where there is no rule.
+    """Describe a set of indices by the words before and behind the counted noun.
 
-    One index, all from one to another, every k-th, or up to four of them.
+    None if the set follows no rule.
+
+    The rules: one index, all from one to another, every k-th, or up to four indices.
     """
     first, last = int(places[0]), int(places[-1])
     if len(places) == 1:
@@ -101,7 +112,7 @@ def _format_along_axis(axis: int, axes: int, sequence: tuple[str, str]) -> str:
 
 
 def _iterate_plane_patterns(wrong: Array) -> Iterator[str]:
-    """Parts of the last two axes that are the same in each plane."""
+    """Yield the parts of the last two axes that are the same in each plane."""
     if wrong.ndim < 2 or min(wrong.shape[-2:]) < 2:
         return
     planes: Array = wrong.reshape(-1, *wrong.shape[-2:])
@@ -114,19 +125,22 @@ def _iterate_plane_patterns(wrong: Array) -> Iterator[str]:
     border[1:-1, 1:-1] = False
     shapes: Sequence[tuple[str, Array]] = (
         ("the border of the last two axes", border),
-        ("what is inside of the border of the last two axes", ~border),
+        ("the inside of the border of the last two axes", ~border),
         ("the diagonal of the last two axes", below == 0),
-        ("what is off the diagonal of the last two axes", below != 0),
-        ("what is above the diagonal of the last two axes", below < 0),
-        ("what is below the diagonal of the last two axes", below > 0),
-        ("the diagonal of the last two axes and what is above it", below <= 0),
-        ("the diagonal of the last two axes and what is below it", below >= 0),
+        ("the part off the diagonal of the last two axes", below != 0),
+        ("the part above the diagonal of the last two axes", below < 0),
+        ("the part below the diagonal of the last two axes", below > 0),
+        ("the diagonal of the last two axes and the part above it", below <= 0),
+        ("the diagonal of the last two axes and the part below it", below >= 0),
     )
     yield from (words for words, mask in shapes if np.array_equal(plane, mask))
 
 
 def _iterate_enclosing_parts(wrong: Array) -> Iterator[str]:
-    """Parts that hold all wrong elements and right ones too, the narrowest first."""
+    """Yield parts that hold all wrong elements and some right ones.
+
+    The narrowest part comes first.
+    """
     for axis, length in enumerate(wrong.shape):
         reached = np.flatnonzero(wrong.any(axis=tuple(_iterate_other_axes(axis, wrong.ndim))))
         share = np.count_nonzero(wrong) * length / (wrong.size * len(reached))

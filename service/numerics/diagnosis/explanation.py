@@ -1,7 +1,7 @@
-"""What is said of the mistakes that explain a gradient: each as far as the candidate proves it.
+"""Explanations of wrong gradients, which state only proven facts.
 
-That a mistake makes just what was sent is proven; that it was made is not, where others make the same. So all of those
-are told, and what is known of the numbers alone before them.
+A match proves that a bug makes exactly the candidate. It does not prove that the bug was made, if other bugs make the
+same. An explanation therefore lists all of those, and then the known fact about the numbers.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from service.numerics.diagnosis.matching import HypothesisMatch, is_beyond_chance
 
 _MAX_ACTIONS_LISTED = 4
-"""Stories that are told of one mistake; of more their number."""
+"""Actions that an explanation lists; it counts the others."""
 _EQUAL_FIT_RATIO = 100.0
-"""A story is as good as another, or as a number that was fitted, where it is off by no more than so many times."""
+"""Ratio of residuals up to which two matches, or a match and a fitted number, fit equally well."""
 _CANDIDATE_ROUNDINGS = 64
-"""Of the candidate's arithmetic: of two that are off by less neither is better."""
+"""Roundings of the candidate's arithmetic: of two matches with smaller residuals neither is better."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class BugExplanation:
 
     Attributes
     ----------
-    name
-        Of the bug.
+    bug_name
+        Name of the bug.
     explanation
-        What was done, as a colleague would say it.
-    fit
-        norm(c - h) / (norm(h) + norm(g)) of the candidate c, what the bug makes, h, and the right gradient g.
+        Sentences: what was done wrong, then the fact that proves it.
+    relative_residual
+        norm(c - h) / (norm(h) + norm(g)) of the candidate c, the bug's gradient h and the right gradient g.
     """
 
     bug_name: str
@@ -37,62 +37,72 @@ class BugExplanation:
 
 
 class BugEvidence:
-    """What explains which gradients, with how many digits: the same mistake in several tensors counts together.
+    """The evidence for each bug, over all gradients.
+
+    The digits of one bug in several tensors count together.
 
     Parameters
     ----------
-    found
-        Hypotheses that fit, by the name of the gradient.
+    matches_by_name
+        Matching hypotheses, by the name of the gradient.
     """
 
     def __init__(self, matches_by_name: Mapping[str, Sequence[HypothesisMatch]]) -> None:
         self._digits_by_bug: dict[Hashable, dict[str, float]] = {}
         for name, matches in matches_by_name.items():
-            for each in matches:
-                by_name = self._digits_by_bug.setdefault(each.bug_key, {})
-                by_name[name] = max(each.predicted_digits, by_name.get(name, 0.0))
+            for match in matches:
+                digits_by_name = self._digits_by_bug.setdefault(match.bug_key, {})
+                digits_by_name[name] = max(match.predicted_digits, digits_by_name.get(name, 0.0))
 
     def total_digits(self, match: HypothesisMatch) -> float:
-        """Digits of all gradients that the mistake explains."""
+        """Return the digits of all gradients that the bug explains."""
         return sum(self._digits_by_bug[match.bug_key].values())
 
     def count_gradients(self, match: HypothesisMatch) -> int:
-        """How many gradients it explains."""
+        """Return the number of gradients that the bug explains."""
         return len(self._digits_by_bug[match.bug_key])
 
 
 def explain_matches(
     matches: Sequence[HypothesisMatch], evidence: BugEvidence, unit_roundoff: float
 ) -> list[BugExplanation]:
-    """Say what is no chance, each bug once: that with the fewest fitted constants first, and explaining the most.
+    """Explain a gradient by the matches that are no chance, each bug once.
 
-    Where one needs no fitted constant, and changes nothing that came as it should, what does either is no explanation.
+    Fewer fitted constants come first, then more explained gradients. If one bug needs no fitted constant, and changes
+    no gradient that came right, then bugs that do either are no explanation.
     """
-    accepted = [each for each in matches if is_beyond_chance(evidence.total_digits(each)) and each.predicted_digits > 0]
+    accepted = [
+        match for match in matches if is_beyond_chance(evidence.total_digits(match)) and match.predicted_digits > 0
+    ]
     groups: dict[str, list[HypothesisMatch]] = {}
-    for each in accepted:
-        groups.setdefault(each.hypothesis.bug_name, []).append(each)
-    nothing = _CANDIDATE_ROUNDINGS * unit_roundoff
-    found = [chosen for group in groups.values() if (chosen := _choose_matches(group, evidence, nothing))]
-    found.sort(key=lambda each: (*_rank_match(each[0], evidence), -evidence.total_digits(each[0])))
-    found = _keep_equally_good(found, nothing)
-    return [_make_explanation(each, groups[each[0].hypothesis.bug_name]) for each in found]
+    for match in accepted:
+        groups.setdefault(match.hypothesis.bug_name, []).append(match)
+    negligible = _CANDIDATE_ROUNDINGS * unit_roundoff
+    chosen_groups = [chosen for group in groups.values() if (chosen := _choose_matches(group, evidence, negligible))]
+    chosen_groups.sort(key=lambda chosen: (*_rank_match(chosen[0], evidence), -evidence.total_digits(chosen[0])))
+    return [
+        _make_explanation(chosen, groups[chosen[0].hypothesis.bug_name])
+        for chosen in _keep_equally_good(chosen_groups, negligible)
+    ]
 
 
 def _keep_equally_good(
     match_groups: Sequence[list[HypothesisMatch]], negligible_residual: float
 ) -> list[list[HypothesisMatch]]:
-    """Those that fit as well as the best does, and need as little: the first has the fewest fitted constants."""
-    seen = [each[0].relative_residual for each in match_groups if each[0].hypothesis.known_digits is None]
-    limit = max(_EQUAL_FIT_RATIO * min(seen, default=0.0), negligible_residual)
-    fitting = [each for each in match_groups if each[0].relative_residual <= limit]
+    """Keep the groups that fit as well as the best with as few constants.
+
+    The first group needs the fewest constants.
+    """
+    residuals = [group[0].relative_residual for group in match_groups if group[0].hypothesis.known_digits is None]
+    limit = max(_EQUAL_FIT_RATIO * min(residuals, default=0.0), negligible_residual)
+    fitting = [group for group in match_groups if group[0].relative_residual <= limit]
     if not fitting or fitting[0][0].hypothesis.fitted_constants:
         return fitting
-    spared = bool(fitting[0][0].hypothesis.unchanged_gradients)
+    contradicted = bool(fitting[0][0].hypothesis.unchanged_gradients)
     return [
-        each
-        for each in fitting
-        if not each[0].hypothesis.fitted_constants and bool(each[0].hypothesis.unchanged_gradients) == spared
+        group
+        for group in fitting
+        if not group[0].hypothesis.fitted_constants and bool(group[0].hypothesis.unchanged_gradients) == contradicted
     ]
 
 
@@ -107,47 +117,50 @@ def _rank_match(match: HypothesisMatch, evidence: BugEvidence) -> tuple[bool, in
 def _choose_matches(
     group: Sequence[HypothesisMatch], evidence: BugEvidence, negligible_residual: float
 ) -> list[HypothesisMatch]:
-    """Those of one bug that explain the same equally well: its stories, or else what is known of the numbers."""
-    best = min(each.relative_residual for each in group)
-    fitting = [each for each in group if each.relative_residual <= max(_EQUAL_FIT_RATIO * best, negligible_residual)]
-    tales = [
-        each
-        for each in fitting
-        if each.hypothesis.possible_action is not None and not each.hypothesis.unchanged_gradients
+    """Choose the matches of one bug that explain equally well.
+
+    Those with an action, or else the facts.
+    """
+    best = min(match.relative_residual for match in group)
+    fitting = [match for match in group if match.relative_residual <= max(_EQUAL_FIT_RATIO * best, negligible_residual)]
+    preferred = [
+        match
+        for match in fitting
+        if match.hypothesis.possible_action is not None and not match.hypothesis.unchanged_gradients
     ]
-    tales = tales or [each for each in fitting if each.hypothesis.possible_action is None] or fitting
-    first = min(_rank_match(each, evidence) for each in tales)
-    equal = [each for each in tales if _rank_match(each, evidence) == first]
-    least = min(each.relative_residual for each in equal)
-    return [each for each in equal if each.relative_residual <= max(_EQUAL_FIT_RATIO * least, negligible_residual)]
+    preferred = preferred or [match for match in fitting if match.hypothesis.possible_action is None] or fitting
+    first_rank = min(_rank_match(match, evidence) for match in preferred)
+    equal = [match for match in preferred if _rank_match(match, evidence) == first_rank]
+    least = min(match.relative_residual for match in equal)
+    return [match for match in equal if match.relative_residual <= max(_EQUAL_FIT_RATIO * least, negligible_residual)]
 
 
 def _make_explanation(chosen: Sequence[HypothesisMatch], group: Sequence[HypothesisMatch]) -> BugExplanation:
     first = chosen[0].hypothesis
-    stories = list(
-        dict.fromkeys(each.hypothesis.possible_action for each in chosen if each.hypothesis.possible_action is not None)
+    actions = list(
+        dict.fromkeys(
+            match.hypothesis.possible_action for match in chosen if match.hypothesis.possible_action is not None
+        )
     )
-    if not stories:
-        text = " ".join(filter(None, (first.explanation, first.fallback_ending)))
+    if actions:
+        facts = (f"{match.hypothesis.explanation}." for match in group if match.hypothesis.fallback_ending)
+        sentences = [f"Matches exactly: {_join_actions(actions)}.", next(facts, "")]
+    elif first.fallback_ending:
+        sentences = [f"{first.explanation}: {first.fallback_ending}"]
     else:
-        facts = (each.hypothesis.explanation for each in group if each.hypothesis.fallback_ending)
-        text = f"{next(facts, first.explanation)} just what it would be if {_join_actions(stories)}."
-    return BugExplanation(
-        first.bug_name, " ".join((text, *_describe_unchanged(first.unchanged_gradients))), chosen[0].relative_residual
-    )
+        sentences = [first.explanation]
+    sentences += _describe_unchanged(first.unchanged_gradients)
+    return BugExplanation(first.bug_name, " ".join(filter(None, sentences)), chosen[0].relative_residual)
 
 
-def _join_actions(stories: Sequence[str]) -> str:
-    more = len(stories) - _MAX_ACTIONS_LISTED
-    listed = [*stories[:_MAX_ACTIONS_LISTED]]
-    if more == 1:
-        listed = [*stories]
-    elif more > 1:
-        listed.append(f"one of {more} more mistakes was made that come to the same")
-    return ", or if ".join(listed)
+def _join_actions(actions: Sequence[str]) -> str:
+    more = len(actions) - _MAX_ACTIONS_LISTED
+    if more <= 1:
+        return ", or ".join(actions)
+    return ", or ".join((*actions[:_MAX_ACTIONS_LISTED], f"one of {more} more bugs was made with the same gradient"))
 
 
 def _describe_unchanged(names: Sequence[str]) -> Iterator[str]:
     if names:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"Yet {names[0]}{others}, which that would change as well, is not changed by it."
+        yield f"But the same bug would change {names[0]}{others} too, and your candidate does not show that."

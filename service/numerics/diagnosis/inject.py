@@ -1,4 +1,4 @@
-"""Bugs made on purpose: candidates as they would be with a bug of the catalogue, as far as it shows in a model."""
+"""Injected bugs: candidates with a bug of the catalogue that shows in a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from service.numerics.diagnosis.diagnose import iterate_backward_overrides
 from service.numerics.ops import OP_REGISTRY
 
 _MIN_VISIBLE_CHANGE = 1e-4
-"""Part of the norm of the right gradient by which a wrong one is off, if it is to be told from a rounded one."""
+"""Error of an injected gradient, as a part of the right one's norm, that rounding cannot explain."""
 _MAX_BACKWARD_OVERRIDES = 2000
-"""Most wrong backward passes that are tried."""
+"""Wrong backward passes that are tried at most."""
 _SUBTLE_BUG = "low_precision"
-"""Of this bug everything is near the right gradient."""
+"""The bug all of whose gradients are near the right one."""
 
 
 @dataclass(frozen=True)
 class InjectedBug:
-    """A bug that was made.
+    """A bug that was injected.
 
     Attributes
     ----------
-    fault
-        Its name.
-    candidate
-        The wrong gradients, of whatever shape, by name; the first is the one that it was made for.
-    text
-        Says what was done.
+    bug_name
+        Name of the bug.
+    candidates
+        Wrong gradients, of any shape, by name, the target of the injection first.
+    explanation
+        Clause for what was done.
     """
 
     bug_name: str
@@ -41,64 +41,75 @@ class InjectedBug:
 
 
 def describe_bugs() -> dict[str, str]:
-    """What each bug that there is looks like, by name: of single gradients, of the backward pass, of single ops."""
-    own = {name: fault.signature for name, fault in (*BACKWARD_BUGS.items(), *GRADIENT_BUGS.items())}
-    of_ops = [(method, mutant) for op in OP_REGISTRY.values() for method, mutant in op.bugs.items()]
-    # Of the ways to make one mistake, that which bears its name says best what it is.
-    of_ops.sort(key=lambda each: each[0] != each[1].bug_name)
-    return {name: own[name] for name in (*GRADIENT_BUGS, *BACKWARD_BUGS)} | {
-        mutant.bug_name: mutant.explanation for _, mutant in reversed(of_ops) if mutant.bug_name not in own
+    """Describe every bug by name.
+
+    Of single gradients, of the backward pass, of single ops.
+    """
+    signatures = {name: bug.signature for name, bug in (*BACKWARD_BUGS.items(), *GRADIENT_BUGS.items())}
+    op_bugs = [(method, op_bug) for op in OP_REGISTRY.values() for method, op_bug in op.bugs.items()]
+    # Several methods may make one bug; the method with the name of the bug describes it best.
+    op_bugs.sort(key=lambda item: item[0] != item[1].bug_name)
+    return {name: signatures[name] for name in (*GRADIENT_BUGS, *BACKWARD_BUGS)} | {
+        op_bug.bug_name: op_bug.explanation for _, op_bug in reversed(op_bugs) if op_bug.bug_name not in signatures
     }
 
 
-def inject_bugs(scene: DiagnosisContext, names: Sequence[str], bug_name: str | None = None) -> Iterator[InjectedBug]:
-    """Make every bug, in every way in which it shows.
+def inject_bugs(context: DiagnosisContext, names: Sequence[str], bug_name: str | None = None) -> Iterator[InjectedBug]:
+    """Inject every bug, in every way in which it shows.
 
     Parameters
     ----------
-    scene
-        The model at its point, with a candidate for each name, which stands for the right one.
+    context
+        The model at its point, with a candidate for each name that stands for the right gradient.
     names
-        Whose gradients the bugs are made for.
-    only
-        Name of the bug; all if left out.
+        Names of the gradients to inject bugs into.
+    bug_name
+        Name of the bug; all bugs by default.
     """
-    yield from inject_gradient_bugs(scene, names, bug_name)
-    yield from inject_backward_bugs(scene, names, bug_name)
+    yield from inject_gradient_bugs(context, names, bug_name)
+    yield from inject_backward_bugs(context, names, bug_name)
 
 
 def inject_gradient_bugs(
-    scene: DiagnosisContext, names: Sequence[str], bug_name: str | None = None
+    context: DiagnosisContext, names: Sequence[str], bug_name: str | None = None
 ) -> Iterator[InjectedBug]:
-    """Make those of one gradient each, as `planted` does; the scene has a candidate for each name."""
-    for fault in GRADIENT_BUGS.values():
-        if bug_name not in (None, fault.name):
+    """Inject the bugs of single gradients, as `inject_bugs` does.
+
+    The context has a candidate for each name.
+    """
+    for bug in GRADIENT_BUGS.values():
+        if bug_name not in (None, bug.name):
             continue
         for name in names:
-            for candidate in fault.inject(scene, name):
-                if fault.name == _SUBTLE_BUG or all(
-                    is_visible(each, scene.right_gradient(at)) for at, each in candidate.items()
+            for candidates in bug.inject(context, name):
+                if bug.name == _SUBTLE_BUG or all(
+                    is_visible(candidate, context.right_gradient(other)) for other, candidate in candidates.items()
                 ):
-                    yield InjectedBug(fault.name, candidate, f"{scene.describe_gradient(name)}: {fault.signature}")
+                    yield InjectedBug(bug.name, candidates, f"{context.describe_gradient(name)}: {bug.signature}")
 
 
 def inject_backward_bugs(
-    scene: DiagnosisContext, names: Sequence[str], bug_name: str | None = None
+    context: DiagnosisContext, names: Sequence[str], bug_name: str | None = None
 ) -> Iterator[InjectedBug]:
-    """Make those of the backward pass, as `planted` does, in all gradients that they change."""
-    wanted = (each for each in iterate_backward_overrides(scene, names) if bug_name in (None, each.bug_name))
-    for together, made in iterate_overridden_gradients(
-        scene.graph, scene.values, list(islice(wanted, _MAX_BACKWARD_OVERRIDES)), names
+    """Inject the bugs of the backward pass into all gradients that they change."""
+    overrides = (
+        override for override in iterate_backward_overrides(context, names) if bug_name in (None, override.bug_name)
+    )
+    for batch, gradients in iterate_overridden_gradients(
+        context.graph, context.values, list(islice(overrides, _MAX_BACKWARD_OVERRIDES)), names
     ):
-        for tile, alteration in enumerate(together):
-            candidate = {name: each[tile] for name, each in made.items() if np.isfinite(each[tile]).all()}
-            candidate = {name: each for name, each in candidate.items() if is_visible(each, scene.right_gradient(name))}
-            if candidate:
-                yield InjectedBug(alteration.bug_name, candidate, alteration.describe_bug())
+        for tile, override in enumerate(batch):
+            candidates = {
+                name: gradient[tile]
+                for name, gradient in gradients.items()
+                if np.isfinite(gradient[tile]).all() and is_visible(gradient[tile], context.right_gradient(name))
+            }
+            if candidates:
+                yield InjectedBug(override.bug_name, candidates, override.describe_bug())
 
 
 def is_visible(candidate: Array, right: Array) -> bool:
-    """Whether a wrong gradient is far enough from the right one to say anything."""
+    """Tell whether a wrong gradient is far enough from the right one for a diagnosis."""
     if candidate.shape != right.shape:
         return True
     return (

@@ -1,17 +1,17 @@
-"""What a bug would have made of a gradient, and whether that is what the client sent.
+"""Simulated gradients of bugs, compared with the candidate.
 
-Analysis by synthesis. A hypothesis h explains a candidate c, where the right gradient is g, if
+Analysis by synthesis. A hypothesis h explains a candidate c of the right gradient g if
 
 - it matches:           norm(c - h) <= tau (norm(h) + norm(g)), tau from the candidate's arithmetic;
-- it is identifiable:   norm(c - h) <= norm(h - g) / 100, so that it explains what is wrong and not only what is right,
+- it is identifiable:   norm(c - h) <= norm(h - g) / 100, so that it explains the error and not only the right part,
                         and norm(c - h) <= norm(h) / 100, so that it explains c and not only that c is small
-                        (of bfloat16 a 32nd, which is 8 of its roundings);
+                        (for bfloat16 a 32nd, which is 8 of its roundings);
 - it is no chance:      the digits of c - g that it predicts, summed over the elements, less those that its fitted
                         constants could have had for nothing, are 14 or more.
 
-The digits of an element are log10(abs(h - g) / abs(c - h)), from 0 to 16, or to 1 where h is 0: an element that is
-right either way, or that does not fit, says nothing. One element does in float64, two in float32, four in float16.
-Where the same mistake, with the same constants, explains several tensors, their digits count together.
+The digits of an element are log10(abs(h - g) / abs(c - h)), from 0 to 16, or to 1 if h is 0: an element that is right
+either way, or that does not fit, says nothing. One element suffices in float64, two in float32, four in float16. If the
+same bug, with the same constants, explains several tensors, their digits count together.
 """
 
 import math
@@ -26,48 +26,48 @@ from service.numerics.core.precision import Precision
 _MIN_DIGITS = 14.0
 _MIN_SIGNAL_TO_RESIDUAL = 100.0
 _MIN_RESIDUE = 1e-10
-"""Of the right gradient: what rounding may leave of nothing."""
+"""Part of the right gradient that rounding may leave of a zero."""
 _CANDIDATE_ROUNDINGS = 8
-"""Of the candidate's arithmetic: so much a correct pass may well be off, in bfloat16 more than a hundredth."""
+"""Roundings of the candidate's arithmetic by which a correct pass may well be off, in bfloat16 over a hundredth."""
 _MAX_DIGITS_PER_ELEMENT = 16.0
 _MAX_DIGITS_OF_ZERO = 1.0
 _CANCELLED_FRACTION = 1e-12
-"""Of the right gradient: what is left where all of it was to cancel."""
+"""Part of the right gradient that is left after it cancelled."""
 _MIN_FIT_TOLERANCE = 1e-6
 _FIT_TOLERANCE_ROUNDINGS = 16
 
 
 @dataclass(frozen=True)
 class BugHypothesis:
-    """What one mistake would have made of one gradient.
+    """The gradient that one bug would have made.
 
     Attributes
     ----------
-    fault
-        Name of the mistake.
+    bug_name
+        Name of the bug.
     gradient
-        What it makes.
+        Wrong gradient that the bug makes.
     explanation
-        A sentence or two; where there is a story, or something is said otherwise, how it begins.
-    constants
-        How many numbers were fitted to the candidate.
-    key
-        The same for the same mistake in other tensors; nothing but the fault by default.
-    seen
-        What of the candidate it is held against, where that is not the candidate itself.
-    evidence
-        Digits, where it is known to fit, and they do not follow from the gradient.
-    story
-        A clause that says what may have been done: what it makes is proven, and not that it was done.
-    otherwise
-        How the sentence ends where no story is told.
-    spared
-        What the story would change as well, as it stands in a sentence, and what came is not changed.
+        A sentence or two; with a fallback ending, the clause before its colon; empty by default, beside an action.
+    fitted_constants
+        Number of constants that were fitted to the candidate, 0 by default.
+    bug_key
+        Key that is equal for the same bug in other tensors; by default the bug's name alone counts.
+    compared_gradient
+        Array made from the candidate to compare with the gradient; the candidate itself by default.
+    known_digits
+        Predicted digits of a hypothesis that is known to fit, if they do not follow from the gradient.
+    possible_action
+        Clause in the past tense for what may have been done. A match proves its result, and not that it was done.
+    fallback_ending
+        End of the sentence, after the colon, if no action explains the gradient.
+    unchanged_gradients
+        Gradients, in words, that the action would change as well, and whose candidates do not show it.
     """
 
     bug_name: str
     gradient: Array
-    explanation: str
+    explanation: str = ""
     fitted_constants: int = 0
     bug_key: Hashable = None
     compared_gradient: Array | None = None
@@ -79,7 +79,10 @@ class BugHypothesis:
 
 @dataclass(frozen=True)
 class HypothesisMatch:
-    """A hypothesis that fits, with norm(c - h) / (norm(h) + norm(g)) and the digits that it predicts."""
+    """A hypothesis that fits.
+
+    The relative residual is norm(c - h) / (norm(h) + norm(g)).
+    """
 
     hypothesis: BugHypothesis
     relative_residual: float
@@ -87,22 +90,22 @@ class HypothesisMatch:
 
     @property
     def bug_key(self) -> Hashable:
-        """The same for the same mistake in other tensors."""
+        """Return a key that is equal for the same bug in other tensors."""
         return self.hypothesis.bug_name, self.hypothesis.bug_key
 
 
 def is_beyond_chance(digits: float) -> bool:
-    """Whether so many digits are no chance."""
+    """Tell whether a number of predicted digits is no chance."""
     return digits >= _MIN_DIGITS
 
 
 def fit_tolerance(precision: Precision) -> float:
-    """Tau: what norm(c - h) may be of norm(h) + norm(g)."""
+    """Return tau, the largest norm(c - h) / (norm(h) + norm(g)) of a match."""
     return max(_MIN_FIT_TOLERANCE, _FIT_TOLERANCE_ROUNDINGS * precision.unit_roundoff, precision.detectable_error / 100)
 
 
 class CandidateMatcher:
-    """What hypotheses are held against: one candidate, of one tensor.
+    """A matcher of hypotheses with the candidate of one tensor.
 
     Parameters
     ----------
@@ -116,38 +119,41 @@ class CandidateMatcher:
         self._fit_tolerance = fit_tolerance(precision)
         self._residue = max(_MIN_RESIDUE, _CANDIDATE_ROUNDINGS * precision.unit_roundoff / 2)
         self._min_signal_ratio = min(_MIN_SIGNAL_TO_RESIDUAL, 1 / (_CANDIDATE_ROUNDINGS * precision.unit_roundoff))
-        # So that squares stay in range.
-        largest = max(float(np.max(np.abs(each), initial=0)) for each in (candidate, right))
+        # The unit keeps squares in range.
+        largest = max(float(np.max(np.abs(array), initial=0)) for array in (candidate, right))
         self._unit = largest if 0 < largest < np.inf else 1.0
         self._candidate, self._right = candidate / self._unit, right / self._unit
         self._right_norm = _euclidean_norm(self._right)
 
     def may_match(self, gradients: Array) -> Array:
-        """Which of several gradients, (K, ...) of the candidate's shape, may match at all, (K,)."""
+        """Tell which gradients, shape (K, ...), may match the candidate, shape (K,)."""
         rows = gradients.reshape(len(gradients), -1) / self._unit
-        off = rows - self._candidate.ravel()
-        distances, sizes = (np.sqrt(np.einsum("ij,ij->i", each, each)) for each in (off, rows))
-        near: Array = distances <= self._fit_tolerance * (sizes + self._right_norm)
-        return near
+        differences = rows - self._candidate.ravel()
+        distances, sizes = (np.sqrt(np.einsum("ij,ij->i", array, array)) for array in (differences, rows))
+        is_near: Array = distances <= self._fit_tolerance * (sizes + self._right_norm)
+        return is_near
 
     def match_hypothesis(self, hypothesis: BugHypothesis) -> HypothesisMatch | None:
-        """Hold a hypothesis against the candidate; None where it does not fit."""
-        made = hypothesis.gradient / self._unit
-        seen = self._candidate if hypothesis.compared_gradient is None else hypothesis.compared_gradient / self._unit
+        """Compare a hypothesis with the candidate; return None if it does not fit."""
+        predicted = hypothesis.gradient / self._unit
+        summed = hypothesis.compared_gradient is not None
+        compared = (
+            self._candidate if hypothesis.compared_gradient is None else hypothesis.compared_gradient / self._unit
+        )
         if hypothesis.known_digits is not None:
             return HypothesisMatch(hypothesis, 0.0, hypothesis.known_digits)
-        if made.shape != seen.shape:
+        if predicted.shape != compared.shape:
             return None
-        off = seen - made
-        distance, sizes = _euclidean_norm(off), _euclidean_norm(made) + self._right_norm
+        residual = compared - predicted
+        distance, sizes = _euclidean_norm(residual), _euclidean_norm(predicted) + self._right_norm
         if not distance <= self._fit_tolerance * sizes:
             return None
-        # Of another shape, or seen through a sum, everything that it predicts is news.
-        news = made - self._right if self._right.shape == made.shape and hypothesis.compared_gradient is None else made
-        if not news.any() or distance > _euclidean_norm(news) / self._min_signal_ratio:
+        # In another shape, or through a sum, the whole prediction is a change.
+        change = predicted - self._right if self._right.shape == predicted.shape and not summed else predicted
+        if not change.any() or distance > _euclidean_norm(change) / self._min_signal_ratio:
             return None
-        # Of what is small beside g everything small says the same: it has to be what was sent, too.
-        size = _euclidean_norm(made)
+        # A prediction that is small beside g matches everything small: it has to match the candidate's own size, too.
+        size = _euclidean_norm(predicted)
         if distance > (
             size / self._min_signal_ratio
             if size > _CANCELLED_FRACTION * self._right_norm
@@ -157,7 +163,7 @@ class CandidateMatcher:
         return HypothesisMatch(
             hypothesis,
             distance / sizes,
-            _count_predicted_digits(np.abs(off), np.abs(news), made, hypothesis.fitted_constants),
+            _count_predicted_digits(np.abs(residual), np.abs(change), predicted, hypothesis.fitted_constants),
         )
 
 
@@ -165,7 +171,7 @@ def _count_predicted_digits(residual: Array, predicted_change: Array, predicted:
     least = np.maximum(residual, np.abs(predicted) * 10.0**-_MAX_DIGITS_PER_ELEMENT)
     with np.errstate(divide="ignore", invalid="ignore"):
         digits = np.where(predicted_change > 0, np.log10(predicted_change / least), 0)
-    # Wrong elements are 0 often enough, whatever made them so.
+    # Wrong elements are 0 often enough, from whatever bug.
     most = np.where(
         np.abs(predicted) <= _CANCELLED_FRACTION * predicted_change, _MAX_DIGITS_OF_ZERO, _MAX_DIGITS_PER_ELEMENT
     )

@@ -1,7 +1,7 @@
-"""Gradients of a model whose inputs, or the factors of whose products, have fewer digits.
+"""Gradients of a model with rounded inputs, or rounded factors of products.
 
-What TF32 is, and what mixed precision does to a weight: factors are rounded, products are added up in full. The result
-has all digits, and no way to tell that they are wrong but to do the same.
+TF32 and the mixed precision of weights round factors and add up products in full. The result has all digits. Only the
+same computation shows that they are wrong.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _PRODUCT_OPS = ("linear", "matmul", "einsum", "conv1d", "conv2d", "conv_transpos
 def iterate_reduced_precision_gradients(
     graph: Graph, leaves: Mapping[str, Array], precision: Precision
 ) -> Iterator[tuple[str, NamedArrays]]:
-    """Gradients with what was rounded, in words.
+    """Yield the rounded part in words with the gradients that its rounding makes.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def iterate_reduced_precision_gradients(
     leaves
         Every tensor and weight, (1, ...).
     precision
-        To which it was rounded.
+        Precision of the rounded numbers.
     """
-    rounded = {name: _round_floats(precision, each) for name, each in leaves.items()}
-    if all(np.isfinite(each).all() for each in rounded.values()):
-        yield "its tensors and weights were", graph.backward(graph.forward(rounded))
+    rounded = {name: _round_floats(precision, leaf) for name, leaf in leaves.items()}
+    if all(np.isfinite(leaf).all() for leaf in rounded.values()):
+        yield "the tensors and weights were", graph.backward(graph.forward(rounded))
     products = [node for node in graph.nodes if node.op.name in _PRODUCT_OPS]
     if products:
         wrong = {node.name: partial(_run_backward_with_rounded_factors, node, precision) for node in products}
@@ -49,10 +49,10 @@ def _round_floats(precision: Precision, array: Any) -> Any:
 
 
 def _round_factors(node: Node, precision: Precision, inputs: tuple[Any, ...]) -> list[Any]:
-    """Operands, with those rounded that are multiplied."""
+    """Round the operands that are multiplied."""
     return [
-        each if slot.name == "bias" else _round_floats(precision, each)
-        for slot, each in zip(node.operand_slots, inputs, strict=True)
+        operand if slot.name == "bias" else _round_floats(precision, operand)
+        for slot, operand in zip(node.operand_slots, inputs, strict=True)
     ]
 
 
@@ -69,8 +69,8 @@ def _run_forward_with_rounded_factors(graph: Graph, leaves: Mapping[str, Array],
 def _run_backward_with_rounded_factors(
     node: Node, precision: Precision, gradient: Array, output: Array, *inputs: Any
 ) -> Gradients:
-    short = node.op.backward(_round_floats(precision, gradient), output, *_round_factors(node, precision, inputs))
-    if all(slot.name != "bias" or each is None for slot, each in zip(node.operand_slots, short, strict=True)):
-        return short
-    # What goes to a bias is added up, and multiplied by nothing.
-    return *short[:-1], node.op.backward(gradient, output, *inputs)[-1]
+    rounded = node.op.backward(_round_floats(precision, gradient), output, *_round_factors(node, precision, inputs))
+    if all(slot.name != "bias" or result is None for slot, result in zip(node.operand_slots, rounded, strict=True)):
+        return rounded
+    # The gradient of a bias is a sum without products: nothing is rounded.
+    return *rounded[:-1], node.op.backward(gradient, output, *inputs)[-1]

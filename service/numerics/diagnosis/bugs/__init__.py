@@ -1,0 +1,1 @@
+"""The bugs of the catalogue, one family a file."""

@@ -1,4 +1,4 @@
-"""Gradients whose numbers are right, and stand in the wrong places."""
+"""Gradients with the right numbers in the wrong places."""
 
 from collections.abc import Iterator, Mapping
 from itertools import permutations
@@ -15,68 +15,74 @@ _MAX_AXES = 5
 
 
 def _iterate_other_axis_orders(axes: int) -> Iterator[tuple[int, ...]]:
-    """Orders of axes other than their own; of very many axes the reverse alone."""
-    own = tuple(range(axes))
-    every = permutations(own) if axes <= _MAX_AXES else iter([own[::-1]])
-    return (order for order in every if order != own)
+    """Iterate over all orders of axes but the right one.
+
+    Of very many axes only the reverse.
+    """
+    right_order = tuple(range(axes))
+    orders = permutations(right_order) if axes <= _MAX_AXES else iter([right_order[::-1]])
+    return (order for order in orders if order != right_order)
 
 
 class _RearrangedGradient(SimulatedBug):
-    """Right numbers in another order: places are flat indices into the right gradient, of the shape that came."""
+    """The right numbers in another order."""
 
-    def simulate_gradients(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Made`."""
-        right = scene.right_gradient(name)
-        given = scene.candidates.get(name, right).shape
-        for places, how in self.rearrangements(right.shape, given):
-            text = f"{scene.describe_gradient(name)} has the numbers of the reference, {how}."
-            yield BugHypothesis(self.name, right.ravel()[places], text, bug_key=how)
+    def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the rearranged gradients of the candidate's shape; see `SimulatedBug`."""
+        right = context.right_gradient(name)
+        candidate_shape = context.candidates.get(name, right).shape
+        for places, predicate in self.rearrangements(right.shape, candidate_shape):
+            text = f"{context.describe_gradient(name)} {predicate}."
+            yield BugHypothesis(self.name, right.ravel()[places], text, bug_key=predicate)
 
     def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
-        """Which element of the right gradient, of `shape`, stands where in one of shape `given`, and how that came."""
+        """Yield indices into the flat right gradient, and a predicate in words.
+
+        The indices have the candidate's shape.
+        """
         raise NotImplementedError
 
 
 @register_gradient_bug
 class TransposedGradient(_RearrangedGradient):
-    """A matrix was handed over transposed."""
+    """A matrix that was handed over transposed."""
 
     name: ClassVar[str] = "transposed"
     signature: ClassVar[str] = "c = g^T"
 
     def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
-        """See `_Rearranged`."""
+        """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if len(shape) == 2 and candidate_shape in (shape[::-1], shape) and min(shape) > 1:
             places = np.arange(shape[0] * shape[1]).reshape(shape).T
             if places.shape == candidate_shape:
-                yield places, "transposed"
+                yield places, "is the transpose of the reference"
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        right = scene.right_gradient(name)
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the transposed gradient of a matrix; see `GradientBug`."""
+        right = context.right_gradient(name)
         if right.ndim == 2 and min(right.shape) > 1:
             yield {name: right.T.copy()}
 
 
 @register_gradient_bug
 class PermutedAxes(_RearrangedGradient):
-    """The axes of a tensor stand in another order."""
+    """A tensor whose axes stand in another order."""
 
     name: ClassVar[str] = "axes_permuted"
     signature: ClassVar[str] = "c = g with its axes in another order"
 
     def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
-        """See `_Rearranged`."""
+        """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if len(shape) < 3 or len(candidate_shape) != len(shape):
             return
         flat = np.arange(int(np.prod(shape))).reshape(shape)
         for order in _iterate_other_axis_orders(len(shape)):
             if tuple(shape[axis] for axis in order) == candidate_shape and _changes_element_order(shape, order):
-                yield flat.transpose(order), f"its axes in the order {list(order)}"
+                yield flat.transpose(order), f"is the reference with its axes in the order {list(order)}"
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        right = scene.right_gradient(name)
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the gradient with its axes in each other order; see `GradientBug`."""
+        right = context.right_gradient(name)
         if right.ndim > 2:
             for order in _iterate_other_axis_orders(right.ndim):
                 if _changes_element_order(right.shape, order):
@@ -84,20 +90,20 @@ class PermutedAxes(_RearrangedGradient):
 
 
 def _changes_element_order(shape: Shape, order: tuple[int, ...]) -> bool:
-    """Whether an order of axes moves elements, and not only axes of length 1."""
+    """Tell whether an order of axes moves elements, and not only axes of length 1."""
     longer = [axis for axis in order if shape[axis] > 1]
     return longer != sorted(longer)
 
 
 @register_gradient_bug
 class WrongMemoryOrder(_RearrangedGradient):
-    """A buffer was written in one order of its axes and read in another."""
+    """A buffer that was written in one order of its axes and read in another."""
 
     name: ClassVar[str] = "memory_order"
-    signature: ClassVar[str] = "the numbers of c, one after the other, are those of g with its axes in another order"
+    signature: ClassVar[str] = "the numbers of c in row order are those of g with its axes in another order"
 
     def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
-        """See `_Rearranged`."""
+        """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         count = int(np.prod(shape))
         if len(shape) < 2 or count != int(np.prod(candidate_shape)):
             return
@@ -106,16 +112,16 @@ class WrongMemoryOrder(_RearrangedGradient):
             if not _changes_element_order(shape, order):
                 continue
             lengths = tuple(shape[axis] for axis in order)
-            how = f"written in the order {list(order)} of its axes and read row by row"
-            yield flat.transpose(order).reshape(candidate_shape), how
+            predicate = f"is the reference, written with its axes in the order {list(order)} and read row by row"
+            yield flat.transpose(order).reshape(candidate_shape), predicate
             if candidate_shape == shape:
                 back = np.argsort(order)
-                how = f"written row by row and read in the order {list(order)} of its axes"
-                yield flat.reshape(lengths).transpose(back), how
+                predicate = f"is the reference, written row by row and read with its axes in the order {list(order)}"
+                yield flat.reshape(lengths).transpose(back), predicate
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        right = scene.right_gradient(name)
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the buffer of the gradient written or read column by column."""
+        right = context.right_gradient(name)
         if right.ndim > 1 and _changes_element_order(right.shape, tuple(range(right.ndim))[::-1]):
             yield {name: right.ravel(order="F").reshape(right.shape)}
             yield {name: right.ravel(order="F")}
@@ -124,20 +130,22 @@ class WrongMemoryOrder(_RearrangedGradient):
 
 @register_gradient_bug
 class ReshapedGradient(_RearrangedGradient):
-    """The numbers stand in their order, in another shape."""
+    """The right numbers in the right order, in another shape."""
 
     name: ClassVar[str] = "reshaped"
-    signature: ClassVar[str] = "the numbers of c are those of g in the same order; its shape is another"
+    signature: ClassVar[str] = "c has the numbers of g in the same order, and another shape"
 
     def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
-        """See `_Rearranged`."""
+        """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if candidate_shape != shape and np.prod(candidate_shape) == np.prod(shape):
-            how = f"in their order; only its shape is {list(candidate_shape)} instead of {list(shape)}"
-            yield np.arange(int(np.prod(shape))).reshape(candidate_shape), how
+            predicate = (
+                f"has the right numbers in the right order, and shape {list(candidate_shape)} instead of {list(shape)}"
+            )
+            yield np.arange(int(np.prod(shape))).reshape(candidate_shape), predicate
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        right = scene.right_gradient(name)
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the gradient with an axis too many, and flat; see `GradientBug`."""
+        right = context.right_gradient(name)
         yield {name: right[None].copy()}
         if right.ndim > 1:
             yield {name: right.ravel()}
@@ -145,32 +153,35 @@ class ReshapedGradient(_RearrangedGradient):
 
 @register_gradient_bug
 class SwappedGradients(GradientBug):
-    """The gradients of two names were handed over in each other's place."""
+    """The gradients of two names in each other's place."""
 
     name: ClassVar[str] = "swapped"
     signature: ClassVar[str] = "c_i = g_j and c_j = g_i for two names"
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        candidate, precision = scene.candidates[name], scene.precisions[name]
-        for other in scene.gradients:
-            theirs = scene.right_gradient(other)
-            if other == name or theirs.shape != candidate.shape or scene.graph.loss_name == other:
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the right gradients of names that may have been swapped."""
+        candidate, precision = context.candidates[name], context.precisions[name]
+        for other in context.gradients:
+            other_gradient = context.right_gradient(other)
+            if other == name or other_gradient.shape != candidate.shape or context.graph.loss_name == other:
                 continue
-            returned = scene.candidates.get(other)
-            if returned is not None and not _is_close(returned, scene.right_gradient(name), fit_tolerance(precision)):
+            returned = context.candidates.get(other)
+            if returned is not None and not _is_close(returned, context.right_gradient(name), fit_tolerance(precision)):
                 continue
-            if returned is None and other not in scene.judged_names:
+            if returned is None and other not in context.judged_names:
                 continue
-            place = "one for the other" if returned is None else "in each other's place"
-            text = f"{scene.describe_gradient(name)} is {scene.describe_gradient(other)}, as where they are handed over {place}."
-            yield BugHypothesis(self.name, theirs, text)
+            first, second = context.describe_gradient(name), context.describe_gradient(other)
+            if returned is None:
+                text = f"{first} is the reference of {second}: one was handed over for the other."
+            else:
+                text = f"{first} and {second} were swapped: each is the reference of the other."
+            yield BugHypothesis(self.name, other_gradient, text)
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        for other in scene.judged_names:
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield pairs of swapped gradients; see `GradientBug`."""
+        for other in context.judged_names:
             if other != name:
-                yield {name: scene.right_gradient(other), other: scene.right_gradient(name)}
+                yield {name: context.right_gradient(other), other: context.right_gradient(name)}
 
 
 def _is_close(candidate: Array, hypothetical: Array, fit: float) -> bool:

@@ -1,4 +1,7 @@
-"""Bugs of the backward pass: derivatives that are wrong at a node, paths that are cut, shares that are lost."""
+"""Bugs of the backward pass.
+
+Wrong derivatives at a node, cut paths, lost or repeated shares.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,38 +19,44 @@ from service.numerics.model.graph import Node
 from service.numerics.ops.op import Gradients, OpBug
 
 _MAX_USES = 64
-"""Of a tensor each of which is tried as the only one: each takes an alteration of all others."""
+"""Uses of one tensor that are tried as the only one; each takes an override of all others."""
 _SAME_SHARE_TOLERANCE = 1e-12
-"""Relatively: what comes back by two ways is the same."""
+"""Relative difference up to which two shares are equal."""
+_FUNCTION = "the function"
+"""The op in the clauses of bugs that several functions share."""
 
 
-def iterate_op_bugs(scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-    """Each wrong backward pass that an op knows of, at each node with that op, and at all of them together.
+def iterate_op_bugs(context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    """Yield each bug of each op, at each of its nodes, and at all of them together.
 
-    As of all bugs here: at the nodes that the names reach, since elsewhere it does not show.
+    Like all bugs here only at nodes that the names reach, since it does not show elsewhere.
     """
-    by_op: dict[type[Any], list[Node]] = {}
-    for node in scene.graph.downstream_nodes(names):
-        by_op.setdefault(type(node.op), []).append(node)
-    for op, nodes in by_op.items():
+    nodes_by_op: dict[type[Any], list[Node]] = {}
+    for node in context.graph.downstream_nodes(names):
+        nodes_by_op.setdefault(type(node.op), []).append(node)
+    for op, nodes in nodes_by_op.items():
         for op_bug in op.bugs.values():
             if op_bug.is_declared_as_multiplier:
                 continue
-            where = [node for node in nodes if op_bug.applies(_list_output_and_input_shapes(scene, node))]
-            for node in where:
-                yield _make_op_bug_override(op_bug, [node], partial(_describe_op_bug_at, scene, node, op_bug))
-            if len(where) > 1:
+            affected = [node for node in nodes if op_bug.applies(_list_output_and_input_shapes(context, node))]
+            for node in affected:
+                yield _make_op_bug_override(op_bug, [node], partial(_describe_op_bug_at, context, node, op_bug))
+            if len(affected) > 1:
                 yield _make_op_bug_override(
-                    op_bug, where, partial("at every {} {}".format, op.name, op_bug.explanation)
+                    op_bug, affected, partial("at every {} {}".format, op.name, op_bug.explanation)
                 )
 
 
-def _list_output_and_input_shapes(scene: DiagnosisContext, node: Node) -> tuple[Shape | None, ...]:
-    """Shapes of the output and of the inputs of a node; None for what is left out."""
+def _list_output_and_input_shapes(context: DiagnosisContext, node: Node) -> tuple[Shape | None, ...]:
+    """List the shapes of the output and of the inputs of a node.
+
+    None for an input that is left out.
+    """
     inputs = (
-        scene.graph.shapes[each] if isinstance(each, str) else None if each is None else () for each in node.operands
+        context.graph.shapes[operand] if isinstance(operand, str) else None if operand is None else ()
+        for operand in node.operands
     )
-    return scene.graph.shapes[node.name], *inputs
+    return context.graph.shapes[node.name], *inputs
 
 
 def _make_op_bug_override(op_bug: OpBug, nodes: Sequence[Node], text: Callable[[], str]) -> BackwardOverride:
@@ -60,73 +69,87 @@ def _run_backward_with_op_bug(op_bug: OpBug, node: Node, right: Gradients, *arra
     return op_bug.backward(node.op, *arrays)
 
 
-def _describe_op_bug_at(scene: DiagnosisContext, node: Node, op_bug: OpBug) -> str:
-    return f"at {_describe_node(scene, node)} {op_bug.explanation}"
+def _describe_op_bug_at(context: DiagnosisContext, node: Node, op_bug: OpBug) -> str:
+    """Describe a bug of an op at a node in a clause.
+
+    The clause names "the function", or else begins with the node.
+    """
+    if _FUNCTION in op_bug.explanation:
+        return op_bug.explanation.replace(_FUNCTION, f"{node.op.name} at {context.format_name(node.name)}", 1)
+    return f"at {_describe_node(context, node)} {op_bug.explanation}"
 
 
-def _describe_node(scene: DiagnosisContext, node: Node) -> str:
-    return f"{scene.format_name(node.name)} ({node.op.name})"
+def _describe_node(context: DiagnosisContext, node: Node) -> str:
+    return f"{context.format_name(node.name)} ({node.op.name})"
 
 
 def multiply_results(factor: int, positions: Sequence[int], right: Gradients, *arrays: Any) -> Gradients:
-    """Right results, with what some operands get multiplied."""
+    """Multiply the right results for some operands by a factor."""
     return tuple(
-        factor * each if position in positions and each is not None else each for position, each in enumerate(right)
+        factor * result if position in positions and result is not None else result
+        for position, result in enumerate(right)
     )
 
 
 @dataclass(frozen=True)
 class GradientEdge:
-    """What one node hands back to one of its operands, which it may read at several positions."""
+    """The gradient that a node hands back to one of its operands.
+
+    The node may read the operand at several positions.
+    """
 
     node: Node
     positions: tuple[int, ...]
     operand: str
 
-    def describe_edge(self, scene: DiagnosisContext) -> str:
-        """How it stands in a sentence."""
-        return f"what comes back to {scene.format_name(self.operand)} from {_describe_node(scene, self.node)}"
+    def describe_edge(self, context: DiagnosisContext) -> str:
+        """Describe the edge as a noun phrase."""
+        return f"the gradient from {_describe_node(context, self.node)} to {context.format_name(self.operand)}"
 
-    def edge_gradient(self, scene: DiagnosisContext) -> Array:
-        """What comes back along it."""
-        node, gradients, values = self.node, scene.gradients, scene.values
-        results = node.op.backward(gradients[node.name], values[node.name], *scene.graph.operand_arrays(node, values))
-        shares = [each for at, each in enumerate(results) if at in self.positions and each is not None]
-        return np.asarray(sum(each[0] for each in shares))
+    def edge_gradient(self, context: DiagnosisContext) -> Array:
+        """Compute the gradient along the edge."""
+        node, gradients, values = self.node, context.gradients, context.values
+        results = node.op.backward(gradients[node.name], values[node.name], *context.graph.operand_arrays(node, values))
+        shares = [result for at, result in enumerate(results) if at in self.positions and result is not None]
+        return np.asarray(sum(share[0] for share in shares))
 
     def split_positions(self) -> Iterator["GradientEdge"]:
-        """Each position by itself, where there are several."""
+        """Yield each position as an edge of its own, if there are several."""
         if len(self.positions) > 1:
             yield from (replace(self, positions=(position,)) for position in self.positions)
 
     def exclude_positions(self, other: "GradientEdge") -> "GradientEdge":
-        """The other positions."""
+        """Return the edge without the positions of another."""
         return replace(self, positions=tuple(at for at in self.positions if at not in other.positions))
 
-    def describe_only(self, scene: DiagnosisContext, counted: "GradientEdge") -> str:
-        """Say that of several positions one counts alone; where all hand back the same, which it is nobody can tell."""
-        name, node, several = scene.format_name(self.operand), _describe_node(scene, self.node), len(self.positions)
-        first, *others = (each.edge_gradient(scene) for each in self.split_positions())
+    def describe_only(self, context: DiagnosisContext, counted: "GradientEdge") -> str:
+        """Describe that one of several positions counts alone.
+
+        If all hand back the same, name none of them.
+        """
+        name, node, several = context.format_name(self.operand), _describe_node(context, self.node), len(self.positions)
+        first, *others = (edge.edge_gradient(context) for edge in self.split_positions())
         if all(np.allclose(first, other, rtol=_SAME_SHARE_TOLERANCE, atol=0) for other in others):
             part = "half" if several == 2 else f"1/{several}"
-            return f"only {part} of {self.describe_edge(scene)} counted: one of the {several} operands of {node} that are {name}"
+            edge = self.describe_edge(context)
+            return f"only {part} of {edge} counted: one of the {several} operands of {node} that are {name}"
         slot = self.node.operand_slots[counted.positions[0]].name
-        return f"of the {several} operands of {node} that are {name} only one counted ({slot})"
+        return f"only one of the {several} operands of {node} that are {name} counted ({slot})"
 
 
-def iterate_edges(scene: DiagnosisContext, names: Sequence[str]) -> Iterator[GradientEdge]:
-    """Each operand that gets a gradient, at each node."""
-    for node in scene.graph.downstream_nodes(names):
+def iterate_edges(context: DiagnosisContext, names: Sequence[str]) -> Iterator[GradientEdge]:
+    """Yield an edge for each operand with a gradient, at each node."""
+    for node in context.graph.downstream_nodes(names):
         positions: dict[str, list[int]] = {}
         for position, operand in enumerate(node.operands):
-            if isinstance(operand, str) and operand not in scene.graph.leaf_kinds:
+            if isinstance(operand, str) and operand not in context.graph.leaf_kinds:
                 positions.setdefault(operand, []).append(position)
-        yield from (GradientEdge(node, tuple(each), operand) for operand, each in positions.items())
+        yield from (GradientEdge(node, tuple(indices), operand) for operand, indices in positions.items())
 
 
-def iterate_edges_to(scene: DiagnosisContext, name: str) -> Iterator[GradientEdge]:
-    """Those that lead back to one name."""
-    nodes = {node.name: node for node, _ in scene.uses_of(name)}
+def iterate_edges_to(context: DiagnosisContext, name: str) -> Iterator[GradientEdge]:
+    """Yield the edges that lead back to one name."""
+    nodes = {node.name: node for node, _ in context.uses_of(name)}
     for node in nodes.values():
         positions = tuple(at for at, operand in enumerate(node.operands) if operand == name)
         yield GradientEdge(node, positions, name)
@@ -134,28 +157,31 @@ def iterate_edges_to(scene: DiagnosisContext, name: str) -> Iterator[GradientEdg
 
 @register_backward_bug
 class CutPath(BackwardBug):
-    """One of several paths to the loss carries no gradient."""
+    """A path to the loss that carries no gradient."""
 
     name: ClassVar[str] = "detached"
     signature: ClassVar[str] = "c = the gradient along the remaining paths"
 
-    def backward_overrides(self, scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-        """See `OnTheWayBack`."""
-        for edge in iterate_edges(scene, names):
-            text = partial(self._describe_cut, scene, edge)
-            yield BackwardOverride(self.name, _override_with_factor(0, edge), text, partial(edge.describe_edge, scene))
-        for cut, said in truncated_backpropagation.iterate_time_cuts(scene, names):
-            yield BackwardOverride(self.name, _override_cutting_all(cut), partial(str, said))
-        for node in scene.graph.downstream_nodes(names):
-            if len({user.name for user, _ in scene.uses_of(node.name)}) > 1:
-                nothing = partial(multiply_results, 0, range(len(node.operands)))
-                text = partial("nothing came back through {}".format, _describe_node(scene, node))
-                came = partial("what comes back through {}".format, _describe_node(scene, node))
-                yield BackwardOverride(self.name, {node.name: nothing}, text, came)
+    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+        """Yield an override for each cut edge, time step and node; see `BackwardBug`."""
+        for edge in iterate_edges(context, names):
+            text = partial(self._describe_cut, context, edge)
+            yield BackwardOverride(
+                self.name, _override_with_factor(0, edge), text, partial(edge.describe_edge, context)
+            )
+        for cut, clause in truncated_backpropagation.iterate_time_cuts(context, names):
+            yield BackwardOverride(self.name, _override_cutting_all(cut), partial(str, clause))
+        for node in context.graph.downstream_nodes(names):
+            if len({user.name for user, _ in context.uses_of(node.name)}) > 1:
+                zero_all = partial(multiply_results, 0, range(len(node.operands)))
+                text = partial("no gradient came back through {}".format, _describe_node(context, node))
+                share = partial("the gradient through {}".format, _describe_node(context, node))
+                yield BackwardOverride(self.name, {node.name: zero_all}, text, share)
 
     @staticmethod
-    def _describe_cut(scene: DiagnosisContext, edge: GradientEdge) -> str:
-        return f"the path from {scene.format_name(edge.operand)} through {_describe_node(scene, edge.node)} carried no gradient"
+    def _describe_cut(context: DiagnosisContext, edge: GradientEdge) -> str:
+        operand, node = context.format_name(edge.operand), _describe_node(context, edge.node)
+        return f"the path from {operand} through {node} carried no gradient"
 
 
 def _override_with_factor(factor: int, edge: GradientEdge) -> dict[str, WrongBackward]:
@@ -164,39 +190,42 @@ def _override_with_factor(factor: int, edge: GradientEdge) -> dict[str, WrongBac
 
 @register_backward_bug
 class SingleUseOnly(BackwardBug):
-    """Of a tensor that is used several times one use counts alone."""
+    """A single use that counts alone, of a tensor with several uses."""
 
     name: ClassVar[str] = "shared_weight_last_use_only"
     signature: ClassVar[str] = "c = one use's share"
 
-    def backward_overrides(self, scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-        """See `OnTheWayBack`."""
-        for edge in iterate_edges(scene, names):
+    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+        """Yield an override for each use that may count alone; see `BackwardBug`."""
+        for edge in iterate_edges(context, names):
             for kept in edge.split_positions():
                 yield BackwardOverride(
                     self.name,
                     _override_with_factor(0, edge.exclude_positions(kept)),
-                    partial(edge.describe_only, scene, kept),
+                    partial(edge.describe_only, context, kept),
                 )
         for name in names:
-            uses = scene.uses_of(name)
+            uses = context.uses_of(name)
             for kept in _order_by_likelihood(len(uses)) if len({node.name for node, _ in uses}) > 1 else ():
                 cut = [use for number, use in enumerate(uses) if number != kept]
-                text = partial(self._describe_only_use, scene, name, uses[kept][0], len(uses))
+                text = partial(self._describe_only_use, context, name, uses[kept][0], len(uses))
                 yield BackwardOverride(self.name, _override_cutting_all(cut), text)
 
     @staticmethod
-    def _describe_only_use(scene: DiagnosisContext, name: str, kept_use: Node, uses: int) -> str:
+    def _describe_only_use(context: DiagnosisContext, name: str, kept_use: Node, uses: int) -> str:
         return (
-            f"of the {uses} uses of {scene.format_name(name)} only the one in {_describe_node(scene, kept_use)} counted, where their "
-            "shares have to be added up"
+            f"only the use of {context.format_name(name)} in {_describe_node(context, kept_use)} counted, and not the "
+            f"sum over its {uses} uses"
         )
 
 
 def _order_by_likelihood(count: int) -> Iterator[int]:
-    """Which of several uses may be the only one: the last, the first, and then the others, as far as they are tried."""
+    """Order the uses that may count alone.
+
+    The last, the first, then the others, up to a number.
+    """
     last = count - 1
-    order = dict.fromkeys(each for nth in range(count) for each in (last - nth, nth))
+    order = dict.fromkeys(use for nth in range(count) for use in (last - nth, nth))
     return islice(iter(order), _MAX_USES)
 
 
@@ -204,25 +233,25 @@ def _override_cutting_all(uses: Sequence[tuple[Node, int]]) -> dict[str, WrongBa
     positions: dict[str, list[int]] = {}
     for node, position in uses:
         positions.setdefault(node.name, []).append(position)
-    return {name: partial(multiply_results, 0, each) for name, each in positions.items()}
+    return {name: partial(multiply_results, 0, indices) for name, indices in positions.items()}
 
 
 @register_backward_bug
 class DoubleCountedUse(BackwardBug):
-    """The share of one use was added twice."""
+    """A share of one use that was added twice."""
 
     name: ClassVar[str] = "double_counted"
     signature: ClassVar[str] = "c = g + one share"
 
-    def backward_overrides(self, scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-        """See `OnTheWayBack`."""
-        for edge in iterate_edges(scene, names):
+    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+        """Yield an override for each edge, and last sample, that counts twice."""
+        for edge in iterate_edges(context, names):
             yield BackwardOverride(
-                self.name, _override_with_factor(2, edge), partial(self._describe_double_count, scene, edge)
+                self.name, _override_with_factor(2, edge), partial(self._describe_double_count, context, edge)
             )
-        for overrides, said in batch_samples.iterate_double_counted_samples(scene, names):
-            yield BackwardOverride(self.name, overrides, partial(str, said))
+        for overrides, clause in batch_samples.iterate_double_counted_samples(context, names):
+            yield BackwardOverride(self.name, overrides, partial(str, clause))
 
     @staticmethod
-    def _describe_double_count(scene: DiagnosisContext, edge: GradientEdge) -> str:
-        return f"{edge.describe_edge(scene)} was added twice"
+    def _describe_double_count(context: DiagnosisContext, edge: GradientEdge) -> str:
+        return f"{edge.describe_edge(context)} was added twice"

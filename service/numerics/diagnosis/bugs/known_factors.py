@@ -1,6 +1,6 @@
-"""Factors of a whole gradient that a model suggests, whatever the node: what is known of each, and what it may be of.
+"""Factors of a whole gradient that a model suggests, whatever the node.
 
-What multiplies the gradient at a node is tried there: see `service.numerics.diagnosis.bugs.multipliers`.
+`service.numerics.diagnosis.bugs.multipliers` tries the factors of single nodes.
 """
 
 import math
@@ -12,9 +12,9 @@ from service.numerics.diagnosis.context import DiagnosisContext
 
 _ONE_TOLERANCE = 5e-6
 _LOSS_SCALE_EXPONENTS = (8, 24)
-"""Powers of 2 that are usual; smaller ones have other reasons more often."""
+"""Least and largest exponent of the usual powers of 2; smaller ones have other reasons more often."""
 _MAX_NAMES_LISTED = 2
-"""Names that are listed of those that have an axis of some length."""
+"""Names that an explanation lists of those with an axis of some length."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class KnownFactor:
     Attributes
     ----------
     value
-        Of it.
-    text
-        What was done, as a clause; of one that is vague, a fact about the number.
-    vague
-        Nothing is known to multiply the gradient by it.
+        Value of the factor.
+    explanation
+        Clause in the past tense for what was done; of a vague factor, a clause about the number.
+    is_vague
+        True if nothing in the model is known to multiply the gradient by the factor.
     """
 
     value: float
@@ -36,34 +36,34 @@ class KnownFactor:
     is_vague: bool = False
 
 
-def iterate_known_factors(scene: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
-    """Factors of the gradient with respect to a name, the most telling first."""
-    yield from _iterate_use_count_factors(scene, name)
+def iterate_known_factors(context: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
+    """Yield factors of the gradient with respect to a name, the most telling first."""
+    yield from _iterate_use_count_factors(context, name)
     for power in range(_LOSS_SCALE_EXPONENTS[0], _LOSS_SCALE_EXPONENTS[1] + 1):
         yield KnownFactor(2.0**power, f"a loss scale of 2^{power} was left in")
-        yield KnownFactor(2.0**-power, f"a loss scale of 2^{power} was taken out that was not there")
-    yield from _iterate_factor_and_reciprocal(2, "2 is the factor of the derivative of a square")
-    yield from _iterate_factor_and_reciprocal(255, "by 255 pixels are divided that are meant to be from 0 to 1")
-    yield from _iterate_axis_length_factors(scene)
+        yield KnownFactor(2.0**-power, f"the gradient was divided by a loss scale of 2^{power} that was never applied")
+    yield from _iterate_factor_and_reciprocal(2, "the derivative of a square has the factor 2")
+    yield from _iterate_factor_and_reciprocal(255, "dividing pixels by 255 brings them between 0 and 1")
+    yield from _iterate_axis_length_factors(context)
 
 
-def _iterate_use_count_factors(scene: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
-    uses = len(scene.uses_of(name))
+def _iterate_use_count_factors(context: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
+    uses = len(context.uses_of(name))
     if uses > 1:
         yield KnownFactor(
-            1 / uses, f"the mean over the {uses} uses of {scene.format_name(name)} was taken instead of the sum"
+            1 / uses, f"the mean over the {uses} uses of {context.format_name(name)} was taken instead of the sum"
         )
 
 
-def _iterate_axis_length_factors(scene: DiagnosisContext) -> Iterator[KnownFactor]:
-    """Of the lengths of axes, of their roots, and of numbers of elements."""
+def _iterate_axis_length_factors(context: DiagnosisContext) -> Iterator[KnownFactor]:
+    """Yield the lengths of axes, their roots, and the numbers of elements."""
     lengths: dict[int, list[str]] = {}
     counts: dict[int, list[str]] = {}
-    for name, shape in scene.graph.shapes.items():
-        for length in dict.fromkeys(each for each in shape if each > 1):
-            lengths.setdefault(length, []).append(scene.format_name(name))
+    for name, shape in context.graph.shapes.items():
+        for length in dict.fromkeys(axis_length for axis_length in shape if axis_length > 1):
+            lengths.setdefault(length, []).append(context.format_name(name))
         if count_elements(shape) > 1:
-            counts.setdefault(count_elements(shape), []).append(scene.format_name(name))
+            counts.setdefault(count_elements(shape), []).append(context.format_name(name))
     for length, names in lengths.items():
         yield from _iterate_factor_and_reciprocal(length, f"{length} is the length of an axis of {_join_names(names)}")
         if math.isqrt(length) ** 2 != length:
@@ -85,7 +85,7 @@ def _join_names(names: list[str]) -> str:
 
 
 def describe_factor(value: float) -> str:
-    """A factor in words, to stand before what it multiplies."""
+    """Describe a factor in words that stand before the thing it multiplies."""
     for number, words in ((value, "{} times"), (1 / value, "1/{} of")):
         if number > 1 and abs(number - round(number)) < 1e-9 * number:
             return words.format(round(number))
@@ -96,7 +96,7 @@ def describe_factor(value: float) -> str:
 
 
 def format_factor(value: float) -> str:
-    """A number, with as many digits as tell its size from 1."""
+    """Format a number with enough digits to tell its size from 1."""
     off = abs(value) - 1
     if 0 < abs(off) < _ONE_TOLERANCE:
         return f"{'-' if value < 0 else ''}(1 {'+' if off > 0 else '-'} {abs(off):.3g})"

@@ -1,4 +1,4 @@
-"""Gradients that are right but for the numbers that were at hand: too few digits, too short a range."""
+"""Gradients that are right except for too few digits, or too short a range."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,143 +15,149 @@ from service.numerics.diagnosis.matching import BugHypothesis
 _LOG10_OF_2 = 0.30103
 _CERTAIN_DIGITS = 99.0
 _MAX_ROUNDING_ERROR = 0.1
-"""Of the gradient: where rounding alone could do more, small numbers such as 1 and -1 are short and near as well."""
+"""Error as a part of the gradient: with more rounding, small numbers such as 1 and -1 are short and near as well."""
 _MAX_ROUNDINGS = 16
-"""Of the lower precision, in the whole gradient: more are not looked into."""
+"""Roundings of the lower precision in the whole gradient up to which it is tried."""
 _MAX_FEW_DIGITS_ERROR = 0.05
-"""Of the gradient: what few digits may leave of it; more would be hardly any."""
+"""Error as a part of the gradient that few digits may leave; more would be hardly any digits."""
 _HALF_DIGIT_SLACK = 1.001
-"""What is half of a last digit away may be rounded either way."""
+"""Slack for numbers half a last digit away, which may be rounded either way."""
 _MIN_TELLING_BITS = 120
-"""Binary digits of a whole gradient: of less, three decimal ones are not told from a chance."""
+"""Binary digits of a whole gradient, below which three decimal ones may be chance."""
 
 
 @register_gradient_bug
 class LowPrecision(GradientBug):
-    """The gradient was computed in a lower precision than it is said to be."""
+    """A gradient computed in a lower precision than its declared one."""
 
     name: ClassVar[str] = "low_precision"
     signature: ClassVar[str] = (
-        "every number is one of a lower precision, and off by no more than that one allows; or what was multiplied on "
-        "the way was"
+        "every number is one of a lower precision, and right within its rounding; or factors on the way were rounded "
+        "to it"
     )
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        candidate, right, own = scene.candidates[name], scene.right_gradient(name), scene.precisions[name]
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the candidate if a lower precision represents it.
+
+        Otherwise yield gradients that were rounded midway.
+        """
+        candidate, right, precision = context.candidates[name], context.right_gradient(name), context.precisions[name]
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
-        off, size = _compute_error_and_gradient_norms(candidate - right, right)
-        for lower in _list_lower_precisions(own):
-            short = lower.is_representable(candidate).all() and off <= _MAX_ROUNDING_ERROR * size
-            # What rounding may do takes sweeps of its own to say.
-            if short and (np.abs(candidate - right) <= scene.rounding_allowance(name, lower)).all():
-                # A number that is short by chance has so many zeros at its end.
-                digits = (
-                    int(np.count_nonzero(candidate)) * (own.significand_bits - lower.significand_bits) * _LOG10_OF_2
-                )
+        error, size = _compute_error_and_gradient_norms(candidate - right, right)
+        for lower in _list_lower_precisions(precision):
+            short = lower.is_representable(candidate).all() and error <= _MAX_ROUNDING_ERROR * size
+            # The allowance takes sweeps of its own.
+            if short and (np.abs(candidate - right) <= context.rounding_allowance(name, lower)).all():
+                # A number that is short by chance has this many zeros at its end.
+                spare_bits = precision.significand_bits - lower.significand_bits
+                digits = int(np.count_nonzero(candidate)) * spare_bits * _LOG10_OF_2
                 text = (
-                    f"every element of {scene.describe_gradient(name)} is a number of {lower.name}, and as near to the reference "
-                    f"as that precision can come: it was computed or stored in it, and was judged as {own.name}."
+                    f"{context.describe_gradient(name)} was computed or stored in {lower.name}, and judged as "
+                    f"{precision.name}: every element is a number of {lower.name}, and right within its rounding."
                 )
                 yield BugHypothesis(self.name, candidate, text, known_digits=digits)
                 return
-        yield from self._hypotheses_rounded_midway(scene, name)
+        yield from self._hypotheses_rounded_midway(context, name)
 
-    def _hypotheses_rounded_midway(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """In full digits, of what was rounded before."""
-        candidate, right = scene.candidates[name], scene.right_gradient(name)
-        off, size = _compute_error_and_gradient_norms(candidate - right, right)
-        for lower in _list_lower_precisions(scene.precisions[name]):
-            # FP16 has the digits of TF32, and less room.
-            if lower.name == "FP16" or off > _MAX_ROUNDINGS * lower.unit_roundoff * size:
+    def _hypotheses_rounded_midway(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield gradients with all digits, whose inputs or factors were rounded."""
+        candidate, right = context.candidates[name], context.right_gradient(name)
+        error, size = _compute_error_and_gradient_norms(candidate - right, right)
+        for lower in _list_lower_precisions(context.precisions[name]):
+            # FP16 has the digits of TF32, and a shorter range.
+            if lower.name == "FP16" or error > _MAX_ROUNDINGS * lower.unit_roundoff * size:
                 continue
-            for what, gradients in scene.reduced_precision_gradients(lower):
-                text = f"{scene.describe_gradient(name)} is just what it would be if {what} rounded to {lower.name} on the way."
-                yield BugHypothesis(self.name, gradients[name][0], text, bug_key=(lower.name, what))
+            for rounded_part, gradients in context.reduced_precision_gradients(lower):
+                text = f"Matches exactly: {rounded_part} rounded to {lower.name} on the way."
+                yield BugHypothesis(self.name, gradients[name][0], text, bug_key=(lower.name, rounded_part))
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        own = scene.precisions[name]
-        for lower in (
-            each
-            for each in _list_lower_precisions(own)
-            if scene.right_gradient(name).size * (own.significand_bits - each.significand_bits) > 48
-        ):
-            yield {name: lower.round_to_nearest(scene.right_gradient(name))}
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield gradients rounded at the end, and rounded midway; see `GradientBug`."""
+        precision, size = context.precisions[name], context.right_gradient(name).size
+        for lower in _list_lower_precisions(precision):
+            if size * (precision.significand_bits - lower.significand_bits) <= 48:
+                continue
+            yield {name: lower.round_to_nearest(context.right_gradient(name))}
             if lower.name == "FP16":
                 continue
-            yield from ({name: gradients[name][0]} for _, gradients in scene.reduced_precision_gradients(lower))
+            yield from ({name: gradients[name][0]} for _, gradients in context.reduced_precision_gradients(lower))
 
 
 @register_gradient_bug
 class FewDigits(GradientBug):
-    """The gradient was written down with few decimal digits, and read again.
+    """A gradient that was written with few decimal digits, and read again.
 
-    To k digits a number of the size 10^e is off by 10^(e - k + 1) / 2 at most, and to d decimals by 10^-d / 2: what
-    each element is off by says how many there may have been at most, and whether it is short itself how many there
-    are. Each digit that its arithmetic has beyond these is one by which it is no chance.
+    A number of the size 10^e with k digits has an error of at most 10^(e - k + 1) / 2, and one with d decimals of at
+    most 10^-d / 2. The error of each element therefore bounds the number of digits from above, and the shortness of the
+    element itself tells it. Each further digit of the arithmetic is one by which it is no chance.
     """
 
     name: ClassVar[str] = "few_digits"
-    signature: ClassVar[str] = "every number has few decimal digits, and is the right one rounded to them"
+    signature: ClassVar[str] = "every number has few decimal digits, and is the right number rounded to them"
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        candidate, right, own = scene.candidates[name], scene.right_gradient(name), scene.precisions[name]
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the candidate if it is the right gradient rounded to few digits."""
+        candidate, right, precision = context.candidates[name], context.right_gradient(name), context.precisions[name]
         if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
             return
-        off, size = _compute_error_and_gradient_norms(candidate - right, right)
-        if not 0 < off <= _MAX_FEW_DIGITS_ERROR * size:
+        error, size = _compute_error_and_gradient_norms(candidate - right, right)
+        if not 0 < error <= _MAX_FEW_DIGITS_ERROR * size:
             return
         written, exponents = candidate != 0, _find_decimal_exponents(candidate)
         for kind, places in (("significant digits", exponents), ("decimals", np.full(candidate.shape, -1.0))):
-            count = _find_fewest_digits(candidate, right, places, own)
+            count = _find_fewest_digits(candidate, right, places, precision)
             if count is None:
                 continue
-            digits = np.clip(own.significand_bits * _LOG10_OF_2 - (exponents - places + count), 0, None)
+            digits = np.clip(precision.significand_bits * _LOG10_OF_2 - (exponents - places + count), 0, None)
             text = (
-                f"every element of {scene.describe_gradient(name)} is the reference rounded to {count} {kind}, as where it is "
-                "printed, or stored as text, with too few of them."
+                f"{context.describe_gradient(name)} was rounded to {count} {kind}: every element is the reference "
+                "rounded so. It may have been printed, or stored as text."
             )
             yield BugHypothesis(
                 self.name, candidate, text, known_digits=float(digits[written & (candidate != right)].sum())
             )
             return
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        own, right = scene.precisions[name], scene.right_gradient(name)
-        if right.size * own.significand_bits > _MIN_TELLING_BITS and np.isfinite(right).all():
-            yield {name: own.round_to_nearest(_round_to_decimals(right, _find_decimal_exponents(right), 3))}
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the right gradient rounded to three digits; see `GradientBug`."""
+        precision, right = context.precisions[name], context.right_gradient(name)
+        if right.size * precision.significand_bits > _MIN_TELLING_BITS and np.isfinite(right).all():
+            yield {name: precision.round_to_nearest(_round_to_decimals(right, _find_decimal_exponents(right), 3))}
 
 
 def _compute_error_and_gradient_norms(error: Array, right: Array) -> tuple[float, float]:
-    """Norms of an error and of the gradient, in units that keep squares in range."""
+    """Compute the norms of an error and a gradient.
+
+    The unit keeps the squares in range.
+    """
     unit = float(np.max(np.abs(right), initial=0)) or 1.0
     return float(np.linalg.norm(error / unit)), float(np.linalg.norm(right / unit))
 
 
 def _find_decimal_exponents(values: Array) -> Array:
-    """Decimal exponents; of 0 it is 0."""
+    """Find the decimal exponents of values; 0 for a value of 0."""
     return np.floor(np.log10(np.abs(values), out=np.zeros(values.shape), where=values != 0))
 
 
 def _round_to_decimals(values: Array, exponents: Array, count: int) -> Array:
-    """Values to so many digits from those of the size 10^exponents on."""
+    """Round values to `count` digits, counted from the digit 10^exponents."""
     unit = 10.0 ** (exponents + 1 - count)
     return np.round(values / unit) * unit
 
 
 def _find_fewest_digits(candidate: Array, right: Array, exponents: Array, precision: Precision) -> int | None:
-    """Fewest digits, from those of the size 10^exponents on, to which all is rounded; None where it is not."""
-    off = np.abs(candidate - right)
+    """Find the fewest digits to which all elements are rounded, or None.
+
+    Digits count from the digit of the size 10^exponents.
+    """
+    error = np.abs(candidate - right)
     with np.errstate(divide="ignore"):
-        most = float(np.min(exponents + 1 - np.log10(2 * off / _HALF_DIGIT_SLACK)))
+        max_count = float(np.min(exponents + 1 - np.log10(2 * error / _HALF_DIGIT_SLACK)))
     fewest = None
-    for count in range(min(int(precision.significand_bits * _LOG10_OF_2) - 1, math.floor(most)), 1, -1):
-        left = np.abs(candidate - _round_to_decimals(candidate, exponents, count))
-        short = left <= 2 * precision.unit_roundoff * np.abs(candidate)
+    for count in range(min(int(precision.significand_bits * _LOG10_OF_2) - 1, math.floor(max_count)), 1, -1):
+        remainder = np.abs(candidate - _round_to_decimals(candidate, exponents, count))
+        short = remainder <= 2 * precision.unit_roundoff * np.abs(candidate)
         if not short.all():
             break
         fewest = count
@@ -159,90 +165,101 @@ def _find_fewest_digits(candidate: Array, right: Array, exponents: Array, precis
 
 
 def _list_lower_precisions(precision: Precision) -> list[Precision]:
-    """Lower precisions, the lowest first, and of two the narrower one."""
-    below = (each for each in PRECISIONS.values() if each.significand_bits < precision.significand_bits)
-    return sorted(below, key=lambda each: (each.significand_bits, -each.min_exponent))
+    """List the lower precisions.
+
+    Fewer digits first, and of two with equal digits the one with the shorter range.
+    """
+    lower = (other for other in PRECISIONS.values() if other.significand_bits < precision.significand_bits)
+    return sorted(lower, key=lambda other: (other.significand_bits, -other.min_exponent))
 
 
 class _NonFiniteBug(GradientBug):
-    """Some elements are no finite numbers, where the reference is one."""
+    """Elements that are not finite although the reference is."""
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        candidate, right = scene.candidates[name], scene.right_gradient(name)
-        lost = ~np.isfinite(candidate)
-        if not lost.any() or candidate.shape != right.shape or not np.isfinite(right).all():
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the candidate if it is not finite and this bug is the cause."""
+        candidate, right = context.candidates[name], context.right_gradient(name)
+        nonfinite = ~np.isfinite(candidate)
+        if not nonfinite.any() or candidate.shape != right.shape or not np.isfinite(right).all():
             return
-        begins = find_overflow(scene, scene.precisions[name])
-        if self.is_present(candidate, begins):
-            first = tuple(int(each) for each in np.argwhere(lost)[0])
+        origin = find_overflow(context, context.precisions[name])
+        if self.is_present(candidate, origin):
+            first = tuple(int(index) for index in np.argwhere(nonfinite)[0])
             text = (
-                f"{np.count_nonzero(lost)} of {candidate.size} elements of {scene.describe_gradient(name)} are not finite, the "
-                f"first at index {list(first)}, where the reference is {right[first]:.6g}: {self.describe_cause(begins, scene)}."
+                f"{np.count_nonzero(nonfinite)} of {candidate.size} elements of {context.describe_gradient(name)} are "
+                f"not finite, the first at index {list(first)}; the reference there is {right[first]:.6g}. "
+                f"{self.describe_cause(origin, context)}."
             )
             yield BugHypothesis(self.name, candidate, text, known_digits=_CERTAIN_DIGITS)
 
     def is_present(self, candidate: Array, overflow_origin: tuple[str, float] | None) -> bool:
-        """Whether this is the bug, given where numbers leave the range of the arithmetic."""
+        """Tell whether this is the bug, given the origin of an overflow.
+
+        The origin is the name and the number that first leave the range of the arithmetic.
+        """
         raise NotImplementedError
 
-    def describe_cause(self, overflow_origin: tuple[str, float] | None, scene: DiagnosisContext) -> str:
-        """What it comes from, as a clause."""
+    def describe_cause(self, overflow_origin: tuple[str, float] | None, context: DiagnosisContext) -> str:
+        """Describe the cause in a sentence without its full stop."""
         raise NotImplementedError
 
 
 @register_gradient_bug
 class OverflowBug(_NonFiniteBug):
-    """Numbers became too large on the way."""
+    """Numbers on the way that are too large for the arithmetic."""
 
     name: ClassVar[str] = "overflow"
     signature: ClassVar[str] = "infinities, or numbers on the way beyond the range of the arithmetic"
 
     def is_present(self, candidate: Array, overflow_origin: tuple[str, float] | None) -> bool:
-        """See `_Nowhere`."""
+        """Tell whether numbers overflow, or the candidate is infinite."""
         return overflow_origin is not None or bool(np.isinf(candidate).any())
 
-    def describe_cause(self, overflow_origin: tuple[str, float] | None, scene: DiagnosisContext) -> str:
-        """See `_Nowhere`."""
+    def describe_cause(self, overflow_origin: tuple[str, float] | None, context: DiagnosisContext) -> str:
+        """Name the overflowing value, or advise where to look; see `_NonFiniteBug`."""
         if overflow_origin is None:
-            return "look for a division by a number near 0, or an exponential of a large one"
-        return f"{scene.format_name(overflow_origin[0])} reaches {overflow_origin[1]:.3g}, beyond the largest number of the arithmetic"
+            return "Look for a division by a number near 0, or an exponential of a large number"
+        name, number = context.format_name(overflow_origin[0]), overflow_origin[1]
+        return f"The cause: {name} reaches {number:.3g}, beyond the largest number of the arithmetic"
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        wrong = scene.right_gradient(name).copy()
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the right gradient with one infinity; see `GradientBug`."""
+        wrong = context.right_gradient(name).copy()
         wrong.reshape(-1)[0] = np.inf
         yield {name: wrong}
 
 
 @register_gradient_bug
 class NotFiniteBug(_NonFiniteBug):
-    """Some elements are NaN."""
+    """Elements that are NaN."""
 
     name: ClassVar[str] = "not_finite"
     signature: ClassVar[str] = "NaN where g is a number"
 
     def is_present(self, candidate: Array, overflow_origin: tuple[str, float] | None) -> bool:
-        """See `_Nowhere`."""
+        """Tell whether nothing overflows, and the candidate holds NaN alone."""
         return overflow_origin is None and not np.isinf(candidate).any()
 
-    def describe_cause(self, overflow_origin: tuple[str, float] | None, scene: DiagnosisContext) -> str:
-        """See `_Nowhere`."""
-        return "look for 0/0, infinity less infinity, the root or the logarithm of a negative number, or memory unset"
+    def describe_cause(self, overflow_origin: tuple[str, float] | None, context: DiagnosisContext) -> str:
+        """Advise where to look; see `_NonFiniteBug`."""
+        return "Look for 0/0, infinity minus infinity, a root or logarithm of a negative number, or unset memory"
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        wrong = scene.right_gradient(name).copy()
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the right gradient with one NaN; see `GradientBug`."""
+        wrong = context.right_gradient(name).copy()
         wrong.reshape(-1)[-1] = np.nan
         yield {name: wrong}
 
 
-def find_overflow(scene: DiagnosisContext, precision: Precision) -> tuple[str, float] | None:
-    """The first leaf or node whose numbers a precision has not, with the largest of them."""
+def find_overflow(context: DiagnosisContext, precision: Precision) -> tuple[str, float] | None:
+    """Find the first leaf or node beyond the range of a precision.
+
+    Return its name and largest number.
+    """
     largest = 2.0 ** (1 - precision.min_exponent) * (2 - 2.0 ** (1 - precision.significand_bits))
-    for arrays in (scene.values, scene.gradients):
+    for arrays in (context.values, context.gradients):
         for name, array in arrays.items():
-            most = float(np.max(np.abs(array), initial=0)) if array.dtype.kind == "f" else 0.0
-            if most > largest:
-                return name, most
+            size = float(np.max(np.abs(array), initial=0)) if array.dtype.kind == "f" else 0.0
+            if size > largest:
+                return name, size
     return None

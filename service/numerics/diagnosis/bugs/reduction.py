@@ -1,4 +1,4 @@
-"""Gradients that still have the axes over which they ought to have been summed."""
+"""Gradients that were not summed over the axes of a broadcast."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -19,7 +19,7 @@ def _drop_unit_axes(shape: Shape) -> Shape:
 
 
 def _iterate_axes_summing_to(given_shape: Shape, shape: Shape) -> Iterator[tuple[int, ...]]:
-    """Axes of a tensor over which a sum leaves `shape`, axes of length 1 aside."""
+    """Yield axes whose sum leaves `shape`, axes of length 1 aside."""
     if len(given_shape) > _MAX_AXES or int(np.prod(given_shape)) <= int(np.prod(shape)):
         return
     for count in range(1, len(given_shape) + 1):
@@ -30,59 +30,60 @@ def _iterate_axes_summing_to(given_shape: Shape, shape: Shape) -> Iterator[tuple
 
 
 class _MissingSumBug(GradientBug):
-    """What ought to have been summed over axes that were broadcast is there still."""
+    """A gradient that was not summed over the axes of a broadcast."""
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        if not self.is_candidate(scene, name):
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the right gradient, compared with sums of the candidate."""
+        if not self.is_candidate(context, name):
             return
-        candidate, right = scene.candidates[name], scene.right_gradient(name)
+        candidate, right = context.candidates[name], context.right_gradient(name)
         for axes in _iterate_axes_summing_to(candidate.shape, right.shape):
-            seen = candidate.sum(axis=axes).reshape(right.shape)
+            summed = candidate.sum(axis=axes).reshape(right.shape)
             over = f"ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
             text = (
-                f"{scene.describe_gradient(name)} has shape {list(candidate.shape)}; summed over {over} it is the reference, of "
-                f"shape {list(right.shape)}: {self.cause_text}."
+                f"{context.describe_gradient(name)} was not summed over {over}: it has shape {list(candidate.shape)}, "
+                f"and its sum is the reference, of shape {list(right.shape)}. {self.cause_text}"
             )
-            yield BugHypothesis(self.name, right, text, compared_gradient=seen)
+            yield BugHypothesis(self.name, right, text, compared_gradient=summed)
 
     cause_text: ClassVar[str]
+    """Sentence for the reason why the sum is due."""
 
-    def is_candidate(self, scene: DiagnosisContext, name: str) -> bool:
-        """Whether the name may have this bug."""
+    def is_candidate(self, context: DiagnosisContext, name: str) -> bool:
+        """Tell whether the name may have this bug."""
         return True
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        if not self.is_candidate(scene, name):
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the gradients of results that the name was broadcast to."""
+        if not self.is_candidate(context, name):
             return
-        for node, _ in scene.uses_of(name):
-            gradient = scene.right_gradient(node.name)
-            for axes in _iterate_axes_summing_to(gradient.shape, scene.graph.shapes[name]):
-                summed = gradient.sum(axis=axes).reshape(scene.graph.shapes[name])
-                if np.allclose(summed, scene.right_gradient(name), rtol=1e-9, atol=0):
+        for node, _ in context.uses_of(name):
+            gradient = context.right_gradient(node.name)
+            for axes in _iterate_axes_summing_to(gradient.shape, context.graph.shapes[name]):
+                summed = gradient.sum(axis=axes).reshape(context.graph.shapes[name])
+                if np.allclose(summed, context.right_gradient(name), rtol=1e-9, atol=0):
                     yield {name: gradient}
 
 
 @register_gradient_bug
 class BiasNotSummed(_MissingSumBug):
-    """The gradient of a bias has the axes of the batch still."""
+    """A gradient of a bias that still has the axes of the batch."""
 
     name: ClassVar[str] = "bias_not_summed"
-    signature: ClassVar[str] = "c has the axes of the batch still: summed over them it is g"
-    cause_text: ClassVar[str] = "a bias is used once for each sample, and its gradient is the sum over them"
+    signature: ClassVar[str] = "c still has the axes of the batch: summed over them, it is g"
+    cause_text: ClassVar[str] = "A bias is used once for each sample, and its gradient is the sum over them."
 
-    def is_candidate(self, scene: DiagnosisContext, name: str) -> bool:
-        """See `_NotSummed`."""
-        return bool(scene.slot_names_of(name) & {"bias"}) or any(
-            node.op.name in ("add", "sub") for node, _ in scene.uses_of(name)
+    def is_candidate(self, context: DiagnosisContext, name: str) -> bool:
+        """Tell whether the name is added somewhere, as a bias is."""
+        return bool(context.slot_names_of(name) & {"bias"}) or any(
+            node.op.name in ("add", "sub") for node, _ in context.uses_of(name)
         )
 
 
 @register_gradient_bug
 class BroadcastNotReduced(_MissingSumBug):
-    """The gradient of a tensor that was broadcast has the shape of the result still."""
+    """A gradient of a broadcast tensor that still has the shape of the result."""
 
     name: ClassVar[str] = "broadcast_not_reduced"
-    signature: ClassVar[str] = "c has the axes still along which the tensor was broadcast: summed over them it is g"
-    cause_text: ClassVar[str] = "what is broadcast is used once for each place, and its gradient is the sum over them"
+    signature: ClassVar[str] = "c still has the axes of the broadcast: summed over them, it is g"
+    cause_text: ClassVar[str] = "A broadcast tensor is used once for each place, and its gradient is the sum over them."

@@ -1,4 +1,4 @@
-"""Gradients that are right but for a factor, or cut off."""
+"""Gradients that are right except for one factor."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
@@ -19,19 +19,22 @@ from service.numerics.diagnosis.matching import BugHypothesis
 
 @register_gradient_bug
 class FlippedSign(SimulatedBug):
-    """The whole gradient has the wrong sign."""
+    """A whole gradient with the wrong sign."""
 
     name: ClassVar[str] = "sign_flipped"
     signature: ClassVar[str] = "c = -g"
 
-    def simulate_gradients(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Made`."""
-        text = f"{scene.describe_gradient(name)} is the reference with the opposite sign."
-        yield BugHypothesis(self.name, -scene.right_gradient(name), text)
+    def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield minus the right gradient; see `SimulatedBug`."""
+        text = f"{context.describe_gradient(name)} has the wrong sign: it is minus the reference."
+        yield BugHypothesis(self.name, -context.right_gradient(name), text)
 
 
 def fit_scale_factor(candidate: Array, right: Array) -> tuple[float, float]:
-    """Factor k of k g next to c by least squares, and norm(c - k g) / norm(c); (0, infinity) where there is none."""
+    """Fit the factor k of c = k g by least squares.
+
+    Return k and norm(c - k g) / norm(c), or (0, infinity) if there is no factor.
+    """
     if candidate.shape != right.shape or not (candidate.any() and right.any()):
         return 0.0, np.inf
     if not (np.isfinite(candidate).all() and np.isfinite(right).all()):
@@ -44,69 +47,73 @@ def fit_scale_factor(candidate: Array, right: Array) -> tuple[float, float]:
 
 
 _FACTOR_ERROR_MULTIPLE = 4.0
-"""A known constant is the factor where it is as near as so many of the factor's own error."""
+"""Errors of the fitted factor within which a known constant is that factor."""
 _FACTOR_ROUNDINGS = 8
 _MAX_INJECTED_FACTORS = 12
-"""Factors that a test sees of all that there are."""
+"""Known factors that are injected at most."""
 _SAME_FACTOR_TOLERANCE = 1e-12
 
 
-def compute_factor_tolerance(scene: DiagnosisContext, name: str, residual: float) -> float:
-    """What a factor may be off by, relatively, given what of the candidate it leaves over."""
-    return max(_FACTOR_ROUNDINGS * scene.precisions[name].unit_roundoff, _FACTOR_ERROR_MULTIPLE * residual)
+def compute_factor_tolerance(context: DiagnosisContext, name: str, residual: float) -> float:
+    """Return the relative tolerance of a factor, given the residual of its fit."""
+    return max(_FACTOR_ROUNDINGS * context.precisions[name].unit_roundoff, _FACTOR_ERROR_MULTIPLE * residual)
 
 
 @register_gradient_bug
 class ScaledGradient(GradientBug):
-    """The gradient is right but for one factor."""
+    """A gradient that is right except for one factor."""
 
     name: ClassVar[str] = "scaled"
     signature: ClassVar[str] = (
-        "c = k g, or of one share of it, as where what multiplies the gradient at a node is left out, or applied twice"
+        "c = k g, or one share of g times k, such as a multiplier of a node that is left out or applied twice"
     )
 
-    def hypotheses(self, scene: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        """See `Fault`."""
-        right = scene.right_gradient(name)
-        factor, off = fit_scale_factor(scene.candidates[name], right)
-        if not np.isfinite(off) or factor == 0:
+    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        """Yield the known factors near the fitted one, then the fitted one."""
+        right = context.right_gradient(name)
+        factor, residual = fit_scale_factor(context.candidates[name], right)
+        if not np.isfinite(residual) or factor == 0:
             return
-        near = compute_factor_tolerance(scene, name, off)
+        tolerance = compute_factor_tolerance(context, name, residual)
         sign = "minus " if factor < 0 else ""
-        for each, fitting in _group_factors_by_value(iterate_known_factors(scene, name), abs(factor), near).items():
-            fact = f"{scene.describe_gradient(name)} is exactly {sign}{describe_factor(each)} the reference:"
-            value = float(np.copysign(each, factor))
-            tales = [other.explanation for other in fitting if not other.is_vague]
-            hint = next(other.explanation for other in fitting) if not tales else ""
-            for tale in tales or [None]:
-                otherwise = f"one factor is missing or too many; {hint}."
+        known_factors = iterate_known_factors(context, name)
+        for size, fitting in _group_factors_by_value(known_factors, abs(factor), tolerance).items():
+            fact = f"{context.describe_gradient(name)} is exactly {sign}{describe_factor(size)} the reference"
+            value = float(np.copysign(size, factor))
+            actions = [known.explanation for known in fitting if not known.is_vague]
+            hint = fitting[0].explanation if not actions else ""
+            for action in actions or [None]:
                 yield BugHypothesis(
                     self.name,
                     value * right,
                     fact,
                     bug_key=round(value, 12),
-                    possible_action=tale,
-                    fallback_ending=otherwise,
+                    possible_action=action,
+                    fallback_ending=f"one factor is missing or extra ({hint}).",
                 )
-        if abs(abs(factor) - 1) > near:
-            fact = f"{scene.describe_gradient(name)} is {sign}{format_factor(abs(factor))} times the reference, everywhere:"
-            otherwise = "one factor is missing or too many, and none that this model suggests."
-            yield BugHypothesis(self.name, factor * right, fact, 1, bug_key=f"{factor:.5g}", fallback_ending=otherwise)
+        if abs(abs(factor) - 1) > tolerance:
+            number = f"{sign}{format_factor(abs(factor))}"
+            fact = f"{context.describe_gradient(name)} is {number} times the reference everywhere"
+            ending = "one factor is missing or extra, and this model suggests none of that value."
+            yield BugHypothesis(self.name, factor * right, fact, 1, bug_key=f"{factor:.5g}", fallback_ending=ending)
 
-    def inject(self, scene: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
-        """See `Fault`."""
-        telling = {each.value for each in iterate_known_factors(scene, name) if not each.is_vague}
+    def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
+        """Yield the right gradient times known factors; see `GradientBug`."""
+        telling = {known.value for known in iterate_known_factors(context, name) if not known.is_vague}
         for value in sorted(telling - {1.0})[:: max(1, len(telling) // _MAX_INJECTED_FACTORS)]:
-            yield {name: value * scene.right_gradient(name)}
+            yield {name: value * context.right_gradient(name)}
 
 
 def _group_factors_by_value(
     factors: Iterable[KnownFactor], factor: float, tolerance: float
 ) -> dict[float, list[KnownFactor]]:
-    """Known factors next to one, by their value; in few digits several are."""
-    found: dict[float, list[KnownFactor]] = {}
-    for each in factors:
-        if abs(factor / each.value - 1) <= tolerance and each.value != 1:
-            same = next((value for value in found if abs(value / each.value - 1) < _SAME_FACTOR_TOLERANCE), each.value)
-            found.setdefault(same, []).append(each)
-    return found
+    """Group the known factors near a factor by their value.
+
+    In few digits several are near.
+    """
+    groups: dict[float, list[KnownFactor]] = {}
+    for known in factors:
+        if abs(factor / known.value - 1) <= tolerance and known.value != 1:
+            same = next((v for v in groups if abs(v / known.value - 1) < _SAME_FACTOR_TOLERANCE), known.value)
+            groups.setdefault(same, []).append(known)
+    return groups

@@ -1,4 +1,7 @@
-"""Softmax from primitives, exponentials over their sum, with a Jacobian that was cut short."""
+"""Softmax from primitives, with part of the Jacobian left out.
+
+The primitives are exponentials over their sum.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,25 +16,26 @@ from service.numerics.ops.op import Gradients
 
 @register_backward_bug
 class SoftmaxDiagonalOnly(BackwardBug):
-    """Of the Jacobian diag(p) - p p^T what is off the diagonal was left out, or the whole second part."""
+    """A Jacobian diag(p) - p p^T without part of p p^T.
+
+    The part is off the diagonal, or all of p p^T.
+    """
 
     name: ClassVar[str] = "softmax_jacobian_diagonal_only"
-    signature: ClassVar[str] = "of the Jacobian of softmax only the diagonal p (1 - p) was taken"
+    signature: ClassVar[str] = "only the diagonal p (1 - p) of the Jacobian of softmax was used"
 
-    def backward_overrides(self, scene: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
-        """See `OnTheWayBack`."""
-        sums = {node.name: node.source_names[0] for node in scene.graph.nodes if node.op.name == "sum"}
-        for node in scene.graph.downstream_nodes(names):
+    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+        """Yield both overrides at each quotient by a sum; see `BackwardBug`."""
+        sums = {node.name: node.source_names[0] for node in context.graph.nodes if node.op.name == "sum"}
+        for node in context.graph.downstream_nodes(names):
             if node.op.name == "div" and sums.get(str(node.operands[1])) == node.operands[0]:
-                yield self._make_override(scene, node, _run_diagonal_backward, "only the diagonal p (1 - p) was taken")
-                yield self._make_override(
-                    scene, node, _run_first_term_backward, "diag(p) - p p^T, only the first part was taken"
-                )
+                yield self._make_override(context, node, _run_diagonal_backward, "only the diagonal p (1 - p)")
+                yield self._make_override(context, node, _run_first_term_backward, "only the first part diag(p)")
 
     def _make_override(
-        self, scene: DiagnosisContext, node: Node, wrong: WrongBackward, explanation: str
+        self, context: DiagnosisContext, node: Node, wrong: WrongBackward, used_part: str
     ) -> BackwardOverride:
-        text = f"of the Jacobian of the softmax that is {scene.format_name(node.name)}, {explanation}"
+        text = f"{used_part} of the Jacobian diag(p) - p p^T of the softmax {context.format_name(node.name)} was used"
         return BackwardOverride(self.name, {node.name: wrong}, partial(str, text))
 
 

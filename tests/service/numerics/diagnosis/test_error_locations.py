@@ -48,7 +48,7 @@ ALL = slice(None)
         (~mask((6, 5), 2), "25 of 30 elements are off: exactly all but row 2"),
         (
             mask((5, 5), np.triu_indices(5, 1)),
-            "10 of 25 elements are off: exactly what is above the diagonal of the last two axes",
+            "10 of 25 elements are off: exactly the part above the diagonal of the last two axes",
         ),
         (mask((6, 3), (ALL, [0, 2])) & ~mask((6, 3), (4, 0)), "11 of 18 elements are off: some of columns 0, 2"),
         (mask((30,), [1, 3, 5, 8, 12]), "5 of 30 elements are off: some of elements 1 to 12"),

@@ -17,21 +17,21 @@ def said(*matches: HypothesisMatch, others: tuple[HypothesisMatch, ...] = ()) ->
     return {each.bug_name: each.explanation for each in found}
 
 
-def test_all_stories_of_one_mistake_are_told_up_to_some_and_of_more_their_number() -> None:
+def test_an_explanation_lists_some_actions_and_counts_the_others() -> None:
     stories = [match("cut", bug_key=number, possible_action=f"story {number}") for number in range(7)]
-    assert said(*stories[:1]) == {"cut": "dL/dw is just what it would be if story 0."}
-    assert said(*stories[:2])["cut"].endswith("if story 0, or if story 1.")
-    assert said(*stories[:5])["cut"].endswith("or if story 4.")
-    assert said(*stories)["cut"].endswith("or if story 3, or if one of 3 more mistakes was made that come to the same.")
+    assert said(*stories[:1]) == {"cut": "Matches exactly: story 0."}
+    assert said(*stories[:2])["cut"].endswith("exactly: story 0, or story 1.")
+    assert said(*stories[:5])["cut"].endswith("or story 4.")
+    assert said(*stories)["cut"].endswith("or story 3, or one of 3 more bugs was made with the same gradient.")
 
 
-def test_what_is_known_of_the_numbers_stands_before_the_story() -> None:
+def test_a_fact_about_the_numbers_proves_the_action() -> None:
     fact = match(
-        "scaled", fact="dL/dw is exactly 2 times the reference:", fallback_ending="none is known.", fitted_constants=1
+        "scaled", fact="dL/dw is exactly 2 times the reference", fallback_ending="none is known.", fitted_constants=1
     )
     assert said(fact)["scaled"] == "dL/dw is exactly 2 times the reference: none is known."
     story = match("scaled", bug_key=1, possible_action="it was")
-    assert said(story, fact)["scaled"] == "dL/dw is exactly 2 times the reference: just what it would be if it was."
+    assert said(story, fact)["scaled"] == "Matches exactly: it was. dL/dw is exactly 2 times the reference."
 
 
 def test_what_is_fitted_is_no_explanation_beside_what_needs_no_fit() -> None:
@@ -53,23 +53,21 @@ def test_of_two_that_match_what_fits_far_worse_is_not_told() -> None:
         match("cut", bug_key=1, possible_action="one", fit=1e-16),
         match("cut", bug_key=2, possible_action="other", fit=1e-8),
     )
-    assert said(one, other) == {"cut": "dL/dw is just what it would be if one."}
+    assert said(one, other) == {"cut": "Matches exactly: one."}
 
 
 def test_what_explains_more_gradients_is_told_before_what_explains_fewer() -> None:
     both, one = match("cut", bug_key=1, possible_action="both"), match("cut", bug_key=2, possible_action="one")
-    assert said(one, both, others=(both,)) == {"cut": "dL/dw is just what it would be if both."}
+    assert said(one, both, others=(both,)) == {"cut": "Matches exactly: both."}
 
 
 def test_what_another_gradient_speaks_against_is_told_last_and_with_that() -> None:
     spared = match("cut", bug_key=1, possible_action="spared", unchanged_gradients=("dL/dv", "dL/du"))
     assert said(spared)["cut"].endswith(
-        "if spared. Yet dL/dv and 1 more, which that would change as well, is not changed by it."
+        "exactly: spared. But the same bug would change dL/dv and 1 more too, and your candidate does not show that."
     )
     assert said(spared, match("lost", bug_key=2, possible_action="other")).keys() == {"lost"}
-    assert said(spared, match("cut", bug_key=2, possible_action="other")) == {
-        "cut": "dL/dw is just what it would be if other."
-    }
+    assert said(spared, match("cut", bug_key=2, possible_action="other")) == {"cut": "Matches exactly: other."}
 
 
 def test_chance_is_told_of_nothing() -> None:

@@ -45,7 +45,7 @@ def written(form: str, gradient: np.ndarray) -> np.ndarray:
 def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, digits: str) -> None:
     _, found = MLP.judge_candidates({"w1": written(form, MLP.get_gradient("w1"))})
     assert [each.bug_name for each in found["w1"]] == ["few_digits"]
-    assert f"is the reference rounded to {digits}, as where it is printed" in found["w1"][0].explanation
+    assert f"dL/dw1 was rounded to {digits}: every element" in found["w1"][0].explanation
 
 
 def test_in_float32_they_are_told_too() -> None:

@@ -11,8 +11,8 @@ def test_a_bias_that_was_not_summed_over_the_batch_is_named() -> None:
     verdicts, found = MLP.judge_candidates({"b1": MLP.get_gradient("hidden")})
     assert [each.bug_name for each in found["b1"]] == ["bias_not_summed", "broadcast_not_reduced"]
     assert found["b1"][0].explanation == (
-        "dL/db1 has shape [5, 11]; summed over axis 0 it is the reference, of shape [11]: a bias is used once for each "
-        "sample, and its gradient is the sum over them."
+        "dL/db1 was not summed over axis 0: it has shape [5, 11], and its sum is the reference, of shape [11]. A bias "
+        "is used once for each sample, and its gradient is the sum over them."
     )
     assert verdicts["b1"].outcome.wire_name == "fail"
 

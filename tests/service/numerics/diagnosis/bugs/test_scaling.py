@@ -20,17 +20,20 @@ def explained(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]
     [
         (
             5.0,
-            "dL/dw1 is exactly 5 times the reference: just what it would be if the sum over the batch (B = 5) was ",
+            "Matches exactly: the sum over the batch (B = 5) was ",
         ),
-        (0.2, "dL/dw1 is exactly 1/5 of the reference: just what it would be if at hidden (linear) the mean over the "),
-        (2.0, "dL/dw1 is exactly 2 times the reference: one factor is missing or too many; 2 is the factor of the "),
+        (0.2, "Matches exactly: at hidden (linear) the mean over the "),
+        (2.0, "dL/dw1 is exactly 2 times the reference: one factor is missing or extra (the derivative of a square "),
         (-3.0, "dL/dw1 is exactly minus 3 times the reference: "),
-        (1024.0, "dL/dw1 is exactly 1024 times the reference: just what it would be if a loss scale of 2^10 was left "),
+        (1024.0, "Matches exactly: a loss scale of 2^10 was left in. dL/dw1 is exactly 1024 times the reference."),
         (
             7**-0.5,
-            "dL/dw1 is exactly 1/sqrt(7) of the reference: one factor is missing or too many; 7 is the length of ",
+            "dL/dw1 is exactly 1/sqrt(7) of the reference: one factor is missing or extra (7 is the length of ",
         ),
-        (1.37, "dL/dw1 is 1.37 times the reference, everywhere: one factor is missing or too many, and none that"),
+        (
+            1.37,
+            "dL/dw1 is 1.37 times the reference everywhere: one factor is missing or extra, and this model suggests",
+        ),
     ],
 )
 def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) -> None:
@@ -39,7 +42,10 @@ def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) ->
 
 def test_all_that_may_have_been_done_is_said() -> None:
     told = explained(MLP, "w1", 0.2)["scaled"]
-    assert told.endswith("or if the mean over the batch (B = 5) was taken once too often, where the loss takes it.")
+    assert told.endswith(
+        ", or the mean over the batch (B = 5) was taken once too often, where the loss takes it. "
+        "dL/dw1 is exactly 1/5 of the reference."
+    )
 
 
 def test_a_factor_of_the_loss_that_sums_is_a_mean() -> None:

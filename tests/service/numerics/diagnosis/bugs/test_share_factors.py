@@ -28,11 +28,11 @@ WORKED = SolvedProblem(
 @pytest.mark.parametrize(
     ("factor", "name", "said"),
     [
-        (3.0, "scaled", "what comes back to w from b (mul) was 3 times what it is"),
-        (-2.5, "scaled", "what comes back to w from b (mul) was minus 2.5 times what it is"),
-        (-1.0, "sign_flipped", "what comes back to w from b (mul) came with the opposite sign"),
+        (3.0, "scaled", "the gradient from b (mul) to w was 3 times its right value"),
+        (-2.5, "scaled", "the gradient from b (mul) to w was minus 2.5 times its right value"),
+        (-1.0, "sign_flipped", "the gradient from b (mul) to w came with the opposite sign"),
         (0.0, "detached", "the path from w through b (mul) carried no gradient"),
-        (2.0, "double_counted", "what comes back to w from b (mul) was added twice"),
+        (2.0, "double_counted", "the gradient from b (mul) to w was added twice"),
     ],
 )
 def test_a_factor_of_one_path_is_named_and_said(factor: float, name: str, said: str) -> None:
