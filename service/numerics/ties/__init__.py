@@ -1,4 +1,7 @@
-"""Ties: one choice of local derivatives that explains all judged gradients together, or none."""
+"""Ties.
+
+The search for one choice of local derivatives that explains all gradients.
+"""
 
 from collections.abc import Mapping
 
@@ -9,8 +12,8 @@ __all__ = ["JudgedRows", "TiePoint", "TieStatus", "find_tie_point", "judge_at_ti
 
 
 def judge_at_ties(point: TiePoint, rows: Mapping[str, JudgedRows], seed: int) -> dict[str, TieStatus]:
-    """Judge numbers of one route together; see `joint_judgement.judge_jointly`."""
-    # The solvers of SciPy take 25 MB, which a worker that meets no tie does without.
+    """Judge the numbers of one gradient source together."""
+    # The solvers of SciPy take 25 MB, which a worker without a tie saves.
     from service.numerics.ties import joint_judgement
 
     return joint_judgement.judge_jointly(point, rows, seed)

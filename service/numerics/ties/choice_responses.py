@@ -1,10 +1,9 @@
-"""What judged numbers change by with each open choice: the columns of V.
+"""The responses of judged numbers to each open choice: the columns of V.
 
-A choice between two slopes has one column, that of the second less the first; any other has one for each alternative.
-Columns of one node that share no element are had from three backward passes, however many there are: with weights 1,
-p_k and q_k, where p and q are random labels, an element reached by column k alone changes by v, p_k v and q_k v, so
-that the quotients name k. Where an element is reached by several the quotients fit no k, and the columns are taken one
-by one.
+A choice between two slopes has one column, that of the second minus the first; any other has one for each alternative.
+Three backward passes give all columns of a node that share no element: with the weights 1, p_k and q_k, where p and q
+are random labels, an element that column k alone reaches changes by v, p_k v and q_k v, so that the quotients name k.
+If several columns reach an element, the quotients fit no k, and each column gets a pass of its own.
 """
 
 from collections.abc import Callable
@@ -23,22 +22,30 @@ scipy_sparse = cast("Any", _sparse)
 """SciPy's own types are not known."""
 
 MAX_PROBED_COLUMNS = 2**12
-"""Columns up to which they are told apart."""
+"""Columns that are told apart by labels at most."""
 MAX_SINGLE_COLUMNS = 2**9
-"""Columns up to which they are taken one by one."""
+"""Columns that get a pass each at most."""
 MAX_PASS_BATCHES = 64
-"""Times that backward passes are run, as many at once as there is room for."""
+"""Batches of backward passes at most; the room decides the size of a batch."""
 _SAME_QUOTIENT_TOLERANCE = 1e-9
-"""Relative difference up to which two quotients are the same."""
+"""Relative difference up to which two quotients are equal."""
 
 RowSelector = Callable[[NamedArrays], Array]
 
 
 class NodeColumns(NamedTuple):
-    """Columns of one node.
+    """The columns of one node.
 
-    `seeds` are what each adds to the weights of the alternatives, (columns, n), `places` its alternative, `units` its
-    unit, and `pairs` whether it is the one of a choice between two.
+    Attributes
+    ----------
+    seeds
+        Changes of the weights of the alternatives, shape (columns, n), sparse.
+    alternatives
+        Alternative of each column.
+    units
+        Unit of each column.
+    is_pair
+        Mask of the columns that stand for a choice between two.
     """
 
     seeds: Any
@@ -48,18 +55,18 @@ class NodeColumns(NamedTuple):
 
 
 def make_node_columns(choices: SubgradientChoices) -> NodeColumns:
-    """Columns of a node."""
+    """Make the columns of a node."""
     counts = np.bincount(choices.units)[choices.units]
     pair = (counts == 2) & (choices.ball_order is None)
     first = np.append(True, choices.units[1:] != choices.units[:-1])
-    # Of two, the second less the first.
+    # A choice between two has the column of the second minus the first.
     at = np.flatnonzero(~pair | ~first)
     rows, places, values = np.arange(at.size), at, np.ones(at.size)
-    less = np.flatnonzero(pair[at])
+    minus = np.flatnonzero(pair[at])
     seeds = scipy_sparse.csr_matrix(
         (
-            np.concatenate([values, -np.ones(less.size)]),
-            (np.concatenate([rows, less]), np.concatenate([places, at[less] - 1])),
+            np.concatenate([values, -np.ones(minus.size)]),
+            (np.concatenate([rows, minus]), np.concatenate([places, at[minus] - 1])),
         ),
         shape=(at.size, choices.alternative_count),
     )
@@ -68,7 +75,7 @@ def make_node_columns(choices: SubgradientChoices) -> NodeColumns:
 
 @dataclass(frozen=True)
 class ChoiceResponses:
-    """Responses of all columns of all nodes, (rows, columns), sparse; None where they are too many or multiply."""
+    """The responses of all columns of all nodes, shape (rows, columns), sparse."""
 
     matrix: Any
     node_names: list[str]
@@ -76,29 +83,31 @@ class ChoiceResponses:
 
 
 def find_choice_responses(point: TiePoint, select_rows: RowSelector) -> ChoiceResponses | None:
-    """Find what each open choice changes; None where choices multiply, or are too many.
+    """Find the response to each open choice.
+
+    Return None if choices multiply or are too many.
 
     Parameters
     ----------
     point
         The model and its choices.
-    seen
-        Rows that are judged, (K, rows), given gradients.
+    select_rows
+        Function from gradients to their judged rows, shape (K, rows).
     """
     names = list(point.choices_by_node)
     if not names:
         return None
     columns = [make_node_columns(point.choices_by_node[name]) for name in names]
     if (
-        sum(each.units.size for each in columns) > MAX_PROBED_COLUMNS
+        sum(node_columns.units.size for node_columns in columns) > MAX_PROBED_COLUMNS
         or 3 * len(names) > MAX_PASS_BATCHES * point.batch_size
     ):
         return None
-    labels = [_draw_column_labels(each.units.size) for each in columns]
+    labels = [_draw_column_labels(node_columns.units.size) for node_columns in columns]
     probed = _probe_nodes(point, names, columns, labels, select_rows)
     if probed is None:
         return None
-    parts = [_separate_columns(each, label) for each, label in zip(probed, labels, strict=True)]
+    parts = [_separate_columns(rows, label) for rows, label in zip(probed, labels, strict=True)]
     alone = [number for number, part in enumerate(parts) if part is None]
     needed = sum(columns[number].units.size for number in alone)
     if needed > MAX_SINGLE_COLUMNS or needed > MAX_PASS_BATCHES * point.batch_size:
@@ -110,7 +119,7 @@ def find_choice_responses(point: TiePoint, select_rows: RowSelector) -> ChoiceRe
 
 
 def _draw_column_labels(count: int) -> tuple[Array, Array]:
-    """Two numbers between 1 and 2 for each column; the first ascend."""
+    """Draw two numbers between 1 and 2 for each column; the first ones ascend."""
     generator = np.random.default_rng([count, 0x7E57])
     return 1 + (np.arange(count) + 0.5) / max(1, count), 1 + generator.random(count)
 
@@ -122,25 +131,31 @@ def _probe_nodes(
     labels: list[tuple[Array, Array]],
     select_rows: RowSelector,
 ) -> list[Array] | None:
-    """Rows by the three passes of each node, (3, rows); None where one node's choices are seen at another's."""
-    found: list[Array] = []
-    for name, each, (p, q) in zip(names, columns, labels, strict=True):
+    """Run the three passes of each node.
+
+    None if one node's choices show at another's.
+    """
+    rows_by_node: list[Array] = []
+    for name, node_columns, (p, q) in zip(names, columns, labels, strict=True):
         nested: list[str] = []
 
-        def record_nested(other: str, gradient: Array, nested: list[str] = nested, name: str = name) -> None:
+        def note_nested(other: str, gradient: Array, nested: list[str] = nested, name: str = name) -> None:
             outputs = np.unique(point.choices_by_node[other].output_indices)
             if other != name and gradient.reshape(len(gradient), count_elements(gradient.shape[1:]))[:, outputs].any():
                 nested.append(other)
 
-        seeds = np.stack([each.seeds.T @ weights for weights in (np.ones(p.size), p, q)])
-        found.append(select_rows(point.gradient_responses({name: seeds}, record_nested)))
+        seeds = np.stack([node_columns.seeds.T @ weights for weights in (np.ones(p.size), p, q)])
+        rows_by_node.append(select_rows(point.gradient_responses({name: seeds}, note_nested)))
         if nested:
             return None
-    return found
+    return rows_by_node
 
 
 def _separate_columns(rows: Array, labels: tuple[Array, Array]) -> Any:
-    """Columns from the three passes, (rows, columns) and sparse; None where some share an element."""
+    """Separate the columns of three passes, (rows, columns).
+
+    None if some share an element.
+    """
     once, by_first, by_second = rows
     at = np.flatnonzero(np.any(rows != 0, axis=0))
     if not np.all(once[at]) or not np.isfinite(rows[:, at]).all():
@@ -156,9 +171,9 @@ def _separate_columns(rows: Array, labels: tuple[Array, Array]) -> Any:
 
 
 def _probe_columns_singly(point: TiePoint, name: str, columns: NodeColumns, select_rows: RowSelector) -> Any:
-    """Columns by a pass each."""
-    found: list[Any] = []
+    """Compute the columns by a pass each."""
+    parts: list[Any] = []
     for start in range(0, columns.units.size, point.batch_size):
         seeds = columns.seeds[start : start + point.batch_size].toarray()
-        found.append(scipy_sparse.csc_matrix(select_rows(point.gradient_responses({name: seeds})).T))
-    return scipy_sparse.hstack(found, format="csc")
+        parts.append(scipy_sparse.csc_matrix(select_rows(point.gradient_responses({name: seeds})).T))
+    return scipy_sparse.hstack(parts, format="csc")

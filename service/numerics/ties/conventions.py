@@ -1,4 +1,4 @@
-"""Uniform conventions: what a program does that takes the same of several that tie, wherever they do."""
+"""Uniform conventions: a program chooses the same alternative at every tie."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -11,42 +11,52 @@ from service.numerics.ops.subgradient_choices import SubgradientChoices
 from service.numerics.ties.tie_point import TiePoint
 
 MAX_CONVENTIONS = 64
-"""Conventions that are tried, a backward pass each."""
+"""Conventions that are tried at most, each in a backward pass."""
 _RANDOM_CORNERS = 16
-"""Corners that are drawn at random, to see how far choices reach; and half as many points between them."""
+"""Corners that are drawn at random to see the reach of choices; half as many points lie between them."""
 
 
 def list_node_conventions(choices: SubgradientChoices) -> list[Array]:
-    """Weights by the op's own backward pass, by the first, by the last and by an even split of what ties."""
-    own = choices.weights
+    """List weights.
+
+    The op's own, the first tied alternative, the last, and an even split.
+    """
+    op_weights = choices.weights
     counts = np.bincount(choices.units, choices.is_exact_tie)[choices.units]
     several = choices.is_exact_tie & (counts > 1)
     if choices.ball_order is not None or not several.any():
-        return [own]
-    found = [own]
+        return [op_weights]
+    conventions = [op_weights]
     at = np.flatnonzero(several)
     _, first = np.unique(choices.units[at], return_index=True)
     last = np.append(first[1:], at.size) - 1
     open_units = np.isin(choices.units, choices.units[at])
     for chosen in (at[first], at[last]):
-        weights = np.where(open_units, 0.0, own)
+        weights = np.where(open_units, 0.0, op_weights)
         weights[chosen] = 1.0
-        found.append(weights)
-    found.append(np.where(open_units, choices.is_exact_tie / np.maximum(counts, 1), own))
-    return found
+        conventions.append(weights)
+    conventions.append(np.where(open_units, choices.is_exact_tie / np.maximum(counts, 1), op_weights))
+    return conventions
 
 
 def combine_convention_weights(point: TiePoint, max_count: int = MAX_CONVENTIONS) -> NamedArrays:
-    """Weights of the conventions, (K, n), by node: one for each kind of op, in all combinations up to a number."""
-    ways = {name: list_node_conventions(each) for name, each in point.choices_by_node.items()}
-    kinds = sorted({point.nodes_by_name[name].op.name for name, each in ways.items() if len(each) > 1})
-    taken = list(_iterate_combinations(len(kinds)))[:max_count]
-    by_kind = {kind: [each[position] for each in taken] for position, kind in enumerate(kinds)}
+    """Combine the conventions of all kinds of ops, up to a number.
+
+    Weights (K, n) by node.
+    """
+    by_node = {name: list_node_conventions(choices) for name, choices in point.choices_by_node.items()}
+    kinds = sorted({_get_op_name(point, name) for name, conventions in by_node.items() if len(conventions) > 1})
+    combinations = list(_iterate_combinations(len(kinds)))[:max_count]
+    by_kind = {kind: [combination[at] for combination in combinations] for at, kind in enumerate(kinds)}
+    first_only = [0] * len(combinations)
     return {
         name: np.stack(
-            [each[way if len(each) > 1 else 0] for way in by_kind.get(_get_op_name(point, name), [0] * len(taken))]
+            [
+                conventions[number if len(conventions) > 1 else 0]
+                for number in by_kind.get(_get_op_name(point, name), first_only)
+            ]
         )
-        for name, each in ways.items()
+        for name, conventions in by_node.items()
     }
 
 
@@ -55,12 +65,15 @@ def _get_op_name(point: TiePoint, name: str) -> str:
 
 
 def _iterate_combinations(kinds: int) -> Iterator[tuple[int, ...]]:
-    """A way for each kind of op: all the same, then all combinations, or one that differs, as far as there is room."""
+    """Yield a convention for each kind of op.
+
+    Equal ones first, then mixed ones within the limit.
+    """
     yield from ((way,) * kinds for way in range(4 if kinds else 1))
     if kinds < 2:
         return
     if 4**kinds <= MAX_CONVENTIONS:
-        yield from (each for each in product(range(4), repeat=kinds) if len(set(each)) > 1)
+        yield from (combination for combination in product(range(4), repeat=kinds) if len(set(combination)) > 1)
         return
     others = ((at, way) for at in range(kinds) for way in range(1, 4))
     for _, (at, way) in zip(range(MAX_CONVENTIONS - 4), others, strict=False):
@@ -68,27 +81,30 @@ def _iterate_combinations(kinds: int) -> Iterator[tuple[int, ...]]:
 
 
 def draw_corner_weights(point: TiePoint, seed: int, max_count: int = _RANDOM_CORNERS) -> NamedArrays:
-    """Weights of corners drawn at random, (K, n), by node."""
+    """Draw weights of corners at random, (K, n), by node."""
     generator = np.random.default_rng([seed, 0x71E5])
     return {
-        name: _draw_node_corners(each, min(max_count, _RANDOM_CORNERS), generator)
-        for name, each in point.choices_by_node.items()
+        name: _draw_node_corners(choices, min(max_count, _RANDOM_CORNERS), generator)
+        for name, choices in point.choices_by_node.items()
     }
 
 
-def interpolate_choices(point: TiePoint, seed: int, most: int = _RANDOM_CORNERS // 2) -> NamedArrays:
-    """Weights drawn at random of which none is 0, (K, n), by node: what any choice reaches, all of these do."""
+def interpolate_choices(point: TiePoint, seed: int, max_count: int = _RANDOM_CORNERS // 2) -> NamedArrays:
+    """Draw nonzero weights at random, (K, n), by node.
+
+    They reach everything that any choice reaches.
+    """
     generator = np.random.default_rng([seed, 0xB73])
     return {
-        name: _mix_choices(each, min(most, _RANDOM_CORNERS // 2), generator)
-        for name, each in point.choices_by_node.items()
+        name: _mix_choices(choices, min(max_count, _RANDOM_CORNERS // 2), generator)
+        for name, choices in point.choices_by_node.items()
     }
 
 
 def _mix_choices(choices: SubgradientChoices, count: int, generator: np.random.Generator) -> Array:
-    """Evenly from each simplex, and of a ball from within its corners."""
+    """Draw weights evenly from each simplex, or from within the corners of a ball."""
     weights = generator.standard_exponential((count, choices.alternative_count))
-    weights /= np.stack([np.bincount(choices.units, each) for each in weights])[:, choices.units]
+    weights /= np.stack([np.bincount(choices.units, row) for row in weights])[:, choices.units]
     return (
         weights if choices.ball_order is None else weights * np.where(generator.random(weights.shape) < 0.5, -1.0, 1.0)
     )

@@ -1,22 +1,28 @@
 """One choice of local derivatives for all judged gradients together.
 
-At a tie each element by itself may be anything between its one-sided derivatives, and four elements that share a
-maximum may all be its whole derivative: no gradient is. With g0 the gradient by the ops' own choices and v_k what it
-changes by with the open choice k, what is judged is
+At a tie each element by itself may be anything between its one-sided derivatives. Four elements that share a maximum
+may each be its whole derivative, but no gradient has all four so.
+
+Notes
+-----
+Let g0 be the gradient by the ops' own choices and v_k its response to the open choice k. A correct gradient is
 
     c = g0 + sum_k lambda_k v_k
 
-for weights lambda that may be chosen (`Choices`), as long as no choice decides what another is multiplied by. Tried
-first are uniform conventions, which need not be linear; then weights are fitted (`fit.py`), or searched for where one
-choice does decide so (`nested.py`), for each part of the
-choices that shares elements with no other.
+for feasible weights lambda (`SubgradientChoices`), unless one choice decides the multiplier of another. The judgement
+first tries uniform conventions, which need not be linear. Then it fits the weights (`weight_fit.py`), or searches for
+them if one choice does decide the multiplier of another (`nested_search.py`). It does so for each part of the choices
+that shares elements with no other.
 
 An element that a choice explains may still lie outside its one-sided derivatives: along an axis the windows of a pool
-that share an element all move at once. So derivatives close to the point are looked at besides: where these reach the
-element it is one, and where they do not, as those of relu(x) - relu(-x) = x, it is not known to be one.
+that share an element all move at once. The judgement therefore looks at derivatives close to the point as well. If
+these reach the element, it is a derivative; if they do not, as those of relu(x) - relu(-x) = x, it is not known to be
+one.
 
-Source: Clarke, Optimization and Nonsmooth Analysis (1990), section 2.3; Burke, Lewis and Overton, A Robust Gradient
-Sampling Algorithm for Nonsmooth, Nonconvex Optimization (2005), for derivatives close to a point.
+References
+----------
+Clarke, Optimization and Nonsmooth Analysis (1990), section 2.3. Burke, Lewis and Overton, A Robust Gradient Sampling
+Algorithm for Nonsmooth, Nonconvex Optimization (2005), for derivatives close to a point.
 """
 
 from collections.abc import Mapping
@@ -43,68 +49,68 @@ scipy_sparse, scipy_csgraph = cast("Any", _sparse), cast("Any", _csgraph)
 _CLOSE_DISTANCE = 2.0**-36
 """Moves, in parts of a leaf's size, to points whose derivatives are close."""
 _CLOSE_POINTS = 64
-"""Points that are looked at, in opposite pairs."""
+"""Close points, in opposite pairs."""
 _CLOSE_DERIVATIVE_SLACK = 1e-6
-"""Part of the largest derivative that those close to the point differ from it by without a kink."""
+"""Difference of close derivatives without a kink, as a part of the largest one."""
 _MIN_FELT_CHANGE = 1e-2
-"""Allowances up to which a choice is not felt."""
+"""Change in allowances from which on a row feels a choice."""
 _MAX_KEPT_NUMBERS = 2**22
 """Numbers of gradients by other choices that are kept."""
 _MAX_MATRIX_ELEMENTS = 2**22
 """Elements of the largest matrix that weights are fitted by."""
 _REACH_SPANS = 10.0
-"""How far beyond what some choices make others may lead, in spans of them."""
+"""Reach of all choices beyond the drawn ones, in spans of these."""
 
 
 def judge_jointly(point: TiePoint, rows: Mapping[str, JudgedRows], seed: int) -> dict[str, TieStatus]:
-    """Judge numbers of one route together.
+    """Judge the numbers of one gradient source together.
 
     Parameters
     ----------
     point
         The model and its choices.
     rows
-        What is judged, by name.
+        Judged numbers, by name.
     seed
-        All that is random follows from it.
+        Seed of all random numbers.
     """
-    found = _JointJudge(point, rows, seed).judge_rows()
-    starts: list[int] = np.cumsum([0, *(each.judged.size for each in rows.values())]).tolist()
-    return {name: found.select_elements(np.arange(starts[i], starts[i + 1])) for i, name in enumerate(rows)}
+    status = _JointJudge(point, rows, seed).judge_rows()
+    starts: list[int] = np.cumsum([0, *(judged.judged.size for judged in rows.values())]).tolist()
+    return {name: status.select_elements(np.arange(starts[i], starts[i + 1])) for i, name in enumerate(rows)}
 
 
 class _JointJudge:
-    """All rows behind one another."""
+    """The judge of all rows, concatenated."""
 
     def __init__(self, point: TiePoint, rows: Mapping[str, JudgedRows], seed: int) -> None:
         self._point, self._rows, self._seed = point, rows, seed
-        self._judged = _concatenate_flat([each.judged for each in rows.values()])
-        self._allowed = _concatenate_flat([each.allowed_error for each in rows.values()])
-        self._kinks = _concatenate_flat([each.is_kink for each in rows.values()])
-        self._examined = _concatenate_flat([each.is_examined for each in rows.values()])
-        self._has_directions = any(each.directions is not None for each in rows.values())
+        self._judged = _concatenate_flat([judged.judged for judged in rows.values()])
+        self._allowed = _concatenate_flat([judged.allowed_error for judged in rows.values()])
+        self._kinks = _concatenate_flat([judged.is_kink for judged in rows.values()])
+        self._examined = _concatenate_flat([judged.is_examined for judged in rows.values()])
+        self._has_directions = any(judged.directions is not None for judged in rows.values())
         self._own_gradients = self._stack_rows(point.own_gradients)[0]
         known = np.isfinite(self._judged) & np.isfinite(self._allowed) & np.isfinite(self._own_gradients)
         self._is_known = known & self._examined
         self._allowance_unit = np.maximum(np.where(known, self._allowed, 1.0), np.finfo(np.float64).tiny)
-        self._off_in_allowances = np.where(
+        self._error_in_allowances = np.where(
             self._is_known, (self._judged - self._own_gradients) / self._allowance_unit, 0.0
         )
 
     def _stack_rows(self, gradients: NamedArrays) -> Array:
-        """All rows of gradients, (K, rows)."""
-        each = [rows.rows_of(gradients[name]) for name, rows in self._rows.items()]
-        tiles = max(map(len, each))
-        return np.concatenate([np.broadcast_to(one, (tiles, one.shape[1])) for one in each], axis=1)
+        """Stack the rows of gradients, shape (K, rows)."""
+        parts = [rows.rows_of(gradients[name]) for name, rows in self._rows.items()]
+        tiles = max(map(len, parts))
+        return np.concatenate([np.broadcast_to(part, (tiles, part.shape[1])) for part in parts], axis=1)
 
     def _rows_by_weights(self, weights: NamedArrays) -> Array:
-        """All rows by weights of the choices, (K, rows)."""
+        """Compute all rows by weights of the choices, shape (K, rows)."""
         if not weights:
             return self._own_gradients[None]
         count, at_once = len(next(iter(weights.values()))), self._point.batch_size
         parts = [
             self._stack_rows(
-                self._point.gradients_by_weights({name: each[i : i + at_once] for name, each in weights.items()})
+                self._point.gradients_by_weights({name: rows[i : i + at_once] for name, rows in weights.items()})
             )
             for i in range(0, count, at_once)
         ]
@@ -112,7 +118,7 @@ class _JointJudge:
 
     @property
     def _max_gradients(self) -> int:
-        """Gradients that are kept at once."""
+        """Number of gradients that are kept at once."""
         return max(4, _MAX_KEPT_NUMBERS // max(1, self._judged.size))
 
     @cached_attribute
@@ -127,43 +133,47 @@ class _JointJudge:
 
     @cached_attribute
     def _is_felt(self) -> Array:
-        """Rows that some choice changes."""
+        """Mask of the rows that some choice changes."""
         return np.any(np.abs(self._corner_rows - self._own_gradients) > _MIN_FELT_CHANGE * self._allowance_unit, axis=0)
 
     def judge_rows(self) -> TieStatus:
         """Judge all rows."""
         concerned = self._is_known & (self._is_felt | self._kinks)
-        off = np.abs(self._judged - self._convention_rows) <= self._allowance_unit
-        if off[:, concerned].all(axis=1).any():
+        is_explained = np.abs(self._judged - self._convention_rows) <= self._allowance_unit
+        if is_explained[:, concerned].all(axis=1).any():
             return self._make_explained(concerned)
-        found = find_choice_responses(self._point, self._stack_rows)
-        return self._search_nested(concerned) if found is None else self._fit_independent_parts(found, concerned)
+        responses = find_choice_responses(self._point, self._stack_rows)
+        if responses is None:
+            return self._search_nested(concerned)
+        return self._fit_independent_parts(responses, concerned)
 
     def _search_nested(self, concerned: Array) -> TieStatus:
-        """Search for weights where choices multiply, or are too many to be told apart."""
-        aim = SearchTarget(self._judged, self._allowance_unit, self._is_known, self._has_directions)
-        parts = search_weights(self._point, self._stack_rows, aim, self._seed) if self._point.choices_by_node else None
+        """Search for weights if choices multiply, or are too many to be told apart."""
+        target = SearchTarget(self._judged, self._allowance_unit, self._is_known, self._has_directions)
+        has_choices = bool(self._point.choices_by_node)
+        parts = search_weights(self._point, self._stack_rows, target, self._seed) if has_choices else None
         if parts is None:
             return self._make_undecided(concerned)
         reached = np.zeros(self._judged.shape, np.bool_)
         for part in parts:
             reached[part.rows] = True
-        found_so_far = _PartialTieStatus(
-            *(each.copy() for each in vars(self._make_undecided(concerned & ~reached)).values())
-        )
-        near = self._is_near_derivatives(concerned & reached)
+        status = _PartialTieStatus(*(mask.copy() for mask in vars(self._make_undecided(concerned & ~reached)).values()))
+        is_near = self._is_near_derivatives(concerned & reached)
         for part in parts:
-            self._record_fit(found_so_far, part.weights, part.residual, part.rows, near)
-        return TieStatus(**vars(found_so_far))
+            self._record_fit(status, part.weights, part.residual, part.rows, is_near)
+        return TieStatus(**vars(status))
 
     def _make_explained(self, rows: Array) -> TieStatus:
         nothing = np.zeros(rows.shape, np.bool_)
         return TieStatus(rows & self._is_near_derivatives(rows), rows, nothing, nothing)
 
     def _make_undecided(self, rows: Array) -> TieStatus:
-        """What is not known: what may be left out of it is what the own choices explain where nothing is felt."""
+        """Make the status of rows that are undecided.
+
+        A row that no choice moves is decided if the gradient by the ops' own choices explains it.
+        """
         nothing = np.zeros(rows.shape, np.bool_)
-        alone = ~self._is_felt & (np.abs(self._off_in_allowances) <= 1)
+        alone = ~self._is_felt & (np.abs(self._error_in_allowances) <= 1)
         return TieStatus(nothing, rows & self._is_within_reach, rows & self._kinks & ~alone, nothing)
 
     @cached_attribute
@@ -173,25 +183,25 @@ class _JointJudge:
         return (self._judged >= low - beyond) & (self._judged <= high + beyond)
 
     def _is_near_derivatives(self, rows: Array) -> Array:
-        """Where derivatives close to the point reach what is judged."""
-        if not (rows & (np.abs(self._off_in_allowances) > 1)).any():
+        """Return the mask of the rows that derivatives close to the point reach."""
+        if not (rows & (np.abs(self._error_in_allowances) > 1)).any():
             return rows
-        seen = np.concatenate(self._nearby_gradient_rows())
-        low, high = seen.min(axis=0), seen.max(axis=0)
-        slack = self._allowance_unit + _CLOSE_DERIVATIVE_SLACK * np.abs(seen).max(axis=0)
+        nearby = np.concatenate(self._nearby_gradient_rows())
+        low, high = nearby.min(axis=0), nearby.max(axis=0)
+        slack = self._allowance_unit + _CLOSE_DERIVATIVE_SLACK * np.abs(nearby).max(axis=0)
         return (self._judged >= low - slack) & (self._judged <= high + slack)
 
     def _nearby_gradient_rows(self) -> list[Array]:
-        """Rows of the gradients close to the point, of some points each."""
+        """Compute rows of gradients at points close by, in batches."""
         graph = self._point.graph
         generator = np.random.default_rng([self._seed, 0xC105E])
         leaves = {name: self._point.values[name] for name in graph.shapes if name not in self._point.nodes_by_name}
-        found: list[Array] = []
+        batches: list[Array] = []
         at_once = max(1, min(_CLOSE_POINTS // 2, self._point.batch_size // 2))
         for _ in range(0, _CLOSE_POINTS // 2, at_once):
             moved = {name: _perturb_leaf(leaf, at_once, generator) for name, leaf in leaves.items()}
-            found.append(self._stack_rows(graph.backward(graph.forward(moved))))
-        return [np.where(np.isfinite(each), each, self._own_gradients) for each in found]
+            batches.append(self._stack_rows(graph.backward(graph.forward(moved))))
+        return [np.where(np.isfinite(batch), batch, self._own_gradients) for batch in batches]
 
     def _fit_independent_parts(self, responses: ChoiceResponses, concerned_rows: Array) -> TieStatus:
         """Fit the weights of each part of the choices that shares no row with another."""
@@ -203,37 +213,38 @@ class _JointJudge:
         nodes = count + int(felt.units.max(initial=-1)) + 1
         links = scipy_sparse.csr_matrix((np.ones(rows.size), (rows, count + felt.units[columns])), shape=(nodes, nodes))
         parts: Array = scipy_csgraph.connected_components(links, directed=False)[1]
-        open_still = self._make_undecided(concerned_rows & ~reached)
-        found_so_far = _PartialTieStatus(*(each.copy() for each in vars(open_still).values()))
-        near = self._is_near_derivatives(concerned_rows & reached)
-        of_columns = parts[count + felt.units]
-        for part, its_rows in _group_rows_by_part(parts[:count], reached):
-            fit, left = self._fit_columns(felt.select_columns(np.flatnonzero(of_columns == part)), its_rows)
-            self._record_fit(found_so_far, fit, left, its_rows, near)
-        return TieStatus(**vars(found_so_far))
+        undecided = self._make_undecided(concerned_rows & ~reached)
+        status = _PartialTieStatus(*(mask.copy() for mask in vars(undecided).values()))
+        is_near = self._is_near_derivatives(concerned_rows & reached)
+        part_of_columns = parts[count + felt.units]
+        for part, part_rows in _group_rows_by_part(parts[:count], reached):
+            part_columns = felt.select_columns(np.flatnonzero(part_of_columns == part))
+            fit, residual = self._fit_columns(part_columns, part_rows)
+            self._record_fit(status, fit, residual, part_rows, is_near)
+        return TieStatus(**vars(status))
 
     def _scale_felt_columns(self, responses: ChoiceResponses) -> "_ResponseColumns":
-        """Columns in units of the allowance, without those of choices that nothing feels."""
+        """Scale columns to allowances, without choices that no row feels."""
         scale = scipy_sparse.diags(np.where(self._is_known, 1 / self._allowance_unit, 0.0))
-        every = _ResponseColumns((scale @ responses.matrix).tocsc(), *_describe_columns(self._point, responses))
-        sizes = np.abs(every.matrix).max(axis=0).toarray().ravel() if every.units.size else np.zeros(0)
-        felt = np.unique(every.units[sizes > _MIN_FELT_CHANGE])
-        return every.select_columns(np.flatnonzero(np.isin(every.units, felt)))
+        columns = _ResponseColumns((scale @ responses.matrix).tocsc(), *_describe_columns(self._point, responses))
+        sizes = np.abs(columns.matrix).max(axis=0).toarray().ravel() if columns.units.size else np.zeros(0)
+        felt = np.unique(columns.units[sizes > _MIN_FELT_CHANGE])
+        return columns.select_columns(np.flatnonzero(np.isin(columns.units, felt)))
 
     def _fit_columns(self, columns: "_ResponseColumns", rows: Array) -> tuple[FitResult, Array]:
-        """Whether weights of some columns explain some rows."""
+        """Fit weights of some columns to some rows; return the answer and the residual."""
         if rows.size * columns.units.size > _MAX_MATRIX_ELEMENTS:
-            return FitResult.UNKNOWN, self._off_in_allowances[rows]
+            return FitResult.UNKNOWN, self._error_in_allowances[rows]
         matrix = columns.matrix[rows].toarray()
         parts: list[Array] = []
         weights: list[Array] = []
         units: list[ChoiceUnit] = []
         freedom, start = 0, 0
         for unit in np.unique(columns.units):
-            own = np.flatnonzero(columns.units == unit)
-            ball, pair = columns.ball_orders[own[0]], bool(columns.is_pair[own[0]])
-            part, weight = matrix[:, own], columns.weights[own]
-            if pair:
+            at = np.flatnonzero(columns.units == unit)
+            ball, is_pair = columns.ball_orders[at[0]], bool(columns.is_pair[at[0]])
+            part, weight = matrix[:, at], columns.weights[at]
+            if is_pair:
                 part, weight = np.concatenate([0 * part, part], axis=1), np.append(1 - weight, weight)
             parts.append(part)
             weights.append(weight)
@@ -241,29 +252,29 @@ class _JointJudge:
             start += weight.size
             freedom += weight.size - (1 if np.isnan(ball) else 0)
         if self._has_directions and rows.size <= freedom:
-            return FitResult.UNKNOWN, self._off_in_allowances[rows]
+            return FitResult.UNKNOWN, self._error_in_allowances[rows]
         a = np.concatenate(parts, axis=1)
-        return fit_weights(a, self._off_in_allowances[rows] + a @ np.concatenate(weights), units)
+        return fit_weights(a, self._error_in_allowances[rows] + a @ np.concatenate(weights), units)
 
     def _record_fit(
-        self, standing: "_PartialTieStatus", fit: FitResult, residual: Array, rows: Array, is_near: Array
+        self, status: "_PartialTieStatus", fit: FitResult, residual: Array, rows: Array, is_near: Array
     ) -> None:
         if fit == FitResult.EXPLAINS:
-            standing.reachable[rows] = True
-            standing.excused[rows] = is_near[rows]
+            status.reachable[rows] = True
+            status.excused[rows] = is_near[rows]
             return
         if fit == FitResult.UNKNOWN:
-            standing.reachable[rows] = self._is_within_reach[rows]
-        # Where no derivative is open in float64, what is open in the judged arithmetic excuses, and accuses of nothing.
+            status.reachable[rows] = self._is_within_reach[rows]
+        # Without a kink in float64, a choice that is open in the judged arithmetic alone excuses, and never accuses.
         if self._kinks[rows].any():
             wrong = (np.abs(residual) > 1) if fit == FitResult.IMPOSSIBLE else np.zeros(rows.shape, np.bool_)
-            standing.impossible[rows] = wrong
-            standing.undecided[rows] = ~wrong
+            status.impossible[rows] = wrong
+            status.undecided[rows] = ~wrong
 
 
 @dataclass
 class _PartialTieStatus:
-    """A standing that is filled in."""
+    """A tie status that is being filled in."""
 
     excused: Array
     reachable: Array
@@ -273,7 +284,21 @@ class _PartialTieStatus:
 
 @dataclass(frozen=True)
 class _ResponseColumns:
-    """Columns: what rows they change, of which unit, in which ball or NaN, whether alone of two, and own weight."""
+    """Response columns with their units.
+
+    Attributes
+    ----------
+    matrix
+        Responses of the rows, shape (rows, columns), sparse.
+    units
+        Unit of each column.
+    ball_orders
+        Order of the ball of each column's weights, NaN for a simplex.
+    is_pair
+        Mask of the columns that stand for a choice between two.
+    weights
+        Weight of each column in the op's own choice.
+    """
 
     matrix: Any
     units: Array
@@ -292,29 +317,29 @@ class _ResponseColumns:
 
 
 def _concatenate_flat(parts: list[Array]) -> Array:
-    return np.concatenate([each.ravel() for each in parts])
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def _describe_columns(point: TiePoint, responses: ChoiceResponses) -> tuple[Array, Array, Array, Array]:
-    """Units, over all nodes, balls, pairs and own weights of all columns."""
+    """Return the units over all nodes, balls, pairs and own weights of all columns."""
     units: list[Array] = []
     balls: list[Array] = []
     weights: list[Array] = []
     start = 0
-    for name, each in zip(responses.node_names, responses.columns, strict=True):
+    for name, columns in zip(responses.node_names, responses.columns, strict=True):
         choices = point.choices_by_node[name]
-        units.append(each.units + start)
+        units.append(columns.units + start)
         start += int(choices.units[-1]) + 1
-        balls.append(np.full(each.units.size, np.nan if choices.ball_order is None else choices.ball_order))
-        weights.append(choices.weights[each.alternatives])
-    pairs = [each.is_pair for each in responses.columns]
-    joined = (np.concatenate(each) if each else np.zeros(0) for each in (units, balls, pairs, weights))
-    of_units, of_balls, of_pairs, of_weights = joined
-    return of_units.astype(np.int64), of_balls, of_pairs.astype(np.bool_), of_weights
+        balls.append(np.full(columns.units.size, np.nan if choices.ball_order is None else choices.ball_order))
+        weights.append(choices.weights[columns.alternatives])
+    pairs = [columns.is_pair for columns in responses.columns]
+    joined = (np.concatenate(parts) if parts else np.zeros(0) for parts in (units, balls, pairs, weights))
+    all_units, all_balls, all_pairs, all_weights = joined
+    return all_units.astype(np.int64), all_balls, all_pairs.astype(np.bool_), all_weights
 
 
 def _group_rows_by_part(parts: Array, reached: Array) -> list[tuple[int, Array]]:
-    """Rows of each part that columns reach."""
+    """Group the rows that columns reach by part."""
     rows = np.flatnonzero(reached)
     order = rows[np.argsort(parts[rows], kind="stable")]
     numbers, starts = np.unique(parts[order], return_index=True)
@@ -322,9 +347,9 @@ def _group_rows_by_part(parts: Array, reached: Array) -> list[tuple[int, Array]]
 
 
 def _perturb_leaf(leaf: Array, pairs: int, generator: np.random.Generator) -> Array:
-    """A leaf moved a little, and the other way, (2 pairs, ...); what is no float stays."""
+    """Move a leaf of floats a little, each way, shape (2 pairs, ...)."""
     if leaf.dtype.kind != "f":
         return leaf
-    size_of_all = np.sqrt(np.square(leaf, where=np.isfinite(leaf), out=np.zeros_like(leaf)).mean()) or 1.0
-    moves = generator.uniform(-1, 1, (pairs, *leaf.shape[1:])) * _CLOSE_DISTANCE * np.maximum(np.abs(leaf), size_of_all)
+    mean_size = np.sqrt(np.square(leaf, where=np.isfinite(leaf), out=np.zeros_like(leaf)).mean()) or 1.0
+    moves = generator.uniform(-1, 1, (pairs, *leaf.shape[1:])) * _CLOSE_DISTANCE * np.maximum(np.abs(leaf), mean_size)
     return leaf + np.concatenate([moves, -moves])

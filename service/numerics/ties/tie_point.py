@@ -1,7 +1,7 @@
 """The choices that are open at a point, and backward passes that take them.
 
-A tie is one within what rounding in the judged arithmetic may do to the inputs of its node, and within one unit in the
-last place at least. Errors are those of the rounding model (`rounding.py`).
+Alternatives tie within the errors of the inputs of their node by rounding in the judged arithmetic, and within one unit
+in the last place at least. The errors are those of the rounding model (`rounding.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,10 @@ MAX_PASS_ELEMENTS = 2**21
 
 @dataclass(frozen=True)
 class TiePoint:
-    """A model at a point, float64, and the choices of its nodes, by name, in the order of the backward pass."""
+    """A model at a point, in float64, with the choices of its nodes.
+
+    The choices stand in the order of the backward pass.
+    """
 
     graph: Graph
     values: NamedArrays
@@ -32,7 +35,7 @@ class TiePoint:
 
     @cached_attribute
     def own_gradients(self) -> NamedArrays:
-        """The gradients by the ops' own choices."""
+        """Gradients by the ops' own choices."""
         return self.graph.backward(self.values)
 
     @cached_attribute
@@ -46,29 +49,34 @@ class TiePoint:
         return max(1, MAX_PASS_ELEMENTS // max(1, sum(map(count_elements, self.graph.shapes.values()))))
 
     def gradients_by_weights(self, weights: Mapping[str, Array]) -> NamedArrays:
-        """Gradients by other weights of the alternatives, (K, n), by node; the op's own where there are none."""
-        override = {name: self._make_weighted_backward(name, each) for name, each in weights.items()}
+        """Compute gradients by weights, (K, n) by node, or else by the op's own."""
+        override = {name: self._make_weighted_backward(name, node_weights) for name, node_weights in weights.items()}
         return self.graph.backward(self.values, override)
 
     def _make_weighted_backward(self, name: str, weights: Array) -> BackwardPass:
         node, choices = self.nodes_by_name[name], self.choices_by_node[name]
 
         def backward(gradient: Array, output: Array, *inputs: Array | None) -> Gradients:
-            own = node.op.backward(gradient, output, *inputs)
+            results = node.op.backward(gradient, output, *inputs)
             flat = broadcast_batch(gradient, max(len(gradient), len(weights))).reshape(
                 -1, count_elements(gradient.shape[1:])
             )
             change = (weights - choices.weights) * flat[:, choices.output_indices]
-            return _add_weight_change(own, choices, change)
+            return _add_weight_change(results, choices, change)
 
         return backward
 
     def gradient_responses(
         self, seeds: Mapping[str, Array], observe: Callable[[str, Array], None] | None = None
     ) -> NamedArrays:
-        """What gradients change by when alternatives get more weight, (K, n), by node, to first order.
+        """Return the first-order responses of the gradients to changes of weights.
 
-        `seen` is shown the change of the gradient of each node with choices.
+        Parameters
+        ----------
+        seeds
+            Changes of the weights, shape (K, n), by node.
+        observe
+            Function that is called with each node with choices and the change of its gradient; None by default.
         """
         tiles = len(next(iter(seeds.values())))
         loss = self.values[self.graph.loss_name]
@@ -92,42 +100,51 @@ class TiePoint:
         return backward
 
     def fixed_choice_backwards(self, weights: Mapping[str, Array] | None = None) -> dict[str, BackwardPass]:
-        """Backward passes of the nodes with choices that take the same weights wherever errors would lead.
+        """Return backward passes of the nodes that take the same weights despite errors.
 
-        Their own by default; others are (n,), by node.
+        Parameters
+        ----------
+        weights
+            Weights of the alternatives, shape (n,), by node; the op's own by default.
         """
-        given = weights or {}
+        fixed = weights or {}
         return {
-            name: partial(self._backward_with_fixed_choices, name, given.get(name, each.weights))
-            for name, each in self.choices_by_node.items()
+            name: partial(self._backward_with_fixed_choices, name, fixed.get(name, choices.weights))
+            for name, choices in self.choices_by_node.items()
         }
 
     def _backward_with_fixed_choices(
         self, name: str, weights: Array, gradient: Array, output: Array, *inputs: Array | None
     ) -> Gradients:
         choices, node = self.choices_by_node[name], self.nodes_by_name[name]
-        given = list(inputs)
+        fixed_inputs = list(inputs)
         for position, base in enumerate(self.graph.operand_arrays(node, self.values)):
             at = np.unique(choices.entry_elements[choices.entry_positions == position])
-            each = given[position]
-            if at.size and base is not None and each is not None:
-                fixed = each.reshape(len(each), -1).copy()
+            operand = fixed_inputs[position]
+            if at.size and base is not None and operand is not None:
+                fixed = operand.reshape(len(operand), -1).copy()
                 fixed[:, at] = base.reshape(-1)[at]
-                given[position] = fixed.reshape(each.shape)
-        own = node.op.backward(gradient, output, *given)
+                fixed_inputs[position] = fixed.reshape(operand.shape)
+        results = node.op.backward(gradient, output, *fixed_inputs)
         flat = gradient.reshape(len(gradient), count_elements(gradient.shape[1:]))
-        return _add_weight_change(own, choices, (weights - choices.weights) * flat[:, choices.output_indices])
+        return _add_weight_change(results, choices, (weights - choices.weights) * flat[:, choices.output_indices])
 
     def extreme_weights(self) -> list[dict[str, Array]]:
-        """Weights by which what choices hand back is as large as it may be, one way and the other, (n,) by node."""
+        """Return the weights that hand back the largest gradients, (n,) by node.
+
+        There are two such weights, one for each side.
+        """
         return [
-            {name: _choose_extreme_weights(each, side) for name, each in self.choices_by_node.items()}
+            {name: _choose_extreme_weights(choices, side) for name, choices in self.choices_by_node.items()}
             for side in (0, 1)
         ]
 
 
 def _choose_extreme_weights(choices: SubgradientChoices, side: int) -> Array:
-    """All of each alternative, but of two, and of two signs at one element, which would cancel, those of one side."""
+    """Choose all alternatives, but one side of those that would cancel.
+
+    The two of a pair cancel, and so do two signs at one element.
+    """
     pair: Array = np.bincount(choices.units)[choices.units] == 2
     first: Array = np.append(True, choices.units[1:] != choices.units[:-1]) == bool(side)
     negative: Array = (
@@ -140,7 +157,10 @@ def _choose_extreme_weights(choices: SubgradientChoices, side: int) -> Array:
 
 
 def _add_weight_change(results: Gradients, choices: SubgradientChoices, change: Array) -> Gradients:
-    """Results with what a change of the weights times the upstream gradients, (K, n), hands back besides."""
+    """Add the gradients that a change of weights hands back.
+
+    The change, shape (K, n), is multiplied by the upstream gradients.
+    """
     added: list[Array | None] = []
     for position, result in enumerate(results):
         entries = choices.entry_positions == position
@@ -168,35 +188,35 @@ def find_tie_point(
     leaves
         Every tensor and weight in float64, (1, ...).
     precisions
-        The arithmetics judged.
+        Judged arithmetics.
     seed
-        All errors follow from it.
-    most
-        Alternatives up to which a node's are kept; one that has more is left out, and what ties there is not decided.
+        Seed of the errors.
+    max_alternatives
+        Alternatives that a node may have at most. A node with more is left out, and its ties are undecided.
     """
     values = graph.forward(leaves)
-    off: dict[str, Array] = {}
+    errors: dict[str, Array] = {}
     for precision in precisions:
-        for name, each in _estimate_value_errors(graph, leaves, precision, seed).items():
-            off[name] = np.maximum(off.get(name, 0.0), each)
-    choices: dict[str, SubgradientChoices] = {}
+        for name, error in _estimate_value_errors(graph, leaves, precision, seed).items():
+            errors[name] = np.maximum(errors.get(name, 0.0), error)
+    choices_by_node: dict[str, SubgradientChoices] = {}
     for node in reversed(graph.nodes):
         inputs = graph.operand_arrays(node, values)
-        reach = [_bound_operand_error(operand, each, off) for operand, each in zip(node.operands, inputs, strict=True)]
-        each = node.op.subgradient_choices(reach, *inputs)
-        if each is not None and each.alternative_count <= max_alternatives:
-            choices[node.name] = each
-    return TiePoint(graph, values, choices)
+        reach = [_bound_operand_error(name, value, errors) for name, value in zip(node.operands, inputs, strict=True)]
+        choices = node.op.subgradient_choices(reach, *inputs)
+        if choices is not None and choices.alternative_count <= max_alternatives:
+            choices_by_node[node.name] = choices
+    return TiePoint(graph, values, choices_by_node)
 
 
 def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], precision: Precision, seed: int) -> NamedArrays:
-    """What the values of nodes and leaves may be off by; nothing of those that are exact."""
+    """Estimate the errors of the values that are not exact."""
     observer = MonteCarloRounding(precision, np.random.default_rng([seed, precision.significand_bits, 0x71E]))
     sweeps = graph.forward(perturb_leaves(leaves, precision, observer), observer)
     return {
-        name: SAFETY_FACTOR * observer.spread_scale * root_mean_square(each[1:] - each[0])[None]
-        for name, each in sweeps.items()
-        if len(each) > 1
+        name: SAFETY_FACTOR * observer.spread_scale * root_mean_square(samples[1:] - samples[0])[None]
+        for name, samples in sweeps.items()
+        if len(samples) > 1
     }
 
 

@@ -1,4 +1,4 @@
-"""What is judged at ties, and where it stands with the choices there once all is judged together."""
+"""The numbers judged at ties, and their status after the joint judgement."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from service.numerics.core.batching import Array, Shape, count_elements
 
 @dataclass(frozen=True)
 class TieStatus:
-    """Of each element of a gradient, or of each direction, truths of one shape.
+    """Masks of one shape over the elements of a gradient, or over directions.
 
     Attributes
     ----------
     excused
-        One choice explains it and all others, and derivatives found close to the point reach it too.
+        True if one choice explains the element and all others, and derivatives close to the point reach it too.
     reachable
-        It may be right though outside its one-sided derivatives: a choice explains it, or might.
+        True if the element may be right outside its one-sided derivatives: a choice explains it, or might.
     undecided
-        Whether one choice explains it together with the others is not known.
+        True if the judgement does not know whether one choice explains the element together with the others.
     impossible
-        No choice explains it together with the others.
+        True if no choice explains the element together with the others.
     """
 
     excused: Array
@@ -27,32 +27,34 @@ class TieStatus:
     impossible: Array
 
     def reshape_to(self, shape: Shape) -> "TieStatus":
-        """The same of another shape."""
+        """Return the status with masks of another shape."""
         return TieStatus(
-            *(each.reshape(shape) for each in (self.excused, self.reachable, self.undecided, self.impossible))
+            *(mask.reshape(shape) for mask in (self.excused, self.reachable, self.undecided, self.impossible))
         )
 
     def select_elements(self, examined: Array) -> "TieStatus":
-        """The same of some elements, by flat index."""
+        """Return the status of some elements, by flat index."""
         return TieStatus(
-            *(each.ravel()[examined] for each in (self.excused, self.reachable, self.undecided, self.impossible))
+            *(mask.ravel()[examined] for mask in (self.excused, self.reachable, self.undecided, self.impossible))
         )
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """What is judged of one gradient: its elements, flat, or its inner products with directions, (r,) each.
+    """The judged numbers of one gradient: flat elements, or products with directions.
 
     Attributes
     ----------
-    judged, allowed
-        The numbers, and what they may be off by on the pieces of the point.
-    kinks
-        Where the one-sided derivatives differ.
-    examined
-        Where they count.
+    judged
+        Judged numbers, shape (r,).
+    allowed_error
+        Allowed errors of the numbers on the pieces of the point, shape (r,).
+    is_kink
+        Mask of the numbers whose one-sided derivatives differ, shape (r,).
+    is_examined
+        Mask of the numbers that count, shape (r,).
     directions
-        (r, ...), where the rows are inner products with these; None where they are elements.
+        Directions of the inner products, shape (r, ...); None by default, for elements.
     """
 
     judged: Array
@@ -62,6 +64,6 @@ class JudgedRows:
     directions: Array | None = None
 
     def rows_of(self, gradients: Array) -> Array:
-        """Rows of gradients, (K, ...): (K, r)."""
+        """Return the judged numbers of gradients of shape (K, ...), shape (K, r)."""
         flat = gradients.reshape(len(gradients), count_elements(gradients.shape[1:]))
         return flat if self.directions is None else flat @ self.directions.reshape(len(self.directions), -1).T

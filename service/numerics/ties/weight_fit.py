@@ -1,20 +1,24 @@
-"""Weights that bring g0 + V w nearest to what is judged, among those that may be chosen.
+"""Feasible weights w that bring g0 + V w nearest to the judged gradient.
 
+Notes
+-----
 With r(w) = b - A w in units of the allowance, the nearest weights are those of the least |r|. Three answers are sure:
 
-    max |r(w)| <= 1 for a w that may be chosen       it explains all;
-    min |r|^2 > m for m elements                     nothing explains them, since max |r| <= 1 implies |r|^2 <= m;
-    neither                                          not known.
+    max |r(w)| <= 1 for a feasible w       w explains all;
+    min |r|^2 > m for m elements           nothing explains them, since max |r| <= 1 implies |r|^2 <= m;
+    neither                                the answer is unknown.
 
-Neither rests on the solver having converged. The first is read off at weights that lie in the set. For the second, f(w)
-= |r|^2 / 2 is convex: f(s) >= f(w) + f'(w) . (s - w) for every s, so that
+Neither rests on the solver having converged. The fit reads the first off at weights that lie in the set. For the
+second, f(w) = |r|^2 / 2 is convex: f(s) >= f(w) + f'(w) . (s - w) for every s, so that
 
-    min f >= f(w) - max_s f'(w) . (w - s),
+    min f >= f(w) - max_s f'(w) . (w - s).
 
-where the largest over a simplex is at a corner, and over a unit ball the dual norm of f'.
+The maximum over a simplex is at a corner, and over a unit ball it is the dual norm of f'.
 
-Source: Jaggi, Revisiting Frank-Wolfe (2013), section 2 (the duality gap); Lawson and Hanson, Solving Least Squares
-Problems (1974), chapter 23, for the solver: the equation that weights sum to one is a row of large weight.
+References
+----------
+Jaggi, Revisiting Frank-Wolfe (2013), section 2, for the duality gap. Lawson and Hanson, Solving Least Squares Problems
+(1974), chapter 23, for the solver: the equation that weights sum to one is a row of large weight.
 """
 
 import contextlib
@@ -35,7 +39,7 @@ _SUM_CONSTRAINT_WEIGHT = 64.0
 
 
 class FitResult(IntEnum):
-    """Whether a choice explains what is judged."""
+    """The answer to the question whether a choice explains the judged numbers."""
 
     EXPLAINS = 0
     UNKNOWN = 1
@@ -44,42 +48,48 @@ class FitResult(IntEnum):
 
 @dataclass(frozen=True)
 class ChoiceUnit:
-    """Columns of one choice, and the order of the ball in which their weights lie, None for a simplex."""
+    """Columns of one choice, and the order of the ball of their weights.
+
+    The order is None for a simplex.
+    """
 
     columns: Array
     ball_order: float | None
 
 
 def fit_weights(a: Array, b: Array, units: list[ChoiceUnit]) -> tuple[FitResult, Array]:
-    """Whether some weights explain b, (m,), by a, (m, n); and what is left, (m,), in allowances."""
+    """Fit weights that explain b, (m,), by a, (m, n).
+
+    Return the answer and residual, (m,).
+    """
     weights = find_nearest(a, b, units)
-    left = b - a @ weights
-    if np.abs(left).max(initial=0) <= 1:
-        return FitResult.EXPLAINS, left
-    least = float(left @ left) / 2 - _compute_duality_gap(a.T @ left, weights, units)
-    # What rounding leaves of a difference of squares that large.
-    sure = least - 1e-9 * float(left @ left)
-    return (FitResult.IMPOSSIBLE if sure > left.size / 2 else FitResult.UNKNOWN), left
+    residual = b - a @ weights
+    if np.abs(residual).max(initial=0) <= 1:
+        return FitResult.EXPLAINS, residual
+    lower_bound = float(residual @ residual) / 2 - _compute_duality_gap(a.T @ residual, weights, units)
+    # The slack covers the rounding of a difference of squares that large.
+    safe_bound = lower_bound - 1e-9 * float(residual @ residual)
+    return (FitResult.IMPOSSIBLE if safe_bound > residual.size / 2 else FitResult.UNKNOWN), residual
 
 
 def find_nearest(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
-    """Weights that may be chosen, next to those of the least squares."""
+    """Find feasible weights next to those of the least squares."""
     return _project_to_feasible(_solve_least_squares(a, b, units), units)
 
 
 def _solve_least_squares(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
-    """Weights of the least squares, nearly those that may be chosen."""
+    """Solve for the weights of the least squares, which are nearly feasible."""
     heavy = _SUM_CONSTRAINT_WEIGHT * max(1.0, float(np.abs(a).max(initial=0)))
-    rows = [each for each in units if each.ball_order is None]
-    sums = np.zeros((len(rows), a.shape[1]))
-    for row, each in enumerate(rows):
-        sums[row, each.columns] = heavy
-    whole, right = np.concatenate([a, sums]), np.concatenate([b, np.full(len(rows), heavy)])
+    simplexes = [unit for unit in units if unit.ball_order is None]
+    sums = np.zeros((len(simplexes), a.shape[1]))
+    for row, unit in enumerate(simplexes):
+        sums[row, unit.columns] = heavy
+    whole, right = np.concatenate([a, sums]), np.concatenate([b, np.full(len(simplexes), heavy)])
     free = np.zeros(a.shape[1], np.bool_)
-    for each in units:
-        free[each.columns] = each.ball_order is not None
+    for unit in units:
+        free[unit.columns] = unit.ball_order is not None
     weights: Array = _solve_bounded_least_squares(whole, right, free)
-    # Once more on what is free, for the digits that the solver lost.
+    # A second solve over the free weights restores the digits that the solver lost.
     free |= weights > 0
     if free.any():
         weights[free] += np.linalg.lstsq(whole[:, free], right - whole @ weights, rcond=None)[0]
@@ -87,7 +97,10 @@ def _solve_least_squares(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
 
 
 def _solve_bounded_least_squares(a: Array, b: Array, either_sign: Array) -> Any:
-    """Weights of the least squares that are not negative, or between -1 and 1 where they may be; 0 if none is found."""
+    """Solve for weights of at least 0, or in [-1, 1] if either sign is allowed.
+
+    Return 0 if the solver finds none.
+    """
     with contextlib.suppress(RuntimeError, np.linalg.LinAlgError):
         if either_sign.any():
             return scipy_optimize.lsq_linear(a, b, (-1.0 * either_sign, 1.0), method="bvls").x
@@ -96,30 +109,30 @@ def _solve_bounded_least_squares(a: Array, b: Array, either_sign: Array) -> Any:
 
 
 def _project_to_feasible(weights: Array, units: list[ChoiceUnit]) -> Array:
-    """Weights that may be chosen, next to some that nearly may be."""
-    chosen = np.zeros_like(weights)
-    for each in units:
-        own = weights[each.columns]
-        if each.ball_order is not None:
-            chosen[each.columns] = own / max(1.0, float(np.linalg.norm(own, each.ball_order)))
+    """Project nearly feasible weights to feasible ones."""
+    feasible = np.zeros_like(weights)
+    for unit in units:
+        unit_weights = weights[unit.columns]
+        if unit.ball_order is not None:
+            feasible[unit.columns] = unit_weights / max(1.0, float(np.linalg.norm(unit_weights, unit.ball_order)))
             continue
-        own = np.maximum(own, 0)
-        total = own.sum()
-        chosen[each.columns] = own / total if total > 0 else 1 / own.size
-    return chosen
+        unit_weights = np.maximum(unit_weights, 0)
+        total = unit_weights.sum()
+        feasible[unit.columns] = unit_weights / total if total > 0 else 1 / unit_weights.size
+    return feasible
 
 
 def _compute_duality_gap(slope: Array, weights: Array, units: list[ChoiceUnit]) -> float:
-    """Largest decrease of f that its tangent promises, slope = -f'(w)."""
+    """Compute the largest decrease of f that its tangent promises, slope = -f'(w)."""
     gap = 0.0
-    for each in units:
-        own = slope[each.columns]
-        most = (
-            float(own.max())
-            if each.ball_order is None
-            else float(np.linalg.norm(own, _find_dual_order(each.ball_order)))
+    for unit in units:
+        unit_slope = slope[unit.columns]
+        largest = (
+            float(unit_slope.max())
+            if unit.ball_order is None
+            else float(np.linalg.norm(unit_slope, _find_dual_order(unit.ball_order)))
         )
-        gap += most - float(own @ weights[each.columns])
+        gap += largest - float(unit_slope @ weights[unit.columns])
     return gap
 
 
