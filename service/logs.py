@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, whoever wrote it."""
+"""The log: one JSON object a line, from every logger."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 
 def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Say during which request it was logged."""
+    """Add the identifier of the current request."""
     if has_app_context() and "record" in g:
         event.setdefault("request_id", g.record.identifier)
     return event
@@ -37,7 +37,7 @@ _COMMON_PROCESSORS: tuple[Processor, ...] = (
 
 
 def configure_logging() -> None:
-    """Send what structlog logs to the loggers of the standard library, unless whoever serves has said where to."""
+    """Send structlog's events to the standard library, unless configured already."""
     if not structlog.is_configured():
         structlog.configure(
             processors=[
@@ -50,7 +50,10 @@ def configure_logging() -> None:
 
 
 def log_to_stderr(level: int) -> None:
-    """Write what structlog logs to stderr at once; through the standard library a line takes three times as long."""
+    """Write structlog's events directly to stderr.
+
+    A line through the standard library takes three times as long.
+    """
     structlog.configure(
         processors=[*_COMMON_PROCESSORS, structlog.processors.JSONRenderer(_dump_event)],
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
@@ -60,7 +63,7 @@ def log_to_stderr(level: int) -> None:
 
 
 def make_formatter() -> structlog.stdlib.ProcessorFormatter:
-    """Make what writes a record of the standard library as a line of JSON, tracebacks included."""
+    """Make the formatter of the standard library's records, as JSON with tracebacks."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[_add_request_id, *_COMMON_PROCESSORS, structlog.stdlib.add_logger_name],
         processors=[

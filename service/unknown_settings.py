@@ -1,10 +1,10 @@
-"""Variables of the environment that look like a setting of ours, and are none."""
+"""Environment variables that look like a setting of the service, and are none."""
 
 import difflib
 import re
 from collections.abc import Collection, Mapping
 
-# What Kubernetes tells every pod of a service with our name, and what our client reads.
+# Kubernetes sets these in every pod beside a service of this name, and the client reads the last two.
 _FOREIGN_VARIABLES = re.compile(
     r"(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|URL|API_KEY)"
 )
@@ -12,18 +12,18 @@ _SIMILARITY_CUTOFF = 0.75
 
 
 def find_unknown_settings(environment: Mapping[str, str], prefix: str, names: Collection[str]) -> list[str]:
-    """Return the variables with the prefix that are neither a setting nor known to be another's.
+    """Return the variables with the prefix that are no setting and no known other.
 
     Parameters
     ----------
     environment
-        Variables.
+        Environment variables by name.
     prefix
-        Begins those of ours.
+        Prefix of the service's settings.
     names
-        Names of the settings, without it, in lower case.
+        Names of the settings without the prefix, in lower case.
     """
-    # As pydantic reads them: in any case.
+    # Pydantic reads variables in any case.
     return sorted(
         name
         for name in environment
@@ -34,6 +34,6 @@ def find_unknown_settings(environment: Mapping[str, str], prefix: str, names: Co
 
 
 def suggest_setting(name: str, prefix: str, names: Collection[str]) -> str | None:
-    """Return the setting that a variable must be a misspelling of, so much is it like it."""
+    """Return the setting that a variable most likely misspells, or None."""
     alike = difflib.get_close_matches(name.upper().removeprefix(prefix).lower(), names, 1, _SIMILARITY_CUTOFF)
     return f"{prefix}{alike[0].upper()}" if alike else None

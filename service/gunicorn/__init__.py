@@ -1,1 +1,1 @@
-"""How gunicorn serves: its worker, its logger, and what of the metrics has to outlive a worker."""
+"""The parts that run under gunicorn; README.md names the private hooks in use."""

@@ -1,6 +1,7 @@
-"""How gunicorn serves the application: `gunicorn --config python:service.gunicorn.config 'service.app:create_app()'`.
+"""The configuration of gunicorn.
 
-HOST and PORT say where, WEB_CONCURRENCY how many workers.
+The command is `gunicorn --config python:service.gunicorn.config 'service.app:create_app()'`. HOST and PORT set the
+address, WEB_CONCURRENCY the number of workers.
 """
 
 import atexit
@@ -11,26 +12,26 @@ import struct
 from pathlib import Path
 from typing import Any
 
-# Before NumPy and torch are loaded: threads of their own only make small work slower, and workers are many.
+# Before NumPy and torch are loaded: their own threads only slow small work down, and workers are many.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from service.gunicorn import file_descriptors, heartbeat, memory_allocator, metrics_files  # noqa: E402  # what it imports reads them
+from service.gunicorn import file_descriptors, heartbeat, memory_allocator, metrics_files  # noqa: E402  # NumPy reads them at its import
 from service.settings import PREFIX, Settings  # noqa: E402
 from service.unknown_settings import find_unknown_settings  # noqa: E402
 
 _settings = Settings()
-# Workers inherit it.
+# Workers inherit the setting.
 memory_allocator.configure_malloc()
 
-# Before the client of Prometheus is loaded, which happens with the class of the workers.
+# Before the import of Prometheus's client, which comes with the class of the workers.
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _metrics_directory = metrics_files.make_metrics_directory()
 if _metrics_directory is None:
     os.environ.pop(_DIRECTORY_VARIABLE, None)
 else:
     os.environ[_DIRECTORY_VARIABLE] = str(_metrics_directory)
-    from service.gunicorn import metrics_allocation  # which loads it
+    from service.gunicorn import metrics_allocation  # imports Prometheus's client
 
     metrics_allocation.install_allocated_dict()
     atexit.register(metrics_files.remove_metrics_directory, _metrics_directory, os.getpid())
@@ -39,7 +40,7 @@ bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "service.gunicorn.worker.Worker"
 logger_class = "service.gunicorn.logger.JsonLogger"
-# More than can compute, wait, read and be slow at once, so that health and metrics are answered meanwhile.
+# More threads than requests that can compute, wait, read or be slow, so that health and metrics are answered meanwhile.
 threads = (
     _settings.max_checks
     + _settings.max_small_checks
@@ -48,7 +49,7 @@ threads = (
     + _settings.max_sending
     + 16
 )
-# More connections than descriptors would end a worker.
+# A worker would end if it had more connections than descriptors.
 worker_connections = file_descriptors.compute_max_connections(file_descriptors.raise_descriptor_limit(), threads)
 # A heartbeat file on disk can stall a worker, and a full file system can keep it from starting.
 heartbeat.install_heartbeat()
@@ -56,20 +57,20 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Longer than the longest check, which SIGTERM lets finish.
 graceful_timeout = int(_settings.max_seconds) + 30
 timeout = 120
-# Its socket wants a writable home.
+# The control socket needs a writable home.
 control_socket_disable = True
-# Nobody in front sets them, so that whoever sends one means to lead astray.
+# No proxy in front sets these headers, so that a client that sends one means to deceive.
 forwarder_headers = ""
 # torch in the master can hang its children.
 preload_app = False
 
 _SEND_BUFFER_BYTES = 2**18
 _COLLECTION_THRESHOLD = 100_000
-"""New objects after which to look for garbage that refers to itself."""
+"""New objects after which the collector looks for reference cycles."""
 
 
 def on_starting(server: Any) -> None:
-    """See to it that the workers know when all of them are to stop, not one alone."""
+    """Tell the workers when all of them are to stop, and warn of unknown settings."""
     from service.http.middleware.shutdown import request_shutdown
 
     stop_workers = server.stop
@@ -80,15 +81,15 @@ def on_starting(server: Any) -> None:
 
     server.stop = stop_service
     for name in find_unknown_settings(os.environ, PREFIX, Settings.model_fields):
-        server.log.warning("the variable %s is no setting, and is not looked at", name)
+        server.log.warning("the variable %s is no setting, and has no effect", name)
     if _metrics_directory is None:
-        server.log.warning("nowhere to write metrics: each worker will tell its own alone")
+        server.log.warning("no directory for metrics can be written: each worker reports only its own")
 
 
 def when_ready(server: Any) -> None:
-    """Limit how long a thread waits for the next byte of a request, or for a client to take one of its answer."""
-    # What the listening sockets have, those that they accept inherit. The kernel would else hold megabytes of an answer
-    # for each client that does not take it, beside what is held here.
+    """Limit the waits of a thread for the next byte of a request or an answer."""
+    # Accepted sockets inherit the options of the listening ones. With its default buffers the kernel would hold
+    # megabytes of an answer for each slow reader, beside the service's own.
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     limits = {socket.SO_RCVTIMEO: _settings.max_stall_seconds, socket.SO_SNDTIMEO: _settings.send_timeout_seconds}
@@ -103,11 +104,11 @@ def post_worker_init(worker: Any) -> None:
     from service.http.routes.health import run_self_check
 
     run_self_check()
-    # What is loaded now stays: no later collection need look through it.
+    # The objects loaded by now stay: no later collection need look through them.
     gc.collect()
     gc.freeze()
-    # A body of many lists is no garbage: to look through them again and again while it is parsed took ten times as long
-    # as to parse it, and nobody else is answered meanwhile.
+    # A body of many lists is no garbage. Repeated collections during its parsing took ten times as long as the parsing,
+    # and the worker answers no other request meanwhile.
     gc.set_threshold(_COLLECTION_THRESHOLD)
 
 
@@ -115,11 +116,11 @@ _free_pages = memory_allocator.FreeHeapPages()
 
 
 def post_request(worker: Any, request: Any, environ: Any, answer: Any) -> None:
-    """Give back what the request took, before the next one takes more."""
+    """Return the memory of the request to the system before the next one takes more."""
     _free_pages.give_back()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Keep what a dead worker counted."""
+    """Keep the counts of an exited worker."""
     if _metrics_directory is not None:
         metrics_files.merge_dead_worker(_metrics_directory, worker.pid)

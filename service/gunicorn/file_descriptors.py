@@ -1,18 +1,18 @@
-"""How many connections a worker may have, so that it is never without a descriptor for a file of its own."""
+"""Limits on a worker's connections, so that descriptors remain for its files."""
 
 import errno
 import resource
 
 SHORTAGE_ERRORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""What accepting a connection fails with where descriptors or memory of the kernel have run out."""
+"""Errors of accepting a connection when descriptors or memory of the kernel have run out."""
 _TARGET_LIMIT = 2**16
 _RESERVED_DESCRIPTORS = 64
-"""Descriptors of a worker beside those of connections, and those that its threads need for a moment."""
+"""Descriptors of a worker beside those of connections and the brief ones of its threads."""
 _MAX_CONNECTIONS = 1000
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit on descriptors to the hard one, or to what is plenty, and return it."""
+    """Raise the soft limit on descriptors to the hard one or to plenty; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _TARGET_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _TARGET_LIMIT)
     if soft == resource.RLIM_INFINITY:
@@ -23,13 +23,20 @@ def raise_descriptor_limit() -> int:
 
 
 def compute_max_lingering(limit: int) -> int:
-    """Most connections that have had their last answer and are still open, given the limit."""
+    """Return the most lingering connections for a limit on descriptors."""
     return max(1, min(256, limit // 4))
 
 
 def compute_max_connections(limit: int, threads: int) -> int:
-    """Most connections of a worker beside those, given the limit and its threads, each of which may open a file.
+    """Return the most connections of a worker beside the lingering ones.
 
-    One at least, however low the limit is: what is short then is told of where it is missed.
+    At least one, however low the limit is: a shortage is reported later, at the call that fails.
+
+    Parameters
+    ----------
+    limit
+        Limit on descriptors.
+    threads
+        Number of threads, each of which may open a file.
     """
     return max(1, min(_MAX_CONNECTIONS, limit - compute_max_lingering(limit) - _RESERVED_DESCRIPTORS - threads))

@@ -1,4 +1,7 @@
-"""The file whose time says that a worker is alive: in memory alone, where no full or slow file system is in its way."""
+"""The heartbeat file of a worker, in memory instead of in a file system.
+
+A full or slow file system cannot stall it.
+"""
 
 import os
 import time
@@ -10,36 +13,36 @@ _gunicorn_base: Any = base
 
 
 class Heartbeat:
-    """What gunicorn's `WorkerTmp` is, without a file system.
+    """A replacement of gunicorn's `WorkerTmp` without a file system.
 
     Parameters
     ----------
     cfg
-        gunicorn's configuration, which says where such files are; it is not needed.
+        gunicorn's configuration, with the directory of such files; unused.
     """
 
     def __init__(self, cfg: Any) -> None:
         self._file = os.fdopen(os.memfd_create("gradcheckd-heartbeat"), "w+b", 0)
 
     def notify(self) -> None:
-        """Say that the worker is alive."""
+        """Record that the worker is alive."""
         now = time.monotonic()
         os.utime(self._file.fileno(), (now, now))
 
     def last_update(self) -> float:
-        """When it last said so, by `time.monotonic`."""
+        """Return the time of the last `notify` by `time.monotonic`."""
         return os.fstat(self._file.fileno()).st_mtime
 
     def fileno(self) -> int:
-        """Descriptor of the file."""
+        """Return the descriptor of the file."""
         return self._file.fileno()
 
     def close(self) -> None:
-        """Close it; a second time is nothing."""
+        """Close the file; idempotent."""
         self._file.close()
 
 
 def install_heartbeat() -> None:
-    """Have every worker use it, where the system has such files."""
+    """Give every worker such a heartbeat, if the system has files in memory."""
     if hasattr(os, "memfd_create"):
         _gunicorn_base.WorkerTmp = Heartbeat

@@ -1,7 +1,8 @@
-"""Connections that have had their last answer: each is read on until its client closes it, and what comes is dropped.
+"""Delivery of refusals to clients that are still sending.
 
-Who is refused while it still sends a large body would else find its connection reset, and the answer lost with it (RFC
-9112, section 9.6). It takes no thread, since clients may take their time, and no more than so many connections.
+A connection with its last answer lingers: the worker reads and drops its input until the client closes it. Otherwise a
+client that is refused while it sends a large body would find its connection reset, and the answer lost (RFC 9112,
+section 9.6). Lingering takes no thread, since clients may take their time, and a bounded number of connections.
 """
 
 import selectors
@@ -16,18 +17,18 @@ _READ_BYTES = 2**18
 
 
 class LingeringConnections:
-    """Such connections of one worker, of which the loop alone may ask anything.
+    """The lingering connections of one worker, for use by its loop alone.
 
     Parameters
     ----------
-    poller
-        Calls, with the connection, what is registered for one that has something to read.
-    most
-        How many there may be; of more, the first ends.
+    get_selector
+        Function that returns the selector of the loop, which calls the data of a readable connection with it.
+    limit
+        Number of lingering connections, 256 by default; one more ends the oldest.
     """
 
-    def __init__(self, make_selector: Callable[[], selectors.BaseSelector], limit: int = 256) -> None:
-        self._poller, self._limit = make_selector, limit
+    def __init__(self, get_selector: Callable[[], selectors.BaseSelector], limit: int = 256) -> None:
+        self._get_selector, self._limit = get_selector, limit
         self._deadlines: dict[socket.socket, float] = {}
         self._discard_buffer = bytearray(_READ_BYTES)
 
@@ -35,7 +36,7 @@ class LingeringConnections:
         return len(self._deadlines)
 
     def add(self, connection: socket.socket, graceful: bool = True) -> None:
-        """Let a connection linger; the arguments are those of gunicorn for closing it."""
+        """Let a connection linger; the parameters are those of `TConn.close`."""
         try:
             connection.shutdown(socket.SHUT_WR)
             connection.setblocking(False)
@@ -45,7 +46,7 @@ class LingeringConnections:
         if len(self) >= self._limit:
             self._end(next(iter(self._deadlines)))
         self._deadlines[connection] = time.monotonic() + _LINGER_SECONDS
-        self._poller().register(connection, selectors.EVENT_READ, self._discard_input)
+        self._get_selector().register(connection, selectors.EVENT_READ, self._discard_input)
 
     def _discard_input(self, connection: socket.socket) -> None:
         try:
@@ -55,18 +56,18 @@ class LingeringConnections:
         except OSError:  # reset
             more = 0
         if more:
-            # As for a body that is read: who keeps sending has the time to.
+            # As for a body that is read, a client that keeps sending gets more time.
             self._deadlines[connection] += more / MIN_BYTES_PER_SECOND
         else:
             self._end(connection)
 
     def end_overdue(self) -> None:
-        """End those whose clients do not; to be called again and again."""
+        """Close the connections whose time is over; the loop calls it at each turn."""
         now = time.monotonic()
-        for connection in [each for each, deadline in self._deadlines.items() if deadline < now]:
+        for connection in [connection for connection, deadline in self._deadlines.items() if deadline < now]:
             self._end(connection)
 
     def _end(self, connection: socket.socket) -> None:
         del self._deadlines[connection]
-        self._poller().unregister(connection)
+        self._get_selector().unregister(connection)
         connection.close()

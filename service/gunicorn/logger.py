@@ -1,4 +1,7 @@
-"""gunicorn's own lines as JSON too, and its log of accesses off: the application has one line a request."""
+"""gunicorn's lines in JSON, without its access log.
+
+The application has one line a request.
+"""
 
 import logging
 import sys
@@ -10,10 +13,10 @@ from service import logs
 
 
 class JsonLogger(Logger):
-    """gunicorn's logger, all of whose handlers write JSON; the root of the standard library's loggers with it."""
+    """gunicorn's logger with JSON handlers, for the root logger as well."""
 
     def setup(self, cfg: Any) -> None:
-        """Set the handlers up."""
+        """Set up the handlers of gunicorn's loggers and of the root logger."""
         super().setup(cfg)
         logs.log_to_stderr(self.loglevel)
         root = logging.getLogger()
@@ -24,8 +27,8 @@ class JsonLogger(Logger):
             handler.setFormatter(logs.make_formatter())
 
     def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Log an error with its traceback; that a client was too slow is no error of ours."""
+        """Log an error with its traceback; a slow client is no error of the service."""
         if isinstance(sys.exc_info()[1], BlockingIOError):
-            self.info("a client that took nothing of its answer for too long was cut off")
+            self.info("a client was cut off: it took nothing of its answer for too long")
         else:
             super().exception(msg, *args, **kwargs)

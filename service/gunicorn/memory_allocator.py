@@ -1,11 +1,12 @@
-"""How the C library's allocator gives memory back.
+"""Settings of the C library's allocator that return memory to the system.
 
-It takes what is smaller than a threshold from one growing heap, and raises that threshold of itself, up to 32 MiB. The
-copies that a blocked convolution makes in PyTorch, some megabytes for each block, then leave holes there: small results
-that live on are put into them, so that the next copy needs new memory. What is mapped by itself leaves no hole.
+The allocator takes blocks below a threshold from one growing heap, and raises that threshold by itself, up to 32 MiB
+(mallopt(3), M_MMAP_THRESHOLD). The copies of a blocked convolution in PyTorch, some megabytes for each block, then
+leave holes in the heap. Small results that live on fill the holes, so that the next copy needs new memory. A block that
+is mapped by itself leaves no hole.
 
-What is smaller is freed into the heap, and is not given back while anything above it lives. A worker that has made some
-large checks kept 50 MB and more so, in vain.
+Smaller blocks are freed into the heap, which is not returned while any block above them lives. After some large checks
+a worker kept 50 MB and more in vain.
 """
 
 import ctypes
@@ -13,15 +14,18 @@ import os
 from pathlib import Path
 
 MMAP_THRESHOLD_BYTES = 2**20
-"""Bytes from which on memory is mapped by itself, and given back at once."""
+"""Bytes from which on a block is mapped by itself, and returned at once."""
 _M_MMAP_THRESHOLD = -3
 _THRESHOLD_VARIABLE = "MALLOC_MMAP_THRESHOLD_"
 GROWTH_BYTES = 2**24
-"""Bytes by which a process has to grow for it to be worth some milliseconds to look for what is free."""
+"""Growth of a process that is worth some milliseconds of search for free pages."""
 
 
 def configure_malloc() -> bool:
-    """Map what is large by itself, here and in processes forked later; false where it is settled or cannot be."""
+    """Map large blocks by themselves, in this process and in later forks.
+
+    Return False if the environment settles the threshold, or the library cannot set it.
+    """
     if _THRESHOLD_VARIABLE in os.environ:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -29,22 +33,24 @@ def configure_malloc() -> bool:
 
 
 class FreeHeapPages:
-    """Pages within the heap that are free: given back to the system whenever the process has grown."""
+    """The free pages of the heap, which are returned when the process has grown."""
 
     def __init__(self) -> None:
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._least = read_resident_bytes()
 
     def give_back(self) -> bool:
-        """Give them back, and tell whether that was worth it.
+        """Return the free pages to the system if the process has grown.
 
-        Several threads may do so at once: the least is then that of one of them, and the next one sees to it.
+        Tell whether it had.
+
+        Several threads may do so at once: one of them then sets the least size, and the next call corrects it.
         """
-        held = read_resident_bytes()
-        if held is None or self._least is None or self._trim is None:
+        resident = read_resident_bytes()
+        if resident is None or self._least is None or self._trim is None:
             return False
-        if held < self._least + GROWTH_BYTES:
-            self._least = min(held, self._least)
+        if resident < self._least + GROWTH_BYTES:
+            self._least = min(resident, self._least)
             return False
         self._trim(0)
         self._least = read_resident_bytes()
@@ -52,7 +58,7 @@ class FreeHeapPages:
 
 
 def read_resident_bytes() -> int | None:
-    """Bytes of memory that this process holds; None where the kernel does not tell."""
+    """Read the resident bytes of this process, or None if the kernel does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

@@ -1,8 +1,8 @@
-"""Files of the metrics whose blocks exist before they are written to.
+"""Files of metrics with allocated blocks.
 
-The client of Prometheus maps sparse files into memory. Where the file system is full when a page is first written to,
-the kernel sends SIGBUS, which no handler survives. Here the blocks are allocated first; where that fails, the process
-counts in memory of its own, which nobody else sees, and says so in the log, once.
+The client of Prometheus maps sparse files into memory. If the file system is full at the first write to a page, the
+kernel sends SIGBUS, which no handler survives. This module allocates the blocks first. If that fails, the process
+counts in its own memory, which no other process sees, and logs that once.
 """
 
 import logging
@@ -20,16 +20,16 @@ _MmapedDict: Any = _prometheus_dict.MmapedDict
 _prometheus_values: Any = values
 _INITIAL_BYTES: int = _prometheus_dict._INITIAL_MMAP_SIZE
 _HEADER_BYTES = 4
-"""Bytes at the beginning, which say how much is used."""
+"""Bytes at the beginning of a file, which hold the number of used bytes."""
 
 
 class AllocatedDict(_MmapedDict):
-    """The dict of the client, on allocated blocks or, where there are none, in memory.
+    """The client's dict, on allocated blocks or else in memory.
 
     Attributes
     ----------
-    private
-        Whether it is in memory.
+    in_memory
+        True if the dict is in memory.
     """
 
     _f: Any
@@ -43,7 +43,7 @@ class AllocatedDict(_MmapedDict):
             self._begin_privately(filename)
 
     def _begin_privately(self, filename: str) -> None:
-        """Begin empty, in memory."""
+        """Begin with an empty dict in memory."""
         self._f, self._fname, self._capacity = None, filename, _INITIAL_BYTES
         self._m = mmap.mmap(-1, self._capacity)
         self._positions: dict[str, int] = {}
@@ -53,7 +53,7 @@ class AllocatedDict(_MmapedDict):
         _warn_once(filename)
 
     def _init_value(self, key: str) -> None:
-        # The client doubles the file by itself where it is too small: then it is large enough already.
+        # The client would double a file that is too small; here it is large enough before.
         needed = self._used + 4 * (len(key.encode()) + 32)
         while needed > self._capacity:
             self._grow(2 * self._capacity)
@@ -65,7 +65,7 @@ class AllocatedDict(_MmapedDict):
                 self._capacity = capacity
                 self._m = mmap.mmap(self._f.fileno(), capacity)
                 return
-            # What the file has stays there for the others, as it was; here it goes on from that.
+            # The file keeps its counts for the other processes; this one goes on from them in memory.
             self.in_memory = True
             _warn_once(self._fname)
         counted = bytes(self._m)
@@ -74,7 +74,7 @@ class AllocatedDict(_MmapedDict):
         self._capacity = capacity
 
     def close(self) -> None:
-        """Close it; a second time is nothing."""
+        """Close the dict; idempotent."""
         if self._f is None and self._m is not None:
             self._m.close()
             self._m = None
@@ -82,7 +82,10 @@ class AllocatedDict(_MmapedDict):
 
 
 def _prepare_file(filename: str) -> bool:
-    """Make a file with room for the first values, or see that it has it; false, and none is left, where it cannot."""
+    """Make a file with room for the first values.
+
+    Leave none and return False if that fails.
+    """
     try:
         with open(filename, "a+b") as file:
             size = os.fstat(file.fileno()).st_size
@@ -101,9 +104,9 @@ _REPORTED_FILES: set[str] = set()
 def _warn_once(filename: str) -> None:
     if filename not in _REPORTED_FILES:
         _REPORTED_FILES.add(filename)
-        _log.warning("no room for %s: what this process counts from now on is told by nobody else", filename)
+        _log.warning("no room for %s: no other process reports the counts of this one from now on", filename)
 
 
 def install_allocated_dict() -> None:
-    """Have the client use it, for every metric of this process; before the first of them."""
+    """Install the dict for all metrics of this process, before the first of them."""
     _prometheus_values.MmapedDict = AllocatedDict

@@ -1,7 +1,9 @@
-"""Where workers write what they count: a directory of the master's own, in memory if there is such a place.
+"""The files of the workers' metrics, in a directory of the master.
 
-A worker's file outlives it, since a sum over the workers must not fall when one ends. So that files do not pile up
-where workers end again and again, those of the dead are added up into one.
+The directory is in memory if possible.
+
+The file of a worker outlives it, since a sum over the workers must not fall when one exits. The counts of all exited
+workers are merged into one file, so that files do not pile up.
 """
 
 import contextlib
@@ -13,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 _MIN_FREE_BYTES = 2**20
-"""Bytes that there has to be room for: what a master and some workers begin with."""
+"""Free bytes that the directory needs: the first files of a master and some workers."""
 
-# The client of Prometheus is imported where it is needed: as it is loaded, it settles whether it writes to files, and
-# the directory has to be known by then.
+# The client of Prometheus is imported inside functions: at its import it decides whether it writes to files, and the
+# directory has to be known by then.
 _SUMMED_KINDS = ("counter", "histogram")
 
 
 def make_metrics_directory() -> Path | None:
-    """Make a directory of one's own; None where nothing can be written, or there is no room for it."""
+    """Make a directory for metrics; return None if none can be written or has room."""
     for place in ("/dev/shm", tempfile.gettempdir()):
         with contextlib.suppress(OSError):
             made = Path(tempfile.mkdtemp(prefix="gradcheckd-", dir=place))
@@ -37,7 +39,7 @@ def _has_room(directory_path: Path) -> bool:
 
 
 def allocate_file(descriptor: int, size: int) -> bool:
-    """Allocate the first bytes of a file; false where there is no room for them."""
+    """Allocate the first bytes of a file; return False if there is no room."""
     if not hasattr(os, "posix_fallocate"):
         return os.fstat(descriptor).st_size >= size or os.ftruncate(descriptor, size) is None
     try:
@@ -48,9 +50,9 @@ def allocate_file(descriptor: int, size: int) -> bool:
 
 
 def merge_dead_worker(directory_path: Path, pid: int) -> None:
-    """Take a dead worker out of the gauges, and add its counts to those of the other dead.
+    """Remove an exited worker from the gauges, and merge its counts with the others.
 
-    Where there is no room for the sums, its own file stays, which a scrape adds up as well.
+    If there is no room for the sums, the worker's file stays, and scrapes add it up as well.
     """
     from prometheus_client import multiprocess
 
@@ -59,7 +61,7 @@ def merge_dead_worker(directory_path: Path, pid: int) -> None:
     for kind in _SUMMED_KINDS:
         dead = directory_path / f"{kind}_{pid}.db"
         if dead.exists():
-            # What was killed while it wrote may be beyond reading, and would be for everyone.
+            # A worker that was killed during a write may leave an unreadable file, which no scrape could read.
             with contextlib.suppress(RuntimeError, ValueError, struct.error):
                 if not _add_counts(dead, directory_path / f"{kind}_dead.db"):
                     continue
@@ -67,31 +69,34 @@ def merge_dead_worker(directory_path: Path, pid: int) -> None:
 
 
 def _add_counts(dead: Path, total: Path) -> bool:
-    """Add counts to the sums; false where there is no room."""
+    """Add counts to the sums; return False if there is no room."""
     from service.gunicorn.metrics_allocation import AllocatedDict
 
     counts = list(AllocatedDict.read_all_values_from_file(str(dead)))
-    # Beside, then in one move: a scrape may come at any time.
-    beside = total.with_suffix(".new")
+    # A copy is replaced in one move: a scrape may come at any time.
+    new_total = total.with_suffix(".new")
     try:
         if total.exists():
-            shutil.copy(total, beside)
-        sums = AllocatedDict(str(beside))
+            shutil.copy(total, new_total)
+        sums = AllocatedDict(str(new_total))
     except OSError:
-        beside.unlink(missing_ok=True)
+        new_total.unlink(missing_ok=True)
         return False
     for key, value, *_ in counts:
         sums.write_value(key, sums.read_value(key)[0] + value, 0.0)
-    whole = not sums.in_memory
+    is_complete = not sums.in_memory
     sums.close()
-    if whole:
-        beside.replace(total)
+    if is_complete:
+        new_total.replace(total)
     else:
-        beside.unlink(missing_ok=True)
-    return whole
+        new_total.unlink(missing_ok=True)
+    return is_complete
 
 
 def remove_metrics_directory(directory_path: Path, owner: int) -> None:
-    """Leave nothing behind, at the exit of the process that made it; its workers, who inherit this, leave it alone."""
+    """Remove the directory at the exit of the process that made it, and of no other.
+
+    Workers inherit the exit handler, and must not remove the directory.
+    """
     if os.getpid() == owner:
         shutil.rmtree(directory_path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What comes in place of a request: answered with a problem document too, though no application ever sees it."""
+"""Problem documents for input that never reaches the application."""
 
 import contextlib
 import re
@@ -24,33 +24,31 @@ _STATUS_BY_ERROR: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (errors.UnsupportedTransferCoding, HTTPStatus.NOT_IMPLEMENTED),
     (errors.ExpectationFailed, HTTPStatus.EXPECTATION_FAILED),
     (errors.ForbiddenProxyRequest, HTTPStatus.FORBIDDEN),
-    # A header that only a proxy may send, and none that could.
+    # A header that only a proxy may send, from a client that is none.
     (errors.ConfigurationProblem, HTTPStatus.BAD_REQUEST),
     (SSLError, HTTPStatus.FORBIDDEN),
     (errors.ParseException, HTTPStatus.BAD_REQUEST),
 )
-"""Status of each kind of error; the first that fits."""
+"""Status of each kind of error; the first that fits counts."""
 _MAX_DRAINED_BYTES = 2**16
-"""Bytes of what is left unread that are taken away, so that the kernel does not reset the connection."""
+"""Unread bytes that are dropped, so that the kernel does not reset the connection."""
 
 
 def answer_protocol_error(connection: socket.socket, error: Exception) -> None:
-    """Answer what gunicorn could not read as a request, or could not answer; the latter goes to the log."""
+    """Answer input that gunicorn cannot parse, or a failure, which is logged."""
     status = next(
         (status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
     )
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _send_document(connection, status, log_unexpected_error(error))
         return
-    # In the words of the kind of error: what the client sent stays out of the answer, and out of the log.
+    # In the words of the kind of error, so that the client's input stays out of the answer and the log.
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    send_problem(
-        connection, status, f"What came is not a request that HTTP/1.1 allows, or that is taken here: {words}."
-    )
+    send_problem(connection, status, f"The request is not valid HTTP/1.1, or this service does not accept it: {words}.")
 
 
 def send_problem(connection: socket.socket, status: HTTPStatus, detail: str) -> None:
-    """Send a problem document, as far as it can be sent at once, count it and log it."""
+    """Send a problem document without waiting, count it and log it."""
     _send_document(connection, status, make_problem(status, status.phrase, detail))
 
 
@@ -65,7 +63,7 @@ def _send_document(connection: socket.socket, status: HTTPStatus, document: Prob
     }
     lines = (f"{name}: {value}\r\n" for name, value in (*headers.items(), *ANSWER_HEADERS))
     head = f"HTTP/1.1 {status} {status.phrase}\r\n{''.join(lines)}\r\n"
-    with contextlib.suppress(OSError):  # gone
+    with contextlib.suppress(OSError):  # the client is gone
         connection.setblocking(False)
         connection.send(head.encode() + body)
         connection.recv(_MAX_DRAINED_BYTES)

@@ -1,4 +1,4 @@
-"""A threaded worker in which only requests whose head is complete take a thread, and which says so when it stops."""
+"""The worker: a request gets a thread only once its head is complete."""
 
 import select
 import selectors
@@ -21,19 +21,19 @@ from service.http.middleware.shutdown import is_shutting_down
 from service.settings import Settings
 
 _MAX_PEEKED_BYTES = 2**14
-"""Bytes of a head that are looked at; a longer one is left to gunicorn, which has limits for it."""
+"""Bytes of a head that are peeked at; gunicorn has limits for a longer one."""
 _DRAIN_SECONDS = 0.1
-"""Seconds in which the rest of a body that nobody wanted has to come, or the connection ends."""
+"""Seconds in which the rest of an unread body has to come, or the connection ends."""
 _TICK_SECONDS = 0.05
-"""Seconds between looks at unfinished heads."""
+"""Seconds between two looks at unfinished heads."""
 _ACCEPT_PAUSE_SECONDS = 0.1
-"""Seconds in which nobody is accepted, once descriptors or memory of the kernel have run out."""
+"""Seconds without accepting, once descriptors or memory of the kernel have run out."""
 _IDLE_CLOSE_DIVISOR = 16
-"""One in so many of all connections is closed where there are as many as there may be."""
+"""Inverse of the part of all connections that is closed when their number is at its limit."""
 
 
 class Worker(ThreadWorker):
-    """gunicorn's threaded worker; its loop does what threads cannot: wait for many, and look at the clock."""
+    """A threaded worker whose loop also waits for heads and enforces deadlines."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,26 +46,26 @@ class Worker(ThreadWorker):
         self._paused_until = 0.0
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Hand a connection to a thread as soon as the head of its request is there, which the kernel keeps."""
+        """Hand a connection to a thread once the kernel has its request's head."""
         head = b"" if _is_unpeekable(conn) else _peek_input(conn.sock)
         if head is None:
             self._await_data(conn)
         elif _is_head_complete(head):
-            # Else gunicorn would wait for it once more, with a selector made for that.
+            # Otherwise gunicorn would wait for data once more, with a selector made for that.
             conn.data_ready = True
             self._submit_connection(conn)
         else:
             self._unfinished_heads[conn] = time.monotonic() + self._settings.max_head_seconds
 
     def _submit_connection(self, conn: TConn) -> None:
-        # Until a thread is free for it the time of the request goes by.
+        # The time of a request counts while it waits for a thread.
         self._arrived[conn] = time.monotonic()
         super().enqueue_req(conn)
 
     def _await_data(self, conn: TConn) -> None:
-        """Let the loop wait for the first byte, as gunicorn does where a thread has waited for it in vain.
+        """Let the loop wait for the first byte, as gunicorn does after a vain wait.
 
-        Not for as short as between two requests, which gunicorn does too: a client that is busy has just connected.
+        gunicorn waits for the short time between two requests; a busy client that has just connected needs longer.
         """
         conn.sock.setblocking(False)
         conn.timeout = time.monotonic() + self._settings.max_head_seconds
@@ -86,7 +86,7 @@ class Worker(ThreadWorker):
             self.set_accept_enabled(False)
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection; none for a while where it takes what there is no more of."""
+        """Accept a connection; accept none for a while after a shortage of descriptors."""
         try:
             super().accept(listener)
         except OSError as error:
@@ -101,9 +101,10 @@ class Worker(ThreadWorker):
         return time.monotonic() < self._paused_until
 
     def _close_idle_connections(self) -> None:
-        """Close connections on which nothing is under way: those kept for longest, then those silent for longest.
+        """Close a part of the idle connections, so that they keep no client out.
 
-        Last those whose heads began to come longest ago. So many that do nothing keep nobody out.
+        First go those that were kept alive longest, then those that were silent longest, and last those whose heads
+        began longest ago.
         """
         for _ in range(max(1, self.worker_connections // _IDLE_CLOSE_DIVISOR)):
             waiting = self.keepalived_conns or self.pending_conns
@@ -113,7 +114,7 @@ class Worker(ThreadWorker):
             elif self._unfinished_heads:
                 conn = next(iter(self._unfinished_heads))
                 del self._unfinished_heads[conn]
-                detail = "As many connections are open as there may be, and the head of this request is not whole."
+                detail = "The limit of open connections is reached, and the head of this request is incomplete."
                 protocol_errors.send_problem(conn.sock, HTTPStatus.SERVICE_UNAVAILABLE, detail)
             else:
                 return
@@ -133,9 +134,11 @@ class Worker(ThreadWorker):
             conn.close()
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
-        """Whether the connection is kept: not where the body is left unread, and does not come at once.
+        """Tell whether the connection is kept.
 
-        gunicorn waits five seconds for it, in a thread, and answers once more if it is not cut into chunks rightly.
+        Not if an unread body does not come at once.
+
+        gunicorn waits five seconds for the body, in a thread, and answers once more if its chunks are malformed.
         """
         parser: Any = conn.parser
         try:
@@ -144,11 +147,11 @@ class Worker(ThreadWorker):
             return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        """Answer what could not be read as a request, or could not be answered."""
+        """Answer input that is no request, or a request whose answer failed."""
         protocol_errors.answer_protocol_error(client, exc)
 
     def handle(self, conn: TConn) -> Any:
-        """Handle a request, in a thread."""
+        """Handle a request in a thread; a connection that is not kept lingers."""
         with set_arrival(self._arrived.pop(conn, None)):
             kept = super().handle(conn)
         if not kept:
@@ -156,26 +159,32 @@ class Worker(ThreadWorker):
         return kept
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Take new connections or not; of a service that stops, while checks run, to tell them so."""
+        """Enable or disable accepting.
+
+        A stopping service accepts while checks run, to refuse.
+        """
         if enabled and self._is_paused():
             return
         if not (enabled or self.alive) and is_shutting_down() and count_running(cast("Flask", self.wsgi)):
             return
         super().set_accept_enabled(enabled)
         if not (enabled or self.alive):
-            # Where nobody listens any more, a client is refused at once, not left to wait.
+            # Without a listener the kernel refuses clients at once, and none is left to wait.
             for listener in self.sockets:
                 listener.close()
 
 
 def _is_unpeekable(conn: TConn) -> bool:
-    """Whether what comes is not to be read here: it is encrypted, or was read ahead already."""
+    """Tell whether the input is encrypted, or was read ahead already."""
     parser: Any = conn.parser
     return conn.cfg.is_ssl or (parser is not None and bool(parser.unreader.buf.getvalue()))
 
 
 def _peek_input(connection: socket.socket) -> bytes | None:
-    """What has come, left where it is; nothing at the end, None if there is nothing yet."""
+    """Return the input without consuming it.
+
+    B"" at its end, None if none is there yet.
+    """
     try:
         return connection.recv(_MAX_PEEKED_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -189,7 +198,7 @@ def _is_head_complete(head: bytes) -> bool:
 
 
 def _has_client_closed(connection: socket.socket) -> bool:
-    """Whether nothing more will come: the client has closed its side."""
+    """Tell whether the client has closed its sending side."""
     watch = select.poll()
     watch.register(connection, select.POLLRDHUP)
     return bool(watch.poll(0))

@@ -1,1 +1,1 @@
-"""What serves: Flask, and no mathematics. One blueprint a file."""
+"""The HTTP service in Flask, without mathematics: one blueprint a file."""

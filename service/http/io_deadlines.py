@@ -1,8 +1,8 @@
-"""Bodies that have to have come by a time, and answers that have to be taken by one.
+"""Deadlines for reading bodies and sending answers.
 
-Waiting for the next byte has a limit of its own, but who sends one byte in each second is never late for the next one,
-nor is who takes one, and a thread that reads or writes cannot look at a clock. Another one looks, the loop of the
-worker, and ends it.
+The wait for the next byte has a limit of its own. A client that sends or takes one byte a second never exceeds it, and
+a thread that reads or writes cannot look at a clock. The loop of the worker looks instead, and ends overdue
+connections.
 """
 
 import contextlib
@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 MIN_BYTES_PER_SECOND = 2**16
-"""Bytes a second at which a body has to come, and an answer to be taken, once the time that any has is over."""
+"""Least bytes a second of a body, and of an answer, after the time that any of them has."""
 
 
 class _Pending(NamedTuple):
-    """Since when, until when, and the directions in which the connection ends then."""
+    """A pending transfer.
+
+    Its start, its deadline, and the directions to shut down then.
+    """
 
     started: float
     deadline: float
@@ -26,19 +29,22 @@ class _Pending(NamedTuple):
 
 _PENDING_BY_CONNECTION: dict[socket.socket, _Pending] = {}
 _SLOW_AFTER_SECONDS = 1.0
-"""Seconds after which an answer that is not taken counts as taken slowly."""
+"""Seconds after which an untaken answer counts as slow."""
 
 
 @contextmanager
 def limit_reading(connection: socket.socket | None, deadline: float) -> Generator[None]:
-    """Read inside; the body ends for the reader when the deadline, by `time.monotonic`, is over."""
+    """Read inside the block; the body ends at the deadline by `time.monotonic`."""
     with _limit_connection(connection, deadline, socket.SHUT_RD):
         yield
 
 
 @contextmanager
 def limit_sending(connection: socket.socket, deadline: float) -> Generator[None]:
-    """Write inside; the connection ends when the deadline, by `time.monotonic`, is over."""
+    """Write inside the block.
+
+    The connection ends at the deadline by `time.monotonic`.
+    """
     with _limit_connection(connection, deadline, socket.SHUT_RDWR):
         yield
 
@@ -55,10 +61,15 @@ def _limit_connection(connection: socket.socket | None, deadline: float, shutdow
         _PENDING_BY_CONNECTION.pop(connection, None)
 
 
-def end_overdue_connections(most_sending: int) -> None:
-    """End what is late, and of more answers that are taken slowly than may be, the slowest.
+def end_overdue_connections(max_slow_answers: int) -> None:
+    """End overdue connections, and the slowest answers beyond a number.
 
-    After a late body the answer can still be written. To be called again and again.
+    The loop of the worker calls it at each turn. An answer can still be written after an overdue body.
+
+    Parameters
+    ----------
+    max_slow_answers
+        Number of slow answers that may go on.
     """
     now = time.monotonic()
     pending = list(_PENDING_BY_CONNECTION.items())
@@ -68,7 +79,7 @@ def end_overdue_connections(most_sending: int) -> None:
         if state.shutdown_mode == socket.SHUT_RDWR and now - state.started > _SLOW_AFTER_SECONDS
     ]
     late = [connection for connection, state in pending if state.deadline < now]
-    excess = sorted(slow, key=lambda each: each[0])[: max(0, len(slow) - most_sending)]
+    excess = sorted(slow, key=lambda item: item[0])[: max(0, len(slow) - max_slow_answers)]
     for connection in {*late, *(connection for _, connection in excess)}:
         _end_connection(connection)
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what there is to count, each thing declared once, summed over the workers."""
+"""`GET /metrics`: all metrics, each declared once, summed over the workers."""
 
 import os
 
@@ -23,7 +23,7 @@ CHECKS = Counter(
 )
 STAGE_SECONDS = Histogram(
     "gradcheckd_stage_seconds",
-    "Time of each stage of a check; `wait` is that for its turn.",
+    "Time of each stage of a check; `wait` is the time in the queue.",
     ("stage",),
     buckets=_SECONDS_BUCKETS,
     registry=REGISTRY,
@@ -32,7 +32,7 @@ EVALUATIONS = Counter("gradcheckd_loss_evaluations", "Evaluations of a loss.", r
 REFUSALS = Counter("gradcheckd_refusals", "Requests refused, by the reason.", ("reason",), registry=REGISTRY)
 PERMIT_LIMIT = Gauge(
     "gradcheckd_places",
-    "How many may be at it at once: at `checks`, at `small checks` in their lane, or at reading `bodies`.",
+    "Places for `checks`, for `small checks` in their lane, and for reading `bodies`.",
     ("of",),
     multiprocess_mode="livesum",
     registry=REGISTRY,
@@ -42,19 +42,19 @@ PERMITS_IN_USE = Gauge(
 )
 BUFFERED_BODY_BYTES = Gauge(
     "gradcheckd_held_bytes",
-    "Bytes of bodies that have come and are not parsed yet.",
+    "Bytes of bodies that are not parsed yet.",
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
 BUFFERED_ANSWER_BYTES = Gauge(
     "gradcheckd_held_answer_bytes",
-    "Bytes of large answers that are being made, or that their clients have not taken yet.",
+    "Bytes of large answers that are being made or sent.",
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
 UNFINISHED_ANSWERS = Counter(
     "gradcheckd_unfinished_answers",
-    "Answers not sent whole: the client went away, or was cut off since it took too long.",
+    "Answers not sent whole: the client disconnected, or took too long.",
     registry=REGISTRY,
 )
 QUEUED_REQUESTS = Gauge(
@@ -62,7 +62,7 @@ QUEUED_REQUESTS = Gauge(
 )
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable that says where the workers write; without it a process counts for itself."""
+"""Environment variable with the directory of the workers' counts; without it each process counts alone."""
 
 
 @blueprint.get("/metrics")
@@ -70,22 +70,22 @@ DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
     Operation("Tell what was counted, as Prometheus reads it", answer_type=str, media_type="text/plain")
 )
 def get_metrics() -> Response:
-    """Answer with the sums over the workers, those included that are no more."""
+    """Answer with the sums over all workers, including exited ones."""
     return Response(write_exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def write_exposition() -> str:
-    """Everything that was counted, in Prometheus's text format."""
+    """Write all metrics in Prometheus's text format."""
     while True:
         try:
             return generate_latest(_collect_registry()).decode()
         except FileNotFoundError:
-            continue  # of a worker that ended meanwhile; its counts are with those of the dead by now
+            continue  # the file of a worker that exited meanwhile; its counts are merged by now
 
 
 def _collect_registry() -> CollectorRegistry:
     if DIRECTORY_VARIABLE not in os.environ:
         return REGISTRY
-    together = CollectorRegistry()
-    MultiProcessCollector(together)
-    return together
+    merged = CollectorRegistry()
+    MultiProcessCollector(merged)
+    return merged

@@ -1,1 +1,4 @@
-"""The parts of HTTP around every route: keys, limits, deadlines, the log of requests."""
+"""The parts of HTTP around every route.
+
+Keys, limits, deadlines, the log of requests.
+"""

@@ -1,4 +1,4 @@
-"""Keys: where there are any, all but the state of health needs one."""
+"""API keys: if any are set, every route except health requires one."""
 
 import hashlib
 import hmac
@@ -15,46 +15,46 @@ from service.http.middleware.cors import is_preflight
 from service.http.operations import get_operation
 from service.settings import PREFIX, Settings
 
-# What a bearer token may be made of, RFC 6750.
+# The characters of a bearer token, RFC 6750, section 2.1.
 _KEY_PATTERN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-# Werkzeug would write it without the quotes that RFC 9110 demands.
+# Werkzeug would leave out the quotes that RFC 9110, section 11.5, demands.
 _CHALLENGE = 'Bearer realm="gradcheckd"'
 
 
 class AuthenticationError(Unauthorized):
-    """No key, or none that is known.
+    """A missing or invalid API key.
 
     Parameters
     ----------
-    why
-        What is the matter, after "This service".
+    detail
+        Predicate of the sentence that begins with "This service".
     challenge
-        The header that says how to mend it.
+        Value of the header WWW-Authenticate.
     """
 
     def __init__(self, detail: str, challenge: str) -> None:
-        super().__init__(f"This service {detail}: send `Authorization: Bearer KEY` with a key that you got for it.")
+        super().__init__(f"This service {detail}. Send `Authorization: Bearer KEY` with a valid key.")
         self._challenge = challenge
 
     def get_headers(self, environ: Any = None, scope: Any = None) -> list[tuple[str, str]]:
-        """Say which scheme it takes."""
+        """Return the headers of the error, with the accepted scheme."""
         return [*super().get_headers(environ, scope), ("WWW-Authenticate", self._challenge)]
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Ask every request for a key, if there are keys."""
+    """Require a key of every request, if the settings have keys."""
     digests = [_hash_key(key) for key in load_keys(settings)]
     if digests:
         app.before_request(partial(_require_key, digests))
 
 
 def load_keys(settings: Settings) -> list[str]:
-    """Keys of the setting and of the file.
+    """Load the keys of the setting and of the file.
 
     Raises
     ------
     ValueError
-        A key that no request can bear, or a file without any. Neither shows a key.
+        If no request can bear a key, or the file has none. The message shows no key.
     """
     keys = _validate_keys(settings.keys.get_secret_value().split(","), f"{PREFIX}KEYS")
     if not settings.keys_file:
@@ -62,7 +62,7 @@ def load_keys(settings: Settings) -> list[str]:
     lines = Path(settings.keys_file).read_text(encoding="utf-8").splitlines()
     in_file = _validate_keys((line.partition("#")[0] for line in lines), f"{PREFIX}KEYS_FILE {settings.keys_file!r}")
     if not in_file:
-        # An empty file is a mistake of deployment; it must not open what was meant to be closed.
+        # An empty file is a slip of deployment; it must not open a service that was meant to be closed.
         raise ValueError(f"{PREFIX}KEYS_FILE {settings.keys_file!r} holds no key: write one in each line, or unset it.")
     return [*keys, *in_file]
 
@@ -76,19 +76,19 @@ def _validate_keys(texts: Iterable[str], source: str) -> list[str]:
 
 
 def _hash_key(key: str) -> bytes:
-    # Of one length, so that comparing tells nothing of that of a key.
+    # Digests have one length, so that the comparison reveals nothing of the length of a key.
     return hashlib.sha256(key.encode()).digest()
 
 
 def _require_key(digests: list[bytes]) -> None:
     if _is_open_route():
         return
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key:
         raise AuthenticationError("needs a key, and the request bears none", _CHALLENGE)
-    mine = _hash_key(given.strip())
-    # Against each, without stopping at the first: the time tells nothing of which, or of how many.
-    if not sum(hmac.compare_digest(mine, digest) for digest in digests):
+    key_digest = _hash_key(key.strip())
+    # The sum compares with every digest, so that the time reveals neither the matching key nor the number of keys.
+    if not sum(hmac.compare_digest(key_digest, digest) for digest in digests):
         raise AuthenticationError("does not know the key of the request", f'{_CHALLENGE}, error="invalid_token"')
 
 

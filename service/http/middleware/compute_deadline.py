@@ -1,4 +1,4 @@
-"""The clock of a request: of all that is computed for it, from when its head has come."""
+"""The deadline of a request's computation, counted from its arrival."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -15,20 +15,20 @@ from service.settings import Settings
 
 @contextmanager
 def limit_compute_time(*, cancel_if_disconnected: bool = True) -> Generator[None]:
-    """Compute inside; the request is refused where that takes too long, and left alone where its client has left.
+    """Compute inside the block; refuse the request when it takes too long.
 
-    What the body took to come has gone by then. It has a limit of its own beside.
+    The time in which the body came counts as well; the body has a limit of its own besides.
 
     Parameters
     ----------
-    while_there
-        Whether to look at the connection: not where what is sent over it tells that already.
+    cancel_if_disconnected
+        Whether to stop when the client disconnects, True by default; a streamed answer finds that out by itself.
     """
     settings: Settings = current_app.extensions["gradcheckd"]
     clock = Clock(settings.max_seconds, spent=measure_since_arrival(request.environ))
-    left = cancel_on_disconnect(request.environ.get("gunicorn.socket")) if cancel_if_disconnected else None
+    check = cancel_on_disconnect(request.environ.get("gunicorn.socket")) if cancel_if_disconnected else None
     with (
-        nullcontext() if left is None else install_interrupt_check(left),
+        nullcontext() if check is None else install_interrupt_check(check),
         clock.enforce_deadline(),
         clock.refuse_on_timeout(SMALLER_MODEL_REMEDY),
     ):

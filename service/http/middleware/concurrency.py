@@ -1,6 +1,8 @@
-"""A bounded number of checks at once, a short queue before them, and behind that 503: health is answered meanwhile.
+"""Limits on concurrent checks.
 
-Small checks have a lane beside: places of their own, which a long check cannot take.
+A bounded number, a short queue, and 503 beyond that.
+
+Health is answered meanwhile. Small checks have a lane with places of their own, which long checks cannot take.
 """
 
 import math
@@ -20,24 +22,24 @@ from service.settings import Settings
 
 
 class CapacityError(ServiceUnavailable):
-    """No place, and none became free in time."""
+    """A refusal for want of a free place or of memory."""
 
     reason: ClassVar = "full"
 
 
 class ConcurrencyLimiter:
-    """Places that requests take, in the order in which they came.
+    """A limited number of places, which requests take in the order of their arrival.
 
     Parameters
     ----------
-    of
-        What they are for, in the plural.
-    most
-        How many there are.
-    waiting
-        How many may wait for one.
-    seconds
-        How long one may wait.
+    resource
+        Purpose of the places, a plural noun for messages and metrics.
+    limit
+        Number of places.
+    queue_limit
+        Number of requests that may wait for a place, 0 by default.
+    wait_seconds
+        Longest wait for a place in seconds, 1 by default.
     """
 
     def __init__(self, resource: str, limit: int, queue_limit: int = 0, wait_seconds: float = 1.0) -> None:
@@ -53,25 +55,25 @@ class ConcurrencyLimiter:
 
     @property
     def in_use(self) -> int:
-        """How many places are taken."""
+        """Number of places that are taken."""
         return self._in_use
 
     @property
     def limit(self) -> int:
-        """How many places there are."""
+        """Number of places."""
         return self._limit
 
     def acquire(self, waited: float = 0.0) -> "Permit":
-        """Take a place, waiting for it if need be.
+        """Take a place, after a wait if necessary.
 
         Parameters
         ----------
         waited
-            Seconds that were spent waiting elsewhere, which count.
+            Seconds that the request has waited elsewhere, 0 by default; they count.
 
         Raises
         ------
-        FullError
+        CapacityError
             If the queue is full, or no place became free in time.
         """
         turn = self._acquire_or_queue()
@@ -88,22 +90,20 @@ class ConcurrencyLimiter:
         return Permit(self)
 
     def _acquire_or_queue(self) -> threading.Event | None:
-        """Take a place, or else line up: what is returned is set when a place has been handed over."""
+        """Take a place and return None, or queue and return the event of a handover."""
         with self._lock:
             if self._in_use < self._limit:
                 self._change_in_use(1)
                 return None
             if len(self._queue) >= self._queue_limit:
-                raise self._make_capacity_error(
-                    f"and {len(self._queue)} wait for one; no more than {self._queue_limit} may"
-                )
+                raise self._make_capacity_error(f"and {len(self._queue)} of at most {self._queue_limit} requests wait")
             turn = threading.Event()
             self._queue.append(turn)
             self._queue_gauge.inc()
             return turn
 
     def _leave_queue(self, turn: threading.Event) -> bool:
-        """Leave the queue; false if a place was handed over after all."""
+        """Leave the queue; return False if a place was handed over after all."""
         with self._lock:
             if turn.is_set():
                 return False
@@ -112,7 +112,7 @@ class ConcurrencyLimiter:
             return True
 
     def release(self) -> None:
-        """Hand a place to who has waited longest, or leave it free."""
+        """Hand a place to the request that has waited longest, or free it."""
         with self._lock:
             if self._queue:
                 self._queue.popleft().set()
@@ -126,17 +126,15 @@ class ConcurrencyLimiter:
 
     def _make_capacity_error(self, explanation: str) -> CapacityError:
         seconds = math.ceil(self._wait_seconds)
-        detail = (
-            f"All {self._limit} places for {self._resource} are taken here, {explanation}. Try again in {seconds} s."
-        )
+        detail = f"All {self._limit} places for {self._resource} are taken, {explanation}. Try again in {seconds} s."
         return CapacityError(detail, retry_after=seconds)
 
 
 class Permit:
-    """A place that is held: until the block ends, or until it is released, from any thread; a second time is nothing.
+    """A held permit, until the block ends or `release()`, which is idempotent.
 
-    Where the answer is streamed, take it before the first byte, so that 503 can still be said, and give `release` to
-    the response's `call_on_close` beside using it in the generator: one whose client is gone may never be started.
+    A streamed answer takes its permit before the first byte, while a 503 is still possible. It passes `release` to the
+    response's `call_on_close` as well: the generator of a client that has gone may never start.
     """
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
@@ -152,18 +150,18 @@ class Permit:
         self.release()
 
     def release(self) -> None:
-        """Give the place back, unless that was done."""
+        """Give the place back, from any thread, unless that was done."""
         with self._lock:
-            slots, self._limiter = self._limiter, None
-        if slots is not None:
-            slots.release()
+            limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.release()
 
 
 _COMPUTE_LIMITER, _SMALL_CHECKS_KEY, _READ_LIMITER = "gradcheckd.checks", "gradcheckd.small", "gradcheckd.bodies"
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Give an application its places."""
+    """Create the limiters of an application."""
     waiting, seconds = settings.max_queued, settings.max_wait_seconds
     app.extensions[_COMPUTE_LIMITER] = ConcurrencyLimiter("checks", settings.max_checks, waiting, seconds)
     app.extensions[_SMALL_CHECKS_KEY] = ConcurrencyLimiter("small checks", settings.max_small_checks, waiting, seconds)
@@ -171,61 +169,64 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def acquire_compute(is_small: Callable[[], bool] | None = None) -> Permit:
-    """Take a place for what this request asks for.
+    """Take a place for the computation of this request.
 
     Parameters
     ----------
     is_small
-        Tells whether it is small, in no more memory and time than what is small may take. It is called in the lane, and
-        only where no other place is free. Without it the request has no place in the lane.
+        Function that tells whether the check is small, in no more memory and time than a small check may take. It is
+        called in the lane, and only if no other place is free. None by default: the request cannot use the lane.
 
     Raises
     ------
-    FullError
-        If there is none, neither here nor, for what is small, in the lane.
+    CapacityError
+        If there is no place, and, for a small check, none in the lane.
     """
-    before = time.perf_counter()
-    admission = _acquire_in_lanes(current_app, is_small, before)
-    current_record().add_stage_time("wait", time.perf_counter() - before)
-    return admission
+    start = time.perf_counter()
+    permit = _acquire_in_lanes(current_app, is_small, start)
+    current_record().add_stage_time("wait", time.perf_counter() - start)
+    return permit
 
 
 def _acquire_in_lanes(app: Flask, is_small: Callable[[], bool] | None, since: float) -> Permit:
     checks, lane = get_compute_limiter(app), get_small_checks(app)
     if is_small is None or not lane.limit:
         return checks.acquire()
-    admission = checks.try_acquire() or _acquire_small(lane, is_small)
-    # What turns out to be large has left the lane by now, and lines up with nothing but its bytes.
-    return admission or checks.acquire(waited=time.perf_counter() - since)
+    permit = checks.try_acquire() or _acquire_small(lane, is_small)
+    # A check that turned out to be large has left the lane by now, and queues with nothing but its bytes.
+    return permit or checks.acquire(waited=time.perf_counter() - since)
 
 
 def _acquire_small(lane: ConcurrencyLimiter, is_small: Callable[[], bool]) -> Permit | None:
-    """Take a place in the lane; None for what is not small."""
-    admission, small = lane.acquire(), False
+    """Take a place in the lane; return None for a check that is not small."""
+    permit, small = lane.acquire(), False
     try:
         small = is_small()
     finally:
         if not small:
-            admission.release()
-    return admission if small else None
+            permit.release()
+    return permit if small else None
 
 
 def acquire_read() -> Permit:
-    """Take a place for reading the body of this request: those that come slowly leave threads for others."""
+    """Take a place for reading the body of this request.
+
+    The limit leaves threads free while bodies come slowly.
+    """
     bodies: ConcurrencyLimiter = current_app.extensions[_READ_LIMITER]
     return bodies.acquire()
 
 
 def get_compute_limiter(app: Flask) -> ConcurrencyLimiter:
-    """Places for checks of an application."""
+    """Return the limiter of the checks of an application."""
     return app.extensions[_COMPUTE_LIMITER]
 
 
 def get_small_checks(app: Flask) -> ConcurrencyLimiter:
-    """Places of its lane, for small checks alone."""
+    """Return the limiter of the lane for small checks."""
     return app.extensions[_SMALL_CHECKS_KEY]
 
 
 def count_running(app: Flask) -> int:
-    """How many places for checks of an application are taken, those of the lane among them."""
+    """Count the running checks of an application, including those in the lane."""
     return get_compute_limiter(app).in_use + get_small_checks(app).in_use

@@ -1,4 +1,7 @@
-"""Pages of other origins: none may read an answer, unless a setting allows its origin."""
+"""Cross-origin requests.
+
+A page may read answers only if a setting allows its origin.
+"""
 
 import re
 from functools import partial
@@ -20,12 +23,12 @@ def register(app: Flask, settings: Settings) -> None:
 
 
 def parse_origins(settings: Settings) -> frozenset[str]:
-    """Origins of the setting.
+    """Parse the origins of the setting.
 
     Raises
     ------
     ValueError
-        What is not an origin as browsers send it.
+        If a text is not an origin as browsers send it.
     """
     origins = frozenset(text.strip() for text in settings.allowed_origins.split(",") if text.strip())
     for origin in origins:
@@ -37,7 +40,7 @@ def parse_origins(settings: Settings) -> frozenset[str]:
 
 
 def is_preflight(incoming: Request) -> bool:
-    """Whether a browser asks what a page of another origin may send; it bears no key."""
+    """Tell whether a request is a browser's preflight, which bears no key."""
     return (
         incoming.method == "OPTIONS"
         and "Origin" in incoming.headers

@@ -1,7 +1,7 @@
-"""A client that goes away before its answer: nothing more is computed for it.
+"""Cancellation of computations whose clients disconnect before their answer.
 
-What it leaves by is the end of what it sends (a FIN, or a reset); one that only closes its own side, and would still
-read, cannot be told from it, as with the servers of Go and with nginx.
+A client disconnects by a FIN or a reset. A client that closes only its sending side, and would still read, looks the
+same, as it does to nginx and to the servers of Go.
 """
 
 import socket
@@ -16,36 +16,36 @@ from service.http.middleware.request_log import current_record
 _POLL_SECONDS = 0.1
 """Seconds between two looks at the connection."""
 _CLIENT_CLOSED_REQUEST = 499
-"""Status for the log and the metrics alone, as nginx has it: nobody is there to read it."""
+"""Status for the log and the metrics alone, as in nginx, since no client is there to read it."""
 
 
 def cancel_on_disconnect(connection: socket.socket | None) -> Callable[[], None] | None:
-    """Make what is called now and then, and ends what is computed for a client that has left.
+    """Make a check that cancels the computation once the client has disconnected.
 
     Parameters
     ----------
     connection
-        Over which the request came, if it is known.
+        Connection of the request; None if it is unknown, which gives None.
     """
     if connection is None:
         return None
-    looked = time.monotonic()
+    last_poll = time.monotonic()
 
-    def look() -> None:
-        nonlocal looked
+    def poll_connection() -> None:
+        nonlocal last_poll
         now = time.monotonic()
-        if now - looked < _POLL_SECONDS:
+        if now - last_poll < _POLL_SECONDS:
             return
-        looked = now
+        last_poll = now
         if _has_disconnected(connection):
             raise CancelledError
 
-    return look
+    return poll_connection
 
 
 def _has_disconnected(connection: socket.socket) -> bool:
     try:
-        # What has come of a next request is left where it is.
+        # MSG_PEEK leaves the bytes of a next request in place.
         return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
@@ -54,7 +54,7 @@ def _has_disconnected(connection: socket.socket) -> bool:
 
 
 def register(app: Flask) -> None:
-    """Give those who have left an answer for the log."""
+    """Answer cancelled requests, for the log alone."""
     app.register_error_handler(CancelledError, _answer_cancelled)
 
 

@@ -1,6 +1,6 @@
-"""Bytes of bodies that are not parsed yet, and of answers that are not sent yet.
+"""Quotas for the bytes of unparsed bodies and of unsent answers.
 
-A worker holds so many of either, whatever the number of its clients and however slowly they send or read.
+The quotas bound the memory of a worker for any number of clients, however slowly they send or read.
 """
 
 import threading
@@ -16,20 +16,20 @@ from service.settings import Settings
 
 _RETRY_SECONDS = 1
 SMALL_ANSWER_BYTES = 2**18
-"""Bytes up to which an answer is held without counting: there are never more of them than threads."""
+"""Bytes up to which an answer is not counted: there are never more such answers than threads."""
 
 
 class ByteQuota:
-    """Room for so many bytes.
+    """A limited number of bytes.
 
     Parameters
     ----------
-    most
-        How many.
-    of
-        What they are of, in the plural.
+    limit
+        Number of bytes.
+    content
+        Content of the bytes, a plural noun; "bodies" by default.
     gauge
-        Tells how many are held.
+        Gauge of the reserved bytes; that of bodies by default.
     """
 
     def __init__(self, limit: int, content: str = "bodies", gauge: Gauge = metrics.BUFFERED_BODY_BYTES) -> None:
@@ -38,28 +38,28 @@ class ByteQuota:
 
     @property
     def reserved_bytes(self) -> int:
-        """How many bytes are held."""
+        """Number of reserved bytes."""
         return self._reserved_bytes
 
     def reserve(self, count: int) -> None:
-        """Take room for further bytes.
+        """Reserve further bytes.
 
         Raises
         ------
-        FullError
-            If there is not as much.
+        CapacityError
+            If the quota has not as many left.
         """
         with self._lock:
             if self._reserved_bytes + count > self._limit:
                 detail = (
-                    f"Of the {self._limit} bytes of {self._content} that are held here at once, {self._reserved_bytes} are taken by "
-                    f"requests under way. Try again in {_RETRY_SECONDS} s."
+                    f"Other requests take {self._reserved_bytes} of the {self._limit} bytes for {self._content}. "
+                    f"Try again in {_RETRY_SECONDS} s."
                 )
                 raise CapacityError(detail, retry_after=_RETRY_SECONDS)
             self._change_reserved(count)
 
     def release(self, count: int) -> None:
-        """Leave room for others."""
+        """Release bytes for other requests."""
         with self._lock:
             self._change_reserved(-count)
 
@@ -69,29 +69,29 @@ class ByteQuota:
 
 
 class Reservation:
-    """What one body, or answer, takes: until it is closed; a second time is nothing."""
+    """The reserved bytes of one body or answer; `close()` is idempotent."""
 
     def __init__(self, quota: ByteQuota) -> None:
         self._quota, self._bytes = quota, 0
 
     def grow(self, count: int) -> None:
-        """Hold further bytes.
+        """Reserve further bytes.
 
         Raises
         ------
-        FullError
+        CapacityError
             If there is no room for them.
         """
         self._quota.reserve(count)
         self._bytes += count
 
     def resize(self, count: int) -> None:
-        """Hold so many bytes in all.
+        """Change the reservation to a number of bytes.
 
         Raises
         ------
-        FullError
-            If that is more, and there is no room for it.
+        CapacityError
+            If the number is larger than before, and there is no room for it.
         """
         if count > self._bytes:
             self.grow(count - self._bytes)
@@ -100,7 +100,7 @@ class Reservation:
             self._bytes = count
 
     def close(self) -> None:
-        """Give the room back, unless that was done."""
+        """Release all bytes, unless that was done."""
         count, self._bytes = self._bytes, 0
         self._quota.release(count)
 
@@ -109,27 +109,27 @@ _BODY_QUOTA, _ANSWER_QUOTA = "gradcheckd.room", "gradcheckd.answers"
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Give an application its room for bodies, and that for answers."""
+    """Create the quotas of an application for bodies and for answers."""
     app.extensions[_BODY_QUOTA] = ByteQuota(settings.max_buffered_body_bytes)
     app.extensions[_ANSWER_QUOTA] = ByteQuota(settings.max_answer_bytes, "answers", metrics.BUFFERED_ANSWER_BYTES)
 
 
 def reserve_body() -> Reservation:
-    """Begin to hold a body."""
+    """Begin the reservation of a body."""
     return Reservation(current_app.extensions[_BODY_QUOTA])
 
 
 class AnswerReservation(Reservation):
-    """What one answer takes: nothing if it is small."""
+    """The reserved bytes of one answer: none if it is small."""
 
     def resize(self, count: int) -> None:
-        """Hold so many bytes in all, as `Held` does."""
+        """Change the reservation, which is 0 for a small answer; see `Reservation`."""
         super().resize(count if count > SMALL_ANSWER_BYTES else 0)
 
 
 @contextmanager
 def reserve_answer() -> Generator[AnswerReservation]:
-    """Make an answer inside; where that fails, nothing is held of it."""
+    """Make an answer inside the block; release its bytes if that fails."""
     answer = AnswerReservation(current_app.extensions[_ANSWER_QUOTA])
     try:
         yield answer

@@ -1,4 +1,4 @@
-"""What a request may take, as the settings say."""
+"""The limits of a request, from the settings."""
 
 from flask import current_app
 
@@ -7,7 +7,7 @@ from service.settings import Settings
 
 
 def current_limits() -> Limits:
-    """Limits of the application that is serving."""
+    """Return the limits of the current application."""
     settings: Settings = current_app.extensions["gradcheckd"]
     return Limits(
         names=settings.max_names,

@@ -1,6 +1,9 @@
-"""What is seen of a request from outside: its identifier, one line of the log, its counts, `Server-Timing`.
+"""The record of a request.
 
-Never the numbers of a tensor, never a key, and of what a client may choose nothing but an identifier of plain letters.
+Its identifier, its line in the log, its metrics, `Server-Timing`.
+
+The record never holds the numbers of a tensor or a key. The only text of the client's choice is an identifier of plain
+letters.
 """
 
 import re
@@ -21,36 +24,36 @@ from service.numerics.gradients.finite_difference import DifferenceProgress
 
 REQUEST_ID_HEADER = "X-Request-ID"
 CANCELLED_OUTCOME = "cancelled"
-"""Outcome of a check that its client left."""
+"""Outcome of a check whose client disconnected."""
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("gradcheckd")
 _REQUEST_ID_PATTERN = re.compile(r"[\w.:=@+/-]{1,128}", re.ASCII)
 _KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
-# Stages are few, and looking one up takes as long as counting it.
+# Stages are few, and the look-up takes as long as the observation.
 _get_stage_histogram = cache(metrics.STAGE_SECONDS.labels)
 
 
 @dataclass
 class RequestRecord:
-    """What one request tells of itself while it is answered.
+    """The facts of one request, collected until its answer ends.
 
     Attributes
     ----------
     identifier
-        Its name in the log.
+        Name of the request in the log.
     started
-        By `time.perf_counter`.
-    stages
+        Start by `time.perf_counter`.
+    stage_seconds
         Seconds by stage.
-    facts
-        What else its line in the log says.
-    reason
-        Why it was refused, in a word of ours.
+    log_facts
+        Further facts for the line in the log.
+    refusal_reason
+        Reason of a refusal, in one word of the service; None without a refusal.
     body_bytes
-        How many of the body have been read.
+        Bytes of the body that were read.
     evaluations
-        How many of the loss there have been, whether it came to a report or not.
+        Evaluations of the loss, with or without a report.
     """
 
     identifier: str
@@ -63,10 +66,10 @@ class RequestRecord:
     _reported_evaluations: int = 0
 
     def track_progress(self, forward: DifferenceProgress | None = None) -> DifferenceProgress:
-        """Make what is told of the progress, counts its evaluations, and tells it onward."""
+        """Make a progress callback that counts evaluations and calls another one."""
 
         def progress(name: str, done: int, total: int) -> None:
-            # What begins anew is another count.
+            # A difference that begins anew counts from 0.
             self.evaluations += done - self._reported_evaluations if done >= self._reported_evaluations else done
             self._reported_evaluations = done
             if forward is not None:
@@ -75,7 +78,7 @@ class RequestRecord:
         return progress
 
     def record_check(self, report: CheckReport) -> None:
-        """Take from a report what is told of it, and count it; from any thread."""
+        """Record the outcome, size and times of a report, and count it, from any thread."""
         cost = report["cost"]
         self.evaluations = cost["loss_evaluations"]
         self._record_outcomes(report)
@@ -84,16 +87,19 @@ class RequestRecord:
         metrics.CHECKS.labels(report["outcome"]).inc()
 
     def record_cancellation(self) -> None:
-        """Take down that nobody waits for the report of a check any longer."""
+        """Record that the client of a check disconnected, and count it."""
         self.record_disconnect()
         metrics.CHECKS.labels(CANCELLED_OUTCOME).inc()
 
     def record_disconnect(self) -> None:
-        """Take down that nobody waits for the answer any longer."""
+        """Record that the client disconnected."""
         self.log_facts["outcome"] = CANCELLED_OUTCOME
 
     def record_judgement(self, report: JudgeReport) -> None:
-        """Take from a judgement what is told of it; its evaluations were the client's, and it counts as no check."""
+        """Record a judgement, which counts as no check.
+
+        The client evaluated its loss by itself.
+        """
         self._record_outcomes(report)
         self.log_facts["evaluations"] = report["evaluations"]
 
@@ -102,29 +108,29 @@ class RequestRecord:
         self.log_facts |= {
             "outcome": report["outcome"],
             "names": len(verdicts),
-            "elements": sum(each["elements"]["total"] for each in verdicts),
+            "elements": sum(verdict["elements"]["total"] for verdict in verdicts),
         }
 
     def add_stage_time(self, stage: str, seconds: float) -> None:
-        """Take down the time of a stage."""
+        """Record the time of a stage."""
         self.stage_seconds[stage] = seconds
         _get_stage_histogram(stage).observe(seconds)
 
 
 def current_record() -> RequestRecord:
-    """Record of the request that is being answered; keep it where the answer is streamed."""
+    """Return the record of the current request; a streamed answer has to keep it."""
     return g.record
 
 
 def register(app: Flask) -> None:
-    """Observe every request; to be called first, so that nothing comes before it and nothing behind."""
+    """Record every request; the first registration records all of it."""
     app.before_request(_begin_request)
     app.after_request(_end_request)
 
 
 def _begin_request() -> None:
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    g.record = RequestRecord(given if _REQUEST_ID_PATTERN.fullmatch(given) else make_request_id())
+    identifier = request.headers.get(REQUEST_ID_HEADER, "")
+    g.record = RequestRecord(identifier if _REQUEST_ID_PATTERN.fullmatch(identifier) else make_request_id())
 
 
 def make_request_id() -> str:
@@ -150,8 +156,11 @@ def _write_server_timing(record: RequestRecord) -> str:
 
 
 def _make_finisher(record: RequestRecord, status: int) -> Callable[[], None]:
-    """What is left to do when the last byte is out, without the request at hand."""
-    # Of methods and addresses a client may think up any number; only those that there are are told apart.
+    """Make the function that logs the request after its last byte.
+
+    It runs outside the context of the request.
+    """
+    # A client may invent any number of methods and addresses; only existing ones become labels.
     method = request.method if request.method in _KNOWN_METHODS else "other"
     route = request.url_rule.rule if request.url_rule else "none"
     return partial(_log_request, record, method, route, status, request.content_length or 0)

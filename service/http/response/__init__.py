@@ -1,1 +1,4 @@
-"""Responses: JSON and text, streams, problem details, headers and the deadline of sending."""
+"""Responses.
+
+JSON and text, streams, problem details, headers and the deadline of sending.
+"""

@@ -1,4 +1,4 @@
-"""An answer line by line, as it comes: `application/x-ndjson`."""
+"""Answers that are streamed line by line: `application/x-ndjson`."""
 
 import contextvars
 from collections.abc import Callable, Iterator
@@ -32,22 +32,22 @@ def stream_report(
     Parameters
     ----------
     job
-        What is to run; tells of its progress.
-    place
-        What it holds while it runs, and its last line is written.
-    held
-        What that line takes until it is sent.
-    rendering
-        How the report is written for reading, beside its line.
+        Function that computes the report and reports its progress.
+    permit
+        Permit of the job, released when its last line is written.
+    reservation
+        Reservation of the bytes of that line until it is sent.
+    renderer
+        Function that renders the report for reading, for a field of the last line; None by default.
 
     Raises
     ------
     Exception
-        That of the job, if it fails before there is any progress.
+        The exception of the job, if it fails before any progress.
     """
 
     def last_line(progress: DifferenceProgress) -> bytes:
-        # Given back when the job is over, not the answer: a client that reads slowly keeps no other waiting.
+        # Released with the end of the job, not of the answer: a slow reader keeps no other client waiting.
         with permit:
             line = write_json(_build_report_event(job(progress), renderer)) + b"\n"
             reservation.resize(len(line))
@@ -56,17 +56,20 @@ def stream_report(
     running = BackgroundJob(last_line)
     running.wait_until_started()
     response = Response(_NdjsonResponse(running, reservation), mimetype=NDJSON)
-    # A proxy that collects an answer before it hands it on would keep the progress back.
+    # Without the header, a proxy that collects answers would keep the progress back.
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
 class _NdjsonResponse:
-    """The lines; closed by the server at their end, or when the client is gone, even before the first."""
+    """The lines of a stream.
+
+    The server closes it at the end, or once the client is gone.
+    """
 
     def __init__(self, job: BackgroundJob[bytes], reservation: AnswerReservation) -> None:
         self._job, self._reservation = job, reservation
-        # The request is over, for Flask, before its first line is sent.
+        # For Flask the request is over before its first line is sent.
         self._context = contextvars.copy_context()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -81,7 +84,7 @@ class _NdjsonResponse:
             )
         try:
             yield self._job.result()
-        except Exception as error:  # noqa: BLE001  # the status has been sent: what went wrong is the last line
+        except Exception as error:  # noqa: BLE001  # the status has been sent: the problem is the last line
             yield _write_line({"event": "problem", "problem": self._context.run(to_problem_details, error)})
 
     def close(self) -> None:

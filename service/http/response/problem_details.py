@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457); nothing of the inside leaks out."""
+"""Errors as `application/problem+json` (RFC 9457), without internals."""
 
 import logging
 import uuid
@@ -19,8 +19,8 @@ def make_problem_response(document: ProblemDetails) -> Response:
     return Response(orjson.dumps(document), document["status"], mimetype=MEDIA_TYPE)
 
 
-def to_problem_details(error: Exception) -> ProblemDetails:
-    """Make the document of what went wrong; where that is unexpected, it goes to the log."""
+def to_problem_details(error: Exception) -> Problem:
+    """Make the problem document of an error; log an unexpected one."""
     current_record().refusal_reason = _find_reason(error)
     if isinstance(error, InvalidRequestError):
         return _invalid_request_to_problem(error)
@@ -30,22 +30,22 @@ def to_problem_details(error: Exception) -> ProblemDetails:
     return log_unexpected_error(error)
 
 
-def log_unexpected_error(error: Exception) -> ProblemDetails:
-    """Make the document of what nobody reckoned with, and log it under the number that the document has."""
+def log_unexpected_error(error: Exception) -> Problem:
+    """Make the document of an unexpected error; log it under the same number."""
     number = uuid.uuid4().hex
     _log.error("unexpected error %s", number, exc_info=error)
-    detail = f"Something went wrong here. It is in the log of the service under {number}."
+    detail = f"The service failed unexpectedly. Its log has the error under {number}."
     return make_problem(500, "Internal Server Error", detail)
 
 
 def _find_reason(error: Exception) -> str:
-    """Say in a word of ours, for the log and the metrics, what went wrong."""
+    """Find the reason of an error for the log and the metrics, in one word."""
     status = error.code or 500 if isinstance(error, HTTPException) else 500
     return getattr(error, "reason", status_to_reason(HTTPStatus(status)))
 
 
 def status_to_reason(status: HTTPStatus) -> str:
-    """Say so where there is no more than a status to tell it by."""
+    """Turn a status into a reason."""
     return status.name.lower().replace("_", "-")
 
 
@@ -71,13 +71,13 @@ def _describe_http_error(error: HTTPException) -> str:
     if allowed:
         return f"This address takes {', '.join(sorted(allowed))}."
     if isinstance(error, NotFound):
-        return "There is nothing at this address; GET /openapi.json lists what there is."
+        return "There is nothing at this address. GET /openapi.json lists all addresses."
     if isinstance(error, BadHost):
         return "The header Host does not name a host."
     return error.description or ""
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the application so."""
+    """Answer every error of the application with a problem document."""
     app.register_error_handler(HTTPException, _answer_error)
     app.register_error_handler(Exception, _answer_error)

@@ -1,4 +1,4 @@
-"""Headers that tell a browser to make nothing more of an answer than it is."""
+"""Security headers: a browser may do no more with an answer than read it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ PAGE_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What a page of ours may load: files of ours, nothing inline, nothing from elsewhere; and nothing may frame it."""
+"""Policy of the pages: they load only files of the service, nothing inline, and no other page may frame them."""
 
 _POLICY_HEADER = "Content-Security-Policy"
 _COMMON_HEADERS = (
@@ -25,11 +25,11 @@ _COMMON_HEADERS = (
     ("X-Frame-Options", "DENY"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
-    # A gradient is its client's own affair; what may be kept says so itself.
+    # A gradient belongs to its client; answers that may be cached say so themselves.
     ("Cache-Control", "no-store"),
 )
 ANSWER_HEADERS = (*_COMMON_HEADERS, (_POLICY_HEADER, "default-src 'none'; frame-ancestors 'none'"))
-"""Of all that is no page."""
+"""Headers of all answers that are no page."""
 _PAGE_HEADERS = (*_COMMON_HEADERS, (_POLICY_HEADER, PAGE_POLICY))
 _NOT_MODIFIED = "304"
 
@@ -37,9 +37,9 @@ StartResponse = Callable[..., Any]
 
 
 def add_security_headers(start_response: StartResponse) -> StartResponse:
-    """Make what begins an answer add them, but for those that the answer has already.
+    """Wrap `start_response` so that it adds the headers that the answer lacks.
 
-    Behind Flask: to ask its headers for each takes longer than to look through the list that they become.
+    It works behind Flask: looking through the final list is faster than asking Flask's headers for each.
     """
 
     def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
@@ -54,6 +54,6 @@ def _find_missing_headers(status: str, present: dict[str, str]) -> list[tuple[st
 
 def _choose_headers(status: str, present: dict[str, str]) -> tuple[tuple[str, str], ...]:
     if status.startswith(_NOT_MODIFIED):
-        # Its headers replace those of the answer that a browser keeps: a policy would be of another kind of answer.
+        # The headers of a 304 replace those of the cached answer, whose kind, and policy, may be another.
         return _COMMON_HEADERS
     return _PAGE_HEADERS if present.get("Content-Type", "").startswith("text/html") else ANSWER_HEADERS

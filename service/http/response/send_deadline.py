@@ -1,4 +1,4 @@
-"""Answers are sent for so long: who takes them in drops holds a thread, and threads are few."""
+"""The deadline of sending: slow readers hold threads, and threads are few."""
 
 import math
 import time
@@ -10,24 +10,24 @@ from service.http.arrival import MIN_TRANSFER_SECONDS
 from service.http.io_deadlines import MIN_BYTES_PER_SECOND, limit_sending
 
 _MAX_PIECE_BYTES = 2**18
-"""Bytes that are handed to the server at a time."""
+"""Bytes of a piece that goes to the server at most."""
 
 
 def enforce_send_deadline(
     answer: Iterable[bytes], environ: dict[str, Any], seconds: float, ends: float = math.inf
 ) -> Iterable[bytes]:
-    """Hand out what the server sends, each piece with a deadline, if it is sent over a connection that is known.
+    """Give each piece of an answer a deadline, if the connection is known.
 
     Parameters
     ----------
     answer
-        Pieces, as WSGI has them.
+        Pieces of the answer, as in WSGI.
     environ
-        Of the request.
+        Environment of the request.
     seconds
-        What any piece is given.
+        Seconds for any piece.
     ends
-        When all of it has to be taken, by `time.monotonic`; a piece that comes late is given a few seconds.
+        Deadline of the whole answer by `time.monotonic`, infinite by default; a late piece still gets a few seconds.
     """
     connection = environ.get("gunicorn.socket")
     return answer if connection is None else _DeadlineResponse(answer, connection, seconds, ends)
@@ -54,7 +54,7 @@ class _DeadlineResponse:
         return min(now + self._seconds + size / MIN_BYTES_PER_SECOND, max(self._ends, now + MIN_TRANSFER_SECONDS))
 
     def close(self) -> None:
-        """Close the answer, even one that was never begun."""
+        """Close the answer, even one that never began."""
         answer: Any = self._answer
         if not self._is_complete:
             metrics.UNFINISHED_ANSWERS.inc()

@@ -31,7 +31,7 @@ def test_excessive_reservation_is_refused():
     with closing(Reservation(room)) as held:
         held.grow(4)
         with pytest.raises(
-            CapacityError, match="Of the 10 bytes of bodies that are held here at once, 4 are taken"
+            CapacityError, match="Other requests take 4 of the 10 bytes for bodies"
         ) as info:
             held.grow(7)
         assert (info.value.retry_after, room.reserved_bytes) == (1, 4)
