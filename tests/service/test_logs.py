@@ -76,7 +76,7 @@ log = structlog.get_logger("gradcheckd")
 log.info("request", route="/v1/check", odd=object(), note="\\n\\u2028")
 log.info("request", big=10**30, half="\\ud800")
 log.debug("too much")
-logs.configure()
+logs.configure_logging()
 log.info("still here")
 """
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)

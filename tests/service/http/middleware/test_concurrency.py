@@ -88,7 +88,7 @@ def test_those_who_wait_come_in_their_order():
     for number, thread in enumerate(threads):
         thread.start()
         wait_until(lambda number=number: gauge("waiting", "tests") == number + 1)
-    with pytest.raises(CapacityError, match="3 wait for one; no more than 3 may"):
+    with pytest.raises(CapacityError, match="3 of at most 3 requests wait"):
         slots.acquire()
     held.release()
     for thread in threads:
