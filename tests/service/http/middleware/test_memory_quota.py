@@ -30,9 +30,7 @@ def test_excessive_reservation_is_refused():
     room = ByteQuota(10)
     with closing(Reservation(room)) as held:
         held.grow(4)
-        with pytest.raises(
-            CapacityError, match="Other requests take 4 of the 10 bytes for bodies"
-        ) as info:
+        with pytest.raises(CapacityError, match="Other requests take 4 of the 10 bytes for bodies") as info:
             held.grow(7)
         assert (info.value.retry_after, room.reserved_bytes) == (1, 4)
     assert room.reserved_bytes == 0
@@ -106,7 +104,7 @@ def test_an_answer_holds_what_it_comes_to_and_a_small_one_nothing():
         assert room.reserved_bytes == 2 * SMALL_ANSWER_BYTES
         with (
             closing(AnswerReservation(room)) as other,
-            pytest.raises(CapacityError, match="of the .* bytes for answers"),
+            pytest.raises(CapacityError, match=r"of the .* bytes for answers"),
         ):
             other.resize(3 * SMALL_ANSWER_BYTES)
         held.resize(SMALL_ANSWER_BYTES)
