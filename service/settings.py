@@ -1,7 +1,7 @@
 """Every setting: its name, its default, its help. Set by environment variables, GRADCHECKD_ before the name."""
 
 import os
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, model_validator
@@ -10,6 +10,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.unknown_settings import find_unknown_settings, suggest_setting
 
 PREFIX = "GRADCHECKD_"
+RENAMED_SETTINGS = {
+    "max_held_bytes": "max_buffered_body_bytes",
+    "max_reading": "max_concurrent_reads",
+    "max_waiting": "max_queued",
+    "max_unread_seconds": "send_timeout_seconds",
+}
+"""Settings of version 0.1 under their present names; the old ones are refused, so that none is dropped in silence."""
 
 Count = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Gt(0), Le(86_400)]
@@ -103,12 +110,20 @@ class Settings(BaseSettings):
         description="Origins, separated by commas, whose pages may read answers (CORS), or `*`; without any, none may.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_old_names(cls, values: Any) -> Any:
+        renamed = [name for name in sorted(os.environ) if _find_present_name(name) is not None]
+        if renamed:
+            raise ValueError("; ".join(f"{name} was renamed: set {_find_present_name(name)}" for name in renamed))
+        return values
+
     @model_validator(mode="after")
     def _check_buffer_fits_largest_body(self) -> Self:
         largest = max(self.max_body_bytes, self.max_binary_bytes)
         if self.max_buffered_body_bytes < largest:
             raise ValueError(
-                f"{PREFIX}MAX_HELD_BYTES is {self.max_buffered_body_bytes}: it must be {largest} at least, since so many bytes "
+                f"{PREFIX}MAX_BUFFERED_BODY_BYTES is {self.max_buffered_body_bytes}: it must be {largest} at least, since so many bytes "
                 "are taken as one body"
             )
         return self
@@ -120,3 +135,9 @@ class Settings(BaseSettings):
             if setting := suggest_setting(name, PREFIX, names):
                 raise ValueError(f"there is no setting {name}, which the environment has; {setting} is one")
         return self
+
+
+def _find_present_name(variable: str) -> str | None:
+    """Return the present name of a variable that sets a renamed setting, in any case; None for all others."""
+    present = RENAMED_SETTINGS.get(variable.lower().removeprefix(PREFIX.lower()))
+    return f"{PREFIX}{present.upper()}" if present and variable.upper().startswith(PREFIX) else None

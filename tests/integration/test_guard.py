@@ -84,12 +84,12 @@ def small(start_server: Callable[..., Server]) -> Server:
     """A service with a place for two checks and one that waits, and little patience."""
     return start_server(
         GRADCHECKD_MAX_SMALL_CHECKS="0",
-        GRADCHECKD_MAX_WAITING="1",
+        GRADCHECKD_MAX_QUEUED="1",
         GRADCHECKD_MAX_WAIT_SECONDS="0.2",
         GRADCHECKD_MAX_STALL_SECONDS="1",
         GRADCHECKD_MAX_HEAD_SECONDS="1.5",
         GRADCHECKD_MAX_BODY_SECONDS="2",
-        GRADCHECKD_MAX_UNREAD_SECONDS="1",
+        GRADCHECKD_SEND_TIMEOUT_SECONDS="1",
     )
 
 
@@ -167,7 +167,7 @@ def test_incomplete_requests_are_given_up(small: Server) -> None:
 def test_excess_concurrent_bodies_are_refused_until_others_end(
     start_server: Callable[..., Server], example: dict[str, Any]
 ) -> None:
-    server = start_server(GRADCHECKD_MAX_READING="1")
+    server = start_server(GRADCHECKD_MAX_CONCURRENT_READS="1")
     body = json.dumps(example).encode()
     with connected(server, HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body[:5]) as half:
         wait_until(lambda: metric(server, 'gradcheckd_busy_places{of="bodies"}') == 1)

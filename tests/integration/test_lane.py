@@ -39,7 +39,7 @@ def serving(start: Callable[..., Server], small: int) -> Server:
     return start(
         GRADCHECKD_MAX_CHECKS="1",
         GRADCHECKD_MAX_SMALL_CHECKS=str(small),
-        GRADCHECKD_MAX_WAITING="0",
+        GRADCHECKD_MAX_QUEUED="0",
         GRADCHECKD_MAX_WORK=str(10**13),
         GRADCHECKD_MAX_SECONDS="3600",
     )

@@ -29,7 +29,7 @@ ASKED = LAST.replace(b"Connection: close\r\n", b"") * AT_ONCE
 
 @pytest.fixture(scope="module")
 def served(start_server: Callable[..., Server]) -> Server:
-    return start_server(GRADCHECKD_MAX_UNREAD_SECONDS="3", GRADCHECKD_MAX_SENDING="4")
+    return start_server(GRADCHECKD_SEND_TIMEOUT_SECONDS="3", GRADCHECKD_MAX_SENDING="4")
 
 
 def asking(server: Server) -> socket.socket:

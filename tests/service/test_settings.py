@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.checks.graph.check import Limits
-from service.settings import PREFIX, Settings
+from service.settings import PREFIX, RENAMED_SETTINGS, Settings
 
 
 def test_the_defaults_are_those_of_the_limits():
@@ -16,13 +16,13 @@ def test_the_defaults_are_those_of_the_limits():
 
 
 TEXTS = {"keys", "keys_file", "allowed_origins"}  # what may be in them their modules know, and their tests
-NONE_AT_ALL = {"max_small_checks", "max_waiting"}  # of which there may be none
+NONE_AT_ALL = {"max_small_checks", "max_queued"}  # of which there may be none
 NUMBERS = [name for name in Settings.model_fields if name not in TEXTS]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_comes_from_the_environment_and_is_checked(monkeypatch, name):
-    value = 2**30 if name == "max_held_bytes" else 7  # which must be as large as a body may be
+    value = 2**30 if name == "max_buffered_body_bytes" else 7  # which must be as large as a body may be
     monkeypatch.setenv(PREFIX + name.upper(), str(value))
     assert getattr(Settings(), name) == value
     for wrong in ("-1", "many", *([] if name in NONE_AT_ALL else ["0"])):
@@ -44,7 +44,7 @@ def test_every_setting_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", ["max_body_bytes", "max_binary_bytes"])
 def test_there_is_room_for_the_largest_body(name):
-    with pytest.raises(ValidationError, match="MAX_HELD_BYTES is 134217728: it must be 134217729 at least"):
+    with pytest.raises(ValidationError, match="MAX_BUFFERED_BODY_BYTES is 134217728: it must be 134217729 at least"):
         Settings(**{name: 2**27 + 1})
 
 
@@ -57,3 +57,31 @@ def test_a_misspelt_variable_is_refused_with_what_was_meant(monkeypatch, name, s
         ValidationError, match=re.escape(f"no setting {PREFIX}{name}, which the environment has; {PREFIX}{setting}")
     ):
         Settings()
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_SETTINGS.items())
+@pytest.mark.parametrize("spell", [str.upper, str.lower])
+def test_a_renamed_setting_is_refused_with_its_present_name(monkeypatch, old, new, spell):
+    monkeypatch.setenv(spell(PREFIX + old), "7")
+    with pytest.raises(ValidationError, match=rf"(?i){PREFIX}{old} was renamed: set {PREFIX}{new}"):
+        Settings()
+
+
+def test_all_renamed_settings_are_named_at_once_before_anything_else_is_wrong(monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}MAX_BODY_BYTES", str(2**28))  # for which the default of the buffer is too small
+    for old in RENAMED_SETTINGS:
+        monkeypatch.setenv(PREFIX + old.upper(), str(2**28))
+    with pytest.raises(ValidationError) as refusal:
+        Settings()
+    assert all(f"set {PREFIX}{new.upper()}" in str(refusal.value) for new in RENAMED_SETTINGS.values())
+
+
+@pytest.mark.parametrize("name", ["MAX_HELD_BYTES", "OTHERS_MAX_HELD_BYTES"])
+def test_old_names_with_another_prefix_are_not_ours(monkeypatch, name):
+    monkeypatch.setenv(name, "7")
+    Settings()
+
+
+def test_present_names_are_settings_and_old_names_are_not():
+    assert set(RENAMED_SETTINGS.values()) <= Settings.model_fields.keys()
+    assert RENAMED_SETTINGS.keys().isdisjoint(Settings.model_fields)

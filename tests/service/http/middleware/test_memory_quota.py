@@ -86,8 +86,8 @@ def test_finished_request_releases_its_bytes(path, body, status, accept):
     assert room_of(app).reserved_bytes == 0
 
 
-def test_refused_request_reserves_no_bytes():
-    app = create_app(SETTINGS.model_copy(update={"max_waiting": 0}))
+def test_nothing_is_held_of_what_got_no_place():
+    app = create_app(SETTINGS.model_copy(update={"max_queued": 0}))
     slots = get_compute_limiter(app)
     with slots.acquire(), slots.acquire(), get_small_checks(app).acquire():
         response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
