@@ -12,7 +12,8 @@ import torch
 from benchmarks.peers import PreparedPeer, differentiate_by_torch, make_gradcheck_call, make_torch_inputs
 from benchmarks.problems import Array, BenchmarkProblem
 from benchmarks.timing import Contender, measure_cpu_share, measure_seconds
-from service.checks.graph.check import Limits, check
+from service.checks.common.limits import Limits
+from service.checks.graph.check import check
 
 MAX_DISAGREEMENT = 1e-5
 """Error of a gradient, over its largest element, above which something else was measured than was meant."""

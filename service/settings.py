@@ -7,9 +7,11 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.checks.common.limits import Limits
 from service.unknown_settings import find_unknown_settings, suggest_setting
 
 PREFIX = "GRADCHECKD_"
+_LIMITS = Limits()
 RENAMED_SETTINGS = {
     "max_held_bytes": "max_buffered_body_bytes",
     "max_reading": "max_concurrent_reads",
@@ -36,21 +38,25 @@ class Settings(BaseSettings):
     max_depth: Annotated[int, Gt(0), Le(500)] = Field(
         default=64, description="Most lists and objects within one another in JSON; at most 500."
     )
-    max_names: Count = Field(default=1000, description="Most tensors and weights of a request, and most candidates.")
-    max_nodes: Count = Field(default=1000, description="Most nodes of a model.")
+    max_names: Count = Field(
+        default=_LIMITS.names, description="Most tensors and weights of a request, and most candidates."
+    )
+    max_nodes: Count = Field(default=_LIMITS.nodes, description="Most nodes of a model.")
     max_dimensions: Annotated[int, Gt(0), Le(24)] = Field(
-        default=24, description="Most dimensions of a tensor or node; at most 24."
+        default=_LIMITS.dimensions, description="Most dimensions of a tensor or node; at most 24."
     )
     max_elements: Count = Field(
-        default=2**21, description="Most elements that all tensors and nodes of a model may have together."
+        default=_LIMITS.elements, description="Most elements that all tensors and nodes of a model may have together."
     )
-    max_work: Count = Field(default=10**11, description="Most multiply-adds that a check may be estimated to take.")
+    max_work: Count = Field(
+        default=_LIMITS.work, description="Most multiply-adds that a check may be estimated to take."
+    )
     max_bytes: Count = Field(
-        default=2**30,
+        default=_LIMITS.bytes,
         description="Most memory, in bytes, that a check may be estimated to take; its JSON, parsed, a quarter more.",
     )
     max_seconds: Seconds = Field(
-        default=60.0,
+        default=_LIMITS.seconds,
         description="Longest time from the head of a request until all is computed for it; then 422, with what would "
         "fit, or 408 if the body has not come by then. Its answer has to be taken within half as much more.",
     )
@@ -73,7 +79,7 @@ class Settings(BaseSettings):
         description="Most bytes of bodies that a worker holds until it parses them; further ones get 503.",
     )
     max_answer_bytes: Count = Field(
-        default=256 * 2**20,
+        default=_LIMITS.answer_bytes,
         description="Most bytes of large answers that a worker holds until their clients have taken them; further ones "
         "get 503, and one that may be larger by itself 422.",
     )

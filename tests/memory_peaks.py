@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.json_writer import write_json
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.check import check
 from service.checks.graph.cost_estimate import estimate_check
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits
 from tests.large_models import build_deep_model, build_model, build_models, draw_model
 
 AMPLE_LIMITS = Limits(bytes=2**40, work=10**15, elements=2**24, seconds=600.0, answer_bytes=2**40)

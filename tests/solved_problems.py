@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from schemas.datatype import Array
+from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
@@ -14,7 +15,7 @@ from service.checks.graph.diagnosis import build_context, diagnose_failures
 from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import Judge
-from service.checks.graph.problem import Limits, Problem, build_problem
+from service.checks.graph.problem import Problem, build_problem
 from service.numerics.diagnosis import BugExplanation, DiagnosisContext
 from service.numerics.model.presets import PRESETS
 from service.numerics.verdict.gradient_verdict import GradientVerdict

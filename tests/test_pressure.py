@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks import attack_clients, memory_attacks, process_memory, saved_results
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits
 from tests.deployment.test_memory import OF_IMAGE
 
 

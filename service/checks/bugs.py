@@ -11,6 +11,7 @@ from schemas.check import NodeBase
 from schemas.problem_details import InvalidRequestError, describe_unknown, error_at, quote_name
 from schemas.tensor import encode_tensor
 from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
@@ -18,7 +19,7 @@ from service.checks.graph.diagnosis import build_context, diagnose_failures
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import GradientSources, Judge
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits, Problem
+from service.checks.graph.problem import Problem
 from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
 from service.numerics import diagnosis
 from service.numerics.core.interrupts import iterate_interruptibly

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from tests.service.checks.common.counting_clock import end_after_looks
 from tests.service.checks.graph.test_check import answered, refused
 

@@ -1,19 +1,9 @@
-import dataclasses
 import re
 
 import pytest
 from pydantic import ValidationError
 
-from service.checks.graph.check import Limits
 from service.settings import PREFIX, RENAMED_SETTINGS, Settings
-
-
-def test_the_defaults_are_those_of_the_limits():
-    """A check from Python and one over HTTP are limited alike."""
-    settings, limits = Settings(), Limits()
-    for field in dataclasses.fields(Limits):
-        assert getattr(settings, f"max_{field.name}") == getattr(limits, field.name)
-
 
 TEXTS = {"keys", "keys_file", "allowed_origins"}  # what may be in them their modules know, and their tests
 NONE_AT_ALL = {"max_small_checks", "max_queued"}  # of which there may be none

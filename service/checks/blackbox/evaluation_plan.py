@@ -15,7 +15,7 @@ from service.checks.blackbox.scales_and_bounds import (
     compute_step_sizes,
     find_narrow_bounds,
 )
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from service.numerics.blackbox.domain import MAX_LATTICE_SPACING
 from service.numerics.blackbox.lattice import compute_lattice_spacing
 from service.numerics.blackbox.layout import (

@@ -11,7 +11,8 @@ from service.checks.blackbox.losses import read_losses
 from service.checks.blackbox.plan_codec import decode_plan
 from service.checks.blackbox.report import build_judge_report
 from service.checks.common.deadline import Clock, current_clock
-from service.checks.graph.problem import Limits, choose_precision
+from service.checks.common.limits import Limits
+from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox import candidate_judge
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.reference import Tolerance

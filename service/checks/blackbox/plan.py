@@ -12,8 +12,8 @@ from service.checks.blackbox.evaluation_plan import BINARY_SIZE_FACTOR, Evaluati
 from service.checks.blackbox.plan_codec import encode_plan, stack_points
 from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.common.deadline import current_clock
+from service.checks.common.limits import Limits
 from service.checks.graph.answer_size import check_answer_bytes, estimate_tensor_bytes
-from service.checks.graph.problem import Limits
 from service.numerics.core.interrupts import iterate_interruptibly
 
 _REMEDY = "Take fewer directions or smaller tensors, or ask for the points in the safetensors format (Accept)"

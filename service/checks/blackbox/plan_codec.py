@@ -20,7 +20,7 @@ from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from schemas.tensor import Tensor, encode_number, encode_tensor
 from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
 from service.checks.blackbox.scales_and_bounds import MoveSettings
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from service.numerics.core.batching import Array
 
 _SEED_LIMIT = 2**63

@@ -7,8 +7,9 @@ import orjson
 from schemas.datatype import BY_ANY_NAME
 from schemas.problem_details import InvalidRequestError, error_at
 from schemas.tensor import Encoding
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
-from service.checks.graph.problem import Limits, Problem
+from service.checks.graph.problem import Problem
 from service.numerics.core.batching import Shape, count_elements
 
 _CHARACTERS_PER_NUMBER = 25

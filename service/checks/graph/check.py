@@ -8,6 +8,7 @@ import numpy as np
 from schemas.report import CheckReport
 from schemas.tensor import Encoding
 from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.answer_size import check_answer_size
@@ -16,7 +17,7 @@ from service.checks.graph.diagnosis import diagnose_failures
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import GradientSources, Judge
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits, Problem
+from service.checks.graph.problem import Problem
 from service.checks.graph.report import CheckResults, build_report
 from service.checks.graph.suggestions import (
     SMALLER_MODEL_REMEDY,
@@ -26,8 +27,6 @@ from service.checks.graph.suggestions import (
 )
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference import DifferencePlan, DifferenceProgress
-
-__all__ = ["Limits", "check"]
 
 _DIAGNOSIS_TIME_FRACTION = 0.9
 """Part of the time at which a diagnosis ends with what it has: the report is still to be written."""

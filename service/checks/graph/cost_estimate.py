@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from service.checks.common.limits import Limits
 from service.checks.graph.answer_size import estimate_answer_size
-from service.checks.graph.problem import Limits, Problem
+from service.checks.graph.problem import Problem
 from service.numerics.core.batching import count_elements
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferencePlan

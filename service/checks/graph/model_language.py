@@ -5,19 +5,19 @@ import inspect
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Any, Literal, Union, cast, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, create_model
-from pydantic.fields import FieldInfo
+from pydantic import Field, TypeAdapter, create_model
 
 from schemas.bugs import BugsRequest
-from schemas.check import CheckRequest, FiniteDifferenceSpec, GraphSpec, NodeBase, ToleranceSpec
-from schemas.curve import CurveRequest, ElementSpec
-from schemas.problem_details import InvalidRequestError, PlacedError, error_at, place_validation_errors, quote_name
+from schemas.check import CheckRequest, NodeBase
+from schemas.curve import CurveRequest
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.report import ModelsAnswer, OpEntry, OpsAnswer
 from schemas.tensor import Tensor
+from service.checks.common.request_validation import validate_request
 from service.numerics.core.precision import DTYPES, ComputeDtype
 from service.numerics.model.graph import Graph, InvalidModelError, ModelError, Node, Operand
 from service.numerics.model.presets import PRESETS, Preset
@@ -57,41 +57,17 @@ def parse_check_request(body: object) -> CheckRequest[NodeBase]:
     InvalidRequestError
         With every error of its form.
     """
-    return cast("CheckRequest[NodeBase]", _validate_request(body, CheckRequestSchema))
+    return cast("CheckRequest[NodeBase]", validate_request(body, CheckRequestSchema))
 
 
 def parse_curve_request(body: object) -> CurveRequest[NodeBase]:
-    """Validate the request of a curve, as `parse_check_request` does that of a check."""
-    return cast("CurveRequest[NodeBase]", _validate_request(body, CurveRequestSchema))
+    """Validate the request of a curve, as `parsed` does that of a check."""
+    return cast("CurveRequest[NodeBase]", validate_request(body, CurveRequestSchema))
 
 
 def parse_bugs_request(body: object) -> BugsRequest[NodeBase]:
-    """Validate the request for bugs, as `parse_check_request` does that of a check."""
-    return cast("BugsRequest[NodeBase]", _validate_request(body, BugsRequestSchema))
-
-
-def _validate_request(body: object, model: type[BaseModel]) -> BaseModel:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise InvalidRequestError(
-            place_validation_errors(error, body, partial(_find_known_fields, model, body))
-        ) from None
-
-
-_MODELS_BY_FIELD: dict[str | int, type[BaseModel]] = {
-    "model": GraphSpec,
-    "finite_difference": FiniteDifferenceSpec,
-    "tolerance": ToleranceSpec,
-    "element": ElementSpec,
-}
-
-
-def _find_known_fields(model: type[BaseModel], body: Any, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
-    """Return the possible fields of the object at a path into a request."""
-    if len(path) < 2:
-        return (_MODELS_BY_FIELD[path[0]] if path else model).model_fields
-    return NODE_TYPES[body["model"]["nodes"][path[2]]["op"]].model_fields
+    """Validate the request for bugs, as `parsed` does that of a check."""
+    return cast("BugsRequest[NodeBase]", validate_request(body, BugsRequestSchema))
 
 
 @cache

@@ -1,12 +1,17 @@
 """The first step of every request: validate it, and refuse one that is too large."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from schemas.problem_details import PlacedError
+from schemas.problem_details import InvalidRequestError, PlacedError, error_at
+from service.checks.common.limits import Limits
+from service.checks.common.request_validation import check_counts, count_nested_entries
 from service.checks.graph.budget import check_tensor_sizes
-from service.checks.graph.problem import Limits, ParsedCheckRequest, Problem, build_problem, check_entry_counts
+from service.checks.graph.problem import ParsedCheckRequest, Problem, build_problem
 from service.numerics.model.graph import Graph
+
+_TENSOR_FIELDS = ("tensors", "weights", "candidate")
+_MAX_ENTRIES_PER_NODE = 40
 
 RequestT = TypeVar("RequestT", bound=ParsedCheckRequest)
 
@@ -43,3 +48,23 @@ def parse_problem(
     return request, build_problem(
         request, lambda _, graph, errors: choose_names(request, graph, errors), limits.elements
     )
+
+
+def check_entry_counts(body: object, limits: Limits) -> None:
+    """Refuse a request with too many entries, before each is validated and each may be wrong.
+
+    Raises
+    ------
+    InvalidRequestError
+        The counts and the limits.
+    """
+    if not isinstance(body, dict):
+        return
+    fields = cast("dict[str, Any]", body)
+    by_path: dict[tuple[str, ...], int] = {(name,): limits.names for name in (*_TENSOR_FIELDS, "with_respect_to")}
+    check_counts(fields, by_path | {("model", "nodes"): limits.nodes})
+    entries = count_nested_entries({name: value for name, value in fields.items() if name not in _TENSOR_FIELDS})
+    most = _MAX_ENTRIES_PER_NODE * limits.nodes
+    if entries > most:
+        detail = f"tensors aside, the request has {entries} entries; at most {most} are taken"
+        raise InvalidRequestError([error_at(detail)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import numpy as np
 
@@ -20,38 +19,6 @@ from service.numerics.model.graph import Graph, NamedArrays
 
 ParsedCheckRequest = CheckRequest[NodeBase]
 NameChooser = Callable[[ParsedCheckRequest, Graph, list[PlacedError]], tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of one check.
-
-    Attributes
-    ----------
-    names, nodes
-        Tensors and weights; nodes of a model.
-    dimensions
-        Dimensions of a tensor or node.
-    elements
-        Elements of all tensors and nodes together.
-    work
-        Multiply-adds.
-    bytes
-        Bytes of memory beside the request's own.
-    seconds
-        Time for all of it.
-    answer_bytes
-        Bytes of an answer.
-    """
-
-    names: int = 1000
-    nodes: int = 1000
-    dimensions: int = 24
-    elements: int = 2**21
-    work: int = 10**11
-    bytes: int = 2**30
-    seconds: float = 60.0
-    answer_bytes: int = 2**28
 
 
 @dataclass(frozen=True)
@@ -191,57 +158,6 @@ def _convert_leaf(array: Array, kind: str | None, dtype: ComputeDtype) -> Array:
     if kind is None:
         return dtype.round_array(array.astype(np.float64))
     return array.astype(np.int64 if kind == "index" else np.bool_)
-
-
-def check_entry_counts(body: object, limits: Limits) -> None:
-    """Refuse too many entries, before each of them is validated.
-
-    Raises
-    ------
-    InvalidRequestError
-        With the counts and the limits.
-    """
-    if not isinstance(body, dict):
-        return
-    fields = cast("dict[str, Any]", body)
-    graph: Any = fields.get("model")
-    nodes: Any = cast("dict[str, Any]", graph).get("nodes") if isinstance(graph, dict) else None
-    counts: list[tuple[int, int, tuple[str, ...]]] = [
-        (_count_items(fields.get(name)), limits.names, (name,)) for name in (*_TENSOR_FIELDS, "with_respect_to")
-    ]
-    counts.append((_count_items(nodes), limits.nodes, ("model", "nodes")))
-    errors = [
-        error_at(f"{count} are more than the {limit} that are taken", *place)
-        for count, limit, place in counts
-        if count > limit
-    ]
-    rest = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
-    entries, most = _count_entries(rest), _MAX_ENTRIES_PER_NODE * limits.nodes
-    if not errors and entries > most:
-        errors = [error_at(f"tensors aside, the request has {entries} entries; at most {most} are taken")]
-    if errors:
-        raise InvalidRequestError(errors)
-
-
-_TENSOR_FIELDS = ("tensors", "weights", "candidate")
-_MAX_ENTRIES_PER_NODE = 40
-
-
-def _count_items(value: object) -> int:
-    return len(cast("list[Any]", value)) if isinstance(value, list | dict) else 0
-
-
-def _count_entries(value: object) -> int:
-    """Count the entries of lists and objects, nested ones too."""
-    total = 0
-    pending: list[Any] = [value]
-    while pending:
-        here = pending.pop()
-        if isinstance(here, list | dict):
-            inside = list(cast("dict[str, Any]", here).values()) if isinstance(here, dict) else cast("list[Any]", here)
-            total += len(inside)
-            pending.extend(inside)
-    return total
 
 
 def _find_section(request: ParsedCheckRequest, name: str) -> str:

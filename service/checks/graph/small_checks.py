@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.budget import check_model_size
 from service.checks.graph.cost_estimate import estimate_check
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits
 
 MAX_BODY_BYTES = 2**18
 """Bytes of the largest body that may be a small check."""

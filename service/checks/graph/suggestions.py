@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from schemas.problem_details import quote_name
+from service.checks.common.limits import Limits
 from service.checks.graph.cost_estimate import (
     CostEstimate,
     estimate_check,
@@ -13,7 +14,7 @@ from service.checks.graph.cost_estimate import (
     estimate_planning_cost,
     format_estimate,
 )
-from service.checks.graph.problem import Limits, Problem, sample_elements
+from service.checks.graph.problem import Problem, sample_elements
 from service.numerics.core.batching import count_elements
 from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.gradients import finite_difference

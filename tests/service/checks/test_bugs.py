@@ -4,8 +4,9 @@ import pytest
 
 from schemas.problem_details import InvalidRequestError
 from service.checks.bugs import list_bugs, simulate_bugs
-from service.checks.graph.check import Limits, check
-from service.numerics import diagnosis as bug_diagnosis
+from service.checks.common.limits import Limits
+from service.checks.graph.check import check
+from service.numerics import diagnosis as faults
 from service.numerics.model.presets import PRESETS
 from tests.service.checks.common.counting_clock import end_after_looks
 

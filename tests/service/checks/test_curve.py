@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.curve import compute_curve
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from service.numerics.model.presets import PRESETS
 
 

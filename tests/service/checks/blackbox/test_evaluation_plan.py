@@ -3,7 +3,7 @@ import numpy as np
 from schemas.tensor import Tensor
 from service.checks.blackbox.evaluation_plan import build_evaluation_plan, count_evaluations
 from service.checks.blackbox.scales_and_bounds import MoveSettings
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 
 
 def test_estimated_plan_size_is_the_size_of_the_plan():

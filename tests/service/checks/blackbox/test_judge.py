@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.problem_details import InvalidRequestError
 from service.checks.blackbox.judge import judge_losses
 from service.checks.blackbox.plan import plan_evaluations
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from tests.service.checks.blackbox.plan_requests import make_judge_request, make_plan_request
 
 BODY = make_judge_request()

@@ -2,7 +2,7 @@ import pytest
 
 from schemas.problem_details import InvalidRequestError
 from service.checks.blackbox.parse import parse_judge_request, parse_plan_request
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 
 
 def test_defaults_are_filled_in():

@@ -5,7 +5,7 @@ import pytest
 
 from schemas.problem_details import InvalidRequestError
 from service.checks.blackbox.plan import plan_evaluations
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from tests.service.checks.blackbox.plan_requests import EXAMPLE_POINT, make_plan_request
 
 

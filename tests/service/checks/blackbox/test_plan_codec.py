@@ -3,7 +3,7 @@ import json
 from schemas.plan import Plan
 from service.checks.blackbox.plan import plan_evaluations
 from service.checks.blackbox.plan_codec import decode_plan
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from tests.service.checks.blackbox.plan_requests import make_plan_request
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.cost_estimate import estimate_check
-from service.checks.graph.problem import Limits, build_problem
+from service.checks.graph.problem import build_problem
 
 
 def make_problem(body):

@@ -7,9 +7,9 @@ import pytest
 from schemas.json_writer import write_json
 from schemas.problem_details import InvalidRequestError
 from schemas.safetensors_body import encode_report
+from service.checks.common.limits import Limits
 from service.checks.graph.answer_size import check_answer_size, estimate_answer_size
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from tests.service.checks.graph.sized_requests import make_problem
 
 EVERYTHING = ["gradients", "allowances", "intermediates"]

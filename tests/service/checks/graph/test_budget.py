@@ -1,8 +1,8 @@
 import pytest
 
+from service.checks.common.limits import Limits
 from service.checks.graph import budget, model_language
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from tests.service.checks.graph.sized_requests import get_refusal, make_problem
 
 

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from schemas.problem_details import InvalidRequestError
-from service.checks.graph.check import Limits, check
+from service.checks.common.limits import Limits
+from service.checks.graph.check import check
 from service.numerics.ops import OP_REGISTRY
 
 ROUTES = ("analytic", "autograd", "finite_difference")

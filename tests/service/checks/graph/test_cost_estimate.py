@@ -1,9 +1,9 @@
 import pytest
 
+from service.checks.common.limits import Limits
 from service.checks.graph import cost_estimate, suggestions
 from service.checks.graph.budget import check_longest_call, plan_within_limits
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from tests.service.checks.graph.sized_requests import (
     draw_tensor,
     estimate_request,

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.budget import plan_within_limits
 from service.checks.graph.gradients import compute_gradients
-from service.checks.graph.problem import Limits, build_problem
+from service.checks.graph.problem import build_problem
 from service.numerics.core.interrupts import OutOfTimeError
 
 

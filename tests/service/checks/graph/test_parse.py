@@ -1,9 +1,9 @@
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph import element, model_language
 from service.checks.graph.parse import parse_problem
-from service.checks.graph.problem import Limits
 
 
 def test_the_request_and_its_problem_come_back(example):

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language
-from service.checks.graph.problem import Limits, build_problem, check_entry_counts
+from service.checks.graph.parse import check_entry_counts
+from service.checks.graph.problem import build_problem
 from service.numerics.gradients.finite_difference import ADAPTIVE_METHOD
 
 

@@ -5,8 +5,9 @@ import tracemalloc
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.common.limits import Limits
 from service.checks.graph import model_language, small_checks
-from service.checks.graph.check import Limits, check
+from service.checks.graph.check import check
 from service.checks.graph.small_checks import MAX_ESTIMATED_BYTES, MAX_ESTIMATED_WORK, is_small_check
 from service.numerics.gradients import finite_difference
 from service.settings import Settings

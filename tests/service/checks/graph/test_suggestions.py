@@ -3,10 +3,10 @@ import re
 
 import pytest
 
+from service.checks.common.limits import Limits
 from service.checks.graph import cost_estimate
 from service.checks.graph import suggestions as fitting
 from service.checks.graph.check import check
-from service.checks.graph.problem import Limits
 from tests.service.checks.common.counting_clock import end_after_looks
 from tests.service.checks.graph.sized_requests import draw_tensor, estimate_request, get_refusal, make_entangled_request
 

@@ -1,7 +1,7 @@
 import dataclasses
 
 from service.app import create_app
-from service.checks.graph.problem import Limits
+from service.checks.common.limits import Limits
 from service.http.middleware.request_limits import current_limits
 from service.settings import Settings
 

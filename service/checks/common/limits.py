@@ -1,0 +1,37 @@
+"""The limits of one check: the only place of their defaults, for Python and for the settings of the service."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one check.
+
+    Attributes
+    ----------
+    names
+        Most tensors and weights of a request, and most candidates.
+    nodes
+        Most nodes of a model.
+    dimensions
+        Most dimensions of a tensor or node.
+    elements
+        Most elements of all tensors and nodes together.
+    work
+        Most multiply-adds, estimated.
+    bytes
+        Most bytes of memory beside those of the request, estimated.
+    seconds
+        Longest time for all of the check.
+    answer_bytes
+        Most bytes of the answer, estimated.
+    """
+
+    names: int = 1000
+    nodes: int = 1000
+    dimensions: int = 24
+    elements: int = 2**21
+    work: int = 10**11
+    bytes: int = 2**30
+    seconds: float = 60.0
+    answer_bytes: int = 2**28
