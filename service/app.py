@@ -6,11 +6,13 @@ from typing import Any
 from flask import Flask, Response
 
 from service import logs
+from service.checks.common.check_kind import CheckKind
+from service.checks.kinds import CHECK_KINDS
 from service.http import arrival, metrics
 from service.http.middleware import auth, concurrency, cors, disconnect, memory_quota, request_log, shutdown
 from service.http.response import problem_details, security_headers
 from service.http.response.send_deadline import enforce_send_deadline
-from service.http.routes import blackbox, bugs, catalogue, check, curve, health, openapi, pages
+from service.http.routes import catalogue, checks, health, openapi, pages
 from service.settings import Settings
 
 
@@ -33,20 +35,24 @@ class _Application(Flask):
         return response
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]] = CHECK_KINDS) -> Flask:
     """Make the WSGI application.
 
     Parameters
     ----------
     settings
-        Taken from the environment if left out.
+        Settings of the service; those of the environment by default.
+    kinds
+        Kinds of check, each of which gets a route; all that the service has by default.
     """
     app = _Application("gradcheckd", static_folder=None)
     app.url_map.strict_slashes = True
     # A redirect would be a page of HTML, and a POST would lose its body on the way.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
-    for part in (check, curve, bugs, blackbox, catalogue, health, metrics, openapi, pages):
+    for kind in kinds:
+        app.register_blueprint(checks.build_blueprint(kind))
+    for part in (catalogue, health, metrics, openapi, pages):
         app.register_blueprint(part.blueprint)
     _register_middleware(app, settings)
     return app

@@ -22,6 +22,7 @@ def imported_by(statement: str) -> set[str]:
     [
         ("import service.checks.graph.check", {"torch", "flask", "werkzeug"}),
         ("import service.checks.curve", {"torch", "flask", "werkzeug"}),
+        ("import service.checks.kinds", {"torch", "flask", "werkzeug"}),
         ("import service.rendering", {"torch", "flask", "werkzeug"}),
         (
             "import service.numerics.verdict.elementwise, service.numerics.ops",
@@ -66,6 +67,10 @@ PLANTED = [
     ("service/checks/curve.py", "import flask"),
     ("service/checks/curve.py", "import service.checks.graph.check"),
     ("service/numerics/gradients/step_curve.py", "import schemas.curve"),
+    ("service/checks/graph/report.py", "import service.rendering.sections"),
+    ("service/checks/common/limits.py", "import service.checks.common.check_kind"),
+    ("service/checks/curve.py", "import service.checks.kinds"),
+    ("service/http/routes/catalogue.py", "import service.http.routes.checks"),
     ("service/checks/graph/element.py", "import service.checks.graph.report"),
     ("service/checks/graph/model_language.py", "import service.checks.graph.report"),
     ("service/rendering/text.py", "import service.rendering.markdown"),
@@ -120,6 +125,7 @@ def test_every_package_is_tested_where_it_lies() -> None:
         "schemas/progress.py",  # types alone; tests/service/http/response/test_ndjson_stream.py holds real lines against them
         "schemas/report.py",  # types alone; tests/service/http/routes/test_openapi.py holds a real report against them
         "service/checks/common/stage_timer.py",
+        "service/checks/common/check_kind.py",  # a record; tests/service/http/routes/test_checks.py makes one of all parts
         "service/http/response/responses.py",
         "service/http/operations.py",
         "service/numerics/model/presets.py",  # every preset is posted by tests/service/http/routes/test_catalogue.py

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from schemas.safetensors_body import SAFETENSORS
-
 View = TypeVar("View", bound=Callable[..., Any])
 
 _OPERATION_ATTRIBUTE = "openapi_operation"
@@ -35,21 +33,6 @@ class BodyFormat:
     line_type: Any = None
 
 
-TENSOR_BODY_FORMATS = {
-    SAFETENSORS: BodyFormat(
-        "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, I64, I32, BOOL), and in the metadata "
-        "entry `request` the other fields as JSON text; it may be left out.",
-        is_binary=True,
-    )
-}
-"""Forms beside JSON of a body that has tensors."""
-REPORT_TEXT_FORMATS = {
-    "text/plain": BodyFormat("The report for reading, below 120 columns."),
-    "text/markdown": BodyFormat("The report for reading."),
-}
-"""Forms beside JSON of a report."""
-
-
 @dataclass(frozen=True)
 class Operation:
     """One operation of the interface.
@@ -58,22 +41,24 @@ class Operation:
     ----------
     summary
         One line.
-    answer
+    answer_type
         Type of the answer with status 200.
-    body
-        Type of the request's body, if it has one.
+    body_type
+        Type of the request's body; None for an operation without one.
     problems
-        Statuses of the problems it may answer with, with what each means.
+        Statuses of the possible problems, each with its meaning.
     examples
-        Bodies that can be posted as they are, by name.
-    body_forms, answer_forms
-        Other forms of either, by media type.
+        Function that makes bodies to post as they are, by name.
+    body_formats, answer_formats
+        Forms beside JSON, by media type.
     media_type
         Media type of the answer.
-    open
+    identifier
+        The `operationId`; made of method and route by default.
+    is_open
         Whether it is answered without a key too.
-    listed
-        Whether it is described: files that the pages are made of are no part of the interface.
+    is_listed
+        Whether it is described. The files of the pages are no part of the interface.
     """
 
     summary: str
@@ -84,6 +69,7 @@ class Operation:
     body_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
     answer_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])
     media_type: str = "application/json"
+    identifier: str | None = None
     is_open: bool = False
     is_listed: bool = True
 

@@ -5,10 +5,9 @@ Markdown, HTML or GitHub would act upon is escaped.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from schemas.plan import JudgeReport
-from schemas.report import CheckReport
 from service.rendering import number_format
 from service.rendering.document import Block, Column, DisplayName, Heading, Listing, Paragraph, Section, Table
 from service.rendering.sections import build_sections
@@ -27,8 +26,10 @@ _MENTION_PATTERN = re.compile(r"[@#]")
 _LIST_PATTERN = re.compile(r"^ *(\d*)([-+.)])")
 
 
-def render_markdown(report: CheckReport | JudgeReport) -> str:
-    """Write a report as Markdown."""
+def render_markdown(
+    report: Mapping[str, Any], build_sections: Callable[[Any], Iterable[Section]] = build_sections
+) -> str:
+    """Write a report, which has an `outcome`, as Markdown."""
     parts = [f"## gradcheckd: {_escape_markdown(report['outcome'])}\n"]
     room, left_out = MAX_LENGTH - len(parts[0]) - len(_TRUNCATION_NOTE), 0
     for section in build_sections(report):

@@ -15,12 +15,17 @@ MAX_NODES = 200
 
 
 def build_sections(report: CheckReport | JudgeReport) -> Iterator[Section]:
-    """All that there is to say, of a check or of a judgement by losses."""
+    """Build the sections of a check or of a judgement by losses."""
     if "noise" in report:
         yield from build_judgement_sections(report)
     else:
-        for each in _SECTION_BUILDERS:
-            yield from each(report)
+        yield from build_check_sections(report)
+
+
+def build_check_sections(report: CheckReport) -> Iterator[Section]:
+    """Build the sections of a check."""
+    for build in _SECTION_BUILDERS:
+        yield from build(report)
 
 
 def _build_summary(report: CheckReport) -> Iterator[Section]:

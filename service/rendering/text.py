@@ -1,9 +1,8 @@
 """A report for a terminal: every line below 120 columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from schemas.plan import JudgeReport
-from schemas.report import CheckReport
 from service.rendering.document import Block, Heading, Listing, Paragraph, Section, Table
 from service.rendering.sections import build_sections
 from service.rendering.terminal_text import elide_middle, escape_text, measure_width, wrap_text
@@ -15,8 +14,8 @@ _MIN_COLUMN_WIDTH = 12
 _MAX_HEADING_WIDTH = 80
 
 
-def render_text(report: CheckReport | JudgeReport) -> str:
-    """Write a report as plain text."""
+def render_text(report: Mapping[str, Any], build_sections: Callable[[Any], Iterable[Section]] = build_sections) -> str:
+    """Write a report, which has an `outcome`, as plain text."""
     parts = [f"gradcheckd: {report['outcome']}\n", *map(_write_section, build_sections(report))]
     return "\n".join(parts)
 

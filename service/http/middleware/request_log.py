@@ -17,8 +17,7 @@ from typing import Any
 import structlog
 from flask import Flask, Response, g, request
 
-from schemas.plan import JudgeReport
-from schemas.report import CheckReport
+from service.checks.common.check_kind import AnswerFacts
 from service.http import metrics
 from service.numerics.gradients.finite_difference import DifferenceProgress
 
@@ -77,39 +76,25 @@ class RequestRecord:
 
         return progress
 
-    def record_check(self, report: CheckReport) -> None:
-        """Record the outcome, size and times of a report, and count it, from any thread."""
-        cost = report["cost"]
-        self.evaluations = cost["loss_evaluations"]
-        self._record_outcomes(report)
-        for stage, seconds in cost["stages"].items():
-            self.add_stage_time(stage, float(str(seconds)))
-        metrics.CHECKS.labels(report["outcome"]).inc()
+    def record_answer(self, facts: AnswerFacts, *, is_counted: bool = False) -> None:
+        """Record the facts of an answer, from any thread; with `is_counted` its outcome enters the metric of checks."""
+        if facts.loss_evaluations is not None:
+            self.evaluations = facts.loss_evaluations
+        self.log_facts |= facts.log_fields
+        for stage, seconds in facts.stage_seconds.items():
+            self.add_stage_time(stage, seconds)
+        if is_counted:
+            metrics.CHECKS.labels(facts.log_fields["outcome"]).inc()
 
-    def record_cancellation(self) -> None:
-        """Record that the client of a check disconnected, and count it."""
+    def record_cancellation(self, *, is_counted: bool) -> None:
+        """Record that the client has left before its answer; `is_counted` as for `record_answer`."""
         self.record_disconnect()
-        metrics.CHECKS.labels(CANCELLED_OUTCOME).inc()
+        if is_counted:
+            metrics.CHECKS.labels(CANCELLED_OUTCOME).inc()
 
     def record_disconnect(self) -> None:
         """Record that the client disconnected."""
         self.log_facts["outcome"] = CANCELLED_OUTCOME
-
-    def record_judgement(self, report: JudgeReport) -> None:
-        """Record a judgement, which counts as no check.
-
-        The client evaluated its loss by itself.
-        """
-        self._record_outcomes(report)
-        self.log_facts["evaluations"] = report["evaluations"]
-
-    def _record_outcomes(self, report: CheckReport | JudgeReport) -> None:
-        verdicts = report["verdicts"].values()
-        self.log_facts |= {
-            "outcome": report["outcome"],
-            "names": len(verdicts),
-            "elements": sum(verdict["elements"]["total"] for verdict in verdicts),
-        }
 
     def add_stage_time(self, stage: str, seconds: float) -> None:
         """Record the time of a stage."""

@@ -1,14 +1,14 @@
 """Answers that are streamed line by line: `application/x-ndjson`."""
 
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import orjson
 from flask import Response
 
 from schemas.json_writer import write_json
 from schemas.progress import Event, ReportEvent
-from schemas.report import CheckReport
 from service.checks.common.background_job import BackgroundJob
 from service.http.middleware.concurrency import Permit
 from service.http.middleware.memory_quota import AnswerReservation
@@ -18,11 +18,11 @@ from service.numerics.gradients.finite_difference import DifferenceProgress
 NDJSON = "application/x-ndjson"
 
 
-ReportRenderer = Callable[[CheckReport], str]
+ReportRenderer = Callable[[Any], str]
 
 
 def stream_report(
-    job: Callable[[DifferenceProgress], CheckReport],
+    job: Callable[[DifferenceProgress], Mapping[str, Any]],
     permit: Permit,
     reservation: AnswerReservation,
     renderer: ReportRenderer | None = None,
@@ -92,8 +92,8 @@ class _NdjsonResponse:
         self._reservation.close()
 
 
-def _build_report_event(report: CheckReport, renderer: ReportRenderer | None) -> ReportEvent:
-    event: ReportEvent = {"event": "report", "report": report}
+def _build_report_event(report: Mapping[str, Any], renderer: ReportRenderer | None) -> ReportEvent:
+    event: ReportEvent = {"event": "report", "report": cast("Any", report)}
     if renderer is not None:
         event["text"] = renderer(report)
     return event

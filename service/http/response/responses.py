@@ -1,7 +1,7 @@
 """Responses in JSON and in text, and large ones whose bytes are reserved."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from flask import Response
 
@@ -39,8 +39,3 @@ def make_reserved_response(body: bytes, media_type: str, reservation: AnswerRese
     response = Response(body, mimetype=media_type)
     response.call_on_close(reservation.close)
     return response
-
-
-def serialize_report(report: Mapping[str, Any], media_type: str) -> bytes:
-    """Serialize a report to JSON, or to a form for reading."""
-    return RENDERERS[media_type](cast("Any", report)).encode() if media_type in RENDERERS else write_json(report)

@@ -1,21 +1,15 @@
-"""`GET /v1/ops`, `GET /v1/models`."""
-
-from collections.abc import Callable
-from typing import Any
+"""`GET /v1/ops`, `GET /v1/models`, `GET /v1/bugs`."""
 
 from flask import Blueprint, Response
 
+from schemas.bugs import CatalogueOfBugs
 from schemas.report import ModelsAnswer, OpsAnswer
+from service.checks.bugs import list_bugs
 from service.checks.graph import model_language
 from service.http.operations import Operation, describe_operation
 from service.http.response.responses import make_json_response
 
 blueprint = Blueprint("catalogue", __name__)
-
-
-def build_examples(change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
-    """The presets' requests, or what is made of each, as OpenAPI has examples."""
-    return {each["name"]: {"value": change(each["request"])} for each in model_language.list_models()["models"]}
 
 
 @blueprint.get("/v1/ops")
@@ -30,3 +24,12 @@ def get_ops() -> Response:
 def get_models() -> Response:
     """Answer with every preset and a request that can be posted as it is."""
     return make_json_response(model_language.list_models())
+
+
+@blueprint.get("/v1/bugs")
+@describe_operation(
+    Operation("List the bugs that a check names", answer_type=CatalogueOfBugs, identifier="get_bugs_get_bugs")
+)
+def get_bugs() -> Response:
+    """Answer with every bug of the catalogue and its description."""
+    return make_json_response(list_bugs())

@@ -57,7 +57,8 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
     for rule, operation in operations:
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         for method in sorted(methods):
-            described = _operation_to_dict(operation, references, f"{method.lower()}_{rule.endpoint.replace('.', '_')}")
+            identifier = operation.identifier or f"{method.lower()}_{rule.endpoint.replace('.', '_')}"
+            described = _operation_to_dict(operation, references, identifier)
             paths.setdefault(rule.rule, {})[method.lower()] = described
     return {
         "openapi": "3.1.0",

@@ -1,0 +1,171 @@
+"""The kinds of check that the service offers, one record each. A new kind is a folder and a record here."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from schemas.bugs import BugsAnswer
+from schemas.curve import CurveReport
+from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
+from schemas.report import CheckReport
+from schemas.safetensors_body import SAFETENSORS, encode_report, reorder_header, to_safetensors
+from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
+from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.plan import PlanResult, plan_evaluations
+from service.checks.bugs import simulate_bugs
+from service.checks.common.check_kind import AnswerFacts, BinaryAnswer, BinaryBody, CheckKind, RunOptions
+from service.checks.curve import compute_curve
+from service.checks.graph import model_language
+from service.checks.graph.check import check
+from service.checks.graph.small_checks import is_small_check
+from service.rendering.blackbox_sections import build_judgement_sections
+from service.rendering.sections import build_check_sections
+
+_METADATA_NOTE = "and in the metadata entry `request` the other fields as JSON text"
+_GRAPH_BODY = BinaryBody(
+    "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, I64, I32, BOOL), and in the metadata "
+    "entry `request` the other fields as JSON text; it may be left out."
+)
+_PLAN_BODY = BinaryBody(f"Tensors named point/w1 (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("point",))
+_JUDGE_BODY = BinaryBody(f"Tensors named candidate/w1 (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("candidate",))
+
+
+def _build_preset_examples(change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
+    """Return the changed requests of the presets, as OpenAPI has examples."""
+    return {model["name"]: {"value": change(model["request"])} for model in model_language.list_models()["models"]}
+
+
+def _add_first_element(request: dict[str, Any]) -> dict[str, Any]:
+    name, weight = next(iter(request["weights"].items()))
+    return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
+
+
+def _run_check(body: object, options: RunOptions) -> CheckReport:
+    # Text tells the shape alone of large tensors: they need no encoding.
+    encoding = None if options.form == "json" else "binary"
+    return check(body, options.limits, options.progress, encoding, options.reserve_answer_bytes)
+
+
+def _run_curve(body: object, options: RunOptions) -> CurveReport:
+    return compute_curve(body, options.limits, options.progress)
+
+
+def _run_plan(body: object, options: RunOptions) -> PlanResult:
+    return plan_evaluations(
+        body, options.limits, binary=options.form == "binary", reserve_answer_bytes=options.reserve_answer_bytes
+    )
+
+
+def _run_judge(body: object, options: RunOptions) -> JudgeReport:
+    return judge_losses(body, options.limits)
+
+
+def _run_bugs(body: object, options: RunOptions) -> BugsAnswer:
+    return simulate_bugs(body, options.limits)
+
+
+def _get_plan_document(result: PlanResult) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", result.deferred_answer)
+
+
+def _write_binary_plan(result: PlanResult, text: str | None) -> bytes:
+    return reorder_header(to_safetensors(result.binary_tensors, result.answer_without_points), result.binary_tensors)
+
+
+def _collect_check_facts(report: CheckReport) -> AnswerFacts:
+    cost = report["cost"]
+    stages = {stage: float(str(seconds)) for stage, seconds in cost["stages"].items()}
+    return AnswerFacts(_collect_outcomes(report), cost["loss_evaluations"], stages)
+
+
+def _collect_judge_facts(report: JudgeReport) -> AnswerFacts:
+    # The evaluations were the client's.
+    return AnswerFacts({**_collect_outcomes(report), "evaluations": report["evaluations"]})
+
+
+def _collect_outcomes(report: CheckReport | JudgeReport) -> dict[str, str | int]:
+    verdicts = report["verdicts"].values()
+    elements = sum(verdict["elements"]["total"] for verdict in verdicts)
+    return {"outcome": report["outcome"], "names": len(verdicts), "elements": elements}
+
+
+CHECK_KINDS: tuple[CheckKind[Any], ...] = (
+    CheckKind(
+        name="check",
+        path="/v1/check",
+        summary="Check a gradient by three independent routes",
+        request_type=model_language.CheckRequestSchema,
+        answer_type=CheckReport,
+        run=_run_check,
+        build_examples=_build_preset_examples,
+        binary_body=_GRAPH_BODY,
+        binary_answer=BinaryAnswer(
+            "Tensors gradients/w1/analytic, ..., and in the metadata entry `report` the rest of the report as JSON "
+            f'text. With `{SAFETENSORS}; report="text/plain"`, or "text/markdown", the entry `text` has it for reading '
+            "too.",
+            encode_report,
+        ),
+        build_sections=build_check_sections,
+        collect_facts=_collect_check_facts,
+        streams_progress=True,
+        is_counted=True,
+        is_small=is_small_check,
+        timeout_path=("with_respect_to",),
+        operation_id="post_check_post_check",
+    ),
+    CheckKind(
+        name="curve",
+        path="/v1/curve",
+        summary="Difference the loss by one element with steps from 1e-16 to 1",
+        request_type=model_language.CurveRequestSchema,
+        answer_type=CurveReport,
+        run=_run_curve,
+        build_examples=partial(_build_preset_examples, _add_first_element),
+        binary_body=_GRAPH_BODY,
+        operation_id="post_curve_post_curve",
+    ),
+    CheckKind(
+        name="bugs",
+        path="/v1/bugs",
+        summary="List the bugs that a model can have, or plant one",
+        request_type=model_language.BugsRequestSchema,
+        answer_type=BugsAnswer,
+        run=_run_bugs,
+        build_examples=_build_preset_examples,
+        binary_body=_GRAPH_BODY,
+        operation_id="post_bugs_post_bugs",
+    ),
+    CheckKind(
+        name="plan",
+        path="/v1/plan",
+        summary="Plan where a loss that only you can evaluate is to be evaluated",
+        request_type=PlanRequest,
+        answer_type=PlanAnswer,
+        run=_run_plan,
+        build_examples=build_plan_examples,
+        binary_body=_PLAN_BODY,
+        to_document=_get_plan_document,
+        binary_answer=BinaryAnswer(
+            "All points of each tensor as one, points/w1, of one dimension more, in the order of the request; in the "
+            "metadata entry `report` the plan, the number of evaluations and that order as JSON text.",
+            _write_binary_plan,
+        ),
+        operation_id="post_blackbox_post_plan",
+    ),
+    CheckKind(
+        name="judge",
+        path="/v1/judge",
+        summary="Judge a gradient by the losses at the points of a plan",
+        request_type=JudgeRequest,
+        answer_type=JudgeReport,
+        run=_run_judge,
+        build_examples=build_judge_examples,
+        binary_body=_JUDGE_BODY,
+        build_sections=build_judgement_sections,
+        collect_facts=_collect_judge_facts,
+        operation_id="post_blackbox_post_judge",
+    ),
+)
+"""All kinds, in the order in which the interface was built."""

@@ -1,0 +1,46 @@
+import pytest
+
+from service.checks.common.check_kind import AnswerFacts, RunOptions
+from service.checks.common.limits import Limits
+from service.checks.kinds import CHECK_KINDS
+
+BY_NAME = {kind.name: kind for kind in CHECK_KINDS}
+EXAMPLES = [(kind, name) for kind in CHECK_KINDS for name in kind.build_examples()]
+
+
+@pytest.mark.parametrize("attribute", ["name", "path", "summary", "operation_id", "run"])
+def test_no_two_kinds_share_what_tells_them_apart(attribute):
+    assert len({getattr(kind, attribute) for kind in CHECK_KINDS}) == len(CHECK_KINDS)
+
+
+@pytest.mark.parametrize(("kind", "name"), EXAMPLES, ids=[f"{kind.name}-{name}" for kind, name in EXAMPLES])
+def test_every_example_is_answered_without_http(kind, name):
+    reserved = []
+    options = RunOptions(Limits(), form="json", reserve_answer_bytes=reserved.append)
+    document = kind.to_document(kind.run(kind.build_examples()[name]["value"], options))
+    assert set(document) >= {*kind.answer_type.__required_keys__}
+    assert bool(reserved) == (kind.name in ("check", "plan"))
+
+
+def test_facts_of_a_check_and_of_a_judgement():
+    for name, own_evaluations in (("check", False), ("judge", True)):
+        kind = BY_NAME[name]
+        report = kind.run(next(iter(kind.build_examples().values()))["value"], RunOptions(Limits()))
+        facts = kind.collect_facts(report)
+        assert facts.log_fields["outcome"] == report["outcome"] == "pass"
+        assert facts.log_fields["names"] == len(report["verdicts"])
+        # The evaluations of a judgement are the client's: they are a field of the log alone.
+        assert ("evaluations" in facts.log_fields) is own_evaluations
+        assert (facts.loss_evaluations is None) is own_evaluations
+        assert bool(facts.stage_seconds) is not own_evaluations
+
+
+@pytest.mark.parametrize("name", ["curve", "bugs", "plan"])
+def test_kinds_without_a_verdict_have_no_facts(name):
+    assert BY_NAME[name].collect_facts({}) == AnswerFacts()
+    assert BY_NAME[name].build_sections is None
+
+
+def test_checks_alone_are_counted_streamed_and_small():
+    for attribute in ("is_counted", "streams_progress", "is_small"):
+        assert [kind.name for kind in CHECK_KINDS if getattr(kind, attribute)] == ["check"]
