@@ -1,4 +1,4 @@
-"""The one place where the parts of the service are put together."""
+"""The application: the one place that joins the parts of the service."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,10 +17,10 @@ from service.settings import Settings
 
 
 class _Application(Flask):
-    """Flask, but that what an address takes is answered in the header alone, and every answer has headers of ours."""
+    """A Flask application with security headers, deadlines for sending, and bare answers to OPTIONS."""
 
     def wsgi_app(self, environ: dict[str, Any], start_response: security_headers.StartResponse) -> Iterable[bytes]:
-        """Answer as WSGI has it."""
+        """Answer a request of the server by the protocol of WSGI."""
         settings: Settings = self.extensions["gradcheckd"]
         arrival.record_arrival(environ)
         answer = super().wsgi_app(environ, security_headers.add_security_headers(start_response))
@@ -28,7 +28,7 @@ class _Application(Flask):
         return enforce_send_deadline(answer, environ, settings.send_timeout_seconds, ends)
 
     def make_default_options_response(self) -> Response:
-        """Answer OPTIONS."""
+        """Answer OPTIONS with the header `Allow` alone."""
         response = super().make_default_options_response()
         response.status_code = 204
         del response.headers["Content-Type"]
@@ -47,7 +47,7 @@ def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]]
     """
     app = _Application("gradcheckd", static_folder=None)
     app.url_map.strict_slashes = True
-    # A redirect would be a page of HTML, and a POST would lose its body on the way.
+    # A redirect would be a page of HTML, and a POST would lose its body.
     app.url_map.merge_slashes = False
     app.extensions["gradcheckd"] = settings = settings or Settings()
     for kind in kinds:
@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]]
 
 
 def _register_middleware(app: Flask, settings: Settings) -> None:
-    """Put around the views what is there for all of them; the first comes first before a view, and last behind it."""
+    """Register the middleware of all routes: the first acts first before a view, and last after it."""
     logs.configure_logging()
     request_log.register(app)
     cors.register(app, settings)

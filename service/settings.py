@@ -1,4 +1,4 @@
-"""Every setting: its name, its default, its help. Set by environment variables, GRADCHECKD_ before the name."""
+"""Every setting: its name, default and description. The environment variable GRADCHECKD_NAME sets NAME."""
 
 import os
 from typing import Annotated, Any, Self
@@ -22,7 +22,7 @@ RENAMED_SETTINGS = {
 
 Count = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Gt(0), Le(86_400)]
-# To a socket, a time that rounds to nothing would be no limit.
+# A socket takes a time that rounds to 0 for no limit.
 SocketTimeout = Annotated[float, Ge(0.001), Le(86_400)]
 
 
@@ -48,72 +48,72 @@ class Settings(BaseSettings):
     max_elements: Count = Field(
         default=_LIMITS.elements, description="Most elements that all tensors and nodes of a model may have together."
     )
-    max_work: Count = Field(
-        default=_LIMITS.work, description="Most multiply-adds that a check may be estimated to take."
-    )
+    max_work: Count = Field(default=_LIMITS.work, description="Most multiply-adds of a check, by its estimate.")
     max_bytes: Count = Field(
         default=_LIMITS.bytes,
-        description="Most memory, in bytes, that a check may be estimated to take; its JSON, parsed, a quarter more.",
+        description="Most bytes of memory of a check, by its estimate; its parsed JSON may take a quarter more.",
     )
     max_seconds: Seconds = Field(
         default=_LIMITS.seconds,
-        description="Longest time from the head of a request until all is computed for it; then 422, with what would "
-        "fit, or 408 if the body has not come by then. Its answer has to be taken within half as much more.",
+        description="Longest time from the head of a request to the end of its computation; then 422 with a smaller "
+        "request that would fit, or 408 before the body is whole. The client must take the answer within half as much "
+        "more.",
     )
     max_checks: Count = Field(default=2, description="Most requests that a worker computes at once.")
     max_small_checks: Annotated[int, Ge(0)] = Field(
         default=1,
-        description="Most small checks, estimated to take up to 32 MiB and 5e+07 operations, that a worker computes "
-        "beside those, while they keep all places taken.",
+        description="Most small checks, of up to 32 MiB and 5e+07 operations by their estimates, that a worker "
+        "computes "
+        "beside those while it is at capacity.",
     )
     max_queued: Annotated[int, Ge(0)] = Field(
         default=8,
-        description="Most requests that wait in a worker for their turn to compute, and most small checks for theirs; "
-        "further ones get 503.",
+        description="Most requests that wait in a worker for their turn to compute, and as many small checks; further "
+        "ones get 503.",
     )
-    max_wait_seconds: Seconds = Field(
-        default=2.0, description="Longest time that a request waits for its turn before it gets 503."
-    )
+    max_wait_seconds: Seconds = Field(default=2.0, description="Longest wait of a request for its turn; then 503.")
     max_buffered_body_bytes: Count = Field(
         default=128 * 2**20,
-        description="Most bytes of bodies that a worker holds until it parses them; further ones get 503.",
+        description="Most bytes of unparsed bodies in a worker; further ones get 503.",
     )
     max_answer_bytes: Count = Field(
         default=_LIMITS.answer_bytes,
-        description="Most bytes of large answers that a worker holds until their clients have taken them; further ones "
-        "get 503, and one that may be larger by itself 422.",
+        description="Most bytes of large answers that a worker keeps until their clients have taken them; further ones "
+        "get 503, and a single answer that may be larger gets 422.",
     )
     max_concurrent_reads: Count = Field(
         default=16, description="Most bodies that a worker reads at once; further ones get 503."
     )
     max_head_seconds: Seconds = Field(
-        default=10.0, description="Longest time for the head of a request to come; then 408."
+        default=10.0, description="Longest time for the head of a request to arrive; then 408."
     )
     max_body_seconds: Seconds = Field(
         default=30.0,
-        description="Longest time for the whole body of a request to come, with a second more for each 64 KiB that "
-        "came; then 408.",
+        description="Longest time for the body of a request to arrive, and a second more for each 64 KiB of "
+        "it; then 408.",
     )
     max_stall_seconds: SocketTimeout = Field(
-        default=10.0, description="Longest time in which nothing of an unfinished request comes; then 408."
+        default=10.0, description="Longest pause of a client within a request; then 408."
     )
     send_timeout_seconds: SocketTimeout = Field(
         default=30.0,
-        description="Longest time in which a client takes nothing of its answer, and in which it takes it all, with a "
-        "second more for each 64 KiB; then it is cut off.",
+        description="Longest pause of a client while it takes its answer, and longest time for the whole "
+        "answer, with a "
+        "second more for each 64 KiB; then the connection is closed.",
     )
     max_sending: Count = Field(
         default=16,
-        description="Most clients of a worker that take their answers slowly; of more, the slowest is cut off.",
+        description="Most slow readers of a worker; beyond that, the slowest connection is closed.",
     )
     keys: SecretStr = Field(
         default=SecretStr(""),
-        description="Keys, separated by commas, one of which a request must bear; without any, all may ask.",
+        description="API keys, separated by commas, one of which each request must have; without any, the "
+        "service is open.",
     )
     keys_file: str = Field(default="", description="A file of further keys, one a line; `#` begins a comment.")
     allowed_origins: str = Field(
         default="",
-        description="Origins, separated by commas, whose pages may read answers (CORS), or `*`; without any, none may.",
+        description="Origins, separated by commas, whose pages may read answers (CORS), or `*`; none by default.",
     )
 
     @model_validator(mode="before")
@@ -129,8 +129,8 @@ class Settings(BaseSettings):
         largest = max(self.max_body_bytes, self.max_binary_bytes)
         if self.max_buffered_body_bytes < largest:
             raise ValueError(
-                f"{PREFIX}MAX_BUFFERED_BODY_BYTES is {self.max_buffered_body_bytes}: it must be {largest} at least, since so many bytes "
-                "are taken as one body"
+                f"{PREFIX}MAX_BUFFERED_BODY_BYTES is {self.max_buffered_body_bytes}, less than the largest body: "
+                f"set it to {largest} or more"
             )
         return self
 
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
         names = type(self).model_fields
         for name in find_unknown_settings(os.environ, PREFIX, names):
             if setting := suggest_setting(name, PREFIX, names):
-                raise ValueError(f"there is no setting {name}, which the environment has; {setting} is one")
+                raise ValueError(f"{name} is not a setting: did you mean {setting}?")
         return self
 
 

@@ -1,0 +1,1 @@
+"""Checks: from a request in JSON to a report, without Flask."""

@@ -1,4 +1,4 @@
-"""`POST /v1/bugs`: which bugs a model can have, and what they make of its gradients. Knows no Flask."""
+"""`POST /v1/bugs`: the bugs that a model can have, and the gradients that they make, without Flask."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -29,30 +29,30 @@ from service.numerics.verdict.outcome import Outcome
 
 _REMEDY, _SIMULATION_STAGE = "Name fewer tensors, or take a smaller model", "bugs were being planted"
 _BYTES_PER_ELEMENT = 256
-"""Bytes of what a check may take that there have to be for each element of the candidates of an answer."""
+"""Bytes of the limit of memory for each element of the candidates of an answer."""
 _MAX_CANDIDATES = 50
-"""Most candidates that are judged to find those that a check would name."""
+"""Most candidates that are judged to find those with a bug that a check names."""
 
 
 def list_bugs() -> CatalogueOfBugs:
-    """Every bug that a check names."""
+    """Return every bug that a check names, with its explanation."""
     return {"bugs": [{"name": name, "explanation": text} for name, text in diagnosis.describe_bugs().items()]}
 
 
 def simulate_bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
-    """Answer a request.
+    """List the bugs that a model can have, or plant one of them.
 
     Parameters
     ----------
     body
-        The request, as parsed from JSON.
+        Request, as parsed from JSON.
     limits
-        What it may take.
+        Limits of the request; the default limits if left out.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it; a bug that there is not, or that the model cannot have.
+        All errors of the request; an unknown bug, or one that the model cannot have.
     """
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
@@ -73,7 +73,7 @@ def _simulate_for_model(
 ) -> list[PlantedBug]:
     if bug is None:
         with clock.name_stage(_SIMULATION_STAGE):
-            return [_build_entry(each) for each in _drop_duplicates(_iterate_simulated_bugs(problem))]
+            return [_build_entry(simulated) for simulated in _drop_duplicates(_iterate_simulated_bugs(problem))]
     routes = compute_gradients(problem, plan, StageTimer(), limits)
     with clock.name_stage(_SIMULATION_STAGE):
         return _simulate_named_bug(problem, routes, bug, limits)
@@ -87,22 +87,22 @@ def _parse_request(body: object) -> BugsRequest[NodeBase]:
 
 
 def _iterate_simulated_bugs(problem: Problem, bug: str | None = None) -> Iterator[InjectedBug]:
-    scene = build_context(problem)
-    right = {name: scene.right_gradient(name) for name in problem.names}
+    context = build_context(problem)
+    right = {name: context.right_gradient(name) for name in problem.names}
     precisions = {name: problem.with_candidate(right).get_precision(name) for name in right}
     return iterate_interruptibly(
-        diagnosis.inject_bugs(replace(scene, candidates=right, precisions=precisions), problem.names, bug)
+        diagnosis.inject_bugs(replace(context, candidates=right, precisions=precisions), problem.names, bug)
     )
 
 
 def _drop_duplicates(bugs_made: Iterable[InjectedBug]) -> Iterator[InjectedBug]:
-    """Of ways to make a bug that are told in the same words, the first."""
-    told = set[tuple[str, str]]()
-    for each in bugs_made:
+    """Yield the first of the bugs with one name and one explanation."""
+    known = set[tuple[str, str]]()
+    for simulated in bugs_made:
         # One after the other: each has gradients of its own.
-        if (each.bug_name, each.explanation) not in told:
-            told.add((each.bug_name, each.explanation))
-            yield each
+        if (simulated.bug_name, simulated.explanation) not in known:
+            known.add((simulated.bug_name, simulated.explanation))
+            yield simulated
 
 
 def _build_entry(simulated: InjectedBug) -> PlantedBug:
@@ -114,41 +114,49 @@ def _build_entry(simulated: InjectedBug) -> PlantedBug:
 
 
 def _simulate_named_bug(problem: Problem, routes: GradientSources, bug: str, limits: Limits) -> list[PlantedBug]:
-    """What the bug makes, where a check would fail it by its name."""
+    """Return the candidates with a bug, of those that a check fails and names."""
     judge = Judge(problem, routes)
-    found, made = dict[str, PlantedBug](), False
-    room = min(limits.elements, limits.bytes // _BYTES_PER_ELEMENT)
-    for each in iterate_interruptibly(islice(_iterate_simulated_bugs(problem, bug), _MAX_CANDIDATES)):
-        made = True
-        wrong = judge.with_candidate(each.candidates)
-        if each.explanation in found or (explanation := _explain_if_named(wrong, each, routes.evaluations)) is None:
+    planted, was_made = dict[str, PlantedBug](), False
+    elements_left = min(limits.elements, limits.bytes // _BYTES_PER_ELEMENT)
+    for simulated in iterate_interruptibly(islice(_iterate_simulated_bugs(problem, bug), _MAX_CANDIDATES)):
+        was_made = True
+        if simulated.explanation in planted:
             continue
-        room -= sum(gradient.size for gradient in each.candidates.values())
-        if room < 0 and found:
+        explanation = _explain_if_named(judge.with_candidate(simulated.candidates), simulated, routes.evaluations)
+        if explanation is None:
+            continue
+        elements_left -= sum(gradient.size for gradient in simulated.candidates.values())
+        if elements_left < 0 and planted:
             break
         candidate = {
-            name: encode_tensor(gradient, problem.request.encoding) for name, gradient in each.candidates.items()
+            name: encode_tensor(gradient, problem.request.encoding) for name, gradient in simulated.candidates.items()
         }
-        found[each.explanation] = {**_build_entry(each), "explanation": explanation, "candidate": candidate}
-    if not found:
-        raise InvalidRequestError([error_at(_describe_impossible_bug(problem, bug, was_made=made), "bug")])
-    return list(found.values())
+        planted[simulated.explanation] = {
+            **_build_entry(simulated),
+            "explanation": explanation,
+            "candidate": candidate,
+        }
+    if not planted:
+        raise InvalidRequestError([error_at(_describe_impossible_bug(problem, bug, was_made=was_made), "bug")])
+    return list(planted.values())
 
 
 def _explain_if_named(judge: Judge, simulated: InjectedBug, evaluations: int) -> str | None:
-    """What a check would say of the bug by its name; None where it would not name it, or not fail."""
+    """Return the explanation of a check that fails and names the bug; None if it does not."""
     verdicts = {name: judge.verdict(name) for name in simulated.candidates}
     if any(verdict.outcome != Outcome.FAIL for verdict in verdicts.values()):
         return None
     named = diagnose_failures(judge.problem, judge, verdicts, evaluations)
-    said = [
-        [one.explanation for one in named.get(name, ()) if one.bug_name == simulated.bug_name]
+    explanations = [
+        [finding.explanation for finding in named.get(name, ()) if finding.bug_name == simulated.bug_name]
         for name in simulated.candidates
     ]
-    return said[0][0] if all(said) else None
+    return explanations[0][0] if all(explanations) else None
 
 
 def _describe_impossible_bug(problem: Problem, bug: str, was_made: bool) -> str:
-    possible = list(dict.fromkeys(each.bug_name for each in _drop_duplicates(_iterate_simulated_bugs(problem))))
+    possible = list(
+        dict.fromkeys(simulated.bug_name for simulated in _drop_duplicates(_iterate_simulated_bugs(problem)))
+    )
     why = "would not be told from a right gradient or from another bug" if was_made else "cannot be made"
     return f"{quote_name(bug)} {why} in this model at this point; those that can: {', '.join(possible) or 'none'}"

@@ -1,4 +1,4 @@
-"""`POST /v1/curve`: request to numerics to answer. Knows no Flask."""
+"""`POST /v1/curve`: from a request by the numerics to an answer, without Flask."""
 
 import numpy as np
 
@@ -23,21 +23,22 @@ _REMEDY = "Take a smaller model, or a tensor nearer to the loss"
 def compute_curve(
     body: object, limits: Limits | None = None, progress: DifferenceProgress | None = None
 ) -> CurveReport:
-    """Answer a request.
+    """Compute the differences of one element against the step.
 
     Parameters
     ----------
     body
-        The request, as parsed from JSON.
+        Request, as parsed from JSON.
     limits
-        What it may take.
+        Limits of the request; the default limits if left out.
     progress
-        Is told of the evaluations of the curve, and then of those of the engine; may raise to stop them.
+        Receiver of the evaluations of the curve, and then of those of the engine; may raise to stop them. None by
+        default.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        All errors of the request.
     """
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
@@ -56,7 +57,7 @@ def compute_curve(
 
 
 def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
-    """Refuse what would take too much, before anything is allocated."""
+    """Refuse a curve that would take too much, before anything is allocated."""
     check_model_size(problem, limits)
     (name,), graph = problem.names, problem.graph
     before = finite_difference.estimate_planning_cost(graph, problem.names)
@@ -75,27 +76,27 @@ def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
 
 def _build_report(problem: Problem, flat: int, progress: DifferenceProgress) -> CurveReport:
     (name,) = problem.names
-    by_hand = analytic.differentiate_analytically(problem.graph, problem.leaves, dtype=problem.dtype).gradients[name]
-    found = numerics.compute_step_curve(problem.graph, problem.float64_leaves, name, flat, progress)
-    progress(name, found.evaluations, found.evaluations)
+    gradient = analytic.differentiate_analytically(problem.graph, problem.leaves, dtype=problem.dtype).gradients[name]
+    curve = numerics.compute_step_curve(problem.graph, problem.float64_leaves, name, flat, progress)
+    progress(name, curve.evaluations, curve.evaluations)
     report: CurveReport = {
-        "analytic": encode_number(float(by_hand.flat[flat])),
-        "steps": found.steps.tolist(),
-        "forward": _encode_numbers(found.forward),
-        "central": _encode_numbers(found.central),
+        "analytic": encode_number(float(gradient.flat[flat])),
+        "steps": curve.steps.tolist(),
+        "forward": _encode_numbers(curve.forward),
+        "central": _encode_numbers(curve.central),
         "engine": _difference_element(problem, flat, progress),
     }
-    if found.complex_step is not None:
-        report["complex_step"] = _encode_numbers(found.complex_step)
+    if curve.complex_step is not None:
+        report["complex_step"] = _encode_numbers(curve.complex_step)
     return report
 
 
 def _difference_element(problem: Problem, flat: int, progress: DifferenceProgress) -> EngineDifference:
-    """What the engine says of the element alone."""
+    """Compute the difference of the element by the engine."""
     (name,) = problem.names
-    wanted = {name: np.array([flat])}
+    elements = {name: np.array([flat])}
     difference = finite_difference.differentiate_numerically(
-        problem.graph, problem.float64_leaves, problem.names, problem.method, problem.request.seed, progress, wanted
+        problem.graph, problem.float64_leaves, problem.names, problem.method, problem.request.seed, progress, elements
     )[name]
     return {
         "value": encode_number(float(difference.value.flat[flat])),
@@ -105,4 +106,4 @@ def _difference_element(problem: Problem, flat: int, progress: DifferenceProgres
 
 
 def _encode_numbers(numbers: Array) -> list[Number]:
-    return [encode_number(each) for each in numbers.tolist()]
+    return [encode_number(number) for number in numbers.tolist()]

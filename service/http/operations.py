@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of a route, declared where the route is."""
+"""The description of an operation for `/openapi.json`, declared at its route."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,24 +9,34 @@ View = TypeVar("View", bound=Callable[..., Any])
 _OPERATION_ATTRIBUTE = "openapi_operation"
 
 COMPUTE_PROBLEMS = (
-    (400, "The body is not of the form that its content type says."),
-    (406, "No media type that is served is accepted."),
-    (408, "The body did not come in time."),
+    (400, "The body is not of the form of its content type."),
+    (406, "The request accepts no media type that is served."),
+    (408, "The body did not arrive in time."),
     (413, "The body is too large."),
-    (415, "The body has another content type or a content encoding."),
-    (422, "The body is of that form, but not a valid request."),
-    (503, "All places are taken, or the service is stopping; Retry-After says when to try again."),
+    (415, "The body has an unsupported content type, or a content encoding."),
+    (422, "The body is no valid request."),
+    (503, "The service is at capacity, or stopping; Retry-After says when to try again."),
 )
-"""Problems of an operation that takes a body, and computes."""
-AUTHENTICATION_PROBLEM = (401, "Keys are asked for, and the request bears none that is known.")
+"""Problems of an operation that computes from a body."""
+AUTHENTICATION_PROBLEM = (401, "Missing or invalid API key.")
 """Problem of every operation that is not open."""
-MALFORMED_HEAD_PROBLEM = (400, "The head of the request is not one that HTTP allows.")
+MALFORMED_HEAD_PROBLEM = (400, "The head of the request breaks the rules of HTTP.")
 """Problem of every operation."""
 
 
 @dataclass(frozen=True)
 class BodyFormat:
-    """A form beside JSON: what it holds; whether it is bytes, not text; the type of its lines where each is JSON."""
+    """A form beside JSON.
+
+    Attributes
+    ----------
+    description
+        Content of the form.
+    is_binary
+        Whether it is bytes, not text.
+    line_type
+        Type of its lines, if each is JSON; none by default.
+    """
 
     description: str
     is_binary: bool = False
@@ -75,7 +85,7 @@ class Operation:
 
     @property
     def answer_types(self) -> tuple[Any, ...]:
-        """Types of all that it may answer with."""
+        """Return the types of all its answers."""
         return self.answer_type, *(
             form.line_type for form in self.answer_formats.values() if form.line_type is not None
         )

@@ -1,4 +1,4 @@
-"""From tensors on the wire to a layout of evaluations, or what is too much of it, estimated before it is made."""
+"""From tensors on the wire to a layout of evaluations, refused by an estimate if it would be too large."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,25 +31,31 @@ from service.numerics.core.batching import Array
 from service.numerics.verdict.gradient_verdict import unravel_index
 
 BINARY_SIZE_FACTOR = 8
-"""Times as many numbers as in JSON may the points hold in the safetensors format, where each takes 8 bytes at most."""
+"""Factor on the numbers that the points may hold in the safetensors format, 8 bytes each at most, over JSON."""
 _NUMBERS_PER_TENSOR = 8
-"""Numbers' worth of what each tensor of each point takes beside its numbers."""
+"""Overhead of each tensor of each point, in numbers."""
 _BYTES_PER_NUMBER = 24
-"""Of memory that each number of the points takes on its way out in the safetensors format."""
+"""Memory of each number of the points while the safetensors format is written."""
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is evaluated, in the terms of the numerics, and what a plan says of it.
+    """The evaluations in terms of the numerics, and the parts of their plan.
 
     Attributes
     ----------
+    layout
+        Layout of the evaluations.
     datatypes
-        On the wire, by name.
-    sizes
-        How far elements are to be moved where no bounds are near, powers of two, by name, (elements,).
+        Datatypes on the wire, by name.
+    random
+        Whether the directions are random.
+    direction_count
+        Number of directions of each tensor.
+    step_sizes
+        Moves of the elements away from bounds, powers of two, by name, shape (elements,).
     bounds
-        As they were given, by name.
+        Bounds of the request, by name.
     """
 
     layout: EvaluationLayout
@@ -76,32 +82,42 @@ def build_evaluation_plan(
     Parameters
     ----------
     tensors
-        The point.
-    asked
-        How it is to be moved.
-    room
-        Times the elements of the limits that points may hold.
-    within
-        Path into the request of what holds `point`, `scale`, `bounds` and `directions`.
+        Tensors of the point, by name.
+    settings
+        Scales and bounds of the moves.
+    random
+        Whether the directions are random.
+    count
+        Number of directions of each tensor; None for the default.
+    seed
+        Seed of the directions.
+    limits
+        Limits of the request.
+    size_factor
+        Factor on the number of elements that the points may hold; 1 by default.
+    path_prefix
+        Path into the request of the object with `point`, `scale`, `bounds` and `directions`; empty by default.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        All errors of the point, its moves and its size.
     """
     _check_tensors(tensors, settings, limits, path_prefix)
-    datatypes = {name: each.datatype or DATATYPES["FP64"] for name, each in tensors.items()}
-    moved: dict[str, Array] = {}
+    datatypes = {name: tensor.datatype or DATATYPES["FP64"] for name, tensor in tensors.items()}
+    step_sizes: dict[str, Array] = {}
     points: dict[str, TensorPoint] = {}
-    for name, each in tensors.items():
-        values, schedule = each.array.astype(np.float64), STEP_SCHEDULES[datatypes[name].name]
-        moved[name] = compute_step_sizes(name, values, schedule, settings, random=random)
-        points[name] = build_bounded_point(name, values, schedule, moved[name], settings, random=random)
+    for name, tensor in tensors.items():
+        values, schedule = tensor.array.astype(np.float64), STEP_SCHEDULES[datatypes[name].name]
+        step_sizes[name] = compute_step_sizes(name, values, schedule, settings, random=random)
+        points[name] = build_bounded_point(name, values, schedule, step_sizes[name], settings, random=random)
     if errors := [
-        error for name, each in points.items() for error in find_narrow_bounds(name, each, moved[name], path_prefix)
+        error
+        for name, point in points.items()
+        for error in find_narrow_bounds(name, point, step_sizes[name], path_prefix)
     ]:
         raise InvalidRequestError(errors)
-    largest = max(each.values.size for each in points.values())
+    largest = max(point.values.size for point in points.values())
     if count is None:
         count = DEFAULT_DIRECTIONS if random else largest
     count = count if random else min(count, largest)
@@ -111,22 +127,22 @@ def build_evaluation_plan(
     if errors := [
         error
         for name in points
-        for error in _find_unusable_scales(layout, name, moved[name], datatypes[name], path_prefix)
+        for error in _find_unusable_scales(layout, name, step_sizes[name], datatypes[name], path_prefix)
     ]:
         raise InvalidRequestError(errors)
-    return EvaluationPlan(layout, datatypes, random, count, moved, settings.bounds)
+    return EvaluationPlan(layout, datatypes, random, count, step_sizes, settings.bounds)
 
 
 def _check_tensors(
     tensors: Mapping[str, Tensor], settings: MoveSettings, limits: Limits, path_prefix: tuple[str, ...]
 ) -> None:
     errors: list[PlacedError] = []
-    for name, each in tensors.items():
-        if each.datatype is not None and each.datatype.kind != "float":
-            detail = f"a point is of floats; datatype {each.datatype.name} was given"
+    for name, tensor in tensors.items():
+        if tensor.datatype is not None and tensor.datatype.kind != "float":
+            detail = f"a point is of floats; datatype {tensor.datatype.name} was given"
             errors.append(error_at(detail, *path_prefix, "point", name))
-        if each.array.ndim > limits.dimensions:
-            detail = f"{each.array.ndim} dimensions; at most {limits.dimensions} are taken"
+        if tensor.array.ndim > limits.dimensions:
+            detail = f"{tensor.array.ndim} dimensions; at most {limits.dimensions} are taken"
             errors.append(error_at(detail, *path_prefix, "point", name))
     errors += settings.find_errors(tensors, path_prefix)
     if errors:
@@ -134,21 +150,21 @@ def _check_tensors(
 
 
 def count_evaluations(points: Mapping[str, TensorPoint], count: int, *, random: bool) -> int:
-    """How often the loss would be evaluated."""
+    """Return the number of evaluations of the loss."""
     return (
         EVALUATIONS_BEFORE_STEPS
         + NEAR_POINT_COUNT * count_own_lines(len(points))
         + sum(
-            2 * len(each.schedule.exponents) * (count if random else min(count, each.values.size))
-            for each in points.values()
+            2 * len(point.schedule.exponents) * (count if random else min(count, point.values.size))
+            for point in points.values()
         )
     )
 
 
 def _count_numbers(points: Mapping[str, TensorPoint], count: int, *, random: bool) -> int:
-    """What all points would hold."""
-    each = sum(point.values.size + _NUMBERS_PER_TENSOR for point in points.values())
-    return count_evaluations(points, count, random=random) * each
+    """Return the numbers of all points, with the overhead of their tensors."""
+    point_numbers = sum(point.values.size + _NUMBERS_PER_TENSOR for point in points.values())
+    return count_evaluations(points, count, random=random) * point_numbers
 
 
 def _check_point_size(
@@ -159,7 +175,7 @@ def _check_point_size(
     size_factor: int,
     path_prefix: tuple[str, ...],
 ) -> None:
-    """Refuse points that would hold too much, and say how many directions would fit."""
+    """Refuse points with too many numbers, and give the number of directions that would fit."""
     numbers = _count_numbers(points, count, random=random)
     if numbers <= most:
         return
@@ -173,9 +189,10 @@ def _check_point_size(
         if size_factor == 1 and not path_prefix
         else ""
     )
+    evaluations = count_evaluations(points, count, random=random)
     detail = (
-        f"{count_evaluations(points, count, random=random)} points of all tensors would hold {numbers} numbers; at most "
-        f"{most} may{more}. Of directions, {fits}"
+        f"{evaluations} points of all tensors would hold {numbers} numbers; at most {most} may{more}. Of directions, "
+        f"{fits}"
     )
     raise InvalidRequestError([error_at(detail, *path_prefix, "directions", "count")], "over-budget")
 
@@ -183,7 +200,7 @@ def _check_point_size(
 def _find_unusable_scales(
     layout: EvaluationLayout, name: str, step_sizes: Array, datatype: Datatype, path_prefix: tuple[str, ...]
 ) -> list[PlacedError]:
-    """Refuse a scale by which the tensor cannot be moved in its datatype."""
+    """Return the error of a scale that cannot move the tensor in its datatype."""
     point, moves = layout.points[name], layout.lines[name].moves
     place = (*path_prefix, "scale", name)
     stuck = point.element_moves is not None and not point.element_moves.move_sizes.all()
@@ -203,9 +220,10 @@ def _describe_small_scale(point: TensorPoint, step_sizes: Array, datatype: Datat
         near = compute_lattice_spacing(np.abs(flat) + schedule.largest_step * step_sizes, schedule.precision)
         least = np.maximum(near / (MAX_LATTICE_SPACING * schedule.smallest_step), 2 * step_sizes)
         at = int((least / step_sizes).argmax())
+    index = list(unravel_index(at, point.values.shape))
     return (
-        f"the scale {step_sizes[at]:g} is too small: {datatype.name} has no numbers that near to {flat[at]:g}, at index "
-        f"{list(unravel_index(at, point.values.shape))}; give {least[at]:.3g} or more, or the point in a wider datatype"
+        f"the scale {step_sizes[at]:g} is too small: {datatype.name} has no numbers that near to {flat[at]:g}, at "
+        f"index {index}; give {least[at]:.3g} or more, or the point in a wider datatype"
     )
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/judge`: plan, losses and candidate to a report. Knows no Flask."""
+"""`POST /v1/judge`: from a plan, losses and a candidate to a report, without Flask."""
 
 from collections.abc import Iterator, Mapping
 
@@ -19,19 +19,19 @@ from service.numerics.verdict.reference import Tolerance
 
 
 def judge_losses(body: object, limits: Limits | None = None) -> JudgeReport:
-    """Answer a request.
+    """Judge a candidate by the losses at the points of a plan.
 
     Parameters
     ----------
     body
-        The request, as parsed from JSON.
+        Request, as parsed from JSON.
     limits
-        What it may take.
+        Limits of the request; the default limits if left out.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        All errors of the request.
     """
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
@@ -41,22 +41,22 @@ def judge_losses(body: object, limits: Limits | None = None) -> JudgeReport:
 
 def _judge_request(body: object, limits: Limits, clock: Clock) -> JudgeReport:
     request = parse.parse_judge_request(body, limits)
-    found = decode_plan(request.plan, limits, BINARY_SIZE_FACTOR)
-    if errors := [*_find_candidate_errors(request.candidate, found)]:
+    plan = decode_plan(request.plan, limits, BINARY_SIZE_FACTOR)
+    if errors := [*_find_candidate_errors(request.candidate, plan)]:
         raise InvalidRequestError(errors)
-    losses = read_losses(request.losses, found.layout)
-    candidates = {name: each.array for name, each in request.candidate.items()}
+    losses = read_losses(request.losses, plan.layout)
+    candidates = {name: tensor.array for name, tensor in request.candidate.items()}
     precisions = {
-        name: choose_precision(each, request.candidate_dtype, PRECISIONS[found.datatypes[name].name])
-        for name, each in request.candidate.items()
+        name: choose_precision(tensor, request.candidate_dtype, PRECISIONS[plan.datatypes[name].name])
+        for name, tensor in request.candidate.items()
     }
-    given = request.tolerance
-    tolerance = None if given is None else Tolerance(given.rtol, given.atol)
+    spec = request.tolerance
+    tolerance = None if spec is None else Tolerance(spec.rtol, spec.atol)
     with clock.name_stage("the candidate was being judged"):
-        noise, judged = candidate_judge.judge_candidates(
-            found.layout, losses, candidates, precisions, request.relative_error, tolerance
+        noise, judgements = candidate_judge.judge_candidates(
+            plan.layout, losses, candidates, precisions, request.relative_error, tolerance
         )
-    return build_judge_report(found.layout, losses, noise, judged, request.relative_error)
+    return build_judge_report(plan.layout, losses, noise, judgements, request.relative_error)
 
 
 def _find_candidate_errors(candidate: Mapping[str, Tensor], evaluation_plan: EvaluationPlan) -> Iterator[PlacedError]:

@@ -1,7 +1,7 @@
-"""Losses as they come: as many as there are points, each a finite number, or null where the function has no value.
+"""Losses of a request: one for each point, a finite number, or null where the function has no value.
 
-A loss that is NaN or infinite is not taken for a missing one: it may be the fault that is looked for. Who knows that
-the function has no value there says so. At the base it has one, or there is no gradient.
+A NaN or an infinity is an error, not a missing loss: it may be the very bug to find. A client that knows of a point
+without a value says so by null. At the base the loss has a value, or there is no gradient.
 """
 
 import math
@@ -19,27 +19,34 @@ _NONFINITE_LOSS_REMEDY = (
     "give a smaller scale, or bounds within which it is; or null for it, if it is right that there is no value"
 )
 _MAX_LISTED_LOSSES = 100
-"""Losses that are told of one by one."""
+"""Wrong losses that are listed one by one."""
 _BASE_LOSS_MESSAGE = "the loss must have a value at the base, where the gradient is; {} was given"
 
 
 def read_losses(losses: list[Any], layout: EvaluationLayout) -> Array:
-    """Read the losses, float64, (evaluations,); NaN where there is none.
+    """Read the losses, float64 of shape (evaluations,); a missing loss is NaN.
+
+    Parameters
+    ----------
+    losses
+        Losses of the request, in the order of the points.
+    layout
+        Layout of the points.
 
     Raises
     ------
     InvalidRequestError
-        With each that is neither a finite number nor, away from the base, null; and what its point is.
+        Losses that are neither finite numbers nor null, null at the base, or of another number than the points.
     """
     expected = layout.evaluation_count
     if len(losses) != expected:
         raise InvalidRequestError(
             [error_at(f"{len(losses)} losses were given; the plan has {expected} points", "losses")]
         )
-    values = [math.nan if each is None else _to_float(each) for each in losses]
+    values = [math.nan if loss is None else _to_float(loss) for loss in losses]
     if missing := [number for number in range(BASE_REPEATS) if losses[number] is None]:
         raise InvalidRequestError([error_at(_BASE_LOSS_MESSAGE.format("null"), "losses", number) for number in missing])
-    if wrong := [number for number, each in enumerate(values) if not _is_valid_loss(losses[number], each)]:
+    if wrong := [number for number, value in enumerate(values) if not _is_valid_loss(losses[number], value)]:
         raise InvalidRequestError(_find_loss_errors(wrong, losses, layout))
     return np.array(values, dtype=np.float64)
 
@@ -60,7 +67,7 @@ def _is_valid_loss(original: object, value: float | None) -> bool:
 
 
 def _find_loss_errors(wrong: Sequence[int], losses: list[Any], layout: EvaluationLayout) -> list[PlacedError]:
-    """One error for each loss or, of a loss that diverged, for all of them."""
+    """Return one error for each wrong loss, or a single one for a loss that diverged."""
     if len(wrong) <= _MAX_LISTED_LOSSES and len(wrong) < len(losses):
         return [_build_loss_error(number, losses[number], layout) for number in wrong]
     first = wrong[0]
@@ -75,13 +82,13 @@ def _find_loss_errors(wrong: Sequence[int], losses: list[Any], layout: Evaluatio
 
 
 def _build_loss_error(position: int, value: object, layout: EvaluationLayout) -> PlacedError:
-    given = to_short_json(value)
+    text = to_short_json(value)
     if _to_float(value) is None:
-        return error_at(f"must be a number, or null; {given} was given", "losses", position)
+        return error_at(f"must be a number, or null; {text} was given", "losses", position)
     if position < BASE_REPEATS:
-        return error_at(f"{given} is not finite: {_BASE_LOSS_MESSAGE.format(given)}", "losses", position)
+        return error_at(f"{text} is not finite: {_BASE_LOSS_MESSAGE.format(text)}", "losses", position)
     return error_at(
-        f"{given} is not finite, at point {position}: {layout.describe_evaluation(position)}; {_NONFINITE_LOSS_REMEDY}",
+        f"{text} is not finite, at point {position}: {layout.describe_evaluation(position)}; {_NONFINITE_LOSS_REMEDY}",
         "losses",
         position,
     )

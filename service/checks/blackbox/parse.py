@@ -1,4 +1,4 @@
-"""Requests for a plan and for a judgement, validated."""
+"""Validation of the requests for a plan and for a judgement."""
 
 from schemas.plan import JudgeRequest, PlanRequest
 from service.checks.common.limits import Limits
@@ -28,6 +28,4 @@ def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
     """
     paths = (("candidate",), ("plan", "point"), ("plan", "scale"), ("plan", "bounds"))
     checksums = _CHECKSUMS_PER_TENSOR * limits.names + _OTHER_CHECKSUMS
-    return validate_request(
-        body, JudgeRequest, {path: limits.names for path in paths} | {("plan", "checks"): checksums}
-    )
+    return validate_request(body, JudgeRequest, dict.fromkeys(paths, limits.names) | {("plan", "checks"): checksums})

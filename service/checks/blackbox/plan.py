@@ -1,4 +1,4 @@
-"""`POST /v1/plan`: request to the points at which the client evaluates its loss. Knows no Flask."""
+"""`POST /v1/plan`: from a request to the points at which the client evaluates its loss, without Flask."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,7 +22,19 @@ _BYTES_BESIDE_TENSORS = 10_000
 
 
 class PlanResult(NamedTuple):
-    """A plan, how many points it has, and these, by tensor, (evaluations, ...); and how they are asked for in JSON."""
+    """A plan and its points.
+
+    Attributes
+    ----------
+    plan
+        The plan, as it crosses the wire.
+    evaluations
+        Number of points.
+    points
+        Points by tensor, each of shape (evaluations, ...).
+    encoding
+        Encoding of the tensors in JSON.
+    """
 
     plan: Mapping[str, Any]
     evaluations: int
@@ -31,17 +43,17 @@ class PlanResult(NamedTuple):
 
     @property
     def answer(self) -> PlanAnswer:
-        """The answer in JSON: point by point."""
+        """Return the answer in JSON, point by point."""
         return self._build_answer([self._encode_point(at) for at in iterate_interruptibly(range(self.evaluations))])
 
     @property
     def deferred_answer(self) -> PlanAnswer:
-        """The same to be written by `schemas.json_writer`, which has each point made as it is written."""
+        """Return the answer for `schemas.json_writer`, which makes each point as it writes it."""
         return self._build_answer([DeferredPart(partial(self._encode_point, at)) for at in range(self.evaluations)])
 
     @property
     def answer_without_points(self) -> dict[str, Any]:
-        """The answer without the points."""
+        """Return the answer without the points."""
         return {"plan": dict(self.plan), "evaluations": self.evaluations, "order": list(self.points)}
 
     def _build_answer(self, points: list[Any]) -> PlanAnswer:
@@ -49,13 +61,14 @@ class PlanResult(NamedTuple):
 
     def _encode_point(self, index: int) -> Mapping[str, Any]:
         return {
-            name: encode_tensor(each.array[index], self.encoding, each.datatype) for name, each in self.points.items()
+            name: encode_tensor(tensor.array[index], self.encoding, tensor.datatype)
+            for name, tensor in self.points.items()
         }
 
     @property
     def binary_tensors(self) -> Mapping[str, Tensor]:
-        """The points as they are named in a binary answer."""
-        return {f"points/{name}": each for name, each in self.points.items()}
+        """Return the points under their names in a binary answer."""
+        return {f"points/{name}": tensor for name, tensor in self.points.items()}
 
 
 def plan_evaluations(
@@ -65,27 +78,30 @@ def plan_evaluations(
     binary: bool = False,
     reserve_answer_bytes: Callable[[int], None] | None = None,
 ) -> PlanResult:
-    """Answer a request.
+    """Plan the evaluations of a loss.
 
     Parameters
     ----------
     body
-        The request, as parsed from JSON.
+        Request, as parsed from JSON.
     limits
-        What it may take; of a binary answer more.
-    reserve
-        Is told of how many bytes the answer is at most, before the points are made, and may raise to refuse it.
+        Limits of the request; the default limits if left out.
+    binary
+        Whether the answer is sent as safetensors; its points may hold more numbers. False by default.
+    reserve_answer_bytes
+        Receiver of the largest size of the answer, in bytes, before the points are made; may raise to refuse it. None
+        by default.
 
     Raises
     ------
     InvalidRequestError
-        With all that is wrong with it.
+        All errors of the request.
     """
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline(), clock.refuse_on_timeout("Ask for fewer directions", "directions", "count"):
         request = parse.parse_plan_request(body, limits)
-        found = build_evaluation_plan(
+        plan = build_evaluation_plan(
             request.point,
             MoveSettings(request.scale or {}, request.bounds or {}),
             random=request.directions.kind == "random",
@@ -95,20 +111,20 @@ def plan_evaluations(
             size_factor=BINARY_SIZE_FACTOR if binary else 1,
         )
         if reserve_answer_bytes is not None:
-            size = _estimate_answer_bytes(found, "binary" if binary else request.encoding)
+            size = _estimate_answer_bytes(plan, "binary" if binary else request.encoding)
             reserve_answer_bytes(check_answer_bytes(size, limits, _REMEDY, "directions"))
         with clock.name_stage("the points were being made"):
-            return PlanResult(encode_plan(found), found.layout.evaluation_count, stack_points(found), request.encoding)
+            return PlanResult(encode_plan(plan), plan.layout.evaluation_count, stack_points(plan), request.encoding)
 
 
 def _estimate_answer_bytes(evaluation_plan: EvaluationPlan, encoding: Encoding) -> int:
-    """Bytes of the answer, at most: of every point every tensor, with its name, and the plan."""
+    """Return the largest size of the answer, in bytes: the tensors of all points with their names, and the plan."""
     points = evaluation_plan.layout.points
-    of_a_point = sum(
+    point_bytes = sum(
         6 * len(name)
         + 8
-        + estimate_tensor_bytes(each.values.shape, encoding, evaluation_plan.datatypes[name].storage_dtype.itemsize)
-        for name, each in points.items()
+        + estimate_tensor_bytes(point.values.shape, encoding, evaluation_plan.datatypes[name].storage_dtype.itemsize)
+        for name, point in points.items()
     )
-    of_the_plan = sum(40 * len(name) + 500 + 11 * each.values.size for name, each in points.items())
-    return _BYTES_BESIDE_TENSORS + evaluation_plan.layout.evaluation_count * of_a_point + of_the_plan
+    plan_bytes = sum(40 * len(name) + 500 + 11 * point.values.size for name, point in points.items())
+    return _BYTES_BESIDE_TENSORS + evaluation_plan.layout.evaluation_count * point_bytes + plan_bytes

@@ -1,10 +1,9 @@
-"""Plans as they cross the wire: what is needed to lay the evaluations out again, and checksums of it.
+"""Plans as they cross the wire: the data that lays the evaluations out again, and checksums of its parts.
 
-The checksums keep nobody from forging a plan, who would deceive nobody but himself; they find what was altered on the
-way, and say which part. The order of the tensors is a list of its own: a client may keep objects in an order of its
-own, and the losses come in that of the request. Whatever a plan says is held to the limits of a request all the same.
-One of the checksums is of the directions as they were drawn: another version of NumPy might draw others of the same
-seed.
+The checksums find an alteration on the way and name the part. They do not prevent forgery: a forger would deceive
+nobody else. The order of the tensors is a list of its own, since a client may keep objects in another order, and the
+losses follow the order of the request. The limits of a request hold for a plan too. One checksum covers the directions
+themselves: another version of NumPy might draw others from the same seed.
 """
 
 import hashlib
@@ -25,11 +24,11 @@ from service.numerics.core.batching import Array
 
 _SEED_LIMIT = 2**63
 _NARROW_EXPONENT_LIMIT = 120
-"""Exponents of bfloat16, and float32, that are normal numbers by far."""
+"""Exponents that are well within the normal numbers of bfloat16 and float32."""
 
 
 def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
-    """Write a plan."""
+    """Encode a plan for the wire."""
     points, kind = evaluation_plan.layout.points, "random" if evaluation_plan.random else "coordinates"
     plan: dict[str, Any] = {
         "version": PLAN_VERSION,
@@ -37,20 +36,23 @@ def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
         "order": list(points),
         "directions": {"kind": kind, "count": evaluation_plan.direction_count},
         "point": {
-            name: encode_tensor(each.values, "b64", evaluation_plan.datatypes[name]) for name, each in points.items()
+            name: encode_tensor(point.values, "b64", evaluation_plan.datatypes[name]) for name, point in points.items()
         },
         "scale": {
-            name: _encode_scale(each, points[name].values.shape) for name, each in evaluation_plan.step_sizes.items()
+            name: _encode_scale(sizes, points[name].values.shape) for name, sizes in evaluation_plan.step_sizes.items()
         },
         "evaluations": evaluation_plan.layout.evaluation_count,
     }
     if evaluation_plan.bounds:
-        plan["bounds"] = {name: _encode_bounds(each) for name, each in evaluation_plan.bounds.items()}
+        plan["bounds"] = {name: _encode_bounds(bounds) for name, bounds in evaluation_plan.bounds.items()}
     return plan | {"checks": _compute_checksums(evaluation_plan)}
 
 
 def _encode_scale(sizes: Array, shape: tuple[int, ...]) -> Any:
-    """A number where all elements have one scale, or else a tensor, of a datatype as narrow as powers of two allow."""
+    """Encode a scale: a number if all elements share it, else a tensor.
+
+    The tensor has the narrowest datatype that holds its powers of two.
+    """
     if (sizes == sizes[0]).all():
         return float(sizes[0])
     _, exponents = np.frexp(sizes)
@@ -68,12 +70,21 @@ def _encode_bound(bound: Tensor) -> Any:
 
 
 def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
-    """Lay out again what a plan says.
+    """Lay the evaluations of a plan out again.
+
+    Parameters
+    ----------
+    plan
+        Plan of the request.
+    limits
+        Limits of the request.
+    size_factor
+        Factor on the number of elements that the points may hold.
 
     Raises
     ------
     InvalidRequestError
-        Where it was altered, or is of another version.
+        The plan was altered, or has another version.
     """
     if plan.version != PLAN_VERSION:
         detail = (
@@ -87,7 +98,7 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         raise InvalidRequestError([error_at(detail, "plan", "order")])
     if errors := _find_missing_scales(plan):
         raise InvalidRequestError(errors)
-    found = build_evaluation_plan(
+    rebuilt = build_evaluation_plan(
         {name: plan.point[name] for name in plan.order},
         MoveSettings(plan.scale, plan.bounds),
         random=plan.directions.kind == "random",
@@ -97,9 +108,9 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         size_factor=size_factor,
         path_prefix=("plan",),
     )
-    if errors := _find_altered_parts(plan, found):
+    if errors := _find_altered_parts(plan, rebuilt):
         raise InvalidRequestError(errors)
-    return found
+    return rebuilt
 
 
 def _find_missing_scales(plan: Plan) -> list[PlacedError]:
@@ -117,8 +128,8 @@ def _find_altered_parts(plan: Plan, rebuilt: EvaluationPlan) -> list[PlacedError
     ]
     errors += [
         error_at("was altered: a scale is a power of two", "plan", "scale", name)
-        for name, each in rebuilt.step_sizes.items()
-        if not (each.reshape(rebuilt.layout.points[name].values.shape) == plan.scale[name].array).all()
+        for name, sizes in rebuilt.step_sizes.items()
+        if not (sizes.reshape(rebuilt.layout.points[name].values.shape) == plan.scale[name].array).all()
     ]
     if plan.directions.count != rebuilt.direction_count:
         errors.append(error_at("was altered: more than there are elements", "plan", "directions", "count"))
@@ -153,11 +164,10 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
         stored = plan.datatypes[name].to_storage(point.values).tobytes()
         checks[f"point/{name}"] = _compute_checksum(f"{plan.datatypes[name].name} {list(point.values.shape)} ", stored)
         checks[f"scale/{name}"] = _compute_checksum("", np.ascontiguousarray(plan.step_sizes[name], "<f8").tobytes())
-        for each in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
-            drawn.update(np.ascontiguousarray(each, "<f8").tobytes())
-    for name, each in plan.bounds.items():
-        given = json.dumps(_encode_bounds(each), sort_keys=True)
-        checks[f"bounds/{name}"] = _compute_checksum(given)
+        for array in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
+            drawn.update(np.ascontiguousarray(array, "<f8").tobytes())
+    for name, bounds in plan.bounds.items():
+        checks[f"bounds/{name}"] = _compute_checksum(json.dumps(_encode_bounds(bounds), sort_keys=True))
     return checks | {_DIRECTIONS_CHECKSUM: drawn.hexdigest()[:16]}
 
 
@@ -166,7 +176,7 @@ def _compute_checksum(text: str, raw: bytes = b"") -> str:
 
 
 def stack_points(plan: EvaluationPlan) -> Mapping[str, Tensor]:
-    """All points, by tensor, (evaluations, ...)."""
+    """Return all points by tensor, each of shape (evaluations, ...)."""
     return {
         name: Tensor(plan.layout.stack_points(name), plan.datatypes[name], is_integral=False)
         for name in plan.layout.points

@@ -1,0 +1,1 @@
+"""Parts that all kinds of check share."""

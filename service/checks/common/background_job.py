@@ -1,4 +1,4 @@
-"""A check that runs in a thread of its own, while the thread of its request tells how far it is."""
+"""A check in a thread of its own, while the thread of the request reports its progress."""
 
 import contextvars
 import logging
@@ -12,12 +12,12 @@ from service.numerics.gradients.finite_difference import DifferenceProgress
 JobResult = TypeVar("JobResult")
 
 _POLL_SECONDS = 0.1
-"""Seconds between two looks at how far it is."""
+"""Seconds between two looks at the progress."""
 _log = logging.getLogger("gradcheckd")
 
 
 class ProgressStep(NamedTuple):
-    """How far the finite differences are: evaluations of the loss, the last of them for the tensor."""
+    """The progress of the finite differences: evaluations of the loss, the last of them for the tensor."""
 
     tensor: str
     evaluations_done: int
@@ -25,19 +25,18 @@ class ProgressStep(NamedTuple):
 
 
 class CancelledError(Exception):
-    """Nobody waits for the result any longer."""
+    """The client has left: nobody waits for the result."""
 
 
 class BackgroundJob(Generic[JobResult]):
     """A job that has been started.
 
-    It only ever writes down its last step, so that telling of it costs it next to nothing, and that it never waits for
-    who is told.
+    The job stores its last step alone: reporting costs it next to nothing, and it never waits for a reader.
 
     Parameters
     ----------
     job
-        What is to run; tells of its progress.
+        Function to run; takes the receiver of its progress.
     """
 
     def __init__(self, job: Callable[[DifferenceProgress], JobResult]) -> None:
@@ -47,7 +46,7 @@ class BackgroundJob(Generic[JobResult]):
         self._result: JobResult | None = None
         self._error: Exception | None = None
         self._started, self._finished, self._cancelled = threading.Event(), threading.Event(), threading.Event()
-        # What the request is known by in the log goes along.
+        # The log knows the request by its context.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="gradcheckd-check")
         self._thread.start()
@@ -58,7 +57,7 @@ class BackgroundJob(Generic[JobResult]):
                 self._result = self._job(self._record_progress)
         except CancelledError:
             _log.info("the client went away; its check was stopped")
-        except Exception as error:  # noqa: BLE001  # handed on to who asks for the result
+        except Exception as error:  # noqa: BLE001  # `result` raises it
             self._error = error
         finally:
             self._finished.set()
@@ -81,33 +80,33 @@ class BackgroundJob(Generic[JobResult]):
         Raises
         ------
         Exception
-            That of the job, where there was none.
+            The job failed before its first step, with this error.
         """
         self._started.wait()
         if self._first_step is None and self._error is not None:
             raise self._error
 
     def iterate_steps(self) -> Iterator[ProgressStep]:
-        """Steps as they come, once it has begun: the first, the last, and of those between some ten a second."""
+        """Yield the first step, the last one, and about ten a second between them."""
         step = self._first_step
         while step is not None:
             yield step
             step = self._wait_for_next_step(step)
 
     def _wait_for_next_step(self, step: ProgressStep) -> ProgressStep | None:
-        """The one that is told of next, a pause later at least; None if it is over without."""
+        """Return the next step, at least a pause later; None at the end of the job."""
         while not self._finished.wait(_POLL_SECONDS):
             if self._last_step is not step:
                 break
         return None if self._last_step is step else self._last_step
 
     def result(self) -> JobResult:
-        """What came of it, once the steps are over.
+        """Wait for the end of the job, and return its result.
 
         Raises
         ------
         Exception
-            That of the job.
+            The job failed with this error.
         """
         self._thread.join()
         if self._error is not None:
@@ -116,6 +115,6 @@ class BackgroundJob(Generic[JobResult]):
         return self._result
 
     def cancel_and_wait(self) -> None:
-        """Let it stop at its next pause, and wait for that, if it is not over."""
+        """Stop the job at its next pause, and wait for its end."""
         self._cancelled.set()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""The one clock of a request: the time that all it asks for may take, whatever stage takes it."""
+"""The one clock of a request: it limits the time of all stages together."""
 
 import time
 from collections.abc import Callable, Generator
@@ -10,30 +10,30 @@ from service.numerics.core.interrupts import OutOfTimeError, check_interrupt, in
 from service.numerics.gradients.finite_difference import DifferenceProgress
 
 _GRACE_FRACTION = 0.25
-"""Part of the limit that may be taken beyond it to say what would fit."""
+"""Part of the limit that the search for a remedy may take beyond it."""
 _NOTABLE_SHARE = 0.1
-"""Part of the limit that is told of where the request took it to come."""
+"""Part of the limit from which on an error names the time that the request took to arrive."""
 
 
 _CURRENT_CLOCK: ContextVar["Clock | None"] = ContextVar("clock", default=None)
 
 
 def current_clock(seconds: float) -> "Clock":
-    """Return the clock of the request that is being answered; one that starts now where none has been started."""
+    """Return the running clock of the request, or else a new one that starts now."""
     return _CURRENT_CLOCK.get() or Clock(seconds)
 
 
 class Clock:
-    """The time of one request, looked at wherever the computation pauses.
+    """The time of one request, checked at each pause of the computation.
 
     Parameters
     ----------
     seconds
-        The limit.
+        Limit of the time.
     now
-        Seconds since whenever.
+        Function that returns seconds since a fixed moment; `time.monotonic` if left out.
     spent
-        How many of the limit have gone by already, as while the request was coming.
+        Seconds of the limit that passed before, as while the request arrived; 0 by default.
     """
 
     def __init__(self, seconds: float, now: Callable[[], float] | None = None, spent: float = 0.0) -> None:
@@ -45,12 +45,12 @@ class Clock:
 
     @property
     def evaluations_done(self) -> int:
-        """How many evaluations were done, as far as that was told."""
+        """Return the evaluations that the progress has reported."""
         return self._evaluations_done
 
     @contextmanager
     def enforce_deadline(self) -> Generator[None]:
-        """End what runs inside with `OutOfTimeError` at the first pause after the end."""
+        """Raise `OutOfTimeError` within the block at its first pause after the deadline."""
         if _CURRENT_CLOCK.get() is self:
             yield
             return
@@ -63,37 +63,43 @@ class Clock:
 
     @contextmanager
     def name_stage(self, stage: str) -> Generator[None]:
-        """Say what is being done inside: a clause, as of the moment at which the time is over."""
+        """Name the work within the block, by a clause in the past tense for a timeout error."""
         self._stage = stage
         check_interrupt()
         yield
 
     @contextmanager
     def limit_to_fraction(self, part: float) -> Generator[None]:
-        """Let what runs inside end when so large a part of all the time is over."""
+        """End the block when a part of all the time is over, or at the deadline."""
         with self._end_at(min(self._deadline, self._started + part * self._seconds)):
             yield
 
     @contextmanager
     def refuse_on_timeout(self, remedy: str | Callable[[], str], *path: str) -> Generator[None]:
-        """Refuse the request where what runs inside is out of time.
+        """Refuse the request if the block runs out of time.
 
         Parameters
         ----------
         remedy
-            What to do about it, a sentence without its full stop; or what finds it, in a little more time.
-        place
-            Path into the request.
+            Remedy, a sentence without its full stop; or a function that finds one, in a little more time.
+        path
+            Path into the request of the field to change.
+
+        Raises
+        ------
+        InvalidRequestError
+            The time was over within the block.
         """
         try:
             yield
         except OutOfTimeError:
-            said, advice = self._stage, remedy if isinstance(remedy, str) else self._compute_remedy(remedy)
-            detail = f"out of time: {said} when the limit of {self._seconds:g} s was reached{self._seconds_before()}. {advice}"
+            stage, advice = self._stage, remedy if isinstance(remedy, str) else self._compute_remedy(remedy)
+            limit = f"the limit of {self._seconds:g} s was reached{self._describe_spent_time()}"
+            detail = f"out of time: {stage} when {limit}. {advice}"
             raise InvalidRequestError([error_at(detail, *path)], "out-of-time") from None
 
     def track_progress(self, forward: DifferenceProgress | None = None) -> DifferenceProgress:
-        """Make what is told of the progress of differences, says how far they are, and tells it onward in time."""
+        """Make a receiver of progress that keeps it for errors, checks the time, and forwards it."""
 
         def progress(name: str, done: int, total: int) -> None:
             self._stage = f"of the {total} evaluations for {quote_name(name)}, {done} were done"
@@ -104,8 +110,8 @@ class Clock:
 
         return progress
 
-    def _seconds_before(self) -> str:
-        """Say how much of the time was gone at the start, if it was much: what is computed is not to blame for it."""
+    def _describe_spent_time(self) -> str:
+        """Describe the time before the start, if it was notable: the computation did not take it."""
         return (
             f", {self._spent:.1f} s of it before the request was there"
             if self._spent > _NOTABLE_SHARE * self._seconds

@@ -1,4 +1,4 @@
-"""What a verdict found, as it stands in a report: of a check, and of a judgement by losses alone."""
+"""Entries of a verdict in a report, of a check and of a judgement by losses alone."""
 
 from collections.abc import Iterable
 from typing import Any, cast
@@ -12,7 +12,7 @@ from service.numerics.verdict.projection import NormDetectionLimit
 
 
 def build_element_counts(verdict: GradientVerdict) -> Elements:
-    """How many elements came out how."""
+    """Count the elements by outcome."""
     return {
         "total": verdict.element_count,
         "pass": verdict.outcome_counts[Outcome.PASS],
@@ -24,7 +24,7 @@ def build_element_counts(verdict: GradientVerdict) -> Elements:
 
 
 def build_direction(result: ElementResult) -> DirectionReport:
-    """One direction."""
+    """Build the entry of a direction."""
     return {
         "reference": encode_number(result.reference),
         "judged": encode_number(result.judged_value),
@@ -36,7 +36,7 @@ def build_direction(result: ElementResult) -> DirectionReport:
 
 
 def build_worst_element(result: ElementResult) -> WorstElement:
-    """One element."""
+    """Build the entry of an element."""
     return {
         "index": list(result.index),
         "route": cast("Any", result.source),
@@ -50,15 +50,15 @@ def build_worst_element(result: ElementResult) -> WorstElement:
 
 
 def build_miss_probability(miss: NormDetectionLimit | SampleMissRate) -> MissedAlong | MissedInSample:
-    """What may have been missed."""
+    """Build the entry of the errors that may have been missed."""
     if isinstance(miss, SampleMissRate):
         return {"wrong_elements": miss.wrong_elements, "probability": miss.probability}
     return {"relative_l2": encode_number(miss.relative_l2), "probability": miss.probability}
 
 
 def build_diagnoses(diagnoses_found: Iterable[diagnosis.BugExplanation]) -> list[Diagnosis]:
-    """The probable bugs."""
+    """Build the entries of the probable bugs."""
     return [
-        {"name": each.bug_name, "explanation": each.explanation, "fit": encode_number(each.relative_residual)}
-        for each in diagnoses_found
+        {"name": bug.bug_name, "explanation": bug.explanation, "fit": encode_number(bug.relative_residual)}
+        for bug in diagnoses_found
     ]

@@ -1,4 +1,4 @@
-"""Where the time of a check goes."""
+"""A timer of the stages of a check."""
 
 import time
 from collections.abc import Generator
@@ -22,13 +22,13 @@ class StageTimer:
     started: float = field(default_factory=time.perf_counter)
 
     @contextmanager
-    def time_stage(self, name: str) -> Generator[None]:
-        """Count the time spent inside to a stage."""
+    def time_stage(self, name: StageName) -> Generator[None]:
+        """Add the time of the block to a stage."""
         before = time.perf_counter()
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - before
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self.started

@@ -1,0 +1,1 @@
+"""Bodies of requests, from bytes to parsed JSON."""

@@ -1,4 +1,4 @@
-"""The bytes of a body as they come: so many, within a time, and counted with those of the other requests."""
+"""Reading of a body: at most so many bytes, within a deadline, and within the memory of all requests."""
 
 import time
 from collections.abc import Generator
@@ -19,16 +19,16 @@ _CHUNK_BYTES = 2**16
 
 
 class BodyDeadline(NamedTuple):
-    """How long a body may take.
+    """The deadline of a body.
 
     Attributes
     ----------
     seconds
-        From now on, beside a second for each `LEAST_RATE` of bytes.
-    ends
-        By `time.monotonic`, when it has to be there however many bytes came.
-    whole
-        Seconds that this is from the head of the request on.
+        Seconds from now on, beside a second for each `MIN_BYTES_PER_SECOND` that came.
+    latest
+        Moment by `time.monotonic` at which the body must be whole, whatever its size.
+    request_seconds
+        Seconds from the head of the request to the latest moment.
     """
 
     seconds: float
@@ -36,37 +36,37 @@ class BodyDeadline(NamedTuple):
     request_seconds: float
 
 
-def read_body(request: Request, reservation: Reservation, limit: int, patience: BodyDeadline) -> bytes:
-    """Receive a body whole.
+def read_body(request: Request, reservation: Reservation, limit: int, deadline: BodyDeadline) -> bytes:
+    """Read a whole body.
 
     Parameters
     ----------
     request
-        What is read.
-    held
-        Holds the bytes from when they come.
+        Request with the body.
+    reservation
+        Reservation that grows with the bytes.
     limit
-        Most of them.
-    patience
-        How long it may take.
+        Most bytes of the body.
+    deadline
+        Deadline of the body.
 
     Raises
     ------
     RequestEntityTooLarge
-        Over the limit, whether its length was announced or not.
+        The body is over the limit, whether its length was announced or not.
     RequestTimeout
-        It did not come in time.
+        The body did not arrive in time.
     BadRequest
-        It broke off.
-    FullError
-        Too many are being read, or held.
+        The body broke off.
+    CapacityError
+        Too many bodies are being read, or too many bytes are held.
     """
     # Read in a loop: werkzeug's own limit silently cuts a chunked body off instead of refusing it.
     if (request.content_length or 0) > limit:
         raise _make_size_error(request, limit)
-    # What it hands out in the end is what it has written to, not a copy.
+    # `getvalue` hands out the buffer itself, not a copy.
     body = BytesIO()
-    with acquire_read(), closing(_read_until_deadline(request, patience)) as pieces:
+    with acquire_read(), closing(_read_until_deadline(request, deadline)) as pieces:
         for piece in pieces:
             current_record().body_bytes += len(piece)
             if current_record().body_bytes > limit:
@@ -76,37 +76,38 @@ def read_body(request: Request, reservation: Reservation, limit: int, patience: 
     return body.getvalue()
 
 
-def _read_until_deadline(request: Request, patience: BodyDeadline) -> Generator[bytes]:
-    """Read what there is, piece by piece, until it ends or the time is over; what has come gives it more."""
-    connection, own = request.environ.get("gunicorn.socket"), time.monotonic() + patience.seconds
+def _read_until_deadline(request: Request, deadline: BodyDeadline) -> Generator[bytes]:
+    """Yield the pieces of a body until its end or its deadline; each piece extends the time."""
+    connection, extended = request.environ.get("gunicorn.socket"), time.monotonic() + deadline.seconds
     while True:
-        deadline = min(own, patience.latest)
-        with limit_reading(connection, deadline):
-            piece = _read_piece(request, deadline, patience)
+        moment = min(extended, deadline.latest)
+        with limit_reading(connection, moment):
+            piece = _read_piece(request, moment, deadline)
         if not piece:
             return
         yield piece
-        own += len(piece) / MIN_BYTES_PER_SECOND
-        if time.monotonic() > min(own, patience.latest):
-            raise _make_timeout_error(patience)
+        extended += len(piece) / MIN_BYTES_PER_SECOND
+        if time.monotonic() > min(extended, deadline.latest):
+            raise _make_timeout_error(deadline)
 
 
-def _read_piece(request: Request, deadline: float, patience: BodyDeadline) -> bytes:
+def _read_piece(request: Request, moment: float, deadline: BodyDeadline) -> bytes:
     try:
         return request.stream.read(_CHUNK_BYTES)
     except (OSError, ClientDisconnected, ParseException) as error:
-        if time.monotonic() > deadline:
-            raise _make_timeout_error(patience) from error
-        # The socket had waited for as long as it may.
+        if time.monotonic() > moment:
+            raise _make_timeout_error(deadline) from error
+        # The socket has waited for as long as it may.
         if isinstance(error, BlockingIOError) or isinstance(error.__context__, BlockingIOError):
             raise RequestTimeout("The body stopped coming before it was whole.") from error
         raise BadRequest("The body broke off, or is not cut into chunks as HTTP wants it.") from error
 
 
-def _make_timeout_error(patience: BodyDeadline) -> RequestTimeout:
+def _make_timeout_error(deadline: BodyDeadline) -> RequestTimeout:
     return RequestTimeout(
-        f"The body was not whole within the {patience.seconds:g} s that it may take, and a second more for each "
-        f"{MIN_BYTES_PER_SECOND // 1024} KiB that came, or within the {patience.request_seconds:g} s that all of the request may take."
+        f"The body was not whole within the {deadline.seconds:g} s that it may take, and a second more for each "
+        f"{MIN_BYTES_PER_SECOND // 1024} KiB that came, or within the {deadline.request_seconds:g} s that all of the "
+        "request may take."
     )
 
 

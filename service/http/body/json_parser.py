@@ -1,4 +1,4 @@
-"""JSON text of a request: parsed, or refused with what is wrong and how to write it."""
+"""The parser of the JSON text of a request, which refuses it with the error and the right spelling."""
 
 import json
 import re
@@ -15,20 +15,20 @@ def parse_json(raw: bytes, subject: str, max_depth: int, max_bytes: int) -> obje
     Parameters
     ----------
     raw
-        The text, in UTF-8.
-    what
-        Where it stands, as the subject of a sentence.
-    deepest
-        So many lists and objects may be within one another.
-    most
-        So many bytes of memory may be taken by what is built of it.
+        Text in UTF-8.
+    subject
+        Name of the text, as the subject of a sentence.
+    max_depth
+        Most lists and objects within one another.
+    max_bytes
+        Most bytes of memory for the parsed objects.
 
     Raises
     ------
     BadRequest
-        Where it is not JSON, or deeper.
+        The text is not JSON, or too deep.
     RequestEntityTooLarge
-        Where it takes more memory.
+        The objects would take more memory.
     """
     counts = _count_bytes(raw)
     if (bytes_built := _estimate_parsed_bytes(raw, counts)) > max_bytes:
@@ -52,9 +52,9 @@ _CHUNK_BYTES = 2**16
 
 
 def _count_bytes(raw: bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """How often there is each byte."""
+    """Return the count of each byte value, shape (256,)."""
     counts = np.zeros(256, np.intp)
-    # In pieces: they are made eight times as large to be counted, and between them other threads get their turn.
+    # In pieces: NumPy widens them eightfold to count them, and other threads get their turn between them.
     for start in range(0, len(raw), _CHUNK_BYTES):
         piece = np.frombuffer(raw, np.uint8, min(_CHUNK_BYTES, len(raw) - start), start)
         counts += np.bincount(piece, minlength=counts.size)
@@ -62,18 +62,18 @@ def _count_bytes(raw: bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
 
 
 _PARSED_BYTES_PER_CHARACTER = {",": 64, "[": 88, "{": 88, ":": 200, '"': 36}
-"""Bytes of memory, at most, for each such character, with what the parser needs meanwhile; measured, with orjson.
+"""Most bytes of memory for each such character, those of the parser included; measured with orjson.
 
-A comma has a value behind it, a colon an entry of a dictionary, and a string has two quotes.
+A value follows each comma, an entry of a dictionary has a colon, and a string has two quotes.
 """
 _FOUR_BYTE_LEAD = 0xF0
-"""From this byte on one of UTF-8 is of a character that makes Python take four bytes for each of its string."""
+"""The first byte of UTF-8 whose character makes Python store four bytes for each character of the string."""
 
 
 def _estimate_parsed_bytes(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]]) -> int:
-    """Bytes at most that what is built of JSON takes."""
+    """Return the most bytes of memory that the parsed objects take."""
     built = sum(size * int(counts[ord(character)]) for character, size in _PARSED_BYTES_PER_CHARACTER.items())
-    # What is escaped may be any character.
+    # An escape may stand for any character.
     widest = counts[_FOUR_BYTE_LEAD:].any() or counts[ord("\\")]
     return built + len(raw) * (4 if widest else 2 if counts[0x80:].any() else 1)
 
@@ -81,8 +81,9 @@ def _estimate_parsed_bytes(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]
 def _describe_excess(subject: str, counts: np.ndarray[Any, np.dtype[np.intp]], built: int, max_bytes: int) -> str:
     lists, objects, commas = (int(counts[ord(character)]) for character in "[{,")
     return (
-        f"{subject} would take about {built:.1e} bytes of memory as {lists} lists, {objects} objects and {commas} values "
-        f'behind commas; the limit is {max_bytes:.1e}. Tensors take less as "b64", and least in the safetensors format.'
+        f"{subject} would take about {built:.1e} bytes of memory as {lists} lists, {objects} objects and {commas} "
+        f'values behind commas; the limit is {max_bytes:.1e}. Tensors take less as "b64", and least in the safetensors '
+        "format."
     )
 
 
@@ -93,7 +94,7 @@ _NON_STRUCTURAL_BYTES = bytes(set(range(256)) - {*_OPENING, *_CLOSING, *_QUOTE})
 
 
 def _is_too_deep(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]], max_depth: int) -> bool:
-    """Tell whether JSON is deeper, before anything is built of it; of what is not JSON something may be said too."""
+    """Tell whether JSON is too deep, before it is parsed; text that is not JSON may get either answer."""
     if sum(counts[byte] for byte in _OPENING) <= max_depth:
         return False
     unescaped = _ESCAPE_PATTERN.sub(b"", raw) if b"\\" in raw else raw
@@ -103,13 +104,13 @@ def _is_too_deep(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]], max_dep
 
 
 def _parse_large_numbers(raw: bytes) -> object:
-    """Parse JSON with numbers too large for a float64, which orjson refuses though JSON allows them, as infinities."""
-    # As UTF-8, and nothing else: of bytes Python would guess the encoding.
+    """Parse JSON, with numbers beyond float64 as infinities: JSON allows them, orjson refuses them."""
+    # Decoded here: `json.loads` would guess the encoding of bytes.
     return json.loads(raw.decode(), parse_constant=_refuse_constant, parse_int=_parse_integer)
 
 
 class _BareNumberError(ValueError):
-    """A NaN or an infinity written as a number, which other languages print so."""
+    """A NaN or an infinity written as a bare token, as other languages print it."""
 
 
 def _refuse_constant(token: str) -> object:
@@ -133,12 +134,12 @@ _NONFINITE_PATTERN = re.compile(r"[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 
 
 def _suggest_spelling(raw: bytes, position: int) -> str:
-    """Say how to spell what stands at the position, counted in characters, if it is a NaN or an infinity."""
+    """Return the right spelling of a NaN or an infinity at a position in characters, or nothing."""
     text = raw.decode("utf-8", "replace")
-    # The parser stands on the number, or behind its sign.
+    # The position is that of the number, or the one behind its sign.
     start = position - 1 if text[position - 1 : position] in ("-", "+") else position
-    found = _NONFINITE_PATTERN.match(text, start)
-    return f" {_choose_spelling(found.group())}" if found else ""
+    token = _NONFINITE_PATTERN.match(text, start)
+    return f" {_choose_spelling(token.group())}" if token else ""
 
 
 def _choose_spelling(token: str) -> str:

@@ -1,4 +1,4 @@
-"""The body of a request, and the form of the answer that it asks for."""
+"""The body of a request, and the media type of its answer."""
 
 import codecs
 from collections.abc import Callable
@@ -16,21 +16,22 @@ from service.checks.graph.small_checks import MAX_BODY_BYTES, MAX_ESTIMATED_BYTE
 from service.http.arrival import compute_body_deadline
 from service.http.body.body_reader import BodyDeadline, read_body
 from service.http.body.json_parser import parse_json
-from service.http.middleware.memory_quota import Reservation
-from service.http.middleware.memory_quota import reserve_body as begun
+from service.http.middleware.memory_quota import Reservation, reserve_body
 from service.settings import Settings
 
 JSON = "application/json"
 _PARSED_JSON_DIVISOR = 4
-"""What is built of JSON may take a quarter of what a check may: tensors that are small enough need no more."""
+"""Divisor of the memory of a check for parsed JSON: tensors that are small enough need no more than a quarter."""
 
 
 class RequestBody:
-    """A body that has come, and is held until it is parsed; to be left as a context in any case."""
+    """A body that has arrived. Its bytes are held until it is parsed, or until the context ends."""
 
-    def __init__(self, raw: bytes, reservation: Reservation, parse: Callable[[bytes, int], object], most: int) -> None:
+    def __init__(
+        self, raw: bytes, reservation: Reservation, parse: Callable[[bytes, int], object], max_bytes: int
+    ) -> None:
         self._raw: bytes | None = raw
-        self._reservation, self._parse, self._most = reservation, parse, most
+        self._reservation, self._parse, self._max_bytes = reservation, parse, max_bytes
 
     def __enter__(self) -> "RequestBody":
         return self
@@ -42,84 +43,86 @@ class RequestBody:
         self._reservation.close()
 
     def parse(self) -> object:
-        """Parse it, once, and hold its bytes no longer; in a place for checks, since memory is needed for it.
+        """Parse the body once, and release its bytes; call it with a permit to compute, as it takes memory.
 
         Raises
         ------
         BadRequest
-            Not of the form that it is said to have.
+            The body is not of the form that its content type says.
         RequestEntityTooLarge
-            It would take too much memory.
+            The parsed body would take too much memory.
         InvalidRequestError
-            Of the form, but with tensors where none belong.
+            The body has tensors that no field of the request takes.
         """
         assert self._raw is not None
         with self:
-            return self._parse(self._raw, self._most)
+            return self._parse(self._raw, self._max_bytes)
 
     def parse_if_small(self) -> object | None:
-        """Parse what may be a small check, and go on holding its bytes; in a place for small checks.
+        """Parse a body that may be a small check, and keep its bytes; call it with a permit for small checks.
 
-        None where there are more bytes than such a check has, or parsed they would take more memory than it may.
+        Return None if the body has more bytes than a small check, or would take more memory.
 
         Raises
         ------
         BadRequest, InvalidRequestError
-            As of `parsed`.
+            As for `parse`.
         """
         assert self._raw is not None
         if len(self._raw) > MAX_BODY_BYTES:
             return None
         try:
-            return self._parse(self._raw, min(self._most, MAX_ESTIMATED_BYTES // _PARSED_JSON_DIVISOR))
+            return self._parse(self._raw, min(self._max_bytes, MAX_ESTIMATED_BYTES // _PARSED_JSON_DIVISOR))
         except RequestEntityTooLarge:
             return None
 
 
 def receive_body(request: Request, *media_types: str, sections: tuple[str, ...] = SECTIONS) -> RequestBody:
-    """Receive a body that has one of some forms, and that parses to what it would be as JSON.
+    """Receive a body of one of several content types, which all parse to the same as JSON.
 
     Parameters
     ----------
-    request, forms
-        What is read, and content types.
+    request
+        Request with the body.
+    media_types
+        Content types of the body.
     sections
-        Fields that are tensors of their own in the safetensors format.
+        Fields that hold tensors in the safetensors format; those of a check by default.
 
     Raises
     ------
     UnsupportedMediaType
-        Another content type, or a content encoding.
-    RequestEntityTooLarge, RequestTimeout, BadRequest, FullError
-        As of `received`.
+        The body has another content type, or a content encoding.
+    RequestEntityTooLarge, RequestTimeout, BadRequest, CapacityError
+        As for `read_body`.
     """
     _check_content_type(request, media_types)
     binary, settings = request.mimetype == SAFETENSORS, _get_settings()
     parse = partial(_parse_safetensors_body, sections, settings) if binary else partial(_parse_json_body, settings)
-    held = begun()
+    reservation = reserve_body()
     try:
         limit = settings.max_binary_bytes if binary else settings.max_body_bytes
-        whole = settings.max_seconds
-        patience = BodyDeadline(settings.max_body_seconds, compute_body_deadline(request.environ, whole), whole)
-        raw = read_body(request, held, limit, patience)
-        return RequestBody(raw, held, parse, settings.max_bytes // _PARSED_JSON_DIVISOR)
+        seconds = settings.max_seconds
+        deadline = BodyDeadline(settings.max_body_seconds, compute_body_deadline(request.environ, seconds), seconds)
+        raw = read_body(request, reservation, limit, deadline)
+        return RequestBody(raw, reservation, parse, settings.max_bytes // _PARSED_JSON_DIVISOR)
     except BaseException:
-        held.close()
+        reservation.close()
         raise
 
 
 def _check_content_type(request: Request, media_types: tuple[str, ...]) -> None:
     if request.mimetype not in media_types:
-        given = f"; this one is {quote_name(request.mimetype)}" if request.mimetype else "; this one says nothing"
-        raise UnsupportedMediaType(f"The body must have the content type {' or '.join(media_types)}{given}.")
+        actual = f"; this one is {quote_name(request.mimetype)}" if request.mimetype else "; this one says nothing"
+        raise UnsupportedMediaType(f"The body must have the content type {' or '.join(media_types)}{actual}.")
     encoding = request.headers.get("Content-Encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedMediaType(f"Content-Encoding {quote_name(encoding)} is not taken: send the body as it is.")
 
 
-def _parse_json_body(settings: Settings, raw: bytes, most: int) -> object:
-    # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells put one.
-    return parse_json(raw.removeprefix(codecs.BOM_UTF8), "The body", settings.max_depth, most)
+def _parse_json_body(settings: Settings, raw: bytes, max_bytes: int) -> object:
+    # RFC 8259 lets a parser ignore a byte order mark, and some editors and shells write one.
+    return parse_json(raw.removeprefix(codecs.BOM_UTF8), "The body", settings.max_depth, max_bytes)
 
 
 _SAFETENSORS_HELP = (
@@ -128,13 +131,13 @@ _SAFETENSORS_HELP = (
 )
 
 
-def _parse_safetensors_body(sections: tuple[str, ...], settings: Settings, raw: bytes, most: int) -> object:
+def _parse_safetensors_body(sections: tuple[str, ...], settings: Settings, raw: bytes, max_bytes: int) -> object:
     try:
         parts = decode_request(raw, sections)
     except NotSafetensorsError as error:
         raise BadRequest(f"The body is not in the safetensors format: {error}. {_SAFETENSORS_HELP}") from None
     fields = parts.fields_text.encode()
-    return parts.merge_fields(parse_json(fields, f"The metadata entry `{FIELDS_ENTRY}`", settings.max_depth, most))
+    return parts.merge_fields(parse_json(fields, f"The metadata entry `{FIELDS_ENTRY}`", settings.max_depth, max_bytes))
 
 
 def _get_settings() -> Settings:
@@ -144,10 +147,17 @@ def _get_settings() -> Settings:
 def negotiate_media_type(request: Request, *served: str) -> str:
     """Choose the media type of the answer.
 
+    Parameters
+    ----------
+    request
+        Request with an `Accept` header, or without one.
+    served
+        Media types that are served, in order of preference.
+
     Raises
     ------
     NotAcceptable
-        If none that is served is accepted.
+        The request accepts none of them.
     """
     header = request.headers.get("Accept", "").strip()
     # A parameter chooses no media type: a charset after one, as some clients add it, changes nothing.
@@ -159,7 +169,7 @@ def negotiate_media_type(request: Request, *served: str) -> str:
 
 
 def get_accept_parameter(request: Request, media_type: str, name: str) -> str | None:
-    """Parameter of a media type that is accepted, or None."""
+    """Return a parameter of an accepted media type; None if it is missing."""
     for value in request.accept_mimetypes.values():
         kind, parameters = parse_options_header(value)
         if kind == media_type and name in parameters:

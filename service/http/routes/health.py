@@ -1,4 +1,4 @@
-"""`GET /health/live`, `GET /health/ready`, and the same under /v2 as KServe has them."""
+"""`GET /health/live` and `GET /health/ready`, and their aliases under /v2, as in KServe."""
 
 import logging
 import threading
@@ -23,11 +23,14 @@ _self_check_passed = threading.Event()
 
 
 def run_self_check() -> bool:
-    """Whether the reference example passes here, or once did. It also loads what a first request would wait for."""
+    """Tell whether the reference example passes here, or once did.
+
+    The check also loads the modules that a first request would wait for.
+    """
     if not _self_check_passed.is_set():
         try:
             outcome = check(model_language.list_models()["models"][0]["request"])["outcome"]
-        except Exception as error:  # noqa: BLE001  # whatever is broken, the service is not ready
+        except Exception as error:  # noqa: BLE001  # after any error the service is not ready
             _log.error("the self-check failed", exc_info=error)
             return False
         if outcome != "pass":

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: made from the routes, the types and the registry of ops, so that it cannot fall behind them."""
+"""`GET /openapi.json`, made from the routes, the types and the registry of ops: it cannot fall behind them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,10 +28,10 @@ _REFERENCE_TEMPLATE = "#/components/schemas/{model}"
 
 
 class _PlainNames(GenerateJsonSchema):
-    """Leave the parameters of a generic model out of its name."""
+    """A generator of schemas that names generic models without their parameters."""
 
     def normalize_name(self, name: str) -> str:
-        """Name of a definition."""
+        """Return the name of a definition."""
         return super().normalize_name(name.split("[")[0])
 
 
@@ -39,10 +39,10 @@ class _PlainNames(GenerateJsonSchema):
 @describe_operation(Operation("Describe this interface", answer_type=dict[str, Any]))
 def get_openapi() -> Response:
     """Answer with the OpenAPI 3.1 document."""
-    kept = current_app.extensions
-    if _DOCUMENT_KEY not in kept:
-        kept[_DOCUMENT_KEY] = _build_document(list(current_app.url_map.iter_rules()))
-    return make_json_response(kept[_DOCUMENT_KEY])
+    extensions = current_app.extensions
+    if _DOCUMENT_KEY not in extensions:
+        extensions[_DOCUMENT_KEY] = _build_document(list(current_app.url_map.iter_rules()))
+    return make_json_response(extensions[_DOCUMENT_KEY])
 
 
 def _build_document(rules: list[Rule]) -> dict[str, Any]:
@@ -72,20 +72,20 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
             "schemas": components,
             "securitySchemes": {_SECURITY_SCHEME: {"type": "http", "scheme": "bearer"}},
         },
-        # Whoever runs it may ask for keys, and need not.
+        # An operator may set keys, and need not.
         "security": [{}, {_SECURITY_SCHEME: []}],
     }
 
 
 def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Reference of each type, and the definitions that they refer to."""
-    answers: list[Any] = [ProblemDetails, *(each for operation in operations for each in operation.answer_types)]
+    """Return the reference of each type by its id, and the definitions of all types."""
+    answers: list[Any] = [Problem, *(answer for operation in operations for answer in operation.answer_types)]
     bodies: list[Any] = [operation.body_type for operation in operations if operation.body_type is not None]
     adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
-    for each in answers:
-        adapters[id(each)] = id(each), "serialization", TypeAdapter(each)
-    for each in bodies:
-        adapters[id(each)] = id(each), "validation", TypeAdapter(each)
+    for answer in answers:
+        adapters[id(answer)] = id(answer), "serialization", TypeAdapter(answer)
+    for body in bodies:
+        adapters[id(body)] = id(body), "validation", TypeAdapter(body)
     schemas, definitions = TypeAdapter.json_schemas(
         adapters.values(), ref_template=_REFERENCE_TEMPLATE, schema_generator=_PlainNames
     )
@@ -93,7 +93,7 @@ def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[st
 
 
 def _operation_to_dict(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
-    # Of one that has a body, what its own list says of 400 stands in place of that.
+    # An operation with a body describes 400 itself, in place of the malformed head.
     listed = (MALFORMED_HEAD_PROBLEM, *(() if operation.is_open else (AUTHENTICATION_PROBLEM,)), *operation.problems)
     problems = {
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(ProblemDetails)]}}}
@@ -118,13 +118,13 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
 
 
 def _formats_to_dict(formats: Mapping[str, BodyFormat], references: dict[Any, Any]) -> dict[str, Any]:
-    """What is said of forms beside JSON, by media type."""
-    found: dict[str, Any] = {}
+    """Return the descriptions of forms beside JSON, by media type."""
+    described: dict[str, Any] = {}
     for media_type, form in formats.items():
         schema: dict[str, Any] = {"type": "string", "description": form.description}
         if form.is_binary:
             schema["format"] = "binary"
         if form.line_type is not None:
             schema["contentSchema"] = references[id(form.line_type)]
-        found[media_type] = {"schema": schema}
-    return found
+        described[media_type] = {"schema": schema}
+    return described

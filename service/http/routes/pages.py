@@ -1,4 +1,4 @@
-"""`GET /`: the page, and the files that it is made of."""
+"""`GET /` and `GET /docs`: the pages, and their files."""
 
 from mimetypes import guess_type
 from pathlib import Path
@@ -16,7 +16,7 @@ _FILE_CONTENTS = {
     for path in _PAGE_DIRECTORY.rglob("*")
     if path.is_file()
 }
-"""Every file, read once: no path of a request is ever looked up on the disk."""
+"""Every file, read once: the disk is never searched for a path of a request."""
 
 
 @blueprint.get("/")
@@ -40,16 +40,16 @@ def get_docs() -> Response:
     Operation("A file of the pages", answer_type=bytes, media_type="*/*", is_open=True, is_listed=False)
 )
 def get_file(name: str) -> Response:
-    """Answer with a file of the page; open, as the page is."""
+    """Answer with a file of the pages, which needs no key, like the pages."""
     if name not in _FILE_CONTENTS:
         raise NotFound
     return _send_page_file(name)
 
 
 def _send_page_file(name: str) -> Response:
-    kind, _ = guess_type(name)
-    response = Response(_FILE_CONTENTS[name], mimetype=kind or "text/plain")
-    # Kept by a browser, and asked for again each time, which takes no more than its mark.
+    media_type, _ = guess_type(name)
+    response = Response(_FILE_CONTENTS[name], mimetype=media_type or "text/plain")
+    # A browser keeps the file, and asks each time whether its tag is still current.
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
     response.make_conditional(request)
