@@ -1,1 +1,1 @@
-"""What crosses the wire: requests, answers, problems. Knows no service, no Flask, no torch."""
+"""Types of the wire: requests, answers and problems, without service, Flask and torch."""

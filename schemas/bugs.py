@@ -1,4 +1,4 @@
-"""`GET /v1/bugs` and `POST /v1/bugs`: the catalogue, the request, which is that of a check, and what can be planted."""
+"""`GET /v1/bugs` and `POST /v1/bugs`: the catalogue, the request and the planted bugs."""
 
 from typing import Annotated, Any, Generic
 
@@ -11,11 +11,11 @@ from schemas.problem_details import MAX_NAME_LENGTH
 
 
 class BugsRequest(CheckRequest[NodeT], Generic[NodeT]):
-    """A check's request, and the bug that is asked for; a candidate in it is put aside."""
+    """A check's request, and the name of a bug; a candidate in it is ignored."""
 
     bug: Annotated[str, MinLen(1), MaxLen(MAX_NAME_LENGTH)] | None = Field(
         default=None,
-        description="Name of a bug that is to be planted; if left out, all that there can be are listed.",
+        description="Name of the bug to plant; if left out, all possible bugs are listed.",
         examples=["transposed"],
     )
 
@@ -24,7 +24,7 @@ class BugEntry(TypedDict):
     """A bug of the catalogue."""
 
     name: str
-    explanation: Annotated[str, Field(description="What it looks like; c is the candidate, g the right gradient.")]
+    explanation: Annotated[str, Field(description="Its effect; c is the candidate, g the right gradient.")]
 
 
 class CatalogueOfBugs(TypedDict):
@@ -37,13 +37,13 @@ class PlantedBug(TypedDict):
     """A bug that the model can have."""
 
     name: str
-    tensor: Annotated[str, Field(description="Whose gradient it spoils, or the first of those.")]
+    tensor: Annotated[str, Field(description="The tensor whose gradient it spoils, or the first of several.")]
     explanation: str
     candidate: NotRequired[
         Annotated[
             dict[str, Any],
             Field(
-                description="The gradients with the bug, by name, where the request names one: a check of them fails, "
+                description="The gradients with the bug, by name, if the request names one: a check of them fails, "
                 "and names it."
             ),
         ]

@@ -72,7 +72,7 @@ Inputs = Annotated[
 
 
 class NodeBase(StrictModel):
-    """A node of a graph: what all ops have in common."""
+    """A node of a graph, with the fields that all ops share."""
 
     name: Name
     inputs: Inputs
@@ -88,16 +88,16 @@ class GraphSpec(StrictModel, Generic[NodeT]):
 
 
 class FiniteDifferenceSpec(StrictModel):
-    """How the loss is differenced."""
+    """The method of the finite differences."""
 
     method: Literal["adaptive", "central", "forward"] = "adaptive"
     step: Annotated[float, Gt(0), Le(1e300)] | None = Field(
         default=None, description="The step, for central and forward only."
     )
-    sample: Annotated[int, Ge(1)] | None = Field(default=None, description="So many random elements of each tensor.")
+    sample: Annotated[int, Ge(1)] | None = Field(default=None, description="Number of random elements of each tensor.")
     projections: Annotated[int, Ge(1)] | None = Field(
         default=None,
-        description="So many random directions for each tensor instead of its elements; not together with sample.",
+        description="Number of random directions for each tensor instead of its elements; not together with sample.",
     )
 
 
@@ -113,10 +113,10 @@ def _get_model_tag(value: object) -> str | None:
 
 
 class CheckRequest(StrictModel, Generic[NodeT]):
-    """Tensors and weights of a model, and what to check of its gradient."""
+    """A model with its tensors and weights, and the gradients to check."""
 
-    tensors: dict[Name, Tensor] = Field(description="Inputs, targets, masks, by name.")
-    weights: dict[Name, Tensor] = Field(description="What is trained, by name; may be empty.")
+    tensors: dict[Name, Tensor] = Field(description="Inputs, targets and masks, by name.")
+    weights: dict[Name, Tensor] = Field(description="Trained tensors, by name; may be empty.")
     model: Annotated[
         Annotated[str, Tag("preset")] | Annotated[GraphSpec[NodeT], Tag("graph")],
         Discriminator(
@@ -129,14 +129,15 @@ class CheckRequest(StrictModel, Generic[NodeT]):
         default=None, description="Weights, float tensors or nodes; every weight if left out."
     )
     candidate: dict[Name, AnyTensor] | None = Field(
-        default=None, description="The client's own gradient, by name; each is judged in place of our two."
+        default=None,
+        description="The client's own gradients, by name; each is judged in place of the two of the service.",
     )
     candidate_dtype: Arithmetic | None = Field(
-        default=None, description="Arithmetic in which the candidate was computed: sets what it may be off by."
+        default=None, description="Arithmetic of the candidate, which sets its rounding allowance."
     )
-    dtype: DtypeName = Field(default="float64", description="Of the analytic and autograd routes.")
+    dtype: DtypeName = Field(default="float64", description="Dtype of the analytic and autograd routes.")
     finite_difference: FiniteDifferenceSpec = FiniteDifferenceSpec()
     tolerance: ToleranceSpec | None = Field(default=None, description="Replaces the automatic tolerance.")
     include: list[ReportPart] = ["gradients"]
-    encoding: RequestedEncoding = Field(default="nested", description="Of the tensors of the answer.")
-    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="All that is random follows from it.")
+    encoding: RequestedEncoding = Field(default="nested", description="Encoding of the tensors of the answer.")
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="Seed of everything random.")

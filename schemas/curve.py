@@ -1,4 +1,4 @@
-"""`POST /v1/curve`: the request, which is that of a check and an element more, and the answer."""
+"""`POST /v1/curve`: the request, that of a check and an element, and the answer."""
 
 from typing import Annotated, Generic
 
@@ -26,15 +26,13 @@ class ElementSpec(StrictModel):
 
 
 class CurveRequest(CheckRequest[NodeT], Generic[NodeT]):
-    """A check's request, and the element whose curve is asked for; what is about candidates and verdicts is unused."""
+    """A check's request, and an element; the fields for candidates and verdicts are unused."""
 
-    element: ElementSpec = Field(
-        description="The element whose curve is asked for.", examples=[{"name": "w1", "index": [0, 1]}]
-    )
+    element: ElementSpec = Field(description="The element of the curve.", examples=[{"name": "w1", "index": [0, 1]}])
 
 
 class EngineDifference(TypedDict):
-    """What the finite-difference engine says of the element, by the method of the request."""
+    """The difference of the element by the engine, with the method of the request."""
 
     value: Number
     error_bound: Number

@@ -1,4 +1,4 @@
-"""Datatypes of the wire, and how their elements are stored."""
+"""Datatypes of the wire, and the storage of their elements."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,9 @@ Array = npt.NDArray[Any]
 def round_to_bfloat16(wide: Array) -> Array:
     """Round to the nearest bfloat16, ties to even, in the float32 that holds it.
 
-    Through float32 would round twice, so the sticky bit is kept: float64 is first rounded to odd.
+    Notes
+    -----
+    Rounding through float32 would round twice. Rounding float64 to odd first keeps the sticky bit.
     """
     narrow = wide.astype(np.float32)
     finite = np.isfinite(narrow) & np.isfinite(wide)
@@ -26,13 +28,23 @@ def round_to_bfloat16(wide: Array) -> Array:
 
 
 def bfloat16_to_float32(bits: Array) -> Array:
-    """Widen bfloat16, given as uint16, exactly."""
+    """Widen bfloat16, bits of uint16, to float32 exactly."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 @dataclass(frozen=True)
 class Datatype:
-    """A datatype of the wire: its names, the last of them that of safetensors, and how an element is stored."""
+    """A datatype of the wire.
+
+    Attributes
+    ----------
+    name, numpy_name, short_name
+        Names on the wire, in NumPy and in safetensors.
+    storage_dtype
+        Storage of an element.
+    kind
+        "float", "integer" or "boolean".
+    """
 
     name: str
     numpy_name: str
@@ -41,14 +53,17 @@ class Datatype:
     short_name: str
 
     def from_storage(self, raw: bytes | bytearray) -> Array:
-        """Elements from their bytes, as an array of one's own; of a bytearray, which is given away, in its place."""
+        """Return the elements of stored bytes as a writable array.
+
+        The array takes the memory of a bytearray, which the caller gives away.
+        """
         stored = np.frombuffer(raw, self.storage_dtype)
         if self.name == "BF16":
             return bfloat16_to_float32(stored)
         return stored.astype(self.storage_dtype.newbyteorder("="), copy=not stored.flags.writeable)
 
     def to_storage(self, array: Array) -> Array:
-        """Elements as they are stored: little-endian, row-major; bfloat16, given in float32, as its 16 bits."""
+        """Return the stored elements, little-endian and row-major; bfloat16 comes in float32."""
         if self.name == "BF16":
             array = np.asarray(array, dtype=np.float32, order="C").view(np.uint32) >> 16
         return np.asarray(array, dtype=self.storage_dtype, order="C")
@@ -66,5 +81,5 @@ DATATYPES: dict[str, Datatype] = {
         Datatype("BOOL", "bool", np.dtype("?"), "boolean", "BOOL"),
     )
 }
-BY_ANY_NAME: dict[str, Datatype] = DATATYPES | {each.numpy_name: each for each in DATATYPES.values()}
-BY_SHORT_NAME: dict[str, Datatype] = {each.short_name: each for each in DATATYPES.values()}
+BY_ANY_NAME: dict[str, Datatype] = DATATYPES | {datatype.numpy_name: datatype for datatype in DATATYPES.values()}
+BY_SHORT_NAME: dict[str, Datatype] = {datatype.short_name: datatype for datatype in DATATYPES.values()}

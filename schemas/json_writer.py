@@ -1,6 +1,6 @@
-"""Answers as JSON text, of which the tensors are written one after the other.
+"""The writer of answers as JSON text, one tensor after the other.
 
-What a document holds of a tensor is its array; only while the text of one is made is there more of it than that.
+A document holds a tensor as its array. There is more of it only while its text is written.
 """
 
 import math
@@ -15,17 +15,17 @@ from schemas.datatype import Array, Datatype
 from schemas.tensor import Encoding, Tensor, encode_tensor, to_nested_list
 
 _NUMBERS_PER_PIECE = 2**14
-"""Numbers that are a list at a time."""
+"""Numbers that are written as one list of Python."""
 
 
 @dataclass(frozen=True)
 class DeferredTensor(Tensor):
-    """A tensor of an answer, to be written in an encoding."""
+    """A tensor of an answer, which the writer encodes."""
 
     encoding: Encoding = "nested"
 
     def to_wire(self) -> Any:
-        """What is written of it."""
+        """Return the wire form of the tensor."""
         if self.encoding == "nested":
             return self.array
         return encode_tensor(self.array, self.encoding, self.datatype)
@@ -33,20 +33,20 @@ class DeferredTensor(Tensor):
 
 @dataclass(frozen=True)
 class DeferredPart:
-    """A part of an answer that is made only as it is written."""
+    """A part of an answer that the writer makes."""
 
     to_wire: Callable[[], Any]
 
 
 def defer_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = None) -> Any:
-    """Keep an array for an answer, to be written in an encoding; a number as what it is on the wire."""
+    """Keep an array for the writer to encode; a number is encoded at once."""
     if encoding == "binary" or (encoding == "nested" and not array.ndim):
         return encode_tensor(array, encoding, datatype)
     return DeferredTensor(array, datatype, is_integral=False, encoding=encoding)
 
 
 def write_json(document: Any) -> bytes:
-    """Write a document, which may hold arrays, numbers of NumPy, and what is unwritten, as JSON."""
+    """Write a document, with arrays, NumPy numbers and deferred parts, as JSON."""
     return orjson.dumps(document, _encode_deferred, orjson.OPT_PASSTHROUGH_DATACLASS)
 
 
@@ -56,14 +56,16 @@ def _encode_deferred(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         array = cast("Array", value)
         return orjson.Fragment(_write_array(array)) if array.ndim else array.item()
-    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def _write_array(array: Array) -> bytes:
     """Write an array of one axis or more, as lists of some thousand numbers at a time.
 
-    Not in orjson's own way with arrays of NumPy: where long numbers end near the end of its buffer, 3.13.0 writes
-    beyond it, and the process ends sooner or later.
+    Notes
+    -----
+    orjson could write NumPy arrays itself. Its version 3.13.0 writes beyond its buffer if long numbers end near the
+    end of it, and the process ends sooner or later.
     """
     return b"[%b]" % b",".join(_write_pieces(array))
 
@@ -71,8 +73,8 @@ def _write_array(array: Array) -> bytes:
 def _write_pieces(array: Array) -> Iterator[bytes]:
     row = math.prod(array.shape[1:])
     if row > _NUMBERS_PER_PIECE and array.ndim > 1:
-        for each in array:
-            yield _write_array(each)
+        for row_array in array:
+            yield _write_array(row_array)
         return
     length = max(1, _NUMBERS_PER_PIECE // max(1, row))
     for start in range(0, len(array), length):

@@ -1,4 +1,4 @@
-"""`POST /v1/plan` and `POST /v1/judge`: requests and answers of a check of a loss that only the client can evaluate."""
+"""`POST /v1/plan` and `POST /v1/judge`: the check of a loss of the client."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,21 +18,21 @@ MAX_DIRECTIONS = 2**31 - 1
 Points = Annotated[dict[Name, Tensor], MinLen(1)]
 Losses = Annotated[
     Any,
-    # Looked at by `service.checks.blackbox.losses`, with the point that each is of.
+    # `service.checks.blackbox.losses` validates each loss, with its point.
     GetPydanticSchema(lambda source, handler: core_schema.list_schema(strict=True)),
     WithJsonSchema(
         {
             "type": "array",
             "items": {"anyOf": [{"type": "number"}, {"type": "null"}, {"enum": list(NONFINITE_SPELLINGS)}]},
-            "description": "The loss at each point, in order; null where the function has no value, but not at the "
-            "base (the first three). What is not finite is refused with its point.",
+            "description": "The loss at each point, in order; null at a point without a value, but not at the base "
+            "(the first three). A loss that is not finite is refused with its point.",
         }
     ),
 ]
 
 
 class DirectionsSpec(StrictModel):
-    """Along what the loss is differenced."""
+    """The directions of the differences."""
 
     kind: Literal["coordinates", "random"] = Field(
         default="random",
@@ -45,7 +45,7 @@ class DirectionsSpec(StrictModel):
 
 
 class BoundsSpec(StrictModel):
-    """Bounds of one tensor, within which the loss has a value; infinite where there is none."""
+    """Bounds of one tensor, within which the loss has a value; infinite by default."""
 
     min: AnyTensor = Field(
         default_factory=lambda: Tensor(np.array(-np.inf), None, is_integral=False),
@@ -57,13 +57,14 @@ class BoundsSpec(StrictModel):
 
 
 class PlanRequest(StrictModel):
-    """Where a gradient is to be judged."""
+    """The point of a judgement, and the moves from it."""
 
     point: Points = Field(
-        description="Tensors of floats by name: where the gradient is.", examples=[{"w1": [[0.1, -0.1], [0.2, 0.001]]}]
+        description="Tensors of floats, by name: the point of the gradient.",
+        examples=[{"w1": [[0.1, -0.1], [0.2, 0.001]]}],
     )
     directions: DirectionsSpec = DirectionsSpec()
-    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="All that is random follows from it.")
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)] = Field(default=0, description="Seed of everything random.")
     scale: dict[Name, Tensor] | None = Field(
         default=None,
         description="How far to move each tensor, by name: a number, or one for each element in a tensor of its shape. "
@@ -78,7 +79,7 @@ class PlanRequest(StrictModel):
         "less; on it, to one side alone.",
         examples=[{"w1": {"min": 0}}],
     )
-    encoding: RequestedEncoding = Field(default="nested", description="Of the points of the answer.")
+    encoding: RequestedEncoding = Field(default="nested", description="Encoding of the points of the answer.")
 
 
 class SealedDirections(StrictModel):
@@ -89,14 +90,15 @@ class SealedDirections(StrictModel):
 
 
 class Plan(StrictModel):
-    """A plan, to be handed back as it came."""
+    """A plan, which the client returns unchanged."""
 
     version: int
     seed: Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,18})$")] = Field(
         description="Digits in a string: not every language has integers of 63 bits."
     )
     order: list[Name] = Field(
-        default_factory=list[Name], description="Names of the tensors, as the request had them: so the points follow."
+        default_factory=list[Name],
+        description="Names of the tensors in the order of the request, which the points follow.",
     )
     directions: SealedDirections
     point: Points
@@ -107,9 +109,9 @@ class Plan(StrictModel):
 
 
 class JudgeRequest(StrictModel):
-    """Losses at the points of a plan, and the gradient that is judged by them."""
+    """Losses at the points of a plan, and the gradient to judge by them."""
 
-    plan: Plan = Field(description="As `POST /v1/plan` answered it.")
+    plan: Plan = Field(description="The plan of `POST /v1/plan`.")
     losses: Losses
     candidate: dict[Name, AnyTensor] = Field(
         description="The client's own gradient, for each tensor of the plan.",
@@ -125,28 +127,31 @@ class JudgeRequest(StrictModel):
         "passes if it is off by at most atol + rtol abs(g), and is inconclusive where the error bound exceeds that.",
     )
     relative_error: Annotated[float, Gt(0), Le(1e6)] = Field(
-        default=1e-4, description="Error of one element of which `missed.single_element` tells the probability."
+        default=1e-4,
+        description="Relative error of one element, whose probability to be missed is in `missed.single_element`.",
     )
 
 
 class PlanAnswer(TypedDict):
-    """Where to evaluate the loss."""
+    """The points of evaluation."""
 
-    plan: Annotated[dict[str, Any], Field(description="To be handed back to `POST /v1/judge` as it is.")]
-    evaluations: Annotated[int, Field(description="How many points there are.")]
+    plan: Annotated[dict[str, Any], Field(description="The plan for `POST /v1/judge`, to be returned unchanged.")]
+    evaluations: Annotated[int, Field(description="Number of points.")]
     order: Annotated[list[str], Field(description="Names of the tensors, in the order of the request.")]
     points: Annotated[
         list[dict[str, Annotated[Any, WithJsonSchema(make_tensor_schema(finite=True))]]],
-        Field(description="Tensors by name, of each point."),
+        Field(description="Tensors of each point, by name."),
     ]
 
 
 class JudgedDirection(TypedDict):
-    """One direction, with all that its outcome follows from."""
+    """One direction, with all numbers of its outcome."""
 
-    index: NotRequired[Annotated[Index, Field(description="Of the element, where the direction is that of one.")]]
+    index: NotRequired[
+        Annotated[Index, Field(description="Index of the element, if the direction moves a single one.")]
+    ]
     reference: Annotated[Number, Field(description="The derivative of the loss, from differences.")]
-    judged: Annotated[Number, Field(description="The candidate's.")]
+    judged: Annotated[Number, Field(description="The derivative by the candidate.")]
     route: Literal["candidate"]
     error_bound: Number
     allowed: Number
@@ -154,20 +159,20 @@ class JudgedDirection(TypedDict):
 
 
 class SingleElement(TypedDict):
-    """How probably one wrong element passed."""
+    """The probability that one wrong element passes."""
 
-    relative_error: Annotated[Number, Field(description="By which it is wrong, relative to itself.")]
+    relative_error: Annotated[Number, Field(description="Its error, relative to itself.")]
     probability: float
 
 
 class MissedRandom(MissedAlong):
-    """What random directions miss: an error of any kind at most, a single wrong element just so."""
+    """The misses of random directions: any error at most, a single wrong element exactly."""
 
     single_element: SingleElement
 
 
 class MissedCoordinates(MissedInSample):
-    """What elements that were not moved miss, and a single wrong one with what noise hides."""
+    """The misses of coordinates: elements that were not moved, and a single error below noise."""
 
     single_element: SingleElement
 
@@ -175,30 +180,33 @@ class MissedCoordinates(MissedInSample):
 class Taylor(TypedDict):
     """The remainder R(h) = f(x + h v) - f(x) - h c . v along the worst direction."""
 
-    name: NotRequired[Annotated[str, Field(description="The tensor, in that of the whole report.")]]
-    direction: Annotated[int, Field(description="Its position in `directions`.")]
+    name: NotRequired[Annotated[str, Field(description="Name of the tensor, in the entry of the whole report.")]]
+    direction: Annotated[int, Field(description="Position of the direction in `directions`.")]
     steps: Annotated[list[float], Field(description="h, in units of the scale.")]
     remainders: list[Number]
     slope: Annotated[
         Number,
-        Field(description="Of log abs(R) against log h: 2 of a right gradient, 1 of a wrong one; NaN below the noise."),
+        Field(
+            description="Slope of log abs(R) against log h: 2 for a right gradient, 1 for a wrong one, NaN below "
+            "the noise."
+        ),
     ]
     intercept: Annotated[
-        Number, Field(description="What of R grows like h, (reference - judged) / abs(judged), with its sign.")
+        Number, Field(description="The part of R that grows like h, (reference - judged) / abs(judged), with its sign.")
     ]
-    factor: Annotated[Number, Field(description="reference / judged: -1 where a sign is wrong.")]
+    factor: Annotated[Number, Field(description="reference / judged: -1 for a wrong sign.")]
 
 
 class JudgedVerdict(TypedDict):
-    """What is to be thought of one gradient."""
+    """The verdict on one gradient."""
 
     outcome: OutcomeName
     reason: str
     elements: Elements
     smallest_detectable_error: Annotated[
-        Number, Field(description="Relative, of an element that matters; of random directions, of the norm.")
+        Number, Field(description="Relative error of an element that matters; of random directions, of the norm.")
     ]
-    worst: Annotated[list[WorstElement], Field(description="Of elements; of random directions there are none.")]
+    worst: Annotated[list[WorstElement], Field(description="The worst elements; none with random directions.")]
     diagnoses: list[Diagnosis]
     directions: list[JudgedDirection]
     noise: Annotated[Number, Field(description="Standard deviation of an evaluation of the loss, absolute.")]
@@ -208,7 +216,7 @@ class JudgedVerdict(TypedDict):
 
 
 class JudgeReport(TypedDict):
-    """The verdict on a gradient from losses; `taylor` and `missed` are those of the tensor where they are worst."""
+    """The verdict on gradients by losses; `taylor` and `missed` are those of the worst tensor."""
 
     outcome: OutcomeName
     summary: Annotated[str, Field(description="One sentence or two for a person.")]

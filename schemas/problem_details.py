@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457, `application/problem+json`, with one entry for each place that is wrong."""
+"""Errors on the wire: `application/problem+json` (RFC 9457), an entry for each place."""
 
 import difflib
 import json
@@ -25,14 +25,14 @@ _NAME_REPR.maxstring = 80
 
 
 class PlacedError(TypedDict):
-    """What is wrong at one place of the request."""
+    """An error at one place of the request."""
 
     pointer: str
     detail: str
 
 
-class ProblemDetails(TypedDict):
-    """An error, as RFC 9457 has it."""
+class Problem(TypedDict):
+    """A problem document of RFC 9457."""
 
     type: str
     title: str
@@ -49,9 +49,9 @@ class InvalidRequestError(Exception):
     Attributes
     ----------
     errors
-        With all that is wrong.
+        All errors, with their places.
     reason
-        In a word, for the log and the metrics.
+        One word for the log and the metrics.
     """
 
     errors: Sequence[PlacedError]
@@ -61,7 +61,7 @@ class InvalidRequestError(Exception):
 def to_json_pointer(*path: str | int) -> str:
     """Return the JSON Pointer (RFC 6901) of a path into the request.
 
-    It ends before a name that is much longer than any valid one, so that no answer repeats a name of megabytes.
+    The pointer ends before a name that is much longer than any valid one: no answer repeats a name of megabytes.
     """
     parts = takewhile(lambda part: not _is_overlong(part), path)
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
@@ -72,39 +72,48 @@ def _is_overlong(part: str | int) -> bool:
 
 
 def error_at(detail: str, *path: str | int) -> PlacedError:
-    """Say what is wrong at a path into the request."""
+    """Make the error at a path into the request."""
     return {"pointer": to_json_pointer(*path), "detail": detail}
 
 
 FieldLookup = Callable[[Sequence[str | int]], Mapping[str, FieldInfo]]
-"""The fields that the object at a path into the request may have, by name."""
+"""A function that returns the possible fields, by name, of the object at a path into the request."""
 
 
 def place_validation_errors(error: ValidationError, body: object, known_fields: FieldLookup) -> list[PlacedError]:
-    """One entry for each place that pydantic found fault with.
+    """Make one error for each place at which pydantic reports errors.
 
-    A union reports each of its branches; what they say of one place is joined.
+    A union reports each of its branches. Their messages at one place are joined.
+
+    Parameters
+    ----------
+    error
+        Errors of pydantic.
+    body
+        Request, as parsed from JSON.
+    known_fields
+        Function that returns the possible fields of the object at a path.
     """
     details: dict[tuple[str | int, ...], list[str]] = {}
     with_value: set[tuple[str | int, ...]] = set()
-    for each in error.errors(include_url=False, include_input=False):
-        path = _locate_in_body(each["loc"], body, missing=each["type"] == "missing")
-        if each["type"] in _TAG_ERRORS:
+    for entry in error.errors(include_url=False, include_input=False):
+        path = _locate_in_body(entry["loc"], body, missing=entry["type"] == "missing")
+        if entry["type"] in _TAG_ERRORS:
             path.append("op")
-        said = details.setdefault(tuple(path), [])
-        text = _describe_error(each, path, body, known_fields)
-        if text not in said:
-            said.append(text)
-        if path and each["type"] not in _ERRORS_WITHOUT_VALUE:
+        messages = details.setdefault(tuple(path), [])
+        text = _describe_error(entry, path, body, known_fields)
+        if text not in messages:
+            messages.append(text)
+        if path and entry["type"] not in _ERRORS_WITHOUT_VALUE:
             with_value.add(tuple(path))
     return [
         error_at(
             _describe_cut_part(path)
-            + ", or ".join(said)
+            + ", or ".join(messages)
             + (_describe_given(_get_value_at(path, body)) if path in with_value else ""),
             *path,
         )
-        for path, said in details.items()
+        for path, messages in details.items()
     ]
 
 
@@ -122,12 +131,12 @@ def _get_value_at(path: Sequence[str | int], body: object) -> object:
 
 
 def _describe_given(value: object) -> str:
-    """What was given instead, in a few words."""
+    """Describe the invalid value in a few words."""
     return f"; {to_short_json(value)} was given"
 
 
 def to_short_json(value: object) -> str:
-    """A value as JSON has it, in a few words."""
+    """Write a value of JSON in a few words."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     if value is None or isinstance(value, bool):
@@ -138,13 +147,13 @@ def to_short_json(value: object) -> str:
 
 
 def _locate_in_body(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
-    """The part of pydantic's location that lies in the body: without the tags of unions."""
+    """Return the path into the body of a location of pydantic, without the tags of unions."""
     path: list[str | int] = []
     here = body
     tagged: object = None
     for position, part in enumerate(location):
         if isinstance(here, dict) and here is not tagged and cast("dict[str, Any]", here).get("op") == part:
-            tagged = cast("Any", here)  # the tag comes first, once, and a field may have its name
+            tagged = cast("Any", here)  # the tag comes first, once; a field may have its name
             continue
         if isinstance(here, dict) and part in here:
             here = cast("dict[str | int, Any]", here)[part]
@@ -161,7 +170,7 @@ _ERRORS_WITHOUT_VALUE = {
     *_TAG_ERRORS,
     *("missing", "extra_forbidden", "tensor", "inputs", "string_too_short", "string_too_long", "string_unicode"),
 }
-"""Errors that show what was given in their own words, or where there is nothing to show."""
+"""Errors whose messages show the value themselves, or that have no value to show."""
 
 _MESSAGES_BY_ERROR = {
     "missing": "is missing",
@@ -189,11 +198,11 @@ def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object
         return f"is missing; for example {json.dumps(field.examples[0])}"
     if kind == "union_tag_invalid":
         known = context["expected_tags"].replace("'", "").split(", ")
-        given = _get_value_at(path, body)
+        value = _get_value_at(path, body)
         return (
-            describe_unknown("op", given, known)
-            if isinstance(given, str)
-            else f"must be the name of an op{_describe_given(given)}"
+            describe_unknown("op", value, known)
+            if isinstance(value, str)
+            else f"must be the name of an op{_describe_given(value)}"
         )
     if kind in ("too_short", "too_long"):
         bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
@@ -205,7 +214,7 @@ def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object
 
 
 def describe_unknown(kind: str, name: str, known_names: list[str]) -> str:
-    """Say that nothing has that name, and which one may have been meant, or which there are."""
+    """Say that a name is unknown, and suggest a similar name or list the known ones."""
     text = f"unknown {kind} {quote_name(name)}"
     if near := difflib.get_close_matches(name[:100], known_names, n=1):
         return f"{text}; did you mean {near[0]!r}?"
@@ -218,13 +227,13 @@ def quote_name(name: str) -> str:
 
 
 def escape_name(name: str) -> str:
-    """A name of the request as it stands in a sentence, without quotes."""
+    """Write a name of the request for a sentence, without quotes."""
     return quote_name(name)[1:-1]
 
 
-def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> ProblemDetails:
-    """Put a problem document together; of very many errors the first are listed."""
-    document: ProblemDetails = {
+def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
+    """Make a problem document, which lists the first 100 errors at most."""
+    document: Problem = {
         "type": f"urn:gradcheckd:problem:{title.lower().replace(' ', '-')}",
         "title": title,
         "status": status,

@@ -1,4 +1,4 @@
-"""Lines of an answer that tells its progress: one JSON object each."""
+"""Lines of a streamed answer: one JSON object each."""
 
 from typing import Annotated, Literal
 
@@ -10,12 +10,12 @@ from schemas.report import CheckReport
 
 
 class ProgressEvent(TypedDict):
-    """How far the finite differences are; `done` never decreases, and comes to be `total`, which may grow."""
+    """The progress of the finite differences; `done` never decreases, and reaches `total`, which may grow."""
 
     event: Literal["progress"]
     done: Annotated[int, Field(description="Evaluations of the loss so far.")]
-    total: Annotated[int, Field(description="Those that are foreseen.")]
-    tensor: Annotated[str, Field(description="Tensor, weight or node that is being moved.")]
+    total: Annotated[int, Field(description="Planned evaluations of the loss.")]
+    tensor: Annotated[str, Field(description="Tensor, weight or node whose elements are moved.")]
 
 
 class ReportEvent(TypedDict):
@@ -23,11 +23,11 @@ class ReportEvent(TypedDict):
 
     event: Literal["report"]
     report: CheckReport
-    text: NotRequired[Annotated[str, Field(description="The report for reading, where that was asked for.")]]
+    text: NotRequired[Annotated[str, Field(description="The report for reading, if the request accepts it.")]]
 
 
 class ProblemEvent(TypedDict):
-    """The last line where something went wrong on the way: the problem document."""
+    """The last line after an error on the way: the problem document."""
 
     event: Literal["problem"]
     problem: ProblemDetails

@@ -1,4 +1,4 @@
-"""A tensor that comes as bytes, little-endian and row-major: in base64, or as safetensors has it."""
+"""A tensor as bytes, little-endian and row-major, in base64 or in safetensors."""
 
 import binascii
 import math
@@ -14,26 +14,26 @@ MAX_DIMENSIONS = 32
 
 
 def make_tensor_error(message: str) -> PydanticCustomError:
-    """Make the error that says what is wrong with a tensor."""
-    # The message is data, not a template of pydantic's.
+    """Make the error of a tensor from its message."""
+    # The message is data: pydantic would take it for a template.
     return PydanticCustomError("tensor", "{message}", {"message": message})
 
 
 @dataclass(frozen=True)
 class RawTensor:
-    """A tensor of a safetensors body: the name of its dtype there, its shape and its bytes, nothing of it checked."""
+    """An unchecked tensor of a safetensors body: the name of its dtype, its shape and its bytes."""
 
     dtype: str
     shape: list[int]
     raw: bytearray
 
     def decode(self) -> tuple[Datatype, Array]:
-        """Datatype and array, which takes the place of the bytes.
+        """Return the datatype and the array, which takes the memory of the bytes.
 
         Raises
         ------
         PydanticCustomError
-            Where the dtype is not taken, the shape is not, or the bytes do not fit them.
+            The dtype or the shape is invalid, or the bytes do not fit them.
         """
         datatype = BY_SHORT_NAME.get(self.dtype)
         if datatype is None:
@@ -47,7 +47,7 @@ def validate_shape(value: object) -> tuple[int, ...]:
     Raises
     ------
     PydanticCustomError
-        Where it is none, has too many dimensions, or is that of no element.
+        The value is no shape, has too many dimensions, or has no elements.
     """
     sizes = cast("list[Any]", value) if isinstance(value, list) else None
     if sizes is None or any(type(size) is not int or size < 0 for size in sizes):
@@ -60,7 +60,7 @@ def validate_shape(value: object) -> tuple[int, ...]:
 
 
 def format_shape(sizes: list[int]) -> str:
-    """A shape as it stands in a sentence, shortened to what fits there."""
+    """Write a shape for a sentence, at most 100 characters of it."""
     text = str(sizes)
     return text if len(text) <= 100 else text[:100] + "..."
 
@@ -71,7 +71,7 @@ def decode_base64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> A
     Raises
     ------
     PydanticCustomError
-        Where it is not base64, or holds other bytes than shape and datatype take.
+        The text is not base64, or its bytes do not fit shape and datatype.
     """
     if not isinstance(text, str):
         raise make_tensor_error("b64 must be a string")
@@ -83,17 +83,27 @@ def decode_base64(text: object, datatype: Datatype, shape: tuple[int, ...]) -> A
 
 
 def decode_bytes(raw: bytes | bytearray, datatype: Datatype, shape: tuple[int, ...], source: str) -> Array:
-    """Read an array from its bytes, of which an error says where they are.
+    """Read an array from its bytes.
+
+    Parameters
+    ----------
+    raw
+        Bytes, little-endian and row-major.
+    datatype, shape
+        Datatype and shape of the array.
+    source
+        Name of the place of the bytes, for an error.
 
     Raises
     ------
     PydanticCustomError
-        Where they are others than shape and datatype take.
+        The bytes do not fit shape and datatype.
     """
     expected = math.prod(shape) * datatype.storage_dtype.itemsize
     if len(raw) != expected:
         raise make_tensor_error(
-            f"shape {format_shape(list(shape))} of {datatype.name} takes {_format_byte_count(expected)}; {source} holds {len(raw)}"
+            f"shape {format_shape(list(shape))} of {datatype.name} takes {_format_byte_count(expected)}; "
+            f"{source} holds {len(raw)}"
         )
     if datatype.kind == "boolean" and raw.strip(b"\0\1"):
         raise make_tensor_error("datatype BOOL takes bytes 0 and 1")
@@ -101,5 +111,5 @@ def decode_bytes(raw: bytes | bytearray, datatype: Datatype, shape: tuple[int, .
 
 
 def _format_byte_count(count: int) -> str:
-    # A shape may declare a number of many thousand digits; Python refuses to print such a one.
+    # A shape may declare a number of many thousand digits, which Python refuses to print.
     return f"{count} bytes" if count < 2**63 else "more bytes than any body has"

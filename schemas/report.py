@@ -1,7 +1,7 @@
-"""`POST /v1/check`, the answer, and the catalogues.
+"""The answer of `POST /v1/check`, and the catalogues.
 
-These are types of plain dictionaries: a report is written once and read by clients, so that nothing is gained by
-validating it on its way out; the JSON Schema in `/openapi.json` comes from them all the same.
+These are types of plain dictionaries. The service writes a report once, and validating it on its way out would gain
+nothing. The JSON Schema in `/openapi.json` comes from them all the same.
 """
 
 from typing import Annotated, Any, Literal
@@ -29,10 +29,10 @@ RouteName = Literal["analytic", "autograd", "finite_difference"]
 
 
 class DisputeReport(TypedDict):
-    """Elements at which our own routes disagree among themselves: a fault of the service."""
+    """Elements at which the routes of the service disagree among themselves: a bug of the service."""
 
     elements: int
-    agree: Annotated[list[RouteName], Field(description="The two that agree; empty where no two do.")]
+    agree: Annotated[list[RouteName], Field(description="The two routes that agree; empty if no two do.")]
     alone: list[RouteName]
 
 
@@ -59,7 +59,7 @@ class Gradient(TypedDict):
 
 
 class Metrics(TypedDict):
-    """How far two gradients are apart; the second is the reference."""
+    """The distance of two gradients; the second is the reference."""
 
     max_abs: Number
     max_rel: Number
@@ -89,7 +89,7 @@ Elements = TypedDict(
 
 
 class WorstElement(TypedDict):
-    """One element, with all that its outcome follows from."""
+    """One element, with all numbers of its outcome."""
 
     index: Index
     route: Literal["candidate", "analytic", "autograd"]
@@ -118,7 +118,7 @@ class Diagnosis(TypedDict):
 
 
 class DirectionReport(TypedDict):
-    """One random direction d, drawn from the standard Gaussian, with all that its outcome follows from."""
+    """One random direction d, a standard Gaussian, with all numbers of its outcome."""
 
     reference: Annotated[Number, Field(description="The finite difference of the loss along d.")]
     judged: Annotated[Number, Field(description="The inner product of the judged gradient with d.")]
@@ -129,21 +129,21 @@ class DirectionReport(TypedDict):
 
 
 class MissedInSample(TypedDict):
-    """How probably a wrong element is not among those that were looked at."""
+    """The probability that no examined element is wrong, though some element is."""
 
-    wrong_elements: Annotated[int, Field(description="So many wrong elements.")]
+    wrong_elements: Annotated[int, Field(description="Number of wrong elements.")]
     probability: float
 
 
 class MissedAlong(TypedDict):
-    """How probably a gradient that is off by so much agrees along every direction, at most."""
+    """The largest probability that a wrong gradient agrees along every direction."""
 
     relative_l2: Annotated[Number, Field(description="Norm of the error over the norm of the gradient.")]
     probability: float
 
 
 class Verdict(TypedDict):
-    """What is to be thought of one gradient."""
+    """The verdict on one gradient."""
 
     outcome: OutcomeName
     reason: str
@@ -158,7 +158,7 @@ class Verdict(TypedDict):
     worst: list[WorstElement]
     kinks: Annotated[list[Kink], Field(description="The first thousand.")]
     diagnoses: list[Diagnosis]
-    directions: NotRequired[Annotated[list[DirectionReport], Field(description="With projections alone.")]]
+    directions: NotRequired[Annotated[list[DirectionReport], Field(description="Only with projections.")]]
     missed: NotRequired[MissedInSample | MissedAlong]
 
 
@@ -181,7 +181,7 @@ class Stages(TypedDict):
 
 
 class Cost(TypedDict):
-    """What the check took."""
+    """The cost of the check."""
 
     loss_evaluations: int
     seconds: float
@@ -189,13 +189,13 @@ class Cost(TypedDict):
 
 
 class Model(TypedDict):
-    """The graph, every default spelled out."""
+    """The graph, with every default spelled out."""
 
     nodes: list[dict[str, Any]]
 
 
 class CheckReport(TypedDict):
-    """Three gradients, how far they disagree, and a verdict."""
+    """Three gradients, their discrepancies, and a verdict."""
 
     outcome: OutcomeName
     summary: Annotated[str, Field(description="One sentence for a person.")]
@@ -209,7 +209,7 @@ class CheckReport(TypedDict):
     disputes: NotRequired[
         Annotated[
             dict[str, list[DisputeReport]],
-            Field(description="There only where our own routes disagree among themselves, by name."),
+            Field(description="Disagreements among the routes of the service, by name; left out without any."),
         ]
     ]
 
@@ -220,7 +220,7 @@ class OpInput(TypedDict):
     name: str
     optional: bool
     several: Annotated[bool, Field(description="Whether it takes any number of tensors, at least one.")]
-    of: Annotated[list[str], Field(description="What it takes: float, index (integers) or bool.")]
+    of: Annotated[list[str], Field(description="Kinds of values: float, index (integers) or bool.")]
 
 
 class OpEntry(TypedDict):
@@ -233,7 +233,7 @@ class OpEntry(TypedDict):
 
 
 class OpsAnswer(TypedDict):
-    """The ops there are."""
+    """All ops."""
 
     ops: list[OpEntry]
 
@@ -247,7 +247,7 @@ class ModelEntry(TypedDict):
 
 
 class ModelsAnswer(TypedDict):
-    """The presets there are."""
+    """All presets."""
 
     models: list[ModelEntry]
 

@@ -1,7 +1,8 @@
-"""Requests and reports in the safetensors format: 8 bytes, little-endian, of the header's length; the header; the data.
+"""Requests and reports in the safetensors format.
 
-The library reads and writes it. The metadata, which it hands out of files alone, and names that occur twice, of which
-it keeps one, are read here from the header itself. Nor is its NumPy side used, which does not know BF16.
+The format is the length of the header in 8 bytes, little-endian, the header, and the data. The library reads and
+writes it. It hands out the metadata of files alone, and keeps one of two equal names: both are read here from the
+header itself. Its NumPy interface is not used, since it does not know BF16.
 """
 
 import json
@@ -21,69 +22,81 @@ from schemas.tensor import Tensor
 
 SAFETENSORS = "application/vnd.safetensors"
 SECTIONS = ("tensors", "weights", "candidate")
-"""Fields of a check's request that are tensors of the body, named section/name."""
+"""Fields of a check's request whose tensors are tensors of the body, named section/name."""
 FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY = "request", "report", "text"
-"""Entries of the metadata: those that hold all else as JSON text, of a request and of an answer; a report to read."""
+"""Entries of the metadata: other fields of a request, other fields of an answer, both JSON text, and a text report."""
 _TENSOR_FIELDS = ("gradients", "intermediates")
-"""Fields of a report that are tensors of the answer, named part/name/route."""
+"""Fields of a report whose tensors are tensors of the answer, named part/name/route."""
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = cast("Any", safetensors).deserialize
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 2**22
-"""Bytes, of which to look through takes a second: room for the names of 2000 tensors and the other fields."""
+"""Bytes that take a second to search: enough for the names of 2000 tensors and the other fields."""
 _METADATA_KEY = "__metadata__"
 
 
 class NotSafetensorsError(ValueError):
-    """A body that is not in the safetensors format: what is wrong with it."""
+    """A body that is not in the safetensors format, with the reason."""
 
 
 @dataclass(frozen=True)
 class RequestParts:
-    """What a body holds: the text of the entry `request` of its metadata, and tensors by section and name."""
+    """The parts of a body: the metadata entry `request`, and tensors by section and name."""
 
     fields_text: str
     sections: dict[str, dict[str, RawTensor]]
 
     def merge_fields(self, fields: object) -> dict[str, Any]:
-        """Put the tensors to the other fields, which the text has been parsed to.
+        """Merge the tensors and the other fields.
+
+        Parameters
+        ----------
+        fields
+            Other fields, as parsed from the text.
 
         Raises
         ------
         InvalidRequestError
-            Where these are no object, or are to have tensors of their own.
+            The other fields are no object, or hold tensors themselves.
         """
         if not isinstance(fields, dict):
             raise InvalidRequestError([error_at(f"the metadata entry `{FIELDS_ENTRY}` must be a JSON object")])
-        given = cast("dict[str, Any]", fields)
-        if twice := [
+        by_name = cast("dict[str, Any]", fields)
+        if duplicates := [
             error_at(f"comes as tensors named {name}/..., not in the metadata entry `{FIELDS_ENTRY}`", name)
             for name in self.sections
-            if name in given
+            if name in by_name
         ]:
-            raise InvalidRequestError(twice)
-        return given | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
+            raise InvalidRequestError(duplicates)
+        return by_name | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
 
 
 def decode_request(body: bytes, sections: tuple[str, ...] = SECTIONS) -> RequestParts:
-    """Take a request with some sections apart; what its tensors are is not looked at.
+    """Split the body of a request into its parts, without a look at the tensors themselves.
+
+    Parameters
+    ----------
+    body
+        Body in the safetensors format.
+    sections
+        Fields of the request with tensors; those of a check by default.
 
     Raises
     ------
     NotSafetensorsError
-        Where it is not in the format.
+        The body is not in the format.
     InvalidRequestError
-        Where a tensor is of no section.
+        A tensor belongs to no section.
     """
     length = int.from_bytes(body[:_LENGTH_BYTES], "little")
     if len(body) >= _LENGTH_BYTES and length > _MAX_HEADER_BYTES:
         raise NotSafetensorsError(f"the header is said to have {length} bytes; at most {_MAX_HEADER_BYTES} are taken")
     try:
-        # In an order of the moment.
+        # Its order is arbitrary.
         entries = dict(_deserialize(body))
     except SafetensorError as error:
-        # The library quotes what it does not know whole, a name of megabytes too.
+        # The library quotes unknown names whole, even one of megabytes.
         raise NotSafetensorsError(_shorten_reason(str(error).removeprefix("Error while deserializing: "))) from None
-    # The header is JSON, and of the right form: the library has seen to that.
+    # The library has validated that the header is JSON of the right form.
     header = json.loads(body[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=_reject_duplicate_keys)
     metadata: dict[str, str] = header.pop(_METADATA_KEY, None) or {}
     return RequestParts(
@@ -92,11 +105,11 @@ def decode_request(body: bytes, sections: tuple[str, ...] = SECTIONS) -> Request
 
 
 _MAX_REASON_CHARACTERS = 200
-"""Characters of what the library says that are passed on."""
+"""Most characters of a message of the library that an error repeats."""
 
 
 def _shorten_reason(reason: str) -> str:
-    """Cut a message in its middle, where it is long."""
+    """Cut a long message in its middle."""
     if len(reason) <= _MAX_REASON_CHARACTERS:
         return reason
     half = (_MAX_REASON_CHARACTERS - 3) // 2
@@ -104,12 +117,12 @@ def _shorten_reason(reason: str) -> str:
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in by_name:
             raise NotSafetensorsError(f"its header has {quote_name(name)} twice")
-        found[name] = value
-    return found
+        by_name[name] = value
+    return by_name
 
 
 def _group_by_section(
@@ -118,7 +131,7 @@ def _group_by_section(
     sections: dict[str, dict[str, RawTensor]] = {name: {} for name in known_sections}
     errors: list[PlacedError] = []
     for full, entry in entries.items():
-        # What is behind the first slash is the name, with all the slashes that it has.
+        # A name may have slashes: it begins behind the first one.
         section, slash, name = full.partition("/")
         if slash and section in sections:
             sections[section][name] = RawTensor(entry["dtype"], entry["shape"], entry["data"])
@@ -136,7 +149,7 @@ def _describe_sections(sections: tuple[str, ...], given_name: str) -> str:
 
 
 def encode_report(report: CheckReport, text: str | None = None) -> bytes:
-    """Write a report of which the tensors are "binary", and beside it, where it is given, what it is for reading."""
+    """Write a report with "binary" tensors, and its text for reading if there is one."""
     fields = cast("dict[str, Any]", report)
     tensors: dict[str, Tensor] = {
         f"{part}/{name}/{route}": tensor
@@ -151,30 +164,37 @@ def encode_report(report: CheckReport, text: str | None = None) -> bytes:
 def to_safetensors(
     tensors: Mapping[str, Tensor], document: Mapping[str, Any], extra_metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """Write tensors, each with its datatype, all else of an answer, and further entries of the metadata."""
+    """Write tensors with datatypes, the other fields of an answer, and further metadata."""
     entries = {REPORT_ENTRY: write_json(document).decode()}
     return _serialize_tensors(tensors, entries | dict(extra_metadata or {}))
 
 
 def reorder_header(content: bytes, names: Iterable[str]) -> bytes:
-    """Have the header of a body list its tensors in an order of one's own.
+    """Reorder the tensors in the header of a body.
 
-    The library lists them by size of their elements and then by name. The order of the header is free: each entry
-    says where its numbers are, which stay where they are.
+    The library lists tensors by the size of their elements and then by name. The order of the header is free: each
+    entry gives the offsets of its data, which stays in place.
+
+    Parameters
+    ----------
+    content
+        Body in the safetensors format.
+    names
+        Names of all tensors, in the new order.
     """
     end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
     header = json.loads(content[_LENGTH_BYTES:end])
-    wanted = [*([_METADATA_KEY] if _METADATA_KEY in header else []), *names]
-    if list(header) == wanted:
+    order = [*([_METADATA_KEY] if _METADATA_KEY in header else []), *names]
+    if list(header) == order:
         return content
-    text = json.dumps({name: header[name] for name in wanted}, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps({name: header[name] for name in order}, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return b"".join([len(text).to_bytes(_LENGTH_BYTES, "little"), text, memoryview(content)[end:]])
 
 
 def _serialize_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
     datatypes = {name: cast("Datatype", tensor.datatype) for name, tensor in tensors.items()}
-    # The library is given addresses: the arrays have to outlive the call.
+    # The library takes addresses: the arrays must outlive the call.
     arrays = {name: datatypes[name].to_storage(tensor.array) for name, tensor in tensors.items()}
     specs = {
         name: TensorSpec(

@@ -1,8 +1,8 @@
 """Wire forms of a tensor, and the NumPy array behind them.
 
 A tensor is a nested list of numbers, or a number, or an object with `datatype`, `shape` and `data` (nested or flat,
-row-major) or `b64` (little-endian, row-major). In a binary body it is bytes (`stored.py`). Whatever is wrong with one
-is one error, at the tensor.
+row-major) or `b64` (little-endian, row-major). In a binary body it is bytes (`raw_tensor.py`). An invalid tensor is
+one error, at the tensor.
 """
 
 import math
@@ -17,19 +17,26 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from schemas.datatype import BY_ANY_NAME, DATATYPES, Array, Datatype, round_to_bfloat16
-from schemas.problem_details import quote_name as quoted
+from schemas.problem_details import quote_name
 from schemas.raw_tensor import MAX_DIMENSIONS, RawTensor, decode_base64, format_shape, make_tensor_error, validate_shape
 
 Encoding = Literal["nested", "b64", "binary"]
-"""Of the tensors of an answer; what is binary is written by `binary.py`."""
+"""Encodings of the tensors of an answer; `safetensors_body.py` writes binary ones."""
 NONFINITE_SPELLINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as it came: its array, and its datatype where one was declared.
+    """A tensor of a request.
 
-    `integral` tells a bare list of integers, which takes the kind that its use asks for.
+    Attributes
+    ----------
+    array
+        Numbers of the tensor.
+    datatype
+        Declared datatype; None without a declaration.
+    is_integral
+        Whether it is a bare list of integers, whose kind follows from its use.
     """
 
     array: Array
@@ -42,8 +49,8 @@ class Tensor:
         tensor = cls.decode_any(value)
         if tensor.array.dtype.kind == "f" and not np.isfinite(tensor.array).all():
             index = _find_first_index(~np.isfinite(tensor.array))
-            given = encode_number(float(tensor.array[tuple(index)]))
-            raise make_tensor_error(f"not a finite number at index {index}: {given}; only a candidate may hold one")
+            number = encode_number(float(tensor.array[tuple(index)]))
+            raise make_tensor_error(f"not a finite number at index {index}: {number}; only a candidate may hold one")
         return tensor
 
     @classmethod
@@ -79,7 +86,7 @@ AnyTensor = Annotated[Tensor, _AnyTensor]
 
 
 def make_tensor_schema(*, finite: bool) -> dict[str, Any]:
-    """JSON Schema of a tensor on the wire."""
+    """Make the JSON Schema of a tensor on the wire."""
     number: dict[str, Any] = {"type": "number"}
     if not finite:
         number = {"anyOf": [number, {"enum": list(NONFINITE_SPELLINGS)}]}
@@ -114,7 +121,7 @@ def _decode_bare(value: object) -> Tensor:
 
 
 def _parse_nested(value: object) -> tuple[Array, set[type]]:
-    """Array of nested numbers or booleans, and the types of its elements."""
+    """Return the array of nested numbers or booleans, and the types of its elements."""
     shape, leaves = _flatten_nested(value)
     types = set(map(type, leaves))
     if not types <= {int, float}:
@@ -131,7 +138,7 @@ def _parse_nested(value: object) -> tuple[Array, set[type]]:
 
 
 def _flatten_nested(value: object) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements, row-major, of nested lists."""
+    """Return the shape and the elements, row-major, of nested lists."""
     level: list[Any] = [value]
     shape: list[int] = []
     while list in set(map(type, level)):
@@ -139,8 +146,8 @@ def _flatten_nested(value: object) -> tuple[tuple[int, ...], list[Any]]:
             raise make_tensor_error(f"nested deeper than {MAX_DIMENSIONS} dimensions")
         sizes = {len(cast("list[Any]", item)) if isinstance(item, list) else -1 for item in level}
         if len(sizes) > 1:
-            found = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
-            raise make_tensor_error(f"ragged: dimension {len(shape)} has side by side {found}")
+            parts = ", ".join("a number" if size < 0 else f"a list of {size}" for size in sorted(sizes)[:4])
+            raise make_tensor_error(f"ragged: dimension {len(shape)} has side by side {parts}")
         shape.append(sizes.pop())
         if shape[-1] == 0:
             raise make_tensor_error(f"empty: dimension {len(shape) - 1} has no elements")
@@ -152,7 +159,7 @@ _ACCEPTED_FORMS = "a number, nested lists of numbers, or an object with datatype
 
 
 def _check_types(types: set[type], leaves: list[Any], shape: tuple[int, ...]) -> None:
-    """Refuse what is no number and spells none, and say where the first of it stands."""
+    """Refuse elements that neither are numbers nor spell one, with the index of the first."""
     for kind, what in ((type(None), "null"), (dict, "an object")):
         if kind in types:
             raise _make_stray_error(what, [type(leaf) is kind for leaf in leaves], shape)
@@ -179,7 +186,9 @@ _OBJECT_FIELDS = {"datatype", "shape", "data", "b64"}
 
 def _decode_declared(value: dict[str, Any]) -> Tensor:
     if unknown := value.keys() - _OBJECT_FIELDS:
-        raise make_tensor_error(f"unknown field {quoted(min(unknown))}; a tensor has datatype, shape, and data or b64")
+        raise make_tensor_error(
+            f"unknown field {quote_name(min(unknown))}; a tensor has datatype, shape, and data or b64"
+        )
     if missing := {"datatype", "shape"} - value.keys():
         raise make_tensor_error(f"{min(missing)} is missing; a tensor has datatype, shape, and data or b64")
     if ("data" in value) == ("b64" in value):
@@ -192,8 +201,8 @@ def _decode_declared(value: dict[str, Any]) -> Tensor:
 
 def _find_datatype(name: object) -> Datatype:
     if not isinstance(name, str) or name not in BY_ANY_NAME:
-        given = f"; {name[:20]!r} was given" if isinstance(name, str) else ""
-        raise make_tensor_error(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{given}")
+        actual = f"; {name[:20]!r} was given" if isinstance(name, str) else ""
+        raise make_tensor_error(f"datatype must be one of {', '.join(DATATYPES)}, or the NumPy name{actual}")
     return BY_ANY_NAME[name]
 
 
@@ -236,16 +245,25 @@ def _find_first_index(mask: Array) -> list[int]:
 
 
 def encode_number(value: float) -> float | str:
-    """A number of the answer: itself, or its spelling where JSON has none."""
+    """Return a finite number, or the spelling of a NaN or an infinity."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def encode_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = None) -> Any:
-    """Wire form of an array for an answer, "nested" or "b64"; the array itself, with its datatype, for "binary".
+    """Return the wire form of an array for an answer.
 
     Nested numbers parse back to exactly the value: narrower floats are widened first.
+
+    Parameters
+    ----------
+    array
+        Numbers of the tensor.
+    encoding
+        "nested" or "b64"; "binary" for a `Tensor` with its datatype.
+    datatype
+        Datatype on the wire of "b64" and "binary"; that of the array by default.
     """
     if encoding != "nested":
         datatype = datatype or _find_datatype(array.dtype.name)
@@ -257,7 +275,7 @@ def encode_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = 
 
 
 def to_nested_list(array: Array) -> list[Any]:
-    """An array of one axis or more as nested lists, of which what is not finite is spelled."""
+    """Return an array of one axis or more as nested lists, with NaN and infinities spelled."""
     wide = np.asarray(array, dtype=np.float64)
     return wide.tolist() if np.isfinite(wide).all() else _encode_numbers(wide.tolist())
 
@@ -269,5 +287,6 @@ def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:
 
 def _encode_numbers(values: list[Any]) -> list[Any]:
     return [
-        _encode_numbers(cast("list[Any]", each)) if isinstance(each, list) else encode_number(each) for each in values
+        _encode_numbers(cast("list[Any]", value)) if isinstance(value, list) else encode_number(value)
+        for value in values
     ]

@@ -1,4 +1,7 @@
-"""Every setting: its name, default and description. The environment variable GRADCHECKD_NAME sets NAME."""
+"""Every setting: its name, default and description.
+
+The environment variable GRADCHECKD_NAME sets NAME.
+"""
 
 import os
 from typing import Annotated, Any, Self
@@ -144,6 +147,6 @@ class Settings(BaseSettings):
 
 
 def _find_present_name(variable: str) -> str | None:
-    """Return the present name of a variable that sets a renamed setting, in any case; None for all others."""
+    """Return the present name of a variable with an old name; None for all others."""
     present = RENAMED_SETTINGS.get(variable.lower().removeprefix(PREFIX.lower()))
     return f"{PREFIX}{present.upper()}" if present and variable.upper().startswith(PREFIX) else None

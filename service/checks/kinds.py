@@ -1,4 +1,7 @@
-"""The kinds of check that the service offers, one record each. A new kind is a folder and a record here."""
+"""The kinds of check, one record each.
+
+A new kind costs a folder for its parts and a record here.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""From tensors on the wire to a layout of evaluations, refused by an estimate if it would be too large."""
+"""From tensors on the wire to a layout of evaluations, within the limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

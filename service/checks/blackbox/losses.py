@@ -1,4 +1,6 @@
-"""Losses of a request: one for each point, a finite number, or null where the function has no value.
+"""Losses of a request: a finite number, or null, for each point.
+
+A null stands for a point at which the function has no value.
 
 A NaN or an infinity is an error, not a missing loss: it may be the very bug to find. A client that knows of a point
 without a value says so by null. At the base the loss has a value, or there is no gradient.

@@ -1,4 +1,4 @@
-"""`POST /v1/plan`: from a request to the points at which the client evaluates its loss, without Flask."""
+"""`POST /v1/plan`: from a request to the points of evaluation, without Flask."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -118,7 +118,7 @@ def plan_evaluations(
 
 
 def _estimate_answer_bytes(evaluation_plan: EvaluationPlan, encoding: Encoding) -> int:
-    """Return the largest size of the answer, in bytes: the tensors of all points with their names, and the plan."""
+    """Return the largest size of the answer: all points with names, and the plan."""
     points = evaluation_plan.layout.points
     point_bytes = sum(
         6 * len(name)

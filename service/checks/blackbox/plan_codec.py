@@ -1,4 +1,4 @@
-"""Plans as they cross the wire: the data that lays the evaluations out again, and checksums of its parts.
+"""Plans on the wire: the data that lays evaluations out, and its checksums.
 
 The checksums find an alteration on the way and name the part. They do not prevent forgery: a forger would deceive
 nobody else. The order of the tensors is a list of its own, since a client may keep objects in another order, and the

@@ -1,4 +1,4 @@
-"""From the verdicts to the report on the wire."""
+"""From the verdicts of a judgement to its report on the wire."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,15 +37,29 @@ def build_judge_report(
     judgements: Mapping[str, TensorJudgement],
     target_error: float,
 ) -> JudgeReport:
-    """Put the report together."""
+    """Build the report of a judgement.
+
+    Parameters
+    ----------
+    layout
+        Layout of the evaluations.
+    losses
+        Losses, shape (evaluations,); NaN for missing values.
+    noise
+        Noise of the loss.
+    judgements
+        Judgements by name of the tensor.
+    target_error
+        Relative error of one element, whose probability to be missed is reported.
+    """
     judgements = {
-        name: _explain_missing_values(each, *_count_missing_values(layout, name, losses))
-        for name, each in iterate_interruptibly(judgements.items())
+        name: _explain_missing_values(judgement, *_count_missing_values(layout, name, losses))
+        for name, judgement in iterate_interruptibly(judgements.items())
     }
     outcome = gradient_verdict.combine_outcomes([each.verdict.outcome for each in judgements.values()])
     verdicts = {
-        name: _build_verdict(layout, name, losses, each, target_error)
-        for name, each in iterate_interruptibly(judgements.items())
+        name: _build_verdict(layout, name, losses, judgement, target_error)
+        for name, judgement in iterate_interruptibly(judgements.items())
     }
     farthest = max(judgements, key=lambda name: _compute_intercept(judgements[name]))
     missing = max(judgements, key=lambda name: judgements[name].single_miss_probability)
@@ -67,32 +81,35 @@ def _compute_intercept(judged: TensorJudgement) -> float:
 
 
 def _summarize(outcome: Outcome, judgements: Mapping[str, TensorJudgement], target_error: float) -> str:
-    said = summarize(outcome, {name: each.verdict for name, each in judgements.items()})
+    summary = summarize(outcome, {name: judgement.verdict for name, judgement in judgements.items()})
     if outcome == Outcome.PASS:
-        name, worst = max(judgements.items(), key=lambda each: each[1].single_miss_probability)
+        name, worst = max(judgements.items(), key=lambda item: item[1].single_miss_probability)
         return (
-            f"{said} An error of {target_error:.1e} of a single element of {escape_name(name)} would have been missed with "
-            f"probability {worst.single_miss_probability:.2g}."
+            f"{summary} An error of {target_error:.1e} of a single element of {escape_name(name)} would have been "
+            f"missed with probability {worst.single_miss_probability:.2g}."
         )
-    bugs = [each.diagnosis.explanation for each in judgements.values() if each.diagnosis is not None]
-    return f"{said} {bugs[0]}" if bugs else said
+    bugs = [judgement.diagnosis.explanation for judgement in judgements.values() if judgement.diagnosis is not None]
+    return f"{summary} {bugs[0]}" if bugs else summary
 
 
 def _count_missing_values(layout: EvaluationLayout, name: str, losses: Array) -> tuple[int, int, bool]:
-    """At how many points of a tensor the loss has no value, of how many; and whether it has too few near the base."""
-    own = np.isnan(layout.tensor_losses(name, losses))
-    return int(np.count_nonzero(own)), own.size, not find_longest_finite_runs(layout.near_losses(name, losses))
+    """Count the points of a tensor without a value of the loss, and all its points.
+
+    The third result tells whether too few points near the base have values.
+    """
+    missing = np.isnan(layout.tensor_losses(name, losses))
+    return int(np.count_nonzero(missing)), missing.size, not find_longest_finite_runs(layout.near_losses(name, losses))
 
 
 def _explain_missing_values(judged: TensorJudgement, missing: int, points: int, base_missing: bool) -> TensorJudgement:
-    """Say of a tensor that could not be judged where the loss has no value."""
+    """Add the points without a value to the reason of an inconclusive verdict."""
     if judged.verdict.outcome != Outcome.INCONCLUSIVE or not (missing or base_missing):
         return judged
     where = f"at {missing} of the {points} points to which this tensor was moved"
     if base_missing:
         where = "at most of the points next to the base, so that nothing is known of its noise"
-    said = f"The loss has no value {where}: {_MISSING_VALUE_REMEDY}"
-    return replace(judged, verdict=replace(judged.verdict, reason=f"{judged.verdict.reason} {said}"))
+    reason = f"{judged.verdict.reason} The loss has no value {where}: {_MISSING_VALUE_REMEDY}"
+    return replace(judged, verdict=replace(judged.verdict, reason=reason))
 
 
 _MISSING_VALUE_REMEDY = "give a smaller scale, or plan with bounds within which it has one."
@@ -119,19 +136,19 @@ def _build_verdict(
 
 
 def _build_direction(result: ElementResult, by_element: bool) -> JudgedDirection:
-    told = report_entries.build_direction(result)
-    return cast("Any", {"index": list(result.index), **told} if by_element else told)
+    entry = report_entries.build_direction(result)
+    return cast("Any", {"index": list(result.index), **entry} if by_element else entry)
 
 
 def _build_taylor(judged: TensorJudgement) -> Taylor:
-    found = judged.remainder_test
+    test = judged.remainder_test
     return {
-        "direction": found.direction,
-        "steps": found.steps.tolist(),
-        "remainders": [encode_number(each) for each in found.remainders.tolist()],
-        "slope": encode_number(found.convergence_order),
-        "intercept": encode_number(found.fit_intercept),
-        "factor": encode_number(found.fit_factor),
+        "direction": test.direction,
+        "steps": test.steps.tolist(),
+        "remainders": [encode_number(remainder) for remainder in test.remainders.tolist()],
+        "slope": encode_number(test.convergence_order),
+        "intercept": encode_number(test.fit_intercept),
+        "factor": encode_number(test.fit_factor),
     }
 
 

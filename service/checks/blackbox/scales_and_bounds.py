@@ -1,4 +1,4 @@
-"""Scales and bounds of the moves of tensors: those of a request, validated, and the moves that follow from them.
+"""Scales and bounds of the moves of tensors, validated, and the moves themselves.
 
 A scale of the request is obeyed. It is rounded down to a power of two, so that no step is larger than requested. A
 single number for a tensor of which each element moves alone may be too small for its large elements: their datatype

@@ -1,4 +1,7 @@
-"""The record of a kind of check. HTTP makes the route, its description, limits, log and text report from it."""
+"""The record of a kind of check.
+
+HTTP makes the route, its description, limits, log and text report from it.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""The limits of one check: the only place of their defaults, for Python and for the settings of the service."""
+"""The limits of one check.
+
+Their defaults stand here alone, for Python and for the settings of the service.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""The one place that validates the body of a request: its size by counts, then its form by a pydantic model."""
+"""The one place that validates the body of a request.
+
+Counts limit its size, then a pydantic model tells its form.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -82,9 +85,10 @@ def _list_children(parent: list[Any] | dict[str, Any]) -> list[Any]:
 
 
 def find_known_fields(model: type[BaseModel], body: object, path: Sequence[str | int]) -> Mapping[str, FieldInfo]:
-    """Return the possible fields of the object at a path into a request, by name; none if no model describes it.
+    """Return the possible fields of the object at a path into a request, by name.
 
-    The annotations of the model lead along the path, and the value in the body chooses the member of a union.
+    There are none if no model describes the object. The annotations of the model lead along the path, and the value in
+    the body chooses the member of a union.
     """
     annotation, value = cast("Any", model), cast("Any", body)
     for part in path:
@@ -127,7 +131,7 @@ def _may_describe(annotation: Any, value: object) -> bool:
 
 
 def _has_tag(model: type[BaseModel], value: Mapping[str, Any]) -> bool:
-    """Tell whether the fields that tell the members of a union apart, which take literals alone, have their values."""
+    """Tell whether a value has the tags of a model, its required fields of one literal."""
     tags = {
         name: get_args(field.annotation)
         for name, field in model.model_fields.items()

@@ -1,4 +1,4 @@
-"""A timer of the stages of a check."""
+"""Where the time of a check goes."""
 
 import time
 from collections.abc import Generator
@@ -23,12 +23,12 @@ class StageTimer:
 
     @contextmanager
     def time_stage(self, name: StageName) -> Generator[None]:
-        """Add the time of the block to a stage."""
+        """Count the time spent inside to a stage."""
         before = time.perf_counter()
         yield
         self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - before
 
     @property
     def elapsed_seconds(self) -> float:
-        """Return the seconds since the start."""
+        """Seconds since the start."""
         return time.perf_counter() - self.started

@@ -9,6 +9,6 @@ from service.settings import Settings
 
 
 def current_limits() -> Limits:
-    """Return the limits of the application that is serving: each is the setting MAX_ and its name."""
+    """Return the limits of the application: each is the setting MAX_ and its name."""
     settings: Settings = current_app.extensions["gradcheckd"]
     return Limits(**{limit.name: getattr(settings, f"max_{limit.name}") for limit in fields(Limits)})

@@ -77,7 +77,10 @@ class RequestRecord:
         return progress
 
     def record_answer(self, facts: AnswerFacts, *, is_counted: bool = False) -> None:
-        """Record the facts of an answer, from any thread; with `is_counted` its outcome enters the metric of checks."""
+        """Record the facts of an answer, from any thread.
+
+        With `is_counted` its outcome enters the metric of checks.
+        """
         if facts.loss_evaluations is not None:
             self.evaluations = facts.loss_evaluations
         self.log_facts |= facts.log_fields

@@ -93,7 +93,9 @@ def _is_small_body(is_small: Callable[[object | None, Limits], bool], body: Requ
 
 
 def _choose_renderer(kind: CheckKind[Any], media_type: str) -> ReportRenderer | None:
-    """Choose the writer of the text: the answer itself, or an addition to it that the `Accept` header asks for.
+    """Choose the writer of the text, which is the answer or an addition to it.
+
+    The parameter `report` of the `Accept` header asks for an addition.
 
     Raises
     ------
@@ -102,12 +104,12 @@ def _choose_renderer(kind: CheckKind[Any], media_type: str) -> ReportRenderer | 
     """
     if kind.build_sections is None:
         return None
-    wanted = media_type
+    text_type: str | None = media_type
     if media_type in (NDJSON, SAFETENSORS):
-        wanted = get_accept_parameter(request, media_type, "report")
-        if wanted is not None and wanted not in RENDERERS:
-            raise NotAcceptable(f"A report for reading is {' or '.join(RENDERERS)}; {quote_name(wanted)} is asked for.")
-    return None if wanted not in RENDERERS else partial(RENDERERS[wanted], build_sections=kind.build_sections)
+        text_type = get_accept_parameter(request, media_type, "report")
+        if text_type is not None and text_type not in RENDERERS:
+            raise NotAcceptable(f"A report for reading is {' or '.join(RENDERERS)}, not {quote_name(text_type)}.")
+    return None if text_type not in RENDERERS else partial(RENDERERS[text_type], build_sections=kind.build_sections)
 
 
 def _choose_options(limits: Limits, media_type: str, reservation: AnswerReservation) -> RunOptions:

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`, made from the routes, the types and the registry of ops: it cannot fall behind them."""
+"""`GET /openapi.json`, made from the routes, the types and the registry of ops."""
 
 from collections.abc import Mapping
 from typing import Any
