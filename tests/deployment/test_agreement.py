@@ -80,7 +80,7 @@ def test_memory_and_processors() -> None:
 
 def test_running_requests_are_waited_for() -> None:
     # In a process of its own: what it sets in the environment is for that of the service, which it starts.
-    asked = "from service import gunicorn_config; print(gunicorn_config.graceful_timeout)"
+    asked = "from service.gunicorn import config; print(config.graceful_timeout)"
     graceful = int(subprocess.check_output([sys.executable, "-c", asked], cwd=files.ROOT))
     assert graceful > Settings().max_seconds
     assert files.parse_seconds(SERVICE["stop_grace_period"]) > graceful

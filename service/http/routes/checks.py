@@ -108,7 +108,9 @@ def _choose_renderer(kind: CheckKind[Any], media_type: str) -> ReportRenderer | 
     if media_type in (NDJSON, SAFETENSORS):
         text_type = get_accept_parameter(request, media_type, "report")
         if text_type is not None and text_type not in RENDERERS:
-            raise NotAcceptable(f"A report for reading is {' or '.join(RENDERERS)}, not {quote_name(text_type)}.")
+            raise NotAcceptable(
+                f"A report for reading is {' or '.join(RENDERERS)}; you asked for {quote_name(text_type)}."
+            )
     return None if text_type not in RENDERERS else partial(RENDERERS[text_type], build_sections=kind.build_sections)
 
 

@@ -232,4 +232,4 @@ def test_the_report_for_reading_comes_beside_its_line_where_it_is_asked_for(exam
 def test_a_form_of_reading_that_there_is_none_of_is_refused(example):
     response = CLIENT.post("/v1/check", json=example, headers={"Accept": 'application/x-ndjson; report="text/html"'})
     assert (response.status_code, response.mimetype) == (406, "application/problem+json")
-    assert response.json["detail"] == "A report for reading is text/plain or text/markdown; 'text/html' is asked for."
+    assert response.json["detail"] == "A report for reading is text/plain or text/markdown; you asked for 'text/html'."
