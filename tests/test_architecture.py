@@ -125,7 +125,7 @@ def test_every_package_is_tested_where_it_lies() -> None:
         "schemas/progress.py",  # types alone; tests/service/http/response/test_ndjson_stream.py holds real lines against them
         "schemas/report.py",  # types alone; tests/service/http/routes/test_openapi.py holds a real report against them
         "service/checks/common/stage_timer.py",
-        "service/checks/common/check_kind.py",  # a record; tests/service/http/routes/test_checks.py makes one of all parts
+        "service/checks/common/check_kind.py",  # a record; see tests/service/http/routes/test_checks.py
         "service/http/response/responses.py",
         "service/http/operations.py",
         "service/numerics/model/presets.py",  # every preset is posted by tests/service/http/routes/test_catalogue.py
