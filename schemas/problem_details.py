@@ -31,7 +31,7 @@ class PlacedError(TypedDict):
     detail: str
 
 
-class Problem(TypedDict):
+class ProblemDetails(TypedDict):
     """A problem document of RFC 9457."""
 
     type: str
@@ -231,9 +231,9 @@ def escape_name(name: str) -> str:
     return quote_name(name)[1:-1]
 
 
-def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> Problem:
+def make_problem(status: int, title: str, detail: str, errors: Sequence[PlacedError] | None = None) -> ProblemDetails:
     """Make a problem document, which lists the first 100 errors at most."""
-    document: Problem = {
+    document: ProblemDetails = {
         "type": f"urn:gradcheckd:problem:{title.lower().replace(' ', '-')}",
         "title": title,
         "status": status,

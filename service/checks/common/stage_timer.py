@@ -22,7 +22,7 @@ class StageTimer:
     started: float = field(default_factory=time.perf_counter)
 
     @contextmanager
-    def time_stage(self, name: StageName) -> Generator[None]:
+    def time_stage(self, name: str) -> Generator[None]:
         """Count the time spent inside to a stage."""
         before = time.perf_counter()
         yield

@@ -6,8 +6,7 @@ from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
 from service.checks.graph.gradient_sources import DirectionalDifference, GradientSources
 from service.checks.graph.problem import Problem
-from service.numerics.gradients import analytic, autograd, finite_difference
-from service.numerics.gradients.autograd import AutogradResult
+from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import Difference, DifferencePlan, DifferenceProgress
 from service.numerics.gradients.sources import GRADIENT_SOURCES, ComputedGradients, GradientSource
 from service.numerics.model.graph import InvalidModelError

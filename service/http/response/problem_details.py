@@ -19,7 +19,7 @@ def make_problem_response(document: ProblemDetails) -> Response:
     return Response(orjson.dumps(document), document["status"], mimetype=MEDIA_TYPE)
 
 
-def to_problem_details(error: Exception) -> Problem:
+def to_problem_details(error: Exception) -> ProblemDetails:
     """Make the problem document of an error; log an unexpected one."""
     current_record().refusal_reason = _find_reason(error)
     if isinstance(error, InvalidRequestError):
@@ -30,7 +30,7 @@ def to_problem_details(error: Exception) -> Problem:
     return log_unexpected_error(error)
 
 
-def log_unexpected_error(error: Exception) -> Problem:
+def log_unexpected_error(error: Exception) -> ProblemDetails:
     """Make the document of an unexpected error; log it under the same number."""
     number = uuid.uuid4().hex
     _log.error("unexpected error %s", number, exc_info=error)

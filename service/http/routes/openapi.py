@@ -79,7 +79,7 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
 
 def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return the reference of each type by its id, and the definitions of all types."""
-    answers: list[Any] = [Problem, *(answer for operation in operations for answer in operation.answer_types)]
+    answers: list[Any] = [ProblemDetails, *(answer for operation in operations for answer in operation.answer_types)]
     bodies: list[Any] = [operation.body_type for operation in operations if operation.body_type is not None]
     adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
     for answer in answers:

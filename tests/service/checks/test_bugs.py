@@ -6,7 +6,7 @@ from schemas.problem_details import InvalidRequestError
 from service.checks.bugs import list_bugs, simulate_bugs
 from service.checks.common.limits import Limits
 from service.checks.graph.check import check
-from service.numerics import diagnosis as faults
+from service.numerics import diagnosis
 from service.numerics.model.presets import PRESETS
 from tests.service.checks.common.counting_clock import end_after_looks
 
@@ -105,7 +105,7 @@ def test_answer_holds_no_more_numbers_than_a_model_may(example):
 @pytest.mark.parametrize("bug", [None, "sign_flipped"])
 def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
     """The differences do, and what is planted does not."""
-    planted = bug_diagnosis.inject_bugs
+    planted = diagnosis.inject_bugs
 
     def slow(*given):
         for each in planted(*given):
