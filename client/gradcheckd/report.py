@@ -141,7 +141,7 @@ def _read_common_fields(raw: Mapping[str, Any], renderer: RenderReport, text: st
         "summary": raw["summary"],
         "verdicts": _read_mapping(raw["verdicts"], report_parts.read_verdict),
         "raw": MappingProxyType(dict(raw)),
-        "_rendered": renderer,
+        "_renderer": renderer,
         "_text": text,
     }
 
