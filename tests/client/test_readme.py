@@ -132,13 +132,3 @@ def test_every_error_and_every_parameter_that_is_named_is_there() -> None:
     fields = text.split("is a parameter of `check`: ")[1].split("`progress`")[0]
     for name in re.findall(r"`(\w+)`", fields):
         assert name in parameters
-
-
-def test_the_commands_of_the_main_readme_do_what_they_say(shell: Shell, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text().split("\n## From Python, from pytest, from a shell\n")[1].split("\n## ")[0]
-    (commands,) = blocks(text, "sh")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    table, page = commands.splitlines()
-    assert shell(table)[0] == 1
-    assert shell(page) == (1, "")
-    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
