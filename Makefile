@@ -12,7 +12,6 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # The stamp carries a checksum, so that a changed file, not a touched one, installs again.
 SERVE_STAMP := .venv/.serve-$(shell cat requirements.txt | cksum | cut -d' ' -f1)
 TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt client/pyproject.toml | cksum | cut -d' ' -f1)
-DOCS_STAMP := .venv/.docs-$(shell cat requirements.txt requirements-dev.txt requirements-docs.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
@@ -47,7 +46,7 @@ unit: $(TEST_STAMP)
 trials: $(TEST_STAMP) ## run the trials that `make test` leaves, some 10 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --trials=rest
 
-docs: $(DOCS_STAMP) ## build the site of the documentation into build/docs
+docs: $(TEST_STAMP) ## build the site of the documentation into build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs build/docs
 
 fuzz: $(TEST_STAMP) ## send tens of thousands of odd requests, others each time, some 10 minutes
@@ -87,10 +86,6 @@ $(SERVE_STAMP): | .venv/bin/pip
 
 $(TEST_STAMP): $(SERVE_STAMP)
 	@$(PIP) --requirement requirements-dev.txt
-	@touch $@
-
-$(DOCS_STAMP): $(TEST_STAMP)
-	@$(PIP) --requirement requirements-docs.txt
 	@touch $@
 
 $(BENCH_STAMP): $(TEST_STAMP)
