@@ -54,12 +54,12 @@ def test_the_kernel_is_judged_by_the_command(address: str, tmp_path: Path) -> No
     paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "client")}
     environment = os.environ | paths | {"GRADCHECKD_URL": address}
     for block in blocks("sh"):
-        told = subprocess.run(
+        completed = subprocess.run(
             ["sh", "-eu", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
         )
-        assert told.returncode == 0, told.stdout + told.stderr
-    assert "fail" in told.stdout
-    (worst, *_) = [line.split() for line in told.stdout.splitlines() if line.lstrip().startswith("[")]
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "fail" in completed.stdout
+    (worst, *_) = [line.split() for line in completed.stdout.splitlines() if line.lstrip().startswith("[")]
     assert (worst[0], worst[-1]) == ("[1]", "fail"), "the element whose term was forgotten"
 
 
