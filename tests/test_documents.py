@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gradcheckd
 from gradcheckd.command import main
 from service.checks.graph.check import check
 from service.numerics.core.precision import PRECISIONS
@@ -159,7 +160,8 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert "check_function" in (tmp_path / "site" / "client.html").read_text()
+    described = set(re.findall(r'id="gradcheckd\.([\w.]+)"', (tmp_path / "site" / "client.html").read_text()))
+    assert {*gradcheckd.__all__, "Service.check", "Report.markdown"} - {"__version__"} <= described
 
 
 def table_rows(document: str, header: str) -> list[list[str]]:
