@@ -293,3 +293,31 @@ def test_method_names_modules_that_exist() -> None:
     for line in re.findall(r"^Modules?: (.*)\.$", (DOCS / "method.md").read_text(), re.MULTILINE):
         for name in re.findall(r"`([\w/.]+)`", line):
             assert any(module == name.rstrip("/") or module.endswith(f"/{name}") for module in modules), name
+
+
+_QUESTION_WORD = re.compile(
+    r"(?:^(?:#+ |[-*] |\d+\. )?|[.!?:]\s+|\| )((?:What|Which|Where|Whether|Of)\b.*)", re.MULTILINE
+)
+_CODE_OR_MEASUREMENT = re.compile(r"```.*?```|<!-- (\w+): written by .*?<!-- end of \1 -->", re.DOTALL)
+
+
+def find_question_openings(text: str) -> list[str]:
+    """Sentences that open with a word that asks, outside code, and outside tables that a measurement writes."""
+    paragraphs = re.sub(r"(?<![\n|])\n(?![\n#|\-\d])", " ", _CODE_OR_MEASUREMENT.sub("", text))
+    return _QUESTION_WORD.findall(paragraphs)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in document_paths() if path.parent.name != "client"], ids=lambda path: path.name
+)
+def test_no_sentence_opens_with_a_word_that_asks(path: Path) -> None:
+    assert find_question_openings(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A name. Which is it?", "# What it is", "- Where it is,\nit is.", "Text.\n\nOf two, one.", "| a | What b |"],
+)
+def test_a_sentence_that_opens_with_a_word_that_asks_is_found(text: str) -> None:
+    assert len(find_question_openings(text)) == 1
+    assert find_question_openings("The place where\nOf is a word, and ```\nWhat\n``` is code.") == []
