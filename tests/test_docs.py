@@ -16,8 +16,8 @@ from service.numerics.model.presets import PRESETS
 from service.numerics.ops import OP_REGISTRY
 from service.settings import PREFIX, Settings
 from tests.application_server import serve_application
+from tests.document_text import DOCS, ROOT, find_blocks, read_section
 
-ROOT = Path(__file__).parents[1]
 BOUND_NAMES = ("error_bound", "allowed", "relative_l2")
 """Numbers that bound a difference: their last digits depend on the machine."""
 
@@ -25,15 +25,6 @@ BOUND_NAMES = ("error_bound", "allowed", "relative_l2")
 @pytest.fixture
 def client() -> FlaskClient:
     return create_app().test_client()
-
-
-def read_section(document: str, title: str) -> str:
-    """Text below a heading of a document in docs/, up to the next one of its level."""
-    return (ROOT / "docs" / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def find_blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def contains(document: Any, excerpt: Any) -> bool:
@@ -90,7 +81,7 @@ def post_curl(client: FlaskClient, text: str) -> Any:
 def test_curl_gets_the_answer_that_is_shown(
     client: FlaskClient, document: str, title: str, path_to_change: tuple[Any, ...]
 ) -> None:
-    text = read_section(document, title)
+    text = read_section(DOCS / document, title)
     shown, answer = json.loads(find_blocks(text, "json")[0]), post_curl(client, text).json
     for report in (shown, answer):
         # A bound stands in the sentence, too.
@@ -105,7 +96,7 @@ def test_curl_gets_the_answer_that_is_shown(
 
 
 def test_curl_of_the_named_bugs_gets_their_names(client: FlaskClient) -> None:
-    text = read_section("bugs.md", "The bugs it names")
+    text = read_section(DOCS / "bugs.md", "The bugs it names")
     shown, answer = json.loads(find_blocks(text, "json")[0]), post_curl(client, text).json
     for verdict in (*shown["verdicts"].values(), *answer["verdicts"].values()):
         for diagnosis in verdict["diagnoses"]:
@@ -116,7 +107,7 @@ def test_curl_of_the_named_bugs_gets_their_names(client: FlaskClient) -> None:
 
 
 def test_planted_bug_is_named_by_a_check(client: FlaskClient) -> None:
-    path, body, _ = parse_curl(read_section("bugs.md", "Plant a bug"))
+    path, body, _ = parse_curl(read_section(DOCS / "bugs.md", "Plant a bug"))
     assert isinstance(body, dict)
     answer: Any = client.post(path, json=body).json
     del body["bug"]
@@ -126,7 +117,7 @@ def test_planted_bug_is_named_by_a_check(client: FlaskClient) -> None:
 
 def test_errors_of_the_curve_are_those_that_are_shown(client: FlaskClient) -> None:
     """Truncation to two digits; rounding, which depends on the machine, by its size."""
-    text = read_section("http.md", "See a difference fail")
+    text = read_section(DOCS / "http.md", "See a difference fail")
     answer = post_curl(client, text).json
     rows = {
         name.strip("`"): cells.split(" | ")
@@ -158,7 +149,7 @@ def is_word_alike(shown: str, written: str) -> bool:
 
 
 def test_file_is_the_request_of_the_curl() -> None:
-    _, body, _ = parse_curl(read_section("http.md", "Check a gradient"))
+    _, body, _ = parse_curl(read_section(DOCS / "http.md", "Check a gradient"))
     assert json.loads((ROOT / "examples" / "wrong_sign.json").read_text()) == body
 
 
@@ -177,7 +168,7 @@ def test_curl_of_a_text_gets_the_text_that_is_shown(client: FlaskClient, form: s
 def test_tensors_of_python_and_the_curl_get_what_is_shown(
     client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = read_section("large-models.md", "Large tensors")
+    text = read_section(DOCS / "large-models.md", "Large tensors")
     write, read = find_blocks(text, "python")
     (command,), (printed,) = find_blocks(text, "sh"), find_blocks(text, "console")
     answer = post_curl(client, text)
@@ -191,7 +182,7 @@ def test_tensors_of_python_and_the_curl_get_what_is_shown(
 
 
 def test_curl_of_progress_gets_the_lines_that_are_shown(client: FlaskClient) -> None:
-    text = read_section("large-models.md", "Watch a long check")
+    text = read_section(DOCS / "large-models.md", "Watch a long check")
     (shown,) = find_blocks(text, "text")
     lines, expected = (
         [json.loads(line) for line in part.splitlines()] for part in (post_curl(client, text).text, shown)
@@ -202,14 +193,14 @@ def test_curl_of_progress_gets_the_lines_that_are_shown(client: FlaskClient) -> 
 
 
 def test_own_model_passes(client: FlaskClient) -> None:
-    request = json.loads(find_blocks(read_section("http.md", "Check a gradient"), "json")[1])
+    request = json.loads(find_blocks(read_section(DOCS / "http.md", "Check a gradient"), "json")[1])
     answer: Any = client.post("/v1/check", json=request).json
     assert answer["outcome"] == "pass"
 
 
 def test_every_op_and_every_preset_is_listed() -> None:
     families, presets = (
-        read_section("model-language.md", title).split(f"| {head} |")[1].split("\n\n")[0]
+        read_section(DOCS / "model-language.md", title).split(f"| {head} |")[1].split("\n\n")[0]
         for title, head in (("Operations", "family | ops"), ("Presets", "preset | description"))
     )
     assert sorted(re.findall(r"`(\w+)`", families)) == sorted(OP_REGISTRY)
@@ -218,7 +209,7 @@ def test_every_op_and_every_preset_is_listed() -> None:
 
 
 def test_every_setting_is_listed_as_it_is() -> None:
-    text = read_section("operations.md", "Settings")
+    text = read_section(DOCS / "operations.md", "Settings")
     listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \| (.*?) \| (.*?) \|$", text, re.MULTILINE))
     assert listed == {
         (PREFIX + name.upper(), str(field.default), field.description) for name, field in Settings.model_fields.items()
@@ -226,7 +217,7 @@ def test_every_setting_is_listed_as_it_is() -> None:
 
 
 def test_every_metric_is_listed_as_it_is() -> None:
-    text = read_section("operations.md", "Watch it")
+    text = read_section(DOCS / "operations.md", "Watch it")
     listed = set(re.findall(r"^\| `(gradcheckd_\w+)` \| (\w+) \| (.*?) \|$", text, re.MULTILINE))
     assert listed == {
         (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
@@ -237,7 +228,7 @@ def test_every_metric_is_listed_as_it_is() -> None:
 def test_log_line_is_as_it_is_shown(
     client: FlaskClient, example: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (shown,) = [json.loads(block) for block in find_blocks(read_section("operations.md", "Watch it"), "json")]
+    (shown,) = [json.loads(block) for block in find_blocks(read_section(DOCS / "operations.md", "Watch it"), "json")]
     with caplog.at_level("INFO", logger="gradcheckd"):
         client.post("/v1/check", json=example, headers={"X-Request-ID": shown["request_id"]})
     (record,) = caplog.records
@@ -248,7 +239,7 @@ def test_log_line_is_as_it_is_shown(
 
 
 def test_layout_names_what_exists() -> None:
-    cells = re.findall(r"^\| (.*?) \|", read_section("architecture.md", "Layout"), re.MULTILINE)[2:]
+    cells = re.findall(r"^\| (.*?) \|", read_section(DOCS / "architecture.md", "Layout"), re.MULTILINE)[2:]
     assert len(cells) > 20
     for cell in cells:
         for name in re.findall(r"`([\w/.]+)`", cell):
@@ -256,7 +247,7 @@ def test_layout_names_what_exists() -> None:
 
 
 def test_layout_names_every_package() -> None:
-    text = read_section("architecture.md", "Layout")
+    text = read_section(DOCS / "architecture.md", "Layout")
     for path in [*(ROOT / "service").glob("*/*/"), *(ROOT / "service").glob("*/")]:
         if path.is_dir() and path.name != "__pycache__" and path.parent.name != "page":
             name = f"{path.relative_to(ROOT)}/"
@@ -270,7 +261,7 @@ def test_make_lists_its_commands() -> None:
 
 
 def test_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    text = read_section("functions.md", "A loss that cannot leave home")
+    text = read_section(DOCS / "functions.md", "A loss that cannot leave home")
     (script,), (printed,) = find_blocks(text, "python"), find_blocks(text, "console")
     with serve_application() as address:
         script = script.replace("http://127.0.0.1:8000", address)
