@@ -125,7 +125,7 @@ def test_what_is_said_of_the_command_is_so(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_every_error_and_every_parameter_that_is_named_is_there() -> None:
-    text = section("What goes in, what comes out")
+    text = section("Arguments and results")
     for name in re.findall(r"`(\w+Error)`", text):
         assert hasattr(gradcheckd, name)
     parameters = inspect.signature(gradcheckd.Service.check).parameters
