@@ -111,7 +111,8 @@ def describe_results(document: Document) -> str:
         f"{'A short run, of' if short else 'Of'} {document['seconds']:g} s each, {document['workers']} workers; "
         "clients and service share the machine. "
         f"The workers together hold {before} when they are warm and {after} after {memory['requests']:,} more "
-        f"requests; the one that grew most by {100 * grown:.1f} % (within 5 %: {tables.describe_target(grown <= MAX_GROWTH)})."
+        f"requests; the one that grew most by {100 * grown:.1f} % "
+        f"(within 5 %: {tables.describe_target(grown <= MAX_GROWTH)})."
     )
 
 

@@ -160,6 +160,9 @@ def answer_is_right(
     """The same, where nothing may go amiss."""
     tally = count_answers(port, request, expected, clients, go_on)
     if tally.error_count or not tally.seconds:
-        found = f"{len(tally.seconds)} right, {tally.wrong} wrong, {tally.failed} failed, {tally.dropped_connections} dropped"
+        found = (
+            f"{len(tally.seconds)} right, {tally.wrong} wrong, {tally.failed} failed, "
+            f"{tally.dropped_connections} dropped"
+        )
         raise SystemExit(f"{clients} clients: {found}")
     return tally

@@ -1,7 +1,8 @@
 """The reference request, warm, beside torch.autograd.gradcheck on the same model: `make bench`.
 
 Both sides check the gradient with respect to w1 and w2, taking turns, so that a noisy machine disturbs both alike.
-The request is measured twice: as a call of `service.checks.graph.check.check`, and over HTTP on a real gunicorn on loopback.
+The request is measured twice: as a call of `service.checks.graph.check.check`, and over HTTP on a
+real gunicorn on loopback.
 """
 
 import http.client

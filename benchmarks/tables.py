@@ -195,7 +195,8 @@ def _describe_growth(growth: Mapping[str, Any]) -> list[str]:
     return [
         wrap_prose(
             f"From {size}x{size} on, time grows as the number of scalars to the power of {growth['exponent']:.2f}: "
-            f"{more:.0f} times the scalars take {format_number(fitted[-1]['seconds'] / fitted[0]['seconds'])} times as long, "
+            f"{more:.0f} times the scalars take "
+            f"{format_number(fitted[-1]['seconds'] / fitted[0]['seconds'])} times as long, "
             f"in {counts[-1]:,} evaluations instead of {counts[0]:,}. "
             "Where each scalar is perturbed by itself, time grows as their square."
         )

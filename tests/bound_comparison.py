@@ -56,7 +56,8 @@ class BoundComparison:
         index = tuple(int(each) for each in np.unravel_index(element, shape))
         return (
             f"{self.problem} {self.name}{list(index)}: difference {self.value[element]:.17g}, "
-            f"bound {self.bound[element]:.3g}, truth {self.truth[element]:.17g}, factor {self.error_to_bound[element]:.3g}"
+            f"bound {self.bound[element]:.3g}, truth {self.truth[element]:.17g}, "
+            f"factor {self.error_to_bound[element]:.3g}"
         )
 
 

@@ -303,8 +303,8 @@ def build_pair(
     graph, leaves = build_op_graph(op, case, seed)
     leaves = change(leaves)
     node = graph.nodes[0]
-    fused = Graph([Node("output", node.op.resolve_dtype_defaults(2.0**-52), node.operands), graph.nodes[-1]], list_shapes(leaves),
-                  list_kinds(leaves))  # fmt: skip
+    output_node = Node("output", node.op.resolve_dtype_defaults(2.0**-52), node.operands)
+    fused = Graph([output_node, graph.nodes[-1]], list_shapes(leaves), list_kinds(leaves))
     w = GraphWriter(leaves)
     output = written(w, fused.nodes[0].op, *node.operands)
     if output is None:

@@ -1,7 +1,7 @@
 """Families of problems on which the bounds of the differences are held against the truth, each in several variants.
 
-The same generators serve the tests, on fixed seeds, and `benchmarks/bound_coverage.py`, on fresh ones. A seed stands for the
-same problem for good, so that what it showed can be seen again.
+The same generators serve the tests, on fixed seeds, and `benchmarks/bound_coverage.py`, on fresh ones. A seed stands
+for the same problem for good, so that what it showed can be seen again.
 """
 
 from collections.abc import Callable

@@ -122,7 +122,7 @@ def test_every_package_is_tested_where_it_lies() -> None:
     plain = {"__init__.py", "gunicorn_config.py"}
     exempt = {
         "schemas/bugs.py",  # types alone; tests/service/http/routes/test_openapi.py holds real answers against them
-        "schemas/progress.py",  # types alone; tests/service/http/response/test_ndjson_stream.py holds real lines against them
+        "schemas/progress.py",  # types alone; test_ndjson_stream.py holds real lines against them
         "schemas/report.py",  # types alone; tests/service/http/routes/test_openapi.py holds a real report against them
         "service/checks/common/stage_timer.py",
         "service/checks/common/check_kind.py",  # a record; see tests/service/http/routes/test_checks.py

@@ -66,7 +66,10 @@ NOT_IN_IT = {
     "deep": (frame_body(b"[" * 10_000), "JSON"),
     "deep inside": (frame_body(b'{"a":' * 10_000), "recursion"),
     "an entry of another type": (frame_body({"weights/w": None}), "TensorInfo"),
-    "no shape": (frame_body({"weights/w": {"dtype": "F64", "data_offsets": [0, 8]}}, bytes(8)), "missing field `shape`"),
+    "no shape": (
+        frame_body({"weights/w": {"dtype": "F64", "data_offsets": [0, 8]}}, bytes(8)),
+        "missing field `shape`",
+    ),
     "a negative size": (frame_body({"weights/w": info("F64", [-1], 0, 8)}, bytes(8)), "integer `-1`"),
     "a fraction of a size": (frame_body({"weights/w": info("F64", [1.0], 0, 8)}, bytes(8)), "floating point"),
     "a dtype of nobody": (frame_body({"weights/w": info("F128", [1], 0, 8)}, bytes(8)), "unknown variant `F128`"),

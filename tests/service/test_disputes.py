@@ -65,7 +65,8 @@ def test_it_is_said_first_and_with_which_two_agree(wrong: str, example: dict[str
     report = check(example)
     others = [each for each in WRONG if each != wrong]
     assert report["summary"].startswith(
-        f"Our own gradients disagree: at 4 of 4 elements of w1, {others[0]} and {others[1]} agree and {wrong} does not. "
+        "Our own gradients disagree: at 4 of 4 elements of w1, "
+        f"{others[0]} and {others[1]} agree and {wrong} does not. "
     )
     assert report["disputes"]["w1"] == [
         {"elements": 4, "agree": [each.replace(" ", "_") for each in others], "alone": [wrong.replace(" ", "_")]}

@@ -1,4 +1,4 @@
-"""What a report says of outcomes that a whole check seldom shows; the rest is in `tests/service/checks/graph/test_check.py`."""
+"""Reports of outcomes that a whole check seldom shows; the rest is in `test_check.py` beside this."""
 
 import re
 
