@@ -107,7 +107,7 @@ class BoundSummary:
 
 def summarize_bounds(tensors: Sequence[BoundComparison]) -> BoundSummary:
     """Sum up tensors."""
-    bounds, factors = (np.concatenate([getattr(each, of) for each in tensors]) for of in ("bound", "factor"))
+    bounds, factors = (np.concatenate([getattr(each, of) for each in tensors]) for of in ("bound", "error_to_bound"))
     undecided, relative = (
         np.concatenate([of(each) for each in tensors])
         for of in (BoundComparison.find_undecided, BoundComparison.compute_relative_bounds)
