@@ -147,7 +147,7 @@ def test_allowance_covers_the_error_of_pytorch_far_from_zero(kind: str) -> None:
     assert worst(kind, "float32", offset=10.0) <= 1
 
 
-def once(*given: Any, again: bool = False) -> Any:
+def once(*given: Any, is_recomputed: bool = False) -> Any:
     """Softmax of scores that are not found a second time."""
     return softmax.softmax_with_errors(*given)
 

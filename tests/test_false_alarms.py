@@ -99,9 +99,9 @@ def test_decided_gradients_are_counted_by_arithmetic():
     [
         (partial(Arithmetic, np.float64), 0, 1e-12),
         (partial(Arithmetic, np.float32), 1e-9, 1e-5),
-        (partial(Arithmetic, np.float32, operand=TF32), 1e-5, 1e-1),
-        (partial(Arithmetic, np.float32, operand=BF16), 1e-4, 1),
-        (partial(Arithmetic, np.float32, operand=round_to_float16), 1e-5, 1e-1),
+        (partial(Arithmetic, np.float32, round_operand=TF32), 1e-5, 1e-1),
+        (partial(Arithmetic, np.float32, round_operand=BF16), 1e-4, 1),
+        (partial(Arithmetic, np.float32, round_operand=round_to_float16), 1e-5, 1e-1),
     ],
 )
 def test_the_second_implementation_is_right_to_its_arithmetic(model, arithmetic, least, most):

@@ -72,7 +72,7 @@ def _make_torch_source(arithmetic: str, dtype: torch.dtype) -> GradientSource:
 
 
 def _make_hand_source(arithmetic: str, dtype: type[np.floating], operand: Any = None) -> GradientSource:
-    make = partial(Arithmetic, dtype) if operand is None else partial(Arithmetic, dtype, operand=operand)
+    make = partial(Arithmetic, dtype) if operand is None else partial(Arithmetic, dtype, round_operand=operand)
     return GradientSource(
         arithmetic,
         "by hand",

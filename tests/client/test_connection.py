@@ -269,8 +269,8 @@ def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def locked(start: Callable[..., Server]) -> Server:
-    return start(GRADCHECKD_KEYS="open-sesame")
+def locked(start_server: Callable[..., Server]) -> Server:
+    return start_server(GRADCHECKD_KEYS="open-sesame")
 
 
 def test_a_key_opens(locked: Server, reference_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,8 @@ def hold(received: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(start: Callable[..., Server]) -> Server:
-    return start(GRADCHECKD_MAX_SECONDS="0.5", GRADCHECKD_MAX_STALL_SECONDS="1")
+def served(start_server: Callable[..., Server]) -> Server:
+    return start_server(GRADCHECKD_MAX_SECONDS="0.5", GRADCHECKD_MAX_STALL_SECONDS="1")
 
 
 def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:

@@ -30,7 +30,7 @@ def test_unreadable_request_gets_a_problem(server: Server, sent: bytes, status: 
         answered, body = raw_http.read_answer(connection)
     document: dict[str, Any] = json.loads(body)
     assert (answered, document["status"]) == (status, status)
-    assert document["detail"].startswith("What came is not a request")
+    assert document["detail"].startswith("The request is not valid HTTP/1.1")
     raw_http.send_example(server)
 
 

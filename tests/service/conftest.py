@@ -3,7 +3,7 @@ import socket
 import pytest
 
 
-@pytest.fixture(name="pair")
+@pytest.fixture
 def socket_pair():
     """Two ends of one connection: that of the service, and that of its client."""
     ours, theirs = socket.socketpair()

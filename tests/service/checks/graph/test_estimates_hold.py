@@ -132,10 +132,10 @@ def all_that_is_drawn_counts(monkeypatch):
         monkeypatch.setattr(owner, name, lambda *given: own(*given).view(CountingArray))
 
     counting(rounding, "_sample_random_integers")
-    counting(colouring, "_coordinates")
-    counting(step_scale, "directions")
-    counting(noise_meter, "directions")
-    counting(colouring.Colouring, "directions")
+    counting(colouring, "_list_signed_coordinates")
+    counting(step_scale, "draw_search_directions")
+    counting(noise_meter, "draw_search_directions")
+    counting(colouring.Colouring, "colour_directions")
 
 
 @graphs
