@@ -493,7 +493,8 @@ def test_an_older_service_is_asked_for_the_text_by_itself(
     said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "gradcheckd.command.check_commands.follow_progress", lambda *given: {"report": follow_progress(*given)["report"]}
+        "gradcheckd.command.check_commands.follow_progress",
+        lambda *given: {"report": follow_progress(*given)["report"]},
     )
     assert said("check", EXAMPLES / "wrong_sign.json")[1].startswith("gradcheckd: fail\n")
 

@@ -164,7 +164,8 @@ def test_a_sample_counts_what_it_left_out(change_example, count):
     assert len(verdict["worst"]) == min(10, 2 * looked_at)
     difference = np.array(report["gradients"]["x"]["finite_difference"], dtype=object)
     assert np.count_nonzero(difference == "NaN") == left
-    assert ("missed with probability" in report["summary"]) == ("misses a single wrong" in verdict["reason"]) == (left > 0)
+    assert ("missed with probability" in report["summary"]) == (left > 0)
+    assert ("misses a single wrong" in verdict["reason"]) == (left > 0)
     assert ("examined" in report["summary"]) == (left > 0)
 
 

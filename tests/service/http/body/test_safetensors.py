@@ -154,9 +154,7 @@ BAD = {
     "a long name": ("weights/" + "w" * 201, make_entry(np.ones(1)), {}, "/weights/" + "w" * 201, "200 characters"),
     "no section": ("w2", make_entry(np.ones(1)), {}, "/w2", "as in weights/w1"),
     "of another shape": ("weights/w2", make_bfloat16_entry([1, 2]), {}, "/weights/w2", "of shape [2]"),
-    "tensors twice": (
-        "weights/w2", make_entry(np.ones(4)), {"weights": {"w2": 1}}, "/weights", "not in the metadata entry",
-    ),  # fmt: skip
+    "tensors twice": ("weights/w2", make_entry(np.ones(4)), {"weights": {"w2": 1}}, "/weights", "not in the metadata"),
     "an unknown field": ("weights/w2", make_entry(np.ones(4)), {"sed": 1}, "/sed", "did you mean 'seed'?"),
     "a name for two": ("weights/x", make_entry(np.ones(4)), {}, "/weights/x", "names are shared"),
 }  # fmt: skip
