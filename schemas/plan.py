@@ -9,7 +9,17 @@ from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
 from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, ToleranceSpec
-from schemas.report import Diagnosis, Elements, Index, MissedAlong, MissedInSample, Number, OutcomeName, WorstElement
+from schemas.report import (
+    Diagnosis,
+    Elements,
+    Index,
+    MissedAlong,
+    MissedInSample,
+    Number,
+    OutcomeName,
+    Pattern,
+    WorstElement,
+)
 from schemas.tensor import NONFINITE_SPELLINGS, AnyTensor, Tensor, make_tensor_schema
 
 PLAN_VERSION = 2
@@ -208,6 +218,7 @@ class JudgedVerdict(TypedDict):
     ]
     worst: Annotated[list[WorstElement], Field(description="The worst elements; none with random directions.")]
     diagnoses: list[Diagnosis]
+    pattern: NotRequired[Pattern]
     directions: list[JudgedDirection]
     noise: Annotated[Number, Field(description="Standard deviation of an evaluation of the loss, absolute.")]
     taylor: Taylor

@@ -117,6 +117,16 @@ class Diagnosis(TypedDict):
     fit: Number
 
 
+Pattern = Annotated[
+    str,
+    Field(
+        description="Wrong elements in words, and what they have in common, where the gradient fails and its elements "
+        "were judged one by one.",
+        examples=["one element, sign flipped: w1[1][1]", "exactly rows 0 to 15"],
+    ),
+]
+
+
 class DirectionReport(TypedDict):
     """One random direction d, a standard Gaussian, with all numbers of its outcome."""
 
@@ -158,6 +168,7 @@ class Verdict(TypedDict):
     worst: list[WorstElement]
     kinks: Annotated[list[Kink], Field(description="The first thousand.")]
     diagnoses: list[Diagnosis]
+    pattern: NotRequired[Pattern]
     directions: NotRequired[Annotated[list[DirectionReport], Field(description="Only with projections.")]]
     missed: NotRequired[MissedInSample | MissedAlong]
 

@@ -1,4 +1,4 @@
-"""What is sent for a value: its numbers, and the datatype that they have on the wire.
+"""Tensors for the wire: the numbers of a value, and their datatype.
 
 NumPy has no bfloat16, and neither torch nor jax is imported here to get one: it travels as its 16 bits.
 """
@@ -28,7 +28,7 @@ class Datatype:
     storage_dtype: np.dtype[Any]
 
     def from_storage(self, stored: Array) -> Array:
-        """Numbers from how they are stored, not to be written to; bfloat16 in the float32 that holds it."""
+        """Return read-only numbers from their storage; bfloat16 in the float32 that holds it."""
         wide = stored.astype(np.uint32) << 16 if self.name == "BF16" else stored
         array = np.asarray(wide.view(np.float32) if self.name == "BF16" else wide.astype(wide.dtype.newbyteorder("=")))
         array.flags.writeable = False
@@ -44,52 +44,52 @@ BY_NUMPY_NAME = {
     "int32": Datatype("INT32", "I32", np.dtype("<i4")),
     "bool": Datatype("BOOL", "BOOL", np.dtype("?")),
 }
-BY_NAME = {each.name: each for each in BY_NUMPY_NAME.values()}
-BY_SHORT_NAME = {each.short_name: each for each in BY_NUMPY_NAME.values()}
+BY_NAME = {datatype.name: datatype for datatype in BY_NUMPY_NAME.values()}
+BY_SHORT_NAME = {datatype.short_name: datatype for datatype in BY_NUMPY_NAME.values()}
 _BFLOAT16 = "bfloat16"
-# Labels and indices are often kept in these; every number of them is one of int64.
+# Labels and indices often have these dtypes; int64 holds every number of them.
 _WIDENED_DTYPES = ("int8", "int16", "uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
 class TypedTensor:
-    """Numbers as they are stored on the wire, little-endian and row-major, and what they are."""
+    """Numbers in their storage on the wire, little-endian and row-major, with their datatype."""
 
     datatype: Datatype
     array: Array
 
     def as_json(self) -> dict[str, Any]:
-        """The tensor in JSON, in base64."""
+        """Return the tensor in JSON, in base64."""
         text = b64encode(self.array.tobytes()).decode("ascii")
         return {"datatype": self.datatype.name, "shape": list(self.array.shape), "b64": text}
 
 
 @dataclass(frozen=True)
 class UntypedTensor:
-    """A number or nested lists of them: without a datatype, so that each op takes whole numbers as it wants them."""
+    """A number or nested lists of numbers, without a datatype, so that each op reads whole numbers in its own way."""
 
     value: Any
 
     def as_json(self) -> Any:
-        """The tensor in JSON, nested."""
+        """Return the tensor in JSON, nested."""
         return self.value
 
 
 def to_tensor(value: object, subject: str) -> TypedTensor | UntypedTensor:
-    """Take what a caller gives for a tensor.
+    """Convert a value of a caller to a tensor.
 
     Parameters
     ----------
     value
         An array of NumPy, torch, jax or anything else with `__array__` or `__dlpack__`, of any shape; or a number, or
         nested lists of numbers.
-    where
-        What it is, for errors: "weights 'w1'".
+    subject
+        Name of the value in errors: "weights 'w1'".
 
     Raises
     ------
     TensorError
-        It is none of these, or has a datatype that the wire does not.
+        The value is none of these, or the wire has no such datatype.
     """
     if isinstance(value, int | float) and not isinstance(value, np.generic):
         return UntypedTensor(_encode_number(value))
@@ -103,12 +103,12 @@ def to_tensor(value: object, subject: str) -> TypedTensor | UntypedTensor:
 
 
 def get_dtype_name(dtype: object) -> str:
-    """The name that a datatype has in NumPy: of one of NumPy, torch or jax, or what is a name already.
+    """Return the NumPy name of a datatype of NumPy, torch or jax; a name stays as it is.
 
     Raises
     ------
     TensorError
-        It is none of these.
+        The value is no datatype.
     """
     if isinstance(dtype, str):
         return dtype
@@ -123,12 +123,12 @@ def get_dtype_name(dtype: object) -> str:
 
 
 def to_number(value: Any, subject: str) -> float:
-    """Take what a caller gives for a number: one, or an array of one element, whatever library it is of.
+    """Convert a number, or an array of one element of any library, to a float.
 
     Raises
     ------
     TensorError
-        It is none of these.
+        The value is neither.
     """
     if _is_array(value):
         array, name = _read_array(value, subject)
@@ -151,10 +151,10 @@ def _describe_value(value: object) -> str:
 
 
 def _holds_arrays(items: Sequence[Any]) -> bool:
-    """Whether lists end in arrays, as `[layer.grad for layer in layers]` does, instead of in numbers."""
+    """Tell whether lists end in arrays, as `[layer.grad for layer in layers]` does, instead of in numbers."""
     return any(
-        _holds_arrays(cast("Sequence[Any]", each)) if isinstance(each, list | tuple) else _is_array(each)
-        for each in items
+        _holds_arrays(cast("Sequence[Any]", item)) if isinstance(item, list | tuple) else _is_array(item)
+        for item in items
     )
 
 
@@ -167,7 +167,7 @@ def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
 
     def unwrapped(value: Any) -> Any:
         if isinstance(value, list | tuple):
-            return [unwrapped(each) for each in cast("Sequence[Any]", value)]
+            return [unwrapped(item) for item in cast("Sequence[Any]", value)]
         array, name = _read_array(value, subject) if _is_array(value) else (value, "")
         names.add(name)
         return array
@@ -178,7 +178,7 @@ def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
         raise TensorError(
             f"{subject}: the arrays of its list do not have one shape: {describe_error(error)}."
         ) from None
-    # Of bits the datatype is not to be seen any longer.
+    # Bits do not show their datatype.
     if _BFLOAT16 in names and len(names) > 1:
         raise TensorError(f"{subject}: arrays of bfloat16 among others. Give all of them one datatype.")
     return _to_typed_tensor(array, _BFLOAT16 if _BFLOAT16 in names else array.dtype.name, subject)
@@ -186,14 +186,14 @@ def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
 
 def _to_nested_list(value: Any, subject: str) -> Any:
     if isinstance(value, list | tuple):
-        return [_to_nested_list(each, subject) for each in cast("Sequence[Any]", value)]
+        return [_to_nested_list(item, subject) for item in cast("Sequence[Any]", value)]
     if not isinstance(value, int | float):
         raise TensorError(f"{subject}: {_describe_type(value)} among numbers. A list holds numbers, or lists of them.")
     return _encode_number(value)
 
 
 def _encode_number(value: float) -> float | str:
-    """A number as JSON has it; the service says where one that is not finite may not be."""
+    """Encode a number for JSON; the service refuses infinities and NaN where they may not be."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -212,17 +212,18 @@ def _to_typed_tensor(array: Array, name: str, subject: str) -> TypedTensor:
 
 
 def _read_array(value: Any, subject: str) -> tuple[Array, str]:
-    """Array of whatever holds one, and the name of its datatype; of bfloat16 the bits."""
+    """Return the array of any library as one of NumPy, with the name of its datatype; bfloat16 as its bits."""
     try:
         array = _to_array(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TensorError(
-            f"{subject}: no NumPy array could be made of {_describe_type(value)}: {describe_error(error)}. Give a NumPy array of it."
+            f"{subject}: no NumPy array could be made of {_describe_type(value)}: {describe_error(error)}. "
+            "Give a NumPy array of it."
         ) from error
     if array is None:
         raise TensorError(
-            f"{subject}: {_describe_type(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything else with "
-            "__array__ or __dlpack__), a number, or nested lists of numbers."
+            f"{subject}: {_describe_type(value)} was given. A tensor is an array (of NumPy, torch, jax, or anything "
+            "else with __array__ or __dlpack__), a number, or nested lists of numbers."
         )
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
@@ -232,7 +233,7 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
 
 def _to_array(value: Any) -> Array | None:
     if hasattr(value, "detach"):
-        # Of torch: without its history, and from the device that it is on.
+        # A tensor of torch has a history, and may be on another device.
         value = value.detach().cpu()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     if hasattr(value, "__array__"):

@@ -15,14 +15,14 @@ from gradcheckd.wire import JSON, SAFETENSORS
 __tracebackhide__ = hide_frames
 
 EvaluationProgress = Callable[[int, int], None]
-"""Told of evaluations done, and of all that there are to be."""
+"""Called with the evaluations done, and the evaluations in all."""
 UNNAMED_TENSOR = "x"
-"""Name of a tensor that is given without one."""
+"""Name of a tensor that came without a name."""
 
 
 @dataclass(frozen=True)
 class PlannedPoints:
-    """A plan, to be handed back as it came, and its points: by name, stacked along the first axis."""
+    """A plan, to return unchanged, and its points: by name, stacked along the first axis."""
 
     plan: Mapping[str, Any]
     evaluations: int
@@ -39,35 +39,35 @@ class FunctionProblem:
 
     @classmethod
     def from_arguments(cls, loss: Callable[[Any], Any], point: Any, gradient: Any) -> "FunctionProblem":
-        """Read what a caller gives: of one tensor without a name, or of many by name; the gradient may be a function.
+        """Read a loss, a point and a gradient: of one tensor, or of many by name; the gradient may be a function.
 
         Raises
         ------
         TensorError
-            Of point and gradient only one has names, or the loss is no function.
+            Only one of point and gradient has names, or the loss is no function.
         """
         if not callable(loss):
             raise TensorError(f"The loss is a function of the point; {type(loss).__qualname__} was given.")
-        found = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
-        if isinstance(point, Mapping) != isinstance(found, Mapping):
+        value = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
+        if isinstance(point, Mapping) != isinstance(value, Mapping):
             raise TensorError(
                 "Point and gradient are two arrays, or two mappings of names to arrays; "
-                f"{type(point).__qualname__} and {type(found).__qualname__} were given."
+                f"{type(point).__qualname__} and {type(value).__qualname__} were given."
             )
         if isinstance(point, Mapping):
-            return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", found))
-        return cls(lambda named: loss(named[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: found})
+            return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", value))
+        return cls(lambda named: loss(named[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: value})
 
 
 def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mapping[str, Any]) -> PlannedPoints:
-    """Ask where the loss is to be evaluated.
+    """Request the points at which to evaluate the loss.
 
     Raises
     ------
     ProblemError
-        The request is refused.
+        The service refuses the request.
     """
-    stored = {name: _widen_to_floats(to_tensor(each, f"point {name!r}")) for name, each in point.items()}
+    stored = {name: _widen_to_floats(to_tensor(value, f"point {name!r}")) for name, value in point.items()}
     arrays, rest = wire.read_safetensors_report(
         connection.post("/v1/plan", wire.encode_body(fields, {"point": stored}), SAFETENSORS)
     )
@@ -77,36 +77,36 @@ def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mappi
 
 
 def _widen_to_floats(value: TypedTensor | UntypedTensor) -> TypedTensor | UntypedTensor:
-    # The points come back as arrays anyway.
+    # The points come back as arrays in any case.
     return to_tensor(np.asarray(value.value, np.float64), "point") if isinstance(value, UntypedTensor) else value
 
 
 def encode_scales(scale: Any, point: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How far tensors are moved, as the request has it: by name, each a number or a tensor."""
+    """Encode the scales of the moves for a request: by name, each a number or a tensor."""
     if scale is None:
         return None
     named = cast("Mapping[str, Any]", scale) if isinstance(scale, Mapping) else dict.fromkeys(point, scale)
-    return {name: to_tensor(each, f"scale {name!r}").as_json() for name, each in named.items()}
+    return {name: to_tensor(value, f"scale {name!r}").as_json() for name, value in named.items()}
 
 
 def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> dict[str, Any] | None:
-    """Bounds as the request has them: by name, each with `min`, `max` or both, numbers or tensors.
+    """Encode bounds for a request: by name, each with `min`, `max` or both, numbers or tensors.
 
     Raises
     ------
     RequestError
-        They are of another form.
+        The bounds have another form.
     """
     if bounds is None:
         return None
     named: object = {UNNAMED_TENSOR: bounds} if unnamed else bounds
     sides = list(cast("Mapping[str, Any]", named).values()) if isinstance(named, Mapping) else [named]
-    if not all(isinstance(each, Mapping) for each in sides):
+    if not all(isinstance(side, Mapping) for side in sides):
         form = '{"min": 0, "max": 1}' if unnamed else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
         raise RequestError(f"bounds have min, max or both, as in bounds={form}; {repr(bounds)[:40]} was given.")
     return {
-        name: {side: to_tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in each.items()}
-        for name, each in cast("Mapping[str, Mapping[str, Any]]", named).items()
+        name: {side: to_tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in sides.items()}
+        for name, sides in cast("Mapping[str, Mapping[str, Any]]", named).items()
     }
 
 
@@ -120,27 +120,27 @@ def evaluate_losses(
     Exception
         That of the loss, with a note of the point.
     TensorError
-        The loss returned something else than one number, or than None away from the base.
+        The loss returned neither a number nor, away from the base, None.
     """
     losses: list[float | str | None] = []
-    for at in range(plan.evaluations):
-        point = {name: _restore_form(each, plan.points[name][at]) for name, each in problem.point.items()}
+    for index in range(plan.evaluations):
+        point = {name: _restore_form(value, plan.points[name][index]) for name, value in problem.point.items()}
         try:
             returned = problem.loss(point)
         except Exception as error:
-            error.add_note(f"gradcheckd: raised by the loss at point {at} of the {plan.evaluations} of the plan")
+            error.add_note(f"gradcheckd: raised by the loss at point {index} of the {plan.evaluations} of the plan")
             raise
-        # The first is the base, where there is a value, or somebody forgot to return it.
+        # The first point is the base: None there means that somebody forgot to return the loss.
         missing = returned is None and losses
         value = None if missing else to_tensor(to_number(returned, "The loss returned"), "loss")
         losses.append(value.value if isinstance(value, UntypedTensor) else None)
         if progress is not None:
-            progress(at + 1, plan.evaluations)
+            progress(index + 1, plan.evaluations)
     return losses
 
 
 def _restore_form(original: Any, array: Array) -> Any:
-    """A point as the caller gave it: a tensor of torch, or else an array of NumPy, which the loss may write to."""
+    """Return a point in the form of the caller's: a tensor of torch, or else a writable array of NumPy."""
     return original.new_tensor(array) if hasattr(original, "new_tensor") else np.array(array)
 
 
@@ -151,13 +151,13 @@ def request_judgement(
     gradient: Mapping[str, Any],
     fields: Mapping[str, Any],
 ) -> tuple[bytes, wire.Body]:
-    """Ask what follows from the losses; the answer in JSON, and the body that it answers.
+    """Request the judgement by the losses; return the answer in JSON and the request's body.
 
     Raises
     ------
     ProblemError
-        The request is refused: a loss is not finite, a shape does not fit.
+        The service refuses the request: a loss is not finite, a shape does not fit.
     """
-    taken = {name: to_tensor(each, f"gradient {name!r}") for name, each in gradient.items()}
+    taken = {name: to_tensor(value, f"gradient {name!r}") for name, value in gradient.items()}
     body = wire.encode_body({"plan": plan.plan, "losses": losses} | dict(fields), {"candidate": taken})
     return connection.post("/v1/judge", body, JSON), body

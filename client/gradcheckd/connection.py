@@ -1,4 +1,4 @@
-"""HTTP to a service: where it is, its key, when to try again, and errors that say what to do."""
+"""HTTP to a service: its address, its key, further attempts, and errors with their remedy."""
 
 import os
 import random
@@ -34,31 +34,31 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _FULL_STATUS = 503
 _MAX_TIMEOUT_SECONDS = 1e6
-"""Seconds; of many more operating systems make an error, or none at all."""
+"""Operating systems refuse longer times, or never end them."""
 _REDUCTION_HINT = ', or ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
 _FIRST_RETRY_SECONDS, _MAX_RETRY_PAUSE_SECONDS = 0.25, 8.0
-# What a bearer token may be made of, RFC 6750.
+# The characters of a bearer token, RFC 6750.
 _KEY_PATTERN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 
 
 class Connection:
-    """A way to one service.
+    """A connection to one service.
 
     Parameters
     ----------
     url
-        Its address; by default that in GRADCHECKD_URL, or else http://127.0.0.1:8000.
+        Address of the service; by default GRADCHECKD_URL, or else http://127.0.0.1:8000.
     key
-        A key of it, where it asks for one; by default that in GRADCHECKD_API_KEY.
+        Key of the service, if it needs one; by default GRADCHECKD_API_KEY.
     timeout
         Seconds to wait for an answer, or for the next line of one.
-    patience
-        Seconds for which a request is tried again while the service is full (503). Nothing else is tried again.
+    retry_seconds
+        Seconds for which to repeat a request while the service is full (503). No other request is repeated.
 
     Raises
     ------
     RequestError
-        Where address or key cannot be ones, or a number of seconds is none.
+        The address, the key or a number of seconds is not valid.
     """
 
     def __init__(
@@ -81,29 +81,29 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close the connection."""
         self._client.close()
 
     def get_json(self, path: str) -> Any:
-        """GET what is JSON."""
+        """Read a JSON document."""
         with self._explain_errors(path), closing(self._send_request("GET", path, None, wire.JSON)) as response:
             content = response.read()
         with wire.UnexpectedAnswerGuard():
             return wire.load_json(content)
 
     def post(self, path: str, body: Body, accept: str) -> bytes:
-        """POST a body, and read the answer, which has the media type that is accepted.
+        """POST a body, and read the answer in the accepted media type.
 
         Raises
         ------
         ProblemError
-            The service refuses it.
+            The service refuses the request.
         UnreachableError
             There is no service.
         AnswerTimeoutError
-            It does not answer in time.
+            The service does not answer in time.
         UnexpectedAnswerError
-            What is there answers otherwise than a gradcheckd.
+            The address answers otherwise than a gradcheckd.
         """
         with self._explain_errors(path), closing(self._send_request("POST", path, body, accept)) as response:
             return response.read()
@@ -114,14 +114,14 @@ class Connection:
             yield from response.iter_lines()
 
     def prepare_repeat(self, path: str, body: Body) -> "RepeatableRequest":
-        """How to POST a body for text, also when this connection has been closed."""
+        """Prepare a request for text that works when this connection is closed, too."""
         return RepeatableRequest(self.url, path, body, self._timeout, self._retry_seconds, self._key)
 
     def _explain_errors(self, path: str) -> "_ErrorExplainer":
         return _ErrorExplainer(self.url, path, self._timeout)
 
     def _send_request(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
-        """Send a request; the answer, which is yet to be read, and to be closed."""
+        """Send a request; return the answer, which the caller reads and closes."""
         if self._client.is_closed:
             raise RequestError("This Service has been closed, and asks no more. Make another, or close it later.")
         headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
@@ -137,13 +137,13 @@ class Connection:
         return response
 
     def _send_with_retries(self, request: httpx.Request) -> httpx.Response:
-        """Send a request until the service has room for it, or patience ends."""
+        """Send a request until the service has room for it, or the time for further attempts ends."""
         end, pause = time.monotonic() + self._retry_seconds, _FIRST_RETRY_SECONDS
         while True:
             response = self._client.send(request, stream=True)
             if response.status_code != _FULL_STATUS:
                 return response
-            # Not all that were refused together are to come back together.
+            # Clients that were refused together must not come back together.
             wait = max(pause * random.uniform(0.5, 1.0), parse_retry_after(response.headers.get("Retry-After")))
             if time.monotonic() + wait > end:
                 return response
@@ -168,7 +168,7 @@ class Connection:
 
 
 class _ErrorExplainer:
-    """What goes wrong in a block with a connection, as an error of ours; it says all that the one of httpx does."""
+    """A context that replaces errors of httpx by errors of this package, which say as much and the remedy."""
 
     def __init__(self, url: str, path: str, timeout: float) -> None:
         self._url, self._path, self._timeout = url, path, timeout
@@ -201,9 +201,9 @@ class _ErrorExplainer:
 
 @dataclass(frozen=True)
 class RepeatableRequest:
-    """What was asked, to be asked once more in another form.
+    """A request, to repeat for another form of its answer.
 
-    It may go to another process, but the key does not go with it: there it is that of the environment.
+    It may go to another process, but its key does not: there the key of the environment serves.
     """
 
     url: str
@@ -234,7 +234,7 @@ def _validate_timeout(seconds: object) -> float:
 
 def _validate_retry_seconds(seconds: object) -> float:
     if not isinstance(seconds, int | float) or not seconds >= 0:
-        raise RequestError(f"A patience is a number of seconds, 0 or more; {seconds!r} was given.")
+        raise RequestError(f"retry_seconds is a number of seconds, 0 or more; {seconds!r} was given.")
     return seconds
 
 
@@ -247,7 +247,7 @@ def _make_headers(key: str | None) -> dict[str, str]:
 
 
 def parse_retry_after(header: str | None) -> float:
-    """Seconds that a header `Retry-After` asks for, given as a number of them or as a date; 0 without."""
+    """Parse a header `Retry-After`, a number of seconds or a date, to seconds; 0 without one."""
     if not header:
         return 0.0
     if header.strip().isdigit():

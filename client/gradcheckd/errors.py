@@ -1,31 +1,35 @@
-"""What can go wrong between a caller and a service; each error says what to do about it."""
+"""Errors between a caller and a service; each says what is wrong and how to fix it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _REMEDY_BY_STATUS = {
-    400: "The body is not of the form that it is said to have: see the detail above.",
+    400: "The body does not have the form of its content type: see the detail above.",
     401: "Give a key that the service knows: key=..., `--key`, or the environment variable GRADCHECKD_API_KEY.",
     404: "The service has no such address: is GRADCHECKD_URL the address of a gradcheckd, of this version or later?",
     408: "The body came too slowly. Send less: a smaller model, float32, or arrays instead of lists.",
     413: "Send less: arrays instead of lists, float32 instead of float64, a smaller model; or have the service take "
     "more (GRADCHECKD_MAX_BINARY_BYTES, GRADCHECKD_MAX_BODY_BYTES, where it runs).",
-    422: "Mend the request at the places that are listed.",
-    500: "This is a fault of the service, not of your request: report it with the number above.",
+    422: "Fix the fields listed above.",
+    500: "This is a bug of the service, not of your request: report it with the number above.",
     503: "Try again later, or give the service more workers (WEB_CONCURRENCY, where it runs).",
 }
 
 
+_UNKNOWN_BUG = "unknown"
+_MAX_SUMMARIZED = 3
+
+
 class GradcheckdError(Exception):
-    """Whatever keeps a gradient from being judged."""
+    """An error that keeps a gradient from being judged."""
 
 
 class TensorError(GradcheckdError, TypeError):
-    """Something was given for a tensor that cannot be sent."""
+    """A value that cannot be sent as a tensor."""
 
 
 class RequestError(GradcheckdError, ValueError):
-    """A request that cannot be put together: a file that is none, an address that is none."""
+    """A request that is not valid: an unreadable file, an address that is none."""
 
 
 class UnreachableError(GradcheckdError):
@@ -41,7 +45,7 @@ class UnreachableError(GradcheckdError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An error is made anew of its message, unless it says of what else.
+        # Pickle makes an error anew of its message, unless it names other arguments.
         return type(self), self._arguments, vars(self)
 
 
@@ -50,7 +54,7 @@ class AnswerTimeoutError(GradcheckdError, TimeoutError):
 
 
 class UnexpectedAnswerError(GradcheckdError):
-    """Something else than gradcheckd answers, or an answer broke off."""
+    """An answer of something else than gradcheckd, or one that broke off."""
 
 
 class ProblemError(GradcheckdError):
@@ -59,11 +63,11 @@ class ProblemError(GradcheckdError):
     Attributes
     ----------
     problem
-        The document as it came.
+        Problem document of the service.
     status, title, detail
-        Of it.
+        Parts of the document.
     errors
-        Places of the request that are wrong: a JSON pointer and a detail each.
+        Wrong places of the request: a JSON pointer and a detail each.
     """
 
     def __init__(self, problem: Mapping[str, Any]) -> None:
@@ -80,7 +84,7 @@ class ProblemError(GradcheckdError):
     def _format_lines(self) -> list[str]:
         lines = [f"{self.title} ({self.status})"]
         if self.errors:
-            lines += [f"  {each['pointer'] or 'the request'}: {each['detail']}" for each in self.errors]
+            lines += [f"  {place['pointer'] or 'the request'}: {place['detail']}" for place in self.errors]
         else:
             lines.append(f"  {self.detail}")
         if more := self.problem.get("total_errors", 0) - len(self.errors):
@@ -89,40 +93,68 @@ class ProblemError(GradcheckdError):
 
 
 class GradientError(AssertionError):
-    """A gradient that is not right, or of which that could not be told.
+    """A gradient that is wrong, or for which the check was inconclusive.
 
-    Its message is a line that says which, and what the bug may be, and the report for reading.
+    Its message is a line with the tensor and its probable bug, and below it the report for reading, of which the last
+    line of a long one names the rest.
 
     Attributes
     ----------
     report
-        The report.
+        Report of the check.
     """
 
     def __init__(self, report: Any, text: str) -> None:
         self.report = report
         self._text = text
-        super().__init__(f"{_summarize_report(report)}\n\n{text}")
+        super().__init__(f"{_summarize_report(report)}\n\n{shorten_text(_drop_first_section(text))}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.report, self._text), vars(self)
 
 
 def _summarize_report(report: Any) -> str:
-    """What a list of failed tests has room for."""
-    bugs = [f"{name} {' or '.join(each.name for each in found)}" for name, found in report.diagnoses.items()]
-    # Lists of failed tests cut the end off.
-    return f"{'; '.join(bugs)}: {report.summary}" if bugs else report.summary
+    """Return the line for a list of failed tests, which cuts its end off: what is wrong stands first."""
+    findings = [
+        _describe_verdict(name, verdict) for name, verdict in report.verdicts.items() if verdict.outcome == "fail"
+    ]
+    known = list(filter(None, findings))
+    more = f" and {len(known) - _MAX_SUMMARIZED} more" if len(known) > _MAX_SUMMARIZED else ""
+    return f"{'; '.join(known[:_MAX_SUMMARIZED])}{more}: {report.summary}" if known else report.summary
+
+
+def _describe_verdict(name: str, verdict: Any) -> str:
+    bugs = [diagnosis.name for diagnosis in verdict.diagnoses if diagnosis.name != _UNKNOWN_BUG]
+    if bugs or verdict.pattern is None:
+        return f"{name} {' or '.join(bugs)}" if bugs else ""
+    return f"{name}: {verdict.pattern}"
+
+
+def _drop_first_section(text: str) -> str:
+    """Return a report without its outcome and summary, which stand above it."""
+    first, blank, rest = text.partition("\n\n")
+    return rest if blank else first
+
+
+def shorten_text(text: str, most: int = 20) -> str:
+    """Return the first lines of a report, so that an assertion fits on a screen; its end is the least of it."""
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) <= most:
+        return "\n".join(lines)
+    kept = lines[: most - 1]
+    while not kept[-1].strip():
+        kept.pop()
+    return "\n".join([*kept, f"... {len(lines) - len(kept)} more lines in the report's text()"])
 
 
 def describe_error(error: BaseException) -> str:
-    """What an error says, to be followed by a full stop."""
+    """Return the message of an error, without its full stop."""
     return str(error).rstrip().removesuffix(".")
 
 
 def hide_frames(excinfo: Any) -> bool:
-    """Whether pytest is to leave out the frames of a module that has this as `__tracebackhide__`.
+    """Tell pytest to leave out the frames of a module that has this as `__tracebackhide__`.
 
-    What an error of ours says is for the caller to mend; of any other error each frame may matter.
+    The caller fixes the errors of this package by their message; in any other error each frame may matter.
     """
     return excinfo is not None and isinstance(excinfo.value, GradcheckdError | GradientError)

@@ -1,4 +1,4 @@
-"""A service on this machine, where it is installed: its command, and one that lives as long as a block."""
+"""A service on this machine, if it is installed: its command, and a context that runs one."""
 
 import importlib.util
 import os
@@ -25,13 +25,13 @@ HOW_TO_INSTALL = (
 )
 _GUNICORN_CONFIG = "service.gunicorn.config"
 _START_TIMEOUT_SECONDS = 120.0
-"""Seconds; torch is loaded from a cold disk in some machines of continuous integration."""
+"""Some machines of continuous integration load torch from a cold disk."""
 _STOP_TIMEOUT_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
 
 def is_installed() -> bool:
-    """Whether the service can be started: its package, not another one of that name, and gunicorn."""
+    """Tell whether the service can be started: its package, not another of that name, and gunicorn."""
     try:
         return all(importlib.util.find_spec(name) is not None for name in (_GUNICORN_CONFIG, "service.app", "gunicorn"))
     except ModuleNotFoundError:
@@ -39,33 +39,33 @@ def is_installed() -> bool:
 
 
 def build_command() -> list[str]:
-    """The command that serves, in this Python and with the service's own configuration."""
+    """Build the command that serves, in this Python and with the service's own configuration."""
     return [sys.executable, "-m", "gunicorn", "--config", f"python:{_GUNICORN_CONFIG}", "service.app:create_app()"]
 
 
 def build_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Variables of a process that is to find the service where it was found here."""
+    """Build the environment of a process that finds the service at its place here."""
     spec = importlib.util.find_spec(_GUNICORN_CONFIG)
     assert spec is not None
     assert spec.origin is not None
-    path = [str(Path(spec.origin).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(spec.origin).parents[2]), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))} | dict(settings)
 
 
 @contextmanager
 def run_service(**settings: str) -> Generator[str]:
-    """Serve on a free port until the block is left, however it is; the address.
+    """Serve on a free port for the length of a block, and yield the address.
 
     Raises
     ------
     GradcheckdError
-        The service does not start; with the end of its log.
+        The service does not start; the error has the end of its log.
     """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    given = build_environment({"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"} | settings)
+    environment = build_environment({"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"} | settings)
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(build_command(), env=given, stdout=log, stderr=log)
+        process = subprocess.Popen(build_command(), env=environment, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_until_ready(process, url, log)
@@ -88,7 +88,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[str]) 
 
 
 def _stop_process(process: subprocess.Popen[bytes]) -> None:
-    # SIGQUIT has gunicorn stop its workers as well, at once; SIGKILL, which nothing can be deaf to, would leave them.
+    # At SIGQUIT gunicorn stops its workers at once; SIGKILL, which no process can ignore, would leave them.
     for sign in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
         process.send_signal(sign)
         with suppress(subprocess.TimeoutExpired):

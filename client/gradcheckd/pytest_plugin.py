@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `gradcheckd`, and reports of what failed in the output of the test."""
+"""The pytest plugin: the fixture `gradcheckd`, and reports in the output of tests that fail."""
 
 import os
 from collections.abc import Generator
@@ -8,7 +8,7 @@ import pytest
 
 from gradcheckd import local_service
 from gradcheckd.connection import URL_VARIABLE
-from gradcheckd.errors import GradcheckdError, GradientError
+from gradcheckd.errors import GradcheckdError, GradientError, shorten_text
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.service import Service
 
@@ -18,10 +18,10 @@ _SECTION_TITLE = "gradcheckd"
 
 @pytest.fixture(scope="session")
 def gradcheckd(request: pytest.FixtureRequest) -> Generator[Service]:
-    """A service to ask: `check`, `assert_gradients`, `check_function`, `assert_function`.
+    """Yield a service: `check`, `assert_gradients`, `check_function`, `assert_function`.
 
-    It is the one at GRADCHECKD_URL; without that, one that is started for the session where the service is installed;
-    and else the test is skipped.
+    The service is that at GRADCHECKD_URL. Without that, the fixture starts one for the session if the service is
+    installed, and else skips the test.
     """
     with ExitStack() as stack:
         url = os.environ.get(URL_VARIABLE)
@@ -37,25 +37,27 @@ def gradcheckd(request: pytest.FixtureRequest) -> Generator[Service]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put the reports that did not pass into the output of a test that failed."""
-    found = yield
-    if found.when == "call":
+    """Add the reports that do not pass to the output of a test that fails."""
+    test_report = yield
+    if test_report.when == "call":
         reports = item.config.stash.setdefault(_REPORTS_KEY, [])
-        if found.failed:
-            # That of an assertion of ours is the message of the error already.
+        if test_report.failed:
+            # The message of a GradientError has its report already.
             shown = (
                 call.excinfo.value.report if call.excinfo and isinstance(call.excinfo.value, GradientError) else None
             )
-            found.sections += [
-                (_SECTION_TITLE, _get_report_text(each)) for each in reports if not each.passed and each is not shown
+            test_report.sections += [
+                (_SECTION_TITLE, _get_report_text(report))
+                for report in reports
+                if not report.passed and report is not shown
             ]
         reports.clear()
-    return found
+    return test_report
 
 
 def _get_report_text(report: Report | BlackBoxReport) -> str:
-    """The report for reading; a service that is gone by now is no reason to lose the test's own error."""
+    """Return the report for reading; a service that is gone does not hide the test's own error."""
     try:
-        return report.text()
+        return shorten_text(report.text())
     except GradcheckdError as error:
         return f"{report.summary}\n(The whole report could not be had: {error})"

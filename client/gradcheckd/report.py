@@ -1,4 +1,4 @@
-"""What a service found, typed and not to be changed."""
+"""Reports of a service, typed and immutable."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from gradcheckd.wire import MARKDOWN, TEXT
 __tracebackhide__ = hide_frames
 
 RenderReport = Callable[[str], str]
-"""Asks the service for a report in another form, by its media type."""
+"""Requests a report in another form, by its media type."""
 
 
 @dataclass(frozen=True, eq=False)
 class _BaseReport:
-    """What reports have in common.
+    """The common part of reports.
 
     Attributes
     ----------
     outcome
         "pass", "fail" or "inconclusive".
     summary
-        It in a sentence.
+        Outcome in a sentence.
     verdicts
-        By name of the tensor.
+        Verdicts by name of the tensor.
     raw
-        The report as it came: numbers that are not finite are strings, tensors arrays.
+        Report of the service: numbers that are not finite are strings, tensors are arrays.
     """
 
     outcome: Outcome
@@ -41,30 +41,35 @@ class _BaseReport:
     _text: str | None = field(repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Views of mappings do not go to another process; all of a report follows from what came.
+        # Views of mappings do not go to another process; the report follows from its raw form.
         return type(self).read, (dict(self.raw), self._renderer, self._text)
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
-        """Read what came, and its text if that came beside."""
+        """Read a report of the service, and its text if that came beside."""
         raise NotImplementedError
 
     @property
+    def patterns(self) -> Mapping[str, str]:
+        """Return the wrong elements in words, by name of the tensor, of those that fail."""
+        return {name: verdict.pattern for name, verdict in self.verdicts.items() if verdict.pattern is not None}
+
+    @property
     def passed(self) -> bool:
-        """Whether every gradient is right, as far as could be told."""
+        """Tell whether every gradient passes."""
         return self.outcome == "pass"
 
     @property
     def diagnoses(self) -> Mapping[str, tuple[Diagnosis, ...]]:
-        """Probable bugs, by name of the tensor; names without any are left out."""
+        """Return the probable bugs by name of the tensor; tensors without any are left out."""
         return {name: verdict.diagnoses for name, verdict in self.verdicts.items() if verdict.diagnoses}
 
     def text(self) -> str:
-        """The report for a terminal, as the service writes it."""
+        """Return the report for a terminal, as the service writes it."""
         return self._text or self._renderer(TEXT)
 
     def markdown(self) -> str:
-        """The report for a pull request, as the service writes it: it is asked again, and answers the same."""
+        """Return the report for a pull request, as the service writes it in a second, equal answer."""
         return self._renderer(MARKDOWN)
 
     def __str__(self) -> str:
@@ -78,13 +83,13 @@ class Report(_BaseReport):
     Attributes
     ----------
     loss
-        By two routes.
+        Loss by two routes.
     gradients
-        By name, each by every route; empty where `include` leaves them out.
+        Gradients by name, each by every route; empty where `include` leaves them out.
     discrepancies
-        By name and pair of routes, such as "candidate_vs_finite_difference".
+        Distances by name and pair of routes, such as "candidate_vs_finite_difference".
     intermediates
-        By name of a node, its `value` and its gradients; with "intermediates" in `include`.
+        Value and gradients of each node by name; with "intermediates" in `include`.
     """
 
     loss: Loss
@@ -94,7 +99,7 @@ class Report(_BaseReport):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
-        """Read what came, of which the tensors are arrays, and its text if that came beside."""
+        """Read a report of the service with tensors as arrays, and its text if that came beside."""
         return cls(
             **_read_common_fields(raw, renderer, text),
             loss=Loss(*(float(raw["loss"][route]) for route in ("analytic", "autograd"))),
@@ -115,11 +120,11 @@ class BlackBoxReport(_BaseReport):
     noise
         Standard deviation of one evaluation of the loss, absolute, as estimated.
     deterministic
-        Whether the loss was the same each time at the point.
+        True if the loss was the same each time at the point.
     evaluations
-        How many losses it follows from.
+        Number of losses that the report follows from.
     taylor, missed
-        Of the tensor where they are worst: the remainder along one direction, and how probably an error was missed.
+        Remainder along one direction, and probability that an error was missed, of the tensor where they are worst.
     """
 
     noise: float
@@ -130,7 +135,7 @@ class BlackBoxReport(_BaseReport):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
-        """Read what came, and its text if that came beside."""
+        """Read a report of the service, and its text if that came beside."""
         kept = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
         return cls(**_read_common_fields(raw, renderer, text), noise=float(raw["noise"]), **kept)
 
@@ -147,4 +152,4 @@ def _read_common_fields(raw: Mapping[str, Any], renderer: RenderReport, text: st
 
 
 def _read_mapping(raw: Mapping[str, Any], read: Callable[[Any], Any]) -> Mapping[str, Any]:
-    return MappingProxyType({name: read(each) for name, each in raw.items()})
+    return MappingProxyType({name: read(value) for name, value in raw.items()})

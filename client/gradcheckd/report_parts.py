@@ -1,4 +1,4 @@
-"""The parts of a report, as types: what was found of one gradient."""
+"""The parts of a report on one gradient, as types."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """How far two gradients are apart; the second is the reference."""
+    """The distance of two gradients; the second is the reference."""
 
     max_abs: float
     max_rel: float
@@ -62,7 +62,7 @@ class Elements:
 
 @dataclass(frozen=True)
 class Judged:
-    """An element, or a direction, with all that its outcome follows from.
+    """An element or a direction, with the numbers that its outcome follows from.
 
     `index` is that of the element, None of a random direction; `reference` the finite difference.
     """
@@ -77,7 +77,7 @@ class Judged:
 
     @property
     def ratio(self) -> float:
-        """How many times over what is allowed it is off."""
+        """Return the error over the allowed error."""
         distance = abs(self.judged - self.reference)
         if not distance or not self.allowed:
             return 0.0 if not distance else np.inf
@@ -104,10 +104,11 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of one gradient.
+    """The verdict on one gradient.
 
-    `missed` says how probably an error was missed where not all was looked at; it and `taylor`, of a black box, are as
-    they came.
+    `pattern` says in words which elements are wrong, and what they have in common; None where none fails. `missed` is
+    the probability that an error was missed where not all elements were looked at; `taylor` is the remainder test of a
+    black box. Both are as the service sent them.
     """
 
     outcome: Outcome
@@ -120,6 +121,7 @@ class Verdict:
     directions: tuple[Judged, ...]
     missed: Mapping[str, Any] | None = None
     taylor: Mapping[str, Any] | None = None
+    pattern: str | None = None
 
 
 def read_verdict(raw: Mapping[str, Any]) -> Verdict:
@@ -143,6 +145,7 @@ def read_verdict(raw: Mapping[str, Any]) -> Verdict:
         directions=tuple(map(_read_judged, raw.get("directions", ()))),
         missed=raw.get("missed"),
         taylor=raw.get("taylor"),
+        pattern=raw.get("pattern"),
     )
 
 
@@ -156,8 +159,8 @@ def _read_judged(raw: Mapping[str, Any]) -> Judged:
 
 
 def read_discrepancy(raw: Mapping[str, Any]) -> Discrepancy:
-    """Read how far two gradients are apart."""
-    numbers = {name: float(each) for name, each in raw.items() if name in _METRIC_NAMES}
+    """Read the distance of two gradients."""
+    numbers = {name: float(number) for name, number in raw.items() if name in _METRIC_NAMES}
     return Discrepancy(**numbers, worst_index=tuple(raw["worst_index"]))
 
 
@@ -167,12 +170,12 @@ _METRIC_NAMES = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp"
 def read_gradient(raw: Mapping[str, Array]) -> Gradient:
     """Read the arrays of one name."""
     return Gradient(
-        **{name: each for name, each in make_read_only(raw).items() if name in Gradient.__dataclass_fields__}
+        **{name: array for name, array in make_read_only(raw).items() if name in Gradient.__dataclass_fields__}
     )
 
 
 def make_read_only(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Arrays that are not to be written to; those from another process would be."""
-    for each in arrays.values():
-        each.flags.writeable = False
+    """Make arrays read-only; those from another process are not."""
+    for array in arrays.values():
+        array.flags.writeable = False
     return arrays

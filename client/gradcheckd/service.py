@@ -1,4 +1,4 @@
-"""A service, and what it is asked."""
+"""A service, and its requests."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -28,14 +28,15 @@ ReportT = TypeVar("ReportT", Report, BlackBoxReport)
 
 
 class Service:
-    """A service to ask; may be used as a context manager, and by one thread at a time.
+    """A client of one service, for one thread at a time; a context manager that closes it.
 
     Parameters
     ----------
-    url, key, timeout, patience
-        As for `Connection`.
-    told
-        Called with every report.
+    url, key, timeout, retry_seconds
+        Address and key of the service, seconds to wait for an answer, and seconds for which to repeat a request while
+        the service is full.
+    on_report
+        Function to call with every report.
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class Service:
         self.close()
 
     def close(self) -> None:
-        """Let go of its connections."""
+        """Close the connections."""
         self.connection.close()
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Return the address of the service."""
         return self.connection.url
 
     def check(
@@ -89,7 +90,7 @@ class Service:
         Parameters
         ----------
         tensors, weights
-            Inputs, targets and masks; and what is trained. Any shape.
+            Inputs, targets and masks; and the trained tensors. Any shape.
         model
             A preset's name, a graph `{"nodes": [...]}`, or its nodes; by default the reference example.
         candidate
@@ -104,13 +105,13 @@ class Service:
         Raises
         ------
         ProblemError
-            The request is refused, with the places that are wrong.
+            The service refuses the request; the error lists the wrong places.
         TensorError
             A tensor cannot be sent.
         UnreachableError
             There is no service.
         """
-        given = {
+        fields = {
             "model": _encode_model(model),
             "with_respect_to": _check_names("with_respect_to", with_respect_to),
             "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
@@ -119,17 +120,17 @@ class Service:
             "tolerance": tolerance,
             "include": _check_names("include", include),
             "seed": seed,
-            # Of lines of JSON; in the other form tensors are bytes anyway.
+            # Lines of JSON have base64; in the other form tensors are bytes in any case.
             "encoding": "b64" if progress else None,
             **further,
         }
         sections = {"tensors": _to_tensors("tensors", tensors), "weights": _to_tensors("weights", weights)}
         if candidate is not None:
             sections["candidate"] = _to_tensors("candidate", candidate)
-        return self.check_body(wire.encode_body(_drop_missing(given), sections), progress)
+        return self.check_body(wire.encode_body(_drop_missing(fields), sections), progress)
 
     def check_body(self, body: wire.Body, progress: Progress | None = None) -> Report:
-        """Check what a body asks for, as it is."""
+        """Check the request in a body."""
         if progress is None:
             content = self.connection.post("/v1/check", body, wire.add_report_parameter(SAFETENSORS, TEXT))
             raw, text = wire.assemble_report(content), wire.read_text_entry(content)
@@ -149,9 +150,9 @@ class Service:
         Raises
         ------
         GradientError
-            An AssertionError: a gradient is wrong, or it could not be told; its message is the report.
+            An AssertionError: a gradient is wrong, or the check was inconclusive; its message is the report.
         RequestError
-            There is no candidate, so that nothing of yours would be judged.
+            There is no candidate, so that no gradient of yours would be judged.
         """
         if not _check_mapping("candidate", request.get("candidate")):
             raise RequestError(
@@ -175,7 +176,7 @@ class Service:
         relative_error: float | None = None,
         progress: EvaluationProgress | None = None,
     ) -> BlackBoxReport:
-        """Judge the gradient of a function that stays here: the service says where to evaluate it, and judges by that.
+        """Judge the gradient of a function that stays here, by its values at points of the service.
 
         Parameters
         ----------
@@ -183,21 +184,21 @@ class Service:
             Takes a point, and returns a number, or None where it has no value (away from the point itself). It may be
             noisy, or in float32.
         point
-            Where: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch where these are
-            ones, and else arrays of NumPy.
+            Point of the gradient: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch
+            for tensors of torch, and else arrays of NumPy.
         gradient
-            Yours at that point, in the same form; or a function of the point that returns it.
+            Your gradient at that point, in the same form; or a function of the point that returns it.
         directions
             "random" (4 of each tensor, the default), "coordinates" (each element), or with a `count` as in the request
             of `POST /v1/plan`.
         scale
-            How far to move: a number for all; or by name a number, or an array with one for each element. Where the
-            point is one array, so may this be.
+            Size of the moves: a number for all; or by name a number, or an array with one for each element; or an
+            array, for a point that is one array.
         bounds
             The domain of the loss, within which it is evaluated: `{"min": 0, "max": 1}`, one of them or both, each a
             number or an array of the point's shape, infinite where there is no bound; by name where the point is.
         tolerance
-            `{"rtol": r, "atol": a}`: what your gradient may be off by, in place of what rounding explains.
+            `{"rtol": r, "atol": a}`: allowed error of your gradient, in place of that of rounding.
         seed, candidate_dtype, relative_error
             As in the requests of `POST /v1/plan` and `POST /v1/judge`.
         progress
@@ -206,21 +207,21 @@ class Service:
         Raises
         ------
         ProblemError
-            The request is refused, or a loss is not finite.
+            The service refuses the request, or a loss is not finite.
         TensorError
             Point or gradient cannot be sent.
         Exception
-            Whatever the loss raises.
+            Any error of the loss.
         """
         question = FunctionProblem.from_arguments(loss, point, gradient)
-        posed = {
+        plan_fields = {
             "directions": {"kind": directions} if isinstance(directions, str) else directions,
             "scale": encode_scales(scale, question.point),
             "bounds": encode_bounds(bounds, question.point, unnamed=not isinstance(point, Mapping)),
             "seed": seed,
         }
-        found = request_plan(self.connection, question.point, _drop_missing(posed))
-        losses = evaluate_losses(question, found, progress)
+        plan = request_plan(self.connection, question.point, _drop_missing(plan_fields))
+        losses = evaluate_losses(question, plan, progress)
         fields = _drop_missing(
             {
                 "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
@@ -228,7 +229,7 @@ class Service:
                 "relative_error": relative_error,
             }
         )
-        content, body = request_judgement(self.connection, found, losses, question.gradient, fields)
+        content, body = request_judgement(self.connection, plan, losses, question.gradient, fields)
         with wire.UnexpectedAnswerGuard():
             report = BlackBoxReport.read(wire.load_json(content), self.connection.prepare_repeat("/v1/judge", body))
         return self._deliver_report(report)
@@ -242,22 +243,22 @@ class Service:
         Raises
         ------
         GradientError
-            An AssertionError: the gradient is wrong, or it could not be told; its message is the report.
+            An AssertionError: the gradient is wrong, or the check was inconclusive; its message is the report.
         """
         return require_pass(self.check_function(loss, point, gradient, **options))
 
     def models(self) -> list[dict[str, Any]]:
-        """Presets, each with its name, its description, and a request that can be posted."""
+        """List the presets, each with its name, its description, and a request that can be posted."""
         return self._list_catalogue("models")
 
     def ops(self) -> list[dict[str, Any]]:
-        """Ops of the model language, each with its inputs, its attributes and its derivation."""
+        """List the ops of the model language, each with its inputs, its attributes and its derivation."""
         return self._list_catalogue("ops")
 
     def _list_catalogue(self, kind: str) -> list[dict[str, Any]]:
         answer = self.connection.get_json(f"/v1/{kind}")
         with wire.UnexpectedAnswerGuard():
-            return [dict(each) for each in answer[kind]]
+            return [dict(entry) for entry in answer[kind]]
 
     def _deliver_report(self, report: ReportT) -> ReportT:
         if self._on_report is not None:
@@ -271,7 +272,7 @@ def require_pass(report: ReportT) -> ReportT:
     Raises
     ------
     GradientError
-        It does not.
+        The report does not pass.
     """
     if not report.passed:
         raise GradientError(report, report.text())
@@ -279,7 +280,7 @@ def require_pass(report: ReportT) -> ReportT:
 
 
 def _drop_missing(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that were not left out."""
+    """Drop the fields that were left out."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -288,7 +289,7 @@ def _to_tensors(section: str, tensors: Tensors | None) -> dict[str, TypedTensor 
 
 
 def _check_mapping(section: str, mapping: object) -> Tensors:
-    """What is given by name, of which there may be none."""
+    """Check that a value is a mapping of names; None stands for an empty one."""
     if mapping is None:
         return {}
     if not isinstance(mapping, Mapping):
@@ -303,12 +304,13 @@ def _check_mapping(section: str, mapping: object) -> Tensors:
 
 
 def _encode_model(model: object) -> Any:
-    """A model as it is sent: its nodes may be given by themselves."""
+    """Encode a model: a list of nodes becomes a graph."""
     if model is None or isinstance(model, str | Mapping):
         return cast("Any", model)
     if not isinstance(model, Sequence):
         raise RequestError(
-            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; {_describe_given(model)}.'
+            f'model is the name of a preset, a graph {{"nodes": [...]}}, or a list of its nodes; '
+            f"{_describe_given(model)}."
         )
     return {"nodes": list(cast("Sequence[Any]", model))}
 
@@ -316,14 +318,14 @@ def _encode_model(model: object) -> Any:
 def _check_names(field: str, names: object) -> list[Any] | None:
     if names is None:
         return None
-    # A text is a sequence of letters, which nobody means.
+    # A text is a sequence of letters, but nobody means that.
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise RequestError(f'{field} is a list of names, {field}=["w"]; {_describe_given(names)}.')
     return list(cast("Iterable[Any]", names))
 
 
 def _encode_candidate_dtype(dtype: object) -> str | None:
-    """The name that it has in a request, where datatypes of tensors have other names than that of the arithmetic."""
+    """Encode the arithmetic of a candidate, which has the name of the datatype of tensors on the wire."""
     if dtype is None:
         return None
     name = get_dtype_name(dtype)

@@ -1,4 +1,4 @@
-"""Parameters of a check, for functions that hand them on: so that they, too, say what they take."""
+"""Parameters of a check, for functions that pass them on, so that their signatures show them."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CheckParameters(TypedDict, total=False):
-    """Those of `Service.check`, which says what they are."""
+    """The parameters of `Service.check`, which documents them."""
 
     tensors: Tensors | None
     weights: Tensors | None
@@ -32,7 +32,7 @@ class CheckParameters(TypedDict, total=False):
 
 
 class FunctionParameters(TypedDict, total=False):
-    """Those of `Service.check_function` behind the gradient."""
+    """The parameters of `Service.check_function` behind the gradient."""
 
     directions: str | Mapping[str, Any] | None
     scale: Any
@@ -45,18 +45,20 @@ class FunctionParameters(TypedDict, total=False):
 
 
 def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], FunctionT]:
-    """Have a function say, where it is asked as it runs, that it takes what it hands on to another one."""
-    theirs = inspect.signature(source).parameters.values()
+    """Give a function, at run time, the signature of the function that it passes its parameters to."""
+    source_parameters = inspect.signature(source).parameters.values()
 
     def set_signature(function: FunctionT) -> FunctionT:
-        own = inspect.signature(function)
-        kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        names = {each.name for each in kept}
+        signature = inspect.signature(function)
+        kept = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        names = {parameter.name for parameter in kept}
         handed = [
-            each for each in theirs if each.name not in names and each.kind in (each.KEYWORD_ONLY, each.VAR_KEYWORD)
+            parameter
+            for parameter in source_parameters
+            if parameter.name not in names and parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
         ]
         spelling: Any = function
-        spelling.__signature__ = own.replace(parameters=[*kept, *handed])
+        spelling.__signature__ = signature.replace(parameters=[*kept, *handed])
         return function
 
     return set_signature

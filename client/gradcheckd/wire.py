@@ -1,4 +1,4 @@
-"""Bodies as they cross the wire, in JSON and in the safetensors format, written and read with NumPy alone.
+"""Bodies on the wire, in JSON and in the safetensors format, written and read with NumPy alone.
 
 That format is 8 bytes with the length of a header, little-endian; the header, JSON of `dtype`, `shape` and
 `data_offsets` by name; and the numbers, without gaps.
@@ -23,13 +23,13 @@ NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
 MARKDOWN = "text/markdown"
 TEXT_ENTRY = "text"
-"""What has the report for reading beside it: an entry of the metadata, or of the last line of progress."""
+"""Place of the report for reading beside the report: in the metadata, or in the last line of progress."""
 
 _LENGTH_BYTES = 8
 _MAX_FIELDS_CHARACTERS = 2**21
-"""Characters of other fields beyond which a request goes in JSON: a service takes a header of twice as many."""
+"""Longer fields make a request go in JSON: a service accepts a header of twice as many characters."""
 _MAX_POINTER_PARTS = 6
-"""Parts of a pointer."""
+"""A longer pointer helps nobody."""
 _METADATA_KEY = "__metadata__"
 
 
@@ -47,7 +47,7 @@ def load_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        It is none, or is nested more deeply than can be read.
+        The text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -56,12 +56,12 @@ def load_json(text: str | bytes) -> Any:
 
 
 class UnexpectedAnswerGuard:  # as those of contextlib, whose decorator would leave frames of its own in a traceback
-    """Read an answer in a block, of which not every part is looked at first.
+    """A context that reads an answer whose parts are not all validated first.
 
     Raises
     ------
     UnexpectedAnswerError
-        A part is missing, or is of another kind than it should be.
+        A part is missing, or has another type than expected.
     """
 
     def __enter__(self) -> None:
@@ -80,12 +80,12 @@ class UnexpectedAnswerGuard:  # as those of contextlib, whose decorator would le
 
 
 def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]) -> Body:
-    """Write a request.
+    """Encode a request.
 
     Parameters
     ----------
     fields
-        All but tensors.
+        Fields other than tensors.
     sections
         Tensors, by field and name.
 
@@ -94,12 +94,12 @@ def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, T
     RequestError
         A field is not JSON.
     """
-    tensors = {f"{section}/{name}": each for section, named in sections.items() for name, each in named.items()}
+    tensors = {f"{section}/{name}": tensor for section, named in sections.items() for name, tensor in named.items()}
     text = _encode_json(dict(fields))
-    if any(isinstance(each, UntypedTensor) for each in tensors.values()) or len(text) > _MAX_FIELDS_CHARACTERS:
-        # Only JSON has numbers without a datatype, and room for fields that are large themselves.
+    if any(isinstance(tensor, UntypedTensor) for tensor in tensors.values()) or len(text) > _MAX_FIELDS_CHARACTERS:
+        # Only JSON has numbers without a datatype, and room for large fields.
         nested = {
-            section: {name: each.as_json() for name, each in named.items()} for section, named in sections.items()
+            section: {name: tensor.as_json() for name, tensor in named.items()} for section, named in sections.items()
         }
         return Body(_encode_json(dict(fields) | nested).encode(), JSON)
     return Body(to_safetensors(cast("dict[str, TypedTensor]", tensors), {"request": text}), SAFETENSORS)
@@ -119,7 +119,7 @@ def _dump_json(value: object) -> str:
 
 
 def _to_python_number(value: object) -> Any:
-    """A number of NumPy as one of Python."""
+    """Convert a number of NumPy to one of Python."""
     kind = type(value).__qualname__
     plain: object = cast("Any", value).item() if isinstance(value, np.generic) else None
     if isinstance(plain, int | float):
@@ -128,17 +128,17 @@ def _to_python_number(value: object) -> Any:
 
 
 def _find_unencodable(value: Any, pointer: str = "", depth: int = 0) -> str:
-    """The pointer to the innermost part that is not JSON; of what is nested very deeply, to one above it."""
+    """Find the pointer to the innermost part that is not JSON, or to one above it where it is nested deeply."""
     items: Iterable[tuple[object, Any]] = ()
     if isinstance(value, dict):
         items = cast("dict[object, Any]", value).items()
     elif isinstance(value, list | tuple):
         items = enumerate(cast("Sequence[Any]", value))
-    for key, each in items if depth < _MAX_POINTER_PARTS else ():
+    for key, part in items if depth < _MAX_POINTER_PARTS else ():
         try:
-            _dump_json(each)
+            _dump_json(part)
         except (TypeError, ValueError, RecursionError):
-            return _find_unencodable(each, f"{pointer}/{key}", depth + 1)
+            return _find_unencodable(part, f"{pointer}/{key}", depth + 1)
     return pointer
 
 
@@ -146,21 +146,21 @@ def to_safetensors(tensors: Mapping[str, TypedTensor], metadata: Mapping[str, st
     """Write tensors in the safetensors format."""
     header: dict[str, Any] = {_METADATA_KEY: dict(metadata)}
     start = 0
-    for name, each in tensors.items():
-        end = start + each.array.nbytes
-        shape = list(each.array.shape)
-        header[name] = {"dtype": each.datatype.short_name, "shape": shape, "data_offsets": [start, end]}
+    for name, tensor in tensors.items():
+        end = start + tensor.array.nbytes
+        shape = list(tensor.array.shape)
+        header[name] = {"dtype": tensor.datatype.short_name, "shape": shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(header).encode()
-    # Numbers begin where 8 bytes do, so that they can be read in place.
+    # Numbers begin at a multiple of 8 bytes, so that they can be read in place.
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return b"".join(
-        [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *(each.array.tobytes() for each in tensors.values())]
+        [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *(tensor.array.tobytes() for tensor in tensors.values())]
     )
 
 
 def add_report_parameter(media_type: str, report_media_type: str) -> str:
-    """What to accept for a report that is to come for reading, too, in another form."""
+    """Return the media range of a report that has a report for reading beside it."""
     return f'{media_type}; report="{report_media_type}"'
 
 
@@ -170,36 +170,36 @@ def read_safetensors_report(content: bytes) -> tuple[dict[str, Array], Any]:
     Raises
     ------
     UnexpectedAnswerError
-        It is not in that format.
+        The answer is not in that format.
     """
     with UnexpectedAnswerGuard():
         try:
             tensors, metadata = read_safetensors(content)
         except RequestError as error:
             raise ValueError(str(error)) from None
-        return {name: each.datatype.from_storage(each.array) for name, each in tensors.items()}, load_json(
+        return {name: tensor.datatype.from_storage(tensor.array) for name, tensor in tensors.items()}, load_json(
             metadata["report"]
         )
 
 
 def read_text_entry(content: bytes) -> str | None:
-    """The report for reading of an answer in the safetensors format, if it came beside.
+    """Return the report for reading of an answer in the safetensors format, if it came beside.
 
     Raises
     ------
     RequestError
-        It is not in that format.
+        The answer is not in that format.
     """
     return read_safetensors(content)[1].get(TEXT_ENTRY)
 
 
 def assemble_report(content: bytes) -> dict[str, Any]:
-    """A report of which the tensors came by themselves, named gradients/w1/analytic.
+    """Assemble a report whose tensors came by themselves, named gradients/w1/analytic.
 
     Raises
     ------
     UnexpectedAnswerError
-        It is not in that format.
+        The answer is not in that format.
     """
     arrays, raw = read_safetensors_report(content)
     parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
@@ -218,7 +218,7 @@ def read_safetensors(content: bytes) -> tuple[dict[str, TypedTensor], Mapping[st
     Raises
     ------
     RequestError
-        They are not in that format.
+        The content is not in that format.
     """
     try:
         length = int.from_bytes(content[:_LENGTH_BYTES], "little")
@@ -237,7 +237,7 @@ def _read_tensor(entry: Mapping[str, Any], data: memoryview) -> TypedTensor:
 
 
 def is_safetensors(content: bytes) -> bool:
-    """Whether bytes are in that format: a length that they have, and behind it the beginning of an object."""
+    """Tell whether bytes are in that format: they begin with a length and an object."""
     return content[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and int.from_bytes(
         content[:_LENGTH_BYTES], "little"
     ) <= len(content)

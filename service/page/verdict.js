@@ -20,7 +20,8 @@ function reasons(name, verdict) {
   const bugs = (verdict.diagnoses ?? []).map((each) => element("li", {}, element("code", {}, each.name), ` ${each.explanation}`));
   const counts = Object.entries(verdict.elements).filter(([, count]) => count).map(([what, count]) => `${count} ${what.replace("_", " ")}`);
   return element("section", { className: `reason ${verdict.outcome}`, "aria-label": `Verdict on ${name}` },
-    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), ` ${verdict.reason.replaceAll("`", "")}`),
+    element("p", {}, element("b", {}, `dL/d${name} `), badge(verdict.outcome), verdict.pattern ? element("strong", {}, ` ${verdict.pattern}.`) : null,
+      ` ${verdict.reason.replaceAll("`", "")}`),
     bugs.length ? element("ul", { className: "diagnoses" }, ...bugs) : null,
     element("p", { className: "quiet" }, `Elements: ${counts.join(", ")}. Smallest relative error that would have been found: `,
       `${told(verdict.smallest_detectable_error, 2)}.${kinks(name, verdict.kinks ?? [])}`));

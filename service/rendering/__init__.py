@@ -1,4 +1,4 @@
-"""A report as text and as Markdown: the report on the wire in, a string out. Knows no Flask and no numerics."""
+"""A report as text and as Markdown: from the report on the wire to a string, without Flask and numerics."""
 
 from service.rendering.markdown import render_markdown
 from service.rendering.text import render_text

@@ -4,50 +4,52 @@ from collections.abc import Iterator
 
 from schemas.plan import JudgedVerdict, JudgeReport, Taylor
 from service.rendering import number_format
+from service.rendering.detail_sections import build_direction_table, build_worst_element_table, limit_sections
 from service.rendering.document import Block, Column, DisplayName, Heading, Paragraph, Section, Table
+from service.rendering.finding_sections import build_finding_section, has_named_bug
 from service.rendering.verdict_sections import (
-    MAX_NAMES,
-    build_direction_table,
-    build_worst_element_table,
-    compute_direction_ratio,
-    list_probable_bugs,
+    build_table_section,
+    format_detectable_error,
+    format_worst_direction_ratio,
     sort_by_outcome,
 )
 
-_LEGEND = (
-    "directions: along which the loss was differenced, single elements or random ones of the whole tensor; worst "
-    "ratio: the worst distance from the finite difference, over what is allowed; detects: the smallest relative error "
-    "that would have been found, of random directions that of the norm."
-)
-
-
+_LEGENDS = {
+    "directions": "single elements, or random directions of the whole tensor, along which the loss was differenced",
+    "worst ratio": "the largest error, over the allowed error",
+    "detects": "the smallest relative error that would have been found, along random directions that of the norm",
+}
 _FACTOR_MEANINGS = {
     "0.0": "candidate and derivative are 0 along it",
     "NaN": "the candidate is no number along it",
 }
 
 
-def build_judgement_sections(report: JudgeReport) -> Iterator[Section]:
-    """All that there is to say."""
-    yield Section(Heading(), [Paragraph(report["summary"])])
-    yield Section(Heading(), [Paragraph(_describe_noise(report), Heading("noise of the loss"))])
-    yield _build_verdict_section(report)
-    names = sort_by_outcome(report)
-    for name in names[:MAX_NAMES]:
-        verdict = report["verdicts"][name]
-        yield Section(Heading(verdict["outcome"], DisplayName(name)), [*_build_details(verdict)])
-    if more := names[MAX_NAMES:]:
-        count = number_format.format_count(len(more), "name")
-        yield Section(Heading(), [Paragraph(f"Of {count} more there is as much to say; the JSON report does.")])
+def build_judgement_sections(report: JudgeReport, *, has_details: bool = False) -> Iterator[Section]:
+    """Build the sections of a judgement by losses."""
+    summary = report["summary"].removeprefix(f"{report['outcome']}: ")
+    yield Section(Heading(), [Paragraph(summary), Paragraph(_describe_noise(report), Heading("noise of the loss"))])
+    if has_details or report["outcome"] != "pass":
+        yield from build_finding_section(report)
+        yield _build_verdict_section(report)
+        names = [
+            name for name in sort_by_outcome(report) if has_details or report["verdicts"][name]["outcome"] != "pass"
+        ]
+        yield from limit_sections(
+            [_build_detail_section(name, report["verdicts"][name], has_details=has_details) for name in names]
+        )
+
+
+def _build_detail_section(name: str, verdict: JudgedVerdict, *, has_details: bool) -> Section:
+    blocks = [*_build_details(verdict, has_details=has_details)]
+    return Section(Heading(verdict["outcome"], (DisplayName(name),)), blocks)
 
 
 def _describe_noise(report: JudgeReport) -> str:
-    size, evaluations = (
-        number_format.format_magnitude(report["noise"]),
-        number_format.format_count(report["evaluations"], "evaluation"),
-    )
-    repeated = "the same" if report["deterministic"] else "not quite the same"
-    return f"{size} (standard deviation of one of {evaluations}); at one point it was {repeated} each time"
+    size = number_format.format_magnitude(report["noise"])
+    evaluations = number_format.format_count(report["evaluations"], "evaluation")
+    repeated = "repeatable" if report["deterministic"] else "not quite repeatable at one point"
+    return f"{size} (standard deviation); {evaluations}, {repeated}"
 
 
 def _build_verdict_section(report: JudgeReport) -> Section:
@@ -56,30 +58,31 @@ def _build_verdict_section(report: JudgeReport) -> Section:
         Column("pass"), Column("fail"), Column("inconclusive"), Column("worst ratio"), Column("detects"),
     )  # fmt: skip
     rows = [(DisplayName(name), *_build_row(report["verdicts"][name])) for name in sort_by_outcome(report)]
-    return Section(Heading("Verdicts"), [Table(columns, rows), Paragraph(_LEGEND)])
+    return build_table_section(Table(columns, rows), _LEGENDS)
 
 
 def _build_row(verdict: JudgedVerdict) -> tuple[str, ...]:
-    directions, detects = verdict["directions"], verdict["smallest_detectable_error"]
-    outcomes = [each["outcome"] for each in directions]
+    directions = verdict["directions"]
+    outcomes = [direction["outcome"] for direction in directions]
     return (
         verdict["outcome"],
         str(verdict["elements"]["total"]),
         str(len(directions)),
         *(str(outcomes.count(outcome)) for outcome in ("pass", "fail", "inconclusive")),
-        number_format.format_ratio(number_format.find_largest([compute_direction_ratio(each) for each in directions])),
-        "nothing" if detects == "Infinity" else number_format.format_rounded_up(detects),
+        format_worst_direction_ratio(directions),
+        format_detectable_error(verdict["smallest_detectable_error"]),
     )
 
 
-def _build_details(verdict: JudgedVerdict) -> Iterator[Block]:
+def _build_details(verdict: JudgedVerdict, *, has_details: bool) -> Iterator[Block]:
     if verdict["outcome"] != "pass":
-        yield Paragraph(verdict["reason"], Heading("reason"))
-        yield from list_probable_bugs(verdict["diagnoses"])
+        if has_details or (verdict["outcome"] == "fail" and not has_named_bug(verdict)):
+            yield Paragraph(verdict["reason"], Heading("reason"))
         yield Paragraph(_describe_remainder(verdict["taylor"]), Heading("Taylor remainder"))
-        yield from build_worst_element_table(verdict["worst"])
-    # Of single elements the worst say as much.
-    yield from build_direction_table([each for each in verdict["directions"] if "index" not in each])
+        yield from build_worst_element_table(verdict["worst"], has_details=has_details)
+    # The table of the worst elements has the directions of single elements.
+    random = [direction for direction in verdict["directions"] if "index" not in direction]
+    yield from build_direction_table(random, has_details=has_details)
     yield Paragraph(_format_miss_probability(verdict), Heading("missed"))
 
 
@@ -93,11 +96,11 @@ def _describe_remainder(taylor: Taylor) -> str:
 
 
 def _describe_factor(taylor: Taylor) -> str:
-    """What the candidate is to the derivative; of what is not a number there is a word instead."""
+    """Compare candidate and derivative; say it in words where the factor is no number."""
     if taylor["factor"] == "NaN":
         return _FACTOR_MEANINGS.get(str(taylor["intercept"]), "the candidate is 0 along it, and the derivative is not")
     intercept, factor = (number_format.format_ratio(taylor[part]) for part in ("intercept", "factor"))
-    # What is off by little is told by how much it is off alone.
+    # A factor of almost 1 says less than the error alone.
     times = "" if factor == "1" else f"the derivative is {factor} times the candidate's, and "
     return f"{times}the candidate is off by {intercept} of itself"
 
@@ -114,5 +117,6 @@ def _format_miss_probability(verdict: JudgedVerdict) -> str:
             return f"{text}; no error is sure to be found along these directions."
         error = f"an error of {number_format.format_magnitude(missed['relative_l2'])} of the gradient's norm"
         return f"{text}; {error} with probability {number_format.format_probability(missed['probability'])} at most."
-    left = f"; {elements['not_examined']} of {number_format.format_count(elements['total'], 'element')} not looked at"
-    return f"{text}{left if elements['not_examined'] else ''}."
+    total = number_format.format_count(elements["total"], "element")
+    unexamined = f"; {elements['not_examined']} of {total} not looked at" if elements["not_examined"] else ""
+    return f"{text}{unexamined}."

@@ -1,30 +1,40 @@
-"""What a report is made of, whatever it is written as: sections of sentences, tables and listings."""
+"""The parts of a report, whatever form it is written in: sections of sentences, tables and listings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from service.rendering.terminal_text import escape_text
+
+ReportT = TypeVar("ReportT", contravariant=True)
 
 
 class DisplayName(str):
-    """A name of the request. A backslash is doubled, as in the sentences of a report, to tell it from an escape."""
+    """A name of the request as every form shows it: this is the one place in which names are escaped.
+
+    A backslash is doubled, as in the sentences of a report, to tell it from an escape. Characters that a terminal would
+    obey, or that do not show, are escapes of Python's. A form adds the escapes of its own markup.
+    """
 
     __slots__ = ()
 
     def __new__(cls, name: str) -> "DisplayName":
-        """Name as it came."""
-        return super().__new__(cls, name.replace("\\", "\\\\"))
+        """Escape a name of the request."""
+        return super().__new__(cls, escape_text(name.replace("\\", "\\\\")))
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A few words, of a name or of the check; either may be missing."""
+    """A few words, the names that they are about, or both."""
 
     text: str = ""
-    name: DisplayName | None = None
+    names: tuple[DisplayName, ...] = ()
+    more_names: int = 0
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A sentence or two, and what they are about."""
+    """A sentence or two under a heading."""
 
     text: str
     heading: Heading = Heading()
@@ -32,10 +42,21 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Column:
-    """Head of a column. Words are set to the left, and may be shortened; figures to the right."""
+    """The head of a column.
+
+    Attributes
+    ----------
+    head
+        Words above the column.
+    is_text
+        Words are set to the left, and may be shortened; figures to the right.
+    drop_rank
+        Order in which columns give way where a table is too wide, the largest first; 0 never does.
+    """
 
     head: str
     is_text: bool = False
+    drop_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,15 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     heading: Heading = Heading()
+
+    def without_columns(self, positions: frozenset[int]) -> "Table":
+        """Return the table without the columns at some positions."""
+        kept = [position for position in range(len(self.columns)) if position not in positions]
+        return Table(
+            [self.columns[position] for position in kept],
+            [[row[position] for position in kept] for row in self.rows],
+            self.heading,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,8 +89,16 @@ Block = Paragraph | Table | Listing
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report; `long` if few readers want it at once."""
+    """A part of a report; `is_long` if few readers want it at once."""
 
     heading: Heading
     blocks: Sequence[Block]
     is_long: bool = False
+
+
+class SectionBuilder(Protocol[ReportT]):
+    """A function that builds the sections of a report, with or without the details that few readers want."""
+
+    def __call__(self, report: ReportT, /, *, has_details: bool) -> Iterable[Section]:
+        """Build the sections."""
+        ...

@@ -1,20 +1,30 @@
 """A report for a pull request: GitHub-flavoured Markdown, within the length of one comment.
 
-Nothing of the request is taken for markup. Names are code, in which nothing is; of other text every character that
+No text of the request becomes markup. Names are code, in which nothing is markup; in other text every character that
 Markdown, HTML or GitHub would act upon is escaped.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from service.rendering import number_format
-from service.rendering.document import Block, Column, DisplayName, Heading, Listing, Paragraph, Section, Table
+from service.rendering.document import (
+    Block,
+    Column,
+    DisplayName,
+    Heading,
+    Listing,
+    Paragraph,
+    Section,
+    SectionBuilder,
+    Table,
+)
 from service.rendering.sections import build_sections
 from service.rendering.terminal_text import elide_middle, escape_text
 
 MAX_LENGTH = 60_000
-"""Of the 65,536 characters that a comment on GitHub may have, some are left for words around the report."""
+"""A comment on GitHub may have 65,536 characters: some are left for words around the report."""
 MAX_ROWS = 200
 _MAX_NAME_LENGTH = 120
 _MAX_LINE_LENGTH = 200
@@ -27,20 +37,26 @@ _LIST_PATTERN = re.compile(r"^ *(\d*)([-+.)])")
 
 
 def render_markdown(
-    report: Mapping[str, Any], build_sections: Callable[[Any], Iterable[Section]] = build_sections
+    report: Mapping[str, Any],
+    *,
+    has_details: bool = False,
+    build_sections: SectionBuilder[Any] = build_sections,
 ) -> str:
-    """Write a report, which has an `outcome`, as Markdown."""
+    """Write a report, which has an `outcome`, as Markdown.
+
+    Details are all pairs of gradients, full gradients and every check that passed.
+    """
     parts = [f"## gradcheckd: {_escape_markdown(report['outcome'])}\n"]
-    room, left_out = MAX_LENGTH - len(parts[0]) - len(_TRUNCATION_NOTE), 0
-    for section in build_sections(report):
+    room, omitted = MAX_LENGTH - len(parts[0]) - len(_TRUNCATION_NOTE), 0
+    for section in build_sections(report, has_details=has_details):
         part = "\n".join(_write_section(section))
         if len(part) < room:
             parts.append(part)
             room -= len(part) + 1
         else:
-            left_out += 1
-    if left_out:
-        parts.append(_TRUNCATION_NOTE.format(number_format.format_count(left_out, "section")))
+            omitted += 1
+    if omitted:
+        parts.append(_TRUNCATION_NOTE.format(number_format.format_count(omitted, "section")))
     return "\n".join(parts)
 
 
@@ -58,7 +74,9 @@ def _write_section(section: Section) -> Iterator[str]:
 
 
 def _write_heading(heading: Heading) -> str:
-    return ": ".join(part for part in (_write_code(heading.name or ""), _escape_markdown(heading.text)) if part)
+    names = ", ".join(filter(None, map(_write_code, heading.names)))
+    more = f" and {heading.more_names} more" if heading.more_names else ""
+    return ": ".join(part for part in (names + more, _escape_markdown(heading.text)) if part)
 
 
 def _write_block(block: Block) -> Iterator[str]:
@@ -90,13 +108,13 @@ def _write_row(cells: Iterable[str]) -> str:
 
 
 def _write_cell(cell: str) -> str:
-    # A table is cut into cells before anything in them is read, code included, and takes the backslash away again.
+    # A parser cuts a table into cells before it reads anything in them, code included, and takes the backslash away.
     return _write_code(cell).replace("|", r"\|") if isinstance(cell, DisplayName) else _escape_markdown(cell)
 
 
-def _write_code(name: str) -> str:
-    """A name as code: between more backticks than are in it, and spaces that are taken away again if they must be."""
-    name = elide_middle(escape_text(name), _MAX_NAME_LENGTH)
+def _write_code(display_name: DisplayName) -> str:
+    """Write a name as code: between more backticks than are in it, and spaces, which Markdown takes away, if needed."""
+    name = elide_middle(display_name, _MAX_NAME_LENGTH)
     if not name:
         return ""
     ticks, space = "`" * (_count_longest_run(name) + 1), " " if name[0] in "` " or name[-1] in "` " else ""
@@ -114,10 +132,10 @@ def _count_longest_run(text: str) -> int:
 
 
 def _escape_markdown(text: str) -> str:
-    # GitHub looks for mentions in what is displayed, where no escape is left: an empty comment stands in between.
+    # GitHub looks for mentions in the displayed text, where no escape is left: an empty comment stands in between.
     return _MENTION_PATTERN.sub(r"\g<0><!-- -->", _SYNTAX_PATTERN.sub(r"\\\g<0>", escape_text(text)))
 
 
 def _escape_paragraph(text: str) -> str:
-    """Text at the beginning of a line, where a list could begin."""
+    """Escape text at the beginning of a line, where a list could begin."""
     return _LIST_PATTERN.sub(r"\1\\\2", _escape_markdown(text).lstrip())

@@ -1,4 +1,4 @@
-"""Tensors of a report: small ones element by element, side by side; of large ones the shape."""
+"""Tensors of a report: small ones element by element, side by side; large ones by their shape."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,14 @@ MAX_ELEMENTS = 36
 
 
 def build_gradient_sections(report: CheckReport) -> Iterator[Section]:
-    """The gradients of each name by every route."""
-    found = report["gradients"]
-    yield from _build_sections("Gradients", {name: found[name] for name in sort_by_outcome(report) if name in found})
+    """Build the gradients of each tensor by every route."""
+    gradients = report["gradients"]
+    ordered = {name: gradients[name] for name in sort_by_outcome(report) if name in gradients}
+    yield from _build_sections("Gradients", ordered)
 
 
 def build_intermediate_sections(report: CheckReport) -> Iterator[Section]:
-    """Values of the nodes, and the gradients with respect to them."""
+    """Build the values of the nodes, and the gradients with respect to them."""
     yield from _build_sections("Intermediates", report["intermediates"])
 
 
@@ -31,22 +32,22 @@ def _build_sections(title: str, tensors: Mapping[str, Any]) -> Iterator[Section]
     blocks = [block for name in list(tensors)[:MAX_NAMES] for block in _build_tables(DisplayName(name), tensors[name])]
     if len(tensors) > MAX_NAMES:
         blocks.append(
-            Paragraph(f"{number_format.format_count(len(tensors) - MAX_NAMES, 'name')} more in the JSON report.")
+            Paragraph(f"{number_format.format_count(len(tensors) - MAX_NAMES, 'more tensor')} in the JSON report.")
         )
     if blocks:
         yield Section(Heading(title), blocks, is_long=True)
 
 
 def _build_tables(name: DisplayName, tensors: Mapping[str, Any]) -> Iterator[Block]:
-    """One table of those of one shape, which is that of all but a candidate of another."""
-    shapes = {route: get_shape(each) for route, each in tensors.items()}
-    for each in dict.fromkeys(shapes.values()):
-        routes = [route for route in tensors if shapes[route] == each]
-        heading = Heading(_describe_shape(each, routes if len(routes) < len(tensors) else []), name)
-        if math.prod(each) > MAX_ELEMENTS:
+    """Build a table of the gradients of each shape; only a candidate may have another shape than the others."""
+    shapes = {route: get_shape(tensor) for route, tensor in tensors.items()}
+    for shape in dict.fromkeys(shapes.values()):
+        routes = [route for route in tensors if shapes[route] == shape]
+        heading = Heading(_describe_shape(shape, routes if len(routes) < len(tensors) else []), (name,))
+        if math.prod(shape) > MAX_ELEMENTS:
             yield Paragraph("too large to print; the JSON report has it.", heading)
         else:
-            yield _build_table({route: to_array(tensors[route]) for route in routes}, each, heading)
+            yield _build_table({route: to_array(tensors[route]) for route in routes}, shape, heading)
 
 
 def _describe_shape(sizes: tuple[int, ...], routes: list[str]) -> str:
@@ -57,12 +58,12 @@ def _describe_shape(sizes: tuple[int, ...], routes: list[str]) -> str:
 
 
 def _build_table(arrays: Mapping[str, Array], sizes: tuple[int, ...], heading: Heading) -> Table:
-    known = {route: each for route, each in arrays.items() if not _is_unexamined(route, each)}
+    known = {route: array for route, array in arrays.items() if not _is_unexamined(route, array)}
     columns = (Column("index", is_text=True), *(Column(_format_route(route)) for route in known))
     rows = [
         (
             number_format.format_index(place),
-            *(_format_number(route, float(each[place])) for route, each in known.items()),
+            *(_format_number(route, float(array[place])) for route, array in known.items()),
         )
         for place in np.ndindex(sizes)
     ]
@@ -74,7 +75,7 @@ def _format_route(route: str) -> str:
 
 
 def _is_unexamined(route: str, values: Array) -> bool:
-    """Whether there is no finite difference at all, as where whole directions were looked at."""
+    """Tell whether there is no finite difference at all, as along whole directions."""
     return route in ("finite_difference", "error_bound") and not np.isfinite(values).any()
 
 
@@ -85,7 +86,7 @@ def _format_number(route: str, number: float) -> str:
 
 
 def get_shape(tensor: Any) -> tuple[int, ...]:
-    """Shape of a tensor on the wire, without a look at its elements."""
+    """Return the shape of a tensor on the wire, without decoding its elements."""
     if isinstance(tensor, dict):
         return tuple(cast("dict[str, Any]", tensor)["shape"])
     if isinstance(tensor, Tensor):
@@ -103,7 +104,7 @@ def _get_nested_shape(value: Any) -> tuple[int, ...]:
 
 
 def to_array(tensor: Any) -> Array:
-    """Elements of a tensor on the wire, in float64."""
+    """Return the elements of a tensor on the wire, in float64."""
     if isinstance(tensor, np.ndarray):
         return cast("Array", tensor)
     if math.prod(get_shape(tensor)) == 0:

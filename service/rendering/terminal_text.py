@@ -1,7 +1,7 @@
 """Text that keeps to its place: nothing invisible, nothing that moves a cursor, and a known width in a terminal.
 
-Names come from the request and may hold anything. What a terminal would obey, what has no width of its own and what
-turns the direction of writing around is shown as an escape of Python's, as in the messages of the service.
+Names come from the request and may hold anything. Characters that a terminal would obey, that have no width of their
+own or that turn the direction of writing around are shown as escapes of Python's, as in the messages of the service.
 """
 
 import unicodedata
@@ -13,14 +13,16 @@ _ELLIPSIS = "..."
 
 
 def escape_text(text: str) -> str:
-    """Escape all but characters that are seen, and stand where they are put. Doing so twice changes nothing."""
+    """Escape all characters but those that are seen, and that stand in their place. Doing so twice changes nothing."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(each if _is_plain(each) else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        character if _is_plain(character) else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 def _is_plain(character: str) -> bool:
-    # A combining mark joins its neighbour, and a vowel of Hangul its consonant: both are of no width, or of some.
+    # A combining mark joins its neighbour, and a vowel of Hangul its consonant: terminals disagree about their width.
     return (
         character.isprintable()
         and not unicodedata.category(character).startswith("M")
@@ -32,14 +34,14 @@ def _is_plain(character: str) -> bool:
 
 
 def measure_width(text: str) -> int:
-    """Cells of a terminal that plain text takes."""
+    """Return the cells of a terminal that plain text takes."""
     if text.isascii():
         return len(text)
-    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def elide_middle(text: str, cells: int) -> str:
-    """Plain text with so much left out of its middle, visibly, that it fits: names differ at their ends."""
+    """Shorten plain text in its middle, visibly, until it fits: names differ at their ends."""
     if measure_width(text) <= cells:
         return text
     room = cells - len(_ELLIPSIS)
@@ -51,7 +53,7 @@ def _take_cells(text: str, cells: int) -> str:
 
 
 def wrap_text(text: str, cells: int) -> list[str]:
-    """Lines of plain text, broken at spaces, and within a word that is longer than a line."""
+    """Break plain text into lines, at spaces, and within a word that is longer than a line."""
     lines = [""]
     for word in text.split(" "):
         for piece in _split_word(word, cells):
@@ -64,11 +66,11 @@ def wrap_text(text: str, cells: int) -> list[str]:
 
 
 def _split_word(word: str, cells: int) -> list[str]:
-    pieces, taken = [""], 0
-    for each in word:
-        taken += measure_width(each)
-        if taken > cells:
+    pieces, width = [""], 0
+    for character in word:
+        width += measure_width(character)
+        if width > cells:
             pieces.append("")
-            taken = measure_width(each)
-        pieces[-1] += each
+            width = measure_width(character)
+        pieces[-1] += character
     return pieces

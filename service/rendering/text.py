@@ -1,76 +1,118 @@
-"""A report for a terminal: every line below 120 columns."""
+"""A report for a terminal, within its width."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.rendering.document import Block, Heading, Listing, Paragraph, Section, Table
+from service.rendering.document import Block, Heading, Listing, Paragraph, Section, SectionBuilder, Table
 from service.rendering.sections import build_sections
 from service.rendering.terminal_text import elide_middle, escape_text, measure_width, wrap_text
 
-COLUMNS = 119
+DEFAULT_COLUMNS = 100
+MIN_COLUMNS, MAX_COLUMNS = 40, 120
 _COLUMN_GAP = "  "
 _INDENT = "  "
 _MIN_COLUMN_WIDTH = 12
-_MAX_HEADING_WIDTH = 80
 
 
-def render_text(report: Mapping[str, Any], build_sections: Callable[[Any], Iterable[Section]] = build_sections) -> str:
-    """Write a report, which has an `outcome`, as plain text."""
-    parts = [f"gradcheckd: {report['outcome']}\n", *map(_write_section, build_sections(report))]
-    return "\n".join(parts)
+def render_text(
+    report: Mapping[str, Any],
+    columns: int = DEFAULT_COLUMNS,
+    *,
+    has_details: bool = False,
+    build_sections: SectionBuilder[Any] = build_sections,
+) -> str:
+    """Write a report, which has an `outcome`, as plain text.
+
+    Parameters
+    ----------
+    report
+        The report on the wire.
+    columns
+        Width of a line in cells of a terminal; 40 to 120.
+    has_details
+        Whether all pairs of gradients, full gradients and every check that passed are in it, too.
+    build_sections
+        Function that builds the sections; by default those of a check or of a judgement by losses.
+    """
+    columns = max(MIN_COLUMNS, min(columns, MAX_COLUMNS))
+    first, *rest = (_write_section(section, columns) for section in build_sections(report, has_details=has_details))
+    return "\n".join([f"gradcheckd: {report['outcome']}\n{first}", *rest])
 
 
-def _write_section(section: Section) -> str:
-    title = _write_heading(section.heading)
+def _write_section(section: Section, columns: int) -> str:
+    title = _write_heading(section.heading, columns)
     indent = _INDENT if title else ""
     lines = [title] if title else []
     for position, block in enumerate(section.blocks):
         if position and not (isinstance(block, Paragraph) and isinstance(section.blocks[position - 1], Paragraph)):
             lines.append("")
-        lines += [f"{indent}{line}".rstrip() for line in _write_block(block, COLUMNS - len(indent))]
+        lines += [f"{indent}{line}".rstrip() for line in _write_block(block, columns - len(indent))]
     return "\n".join([*lines, ""])
 
 
-def _write_heading(heading: Heading) -> str:
-    return ": ".join(part for part in (_shorten_name(heading.name), escape_text(heading.text)) if part)
-
-
-def _shorten_name(name: str | None) -> str:
-    return elide_middle(escape_text(name), _MAX_HEADING_WIDTH) if name else ""
+def _write_heading(heading: Heading, columns: int) -> str:
+    most = columns * 2 // 3 // max(len(heading.names), 1)
+    names = ", ".join(elide_middle(name, most) for name in heading.names)
+    more = f" and {heading.more_names} more" if heading.more_names else ""
+    return ": ".join(part for part in (names + more, escape_text(heading.text)) if part)
 
 
 def _write_block(block: Block, columns: int) -> Iterator[str]:
     if isinstance(block, Paragraph):
-        heading = _write_heading(block.heading)
+        heading = _write_heading(block.heading, columns)
         yield from wrap_text(f"{heading}: {escape_text(block.text)}" if heading else escape_text(block.text), columns)
     elif isinstance(block, Listing):
         yield from (elide_middle(escape_text(line), columns) for line in block.lines)
     else:
-        if heading := _write_heading(block.heading):
+        if heading := _write_heading(block.heading, columns):
             yield from wrap_text(heading, columns)
         yield from _write_table(block, columns)
 
 
 def _write_table(table: Table, columns: int) -> Iterator[str]:
-    heads = [column.head for column in table.columns]
-    rows = [heads, *([escape_text(cell) for cell in row] for row in table.rows)]
-    widths = _fit_widths([max(map(measure_width, cells)) for cells in zip(*rows, strict=True)], table, columns)
-    rows.insert(1, ["-" * each for each in widths])
+    table = _drop_columns(table, columns)
+    rows = _list_rows(table)
+    widths = _fit_widths(_measure_columns(rows), table, columns)
+    rows.insert(1, ["-" * width for width in widths])
     for row in rows:
         cells = [
             _pad_cell(elide_middle(cell, room), room, align_left=column.is_text)
             for cell, room, column in zip(row, widths, table.columns, strict=True)
         ]
-        # What is of figures alone fits; should it not, the line is cut rather than wrapped by the terminal.
+        # A row of figures alone may still be too wide: it is cut rather than wrapped by the terminal.
         yield elide_middle(_COLUMN_GAP.join(cells).rstrip(), columns)
 
 
+def _list_rows(table: Table) -> list[Sequence[str]]:
+    return [[column.head for column in table.columns], *([escape_text(cell) for cell in row] for row in table.rows)]
+
+
+def _measure_columns(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(measure_width, cells)) for cells in zip(*rows, strict=True)]
+
+
+def _drop_columns(table: Table, columns: int) -> Table:
+    """Leave out the columns that readers miss least until the others fit beside each other."""
+    ranks = {position: column.drop_rank for position, column in enumerate(table.columns) if column.drop_rank}
+    dropped: set[int] = set()
+    for position in sorted(ranks, key=lambda position: -ranks[position]):
+        shown = table.without_columns(frozenset(dropped))
+        if _measure_table(_fit_widths(_measure_columns(_list_rows(shown)), shown, columns)) <= columns:
+            return shown
+        dropped.add(position)
+    return table.without_columns(frozenset(dropped))
+
+
+def _measure_table(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_COLUMN_GAP) * (len(widths) - 1)
+
+
 def _fit_widths(widths: Sequence[int], table: Table, columns: int) -> list[int]:
-    """Widths of columns that fit beside each other: those of words give way, the widest first."""
+    """Return widths of columns that fit beside each other: those of words give way, the widest first."""
     fitting = list(widths)
-    excess = sum(fitting) + len(_COLUMN_GAP) * (len(fitting) - 1) - columns
+    excess = _measure_table(fitting) - columns
     words = [position for position, column in enumerate(table.columns) if column.is_text]
-    for position in sorted(words, key=lambda each: -fitting[each]):
+    for position in sorted(words, key=lambda position: -fitting[position]):
         less = max(0, min(excess, fitting[position] - _MIN_COLUMN_WIDTH))
         fitting[position] -= less
         excess -= less

@@ -195,11 +195,12 @@ def test_the_error_of_an_assertion_is_the_report_for_reading(
     first, blank, second, *_ = str(caught.value).splitlines()
     assert first == f"w1 transposed or memory_order: {caught.value.report.summary}"
     assert "w1" in first
-    assert (blank, second) == ("", "gradcheckd: fail")
+    assert blank == ""
+    assert second.startswith("w1: probable bug: transposed \N{EM DASH} ")
 
 
 def test_inconclusive_report_is_no_pass_to_an_assertion(service: Service, reference_arrays: dict[str, Any]) -> None:
-    with pytest.raises(GradientError, match="gradcheckd: inconclusive"):
+    with pytest.raises(GradientError, match=r"^inconclusive: "):
         service.assert_gradients(
             **reference_arrays, candidate={"w1": W1}, finite_difference={"method": "central", "step": 100}
         )
@@ -225,7 +226,7 @@ def test_a_request_that_is_refused_says_where_and_what_to_do(
     assert str(problem).splitlines() == [
         "Invalid request (422)",
         "  /moodel: unknown field 'moodel'; did you mean 'model'?",
-        "Mend the request at the places that are listed.",
+        "Fix the fields listed above.",
     ]
 
 

@@ -2,13 +2,16 @@
 
 import io
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,6 +68,41 @@ def test_text_is_that_of_the_service(
     ended, out, err = said("check", EXAMPLES / name, "--format", form)
     assert (ended, err) == (status, "")
     assert without_times(out) == as_served(url, json.loads((EXAMPLES / name).read_text()), media_type)
+
+
+@pytest.mark.parametrize("option", ["-v", "--verbose"])
+def test_details_are_shown_on_request(said: Callable[..., Any], option: str) -> None:
+    _, short, _ = said("check", EXAMPLES / "reference.json")
+    assert len(short.splitlines()) <= 5
+    _, out, _ = said("check", EXAMPLES / "reference.json", option, "--set", "include=[]")
+    assert {"Verdicts", "Discrepancies", "Gradients", "Model"} <= set(out.splitlines())
+    _, out, _ = said("check", EXAMPLES / "wrong_sign.json", option, "--format", "markdown")
+    assert "<summary>Discrepancies</summary>" in out
+
+
+@pytest.mark.parametrize(("terminal", "columns"), [(80, 80), (100, 100), (200, 120), (10, 40)])
+def test_a_report_is_as_wide_as_the_terminal(url: str, terminal: int, columns: int) -> None:
+    written = run_in_terminal(terminal, "check", str(EXAMPLES / "wrong_sign.json"), "--url", url)
+    widths = [len(line) for line in written.splitlines()]
+    assert columns - 12 < max(widths) <= columns
+    assert "w1: one element, sign flipped: w1[1][1]." in written.replace("\n", " ").replace("  ", " ")
+
+
+def run_in_terminal(columns: int, *arguments: str) -> str:
+    """Run the command with its standard output on a terminal of some width, and return what it shows."""
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (40, columns))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "gradcheckd", *arguments]
+    process = subprocess.Popen(command, stdout=slave, stderr=subprocess.DEVNULL, env=environment, cwd=ROOT / "client")
+    os.close(slave)
+    written = b""
+    with suppress(OSError):  # a terminal whose other end is closed
+        while part := os.read(master, 65536):
+            written += part
+    os.close(master)
+    assert process.wait() == 1
+    return written.decode().replace("\r\n", "\n")
 
 
 def test_inconclusive_report_has_its_own_exit_status(said: Callable[..., Any]) -> None:
@@ -402,7 +440,7 @@ def test_unexpected_exception_asks_for_a_bug_report(said: Callable[..., Any], mo
     status, _, err = said("models")
     assert status == 3
     assert err.startswith("gradcheckd: ZeroDivisionError: integer division")
-    assert "fault of the client" in err.splitlines()[0]
+    assert "bug of the client" in err.splitlines()[0]
     assert err.endswith("ZeroDivisionError: integer division or modulo by zero\n")
 
 

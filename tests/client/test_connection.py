@@ -214,7 +214,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 
 @pytest.mark.parametrize("patience", [-1, float("nan"), "5"], ids=repr)
 def test_a_patience_that_is_none_is_refused(patience: Any) -> None:
-    with pytest.raises(RequestError, match="patience is a number of seconds, 0 or more"):
+    with pytest.raises(RequestError, match="retry_seconds is a number of seconds, 0 or more"):
         Service(retry_seconds=patience)
 
 

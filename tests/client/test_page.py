@@ -68,7 +68,7 @@ TAGS = {
         "figure",
         "figcaption",
     ),
-    *("img", "i", "details", "summary"),
+    *("img", "i", "details", "summary", "strong"),
 }
 ATTRIBUTES = {
     *("lang", "charset", "name", "content", "http-equiv", "class", "scope", "style", "title", "src", "alt"),
@@ -273,7 +273,19 @@ def test_an_unknown_bug_fits_nothing(service: Service, wrong_arrays: dict[str, A
     strange = wrong_arrays | {"candidate": {"w1": np.array([[1.0, 7.0], [-3.0, 0.2]])}}
     report = service.check(**strange)
     assert [each.name for each in report.diagnoses["w1"]] == ["unknown"]
-    assert " fits to " not in render_page(report)
+    page = render_page(report)
+    assert " fits to " not in page
+    assert "<h3>No known bug</h3>" in page
+    assert "<strong>all elements.</strong>" in page
+
+
+def test_the_pattern_of_the_wrong_elements_is_on_the_page(service: Service, reference_arrays: dict[str, Any]) -> None:
+    flipped = {"w1": W1 * [[1, 1], [1, -1]]}
+    report = service.check(**reference_arrays, candidate=flipped)
+    assert report.patterns == {"w1": "one element, sign flipped: w1[1][1]"}
+    assert report.verdicts["w2"].pattern is None
+    assert "<strong>one element, sign flipped: w1[1][1].</strong>" in render_page(report)
+    assert "<strong>" not in render_page(service.check(**reference_arrays))
 
 
 def test_hundreds_of_names_are_not_all_drawn(service: Service) -> None:

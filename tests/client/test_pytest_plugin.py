@@ -82,6 +82,36 @@ def test_plugin_uses_the_given_address_and_shows_failures(run: Run, url: str) ->
     assert "- gradcheckd -" not in other, "what passed is not shown, nor what failed in another test"
 
 
+UNKNOWN_BUGS = """
+import numpy as np
+
+RNG = np.random.default_rng(0)
+NAMES = [f"layer{number}.weight" for number in range(12)]
+INPUTS = ["x", *(f"h{number}" for number in range(11))]
+NODES = [{"name": f"h{at}", "op": "mul", "inputs": [INPUTS[at], name]} for at, name in enumerate(NAMES)]
+NODES.append({"name": "loss", "op": "mean", "inputs": ["h11"]})
+
+
+def test_wrong(gradcheckd):
+    weights = {name: RNG.normal(size=(6, 5)) for name in NAMES}
+    gradcheckd.assert_gradients(
+        tensors={"x": RNG.normal(size=(6, 5))}, weights=weights, model=NODES,
+        candidate={name: RNG.normal(size=(6, 5)) for name in NAMES},
+    )
+"""
+
+
+@pytest.mark.parametrize("text", [TESTS, UNKNOWN_BUGS], ids=["one wrong tensor", "twelve wrong tensors"])
+def test_a_failed_assertion_takes_at_most_25_lines(run: Run, url: str, text: str) -> None:
+    failures = run(text, GRADCHECKD_URL=url).stdout.split("= FAILURES =")[1].split("\n____")
+    shown = next(part for part in failures if "GradientError" in part).split("\n====")[0]
+    message = [line for line in shown.splitlines() if line.startswith("E ")]
+    assert 5 < len(message) <= 25
+    assert max(map(len, message[1:])) <= 8 + 100
+    if text == UNKNOWN_BUGS:
+        assert "more lines in the report's text()" in message[-1]
+
+
 def test_plugin_skips_with_a_reason_where_no_service_is_installed(run: Run, tmp_path: Path) -> None:
     # A package of that name is no service of ours.
     (tmp_path / "service").mkdir()
@@ -164,7 +194,7 @@ def test_gone(gradcheckd, request):
 
     raw = {"outcome": "fail", "summary": "fail: the summary", "verdicts": {}, "loss": {"analytic": 1, "autograd": 1},
            "gradients": {}, "discrepancies": {}, "intermediates": {}}
-    gradcheckd._report(Report.read(raw, gone))
+    gradcheckd._deliver_report(Report.read(raw, gone))
     assert False
 """
     done = run(text, GRADCHECKD_URL="http://127.0.0.1:1")

@@ -22,7 +22,7 @@ def list_models(arguments: Namespace) -> int:
         if arguments.name:
             text = json.dumps(_find_entry(arguments.name, entries, "model")["request"])
         else:
-            text = _format_entries(arguments.format, entries, "models", lambda each: each["description"])
+            text = _format_entries(arguments.format, entries, "models", lambda entry: entry["description"])
     write_text(text)
     return 0
 
@@ -37,7 +37,10 @@ def list_ops(arguments: Namespace) -> int:
             text = json.dumps(entry) if arguments.format == "json" else _describe_op(entry)
         else:
             text = _format_entries(
-                arguments.format, entries, "ops", lambda each: ", ".join([*_list_inputs(each), *_list_attributes(each)])
+                arguments.format,
+                entries,
+                "ops",
+                lambda entry: ", ".join([*_list_inputs(entry), *_list_attributes(entry)]),
             )
     write_text(text)
     return 0
@@ -48,26 +51,26 @@ def _format_entries(
 ) -> str:
     if form == "json":
         return json.dumps({name: entries})
-    room = max((len(each["name"]) for each in entries), default=0)
-    return "\n".join(f"{each['name']:{room}}  {describe(each)}".rstrip() for each in entries)
+    room = max((len(entry["name"]) for entry in entries), default=0)
+    return "\n".join(f"{entry['name']:{room}}  {describe(entry)}".rstrip() for entry in entries)
 
 
 def _find_entry(name: str, entries: Sequence[CatalogueEntry], kind: str) -> CatalogueEntry:
-    found = {each["name"]: each for each in entries}
-    if name not in found:
-        near = difflib.get_close_matches(name, found, n=1)
+    entries_by_name = {entry["name"]: entry for entry in entries}
+    if name not in entries_by_name:
+        near = difflib.get_close_matches(name, entries_by_name, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"`gradcheckd {kind}s` lists them."
         raise RequestError(f"There is no {kind} {name!r}; {hint}")
-    return found[name]
+    return entries_by_name[name]
 
 
 def _list_inputs(entry: CatalogueEntry) -> list[str]:
-    return [each["name"] + ("?" if each["optional"] else "") for each in entry["inputs"]]
+    return [operand["name"] + ("?" if operand["optional"] else "") for operand in entry["inputs"]]
 
 
 def _list_attributes(entry: CatalogueEntry) -> list[str]:
     properties: Mapping[str, Mapping[str, Any]] = entry["attributes"].get("properties", {})
-    return [f"{name}={each['default']}" if "default" in each else name for name, each in properties.items()]
+    return [f"{name}={schema['default']}" if "default" in schema else name for name, schema in properties.items()]
 
 
 def _describe_op(entry: CatalogueEntry) -> str:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gradcheckd import wire
 from gradcheckd.command import progress_bar, request_files
-from gradcheckd.command.output import write_text
+from gradcheckd.command.output import get_terminal_columns, write_text
 from gradcheckd.connection import Connection
 from gradcheckd.errors import RequestError
 from gradcheckd.page import render_page
@@ -25,9 +25,10 @@ def run_check(arguments: Namespace) -> int:
     request = _apply_overrides(
         request_files.read_request(arguments.file, ("tensors", "weights", "candidate")), arguments
     )
-    body = (_include_gradients(request) if arguments.format == "html" else request).to_body()
+    needs_gradients = arguments.format == "html" or arguments.verbose
+    body = (_include_gradients(request) if needs_gradients else request).to_body()
     with _connect(arguments) as connection:
-        form = _TEXT_MEDIA_TYPES.get(arguments.format)
+        form = _choose_text_form(arguments)
         accept = wire.add_report_parameter(NDJSON, form) if form else NDJSON
         with progress_bar.show_progress() as progress:
             last = follow_progress(connection.post_for_lines("/v1/check", body, accept), progress)
@@ -40,6 +41,16 @@ def run_check(arguments: Namespace) -> int:
             text = json.dumps(raw) if arguments.format == "json" else _render_page(raw)
     write_text(text, arguments.output)
     return status
+
+
+def _choose_text_form(arguments: Namespace) -> str | None:
+    """Return the media type of a report for reading, with its width and its details; None for another format."""
+    media_type = _TEXT_MEDIA_TYPES.get(arguments.format)
+    if media_type is None:
+        return None
+    columns = get_terminal_columns(arguments.output) if media_type == TEXT else None
+    width = f"; columns={columns}" if columns else ""
+    return f"{media_type}{width}{'; detail=full' if arguments.verbose else ''}"
 
 
 def _render_page(raw: Mapping[str, Any]) -> str:
@@ -55,7 +66,7 @@ def _get_exit_status(raw: Mapping[str, Any]) -> int:
 
 
 def _include_gradients(request: request_files.RequestFile) -> request_files.RequestFile:
-    """The request, of which the answer has what heat maps are drawn of."""
+    """Return the request with gradients in its answer, which heat maps and details show."""
     include = request.fields.get("include")
     if not isinstance(include, list) or "gradients" in include:
         return request
@@ -63,7 +74,7 @@ def _include_gradients(request: request_files.RequestFile) -> request_files.Requ
 
 
 def run_plan(arguments: Namespace) -> int:
-    """Plan where a loss is to be evaluated, and write the plan."""
+    """Plan the points at which to evaluate a loss, and write the plan."""
     if arguments.points == "-" and arguments.output in (None, "-"):
         raise RequestError("The points and the plan do not both go to standard output: name a file, --output FILE.")
     body = _apply_scales_and_bounds(
@@ -76,9 +87,11 @@ def run_plan(arguments: Namespace) -> int:
         points, rest = wire.read_safetensors_report(connection.post("/v1/plan", body, SAFETENSORS))
     with wire.UnexpectedAnswerGuard():
         ordered = {name: points[f"points/{name}"] for name in rest["order"]}
-        columns = request_files.describe_columns({name: each.shape[1:] for name, each in ordered.items()})
-        flat = [each.reshape(rest["evaluations"], -1) for each in ordered.values()]
-    lines = (" ".join(repr(float(number)) for rows in flat for number in rows[at]) for at in range(rest["evaluations"]))
+        columns = request_files.describe_columns({name: array.shape[1:] for name, array in ordered.items()})
+        flat = [array.reshape(rest["evaluations"], -1) for array in ordered.values()]
+    lines = (
+        " ".join(repr(float(number)) for rows in flat for number in rows[index]) for index in range(rest["evaluations"])
+    )
     write_text("\n".join([f"# {columns}", *lines]), arguments.points)
     write_text(json.dumps(rest), arguments.output)
     if len(flat) > 1:
@@ -99,14 +112,14 @@ def run_judge(arguments: Namespace) -> int:
         with wire.UnexpectedAnswerGuard():
             raw: dict[str, Any] = wire.load_json(content)
         status = _get_exit_status(raw)
-        write_text(_write_judgement(arguments.format, raw, connection, body), arguments.output)
+        write_text(_write_judgement(arguments, raw, connection, body), arguments.output)
     return status
 
 
-def _write_judgement(form: str, raw: dict[str, Any], connection: Connection, body: Body) -> str:
-    if form in _TEXT_MEDIA_TYPES:
-        return connection.post("/v1/judge", body, _TEXT_MEDIA_TYPES[form]).decode()
-    if form == "json":
+def _write_judgement(arguments: Namespace, raw: dict[str, Any], connection: Connection, body: Body) -> str:
+    if form := _choose_text_form(arguments):
+        return connection.post("/v1/judge", body, form).decode()
+    if arguments.format == "json":
         return json.dumps(raw)
     with wire.UnexpectedAnswerGuard():
         report = BlackBoxReport.read(raw, str)
@@ -118,7 +131,7 @@ def _connect(arguments: Namespace) -> Connection:
 
 
 def _apply_overrides(request: request_files.RequestFile, arguments: Namespace) -> request_files.RequestFile:
-    """The request with the fields and candidates that arguments replace."""
+    """Replace the fields and candidates that arguments give."""
     for text in arguments.set:
         field, equals, value = text.partition("=")
         if not equals:
@@ -133,7 +146,7 @@ def _apply_overrides(request: request_files.RequestFile, arguments: Namespace) -
 
 
 def _apply_scales_and_bounds(request: request_files.RequestFile, arguments: Namespace) -> request_files.RequestFile:
-    """The request with the scales and bounds that arguments give."""
+    """Add the scales and bounds that arguments give."""
     shapes = request.list_shapes("point")
     scales = _parse_by_name("--scale", arguments.scale, shapes)
     bounds: dict[str, Any] = {}
@@ -149,21 +162,21 @@ def _apply_scales_and_bounds(request: request_files.RequestFile, arguments: Name
 
 
 def _parse_by_name(option: str, texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Numbers or tensors, by name: of what is given without a name, for every tensor of the point."""
-    found: dict[str, Any] = {}
+    """Parse numbers or tensors by name; a value without a name is for every tensor of the point."""
+    values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.rpartition("=")
         if not value or (equals and not name):
             raise RequestError(f"{option} takes [NAME=]NUMBER or [NAME=]FILE, as in {option} w=0; {text!r} was given.")
-        for each in [name] if equals else shapes:
-            found[each] = request_files.parse_number_or_tensor(value, shapes.get(each))
-    return found
+        for target in [name] if equals else shapes:
+            values[target] = request_files.parse_number_or_tensor(value, shapes.get(target))
+    return values
 
 
 def _parse_tolerance(text: str) -> dict[str, float]:
-    """Relative and absolute tolerance, of which the latter may be left out."""
+    """Parse the relative and the absolute tolerance, which may be left out."""
     try:
-        numbers = [float(each) for each in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2):
@@ -172,7 +185,7 @@ def _parse_tolerance(text: str) -> dict[str, float]:
 
 
 def _parse_field_value(text: str) -> Any:
-    """A field's value: JSON, or else the text itself, so that names need no quotes."""
+    """Parse the value of a field: JSON, or else the text itself, so that names need no quotes."""
     try:
         return wire.load_json(text)
     except ValueError:

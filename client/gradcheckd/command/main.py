@@ -22,7 +22,7 @@ CommandHandler = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose status for wrong usage is not that for inconclusive."""
+    """A parser whose exit status for wrong usage differs from that of an inconclusive report."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -37,24 +37,24 @@ def main(arguments: Sequence[str]) -> int:
     Exit status: 0 pass, 1 fail, 2 inconclusive, 3 error.
     """
     try:
-        given = _build_parser().parse_args(arguments)
-        run: CommandHandler = given.run
-        return run(given)
+        parsed = _build_parser().parse_args(arguments)
+        run: CommandHandler = parsed.run
+        return run(parsed)
     except GradcheckdError as error:
         print(f"gradcheckd: {error}", file=sys.stderr)
         return ERROR_STATUS
     except BrokenPipeError:
-        # Nobody reads on, and nobody wants to hear of it.
+        # The reader is gone, and wants no message.
         pass
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"gradcheckd: {where}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED_STATUS
-    except Exception as error:  # noqa: BLE001  # nothing unforeseen may end as "a gradient is wrong"
+    except Exception as error:  # noqa: BLE001  # no unforeseen error may end as "a gradient is wrong"
         print(
-            f"gradcheckd: {type(error).__name__}: {error} - this is a fault of the client: report it, with what "
-            "stands below.",
+            f"gradcheckd: {type(error).__name__}: {error} - this is a bug of the client: report it, with the "
+            "lines below.",
             file=sys.stderr,
         )
         traceback.print_exc()
@@ -74,7 +74,7 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = _add_request_command(commands, name, run, f"list the {what}, or show one")
         command.add_argument(
-            "name", nargs="?", help="the one to show; a model is shown as a request that can be checked"
+            "name", nargs="?", help="name of the one to show; a model comes as a request for `gradcheckd check`"
         )
         command.add_argument("--format", choices=("text", "json"), default="text")
     command = commands.add_parser(
@@ -100,7 +100,10 @@ def _add_check(commands: Any) -> None:
 
 def _add_plan(commands: Any) -> None:
     command = _add_request_command(
-        commands, "plan", check_commands.run_plan, "say where a loss that only you can evaluate is to be evaluated"
+        commands,
+        "plan",
+        check_commands.run_plan,
+        "plan the points at which to evaluate a loss that only you can evaluate",
     )
     command.add_argument("file", metavar="FILE", help=f"the request: {_FILE_HELP.format('point/w')}")
     command.add_argument(
@@ -109,15 +112,15 @@ def _add_plan(commands: Any) -> None:
     command.add_argument(
         "--points",
         metavar="FILE",
-        help="write the points there, one a line, below a line that begins with # and says which columns are of which "
-        "tensor: the numbers of all tensors, in the order of the request, each row by row; - for standard output",
+        help="write the points to a file, one a line, with the numbers of all tensors in the order of the request, "
+        "each row by row; a first line that begins with # names the columns of each tensor; - for standard output",
     )
     command.add_argument(
         "--scale",
         metavar="[NAME=]NUMBER|FILE",
         action="append",
         default=[],
-        help="how far to move a tensor, or all: a number, or a file with one for each element",
+        help="size of the moves of a tensor, or of all: a number, or a file with one for each element",
     )
     for side in ("min", "max"):
         command.add_argument(
@@ -125,9 +128,9 @@ def _add_plan(commands: Any) -> None:
             metavar="[NAME=]NUMBER|FILE",
             action="append",
             default=[],
-            help=f"the {side} of a tensor, or of all, beyond which the loss is not evaluated: a number, or a file",
+            help=f"the {side} of a tensor, or of all, which no point exceeds: a number, or a file",
         )
-    command.add_argument("--output", metavar="FILE", help="where to write the plan, instead of standard output")
+    command.add_argument("--output", metavar="FILE", help="write the plan to a file instead of standard output")
 
 
 def _add_judge(commands: Any) -> None:
@@ -135,17 +138,17 @@ def _add_judge(commands: Any) -> None:
         commands, "judge", check_commands.run_judge, "judge a gradient by the losses at the points of a plan"
     )
     command.add_argument(
-        "file", metavar="FILE", help="a whole request in JSON, or what `plan` wrote; - for standard input"
+        "file", metavar="FILE", help="a request in JSON, or the output of `plan`; - for standard input"
     )
     command.add_argument(
         "--losses",
         metavar="FILE",
-        help="the losses, as numbers in a text, in the order of the points; null where the function has no value",
+        help="a text with the losses, in the order of the points; null where the function has no value",
     )
     command.add_argument(
         "--tolerance",
         metavar="RTOL[,ATOL]",
-        help="what your gradient may be off by: rtol times the derivative, and atol; as --set tolerance={...}",
+        help="allowed error of your gradient: rtol times the derivative, plus atol; as --set tolerance={...}",
     )
     command.add_argument(
         "--set", metavar="FIELD=JSON", action="append", default=[], help="replace a field of the request"
@@ -165,8 +168,19 @@ def _add_candidate(command: argparse.ArgumentParser) -> None:
 
 
 def _add_format_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", choices=("text", "json", "markdown", "html"), default="text", help="of the report")
-    command.add_argument("--output", metavar="FILE", help="where to write the report, instead of standard output")
+    command.add_argument(
+        "--format",
+        choices=("text", "json", "markdown", "html"),
+        default="text",
+        help="form of the report (default text)",
+    )
+    command.add_argument("--output", metavar="FILE", help="write the report to a file instead of standard output")
+    command.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show all pairs of gradients, the gradients themselves and all worst elements, also of a pass",
+    )
 
 
 def _add_request_command(commands: Any, name: str, handler: CommandHandler, help_text: str) -> argparse.ArgumentParser:
@@ -175,6 +189,8 @@ def _add_request_command(commands: Any, name: str, handler: CommandHandler, help
     )
     command.set_defaults(run=handler)
     command.add_argument("--url", help=f"address of the service ({URL_VARIABLE}, default {DEFAULT_URL})")
-    command.add_argument("--key", help=f"a key of it; rather set {KEY_VARIABLE}, which does not show among processes")
+    command.add_argument(
+        "--key", help=f"key of the service; better set {KEY_VARIABLE}, which no list of processes shows"
+    )
     command.add_argument("--timeout", type=float, default=150.0, help="seconds to wait for an answer (default 150)")
     return command

@@ -1,19 +1,29 @@
-"""Where the command writes."""
+"""Output of the command: to a file, or to standard output."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from gradcheckd.errors import GradcheckdError
 
+_MIN_COLUMNS, _MAX_COLUMNS = 40, 120
+
+
+def get_terminal_columns(path: str | None) -> int | None:
+    """Return the width of the terminal that a report goes to; None where it goes elsewhere."""
+    if path not in (None, "-") or sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return max(_MIN_COLUMNS, min(shutil.get_terminal_size().columns, _MAX_COLUMNS))
+
 
 def write_text(text: str, path: str | None = None) -> None:
-    """Write a text, with a line's end, to a file or else, also where that is `-`, to standard output.
+    """Write a text, with a line's end, to a file, or to standard output for `-` and None.
 
     Raises
     ------
     OSError
-        It cannot be written; with the name of where to.
+        The text cannot be written; the error names the file.
     GradcheckdError
         Standard output is closed.
     """
@@ -42,5 +52,5 @@ def _print_text(text: str) -> None:
 
 
 def _detach_stdout() -> None:
-    """What could not be written is not to be tried again when Python ends, which has a status of its own for that."""
+    """Discard pending output, so that Python does not write it again at its end, with a status of its own."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,11 +7,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gradcheckd import progress
+from gradcheckd.visible_text import escape_invisible
+
+_MAX_NAME_LENGTH = 40
 
 
 @contextmanager
 def show_progress() -> Generator[progress.Progress]:
-    """Show a bar while the block runs; what is yielded tells it of a step."""
+    """Show a bar while the block runs, and yield the function that reports a step to it."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -20,16 +23,11 @@ def show_progress() -> Generator[progress.Progress]:
         TextColumn("evaluations"),
         TimeRemainingColumn(),
     )
-    # Not a line is left of it, so that the report stands alone.
+    # The bar vanishes at its end, so that the report stands alone.
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=None)
 
         def step(name: str, done: int, total: int) -> None:
-            bars.update(task, description=_escape_name(name), completed=done, total=total)
+            bars.update(task, description=escape_invisible(name[:_MAX_NAME_LENGTH]), completed=done, total=total)
 
         yield step
-
-
-def _escape_name(name: str) -> str:
-    """A name of the request, of which nothing acts upon the terminal."""
-    return "".join(each if each.isprintable() else "?" for each in name[:40])

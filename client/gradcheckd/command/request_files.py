@@ -1,4 +1,4 @@
-"""Files that the command takes: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
+"""Input files of the command: requests in JSON, in the safetensors format and of NumPy; numbers in a text."""
 
 import codecs
 import io
@@ -23,19 +23,19 @@ TensorSections = Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]
 _REQUEST_ENTRY = "request"
 _MISSING_LOSS = "null"
 _READ_ERRORS = (ValueError, EOFError, MemoryError, OverflowError, RuntimeError, tokenize.TokenError)
-"""What NumPy raises of a file that is cut off, or is not what it begins as."""
+"""Errors of NumPy for a file that is cut off, or that is of another kind than its first bytes say."""
 
 
 @dataclass(frozen=True)
 class RequestFile:
-    """A request as it was given.
+    """A request from a file.
 
     Attributes
     ----------
     fields, sections
-        Its fields, and those that are tensors by name.
-    whole
-        It as it came, if nothing was changed: what is wrong with it is for the service to say.
+        Fields of the request, and its fields of tensors by name.
+    original_body
+        The bytes of an unchanged request: the service says what is wrong with it.
     """
 
     fields: Mapping[str, Any]
@@ -43,28 +43,28 @@ class RequestFile:
     original_body: Body | None = None
 
     def to_body(self) -> Body:
-        """What is sent; a model may be given by its nodes."""
+        """Return the body to send; a list of nodes becomes a model."""
         model = self.fields.get("model")
         if isinstance(model, list):
             return self.with_fields(model={"nodes": model}).to_body()
         return self.original_body or wire.encode_body(self.fields, self.sections)
 
     def with_fields(self, **fields: Any) -> Self:
-        """It with other fields."""
+        """Return the request with some fields replaced."""
         return replace(self, fields=dict(self.fields) | fields, original_body=None)
 
     def with_only_fields(self, *names: str) -> Self:
-        """It with some of its fields alone."""
-        fields = {name: each for name, each in self.fields.items() if name in names}
+        """Return the request with some of its fields alone."""
+        fields = {name: value for name, value in self.fields.items() if name in names}
         return replace(self, fields=fields, original_body=None)
 
     def with_candidate(self, name: str | None, path: str) -> Self:
-        """It with a gradient from a file; the name may be left out where there is one tensor alone.
+        """Return the request with a gradient from a file; without a name, of the only tensor.
 
         Raises
         ------
         RequestError
-            The name is left out where there are several, or the file has another number of elements than the tensor.
+            The name is left out where there are several tensors, or the file holds no numbers.
         """
         shapes = self._list_gradient_shapes()
         if name is None and len(shapes) != 1:
@@ -74,16 +74,18 @@ class RequestFile:
         return replace(self, sections={**self.sections, "candidate": candidate}, original_body=None)
 
     def _list_gradient_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what may have a gradient: weights and tensors of a check, the point of a plan."""
+        """List the shapes of tensors that may have a gradient: of a check, or of the point of a plan."""
         plan = self.fields.get("plan")
         if isinstance(plan, dict):
             point: dict[str, Any] = cast("dict[str, Any]", plan).get("point", {})
-            return {name: _get_shape(UntypedTensor(each)) for name, each in point.items()}
+            return {name: _get_shape(UntypedTensor(value)) for name, value in point.items()}
         return self.list_shapes("tensors", "weights")
 
     def list_shapes(self, *sections: str) -> dict[str, tuple[int, ...]]:
-        """Shapes of the tensors of some sections, by name."""
-        return {name: _get_shape(each) for section in sections for name, each in self.sections.get(section, {}).items()}
+        """List the shapes of the tensors of some sections, by name."""
+        return {
+            name: _get_shape(tensor) for section in sections for name, tensor in self.sections.get(section, {}).items()
+        }
 
 
 def _get_shape(tensor: TypedTensor | UntypedTensor) -> tuple[int, ...]:
@@ -100,7 +102,7 @@ def _get_shape(tensor: TypedTensor | UntypedTensor) -> tuple[int, ...]:
 
 
 def parse_number_or_tensor(text: str, shape: tuple[int, ...] | None) -> Any:
-    """A number as it stands, or the tensor in the file of that name, as JSON has them."""
+    """Parse a number, or read the tensor in the file of that name, for JSON."""
     try:
         return to_tensor(_parse_float(text), text).as_json()
     except (ValueError, OverflowError):
@@ -127,12 +129,12 @@ def _read_npy(content: bytes, path: str) -> Array:
 
 
 def read_request(path: str, sections: Sequence[str]) -> RequestFile:
-    """Read a request, of which some fields are tensors by name; what it is, its bytes tell.
+    """Read a request, some fields of which are tensors by name; its bytes tell its format.
 
     Raises
     ------
     RequestError
-        It is none of the formats.
+        The file has none of the formats.
     """
     content = _read_content(path)
     if content.startswith(b"PK\3\4"):
@@ -150,40 +152,40 @@ def read_request(path: str, sections: Sequence[str]) -> RequestFile:
     if not isinstance(whole, dict):
         raise RequestError(f"{path}: a request is an object, with fields such as {', '.join(sections)}.")
     fields = cast("dict[str, Any]", whole)
-    named = {each: fields[each] for each in sections if isinstance(fields.get(each), dict)}
-    rest = {name: each for name, each in fields.items() if name not in named}
+    named = {section: fields[section] for section in sections if isinstance(fields.get(section), dict)}
+    rest = {name: value for name, value in fields.items() if name not in named}
     bare = {
-        section: {name: UntypedTensor(each) for name, each in tensors.items()} for section, tensors in named.items()
+        section: {name: UntypedTensor(value) for name, value in tensors.items()} for section, tensors in named.items()
     }
     return RequestFile(rest, bare, Body(content, JSON))
 
 
 def describe_columns(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Say which columns of a file of points are of which tensor."""
-    said: list[str] = []
+    descriptions: list[str] = []
     first = 1
     for name, shape in shapes.items():
         last = first + int(np.prod(shape, dtype=int)) - 1
         where = f"column {first}" if first == last else f"columns {first} to {last}"
         # In JSON, as a name may have a line's end.
-        said.append(f"{where}: {json.dumps(name)}, shape {list(shape)}")
+        descriptions.append(f"{where}: {json.dumps(name)}, shape {list(shape)}")
         first = last + 1
-    return "; ".join(said)
+    return "; ".join(descriptions)
 
 
 def read_losses(path: str) -> list[float | str | None]:
-    """Losses in a text, as JSON has them; `null` where there is none."""
-    found = _parse_entries(_read_content(path), path, {_MISSING_LOSS: None})
-    return [None if each is None else cast("UntypedTensor", to_tensor(each, "loss")).value for each in found]
+    """Read losses from a text, for JSON; `null` where the function has no value."""
+    entries = _parse_entries(_read_content(path), path, {_MISSING_LOSS: None})
+    return [None if entry is None else cast("UntypedTensor", to_tensor(entry, "loss")).value for entry in entries]
 
 
 def parse_numbers(content: bytes, path: str) -> Array:
-    """Numbers of a text, between which there are blanks, commas or line ends, and comments behind #; (n,).
+    """Parse numbers between blanks, commas and line ends, with comments behind #; shape (n,).
 
     Raises
     ------
     RequestError
-        There is something else.
+        The text holds something else.
     """
     return np.array(_parse_entries(content, path, {}), np.float64)
 
@@ -191,22 +193,22 @@ def parse_numbers(content: bytes, path: str) -> Array:
 def _parse_entries(content: bytes, path: str, words: Mapping[str, None]) -> list[float | None]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise RequestError(f"{path} is in UTF-16, as some shells write; numbers are read in UTF-8. Convert it.")
-    found: list[float | None] = []
-    for at, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
+    numbers: list[float | None] = []
+    for number, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
         try:
-            found += [
-                words[each] if each in words else _parse_float(each)
-                for each in line.partition("#")[0].replace(",", " ").split()
+            numbers += [
+                words[word] if word in words else _parse_float(word)
+                for word in line.partition("#")[0].replace(",", " ").split()
             ]
         except (ValueError, OverflowError) as error:
             raise RequestError(
-                f"{path}, line {at}: there are to be numbers, and blanks between them: {describe_error(error)}."
+                f"{path}, line {number}: there are to be numbers, and blanks between them: {describe_error(error)}."
             ) from None
-    return found
+    return numbers
 
 
 def _parse_float(text: str) -> float:
-    """A number in decimals, or in the hexadecimals that C writes with %a."""
+    """Parse a number in decimals, or in the hexadecimals that C writes with %a."""
     return float.fromhex(text) if "x" in text.lower() else float(text)
 
 
@@ -227,12 +229,12 @@ def _read_npz(content: bytes, path: str, sections: Sequence[str]) -> RequestFile
             f"{path} is no .npz of arrays, with `request` as JSON text: {describe_error(error)}."
         ) from None
     fields = _parse_fields(str(arrays.pop(_REQUEST_ENTRY, "{}")), path)
-    tensors = {name: cast("TypedTensor", to_tensor(each, f"{path}: {name!r}")) for name, each in arrays.items()}
+    tensors = {name: cast("TypedTensor", to_tensor(array, f"{path}: {name!r}")) for name, array in arrays.items()}
     return RequestFile(fields, _group_by_section(tensors, path, sections))
 
 
 def _parse_fields(text: str, path: str) -> dict[str, Any]:
-    """The other fields, beside arrays."""
+    """Parse the fields of a request beside its arrays."""
     try:
         fields: Any = wire.load_json(text)
     except ValueError as error:
@@ -247,13 +249,13 @@ def _parse_fields(text: str, path: str) -> dict[str, Any]:
 def _group_by_section(
     tensors: Mapping[str, TypedTensor], path: str, sections: Sequence[str]
 ) -> dict[str, dict[str, TypedTensor | UntypedTensor]]:
-    found: dict[str, dict[str, TypedTensor | UntypedTensor]] = {
+    grouped: dict[str, dict[str, TypedTensor | UntypedTensor]] = {
         section: {} for section in sections if section != "candidate"
     }
-    for full, each in tensors.items():
+    for full, tensor in tensors.items():
         section, slash, name = full.partition("/")
         if not slash or section not in sections:
             named = " or ".join(f"{section}/..." for section in sections)
             raise RequestError(f"{path}: an array is named {named}; {full!r} is not.")
-        found.setdefault(section, {})[name] = each
-    return found
+        grouped.setdefault(section, {})[name] = tensor
+    return grouped

@@ -1,4 +1,4 @@
-"""A report as one file of HTML, with heat maps, that opens offline. It has no script, and asks for nothing."""
+"""A report as one file of HTML, with heat maps, that opens offline. It has no script, and loads nothing."""
 
 from gradcheckd.page.document import render_page
 

@@ -20,13 +20,13 @@ _INK_THRESHOLD = 0.18
 
 
 def find_largest_magnitude(arrays: Sequence[Array]) -> float:
-    """The largest size of a finite number of some arrays; 0 if there is none."""
-    sizes = [np.abs(each[np.isfinite(each)]).max(initial=0.0) for each in arrays]
+    """Return the largest magnitude of a finite number in some arrays; 0 if there is none."""
+    sizes = [np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in arrays]
     return float(max(sizes, default=0.0))
 
 
 def colour_values(values: Array, limit: float) -> Array:
-    """Colours of numbers from -most to most.
+    """Return the colours of numbers from -limit to limit.
 
     Returns
     -------
@@ -42,17 +42,17 @@ def colour_values(values: Array, limit: float) -> Array:
 
 
 def choose_ink(colour: Array) -> str:
-    """Whether black or white is read on a colour."""
+    """Choose black or white ink for a background colour."""
     channels = colour / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "#000" if float(linear @ (0.2126, 0.7152, 0.0722)) > _INK_THRESHOLD else "#fff"
 
 
 def to_css(colour: Array) -> str:
-    """A colour as CSS has it."""
-    return "#" + "".join(f"{int(each):02x}" for each in colour)
+    """Write a colour for CSS."""
+    return "#" + "".join(f"{int(channel):02x}" for channel in colour)
 
 
 def make_ramp() -> list[str]:
-    """Colours from the least to the most, for a legend."""
-    return [to_css(each) for each in _COLOUR_STOPS]
+    """Return the colours from the least to the largest number, for a legend."""
+    return [to_css(colour) for colour in _COLOUR_STOPS]

@@ -1,4 +1,4 @@
-"""The page: outcome, verdicts, and for each name why, the probable bug, heat maps and elements."""
+"""The page: outcome, verdicts, and for each tensor the reason, the probable bug, heat maps and elements."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,9 @@ from gradcheckd.report_parts import Diagnosis, Judged, Verdict
 
 _OUTCOME_ORDER = ("fail", "inconclusive", "pass")
 _OUTCOME_SIGNS = {"pass": "\N{CHECK MARK}", "fail": "\N{MULTIPLICATION X}"}
+_UNKNOWN_BUG = "unknown"
 _MAX_HEATMAP_NAMES = 20
-"""Names whose heat maps are drawn; those that are not right come first."""
+"""Tensors with heat maps; those that do not pass come first."""
 _CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -44,7 +45,7 @@ def _read_style() -> Markup:
 
 def _render_header(report: Report | BlackBoxReport) -> Markup:
     facts = _format_facts(report)
-    # The outcome is said beside it.
+    # The badge beside it has the outcome.
     summary = report.summary.removeprefix(f"{report.outcome}: ")
     return make_element(
         "header",
@@ -60,16 +61,20 @@ def _render_header(report: Report | BlackBoxReport) -> Markup:
 
 
 def render_badge(outcome: str) -> Markup:
-    """An outcome, told by its word and its sign as well as by its colour."""
+    """Render an outcome by its word and its sign as well as by its colour."""
     return make_element("span", f"{_OUTCOME_SIGNS.get(outcome, '?')} {outcome}", class_=f"badge {outcome}")
 
 
 def _format_facts(report: Report | BlackBoxReport) -> str:
     if isinstance(report, Report):
-        return f"loss {number_format.format_number(report.loss.analytic, 17)} (by autograd {number_format.format_number(report.loss.autograd, 17)})"
-    same = "the same" if report.deterministic else "not quite the same"
+        analytic, autograd = (
+            number_format.format_number(loss, 17) for loss in (report.loss.analytic, report.loss.autograd)
+        )
+        return f"loss {analytic} (by autograd {autograd})"
+    repeated = "the same" if report.deterministic else "not quite the same"
     evaluations = number_format.format_count(report.evaluations, "evaluation")
-    return f"noise of the loss {number_format.format_number(report.noise, 2)}, of {evaluations}; at one point it was {same} each time"
+    noise = number_format.format_number(report.noise, 2)
+    return f"noise of the loss {noise}, of {evaluations}; at one point it was {repeated} each time"
 
 
 def _render_names(report: Report | BlackBoxReport, names: list[str]) -> Iterator[Markup]:
@@ -83,14 +88,17 @@ def _render_names(report: Report | BlackBoxReport, names: list[str]) -> Iterator
 def _render_reasons(verdict: Verdict) -> Iterator[Markup]:
     if verdict.outcome != "pass":
         yield make_element("p", *_render_code_spans(verdict.reason))
+    if verdict.pattern is not None:
+        yield make_element("p", make_element("strong", f"{verdict.pattern}."))
     if verdict.diagnoses:
-        yield make_element("h3", "Probable bug" if len(verdict.diagnoses) == 1 else "Probable bugs")
+        known = any(diagnosis.name != _UNKNOWN_BUG for diagnosis in verdict.diagnoses)
+        yield make_element("h3", "No known bug" if not known else f"Probable bug{'s'[: len(verdict.diagnoses) - 1]}")
         yield make_element("ul", *map(_render_bug, verdict.diagnoses), class_="bugs")
 
 
 def _render_bug(diagnosis: Diagnosis) -> Markup:
-    # What is no bug of the catalogue fits nothing.
-    known = diagnosis.name != "unknown"
+    # Only a bug of the catalogue has a fit.
+    known = diagnosis.name != _UNKNOWN_BUG
     fit = (
         make_element("span", f" fits to {number_format.format_number(diagnosis.fit, 4)}", class_="quiet")
         if known
@@ -102,7 +110,7 @@ def _render_bug(diagnosis: Diagnosis) -> Markup:
 
 
 def _render_code_spans(text: str) -> Iterator[str]:
-    """What stands between backticks as code."""
+    """Render the text between backticks as code."""
     for number, part in enumerate(re.split("`", text)):
         yield make_element("code", part) if number % 2 else part
 
@@ -115,7 +123,7 @@ def _render_heatmaps(report: Report | BlackBoxReport, name: str, verdict: Verdic
 def _render_elements(verdict: Verdict) -> Iterator[Markup]:
     if verdict.worst:
         yield _render_judged_table(verdict, "Worst elements", verdict.worst)
-    if along := [each for each in verdict.directions if each.index is None]:
+    if along := [direction for direction in verdict.directions if direction.index is None]:
         yield _render_judged_table(verdict, "Random directions", along)
     if verdict.kinks:
         yield tables.render_folded(
@@ -126,7 +134,7 @@ def _render_elements(verdict: Verdict) -> Iterator[Markup]:
 
 
 def _render_judged_table(verdict: Verdict, title: str, judged: Sequence[Judged]) -> Markup:
-    """At once where something is wrong, and where all is right to be unfolded."""
+    """Render a table, folded where the gradient passes."""
     if verdict.outcome == "pass":
         return tables.render_folded(title, tables.render_judged(title, judged))
     return join_markup(make_element("h3", title), tables.render_judged(title, judged))

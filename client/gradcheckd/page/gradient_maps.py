@@ -1,4 +1,4 @@
-"""The heat maps of one name: every route, and what is judged less the finite difference, slice by slice."""
+"""The heat maps of one tensor: every route, and the judged gradient less the finite difference, slice by slice."""
 
 from collections.abc import Iterator, Mapping
 
@@ -22,12 +22,12 @@ LeadingIndex = tuple[int, ...]
 
 def render_maps(name: str, gradient: Gradient, verdict: Verdict) -> Markup:
     """Draw the gradients of a name."""
-    routes = {route: each for route in _ROUTE_LABELS if (each := getattr(gradient, route)) is not None}
+    routes = {route: array for route in _ROUTE_LABELS if (array := getattr(gradient, route)) is not None}
     shape = gradient.analytic.shape
-    figure = _GradientMaps(name, {route: _to_float(each) for route, each in routes.items() if each.shape == shape})
+    figure = _GradientMaps(name, {route: _to_float(array) for route, array in routes.items() if array.shape == shape})
     places = _choose_slices(shape, verdict)
-    wrong = [_find_wrong_cells(verdict, at) for at in places]
-    drawn = [figure.render_slice(*each) for each in zip(places, wrong, strict=True)]
+    wrong = [_find_wrong_cells(verdict, place) for place in places]
+    drawn = [figure.render_slice(*pair) for pair in zip(places, wrong, strict=True)]
     return join_markup(
         figure.render_legends(),
         _describe_framed(verdict, 0 if _is_picture(shape) else sum(map(len, wrong))),
@@ -44,8 +44,8 @@ class _GradientMaps:
     Parameters
     ----------
     name
-        Of the tensor.
-    shown
+        Name of the tensor.
+    routes
         Gradients by route, of the tensor's shape.
     """
 
@@ -70,7 +70,7 @@ class _GradientMaps:
         )
 
     def render_slice(self, leading_index: LeadingIndex, wrong: set[CellIndex]) -> Markup:
-        """Draw the last two axes at a place along the others, with elements that are wrong outlined."""
+        """Draw the last two axes at a place along the others, with wrong elements outlined."""
         title = (
             make_element("h4", f"{number_format.format_element(self._name, leading_index)}[:][:]")
             if leading_index
@@ -96,22 +96,26 @@ def _to_float(array: Array) -> Array:
 
 
 def _subtract(judged: Array, reference: Array) -> Array:
-    # What is not finite in either is not finite in the difference: a finding, not an accident.
+    # A number that is not finite makes a difference that is not: a finding, not an accident.
     with np.errstate(all="ignore"):
         return judged - reference
 
 
 def _choose_slices(shape: tuple[int, ...], verdict: Verdict) -> list[LeadingIndex]:
-    """Places along all axes but the last two: those of the worst elements first."""
+    """Choose places along all axes but the last two: those of the worst elements first."""
     axes = shape[:-2]
-    worst = [each.index[:-2] for each in verdict.worst if each.index is not None and len(each.index) == len(shape)]
-    first = (tuple(int(each) for each in at) for at in np.ndindex(*axes))
-    found: dict[LeadingIndex, None] = dict.fromkeys(worst)
-    for at in first:
-        if len(found) >= _MAX_SLICES:
+    worst = [
+        element.index[:-2]
+        for element in verdict.worst
+        if element.index is not None and len(element.index) == len(shape)
+    ]
+    first = (tuple(int(i) for i in place) for place in np.ndindex(*axes))
+    places: dict[LeadingIndex, None] = dict.fromkeys(worst)
+    for place in first:
+        if len(places) >= _MAX_SLICES:
             break
-        found[at] = None
-    return sorted(list(found)[:_MAX_SLICES])
+        places[place] = None
+    return sorted(list(places)[:_MAX_SLICES])
 
 
 def _get_slice(array: Array, leading_index: LeadingIndex) -> Array:
@@ -119,27 +123,27 @@ def _get_slice(array: Array, leading_index: LeadingIndex) -> Array:
 
 
 def _find_wrong_cells(verdict: Verdict, leading_index: LeadingIndex) -> set[CellIndex]:
-    """Places in a slice of the elements that are known to be wrong."""
-    found: set[CellIndex] = set()
-    for each in verdict.worst:
-        if each.outcome == "fail" and each.index is not None and each.index[:-2] == leading_index:
-            row, column = (0, 0, *each.index)[-2:]
-            found.add((row, column))
-    return found
+    """Find the places in a slice of the elements that are known to be wrong."""
+    cells: set[CellIndex] = set()
+    for element in verdict.worst:
+        if element.outcome == "fail" and element.index is not None and element.index[:-2] == leading_index:
+            row, column = (0, 0, *element.index)[-2:]
+            cells.add((row, column))
+    return cells
 
 
 def _describe_framed(verdict: Verdict, framed: int) -> Markup | None:
-    """How many of the elements that are wrong have a frame: one without it is not thereby right."""
+    """Say how many wrong elements have a frame: an element without one is not thereby right."""
     failed = verdict.elements.failed
     if not failed:
         return None
     if framed >= failed:
-        said = f"framed: {number_format.format_count(failed, 'element')}, all that fail"
+        text = f"framed: {number_format.format_count(failed, 'element')}, all that fail"
     elif framed:
-        said = f"framed: the worst {framed:,} of {failed:,} elements that fail; the others that fail have no frame"
+        text = f"framed: the worst {framed:,} of {failed:,} elements that fail; the others that fail have no frame"
     else:
-        said = f"{number_format.format_count(failed, 'element')} fail, and none is framed in maps of so many elements"
-    return make_element("p", said, class_="legend")
+        text = f"{number_format.format_count(failed, 'element')} fail, and none is framed in maps of so many elements"
+    return make_element("p", text, class_="legend")
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

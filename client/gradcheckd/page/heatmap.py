@@ -1,4 +1,4 @@
-"""One matrix in colours: of few elements a table with its numbers, of many a picture."""
+"""One matrix in colours: a table with numbers if it is small, else a picture."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from gradcheckd.page.png_image import reduce_matrix, write_png
 
 MAX_TABLE_CELLS = 1024
 _MAX_NUMBER_COLUMNS = 8
-"""Columns with room for numbers; where there are more, a cell has the sign, and its number for who points at it."""
+"""Columns with room for numbers; of more, a cell shows the sign, and its number on pointing."""
 _MAX_INDEXED_CELLS = 32
 CellIndex = tuple[int, int]
 
@@ -24,15 +24,15 @@ def render_heatmap(
     Parameters
     ----------
     matrix
-        (rows, columns).
+        Numbers to draw, shape (rows, columns).
     label
-        Its caption.
-    what
-        What it is, for who does not see it.
-    most
-        Size of the number with the strongest colour.
+        Caption.
+    description
+        Text for readers who do not see the picture.
+    limit
+        Magnitude of the number with the strongest colour.
     marked
-        Places of elements that are wrong.
+        Places of wrong elements.
     """
     drawn = (
         _render_table(matrix, limit, marked)
@@ -79,7 +79,8 @@ def _render_picture(matrix: Array, description: str, limit: float) -> Markup:
     small, side = reduce_matrix(matrix)
     finite = matrix[np.isfinite(matrix)]
     span = (
-        f"from {number_format.format_number(float(finite.min()), 3)} to {number_format.format_number(float(finite.max()), 3)}"
+        f"from {number_format.format_number(float(finite.min()), 3)} "
+        f"to {number_format.format_number(float(finite.max()), 3)}"
         if finite.size
         else ""
     )
@@ -89,20 +90,20 @@ def _render_picture(matrix: Array, description: str, limit: float) -> Markup:
         if finite.size < matrix.size
         else ""
     )
-    said = "; ".join(filter(None, (span, strange, shared)))
+    text = "; ".join(filter(None, (span, strange, shared)))
     rows, columns = matrix.shape
     image = make_element(
         "img",
         src=write_png(colour_scale.colour_values(small, limit)),
-        alt=f"{description}, {rows} by {columns}, {said}",
+        alt=f"{description}, {rows} by {columns}, {text}",
     )
-    return join_markup(image, make_element("p", f"{rows} \N{MULTIPLICATION SIGN} {columns}, {said}", class_="quiet"))
+    return join_markup(image, make_element("p", f"{rows} \N{MULTIPLICATION SIGN} {columns}, {text}", class_="quiet"))
 
 
 def render_legend(limit: float, description: str) -> Markup:
-    """The scale of colours, with the numbers at its ends."""
+    """Render the scale of colours, with the numbers at its ends."""
     bar = make_element(
-        "span", *(make_element("i", style=f"background:{each}") for each in colour_scale.make_ramp()), class_="bar"
+        "span", *(make_element("i", style=f"background:{colour}") for colour in colour_scale.make_ramp()), class_="bar"
     )
     return make_element(
         "p",

@@ -1,10 +1,12 @@
-"""HTML of which every text is escaped, as it is made of elements and not of strings."""
+"""HTML made of elements and not of strings, so that every text in it is escaped."""
 
 from html import escape
 
+from gradcheckd.visible_text import escape_invisible
+
 
 class Markup(str):
-    """Text that is HTML already."""
+    """A text that is HTML already."""
 
     __slots__ = ()
 
@@ -15,30 +17,31 @@ def make_element(tag: str, *children: str | None, **attributes: str | int | None
     Parameters
     ----------
     tag
-        Its name; one of `img`, `col`, `meta` or `br` has no end.
+        Name of the element; `img`, `col`, `meta` and `br` have no end tag.
     children
-        Markup, and text, which is escaped; None is left out.
+        Markup, and text to escape; None is left out.
     attributes
-        Their values are escaped; None is left out. `class_` is `class`, and `aria_label` is `aria-label`.
+        Values to escape, by name; None is left out. `class_` is `class`, and `aria_label` is `aria-label`.
     """
-    given = "".join(
+    written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape_visible(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
     if tag in ("img", "col", "meta", "br"):
-        return Markup(f"<{tag}{given}>")
-    return Markup(f"<{tag}{given}>{join_markup(*children)}</{tag}>")
+        return Markup(f"<{tag}{written}>")
+    return Markup(f"<{tag}{written}>{join_markup(*children)}</{tag}>")
 
 
 def join_markup(*children: str | None) -> Markup:
-    """Markup and text one after the other."""
+    """Join markup and text, which is escaped."""
     return Markup(
-        "".join(each if isinstance(each, Markup) else escape_visible(each) for each in children if each is not None)
+        "".join(
+            child if isinstance(child, Markup) else escape_visible(child) for child in children if child is not None
+        )
     )
 
 
 def escape_visible(text: str) -> str:
-    """Text with all that HTML would act upon escaped, and all that does not show, or turns writing around, spelled."""
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
-    return escape(shown)
+    """Escape the characters that HTML would act upon, and those that do not show."""
+    return escape(escape_invisible(text))

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them."""
+"""Numbers for readers of the page."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ _SMALLEST_DECIMAL, _LARGEST_DECIMAL = 1e-3, 1e5
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """A number in a few digits."""
+    """Format a number in a few digits."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -20,15 +20,15 @@ def format_number(value: float, digits: int = 4) -> str:
 
 
 def format_sign(value: float) -> str:
-    """The sign of a number, for where there is no room for it all."""
+    """Format the sign of a number, where there is no room for its digits."""
     return "?" if math.isnan(value) else "+" if value > 0 else _MINUS_SIGN if value < 0 else "0"
 
 
 def format_element(name: str, index: Sequence[int]) -> str:
-    """An element of a tensor."""
-    return name + "".join(f"[{each}]" for each in index)
+    """Format an element of a tensor, as in w1[0][1]."""
+    return name + "".join(f"[{i}]" for i in index)
 
 
 def format_count(count: int, noun: str) -> str:
-    """So many of something."""
+    """Format a count with its noun, in the plural where it is not 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -9,13 +9,13 @@ import numpy as np
 from gradcheckd.arrays import Array
 
 MAX_PIXELS = 512
-"""Pixels along an axis; of a longer one several elements share one."""
+"""Pixels along an axis; several elements of a longer one share a pixel."""
 
 
 def write_png(colours: Array) -> str:
-    """Write RGB in uint8, (rows, columns, 3), as the address of a picture in itself."""
+    """Write RGB in uint8, shape (rows, columns, 3), as a data URL."""
     rows, columns, _ = colours.shape
-    # Before each row stands the filter that it has: none.
+    # Before each row stands its filter: none.
     raw = np.concatenate([np.zeros((rows, 1), np.uint8), colours.reshape(rows, -1)], axis=1).tobytes()
     head = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
     parts = (b"IHDR", head), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b"")
@@ -28,7 +28,7 @@ def _write_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def reduce_matrix(matrix: Array) -> tuple[Array, int]:
-    """A matrix that has no more pixels than there is room for: of each block the element that is largest in size.
+    """Reduce a matrix to the pixels that there is room for: the largest element of each block.
 
     Returns
     -------
@@ -41,6 +41,6 @@ def reduce_matrix(matrix: Array) -> tuple[Array, int]:
     padded = np.zeros((rows * side, columns * side), matrix.dtype)
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
     blocks = padded.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, side * side)
-    # What is not finite is to be seen above all.
+    # Numbers that are not finite must be seen above all.
     sizes = np.where(np.isfinite(blocks), np.abs(blocks), np.inf)
     return np.take_along_axis(blocks, sizes.argmax(axis=-1)[..., None], axis=-1)[..., 0], side

@@ -13,13 +13,13 @@ _METRIC_NAMES = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp"
 
 
 def render_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
-    """A table, that can be moved sideways where there is no room for it; the first cell of a row is its head.
+    """Render a table that scrolls sideways; the first cell of a row is its head.
 
-    Its caption is for who hears it: who sees it has the heading above.
+    The caption is for screen readers: the page has the heading above.
     """
-    head = make_element("thead", make_element("tr", *(make_element("th", each, scope="col") for each in heads)))
+    head = make_element("thead", make_element("tr", *(make_element("th", head, scope="col") for head in heads)))
     lines = [
-        make_element("tr", make_element("th", first, scope="row"), *(make_element("td", each) for each in rest))
+        make_element("tr", make_element("th", first, scope="row"), *(make_element("td", cell) for cell in rest))
         for first, *rest in rows
     ]
     title = make_element("caption", make_element("span", caption, class_="hidden"))
@@ -28,19 +28,19 @@ def render_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str
 
 
 def render_folded(title: str, content: Markup) -> Markup:
-    """What few readers want at once."""
+    """Render a part that few readers want at once."""
     return make_element("details", make_element("summary", title), content)
 
 
 def render_verdicts(names: Sequence[str], verdicts_by_name: Mapping[str, Verdict]) -> Markup:
-    """A row for each name."""
+    """Render a row for each tensor."""
     heads = ("name", "outcome", "pass", "fail", "inconclusive", "not examined", "worst ratio", "detects")
     return join_markup(
         render_table("Verdicts", heads, [_build_verdict_row(name, verdicts_by_name[name]) for name in names]),
         make_element(
             "p",
-            "pass, fail, inconclusive: of elements, or of random directions; worst ratio: the worst distance from the "
-            "finite difference, over what is allowed; detects: the smallest relative error that would have been found.",
+            "pass, fail, inconclusive: of elements, or of random directions; worst ratio: the largest error, over the "
+            "allowed error; detects: the smallest relative error that would have been found.",
             class_="quiet",
         ),
     )
@@ -49,85 +49,85 @@ def render_verdicts(names: Sequence[str], verdicts_by_name: Mapping[str, Verdict
 def _build_verdict_row(name: str, verdict: Verdict) -> Sequence[str]:
     elements = verdict.elements
     counts = [elements.passed, elements.failed, elements.inconclusive]
-    along = [each.outcome for each in verdict.directions if each.index is None]
+    along = [direction.outcome for direction in verdict.directions if direction.index is None]
     if along:
-        # No element was judged by itself.
+        # The check judged no element by itself.
         counts = [along.count("pass"), along.count("fail"), along.count("inconclusive")]
-    ratios = [each.ratio for each in (*verdict.worst, *verdict.directions)]
-    # What is no number is worse than any.
+    ratios = [result.ratio for result in (*verdict.worst, *verdict.directions)]
+    # NaN is worse than any number.
     worst = max(ratios, key=lambda ratio: (ratio != ratio, ratio), default=None)
     outcome = make_element("span", verdict.outcome, class_=verdict.outcome)
     return (
         make_element("code", name),
         outcome,
-        *(f"{each:,}" for each in (*counts, elements.not_examined)),
+        *(f"{count:,}" for count in (*counts, elements.not_examined)),
         "-" if worst is None else format_number(worst, 3),
         format_number(verdict.smallest_detectable_error, 2),
     )
 
 
 def render_judged(caption: str, elements: Sequence[Judged]) -> Markup:
-    """Elements or directions, with all that their outcome follows from."""
+    """Render elements or directions, with the numbers that their outcome follows from."""
     heads = ("where", "route", "judged", "finite difference", "error bound", "allowed", "times allowed", "outcome")
     rows = [
         (
-            f"direction {number}" if each.index is None else format_element("", each.index) or "[]",
-            each.route,
-            format_number(each.judged, 10),
-            format_number(each.reference, 10),
-            format_number(each.error_bound, 2),
-            format_number(each.allowed, 2),
-            format_number(each.ratio, 3),
-            make_element("span", each.outcome, class_=each.outcome),
+            f"direction {number}" if element.index is None else format_element("", element.index) or "[]",
+            element.route,
+            format_number(element.judged, 10),
+            format_number(element.reference, 10),
+            format_number(element.error_bound, 2),
+            format_number(element.allowed, 2),
+            format_number(element.ratio, 3),
+            make_element("span", element.outcome, class_=element.outcome),
         )
-        for number, each in enumerate(elements[:_MAX_ROWS])
+        for number, element in enumerate(elements[:_MAX_ROWS])
     ]
     return render_table(caption, heads, rows)
 
 
 def render_kinks(kinks_found: Sequence[Kink]) -> Markup:
-    """Elements at which there is no derivative."""
+    """Render the elements at which there is no derivative."""
     rows = [
-        (format_element("", each.index) or "[]", format_number(each.left, 10), format_number(each.right, 10))
-        for each in kinks_found[:_MAX_ROWS]
+        (format_element("", kink.index) or "[]", format_number(kink.left, 10), format_number(kink.right, 10))
+        for kink in kinks_found[:_MAX_ROWS]
     ]
     caption = "Kinks, where either one-sided derivative is accepted"
     return render_table(caption, ("where", "from the left", "from the right"), rows)
 
 
 def render_remainder(taylor: Mapping[str, Any]) -> Markup:
-    """The remainder of a black box along its worst direction."""
-    slope, intercept, factor = (format_number(float(taylor[each]), 3) for each in ("slope", "intercept", "factor"))
-    said = (
+    """Render the remainder of a black box along its worst direction."""
+    slope, intercept, factor = (format_number(float(taylor[part]), 3) for part in ("slope", "intercept", "factor"))
+    text = (
         f"Along direction {taylor['direction']} it grows as the step to the power of {slope} (2 of a right gradient, 1 "
         f"of a wrong one); the derivative is {factor} times the candidate's, which is off by {intercept} of itself."
     )
     rows = [
-        (format_number(float(step), 4), format_number(float(each), 4))
-        for step, each in zip(taylor["steps"], taylor["remainders"], strict=True)
+        (format_number(float(step), 4), format_number(float(remainder), 4))
+        for step, remainder in zip(taylor["steps"], taylor["remainders"], strict=True)
     ]
-    return join_markup(make_element("p", said), render_table("Taylor remainder", ("step", "remainder"), rows))
+    return join_markup(make_element("p", text), render_table("Taylor remainder", ("step", "remainder"), rows))
 
 
 def render_discrepancies(
     names: Sequence[str], discrepancies_by_name: Mapping[str, Mapping[str, Discrepancy]]
 ) -> Markup:
-    """A row for each name and pair of routes."""
+    """Render a row for each tensor and pair of routes."""
     rows = [
         (
             make_element("code", name),
             pair.replace("_vs_", " \N{EN DASH} ").replace("_", " "),
-            *(format_number(getattr(each, metric), 3) for metric in _METRIC_NAMES),
-            format_element("", each.worst_index) or "[]",
+            *(format_number(getattr(discrepancy, metric), 3) for metric in _METRIC_NAMES),
+            format_element("", discrepancy.worst_index) or "[]",
         )
         for name in names
-        for pair, each in discrepancies_by_name[name].items()
+        for pair, discrepancy in discrepancies_by_name[name].items()
     ]
     return render_table("Distances of all pairs of routes", ("name", "pair", *_METRIC_NAMES, "worst at"), rows)
 
 
 def render_model(nodes: Sequence[Mapping[str, Any]]) -> Markup:
-    """A row for each node."""
+    """Render a row for each node."""
     rows = [
         (
             make_element("code", node["name"]),

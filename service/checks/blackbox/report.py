@@ -1,6 +1,6 @@
 """From the verdicts of a judgement to its report on the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
+from service.numerics.diagnosis import error_pattern
 from service.numerics.verdict import gradient_verdict
 from service.numerics.verdict.gradient_verdict import ElementResult
 from service.numerics.verdict.outcome import Outcome
@@ -86,10 +87,15 @@ def _summarize(outcome: Outcome, judgements: Mapping[str, TensorJudgement], targ
         name, worst = max(judgements.items(), key=lambda item: item[1].single_miss_probability)
         return (
             f"{summary} An error of {target_error:.1e} of a single element of {escape_name(name)} would have been "
-            f"missed with probability {worst.single_miss_probability:.2g}."
+            f"missed with probability {_format_probability(worst.single_miss_probability)}."
         )
     bugs = [judgement.diagnosis.explanation for judgement in judgements.values() if judgement.diagnosis is not None]
     return f"{summary} {bugs[0]}" if bugs else summary
+
+
+def _format_probability(probability: float) -> str:
+    # The digits of a smaller probability say nothing more.
+    return "< 1e-6" if 0 < probability < 1e-6 else f"{probability:.2g}"
 
 
 def _count_missing_values(layout: EvaluationLayout, name: str, losses: Array) -> tuple[int, int, bool]:
@@ -120,7 +126,7 @@ def _build_verdict(
 ) -> JudgedVerdict:
     found, bug = judged.verdict, judged.diagnosis
     by_element = layout.lines[name].moved_elements is not None
-    return {
+    report: JudgedVerdict = {
         "outcome": cast("Any", found.outcome.wire_name),
         "reason": found.reason if bug is None else f"{found.reason} {bug.explanation}",
         "elements": report_entries.build_element_counts(found),
@@ -133,6 +139,23 @@ def _build_verdict(
         "missed": _build_miss_probability(judged, target_error),
         "without_value": _count_missing_values(layout, name, losses)[0],
     }
+    if by_element and found.outcome == Outcome.FAIL:
+        report["pattern"] = _describe_error_pattern(name, layout.points[name].values.shape, judged.direction_results)
+    return report
+
+
+def _describe_error_pattern(name: str, shape: tuple[int, ...], results: Sequence[ElementResult]) -> str:
+    """Describe which of the elements that were moved are wrong, and what they have in common."""
+    judged, reference, allowed_error = (np.full(shape, np.nan) for _ in range(3))
+    wrong, decided = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    for result in results:
+        index = result.index
+        judged[index], reference[index], allowed_error[index] = (
+            result.judged_value, result.reference, result.allowed_error
+        )  # fmt: skip
+        wrong[index] = result.outcome == Outcome.FAIL
+        decided[index] = result.outcome != Outcome.INCONCLUSIVE
+    return error_pattern.describe_error_pattern(escape_name(name), judged, reference, allowed_error, wrong, decided)
 
 
 def _build_direction(result: ElementResult, by_element: bool) -> JudgedDirection:

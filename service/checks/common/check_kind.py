@@ -3,14 +3,14 @@
 HTTP makes the route, its description, limits, log and text report from it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from schemas.safetensors_body import SECTIONS
 from service.checks.common.limits import Limits
 from service.numerics.gradients.finite_difference import DifferenceProgress
-from service.rendering.document import Section
+from service.rendering.document import SectionBuilder
 
 ResultT = TypeVar("ResultT")
 AnswerForm = Literal["json", "text", "binary"]
@@ -110,7 +110,7 @@ class CheckKind(Generic[ResultT]):
     binary_answer
         Safetensors form of the answer; none by default.
     build_sections
-        Function that makes the sections of the text report; no text by default.
+        Function that makes the sections of the text report, with or without details; no text by default.
     collect_facts
         Function that collects the facts of a result for the log.
     streams_progress
@@ -136,7 +136,7 @@ class CheckKind(Generic[ResultT]):
     binary_body: BinaryBody
     to_document: Callable[[ResultT], Mapping[str, Any]] = _return_document
     binary_answer: BinaryAnswer[ResultT] | None = None
-    build_sections: Callable[[ResultT], Iterable[Section]] | None = None
+    build_sections: SectionBuilder[ResultT] | None = None
     collect_facts: Callable[[ResultT], AnswerFacts] = _collect_no_facts
     streams_progress: bool = False
     is_counted: bool = False

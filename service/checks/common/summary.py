@@ -239,7 +239,7 @@ def _format_value(value: float) -> str:
 def _describe_reference(worst: ElementResult) -> str:
     if not (np.isfinite(worst.reference) and np.isfinite(worst.error_bound)):
         return "there is no finite difference with a bound"
-    return f"the finite difference {_format_value(worst.reference)} +- {worst.error_bound:.1g}"
+    return f"the finite difference {_format_value(worst.reference)} ± {worst.error_bound:.1g}"
 
 
 def _join_names(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from schemas.datatype import Array
-from schemas.problem_details import quote_name
+from schemas.problem_details import escape_name, quote_name
 from schemas.tensor import encode_number
 from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.problem import Problem
@@ -14,6 +14,7 @@ from service.checks.graph.references import ReferenceCache
 from service.checks.graph.tie_choices import CANDIDATE_ROUTE, TieChoices
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import PRECISIONS, Precision
+from service.numerics.diagnosis import error_pattern
 from service.numerics.gradients.sources import ANALYTIC
 from service.numerics.model.nonfinite import NonFiniteOrigin
 from service.numerics.ties import TieStatus
@@ -89,15 +90,51 @@ class Judge:
         reference = self._references.build_reference(name, self.problem.get_precision(name))
         return dataclasses.replace(reference, tolerance=self._tolerance).allowed_error
 
+    def describe_error_pattern(self, name: str) -> str | None:
+        """Describe which elements of the judged gradient fail, and what they have in common.
+
+        Returns
+        -------
+        None where no element was judged by itself, or none fails.
+        """
+        if name in self._routes.directional_differences:
+            return None
+        if name in self.problem.candidate and not self.has_comparable_candidate(name):
+            return None
+        judged_by_route, reference = self._build_comparison(name)
+        ties, examined = self._standings.get(name, {}), self.problem.get_examined_elements(name)
+        for route, judged in judged_by_route.items():
+            values = judged.astype(np.float64)
+            outcomes = elementwise.find_element_outcomes(values, reference, ties.get(route))
+            known: Array = outcomes != Outcome.INCONCLUSIVE
+            if examined is not None:
+                # What was not looked at is not known to be right.
+                known.ravel()[np.setdiff1d(np.arange(known.size), examined)] = False
+            wrong = (outcomes == Outcome.FAIL) & known
+            if wrong.any():
+                return error_pattern.describe_error_pattern(
+                    escape_name(name), values, reference.value, reference.allowed_error, wrong, known
+                )
+        return None
+
     def _judge(self, name: str) -> GradientVerdict:
+        candidate = self.problem.candidate.get(name)
+        if candidate is not None and not self.has_comparable_candidate(name):
+            return elementwise.judge_shape_mismatch(candidate.array.shape, self.problem.graph.shapes[name])
+        judged_by_route, reference = self._build_comparison(name)
+        found = self._judge_routes(judged_by_route, reference, name)
+        if candidate is None:
+            return found
+        return self._add_precision_hint(found, name, judged_by_route[CANDIDATE_ROUTE], reference)
+
+    def _build_comparison(self, name: str) -> tuple[Mapping[str, Array], Reference]:
+        """Return the gradients that are judged, by route, and what they are judged against."""
         dispute, candidate = self._references.find_disagreement(name), self.problem.candidate.get(name)
         if candidate is None:
             reference = dataclasses.replace(
                 self._build_reference(name), tolerance=self._tolerance, out_of_range=dispute.excused_by_range
             )
-            return self._judge_routes(dispute.gradients, reference, name)
-        if not self.has_comparable_candidate(name):
-            return elementwise.judge_shape_mismatch(candidate.array.shape, self.problem.graph.shapes[name])
+            return dispute.gradients, reference
         precision = self.problem.get_precision(name)
         # What is beyond the range of the dtype is beyond that of an arithmetic that has no larger one.
         no_wider = precision.min_exponent >= self.problem.dtype.precision.min_exponent
@@ -107,10 +144,7 @@ class Judge:
             tolerance=self._tolerance,
             out_of_range=dispute.excused_by_range if no_wider else None,
         )
-        judged = self._references.comparable_values(name, candidate.array)
-        return self._add_precision_hint(
-            self._judge_routes({CANDIDATE_ROUTE: judged}, reference, name), name, judged, reference
-        )
+        return {CANDIDATE_ROUTE: self._references.comparable_values(name, candidate.array)}, reference
 
     def _judge_routes(
         self, gradients_by_route: Mapping[str, Array], reference: Reference, name: str

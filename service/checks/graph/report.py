@@ -35,6 +35,7 @@ from service.numerics.gradients.finite_difference import Difference
 from service.numerics.verdict import gradient_verdict, metrics
 from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import GradientVerdict
+from service.numerics.verdict.outcome import Outcome
 
 TensorEncoder = partial[Any]
 
@@ -77,7 +78,7 @@ def build_report(
         "gradients": _build_gradients(problem, routes, judge, encode) if "gradients" in include else {},
         "discrepancies": discrepancies,
         "verdicts": {
-            name: _build_verdict(problem, routes, name, verdict, results.diagnoses.get(name, ()))
+            name: _build_verdict(problem, routes, judge, name, verdict, results.diagnoses.get(name, ()))
             for name, verdict in iterate_interruptibly(verdicts.items())
         },
         "intermediates": _build_intermediates(problem, routes, encode) if "intermediates" in include else {},
@@ -185,7 +186,12 @@ def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | N
 
 
 def _build_verdict(
-    problem: Problem, routes: GradientSources, name: str, verdict: GradientVerdict, diagnoses: Sequence[BugExplanation]
+    problem: Problem,
+    routes: GradientSources,
+    judge: Judge,
+    name: str,
+    verdict: GradientVerdict,
+    diagnoses: Sequence[BugExplanation],
 ) -> VerdictReport:
     report: VerdictReport = {
         "outcome": cast("Any", verdict.outcome.wire_name),
@@ -196,6 +202,8 @@ def _build_verdict(
         "kinks": _build_kinks(routes.differences[name]),
         "diagnoses": report_entries.build_diagnoses(diagnoses),
     }
+    if verdict.outcome == Outcome.FAIL and (pattern := judge.describe_error_pattern(name)) is not None:
+        report["pattern"] = pattern
     if problem.projection_count is not None:
         report["directions"] = [report_entries.build_direction(result) for result in verdict.direction_results or ()]
     if verdict.detection_limit is not None:

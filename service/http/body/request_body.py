@@ -168,6 +168,14 @@ def negotiate_media_type(request: Request, *served: str) -> str:
     return chosen
 
 
+def get_accepted_range(request: Request, media_type: str) -> str:
+    """Return the media range of the request that names a media type, with its parameters; else the type alone."""
+    for value in request.accept_mimetypes.values():
+        if value.partition(";")[0].strip().lower() == media_type:
+            return value
+    return media_type
+
+
 def get_accept_parameter(request: Request, media_type: str, name: str) -> str | None:
     """Return a parameter of an accepted media type; None if it is missing."""
     for value in request.accept_mimetypes.values():

@@ -18,14 +18,11 @@ from service.numerics.gradients.finite_difference import DifferenceProgress
 NDJSON = "application/x-ndjson"
 
 
-ReportRenderer = Callable[[Any], str]
-
-
 def stream_report(
     job: Callable[[DifferenceProgress], Mapping[str, Any]],
     permit: Permit,
     reservation: AnswerReservation,
-    renderer: ReportRenderer | None = None,
+    renderer: Callable[[Any], str] | None = None,
 ) -> Response:
     """Answer with the progress of a job and its report.
 
@@ -92,7 +89,7 @@ class _NdjsonResponse:
         self._reservation.close()
 
 
-def _build_report_event(report: Mapping[str, Any], renderer: ReportRenderer | None) -> ReportEvent:
+def _build_report_event(report: Mapping[str, Any], renderer: Callable[[Any], str] | None) -> ReportEvent:
     event: ReportEvent = {"event": "report", "report": cast("Any", report)}
     if renderer is not None:
         event["text"] = renderer(report)

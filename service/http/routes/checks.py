@@ -17,19 +17,26 @@ from service.checks.common.check_kind import CheckKind, RunOptions
 from service.checks.common.deadline import current_clock
 from service.checks.common.limits import Limits
 from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
-from service.http.body.request_body import JSON, RequestBody, get_accept_parameter, negotiate_media_type, receive_body
+from service.http.body.request_body import (
+    JSON,
+    RequestBody,
+    get_accept_parameter,
+    get_accepted_range,
+    negotiate_media_type,
+    receive_body,
+)
 from service.http.middleware.compute_deadline import limit_compute_time
 from service.http.middleware.concurrency import acquire_compute
 from service.http.middleware.memory_quota import AnswerReservation, reserve_answer
 from service.http.middleware.request_limits import current_limits
 from service.http.middleware.request_log import RequestRecord, current_record
 from service.http.operations import COMPUTE_PROBLEMS, BodyFormat, Operation, describe_operation
-from service.http.response.ndjson_stream import NDJSON, ReportRenderer, stream_report
-from service.http.response.responses import RENDERERS, add_vary_header, make_reserved_response
+from service.http.response.ndjson_stream import NDJSON, stream_report
+from service.http.response.responses import RENDERERS, ReportRenderer, add_vary_header, make_reserved_response
 from service.numerics.gradients.finite_difference import DifferenceProgress
 
 _TEXT_FORMATS = {
-    "text/plain": BodyFormat("The report for reading, below 120 columns."),
+    "text/plain": BodyFormat("The report for reading, 100 columns wide; `columns` sets another width, 40 to 120."),
     "text/markdown": BodyFormat("The report for reading."),
 }
 _STREAM_FORMATS = {
@@ -79,7 +86,7 @@ def _answer_request(kind: CheckKind[Any], media_type: str) -> Response:
     sections = kind.binary_body.tensor_fields
     with reserve_answer() as reservation, receive_body(request, JSON, SAFETENSORS, sections=sections) as body:
         is_small = partial(_is_small_body, kind.is_small, body, limits) if kind.is_small else None
-        run = partial(_run_kind, kind, current_record(), body, _choose_options(limits, media_type, reservation))
+        run = partial(_run_kind, kind, current_record(), body, _choose_options(limits, media_type, reservation), render)
         if media_type == NDJSON:
             with limit_compute_time(cancel_if_disconnected=False):
                 return stream_report(run, acquire_compute(is_small), reservation, render)
@@ -104,14 +111,15 @@ def _choose_renderer(kind: CheckKind[Any], media_type: str) -> ReportRenderer | 
     """
     if kind.build_sections is None:
         return None
-    text_type: str | None = media_type
-    if media_type in (NDJSON, SAFETENSORS):
-        text_type = get_accept_parameter(request, media_type, "report")
-        if text_type is not None and text_type not in RENDERERS:
-            raise NotAcceptable(
-                f"A report for reading is {' or '.join(RENDERERS)}; you asked for {quote_name(text_type)}."
-            )
-    return None if text_type not in RENDERERS else partial(RENDERERS[text_type], build_sections=kind.build_sections)
+    if media_type in RENDERERS:
+        return ReportRenderer.from_media_type(get_accepted_range(request, media_type), kind.build_sections)
+    wanted = get_accept_parameter(request, media_type, "report") if media_type in (NDJSON, SAFETENSORS) else None
+    if wanted is None:
+        return None
+    renderer = ReportRenderer.from_media_type(wanted, kind.build_sections)
+    if renderer is None:
+        raise NotAcceptable(f"A report for reading is {' or '.join(RENDERERS)}; you asked for {quote_name(wanted)}.")
+    return renderer
 
 
 def _choose_options(limits: Limits, media_type: str, reservation: AnswerReservation) -> RunOptions:
@@ -126,12 +134,16 @@ def _run_kind(
     record: RequestRecord,
     body: RequestBody,
     options: RunOptions,
+    render: ReportRenderer | None,
     progress: DifferenceProgress | None = None,
 ) -> Any:
     options = replace(options, progress=record.track_progress(progress))
     try:
         with current_clock(options.limits.seconds).refuse_on_timeout(SMALLER_MODEL_REMEDY, *kind.timeout_path):
-            result = kind.run(body.parse(), options)
+            document = body.parse()
+            if render is not None:
+                render.add_included_details(document)
+            result = kind.run(document, options)
     except CancelledError:
         record.record_cancellation(is_counted=kind.is_counted)
         raise

@@ -26,12 +26,17 @@ def describe_locations(wrong: Array) -> str:
     if count == wrong.size:
         return f"all {count} elements are off" if count > 1 else "its one element is off"
     counted = f"{count} of {wrong.size} elements {'are' if count > 1 else 'is'} off"
-    exact = next(_iterate_exact_patterns(wrong), None) if count > 1 else None
+    exact = find_exact_pattern(wrong) if count > 1 else None
     if exact is not None:
         return f"{counted}: exactly {exact}"
     if count <= _MAX_INDICES_LISTED:
         return f"{counted}: {', '.join(str([int(i) for i in index]) for index in np.argwhere(wrong))}"
     return f"{counted}: {next(_iterate_enclosing_parts(wrong), 'scattered')}"
+
+
+def find_exact_pattern(wrong: Array) -> str | None:
+    """Return the simplest words for a set of elements that hold all of them and no other; None where there are none."""
+    return next(_iterate_exact_patterns(wrong), None)
 
 
 def _iterate_exact_patterns(wrong: Array) -> Iterator[str]:
@@ -63,7 +68,7 @@ def _describe_index_product(wrong: Array) -> str | None:
             continue
         if (sequence := _describe_sequence(places, length)) is None:
             return None
-        parts.append(_format_along_axis(axis, wrong.ndim, sequence))
+        parts.append(_format_along_axis(axis, wrong.ndim, sequence, is_last=places[0] == length - 1))
     return (" of " if wrong.ndim == 2 else " at ").join(parts) or None
 
 
@@ -89,7 +94,7 @@ def _describe_sequence(places: Array, length: int) -> tuple[str, str] | None:
     step = int(steps[0])
     regular = len(steps) == 1 and len(places) >= _MIN_SEQUENCE_LENGTH
     if regular and first < step and last + step >= length and step - 2 < len(_ORDINALS):
-        return f"every {_ORDINALS[step - 2]}", f"from {first} on"
+        return f"every {_ORDINALS[step - 2]}", f"from {first} on" if first else ""
     if regular:
         return "s", f"{first} to {last} in steps of {step}"
     return ("s", ", ".join(map(str, places))) if len(places) <= _MAX_INDICES_LISTED else None
@@ -98,17 +103,17 @@ def _describe_sequence(places: Array, length: int) -> tuple[str, str] | None:
 def _format_counted(noun: str, sequence: tuple[str, str]) -> str:
     before, behind = sequence
     if before.startswith("every"):
-        return f"{before} {noun} {behind}"
+        return f"{before} {noun} {behind}".rstrip()
     plural = {"index": "indices"}.get(noun, f"{noun}s")
     return f"{plural if before else noun} {behind}"
 
 
-def _format_along_axis(axis: int, axes: int, sequence: tuple[str, str]) -> str:
-    if axes == 1:
-        return _format_counted("element", sequence)
-    if axes == 2:
-        return _format_counted(("row", "column")[axis], sequence)
-    return f"{_format_counted('index', sequence)} of axis {axis}"
+def _format_along_axis(axis: int, axes: int, sequence: tuple[str, str], *, is_last: bool = False) -> str:
+    noun = ("row", "column")[axis] if axes == 2 else "element" if axes == 1 else "index"
+    words = _format_counted(noun, sequence)
+    if is_last:
+        words = f"the last {noun} ({sequence[1]})"
+    return words if axes <= 2 else f"{words} of axis {axis}"
 
 
 def _iterate_plane_patterns(wrong: Array) -> Iterator[str]:
@@ -124,16 +129,17 @@ def _iterate_plane_patterns(wrong: Array) -> Iterator[str]:
     border: Array = np.ones(wrong.shape[-2:], np.bool_)
     border[1:-1, 1:-1] = False
     shapes: Sequence[tuple[str, Array]] = (
-        ("the border of the last two axes", border),
-        ("the inside of the border of the last two axes", ~border),
-        ("the diagonal of the last two axes", below == 0),
-        ("the part off the diagonal of the last two axes", below != 0),
-        ("the part above the diagonal of the last two axes", below < 0),
-        ("the part below the diagonal of the last two axes", below > 0),
-        ("the diagonal of the last two axes and the part above it", below <= 0),
-        ("the diagonal of the last two axes and the part below it", below >= 0),
+        ("the border", border),
+        ("the elements inside the border", ~border),
+        ("the diagonal", below == 0),
+        ("the elements off the diagonal", below != 0),
+        ("the elements above the diagonal", below < 0),
+        ("the elements below the diagonal", below > 0),
+        ("the diagonal and the elements above it", below <= 0),
+        ("the diagonal and the elements below it", below >= 0),
     )
-    yield from (words for words, mask in shapes if np.array_equal(plane, mask))
+    axes = " in the last two axes" if wrong.ndim > 2 else ""
+    yield from (words + axes for words, mask in shapes if np.array_equal(plane, mask))
 
 
 def _iterate_enclosing_parts(wrong: Array) -> Iterator[str]:

@@ -56,7 +56,12 @@ def _find_element_causes(judged: Array, reference: Reference, ties: TieStatus | 
 
 def find_failing_elements(judged: Array, reference: Reference, ties: TieStatus | None = None) -> Array:
     """Return the mask of the elements that fail."""
-    return find_outcomes(_find_element_causes(judged, reference, ties)) == Outcome.FAIL
+    return find_element_outcomes(judged, reference, ties) == Outcome.FAIL
+
+
+def find_element_outcomes(judged: Array, reference: Reference, ties: TieStatus | None = None) -> Array:
+    """Return the outcome of each element."""
+    return find_outcomes(_find_element_causes(judged, reference, ties))
 
 
 def compare_gradients(

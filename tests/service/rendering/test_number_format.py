@@ -55,3 +55,13 @@ def test_how_far_apart(judged, reference, allowed, ratio):
 def test_one_and_several():
     assert number_format.format_count(1, "element") == "1 element"
     assert number_format.format_count(0, "element") == "0 elements"
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (0, "0"), (1e-300, "< 1e-6"), (9.9e-7, "< 1e-6"), (1e-6, "1e-06"), (0.25, "0.25"), (0.9999, "> 0.999"), (1, "1")
+    ],
+)  # fmt: skip
+def test_a_probability_is_never_more_certain_than_it_is(probability, text):
+    assert number_format.format_probability(probability) == text

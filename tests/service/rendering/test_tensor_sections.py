@@ -43,7 +43,7 @@ def test_gradients_stand_side_by_side():
     ]  # fmt: skip
     assert first.rows[3][0] == "[1, 1]"
     assert (first.rows[3][1][0], first.rows[3][5]) == ("-", "0.330264536335")
-    assert (first.heading.name, second.heading.name) == ("w1", "w2")
+    assert (first.heading.names, second.heading.names) == (("w1",), ("w2",))
     assert len(second.columns) == 5
 
 
@@ -79,11 +79,11 @@ def test_intermediates_are_there_if_they_are_included():
     assert list(build_intermediate_sections(make_report("pass"))) == []
     assert list(build_gradient_sections(make_report("nothing included"))) == []
     found = blocks(build_intermediate_sections(make_report("intermediates")))
-    assert [block.heading.name for block in found] == ["C1", "L1", "L1A", "L2", "L2A"]
+    assert [block.heading.names[0] for block in found] == ["C1", "L1", "L1A", "L2", "L2A"]
 
 
 def test_of_many_names_the_first_are_printed():
     many = {"intermediates": {f"n{number}": {"value": 1.0, "analytic": 1.0, "autograd": 1.0} for number in range(23)}}
     found = blocks(build_intermediate_sections(many))
     assert len(found) == 21
-    assert found[-1].text == "3 names more in the JSON report."
+    assert found[-1].text == "3 more tensors in the JSON report."

@@ -38,7 +38,7 @@ class ClippedGradient(GradientBug):
         limit = float(np.max(np.abs(candidate), initial=0))
         clipped = np.clip(right, -limit, limit)
         if limit > _NEGLIGIBLE_FRACTION * np.max(np.abs(right), initial=0) and np.count_nonzero(clipped != right) > 1:
-            text = f"{context.describe_gradient(name)} is the reference with every element clipped to +-{limit:.6g}."
+            text = f"{context.describe_gradient(name)} is the reference with every element clipped to ±{limit:.6g}."
             yield BugHypothesis(self.name, clipped, text, 1, bug_key=limit)
         yield from self._hypotheses_by_norm(context, name)
 

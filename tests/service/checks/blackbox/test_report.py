@@ -14,3 +14,18 @@ def test_the_whole_says_what_is_worst_of_its_parts():
 
 def test_a_pass_says_what_it_is_worth():
     assert "An error of 1.0e-04 of a single element of" in judge_losses(make_judge_request())["summary"]
+
+
+def test_wrong_elements_have_a_pattern_where_each_was_moved():
+    body = make_judge_request(directions={"kind": "coordinates"})
+    assert all("pattern" not in each for each in judge_losses(body)["verdicts"].values())
+    body["candidate"]["b"] = [-each for each in body["candidate"]["b"]]
+    verdicts = judge_losses(body)["verdicts"]
+    assert verdicts["b"]["pattern"] == "all elements, sign flipped"
+    assert [name for name, each in verdicts.items() if "pattern" in each] == ["b"]
+
+
+def test_along_random_directions_nothing_is_known_of_elements():
+    body = make_judge_request()
+    body["candidate"]["b"] = [-each for each in body["candidate"]["b"]]
+    assert "pattern" not in judge_losses(body)["verdicts"]["b"]

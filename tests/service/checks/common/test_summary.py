@@ -103,7 +103,7 @@ SENTENCES = {
             "a": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(off_by(9.0, Outcome.FAIL),)),
         },
         "fail: 3 of 6 elements of w, b, a; the worst is b[0][1], where the candidate gradient is NaN and the finite "
-        "difference 1 +- 1e-09.",
+        "difference 1 ± 1e-09.",
     ),
     "another shape beside a wrong element": (
         {
@@ -111,7 +111,7 @@ SENTENCES = {
             "b": verdict(Outcome.FAIL, (1, 0, 1), worst_elements=(off_by(3.0, Outcome.FAIL),)),
         },
         "fail: 5 of 6 elements of w, b; the worst is b[1], where the analytic gradient is 1 and the finite difference "
-        "1 +- 1e-09.",
+        "1 ± 1e-09.",
     ),
     "a sample": (
         {"w": verdict(Outcome.PASS, (4, 0, 0), unexamined_count=6, detection_limit=SampleMissRate(1, 0.6))},
@@ -126,12 +126,12 @@ SENTENCES = {
     "a fail": (
         {"w": verdict(Outcome.FAIL, (3, 0, 1), worst_elements=(FAILING,)), "b": verdict(Outcome.PASS, (2, 0, 0))},
         "fail: 1 of 4 elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
-        "difference 1 +- 1e-09.",
+        "difference 1 ± 1e-09.",
     ),
     "a failed sample": (
         {"w": verdict(Outcome.FAIL, (3, 0, 1), worst_elements=(FAILING,), unexamined_count=6)},
         "fail: 1 of 4 examined elements of w; the worst is w[0][1], where the candidate gradient is NaN and the finite "
-        "difference 1 +- 1e-09.",
+        "difference 1 ± 1e-09.",
     ),
     "nothing to show": ({"w": verdict(Outcome.FAIL, (0, 0, 4))}, "fail: 4 of 4 elements of w. Because."),
     "no reference": (
@@ -173,7 +173,7 @@ SENTENCES = {
             )
         },
         "fail: 2 of 2 directions of w; the first is direction 0 of w, along which the candidate gradient is 2 and the "
-        "finite difference 1 +- 1e-09.",
+        "finite difference 1 ± 1e-09.",
     ),
 }
 

@@ -84,3 +84,48 @@ def test_non_finite_candidates_are_shown_as_they_came(example):
     assert metrics["max_abs"] == "NaN"
     assert metrics["worst_index"] == [0]
     assert isinstance(report["gradients"]["w1"]["analytic"], np.ndarray)
+
+
+RIGHT_W1 = [[-0.13425572029504, -0.18325792430504], [-0.28126233232502, -0.33026453633502]]
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (lambda g: np.where([[0, 0], [0, 1]], -g, g), "one element, sign flipped: w1[1][1]"),
+        (lambda g: -g, "all elements, sign flipped"),
+        (lambda g: np.where([[0, 0], [1, 1]], 2 * g, g), "exactly the last row (1), doubled"),
+        (lambda g: np.where([[0, 1], [0, 1]], 0 * g, g), "exactly the last column (1), zero"),
+        (lambda g: np.where([[1, 0], [0, 0]], np.nan, g), "one element, NaN: w1[0][0]"),
+        (lambda g: g, None),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_failure_has_the_pattern_of_its_wrong_elements(example, change, pattern, dtype):
+    candidate = [["NaN" if np.isnan(g) else g for g in row] for row in change(np.array(RIGHT_W1)).tolist()]
+    verdicts = check(example | {"candidate": {"w1": candidate}, "candidate_dtype": dtype})["verdicts"]
+    assert verdicts["w1"].get("pattern") == pattern
+    assert "pattern" not in verdicts["w2"]
+
+
+def test_there_is_no_pattern_where_no_element_was_compared(example):
+    for fields in (
+        {"finite_difference": {"projections": 3}, "candidate": {"w1": [[0, 0], [0, 0.5]]}},
+        {"candidate": {"w1": [1, 2, 3]}},
+        {"finite_difference": {"method": "central", "step": 100}, "candidate": {"w1": RIGHT_W1}},
+    ):
+        assert "pattern" not in check(example | fields)["verdicts"]["w1"]
+
+
+def test_of_a_sample_no_place_is_exact(example):
+    fields = {"finite_difference": {"sample": 3}, "candidate": {"w1": [[-g for g in row] for row in RIGHT_W1]}}
+    pattern = check(example | fields)["verdicts"]["w1"]["pattern"]
+    assert pattern == "all 3 elements that could be judged, sign flipped"
+
+
+def test_the_pattern_counts_what_the_tolerance_fails(example):
+    """Off by 1e-3 of itself in one element, and by 1e-5 in the others."""
+    candidate = (np.array(RIGHT_W1) * [[1 + 1e-5, 1 + 1e-5], [1 + 1e-5, 1 + 1e-3]]).tolist()
+    body = example | {"candidate": {"w1": candidate}}
+    assert check(body)["verdicts"]["w1"]["pattern"] == "all elements"
+    assert check(body | {"tolerance": {"rtol": 1e-4}})["verdicts"]["w1"]["pattern"] == "one element: w1[1][1]"

@@ -196,6 +196,43 @@ def test_the_text_is_of_the_report_that_is_json(example):
         assert answer.split("loss evaluations")[0] != written(posted(example).json).split("loss evaluations")[0]
 
 
+def read_text(body, accept):
+    response = CLIENT.post("/v1/check", json=body, headers={"Accept": accept})
+    assert (response.status_code, response.mimetype) == (200, accept.partition(";")[0])
+    return response.text
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_text_has_the_width_that_is_accepted(example, columns):
+    body = example | {"candidate": {"w2": [0, 0, 0, 0]}}
+    widths = [len(line) for line in read_text(body, f"text/plain; columns={columns}").splitlines()]
+    assert columns - 15 < max(widths) <= columns
+    lines = posted_lines(body, f'application/x-ndjson; report="text/plain; columns={columns}"')
+    assert max(map(len, lines[-1]["text"].splitlines())) == max(widths)
+
+
+@pytest.mark.parametrize("columns", ["", "0", "-1", "x", "1e3", "9" * 50])
+def test_a_width_that_is_none_is_not_heeded(example, columns):
+    written = read_text(example, f"text/plain; columns={columns}")
+    assert max(map(len, written.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
+def test_details_come_where_they_are_asked_for(example, form):
+    assert "Discrepancies" not in read_text(example, form)
+    assert "Discrepancies" in read_text(example, f"{form}; detail=full")
+    written = read_text(example | {"include": ["gradients"]}, form)
+    assert "Discrepancies" in written
+    assert "Gradients" in written
+    assert "Discrepancies" not in read_text(example | {"include": ["intermediates"]}, form)
+    assert "Discrepancies" in posted_lines(example, f'application/x-ndjson; report="{form}; detail=full"')[-1]["text"]
+
+
+def posted_lines(body, accept):
+    text = CLIENT.post("/v1/check", json=body, headers={"Accept": accept}).text
+    return [json.loads(line) for line in text.splitlines()]
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/plain", "text/markdown", "text/html"])
 def test_caches_are_told_what_the_answer_depends_on(example, accept):
     for body in (example, {}):

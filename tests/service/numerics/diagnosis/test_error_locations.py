@@ -48,7 +48,7 @@ ALL = slice(None)
         (~mask((6, 5), 2), "25 of 30 elements are off: exactly all but row 2"),
         (
             mask((5, 5), np.triu_indices(5, 1)),
-            "10 of 25 elements are off: exactly the part above the diagonal of the last two axes",
+            "10 of 25 elements are off: exactly the elements above the diagonal",
         ),
         (mask((6, 3), (ALL, [0, 2])) & ~mask((6, 3), (4, 0)), "11 of 18 elements are off: some of columns 0, 2"),
         (mask((30,), [1, 3, 5, 8, 12]), "5 of 30 elements are off: some of elements 1 to 12"),
@@ -62,8 +62,8 @@ def test_it_is_said(wrong: np.ndarray, said: str) -> None:
 def test_a_border_is_one() -> None:
     wrong = np.ones((6, 7), np.bool_)
     wrong[1:-1, 1:-1] = False
-    assert describe_locations(wrong) == "22 of 42 elements are off: exactly the border of the last two axes"
-    assert describe_locations(np.stack([wrong, wrong])).endswith("exactly the border of the last two axes")
+    assert describe_locations(wrong) == "22 of 42 elements are off: exactly the border"
+    assert describe_locations(np.stack([wrong, wrong])).endswith("exactly the border in the last two axes")
     part = wrong.copy()
     part[0, 2] = part[5, 3] = False
     assert describe_locations(part).endswith("some along the border of the last two axes, and none inside")

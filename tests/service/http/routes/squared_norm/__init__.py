@@ -40,7 +40,7 @@ def check_squared_norm(body: object, options: RunOptions) -> SquaredNormReport:
     return {"outcome": "pass" if norm == request.claim else "fail", "squared_norm": norm}
 
 
-def build_sections(report: SquaredNormReport) -> Iterator[Section]:
+def build_sections(report: SquaredNormReport, *, has_details: bool) -> Iterator[Section]:
     yield Section(Heading(), [Paragraph(f"The squared norm is {report['squared_norm']:g}.")])
 
 
