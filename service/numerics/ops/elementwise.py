@@ -154,7 +154,6 @@ class UnaryOp(Op):
 
     @declare_bug("the derivative of the function was skipped")
     def missing_activation_derivative(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        """The derivative of the function was skipped."""
         return (gradient,)
 
 
