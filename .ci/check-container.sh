@@ -21,14 +21,14 @@ PYTHON
 # Attackers below every limit, beside 36 clients who do not take their large answers: no worker is killed for memory.
 .venv/bin/python - "$URL" <<'PYTHON'
 import sys, time
-from benchmarks import attackers, pressure
-attacks = {name: requests for name, requests, _ in pressure.attacks()}
+from benchmarks import attack_clients, memory_attacks
+attacks = {name: requests for name, requests, _ in memory_attacks.list_attacks()}
 port = int(sys.argv[1].rsplit(":", 1)[1])
 for names in (("conv2d, 100 x 100", "conv_transpose2d, 60 x 60"), ("the same, with a candidate", "layer_norm of 72,000")):
     requests = [request for name in names for request in attacks[name]]
-    with attackers.attacking(port, requests, pressure.READERS) as attacking:
+    with attack_clients.run_attackers(port, requests, memory_attacks.SLOW_READERS) as attacking:
         time.sleep(15)
-    print(f"beside {pressure.READERS} slow readers, {', '.join(names)}: {dict(attacking.statuses)}")
+    print(f"beside {memory_attacks.SLOW_READERS} slow readers, {', '.join(names)}: {dict(attacking.statuses)}")
     assert attacking.statuses[200], "the attack was none"
 PYTHON
 container=$(docker ps --quiet --no-trunc --filter "ancestor=${CTR_TAG:-gradcheckd:test}")
