@@ -157,13 +157,13 @@ def once(*given: Any, is_recomputed: bool = False) -> Any:
     [
         (
             attention,
-            "product_size",
+            "bound_product",
             lambda *terms: partial_sums.bound_product(*terms) / 3,
             "attention of 32",
             "float32",
         ),
         (attention, "softmax_with_errors", once, "attention of 16", "float32"),
-        (reduction, "ONE_ROUNDING", rounding_errors.MEAN_ROUNDING / 2, "logsumexp", "float16"),
+        (reduction, "MEAN_ROUNDING", rounding_errors.MEAN_ROUNDING / 2, "logsumexp", "float16"),
     ],
     ids=["a third of the partial sums", "no scores that are found again", "half a rounding"],
 )
