@@ -75,8 +75,8 @@ def to_the_end(connection: socket.socket) -> bytes:
 @pytest.fixture(scope="module")
 def patient(start_server: Callable[..., Server]) -> Server:
     """A service that gives up nobody while a test runs, however busy the machine is."""
-    limits = ("", "STALL_", "HEAD_", "BODY_", "UNREAD_")
-    return start_server(**{f"GRADCHECKD_MAX_{limit}SECONDS": "600" for limit in limits})
+    limits = ("MAX_SECONDS", "MAX_STALL_SECONDS", "MAX_HEAD_SECONDS", "MAX_BODY_SECONDS", "SEND_TIMEOUT_SECONDS")
+    return start_server(**{f"GRADCHECKD_{limit}": "600" for limit in limits})
 
 
 @pytest.fixture(scope="module")

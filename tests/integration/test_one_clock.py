@@ -12,7 +12,7 @@ from tests.integration.test_slow_readers import asking, unfinished
 
 REST = raw_http.EXAMPLE_BODY[len(raw_http.EXAMPLE_BODY) // 2 :]
 HALF = raw_http.WHOLE_REQUEST[: -len(REST)]
-PATIENCE = {f"GRADCHECKD_MAX_{limit}_SECONDS": "3600" for limit in ("STALL", "HEAD", "BODY", "UNREAD")}
+PATIENCE = {f"GRADCHECKD_{limit}_SECONDS": "3600" for limit in ("MAX_STALL", "MAX_HEAD", "MAX_BODY", "SEND_TIMEOUT")}
 
 
 @pytest.fixture(scope="module")

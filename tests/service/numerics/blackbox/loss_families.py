@@ -60,7 +60,11 @@ class PerceptronLoss:
 
     def loss(self, point: Mapping[str, Array], dtype: type) -> Array:
         w1, w2, x, y = (each.astype(dtype) for each in (point["w1"], point["w2"], self.x, self.y))
-        return np.square(np.tanh(x @ w1) @ w2 - y).mean(axis=(-1, -2), dtype=dtype)
+        # Some BLAS kernels flag padding that they read and drop: all operands here are finite.
+        with np.errstate(invalid="ignore"):
+            losses: Array = np.square(np.tanh(x @ w1) @ w2 - y).mean(axis=(-1, -2), dtype=dtype)
+        assert np.isfinite(losses).all()
+        return losses
 
     def gradient(self, dtype: type) -> dict[str, Array]:
         w1, w2, x, y = (each.astype(dtype) for each in (*self.point.values(), self.x, self.y))
