@@ -18,6 +18,10 @@ _MIN_SIGNIFICANCE = 100.0
 """Size of a gradient, over its allowed error, from which its sign and its size mean something."""
 _MAX_FACTOR_DENOMINATOR = 12
 """Denominators of the factors that are written as a fraction: averages over a few elements, halves and thirds."""
+_MAX_FITTED_FACTOR = 1e100
+"""Size of the factors that the words name: products with larger ones may overflow."""
+_MAX_WHOLE_FACTOR = 1e6
+"""Size of the factors that the words show as whole numbers or fractions."""
 _MAX_FRACTION_UNCERTAINTY = 1e-5
 """Of a factor that is known less exactly, a fraction that fits is one of many."""
 
@@ -38,7 +42,8 @@ def describe_error_pattern(
     decided
         Mask of the elements that pass or fail; all by default. Where some are undecided, no place is exact.
     """
-    relation = _describe_relation(judged[wrong], reference[wrong], allowed_error[wrong])
+    with np.errstate(all="ignore"):
+        relation = _describe_relation(judged[wrong], reference[wrong], allowed_error[wrong])
     place, elements = _describe_place(name, wrong, decided)
     return place + (f", {relation}" if relation else "") + (f": {elements}" if elements else "")
 
@@ -96,6 +101,8 @@ def _describe_fitted_factor(judged: Array, reference: Array, allowed_error: Arra
         return None
     best = int(np.argmax(np.abs(reference) / np.maximum(allowed_error, np.finfo(np.float64).tiny)))
     factor = float(judged[best] / reference[best])
+    if not abs(factor) < _MAX_FITTED_FACTOR:
+        return None
     if not _is_multiple(judged, reference, allowed_error + np.abs(factor) * allowed_error, factor):
         return None
     uncertainty = float(allowed_error[best] / abs(reference[best])) * (1 + abs(factor))
@@ -115,7 +122,8 @@ def _is_multiple(judged: Array, reference: Array, allowed_error: Array, factor: 
 def _format_factor(factor: float, uncertainty: float) -> str:
     """Return a factor as a whole number or a simple fraction where it is one, and else in a few digits."""
     uncertainty = min(max(uncertainty, 1e-12 * abs(factor)), _MAX_FRACTION_UNCERTAINTY)
-    for denominator in range(1, _MAX_FACTOR_DENOMINATOR + 1):
+    denominators = range(1, _MAX_FACTOR_DENOMINATOR + 1) if abs(factor) < _MAX_WHOLE_FACTOR else ()
+    for denominator in denominators:
         numerator = round(factor * denominator)
         if numerator not in (0, denominator) and abs(factor - numerator / denominator) <= uncertainty:
             return f"{numerator}" if denominator == 1 else f"{numerator}/{denominator}"

@@ -163,3 +163,14 @@ def test_exact_words_are_those_of_one_set_alone(shape: tuple[int, ...]) -> None:
         assert words not in found, words
         found[words] = wrong
     assert len(found) > 100
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e310, None), (1e200, None), (1e8, "times 1e+08"), (-3.0, "times -3")])
+def test_a_factor_beyond_the_range_is_not_named(factor: float, words: str | None) -> None:
+    """Candidates may hold any numbers of float64 beside references that are far smaller."""
+    reference = np.array([1e-20, 2e-20, 3e-20, 5e-20]) * (1e-280 if abs(factor) > 1e300 else 1.0)
+    judged = np.array([1.0, 2.0, 3.0, 5.0]) * (1e10 if abs(factor) > 1e300 else factor * 1e-20)
+    with np.errstate(all="ignore"):
+        text = describe_error_pattern("w", judged, reference, 1e-9 * np.abs(reference), np.ones(4, np.bool_))
+    assert (words is None) == ("times" not in text)
+    assert words is None or words in text
