@@ -188,3 +188,11 @@ def test_an_element_at_the_edge_of_a_domain_leaves_its_neighbours_alone(nodes, s
             (2, 0, 1) if factor == 1 else (0, 2, 1)
         )
         assert report["gradients"]["x"]["finite_difference"][1:] == pytest.approx(right, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [1e300, 1e200, 1e-200, 1e-300, 5e-324])
+@pytest.mark.parametrize("candidate", [[1.0, 2.0, 3.0], [1e308, -1e-308, 0.0], ["NaN", "Infinity", 1.0]])
+def test_diagnosis_survives_constants_without_a_square(size, candidate):
+    """The square or the reciprocal of such a constant leaves float64."""
+    nodes = [node("s", "sin", "x"), node("p", "mul", "s", size), node("q", "div", "p", size), node("loss", "sum", "q")]
+    assert report_of(nodes, [0.5, 1.0, 1.5], candidate)["outcome"] in ("fail", "inconclusive")

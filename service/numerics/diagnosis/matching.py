@@ -119,9 +119,8 @@ class CandidateMatcher:
         self._fit_tolerance = fit_tolerance(precision)
         self._residue = max(_MIN_RESIDUE, _CANDIDATE_ROUNDINGS * precision.unit_roundoff / 2)
         self._min_signal_ratio = min(_MIN_SIGNAL_TO_RESIDUAL, 1 / (_CANDIDATE_ROUNDINGS * precision.unit_roundoff))
-        # The unit keeps squares in range.
-        largest = max(float(np.max(np.abs(array), initial=0)) for array in (candidate, right))
-        self._unit = largest if 0 < largest < np.inf else 1.0
+        # The unit keeps squares in range, beside infinities too.
+        self._unit = max(_find_largest_finite(array) for array in (candidate, right)) or 1.0
         self._candidate, self._right = candidate / self._unit, right / self._unit
         self._right_norm = _euclidean_norm(self._right)
 
@@ -146,7 +145,8 @@ class CandidateMatcher:
             return None
         residual = compared - predicted
         distance, sizes = _euclidean_norm(residual), _euclidean_norm(predicted) + self._right_norm
-        if not distance <= self._fit_tolerance * sizes:
+        # A prediction far above the unit has no norm, and fits nothing.
+        if not distance <= self._fit_tolerance * sizes < math.inf:
             return None
         # In another shape, or through a sum, the whole prediction is a change.
         change = predicted - self._right if self._right.shape == predicted.shape and not summed else predicted
@@ -179,6 +179,10 @@ def _count_predicted_digits(residual: Array, predicted_change: Array, predicted:
     if constants >= digits.size:
         return 0.0
     return float(np.sort(digits)[: digits.size - constants].sum())
+
+
+def _find_largest_finite(array: Array) -> float:
+    return float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))
 
 
 def _euclidean_norm(array: Array) -> float:

@@ -7,8 +7,6 @@ gradient, and are never declared.
 
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from service.numerics.core.batching import Array, Shape, count_elements
 
 MultiplierKind = Literal["factor", "division", "mean", "sum"]
@@ -88,6 +86,10 @@ def declare_count_multipliers(kind: MultiplierKind, shape: Shape) -> list[Multip
     return [Multiplier(kind, label, float(count)) for count, label in counts if count > 1]
 
 
+_TELLING_SIZES = 2.0**-500, 2.0**500
+"""Sizes whose squares and reciprocals are normal numbers, so that a wrong use of them leaves a finite gradient."""
+
+
 def is_telling_value(value: float) -> bool:
-    """Return whether leaving a number out changes anything."""
-    return bool(np.isfinite(value)) and value not in (0.0, 1.0)
+    """Tell whether a wrong use of a number changes a gradient, and leaves it finite."""
+    return _TELLING_SIZES[0] <= abs(value) <= _TELLING_SIZES[1] and value != 1.0

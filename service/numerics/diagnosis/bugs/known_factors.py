@@ -13,6 +13,8 @@ from service.numerics.diagnosis.context import DiagnosisContext
 _ONE_TOLERANCE = 5e-6
 _LOSS_SCALE_EXPONENTS = (8, 24)
 """Least and largest exponent of the usual powers of 2; smaller ones have other reasons more often."""
+_MAX_NAMED_FACTOR = 2.0**53
+"""Size from which every number of float64 is whole, so that whole numbers and their roots tell nothing."""
 _MAX_NAMES_LISTED = 2
 """Names that an explanation lists of those with an axis of some length."""
 
@@ -86,10 +88,14 @@ def _join_names(names: list[str]) -> str:
 
 def describe_factor(value: float) -> str:
     """Describe a factor in words that stand before the thing it multiplies."""
-    for number, words in ((value, "{} times"), (1 / value, "1/{} of")):
-        if number > 1 and abs(number - round(number)) < 1e-9 * number:
-            return words.format(round(number))
-    for number, words in ((value**2, "sqrt({}) times"), (1 / value**2, "1/sqrt({}) of")):
+    if not 1 / _MAX_NAMED_FACTOR < value < _MAX_NAMED_FACTOR:
+        return f"{format_factor(value)} times"
+    for number, words in (
+        (value, "{} times"),
+        (1 / value, "1/{} of"),
+        (value**2, "sqrt({}) times"),
+        (1 / value**2, "1/sqrt({}) of"),
+    ):
         if number > 1 and abs(number - round(number)) < 1e-9 * number:
             return words.format(round(number))
     return f"{format_factor(value)} times"

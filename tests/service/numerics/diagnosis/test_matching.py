@@ -96,3 +96,20 @@ def test_the_fit_is_looser_where_the_arithmetic_is() -> None:
     fits = [fit_tolerance(PRECISIONS[name]) for name in ("FP64", "FP32", "FP16", "BF16")]
     assert fits == sorted(fits)
     assert fits[0] == 1e-6
+
+
+@np.errstate(all="ignore")  # as a check computes
+def test_an_infinity_beside_large_numbers_is_no_match_and_takes_none_away() -> None:
+    """The squares of 1e217 leave float64, unless the unit keeps them in range."""
+    right = 1e217 * RIGHT
+    wrong = np.array([np.inf, *(2 * right[1:])])
+    for made in (2 * right, wrong, np.full(4, 1e300)):
+        assert CandidateMatcher(wrong, right, FP64).match_hypothesis(BugHypothesis("bug", made, "")) is None
+    match = CandidateMatcher(2 * right, right, FP64).match_hypothesis(BugHypothesis("bug", 2 * right, ""))
+    assert match is not None
+    assert match.relative_residual == 0
+
+
+@np.errstate(all="ignore")
+def test_a_prediction_without_a_norm_is_no_match() -> None:
+    assert digits_of(np.full(4, 1e300), 2 * RIGHT) is None

@@ -44,7 +44,21 @@ def test_a_mean_is_over_the_batch_a_sample_or_everything(shape: tuple[int, ...],
     assert [each.value for each in declare_count_multipliers("mean", shape)] == counts
 
 
-@pytest.mark.parametrize(("value", "plain"), [(2.0, True), (-1.0, True), (1.0, False), (0.0, False), (np.inf, False)])
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (2.0, True),
+        (-1.0, True),
+        (1e100, True),
+        (-1e-100, True),
+        (1.0, False),
+        (0.0, False),
+        (np.inf, False),
+        (1e200, False),
+        (-1e-200, False),
+        (5e-324, False),
+    ],
+)
 def test_what_changes_nothing_or_everything_is_not_told(value: float, plain: bool) -> None:
     assert is_telling_value(value) == plain
 

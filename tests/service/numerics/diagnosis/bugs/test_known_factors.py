@@ -34,6 +34,10 @@ def test_of_what_multiplies_nothing_a_fact_is_known_and_no_story() -> None:
         (3**0.5, "sqrt(3) times"),
         (3**-0.5, "1/sqrt(3) of"),
         (0.37, "0.37 times"),
+        (1e16, "1e+16 times"),
+        (1e300, "1e+300 times"),
+        (5e-324, "4.94066e-324 times"),
+        (float("inf"), "inf times"),
     ],
 )
 def test_a_factor_reads_well(value: float, words: str) -> None:
