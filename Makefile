@@ -25,7 +25,7 @@ serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
 	  "curl -s http://$(HOST):$(PORT)/v1/check -H 'Content-Type: application/json' -d @examples/reference.json"
 	@exec $(BIN)/gunicorn --config python:service.gunicorn.config 'service.app:create_app()'
 
-test: lint unit ## set up, lint, and run the tests and a tenth of the trials, with coverage; some 3 minutes
+test: lint unit ## set up, lint, and run the tests and a tenth of the trials, with coverage, some 5 minutes
 
 test-all: test ## what a landing takes: `make test`, then the rest of the trials, and the documentation
 	$(MAKE) trials docs
