@@ -36,7 +36,7 @@ class Tensor:
     datatype
         Declared datatype; None without a declaration.
     is_integral
-        Whether it is a bare list of integers, whose kind follows from its use.
+        True for a bare list of integers, whose kind follows from its use.
     """
 
     array: Array

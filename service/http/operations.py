@@ -33,7 +33,7 @@ class BodyFormat:
     description
         Content of the form.
     is_binary
-        Whether it is bytes, not text.
+        True for bytes, False for text, the default.
     line_type
         Type of its lines, if each is JSON; none by default.
     """
@@ -66,9 +66,9 @@ class Operation:
     identifier
         The `operationId`; made of method and route by default.
     is_open
-        Whether it is answered without a key too.
+        True if requests need no key; False by default.
     is_listed
-        Whether it is described. The files of the pages are no part of the interface.
+        True if the description lists it, the default. The files of the pages are no part of the interface.
     """
 
     summary: str

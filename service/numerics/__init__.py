@@ -1,1 +1,1 @@
-"""What computes: NumPy, and no knowledge of HTTP or of the wire."""
+"""All computation, with NumPy and without knowledge of HTTP or the wire."""

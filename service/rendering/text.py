@@ -30,7 +30,7 @@ def render_text(
     columns
         Width of a line in cells of a terminal; 40 to 120.
     has_details
-        Whether all pairs of gradients, full gradients and every check that passed are in it, too.
+        True to include all pairs of gradients, full gradients and every passed check as well.
     build_sections
         Function that builds the sections; by default those of a check or of a judgement by losses.
     """

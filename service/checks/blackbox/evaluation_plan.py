@@ -49,7 +49,7 @@ class EvaluationPlan:
     datatypes
         Datatypes on the wire, by name.
     random
-        Whether the directions are random.
+        True for random directions, False for those of single elements.
     direction_count
         Number of directions of each tensor.
     step_sizes
@@ -86,7 +86,7 @@ def build_evaluation_plan(
     settings
         Scales and bounds of the moves.
     random
-        Whether the directions are random.
+        True for random directions, False for those of single elements.
     count
         Number of directions of each tensor; None for the default.
     seed

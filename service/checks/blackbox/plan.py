@@ -87,7 +87,7 @@ def plan_evaluations(
     limits
         Limits of the request; the default limits if left out.
     binary
-        Whether the answer is sent as safetensors; its points may hold more numbers. False by default.
+        True for an answer in safetensors, whose points may hold more numbers. False by default.
     reserve_answer_bytes
         Receiver of the largest size of the answer, in bytes, before the points are made; may raise to refuse it. None
         by default.

@@ -114,9 +114,9 @@ class CheckKind(Generic[ResultT]):
     collect_facts
         Function that collects the facts of a result for the log.
     streams_progress
-        Whether the answer may be a stream of progress and report.
+        True if the answer may be a stream of progress and report; False by default.
     is_counted
-        Whether the metric of checks counts the outcome, a field of the log.
+        True if the metric of checks counts the outcome, a field of the log; False by default.
     is_small
         Function that tells whether a request, None for a large body, may take a place for small checks; none may by
         default.

@@ -1,4 +1,4 @@
-"""Where the time of a check goes."""
+"""The time of a check, by stage."""
 
 import time
 from collections.abc import Generator

@@ -20,8 +20,8 @@ def diagnose_failures(
 ) -> dict[str, list[BugExplanation]]:
     """Name the probable bugs of the candidates that fail, by name.
 
-    Nothing either where our routes disagree among themselves: there is no right gradient to start from. Where the time
-    is over before all was tried, what was found is said.
+    There is no diagnosis if the sources of a gradient disagree: no right gradient is known to start from. A diagnosis
+    that runs out of time ends with the bugs it has found.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Judge:
     def find_disagreement(self, name: str) -> tuple[Partition, ...]:
         """Return the sources that agree and dissent; nothing where all agree.
 
-        Where only the range of the dtype keeps one of them from a number they do not.
+        A source that lacks a number only for the range of the dtype does not dissent.
         """
         return self._references.find_disagreement(name).partition_elements(self.problem.get_examined_elements(name))
 

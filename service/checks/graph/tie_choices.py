@@ -72,7 +72,7 @@ class TieChoices:
     def build_reference(self, problem: Problem, name: str) -> Reference:
         """Return the reference of a gradient; at kinks, with the rounding of its pieces.
 
-        What a choice changes is judged by itself.
+        The choices at ties are judged apart.
         """
         reference = self._references.build_reference(name, problem.get_precision(name))
         if not reference.is_kink.any():

@@ -22,7 +22,7 @@ def limit_compute_time(*, cancel_if_disconnected: bool = True) -> Generator[None
     Parameters
     ----------
     cancel_if_disconnected
-        Whether to stop when the client disconnects, True by default; a streamed answer finds that out by itself.
+        True to stop when the client disconnects, the default. A streamed answer notices that by itself.
     """
     settings: Settings = current_app.extensions["gradcheckd"]
     clock = Clock(settings.max_seconds, spent=measure_since_arrival(request.environ))

@@ -30,7 +30,7 @@ class ReportRenderer:
     columns
         Width of a line of text; None for the default.
     has_details
-        Whether all pairs of gradients and the gradients themselves are in it.
+        True to include all pairs of gradients and the gradients themselves.
     """
 
     media_type: str

@@ -15,7 +15,7 @@ squares near their solution, those are known by the curvature. An x that is off 
 that is off by |sum_j H_ij u s_j|, of which the root mean square over random signs is u s (sum_j H_ij^2)^(1/2), up to
 sqrt(n) |H_ii| u s where no H_ij is larger than H_ii.
 
-U is 256 where u <= 2^-24: 43 units, root mean square, are more than a sum of thousands of products is off by. Of the
+U is 256 where u <= 2^-24: 43 units, root mean square, are more than a sum of thousands of products is off by. For the
 narrow arithmetics, which accumulate in a wider one, it is 24.
 
 Along a random direction d, which knows nothing of the errors, an error of norm e is seen as N(0, e^2). Six deviations
@@ -27,8 +27,8 @@ which is the trace of H in units of the scale, for a semidefinite H no less than
 
 Beside that stands what underflows. A tolerance of the client's takes the place of all of it.
 
-What neither of them sees is cancellation in a part of the loss that is saturated, as a softmax is whose scores are far
-apart: its upstream gradients are of the size of the loss L, and what they leave is not. The same arithmetic would leave
+Neither of them sees cancellation in a saturated part of the loss, such as a softmax with scores that lie far apart:
+its upstream gradients are of the size of the loss L, and what they leave is not. The same arithmetic would leave
 errors in the loss that a difference could not tell from as much. So nothing is called wrong that is off by no more than
 
     doubtful_i = 256 min(u, 2^-24) |L| / s_i                                                                         (3)
@@ -50,7 +50,7 @@ from service.numerics.verdict.reference import Tolerance
 
 _WIDE_SIGNIFICAND_BITS = 24
 _CURVATURE_SHARE = 1 / 16
-"""Of those units, in the share of the curvature."""
+"""Part of the allowed roundoffs that counts in the share of the curvature."""
 _DOUBT_ROUNDOFFS = 256.0
 
 

@@ -116,17 +116,17 @@ def _difference_lines(
 ) -> DirectionalDerivatives:
     """Difference some lines at some levels.
 
-    The differences are central about X, not x (lattice.py), which puts v . H (X - x) into the derivative. Where one
-    element is moved that is v . H v |X - x| / |v|. Of random v the root mean square of v . H v is sqrt(2) |H| or more
+    The differences are central about X, not x (lattice.py), which puts v . H (X - x) into the derivative. For a
+    single element that is v . H v |X - x| / |v|. For random v the root mean square of v . H v is sqrt(2) |H| or more
     (Frobenius' norm, in units of the scale), and that of v . H (X - x) no more than |H| |X - x| / |v|, as X - x is a
     rounding that knows of neither: eight times the largest that was seen is allowed for. So is what the loss at x is
     off from that at X.
 
-    What seems to be noise may be a loss that turns many times within the distance of near points. Where it is a good
-    part of the loss, the same each time, and all that is seen along a line, nothing is known of that; but where the
-    loss is the same at every point: of a loss of 1 alone the format is not known, and may be the coarsest.
+    Apparent noise may be a loss that turns many times within the distance of near points. If the noise is a good part
+    of the loss, the same each time, and all that a line shows, nothing is known of the derivative. A loss that is the
+    same at every point is an exception: the values of a loss of 1 do not tell its format, which may be the coarsest.
 
-    Near points may all have the same loss by chance, where the others differ by several roundings. Where a whole line
+    Near points may all have the same loss by chance, while the others differ by several roundings. If a whole line
     differs by no more than 16 of them, that is noise: the derivative, of 64 of them at most over the move, is not seen
     through a noise of half a one either.
     """

@@ -2,7 +2,7 @@
 
 With s the size of the move of an element, F the largest step, and r the largest part of s that a line asks for (1 of
 an element that moves alone, `MAX_DEVIATIONS` of a Gaussian direction), the element reaches r F s to each side, and by
-the rounding of its lattice a little farther. Where that crosses a bound at the distance d on the nearer side, D on the
+the rounding of its lattice a little farther. If that crosses a bound, at the distance d on the nearer side and D on the
 other, there are two ways:
 
 - to move it by less, the largest power of two with r F s < d, on both sides: the differences stay central, and what the
@@ -33,8 +33,8 @@ MAX_DEVIATIONS = 3.0
 MAX_LATTICE_SPACING = 0.5
 """Largest distance on the lattice of a datatype, in moves of the smallest step."""
 _MOVE_SLACK = 1 + 2.0**-2
-"""What an element reaches beyond its move at most, by the rounding of its move and of where it starts: a quarter of the
-smallest step each, or 1/16 of the largest, in bfloat16."""
+"""Farthest reach of an element beyond its move, by the rounding of the move and of its start: a quarter of the smallest
+step each, or 1/16 of the largest, in bfloat16."""
 
 
 @dataclass(frozen=True)

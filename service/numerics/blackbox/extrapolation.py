@@ -38,7 +38,7 @@ of Student's t are exceeded with probability 1e-5."""
 _MIN_SETTLED_ROWS = 2
 """Rows before any entry has neighbours by which to see whether it has settled."""
 TABLE_ROUNDING = 8 * 2.0**-53
-"""Of the table itself, relative to its differences."""
+"""Rounding of the table itself, relative to its differences."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 Central differences do not see a kink at the base: they agree at every step on the mean of both sides. The second
 difference S(h) = f(x + h v) + f(x - h v) - 2 f(x) does: a jump J of the derivative leaves J h in it, where a smooth
-loss leaves c_2 h^2 + c_4 h^4 + ... Of two steps h and h / r,
+loss leaves c_2 h^2 + c_4 h^4 + ... For two steps h and h / r,
 
     J = |S(h) - r^2 S(h / r)| / (h (r - 1))                                                                          (1)
 
 is free of c_2, and what a smooth loss leaves falls as h^3, while a jump stays. So a pair tells of one where J is beyond
 its noise and the next coarser pair's is not larger by at least the root of what a smooth loss would make it.
 
-What it is shows in how J(h) goes on. It stays, down to the finest pair that shows it, where the derivative jumps at the
-base. Where the loss itself jumps, by a comparison, a rounding or a pole between the base and the step, S(h) stays and
-J(h) grows as 1 / h. Anything else falls, but slower than it should, or goes up and down, as of a loss that turns many
-times within a step. Where S(h) falls by less than the root of h does down to the smallest step, no difference knows
+The cause shows in the further course of J(h). If the derivative jumps at the base, J stays, down to the finest pair
+that shows it. If the loss itself jumps, by a comparison, a rounding or a pole between the base and the step, S(h) stays
+and J(h) grows as 1 / h. Anything else falls, but slower than it should, or goes up and down, as of a loss that turns
+many times within a step. If S(h) falls by less than the root of h does down to the smallest step, no difference knows
 anything of the derivative at the base: the loss there is no limit of what it is around.
 """
 
@@ -29,7 +29,7 @@ _PERSISTENT_POWER = 0.5
 """Power of h between that of what stays and that of what does not."""
 _ALIKE_RATIO, _MIN_ALIKE = 2.0, 4
 _SUSPICION_FACTOR = 1 / 3
-"""Of what is sure: two deviations of the noise instead of six."""
+"""Part of the certain noise that raises suspicion: two deviations instead of six."""
 
 
 class LossShape(IntEnum):

@@ -8,7 +8,7 @@
                              of directions that have room on one side alone, two steps on that side (step_offsets.py)
 
 All of it follows from the point, the order of its tensors, the kind and number of directions, the seed, the scales and
-the bounds alone, so that a plan need not hold the points. What a tensor is moved by does not depend on the order.
+the bounds alone, so that a plan need not hold the points. The moves of a tensor do not depend on the order.
 """
 
 from bisect import bisect_right

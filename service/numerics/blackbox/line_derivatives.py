@@ -83,7 +83,7 @@ def _difference_one_sided(
     """Difference lines on one side, at signed steps that are alike, (k, m).
 
     The line X + t v of a single element passes through the base at t = (x - X) / v: steps are counted from there, and
-    nothing is off. Of random v the base lies beside the line by X - x, a rounding, of which the loss takes its part:
+    nothing is off. For random v the base lies beside the line by X - x, a rounding, of which the loss takes its part:
     eight times |X - x| / |v| of the largest difference is allowed for at the base, and, as the derivative is that at X
     and not at x, of the curvature.
     """

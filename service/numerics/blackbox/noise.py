@@ -8,7 +8,7 @@ differences of m + 1 values,
 
 estimates s^2 once k is large enough. It is taken to be where s_k, s_k+1 and s_k+2 agree within a factor of 4 and the
 k-th differences change their sign (More and Wild, Estimating Computational Noise, SIAM J. Sci. Comput. 33, 2011,
-section 3). Where none is, what is smooth is in all of them: the smallest then is too large, if anything.
+section 3). If there is no such k, the smooth part is in all of them: the smallest is then too large, if anything.
 
 Differences of losses that are rounded to float32 all vanish where the points are so close that none leaves its number.
 The noise is no less than that of a number which falls anywhere between two neighbours, 1 / sqrt(12) of their distance,
@@ -17,17 +17,17 @@ large numbers may be, resolves nothing below the smallest that it is elsewhere.
 
 Farther away the loss may be much larger than at the base, and its noise with it: rounding is relative. That of a solver
 or of sums without order need not be. With s the noise near the base, where the losses are of size L_0, it is taken to
-be g s |L| / L_0 where that is more than s, and the g from 0 to 1 follows from the losses themselves. Of m consecutive
+be g s |L| / L_0 where that is more than s, and the g from 0 to 1 follows from the losses themselves. For m consecutive
 steps h_j, the divided difference over t = h^2,
 
     r = sum_j c_j D(h_j),    c_j = prod_(i != j) 1 / (t_j - t_i),                                                    (2)
 
 vanishes for central differences D whose expansion has no more than m - 1 terms; so does that of the second differences
-S(h). What noise with g = 1 would leave in it has the variance R^2. Where that is far more than s alone would leave, the
+S(h). Noise with g = 1 would leave the variance R^2 in it. If that is far more than s alone would leave, the
 root mean square of |r| / R over all directions, 4 times that for safety, is no less than g: what is not smooth enough
 only adds to it. The smallest over the places of the m steps is taken.
 
-R is made by the largest losses, L_1, so that g s L_1 / L_0 is known. Of smaller ones no more is known than that noise
+R is made by the largest losses, L_1, so that g s L_1 / L_0 is known. For smaller ones no more is known than that noise
 is a power of the loss, as its root in a sum of squares near its solution, where residuals are rounded, then squared:
 
     s (L / L_0)^p,    p = 1 + log g / log(L_1 / L_0), at least 0,                                                    (3)

@@ -25,7 +25,7 @@ entries say otherwise. Five things are others:
 - a kink at the base is none on one side: the derivative to that side is what is found;
 - the base may be apart from what is around it, as where a pole is nearer to it than the smallest step. There Q grows as
   1 / t, and its slope (Q(t_i) - Q(t_{i-1})) / (t_i - t_{i-1}) = 1 / (t_i t_{i-1}) by t_{i-2} / t_i from step to step.
-  That of a smooth loss comes to be c_1. Where the last two have grown by more than the root of it, and the change is
+  That of a smooth loss comes to be c_1. If the last two have grown by more than the root of it, and the change is
   more than noise, no difference knows anything of the derivative.
 
 The entry with the smallest bound is taken.
@@ -45,8 +45,8 @@ _MIN_SETTLED_ROWS = 3
 """Rows before any entry has neighbours by which to see whether it has settled: one more than of central differences,
 whose second row has lost as many powers."""
 _ERROR_SAFETY = 3.0
-"""Times what an entry seems to be off by that it is taken to be. Of 57,000 lines of smooth losses, in all datatypes and
-with noise of all kinds, 8 are then off by more than their bound, by half of it at most; 162 without, thrice at most."""
+"""Factor on the apparent error of an entry. Among 57,000 lines of smooth losses, in all datatypes and with noise of all
+kinds, 8 are then off by more than their bound, by half of it at most; without the factor 162, by thrice at most."""
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
 
     Larger where the largest element could not be moved by as little, in the datatype, as the smallest step asks for.
 
-    A random direction moves all elements at once, each by a Gaussian part of this. What a weight of n inputs adds to a
-    unit then moves as the root of n of such parts, just as the unit itself is made of n of them: so the same part of
-    the scale is a step of the same boldness for few elements and for many.
+    A random direction moves all elements at once, each by a Gaussian part of this. The sum that n inputs
+    add to a unit then moves as the root of n of such parts, just as the unit itself is made of n of them: so the same
+    part of the scale is a step of the same boldness for few elements and for many.
     """
     sizes = np.abs(point[point != 0])
     if not sizes.size:
@@ -83,7 +83,7 @@ _SEVERAL_FRACTION = 0.15
 _FEW_FRACTION = 0.03
 _COARSE_SCALE_RATIO = 8.0
 _CANCELLATION_ROUNDOFFS = 2.0**-6, 4.0
-"""What rounding leaves where numbers cancel, in units of roundoff of these."""
+"""Least and most that rounding leaves of numbers that cancel, in units of their roundoff."""
 
 
 def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) -> Array:

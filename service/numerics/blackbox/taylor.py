@@ -3,7 +3,8 @@
     R(h) = f(x + h v) - f(x) - h c . v = h (g - c) . v + O(h^2)
 
 falls as h^2 where the candidate c is right and as h where it is wrong. It is what people plot, so it is told; the
-verdict follows from the extrapolated derivative, whose error is known. What grows like h is told with its sign:
+verdict follows from the extrapolated derivative, whose error is known. The part that grows like h has its
+sign in the report:
 `intercept` = (D - c . d) / |c . d| with the derivative D, and `factor` = D / (c . d), -1 where a sign is wrong.
 """
 

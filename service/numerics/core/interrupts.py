@@ -1,8 +1,9 @@
 """Pauses in a computation, at which a caller may look at the clock and end it.
 
-A loop over nodes, tiles, offsets or tensors calls `pause` once a turn. What is looked at there is no matter of the
-numerics: whoever asks for the computation says so by `watched`, for all that runs inside, and raises to end it. A
-context variable carries it, so that requests side by side share nothing, and no function between has to hand it on.
+A loop over nodes, tiles, offsets or tensors calls `check_interrupt` once a turn. The numerics do not know the purpose
+of the check: the caller installs it by `install_interrupt_check` for all that runs inside, and raises to end the
+computation. A context variable carries the check, so that concurrent requests share nothing, and no function between
+has to hand it on.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator

@@ -156,7 +156,7 @@ class ComputeDtype:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the dtype has fewer numbers than float64."""
+        """Tell whether the dtype has fewer numbers than float64."""
         return self.precision.significand_bits < _FP64_SIGNIFICAND_BITS
 
     def round_array(self, array: Array) -> Array:

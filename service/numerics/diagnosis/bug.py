@@ -42,7 +42,7 @@ class GradientBug(BugBase):
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield candidates with the bug.
 
-        Of the name, and of others if the bug takes several.
+        A candidate holds the name, and others if the bug takes several.
         """
 
 

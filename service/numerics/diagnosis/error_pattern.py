@@ -23,7 +23,7 @@ _MAX_FITTED_FACTOR = 1e100
 _MAX_WHOLE_FACTOR = 1e6
 """Size of the factors that the words show as whole numbers or fractions."""
 _MAX_FRACTION_UNCERTAINTY = 1e-5
-"""Of a factor that is known less exactly, a fraction that fits is one of many."""
+"""Largest uncertainty of a factor that is written as a fraction: beyond it, many fractions fit."""
 
 
 def describe_error_pattern(
@@ -40,7 +40,7 @@ def describe_error_pattern(
     wrong
         Mask of the elements that fail, at least one, of that shape.
     decided
-        Mask of the elements that pass or fail; all by default. Where some are undecided, no place is exact.
+        Mask of the elements that pass or fail; all by default. No place is exact if some are undecided.
     """
     with np.errstate(all="ignore"):
         relation = _describe_relation(judged[wrong], reference[wrong], allowed_error[wrong])

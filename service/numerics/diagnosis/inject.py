@@ -43,7 +43,7 @@ class InjectedBug:
 def describe_bugs() -> dict[str, str]:
     """Describe every bug by name.
 
-    Of single gradients, of the backward pass, of single ops.
+    The bugs of single gradients, of the backward pass and of single ops are in it.
     """
     signatures = {name: bug.signature for name, bug in (*BACKWARD_BUGS.items(), *GRADIENT_BUGS.items())}
     op_bugs = [(method, op_bug) for op in OP_REGISTRY.values() for method, op_bug in op.bugs.items()]

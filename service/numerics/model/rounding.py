@@ -4,8 +4,8 @@ To every value and every intermediate gradient an error d sqrt(n) (S + t) is add
 the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
 the error is half the spacing of subnormal numbers: that of each product in the sum, for each underflows by itself. The
 spread of the results over some sweeps is what rounding does.
-Where u is near float64's own, 1 + d would be rounded away; there the amplitude 2**-30 is used and the spread scaled
-back, which the linearity of small errors allows.
+If u is near float64's own, 1 + d would be rounded away. The amplitude is 2**-30 then, and the spread is scaled back,
+which the linearity of small errors allows.
 
 Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error sqrt(n) S is the statistical form of
 the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
@@ -44,8 +44,9 @@ _LARGEST_RANDOM_INTEGER = 2.0**7
 class MonteCarloRounding:
     """An observer that adds rounding errors to what a pass computes.
 
-    Of every SWEEPS + 1 tiles the first stays as it is. `scale` brings a spread that was measured back to the size of
-    the unit roundoff. `own` errors are those of the passes here, where these are more careful than the textbook.
+    The first of every ROUNDING_SWEEPS + 1 tiles stays as it is. `spread_scale` brings a measured spread back to the
+    size of the unit roundoff. Errors `as_implemented` are those of the passes here, which may be more careful than the
+    textbook's.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ def estimate_rounding_allowances(
     graph
         The model.
     leaves
-        Every tensor and weight in float64, (1, ...). Where `precision` does not have the number, its rounding counts.
+        Every tensor and weight in float64, (1, ...). The rounding of a number that `precision` lacks counts.
     precision
         The arithmetic judged.
     seed

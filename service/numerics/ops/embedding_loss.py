@@ -319,7 +319,7 @@ class TripletMarginLoss(VectorPairLoss):
         ----------
         inputs
             Anchors, positives and negatives, (1, N, D).
-        places
+        samples
             Samples, by number.
         near_distance_factor
             Factor of d(a, p).

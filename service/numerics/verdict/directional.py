@@ -79,8 +79,8 @@ def _explain_cause(cause: Cause, _: Array) -> tuple[str, str]:
 def _compute_passing_errors(reference: Reference) -> Array:
     """Return the largest error that may still pass along each direction, (k,).
 
-    Where the allowance is automatic it is made of the same bound and rounding, which count once for what may be off
-    and once for what is allowed to be.
+    An automatic allowance consists of the same bound and rounding. They count twice: once for the error of the
+    difference, and once for the error that the candidate may have.
     """
     slack = reference.allowed_error + reference.error_bound + reference.rounding
     if reference.left_derivative is None or reference.right_derivative is None:

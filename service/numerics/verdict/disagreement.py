@@ -1,6 +1,6 @@
 """Disagreement among the sources of a gradient and the finite difference.
 
-Where they disagree, at least one of them is wrong. That is a bug of this service, and nothing that rests on them is
+If they disagree, at least one of them is wrong. That is a bug of this service, and nothing that rests on them is
 certain.
 """
 

@@ -19,7 +19,7 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
 
 MISS_PROBABILITY = 1e-3
-"""Of missing the error that a report says would have been found."""
+"""Probability of missing an error that a report promises to find."""
 
 _ROUNDING_DEVIATIONS = 2.0
 _UNIT_ROUNDOFF = 2.0**-53

@@ -5,8 +5,8 @@ No arithmetic tells 0 from what is smaller than its rounding. Two kinds of gradi
 - Those that are 0 wherever the model is evaluated, since all that they are the sum of cancels: of what shifts the input
   of a softmax, of the bias of an attention's keys, of a bias before a normalisation. At other points near by they are
   0 within rounding too, but made of other rounding: what stays the same is a gradient that is small and known, and
-  rounding is then allowed too much. What is 0 at one point only, as the sum of 1e20, 0.01 and -1e20 seems to be, is
-  2^-20 of its terms at a point that is 2^-20 away.
+  rounding is then allowed too much. A sum that is 0 at one point only, as that of 1e20, 0.01 and -1e20 seems to be,
+  is 2^-20 of its terms at a point that is 2^-20 away.
 - Those that both of our routes find to be 0 exactly. They may have cancelled at this point alone, so that nothing but
   0 itself, within rounding of float64, passes as 0.
 
@@ -30,7 +30,7 @@ from service.numerics.verdict.projection import euclidean_norm
 _CANCELLATION_RATIO = 1e6
 """Largest ratio of the bound to the rounding with which a difference of 0 is evidence of 0."""
 _UNDERFLOW_ALLOWANCE = 2.0**-960
-"""What rounding leaves of terms that are 0 themselves, each for want of something that multiplies it."""
+"""Largest rounding of terms that are themselves 0, each because one of its factors is 0."""
 _AGREEMENT_TOLERANCE = 1e-3
 """Relative difference up to which routes agree, as they hardly do on what rounding made, unless they round alike."""
 _ALIKE_ROUNDOFFS = 64
@@ -171,9 +171,9 @@ def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding
 def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
     """Return the sizes of a gradient, 0 where rounding alone may have made them.
 
-    What cancels leaves a fair part of what rounding may be. Where all of a tensor is far below that and yet not 0, it
-    has not cancelled but is small, as behind a saturated softmax: its elements have their sizes, and there is nothing
-    that could tell them from 0. How far below depends on whether the routes say the same.
+    Cancellation leaves a fair part of the possible rounding. A tensor far below that and yet not 0 has not cancelled:
+    it is small, as behind a saturated softmax. Its elements have sizes then, and nothing could tell them from 0. The
+    distance below depends on the agreement of the sources.
     """
     finite = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
     least, most = np.abs(finite).min(axis=0), np.abs(finite).max(axis=0)

@@ -17,7 +17,7 @@ _MAX_AXES = 5
 def _iterate_other_axis_orders(axes: int) -> Iterator[tuple[int, ...]]:
     """Iterate over all orders of axes but the right one.
 
-    Of very many axes only the reverse.
+    For very many axes there is only the reverse order.
     """
     right_order = tuple(range(axes))
     orders = permutations(right_order) if axes <= _MAX_AXES else iter([right_order[::-1]])
