@@ -15,10 +15,12 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt clie
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all lint format unit trials docs fuzz bench load bounds alarms clean
+.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(TEST_STAMP) ## set up, and run nothing
 
 serve: $(SERVE_STAMP) ## set up, and serve on HOST:PORT (default 127.0.0.1:8000)
 	@printf '\ngradcheckd serves on http://%s:%s. Try, in another terminal:\n\n  %s\n\n' '$(HOST)' '$(PORT)' \

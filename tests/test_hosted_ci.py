@@ -41,3 +41,12 @@ def test_the_hosted_workflow_runs_the_scripts_of_the_gate() -> None:
 def test_the_scripts_of_the_gate_are_valid_shell() -> None:
     for script in ("run", "container", "check-container.sh"):
         subprocess.run(["bash", "-n", str(ROOT / ".ci" / script)], check=True)
+
+
+def test_the_container_script_sets_up_the_python_of_its_check() -> None:
+    """A hosted machine builds the image in a job of its own, without the tests."""
+    script = (ROOT / ".ci" / "container").read_text()
+    assert ".venv/bin/python" in (ROOT / ".ci" / "check-container.sh").read_text()
+    assert script.index("make install") < script.index("check-container.sh")
+    makefile = (ROOT / "Makefile").read_text()
+    assert "install: $(TEST_STAMP)" in makefile
