@@ -27,10 +27,12 @@ class Datatype:
     short_name: str
     storage_dtype: np.dtype[Any]
 
-    def from_storage(self, stored: Array) -> Array:
+    def from_storage(self, storage: Array) -> Array:
         """Return read-only numbers from their storage; bfloat16 in the float32 that holds it."""
-        wide = stored.astype(np.uint32) << 16 if self.name == "BF16" else stored
-        array = np.asarray(wide.view(np.float32) if self.name == "BF16" else wide.astype(wide.dtype.newbyteorder("=")))
+        widened = storage.astype(np.uint32) << 16 if self.name == "BF16" else storage
+        array = np.asarray(
+            widened.view(np.float32) if self.name == "BF16" else widened.astype(widened.dtype.newbyteorder("="))
+        )
         array.flags.writeable = False
         return array
 
@@ -134,8 +136,8 @@ def to_number(value: Any, subject: str) -> float:
         array, name = _read_array(value, subject)
         if array.size != 1:
             raise TensorError(f"{subject} an array of shape {array.shape}; it must return one number.")
-        one = _to_typed_tensor(array, name, subject).datatype.from_storage(array) if name == _BFLOAT16 else array
-        value = one.reshape(()).item()
+        element = _to_typed_tensor(array, name, subject).datatype.from_storage(array) if name == _BFLOAT16 else array
+        value = element.reshape(()).item()
     if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
         raise TensorError(f"{subject} {_describe_value(value)}; it must return one number.")
     try:
@@ -165,15 +167,15 @@ def _is_array(value: object) -> bool:
 def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
     names: set[str] = set()
 
-    def unwrapped(value: Any) -> Any:
+    def unwrap_arrays(value: Any) -> Any:
         if isinstance(value, list | tuple):
-            return [unwrapped(item) for item in cast("Sequence[Any]", value)]
+            return [unwrap_arrays(item) for item in cast("Sequence[Any]", value)]
         array, name = _read_array(value, subject) if _is_array(value) else (value, "")
         names.add(name)
         return array
 
     try:
-        array = np.asarray(unwrapped(items))
+        array = np.asarray(unwrap_arrays(items))
     except ValueError as error:
         raise TensorError(
             f"{subject}: the arrays of its list do not have one shape: {describe_error(error)}."

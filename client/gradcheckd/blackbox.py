@@ -48,15 +48,17 @@ class FunctionProblem:
         """
         if not callable(loss):
             raise TensorError(f"The loss is a function of the point; {type(loss).__qualname__} was given.")
-        value = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
-        if isinstance(point, Mapping) != isinstance(value, Mapping):
+        gradient_value = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
+        if isinstance(point, Mapping) != isinstance(gradient_value, Mapping):
             raise TensorError(
                 "Point and gradient are two arrays, or two mappings of names to arrays; "
-                f"{type(point).__qualname__} and {type(value).__qualname__} were given."
+                f"{type(point).__qualname__} and {type(gradient_value).__qualname__} were given."
             )
         if isinstance(point, Mapping):
-            return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", value))
-        return cls(lambda named: loss(named[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: value})
+            return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", gradient_value))
+        return cls(
+            lambda tensors: loss(tensors[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: gradient_value}
+        )
 
 
 def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mapping[str, Any]) -> PlannedPoints:
@@ -67,13 +69,13 @@ def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mappi
     ProblemError
         The service refuses the request.
     """
-    stored = {name: _widen_to_floats(to_tensor(value, f"point {name!r}")) for name, value in point.items()}
-    arrays, rest = wire.read_safetensors_report(
-        connection.post("/v1/plan", wire.encode_body(fields, {"point": stored}), SAFETENSORS)
+    point_tensors = {name: _widen_to_floats(to_tensor(value, f"point {name!r}")) for name, value in point.items()}
+    arrays, plan_answer = wire.read_safetensors_report(
+        connection.post("/v1/plan", wire.encode_body(fields, {"point": point_tensors}), SAFETENSORS)
     )
     points = {name.removeprefix("points/"): array for name, array in arrays.items()}
     with wire.UnexpectedAnswerGuard():
-        return PlannedPoints(rest["plan"], rest["evaluations"], {name: points[name] for name in point})
+        return PlannedPoints(plan_answer["plan"], plan_answer["evaluations"], {name: points[name] for name in point})
 
 
 def _widen_to_floats(value: TypedTensor | UntypedTensor) -> TypedTensor | UntypedTensor:
@@ -85,8 +87,8 @@ def encode_scales(scale: Any, point: Mapping[str, Any]) -> dict[str, Any] | None
     """Encode the scales of the moves for a request: by name, each a number or a tensor."""
     if scale is None:
         return None
-    named = cast("Mapping[str, Any]", scale) if isinstance(scale, Mapping) else dict.fromkeys(point, scale)
-    return {name: to_tensor(value, f"scale {name!r}").as_json() for name, value in named.items()}
+    scale_by_name = cast("Mapping[str, Any]", scale) if isinstance(scale, Mapping) else dict.fromkeys(point, scale)
+    return {name: to_tensor(value, f"scale {name!r}").as_json() for name, value in scale_by_name.items()}
 
 
 def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> dict[str, Any] | None:
@@ -99,14 +101,18 @@ def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> di
     """
     if bounds is None:
         return None
-    named: object = {UNNAMED_TENSOR: bounds} if unnamed else bounds
-    sides = list(cast("Mapping[str, Any]", named).values()) if isinstance(named, Mapping) else [named]
+    bounds_by_name: object = {UNNAMED_TENSOR: bounds} if unnamed else bounds
+    sides = (
+        list(cast("Mapping[str, Any]", bounds_by_name).values())
+        if isinstance(bounds_by_name, Mapping)
+        else [bounds_by_name]
+    )
     if not all(isinstance(side, Mapping) for side in sides):
-        form = '{"min": 0, "max": 1}' if unnamed else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
-        raise RequestError(f"bounds have min, max or both, as in bounds={form}; {repr(bounds)[:40]} was given.")
+        example = '{"min": 0, "max": 1}' if unnamed else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
+        raise RequestError(f"bounds have min, max or both, as in bounds={example}; {repr(bounds)[:40]} was given.")
     return {
         name: {side: to_tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in sides.items()}
-        for name, sides in cast("Mapping[str, Mapping[str, Any]]", named).items()
+        for name, sides in cast("Mapping[str, Mapping[str, Any]]", bounds_by_name).items()
     }
 
 
@@ -126,14 +132,14 @@ def evaluate_losses(
     for index in range(plan.evaluations):
         point = {name: _restore_form(value, plan.points[name][index]) for name, value in problem.point.items()}
         try:
-            returned = problem.loss(point)
+            result = problem.loss(point)
         except Exception as error:
             error.add_note(f"gradcheckd: raised by the loss at point {index} of the {plan.evaluations} of the plan")
             raise
         # The first point is the base: None there means that somebody forgot to return the loss.
-        missing = returned is None and losses
-        value = None if missing else to_tensor(to_number(returned, "The loss returned"), "loss")
-        losses.append(value.value if isinstance(value, UntypedTensor) else None)
+        is_missing = result is None and losses
+        loss = None if is_missing else to_tensor(to_number(result, "The loss returned"), "loss")
+        losses.append(loss.value if isinstance(loss, UntypedTensor) else None)
         if progress is not None:
             progress(index + 1, plan.evaluations)
     return losses
@@ -158,6 +164,6 @@ def request_judgement(
     ProblemError
         The service refuses the request: a loss is not finite, a shape does not fit.
     """
-    taken = {name: to_tensor(value, f"gradient {name!r}") for name, value in gradient.items()}
-    body = wire.encode_body({"plan": plan.plan, "losses": losses} | dict(fields), {"candidate": taken})
+    gradient_tensors = {name: to_tensor(value, f"gradient {name!r}") for name, value in gradient.items()}
+    body = wire.encode_body({"plan": plan.plan, "losses": losses} | dict(fields), {"candidate": gradient_tensors})
     return connection.post("/v1/judge", body, JSON), body

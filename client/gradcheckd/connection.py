@@ -138,30 +138,30 @@ class Connection:
 
     def _send_with_retries(self, request: httpx.Request) -> httpx.Response:
         """Send a request until the service has room for it, or the time for further attempts ends."""
-        end, pause = time.monotonic() + self._retry_seconds, _FIRST_RETRY_SECONDS
+        deadline, max_pause = time.monotonic() + self._retry_seconds, _FIRST_RETRY_SECONDS
         while True:
             response = self._client.send(request, stream=True)
             if response.status_code != _FULL_STATUS:
                 return response
             # Clients that were refused together must not come back together.
-            wait = max(pause * random.uniform(0.5, 1.0), parse_retry_after(response.headers.get("Retry-After")))
-            if time.monotonic() + wait > end:
+            pause = max(max_pause * random.uniform(0.5, 1.0), parse_retry_after(response.headers.get("Retry-After")))
+            if time.monotonic() + pause > deadline:
                 return response
             response.close()
-            time.sleep(wait)
-            pause = min(2 * pause, _MAX_RETRY_PAUSE_SECONDS)
+            time.sleep(pause)
+            max_pause = min(2 * max_pause, _MAX_RETRY_PAUSE_SECONDS)
 
     def _check_response(self, response: httpx.Response, accept: str) -> None:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        if response.status_code == 200 and kind == accept.partition(";")[0]:
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if response.status_code == 200 and media_type == accept.partition(";")[0]:
             return
         content = response.read()
-        if kind == _PROBLEM_MEDIA_TYPE:
+        if media_type == _PROBLEM_MEDIA_TYPE:
             with wire.UnexpectedAnswerGuard():
                 problem = ProblemError(wire.load_json(content))
             raise problem
         raise UnexpectedAnswerError(
-            f"{response.request.url} answers with status {response.status_code} and {kind or 'no content type'}, "
+            f"{response.request.url} answers with status {response.status_code} and {media_type or 'no content type'}, "
             "which is not as gradcheckd answers. Is that its address, and not the one of something else, or of a "
             "proxy in front of it?"
         )

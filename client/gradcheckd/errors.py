@@ -84,11 +84,11 @@ class ProblemError(GradcheckdError):
     def _format_lines(self) -> list[str]:
         lines = [f"{self.title} ({self.status})"]
         if self.errors:
-            lines += [f"  {place['pointer'] or 'the request'}: {place['detail']}" for place in self.errors]
+            lines += [f"  {error['pointer'] or 'the request'}: {error['detail']}" for error in self.errors]
         else:
             lines.append(f"  {self.detail}")
-        if more := self.problem.get("total_errors", 0) - len(self.errors):
-            lines.append(f"  ... and {more} more")
+        if omitted_count := self.problem.get("total_errors", 0) - len(self.errors):
+            lines.append(f"  ... and {omitted_count} more")
         return [*lines, *([_REMEDY_BY_STATUS[self.status]] if self.status in _REMEDY_BY_STATUS else [])]
 
 
@@ -118,9 +118,15 @@ def _summarize_report(report: Any) -> str:
     findings = [
         _describe_verdict(name, verdict) for name, verdict in report.verdicts.items() if verdict.outcome == "fail"
     ]
-    known = list(filter(None, findings))
-    more = f" and {len(known) - _MAX_SUMMARIZED} more" if len(known) > _MAX_SUMMARIZED else ""
-    return f"{'; '.join(known[:_MAX_SUMMARIZED])}{more}: {report.summary}" if known else report.summary
+    known_findings = list(filter(None, findings))
+    omission_note = (
+        f" and {len(known_findings) - _MAX_SUMMARIZED} more" if len(known_findings) > _MAX_SUMMARIZED else ""
+    )
+    return (
+        f"{'; '.join(known_findings[:_MAX_SUMMARIZED])}{omission_note}: {report.summary}"
+        if known_findings
+        else report.summary
+    )
 
 
 def _describe_verdict(name: str, verdict: Any) -> str:
@@ -132,19 +138,19 @@ def _describe_verdict(name: str, verdict: Any) -> str:
 
 def _drop_first_section(text: str) -> str:
     """Return a report without its outcome and summary, which stand above it."""
-    first, blank, rest = text.partition("\n\n")
-    return rest if blank else first
+    first_section, separator, other_sections = text.partition("\n\n")
+    return other_sections if separator else first_section
 
 
-def shorten_text(text: str, most: int = 20) -> str:
+def shorten_text(text: str, max_lines: int = 20) -> str:
     """Return the first lines of a report, so that an assertion fits on a screen; its end is the least of it."""
     lines = text.rstrip("\n").split("\n")
-    if len(lines) <= most:
+    if len(lines) <= max_lines:
         return "\n".join(lines)
-    kept = lines[: most - 1]
-    while not kept[-1].strip():
-        kept.pop()
-    return "\n".join([*kept, f"... {len(lines) - len(kept)} more lines in the report's text()"])
+    kept_lines = lines[: max_lines - 1]
+    while not kept_lines[-1].strip():
+        kept_lines.pop()
+    return "\n".join([*kept_lines, f"... {len(lines) - len(kept_lines)} more lines in the report's text()"])
 
 
 def describe_error(error: BaseException) -> str:

@@ -61,8 +61,8 @@ def run_service(**settings: str) -> Generator[str]:
     GradcheckdError
         The service does not start; the error has the end of its log.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free_socket:
+        port = free_socket.getsockname()[1]
     environment = build_environment({"HOST": "127.0.0.1", "PORT": str(port), "WEB_CONCURRENCY": "1"} | settings)
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(build_command(), env=environment, stdout=log, stderr=log)
@@ -82,15 +82,15 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: IO[str]) 
                 return
         except httpx.TransportError:
             time.sleep(_POLL_SECONDS)
-    what = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
+    failure = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
     log.seek(0)
-    raise GradcheckdError(f"The service was started, and {what}. The end of its log:\n{log.read()[-4000:]}")
+    raise GradcheckdError(f"The service was started, and {failure}. The end of its log:\n{log.read()[-4000:]}")
 
 
 def _stop_process(process: subprocess.Popen[bytes]) -> None:
     # At SIGQUIT gunicorn stops its workers at once; SIGKILL, which no process can ignore, would leave them.
-    for sign in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
-        process.send_signal(sign)
+    for signal_number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+        process.send_signal(signal_number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_TIMEOUT_SECONDS)
             return

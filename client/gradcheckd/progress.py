@@ -65,10 +65,10 @@ def decode_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _decode_array(value: Any) -> Any:
     """Decode a tensor of an answer: nested numbers, some of them spelled, or an object with base64."""
     if isinstance(value, Mapping):
-        declared = cast("Mapping[str, Any]", value)
-        datatype = BY_NAME[declared["datatype"]]
-        stored = np.frombuffer(b64decode(declared["b64"]), datatype.storage_dtype)
-        return datatype.from_storage(stored.reshape(declared["shape"]))
+        tensor_object = cast("Mapping[str, Any]", value)
+        datatype = BY_NAME[tensor_object["datatype"]]
+        storage = np.frombuffer(b64decode(tensor_object["b64"]), datatype.storage_dtype)
+        return datatype.from_storage(storage.reshape(tensor_object["shape"]))
     # NumPy parses spelled numbers, which are strings.
     array = np.asarray(value).astype(np.float64)
     array.flags.writeable = False

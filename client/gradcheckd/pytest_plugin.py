@@ -43,13 +43,13 @@ def pytest_runtest_makereport(
         reports = item.config.stash.setdefault(_REPORTS_KEY, [])
         if test_report.failed:
             # The message of a GradientError has its report already.
-            shown = (
+            shown_report = (
                 call.excinfo.value.report if call.excinfo and isinstance(call.excinfo.value, GradientError) else None
             )
             test_report.sections += [
                 (_SECTION_TITLE, _get_report_text(report))
                 for report in reports
-                if not report.passed and report is not shown
+                if not report.passed and report is not shown_report
             ]
         reports.clear()
     return test_report

@@ -136,8 +136,8 @@ class BlackBoxReport(_BaseReport):
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
         """Read a report of the service, and its text if that came beside."""
-        kept = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
-        return cls(**_read_common_fields(raw, renderer, text), noise=float(raw["noise"]), **kept)
+        copied_fields = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
+        return cls(**_read_common_fields(raw, renderer, text), noise=float(raw["noise"]), **copied_fields)
 
 
 def _read_common_fields(raw: Mapping[str, Any], renderer: RenderReport, text: str | None) -> dict[str, Any]:

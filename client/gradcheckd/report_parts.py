@@ -140,8 +140,13 @@ def read_verdict(raw: Mapping[str, Any]) -> Verdict:
         ),
         smallest_detectable_error=float(raw["smallest_detectable_error"]),
         worst=tuple(map(_read_judged, raw["worst"])),
-        kinks=tuple(Kink(tuple(k["index"]), float(k["left"]), float(k["right"])) for k in raw.get("kinks", ())),
-        diagnoses=tuple(Diagnosis(d["name"], d["explanation"], float(d["fit"])) for d in raw["diagnoses"]),
+        kinks=tuple(
+            Kink(tuple(kink["index"]), float(kink["left"]), float(kink["right"])) for kink in raw.get("kinks", ())
+        ),
+        diagnoses=tuple(
+            Diagnosis(diagnosis["name"], diagnosis["explanation"], float(diagnosis["fit"]))
+            for diagnosis in raw["diagnoses"]
+        ),
         directions=tuple(map(_read_judged, raw.get("directions", ()))),
         missed=raw.get("missed"),
         taylor=raw.get("taylor"),

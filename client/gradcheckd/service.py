@@ -135,10 +135,10 @@ class Service:
             content = self.connection.post("/v1/check", body, wire.add_report_parameter(SAFETENSORS, TEXT))
             raw, text = wire.assemble_report(content), wire.read_text_entry(content)
         else:
-            last = follow_progress(
+            last_event = follow_progress(
                 self.connection.post_for_lines("/v1/check", body, wire.add_report_parameter(NDJSON, TEXT)), progress
             )
-            raw, text = decode_arrays(last["report"]), last.get(TEXT_ENTRY)
+            raw, text = decode_arrays(last_event["report"]), last_event.get(TEXT_ENTRY)
         with wire.UnexpectedAnswerGuard():
             report = Report.read(raw, self.connection.prepare_repeat("/v1/check", body), text)
         return self._deliver_report(report)
@@ -213,15 +213,15 @@ class Service:
         Exception
             Any error of the loss.
         """
-        question = FunctionProblem.from_arguments(loss, point, gradient)
+        problem = FunctionProblem.from_arguments(loss, point, gradient)
         plan_fields = {
             "directions": {"kind": directions} if isinstance(directions, str) else directions,
-            "scale": encode_scales(scale, question.point),
-            "bounds": encode_bounds(bounds, question.point, unnamed=not isinstance(point, Mapping)),
+            "scale": encode_scales(scale, problem.point),
+            "bounds": encode_bounds(bounds, problem.point, unnamed=not isinstance(point, Mapping)),
             "seed": seed,
         }
-        plan = request_plan(self.connection, question.point, _drop_missing(plan_fields))
-        losses = evaluate_losses(question, plan, progress)
+        plan = request_plan(self.connection, problem.point, _drop_missing(plan_fields))
+        losses = evaluate_losses(problem, plan, progress)
         fields = _drop_missing(
             {
                 "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
@@ -229,7 +229,7 @@ class Service:
                 "relative_error": relative_error,
             }
         )
-        content, body = request_judgement(self.connection, plan, losses, question.gradient, fields)
+        content, body = request_judgement(self.connection, plan, losses, problem.gradient, fields)
         with wire.UnexpectedAnswerGuard():
             report = BlackBoxReport.read(wire.load_json(content), self.connection.prepare_repeat("/v1/judge", body))
         return self._deliver_report(report)
@@ -296,11 +296,11 @@ def _check_mapping(section: str, mapping: object) -> Tensors:
         raise RequestError(
             f'{section} is a mapping of names to arrays, {section}={{"w": array}}; {_describe_given(mapping)}.'
         )
-    named = cast("Mapping[Any, Any]", mapping)
-    for name in named:
+    named_tensors = cast("Mapping[Any, Any]", mapping)
+    for name in named_tensors:
         if not isinstance(name, str):
             raise RequestError(f"{section} is a mapping of names to arrays; as a name {name!r} was given.")
-    return named
+    return named_tensors
 
 
 def _encode_model(model: object) -> Any:

@@ -50,15 +50,17 @@ def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], Function
 
     def set_signature(function: FunctionT) -> FunctionT:
         signature = inspect.signature(function)
-        kept = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        names = {parameter.name for parameter in kept}
-        handed = [
+        kept_parameters = [
+            parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        names = {parameter.name for parameter in kept_parameters}
+        passed_parameters = [
             parameter
             for parameter in source_parameters
             if parameter.name not in names and parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
         ]
-        spelling: Any = function
-        spelling.__signature__ = signature.replace(parameters=[*kept, *handed])
+        signed_function: Any = function
+        signed_function.__signature__ = signature.replace(parameters=[*kept_parameters, *passed_parameters])
         return function
 
     return set_signature

@@ -94,14 +94,19 @@ def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, T
     RequestError
         A field is not JSON.
     """
-    tensors = {f"{section}/{name}": tensor for section, named in sections.items() for name, tensor in named.items()}
+    tensors = {
+        f"{section}/{name}": tensor
+        for section, tensors_by_name in sections.items()
+        for name, tensor in tensors_by_name.items()
+    }
     text = _encode_json(dict(fields))
     if any(isinstance(tensor, UntypedTensor) for tensor in tensors.values()) or len(text) > _MAX_FIELDS_CHARACTERS:
         # Only JSON has numbers without a datatype, and room for large fields.
-        nested = {
-            section: {name: tensor.as_json() for name, tensor in named.items()} for section, named in sections.items()
+        nested_tensors = {
+            section: {name: tensor.as_json() for name, tensor in tensors_by_name.items()}
+            for section, tensors_by_name in sections.items()
         }
-        return Body(_encode_json(dict(fields) | nested).encode(), JSON)
+        return Body(_encode_json(dict(fields) | nested_tensors).encode(), JSON)
     return Body(to_safetensors(cast("dict[str, TypedTensor]", tensors), {"request": text}), SAFETENSORS)
 
 
@@ -121,9 +126,9 @@ def _dump_json(value: object) -> str:
 def _to_python_number(value: object) -> Any:
     """Convert a number of NumPy to one of Python."""
     kind = type(value).__qualname__
-    plain: object = cast("Any", value).item() if isinstance(value, np.generic) else None
-    if isinstance(plain, int | float):
-        return plain
+    number: object = cast("Any", value).item() if isinstance(value, np.generic) else None
+    if isinstance(number, int | float):
+        return number
     raise TypeError(f"it is of type {kind}")
 
 
@@ -204,10 +209,10 @@ def assemble_report(content: bytes) -> dict[str, Any]:
     arrays, raw = read_safetensors_report(content)
     parts: dict[str, dict[str, dict[str, Any]]] = {"gradients": {}, "intermediates": {}}
     with UnexpectedAnswerGuard():
-        for full, array in arrays.items():
+        for full_name, array in arrays.items():
             # A name may have slashes of its own.
-            part, _, rest = full.partition("/")
-            name, _, route = rest.rpartition("/")
+            part, _, remaining = full_name.partition("/")
+            name, _, route = remaining.rpartition("/")
             parts[part].setdefault(name, {})[route] = array
         return raw | parts
 

@@ -58,8 +58,8 @@ def _format_entries(
 def _find_entry(name: str, entries: Sequence[CatalogueEntry], kind: str) -> CatalogueEntry:
     entries_by_name = {entry["name"]: entry for entry in entries}
     if name not in entries_by_name:
-        near = difflib.get_close_matches(name, entries_by_name, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"`gradcheckd {kind}s` lists them."
+        similar_names = difflib.get_close_matches(name, entries_by_name, n=1)
+        hint = f"did you mean {similar_names[0]!r}?" if similar_names else f"`gradcheckd {kind}s` lists them."
         raise RequestError(f"There is no {kind} {name!r}; {hint}")
     return entries_by_name[name]
 

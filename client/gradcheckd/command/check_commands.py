@@ -28,15 +28,15 @@ def run_check(arguments: Namespace) -> int:
     needs_gradients = arguments.format == "html" or arguments.verbose
     body = (_include_gradients(request) if needs_gradients else request).to_body()
     with _connect(arguments) as connection:
-        form = _choose_text_form(arguments)
-        accept = wire.add_report_parameter(NDJSON, form) if form else NDJSON
+        text_media_type = _choose_text_form(arguments)
+        accept = wire.add_report_parameter(NDJSON, text_media_type) if text_media_type else NDJSON
         with progress_bar.show_progress() as progress:
-            last = follow_progress(connection.post_for_lines("/v1/check", body, accept), progress)
-        raw = last["report"]
+            last_event = follow_progress(connection.post_for_lines("/v1/check", body, accept), progress)
+        raw = last_event["report"]
         status = _get_exit_status(raw)
-        if form:
+        if text_media_type:
             # A service that is older than this client does not write both at once.
-            text = last.get(TEXT_ENTRY) or connection.post("/v1/check", body, form).decode()
+            text = last_event.get(TEXT_ENTRY) or connection.post("/v1/check", body, text_media_type).decode()
         else:
             text = json.dumps(raw) if arguments.format == "json" else _render_page(raw)
     write_text(text, arguments.output)
@@ -84,17 +84,18 @@ def run_plan(arguments: Namespace) -> int:
         if not arguments.points:
             write_text(connection.post("/v1/plan", body, JSON).decode(), arguments.output)
             return 0
-        points, rest = wire.read_safetensors_report(connection.post("/v1/plan", body, SAFETENSORS))
+        points, plan_answer = wire.read_safetensors_report(connection.post("/v1/plan", body, SAFETENSORS))
     with wire.UnexpectedAnswerGuard():
-        ordered = {name: points[f"points/{name}"] for name in rest["order"]}
-        columns = request_files.describe_columns({name: array.shape[1:] for name, array in ordered.items()})
-        flat = [array.reshape(rest["evaluations"], -1) for array in ordered.values()]
+        ordered_points = {name: points[f"points/{name}"] for name in plan_answer["order"]}
+        columns = request_files.describe_columns({name: array.shape[1:] for name, array in ordered_points.items()})
+        flat_points = [array.reshape(plan_answer["evaluations"], -1) for array in ordered_points.values()]
     lines = (
-        " ".join(repr(float(number)) for rows in flat for number in rows[index]) for index in range(rest["evaluations"])
+        " ".join(repr(float(number)) for rows in flat_points for number in rows[index])
+        for index in range(plan_answer["evaluations"])
     )
     write_text("\n".join([f"# {columns}", *lines]), arguments.points)
-    write_text(json.dumps(rest), arguments.output)
-    if len(flat) > 1:
+    write_text(json.dumps(plan_answer), arguments.output)
+    if len(flat_points) > 1:
         print(f"gradcheckd: the points have, in {columns}", file=sys.stderr)
     return 0
 
@@ -117,8 +118,8 @@ def run_judge(arguments: Namespace) -> int:
 
 
 def _write_judgement(arguments: Namespace, raw: dict[str, Any], connection: Connection, body: Body) -> str:
-    if form := _choose_text_form(arguments):
-        return connection.post("/v1/judge", body, form).decode()
+    if text_media_type := _choose_text_form(arguments):
+        return connection.post("/v1/judge", body, text_media_type).decode()
     if arguments.format == "json":
         return json.dumps(raw)
     with wire.UnexpectedAnswerGuard():

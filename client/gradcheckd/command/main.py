@@ -37,9 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     Exit status: 0 pass, 1 fail, 2 inconclusive, 3 error.
     """
     try:
-        parsed = _build_parser().parse_args(arguments)
-        run: CommandHandler = parsed.run
-        return run(parsed)
+        parsed_arguments = _build_parser().parse_args(arguments)
+        run_handler: CommandHandler = parsed_arguments.run
+        return run_handler(parsed_arguments)
     except GradcheckdError as error:
         print(f"gradcheckd: {error}", file=sys.stderr)
         return ERROR_STATUS
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         # The reader is gone, and wants no message.
         pass
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"gradcheckd: {where}{error.strerror or error}", file=sys.stderr)
+        file_prefix = f"{error.filename}: " if error.filename else ""
+        print(f"gradcheckd: {file_prefix}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED_STATUS
     except Exception as error:  # noqa: BLE001  # no unforeseen error may end as "a gradient is wrong"
@@ -68,11 +68,11 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_plan(commands)
     _add_judge(commands)
-    for name, run, what in (
+    for name, handler, subject in (
         ("models", catalogue_commands.list_models, "preset models"),
         ("ops", catalogue_commands.list_ops, "ops of the language"),
     ):
-        command = _add_request_command(commands, name, run, f"list the {what}, or show one")
+        command = _add_request_command(commands, name, handler, f"list the {subject}, or show one")
         command.add_argument(
             "name", nargs="?", help="name of the one to show; a model comes as a request for `gradcheckd check`"
         )

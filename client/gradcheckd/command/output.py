@@ -27,18 +27,18 @@ def write_text(text: str, path: str | None = None) -> None:
     GradcheckdError
         Standard output is closed.
     """
-    named = None if path == "-" else path
+    file_path = None if path == "-" else path
     text = text if text.endswith("\n") else f"{text}\n"
     try:
-        if named:
-            Path(named).write_text(text, encoding="utf-8")
+        if file_path:
+            Path(file_path).write_text(text, encoding="utf-8")
         else:
             _print_text(text)
     except OSError as error:
-        if not named:
+        if not file_path:
             _detach_stdout()
         # Python names a file that cannot be opened, but not one that is full.
-        error.filename = error.filename or named or "standard output"
+        error.filename = error.filename or file_path or "standard output"
         raise
 
 

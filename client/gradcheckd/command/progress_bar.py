@@ -24,10 +24,10 @@ def show_progress() -> Generator[progress.Progress]:
         TimeRemainingColumn(),
     )
     # The bar vanishes at its end, so that the report stands alone.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("", total=None)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
 
         def step(name: str, done: int, total: int) -> None:
-            bars.update(task, description=escape_invisible(name[:_MAX_NAME_LENGTH]), completed=done, total=total)
+            bar.update(task, description=escape_invisible(name[:_MAX_NAME_LENGTH]), completed=done, total=total)
 
         yield step

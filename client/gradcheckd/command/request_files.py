@@ -144,32 +144,35 @@ def read_request(path: str, sections: Sequence[str]) -> RequestFile:
         fields = _parse_fields(metadata.get(_REQUEST_ENTRY, "{}"), path)
         return RequestFile(fields, _group_by_section(tensors, path, sections), Body(content, SAFETENSORS))
     try:
-        whole: Any = wire.load_json(content)
+        document: Any = wire.load_json(content)
     except ValueError as error:
         raise RequestError(
             f"{path} is neither JSON ({error}) nor in the safetensors format, nor a .npz of NumPy."
         ) from None
-    if not isinstance(whole, dict):
+    if not isinstance(document, dict):
         raise RequestError(f"{path}: a request is an object, with fields such as {', '.join(sections)}.")
-    fields = cast("dict[str, Any]", whole)
-    named = {section: fields[section] for section in sections if isinstance(fields.get(section), dict)}
-    rest = {name: value for name, value in fields.items() if name not in named}
-    bare = {
-        section: {name: UntypedTensor(value) for name, value in tensors.items()} for section, tensors in named.items()
+    fields = cast("dict[str, Any]", document)
+    tensors_by_section = {section: fields[section] for section in sections if isinstance(fields.get(section), dict)}
+    other_fields = {name: value for name, value in fields.items() if name not in tensors_by_section}
+    untyped_sections = {
+        section: {name: UntypedTensor(value) for name, value in tensors.items()}
+        for section, tensors in tensors_by_section.items()
     }
-    return RequestFile(rest, bare, Body(content, JSON))
+    return RequestFile(other_fields, untyped_sections, Body(content, JSON))
 
 
 def describe_columns(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Say which columns of a file of points are of which tensor."""
     descriptions: list[str] = []
-    first = 1
+    first_column = 1
     for name, shape in shapes.items():
-        last = first + int(np.prod(shape, dtype=int)) - 1
-        where = f"column {first}" if first == last else f"columns {first} to {last}"
+        last_column = first_column + int(np.prod(shape, dtype=int)) - 1
+        location = (
+            f"column {first_column}" if first_column == last_column else f"columns {first_column} to {last_column}"
+        )
         # In JSON, as a name may have a line's end.
-        descriptions.append(f"{where}: {json.dumps(name)}, shape {list(shape)}")
-        first = last + 1
+        descriptions.append(f"{location}: {json.dumps(name)}, shape {list(shape)}")
+        first_column = last_column + 1
     return "; ".join(descriptions)
 
 
@@ -194,7 +197,7 @@ def _parse_entries(content: bytes, path: str, words: Mapping[str, None]) -> list
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise RequestError(f"{path} is in UTF-16, as some shells write; numbers are read in UTF-8. Convert it.")
     numbers: list[float | None] = []
-    for number, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
+    for line_number, line in enumerate(content.decode("utf-8-sig", "backslashreplace").splitlines(), 1):
         try:
             numbers += [
                 words[word] if word in words else _parse_float(word)
@@ -202,7 +205,8 @@ def _parse_entries(content: bytes, path: str, words: Mapping[str, None]) -> list
             ]
         except (ValueError, OverflowError) as error:
             raise RequestError(
-                f"{path}, line {number}: there are to be numbers, and blanks between them: {describe_error(error)}."
+                f"{path}, line {line_number}: there are to be numbers, and blanks between them: "
+                f"{describe_error(error)}."
             ) from None
     return numbers
 
@@ -252,10 +256,10 @@ def _group_by_section(
     grouped: dict[str, dict[str, TypedTensor | UntypedTensor]] = {
         section: {} for section in sections if section != "candidate"
     }
-    for full, tensor in tensors.items():
-        section, slash, name = full.partition("/")
+    for full_name, tensor in tensors.items():
+        section, slash, name = full_name.partition("/")
         if not slash or section not in sections:
-            named = " or ".join(f"{section}/..." for section in sections)
-            raise RequestError(f"{path}: an array is named {named}; {full!r} is not.")
+            expected_names = " or ".join(f"{section}/..." for section in sections)
+            raise RequestError(f"{path}: an array is named {expected_names}; {full_name!r} is not.")
         grouped.setdefault(section, {})[name] = tensor
     return grouped

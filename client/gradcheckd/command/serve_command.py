@@ -22,9 +22,9 @@ def serve_service(arguments: Namespace) -> int:
     if not local_service.is_installed():
         raise GradcheckdError(local_service.HOW_TO_INSTALL)
     settings = {
-        name: str(getattr(arguments, of))
-        for of, name in _VARIABLE_BY_OPTION.items()
-        if getattr(arguments, of) is not None
+        variable: str(getattr(arguments, option))
+        for option, variable in _VARIABLE_BY_OPTION.items()
+        if getattr(arguments, option) is not None
     }
     environment = local_service.build_environment(settings)
     address = f"http://{environment.get('HOST', '127.0.0.1')}:{environment.get('PORT', '8000')}"

@@ -32,20 +32,23 @@ def colour_values(values: Array, limit: float) -> Array:
     -------
     RGB in uint8, (..., 3); grey of what is not finite.
     """
-    finite = np.isfinite(values)
+    is_finite = np.isfinite(values)
     # Halved first: the ratio of numbers that are barely normal must not overflow.
-    part = np.where(finite, values, 0.0) / limit if limit > 0 else np.zeros(values.shape)
-    position = np.clip(0.5 + part / 2, 0, 1) * (len(_COLOUR_STOPS) - 1)
-    low = np.minimum(position.astype(int), len(_COLOUR_STOPS) - 2)
-    mixed = _COLOUR_STOPS[low] + (_COLOUR_STOPS[low + 1] - _COLOUR_STOPS[low]) * (position - low)[..., None]
-    return np.where(finite[..., None], np.rint(mixed), _MISSING_COLOUR).astype(np.uint8)
+    fraction = np.where(is_finite, values, 0.0) / limit if limit > 0 else np.zeros(values.shape)
+    position = np.clip(0.5 + fraction / 2, 0, 1) * (len(_COLOUR_STOPS) - 1)
+    lower_stops = np.minimum(position.astype(int), len(_COLOUR_STOPS) - 2)
+    colours = (
+        _COLOUR_STOPS[lower_stops]
+        + (_COLOUR_STOPS[lower_stops + 1] - _COLOUR_STOPS[lower_stops]) * (position - lower_stops)[..., None]
+    )
+    return np.where(is_finite[..., None], np.rint(colours), _MISSING_COLOUR).astype(np.uint8)
 
 
 def choose_ink(colour: Array) -> str:
     """Choose black or white ink for a background colour."""
     channels = colour / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "#000" if float(linear @ (0.2126, 0.7152, 0.0722)) > _INK_THRESHOLD else "#fff"
+    linear_channels = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "#000" if float(linear_channels @ (0.2126, 0.7152, 0.0722)) > _INK_THRESHOLD else "#fff"
 
 
 def to_css(colour: Array) -> str:

@@ -71,18 +71,18 @@ def _format_facts(report: Report | BlackBoxReport) -> str:
             number_format.format_number(loss, 17) for loss in (report.loss.analytic, report.loss.autograd)
         )
         return f"loss {analytic} (by autograd {autograd})"
-    repeated = "the same" if report.deterministic else "not quite the same"
+    repeat_note = "the same" if report.deterministic else "not quite the same"
     evaluations = number_format.format_count(report.evaluations, "evaluation")
     noise = number_format.format_number(report.noise, 2)
-    return f"noise of the loss {noise}, of {evaluations}; at one point it was {repeated} each time"
+    return f"noise of the loss {noise}, of {evaluations}; at one point it was {repeat_note} each time"
 
 
 def _render_names(report: Report | BlackBoxReport, names: list[str]) -> Iterator[Markup]:
     for position, name in enumerate(names):
         verdict = report.verdicts[name]
         title = make_element("h2", make_element("code", name), " ", render_badge(verdict.outcome))
-        drawn = _render_heatmaps(report, name, verdict) if position < _MAX_HEATMAP_NAMES else None
-        yield make_element("section", title, *_render_reasons(verdict), drawn, *_render_elements(verdict))
+        heatmaps = _render_heatmaps(report, name, verdict) if position < _MAX_HEATMAP_NAMES else None
+        yield make_element("section", title, *_render_reasons(verdict), heatmaps, *_render_elements(verdict))
 
 
 def _render_reasons(verdict: Verdict) -> Iterator[Markup]:
@@ -91,17 +91,19 @@ def _render_reasons(verdict: Verdict) -> Iterator[Markup]:
     if verdict.pattern is not None:
         yield make_element("p", make_element("strong", f"{verdict.pattern}."))
     if verdict.diagnoses:
-        known = any(diagnosis.name != _UNKNOWN_BUG for diagnosis in verdict.diagnoses)
-        yield make_element("h3", "No known bug" if not known else f"Probable bug{'s'[: len(verdict.diagnoses) - 1]}")
+        has_known_bug = any(diagnosis.name != _UNKNOWN_BUG for diagnosis in verdict.diagnoses)
+        yield make_element(
+            "h3", "No known bug" if not has_known_bug else f"Probable bug{'s'[: len(verdict.diagnoses) - 1]}"
+        )
         yield make_element("ul", *map(_render_bug, verdict.diagnoses), class_="bugs")
 
 
 def _render_bug(diagnosis: Diagnosis) -> Markup:
     # Only a bug of the catalogue has a fit.
-    known = diagnosis.name != _UNKNOWN_BUG
+    is_known = diagnosis.name != _UNKNOWN_BUG
     fit = (
         make_element("span", f" fits to {number_format.format_number(diagnosis.fit, 4)}", class_="quiet")
-        if known
+        if is_known
         else None
     )
     return make_element(
@@ -123,8 +125,8 @@ def _render_heatmaps(report: Report | BlackBoxReport, name: str, verdict: Verdic
 def _render_elements(verdict: Verdict) -> Iterator[Markup]:
     if verdict.worst:
         yield _render_judged_table(verdict, "Worst elements", verdict.worst)
-    if along := [direction for direction in verdict.directions if direction.index is None]:
-        yield _render_judged_table(verdict, "Random directions", along)
+    if random_directions := [direction for direction in verdict.directions if direction.index is None]:
+        yield _render_judged_table(verdict, "Random directions", random_directions)
     if verdict.kinks:
         yield tables.render_folded(
             number_format.format_count(len(verdict.kinks), "kink"), tables.render_kinks(verdict.kinks)

@@ -24,15 +24,20 @@ def render_maps(name: str, gradient: Gradient, verdict: Verdict) -> Markup:
     """Draw the gradients of a name."""
     routes = {route: array for route in _ROUTE_LABELS if (array := getattr(gradient, route)) is not None}
     shape = gradient.analytic.shape
-    figure = _GradientMaps(name, {route: _to_float(array) for route, array in routes.items() if array.shape == shape})
-    places = _choose_slices(shape, verdict)
-    wrong = [_find_wrong_cells(verdict, place) for place in places]
-    drawn = [figure.render_slice(*pair) for pair in zip(places, wrong, strict=True)]
+    gradient_maps = _GradientMaps(
+        name, {route: _to_float(array) for route, array in routes.items() if array.shape == shape}
+    )
+    leading_indices = _choose_slices(shape, verdict)
+    wrong_cells_by_slice = [_find_wrong_cells(verdict, leading_index) for leading_index in leading_indices]
+    slices = [
+        gradient_maps.render_slice(*slice_and_cells)
+        for slice_and_cells in zip(leading_indices, wrong_cells_by_slice, strict=True)
+    ]
     return join_markup(
-        figure.render_legends(),
-        _describe_framed(verdict, 0 if _is_picture(shape) else sum(map(len, wrong))),
-        *drawn,
-        _describe_omitted_slices(shape, len(drawn)),
+        gradient_maps.render_legends(),
+        _describe_framed(verdict, 0 if _is_picture(shape) else sum(map(len, wrong_cells_by_slice))),
+        *slices,
+        _describe_omitted_slices(shape, len(slices)),
         _describe_unexamined(routes["finite_difference"]),
         _describe_other_shapes(routes, shape),
     )
@@ -69,25 +74,31 @@ class _GradientMaps:
             render_legend(self._difference_limit, self._difference_label) if self._difference_limit else None,
         )
 
-    def render_slice(self, leading_index: LeadingIndex, wrong: set[CellIndex]) -> Markup:
+    def render_slice(self, leading_index: LeadingIndex, wrong_cells: set[CellIndex]) -> Markup:
         """Draw the last two axes at a place along the others, with wrong elements outlined."""
         title = (
             make_element("h4", f"{number_format.format_element(self._name, leading_index)}[:][:]")
             if leading_index
             else None
         )
-        return join_markup(title, make_element("div", *self._render_routes(leading_index, wrong), class_="maps"))
+        return join_markup(title, make_element("div", *self._render_routes(leading_index, wrong_cells), class_="maps"))
 
-    def _render_routes(self, leading_index: LeadingIndex, wrong: set[CellIndex]) -> Iterator[Markup]:
+    def _render_routes(self, leading_index: LeadingIndex, wrong_cells: set[CellIndex]) -> Iterator[Markup]:
         for route, array in self._routes.items():
-            marked = wrong if route == "candidate" else ()
-            what = f"{_ROUTE_LABELS[route]} gradient of {self._name}"
-            yield render_heatmap(_get_slice(array, leading_index), _ROUTE_LABELS[route], what, self._limit, marked)
+            marked_cells = wrong_cells if route == "candidate" else ()
+            description = f"{_ROUTE_LABELS[route]} gradient of {self._name}"
+            yield render_heatmap(
+                _get_slice(array, leading_index), _ROUTE_LABELS[route], description, self._limit, marked_cells
+            )
         if not self._examined:
             return
-        what = f"{self._difference_label}, of {self._name}"
+        description = f"{self._difference_label}, of {self._name}"
         yield render_heatmap(
-            _get_slice(self._difference, leading_index), self._difference_label, what, self._difference_limit, wrong
+            _get_slice(self._difference, leading_index),
+            self._difference_label,
+            description,
+            self._difference_limit,
+            wrong_cells,
         )
 
 
@@ -104,18 +115,18 @@ def _subtract(judged: Array, reference: Array) -> Array:
 def _choose_slices(shape: tuple[int, ...], verdict: Verdict) -> list[LeadingIndex]:
     """Choose places along all axes but the last two: those of the worst elements first."""
     axes = shape[:-2]
-    worst = [
+    worst_indices = [
         element.index[:-2]
         for element in verdict.worst
         if element.index is not None and len(element.index) == len(shape)
     ]
-    first = (tuple(int(i) for i in place) for place in np.ndindex(*axes))
-    places: dict[LeadingIndex, None] = dict.fromkeys(worst)
-    for place in first:
-        if len(places) >= _MAX_SLICES:
+    all_indices = (tuple(int(position) for position in leading_index) for leading_index in np.ndindex(*axes))
+    chosen_indices: dict[LeadingIndex, None] = dict.fromkeys(worst_indices)
+    for leading_index in all_indices:
+        if len(chosen_indices) >= _MAX_SLICES:
             break
-        places[place] = None
-    return sorted(list(places)[:_MAX_SLICES])
+        chosen_indices[leading_index] = None
+    return sorted(list(chosen_indices)[:_MAX_SLICES])
 
 
 def _get_slice(array: Array, leading_index: LeadingIndex) -> Array:
@@ -132,17 +143,23 @@ def _find_wrong_cells(verdict: Verdict, leading_index: LeadingIndex) -> set[Cell
     return cells
 
 
-def _describe_framed(verdict: Verdict, framed: int) -> Markup | None:
+def _describe_framed(verdict: Verdict, framed_count: int) -> Markup | None:
     """Say how many wrong elements have a frame: an element without one is not thereby right."""
-    failed = verdict.elements.failed
-    if not failed:
+    failed_count = verdict.elements.failed
+    if not failed_count:
         return None
-    if framed >= failed:
-        text = f"framed: {number_format.format_count(failed, 'element')}, all that fail"
-    elif framed:
-        text = f"framed: the worst {framed:,} of {failed:,} elements that fail; the others that fail have no frame"
+    if framed_count >= failed_count:
+        text = f"framed: {number_format.format_count(failed_count, 'element')}, all that fail"
+    elif framed_count:
+        text = (
+            f"framed: the worst {framed_count:,} of {failed_count:,} elements that fail; the others that fail have no "
+            "frame"
+        )
     else:
-        text = f"{number_format.format_count(failed, 'element')} fail, and none is framed in maps of so many elements"
+        text = (
+            f"{number_format.format_count(failed_count, 'element')} fail, and none is framed in maps of so many "
+            "elements"
+        )
     return make_element("p", text, class_="legend")
 
 

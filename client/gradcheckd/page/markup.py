@@ -23,14 +23,14 @@ def make_element(tag: str, *children: str | None, **attributes: str | int | None
     attributes
         Values to escape, by name; None is left out. `class_` is `class`, and `aria_label` is `aria-label`.
     """
-    written = "".join(
+    attribute_text = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{escape_visible(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
     if tag in ("img", "col", "meta", "br"):
-        return Markup(f"<{tag}{written}>")
-    return Markup(f"<{tag}{written}>{join_markup(*children)}</{tag}>")
+        return Markup(f"<{tag}{attribute_text}>")
+    return Markup(f"<{tag}{attribute_text}>{join_markup(*children)}</{tag}>")
 
 
 def join_markup(*children: str | None) -> Markup:

@@ -13,10 +13,10 @@ def format_number(value: float, digits: int = 4) -> str:
         return "NaN"
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else f"{_MINUS_SIGN}\N{INFINITY}"
-    plain = value == 0 or _SMALLEST_DECIMAL <= abs(value) < _LARGEST_DECIMAL
-    text = f"{value:.{digits}g}" if plain else f"{value:.{digits - 1}e}"
-    mantissa, e, exponent = text.partition("e")
-    return (mantissa + (f"e{int(exponent)}" if e else "")).replace("-", _MINUS_SIGN)
+    is_decimal = value == 0 or _SMALLEST_DECIMAL <= abs(value) < _LARGEST_DECIMAL
+    text = f"{value:.{digits}g}" if is_decimal else f"{value:.{digits - 1}e}"
+    mantissa, exponent_mark, exponent = text.partition("e")
+    return (mantissa + (f"e{int(exponent)}" if exponent_mark else "")).replace("-", _MINUS_SIGN)
 
 
 def format_sign(value: float) -> str:
@@ -26,7 +26,7 @@ def format_sign(value: float) -> str:
 
 def format_element(name: str, index: Sequence[int]) -> str:
     """Format an element of a tensor, as in w1[0][1]."""
-    return name + "".join(f"[{i}]" for i in index)
+    return name + "".join(f"[{position}]" for position in index)
 
 
 def format_count(count: int, noun: str) -> str:

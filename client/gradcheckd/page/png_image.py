@@ -34,13 +34,17 @@ def reduce_matrix(matrix: Array) -> tuple[Array, int]:
     -------
     The matrix, and how many elements along an axis share a pixel.
     """
-    side = -(-max(matrix.shape) // MAX_PIXELS)
-    if side == 1:
+    block_length = -(-max(matrix.shape) // MAX_PIXELS)
+    if block_length == 1:
         return matrix, 1
-    rows, columns = (-(-size // side) for size in matrix.shape)
-    padded = np.zeros((rows * side, columns * side), matrix.dtype)
+    rows, columns = (-(-size // block_length) for size in matrix.shape)
+    padded = np.zeros((rows * block_length, columns * block_length), matrix.dtype)
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
-    blocks = padded.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, side * side)
+    blocks = (
+        padded.reshape(rows, block_length, columns, block_length)
+        .swapaxes(1, 2)
+        .reshape(rows, columns, block_length * block_length)
+    )
     # Numbers that are not finite must be seen above all.
     sizes = np.where(np.isfinite(blocks), np.abs(blocks), np.inf)
-    return np.take_along_axis(blocks, sizes.argmax(axis=-1)[..., None], axis=-1)[..., 0], side
+    return np.take_along_axis(blocks, sizes.argmax(axis=-1)[..., None], axis=-1)[..., 0], block_length

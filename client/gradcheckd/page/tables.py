@@ -19,12 +19,14 @@ def render_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str
     """
     head = make_element("thead", make_element("tr", *(make_element("th", head, scope="col") for head in heads)))
     lines = [
-        make_element("tr", make_element("th", first, scope="row"), *(make_element("td", cell) for cell in rest))
-        for first, *rest in rows
+        make_element(
+            "tr", make_element("th", row_header, scope="row"), *(make_element("td", cell) for cell in other_cells)
+        )
+        for row_header, *other_cells in rows
     ]
     title = make_element("caption", make_element("span", caption, class_="hidden"))
-    whole = make_element("table", title, head, make_element("tbody", *lines), class_="plain")
-    return make_element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    table = make_element("table", title, head, make_element("tbody", *lines), class_="plain")
+    return make_element("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
 def render_folded(title: str, content: Markup) -> Markup:
@@ -49,19 +51,23 @@ def render_verdicts(names: Sequence[str], verdicts_by_name: Mapping[str, Verdict
 def _build_verdict_row(name: str, verdict: Verdict) -> Sequence[str]:
     elements = verdict.elements
     counts = [elements.passed, elements.failed, elements.inconclusive]
-    along = [direction.outcome for direction in verdict.directions if direction.index is None]
-    if along:
+    direction_outcomes = [direction.outcome for direction in verdict.directions if direction.index is None]
+    if direction_outcomes:
         # The check judged no element by itself.
-        counts = [along.count("pass"), along.count("fail"), along.count("inconclusive")]
+        counts = [
+            direction_outcomes.count("pass"),
+            direction_outcomes.count("fail"),
+            direction_outcomes.count("inconclusive"),
+        ]
     ratios = [result.ratio for result in (*verdict.worst, *verdict.directions)]
     # NaN is worse than any number.
-    worst = max(ratios, key=lambda ratio: (ratio != ratio, ratio), default=None)
+    worst_ratio = max(ratios, key=lambda ratio: (ratio != ratio, ratio), default=None)
     outcome = make_element("span", verdict.outcome, class_=verdict.outcome)
     return (
         make_element("code", name),
         outcome,
         *(f"{count:,}" for count in (*counts, elements.not_examined)),
-        "-" if worst is None else format_number(worst, 3),
+        "-" if worst_ratio is None else format_number(worst_ratio, 3),
         format_number(verdict.smallest_detectable_error, 2),
     )
 

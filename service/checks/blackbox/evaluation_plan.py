@@ -22,7 +22,7 @@ from service.numerics.blackbox.layout import (
     DEFAULT_DIRECTIONS,
     EVALUATIONS_BEFORE_STEPS,
     EvaluationLayout,
-    count_own_lines,
+    count_separate_near_lines,
     lay_out_evaluations,
 )
 from service.numerics.blackbox.lines import TensorPoint
@@ -117,12 +117,12 @@ def build_evaluation_plan(
         for error in find_narrow_bounds(name, point, step_sizes[name], path_prefix)
     ]:
         raise InvalidRequestError(errors)
-    largest = max(point.values.size for point in points.values())
+    largest_size = max(point.values.size for point in points.values())
     if count is None:
-        count = DEFAULT_DIRECTIONS if random else largest
-    count = count if random else min(count, largest)
-    most = min(limits.elements * size_factor, limits.bytes // _BYTES_PER_NUMBER)
-    _check_point_size(points, random, count, most, size_factor, path_prefix)
+        count = DEFAULT_DIRECTIONS if random else largest_size
+    count = count if random else min(count, largest_size)
+    max_numbers = min(limits.elements * size_factor, limits.bytes // _BYTES_PER_NUMBER)
+    _check_point_size(points, random, count, max_numbers, size_factor, path_prefix)
     layout = lay_out_evaluations(points, random=random, count=count, seed=seed)
     if errors := [
         error
@@ -153,7 +153,7 @@ def count_evaluations(points: Mapping[str, TensorPoint], count: int, *, random: 
     """Return the number of evaluations of the loss."""
     return (
         EVALUATIONS_BEFORE_STEPS
-        + NEAR_POINT_COUNT * count_own_lines(len(points))
+        + NEAR_POINT_COUNT * count_separate_near_lines(len(points))
         + sum(
             2 * len(point.schedule.exponents) * (count if random else min(count, point.values.size))
             for point in points.values()
@@ -171,28 +171,32 @@ def _check_point_size(
     points: Mapping[str, TensorPoint],
     random: bool,
     count: int,
-    most: int,
+    max_numbers: int,
     size_factor: int,
     path_prefix: tuple[str, ...],
 ) -> None:
     """Refuse points with too many numbers, and give the number of directions that would fit."""
     numbers = _count_numbers(points, count, random=random)
-    if numbers <= most:
+    if numbers <= max_numbers:
         return
     low, high = 0, count
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _count_numbers(points, middle, random=random) <= most else (low, middle)
-    fits = f"a count of {low} would fit" if low else "not one direction would fit: name fewer or smaller tensors"
-    more = (
+        midpoint = (low + high) // 2
+        low, high = (
+            (midpoint, high) if _count_numbers(points, midpoint, random=random) <= max_numbers else (low, midpoint)
+        )
+    fitting_count = (
+        f"a count of {low} would fit" if low else "not one direction would fit: name fewer or smaller tensors"
+    )
+    binary_note = (
         f"; with Accept: application/vnd.safetensors {BINARY_SIZE_FACTOR} times as many may"
         if size_factor == 1 and not path_prefix
         else ""
     )
     evaluations = count_evaluations(points, count, random=random)
     detail = (
-        f"{evaluations} points of all tensors would hold {numbers} numbers; at most {most} may{more}. Of directions, "
-        f"{fits}"
+        f"{evaluations} points of all tensors would hold {numbers} numbers; at most {max_numbers} may{binary_note}. Of "
+        f"directions, {fitting_count}"
     )
     raise InvalidRequestError([error_at(detail, *path_prefix, "directions", "count")], "over-budget")
 
@@ -202,28 +206,29 @@ def _find_unusable_scales(
 ) -> list[PlacedError]:
     """Return the error of a scale that cannot move the tensor in its datatype."""
     point, moves = layout.points[name], layout.lines[name].moves
-    place = (*path_prefix, "scale", name)
-    stuck = point.element_moves is not None and not point.element_moves.move_sizes.all()
-    if moves.coarseness > MAX_LATTICE_SPACING or stuck or not _moves_every_direction(moves.directions):
-        return [error_at(_describe_small_scale(point, step_sizes, datatype), *place)]
+    path = (*path_prefix, "scale", name)
+    has_immovable_elements = point.element_moves is not None and not point.element_moves.move_sizes.all()
+    if moves.coarseness > MAX_LATTICE_SPACING or has_immovable_elements or not _moves_every_direction(moves.directions):
+        return [error_at(_describe_small_scale(point, step_sizes, datatype), *path)]
     with np.errstate(over="ignore"):
         farthest = float((np.abs(moves.starts) + point.schedule.largest_step * np.abs(moves.directions)).max())
     if not farthest <= _find_largest_finite(datatype):
         detail = f"elements would be moved beyond the largest number of {datatype.name}; give a smaller scale"
-        return [error_at(detail, *place)]
+        return [error_at(detail, *path)]
     return []
 
 
 def _describe_small_scale(point: TensorPoint, step_sizes: Array, datatype: Datatype) -> str:
-    flat, schedule = point.values.ravel(), point.schedule
+    flat_values, schedule = point.values.ravel(), point.schedule
     with np.errstate(over="ignore"):
-        near = compute_lattice_spacing(np.abs(flat) + schedule.largest_step * step_sizes, schedule.precision)
-        least = np.maximum(near / (MAX_LATTICE_SPACING * schedule.smallest_step), 2 * step_sizes)
-        at = int((least / step_sizes).argmax())
-    index = list(unravel_index(at, point.values.shape))
+        spacing = compute_lattice_spacing(np.abs(flat_values) + schedule.largest_step * step_sizes, schedule.precision)
+        min_sizes = np.maximum(spacing / (MAX_LATTICE_SPACING * schedule.smallest_step), 2 * step_sizes)
+        position = int((min_sizes / step_sizes).argmax())
+    index = list(unravel_index(position, point.values.shape))
     return (
-        f"the scale {step_sizes[at]:g} is too small: {datatype.name} has no numbers that near to {flat[at]:g}, at "
-        f"index {index}; give {least[at]:.3g} or more, or the point in a wider datatype"
+        f"the scale {step_sizes[position]:g} is too small: {datatype.name} has no numbers that near to "
+        f"{flat_values[position]:g}, at index {index}; give {min_sizes[position]:.3g} or more, or the point in "
+        "a wider datatype"
     )
 
 

@@ -50,8 +50,8 @@ def _judge_request(body: object, limits: Limits, clock: Clock) -> JudgeReport:
         name: choose_precision(tensor, request.candidate_dtype, PRECISIONS[plan.datatypes[name].name])
         for name, tensor in request.candidate.items()
     }
-    spec = request.tolerance
-    tolerance = None if spec is None else Tolerance(spec.rtol, spec.atol)
+    tolerance_request = request.tolerance
+    tolerance = None if tolerance_request is None else Tolerance(tolerance_request.rtol, tolerance_request.atol)
     with clock.name_stage("the candidate was being judged"):
         noise, judgements = candidate_judge.judge_candidates(
             plan.layout, losses, candidates, precisions, request.relative_error, tolerance
@@ -65,8 +65,10 @@ def _find_candidate_errors(candidate: Mapping[str, Tensor], evaluation_plan: Eva
         yield error_at("is missing: the plan moves this tensor too", "candidate", name)
     for name, tensor in candidate.items():
         if name not in points:
-            others = ", ".join(map(quote_name, list(points)[:20]))
-            yield error_at(f"there is no tensor {quote_name(name)} in the plan; there are: {others}", "candidate", name)
+            known_names = ", ".join(map(quote_name, list(points)[:20]))
+            yield error_at(
+                f"there is no tensor {quote_name(name)} in the plan; there are: {known_names}", "candidate", name
+            )
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
             yield error_at(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
         elif tensor.array.shape != points[name].values.shape:

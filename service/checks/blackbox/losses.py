@@ -40,16 +40,20 @@ def read_losses(losses: list[Any], layout: EvaluationLayout) -> Array:
     InvalidRequestError
         Losses that are neither finite numbers nor null, null at the base, or of another number than the points.
     """
-    expected = layout.evaluation_count
-    if len(losses) != expected:
+    expected_count = layout.evaluation_count
+    if len(losses) != expected_count:
         raise InvalidRequestError(
-            [error_at(f"{len(losses)} losses were given; the plan has {expected} points", "losses")]
+            [error_at(f"{len(losses)} losses were given; the plan has {expected_count} points", "losses")]
         )
     values = [math.nan if loss is None else _to_float(loss) for loss in losses]
-    if missing := [number for number in range(BASE_REPEATS) if losses[number] is None]:
-        raise InvalidRequestError([error_at(_BASE_LOSS_MESSAGE.format("null"), "losses", number) for number in missing])
-    if wrong := [number for number, value in enumerate(values) if not _is_valid_loss(losses[number], value)]:
-        raise InvalidRequestError(_find_loss_errors(wrong, losses, layout))
+    if missing_positions := [position for position in range(BASE_REPEATS) if losses[position] is None]:
+        raise InvalidRequestError(
+            [error_at(_BASE_LOSS_MESSAGE.format("null"), "losses", position) for position in missing_positions]
+        )
+    if wrong_positions := [
+        position for position, value in enumerate(values) if not _is_valid_loss(losses[position], value)
+    ]:
+        raise InvalidRequestError(_find_loss_errors(wrong_positions, losses, layout))
     return np.array(values, dtype=np.float64)
 
 
@@ -68,18 +72,21 @@ def _is_valid_loss(original: object, value: float | None) -> bool:
     return original is None or (value is not None and math.isfinite(value))
 
 
-def _find_loss_errors(wrong: Sequence[int], losses: list[Any], layout: EvaluationLayout) -> list[PlacedError]:
+def _find_loss_errors(wrong_positions: Sequence[int], losses: list[Any], layout: EvaluationLayout) -> list[PlacedError]:
     """Return one error for each wrong loss, or a single one for a loss that diverged."""
-    if len(wrong) <= _MAX_LISTED_LOSSES and len(wrong) < len(losses):
-        return [_build_loss_error(number, losses[number], layout) for number in wrong]
-    first = wrong[0]
-    if len(wrong) == len(losses):
+    if len(wrong_positions) <= _MAX_LISTED_LOSSES and len(wrong_positions) < len(losses):
+        return [_build_loss_error(position, losses[position], layout) for position in wrong_positions]
+    first_position = wrong_positions[0]
+    if len(wrong_positions) == len(losses):
         detail = (
             f"none of the {len(losses)} losses is a finite number, not at the base either; give a point where it is"
         )
     else:
-        example = _build_loss_error(first, losses[first], layout)["detail"]
-        detail = f"{len(wrong)} of {len(losses)} losses are no finite numbers; the first is number {first}: {example}"
+        example = _build_loss_error(first_position, losses[first_position], layout)["detail"]
+        detail = (
+            f"{len(wrong_positions)} of {len(losses)} losses are no finite numbers; the first is number "
+            f"{first_position}: {example}"
+        )
     return [error_at(detail, "losses")]
 
 

@@ -44,12 +44,16 @@ class PlanResult(NamedTuple):
     @property
     def answer(self) -> PlanAnswer:
         """Return the answer in JSON, point by point."""
-        return self._build_answer([self._encode_point(at) for at in iterate_interruptibly(range(self.evaluations))])
+        return self._build_answer(
+            [self._encode_point(index) for index in iterate_interruptibly(range(self.evaluations))]
+        )
 
     @property
     def deferred_answer(self) -> PlanAnswer:
         """Return the answer for `schemas.json_writer`, which makes each point as it writes it."""
-        return self._build_answer([DeferredPart(partial(self._encode_point, at)) for at in range(self.evaluations)])
+        return self._build_answer(
+            [DeferredPart(partial(self._encode_point, index)) for index in range(self.evaluations)]
+        )
 
     @property
     def answer_without_points(self) -> dict[str, Any]:
@@ -111,8 +115,8 @@ def plan_evaluations(
             size_factor=BINARY_SIZE_FACTOR if binary else 1,
         )
         if reserve_answer_bytes is not None:
-            size = _estimate_answer_bytes(plan, "binary" if binary else request.encoding)
-            reserve_answer_bytes(check_answer_bytes(size, limits, _REMEDY, "directions"))
+            answer_bytes = _estimate_answer_bytes(plan, "binary" if binary else request.encoding)
+            reserve_answer_bytes(check_answer_bytes(answer_bytes, limits, _REMEDY, "directions"))
         with clock.name_stage("the points were being made"):
             return PlanResult(encode_plan(plan), plan.layout.evaluation_count, stack_points(plan), request.encoding)
 

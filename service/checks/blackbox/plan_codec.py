@@ -56,8 +56,8 @@ def _encode_scale(sizes: Array, shape: tuple[int, ...]) -> Any:
     if (sizes == sizes[0]).all():
         return float(sizes[0])
     _, exponents = np.frexp(sizes)
-    narrow = np.abs(exponents).max() < _NARROW_EXPONENT_LIMIT
-    return encode_tensor(sizes.reshape(shape), "b64", DATATYPES["BF16" if narrow else "FP64"])
+    is_narrow = np.abs(exponents).max() < _NARROW_EXPONENT_LIMIT
+    return encode_tensor(sizes.reshape(shape), "b64", DATATYPES["BF16" if is_narrow else "FP64"])
 
 
 def _encode_bounds(bounds: BoundsSpec) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         raise InvalidRequestError([error_at(detail, "plan", "order")])
     if errors := _find_missing_scales(plan):
         raise InvalidRequestError(errors)
-    rebuilt = build_evaluation_plan(
+    rebuilt_plan = build_evaluation_plan(
         {name: plan.point[name] for name in plan.order},
         MoveSettings(plan.scale, plan.bounds),
         random=plan.directions.kind == "random",
@@ -108,9 +108,9 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         size_factor=size_factor,
         path_prefix=("plan",),
     )
-    if errors := _find_altered_parts(plan, rebuilt):
+    if errors := _find_altered_parts(plan, rebuilt_plan):
         raise InvalidRequestError(errors)
-    return rebuilt
+    return rebuilt_plan
 
 
 def _find_missing_scales(plan: Plan) -> list[PlacedError]:
@@ -119,8 +119,8 @@ def _find_missing_scales(plan: Plan) -> list[PlacedError]:
     ]
 
 
-def _find_altered_parts(plan: Plan, rebuilt: EvaluationPlan) -> list[PlacedError]:
-    expected = _compute_checksums(rebuilt)
+def _find_altered_parts(plan: Plan, rebuilt_plan: EvaluationPlan) -> list[PlacedError]:
+    expected = _compute_checksums(rebuilt_plan)
     errors = [
         error_at("was altered: a plan is handed back as it came", "plan", *_split_part(part))
         for part in expected
@@ -128,13 +128,13 @@ def _find_altered_parts(plan: Plan, rebuilt: EvaluationPlan) -> list[PlacedError
     ]
     errors += [
         error_at("was altered: a scale is a power of two", "plan", "scale", name)
-        for name, sizes in rebuilt.step_sizes.items()
-        if not (sizes.reshape(rebuilt.layout.points[name].values.shape) == plan.scale[name].array).all()
+        for name, sizes in rebuilt_plan.step_sizes.items()
+        if not (sizes.reshape(rebuilt_plan.layout.points[name].values.shape) == plan.scale[name].array).all()
     ]
-    if plan.directions.count != rebuilt.direction_count:
+    if plan.directions.count != rebuilt_plan.direction_count:
         errors.append(error_at("was altered: more than there are elements", "plan", "directions", "count"))
-    if plan.evaluations != rebuilt.layout.evaluation_count:
-        detail = f"was altered: what the plan says makes {rebuilt.layout.evaluation_count} evaluations"
+    if plan.evaluations != rebuilt_plan.layout.evaluation_count:
+        detail = f"was altered: what the plan says makes {rebuilt_plan.layout.evaluation_count} evaluations"
         errors.append(error_at(detail, "plan", "evaluations"))
     if not errors and plan.checks.keys() != expected.keys():
         errors.append(error_at("was altered: there are checksums of parts that are not there", "plan", "checks"))
@@ -159,16 +159,18 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
         "directions": _compute_checksum(f"{kind} {plan.direction_count}"),
         "evaluations": _compute_checksum(str(layout.evaluation_count)),
     }
-    drawn = hashlib.sha256()
+    directions_hash = hashlib.sha256()
     for name, point in layout.points.items():
-        stored = plan.datatypes[name].to_storage(point.values).tobytes()
-        checks[f"point/{name}"] = _compute_checksum(f"{plan.datatypes[name].name} {list(point.values.shape)} ", stored)
+        point_bytes = plan.datatypes[name].to_storage(point.values).tobytes()
+        checks[f"point/{name}"] = _compute_checksum(
+            f"{plan.datatypes[name].name} {list(point.values.shape)} ", point_bytes
+        )
         checks[f"scale/{name}"] = _compute_checksum("", np.ascontiguousarray(plan.step_sizes[name], "<f8").tobytes())
         for array in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
-            drawn.update(np.ascontiguousarray(array, "<f8").tobytes())
+            directions_hash.update(np.ascontiguousarray(array, "<f8").tobytes())
     for name, bounds in plan.bounds.items():
         checks[f"bounds/{name}"] = _compute_checksum(json.dumps(_encode_bounds(bounds), sort_keys=True))
-    return checks | {_DIRECTIONS_CHECKSUM: drawn.hexdigest()[:16]}
+    return checks | {_DIRECTIONS_CHECKSUM: directions_hash.hexdigest()[:16]}
 
 
 def _compute_checksum(text: str, raw: bytes = b"") -> str:

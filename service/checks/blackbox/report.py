@@ -57,37 +57,39 @@ def build_judge_report(
         name: _explain_missing_values(judgement, *_count_missing_values(layout, name, losses))
         for name, judgement in iterate_interruptibly(judgements.items())
     }
-    outcome = gradient_verdict.combine_outcomes([each.verdict.outcome for each in judgements.values()])
+    outcome = gradient_verdict.combine_outcomes([judgement.verdict.outcome for judgement in judgements.values()])
     verdicts = {
         name: _build_verdict(layout, name, losses, judgement, target_error)
         for name, judgement in iterate_interruptibly(judgements.items())
     }
-    farthest = max(judgements, key=lambda name: _compute_intercept(judgements[name]))
-    missing = max(judgements, key=lambda name: judgements[name].single_miss_probability)
+    name_with_largest_remainder = max(judgements, key=lambda name: _compute_intercept(judgements[name]))
+    name_with_largest_miss = max(judgements, key=lambda name: judgements[name].single_miss_probability)
     return {
         "outcome": cast("Any", outcome.wire_name),
         "summary": _summarize(outcome, judgements, target_error),
         "verdicts": verdicts,
         "noise": encode_number(noise.deviation),
         "deterministic": noise.is_deterministic,
-        "taylor": {"name": farthest, **verdicts[farthest]["taylor"]},
-        "missed": verdicts[missing]["missed"],
+        "taylor": {"name": name_with_largest_remainder, **verdicts[name_with_largest_remainder]["taylor"]},
+        "missed": verdicts[name_with_largest_miss]["missed"],
         "evaluations": layout.evaluation_count,
     }
 
 
-def _compute_intercept(judged: TensorJudgement) -> float:
-    size = abs(judged.remainder_test.fit_intercept)
-    return np.inf if np.isnan(size) else size
+def _compute_intercept(judgement: TensorJudgement) -> float:
+    intercept = abs(judgement.remainder_test.fit_intercept)
+    return np.inf if np.isnan(intercept) else intercept
 
 
 def _summarize(outcome: Outcome, judgements: Mapping[str, TensorJudgement], target_error: float) -> str:
     summary = summarize(outcome, {name: judgement.verdict for name, judgement in judgements.items()})
     if outcome == Outcome.PASS:
-        name, worst = max(judgements.items(), key=lambda item: item[1].single_miss_probability)
+        name, judgement = max(
+            judgements.items(), key=lambda name_and_judgement: name_and_judgement[1].single_miss_probability
+        )
         return (
             f"{summary} An error of {target_error:.1e} of a single element of {escape_name(name)} would have been "
-            f"missed with probability {_format_probability(worst.single_miss_probability)}."
+            f"missed with probability {_format_probability(judgement.single_miss_probability)}."
         )
     bugs = [judgement.diagnosis.explanation for judgement in judgements.values() if judgement.diagnosis is not None]
     return f"{summary} {bugs[0]}" if bugs else summary
@@ -103,59 +105,67 @@ def _count_missing_values(layout: EvaluationLayout, name: str, losses: Array) ->
 
     The third result tells whether too few points near the base have values.
     """
-    missing = np.isnan(layout.tensor_losses(name, losses))
-    return int(np.count_nonzero(missing)), missing.size, not find_longest_finite_runs(layout.near_losses(name, losses))
+    is_missing = np.isnan(layout.select_tensor_losses(name, losses))
+    return (
+        int(np.count_nonzero(is_missing)),
+        is_missing.size,
+        not find_longest_finite_runs(layout.select_near_losses(name, losses)),
+    )
 
 
-def _explain_missing_values(judged: TensorJudgement, missing: int, points: int, base_missing: bool) -> TensorJudgement:
+def _explain_missing_values(
+    judgement: TensorJudgement, missing_count: int, point_count: int, is_base_missing: bool
+) -> TensorJudgement:
     """Add the points without a value to the reason of an inconclusive verdict."""
-    if judged.verdict.outcome != Outcome.INCONCLUSIVE or not (missing or base_missing):
-        return judged
-    where = f"at {missing} of the {points} points to which this tensor was moved"
-    if base_missing:
-        where = "at most of the points next to the base, so that nothing is known of its noise"
-    reason = f"{judged.verdict.reason} The loss has no value {where}: {_MISSING_VALUE_REMEDY}"
-    return replace(judged, verdict=replace(judged.verdict, reason=reason))
+    if judgement.verdict.outcome != Outcome.INCONCLUSIVE or not (missing_count or is_base_missing):
+        return judgement
+    location = f"at {missing_count} of the {point_count} points to which this tensor was moved"
+    if is_base_missing:
+        location = "at most of the points next to the base, so that nothing is known of its noise"
+    reason = f"{judgement.verdict.reason} The loss has no value {location}: {_MISSING_VALUE_REMEDY}"
+    return replace(judgement, verdict=replace(judgement.verdict, reason=reason))
 
 
 _MISSING_VALUE_REMEDY = "give a smaller scale, or plan with bounds within which it has one."
 
 
 def _build_verdict(
-    layout: EvaluationLayout, name: str, losses: Array, judged: TensorJudgement, target_error: float
+    layout: EvaluationLayout, name: str, losses: Array, judgement: TensorJudgement, target_error: float
 ) -> JudgedVerdict:
-    found, bug = judged.verdict, judged.diagnosis
+    verdict, bug = judgement.verdict, judgement.diagnosis
     by_element = layout.lines[name].moved_elements is not None
     report: JudgedVerdict = {
-        "outcome": cast("Any", found.outcome.wire_name),
-        "reason": found.reason if bug is None else f"{found.reason} {bug.explanation}",
-        "elements": report_entries.build_element_counts(found),
-        "smallest_detectable_error": encode_number(found.smallest_detectable_error),
-        "worst": [report_entries.build_worst_element(each) for each in found.worst_elements],
+        "outcome": cast("Any", verdict.outcome.wire_name),
+        "reason": verdict.reason if bug is None else f"{verdict.reason} {bug.explanation}",
+        "elements": report_entries.build_element_counts(verdict),
+        "smallest_detectable_error": encode_number(verdict.smallest_detectable_error),
+        "worst": [report_entries.build_worst_element(result) for result in verdict.worst_elements],
         "diagnoses": report_entries.build_diagnoses([] if bug is None else [bug]),
-        "directions": [_build_direction(each, by_element) for each in judged.direction_results],
-        "noise": encode_number(judged.noise.deviation),
-        "taylor": _build_taylor(judged),
-        "missed": _build_miss_probability(judged, target_error),
+        "directions": [_build_direction(result, by_element) for result in judgement.direction_results],
+        "noise": encode_number(judgement.noise.deviation),
+        "taylor": _build_taylor(judgement),
+        "missed": _build_miss_probability(judgement, target_error),
         "without_value": _count_missing_values(layout, name, losses)[0],
     }
-    if by_element and found.outcome == Outcome.FAIL:
-        report["pattern"] = _describe_error_pattern(name, layout.points[name].values.shape, judged.direction_results)
+    if by_element and verdict.outcome == Outcome.FAIL:
+        report["pattern"] = _describe_error_pattern(name, layout.points[name].values.shape, judgement.direction_results)
     return report
 
 
 def _describe_error_pattern(name: str, shape: tuple[int, ...], results: Sequence[ElementResult]) -> str:
     """Describe which of the elements that were moved are wrong, and what they have in common."""
-    judged, reference, allowed_error = (np.full(shape, np.nan) for _ in range(3))
-    wrong, decided = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    judged_values, references, allowed_errors = (np.full(shape, np.nan) for _ in range(3))
+    is_wrong, is_decided = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     for result in results:
         index = result.index
-        judged[index], reference[index], allowed_error[index] = (
+        judged_values[index], references[index], allowed_errors[index] = (
             result.judged_value, result.reference, result.allowed_error
         )  # fmt: skip
-        wrong[index] = result.outcome == Outcome.FAIL
-        decided[index] = result.outcome != Outcome.INCONCLUSIVE
-    return error_pattern.describe_error_pattern(escape_name(name), judged, reference, allowed_error, wrong, decided)
+        is_wrong[index] = result.outcome == Outcome.FAIL
+        is_decided[index] = result.outcome != Outcome.INCONCLUSIVE
+    return error_pattern.describe_error_pattern(
+        escape_name(name), judged_values, references, allowed_errors, is_wrong, is_decided
+    )
 
 
 def _build_direction(result: ElementResult, by_element: bool) -> JudgedDirection:
@@ -163,8 +173,8 @@ def _build_direction(result: ElementResult, by_element: bool) -> JudgedDirection
     return cast("Any", {"index": list(result.index), **entry} if by_element else entry)
 
 
-def _build_taylor(judged: TensorJudgement) -> Taylor:
-    test = judged.remainder_test
+def _build_taylor(judgement: TensorJudgement) -> Taylor:
+    test = judgement.remainder_test
     return {
         "direction": test.direction,
         "steps": test.steps.tolist(),
@@ -175,9 +185,10 @@ def _build_taylor(judged: TensorJudgement) -> Taylor:
     }
 
 
-def _build_miss_probability(judged: TensorJudgement, target_error: float) -> MissedRandom | MissedCoordinates:
-    single: SingleElement = {"relative_error": target_error, "probability": judged.single_miss_probability}
-    assert judged.verdict.detection_limit is not None
+def _build_miss_probability(judgement: TensorJudgement, target_error: float) -> MissedRandom | MissedCoordinates:
+    single_element: SingleElement = {"relative_error": target_error, "probability": judgement.single_miss_probability}
+    assert judgement.verdict.detection_limit is not None
     return cast(
-        "Any", {**report_entries.build_miss_probability(judged.verdict.detection_limit), "single_element": single}
+        "Any",
+        {**report_entries.build_miss_probability(judgement.verdict.detection_limit), "single_element": single_element},
     )

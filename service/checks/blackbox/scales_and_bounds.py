@@ -63,15 +63,15 @@ def compute_step_sizes(
     name: str, values: Array, schedule: StepSchedule, settings: MoveSettings, *, random: bool
 ) -> Array:
     """Return the move of each element away from bounds, powers of two of shape (elements,)."""
-    flat = values.ravel()
+    flat_values = values.ravel()
     if name in settings.scales:
         scale = settings.scales[name].array.astype(np.float64)
         sizes = np.broadcast_to(_floor_to_power_of_two(scale), values.shape).ravel()
-        able = is_steppable(flat, sizes, schedule)
-        if random or scale.ndim == values.ndim > 0 or able.all() or not able.any():
+        is_able = is_steppable(flat_values, sizes, schedule)
+        if random or scale.ndim == values.ndim > 0 or is_able.all() or not is_able.any():
             return sizes
-        return np.where(able, sizes, choose_move_sizes(flat, schedule, random=False))
-    return choose_move_sizes(flat, schedule, random=random)
+        return np.where(is_able, sizes, choose_move_sizes(flat_values, schedule, random=False))
+    return choose_move_sizes(flat_values, schedule, random=random)
 
 
 def _floor_to_power_of_two(scale: Array) -> Array:
@@ -105,16 +105,16 @@ def find_narrow_bounds(
     """Yield the error of bounds that leave no room for a step, though the datatype has one."""
     if point.domain is None or point.element_moves is None:
         return
-    flat = point.values.ravel()
-    stuck = (point.element_moves.move_sizes == 0) & is_steppable(flat, step_sizes, point.schedule)
-    if stuck.any():
-        at = int(np.argmax(stuck))
-        low, high = (encode_number(float(bound[at])) for bound in (point.domain.low, point.domain.high))
-        place = unravel_index(at, point.values.shape)
+    flat_values = point.values.ravel()
+    is_immovable = (point.element_moves.move_sizes == 0) & is_steppable(flat_values, step_sizes, point.schedule)
+    if is_immovable.any():
+        position = int(np.argmax(is_immovable))
+        low, high = (encode_number(float(bound[position])) for bound in (point.domain.low, point.domain.high))
+        index = unravel_index(position, point.values.shape)
         detail = (
-            f"leave no room for a step: at index {list(place)} the point is {flat[at]:.17g}, between {low} and {high}, "
-            f"where {point.schedule.precision.name} has too few numbers; give wider bounds, or the point in a wider "
-            "datatype"
+            f"leave no room for a step: at index {list(index)} the point is {flat_values[position]:.17g}, between "
+            f"{low} and {high}, where {point.schedule.precision.name} has too few numbers; give wider bounds, or "
+            "the point in a wider datatype"
         )
         yield error_at(detail, *path_prefix, "bounds", name)
 
@@ -129,10 +129,10 @@ def _find_scale_errors(given_scale: Tensor, values: Array) -> tuple[str, ...]:
     scale = given_scale.array.astype(np.float64)
     if not (scale > 0).all():
         return (f"must be above 0; {_describe_first_element(scale, ~(scale > 0))}",)
-    outside = ~((scale >= MIN_SCALE) & (scale <= MAX_SCALE))
-    if outside.any():
+    is_outside = ~((scale >= MIN_SCALE) & (scale <= MAX_SCALE))
+    if is_outside.any():
         return (
-            f"{_describe_first_element(scale, outside)}: that leaves a float64 no room around it; give one from "
+            f"{_describe_first_element(scale, is_outside)}: that leaves a float64 no room around it; give one from "
             f"{MIN_SCALE:.3g} to {MAX_SCALE:.3g}, and have the loss take its numbers in other units",
         )
     return ()
@@ -147,14 +147,14 @@ def _find_bounds_errors(bounds: BoundsSpec, values: Array) -> tuple[str, ...]:
         if np.isnan(bound.array.astype(np.float64)).any():
             return ("must be numbers, or infinite where there is no bound; NaN was given", side)
     low, high = (np.broadcast_to(side.array.astype(np.float64), values.shape) for side in (bounds.min, bounds.max))
-    crossed = low >= high
-    if crossed.any():
-        first = _describe_first_element(low, crossed)
-        return (f"min must be below max; {first}, and as max {_format_first_value(high, crossed)}",)
-    for word, beyond, limit in (("min", values < low, low), ("max", values > high, high)):
-        if beyond.any():
-            first = _describe_first_element(values, beyond, "it is")
-            return (f"exclude the point: {first}, and {word} is {_format_first_value(limit, beyond)}",)
+    is_crossed = low >= high
+    if is_crossed.any():
+        first_element = _describe_first_element(low, is_crossed)
+        return (f"min must be below max; {first_element}, and as max {_format_first_value(high, is_crossed)}",)
+    for side, is_beyond, limit in (("min", values < low, low), ("max", values > high, high)):
+        if is_beyond.any():
+            first_element = _describe_first_element(values, is_beyond, "it is")
+            return (f"exclude the point: {first_element}, and {side} is {_format_first_value(limit, is_beyond)}",)
     return ()
 
 

@@ -52,7 +52,7 @@ def suggest_remedy(
     deterministic
         True if the loss was the same each time at the base.
     """
-    usual = (
+    usual_remedy = (
         (_DIRECTIONAL_REMEDY_BY_CAUSE if random else {}).get(cause)
         or _REMEDY_BY_CAUSE.get(cause)
         or cause.description.remedy
@@ -60,8 +60,8 @@ def suggest_remedy(
     if reference.is_constant[concerned_lines].all():
         return _CONSTANT_LOSS_REMEDY
     if cause.outcome == Outcome.FAIL:
-        return usual
+        return usual_remedy
     if not deterministic:
         return _RANDOM_LOSS_REMEDY
     shapes = reference.loss_shape[concerned_lines]
-    return next((remedy for shape, remedy in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual)
+    return next((remedy for shape, remedy in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual_remedy)

@@ -84,7 +84,7 @@ class CandidateAllowance:
     move_sizes: Array
 
 
-def allow_elements(
+def compute_element_allowance(
     lines: TensorLines,
     point: TensorPoint,
     gradient: Array,
@@ -100,31 +100,35 @@ def allow_elements(
         c, float64, (n,).
     """
     assert lines.moved_elements is not None
-    moved, judged = compute_move_magnitudes(lines, point), gradient[lines.moved_elements]
-    weights = moved[lines.moved_elements]
+    magnitudes, judged = compute_move_magnitudes(lines, point), gradient[lines.moved_elements]
+    weights = magnitudes[lines.moved_elements]
     if tolerance is not None:
-        most = tolerance.atol + tolerance.rtol * np.abs(reference.value)
-        return CandidateAllowance(judged, most, most, np.zeros(judged.shape), weights)
-    off, finite = (
+        max_error = tolerance.atol + tolerance.rtol * np.abs(reference.value)
+        return CandidateAllowance(judged, max_error, max_error, np.zeros(judged.shape), weights)
+    relative_rounding, finite = (
         choose_allowed_roundoffs(precision) * precision.unit_roundoff,
         np.where(np.isfinite(gradient), gradient, 0.0),
     )
-    largest = float(moved.max())
-    shared = euclidean_norm(finite * (moved / largest)) / np.sqrt(gradient.size) * (largest / weights)
-    bent = _CURVATURE_SHARE * off * np.sqrt(gradient.size) * np.abs(reference.curvature)
-    certain = reference.bound + off * np.abs(finite[lines.moved_elements]) + precision.smallest_subnormal
-    allowed = certain + off * shared + np.where(np.isfinite(bent), bent, 0.0)
-    doubtful = _compute_doubtful_errors(reference, precision, weights)
+    largest = float(magnitudes.max())
+    norm_shares = euclidean_norm(finite * (magnitudes / largest)) / np.sqrt(gradient.size) * (largest / weights)
+    curvature_error = _CURVATURE_SHARE * relative_rounding * np.sqrt(gradient.size) * np.abs(reference.curvature)
+    certain_errors = (
+        reference.bound + relative_rounding * np.abs(finite[lines.moved_elements]) + precision.smallest_subnormal
+    )
+    allowed_errors = (
+        certain_errors + relative_rounding * norm_shares + np.where(np.isfinite(curvature_error), curvature_error, 0.0)
+    )
+    doubtful_errors = _compute_doubtful_errors(reference, precision, weights)
     return CandidateAllowance(
         judged,
-        _widen_for_constant_loss(certain, judged, reference),
-        _widen_for_constant_loss(allowed, judged, reference),
-        doubtful,
+        _widen_for_constant_loss(certain_errors, judged, reference),
+        _widen_for_constant_loss(allowed_errors, judged, reference),
+        doubtful_errors,
         weights,
     )
 
 
-def allow_directions(
+def compute_direction_allowance(
     lines: TensorLines,
     point: TensorPoint,
     gradient: Array,
@@ -134,25 +138,30 @@ def allow_directions(
 ) -> CandidateAllowance:
     """State (2) for random directions."""
     finite = np.where(np.isfinite(gradient), gradient, 0.0)
-    judged, rounded = compute_inner_products(lines.directions, gradient)
+    judged, product_roundings = compute_inner_products(lines.directions, gradient)
     weights = np.broadcast_to(np.abs(lines.derivative_units), judged.shape)
     if tolerance is not None:
-        most = projection.compute_directional_allowance(
+        max_errors = projection.compute_directional_allowance(
             lines.directions, tolerance.atol + tolerance.rtol * np.abs(finite)
         )
-        return CandidateAllowance(judged, most, most, np.zeros(judged.shape), weights)
-    bends = np.abs(reference.curvature)
-    off = choose_allowed_roundoffs(precision) * precision.unit_roundoff
-    bent = _CURVATURE_SHARE * off * float(bends.max(initial=0.0, where=np.isfinite(bends)))
-    lost = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
-    rounding = off * euclidean_norm(finite) + lost
-    certain = reference.bound + rounding + np.where(np.isfinite(rounded), rounded, 0.0)
-    allowed, doubtful = certain + bent, _compute_doubtful_errors(reference, precision, weights) * np.sqrt(gradient.size)
+        return CandidateAllowance(judged, max_errors, max_errors, np.zeros(judged.shape), weights)
+    curvatures = np.abs(reference.curvature)
+    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    curvature_error = (
+        _CURVATURE_SHARE * relative_rounding * float(curvatures.max(initial=0.0, where=np.isfinite(curvatures)))
+    )
+    underflow_error = 6 * precision.smallest_subnormal / np.sqrt(12) * np.sqrt(gradient.size)
+    rounding = relative_rounding * euclidean_norm(finite) + underflow_error
+    certain_errors = reference.bound + rounding + np.where(np.isfinite(product_roundings), product_roundings, 0.0)
+    allowed_errors, doubtful_errors = (
+        certain_errors + curvature_error,
+        _compute_doubtful_errors(reference, precision, weights) * np.sqrt(gradient.size),
+    )
     return CandidateAllowance(
         judged,
-        _widen_for_constant_loss(certain, judged, reference),
-        _widen_for_constant_loss(allowed, judged, reference),
-        doubtful,
+        _widen_for_constant_loss(certain_errors, judged, reference),
+        _widen_for_constant_loss(allowed_errors, judged, reference),
+        doubtful_errors,
         weights,
     )
 
@@ -175,9 +184,9 @@ def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Preci
     )
 
 
-def _widen_for_constant_loss(allowed: Array, judged: Array, reference: DirectionalDerivatives) -> Array:
+def _widen_for_constant_loss(allowed_errors: Array, judged: Array, reference: DirectionalDerivatives) -> Array:
     """Allow every candidate except 0 beside a loss that is 0 at every point.
 
     Such a loss may be 0 to the last bit for want of digits, so that it calls nothing wrong.
     """
-    return np.where(reference.is_constant & (reference.bound == 0) & (judged != 0), np.inf, allowed)
+    return np.where(reference.is_constant & (reference.bound == 0) & (judged != 0), np.inf, allowed_errors)

@@ -93,13 +93,13 @@ def judge_candidates(
     """
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
-        small = np.ldexp(losses, -exponent)
-        form = find_loss_format(small[np.isfinite(small)])
+        scaled_losses = np.ldexp(losses, -exponent)
+        loss_format = find_loss_format(scaled_losses[np.isfinite(scaled_losses)])
         judgements = {
             name: _judge_tensor(
                 _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance),
-                small,
-                form,
+                scaled_losses,
+                loss_format,
                 int(exponent),
             )
             for name in iterate_interruptibly(layout.points)
@@ -123,27 +123,27 @@ class _TensorCandidate:
 
 def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossFormat, exponent: int) -> TensorJudgement:
     lines, point = tensor.layout.lines[tensor.name], tensor.layout.points[tensor.name]
-    tensor_losses, near = (
-        tensor.layout.tensor_losses(tensor.name, losses),
-        tensor.layout.near_losses(tensor.name, losses),
+    tensor_losses, near_losses = (
+        tensor.layout.select_tensor_losses(tensor.name, losses),
+        tensor.layout.select_near_losses(tensor.name, losses),
     )
-    noise = estimate_partial_noise(losses[:BASE_REPEATS], near, loss_format)
-    small = difference_lines(tensor.layout, tensor.name, tensor_losses, float(losses[0]), noise)
-    if _is_staircase(tensor, near, tensor_losses, noise):
-        small = replace(small, loss_shape=np.full(len(lines), LossShape.STAIRS))
-    reference = _scale_derivatives(small, exponent)
+    noise = estimate_partial_noise(losses[:BASE_REPEATS], near_losses, loss_format)
+    scaled_derivatives = difference_lines(tensor.layout, tensor.name, tensor_losses, float(losses[0]), noise)
+    if _is_staircase(tensor, near_losses, tensor_losses, noise):
+        scaled_derivatives = replace(scaled_derivatives, loss_shape=np.full(len(lines), LossShape.STAIRS))
+    reference = _scale_derivatives(scaled_derivatives, exponent)
     gradient = tensor.candidate.astype(np.float64).ravel() * lines.direction_weights
     comparison = compare_candidate(lines, point, gradient, reference, tensor.precision, tensor.tolerance)
-    judged, directions = make_verdict(lines, point, comparison, gradient, deterministic=noise.is_deterministic)
-    failed = judged.outcome == Outcome.FAIL
+    verdict, directions = make_verdict(lines, point, comparison, gradient, deterministic=noise.is_deterministic)
+    has_failed = verdict.outcome == Outcome.FAIL
     return TensorJudgement(
-        judged,
+        verdict,
         directions,
         np.array([result.outcome == Outcome.PASS for result in directions]) & ~comparison.is_negligible,
         _compute_single_miss_probability(lines, comparison, gradient, tensor.sought_error),
-        _test_remainder(tensor, tensor_losses, float(losses[0]), noise, small, comparison, exponent),
+        _test_remainder(tensor, tensor_losses, float(losses[0]), noise, scaled_derivatives, comparison, exponent),
         diagnose_factor(reference.value, comparison.candidate_derivatives, comparison.allowance.allowed_error)
-        if failed
+        if has_failed
         else None,
         noise.scale_by_exponent(exponent),
     )
@@ -178,19 +178,27 @@ def _test_remainder(
     exponent: int,
 ) -> TaylorRemainder:
     """Run the remainder test along the line with the largest error of the candidate."""
-    lines, worst = tensor.layout.lines[tensor.name], int(comparison.error_ratios.argmax())
-    steps = tensor.layout.step_offsets(tensor.name)[worst, :, 0]
-    explained = np.ldexp(comparison.candidate_derivatives[worst] * lines.derivative_units[worst], -exponent)
+    lines, worst_line = tensor.layout.lines[tensor.name], int(comparison.error_ratios.argmax())
+    steps = tensor.layout.list_step_offsets(tensor.name)[worst_line, :, 0]
+    predicted_change = np.ldexp(
+        comparison.candidate_derivatives[worst_line] * lines.derivative_units[worst_line], -exponent
+    )
     # The base may lie off the line by a rounding, of which the loss takes its part.
-    off = lines.moves.displacement[worst] * np.abs(scaled_derivatives.value[worst] * lines.derivative_units[worst])
-    deviations = noise.grown_deviation(np.abs(losses[worst, :, 0]))
-    left, slope = taylor.compute_remainders(
-        worst, losses[worst, :, 0] - base, steps, explained, deviations * np.sqrt(2) + off
+    displacement_errors = lines.moves.displacement[worst_line] * np.abs(
+        scaled_derivatives.value[worst_line] * lines.derivative_units[worst_line]
     )
-    growing = taylor.fit_intercept_and_factor(
-        float(comparison.reference.value[worst]), float(comparison.candidate_derivatives[worst])
+    deviations = noise.compute_proportional_deviation(np.abs(losses[worst_line, :, 0]))
+    remainders, convergence_order = taylor.compute_remainders(
+        worst_line,
+        losses[worst_line, :, 0] - base,
+        steps,
+        predicted_change,
+        deviations * np.sqrt(2) + displacement_errors,
     )
-    return TaylorRemainder(worst, steps, np.ldexp(left, exponent), slope, *growing)
+    fit = taylor.fit_intercept_and_factor(
+        float(comparison.reference.value[worst_line]), float(comparison.candidate_derivatives[worst_line])
+    )
+    return TaylorRemainder(worst_line, steps, np.ldexp(remainders, exponent), convergence_order, *fit)
 
 
 def _compute_single_miss_probability(

@@ -71,27 +71,29 @@ def difference_centrally(
         The loss at the base.
     """
     usable = np.isfinite(losses).all(axis=2)
-    sets, group = np.unique(usable, axis=0, return_inverse=True)
+    level_masks, group_numbers = np.unique(usable, axis=0, return_inverse=True)
     derivatives = _make_unknown(len(losses))
-    for number, levels in enumerate(iterate_interruptibly(sets)):
-        which = np.flatnonzero(group.ravel() == number)
+    for number, levels in enumerate(iterate_interruptibly(level_masks)):
+        line_numbers = np.flatnonzero(group_numbers.ravel() == number)
         if np.count_nonzero(levels) >= _MIN_LEVELS:
-            _copy_into_lines(derivatives, which, _difference_lines(layout, name, losses, base, noise, which, levels))
+            _copy_into_lines(
+                derivatives, line_numbers, _difference_lines(layout, name, losses, base, noise, line_numbers, levels)
+            )
     return derivatives
 
 
 def _make_unknown(count: int) -> DirectionalDerivatives:
-    def filled(value: float) -> Array:
-        return np.full(count, value)
+    def fill_lines(number: float) -> Array:
+        return np.full(count, number)
 
     return DirectionalDerivatives(
-        value=filled(np.nan),
-        bound=filled(np.inf),
-        deviation=filled(np.inf),
-        curvature=filled(np.nan),
-        base_magnitude=filled(0.0),
-        loss_magnitude=filled(0.0),
-        resolution=filled(0.0),
+        value=fill_lines(np.nan),
+        bound=fill_lines(np.inf),
+        deviation=fill_lines(np.inf),
+        curvature=fill_lines(np.nan),
+        base_magnitude=fill_lines(0.0),
+        loss_magnitude=fill_lines(0.0),
+        resolution=fill_lines(0.0),
         is_constant=np.zeros(count, bool),
         loss_shape=np.zeros(count, int),
         may_have_kink=np.zeros(count, bool),
@@ -132,39 +134,41 @@ def _difference_lines(
     """
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
     losses = losses[line_numbers][:, levels]
-    deviations, spread = noise.deviation_at(losses, steps, base), np.ptp(losses, axis=(1, 2))
-    rounded = spread <= _MAX_ROUNDINGS * noise.format_roundoff * noise.loss_magnitude
-    deviations = np.maximum(deviations, np.where(rounded, spread, 0.0)[:, None])
+    deviations, ranges = noise.compute_deviation(losses, steps, base), np.ptp(losses, axis=(1, 2))
+    is_rounding_only = ranges <= _MAX_ROUNDINGS * noise.format_roundoff * noise.loss_magnitude
+    deviations = np.maximum(deviations, np.where(is_rounding_only, ranges, 0.0)[:, None])
     plus, minus = losses[..., 0], losses[..., 1]
     quotients = (plus - minus) / (2 * steps)
-    seconds = (plus - base) + (minus - base)
-    off = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
-    slopes, bends = np.abs(quotients).max(axis=1), _estimate_largest_curvature(seconds, steps)
-    steepest, most = (_take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, bends))
-    kinks = find_kinks(seconds, steps, deviations, off * steepest)
+    second_differences = (plus - base) + (minus - base)
+    displacements = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
+    slopes, curvatures = np.abs(quotients).max(axis=1), _estimate_largest_curvature(second_differences, steps)
+    largest_slopes, largest_curvatures = (
+        _take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, curvatures)
+    )
+    kinks = find_kinks(second_differences, steps, deviations, displacements * largest_slopes)
     extrapolated = extrapolate_central(quotients, steps, deviations, kinks.added_bound)
-    bound = extrapolated.bound + np.where(off == 0, 0, off * most)
-    lost = (
+    bound = extrapolated.bound + np.where(displacements == 0, 0, displacements * largest_curvatures)
+    is_hidden_by_noise = (
         noise.is_deterministic
         & (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
-        & (spread <= _NOISE_SPAN_DEVIATIONS * noise.largest_deviation)
+        & (ranges <= _NOISE_SPAN_DEVIATIONS * noise.largest_deviation)
     )
-    lost &= spread > 0
-    bound[lost] = np.inf
-    units, size = (
+    is_hidden_by_noise &= ranges > 0
+    bound[is_hidden_by_noise] = np.inf
+    unit_sizes, magnitudes = (
         np.abs(lines.derivative_units[line_numbers]),
-        np.maximum(_estimate_smallest_curvature(seconds, steps), noise.loss_magnitude),
+        np.maximum(_estimate_smallest_curvature(second_differences, steps), noise.loss_magnitude),
     )
     return DirectionalDerivatives(
         extrapolated.value / lines.derivative_units[line_numbers],
-        bound / units,
-        extrapolated.deviation / units,
-        bends / units,
+        bound / unit_sizes,
+        extrapolated.deviation / unit_sizes,
+        curvatures / unit_sizes,
         np.full(len(line_numbers), noise.loss_magnitude),
-        size,
-        noise.format_roundoff * size,
+        magnitudes,
+        noise.format_roundoff * magnitudes,
         (losses == base).all(axis=(1, 2)),
-        np.where(lost, LossShape.ROUGH, kinks.loss_shape),
+        np.where(is_hidden_by_noise, LossShape.ROUGH, kinks.loss_shape),
         kinks.may_have_kink | extrapolated.is_contested,
     )
 
@@ -174,13 +178,15 @@ def _take_largest_per_line(values: Array, share_largest: bool) -> Array:
     return np.full(values.shape, values.max()) if share_largest else values
 
 
-def _estimate_smallest_curvature(seconds: Array, steps: Array) -> Array:
+def _estimate_smallest_curvature(second_differences: Array, steps: Array) -> Array:
     """Return v . H v, the smallest over the coarse steps.
 
     A loss that grows by many orders over the move is not 0 at the base.
     """
-    coarse = slice(0, _COARSE_STEP_COUNT)
-    curvatures: Array = np.abs(np.diff(seconds[:, coarse], axis=1) / np.diff(np.square(steps[coarse])))
+    coarse_steps = slice(0, _COARSE_STEP_COUNT)
+    curvatures: Array = np.abs(
+        np.diff(second_differences[:, coarse_steps], axis=1) / np.diff(np.square(steps[coarse_steps]))
+    )
     return curvatures.min(axis=1)
 
 

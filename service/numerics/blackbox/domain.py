@@ -79,18 +79,20 @@ def find_element_moves(
     random
         True for Gaussian directions.
     """
-    part = MAX_DEVIATIONS if random else 1.0
-    up, down = domain.high - values, values - domain.low
-    per_size = part * schedule.largest_step * _MOVE_SLACK
-    central, single = (
-        np.minimum(sizes, find_power_of_two_below(room, per_size))
-        for room in (np.minimum(up, down), np.maximum(up, down))
+    max_move_fraction = MAX_DEVIATIONS if random else 1.0
+    room_above, room_below = domain.high - values, values - domain.low
+    reach_per_size = max_move_fraction * schedule.largest_step * _MOVE_SLACK
+    central_sizes, one_sided_sizes = (
+        np.minimum(sizes, find_power_of_two_below(limit, reach_per_size))
+        for limit in (np.minimum(room_above, room_below), np.maximum(room_above, room_below))
     )
-    stepped, stepped_once = (is_steppable(values, sizes, schedule, part) for sizes in (central, single))
-    enough = central >= single * 2.0 ** -_count_lost_bits(schedule)
-    both = stepped & (enough | ~stepped_once)
-    sizes = np.where(both, central, np.where(stepped_once, single, 0.0))
-    return ElementMoves(sizes, np.where(both | (sizes == 0), 0, np.where(up >= down, 1, -1)))
+    is_central_steppable, is_one_sided_steppable = (
+        is_steppable(values, sizes, schedule, max_move_fraction) for sizes in (central_sizes, one_sided_sizes)
+    )
+    keeps_enough_digits = central_sizes >= one_sided_sizes * 2.0 ** -_count_lost_bits(schedule)
+    is_central = is_central_steppable & (keeps_enough_digits | ~is_one_sided_steppable)
+    sizes = np.where(is_central, central_sizes, np.where(is_one_sided_steppable, one_sided_sizes, 0.0))
+    return ElementMoves(sizes, np.where(is_central | (sizes == 0), 0, np.where(room_above >= room_below, 1, -1)))
 
 
 def _count_lost_bits(schedule: StepSchedule) -> int:
@@ -114,8 +116,9 @@ def find_power_of_two_below(limit: Array, per_size: float) -> Array:
 def is_steppable(values: Array, sizes: Array, schedule: StepSchedule, size_fraction: float = 1.0) -> Array:
     """Return where the datatype has numbers for the smallest step of a move."""
     with np.errstate(over="ignore", invalid="ignore"):
-        reach = np.abs(values) + size_fraction * schedule.largest_step * sizes
-        near = (
-            compute_lattice_spacing(reach, schedule.precision) <= MAX_LATTICE_SPACING * schedule.smallest_step * sizes
+        farthest = np.abs(values) + size_fraction * schedule.largest_step * sizes
+        is_spacing_fine = (
+            compute_lattice_spacing(farthest, schedule.precision)
+            <= MAX_LATTICE_SPACING * schedule.smallest_step * sizes
         )
-    return (sizes > 0) & np.isfinite(reach) & near
+    return (sizes > 0) & np.isfinite(farthest) & is_spacing_fine

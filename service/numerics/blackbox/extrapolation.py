@@ -78,26 +78,26 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     values, weights = neville.build_table(quotients, np.square(steps))
     entries = sorted(values)
     rows = np.array([row for row, _ in entries])
-    of_quotients = noise / (np.sqrt(2.0) * steps)
-    certain_noise, fall = CERTAIN_DEVIATIONS * of_quotients, (steps[1:] / steps[:-1]) ** 2
-    stacked = np.stack([values[entry] for entry in entries])
-    deviations = np.stack([np.sqrt(np.square(of_quotients * weights[entry]).sum(axis=1)) for entry in entries])
+    quotient_deviations = noise / (np.sqrt(2.0) * steps)
+    certain_noise, error_ratios = CERTAIN_DEVIATIONS * quotient_deviations, (steps[1:] / steps[:-1]) ** 2
+    entry_values = np.stack([values[entry] for entry in entries])
+    deviations = np.stack([np.sqrt(np.square(quotient_deviations * weights[entry]).sum(axis=1)) for entry in entries])
     rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
-    apart_of = _estimate_entry_errors(values, steps)
-    apart = np.stack([apart_of[entry] for entry in entries])
-    kinks = np.stack([kink_bounds[:, row - column] for row, column in entries])
-    bounds = apart + CERTAIN_DEVIATIONS * deviations + rounding + kinks
-    bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
+    errors_by_entry = _estimate_entry_errors(values, steps)
+    entry_errors = np.stack([errors_by_entry[entry] for entry in entries])
+    entry_kink_bounds = np.stack([kink_bounds[:, row - column] for row, column in entries])
+    bounds = entry_errors + CERTAIN_DEVIATIONS * deviations + rounding + entry_kink_bounds
+    bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
     bounds = np.maximum(
         bounds,
-        neville.measure_disagreement_with_finer(rows, stacked, bounds, quotients, fall, certain_noise),
+        neville.measure_disagreement_with_finer(rows, entry_values, bounds, quotients, error_ratios, certain_noise),
     )
-    chosen, bound = neville.choose_best_entries(rows, stacked, bounds)
-    lines = np.arange(len(chosen))
-    value = stacked[chosen, lines]
-    contested = neville.find_contested(value, rows[chosen], quotients, fall, certain_noise)
-    return ExtrapolatedDerivatives(value, bound, deviations[chosen, lines], contested)
+    best_entries, bound = neville.choose_best_entries(rows, entry_values, bounds)
+    lines = np.arange(len(best_entries))
+    value = entry_values[best_entries, lines]
+    is_contested = neville.find_contested(value, rows[best_entries], quotients, error_ratios, certain_noise)
+    return ExtrapolatedDerivatives(value, bound, deviations[best_entries, lines], is_contested)
 
 
 def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:
@@ -105,21 +105,21 @@ def _estimate_entry_errors(values: TableEntries, steps: Array) -> TableEntries:
 
     It is the larger difference from the neighbours, and no less than their own errors suggest.
     """
-    apart: TableEntries = {}
+    entry_errors: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]
         if row == 0:
-            apart[row, column] = np.full(value.shape, np.inf)
+            entry_errors[row, column] = np.full(value.shape, np.inf)
             continue
         error = np.abs(value - values[row - 1, max(column - 1, 0)])
         if column:
             error = np.maximum(error, np.abs(value - values[row, column - 1]))
-        apart[row, column] = np.maximum(error, _compute_expected_error(apart, row, column, steps))
-    return apart
+        entry_errors[row, column] = np.maximum(error, _compute_expected_error(entry_errors, row, column, steps))
+    return entry_errors
 
 
 def _compute_expected_error(entry_errors: TableEntries, row: int, column: int, steps: Array) -> Array | float:
     if row > max(column, 1):
-        fall = (steps[row - 1] / steps[row - column - 1]) ** 2 if column else (steps[row] / steps[row - 1]) ** 2
-        return entry_errors[row - 1, column] * fall
+        error_ratio = (steps[row - 1] / steps[row - column - 1]) ** 2 if column else (steps[row] / steps[row - 1]) ** 2
+        return entry_errors[row - 1, column] * error_ratio
     return entry_errors[row, column - 1] * (steps[row] / steps[0]) ** 2 if column > 1 else 0.0

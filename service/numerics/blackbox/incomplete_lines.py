@@ -34,8 +34,8 @@ def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
     runs: list[Array] = []
     for line in lines:
         gaps = np.flatnonzero(np.concatenate([[True], ~np.isfinite(line), [True]]))
-        longest = int(np.diff(gaps).argmax())
-        run = line[gaps[longest] : gaps[longest + 1] - 1]
+        longest_run = int(np.diff(gaps).argmax())
+        run = line[gaps[longest_run] : gaps[longest_run + 1] - 1]
         if len(run) >= _MIN_NEAR_POINTS:
             runs.append(run)
     return runs

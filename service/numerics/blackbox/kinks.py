@@ -61,7 +61,7 @@ class LineKinks:
     may_have_kink: Array
 
 
-def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Array) -> LineKinks:
+def find_kinks(second_differences: Array, steps: Array, noise: Array, base_errors: Array) -> LineKinks:
     """Look for kinks.
 
     Parameters
@@ -72,61 +72,64 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base: Arra
         h, falling, (levels,).
     noise
         Deviation of the loss at each step, (k, levels).
-    base
+    base_errors
         Further error of the loss at the base, (k,).
     """
     ratio = steps[:-1] / steps[1:]
     span = steps[:-1] * (ratio - 1)
-    signed = (second_differences[:, :-1] - ratio**2 * second_differences[:, 1:]) / span
-    jumps = np.abs(signed)
-    of_base = CERTAIN_DEVIATIONS * noise[:, -1] + base
-    sides = CERTAIN_DEVIATIONS * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
-    sure = (sides + 2 * (ratio**2 - 1) * of_base[:, None]) / span
-    smooth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
-    stays = np.zeros(jumps.shape, bool)
-    stays[:, 1:] = jumps[:, :-1] / smooth[:-1] < jumps[:, 1:] / smooth[1:]
-    is_significant: Array = stays & (jumps > sure)
-    suspected: Array = stays & (jumps > _SUSPICION_FACTOR * sure)
-    halves = np.where(is_significant, jumps / 2, 0.0)
+    signed_jumps = (second_differences[:, :-1] - ratio**2 * second_differences[:, 1:]) / span
+    jumps = np.abs(signed_jumps)
+    base_error = CERTAIN_DEVIATIONS * noise[:, -1] + base_errors
+    side_errors = CERTAIN_DEVIATIONS * np.sqrt(2 * np.square(noise[:, :-1]) + 2 * ratio**4 * np.square(noise[:, 1:]))
+    certain_errors = (side_errors + 2 * (ratio**2 - 1) * base_error[:, None]) / span
+    smooth_growth = np.sqrt(steps[:-1] ** 3 * (1 - ratio**-2) / (ratio - 1))
+    is_persistent = np.zeros(jumps.shape, bool)
+    is_persistent[:, 1:] = jumps[:, :-1] / smooth_growth[:-1] < jumps[:, 1:] / smooth_growth[1:]
+    is_significant: Array = is_persistent & (jumps > certain_errors)
+    is_suspected: Array = is_persistent & (jumps > _SUSPICION_FACTOR * certain_errors)
+    half_jumps = np.where(is_significant, jumps / 2, 0.0)
     # A pair counts for every entry that reaches as far as its larger step; the last one for the last step alone too.
-    added = np.maximum.accumulate(halves[:, ::-1], axis=1)[:, ::-1]
-    added = np.concatenate([added, halves[:, -1:]], axis=1)
-    added = np.maximum(
-        added, _bound_kink_remainder(second_differences, steps, np.where(is_significant, jumps, 0.0), sure)
+    added_bounds = np.maximum.accumulate(half_jumps[:, ::-1], axis=1)[:, ::-1]
+    added_bounds = np.concatenate([added_bounds, half_jumps[:, -1:]], axis=1)
+    added_bounds = np.maximum(
+        added_bounds,
+        _bound_kink_remainder(second_differences, steps, np.where(is_significant, jumps, 0.0), certain_errors),
     )
-    added[
+    added_bounds[
         is_significant[:, -1]
-        & _is_base_apart(second_differences, steps, CERTAIN_DEVIATIONS * np.sqrt(2) * noise[:, -1] + 2 * of_base)
+        & _is_base_apart(second_differences, steps, CERTAIN_DEVIATIONS * np.sqrt(2) * noise[:, -1] + 2 * base_error)
     ] = np.inf
     return LineKinks(
-        added, _classify_loss(signed, is_significant, steps, sure), np.logical_or.reduce(suspected, axis=1)
+        added_bounds,
+        _classify_loss(signed_jumps, is_significant, steps, certain_errors),
+        np.logical_or.reduce(is_suspected, axis=1),
     )
 
 
 def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array) -> Array:
     """Return the lines whose base is apart from its surroundings, (k,)."""
-    last, before = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
-    return (last > certain_noise) & (last > before * np.sqrt(steps[-1] / steps[-2]))
+    last_difference, previous_difference = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
+    return (last_difference > certain_noise) & (last_difference > previous_difference * np.sqrt(steps[-1] / steps[-2]))
 
 
-def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Array) -> Array:
+def _classify_loss(signed_jumps: Array, is_significant: Array, steps: Array, certain_errors: Array) -> Array:
     """Classify the loss by the median power of h with which its excess falls."""
-    jumps = np.abs(signed)
+    jumps = np.abs(signed_jumps)
     powers = np.full(jumps.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        falls = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
-    powers[:, 1:] = np.where(is_significant[:, 1:], falls, np.nan)
+        measured_powers = np.log(jumps[:, :-1] / jumps[:, 1:]) / np.log(steps[:-2] / steps[1:-1])
+    powers[:, 1:] = np.where(is_significant[:, 1:], measured_powers, np.nan)
     # Of one in J(h), (1) with S(h) = S(h / r).
-    leaves = steps[:-1] / (steps[:-1] / steps[1:] + 1)
+    jump_factors = steps[:-1] / (steps[:-1] / steps[1:] + 1)
     shapes = np.full(len(jumps), LossShape.SMOOTH)
     for line in np.flatnonzero(is_significant.any(axis=1)):
-        power, seen = float(np.nanmedian(powers[line])), jumps[line]
+        power, line_jumps = float(np.nanmedian(powers[line])), jumps[line]
         if -_PERSISTENT_POWER <= power <= _PERSISTENT_POWER and _persists_to_smallest_step(
-            seen, is_significant[line], sure[line]
+            line_jumps, is_significant[line], certain_errors[line]
         ):
             shapes[line] = LossShape.KINKED
         elif power < -_PERSISTENT_POWER and _are_changes_alike(
-            (signed[line] * leaves)[: np.flatnonzero(is_significant[line])[-1] + 1]
+            (signed_jumps[line] * jump_factors)[: np.flatnonzero(is_significant[line])[-1] + 1]
         ):
             shapes[line] = LossShape.JUMPING
         else:
@@ -134,14 +137,14 @@ def _classify_loss(signed: Array, is_significant: Array, steps: Array, sure: Arr
     return shapes
 
 
-def _persists_to_smallest_step(jumps: Array, told: Array, sure: Array) -> bool:
+def _persists_to_smallest_step(jumps: Array, is_significant: Array, certain_errors: Array) -> bool:
     """Return whether a jump of the derivative shows at the finest possible pair.
 
     Such a jump is at the base.
     """
-    jump = float(np.median(jumps[told]))
-    shown = np.flatnonzero(sure < jump / 2)
-    return shown.size == 0 or bool(jumps[shown[-1]] >= jump / 2)
+    median_jump = float(np.median(jumps[is_significant]))
+    visible_pairs = np.flatnonzero(certain_errors < median_jump / 2)
+    return visible_pairs.size == 0 or bool(jumps[visible_pairs[-1]] >= median_jump / 2)
 
 
 def _are_changes_alike(changes: Array) -> bool:
@@ -149,10 +152,10 @@ def _are_changes_alike(changes: Array) -> bool:
 
     The place of the jump may lie between the points of that one.
     """
-    middle = float(np.median(changes))
-    parts = changes / middle if middle else np.zeros(changes.shape)
-    apart = (parts < 1 / _ALIKE_RATIO) | (parts > _ALIKE_RATIO)
-    return changes.size > 1 and int(np.count_nonzero(apart)) <= (changes.size >= _MIN_ALIKE)
+    median_change = float(np.median(changes))
+    ratios = changes / median_change if median_change else np.zeros(changes.shape)
+    is_different = (ratios < 1 / _ALIKE_RATIO) | (ratios > _ALIKE_RATIO)
+    return changes.size > 1 and int(np.count_nonzero(is_different)) <= (changes.size >= _MIN_ALIKE)
 
 
 def _bound_kink_remainder(
@@ -164,12 +167,16 @@ def _bound_kink_remainder(
     J |1 - (r + 1) d / h|, and may be nothing. But not for two pairs in a row, if they would see half of the jump. With
     too few, S(h) = c_2 h^2 + J h - J d of three steps around tells what the difference is off by.
     """
-    left = np.zeros(second_differences.shape)
+    remainder_bounds = np.zeros(second_differences.shape)
     for level in range(1, len(steps)):
-        saying = np.count_nonzero(certain_noise[:, level:] < significant_jumps[:, level - 1 : level] / 2, axis=1)
-        around = slice(level - 1, level + 2) if level + 2 <= len(steps) - 1 else slice(len(steps) - 3, len(steps))
-        powers = steps[around, None] ** np.array([2.0, 1.0, 0.0])
-        _, jump, ends = np.linalg.solve(powers, second_differences[:, around].T)
-        off = np.abs(jump + ends / steps[level]) / 2
-        left[:, level] = np.where((significant_jumps[:, level - 1] > 0) & (saying < _MIN_PAIRS), off, 0.0)
-    return left
+        telling_pair_counts = np.count_nonzero(
+            certain_noise[:, level:] < significant_jumps[:, level - 1 : level] / 2, axis=1
+        )
+        level_window = slice(level - 1, level + 2) if level + 2 <= len(steps) - 1 else slice(len(steps) - 3, len(steps))
+        step_powers = steps[level_window, None] ** np.array([2.0, 1.0, 0.0])
+        _, fitted_jumps, jump_offsets = np.linalg.solve(step_powers, second_differences[:, level_window].T)
+        quotient_errors = np.abs(fitted_jumps + jump_offsets / steps[level]) / 2
+        remainder_bounds[:, level] = np.where(
+            (significant_jumps[:, level - 1] > 0) & (telling_pair_counts < _MIN_PAIRS), quotient_errors, 0.0
+        )
+    return remainder_bounds

@@ -67,14 +67,18 @@ def round_to_lattice(
     inward
         1 or -1 where X is not to be less, or not more, than x, and 0 where it is the nearest; broadcasts to x.
     """
-    distance = compute_lattice_spacing(np.abs(point) + largest_step * np.abs(moves), precision)
+    spacing = compute_lattice_spacing(np.abs(point) + largest_step * np.abs(moves), precision)
     with np.errstate(over="ignore"):
-        units = point / distance
-        inner = np.where(inward == 0, np.rint(units), np.where(np.greater(inward, 0), np.ceil(units), np.floor(units)))
-        starts = np.where(moves == 0, point, distance * inner)
-        taken = distance * np.rint(smallest_step * moves / distance) / smallest_step
-        coarse = np.divide(distance, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
-    return LatticeMoves(starts, taken, _measure_relative_displacement(starts - point, taken), float(coarse.max()))
+        units = point / spacing
+        inward_units = np.where(
+            inward == 0, np.rint(units), np.where(np.greater(inward, 0), np.ceil(units), np.floor(units))
+        )
+        starts = np.where(moves == 0, point, spacing * inward_units)
+        rounded_moves = spacing * np.rint(smallest_step * moves / spacing) / smallest_step
+        coarsenesses = np.divide(spacing, smallest_step * scale, out=np.zeros(np.shape(moves)), where=moves != 0)
+    return LatticeMoves(
+        starts, rounded_moves, _measure_relative_displacement(starts - point, rounded_moves), float(coarsenesses.max())
+    )
 
 
 def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
@@ -83,13 +87,13 @@ def compute_lattice_spacing(reach: Array, precision: Precision) -> Array:
     That point counts as one rounding farther from 0.
     """
     _, exponent = np.frexp(reach * _REACH_MARGIN)
-    lowest = precision.min_exponent - precision.significand_bits + 1
-    return np.ldexp(1.0, np.maximum(exponent - precision.significand_bits, lowest))
+    min_unit_exponent = precision.min_exponent - precision.significand_bits + 1
+    return np.ldexp(1.0, np.maximum(exponent - precision.significand_bits, min_unit_exponent))
 
 
 def _measure_relative_displacement(displacement: Array, moves: Array) -> Array:
     displacement, moves = (np.abs(vectors.reshape(len(moves), -1)) for vectors in (displacement, moves))
-    largest = np.maximum(moves.max(axis=1), 5e-324)[:, None]
+    largest_moves = np.maximum(moves.max(axis=1), 5e-324)[:, None]
     with np.errstate(over="ignore"):
-        norms = [np.sqrt(np.square(vectors / largest).sum(axis=1)) for vectors in (displacement, moves)]
+        norms = [np.sqrt(np.square(vectors / largest_moves).sum(axis=1)) for vectors in (displacement, moves)]
     return norms[0] / np.maximum(norms[1], 2.0**-60)

@@ -68,79 +68,81 @@ class EvaluationLayout:
         """Number of evaluations of the loss."""
         return self.first_evaluations[-1]
 
-    def first_evaluation(self, name: str) -> int:
+    def get_first_evaluation(self, name: str) -> int:
         """Return the number of the first evaluation for a tensor, near points apart."""
         return self.first_evaluations[self.tensor_positions[name]]
 
-    def near_losses(self, name: str, losses: Array) -> Array:
+    def select_near_losses(self, name: str, losses: Array) -> Array:
         """Return losses at near points of all tensors and of this one, (lines, NEAR)."""
         return np.concatenate(
-            [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._own_near_points(name)]]
+            [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._get_near_slice(name)]]
         ).reshape(-1, NEAR_POINT_COUNT)
 
-    def _own_near_points(self, name: str) -> slice:
+    def _get_near_slice(self, name: str) -> slice:
         """Return the near points of a tensor without the others; none if it is alone."""
-        lines = count_own_lines(len(self.points))
-        first = EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * (self.tensor_positions[name] % max(lines, 1))
-        return slice(first, first + min(lines, 1) * NEAR_POINT_COUNT)
+        line_count = count_separate_near_lines(len(self.points))
+        first = EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * (self.tensor_positions[name] % max(line_count, 1))
+        return slice(first, first + min(line_count, 1) * NEAR_POINT_COUNT)
 
-    def tensor_losses(self, name: str, losses: Array) -> Array:
+    def select_tensor_losses(self, name: str, losses: Array) -> Array:
         """Select the losses for a tensor, (k, levels, 2), from all losses, (evaluations,)."""
         shape = len(self.lines[name]), len(self.points[name].schedule.steps), 2
-        first = self.first_evaluation(name)
+        first = self.get_first_evaluation(name)
         return losses[first : first + int(np.prod(shape))].reshape(shape)
 
-    def step_offsets(self, name: str) -> Array:
+    def list_step_offsets(self, name: str) -> Array:
         """Return signed steps of a tensor's losses in units of the moves, (k, levels, 2)."""
         return list_signed_step_offsets(self.points[name].schedule, self.lines[name].sides)
 
     def stack_points(self, name: str) -> Array:
         """Return all points of a tensor, float64, (evaluations, ...)."""
         point = self.points[name]
-        flat = np.tile(point.values.ravel(), (self.evaluation_count, 1))
+        flat_points = np.tile(point.values.ravel(), (self.evaluation_count, 1))
         for line in range(SHARED_NEAR_LINES):
-            begin = BASE_REPEATS + line * NEAR_POINT_COUNT
-            flat[begin : begin + NEAR_POINT_COUNT] = place_near_points(
+            start = BASE_REPEATS + line * NEAR_POINT_COUNT
+            flat_points[start : start + NEAR_POINT_COUNT] = place_near_points(
                 point, self.seed, name, line, random=self.lines[name].moved_elements is None
             )
-        lines, offsets = self.lines[name], self.step_offsets(name)
-        near_points, first = self._own_near_points(name), self.first_evaluation(name)
-        flat[near_points] = place_near_points(
+        lines, offsets = self.lines[name], self.list_step_offsets(name)
+        near_rows, first_row = self._get_near_slice(name), self.get_first_evaluation(name)
+        flat_points[near_rows] = place_near_points(
             point, self.seed, name, 0, random=self.lines[name].moved_elements is None
-        )[: near_points.stop - near_points.start]
-        block = flat[first : first + offsets.size].reshape(*offsets.shape, -1)
+        )[: near_rows.stop - near_rows.start]
+        line_points = flat_points[first_row : first_row + offsets.size].reshape(*offsets.shape, -1)
         for side in range(2):
-            along = offsets[:, :, side]
-            moved = (
+            side_offsets = offsets[:, :, side]
+            side_points = (
                 lines.moves.starts[:, None]
-                + along.reshape(*along.shape, *[1] * (lines.moves.directions.ndim - 1))
+                + side_offsets.reshape(*side_offsets.shape, *[1] * (lines.moves.directions.ndim - 1))
                 * (lines.moves.directions[:, None])
             )
             if lines.moved_elements is None:
-                block[:, :, side] = moved
+                line_points[:, :, side] = side_points
             else:
-                block[np.arange(len(lines)), :, side, lines.moved_elements] = moved
-        return flat.reshape(-1, *point.values.shape)
+                line_points[np.arange(len(lines)), :, side, lines.moved_elements] = side_points
+        return flat_points.reshape(-1, *point.values.shape)
 
     def describe_evaluation(self, number: int) -> str:
         """Return the meaning of an evaluation in words."""
         if number < BASE_REPEATS:
             return "the base"
         if number < EVALUATIONS_BEFORE_STEPS:
-            line, near = divmod(number - BASE_REPEATS, NEAR_POINT_COUNT)
-            return f"near point {near + 1} of line {line + 1}, all tensors moved"
+            line, near_point = divmod(number - BASE_REPEATS, NEAR_POINT_COUNT)
+            return f"near point {near_point + 1} of line {line + 1}, all tensors moved"
         if number < self.first_evaluations[0]:
-            line, near = divmod(number - EVALUATIONS_BEFORE_STEPS, NEAR_POINT_COUNT)
-            of = [f"{name!r:.60}" for name in list(self.points)[line :: count_own_lines(len(self.points))]]
-            others = f" and {len(of) - 1} others" if len(of) > 1 else ""
-            return f"near point {near + 1} of {of[0]}{others}, moved without the rest"
-        place = bisect_right(self.first_evaluations, number) - 1
-        if place == len(self.tensor_positions):
+            line, near_point = divmod(number - EVALUATIONS_BEFORE_STEPS, NEAR_POINT_COUNT)
+            quoted_names = [
+                f"{name!r:.60}" for name in list(self.points)[line :: count_separate_near_lines(len(self.points))]
+            ]
+            other_names = f" and {len(quoted_names) - 1} others" if len(quoted_names) > 1 else ""
+            return f"near point {near_point + 1} of {quoted_names[0]}{other_names}, moved without the rest"
+        tensor_position = bisect_right(self.first_evaluations, number) - 1
+        if tensor_position == len(self.tensor_positions):
             raise IndexError(number)
-        name = list(self.tensor_positions)[place]
+        name = list(self.tensor_positions)[tensor_position]
         levels = len(self.points[name].schedule.steps)
-        direction, rest = divmod(number - self.first_evaluations[place], 2 * levels)
-        level, side = divmod(rest, 2)
+        direction, remaining = divmod(number - self.first_evaluations[tensor_position], 2 * levels)
+        level, side = divmod(remaining, 2)
         schedule, sides = self.points[name].schedule, self.lines[name].sides
         step = describe_offset(
             schedule, float(list_signed_step_offsets(schedule, sides[direction : direction + 1])[0, level, side])
@@ -171,26 +173,33 @@ def lay_out_evaluations(
         )
         for name, point in iterate_interruptibly(points.items())
     }
-    counts = [2 * len(tensor_lines) * len(points[name].schedule.steps) for name, tensor_lines in lines.items()]
-    places = {name: place for place, name in enumerate(points)}
+    evaluation_counts = [
+        2 * len(tensor_lines) * len(points[name].schedule.steps) for name, tensor_lines in lines.items()
+    ]
+    positions = {name: position for position, name in enumerate(points)}
     return EvaluationLayout(
         points,
         lines,
         seed,
-        tuple(accumulate(counts, initial=EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * count_own_lines(len(points)))),
-        places,
+        tuple(
+            accumulate(
+                evaluation_counts,
+                initial=EVALUATIONS_BEFORE_STEPS + NEAR_POINT_COUNT * count_separate_near_lines(len(points)),
+            )
+        ),
+        positions,
     )
 
 
-_MAX_OWN_LINES = 16
+_MAX_SEPARATE_NEAR_LINES = 16
 
 
-def count_own_lines(tensors: int) -> int:
+def count_separate_near_lines(tensors: int) -> int:
     """Return the number of near-point lines of tensors moved without the others.
 
     The effect of one tensor may be hidden while all of them move together.
     """
-    return min(tensors, _MAX_OWN_LINES) if tensors > 1 else 0
+    return min(tensors, _MAX_SEPARATE_NEAR_LINES) if tensors > 1 else 0
 
 
 def count_directions(point: TensorPoint, *, random: bool, count: int | None) -> int:

@@ -100,12 +100,12 @@ class LineComparison:
         """Largest error of a line that is not called wrong, (k,)."""
         if self.tolerance is not None:
             return self.allowance.allowed_error
-        margin = np.where(self.is_uncertain | self.reference.may_have_kink, _UNCERTAIN_MARGIN, 1.0)
-        most = np.maximum(
-            margin * self.allowance.allowed_error, self.allowance.allowed_error + self.allowance.doubtful_error
+        margins = np.where(self.is_uncertain | self.reference.may_have_kink, _UNCERTAIN_MARGIN, 1.0)
+        max_errors = np.maximum(
+            margins * self.allowance.allowed_error, self.allowance.allowed_error + self.allowance.doubtful_error
         )
         return np.where(
-            (self.reference.loss_shape == LossShape.STAIRS) & (self.candidate_derivatives == 0), np.inf, most
+            (self.reference.loss_shape == LossShape.STAIRS) & (self.candidate_derivatives == 0), np.inf, max_errors
         )
 
     @property
@@ -124,17 +124,17 @@ class LineComparison:
     @property
     def cause_positions(self) -> Array:
         """Cause of each line, as positions in `CAUSES`, (k,)."""
-        off, allowed = self.errors, self.allowance.allowed_error
-        doubtful = Cause.TOO_UNCERTAIN if self.tolerance is None else Cause.TOLERANCE_TOO_FINE
+        errors, allowed_errors = self.errors, self.allowance.allowed_error
+        uncertain_cause = Cause.TOO_UNCERTAIN if self.tolerance is None else Cause.TOLERANCE_TOO_FINE
         return assign_causes(
             self.candidate_derivatives.shape,
             (
-                (~(off <= self.passing_error), Cause.TOO_UNCERTAIN),
-                (self.is_uncertain, doubtful),
-                (~(off <= self.not_wrong_error), Cause.EXCEEDS_ALLOWED_ERROR),
-                (self.is_uncertain if self.tolerance is not None else None, doubtful),
+                (~(errors <= self.passing_error), Cause.TOO_UNCERTAIN),
+                (self.is_uncertain, uncertain_cause),
+                (~(errors <= self.not_wrong_error), Cause.EXCEEDS_ALLOWED_ERROR),
+                (self.is_uncertain if self.tolerance is not None else None, uncertain_cause),
                 (~np.isfinite(self.candidate_derivatives), Cause.NOT_FINITE),
-                (~np.isfinite(self.reference.value) | ~np.isfinite(allowed), Cause.NO_REFERENCE),
+                (~np.isfinite(self.reference.value) | ~np.isfinite(allowed_errors), Cause.NO_REFERENCE),
             ),
         )
 
@@ -161,65 +161,84 @@ def compare_candidate(
 ) -> LineComparison:
     """Hold a candidate, float64, (n,), against the derivatives of its tensor."""
     if lines.moved_elements is None:
-        allowed = allowance.allow_directions(lines, point, gradient, reference, precision, tolerance)
-        comparison = _compare_directions(allowed, point, gradient, reference, precision)
+        candidate_allowance = allowance.compute_direction_allowance(
+            lines, point, gradient, reference, precision, tolerance
+        )
+        comparison = _compare_directions(candidate_allowance, point, gradient, reference, precision)
     else:
-        allowed = allowance.allow_elements(lines, point, gradient, reference, precision, tolerance)
-        comparison = _compare_elements(allowed, point, reference, precision)
+        candidate_allowance = allowance.compute_element_allowance(
+            lines, point, gradient, reference, precision, tolerance
+        )
+        comparison = _compare_elements(candidate_allowance, point, reference, precision)
     if tolerance is None:
         return comparison
-    nothing = np.zeros(comparison.candidate_derivatives.shape, bool)
+    no_lines = np.zeros(comparison.candidate_derivatives.shape, bool)
     return replace(
         comparison,
-        is_uncertain=reference.bound > allowed.allowed_error,
-        is_negligible=nothing,
-        is_zero=nothing,
+        is_uncertain=reference.bound > candidate_allowance.allowed_error,
+        is_negligible=no_lines,
+        is_zero=no_lines,
         tolerance=tolerance,
     )
 
 
 def _compare_elements(
-    allowed: CandidateAllowance, point: TensorPoint, reference: DirectionalDerivatives, precision: Precision
+    candidate_allowance: CandidateAllowance, point: TensorPoint, reference: DirectionalDerivatives, precision: Precision
 ) -> LineComparison:
     with np.errstate(all="ignore"):
         sizes = np.where(np.isfinite(reference.value), np.abs(reference.value), 0.0)
-        effect, most = sizes * allowed.move_sizes, allowed.allowed_error * allowed.move_sizes
-        known = effect - most
-        largest = float(known.max(initial=0.0, where=np.isfinite(known)))
-        zero = _are_lines_zero(allowed, np.abs(allowed.candidate_derivatives), point, reference, precision)
-        negligible = (effect + most <= precision.negligible_fraction * largest) | zero
-        enough = np.maximum(precision.detectable_error * effect / 2, precision.negligible_fraction * largest)
-        uncertain = ((most > enough) | (allowed.allowed_error >= sizes)) & ~negligible
-    return LineComparison(reference, allowed, uncertain, negligible, zero, precision)
+        effects, allowed_effects = (
+            sizes * candidate_allowance.move_sizes,
+            candidate_allowance.allowed_error * candidate_allowance.move_sizes,
+        )
+        certain_effects = effects - allowed_effects
+        largest_effect = float(certain_effects.max(initial=0.0, where=np.isfinite(certain_effects)))
+        is_zero = _are_lines_zero(
+            candidate_allowance, np.abs(candidate_allowance.candidate_derivatives), point, reference, precision
+        )
+        is_negligible = (effects + allowed_effects <= precision.negligible_fraction * largest_effect) | is_zero
+        decidable_errors = np.maximum(
+            precision.detectable_error * effects / 2, precision.negligible_fraction * largest_effect
+        )
+        is_uncertain = (
+            (allowed_effects > decidable_errors) | (candidate_allowance.allowed_error >= sizes)
+        ) & ~is_negligible
+    return LineComparison(reference, candidate_allowance, is_uncertain, is_negligible, is_zero, precision)
 
 
 def _compare_directions(
-    allowed: CandidateAllowance,
+    candidate_allowance: CandidateAllowance,
     point: TensorPoint,
     gradient: Array,
     reference: DirectionalDerivatives,
     precision: Precision,
 ) -> LineComparison:
-    size = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
-    zero = np.full(
-        allowed.candidate_derivatives.shape, _are_lines_zero(allowed, size, point, reference, precision).all()
+    gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
+    is_zero = np.full(
+        candidate_allowance.candidate_derivatives.shape,
+        _are_lines_zero(candidate_allowance, gradient_norm, point, reference, precision).all(),
     )
-    uncertain = (allowed.passing_error > precision.detectable_error * size / 2) & ~zero
-    return LineComparison(reference, allowed, uncertain, zero, zero, precision)
+    is_uncertain = (candidate_allowance.passing_error > precision.detectable_error * gradient_norm / 2) & ~is_zero
+    return LineComparison(reference, candidate_allowance, is_uncertain, is_zero, is_zero, precision)
 
 
 def _are_lines_zero(
-    allowed: CandidateAllowance,
-    candidate: Array | float,
+    candidate_allowance: CandidateAllowance,
+    candidate_size: Array | float,
     point: TensorPoint,
     reference: DirectionalDerivatives,
     precision: Precision,
 ) -> Array:
     """Return the lines whose derivative is 0 as far as the losses show: (2)."""
-    least = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
-    is_zero = (np.abs(reference.value) <= allowed.allowed_error) & (allowed.move_sizes > least)
-    is_zero &= allowed.allowed_error * allowed.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
-    is_zero &= (
-        candidate * allowed.move_sizes <= _ZERO_CANDIDATE_ROUNDOFFS * precision.unit_roundoff * reference.loss_magnitude
+    min_move_size = _MIN_MOVE_ROUNDOFFS * min(point.schedule.precision.unit_roundoff, 2.0**-24)
+    is_zero = (np.abs(reference.value) <= candidate_allowance.allowed_error) & (
+        candidate_allowance.move_sizes > min_move_size
     )
-    return is_zero | (reference.is_constant & (np.equal(candidate, 0)))
+    is_zero &= (
+        candidate_allowance.allowed_error * candidate_allowance.move_sizes <= _ZERO_RESOLUTIONS * reference.resolution
+    )
+    is_zero &= (
+        candidate_size * candidate_allowance.move_sizes
+        <= _ZERO_CANDIDATE_ROUNDOFFS * precision.unit_roundoff * reference.loss_magnitude
+    )
+    return is_zero | (reference.is_constant & (np.equal(candidate_size, 0)))

@@ -36,25 +36,25 @@ def difference_lines(
         The loss at the base.
     """
     sides = layout.lines[name].sides
-    there = np.isfinite(losses)
+    is_evaluated = np.isfinite(losses)
     derivatives = central_derivatives.difference_centrally(
         layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
     )
-    wanted = (sides != 0) | ~there.all(axis=(1, 2))
-    if not wanted.any():
+    needs_one_side = (sides != 0) | ~is_evaluated.all(axis=(1, 2))
+    if not needs_one_side.any():
         return derivatives
-    offsets = layout.step_offsets(name).reshape(len(losses), -1)
-    there = there.reshape(offsets.shape) & wanted[:, None]
+    offsets = layout.list_step_offsets(name).reshape(len(losses), -1)
+    is_evaluated = is_evaluated.reshape(offsets.shape) & needs_one_side[:, None]
     for side in (1, -1):
-        for lines, points in _group_lines_by_points(there & (np.sign(offsets) == side)):
-            order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
-            order = order[np.unique(-np.abs(offsets[lines[0], order]), return_index=True)[1]]
-            if len(order) >= MIN_NODES:
-                values = losses.reshape(offsets.shape)[np.ix_(lines, order)]
+        for lines, points in _group_lines_by_points(is_evaluated & (np.sign(offsets) == side)):
+            point_order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
+            point_order = point_order[np.unique(-np.abs(offsets[lines[0], point_order]), return_index=True)[1]]
+            if len(point_order) >= MIN_NODES:
+                values = losses.reshape(offsets.shape)[np.ix_(lines, point_order)]
                 _keep_better(
                     derivatives,
                     lines,
-                    _difference_one_sided(layout, name, lines, offsets[lines][:, order], values, base, noise),
+                    _difference_one_sided(layout, name, lines, offsets[lines][:, point_order], values, base, noise),
                 )
     return derivatives
 
@@ -64,17 +64,17 @@ def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]
 
     Lines without points are in no group.
     """
-    sets, group = np.unique(is_evaluated, axis=0, return_inverse=True)
-    for number, points in enumerate(iterate_interruptibly(sets)):
-        if points.any():
-            yield np.flatnonzero(group.ravel() == number), np.flatnonzero(points)
+    point_masks, group_numbers = np.unique(is_evaluated, axis=0, return_inverse=True)
+    for number, point_mask in enumerate(iterate_interruptibly(point_masks)):
+        if point_mask.any():
+            yield np.flatnonzero(group_numbers.ravel() == number), np.flatnonzero(point_mask)
 
 
 def _keep_better(derivatives: DirectionalDerivatives, lines: Array, alternative: DirectionalDerivatives) -> None:
     """Put what is known better."""
-    better = ~(derivatives.bound[lines] <= alternative.bound)
+    is_better = ~(derivatives.bound[lines] <= alternative.bound)
     for field in fields(DirectionalDerivatives):
-        getattr(derivatives, field.name)[lines[better]] = getattr(alternative, field.name)[better]
+        getattr(derivatives, field.name)[lines[is_better]] = getattr(alternative, field.name)[is_better]
 
 
 def _difference_one_sided(
@@ -87,30 +87,33 @@ def _difference_one_sided(
     eight times |X - x| / |v| of the largest difference is allowed for at the base, and, as the derivative is that at X
     and not at x, of the curvature.
     """
-    of = layout.lines[name]
-    if of.moved_elements is None:
-        nodes, off = offsets, _DISPLACEMENT_FACTOR * of.moves.displacement[lines]
+    tensor_lines = layout.lines[name]
+    if tensor_lines.moved_elements is None:
+        nodes, displacements = offsets, _DISPLACEMENT_FACTOR * tensor_lines.moves.displacement[lines]
     else:
-        values = layout.points[name].values.ravel()[of.moved_elements[lines]]
-        nodes, off = (
-            offsets + ((of.moves.starts[lines] - values) / of.moves.directions[lines])[:, None],
+        moved_values = layout.points[name].values.ravel()[tensor_lines.moved_elements[lines]]
+        nodes, displacements = (
+            offsets
+            + ((tensor_lines.moves.starts[lines] - moved_values) / tensor_lines.moves.directions[lines])[:, None],
             np.zeros(len(lines)),
         )
-    deviations = noise.grown_deviation(np.abs(losses))
-    largest = np.abs((losses - base) / nodes).max(axis=1)
-    samples = OneSidedSamples(nodes, losses, deviations, base, noise.largest_deviation, off * largest)
+    deviations = noise.compute_proportional_deviation(np.abs(losses))
+    largest_slopes = np.abs((losses - base) / nodes).max(axis=1)
+    samples = OneSidedSamples(nodes, losses, deviations, base, noise.largest_deviation, displacements * largest_slopes)
     result = extrapolate_one_sided(samples)
-    bends = _estimate_second_derivatives(samples)
-    curved = np.full(bends.shape, bends.max()) if of.moved_elements is None else bends
-    units = np.abs(of.derivative_units[lines])
+    curvatures = _estimate_second_derivatives(samples)
+    largest_curvatures = (
+        np.full(curvatures.shape, curvatures.max()) if tensor_lines.moved_elements is None else curvatures
+    )
+    unit_sizes = np.abs(tensor_lines.derivative_units[lines])
     return DirectionalDerivatives(
-        value=result.value / of.derivative_units[lines],
-        bound=(result.bound + np.where(off == 0, 0, off * curved)) / units,
-        deviation=result.deviation / units,
-        curvature=bends / units,
+        value=result.value / tensor_lines.derivative_units[lines],
+        bound=(result.bound + np.where(displacements == 0, 0, displacements * largest_curvatures)) / unit_sizes,
+        deviation=result.deviation / unit_sizes,
+        curvature=curvatures / unit_sizes,
         base_magnitude=np.full(len(lines), noise.loss_magnitude),
-        loss_magnitude=np.maximum(bends, noise.loss_magnitude),
-        resolution=noise.format_roundoff * np.maximum(bends, noise.loss_magnitude),
+        loss_magnitude=np.maximum(curvatures, noise.loss_magnitude),
+        resolution=noise.format_roundoff * np.maximum(curvatures, noise.loss_magnitude),
         is_constant=(losses == base).all(axis=1),
         loss_shape=np.full(len(lines), LossShape.SMOOTH),
         may_have_kink=result.is_contested,

@@ -46,11 +46,11 @@ class TensorPoint:
         """Return the moves of the elements."""
         if self.element_moves is not None:
             return self.element_moves
-        flat = self.values.ravel()
-        sizes = np.full(flat.shape, self.scale)
+        flat_values = self.values.ravel()
+        sizes = np.full(flat_values.shape, self.scale)
         if not random:
-            sizes = np.array([max(self.scale, round_to_power_of_two(abs(value))) for value in flat.tolist()])
-        return ElementMoves(sizes, np.zeros(flat.shape, int))
+            sizes = np.array([max(self.scale, round_to_power_of_two(abs(value))) for value in flat_values.tolist()])
+        return ElementMoves(sizes, np.zeros(flat_values.shape, int))
 
 
 @dataclass(frozen=True)
@@ -97,45 +97,51 @@ class TensorLines:
 
 def draw_gaussian_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
     """Draw standard Gaussian directions in units of the moves, within the bounds."""
-    schedule, ways = point.schedule, point.choose_element_moves(random=True)
-    halved = bool(ways.move_sides.any())
-    drawn_parts = _clip_to_domain(
-        sample_directions(count, (point.values.size,), seed, name), point, ways, MAX_DEVIATIONS
+    schedule, element_moves = point.schedule, point.choose_element_moves(random=True)
+    has_half_gaussians = bool(element_moves.move_sides.any())
+    drawn_moves = _clip_to_domain(
+        sample_directions(count, (point.values.size,), seed, name), point, element_moves, MAX_DEVIATIONS
     )
     moves = round_to_lattice(
         point.values.ravel(),
-        drawn_parts * ways.move_sizes,
-        ways.move_sizes,
+        drawn_moves * element_moves.move_sizes,
+        element_moves.move_sizes,
         schedule.largest_step,
         schedule.smallest_step,
         schedule.precision,
-        ways.move_sides,
+        element_moves.move_sides,
     )
-    weights = ways.move_sizes / point.scale
+    weights = element_moves.move_sizes / point.scale
     return TensorLines(
         None,
         moves,
         np.full(count, point.scale),
         weights[:1] if (weights == weights[0]).all() else weights,
-        np.full(count, int(halved)),
-        halved,
+        np.full(count, int(has_half_gaussians)),
+        has_half_gaussians,
     )
 
 
-def _clip_to_domain(parts: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float) -> Array:
+def _clip_to_domain(
+    relative_moves: Array, point: TensorPoint, element_moves: ElementMoves, max_deviations: float
+) -> Array:
     """Clip moves in parts of their sizes, (..., elements), to the domain."""
     if point.domain is None:
-        return parts
-    parts = np.clip(parts, -max_deviations, max_deviations)
-    return np.where(element_moves.move_sides == 0, parts, np.abs(parts) * element_moves.move_sides)
+        return relative_moves
+    relative_moves = np.clip(relative_moves, -max_deviations, max_deviations)
+    return np.where(element_moves.move_sides == 0, relative_moves, np.abs(relative_moves) * element_moves.move_sides)
 
 
 def draw_element_lines(point: TensorPoint, count: int, seed: int, name: str) -> TensorLines:
     """Draw elements without replacement, in order, each moved by its own size."""
     generator = np.random.default_rng([seed, 0xC0, *name.encode()])
     elements = np.sort(generator.choice(point.values.size, count, replace=False))
-    values, schedule, ways = point.values.ravel()[elements], point.schedule, point.choose_element_moves(random=False)
-    sizes, sides = ways.move_sizes[elements], ways.move_sides[elements]
+    values, schedule, element_moves = (
+        point.values.ravel()[elements],
+        point.schedule,
+        point.choose_element_moves(random=False),
+    )
+    sizes, sides = element_moves.move_sizes[elements], element_moves.move_sides[elements]
     moves = round_to_lattice(
         values, sizes, sizes, schedule.largest_step, schedule.smallest_step, schedule.precision, sides
     )
@@ -149,21 +155,30 @@ next: noise that it does not feel is not measured."""
 
 def place_near_points(point: TensorPoint, seed: int, name: str, line: int, *, random: bool) -> Array:
     """Return near points 1 ... NEAR of a line, (NEAR, elements)."""
-    schedule, ways = point.schedule, point.choose_element_moves(random=random)
+    schedule, element_moves = point.schedule, point.choose_element_moves(random=random)
     step = 2.0 ** -schedule.near_exponents[line]
     values = point.values.ravel()
-    parts = sample_directions(NEAR_LINE_COUNT, (values.size,), seed, f"{name}\0near")[line : line + 1]
-    parts = _clip_to_domain(parts, point, ways, schedule.largest_step / (NEAR_POINT_COUNT * step))
+    relative_moves = sample_directions(NEAR_LINE_COUNT, (values.size,), seed, f"{name}\0near")[line : line + 1]
+    relative_moves = _clip_to_domain(
+        relative_moves, point, element_moves, schedule.largest_step / (NEAR_POINT_COUNT * step)
+    )
     # A near point is no farther away than others are: the largest of them by as much as a direction's part of one.
-    least = _MIN_NEAR_SPACING * compute_lattice_spacing(np.abs(values), schedule.precision) / step
+    min_sizes = _MIN_NEAR_SPACING * compute_lattice_spacing(np.abs(values), schedule.precision) / step
     sizes = np.maximum(
-        ways.move_sizes, np.minimum(least, ways.move_sizes * schedule.largest_step / (NEAR_POINT_COUNT * step))
+        element_moves.move_sizes,
+        np.minimum(min_sizes, element_moves.move_sizes * schedule.largest_step / (NEAR_POINT_COUNT * step)),
     )
     moves = round_to_lattice(
-        values, parts * sizes, sizes, NEAR_POINT_COUNT * step, step, schedule.precision, ways.move_sides
+        values,
+        relative_moves * sizes,
+        sizes,
+        NEAR_POINT_COUNT * step,
+        step,
+        schedule.precision,
+        element_moves.move_sides,
     )
     points = moves.starts + np.arange(1, NEAR_POINT_COUNT + 1)[:, None] * step * moves.directions
     if point.domain is not None:
-        stays = ~np.logical_and.reduce(point.domain.contains_points(points))
-        points[:, stays] = values[stays]
+        leaves_domain = ~np.logical_and.reduce(point.domain.contains_points(points))
+        points[:, leaves_domain] = values[leaves_domain]
     return points

@@ -26,7 +26,7 @@ _MAX_REPRESENTATIVES = 2**11
 
 
 def compute_random_miss_probability(
-    gradient: Array, allowed: Array, deviation: Array, coarseness: float, relative_error: float
+    gradient: Array, allowed_errors: Array, deviations: Array, coarseness: float, relative_error: float
 ) -> float:
     """Return the probability (1) that one element, off by a part of itself, passed.
 
@@ -34,7 +34,7 @@ def compute_random_miss_probability(
     ----------
     gradient
         c, of finite numbers.
-    allowed, deviation
+    allowed_errors, deviations
         a and t, (k,).
     coarseness
         Directions were rounded to multiples of this.
@@ -42,37 +42,42 @@ def compute_random_miss_probability(
     errors = relative_error * _select_representatives(np.abs(gradient[gradient != 0]))
     if not errors.size:
         return 1.0
-    passed = np.ones(errors.shape)
-    for most, noise in zip(allowed.tolist(), deviation.tolist(), strict=True):
-        if math.isfinite(most):
-            spread = np.hypot(errors, noise)
-            reach = (most + coarseness / 2 * errors) / np.where(spread == 0, 1, spread) / math.sqrt(2)
-            passed *= np.where(spread == 0, 1.0, _evaluate_error_function(reach))
-    return float(passed.mean())
+    pass_probabilities = np.ones(errors.shape)
+    for allowed_error, noise_deviation in zip(allowed_errors.tolist(), deviations.tolist(), strict=True):
+        if math.isfinite(allowed_error):
+            error_deviations = np.hypot(errors, noise_deviation)
+            scaled_limit = (
+                (allowed_error + coarseness / 2 * errors)
+                / np.where(error_deviations == 0, 1, error_deviations)
+                / math.sqrt(2)
+            )
+            pass_probabilities *= np.where(error_deviations == 0, 1.0, _evaluate_error_function(scaled_limit))
+    return float(pass_probabilities.mean())
 
 
 def compute_element_miss_probability(
-    gradient: Array, elements: Array, allowed: Array, deviation: Array, relative_error: float
+    gradient: Array, elements: Array, allowed_errors: Array, deviations: Array, relative_error: float
 ) -> float:
     """Return the probability (2) for a gradient, (n,), with k moved elements."""
-    total = np.count_nonzero(gradient)
-    if not total:
+    nonzero_count = np.count_nonzero(gradient)
+    if not nonzero_count:
         return 1.0
     errors = np.abs(relative_error * gradient[elements])
-    noise = np.sqrt(2.0) * np.where(deviation == 0, 5e-324, deviation)
+    noise_scales = np.sqrt(2.0) * np.where(deviations == 0, 5e-324, deviations)
     with np.errstate(over="ignore", invalid="ignore"):
-        passed = (
-            _evaluate_error_function((allowed - errors) / noise) + _evaluate_error_function((allowed + errors) / noise)
+        pass_probabilities = (
+            _evaluate_error_function((allowed_errors - errors) / noise_scales)
+            + _evaluate_error_function((allowed_errors + errors) / noise_scales)
         ) / 2
-    passed[~np.isfinite(allowed) | (errors == 0)] = 1.0
-    return float(1 - (1 - passed).sum() / total)
+    pass_probabilities[~np.isfinite(allowed_errors) | (errors == 0)] = 1.0
+    return float(1 - (1 - pass_probabilities).sum() / nonzero_count)
 
 
 def _select_representatives(sizes: Array) -> Array:
     if sizes.size <= _MAX_REPRESENTATIVES:
         return sizes
-    places = ((np.arange(_MAX_REPRESENTATIVES) + 0.5) * sizes.size / _MAX_REPRESENTATIVES).astype(int)
-    return np.sort(sizes)[places]
+    positions = ((np.arange(_MAX_REPRESENTATIVES) + 0.5) * sizes.size / _MAX_REPRESENTATIVES).astype(int)
+    return np.sort(sizes)[positions]
 
 
 def _evaluate_error_function(values: Array) -> Array:

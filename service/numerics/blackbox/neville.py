@@ -30,20 +30,20 @@ def build_table(quotients: Array, nodes: Array) -> tuple[TableEntries, TableEntr
         x, falling, (levels,) for all lines or (k, levels).
     """
     levels = nodes.shape[-1]
-    unit = np.eye(levels)
+    unit_vectors = np.eye(levels)
     values = {(row, 0): quotients[:, row] for row in range(levels)}
-    weights = {(row, 0): np.broadcast_to(unit[row], nodes.shape) for row in range(levels)}
+    weights = {(row, 0): np.broadcast_to(unit_vectors[row], nodes.shape) for row in range(levels)}
     for row in range(levels):
         for column in range(1, row + 1):
             ratio = np.asarray(nodes[..., row] / (nodes[..., row - column] - nodes[..., row]))
             for table, factor in ((values, ratio), (weights, ratio[..., None])):
-                last, above = table[row, column - 1], table[row - 1, column - 1]
-                table[row, column] = last + (last - above) * factor
+                left_entry, upper_entry = table[row, column - 1], table[row - 1, column - 1]
+                table[row, column] = left_entry + (left_entry - upper_entry) * factor
     return values, weights
 
 
 def measure_disagreement_with_finer(
-    rows: Array, values: Array, bounds: Array, quotients: Array, fall: Array, certain_noise: Array
+    rows: Array, values: Array, bounds: Array, quotients: Array, error_ratios: Array, certain_noise: Array
 ) -> Array:
     """Return the distance of finer differences that stay away, (entries, k).
 
@@ -57,18 +57,20 @@ def measure_disagreement_with_finer(
         Entries and their bounds, (entries, k).
     quotients
         Q(x), (k, levels).
-    fall
+    error_ratios
         Ratio x_i / x_{i-1} by which the error of a quotient falls, (levels - 1,) or (k, levels - 1).
     certain_noise
         Error that noise explains in each quotient, (k, levels).
     """
-    away = np.abs(quotients - values[:, :, None])
-    due = _SLOW_CONVERGENCE_FACTOR * fall * (away[:, :, :-1] + certain_noise[:, :-1])
-    stays = (away[:, :, 1:] > due + certain_noise[:, 1:] + bounds[:, :, None]) & _is_finer(rows, quotients)[:, None]
-    return np.where(stays, away[:, :, 1:] + certain_noise[:, 1:], 0.0).max(axis=2)
+    distances = np.abs(quotients - values[:, :, None])
+    expected_distances = _SLOW_CONVERGENCE_FACTOR * error_ratios * (distances[:, :, :-1] + certain_noise[:, :-1])
+    is_contradicting = (
+        distances[:, :, 1:] > expected_distances + certain_noise[:, 1:] + bounds[:, :, None]
+    ) & _is_finer(rows, quotients)[:, None]
+    return np.where(is_contradicting, distances[:, :, 1:] + certain_noise[:, 1:], 0.0).max(axis=2)
 
 
-def find_contested(value: Array, rows: Array, quotients: Array, fall: Array, certain_noise: Array) -> Array:
+def find_contested(value: Array, rows: Array, quotients: Array, error_ratios: Array, certain_noise: Array) -> Array:
     """Return the lines with a finer difference that does not come near enough, (k,).
 
     Near enough is half as near as it should come.
@@ -77,12 +79,14 @@ def find_contested(value: Array, rows: Array, quotients: Array, fall: Array, cer
     ----------
     value, rows
         The chosen entry of each line, and its last row, (k,).
-    quotients, fall, certain_noise
+    quotients, error_ratios, certain_noise
         The parameters of `measure_disagreement_with_finer`.
     """
-    away = np.abs(quotients - value[:, None])
-    due = _SLOW_CONVERGENCE_FACTOR / 2 * fall * (away[:, :-1] + certain_noise[:, :-1])
-    return np.logical_or.reduce((away[:, 1:] > due + certain_noise[:, 1:]) & _is_finer(rows, quotients), axis=1)
+    distances = np.abs(quotients - value[:, None])
+    expected_distances = _SLOW_CONVERGENCE_FACTOR / 2 * error_ratios * (distances[:, :-1] + certain_noise[:, :-1])
+    return np.logical_or.reduce(
+        (distances[:, 1:] > expected_distances + certain_noise[:, 1:]) & _is_finer(rows, quotients), axis=1
+    )
 
 
 def choose_best_entries(rows: Array, values: Array, bounds: Array) -> tuple[Array, Array]:
@@ -90,13 +94,13 @@ def choose_best_entries(rows: Array, values: Array, bounds: Array) -> tuple[Arra
 
     An entry that a finer one contradicts has its bound raised to take that in.
     """
-    chosen: Array = bounds.argmin(axis=0)
-    lines = np.arange(len(chosen))
-    value, bound = values[chosen, lines], bounds[chosen, lines]
-    apart = np.abs(values - value)
-    contradicts = (rows[:, None] > rows[chosen]) & (apart > bounds + bound)
-    raised = np.where(contradicts, apart + bounds, 0.0).max(axis=0)
-    return chosen, np.maximum(bound, raised)
+    best_entries: Array = bounds.argmin(axis=0)
+    lines = np.arange(len(best_entries))
+    best_values, best_bounds = values[best_entries, lines], bounds[best_entries, lines]
+    distances = np.abs(values - best_values)
+    is_contradicting = (rows[:, None] > rows[best_entries]) & (distances > bounds + best_bounds)
+    raised_bounds = np.where(is_contradicting, distances + bounds, 0.0).max(axis=0)
+    return best_entries, np.maximum(best_bounds, raised_bounds)
 
 
 def _is_finer(rows: Array, quotients: Array) -> Array:

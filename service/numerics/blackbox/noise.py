@@ -80,62 +80,74 @@ class LossNoise:
 
     def scale_by_exponent(self, exponent: int) -> "LossNoise":
         """Return the noise of a loss 2^exponent times as large."""
-        deviation, most, size = (
+        deviation, largest_deviation, loss_magnitude = (
             float(np.ldexp(number, exponent))
             for number in (self.deviation, self.largest_deviation, self.loss_magnitude)
         )
-        return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
+        return replace(self, deviation=deviation, largest_deviation=largest_deviation, loss_magnitude=loss_magnitude)
 
-    def deviation_at(self, losses: Array, steps: Array, base: float) -> Array:
+    def compute_deviation(self, losses: Array, steps: Array, base: float) -> Array:
         """Return the deviation, (k, levels), of the losses at steps, (k, levels, 2)."""
-        sizes = np.abs(losses).max(axis=2)
-        grown = self.grown_deviation(sizes)
+        loss_sizes = np.abs(losses).max(axis=2)
+        proportional_deviation = self.compute_proportional_deviation(loss_sizes)
         if self.loss_magnitude == 0 or not math.isfinite(self.largest_deviation):
-            return grown
-        part = _estimate_noise_growth(
-            losses, steps, base, self.largest_deviation / self.loss_magnitude * sizes, self.largest_deviation
+            return proportional_deviation
+        growth_fraction = _estimate_noise_growth(
+            losses, steps, base, self.largest_deviation / self.loss_magnitude * loss_sizes, self.largest_deviation
         )
-        slower = _grows_as_root(part, np.maximum(1.0, sizes / self.loss_magnitude))
+        deviation_growth = _grows_as_root(growth_fraction, np.maximum(1.0, loss_sizes / self.loss_magnitude))
         return np.minimum(
-            grown,
+            proportional_deviation,
             self.largest_deviation
-            * np.maximum(slower, _ROUNDING_DEVIATION * self.format_roundoff / self.largest_deviation * sizes),
+            * np.maximum(
+                deviation_growth, _ROUNDING_DEVIATION * self.format_roundoff / self.largest_deviation * loss_sizes
+            ),
         )
 
-    def grown_deviation(self, sizes: Array) -> Array:
+    def compute_proportional_deviation(self, sizes: Array) -> Array:
         """Return the deviation of losses, relative for those larger than the base."""
         if self.loss_magnitude == 0:
             return np.full(sizes.shape, self.largest_deviation)
         return self.largest_deviation * np.maximum(1.0, sizes / self.loss_magnitude)
 
 
-def _grows_as_root(part: float, sizes: Array) -> Array:
+def _grows_as_root(growth_fraction: float, sizes: Array) -> Array:
     """Return the growth of the noise, (3), given that of the loss."""
     largest = float(sizes.max())
-    if part >= 1 or largest == 1:
+    if growth_fraction >= 1 or largest == 1:
         return sizes
-    power = 1 + math.log(part) / math.log(largest) if part > 0 else 0.0
+    power = 1 + math.log(growth_fraction) / math.log(largest) if growth_fraction > 0 else 0.0
     return sizes ** max(power, 0.0)
 
 
-def _estimate_noise_growth(losses: Array, steps: Array, base: float, grown: Array, largest_deviation: float) -> float:
+def _estimate_noise_growth(
+    losses: Array, steps: Array, base: float, proportional_deviation: Array, largest_deviation: float
+) -> float:
     """Return the growth of the noise with the loss, from 0 to 1, by (2)."""
-    plus, minus, least = losses[..., 0], losses[..., 1], 1.0
-    quotients, seconds = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
-    many = min(_WINDOW_STEPS, len(steps))
-    for first in range(len(steps) - many + 1):
-        window = slice(first, first + many)
-        squares = np.square(steps[window] / steps[first])
-        weights = 1 / np.prod(squares[:, None] - squares + np.eye(many), axis=1)
+    plus, minus, smallest_growth = losses[..., 0], losses[..., 1], 1.0
+    quotients, second_differences = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
+    window_length = min(_WINDOW_STEPS, len(steps))
+    for start in range(len(steps) - window_length + 1):
+        window = slice(start, start + window_length)
+        squares = np.square(steps[window] / steps[start])
+        weights = 1 / np.prod(squares[:, None] - squares + np.eye(window_length), axis=1)
         ratios: list[Array] = []
-        for values, factors in ((quotients, weights / (np.sqrt(2) * steps[window])), (seconds, np.sqrt(2) * weights)):
-            left, alone = np.abs(values[:, window] @ weights), largest_deviation * np.linalg.norm(factors)
-            more = np.sqrt(np.square(grown[:, window] * factors).sum(axis=1))
-            ratios.append((left / more)[more > _GROWTH_SIGNIFICANCE * alone])
-        relative = np.concatenate(ratios)
-        if relative.size:
-            least = min(least, _GROWTH_SAFETY * float(np.sqrt(np.square(relative).mean())))
-    return least
+        for values, noise_factors in (
+            (quotients, weights / (np.sqrt(2) * steps[window])),
+            (second_differences, np.sqrt(2) * weights),
+        ):
+            combined, constant_deviation = (
+                np.abs(values[:, window] @ weights),
+                largest_deviation * np.linalg.norm(noise_factors),
+            )
+            growing_deviations = np.sqrt(np.square(proportional_deviation[:, window] * noise_factors).sum(axis=1))
+            ratios.append(
+                (combined / growing_deviations)[growing_deviations > _GROWTH_SIGNIFICANCE * constant_deviation]
+            )
+        relative_sizes = np.concatenate(ratios)
+        if relative_sizes.size:
+            smallest_growth = min(smallest_growth, _GROWTH_SAFETY * float(np.sqrt(np.square(relative_sizes).mean())))
+    return smallest_growth
 
 
 @dataclass(frozen=True)
@@ -172,35 +184,41 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     loss_format
         Number format of all losses.
     """
-    near = np.concatenate([repeats, *lines])
-    size = float(np.abs(near).max())
-    again, rounding = float(np.std(repeats, ddof=1)), loss_format.unit_roundoff
+    all_losses = np.concatenate([repeats, *lines])
+    largest_loss = float(np.abs(all_losses).max())
+    repeat_deviation, unit_roundoff = float(np.std(repeats, ddof=1)), loss_format.unit_roundoff
     estimates = [
         *(estimate_line_noise(line) for line in lines),
-        again,
-        *([_ROUNDING_DEVIATION * rounding * size] if size else []),
+        repeat_deviation,
+        *([_ROUNDING_DEVIATION * unit_roundoff * largest_loss] if largest_loss else []),
     ]
-    most = max(estimates) if size else loss_format.smallest_nonzero
-    if not math.isfinite(most):
-        most = 0.0
-    alike = [estimate for estimate in estimates[: len(lines)] if estimate * _AGREEMENT_RATIO >= most]
-    deviation = math.sqrt(sum(estimate * estimate for estimate in alike) / len(alike)) if alike else most
+    largest_deviation = max(estimates) if largest_loss else loss_format.smallest_nonzero
+    if not math.isfinite(largest_deviation):
+        largest_deviation = 0.0
+    agreeing_estimates = [
+        estimate for estimate in estimates[: len(lines)] if estimate * _AGREEMENT_RATIO >= largest_deviation
+    ]
+    deviation = (
+        math.sqrt(sum(estimate * estimate for estimate in agreeing_estimates) / len(agreeing_estimates))
+        if agreeing_estimates
+        else largest_deviation
+    )
     # The deviation of equal numbers need not be 0: their mean is rounded.
-    return LossNoise(deviation, most, size, bool((repeats == repeats[0]).all()), rounding)
+    return LossNoise(deviation, largest_deviation, largest_loss, bool((repeats == repeats[0]).all()), unit_roundoff)
 
 
 def estimate_line_noise(values: Array) -> float:
     """Return the noise of equidistant values, (m + 1,), by (1)."""
-    differences, gamma = values, 1.0
-    levels: list[float] = []
-    turns: list[bool] = []
+    differences, variance_factor = values, 1.0
+    estimates: list[float] = []
+    changes_sign: list[bool] = []
     for order in range(1, len(values)):
         differences = np.diff(differences)
-        gamma *= order / (2 * (2 * order - 1))
-        levels.append(math.sqrt(gamma * float(np.square(differences).mean())))
-        turns.append(bool(differences.min() < 0 < differences.max()))
-    for order in range(len(levels) - 2):
-        three = levels[order : order + 3]
-        if turns[order] and max(three) <= _AGREEMENT_RATIO * min(three):
-            return levels[order]
-    return min(levels[1:])
+        variance_factor *= order / (2 * (2 * order - 1))
+        estimates.append(math.sqrt(variance_factor * float(np.square(differences).mean())))
+        changes_sign.append(bool(differences.min() < 0 < differences.max()))
+    for order in range(len(estimates) - 2):
+        neighbours = estimates[order : order + 3]
+        if changes_sign[order] and max(neighbours) <= _AGREEMENT_RATIO * min(neighbours):
+            return estimates[order]
+    return min(estimates[1:])

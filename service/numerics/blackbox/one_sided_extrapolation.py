@@ -81,64 +81,69 @@ class OneSidedSamples:
 def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     """Extrapolate differences of one side to the step 0."""
     quotients, nodes = samples.quotients, np.abs(samples.nodes)
-    fall = nodes[:, 1:] / nodes[:, :-1]
-    sure = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
+    error_ratios = nodes[:, 1:] / nodes[:, :-1]
+    certain_errors = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
     values, weights = neville.build_table(quotients, nodes)
     entries = sorted(values)
-    stacked = np.stack([values[entry] for entry in entries])
-    deviations, of_base = _compute_entry_deviations(samples, np.stack([weights[entry] for entry in entries]))
+    entry_values = np.stack([values[entry] for entry in entries])
+    deviations, base_errors = _compute_entry_deviations(samples, np.stack([weights[entry] for entry in entries]))
     rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
-    apart_of = _estimate_entry_errors(values, nodes)
+    errors_by_entry = _estimate_entry_errors(values, nodes)
     bounds = (
-        _ERROR_SAFETY * np.stack([apart_of[entry] for entry in entries])
+        _ERROR_SAFETY * np.stack([errors_by_entry[entry] for entry in entries])
         + CERTAIN_DEVIATIONS * deviations
         + rounding
-        + of_base
+        + base_errors
     )
-    bounds[np.isnan(bounds) | ~np.isfinite(stacked)] = np.inf
+    bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     rows = np.array([row for row, _ in entries])
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
-    bounds[:, _is_base_apart(quotients, nodes, sure + samples.base_displacement[:, None] / nodes)] = np.inf
-    bounds = np.maximum(bounds, neville.measure_disagreement_with_finer(rows, stacked, bounds, quotients, fall, sure))
-    chosen, bound = neville.choose_best_entries(rows, stacked, bounds)
-    every = np.arange(len(chosen))
-    value = stacked[chosen, every]
-    contested = neville.find_contested(value, rows[chosen], quotients, fall, sure)
-    return ExtrapolatedDerivatives(value, bound, deviations[chosen, every], contested)
+    bounds[:, _is_base_apart(quotients, nodes, certain_errors + samples.base_displacement[:, None] / nodes)] = np.inf
+    bounds = np.maximum(
+        bounds,
+        neville.measure_disagreement_with_finer(rows, entry_values, bounds, quotients, error_ratios, certain_errors),
+    )
+    best_entries, bound = neville.choose_best_entries(rows, entry_values, bounds)
+    lines = np.arange(len(best_entries))
+    value = entry_values[best_entries, lines]
+    is_contested = neville.find_contested(value, rows[best_entries], quotients, error_ratios, certain_errors)
+    return ExtrapolatedDerivatives(value, bound, deviations[best_entries, lines], is_contested)
 
 
-def _is_base_apart(quotients: Array, nodes: Array, sure: Array) -> Array:
+def _is_base_apart(quotients: Array, nodes: Array, certain_errors: Array) -> Array:
     """Return the mask of the lines whose base is apart from its surroundings, (k,)."""
     changes: Array = np.abs(np.diff(quotients[:, -4:], axis=1))
     slopes = changes / -np.diff(nodes[:, -4:], axis=1)
-    grows = slopes[:, 1:] > slopes[:, :-1] * np.sqrt(nodes[:, -4:-2] / nodes[:, -2:])
-    is_significant: Array = changes[:, -1] > sure[:, -1] + sure[:, -2]
-    return is_significant & np.logical_and.reduce(grows, axis=1)
+    is_growing = slopes[:, 1:] > slopes[:, :-1] * np.sqrt(nodes[:, -4:-2] / nodes[:, -2:])
+    is_significant: Array = changes[:, -1] > certain_errors[:, -1] + certain_errors[:, -2]
+    return is_significant & np.logical_and.reduce(is_growing, axis=1)
 
 
 def _compute_entry_deviations(samples: OneSidedSamples, weights: Array) -> tuple[Array, Array]:
     """Return the noise of entries and the error of their base, both (entries, k)."""
-    parts = weights / samples.nodes
-    of_nodes = np.sqrt(np.square(parts * samples.noise).sum(axis=2))
-    amplified = np.abs(parts.sum(axis=2))
-    return np.hypot(of_nodes, samples.base_noise * amplified), samples.base_displacement * amplified
+    quotient_weights = weights / samples.nodes
+    node_deviations = np.sqrt(np.square(quotient_weights * samples.noise).sum(axis=2))
+    base_factors = np.abs(quotient_weights.sum(axis=2))
+    return np.hypot(node_deviations, samples.base_noise * base_factors), samples.base_displacement * base_factors
 
 
 def _estimate_entry_errors(values: TableEntries, nodes: Array) -> TableEntries:
     """Return the error of each entry beside noise, (k,)."""
-    apart: TableEntries = {}
+    entry_errors: TableEntries = {}
     for row, column in sorted(values):
         value = values[row, column]
         if row == 0:
-            apart[row, column] = np.full(value.shape, np.inf)
+            entry_errors[row, column] = np.full(value.shape, np.inf)
             continue
         error = np.abs(value - values[row - 1, max(column - 1, 0)])
         # Steps that lie close together differ by less than they are off; the next column tells by how much.
         error = np.maximum(error, np.abs(value - values[row, column - 1 if column else 1]))
         if row > max(column, 1):
-            fall = nodes[:, row - 1] / nodes[:, row - column - 1] if column else nodes[:, row] / nodes[:, row - 1]
-            error = np.maximum(error, apart[row - 1, column] * fall)
+            error_ratios = (
+                nodes[:, row - 1] / nodes[:, row - column - 1] if column else nodes[:, row] / nodes[:, row - 1]
+            )
+            error = np.maximum(error, entry_errors[row - 1, column] * error_ratios)
         elif column > 1:
-            error = np.maximum(error, apart[row, column - 1] * nodes[:, row] / nodes[:, 0])
-        apart[row, column] = error
-    return apart
+            error = np.maximum(error, entry_errors[row, column - 1] * nodes[:, row] / nodes[:, 0])
+        entry_errors[row, column] = error
+    return entry_errors

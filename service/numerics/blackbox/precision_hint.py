@@ -17,7 +17,7 @@ _STORAGE_PRECISIONS = {"TF32": "FP32"}
 """Arithmetics whose results have more digits than they were computed from."""
 
 
-def suggest_lower_precision(gradient: Array, errors: Array, reference: Array, lower: Precision) -> str:
+def suggest_lower_precision(gradient: Array, errors: Array, reference: Array, lower_precision: Precision) -> str:
     """Return a hint, or nothing.
 
     Parameters
@@ -26,20 +26,20 @@ def suggest_lower_precision(gradient: Array, errors: Array, reference: Array, lo
         The candidate, float64, (n,).
     errors, reference
         Error along each line, and the derivative, (k,).
-    lower
+    lower_precision
         An arithmetic in which it would not fail.
     """
-    name = lower.name
+    name = lower_precision.name
     if PRECISIONS[_STORAGE_PRECISIONS.get(name, name)].is_representable(gradient[np.isfinite(gradient)]).all():
         return f' It would not fail as {name}: if it was computed so, give "candidate_dtype": "{name}".'
     with np.errstate(all="ignore"):
-        relative = float(
+        largest_relative_error = float(
             np.max(errors / np.abs(reference), initial=0.0, where=np.isfinite(reference) & (reference != 0))
         )
-    if not 0 < relative < 1:
+    if not 0 < largest_relative_error < 1:
         return ""
-    enough = 10.0 ** math.ceil(math.log10(relative))
+    suggested_tolerance = 10.0 ** math.ceil(math.log10(largest_relative_error))
     return (
-        f" It is off by {relative:.1e} of the derivative at most: if it is not meant to be exact, as that of a solver "
-        f'is not, say to what it is, as in "tolerance": {{"rtol": {enough:g}}}.'
+        f" It is off by {largest_relative_error:.1e} of the derivative at most: if it is not meant to be exact, as "
+        f'that of a solver is not, say to what it is, as in "tolerance": {{"rtol": {suggested_tolerance:g}}}.'
     )

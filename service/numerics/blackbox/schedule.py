@@ -23,8 +23,8 @@ NEAR_POINT_COUNT = 8
 class StepSchedule:
     """Steps of one datatype: 2^-e of the scale, and the distances of near points.
 
-    `apart` are parts of the scale of which an element that is less is of another unit: where several are, where any is,
-    and where it is moved along with others.
+    `outlier_fractions` are parts of the scale. An element below such a part has another unit: where several are
+    below it, where any is, and where it is moved along with others.
     """
 
     precision: Precision
@@ -49,8 +49,8 @@ class StepSchedule:
 
 
 STEP_SCHEDULES: dict[str, StepSchedule] = {
-    name: StepSchedule(PRECISIONS[name], exponents, near, apart)
-    for name, exponents, near, apart in (
+    name: StepSchedule(PRECISIONS[name], exponents, near_exponents, outlier_fractions)
+    for name, exponents, near_exponents, outlier_fractions in (
         ("FP64", (3, 4, 5, 6, 8, 11, 15), (18, 28), (2.0**-3, 2.0**-7, 2.0**-13)),
         ("FP32", (3, 4, 5, 6, 8, 10), (13, 17), (2.0**-3, 2.0**-7, 2.0**-9)),
         ("FP16", (2, 3, 4, 5), (5, 7), (2.0**-3, 2.0**-5, 2.0**-6)),
@@ -60,7 +60,7 @@ STEP_SCHEDULES: dict[str, StepSchedule] = {
 """By the name of the datatype on the wire."""
 
 
-def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
+def choose_typical_scale(values: Array, schedule: StepSchedule) -> float:
     """Return the scale of a tensor: a power of two near its median size, or 1.
 
     The median is over the elements that are not 0.
@@ -71,11 +71,11 @@ def choose_typical_scale(point: Array, schedule: StepSchedule) -> float:
     add to a unit then moves as the root of n of such parts, just as the unit itself is made of n of them: so the same
     part of the scale is a step of the same boldness for few elements and for many.
     """
-    sizes = np.abs(point[point != 0])
+    sizes = np.abs(values[values != 0])
     if not sizes.size:
         return 1.0
-    least = _MIN_STEP_ROUNDOFFS * schedule.precision.unit_roundoff * float(sizes.max()) / schedule.smallest_step
-    return round_to_power_of_two(max(float(np.median(sizes)), least))
+    min_scale = _MIN_STEP_ROUNDOFFS * schedule.precision.unit_roundoff * float(sizes.max()) / schedule.smallest_step
+    return round_to_power_of_two(max(float(np.median(sizes)), min_scale))
 
 
 _DOUBLE_SIGNIFICAND_BITS = 53
@@ -105,38 +105,44 @@ def choose_move_sizes(values: Array, schedule: StepSchedule, *, random: bool) ->
         The tensor, (elements,).
     """
     sizes = np.abs(values)
-    nothing = _are_elements_zero(sizes, schedule)
-    if nothing.all():
+    is_zero = _are_elements_zero(sizes, schedule)
+    if is_zero.all():
         return np.ones(sizes.shape)
-    some, own_sizes = sizes[~nothing], round_to_powers_of_two(sizes)
-    unit = round_to_power_of_two(float(np.median(some)))
-    several = (
-        _has_outliers(some, unit, schedule.outlier_fractions[2], _FEW_FRACTION)
+    nonzero_sizes, own_sizes = sizes[~is_zero], round_to_powers_of_two(sizes)
+    unit = round_to_power_of_two(float(np.median(nonzero_sizes)))
+    has_several_units = (
+        _has_outliers(nonzero_sizes, unit, schedule.outlier_fractions[2], _FEW_FRACTION)
         or choose_typical_scale(values, schedule) > _COARSE_SCALE_RATIO * unit
     )
-    if random and not several:
-        return np.full(sizes.shape, choose_typical_scale(some, schedule))
-    near, far, _ = schedule.outlier_fractions
-    part = far if np.mean(some < near * unit) <= _SEVERAL_FRACTION else near
+    if random and not has_several_units:
+        return np.full(sizes.shape, choose_typical_scale(nonzero_sizes, schedule))
+    near_fraction, far_fraction, _ = schedule.outlier_fractions
+    outlier_fraction = (
+        far_fraction if np.mean(nonzero_sizes < near_fraction * unit) <= _SEVERAL_FRACTION else near_fraction
+    )
     # Of an element that is 0 among several units the least harm is done by the smallest of them.
     return np.where(
-        nothing,
-        own_sizes[~nothing].min() if several else unit,
-        np.where(sizes < part * unit, own_sizes, np.maximum(own_sizes, unit)),
+        is_zero,
+        own_sizes[~is_zero].min() if has_several_units else unit,
+        np.where(sizes < outlier_fraction * unit, own_sizes, np.maximum(own_sizes, unit)),
     )
 
 
 def _are_elements_zero(sizes: Array, schedule: StepSchedule) -> Array:
     """Return the elements that are 0 or left by rounding, if all are of one unit."""
-    zero = sizes == 0
-    if zero.all() or schedule.precision.significand_bits < _DOUBLE_SIGNIFICAND_BITS:
-        return zero
-    least, most = (
+    is_zero = sizes == 0
+    if is_zero.all() or schedule.precision.significand_bits < _DOUBLE_SIGNIFICAND_BITS:
+        return is_zero
+    min_residue, max_residue = (
         roundoffs * schedule.precision.unit_roundoff * float(sizes.max()) for roundoffs in _CANCELLATION_ROUNDOFFS
     )
-    left = (least <= sizes) & (sizes <= most)
-    rest = sizes[~(zero | left)]
-    return zero if _has_outliers(rest, float(np.median(rest)), 2.0**-5, _SEVERAL_FRACTION) else zero | left
+    is_residue = (min_residue <= sizes) & (sizes <= max_residue)
+    other_sizes = sizes[~(is_zero | is_residue)]
+    return (
+        is_zero
+        if _has_outliers(other_sizes, float(np.median(other_sizes)), 2.0**-5, _SEVERAL_FRACTION)
+        else is_zero | is_residue
+    )
 
 
 def _has_outliers(sizes: Array, unit: float, outlier_fraction: float, max_share: float) -> bool:

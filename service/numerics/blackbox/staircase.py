@@ -32,14 +32,18 @@ def is_staircase(near_losses: Array, spacings: Array, slope: float, rounding: fl
     rounding
         Unit roundoff of the format of the losses.
     """
-    changes, size = np.abs(np.diff(near_losses, axis=1)), float(np.abs(near_losses).max())
-    seen = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
-    if not (seen & (slope * spacings > 2 * _MIN_SLOPE_ROUNDOFFS * rounding * size)).any():
+    changes, largest_loss = np.abs(np.diff(near_losses, axis=1)), float(np.abs(near_losses).max())
+    has_equal_neighbours = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
+    if not (has_equal_neighbours & (slope * spacings > 2 * _MIN_SLOPE_ROUNDOFFS * rounding * largest_loss)).any():
         return False
-    several = np.concatenate([changes.ravel(), np.abs(np.diff(near_losses, n=2, axis=1)).ravel()])
-    stairs = several[several > _MIN_SLOPE_ROUNDOFFS * rounding * size]
-    if stairs.size:
-        return bool(stairs.min() > _MIN_STAIR_ROUNDOFFS * _SINGLE_ROUNDOFF * size)
+    differences = np.concatenate([changes.ravel(), np.abs(np.diff(near_losses, n=2, axis=1)).ravel()])
+    stair_heights = differences[differences > _MIN_SLOPE_ROUNDOFFS * rounding * largest_loss]
+    if stair_heights.size:
+        return bool(stair_heights.min() > _MIN_STAIR_ROUNDOFFS * _SINGLE_ROUNDOFF * largest_loss)
     # Of one stair, wider than the near points are apart, all have the same loss.
-    flat = ~changes.any(axis=1)
-    return bool((flat & (slope * spacings * changes.shape[1] > _MIN_SLOPE_ROUNDOFFS * _SINGLE_ROUNDOFF * size)).any())
+    is_constant = ~changes.any(axis=1)
+    return bool(
+        (
+            is_constant & (slope * spacings * changes.shape[1] > _MIN_SLOPE_ROUNDOFFS * _SINGLE_ROUNDOFF * largest_loss)
+        ).any()
+    )

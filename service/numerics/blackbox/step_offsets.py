@@ -25,15 +25,15 @@ def list_signed_step_offsets(schedule: StepSchedule, sides: Array) -> Array:
     A side is 0 for both, 1 or -1 for one.
     """
     steps = schedule.steps
-    both = np.stack([steps, -steps], axis=-1)
-    between = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
-    one = np.stack([steps, between], axis=-1)
-    return np.where(sides[:, None, None] == 0, both, sides[:, None, None] * one)
+    central_offsets = np.stack([steps, -steps], axis=-1)
+    intermediate_steps = np.array(_SECOND_STEPS[schedule.precision.name], np.float64) * schedule.smallest_step
+    one_sided_offsets = np.stack([steps, intermediate_steps], axis=-1)
+    return np.where(sides[:, None, None] == 0, central_offsets, sides[:, None, None] * one_sided_offsets)
 
 
 def describe_offset(schedule: StepSchedule, offset: float) -> str:
     """Return a signed step in words: +2^-3, or -3*2^-5."""
-    units = round(abs(offset) / schedule.smallest_step)
-    power = (units & -units).bit_length() - 1
-    factor = f"{units >> power}*" if units >> power > 1 else ""
-    return f"{'-' if offset < 0 else '+'}{factor}2^{power - schedule.exponents[-1]}"
+    step_count = round(abs(offset) / schedule.smallest_step)
+    power_of_two = (step_count & -step_count).bit_length() - 1
+    factor = f"{step_count >> power_of_two}*" if step_count >> power_of_two > 1 else ""
+    return f"{'-' if offset < 0 else '+'}{factor}2^{power_of_two - schedule.exponents[-1]}"

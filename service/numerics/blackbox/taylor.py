@@ -57,14 +57,16 @@ def compute_remainders(
     noise
         Deviation of what is in `plus`, (levels,).
     """
-    left = loss_changes - steps * candidate_derivative
-    significant = np.flatnonzero(np.abs(left) > _SIGNIFICANT_DEVIATIONS * noise)
+    remainders = loss_changes - steps * candidate_derivative
+    significant_levels = np.flatnonzero(np.abs(remainders) > _SIGNIFICANT_DEVIATIONS * noise)
     # From the coarsest step on, as far as it is beyond noise at every step.
-    significant = significant[significant == np.arange(len(significant))]
-    if len(significant) < 2 or not np.isfinite(left).all():
-        return left, math.nan
-    coarse, fine = significant[-2], significant[-1]
-    return left, float(np.log(np.abs(left[coarse] / left[fine])) / np.log(steps[coarse] / steps[fine]))
+    significant_levels = significant_levels[significant_levels == np.arange(len(significant_levels))]
+    if len(significant_levels) < 2 or not np.isfinite(remainders).all():
+        return remainders, math.nan
+    coarse, fine = significant_levels[-2], significant_levels[-1]
+    return remainders, float(
+        np.log(np.abs(remainders[coarse] / remainders[fine])) / np.log(steps[coarse] / steps[fine])
+    )
 
 
 def fit_intercept_and_factor(reference: float, judged: float) -> tuple[float, float]:

@@ -71,10 +71,10 @@ def _list_entries(lines: TensorLines, comparison: LineComparison, shape: tuple[i
 
 
 def _compute_detection_limit(lines: TensorLines, comparison: LineComparison, gradient: Array) -> NormDetectionLimit:
-    size = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
+    gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
     # The allowed error counts once for an unseen error, and once for the error that is allowed.
-    slack = (comparison.unnoticed_error + comparison.allowance.allowed_error) * lines.zero_concentration
-    return compute_norm_detection_limit(slack, size, lines.moves.coarseness)
+    hidden_errors = (comparison.unnoticed_error + comparison.allowance.allowed_error) * lines.zero_concentration
+    return compute_norm_detection_limit(hidden_errors, gradient_norm, lines.moves.coarseness)
 
 
 def _compute_detectable_errors(comparison: LineComparison) -> Array:
@@ -86,11 +86,14 @@ def _compute_detectable_errors(comparison: LineComparison) -> Array:
     As p itself contains a part r of the candidate, that is 2 p / (1 - r); twice the allowed error is more except for
     small r. The error is relative to the derivative or to the candidate, whichever is smaller.
     """
-    allowed = comparison.allowance
+    candidate_allowance = comparison.allowance
     with np.errstate(all="ignore"):
-        most = np.maximum(2 * allowed.allowed_error, 2 * allowed.passing_error / (1 - comparison.relative_allowance))
+        largest_hidden_errors = np.maximum(
+            2 * candidate_allowance.allowed_error,
+            2 * candidate_allowance.passing_error / (1 - comparison.relative_allowance),
+        )
         sizes = np.minimum(np.abs(comparison.reference.value), np.abs(comparison.candidate_derivatives))
-        return most / sizes * JUST_ABOVE_ONE
+        return largest_hidden_errors / sizes * JUST_ABOVE_ONE
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,9 @@ def _suggest_lower_precision(
     """Say what else would explain a failure that a lower precision would."""
     if comparison.precision.lower_precision is None or comparison.tolerance is not None:
         return ""
-    lower = compare_candidate(
+    lower_comparison = compare_candidate(
         lines, point, gradient, comparison.reference, PRECISIONS[comparison.precision.lower_precision]
     )
-    if Outcome.FAIL in lower.line_outcomes:
+    if Outcome.FAIL in lower_comparison.line_outcomes:
         return ""
-    return suggest_lower_precision(gradient, comparison.errors, comparison.reference.value, lower.precision)
+    return suggest_lower_precision(gradient, comparison.errors, comparison.reference.value, lower_comparison.precision)

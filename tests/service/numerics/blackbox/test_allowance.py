@@ -25,13 +25,13 @@ X = np.array([0.7, -0.3, 0.9])
 def of_elements(c=C, x=X, sizes=None, reference=None, precision=FP64, tolerance=None):
     point = make_point(x, sizes)
     found = make_derivatives(c, 1e-10) if reference is None else reference
-    return allowance.allow_elements(make_element_lines(point), point, c, found, precision, tolerance)
+    return allowance.compute_element_allowance(make_element_lines(point), point, c, found, precision, tolerance)
 
 
 def of_directions(c=C, reference=None, precision=FP64, tolerance=None, count=4):
     point = make_point(np.zeros(len(c)))
     found = make_derivatives(np.zeros(count), 1e-10) if reference is None else reference
-    return allowance.allow_directions(draw_directions(point, count), point, c, found, precision, tolerance)
+    return allowance.compute_direction_allowance(draw_directions(point, count), point, c, found, precision, tolerance)
 
 
 @pytest.mark.parametrize(("name", "count"), [("FP64", 256), ("FP32", 256), ("TF32", 24), ("FP16", 24), ("BF16", 24)])

@@ -35,7 +35,7 @@ def held(datatype, relative, kind, random, problems=100, seed=11):
         layout = make_layout(values, datatype, random=random, seed=int(generator.integers(2**40)))
         losses = add_noise(loss.loss(layout.stack_points("w")), relative, generator, kind)
         found = difference_centrally(
-            layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+            layout, "w", layout.select_tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
         )
         gradient = loss.gradient(layout.points["w"].values)
         lines = layout.lines["w"]
@@ -69,7 +69,7 @@ def test_the_truth_of_many_digits():
     layout = make_layout(values, seed=3)
     losses = np.array([np.exp(np.sin(x[0] * x[1]) + np.tanh(x[2]) * x[0]) for x in layout.stack_points("w")])
     found = difference_centrally(
-        layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+        layout, "w", layout.select_tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
     )
     with mpmath.workdps(40):
         for number, direction in enumerate(layout.lines["w"].directions.tolist()):
@@ -85,9 +85,13 @@ def test_the_truth_of_many_digits():
 def test_a_constant_loss_is_told():
     layout = make_layout(np.ones(3))
     losses = np.full(layout.evaluation_count, 0.1)
-    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_planned_noise(losses))
+    found = difference_centrally(
+        layout, "w", layout.select_tensor_losses("w", losses), 0.1, estimate_planned_noise(losses)
+    )
     assert found.is_constant.all()
     assert not found.value.any()
     losses[-1] = np.nextafter(0.1, 1)
-    found = difference_centrally(layout, "w", layout.tensor_losses("w", losses), 0.1, estimate_planned_noise(losses))
+    found = difference_centrally(
+        layout, "w", layout.select_tensor_losses("w", losses), 0.1, estimate_planned_noise(losses)
+    )
     assert found.is_constant.tolist() == [True, True, True, False]

@@ -11,7 +11,7 @@ def test_random_directions_are_those_that_were_drawn_and_taken():
     points, steps = layout.stack_points("w"), STEP_SCHEDULES["FP64"].steps
     assert points.shape == (layout.evaluation_count, 1, 3)
     assert layout.evaluation_count == EVALUATIONS_BEFORE_STEPS + 2 * 2 * len(steps)
-    own = points[layout.first_evaluation("w") :].reshape(2, len(steps), 2, 3)
+    own = points[layout.get_first_evaluation("w") :].reshape(2, len(steps), 2, 3)
     taken = (own[:, :, 0] - own[:, :, 1]) / (2 * steps[:, None] * layout.points["w"].scale)
     assert (taken == layout.lines["w"].directions[:, None]).all(), "to the last bit, at every step"
     assert (points[:3] == layout.points["w"].values).all()
@@ -23,7 +23,7 @@ def test_elements_move_alone():
     layout = make_layout(values, random=False)
     lines = layout.lines["w"]
     assert lines.moved_elements.tolist() == [0, 1, 2, 3]
-    own = layout.stack_points("w")[layout.first_evaluation("w") :].reshape(4, -1, 2, 4)
+    own = layout.stack_points("w")[layout.get_first_evaluation("w") :].reshape(4, -1, 2, 4)
     moved = own != values
     assert (moved == np.eye(4, dtype=bool)[:, None, None]).all()
     assert (lines.derivative_units == [0.5, 1024, 0.5, 0.5]).all(), "each by its own size, or the scale"
@@ -44,14 +44,14 @@ def test_tensors_are_moved_in_the_order_given_and_by_the_same_whatever_it_is():
     ]
     assert [list(each.points) for each in layouts] == [["b", "a"], ["a", "b"]]
     assert (
-        layouts[1].first_evaluation("b")
+        layouts[1].get_first_evaluation("b")
         == EVALUATIONS_BEFORE_STEPS + 8 * len(STEP_SCHEDULES["FP32"].steps) + 2 * NEAR_POINT_COUNT
     )
     for name in points:
         count = 8 * len(points[name].schedule.steps)
-        assert np.array_equal(*(each.stack_points(name)[each.first_evaluation(name) :][:count] for each in layouts))
+        assert np.array_equal(*(each.stack_points(name)[each.get_first_evaluation(name) :][:count] for each in layouts))
         assert np.array_equal(*(each.stack_points(name)[:EVALUATIONS_BEFORE_STEPS] for each in layouts))
-    moved = layouts[1].stack_points("a")[layouts[1].first_evaluation("b") :]
+    moved = layouts[1].stack_points("a")[layouts[1].get_first_evaluation("b") :]
     assert (moved == 0.5).all(), "one tensor at a time"
 
 
@@ -77,17 +77,17 @@ def test_each_of_several_tensors_has_near_points_without_the_others():
         assert len(np.unique(layout.stack_points(name)[own], axis=0)) == NEAR_POINT_COUNT
         assert (layout.stack_points(other)[own] == 1).all()
         assert layout.describe_evaluation(own.start) == f"near point 1 of {name!r}, moved without the rest"
-        assert layout.near_losses(name, losses)[2].tolist() == list(range(own.start, own.stop))
+        assert layout.select_near_losses(name, losses)[2].tolist() == list(range(own.start, own.stop))
     assert layout.describe_evaluation(own.stop).startswith("'a' moved along direction 0 by +")
     alone = lay_out_evaluations({"a": make_point(np.ones(2))}, random=True, count=1, seed=0)
-    assert len(alone.near_losses("a", np.zeros(alone.evaluation_count))) == 2
+    assert len(alone.select_near_losses("a", np.zeros(alone.evaluation_count))) == 2
 
 
 def test_many_tensors_share_near_points():
     layout = lay_out_evaluations(
         {f"w{number}": make_point(np.ones(1)) for number in range(40)}, random=True, count=1, seed=0
     )
-    assert layout.first_evaluation("w0") == EVALUATIONS_BEFORE_STEPS + 16 * NEAR_POINT_COUNT
+    assert layout.get_first_evaluation("w0") == EVALUATIONS_BEFORE_STEPS + 16 * NEAR_POINT_COUNT
     moved = {
         name
         for name in layout.points

@@ -50,7 +50,7 @@ def test_bounds_cover_the_truth(datatype, relative, kind, random):
         losses = add_noise(loss.loss(layout.stack_points("w")), relative, generator, kind)
         with np.errstate(all="ignore"):
             found = difference_lines(
-                layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+                layout, "w", layout.select_tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
             )
         gradient = loss.gradient(point.values)
         truth = lines.directions @ (gradient * lines.direction_weights) if random else gradient[lines.moved_elements]
@@ -68,7 +68,7 @@ def test_bounds_are_narrow_where_nothing_is_noisy():
     losses = np.exp(np.sin(layout.stack_points("w"))).sum(axis=1)
     with np.errstate(all="ignore"):
         found = difference_lines(
-            layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
+            layout, "w", layout.select_tensor_losses("w", losses), losses[0], estimate_planned_noise(losses)
         )
     values = layout.points["w"].values
     truth = np.cos(values) * np.exp(np.sin(values))
@@ -79,14 +79,14 @@ def test_bounds_are_narrow_where_nothing_is_noisy():
 def test_lines_of_both_sides_are_as_they_were():
     layout = make_layout(np.array([0.5, -1.0, 2.0]))
     losses = np.tanh(layout.stack_points("w")).sum(axis=1)
-    given = (layout, "w", layout.tensor_losses("w", losses), losses[0], estimate_planned_noise(losses))
+    given = (layout, "w", layout.select_tensor_losses("w", losses), losses[0], estimate_planned_noise(losses))
     assert (difference_lines(*given).value == central_derivatives.difference_centrally(*given).value).all()
 
 
 def test_a_side_without_values_leaves_the_other_one():
     layout = make_layout(np.array([0.5, -1.0, 2.0]), random=False)
     losses = np.tanh(layout.stack_points("w")).sum(axis=1)
-    own = layout.tensor_losses("w", losses).copy()
+    own = layout.select_tensor_losses("w", losses).copy()
     own[0, :, 1] = own[1, :, 0] = own[2] = np.nan
     with np.errstate(all="ignore"):
         found = difference_lines(layout, "w", own, losses[0], estimate_planned_noise(losses))

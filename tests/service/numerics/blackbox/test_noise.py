@@ -79,7 +79,7 @@ def farther(loss, relative, absolute, seed=0, count=4):
     found = estimate_noise(
         np.full(3, base), near.reshape(2, 8), find_loss_format(np.concatenate([near, losses.ravel()]))
     )
-    return found.deviation_at(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
+    return found.compute_deviation(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -101,12 +101,12 @@ def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
 def test_rounding_grows_with_the_loss_whatever_the_rest_does():
     losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
     found = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses))
-    assert (found.deviation_at(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
+    assert (found.compute_deviation(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
 
 
 def test_a_loss_of_zeros_has_no_noise():
     nothing = estimate_noise(np.zeros(3), np.zeros((2, 8)), find_loss_format(np.zeros(30)))
-    assert not nothing.deviation_at(np.ones((1, 7, 2)), STEPS, 0.0).any()
+    assert not nothing.compute_deviation(np.ones((1, 7, 2)), STEPS, 0.0).any()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -123,6 +123,6 @@ def test_noise_that_grows_as_the_root_of_the_loss_is_not_taken_for_less(seed):
     points = layout.stack_points("w")
     losses = loss(points)
     off = np.abs(losses - loss(points.astype(np.longdouble))).astype(float)
-    own, errors = layout.tensor_losses("w", losses), layout.tensor_losses("w", off)
-    deviations = estimate_planned_noise(losses).deviation_at(own, layout.points["w"].schedule.steps, losses[0])
+    own, errors = layout.select_tensor_losses("w", losses), layout.select_tensor_losses("w", off)
+    deviations = estimate_planned_noise(losses).compute_deviation(own, layout.points["w"].schedule.steps, losses[0])
     assert (np.sqrt(np.square(errors).mean(axis=(0, 2))) <= 3 * deviations.max(axis=0)).all()
