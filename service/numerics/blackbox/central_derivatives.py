@@ -1,4 +1,8 @@
-"""Directional derivatives of the loss of one tensor, by central differences."""
+"""Directional derivatives of the loss of one tensor, by central differences.
+
+Losses are those of one function, or of several at the same points. Arrays then have leading axes (...), one position
+for each function; a single loss has none.
+"""
 
 from dataclasses import dataclass, fields
 
@@ -8,7 +12,7 @@ from service.numerics.blackbox.extrapolation import extrapolate_central
 from service.numerics.blackbox.kinks import LossShape, find_kinks
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
 
 _DISPLACEMENT_FACTOR = 8.0
@@ -26,21 +30,21 @@ class DirectionalDerivatives:
     Attributes
     ----------
     value, bound, deviation
-        Derivative, its bound, and the deviation of its noise, (k,).
+        Derivative, its bound, and the deviation of its noise, (..., k).
     curvature
-        Second derivative along each line times the size of the move: the change of the derivative over it, (k,).
+        Second derivative along each line times the size of the move: the change of the derivative over it, (..., k).
     base_magnitude
-        Size of the loss at the base, (k,).
+        Size of the loss at the base, (..., k).
     loss_magnitude
-        Size of the losses at the base or, if larger, of their change by the curvature, (k,).
+        Size of the losses at the base or, if larger, of their change by the curvature, (..., k).
     resolution
-        Rounding of that size to the format of the losses, (k,).
+        Rounding of that size to the format of the losses, (..., k).
     is_constant
-        Mask of the lines with the same loss at every point, to the last bit, (k,).
+        Mask of the lines with the same loss at every point, to the last bit, (..., k).
     loss_shape
-        Shape of the loss near the base by its second differences, as `LossShape`, (k,).
+        Shape of the loss near the base by its second differences, as `LossShape`, (..., k).
     may_have_kink
-        Mask of the lines that may have a kink, (k,).
+        Mask of the lines that may have a kink, (..., k).
     """
 
     value: Array
@@ -56,35 +60,37 @@ class DirectionalDerivatives:
 
 
 def difference_centrally(
-    layout: EvaluationLayout, name: str, losses: Array, base: float, noise: LossNoise
+    layout: EvaluationLayout, name: str, losses: Array, base: Array, noise: LossNoise
 ) -> DirectionalDerivatives:
     """Difference the loss along the directions of a tensor.
 
-    A level of a line counts where the loss has a finite value on both sides. Lines that have the same levels are
+    A level of a line counts where every function has a finite value on both sides. Lines that have the same levels are
     differenced together; of those that have too few nothing is known.
 
     Parameters
     ----------
     losses
-        Losses of the tensor, (k, levels, 2).
+        Losses of the tensor, (..., k, levels, 2).
     base
-        The loss at the base.
+        The loss at the base, (...).
     """
-    usable = np.isfinite(losses).all(axis=2)
+    usable = np.isfinite(losses).all(axis=(*range(losses.ndim - 3), -1))
     level_masks, group_numbers = np.unique(usable, axis=0, return_inverse=True)
-    derivatives = _make_unknown(len(losses))
+    derivatives = make_unknown_derivatives(losses.shape[:-2])
     for number, levels in enumerate(iterate_interruptibly(level_masks)):
         line_numbers = np.flatnonzero(group_numbers.ravel() == number)
         if np.count_nonzero(levels) >= _MIN_LEVELS:
-            _copy_into_lines(
+            copy_into_lines(
                 derivatives, line_numbers, _difference_lines(layout, name, losses, base, noise, line_numbers, levels)
             )
     return derivatives
 
 
-def _make_unknown(count: int) -> DirectionalDerivatives:
+def make_unknown_derivatives(shape: Shape) -> DirectionalDerivatives:
+    """Make derivatives of which nothing is known, of the shape (..., k)."""
+
     def fill_lines(number: float) -> Array:
-        return np.full(count, number)
+        return np.full(shape, number)
 
     return DirectionalDerivatives(
         value=fill_lines(np.nan),
@@ -94,24 +100,25 @@ def _make_unknown(count: int) -> DirectionalDerivatives:
         base_magnitude=fill_lines(0.0),
         loss_magnitude=fill_lines(0.0),
         resolution=fill_lines(0.0),
-        is_constant=np.zeros(count, bool),
-        loss_shape=np.zeros(count, int),
-        may_have_kink=np.zeros(count, bool),
+        is_constant=np.zeros(shape, bool),
+        loss_shape=np.zeros(shape, int),
+        may_have_kink=np.zeros(shape, bool),
     )
 
 
-def _copy_into_lines(
+def copy_into_lines(
     derivatives: DirectionalDerivatives, line_numbers: Array, line_derivatives: DirectionalDerivatives
 ) -> None:
+    """Put the derivatives along some lines in their places."""
     for field in fields(DirectionalDerivatives):
-        getattr(derivatives, field.name)[line_numbers] = getattr(line_derivatives, field.name)
+        getattr(derivatives, field.name)[..., line_numbers] = getattr(line_derivatives, field.name)
 
 
 def _difference_lines(
     layout: EvaluationLayout,
     name: str,
     losses: Array,
-    base: float,
+    base: Array,
     noise: LossNoise,
     line_numbers: Array,
     levels: Array,
@@ -133,64 +140,66 @@ def _difference_lines(
     through a noise of half a one either.
     """
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
-    losses = losses[line_numbers][:, levels]
-    deviations, ranges = noise.compute_deviation(losses, steps, base), np.ptp(losses, axis=(1, 2))
-    is_rounding_only = ranges <= _MAX_ROUNDINGS * noise.format_roundoff * noise.loss_magnitude
-    deviations = np.maximum(deviations, np.where(is_rounding_only, ranges, 0.0)[:, None])
+    losses = losses[..., line_numbers, :, :][..., levels, :]
+    base = np.asarray(base)[..., None, None]
+    magnitude, most_noise = (np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation))
+    deviations, ranges = noise.compute_deviation(losses, steps, base[..., 0, 0]), np.ptp(losses, axis=(-2, -1))
+    is_rounding_only = ranges <= _MAX_ROUNDINGS * noise.format_roundoff * magnitude
+    deviations = np.maximum(deviations, np.where(is_rounding_only, ranges, 0.0)[..., None])
     plus, minus = losses[..., 0], losses[..., 1]
     quotients = (plus - minus) / (2 * steps)
     second_differences = (plus - base) + (minus - base)
     displacements = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
-    slopes, curvatures = np.abs(quotients).max(axis=1), _estimate_largest_curvature(second_differences, steps)
-    largest_slopes, largest_curvatures = (
-        _take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, curvatures)
-    )
-    kinks = find_kinks(second_differences, steps, deviations, displacements * largest_slopes)
-    extrapolated = extrapolate_central(quotients, steps, deviations, kinks.added_bound)
-    bound = extrapolated.bound + np.where(displacements == 0, 0, displacements * largest_curvatures)
+    slopes, curvatures = np.abs(quotients).max(axis=-1), _estimate_largest_curvature(second_differences, steps)
+    largest_slopes, largest_curvatures = (_take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, curvatures))
+    # A table has one axis of lines.
+    tables = [values.reshape(-1, len(steps)) for values in (quotients, second_differences, deviations)]
+    kinks = find_kinks(tables[1], steps, tables[2], (displacements * largest_slopes).ravel())
+    extrapolated = extrapolate_central(tables[0], steps, tables[2], kinks.added_bound)
+    shape = slopes.shape
+    bound = extrapolated.bound.reshape(shape) + np.where(displacements == 0, 0, displacements * largest_curvatures)
     is_hidden_by_noise = (
-        noise.is_deterministic
-        & (noise.largest_deviation > _LARGE_NOISE_RATIO * noise.loss_magnitude)
-        & (ranges <= _NOISE_SPAN_DEVIATIONS * noise.largest_deviation)
+        np.asarray(noise.is_deterministic)[..., None]
+        & (most_noise > _LARGE_NOISE_RATIO * magnitude)
+        & (ranges <= _NOISE_SPAN_DEVIATIONS * most_noise)
     )
     is_hidden_by_noise &= ranges > 0
     bound[is_hidden_by_noise] = np.inf
     unit_sizes, magnitudes = (
         np.abs(lines.derivative_units[line_numbers]),
-        np.maximum(_estimate_smallest_curvature(second_differences, steps), noise.loss_magnitude),
+        np.maximum(_estimate_smallest_curvature(second_differences, steps), magnitude),
     )
     return DirectionalDerivatives(
-        extrapolated.value / lines.derivative_units[line_numbers],
+        extrapolated.value.reshape(shape) / lines.derivative_units[line_numbers],
         bound / unit_sizes,
-        extrapolated.deviation / unit_sizes,
+        extrapolated.deviation.reshape(shape) / unit_sizes,
         curvatures / unit_sizes,
-        np.full(len(line_numbers), noise.loss_magnitude),
+        np.broadcast_to(magnitude, shape),
         magnitudes,
         noise.format_roundoff * magnitudes,
-        (losses == base).all(axis=(1, 2)),
-        np.where(is_hidden_by_noise, LossShape.ROUGH, kinks.loss_shape),
-        kinks.may_have_kink | extrapolated.is_contested,
+        (losses == base[..., None]).all(axis=(-2, -1)),
+        np.where(is_hidden_by_noise, LossShape.ROUGH, kinks.loss_shape.reshape(shape)),
+        (kinks.may_have_kink | extrapolated.is_contested).reshape(shape),
     )
 
 
 def _take_largest_per_line(values: Array, share_largest: bool) -> Array:
-    """Return the value of each line, or the largest of all for random directions."""
-    return np.full(values.shape, values.max()) if share_largest else values
+    """Return the value of each line, (..., k), or the largest of all for random directions."""
+    return np.broadcast_to(values.max(axis=-1, keepdims=True), values.shape) if share_largest else values
 
 
 def _estimate_smallest_curvature(second_differences: Array, steps: Array) -> Array:
-    """Return v . H v, the smallest over the coarse steps.
+    """Return v . H v, the smallest over the coarse_steps steps.
 
     A loss that grows by many orders over the move is not 0 at the base.
     """
     coarse_steps = slice(0, _COARSE_STEP_COUNT)
-    curvatures: Array = np.abs(
-        np.diff(second_differences[:, coarse_steps], axis=1) / np.diff(np.square(steps[coarse_steps]))
-    )
-    return curvatures.min(axis=1)
+    curvatures: Array = np.abs(np.diff(second_differences[..., coarse_steps], axis=-1) / np.diff(np.square(steps[coarse_steps])))
+    return curvatures.min(axis=-1)
 
 
 def _estimate_largest_curvature(second_differences: Array, steps: Array) -> Array:
     """Return v . H v, the largest over the steps; the error of the base cancels."""
-    curvatures: Array = np.abs(second_differences[:, :1] - second_differences[:, 1:]) / (steps[0] ** 2 - steps[1:] ** 2)
-    return curvatures.max(axis=1)
+    changes = second_differences[..., :1] - second_differences[..., 1:]
+    curvatures: Array = np.abs(changes) / (steps[0] ** 2 - steps[1:] ** 2)
+    return curvatures.max(axis=-1)

@@ -18,22 +18,26 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
     Parameters
     ----------
     repeats
-        The loss at the base, each time, (r,).
+        The loss at the base, each time, (r, ...).
     lines
-        The loss at the near points, (lines, m); NaN where it has no value.
+        The loss at the near points, (lines, m, ...); NaN where it has no value, for all functions alike.
     loss_format
         Number format of all losses.
     """
     known = find_longest_finite_runs(lines)
     noise = estimate_noise(repeats, known, loss_format)
-    return noise if known else replace(noise, deviation=np.nan, largest_deviation=np.inf)
+    if known:
+        return noise
+    unknown = np.ones(noise.deviation.shape)
+    return replace(noise, deviation=np.nan * unknown, largest_deviation=np.inf * unknown)
 
 
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
-    """Return the longest run of finite values of each line, if it is long enough."""
+    """Return the longest run of finite values of each line, (lines, m, ...), if it is long enough."""
     runs: list[Array] = []
-    for line in lines:
-        gaps = np.flatnonzero(np.concatenate([[True], ~np.isfinite(line), [True]]))
+    is_finite = np.isfinite(lines).all(axis=tuple(range(2, lines.ndim)))
+    for line, finite in zip(lines, is_finite, strict=True):
+        gaps = np.flatnonzero(np.concatenate([[True], ~finite, [True]]))
         longest_run = int(np.diff(gaps).argmax())
         run = line[gaps[longest_run] : gaps[longest_run + 1] - 1]
         if len(run) >= _MIN_NEAR_POINTS:

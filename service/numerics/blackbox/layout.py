@@ -73,10 +73,10 @@ class EvaluationLayout:
         return self.first_evaluations[self.tensor_positions[name]]
 
     def select_near_losses(self, name: str, losses: Array) -> Array:
-        """Return losses at near points of all tensors and of this one, (lines, NEAR)."""
+        """Return losses at near points of all tensors and of this one, (lines, NEAR, ...)."""
         return np.concatenate(
             [losses[BASE_REPEATS:EVALUATIONS_BEFORE_STEPS], losses[self._get_near_slice(name)]]
-        ).reshape(-1, NEAR_POINT_COUNT)
+        ).reshape(-1, NEAR_POINT_COUNT, *losses.shape[1:])
 
     def _get_near_slice(self, name: str) -> slice:
         """Return the near points of a tensor without the others; none if it is alone."""
@@ -85,10 +85,10 @@ class EvaluationLayout:
         return slice(first, first + min(line_count, 1) * NEAR_POINT_COUNT)
 
     def select_tensor_losses(self, name: str, losses: Array) -> Array:
-        """Select the losses for a tensor, (k, levels, 2), from all losses, (evaluations,)."""
+        """Select the losses for a tensor, (k, levels, 2, ...), from all losses, (evaluations, ...)."""
         shape = len(self.lines[name]), len(self.points[name].schedule.steps), 2
         first = self.get_first_evaluation(name)
-        return losses[first : first + int(np.prod(shape))].reshape(shape)
+        return losses[first : first + int(np.prod(shape))].reshape(*shape, *losses.shape[1:])
 
     def list_step_offsets(self, name: str) -> Array:
         """Return signed steps of a tensor's losses in units of the moves, (k, levels, 2)."""

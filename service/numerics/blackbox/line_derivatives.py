@@ -17,40 +17,41 @@ from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.blackbox.one_sided_extrapolation import MIN_NODES, OneSidedSamples, extrapolate_one_sided
-from service.numerics.core.batching import Array
+from service.numerics.core.batching import Array, Shape
 from service.numerics.core.interrupts import iterate_interruptibly
 
 _DISPLACEMENT_FACTOR = 8.0
 
 
 def difference_lines(
-    layout: EvaluationLayout, name: str, losses: Array, base: float, noise: LossNoise
+    layout: EvaluationLayout, name: str, losses: Array, base: Array, noise: LossNoise
 ) -> DirectionalDerivatives:
     """Difference the loss along the directions of a tensor.
 
     Parameters
     ----------
     losses
-        Losses of the tensor, (k, levels, 2); NaN at points without a value.
+        Losses of the tensor, (..., k, levels, 2); NaN at points without a value, for all functions alike.
     base
-        The loss at the base.
+        The loss at the base, (...).
     """
     sides = layout.lines[name].sides
-    is_evaluated = np.isfinite(losses)
+    is_evaluated = np.isfinite(losses).all(axis=tuple(range(losses.ndim - 3)))
     derivatives = central_derivatives.difference_centrally(
         layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
     )
     needs_one_side = (sides != 0) | ~is_evaluated.all(axis=(1, 2))
     if not needs_one_side.any():
         return derivatives
-    offsets = layout.list_step_offsets(name).reshape(len(losses), -1)
+    offsets = layout.list_step_offsets(name).reshape(len(sides), -1)
     is_evaluated = is_evaluated.reshape(offsets.shape) & needs_one_side[:, None]
+    losses = losses.reshape(*losses.shape[:-2], -1)
     for side in (1, -1):
         for lines, points in _group_lines_by_points(is_evaluated & (np.sign(offsets) == side)):
             point_order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
             point_order = point_order[np.unique(-np.abs(offsets[lines[0], point_order]), return_index=True)[1]]
             if len(point_order) >= MIN_NODES:
-                values = losses.reshape(offsets.shape)[np.ix_(lines, point_order)]
+                values = losses[..., lines, :][..., point_order]
                 _keep_better(
                     derivatives,
                     lines,
@@ -72,15 +73,16 @@ def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]
 
 def _keep_better(derivatives: DirectionalDerivatives, lines: Array, alternative: DirectionalDerivatives) -> None:
     """Put what is known better."""
-    is_better = ~(derivatives.bound[lines] <= alternative.bound)
+    is_better = ~(derivatives.bound[..., lines] <= alternative.bound)
     for field in fields(DirectionalDerivatives):
-        getattr(derivatives, field.name)[lines[is_better]] = getattr(alternative, field.name)[is_better]
+        known = getattr(derivatives, field.name)
+        known[..., lines] = np.where(is_better, getattr(alternative, field.name), known[..., lines])
 
 
 def _difference_one_sided(
-    layout: EvaluationLayout, name: str, lines: Array, offsets: Array, losses: Array, base: float, noise: LossNoise
+    layout: EvaluationLayout, name: str, lines: Array, offsets: Array, losses: Array, base: Array, noise: LossNoise
 ) -> DirectionalDerivatives:
-    """Difference lines on one side, at signed steps that are alike, (k, m).
+    """Difference lines on one side, (..., k, m), at signed steps that are alike, (k, m).
 
     The line X + t v of a single element passes through the base at t = (x - X) / v: steps are counted from there, and
     nothing is off. For random v the base lies beside the line by X - x, a rounding, of which the loss takes its part:
@@ -93,31 +95,44 @@ def _difference_one_sided(
     else:
         moved_values = layout.points[name].values.ravel()[tensor_lines.moved_elements[lines]]
         nodes, displacements = (
-            offsets
-            + ((tensor_lines.moves.starts[lines] - moved_values) / tensor_lines.moves.directions[lines])[:, None],
+            offsets + ((tensor_lines.moves.starts[lines] - moved_values) / tensor_lines.moves.directions[lines])[:, None],
             np.zeros(len(lines)),
         )
+    base = np.asarray(base)[..., None, None]
+    magnitude, base_noise = (np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation))
     deviations = noise.compute_proportional_deviation(np.abs(losses))
-    largest_slopes = np.abs((losses - base) / nodes).max(axis=1)
-    samples = OneSidedSamples(nodes, losses, deviations, base, noise.largest_deviation, displacements * largest_slopes)
-    result = extrapolate_one_sided(samples)
-    curvatures = _estimate_second_derivatives(samples)
+    largest_slopes = np.abs((losses - base) / nodes).max(axis=-1)
+    samples = OneSidedSamples(
+        _flatten_lines(nodes, losses.shape),
+        _flatten_lines(losses, losses.shape),
+        _flatten_lines(deviations, losses.shape),
+        _flatten_lines(base, losses.shape)[:, 0],
+        _flatten_lines(base_noise[..., None], losses.shape)[:, 0],
+        (displacements * largest_slopes).ravel(),
+    )
+    result, shape = extrapolate_one_sided(samples), largest_slopes.shape
+    curvatures = _estimate_second_derivatives(samples).reshape(shape)
     largest_curvatures = (
-        np.full(curvatures.shape, curvatures.max()) if tensor_lines.moved_elements is None else curvatures
+        np.broadcast_to(curvatures.max(axis=-1, keepdims=True), shape) if tensor_lines.moved_elements is None else curvatures
     )
     unit_sizes = np.abs(tensor_lines.derivative_units[lines])
     return DirectionalDerivatives(
-        value=result.value / tensor_lines.derivative_units[lines],
-        bound=(result.bound + np.where(displacements == 0, 0, displacements * largest_curvatures)) / unit_sizes,
-        deviation=result.deviation / unit_sizes,
+        value=result.value.reshape(shape) / tensor_lines.derivative_units[lines],
+        bound=(result.bound.reshape(shape) + np.where(displacements == 0, 0, displacements * largest_curvatures)) / unit_sizes,
+        deviation=result.deviation.reshape(shape) / unit_sizes,
         curvature=curvatures / unit_sizes,
-        base_magnitude=np.full(len(lines), noise.loss_magnitude),
-        loss_magnitude=np.maximum(curvatures, noise.loss_magnitude),
-        resolution=noise.format_roundoff * np.maximum(curvatures, noise.loss_magnitude),
-        is_constant=(losses == base).all(axis=1),
-        loss_shape=np.full(len(lines), LossShape.SMOOTH),
-        may_have_kink=result.is_contested,
+        base_magnitude=np.broadcast_to(magnitude, shape),
+        loss_magnitude=np.maximum(curvatures, magnitude),
+        resolution=noise.format_roundoff * np.maximum(curvatures, magnitude),
+        is_constant=(losses == base).all(axis=-1),
+        loss_shape=np.full(shape, LossShape.SMOOTH),
+        may_have_kink=result.is_contested.reshape(shape),
     )
+
+
+def _flatten_lines(values: Array, shape: Shape) -> Array:
+    """Return values that broadcast to lines, (..., k, m), with one axis of lines, (K, m)."""
+    return np.broadcast_to(values, shape).reshape(-1, shape[-1])
 
 
 def _estimate_second_derivatives(samples: OneSidedSamples) -> Array:

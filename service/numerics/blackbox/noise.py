@@ -33,9 +33,11 @@ is a power of the loss, as its root in a sum of squares near its solution, where
     s (L / L_0)^p,    p = 1 + log g / log(L_1 / L_0), at least 0,                                                    (3)
 
 which is g s L / L_0 at L_1, and more than that below.
+
+All of it holds for one loss, or for each of several functions of the same points, such as the elements of an output.
+Arrays then have leading axes (...), one position for each function; a single loss has none.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,7 +48,7 @@ from service.numerics.core.precision import PRECISIONS
 
 _AGREEMENT_RATIO = 4.0
 _FORMATS = ("BF16", "FP16", "FP32", "FP64")
-_ROUNDING_DEVIATION = 2 / math.sqrt(12)
+_ROUNDING_DEVIATION = 2 / 12**0.5
 """Deviation of numbers that are rounded, relative, in units of roundoff."""
 _WINDOW_STEPS = 4
 """Steps of a divided difference."""
@@ -56,98 +58,93 @@ _GROWTH_SAFETY = 4.0
 
 @dataclass(frozen=True)
 class LossNoise:
-    """Noise of a loss.
+    """Noise of a loss, or of several.
 
     Attributes
     ----------
     deviation
-        Standard deviation of one evaluation near the base.
+        Standard deviation of one evaluation near the base, (...).
     largest_deviation
-        Largest of the estimates, from which bounds follow.
+        Largest of the estimates, from which bounds follow, (...).
     loss_magnitude
-        Largest size of the losses behind the estimates.
+        Largest size of the losses behind the estimates, (...).
     is_deterministic
-        True if the loss was the same each time at the base.
+        True if the loss was the same each time at the base, (...).
     format_roundoff
         Unit roundoff of the narrowest format that represents all losses.
     """
 
-    deviation: float
-    largest_deviation: float
-    loss_magnitude: float
-    is_deterministic: bool
+    deviation: Array
+    largest_deviation: Array
+    loss_magnitude: Array
+    is_deterministic: Array
     format_roundoff: float
 
-    def scale_by_exponent(self, exponent: int) -> "LossNoise":
-        """Return the noise of a loss 2^exponent times as large."""
-        deviation, largest_deviation, loss_magnitude = (
-            float(np.ldexp(number, exponent))
-            for number in (self.deviation, self.largest_deviation, self.loss_magnitude)
+    def scale_by_exponent(self, exponent: Array | int) -> "LossNoise":
+        """Return the noise of losses 2^exponent times as large, (...)."""
+        deviation, most, size = (
+            np.ldexp(numbers, exponent) for numbers in (self.deviation, self.largest_deviation, self.loss_magnitude)
         )
-        return replace(self, deviation=deviation, largest_deviation=largest_deviation, loss_magnitude=loss_magnitude)
+        return replace(self, deviation=deviation, largest_deviation=most, loss_magnitude=size)
 
-    def compute_deviation(self, losses: Array, steps: Array, base: float) -> Array:
-        """Return the deviation, (k, levels), of the losses at steps, (k, levels, 2)."""
-        loss_sizes = np.abs(losses).max(axis=2)
-        proportional_deviation = self.compute_proportional_deviation(loss_sizes)
-        if self.loss_magnitude == 0 or not math.isfinite(self.largest_deviation):
-            return proportional_deviation
-        growth_fraction = _estimate_noise_growth(
-            losses, steps, base, self.largest_deviation / self.loss_magnitude * loss_sizes, self.largest_deviation
+    def compute_deviation(self, losses: Array, steps: Array, base: Array) -> Array:
+        """Return the deviation, (..., k, levels), of the losses at steps, (..., k, levels, 2)."""
+        sizes = np.abs(losses).max(axis=-1)
+        grown, largest, magnitude = (
+            self.compute_proportional_deviation(sizes),
+            _add_line_axes(self.largest_deviation),
+            _add_line_axes(self.loss_magnitude),
         )
-        deviation_growth = _grows_as_root(growth_fraction, np.maximum(1.0, loss_sizes / self.loss_magnitude))
-        return np.minimum(
-            proportional_deviation,
-            self.largest_deviation
-            * np.maximum(
-                deviation_growth, _ROUNDING_DEVIATION * self.format_roundoff / self.largest_deviation * loss_sizes
-            ),
-        )
+        is_known = (magnitude != 0) & np.isfinite(largest)
+        largest, magnitude = (np.where(is_known, numbers, 1.0) for numbers in (largest, magnitude))
+        part = _estimate_noise_growth(losses, steps, base, largest / magnitude * sizes, largest)
+        slower = _grow_as_root(part, np.maximum(1.0, sizes / magnitude))
+        rounding = _ROUNDING_DEVIATION * self.format_roundoff / largest * sizes
+        return np.where(is_known, np.minimum(grown, largest * np.maximum(slower, rounding)), grown)
 
     def compute_proportional_deviation(self, sizes: Array) -> Array:
-        """Return the deviation of losses, relative for those larger than the base."""
-        if self.loss_magnitude == 0:
-            return np.full(sizes.shape, self.largest_deviation)
-        return self.largest_deviation * np.maximum(1.0, sizes / self.loss_magnitude)
+        """Return the deviation of losses, (..., k, levels): relative for those larger than the base."""
+        largest, magnitude = _add_line_axes(self.largest_deviation), _add_line_axes(self.loss_magnitude)
+        growth = np.where(magnitude == 0, 1.0, np.maximum(1.0, sizes / np.where(magnitude == 0, 1.0, magnitude)))
+        return largest * growth
 
 
-def _grows_as_root(growth_fraction: float, sizes: Array) -> Array:
-    """Return the growth of the noise, (3), given that of the loss."""
-    largest = float(sizes.max())
-    if growth_fraction >= 1 or largest == 1:
-        return sizes
-    power = 1 + math.log(growth_fraction) / math.log(largest) if growth_fraction > 0 else 0.0
-    return sizes ** max(power, 0.0)
+def _add_line_axes(numbers: Array) -> Array:
+    """Return numbers of functions, (...), as (..., 1, 1), to broadcast over lines and levels."""
+    return np.asarray(numbers)[..., None, None]
 
 
-def _estimate_noise_growth(
-    losses: Array, steps: Array, base: float, proportional_deviation: Array, largest_deviation: float
-) -> float:
-    """Return the growth of the noise with the loss, from 0 to 1, by (2)."""
-    plus, minus, smallest_growth = losses[..., 0], losses[..., 1], 1.0
-    quotients, second_differences = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
-    window_length = min(_WINDOW_STEPS, len(steps))
-    for start in range(len(steps) - window_length + 1):
-        window = slice(start, start + window_length)
-        squares = np.square(steps[window] / steps[start])
-        weights = 1 / np.prod(squares[:, None] - squares + np.eye(window_length), axis=1)
-        ratios: list[Array] = []
-        for values, noise_factors in (
-            (quotients, weights / (np.sqrt(2) * steps[window])),
-            (second_differences, np.sqrt(2) * weights),
-        ):
-            combined, constant_deviation = (
-                np.abs(values[:, window] @ weights),
-                largest_deviation * np.linalg.norm(noise_factors),
-            )
-            growing_deviations = np.sqrt(np.square(proportional_deviation[:, window] * noise_factors).sum(axis=1))
-            ratios.append(
-                (combined / growing_deviations)[growing_deviations > _GROWTH_SIGNIFICANCE * constant_deviation]
-            )
-        relative_sizes = np.concatenate(ratios)
-        if relative_sizes.size:
-            smallest_growth = min(smallest_growth, _GROWTH_SAFETY * float(np.sqrt(np.square(relative_sizes).mean())))
-    return smallest_growth
+def _grow_as_root(part: Array, sizes: Array) -> Array:
+    """Return the growth of the noise, (3), given that of the losses, (..., k, levels)."""
+    largest = sizes.max(axis=(-2, -1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = np.where(part > 0, 1 + np.log(part) / np.log(largest), 0.0)
+    is_relative = (part >= 1) | (largest == 1)
+    return np.where(_add_line_axes(is_relative), sizes, sizes ** _add_line_axes(np.maximum(power, 0.0)))
+
+
+def _estimate_noise_growth(losses: Array, steps: Array, base: Array, grown: Array, largest_deviation: Array) -> Array:
+    """Return the growth of the noise with the losses, from 0 to 1, by (2), (...)."""
+    plus, minus, base = losses[..., 0], losses[..., 1], _add_line_axes(base)
+    least = np.ones(losses.shape[:-3])
+    quotients, seconds = (plus - minus) / (2 * steps), (plus - base) + (minus - base)
+    count = min(_WINDOW_STEPS, len(steps))
+    for first in range(len(steps) - count + 1):
+        window = slice(first, first + count)
+        squares = np.square(steps[window] / steps[first])
+        weights = 1 / np.prod(squares[:, None] - squares + np.eye(count), axis=1)
+        total, terms = np.zeros(least.shape), np.zeros(least.shape, int)
+        for values, factors in ((quotients, weights / (np.sqrt(2) * steps[window])), (seconds, np.sqrt(2) * weights)):
+            remainders = np.abs(values[..., window] @ weights)
+            constant_noise = largest_deviation[..., 0] * np.linalg.norm(factors)
+            grown_noise = np.sqrt(np.square(grown[..., window] * factors).sum(axis=-1))
+            is_telling = grown_noise > _GROWTH_SIGNIFICANCE * constant_noise
+            ratios = np.divide(remainders, grown_noise, out=np.zeros(remainders.shape), where=is_telling)
+            total += np.square(ratios).sum(axis=-1)
+            terms += np.count_nonzero(is_telling, axis=-1)
+        growth = _GROWTH_SAFETY * np.sqrt(total / np.maximum(terms, 1))
+        least = np.where(terms > 0, np.minimum(least, growth), least)
+    return least
 
 
 @dataclass(frozen=True)
@@ -159,17 +156,18 @@ class LossFormat:
     unit_roundoff
         Unit roundoff of the narrowest format that represents all of them.
     smallest_nonzero
-        The smallest size of one that is not 0; infinite where all are.
+        The smallest size of one that is not 0, (...); infinite where all are.
     """
 
     unit_roundoff: float
-    smallest_nonzero: float
+    smallest_nonzero: Array
 
 
 def find_loss_format(losses: Array) -> LossFormat:
-    """Find it, of finite losses."""
-    name = next(format_name for format_name in _FORMATS if bool(PRECISIONS[format_name].is_representable(losses).all()))
-    return LossFormat(PRECISIONS[name].unit_roundoff, float(np.abs(losses).min(initial=np.inf, where=losses != 0)))
+    """Find the format of the finite ones among losses, (evaluations, ...)."""
+    known = np.where(np.isfinite(losses), losses, 0.0)
+    name = next(format_name for format_name in _FORMATS if bool(PRECISIONS[format_name].is_representable(known).all()))
+    return LossFormat(PRECISIONS[name].unit_roundoff, np.abs(known).min(axis=0, initial=np.inf, where=known != 0))
 
 
 def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: LossFormat) -> LossNoise:
@@ -178,47 +176,40 @@ def estimate_noise(repeats: Array, lines: Sequence[Array] | Array, loss_format: 
     Parameters
     ----------
     repeats
-        The loss at the base, each time, (r,).
+        The loss at the base, each time, (r, ...).
     lines
-        The loss at the near points of each line, (m + 1,).
+        The loss at the near points of each line, (m + 1, ...).
     loss_format
         Number format of all losses.
     """
-    all_losses = np.concatenate([repeats, *lines])
-    largest_loss = float(np.abs(all_losses).max())
-    repeat_deviation, unit_roundoff = float(np.std(repeats, ddof=1)), loss_format.unit_roundoff
-    estimates = [
-        *(estimate_line_noise(line) for line in lines),
-        repeat_deviation,
-        *([_ROUNDING_DEVIATION * unit_roundoff * largest_loss] if largest_loss else []),
-    ]
-    largest_deviation = max(estimates) if largest_loss else loss_format.smallest_nonzero
-    if not math.isfinite(largest_deviation):
-        largest_deviation = 0.0
-    agreeing_estimates = [
-        estimate for estimate in estimates[: len(lines)] if estimate * _AGREEMENT_RATIO >= largest_deviation
-    ]
-    deviation = (
-        math.sqrt(sum(estimate * estimate for estimate in agreeing_estimates) / len(agreeing_estimates))
-        if agreeing_estimates
-        else largest_deviation
-    )
+    near = np.concatenate([repeats, *lines])
+    size, rounding = np.abs(near).max(axis=0), loss_format.unit_roundoff
+    of_lines = np.array([estimate_line_noise(line) for line in lines]).reshape(len(lines), *size.shape)
+    estimates = [*of_lines, np.std(repeats, axis=0, ddof=1), _ROUNDING_DEVIATION * rounding * size]
+    most = np.where(size > 0, np.max(estimates, axis=0), loss_format.smallest_nonzero)
+    most = np.where(np.isfinite(most), most, 0.0)
+    is_alike = of_lines * _AGREEMENT_RATIO >= most
+    count = np.count_nonzero(is_alike, axis=0)
+    mean_square = np.square(np.where(is_alike, of_lines, 0.0)).sum(axis=0) / np.maximum(count, 1)
+    deviation = np.where(count > 0, np.sqrt(mean_square), most)
     # The deviation of equal numbers need not be 0: their mean is rounded.
-    return LossNoise(deviation, largest_deviation, largest_loss, bool((repeats == repeats[0]).all()), unit_roundoff)
+    return LossNoise(deviation, most, size, (repeats == repeats[0]).all(axis=0), rounding)
 
 
-def estimate_line_noise(values: Array) -> float:
-    """Return the noise of equidistant values, (m + 1,), by (1)."""
-    differences, variance_factor = values, 1.0
-    estimates: list[float] = []
-    changes_sign: list[bool] = []
+def estimate_line_noise(values: Array) -> Array:
+    """Return the noise of equidistant values, (m + 1, ...), by (1)."""
+    differences, gamma = values, 1.0
+    levels: list[Array] = []
+    turns: list[Array] = []
     for order in range(1, len(values)):
-        differences = np.diff(differences)
-        variance_factor *= order / (2 * (2 * order - 1))
-        estimates.append(math.sqrt(variance_factor * float(np.square(differences).mean())))
-        changes_sign.append(bool(differences.min() < 0 < differences.max()))
-    for order in range(len(estimates) - 2):
-        neighbours = estimates[order : order + 3]
-        if changes_sign[order] and max(neighbours) <= _AGREEMENT_RATIO * min(neighbours):
-            return estimates[order]
-    return min(estimates[1:])
+        differences = np.diff(differences, axis=0)
+        gamma *= order / (2 * (2 * order - 1))
+        levels.append(np.sqrt(gamma * np.square(differences).mean(axis=0)))
+        turns.append((differences.min(axis=0) < 0) & (differences.max(axis=0) > 0))
+    noise = np.min(levels[1:], axis=0)
+    # The lowest order that agrees with the next two counts: it comes last.
+    for order in reversed(range(len(levels) - 2)):
+        three = levels[order : order + 3]
+        agrees = turns[order] & (np.max(three, axis=0) <= _AGREEMENT_RATIO * np.min(three, axis=0))
+        noise = np.where(agrees, levels[order], noise)
+    return noise

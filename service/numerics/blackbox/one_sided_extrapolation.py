@@ -60,7 +60,7 @@ class OneSidedSamples:
     losses, noise
         Losses, and the deviation of their noise, (k, m).
     base_loss, base_noise
-        Loss and deviation at t = 0.
+        Loss and deviation at t = 0, each a number or (k,).
     base_displacement
         Further error of the loss at t = 0, (k,).
     """
@@ -68,21 +68,21 @@ class OneSidedSamples:
     nodes: Array
     losses: Array
     noise: Array
-    base_loss: float
-    base_noise: float
+    base_loss: Array | float
+    base_noise: Array | float
     base_displacement: Array
 
     @property
     def quotients(self) -> Array:
         """Q(t), (k, m)."""
-        return (self.losses - self.base_loss) / self.nodes
+        return (self.losses - np.reshape(self.base_loss, (-1, 1))) / self.nodes
 
 
 def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     """Extrapolate differences of one side to the step 0."""
     quotients, nodes = samples.quotients, np.abs(samples.nodes)
     error_ratios = nodes[:, 1:] / nodes[:, :-1]
-    certain_errors = CERTAIN_DEVIATIONS * np.hypot(samples.noise, samples.base_noise) / nodes
+    certain_errors = CERTAIN_DEVIATIONS * np.hypot(samples.noise, np.reshape(samples.base_noise, (-1, 1))) / nodes
     values, weights = neville.build_table(quotients, nodes)
     entries = sorted(values)
     entry_values = np.stack([values[entry] for entry in entries])

@@ -100,7 +100,7 @@ def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
 
 def test_rounding_grows_with_the_loss_whatever_the_rest_does():
     losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
-    found = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses))
+    found = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses.ravel()))
     assert (found.compute_deviation(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
 
 
