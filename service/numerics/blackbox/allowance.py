@@ -34,6 +34,15 @@ errors in the loss that a difference could not tell from as much. So nothing is 
     doubtful_i = 256 min(u, 2^-24) |L| / s_i                                                                         (3)
 
 beside what is allowed, times sqrt(n) along a random direction. It lets nothing pass.
+
+A Jacobian-vector product t of an output has one number for each of its elements and directions. Along a random
+direction d the number t_ei = J_e . d_i is Gaussian with the norm of the row J_e as its deviation, so that the root mean
+square over the k directions, T_e, estimates that norm. As the candidate of a scalar it may be off by U u of it:
+
+    certain_ei = bound_ei + U u T_e,    allowed_ei = certain_ei + (U / 16) u max_k |d_k . H_e d_k|                   (4)
+
+with H_e the second derivatives of the element. Along directions of single elements t is a row of the Jacobian, and (1)
+holds for it.
 """
 
 from dataclasses import dataclass
@@ -45,13 +54,16 @@ from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import Precision
 from service.numerics.verdict import projection
-from service.numerics.verdict.projection import compute_inner_products, euclidean_norm
+from service.numerics.verdict.projection import compute_inner_products, euclidean_norm, euclidean_norms
 from service.numerics.verdict.reference import Tolerance
 
 _WIDE_SIGNIFICAND_BITS = 24
 _CURVATURE_SHARE = 1 / 16
 """Part of the allowed roundoffs that counts in the share of the curvature."""
-_DOUBT_ROUNDOFFS = 256.0
+DOUBT_ROUNDOFFS = 256.0
+"""Roundoffs of the loss by which a candidate may be off and is not called wrong."""
+WIDE_UNIT_ROUNDOFF = 2.0**-_WIDE_SIGNIFICAND_BITS
+"""Largest unit roundoff that counts for those."""
 
 
 def choose_allowed_roundoffs(precision: Precision) -> float:
@@ -61,7 +73,7 @@ def choose_allowed_roundoffs(precision: Precision) -> float:
 
 @dataclass(frozen=True)
 class CandidateAllowance:
-    """Largest errors of a candidate along k lines, all (k,).
+    """Largest errors of a candidate along k lines, all (..., k).
 
     Attributes
     ----------
@@ -97,26 +109,64 @@ def compute_element_allowance(
     Parameters
     ----------
     gradient
-        c, float64, (n,).
+        c, float64, (..., n).
     """
     assert lines.moved_elements is not None
-    magnitudes, judged = compute_move_magnitudes(lines, point), gradient[lines.moved_elements]
+    magnitudes = compute_move_magnitudes(lines, point)
+    judged, shared_size = gradient[..., lines.moved_elements], measure_shared_size(gradient, magnitudes)
+    return _allow_moved_elements(lines, magnitudes, judged, shared_size, reference, precision, tolerance)
+
+
+def compute_sample_allowance(
+    lines: TensorLines,
+    point: TensorPoint,
+    judged: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> CandidateAllowance:
+    """State (1) for the elements that were moved, if no others of the candidate are known.
+
+    Parameters
+    ----------
+    judged
+        c of the moved elements, float64, (..., k).
+    """
+    assert lines.moved_elements is not None
+    magnitudes = compute_move_magnitudes(lines, point)
+    shared_size = measure_shared_size(judged, magnitudes[lines.moved_elements])
+    return _allow_moved_elements(lines, magnitudes, judged, shared_size, reference, precision, tolerance)
+
+
+def measure_shared_size(gradient: Array, magnitudes: Array) -> Array:
+    """Return the root mean square of c_j s_j, (..., 1)."""
+    largest = float(magnitudes.max())
+    finite = np.where(np.isfinite(gradient), gradient, 0.0)
+    norms = euclidean_norms(finite * (magnitudes / largest))
+    return (norms / np.sqrt(gradient.shape[-1]) * largest)[..., None]
+
+
+def _allow_moved_elements(
+    lines: TensorLines,
+    magnitudes: Array,
+    judged: Array,
+    shared_size: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+    tolerance: Tolerance | None,
+) -> CandidateAllowance:
     weights = magnitudes[lines.moved_elements]
     if tolerance is not None:
         max_error = tolerance.atol + tolerance.rtol * np.abs(reference.value)
         return CandidateAllowance(judged, max_error, max_error, np.zeros(judged.shape), weights)
-    relative_rounding, finite = (
-        choose_allowed_roundoffs(precision) * precision.unit_roundoff,
-        np.where(np.isfinite(gradient), gradient, 0.0),
-    )
-    largest = float(magnitudes.max())
-    norm_shares = euclidean_norm(finite * (magnitudes / largest)) / np.sqrt(gradient.size) * (largest / weights)
-    curvature_error = _CURVATURE_SHARE * relative_rounding * np.sqrt(gradient.size) * np.abs(reference.curvature)
-    certain_errors = (
-        reference.bound + relative_rounding * np.abs(finite[lines.moved_elements]) + precision.smallest_subnormal
-    )
+    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    curvature_error = _CURVATURE_SHARE * relative_rounding * np.sqrt(magnitudes.size) * np.abs(reference.curvature)
+    sizes = np.where(np.isfinite(judged), np.abs(judged), 0.0)
+    certain_errors = reference.bound + relative_rounding * sizes + precision.smallest_subnormal
     allowed_errors = (
-        certain_errors + relative_rounding * norm_shares + np.where(np.isfinite(curvature_error), curvature_error, 0.0)
+        certain_errors
+        + relative_rounding * (shared_size / weights)
+        + np.where(np.isfinite(curvature_error), curvature_error, 0.0)
     )
     doubtful_errors = _compute_doubtful_errors(reference, precision, weights)
     return CandidateAllowance(
@@ -166,6 +216,45 @@ def compute_direction_allowance(
     )
 
 
+def compute_tangent_allowance(
+    lines: TensorLines,
+    products: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> CandidateAllowance:
+    """State (4) for products of a Jacobian with random directions.
+
+    Parameters
+    ----------
+    products
+        t, float64, (m, k).
+    """
+    weights = np.broadcast_to(np.abs(lines.derivative_units), products.shape)
+    if tolerance is not None:
+        max_error = tolerance.atol + tolerance.rtol * np.abs(reference.value)
+        return CandidateAllowance(products, max_error, max_error, np.zeros(products.shape), weights)
+    relative_rounding = choose_allowed_roundoffs(precision) * precision.unit_roundoff
+    row_sizes = measure_row_sizes(products)[:, None]
+    curvatures = np.abs(reference.curvature)
+    largest_curvatures = curvatures.max(axis=1, initial=0.0, where=np.isfinite(curvatures), keepdims=True)
+    certain_errors = reference.bound + relative_rounding * row_sizes + precision.smallest_subnormal
+    allowed_errors = certain_errors + _CURVATURE_SHARE * relative_rounding * largest_curvatures
+    return CandidateAllowance(
+        products,
+        _widen_for_constant_loss(certain_errors, products, reference),
+        _widen_for_constant_loss(allowed_errors, products, reference),
+        _compute_doubtful_errors(reference, precision, weights) * np.sqrt(lines.moves.directions.shape[-1]),
+        weights,
+    )
+
+
+def measure_row_sizes(products: Array) -> Array:
+    """Return the root mean square over the directions of finite products, (m, k), as (m,)."""
+    finite = np.where(np.isfinite(products), products, 0.0)
+    return euclidean_norms(finite) / np.sqrt(products.shape[1])
+
+
 def compute_move_magnitudes(lines: TensorLines, point: TensorPoint) -> Array:
     """Return the sizes of the elements, (n,): their move or, if larger, their own."""
     random = lines.moved_elements is None
@@ -176,12 +265,7 @@ def compute_move_magnitudes(lines: TensorLines, point: TensorPoint) -> Array:
 
 
 def _compute_doubtful_errors(reference: DirectionalDerivatives, precision: Precision, weights: Array) -> Array:
-    return (
-        _DOUBT_ROUNDOFFS
-        * min(precision.unit_roundoff, 2.0**-_WIDE_SIGNIFICAND_BITS)
-        * reference.base_magnitude
-        / weights
-    )
+    return DOUBT_ROUNDOFFS * min(precision.unit_roundoff, WIDE_UNIT_ROUNDOFF) * reference.base_magnitude / weights
 
 
 def _widen_for_constant_loss(allowed_errors: Array, judged: Array, reference: DirectionalDerivatives) -> Array:

@@ -4,22 +4,19 @@ Each line compares the candidate with the extrapolated difference (central_deriv
 allowance.py, and the decision from both in line_comparison.py.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.numerics.blackbox import miss_probability, taylor
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.constant_factor import diagnose_factor
-from service.numerics.blackbox.incomplete_lines import estimate_partial_noise
-from service.numerics.blackbox.kinks import LossShape
-from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
+from service.numerics.blackbox.function_differences import difference_functions, scale_derivatives
+from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.line_comparison import LineComparison, compare_candidate
-from service.numerics.blackbox.line_derivatives import difference_lines
 from service.numerics.blackbox.lines import TensorLines
 from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
-from service.numerics.blackbox.staircase import is_staircase
 from service.numerics.blackbox.taylor import TaylorRemainder
 from service.numerics.blackbox.tensor_verdict import make_verdict
 from service.numerics.core.batching import Array
@@ -28,8 +25,10 @@ from service.numerics.core.precision import Precision
 from service.numerics.diagnosis import BugExplanation
 from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict
 from service.numerics.verdict.outcome import Outcome
-from service.numerics.verdict.projection import euclidean_norm
 from service.numerics.verdict.reference import Tolerance
+
+DerivativeTightener = Callable[[str, DirectionalDerivatives], DirectionalDerivatives]
+"""Returns derivatives of a tensor, by name, with tighter bounds, given those of the loss."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ def judge_candidates(
     precisions: Mapping[str, Precision],
     sought_error: float,
     tolerance: Tolerance | None = None,
+    tighten: DerivativeTightener | None = None,
 ) -> tuple[LossNoise, dict[str, TensorJudgement]]:
     """Judge candidates.
 
@@ -85,6 +85,8 @@ def judge_candidates(
         Relative error of one element, for `single_miss_probability`.
     tolerance
         Tolerance that replaces the allowance of a candidate; None by default.
+    tighten
+        Tightens the bounds of a tensor's derivatives if not all of its lines pass; None by default.
 
     Returns
     -------
@@ -94,10 +96,10 @@ def judge_candidates(
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(np.abs(losses).max(initial=0.0, where=np.isfinite(losses)))
         scaled_losses = np.ldexp(losses, -exponent)
-        loss_format = find_loss_format(scaled_losses[np.isfinite(scaled_losses)])
+        loss_format = find_loss_format(scaled_losses)
         judgements = {
             name: _judge_tensor(
-                _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance),
+                _TensorCandidate(layout, name, candidates[name], precisions[name], sought_error, tolerance, tighten),
                 scaled_losses,
                 loss_format,
                 int(exponent),
@@ -119,29 +121,37 @@ class _TensorCandidate:
     precision: Precision
     sought_error: float
     tolerance: Tolerance | None
+    tighten: DerivativeTightener | None
+
+    @property
+    def gradient(self) -> Array:
+        """The candidate in units of the moves, float64, (n,)."""
+        lines = self.layout.lines[self.name]
+        return self.candidate.astype(np.float64).ravel() * lines.direction_weights
+
+    def compare_derivatives(self, reference: DirectionalDerivatives) -> LineComparison:
+        """Hold the candidate against derivatives, with tighter bounds if those may decide more."""
+        lines, point = self.layout.lines[self.name], self.layout.points[self.name]
+        comparison = compare_candidate(lines, point, self.gradient, reference, self.precision, self.tolerance)
+        if self.tighten is None or all(outcome == Outcome.PASS for outcome in comparison.line_outcomes):
+            return comparison
+        tighter = self.tighten(self.name, reference)
+        return compare_candidate(lines, point, self.gradient, tighter, self.precision, self.tolerance)
 
 
 def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossFormat, exponent: int) -> TensorJudgement:
     lines, point = tensor.layout.lines[tensor.name], tensor.layout.points[tensor.name]
-    tensor_losses, near_losses = (
-        tensor.layout.select_tensor_losses(tensor.name, losses),
-        tensor.layout.select_near_losses(tensor.name, losses),
-    )
-    noise = estimate_partial_noise(losses[:BASE_REPEATS], near_losses, loss_format)
-    scaled_derivatives = difference_lines(tensor.layout, tensor.name, tensor_losses, float(losses[0]), noise)
-    if _is_staircase(tensor, near_losses, tensor_losses, noise):
-        scaled_derivatives = replace(scaled_derivatives, loss_shape=np.full(len(lines), LossShape.STAIRS))
-    reference = _scale_derivatives(scaled_derivatives, exponent)
-    gradient = tensor.candidate.astype(np.float64).ravel() * lines.direction_weights
-    comparison = compare_candidate(lines, point, gradient, reference, tensor.precision, tensor.tolerance)
-    verdict, directions = make_verdict(lines, point, comparison, gradient, deterministic=noise.is_deterministic)
+    noise, scaled_derivatives = difference_functions(tensor.layout, tensor.name, losses, loss_format)
+    comparison = tensor.compare_derivatives(scale_derivatives(scaled_derivatives, exponent))
+    gradient, reference = tensor.gradient, comparison.reference
+    verdict, directions = make_verdict(lines, point, comparison, gradient, deterministic=bool(noise.is_deterministic))
     has_failed = verdict.outcome == Outcome.FAIL
     return TensorJudgement(
         verdict,
         directions,
         np.array([result.outcome == Outcome.PASS for result in directions]) & ~comparison.is_negligible,
         _compute_single_miss_probability(lines, comparison, gradient, tensor.sought_error),
-        _test_remainder(tensor, tensor_losses, float(losses[0]), noise, scaled_derivatives, comparison, exponent),
+        _test_remainder(tensor, losses, noise, scaled_derivatives, comparison, exponent),
         diagnose_factor(reference.value, comparison.candidate_derivatives, comparison.allowance.allowed_error)
         if has_failed
         else None,
@@ -149,29 +159,9 @@ def _judge_tensor(tensor: _TensorCandidate, losses: Array, loss_format: LossForm
     )
 
 
-def _is_staircase(tensor: _TensorCandidate, near_losses: Array, tensor_losses: Array, noise: LossNoise) -> bool:
-    """Return whether the loss is a staircase where the tensor moves."""
-    point, lines = tensor.layout.points[tensor.name], tensor.layout.lines[tensor.name]
-    changes = np.abs(tensor_losses[:, 0, 0] - tensor_losses[:, 0, 1])
-    changes = changes[np.isfinite(changes)] / (2 * point.schedule.steps[0])
-    slope = float(euclidean_norm(changes)) / (np.sqrt(len(lines)) if lines.moved_elements is None else 1.0)
-    spacings = (
-        2.0
-        ** -np.array([*point.schedule.near_exponents, point.schedule.near_exponents[0]], np.float64)[: len(near_losses)]
-    )
-    return is_staircase(near_losses, spacings, slope, noise.format_roundoff)
-
-
-def _scale_derivatives(derivatives: DirectionalDerivatives, exponent: int) -> DirectionalDerivatives:
-    """Return the derivatives of a loss 2^exponent times as large."""
-    names = ("value", "bound", "deviation", "curvature", "base_magnitude", "loss_magnitude", "resolution")
-    return replace(derivatives, **{name: np.ldexp(getattr(derivatives, name), exponent) for name in names})
-
-
 def _test_remainder(
     tensor: _TensorCandidate,
     losses: Array,
-    base: float,
     noise: LossNoise,
     scaled_derivatives: DirectionalDerivatives,
     comparison: LineComparison,
@@ -180,6 +170,7 @@ def _test_remainder(
     """Run the remainder test along the line with the largest error of the candidate."""
     lines, worst_line = tensor.layout.lines[tensor.name], int(comparison.error_ratios.argmax())
     steps = tensor.layout.list_step_offsets(tensor.name)[worst_line, :, 0]
+    plus = tensor.layout.select_tensor_losses(tensor.name, losses)[worst_line, :, 0]
     predicted_change = np.ldexp(
         comparison.candidate_derivatives[worst_line] * lines.derivative_units[worst_line], -exponent
     )
@@ -187,10 +178,10 @@ def _test_remainder(
     displacement_errors = lines.moves.displacement[worst_line] * np.abs(
         scaled_derivatives.value[worst_line] * lines.derivative_units[worst_line]
     )
-    deviations = noise.compute_proportional_deviation(np.abs(losses[worst_line, :, 0]))
+    deviations = noise.compute_proportional_deviation(np.abs(plus[None]))[0]
     remainders, convergence_order = taylor.compute_remainders(
         worst_line,
-        losses[worst_line, :, 0] - base,
+        plus - losses[0],
         steps,
         predicted_change,
         deviations * np.sqrt(2) + displacement_errors,

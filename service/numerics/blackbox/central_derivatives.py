@@ -142,7 +142,9 @@ def _difference_lines(
     steps, lines = layout.points[name].schedule.steps[levels], layout.lines[name]
     losses = losses[..., line_numbers, :, :][..., levels, :]
     base = np.asarray(base)[..., None, None]
-    magnitude, most_noise = (np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation))
+    magnitude, most_noise = (
+        np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation)
+    )
     deviations, ranges = noise.compute_deviation(losses, steps, base[..., 0, 0]), np.ptp(losses, axis=(-2, -1))
     is_rounding_only = ranges <= _MAX_ROUNDINGS * noise.format_roundoff * magnitude
     deviations = np.maximum(deviations, np.where(is_rounding_only, ranges, 0.0)[..., None])
@@ -151,7 +153,9 @@ def _difference_lines(
     second_differences = (plus - base) + (minus - base)
     displacements = _DISPLACEMENT_FACTOR * lines.moves.displacement[line_numbers]
     slopes, curvatures = np.abs(quotients).max(axis=-1), _estimate_largest_curvature(second_differences, steps)
-    largest_slopes, largest_curvatures = (_take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, curvatures))
+    largest_slopes, largest_curvatures = (
+        _take_largest_per_line(values, lines.moved_elements is None) for values in (slopes, curvatures)
+    )
     # A table has one axis of lines.
     tables = [values.reshape(-1, len(steps)) for values in (quotients, second_differences, deviations)]
     kinks = find_kinks(tables[1], steps, tables[2], (displacements * largest_slopes).ravel())
@@ -194,7 +198,9 @@ def _estimate_smallest_curvature(second_differences: Array, steps: Array) -> Arr
     A loss that grows by many orders over the move is not 0 at the base.
     """
     coarse_steps = slice(0, _COARSE_STEP_COUNT)
-    curvatures: Array = np.abs(np.diff(second_differences[..., coarse_steps], axis=-1) / np.diff(np.square(steps[coarse_steps])))
+    curvatures: Array = np.abs(
+        np.diff(second_differences[..., coarse_steps], axis=-1) / np.diff(np.square(steps[coarse_steps]))
+    )
     return curvatures.min(axis=-1)
 
 

@@ -35,7 +35,7 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
     """Return the longest run of finite values of each line, (lines, m, ...), if it is long enough."""
     runs: list[Array] = []
-    is_finite = np.isfinite(lines).all(axis=tuple(range(2, lines.ndim)))
+    is_finite: Array = np.logical_and.reduce(np.isfinite(lines), axis=tuple(range(2, lines.ndim)))
     for line, finite in zip(lines, is_finite, strict=True):
         gaps = np.flatnonzero(np.concatenate([[True], ~finite, [True]]))
         longest_run = int(np.diff(gaps).argmax())

@@ -60,9 +60,9 @@ class LineComparison:
     reference, allowance
         Derivatives along the lines, and the candidate's own with its allowance.
     is_uncertain
-        Mask of the lines that could hide an error that a check must find, (k,).
+        Mask of the lines that could hide an error that a check must find, (..., k).
     is_negligible, is_zero
-        Masks of the lines that pass without a promise, and of those among them that pass as 0, (k,).
+        Masks of the lines that pass without a promise, and of those among them that pass as 0, (..., k).
     precision, tolerance
         Arithmetic of the candidate, and the tolerance that replaces the allowance; None if there is none.
     """
@@ -77,7 +77,7 @@ class LineComparison:
 
     @property
     def candidate_derivatives(self) -> Array:
-        """The candidate along each line, (k,)."""
+        """The candidate along each line, (..., k)."""
         return self.allowance.candidate_derivatives
 
     @property
@@ -91,13 +91,13 @@ class LineComparison:
 
     @property
     def errors(self) -> Array:
-        """Error of the candidate along each line, (k,)."""
+        """Error of the candidate along each line, (..., k)."""
         with np.errstate(invalid="ignore", over="ignore"):
             return np.abs(self.candidate_derivatives - self.reference.value)
 
     @property
     def not_wrong_error(self) -> Array:
-        """Largest error of a line that is not called wrong, (k,)."""
+        """Largest error of a line that is not called wrong, (..., k)."""
         if self.tolerance is not None:
             return self.allowance.allowed_error
         margins = np.where(self.is_uncertain | self.reference.may_have_kink, _UNCERTAIN_MARGIN, 1.0)
@@ -110,12 +110,12 @@ class LineComparison:
 
     @property
     def passing_error(self) -> Array:
-        """Largest error of a line that passes, (k,)."""
+        """Largest error of a line that passes, (..., k)."""
         return np.where(self.is_negligible, self.allowance.allowed_error, self.allowance.passing_error)
 
     @property
     def unnoticed_error(self) -> Array:
-        """Largest error of a line that goes unnoticed, (k,).
+        """Largest error of a line that goes unnoticed, (..., k).
 
         Such a line is not called wrong or, if it is decided, passes.
         """
@@ -123,7 +123,7 @@ class LineComparison:
 
     @property
     def cause_positions(self) -> Array:
-        """Cause of each line, as positions in `CAUSES`, (k,)."""
+        """Cause of each line, as positions in `CAUSES`, (..., k)."""
         errors, allowed_errors = self.errors, self.allowance.allowed_error
         uncertain_cause = Cause.TOO_UNCERTAIN if self.tolerance is None else Cause.TOLERANCE_TOO_FINE
         return assign_causes(
@@ -145,7 +145,7 @@ class LineComparison:
 
     @property
     def error_ratios(self) -> Array:
-        """Errors in units of the allowed error, (k,); infinite where that is not known."""
+        """Errors in units of the allowed error, (..., k); infinite where that is not known."""
         with np.errstate(all="ignore"):
             ratios = self.errors / self.allowance.allowed_error
         return np.where(np.isnan(ratios), np.where(self.errors == 0, 0.0, np.inf), ratios)
@@ -159,23 +159,57 @@ def compare_candidate(
     precision: Precision,
     tolerance: Tolerance | None = None,
 ) -> LineComparison:
-    """Hold a candidate, float64, (n,), against the derivatives of its tensor."""
+    """Hold a candidate, float64, against the derivatives of its tensor.
+
+    Parameters
+    ----------
+    gradient
+        Gradient of the loss, (n,); or, of moves of single elements, gradients of several functions, (..., n).
+    reference
+        Derivatives of the loss, (..., k).
+    """
     if lines.moved_elements is None:
         candidate_allowance = allowance.compute_direction_allowance(
             lines, point, gradient, reference, precision, tolerance
         )
-        comparison = _compare_directions(candidate_allowance, point, gradient, reference, precision)
+        gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
+        comparison = _compare_directions(candidate_allowance, point, gradient_norm, reference, precision)
     else:
         candidate_allowance = allowance.compute_element_allowance(
             lines, point, gradient, reference, precision, tolerance
         )
         comparison = _compare_elements(candidate_allowance, point, reference, precision)
+    return _apply_tolerance(comparison, tolerance)
+
+
+def compare_tangents(
+    lines: TensorLines,
+    point: TensorPoint,
+    products: Array,
+    reference: DirectionalDerivatives,
+    precision: Precision,
+    tolerance: Tolerance | None = None,
+) -> LineComparison:
+    """Hold products of a Jacobian with the directions, (m, k), against the derivatives, (m, k)."""
+    if lines.moved_elements is None:
+        candidate_allowance = allowance.compute_tangent_allowance(lines, products, reference, precision, tolerance)
+        row_sizes = allowance.measure_row_sizes(products)[:, None]
+        comparison = _compare_directions(candidate_allowance, point, row_sizes, reference, precision)
+    else:
+        candidate_allowance = allowance.compute_sample_allowance(
+            lines, point, products, reference, precision, tolerance
+        )
+        comparison = _compare_elements(candidate_allowance, point, reference, precision)
+    return _apply_tolerance(comparison, tolerance)
+
+
+def _apply_tolerance(comparison: LineComparison, tolerance: Tolerance | None) -> LineComparison:
     if tolerance is None:
         return comparison
     no_lines = np.zeros(comparison.candidate_derivatives.shape, bool)
     return replace(
         comparison,
-        is_uncertain=reference.bound > candidate_allowance.allowed_error,
+        is_uncertain=comparison.reference.bound > comparison.allowance.allowed_error,
         is_negligible=no_lines,
         is_zero=no_lines,
         tolerance=tolerance,
@@ -192,7 +226,7 @@ def _compare_elements(
             candidate_allowance.allowed_error * candidate_allowance.move_sizes,
         )
         certain_effects = effects - allowed_effects
-        largest_effect = float(certain_effects.max(initial=0.0, where=np.isfinite(certain_effects)))
+        largest_effect = certain_effects.max(axis=-1, initial=0.0, where=np.isfinite(certain_effects), keepdims=True)
         is_zero = _are_lines_zero(
             candidate_allowance, np.abs(candidate_allowance.candidate_derivatives), point, reference, precision
         )
@@ -209,15 +243,13 @@ def _compare_elements(
 def _compare_directions(
     candidate_allowance: CandidateAllowance,
     point: TensorPoint,
-    gradient: Array,
+    gradient_norm: Array | float,
     reference: DirectionalDerivatives,
     precision: Precision,
 ) -> LineComparison:
-    gradient_norm = euclidean_norm(np.where(np.isfinite(gradient), gradient, 0.0))
-    is_zero = np.full(
-        candidate_allowance.candidate_derivatives.shape,
-        _are_lines_zero(candidate_allowance, gradient_norm, point, reference, precision).all(),
-    )
+    """Compare along random directions, given the norm of each gradient, (..., 1)."""
+    is_zero = _are_lines_zero(candidate_allowance, gradient_norm, point, reference, precision)
+    is_zero = np.broadcast_to(is_zero.all(axis=-1, keepdims=True), candidate_allowance.candidate_derivatives.shape)
     is_uncertain = (candidate_allowance.passing_error > precision.detectable_error * gradient_norm / 2) & ~is_zero
     return LineComparison(reference, candidate_allowance, is_uncertain, is_zero, is_zero, precision)
 

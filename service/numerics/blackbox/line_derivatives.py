@@ -13,7 +13,6 @@ import numpy as np
 
 from service.numerics.blackbox import central_derivatives
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
-from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.blackbox.one_sided_extrapolation import MIN_NODES, OneSidedSamples, extrapolate_one_sided
@@ -36,7 +35,7 @@ def difference_lines(
         The loss at the base, (...).
     """
     sides = layout.lines[name].sides
-    is_evaluated = np.isfinite(losses).all(axis=tuple(range(losses.ndim - 3)))
+    is_evaluated: Array = np.logical_and.reduce(np.isfinite(losses), axis=tuple(range(losses.ndim - 3)))
     derivatives = central_derivatives.difference_centrally(
         layout, name, np.where((sides == 0)[:, None, None], losses, np.nan), base, noise
     )
@@ -95,11 +94,14 @@ def _difference_one_sided(
     else:
         moved_values = layout.points[name].values.ravel()[tensor_lines.moved_elements[lines]]
         nodes, displacements = (
-            offsets + ((tensor_lines.moves.starts[lines] - moved_values) / tensor_lines.moves.directions[lines])[:, None],
+            offsets
+            + ((tensor_lines.moves.starts[lines] - moved_values) / tensor_lines.moves.directions[lines])[:, None],
             np.zeros(len(lines)),
         )
     base = np.asarray(base)[..., None, None]
-    magnitude, base_noise = (np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation))
+    magnitude, base_noise = (
+        np.asarray(numbers)[..., None] for numbers in (noise.loss_magnitude, noise.largest_deviation)
+    )
     deviations = noise.compute_proportional_deviation(np.abs(losses))
     largest_slopes = np.abs((losses - base) / nodes).max(axis=-1)
     samples = OneSidedSamples(
@@ -113,19 +115,22 @@ def _difference_one_sided(
     result, shape = extrapolate_one_sided(samples), largest_slopes.shape
     curvatures = _estimate_second_derivatives(samples).reshape(shape)
     largest_curvatures = (
-        np.broadcast_to(curvatures.max(axis=-1, keepdims=True), shape) if tensor_lines.moved_elements is None else curvatures
+        np.broadcast_to(curvatures.max(axis=-1, keepdims=True), shape)
+        if tensor_lines.moved_elements is None
+        else curvatures
     )
     unit_sizes = np.abs(tensor_lines.derivative_units[lines])
     return DirectionalDerivatives(
         value=result.value.reshape(shape) / tensor_lines.derivative_units[lines],
-        bound=(result.bound.reshape(shape) + np.where(displacements == 0, 0, displacements * largest_curvatures)) / unit_sizes,
+        bound=(result.bound.reshape(shape) + np.where(displacements == 0, 0, displacements * largest_curvatures))
+        / unit_sizes,
         deviation=result.deviation.reshape(shape) / unit_sizes,
         curvature=curvatures / unit_sizes,
         base_magnitude=np.broadcast_to(magnitude, shape),
         loss_magnitude=np.maximum(curvatures, magnitude),
         resolution=noise.format_roundoff * np.maximum(curvatures, magnitude),
-        is_constant=(losses == base).all(axis=-1),
-        loss_shape=np.full(shape, LossShape.SMOOTH),
+        is_constant=np.logical_and.reduce(losses == base, axis=-1),
+        loss_shape=np.zeros(curvatures.shape, np.int_),
         may_have_kink=result.is_contested.reshape(shape),
     )
 

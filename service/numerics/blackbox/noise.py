@@ -139,7 +139,7 @@ def _estimate_noise_growth(losses: Array, steps: Array, base: Array, grown: Arra
             constant_noise = largest_deviation[..., 0] * np.linalg.norm(factors)
             grown_noise = np.sqrt(np.square(grown[..., window] * factors).sum(axis=-1))
             is_telling = grown_noise > _GROWTH_SIGNIFICANCE * constant_noise
-            ratios = np.divide(remainders, grown_noise, out=np.zeros(remainders.shape), where=is_telling)
+            ratios = np.where(is_telling, remainders / np.where(is_telling, grown_noise, 1.0), 0.0)
             total += np.square(ratios).sum(axis=-1)
             terms += np.count_nonzero(is_telling, axis=-1)
         growth = _GROWTH_SAFETY * np.sqrt(total / np.maximum(terms, 1))

@@ -18,32 +18,31 @@ _SINGLE_ROUNDOFF = 2.0**-24
 _MIN_STAIR_ROUNDOFFS = 4.0
 
 
-def is_staircase(near_losses: Array, spacings: Array, slope: float, rounding: float) -> bool:
-    """Return whether a loss is a staircase.
+def is_staircase(near_losses: Array, spacings: Array, slope: Array, rounding: float) -> Array:
+    """Return whether losses are staircases, (...).
 
     Parameters
     ----------
     near_losses
-        Losses at near points, (lines, points).
+        Losses at near points, (lines, points, ...).
     spacings
         Distances of neighbours, in steps of the moves, (lines,).
     slope
-        Change of the loss over a larger step, in units of the step.
+        Change of the loss over a larger step, in units of the step, (...).
     rounding
         Unit roundoff of the format of the losses.
     """
-    changes, largest_loss = np.abs(np.diff(near_losses, axis=1)), float(np.abs(near_losses).max())
-    has_equal_neighbours = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
-    if not (has_equal_neighbours & (slope * spacings > 2 * _MIN_SLOPE_ROUNDOFFS * rounding * largest_loss)).any():
-        return False
-    differences = np.concatenate([changes.ravel(), np.abs(np.diff(near_losses, n=2, axis=1)).ravel()])
-    stair_heights = differences[differences > _MIN_SLOPE_ROUNDOFFS * rounding * largest_loss]
-    if stair_heights.size:
-        return bool(stair_heights.min() > _MIN_STAIR_ROUNDOFFS * _SINGLE_ROUNDOFF * largest_loss)
+    changes, size = np.abs(np.diff(near_losses, axis=1)), np.abs(near_losses).max(axis=(0, 1))
+    resolution = _MIN_SLOPE_ROUNDOFFS * rounding * size
+    drops = slope * spacings.reshape(-1, *[1] * np.ndim(slope))
+    is_seen = np.count_nonzero(changes == 0, axis=1) >= _MIN_EQUAL_NEIGHBOURS
+    is_apparent = (is_seen & (drops > 2 * resolution)).any(axis=0)
+    several = np.concatenate([changes, np.abs(np.diff(near_losses, n=2, axis=1))], axis=1)
+    is_stair = several > resolution
+    lowest_stair = several.min(axis=(0, 1), initial=np.inf, where=is_stair)
     # Of one stair, wider than the near points are apart, all have the same loss.
-    is_constant = ~changes.any(axis=1)
-    return bool(
-        (
-            is_constant & (slope * spacings * changes.shape[1] > _MIN_SLOPE_ROUNDOFFS * _SINGLE_ROUNDOFF * largest_loss)
-        ).any()
-    )
+    is_flat = ~changes.any(axis=1)
+    is_single = (is_flat & (drops * changes.shape[1] > _MIN_SLOPE_ROUNDOFFS * _SINGLE_ROUNDOFF * size)).any(axis=0)
+    has_high_stairs: Array = lowest_stair > _MIN_STAIR_ROUNDOFFS * _SINGLE_ROUNDOFF * size
+    has_stairs: Array = np.where(is_stair.any(axis=(0, 1)), has_high_stairs, is_single)
+    return np.logical_and(is_apparent, has_stairs)

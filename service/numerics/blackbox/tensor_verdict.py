@@ -1,5 +1,6 @@
 """The verdict on a tensor in the black box, and its reasons in words."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,8 +9,8 @@ from service.numerics.blackbox.advice import suggest_remedy
 from service.numerics.blackbox.line_comparison import LineComparison, compare_candidate
 from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.blackbox.precision_hint import suggest_lower_precision
-from service.numerics.core.batching import Array
-from service.numerics.core.precision import PRECISIONS
+from service.numerics.core.batching import Array, Shape
+from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.verdict.elementwise import JUST_ABOVE_ONE
 from service.numerics.verdict.gradient_verdict import (
     ElementResult,
@@ -49,24 +50,67 @@ def make_verdict(
     else:
         verdict = assemble_elementwise_verdict(entries, explain)
     if verdict.outcome == Outcome.FAIL:
-        verdict = replace(verdict, reason=verdict.reason + _suggest_lower_precision(lines, point, comparison, gradient))
+
+        def compare_in(precision: Precision) -> LineComparison:
+            return compare_candidate(lines, point, gradient, comparison.reference, precision)
+
+        verdict = replace(verdict, reason=verdict.reason + _suggest_lower_precision(comparison, gradient, compare_in))
     return verdict, list_results(entries)
 
 
-def _list_entries(lines: TensorLines, comparison: LineComparison, shape: tuple[int, ...]) -> JudgedEntries:
+def make_product_verdict(
+    comparison: LineComparison,
+    shape: Shape,
+    flat_indices: Array,
+    compare_in: Callable[[Precision], LineComparison],
+    sizes: Array | None = None,
+    *,
+    deterministic: bool,
+) -> tuple[GradientVerdict, JudgedEntries]:
+    """Assemble the verdict on products of a Jacobian, or on the Jacobian itself, and its entries.
+
+    Parameters
+    ----------
+    comparison
+        The products compared with the differences, along one axis of entries, (k,).
+    shape, flat_indices
+        Shape of the tensor of products, and the flat index of each entry in it, (k,).
+    compare_in
+        Makes the comparison again for products of another precision.
+    sizes
+        Sizes of the denominators of detectable errors, (k,); by default the derivatives themselves.
+    deterministic
+        True if every element of the output was the same each time at the base.
+    """
+    entries = _make_entries(comparison, shape, flat_indices, sizes)
+    explain = _CauseExplainer(comparison, random=False, deterministic=deterministic)
+    verdict = assemble_elementwise_verdict(entries, explain)
+    if verdict.outcome == Outcome.FAIL:
+        remark = _suggest_lower_precision(comparison, comparison.candidate_derivatives, compare_in)
+        verdict = replace(verdict, reason=verdict.reason + remark)
+    return verdict, entries
+
+
+def _list_entries(lines: TensorLines, comparison: LineComparison, shape: Shape) -> JudgedEntries:
+    return _make_entries(comparison, shape, lines.moved_elements)
+
+
+def _make_entries(
+    comparison: LineComparison, shape: Shape, flat_indices: Array | None, sizes: Array | None = None
+) -> JudgedEntries:
     return JudgedEntries(
         values={_SOURCE: comparison.candidate_derivatives},
         causes={_SOURCE: comparison.cause_positions},
         reference=comparison.reference.value,
         error_bound=comparison.reference.bound,
         allowed_error=comparison.allowance.allowed_error,
-        detectable_errors=_compute_detectable_errors(comparison),
+        detectable_errors=_compute_detectable_errors(comparison, sizes),
         is_negligible=comparison.is_negligible,
         is_zero=comparison.is_zero,
         is_kink=np.zeros(comparison.is_zero.shape, np.bool_),
         tensor_shape=shape,
-        flat_indices=lines.moved_elements,
-        is_directional=lines.moved_elements is None,
+        flat_indices=flat_indices,
+        is_directional=flat_indices is None,
     )
 
 
@@ -77,14 +121,14 @@ def _compute_detection_limit(lines: TensorLines, comparison: LineComparison, gra
     return compute_norm_detection_limit(hidden_errors, gradient_norm, lines.moves.coarseness)
 
 
-def _compute_detectable_errors(comparison: LineComparison) -> Array:
+def _compute_detectable_errors(comparison: LineComparison, sizes: Array | None) -> Array:
     """Return the relative error that would have been found in each line, (k,).
 
     Notes
     -----
     A candidate that is off by -p and passes may be changed by nearly 2 p and pass again, where p is the passing error.
     As p itself contains a part r of the candidate, that is 2 p / (1 - r); twice the allowed error is more except for
-    small r. The error is relative to the derivative or to the candidate, whichever is smaller.
+    small r. The error is relative to the derivative or to the candidate, whichever is smaller, or to the `sizes`.
     """
     candidate_allowance = comparison.allowance
     with np.errstate(all="ignore"):
@@ -92,7 +136,8 @@ def _compute_detectable_errors(comparison: LineComparison) -> Array:
             2 * candidate_allowance.allowed_error,
             2 * candidate_allowance.passing_error / (1 - comparison.relative_allowance),
         )
-        sizes = np.minimum(np.abs(comparison.reference.value), np.abs(comparison.candidate_derivatives))
+        if sizes is None:
+            sizes = np.minimum(np.abs(comparison.reference.value), np.abs(comparison.candidate_derivatives))
         return largest_hidden_errors / sizes * JUST_ABOVE_ONE
 
 
@@ -125,14 +170,12 @@ def _describe_cause(cause: Cause, comparison: LineComparison, concerned_lines: A
 
 
 def _suggest_lower_precision(
-    lines: TensorLines, point: TensorPoint, comparison: LineComparison, gradient: Array
+    comparison: LineComparison, gradient: Array, compare_in: Callable[[Precision], LineComparison]
 ) -> str:
     """Say what else would explain a failure that a lower precision would."""
     if comparison.precision.lower_precision is None or comparison.tolerance is not None:
         return ""
-    lower_comparison = compare_candidate(
-        lines, point, gradient, comparison.reference, PRECISIONS[comparison.precision.lower_precision]
-    )
+    lower_comparison = compare_in(PRECISIONS[comparison.precision.lower_precision])
     if Outcome.FAIL in lower_comparison.line_outcomes:
         return ""
     return suggest_lower_precision(gradient, comparison.errors, comparison.reference.value, lower_comparison.precision)

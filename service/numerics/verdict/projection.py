@@ -75,6 +75,15 @@ def euclidean_norm(vector: Array) -> float:
     return largest * math.sqrt(float(np.square(vector / largest).sum()))
 
 
+def euclidean_norms(vectors: Array) -> Array:
+    """Return the norms along the last axis, (...), as `euclidean_norm` has them."""
+    largest = np.abs(vectors).max(axis=-1, initial=0)
+    unit = np.where((largest == 0) | ~np.isfinite(largest), 1.0, largest)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = largest * np.sqrt(np.square(vectors / unit[..., None]).sum(axis=-1))
+    return np.where((largest == 0) | ~np.isfinite(largest), largest, norms)
+
+
 @dataclass(frozen=True)
 class NormDetectionLimit:
     """The `probability` that an error of `relative_l2` of the norm passes, at most."""

@@ -1,0 +1,90 @@
+"""From the derivatives of the elements of an output to those of its product with a cotangent.
+
+The product c . y with a cotangent c is a scalar loss, and its derivative along a line is sum_e c_e D_e. There are two
+ways to bound it, and for each line the smaller bound counts:
+
+- to difference the sum: its noise is measured as it is, with whatever the elements share, and independent errors of
+  many elements cancel;
+- to add the differences of the elements, |sum_e c_e D_e - D| <= sum_e |c_e| bound_e: each has the steps that suit it,
+  where none suits their sum.
+
+Mostly the first is smaller, by 1 to 6 times for elements alike; the second may be smaller by 10 times.
+
+The allowance of a candidate follows from the sizes of the elements in both cases: a backward pass works with
+c_e times the parts of y_e, and those may cancel in the sum.
+"""
+
+from dataclasses import fields
+from typing import Any, cast
+
+import numpy as np
+
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.kinks import LossShape
+from service.numerics.core.batching import Array
+
+
+def contract_derivatives(derivatives: DirectionalDerivatives, cotangent: Array) -> DirectionalDerivatives:
+    """Return the derivatives of c . y along the lines, (k,), by those of the elements.
+
+    Parameters
+    ----------
+    derivatives
+        Derivatives of the elements, (m, k).
+    cotangent
+        c, float64, (m,). An element with c = 0 has no part in it.
+    """
+    active = np.flatnonzero(cotangent)
+    weights, sizes = cotangent[active], np.abs(cotangent[active])
+    parts = {field.name: getattr(derivatives, field.name)[active] for field in fields(DirectionalDerivatives)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = {name: sizes @ parts[name] for name in ("bound", "deviation", "curvature")}
+        # What an element is at the base is no part of the derivative along a line that does not change it.
+        sums |= {
+            name: sizes @ np.where(parts["is_constant"], 0.0, parts[name])
+            for name in ("base_magnitude", "loss_magnitude", "resolution")
+        }
+        value = weights @ parts["value"]
+    return DirectionalDerivatives(
+        value=value,
+        **sums,
+        is_constant=parts["is_constant"].all(axis=0),
+        loss_shape=_combine_shapes(parts["loss_shape"], parts["is_constant"]),
+        may_have_kink=parts["may_have_kink"].any(axis=0),
+    )
+
+
+def _combine_shapes(shapes: Array, is_constant: Array) -> Array:
+    """Return the roughest shape of each line, (k,); a staircase where all elements that change are staircases."""
+    is_stair = (shapes == LossShape.STAIRS) | is_constant
+    roughest = np.where(shapes == LossShape.STAIRS, LossShape.SMOOTH, shapes).max(axis=0, initial=LossShape.SMOOTH)
+    all_stairs = is_stair.all(axis=0) & (shapes == LossShape.STAIRS).any(axis=0)
+    combined: Array = np.where(all_stairs, int(LossShape.STAIRS), roughest)
+    return combined
+
+
+def choose_tighter(of_sum: DirectionalDerivatives, of_elements: DirectionalDerivatives) -> DirectionalDerivatives:
+    """Return for each line the derivative with the smaller bound, and the sizes of the elements.
+
+    Parameters
+    ----------
+    of_sum, of_elements
+        Derivatives of c . y by differences of the sum and by those of the elements, (k,).
+    """
+    is_better: Array = ~(of_sum.bound <= of_elements.bound)
+
+    def choose(name: str) -> Any:
+        return cast("Any", np.where(is_better, getattr(of_elements, name), getattr(of_sum, name)))
+
+    return DirectionalDerivatives(
+        value=choose("value"),
+        bound=choose("bound"),
+        deviation=choose("deviation"),
+        curvature=of_elements.curvature,
+        base_magnitude=of_elements.base_magnitude,
+        loss_magnitude=of_elements.loss_magnitude,
+        resolution=of_elements.resolution,
+        is_constant=of_elements.is_constant,
+        loss_shape=choose("loss_shape"),
+        may_have_kink=choose("may_have_kink"),
+    )
