@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from service.numerics.ops import OP_REGISTRY
+from service.numerics.ops.elementwise import UnaryOp
+
 Request = dict[str, Any]
 
 
@@ -49,10 +52,8 @@ def draw_indices(below: int, *shape: int) -> dict[str, Any]:
     return encode_tensor(np.random.default_rng(1).integers(below, size=shape), "INT64")
 
 
-UNARY = (
-    *("abs", "cos", "erf", "exp", "expm1", "log", "log1p", "neg", "rsqrt", "sin", "sqrt"),
-    *("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"),
-)
+UNARY = sorted(name for name, op in OP_REGISTRY.items() if issubclass(op, UnaryOp) and name not in ("clamp", "pow"))
+"""Functions of one tensor that need no attribute."""
 BINARY = ("add", "div", "maximum", "minimum", "mul", "sub")
 PAIRS = ("half_squared_error", "huber_loss", "kl_div", "l1_loss", "mse_loss", "smooth_l1_loss")
 ALONG: Mapping[str, Any] = {"finite_difference": {"projections": 2}}

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from service.numerics.ops import OP_REGISTRY
+from tests.large_models import build_models
+
 ROOT = Path(__file__).parents[4]
 ELEMENTS = 16_000
 MOST = 1.25
@@ -26,6 +29,10 @@ def measured(only: str, before: str = "", elements: int = ELEMENTS) -> dict[str,
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
     return {name: (estimated, taken) for name, estimated, taken in map(json.loads, found.stdout.splitlines())}
+
+
+def test_every_op_has_a_large_model() -> None:
+    assert OP_REGISTRY.keys() == {node["op"] for _, model in build_models(1600) for node in model["model"]["nodes"]}
 
 
 @pytest.mark.no_cover
