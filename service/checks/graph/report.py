@@ -174,15 +174,8 @@ def _build_metrics(a: Array, b: Array, precision: Precision, examined: Array | N
         if examined is None
         else gradient_verdict.unravel_index(int(examined[distances.worst_index[0]]), shape)
     )
-    return {
-        "max_abs": encode_number(distances.max_abs),
-        "max_rel": encode_number(distances.max_rel),
-        "rms": encode_number(distances.rms),
-        "relative_l2": encode_number(distances.relative_l2),
-        "cosine": encode_number(distances.cosine),
-        "max_ulp": encode_number(distances.max_ulp),
-        "worst_index": list(worst),
-    }
+    numbers = {name: encode_number(getattr(distances, name)) for name in metrics.METRIC_NAMES}
+    return cast("Metrics", {**numbers, "worst_index": list(worst)})
 
 
 def _build_verdict(

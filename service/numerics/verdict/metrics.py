@@ -1,7 +1,7 @@
 """Distances between two gradients: pure functions of two arrays."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class DistanceMetrics:
     worst_index: tuple[int, ...]
 
 
+METRIC_NAMES = tuple(field.name for field in fields(DistanceMetrics) if field.name != "worst_index")
+"""Names of the numbers among the metrics, as on the wire."""
+_INFINITE_BESIDE_INFINITY = ("max_abs", "rms", "max_ulp")
+
+
 def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetrics:
     """Compare two arrays of one shape, at least one element, in float64."""
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -63,13 +68,15 @@ def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetri
 
 
 def _measure_nonfinite(a: Array, b: Array) -> DistanceMetrics:
+    values = dict.fromkeys(METRIC_NAMES, math.nan)
     not_numbers = np.isnan(a) | np.isnan(b)
     if not_numbers.any():
-        return DistanceMetrics(*[np.nan] * 6, worst_index=_find_first_index(not_numbers))
+        return DistanceMetrics(**values, worst_index=_find_first_index(not_numbers))
     differ = (a != b) & ~(np.isfinite(a) & np.isfinite(b))
     if differ.any():
-        return DistanceMetrics(np.inf, np.nan, np.inf, np.nan, np.nan, np.inf, _find_first_index(differ))
-    return DistanceMetrics(*[np.nan] * 6, worst_index=_find_first_index(~np.isfinite(a)))
+        values |= dict.fromkeys(_INFINITE_BESIDE_INFINITY, math.inf)
+        return DistanceMetrics(**values, worst_index=_find_first_index(differ))
+    return DistanceMetrics(**values, worst_index=_find_first_index(~np.isfinite(a)))
 
 
 def _find_first_index(mask: Array) -> tuple[int, ...]:

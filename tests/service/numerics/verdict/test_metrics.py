@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from schemas.report import Metrics
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.verdict.metrics import measure_distances
+from service.numerics.verdict.metrics import METRIC_NAMES, measure_distances
 
 FP64 = PRECISIONS["FP64"]
 PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
@@ -100,3 +101,7 @@ def test_units_are_those_of_the_precision_that_is_judged():
     assert measure_distances(a, b, PRECISIONS["FP32"]).max_ulp == 1
     assert measure_distances(a, b, PRECISIONS["FP16"]).max_ulp == 0
     assert measure_distances(a, b, FP64).max_ulp == 2**29
+
+
+def test_the_wire_has_every_metric():
+    assert (*METRIC_NAMES, "worst_index") == tuple(Metrics.__annotations__)
