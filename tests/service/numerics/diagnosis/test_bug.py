@@ -1,5 +1,9 @@
 """The catalogue."""
 
+import re
+from pathlib import Path
+
+from service.numerics import diagnosis
 from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS
 
 
@@ -9,3 +13,16 @@ def test_every_entry_is_under_its_own_name_and_says_what_it_looks_like() -> None
             assert fault.name == name
             assert fault.signature
             assert type(fault).__doc__
+
+
+def test_every_bug_of_a_file_is_in_the_catalogue() -> None:
+    """A file that `service.numerics.diagnosis` does not import registers nothing."""
+    folder = Path(diagnosis.__file__).parent / "bugs"
+    declared = {
+        (f"service.numerics.diagnosis.bugs.{path.stem}", name)
+        for path in folder.glob("*.py")
+        for name in re.findall(r"^@register_\w+_bug\nclass (\w+)", path.read_text(), re.MULTILINE)
+    }
+    entries = [*GRADIENT_BUGS.values(), *BACKWARD_BUGS.values()]
+    assert len(declared) == len(entries)
+    assert declared == {(type(entry).__module__, type(entry).__name__) for entry in entries}
