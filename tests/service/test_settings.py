@@ -1,12 +1,13 @@
 import re
 
 import pytest
-from pydantic import ValidationError
+from annotated_types import Ge
+from pydantic import SecretStr, ValidationError
 
 from service.settings import PREFIX, RENAMED_SETTINGS, Settings
 
-TEXTS = {"keys", "keys_file", "allowed_origins"}  # what may be in them their modules know, and their tests
-NONE_AT_ALL = {"max_small_checks", "max_queued"}  # of which there may be none
+TEXTS = {name for name, field in Settings.model_fields.items() if field.annotation in (str, SecretStr)}
+NONE_AT_ALL = {name for name, field in Settings.model_fields.items() if Ge(0) in field.metadata}
 NUMBERS = [name for name in Settings.model_fields if name not in TEXTS]
 
 
@@ -15,6 +16,9 @@ def test_every_number_comes_from_the_environment_and_is_checked(monkeypatch, nam
     value = 2**30 if name == "max_buffered_body_bytes" else 7  # which must be as large as a body may be
     monkeypatch.setenv(PREFIX + name.upper(), str(value))
     assert getattr(Settings(), name) == value
+    if name in NONE_AT_ALL:
+        monkeypatch.setenv(PREFIX + name.upper(), "0")
+        assert getattr(Settings(), name) == 0
     for wrong in ("-1", "many", *([] if name in NONE_AT_ALL else ["0"])):
         monkeypatch.setenv(PREFIX + name.upper(), wrong)
         with pytest.raises(ValidationError, match=name):
