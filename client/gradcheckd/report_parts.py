@@ -1,7 +1,7 @@
 """The parts of a report on one gradient, as types."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -46,6 +46,10 @@ class Discrepancy:
     cosine: float
     max_ulp: float
     worst_index: Index
+
+
+METRIC_NAMES = tuple(field.name for field in fields(Discrepancy) if field.name != "worst_index")
+"""Names of the numbers of a discrepancy."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +169,8 @@ def _read_judged(raw: Mapping[str, Any]) -> Judged:
 
 def read_discrepancy(raw: Mapping[str, Any]) -> Discrepancy:
     """Read the distance of two gradients."""
-    numbers = {name: float(number) for name, number in raw.items() if name in _METRIC_NAMES}
+    numbers = {name: float(number) for name, number in raw.items() if name in METRIC_NAMES}
     return Discrepancy(**numbers, worst_index=tuple(raw["worst_index"]))
-
-
-_METRIC_NAMES = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp")
 
 
 def read_gradient(raw: Mapping[str, Array]) -> Gradient:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import gradcheckd
+import schemas.report
 from gradcheckd import GradcheckdError, GradientError, ProblemError, Report, RequestError, Service
 from gradcheckd.connection import URL_VARIABLE, RepeatableRequest
 from tests.client.conftest import W1
@@ -28,6 +29,11 @@ def test_the_reference_example_passes_with_its_numbers(service: Service, referen
     assert report.diagnoses == {}
     assert str(report) == report.summary
     assert report.intermediates == {}
+
+
+def test_a_discrepancy_has_every_metric_of_the_wire() -> None:
+    names = [field.name for field in dataclasses.fields(gradcheckd.Discrepancy)]
+    assert names == list(schemas.report.Metrics.__annotations__)
 
 
 def test_a_wrong_gradient_fails_and_its_bug_is_named(service: Service, wrong_arrays: dict[str, Any]) -> None:

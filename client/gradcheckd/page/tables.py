@@ -6,10 +6,9 @@ from typing import Any
 
 from gradcheckd.page.markup import Markup, join_markup, make_element
 from gradcheckd.page.number_format import format_element, format_number
-from gradcheckd.report_parts import Discrepancy, Judged, Kink, Verdict
+from gradcheckd.report_parts import METRIC_NAMES, Discrepancy, Judged, Kink, Verdict
 
 _MAX_ROWS = 20
-_METRIC_NAMES = ("max_abs", "max_rel", "rms", "relative_l2", "cosine", "max_ulp")
 
 
 def render_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
@@ -123,13 +122,13 @@ def render_discrepancies(
         (
             make_element("code", name),
             pair.replace("_vs_", " \N{EN DASH} ").replace("_", " "),
-            *(format_number(getattr(discrepancy, metric), 3) for metric in _METRIC_NAMES),
+            *(format_number(getattr(discrepancy, metric), 3) for metric in METRIC_NAMES),
             format_element("", discrepancy.worst_index) or "[]",
         )
         for name in names
         for pair, discrepancy in discrepancies_by_name[name].items()
     ]
-    return render_table("Distances of all pairs of routes", ("name", "pair", *_METRIC_NAMES, "worst at"), rows)
+    return render_table("Distances of all pairs of routes", ("name", "pair", *METRIC_NAMES, "worst at"), rows)
 
 
 def render_model(nodes: Sequence[Mapping[str, Any]]) -> Markup:
