@@ -37,14 +37,15 @@ __all__ = [
 ]
 
 _BUG_FAMILIES = (
-    precision_and_range,
     added_terms,
-    scaling,
-    clipping,
-    reduction,
     arrangement,
-    shift,
+    clipping,
     moments,
     multipliers,
+    precision_and_range,
+    reduction,
+    scaling,
+    shift,
     softmax_from_primitives,
 )
+"""Files whose import registers their bugs. The order of the imports is that of the search."""
