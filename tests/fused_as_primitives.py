@@ -35,7 +35,7 @@ class GraphWriter:
         """Evaluate what has been written so far."""
         values = dict(self.leaves)
         for node in self.nodes:
-            values[node.name] = node.forward(*Graph.operand_arrays(node, values))
+            values[node.name] = node.forward(*Graph.get_operand_arrays(node, values))
         return values[name][0]
 
 
@@ -79,7 +79,7 @@ def write_log_softmax(w: GraphWriter, op: Any, x: str) -> str | None:
 def write_logsumexp(w: GraphWriter, op: Any, x: str) -> str:
     shape = w.compute_value(x).shape
     largest, _, total = write_exponentials(w, x, list(normalize_axes(op.dim, len(shape))))
-    return w("reshape", w("add", largest, w("log", total)), shape=list(op.output_shape(shape)))
+    return w("reshape", w("add", largest, w("log", total)), shape=list(op.infer_output_shape(shape)))
 
 
 def write_normalization(w: GraphWriter, x: str, dims: list[int], eps: float, centred: bool) -> str:

@@ -17,8 +17,8 @@ from service.numerics.model.rounding import (
     ROUNDING_ROUNDS,
     SAFETY_FACTOR,
     MonteCarloRounding,
+    compute_root_mean_square,
     perturb_leaves,
-    root_mean_square,
 )
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.axes import normalize_axes
@@ -111,8 +111,10 @@ def measure_spreads(
     for _ in range(ROUNDING_ROUNDS):
         values = graph.forward(perturb_leaves(leaves, precision, observer), observer)
         moves = {name: values[node][1:] - values[node][0] for name, node in names.items()}
-        rounds.append({name: root_mean_square(each) for name, each in moves.items()})
+        rounds.append({name: compute_root_mean_square(each) for name, each in moves.items()})
     return {
-        name: SAFETY_FACTOR * observer.spread_scale * root_mean_square(np.array([each[name] for each in rounds]))
+        name: SAFETY_FACTOR
+        * observer.spread_scale
+        * compute_root_mean_square(np.array([each[name] for each in rounds]))
         for name in names
     }

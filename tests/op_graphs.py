@@ -24,7 +24,7 @@ def build_op_graph(op_type: type[Op], case: OpExample, seed: int = 0) -> tuple[G
         for name, slot, shape in zip(names, slots, case.input_shapes, strict=True)
         if name is not None and shape is not None
     }
-    output = op.output_shape(*case.input_shapes)
+    output = op.infer_output_shape(*case.input_shapes)
     leaves["goal"] = add_batch_axis(generator.uniform(-1, 1, output))
     nodes = [
         Node("output", op, tuple(names)),

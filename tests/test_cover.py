@@ -81,7 +81,7 @@ def drawn(
         leaves[leaf] = precision.round_to_nearest(values[None])
     op = OP_REGISTRY[name](**attributes).resolve_dtype_defaults(2.0 * precision.unit_roundoff)
     operands = [*shapes, *[None] * (len(op.slots) - len(shapes))]
-    output = op.output_shape(*[shapes.get(str(each)) for each in operands])
+    output = op.infer_output_shape(*[shapes.get(str(each)) for each in operands])
     leaves["tail"] = precision.round_to_nearest(generator.normal(size=output)[None])
     nodes = [
         Node("output", op, tuple(operands)),

@@ -165,9 +165,9 @@ def test_shapes_that_do_not_fit_are_refused_by_name(op: type[Op]) -> None:
             leaves = {f"t{number}": shape for number, shape in enumerate(shapes) if shape is not None}
             names = tuple(None if shape is None else f"t{number}" for number, shape in enumerate(shapes))
             kinds = {
-                name: declared.slot_at(number).kinds[0]
+                name: declared.get_slot(number).kinds[0]
                 for number, name in enumerate(names)
-                if name is not None and "float" not in declared.slot_at(number).kinds
+                if name is not None and "float" not in declared.get_slot(number).kinds
             }
             text = refusal(
                 [Node("node", declared, names), Node("loss", OP_REGISTRY["sum"](), ("node",))], leaves, kinds
@@ -235,9 +235,9 @@ def test_rounding_has_the_shapes_of_what_it_is_about(op: type[Op], case: OpExamp
     inputs = [None if each is None else values[str(each)] for each in node.operands]
     output = values["output"]
     for owner in (node.op, _with_default_rounding(node.op)):
-        forward = owner.forward_rounding(output, *inputs)
+        forward = owner.estimate_forward_rounding(output, *inputs)
         assert forward is None or forward.magnitude.shape == output.shape
-        backward = owner.backward_rounding(np.ones_like(output), output, *inputs)
+        backward = owner.estimate_backward_rounding(np.ones_like(output), output, *inputs)
         for rounding, each in zip(backward, inputs, strict=True):
             assert rounding is None or rounding.magnitude.shape == each.shape
             assert rounding is None or (rounding.magnitude >= 0).all()
@@ -264,7 +264,7 @@ def test_errors_are_added_to_what_the_op_computes(op: type[Op], case: OpExample)
 
 def _with_default_rounding(op: Op) -> Op:
     """The op as if it declared no rounding of its own."""
-    defaults = {"rounding": Op.forward_rounding, "backward_rounding": Op.backward_rounding}
+    defaults = {"rounding": Op.estimate_forward_rounding, "backward_rounding": Op.estimate_backward_rounding}
     plain = type("Plain", (type(op),), defaults)
     return plain(**{field.name: getattr(op, field.name) for field in dataclasses.fields(op)})
 
@@ -484,10 +484,10 @@ def test_linear_response_is_the_change_of_the_output(op: type[Op], case: OpExamp
     operands = operands_of(graph, leaves)
     assert set(node.op.linear_in) <= {slot.name for slot in node.op.slots}
     for position, each in enumerate(operands):
-        if each is None or node.op.slot_at(position).name not in node.op.linear_in:
+        if each is None or node.op.get_slot(position).name not in node.op.linear_in:
             continue
         directions = generator.normal(size=(3, *each.shape[1:]))
-        response = node.op.linear_response(position, directions, *operands)
+        response = node.op.compute_linear_response(position, directions, *operands)
         moved = node.op.forward(*operands[:position], each + directions, *operands[position + 1 :])
         np.testing.assert_allclose(moved, node.op.forward(*operands) + response, rtol=1e-12, atol=1e-13)
 
@@ -638,7 +638,7 @@ def square() -> Iterator[type[Op]]:
         supports_complex_step = True
         examples = (OpExample(((3, 4),)), OpExample(((),)))
 
-        def output_shape(self, input: Shape) -> Shape:
+        def infer_output_shape(self, input: Shape) -> Shape:
             return input
 
         def forward(self, input: Array) -> Array:

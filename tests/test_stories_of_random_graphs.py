@@ -213,7 +213,9 @@ def planted(graph: Drawn, model: SolvedProblem, scene: DiagnosisContext, generat
         number = abs(float(generator.choice(graph.numbers)))
         return Plant(kind, right * number ** generator.choice([1, -1]), names=frozenset({"scaled"}))
     if kind == "edge":
-        node = scene.graph.downstream_nodes(["w"])[int(generator.integers(len(scene.graph.downstream_nodes(["w"]))))]
+        node = scene.graph.list_downstream_nodes(["w"])[
+            int(generator.integers(len(scene.graph.list_downstream_nodes(["w"]))))
+        ]
         operand = str(generator.choice([each for each in node.source_names if each not in ("a", "t", "u")]))
         factor = float(generator.choice([0, 2, -1, 1.37, 0.5]))
         return Plant(
@@ -235,7 +237,7 @@ def judged(plant: Plant, scene: DiagnosisContext, found: list[BugExplanation]) -
     for claim, node, by in claims(text):
         made = reversed_with(scene, node, by)
         said.append(claim)
-        rounding = 1e-12 * np.linalg.norm(scene.right_gradient("w"))
+        rounding = 1e-12 * np.linalg.norm(scene.get_right_gradient("w"))
         if not np.linalg.norm(made - plant.wrong) <= 1e-4 * np.linalg.norm(plant.wrong) + rounding:
             return f"false: {claim}"
     if plant.claim is not None:

@@ -54,7 +54,7 @@ def outcome(judge: Judge, candidate: dict[str, Array], datatype: str | None = No
 
 def valid(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[str, Array]:
     weights = {name: draw_choice(generator, each) for name, each in point.choices_by_node.items()}
-    gradients = point.gradients_by_weights(weights)
+    gradients = point.compute_gradients_by_weights(weights)
     return {name: gradients[name][0] for name in names}
 
 
@@ -78,7 +78,7 @@ def between_sides(judge: Judge, problem: Problem, generator: np.random.Generator
     any_kink, way = False, int(generator.integers(3))
     for name in problem.names:
         reference = judge._references.build_reference(name, PRECISIONS["FP64"])
-        candidate[name] = judge._routes.own_gradients(name)[ANALYTIC].copy()
+        candidate[name] = judge._routes.compute_own_gradients(name)[ANALYTIC].copy()
         if reference.left_derivative is None or reference.right_derivative is None:
             continue
         low, high = (
@@ -99,12 +99,12 @@ def distance(point: TiePoint, candidate: dict[str, Array]) -> float:
     def flat(gradients: Any) -> Array:
         return np.concatenate([gradients[name].ravel() for name in candidate])
 
-    base = flat(point.gradients_by_weights(nothing))
+    base = flat(point.compute_gradients_by_weights(nothing))
     columns, bounds, sets = [], [], []
     for name, each in point.choices_by_node.items():
         for number in range(each.alternative_count):
             weights = nothing | {name: np.eye(1, each.alternative_count, number)}
-            columns.append(flat(point.gradients_by_weights(weights)) - base)
+            columns.append(flat(point.compute_gradients_by_weights(weights)) - base)
             bounds.append((0 if each.ball_order is None else -1, 1))
             sets.append((name, int(each.units[number]), each.ball_order))
     v, right = np.array(columns).T, flat(candidate) - base

@@ -88,7 +88,7 @@ def _parse_request(body: object) -> BugsRequest[NodeBase]:
 
 def _iterate_simulated_bugs(problem: Problem, bug: str | None = None) -> Iterator[InjectedBug]:
     context = build_context(problem)
-    right = {name: context.right_gradient(name) for name in problem.names}
+    right = {name: context.get_right_gradient(name) for name in problem.names}
     precisions = {name: problem.with_candidate(right).get_precision(name) for name in right}
     return iterate_interruptibly(
         diagnosis.inject_bugs(replace(context, candidates=right, precisions=precisions), problem.names, bug)

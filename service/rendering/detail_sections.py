@@ -111,7 +111,7 @@ def build_direction_table(
         columns = _make_comparison_columns(Column("direction"))
         yield _merge_routes(columns, rows, "random directions" if has_details else "worst random directions")
         if has_details:
-            yield from _describe_omitted(len(rows), len(directions), "direction")
+            yield from _describe_omitted_rows(len(rows), len(directions), "direction")
 
 
 def _rank_direction(direction: DirectionReport | JudgedDirection) -> float:
@@ -131,10 +131,10 @@ def _build_kink_table(kinks: Sequence[Kink]) -> Iterator[Block]:
     if rows:
         columns = Column("index", is_text=True), Column("derivative from the left"), Column("from the right")
         yield Table(columns, rows, Heading("kinks, where either one-sided derivative is accepted"))
-        yield from _describe_omitted(len(rows), len(kinks), "kink")
+        yield from _describe_omitted_rows(len(rows), len(kinks), "kink")
 
 
-def _describe_omitted(shown_count: int, count: int, noun: str) -> Iterator[Paragraph]:
+def _describe_omitted_rows(shown_count: int, count: int, noun: str) -> Iterator[Paragraph]:
     if shown_count < count:
         yield Paragraph(f"The first {shown_count} of {number_format.format_count(count, noun)}.")
 

@@ -84,7 +84,7 @@ def _build_discrepancies(report: CheckReport) -> Section:
     )  # fmt: skip
     names = sort_by_outcome(report)
     rows = [row for name in names[:MAX_NAMES] for row in _build_pair_rows(name, report)]
-    blocks = [Table(columns, rows), *_describe_omitted(len(names) - MAX_NAMES)]
+    blocks = [Table(columns, rows), *_describe_omitted_rows(len(names) - MAX_NAMES)]
     return Section(Heading("Discrepancies"), blocks, is_long=True)
 
 
@@ -104,7 +104,7 @@ def _build_pair_rows(name: str, report: CheckReport) -> Iterator[tuple[str, ...]
         )
 
 
-def _describe_omitted(count: int) -> Iterator[Paragraph]:
+def _describe_omitted_rows(count: int) -> Iterator[Paragraph]:
     if count > 0:
         yield Paragraph(f"{number_format.format_count(count, 'more tensor')} in the JSON report.")
 

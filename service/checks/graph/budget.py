@@ -80,7 +80,7 @@ _CALL_WORK_PER_SECOND = 25 * 10**7
 
 def check_longest_call(problem: Problem, limits: Limits) -> None:
     """Refuse a model with too long a call of PyTorch: nothing interrupts one."""
-    longest, node = problem.graph.longest_call_work()
+    longest, node = problem.graph.estimate_longest_call_work()
     most = max(_MIN_CALL_WORK, int(_CALL_WORK_PER_SECOND * limits.seconds))
     if longest > most:
         detail = (

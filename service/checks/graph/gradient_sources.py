@@ -68,7 +68,7 @@ class GradientSources:
         """The result of the autograd source, which the report shows."""
         return cast("AutogradResult", self.by_source[AUTOGRAD])
 
-    def own_gradients(self, name: str) -> dict[str, Array]:
+    def compute_own_gradients(self, name: str) -> dict[str, Array]:
         """Return the gradients of a tensor that are no differences, by source."""
         return {source: result.gradients[name] for source, result in self.by_source.items()}
 

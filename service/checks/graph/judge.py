@@ -60,7 +60,7 @@ class Judge:
         if name not in self._routes.directional_differences:
             reference, standing = self._build_reference(name), self._standings.get(name, {})
             return elementwise.find_failing_elements(candidate, reference, standing.get(CANDIDATE_ROUTE))
-        gradients = self._routes.own_gradients(name)
+        gradients = self._routes.compute_own_gradients(name)
         apart = np.ptp([gradient.astype(np.float64) for gradient in gradients.values()], axis=0)
         return ~(np.abs(candidate - gradients[ANALYTIC].astype(np.float64)) <= 2 * apart)
 
@@ -144,7 +144,7 @@ class Judge:
             tolerance=self._tolerance,
             out_of_range=dispute.excused_by_range if no_wider else None,
         )
-        return {CANDIDATE_ROUTE: self._references.comparable_values(name, candidate.array)}, reference
+        return {CANDIDATE_ROUTE: self._references.find_comparable_values(name, candidate.array)}, reference
 
     def _judge_routes(
         self, gradients_by_route: Mapping[str, Array], reference: Reference, name: str

@@ -31,7 +31,7 @@ class ReferenceCache:
         self._disagreements: dict[str, Disagreement] = {}
         self._sizes: dict[str, tuple[float, Array | None]] = {}
 
-    def comparable_values(self, name: str, gradient: Array) -> Array:
+    def find_comparable_values(self, name: str, gradient: Array) -> Array:
         """Return a gradient, or its inner products with the tensor's directions."""
         along = self._routes.directional_differences.get(name)
         return gradient.astype(np.float64) if along is None else along.project_gradient(gradient)
@@ -52,7 +52,8 @@ class ReferenceCache:
             left_derivative=left,
             right_derivative=right,
             convention_gradients=tuple(
-                self.comparable_values(name, gradient) for gradient in self._routes.own_gradients(name).values()
+                self.find_comparable_values(name, gradient)
+                for gradient in self._routes.compute_own_gradients(name).values()
             ),
             peer_magnitude=size,
             zero_tolerance=nothing,
@@ -64,8 +65,8 @@ class ReferenceCache:
         """Compare our own gradients with the difference; excuse the dtype's range."""
         if name not in self._disagreements:
             comparable = {
-                source: self.comparable_values(name, gradient)
-                for source, gradient in self._routes.own_gradients(name).items()
+                source: self.find_comparable_values(name, gradient)
+                for source, gradient in self._routes.compute_own_gradients(name).items()
             }
             disagreement = Disagreement(comparable, self.build_reference(name, self._problem.dtype.precision))
             self._disagreements[name] = dataclasses.replace(
@@ -94,12 +95,12 @@ class ReferenceCache:
     def _iterate_own_gradients(self, name: str) -> Iterator[tuple[Collection[Array], Array]]:
         """Yield our own gradients with their rounding, in the dtype, then in float64."""
         yield (
-            self._routes.own_gradients(name).values(),
+            self._routes.compute_own_gradients(name).values(),
             self._compute_element_rounding(name, self._problem.dtype.precision),
         )
         yield (
-            self._float64_recomputation.own_gradients(name).values(),
-            self._float64_recomputation.rounding_allowance(name),
+            self._float64_recomputation.compute_own_gradients(name).values(),
+            self._float64_recomputation.estimate_rounding_allowance(name),
         )
 
     def _find_out_of_range(self, name: str, disagreement: Disagreement) -> Array | None:
@@ -117,11 +118,11 @@ class ReferenceCache:
             lost |= disagreement.disputed & strained
             reference, routes = (
                 self.build_reference(name, PRECISIONS["FP64"]),
-                self._float64_recomputation.own_gradients(name).values(),
+                self._float64_recomputation.compute_own_gradients(name).values(),
             )
             right = np.all(
                 [
-                    ~elementwise.find_failing_elements(self.comparable_values(name, gradient), reference)
+                    ~elementwise.find_failing_elements(self.find_comparable_values(name, gradient), reference)
                     for gradient in routes
                 ],
                 axis=0,
@@ -171,13 +172,13 @@ class ReferenceCache:
             nonzero = np.isfinite(difference.error_bound) & (np.abs(difference.value) > difference.error_bound)
         if not nonzero.any():
             known, rounding = (
-                self._float64_recomputation.zero_evidence(name),
-                self._float64_recomputation.rounding_allowance(name),
+                self._float64_recomputation.collect_zero_evidence(name),
+                self._float64_recomputation.estimate_rounding_allowance(name),
             )
             rounding = (
                 rounding
                 if along is None
-                else along.project_rounding(rounding, self._float64_recomputation.own_gradients(name).values())
+                else along.project_rounding(rounding, self._float64_recomputation.compute_own_gradients(name).values())
             )
             return known.largest_magnitude, find_zero_tolerance(known, difference, rounding)
         if along is not None:
@@ -185,7 +186,7 @@ class ReferenceCache:
         if self._problem.get_examined_elements(name) is None:
             return 0.0, None
         precision = self._problem.dtype.precision
-        gradients = [gradient.astype(np.float64) for gradient in self._routes.own_gradients(name).values()]
+        gradients = [gradient.astype(np.float64) for gradient in self._routes.compute_own_gradients(name).values()]
         sizes = compute_peer_magnitudes(
             gradients, self._compute_element_rounding(name, precision), precision.unit_roundoff
         )
@@ -198,7 +199,9 @@ class ReferenceCache:
             self._compute_element_rounding(name, precision),
         )
         return (
-            rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name).values())
+            rounding
+            if along is None
+            else along.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
         )
 
     def _compute_element_rounding(self, name: str, precision: Precision) -> Array:

@@ -70,7 +70,7 @@ def build_report(
         }
     report: CheckReport = {
         "outcome": cast("Any", outcome.wire_name),
-        "summary": summarize(outcome, verdicts, results.disagreements, _names_without_candidate(problem)),
+        "summary": summarize(outcome, verdicts, results.disagreements, _list_names_without_candidate(problem)),
         "loss": {
             "analytic": encode_number(routes.analytic.values[problem.graph.loss_name].item()),
             "autograd": encode_number(routes.autograd.loss.item()),
@@ -96,7 +96,7 @@ def build_report(
     return report
 
 
-def _names_without_candidate(problem: Problem) -> list[str]:
+def _list_names_without_candidate(problem: Problem) -> list[str]:
     """Return the names without a candidate, if other names have one."""
     return [name for name in problem.names if name not in problem.candidate] if problem.candidate else []
 

@@ -53,14 +53,16 @@ class TieChoices:
 
     def _compute_rounding(self, precision: Precision, point: TiePoint) -> NamedArrays:
         problem = self._problem
-        ways = point.extreme_weights() if point.choices_by_node else []
+        ways = point.list_extreme_weights() if point.choices_by_node else []
         every = [
             estimate_rounding_allowances(
                 problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names, held
             )
-            for held in (point.fixed_choice_backwards(), *map(point.fixed_choice_backwards, ways))
+            for held in (point.list_fixed_choice_backwards(), *map(point.list_fixed_choice_backwards, ways))
         ]
-        sizes = [point.gradients_by_weights({name: weights[None] for name, weights in way.items()}) for way in ways]
+        sizes = [
+            point.compute_gradients_by_weights({name: weights[None] for name, weights in way.items()}) for way in ways
+        ]
         return {
             name: np.max([allowances[name] for allowances in every], axis=0)
             + 2
@@ -95,7 +97,7 @@ class TieChoices:
         by_route = {CANDIDATE_ROUTE: self.find_candidate_standings(problem, tolerance)}
         for route in self._routes.by_source:
             judged = {
-                name: self._references.comparable_values(name, self._routes.own_gradients(name)[route])
+                name: self._references.find_comparable_values(name, self._routes.compute_own_gradients(name)[route])
                 for name in judged_names
             }
             by_route[route] = self._judge_together(
@@ -113,7 +115,7 @@ class TieChoices:
         """Return the candidate's status at ties by name, in its own precision or another."""
         arrays = {name: problem.candidate[name].array for name in problem.names if name in problem.candidate}
         judged = {
-            name: self._references.comparable_values(name, gradient)
+            name: self._references.find_comparable_values(name, gradient)
             for name, gradient in arrays.items()
             if gradient.shape == problem.graph.shapes[name]
         }
@@ -149,7 +151,7 @@ class TieChoices:
             along = self._routes.directional_differences.get(name)
             rows[name] = self._build_rows(name, gradients[name], on_pieces, None if along is None else along.directions)
         status_by_name = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
-        return {name: status.reshape_to(gradients[name].shape) for name, status in status_by_name.items()}
+        return {name: status.reshape_masks(gradients[name].shape) for name, status in status_by_name.items()}
 
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
         """Return the rounding on the pieces, by element or along directions."""
@@ -158,7 +160,9 @@ class TieChoices:
             self._routes.directional_differences.get(name),
         )
         return (
-            rounding if along is None else along.project_rounding(rounding, self._routes.own_gradients(name).values())
+            rounding
+            if along is None
+            else along.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
         )
 
     def _build_rows(self, name: str, gradient: Array, reference: Reference, directions: Array | None) -> JudgedRows:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 from service.http.io_deadlines import MIN_BYTES_PER_SECOND, limit_reading
 from service.http.middleware.concurrency import acquire_read
 from service.http.middleware.memory_quota import Reservation
-from service.http.middleware.request_log import current_record
+from service.http.middleware.request_log import get_current_record
 
 _CHUNK_BYTES = 2**16
 
@@ -68,8 +68,8 @@ def read_body(request: Request, reservation: Reservation, limit: int, deadline: 
     body = BytesIO()
     with acquire_read(), closing(_read_until_deadline(request, deadline)) as pieces:
         for piece in pieces:
-            current_record().body_bytes += len(piece)
-            if current_record().body_bytes > limit:
+            get_current_record().body_bytes += len(piece)
+            if get_current_record().body_bytes > limit:
                 raise _make_size_error(request, limit)
             reservation.grow(len(piece))
             body.write(piece)

@@ -17,7 +17,7 @@ from flask import Flask, current_app
 from werkzeug.exceptions import ServiceUnavailable
 
 from service.http import metrics
-from service.http.middleware.request_log import current_record
+from service.http.middleware.request_log import get_current_record
 from service.settings import Settings
 
 
@@ -184,7 +184,7 @@ def acquire_compute(is_small: Callable[[], bool] | None = None) -> Permit:
     """
     start = time.perf_counter()
     permit = _acquire_in_lanes(current_app, is_small, start)
-    current_record().add_stage_time("wait", time.perf_counter() - start)
+    get_current_record().add_stage_time("wait", time.perf_counter() - start)
     return permit
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from flask import Flask, Response
 
 from service.checks.common.background_job import CancelledError
-from service.http.middleware.request_log import current_record
+from service.http.middleware.request_log import get_current_record
 
 _POLL_SECONDS = 0.1
 """Seconds between two looks at the connection."""
@@ -59,5 +59,5 @@ def register(app: Flask) -> None:
 
 
 def _answer_cancelled(error: CancelledError) -> Response:
-    current_record().record_disconnect()
+    get_current_record().record_disconnect()
     return Response(status=_CLIENT_CLOSED_REQUEST)

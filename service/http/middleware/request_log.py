@@ -105,7 +105,7 @@ class RequestRecord:
         _get_stage_histogram(stage).observe(seconds)
 
 
-def current_record() -> RequestRecord:
+def get_current_record() -> RequestRecord:
     """Return the record of the current request; a streamed answer has to keep it."""
     return g.record
 
@@ -127,7 +127,7 @@ def make_request_id() -> str:
 
 
 def _end_request(response: Response) -> Response:
-    record = current_record()
+    record = get_current_record()
     response.headers[REQUEST_ID_HEADER] = record.identifier
     response.headers["Server-Timing"] = _write_server_timing(record)
     finish = _make_finisher(record, response.status_code)

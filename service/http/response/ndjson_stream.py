@@ -43,14 +43,14 @@ def stream_report(
         The exception of the job, if it fails before any progress.
     """
 
-    def last_line(progress: DifferenceProgress) -> bytes:
+    def make_last_line(progress: DifferenceProgress) -> bytes:
         # Released with the end of the job, not of the answer: a slow reader keeps no other client waiting.
         with permit:
             line = write_json(_build_report_event(job(progress), renderer)) + b"\n"
             reservation.resize(len(line))
             return line
 
-    running = BackgroundJob(last_line)
+    running = BackgroundJob(make_last_line)
     running.wait_until_started()
     response = Response(_NdjsonResponse(running, reservation), mimetype=NDJSON)
     # Without the header, a proxy that collects answers would keep the progress back.

@@ -9,7 +9,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import BadHost, HTTPException, NotFound
 
 from schemas.problem_details import MEDIA_TYPE, InvalidRequestError, ProblemDetails, make_problem
-from service.http.middleware.request_log import current_record
+from service.http.middleware.request_log import get_current_record
 
 _log = logging.getLogger("gradcheckd")
 
@@ -21,7 +21,7 @@ def make_problem_response(document: ProblemDetails) -> Response:
 
 def to_problem_details(error: Exception) -> ProblemDetails:
     """Make the problem document of an error; log an unexpected one."""
-    current_record().refusal_reason = _find_reason(error)
+    get_current_record().refusal_reason = _find_reason(error)
     if isinstance(error, InvalidRequestError):
         return _invalid_request_to_problem(error)
     if isinstance(error, HTTPException):

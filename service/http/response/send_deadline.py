@@ -43,13 +43,13 @@ class _DeadlineResponse:
 
     def _send_pieces(self) -> Generator[bytes]:
         for piece in self._answer:
-            with limit_sending(self._connection, self._deadline(len(piece))):
+            with limit_sending(self._connection, self._compute_deadline(len(piece))):
                 # The server copies what it sends as a chunk, in which an answer may be whole.
                 for start in range(0, len(piece), _MAX_PIECE_BYTES):
                     yield piece[start : start + _MAX_PIECE_BYTES]
         self._is_complete = True
 
-    def _deadline(self, size: int) -> float:
+    def _compute_deadline(self, size: int) -> float:
         now = time.monotonic()
         return min(now + self._seconds + size / MIN_BYTES_PER_SECOND, max(self._ends, now + MIN_TRANSFER_SECONDS))
 

@@ -28,8 +28,8 @@ from service.http.body.request_body import (
 from service.http.middleware.compute_deadline import limit_compute_time
 from service.http.middleware.concurrency import acquire_compute
 from service.http.middleware.memory_quota import AnswerReservation, reserve_answer
-from service.http.middleware.request_limits import current_limits
-from service.http.middleware.request_log import RequestRecord, current_record
+from service.http.middleware.request_limits import get_current_limits
+from service.http.middleware.request_log import RequestRecord, get_current_record
 from service.http.operations import COMPUTE_PROBLEMS, BodyFormat, Operation, describe_operation
 from service.http.response.ndjson_stream import NDJSON, stream_report
 from service.http.response.responses import RENDERERS, ReportRenderer, add_vary_header, make_reserved_response
@@ -82,11 +82,13 @@ def _list_answer_formats(kind: CheckKind[Any]) -> dict[str, BodyFormat]:
 
 
 def _answer_request(kind: CheckKind[Any], media_type: str) -> Response:
-    render, limits = _choose_renderer(kind, media_type), current_limits()
+    render, limits = _choose_renderer(kind, media_type), get_current_limits()
     sections = kind.binary_body.tensor_fields
     with reserve_answer() as reservation, receive_body(request, JSON, SAFETENSORS, sections=sections) as body:
         is_small = partial(_is_small_body, kind.is_small, body, limits) if kind.is_small else None
-        run = partial(_run_kind, kind, current_record(), body, _choose_options(limits, media_type, reservation), render)
+        run = partial(
+            _run_kind, kind, get_current_record(), body, _choose_options(limits, media_type, reservation), render
+        )
         if media_type == NDJSON:
             with limit_compute_time(cancel_if_disconnected=False):
                 return stream_report(run, acquire_compute(is_small), reservation, render)

@@ -9,7 +9,7 @@ from schemas.problem_details import make_problem
 from schemas.report import Health
 from service.checks.graph import model_language
 from service.checks.graph.check import check
-from service.http.middleware.request_log import current_record
+from service.http.middleware.request_log import get_current_record
 from service.http.middleware.shutdown import ShutdownError, is_shutting_down
 from service.http.operations import Operation, describe_operation
 from service.http.response.problem_details import make_problem_response
@@ -64,7 +64,7 @@ def ready() -> Response:
         raise ShutdownError("The service is stopping.", retry_after=1)
     if run_self_check():
         return make_json_response({"status": "ready"})
-    current_record().refusal_reason = "not-ready"
+    get_current_record().refusal_reason = "not-ready"
     return make_problem_response(
         make_problem(503, "Service Unavailable", "The self-check on the reference example does not pass.")
     )

@@ -45,16 +45,16 @@ class Precision:
         """Spacing of the numbers next to zero."""
         return 2.0 ** (self.min_exponent - self.significand_bits + 1)
 
-    def ulp_distance(self, a: Array, b: Array) -> Array:
+    def compute_ulp_distance(self, a: Array, b: Array) -> Array:
         """Return the distance in ulps of finite float64 arrays, rounded first."""
         if self.significand_bits == _FP64_SIGNIFICAND_BITS:
             bits = _to_ordered_bits(a), _to_ordered_bits(b)
             low, high = np.minimum(*bits), np.maximum(*bits)
             # The distance is below 2**64, so the wrap-around of unsigned subtraction is exact.
             return high.astype(np.uint64) - low.astype(np.uint64)
-        return np.abs(self._ordinal_positions(a) - self._ordinal_positions(b))
+        return np.abs(self._compute_ordinal_positions(a) - self._compute_ordinal_positions(b))
 
-    def _ordinal_positions(self, values: Array) -> Array:
+    def _compute_ordinal_positions(self, values: Array) -> Array:
         """Return the position of each value among this precision's numbers.
 
         Within a binade the numbers are 2**(exponent - digits) apart; binade b starts at ordinal
@@ -71,12 +71,12 @@ class Precision:
         """Return which float64 values are numbers of this precision, overflow aside."""
         if self.significand_bits >= _FP64_SIGNIFICAND_BITS:
             return np.ones(values.shape, dtype=np.bool_)
-        scaled = np.ldexp(values, -self._spacing_exponents(values))
+        scaled = np.ldexp(values, -self._compute_spacing_exponents(values))
         return scaled == np.rint(scaled)
 
     def round_to_nearest(self, values: Array) -> Array:
         """Round to this precision, ties to even; infinite beyond its largest number."""
-        spacing = self._spacing_exponents(values)
+        spacing = self._compute_spacing_exponents(values)
         with np.errstate(over="ignore"):
             rounded = np.ldexp(np.rint(np.ldexp(values, -spacing)), spacing)
         largest = np.ldexp(1 - 2.0**-self.significand_bits, 2 - self.min_exponent)
@@ -94,7 +94,7 @@ class Precision:
         unit = 2.0**self.significand_bits
         return math.ldexp(round(significand * unit) / unit, exponent)
 
-    def _spacing_exponents(self, values: Array) -> Array:
+    def _compute_spacing_exponents(self, values: Array) -> Array:
         """Return the exponent of the distance between the neighbours of each value."""
         _, exponent = np.frexp(values)
         return np.maximum(exponent - self.significand_bits, self.min_exponent - self.significand_bits + 1)

@@ -35,7 +35,7 @@ class GradientBug(BugBase):
     """A bug of one tensor's gradient."""
 
     @abstractmethod
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the gradients that the bug may have made for a name's candidate."""
 
     @abstractmethod
@@ -56,7 +56,7 @@ class SimulatedBug(GradientBug):
     def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the gradients with respect to a name that the bug makes."""
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the simulated gradients; see `GradientBug`."""
         return self.simulate_gradients(context, name)
 
@@ -93,7 +93,7 @@ class BackwardBug(BugBase):
     """A bug of the backward pass, which all gradients behind it inherit."""
 
     @abstractmethod
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield the backward passes with the bug that show in a name's gradient."""
 
 

@@ -49,7 +49,7 @@ class DiagnosisContext:
     seed: int = 0
     format_name: Callable[[str], str] = str
 
-    def right_gradient(self, name: str) -> Array:
+    def get_right_gradient(self, name: str) -> Array:
         """Return the right gradient of a name, of the shape of its tensor."""
         return self.gradients[name][0]
 
@@ -57,7 +57,7 @@ class DiagnosisContext:
         """Describe the gradient of a name for a sentence."""
         return f"dL/d{self.format_name(name)}"
 
-    def uses_of(self, name: str) -> tuple[tuple[Node, int], ...]:
+    def get_uses(self, name: str) -> tuple[tuple[Node, int], ...]:
         """Return the nodes that read a name, each with the operand's position.
 
         The order is that of evaluation.
@@ -73,11 +73,11 @@ class DiagnosisContext:
                     uses_by_name.setdefault(operand, []).append((node, position))
         return {name: tuple(uses) for name, uses in uses_by_name.items()}
 
-    def slot_names_of(self, name: str) -> set[str]:
+    def list_slot_names(self, name: str) -> set[str]:
         """Return the names of the slots that take a name."""
-        return {node.operand_slots[position].name for node, position in self.uses_of(name)}
+        return {node.operand_slots[position].name for node, position in self.get_uses(name)}
 
-    def rounding_allowance(self, name: str, precision: Precision) -> Array:
+    def estimate_rounding_allowance(self, name: str, precision: Precision) -> Array:
         """Return the allowed error of a correct gradient in an arithmetic."""
         if precision.name not in self._allowance_cache:
             self._allowance_cache[precision.name] = estimate_rounding_allowances(
@@ -85,7 +85,7 @@ class DiagnosisContext:
             )
         return self._allowance_cache[precision.name][name]
 
-    def reduced_precision_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
+    def compute_reduced_precision_gradients(self, precision: Precision) -> tuple[tuple[str, NamedArrays], ...]:
         """Return gradients with rounding on the way, and the rounded part in words."""
         if precision.name not in self._reduced_precision_cache:
             with np.errstate(all="ignore"):

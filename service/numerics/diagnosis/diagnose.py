@@ -43,12 +43,12 @@ def diagnose_gradients(
         Multiply-adds that the diagnosis may take if they are more than the minimum; 0 by default.
     """
     matchers = {
-        name: CandidateMatcher(candidate, context.right_gradient(name), context.precisions[name])
+        name: CandidateMatcher(candidate, context.get_right_gradient(name), context.precisions[name])
         for name, candidate in context.candidates.items()
-        if np.isfinite(context.right_gradient(name)).all()
+        if np.isfinite(context.get_right_gradient(name)).all()
     }
     matches: dict[str, list[HypothesisMatch]] = {name: [] for name in wrong_elements if name in matchers}
-    suspects = [name for name in matches if context.candidates[name].shape == context.right_gradient(name).shape]
+    suspects = [name for name in matches if context.candidates[name].shape == context.get_right_gradient(name).shape]
     overrides = AffordableOverrides(
         context.graph, iterate_backward_overrides(context, suspects), max(work, _MIN_DIAGNOSIS_WORK)
     )
@@ -84,7 +84,7 @@ def _iterate_matches(
     for name in names:
         for match in _match_gradient_bugs(context, name, matchers[name]):
             yield name, match
-    comparable = [name for name in matchers if context.candidates[name].shape == context.right_gradient(name).shape]
+    comparable = [name for name in matchers if context.candidates[name].shape == context.get_right_gradient(name).shape]
     judged_right = [name for name in comparable if name not in names]
     for overrides, gradients in iterate_overridden_gradients(
         context.graph, context.values, backward_overrides, comparable
@@ -97,7 +97,7 @@ def _iterate_matches(
 
 def _match_gradient_bugs(context: DiagnosisContext, name: str, matcher: CandidateMatcher) -> Iterator[HypothesisMatch]:
     for bug in iterate_interruptibly(GRADIENT_BUGS.values()):
-        for hypothesis in iterate_interruptibly(bug.hypotheses(context, name)):
+        for hypothesis in iterate_interruptibly(bug.iterate_hypotheses(context, name)):
             if match := matcher.match_hypothesis(hypothesis):
                 yield match
 
@@ -122,18 +122,18 @@ class _BackwardBatch:
                 gradients[number],
                 bug_key=override,
                 possible_action=override.describe_bug(),
-                unchanged_gradients=self._unchanged_candidates(number),
+                unchanged_gradients=self._find_unchanged_candidates(number),
             )
             if match := matcher.match_hypothesis(hypothesis):
                 yield match
         for number, hypothesis in share_factors.iterate_share_factors(
             context, name, self.backward_overrides, gradients
         ):
-            hypothesis = replace(hypothesis, unchanged_gradients=self._unchanged_candidates(number))
+            hypothesis = replace(hypothesis, unchanged_gradients=self._find_unchanged_candidates(number))
             if match := matcher.match_hypothesis(hypothesis):
                 yield match
 
-    def _unchanged_candidates(self, number: int) -> tuple[str, ...]:
+    def _find_unchanged_candidates(self, number: int) -> tuple[str, ...]:
         """Describe gradients that an override changes, unlike their candidates."""
         return tuple(
             self.context.describe_gradient(name)
@@ -148,7 +148,7 @@ def iterate_backward_overrides(context: DiagnosisContext, names: Sequence[str]) 
         return
     yield from backward_paths.iterate_op_bugs(context, names)
     for bug in BACKWARD_BUGS.values():
-        yield from bug.backward_overrides(context, names)
+        yield from bug.iterate_overrides(context, names)
 
 
 def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str) -> list[BugExplanation]:
@@ -161,7 +161,7 @@ def _append_incomplete_note(accepted: list[BugExplanation], incomplete_note: str
 def _make_unknown_explanation(
     context: DiagnosisContext, name: str, wrong: Array, incomplete_note: str
 ) -> BugExplanation:
-    candidate, right = context.candidates[name], context.right_gradient(name)
+    candidate, right = context.candidates[name], context.get_right_gradient(name)
     if candidate.shape != right.shape:
         text = (
             f"{context.describe_gradient(name)} has shape {list(candidate.shape)} instead of {list(right.shape)}, and "

@@ -54,7 +54,7 @@ class BugEvidence:
                 digits_by_name = self._digits_by_bug.setdefault(match.bug_key, {})
                 digits_by_name[name] = max(match.predicted_digits, digits_by_name.get(name, 0.0))
 
-    def total_digits(self, match: HypothesisMatch) -> float:
+    def sum_digits(self, match: HypothesisMatch) -> float:
         """Return the digits of all gradients that the bug explains."""
         return sum(self._digits_by_bug[match.bug_key].values())
 
@@ -72,14 +72,14 @@ def explain_matches(
     no gradient that came right, then bugs that do either are no explanation.
     """
     accepted = [
-        match for match in matches if is_beyond_chance(evidence.total_digits(match)) and match.predicted_digits > 0
+        match for match in matches if is_beyond_chance(evidence.sum_digits(match)) and match.predicted_digits > 0
     ]
     groups: dict[str, list[HypothesisMatch]] = {}
     for match in accepted:
         groups.setdefault(match.hypothesis.bug_name, []).append(match)
     negligible = _CANDIDATE_ROUNDINGS * unit_roundoff
     chosen_groups = [chosen for group in groups.values() if (chosen := _choose_matches(group, evidence, negligible))]
-    chosen_groups.sort(key=lambda chosen: (*_rank_match(chosen[0], evidence), -evidence.total_digits(chosen[0])))
+    chosen_groups.sort(key=lambda chosen: (*_rank_match(chosen[0], evidence), -evidence.sum_digits(chosen[0])))
     return [
         _make_explanation(chosen, groups[chosen[0].hypothesis.bug_name])
         for chosen in _keep_equally_good(chosen_groups, negligible)

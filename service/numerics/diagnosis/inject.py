@@ -83,7 +83,7 @@ def inject_gradient_bugs(
         for name in names:
             for candidates in bug.inject(context, name):
                 if bug.name == _SUBTLE_BUG or all(
-                    is_visible(candidate, context.right_gradient(other)) for other, candidate in candidates.items()
+                    is_visible(candidate, context.get_right_gradient(other)) for other, candidate in candidates.items()
                 ):
                     yield InjectedBug(bug.name, candidates, f"{context.describe_gradient(name)}: {bug.signature}")
 
@@ -102,7 +102,7 @@ def inject_backward_bugs(
             candidates = {
                 name: gradient[tile]
                 for name, gradient in gradients.items()
-                if np.isfinite(gradient[tile]).all() and is_visible(gradient[tile], context.right_gradient(name))
+                if np.isfinite(gradient[tile]).all() and is_visible(gradient[tile], context.get_right_gradient(name))
             }
             if candidates:
                 yield InjectedBug(override.bug_name, candidates, override.describe_bug())

@@ -122,7 +122,7 @@ class CandidateMatcher:
         # The unit keeps squares in range, beside infinities too.
         self._unit = max(_find_largest_finite(array) for array in (candidate, right)) or 1.0
         self._candidate, self._right = candidate / self._unit, right / self._unit
-        self._right_norm = _euclidean_norm(self._right)
+        self._right_norm = _compute_euclidean_norm(self._right)
 
     def may_match(self, gradients: Array) -> Array:
         """Tell which gradients, shape (K, ...), may match the candidate, shape (K,)."""
@@ -144,16 +144,16 @@ class CandidateMatcher:
         if predicted.shape != compared.shape:
             return None
         residual = compared - predicted
-        distance, sizes = _euclidean_norm(residual), _euclidean_norm(predicted) + self._right_norm
+        distance, sizes = _compute_euclidean_norm(residual), _compute_euclidean_norm(predicted) + self._right_norm
         # A prediction far above the unit has no norm, and fits nothing.
         if not distance <= self._fit_tolerance * sizes < math.inf:
             return None
         # In another shape, or through a sum, the whole prediction is a change.
         change = predicted - self._right if self._right.shape == predicted.shape and not summed else predicted
-        if not change.any() or distance > _euclidean_norm(change) / self._min_signal_ratio:
+        if not change.any() or distance > _compute_euclidean_norm(change) / self._min_signal_ratio:
             return None
         # A prediction that is small beside g matches everything small: it has to match the candidate's own size, too.
-        size = _euclidean_norm(predicted)
+        size = _compute_euclidean_norm(predicted)
         if distance > (
             size / self._min_signal_ratio
             if size > _CANCELLED_FRACTION * self._right_norm
@@ -185,6 +185,6 @@ def _find_largest_finite(array: Array) -> float:
     return float(np.max(np.abs(array), initial=0.0, where=np.isfinite(array)))
 
 
-def _euclidean_norm(array: Array) -> float:
+def _compute_euclidean_norm(array: Array) -> float:
     flat = array.ravel()
     return math.sqrt(flat @ flat)

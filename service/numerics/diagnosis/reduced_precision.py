@@ -59,7 +59,7 @@ def _round_factors(node: Node, precision: Precision, inputs: tuple[Any, ...]) ->
 def _run_forward_with_rounded_factors(graph: Graph, leaves: Mapping[str, Array], precision: Precision) -> NamedArrays:
     values = dict(leaves)
     for node in graph.nodes:
-        inputs: tuple[Any, ...] = graph.operand_arrays(node, values)
+        inputs: tuple[Any, ...] = graph.get_operand_arrays(node, values)
         values[node.name] = node.forward(
             *(_round_factors(node, precision, inputs) if node.op.name in _PRODUCT_OPS else inputs)
         )

@@ -96,12 +96,12 @@ def compute_step_curve(
 
 def supports_complex_step(graph: Graph, name: str) -> bool:
     """Return whether a complex step from a tensor or node passes through to the loss."""
-    return all(node.op.supports_complex_step for node in graph.downstream_nodes([name]))
+    return all(node.op.supports_complex_step for node in graph.list_downstream_nodes([name]))
 
 
 def estimate_curve_work(graph: Graph, name: str) -> int:
     """Return the approximate multiply-adds of a curve."""
-    cost = graph.estimate_cost(graph.downstream_nodes([name]))
+    cost = graph.estimate_cost(graph.list_downstream_nodes([name]))
     # Real evaluations and complex ones, each as many in one pass as fit.
     evaluation_kinds = [(1 + 2 * CURVE_STEPS.size, 1)] + [
         (CURVE_STEPS.size, _REAL_PRODUCTS_PER_COMPLEX)
@@ -127,7 +127,7 @@ def estimate_curve_bytes(graph: Graph, name: str) -> int:
 
 def _count_evaluated_elements(graph: Graph, name: str) -> int:
     """Return the elements of one evaluation, of the moved tensor and all downstream."""
-    return graph.estimate_cost(graph.downstream_nodes([name])).largest_array + count_elements(graph.shapes[name])
+    return graph.estimate_cost(graph.list_downstream_nodes([name])).largest_array + count_elements(graph.shapes[name])
 
 
 def _difference_complex_step(line: "_LossAlongCoordinate", loss_at_point: Array) -> Array:

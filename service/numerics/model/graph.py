@@ -57,7 +57,7 @@ class Node:
         return (
             self.op.split_terms(output, *inputs)
             if self.branch is None
-            else self.op.terms_on_branch(self.branch, output, *inputs)
+            else self.op.compute_terms_on_branch(self.branch, output, *inputs)
         )
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Array | None) -> Array:
@@ -65,7 +65,7 @@ class Node:
         if self.branch is None:
             return self.op.forward_with_errors(errors, *inputs)
         output = self.forward(*inputs)
-        return errors.add_rounding_error(output, self.op.rounding_on_branch(self.branch, output, *inputs))
+        return errors.add_rounding_error(output, self.op.estimate_rounding_on_branch(self.branch, output, *inputs))
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Node":
         """Return the graph with its constants rounded as its leaves are.
@@ -188,7 +188,7 @@ class Graph:
         values = dict(leaves)
         nodes: list[Node] = []
         for node in self.nodes:
-            first = tuple(None if array is None else array[:1] for array in self.operand_arrays(node, values))
+            first = tuple(None if array is None else array[:1] for array in self.get_operand_arrays(node, values))
             nodes.append(node.hold_branch(first))
             self._evaluate_nodes(nodes[-1:], values, observer)
         held = copy(self)
@@ -281,11 +281,11 @@ class Graph:
         """Evaluate the nodes downstream of `replaced` again, given its arrays."""
         values = {**base, **replaced}
         self._evaluate_nodes(
-            [node for node in self.downstream_nodes(replaced) if node.name not in replaced], values, observer
+            [node for node in self.list_downstream_nodes(replaced) if node.name not in replaced], values, observer
         )
         return values
 
-    def downstream_nodes(self, names: Iterable[str]) -> list[Node]:
+    def list_downstream_nodes(self, names: Iterable[str]) -> list[Node]:
         """Return the nodes that read any of the names, directly or through others."""
         reached = set(names)
         nodes: list[Node] = []
@@ -321,7 +321,7 @@ class Graph:
             self.loss_name: np.ones((1, *loss.shape[1:]), dtype=loss.dtype) if loss_gradient is None else loss_gradient
         }
         for node in iterate_interruptibly(reversed(self.nodes)):
-            gradient, output, inputs = gradients[node.name], values[node.name], self.operand_arrays(node, values)
+            gradient, output, inputs = gradients[node.name], values[node.name], self.get_operand_arrays(node, values)
             node_backward = backward_overrides.get(node.name, node.op.backward)
             results = (
                 node_backward(gradient, output, *inputs)
@@ -344,7 +344,7 @@ class Graph:
 
     def _sum_costs(self, nodes: Iterable[Node]) -> ComputeCost:
         costs = [
-            node.op.estimate_cost(self.shapes[node.name], *self._operand_shapes(node))
+            node.op.estimate_cost(self.shapes[node.name], *self._get_operand_shapes(node))
             for node in iterate_interruptibly(nodes)
         ]
         return ComputeCost(
@@ -353,28 +353,32 @@ class Graph:
             sum(cost.calls for cost in costs),
         )
 
-    def propagation_elements(self) -> list[int]:
+    def count_propagation_elements(self) -> list[int]:
         """Return the elements through which one label spreads per node, at most."""
         return [
-            node.op.propagation_elements(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes
+            node.op.count_propagation_elements(self.shapes[node.name], *self._get_operand_shapes(node))
+            for node in self.nodes
         ]
 
-    def longest_call_work(self) -> tuple[int, Node]:
+    def estimate_longest_call_work(self) -> tuple[int, Node]:
         """Return the longest uninterruptible call, in multiply-adds, and its node."""
-        calls = [node.op.longest_call_work(self.shapes[node.name], *self._operand_shapes(node)) for node in self.nodes]
+        calls = [
+            node.op.estimate_longest_call_work(self.shapes[node.name], *self._get_operand_shapes(node))
+            for node in self.nodes
+        ]
         longest = max(range(len(calls)), key=calls.__getitem__)
         return calls[longest], self.nodes[longest]
 
-    def _operand_shapes(self, node: Node) -> list[Shape | None]:
+    def _get_operand_shapes(self, node: Node) -> list[Shape | None]:
         return [_find_operand_shape(operand, self.shapes) for operand in node.operands]
 
-    def loss_terms(self, values: Mapping[str, Array]) -> Array:
+    def get_loss_terms(self, values: Mapping[str, Array]) -> Array:
         """Return the terms of the loss, (K or 1, n), whose sum is the loss."""
         node = self.nodes[-1]
-        return node.split_terms(values[node.name], *self.operand_arrays(node, values))
+        return node.split_terms(values[node.name], *self.get_operand_arrays(node, values))
 
     @staticmethod
-    def operand_arrays(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
+    def get_operand_arrays(node: Node, values: Mapping[str, Array]) -> tuple[Array | None, ...]:
         """Return the arrays of a node's operands; a constant takes the leaves' dtype."""
         if len(node.source_names) == len(node.operands):
             return tuple(map(values.__getitem__, node.source_names))
@@ -389,7 +393,7 @@ class Graph:
 
     def _evaluate_nodes(self, nodes: Iterable[Node], values: NamedArrays, observer: NodeObserver | None) -> None:
         for node in iterate_interruptibly(nodes):
-            inputs = self.operand_arrays(node, values)
+            inputs = self.get_operand_arrays(node, values)
             values[node.name] = node.forward(*inputs) if observer is None else observer.forward(node, inputs)
 
 
@@ -533,7 +537,7 @@ def _compute_node_shapes(
             continue
         operand_shapes = [_find_operand_shape(operand, shapes) for operand in node.operands]
         try:
-            shapes[node.name] = node.op.output_shape(*operand_shapes)
+            shapes[node.name] = node.op.infer_output_shape(*operand_shapes)
         except ShapeError as error:
             errors.append(ModelError(_describe_shape_error(node, operand_shapes, error), position[node.name]))
     if errors:

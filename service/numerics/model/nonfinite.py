@@ -61,14 +61,14 @@ def _find_in_gradients(
     graph: Graph, values: Mapping[str, Array], gradients: Mapping[str, Array], name: str | None
 ) -> NonFiniteOrigin | None:
     """Return the last node on the way to the name with a non-finite contribution."""
-    on_the_way = None if name is None else {name, *(node.name for node in graph.downstream_nodes([name]))}
+    on_the_way = None if name is None else {name, *(node.name for node in graph.list_downstream_nodes([name]))}
     tiles = {name: add_batch_axis(value) for name, value in values.items()}
     for node in iterate_interruptibly(reversed(graph.nodes)):
         sources = [name for name in node.source_names if on_the_way is None or name in on_the_way]
         if all(np.isfinite(gradients[name]).all() for name in sources) or not np.isfinite(gradients[node.name]).all():
             continue
         handed_back = node.op.backward(
-            add_batch_axis(gradients[node.name]), tiles[node.name], *graph.operand_arrays(node, tiles)
+            add_batch_axis(gradients[node.name]), tiles[node.name], *graph.get_operand_arrays(node, tiles)
         )
         for operand, gradient in zip(node.operands, handed_back, strict=True):
             if operand in sources and gradient is not None and not np.isfinite(gradient).all():

@@ -72,7 +72,7 @@ class MonteCarloRounding:
     ) -> Gradients:
         """Return the gradients of a node's inputs, with errors added."""
         if node_backward != node.op.backward:
-            roundings = node.op.backward_rounding(gradient, output, *inputs)
+            roundings = node.op.estimate_backward_rounding(gradient, output, *inputs)
             results = node_backward(gradient, output, *inputs)
             return tuple(
                 None if result is None else self.add_rounding_error(result, rounding)
@@ -82,7 +82,7 @@ class MonteCarloRounding:
 
     def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
         """Add the error of the terms of the loss, which only differences look at."""
-        return self.add_rounding_error(terms, node.op.terms_rounding(terms, *inputs))
+        return self.add_rounding_error(terms, node.op.estimate_terms_rounding(terms, *inputs))
 
     def operation(self, result: Array) -> Array:
         """Add the error of one operation."""
@@ -137,7 +137,7 @@ _SAFE_MEAN_SQUARE = 2.0**-960
 """Mean square of which nothing has been lost that counts, though some of the squares may have underflowed."""
 
 
-def root_mean_square(deviations: Array, axis: int = 0) -> Array:
+def compute_root_mean_square(deviations: Array, axis: int = 0) -> Array:
     """Return the root mean square over an axis; infinite with a NaN in it."""
     squares = np.add.reduce(np.square(deviations), axis=axis) / deviations.shape[axis]
     if squares.size and squares.min() > _SAFE_MEAN_SQUARE and squares.max() < np.inf:
@@ -187,7 +187,7 @@ def estimate_rounding_allowances(
         _measure_spreads(graph, leaves, precision, observer, wanted, backward_overrides)
         for _ in range(ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
     ]
-    spread = {name: root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in wanted}
+    spread = {name: compute_root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in wanted}
     by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, wanted)
     return {name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in wanted}
 
@@ -215,7 +215,7 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
     turns. A few sweeps then see some of what may come out, and a correct gradient may be what they did not see.
     """
     for node in graph.nodes:
-        argument = node.op.sensitive_argument(*graph.operand_arrays(node, values))
+        argument = node.op.get_sensitive_argument(*graph.get_operand_arrays(node, values))
         if argument is None or argument.values.shape[0] == 1:
             continue
         exponent_values = argument.values[0]
@@ -226,7 +226,7 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
             where=np.isfinite(exponent_values),
             out=np.zeros(argument.values[1:].shape),
         )
-        moved = scale * root_mean_square(moves)
+        moved = scale * compute_root_mean_square(moves)
         # Every leeway is 1 at least, and seldom asked for.
         if (moved > 1).any() and (moved > argument.first_tile.leeway).any():
             return True
@@ -261,7 +261,7 @@ def _estimate_constant_allowances(
     gradients_by_choice = [choice.backward(choice.forward(leaves)) for choice in choices]
     return {
         name: SAFETY_FACTOR
-        * root_mean_square(np.array([gradients[name][0] - exact[name][0] for gradients in gradients_by_choice]))
+        * compute_root_mean_square(np.array([gradients[name][0] - exact[name][0] for gradients in gradients_by_choice]))
         for name in names
     }
 
@@ -269,4 +269,4 @@ def _estimate_constant_allowances(
 def _measure_spread(gradient: Array) -> Array:
     if gradient.shape[0] == 1:
         return np.zeros(gradient.shape[1:])
-    return root_mean_square(gradient[1:] - gradient[0])
+    return compute_root_mean_square(gradient[1:] - gradient[0])

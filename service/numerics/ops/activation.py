@@ -27,7 +27,7 @@ class CurvedActivation(UnaryOp):
 
     @declare_bug("the derivative was taken at the output of the function instead of at its input")
     def activation_derivative_at_output(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * self.derivative(output, self.forward(output)),)
+        return (gradient * self.evaluate_derivative(output, self.forward(output)),)
 
 
 @register_op("tanh")
@@ -44,13 +44,13 @@ class Tanh(CurvedActivation):
     def forward(self, input: Array) -> Array:
         return np.tanh(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         e = np.exp(-2 * np.abs(x))
         return 4 * e / np.square(1 + e)
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's 1 - t^2: a correct backward pass may well be written so.
-        return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.derivative(x, y))
+        return Cancellation(2 * np.square(y), _TANH_SATURATION_MARGIN * self.evaluate_derivative(x, y))
 
     @declare_bug_named(
         "activation_derivative_at_output", "the formula 1 - t^2 of the output t was applied to the input"
@@ -82,7 +82,7 @@ def sigmoid(x: Array) -> Array:
     return result
 
 
-def sigmoid_derivative(x: Array) -> Array:
+def compute_sigmoid_derivative(x: Array) -> Array:
     """Return s (1 - s) = e / (1 + e)^2 with e = exp(-abs(x)), without cancellation."""
     e = np.exp(-np.abs(x))
     return e / np.square(1 + e)
@@ -104,12 +104,12 @@ class Sigmoid(CurvedActivation):
     def forward(self, input: Array) -> Array:
         return sigmoid(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
-        return sigmoid_derivative(x)
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
+        return compute_sigmoid_derivative(x)
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's s (1 - s)
-        return Cancellation(np.square(y), sigmoid_derivative(x))
+        return Cancellation(np.square(y), compute_sigmoid_derivative(x))
 
     @declare_bug_named(
         "activation_derivative_at_output", "the formula s (1 - s) of the output s was applied to the input"
@@ -132,22 +132,22 @@ class Silu(CurvedActivation):
     numpy_calls = 8
     supports_complex_step = True
 
-    def library_function_factor(self, x: Array) -> Array:
+    def compute_library_function_factor(self, x: Array) -> Array:
         return 1 + np.abs(x)
 
     def forward(self, input: Array) -> Array:
         return input * sigmoid(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         # s + x s (1 - s), whose last product does not cancel.
-        return sigmoid(x) + x * sigmoid_derivative(x)
+        return sigmoid(x) + x * compute_sigmoid_derivative(x)
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        return sigmoid(x) + np.abs(x) * sigmoid_derivative(x)
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
+        return sigmoid(x) + np.abs(x) * compute_sigmoid_derivative(x)
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's s (1 + x (1 - s))
-        return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * sigmoid_derivative(x))
+        return Cancellation(np.abs(x) * np.square(sigmoid(x)), np.abs(x) * compute_sigmoid_derivative(x))
 
     @declare_bug("only the first factor of the product x s(x) was differentiated")
     def product_rule_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -178,67 +178,67 @@ class Gelu(CurvedActivation):
     # PyTorch's vectorised gelu is off by up to 9 unit roundoffs of the textbook's form, that by tanh by less than 3.
     library_rounding_terms = 24
 
-    def library_function_factor(self, x: Array) -> Array:
+    def compute_library_function_factor(self, x: Array) -> Array:
         return 1 + np.abs(x)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
         terms = super().library_rounding_terms if self.approximate == "tanh" else self.library_rounding_terms
-        return (Rounding(np.abs(gradient) * self.derivative_magnitude(input, output), terms),)
+        return (Rounding(np.abs(gradient) * self.estimate_derivative_magnitude(input, output), terms),)
 
     def forward(self, input: Array) -> Array:
         if self.approximate == "tanh":
-            return input / 2 * (1 + np.tanh(self._tanh_argument(input)))
+            return input / 2 * (1 + np.tanh(self._compute_tanh_argument(input)))
         return input / 2 * (1 + erf(input * _SQRT_HALF))
 
     @staticmethod
-    def _tanh_argument(x: Array) -> Array:
+    def _compute_tanh_argument(x: Array) -> Array:
         return _SQRT_2_OVER_PI * (x + _GELU_CUBIC_COEFFICIENT * (x * x * x))
 
-    def _tanh_or_erf_parts(self, x: Array) -> tuple[Array, Array]:
+    def _compute_tanh_or_erf_parts(self, x: Array) -> tuple[Array, Array]:
         """Return t = tanh(v) or erf(x / sqrt 2), and x times half its derivative."""
         if self.approximate == "tanh":
-            v = self._tanh_argument(x)
+            v = self._compute_tanh_argument(x)
             e = np.exp(-2 * np.abs(v))
             argument_derivative = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
             return np.tanh(v), x / 2 * (4 * e / np.square(1 + e)) * argument_derivative
         density = np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
         return erf(x * _SQRT_HALF), x * density
 
-    def derivative(self, x: Array, y: Array) -> Array:
-        t, half_derivative = self._tanh_or_erf_parts(x)
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
+        t, half_derivative = self._compute_tanh_or_erf_parts(x)
         return (1 + t) / 2 + half_derivative
 
-    def _one_minus_abs(self, x: Array) -> Array:
+    def _compute_one_minus_abs(self, x: Array) -> Array:
         """Return 1 - abs(t)."""
         if self.approximate == "tanh":
-            e = np.exp(-2 * np.abs(self._tanh_argument(x)))
+            e = np.exp(-2 * np.abs(self._compute_tanh_argument(x)))
             return 2 * e / (1 + e)
         return erfc(np.abs(x) * _SQRT_HALF)
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         # The argument of t is off by u of itself.
-        return np.abs(y) + np.abs(x * self._tanh_or_erf_parts(x)[1])
+        return np.abs(y) + np.abs(x * self._compute_tanh_or_erf_parts(x)[1])
 
-    def value_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_value_cancellation(self, x: Array, y: Array) -> Cancellation:
         # 1 + t where t is near -1, in PyTorch too.
-        distance_to_one = self._one_minus_abs(x)
+        distance_to_one = self._compute_one_minus_abs(x)
         largest_error = _TANH_SATURATION_MARGIN * distance_to_one if self.approximate == "tanh" else distance_to_one
         return Cancellation(np.abs(x) / 2 * (1 - distance_to_one), np.abs(x) / 2 * largest_error)
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        t, half_derivative = self._tanh_or_erf_parts(x)
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
+        t, half_derivative = self._compute_tanh_or_erf_parts(x)
         # The relative error of the exponential is the error of its argument, x^2 / 2 or 2 v.
-        argument = 2 * np.abs(self._tanh_argument(x)) if self.approximate == "tanh" else np.square(x)
+        argument = 2 * np.abs(self._compute_tanh_argument(x)) if self.approximate == "tanh" else np.square(x)
         return np.abs(1 + t) / 2 + np.abs(half_derivative) * (1 + argument)
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # 1 + t, and for the hyperbolic tangent 1 - t^2 times x v' / 2. PyTorch too loses the last summand beside 1.
-        distance_to_one = self._one_minus_abs(x)
+        distance_to_one = self._compute_one_minus_abs(x)
         magnitude = (1 - distance_to_one) / 2
         if self.approximate == "tanh":
             argument_derivative = _SQRT_2_OVER_PI * (1 + 3 * _GELU_CUBIC_COEFFICIENT * np.square(x))
             magnitude = magnitude + np.abs(x) * np.square(1 - distance_to_one) * argument_derivative
-        largest_error = distance_to_one / 2 + np.abs(self._tanh_or_erf_parts(x)[1])
+        largest_error = distance_to_one / 2 + np.abs(self._compute_tanh_or_erf_parts(x)[1])
         return Cancellation(
             magnitude, largest_error * _TANH_SATURATION_MARGIN if self.approximate == "tanh" else largest_error
         )
@@ -264,7 +264,7 @@ class Relu(PiecewiseUnary):
         # NaN is on neither piece, and stays NaN.
         return np.where(branch | np.isnan(input), input, 0).astype(input.dtype, copy=False)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return (x > 0).astype(x.dtype)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -287,20 +287,20 @@ class LeakyRelu(PiecewiseUnary):
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         return np.where(branch, input, input * input.dtype.type(self.negative_slope))
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.negative_slope).astype(x.dtype)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [
             declare_factor(self.negative_slope, "slope")._replace(
                 applies_at=~self.select_branch(input), location_note=" below 0"
             )
         ]
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, np.abs(y))
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, abs(self.negative_slope))
 
     @declare_bug("the slope below 0 was treated as 0")
@@ -331,21 +331,21 @@ class Elu(PiecewiseUnary, CurvedActivation):
         with np.errstate(over="ignore"):
             return np.where(branch, input, self.alpha * np.expm1(input)).astype(input.dtype, copy=False)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 1, self.alpha * np.exp(np.minimum(x, 0))).astype(x.dtype, copy=False)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.alpha)._replace(applies_at=~self.select_branch(input), location_note=" below 0")]
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         return np.where(x > 0, 0, np.abs(y))
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        return np.where(x > 0, 0, np.abs(self.derivative(x, y)))
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
+        return np.where(x > 0, 0, np.abs(self.evaluate_derivative(x, y)))
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # The textbook's y + a, with the output in place of the input.
-        return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.derivative(x, y)))
+        return Cancellation(np.where(x > 0, 0, np.abs(y)), np.abs(self.evaluate_derivative(x, y)))
 
     @declare_bug("the slope below 0 was treated as 1")
     def slope_of_one(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -385,19 +385,19 @@ class Softplus(PiecewiseUnary, CurvedActivation):
         curved = (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / input.dtype.type(self.beta)
         return np.where(branch, input, curved)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         z = x * x.dtype.type(self.beta)
         return np.where(z > self.threshold, 1, sigmoid(z)).astype(x.dtype, copy=False)
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         # b x is off by u b abs(x), and the result by s times that over b.
         curved = np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
         return np.where(self.select_branch(x), 0, curved)
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
         z = x * self.beta
         # s (1 - s) times the error of b x.
-        return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * sigmoid_derivative(z))
+        return np.where(self.select_branch(x), 0, sigmoid(z) + np.abs(z) * compute_sigmoid_derivative(z))
 
     @declare_bug("the sign of the argument was taken wrong")
     def sign_of_the_argument(self, gradient: Array, output: Array, input: Array) -> Gradients:

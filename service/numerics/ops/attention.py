@@ -67,7 +67,7 @@ class ScaledDotProductAttention(Op):
         OpExample(((1, 2, 3, 2), (1, 2, 4, 2), (1, 2, 4, 3), (2, 1, 4)), bool_slots=("attn_mask",)),
     )
 
-    def output_shape(self, query: Shape, key: Shape, value: Shape, attn_mask: Shape | None) -> Shape:
+    def infer_output_shape(self, query: Shape, key: Shape, value: Shape, attn_mask: Shape | None) -> Shape:
         ranks = {len(query), len(key), len(value)}
         if len(ranks) > 1 or min(ranks) < 2 or not query[:-2] == key[:-2] == value[:-2]:
             raise ShapeError("query (..., L, E), key (..., S, E), value (..., S, V) with the same leading axes")
@@ -89,11 +89,11 @@ class ScaledDotProductAttention(Op):
         if not is_broadcastable(mask, weights):
             raise ShapeError(f"an attn_mask that broadcasts to {list(weights)}")
 
-    def _score_scale(self, query: Array) -> Any:
+    def _get_score_scale(self, query: Array) -> Any:
         return query.dtype.type(1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale)
 
-    def _masked_scores(self, query: Array, key: Array, mask: Array | None) -> Array:
-        scores = query @ np.swapaxes(key, -1, -2) * self._score_scale(query)
+    def _compute_masked_scores(self, query: Array, key: Array, mask: Array | None) -> Array:
+        scores = query @ np.swapaxes(key, -1, -2) * self._get_score_scale(query)
         if self.is_causal:
             is_masked = np.triu(np.ones(scores.shape[-2:], dtype=np.bool_), 1)
             return np.where(is_masked, -np.inf, scores).astype(scores.dtype, copy=False)
@@ -104,12 +104,14 @@ class ScaledDotProductAttention(Op):
             return np.where(mask, scores, -np.inf).astype(scores.dtype, copy=False)
         return scores + mask
 
-    def sensitive_argument(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> SensitiveArgument:
-        scores = self._masked_scores(query, key, attn_mask)
+    def get_sensitive_argument(
+        self, query: Array, key: Array, value: Array, attn_mask: Array | None
+    ) -> SensitiveArgument:
+        scores = self._compute_masked_scores(query, key, attn_mask)
         return SensitiveArgument(scores, -1)
 
     @staticmethod
-    def _softmax_of_scores(scores: Array) -> Array:
+    def _compute_softmax(scores: Array) -> Array:
         largest_score = analytic_continuation.take_largest_real_part(scores, -1)
         e = np.exp(scores - np.where(largest_score == -np.inf, 0, largest_score).astype(scores.dtype, copy=False))
         total = e.sum(axis=-1, keepdims=True)
@@ -133,15 +135,15 @@ class ScaledDotProductAttention(Op):
         return take_elementwise_min(labels, take_min_over_axes(weight_labels, rank - 1))
 
     def forward(self, query: Array, key: Array, value: Array, attn_mask: Array | None) -> Array:
-        return self._softmax_of_scores(self._masked_scores(query, key, attn_mask)) @ value
+        return self._compute_softmax(self._compute_masked_scores(query, key, attn_mask)) @ value
 
     def backward(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
+        p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
         by_p = gradient @ np.swapaxes(value, -1, -2)
         by_scores = p * (by_p - (p * by_p).sum(axis=-1, keepdims=True))
-        by_product = by_scores * self._score_scale(query)
+        by_product = by_scores * self._get_score_scale(query)
         by_mask = None
         if attn_mask is not None and attn_mask.dtype != np.bool_:
             by_mask = sum_broadcast_axes(by_scores, attn_mask.shape[1:])
@@ -152,15 +154,17 @@ class ScaledDotProductAttention(Op):
             by_mask,
         )
 
-    def _softmax_with_errors(
+    def _compute_softmax_with_errors(
         self, errors: ErrorModel, query: Array, key: Array, mask: Array | None, *, is_recomputed: bool
     ) -> Array:
         """Return P with the errors of the steps before it.
 
         With `is_recomputed` it is computed a second time, from kept row statistics.
         """
-        scores = self._masked_scores(query, key, mask)
-        magnitudes = math.sqrt(2) * bound_product(query, np.swapaxes(key, -1, -2)) * np.abs(self._score_scale(query))
+        scores = self._compute_masked_scores(query, key, mask)
+        magnitudes = (
+            math.sqrt(2) * bound_product(query, np.swapaxes(key, -1, -2)) * np.abs(self._get_score_scale(query))
+        )
         if mask is not None and mask.dtype != np.bool_:
             magnitudes = magnitudes + np.abs(align_rank(mask, magnitudes.ndim - 1))
         magnitudes = np.where(scores == -np.inf, 0, magnitudes)
@@ -168,7 +172,7 @@ class ScaledDotProductAttention(Op):
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         query, key, value, mask = inputs
-        p = self._softmax_with_errors(errors, query, key, mask, is_recomputed=False)
+        p = self._compute_softmax_with_errors(errors, query, key, mask, is_recomputed=False)
         return _multiply_with_errors(errors, p, value)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -183,13 +187,13 @@ class ScaledDotProductAttention(Op):
         Each product of matrices is off by the rounding of its own sum.
         """
         query, key, value, mask = inputs
-        p = self._softmax_with_errors(errors, query, key, mask, is_recomputed=True)
+        p = self._compute_softmax_with_errors(errors, query, key, mask, is_recomputed=True)
         by_p = gradient @ np.swapaxes(value, -1, -2)
         output_products = gradient * output
         row_mean = errors(output_products.sum(axis=-1, keepdims=True), bound_sum(output_products) + bound_sum(p * by_p))
         magnitudes = bound_product(gradient, np.swapaxes(value, -1, -2)) + np.abs(by_p) + np.abs(row_mean)
         by_scores = errors(p * (by_p - row_mean), _add_underflow_loss(p, errors) * magnitudes)
-        by_product = by_scores * self._score_scale(query)
+        by_product = by_scores * self._get_score_scale(query)
         return (
             _multiply_with_errors(errors, by_product, key),
             _multiply_with_errors(errors, np.swapaxes(by_product, -1, -2), query),
@@ -216,17 +220,17 @@ class ScaledDotProductAttention(Op):
         work = weights * (query[-1] + output[-1] + _SOFTMAX_CALLS)
         return ComputeCost(work, max(weights, super().estimate_cost(output, *shapes).largest_array), _SOFTMAX_CALLS)
 
-    def gradient_multipliers(
+    def list_gradient_multipliers(
         self, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Sequence[Multiplier]:
-        return [declare_factor(float(self._score_scale(query)), positions=(0, 1))]
+        return [declare_factor(float(self._get_score_scale(query)), positions=(0, 1))]
 
     @declare_bug("only the diagonal p (1 - p) of the Jacobian of softmax was used")
     def softmax_jacobian_diagonal_only(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
-        by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
+        p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
+        by_product = p * (1 - p) * (gradient @ np.swapaxes(value, -1, -2)) * self._get_score_scale(query)
         correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
@@ -236,8 +240,8 @@ class ScaledDotProductAttention(Op):
     def not_less_the_mean(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
-        p = self._softmax_of_scores(self._masked_scores(query, key, attn_mask))
-        by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._score_scale(query)
+        p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
+        by_product = p * (gradient @ np.swapaxes(value, -1, -2)) * self._get_score_scale(query)
         correct_gradients = self.backward(gradient, output, query, key, value, attn_mask)
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
@@ -254,7 +258,7 @@ class ScaledDotProductAttention(Op):
         by_query, by_key, *other_gradients = self.backward(gradient, output, query, key, value, attn_mask)
         assert by_query is not None
         assert by_key is not None
-        return by_query / self._score_scale(query), by_key / self._score_scale(query), *other_gradients
+        return by_query / self._get_score_scale(query), by_key / self._get_score_scale(query), *other_gradients
 
     @declare_bug("the mask was left out")
     def mask_forgotten(

@@ -68,19 +68,19 @@ class BinaryOp(Op):
         """Return f(a, b) of arrays of one rank."""
 
     @abstractmethod
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         """Return g df/da and g df/db, before they are summed over broadcast axes."""
 
-    def partial_gradient_magnitudes(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def estimate_partial_gradient_magnitudes(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         """Return g df/da and g df/db in their textbook form, on absolute values."""
-        by_a, by_b = self.partial_gradients(np.abs(g), a, b, y)
+        by_a, by_b = self.compute_partial_gradients(np.abs(g), a, b, y)
         return np.abs(by_a), np.abs(by_b)
 
-    def value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
         """Return f(a, b) in its textbook form, on absolute values."""
         return np.abs(y)
 
-    def output_shape(self, input: Shape, other: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, other: Shape) -> Shape:
         return broadcast_shapes(input, other)
 
     def forward(self, input: Array, other: Array) -> Array:
@@ -91,18 +91,18 @@ class BinaryOp(Op):
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = _align_ranks(input, other)
-        by_a, by_b = self.partial_gradients(gradient, a, b, output)
+        by_a, by_b = self.compute_partial_gradients(gradient, a, b, output)
         return sum_broadcast_axes(by_a, input.shape[1:]), sum_broadcast_axes(by_b, other.shape[1:])
 
-    def forward_rounding(self, output: Array, input: Array, other: Array) -> Rounding | None:
+    def estimate_forward_rounding(self, output: Array, input: Array, other: Array) -> Rounding | None:
         a, b = _align_ranks(input, other)
-        return Rounding(self.value_magnitude(a, b, output), 1)
+        return Rounding(self.estimate_value_magnitude(a, b, output), 1)
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, other: Array
     ) -> tuple[Rounding | None, ...]:
         a, b = _align_ranks(input, other)
-        sizes = self.partial_gradient_magnitudes(gradient, a, b, output)
+        sizes = self.estimate_partial_gradient_magnitudes(gradient, a, b, output)
         output_shape = output.shape[1:]
         # Each share takes two roundings at most, and each addition one.
         return tuple(
@@ -148,13 +148,13 @@ class Add(BinaryOp):
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a + (b if self.alpha == 1 else b * b.dtype.type(self.alpha))
 
-    def value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
         return np.abs(y) if self.alpha == 1 else np.abs(y) + np.abs(self.alpha * b)
 
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, g if self.alpha == 1 else g * g.dtype.type(self.alpha)
 
-    def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.alpha, positions=(1,))]
 
     @declare_bug("the factor alpha was applied to the other operand")
@@ -183,13 +183,13 @@ class Sub(BinaryOp):
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a - (b if self.alpha == 1 else b * b.dtype.type(self.alpha))
 
-    def value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, a: Array, b: Array, y: Array) -> Array:
         return np.abs(y) if self.alpha == 1 else np.abs(y) + np.abs(self.alpha * b)
 
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g, -g if self.alpha == 1 else g * g.dtype.type(-self.alpha)
 
-    def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.alpha, positions=(1,))]
 
     @declare_bug("the sign was left out")
@@ -223,10 +223,10 @@ class Mul(BinaryOp):
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a * b
 
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g * b, g * a
 
-    def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [*declare_scalar_multiplier("factor", other, (0,)), *declare_scalar_multiplier("factor", input, (1,))]
 
     @declare_bug_named(
@@ -292,10 +292,10 @@ class Div(BinaryOp):
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return a / b
 
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         return g / b, -g * (a / b) / b
 
-    def gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array, other: Array) -> Sequence[Multiplier]:
         return [*declare_scalar_multiplier("division", other, (0,)), *declare_scalar_multiplier("factor", input, (1,))]
 
     @declare_bug_named(
@@ -342,7 +342,7 @@ class Extremum(BinaryOp):
         a, b = _align_ranks(input, other)
         return np.sign(a - b) * self.order_sign
 
-    def subgradient_choices(
+    def list_subgradient_choices(
         self, input_errors: Sequence[Array | None], input: Array, other: Array
     ) -> SubgradientChoices | None:
         """Return the choice of weights of both operands that sum to one, near ties."""
@@ -368,15 +368,15 @@ class Extremum(BinaryOp):
     def evaluate_function(self, a: Array, b: Array) -> Array:
         return np.maximum(a, b) if self.order_sign > 0 else np.minimum(a, b)
 
-    def partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
+    def compute_partial_gradients(self, g: Array, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
         chosen_sign = np.sign(a - b) * self.order_sign
         a_share = ((1 + chosen_sign) / 2).astype(g.dtype, copy=False)
         return g * a_share, g * (1 - a_share)
 
-    def forward_rounding(self, output: Array, input: Array, other: Array) -> None:
+    def estimate_forward_rounding(self, output: Array, input: Array, other: Array) -> None:
         return None
 
-    def rounding_on_branch(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding:
+    def estimate_rounding_on_branch(self, branch: Array, output: Array, input: Array, other: Array) -> Rounding:
         return Rounding(np.abs(output) * (branch == 0), 1)
 
     @declare_bug("the gradient went to both operands instead of the one that was chosen")
@@ -433,7 +433,7 @@ class Where(Op):
     linear_in = _JOINTLY_LINEAR
     examples = (OpExample(((3, 4), (3, 4), (3, 4))), OpExample(((3, 1), (4,), ())), OpExample(((), (2,), (2,))))
 
-    def output_shape(self, condition: Shape, input: Shape, other: Shape) -> Shape:
+    def infer_output_shape(self, condition: Shape, input: Shape, other: Shape) -> Shape:
         return broadcast_shapes(condition, input, other)
 
     def forward(self, condition: Array, input: Array, other: Array) -> Array:
@@ -448,10 +448,10 @@ class Where(Op):
         by_other = sum_broadcast_axes(np.where(mask, 0, gradient), other.shape[1:])
         return None, by_input.astype(gradient.dtype, copy=False), by_other.astype(gradient.dtype, copy=False)
 
-    def forward_rounding(self, output: Array, condition: Array, input: Array, other: Array) -> None:
+    def estimate_forward_rounding(self, output: Array, condition: Array, input: Array, other: Array) -> None:
         return None
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, condition: Array, input: Array, other: Array
     ) -> tuple[Rounding | None, ...]:
         _, by_input, by_other = self.backward(np.abs(gradient), output, condition, input, other)

@@ -41,30 +41,30 @@ class ClassLoss(LossOp):
 
     ignore_index: int
 
-    def _sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
+    def _compute_sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            weights = super()._sample_weights(gradient, losses, *inputs)
+            weights = super()._compute_sample_weights(gradient, losses, *inputs)
         target = inputs[1]
         if target.ndim != weights.ndim:
             return weights
         return np.where(target == self.ignore_index, 0, weights).astype(weights.dtype, copy=False)
 
-    def output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
-        samples = self._sample_shape(input)
+    def infer_output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
+        samples = self._get_sample_shape(input)
         self._check_target(input, samples, target)
-        classes = input[self._class_axis(input)]
+        classes = input[self._get_class_axis(input)]
         if weight is not None and weight != (classes,):
             raise ShapeError(f"a weight of shape {[classes]}, one for each class")
         return samples if self.reduction == "none" else ()
 
     @staticmethod
-    def _class_axis(input: Shape) -> int:
+    def _get_class_axis(input: Shape) -> int:
         return 0 if len(input) == 1 else 1
 
-    def _sample_shape(self, input: Shape) -> Shape:
+    def _get_sample_shape(self, input: Shape) -> Shape:
         if not input:
             raise ShapeError("an input (C,) or (N, C, ...)")
-        axis = self._class_axis(input)
+        axis = self._get_class_axis(input)
         return input[:axis] + input[axis + 1 :]
 
     def _check_target(self, input: Shape, samples: Shape, target: Shape) -> None:
@@ -74,7 +74,7 @@ class ClassLoss(LossOp):
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         target = values[1]
         if target is not None and target.dtype.kind == "i" and target.shape != shapes[0]:
-            last_class = shapes[0][self._class_axis(shapes[0])] - 1
+            last_class = shapes[0][self._get_class_axis(shapes[0])] - 1
             is_out_of_range = (target < 0) | (target > last_class)
             if (is_out_of_range & (target != self.ignore_index)).any():
                 raise ShapeError(_LABEL_REQUIREMENT.format(last=last_class, ignored=self.ignore_index))
@@ -83,8 +83,8 @@ class ClassLoss(LossOp):
         input_labels, target_labels, weight_labels = values
         assert input_labels is not None
         class_labels = input_labels if target_labels is None else take_elementwise_min(input_labels, target_labels)
-        sample_labels = take_min_over_axes(class_labels, self._batched_class_axis(input_labels)).squeeze(
-            self._batched_class_axis(input_labels)
+        sample_labels = take_min_over_axes(class_labels, self._get_batched_class_axis(input_labels)).squeeze(
+            self._get_batched_class_axis(input_labels)
         )
         if weight_labels is None:
             return sample_labels
@@ -93,23 +93,23 @@ class ClassLoss(LossOp):
             sample_labels, take_min_over_elements(weight_labels).reshape(-1, *(1,) * (sample_labels.ndim - 1))
         )
 
-    def _batched_class_axis(self, input: Array) -> int:
-        return self._class_axis(input.shape[1:]) + 1
+    def _get_batched_class_axis(self, input: Array) -> int:
+        return self._get_class_axis(input.shape[1:]) + 1
 
-    def _class_weight(self, input: Array, weight: Array | None) -> Array:
+    def _get_class_weight(self, input: Array, weight: Array | None) -> Array:
         """Return the class weights, broadcastable to the input."""
         if weight is None:
             return np.ones((1,) * input.ndim, dtype=input.dtype)
         shape = [1] * (input.ndim - 1)
-        shape[self._batched_class_axis(input) - 1] = weight.shape[1]
+        shape[self._get_batched_class_axis(input) - 1] = weight.shape[1]
         return weight.reshape(weight.shape[0], *shape)
 
-    def _one_hot(self, input: Array, target: Array) -> Array:
+    def _make_one_hot(self, input: Array, target: Array) -> Array:
         """Return 1 at the label of each sample, 0 elsewhere and at ignored labels.
 
         The result has the shape of the input.
         """
-        class_axis = self._batched_class_axis(input)
+        class_axis = self._get_batched_class_axis(input)
         classes = np.expand_dims(np.arange(int(input.shape[class_axis])), tuple(range(1, input.ndim - class_axis)))
         labels = np.expand_dims(target, class_axis)
         return ((labels == classes) & (labels != self.ignore_index)).astype(input.dtype)
@@ -118,10 +118,10 @@ class ClassLoss(LossOp):
         """Return whether PyTorch's target has a label that is not ignored."""
         return bool((target != self.ignore_index).any())
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        classes = inputs[0].shape[self._batched_class_axis(inputs[0])]
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        classes = inputs[0].shape[self._get_batched_class_axis(inputs[0])]
         multipliers = [
-            *super().gradient_multipliers(*inputs),
+            *super().list_gradient_multipliers(*inputs),
             Multiplier("sum", f"the {classes} classes", float(classes)),
         ]
         # The divisor of a mean holds the class weights, so no number multiplies their gradient alone.
@@ -133,8 +133,10 @@ class ClassLoss(LossOp):
         lambda shapes: shapes[-1] is not None,
     )
     def class_weights_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
-        return self.sample_gradients(weight, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
+        return self.compute_sample_gradients(weight, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[
+            1:
+        ]
 
     @declare_bug_named(
         "channel_factor_missing", "the weights of the classes were left out", lambda shapes: shapes[-1] is not None
@@ -144,16 +146,16 @@ class ClassLoss(LossOp):
 
     def _sum_by_class(self, products: Array, input: Array) -> Array:
         """Return the sum over the samples, (K, C)."""
-        sample_axes = tuple(axis for axis in range(1, products.ndim) if axis != self._batched_class_axis(input))
+        sample_axes = tuple(axis for axis in range(1, products.ndim) if axis != self._get_batched_class_axis(input))
         return products.sum(axis=sample_axes)
 
-    def _divisor_gradient(self, spread: Array, mean: Array, input: Array, target: Array) -> Array:
+    def _compute_divisor_gradient(self, spread: Array, mean: Array, input: Array, target: Array) -> Array:
         """Return the part of a class weight's gradient from the mean's divisor."""
         return self._select_at_label(spread * mean.reshape((-1,) + (1,) * (input.ndim - 1)), input, target)
 
     def _select_at_label(self, array: Array, input: Array, target: Array) -> Array:
         """Return an array at the label of each sample and 0 elsewhere, even for NaN."""
-        return np.where(self._one_hot(input, target) != 0, array, 0).astype(input.dtype, copy=False)
+        return np.where(self._make_one_hot(input, target) != 0, array, 0).astype(input.dtype, copy=False)
 
 
 @register_op("nll_loss")
@@ -182,42 +184,52 @@ class NllLoss(ClassLoss):
         OpExample(((4,), (), None), {"reduction": "none"}, index_limits={"target": 4}),
     )
 
-    def _label_coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
-        return self._one_hot(input, target) * self._class_weight(input, weight)
+    def _compute_label_coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return self._make_one_hot(input, target) * self._get_class_weight(input, weight)
 
-    def sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        return -(self._label_coefficients(input, target, weight) * input).sum(axis=self._batched_class_axis(input))
+    def compute_sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return -(self._compute_label_coefficients(input, target, weight) * input).sum(
+            axis=self._get_batched_class_axis(input)
+        )
 
-    def reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
+    def compute_reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
         if self.reduction != "mean":
             return 1
-        coefficients = self._label_coefficients(*inputs)
+        coefficients = self._compute_label_coefficients(*inputs)
         return coefficients.reshape(coefficients.shape[0], -1).sum(axis=1)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
-        class_spread = np.expand_dims(weight, self._batched_class_axis(input))
-        by_input = self._select_at_label(-class_spread * self._class_weight(input, class_weight), input, target)
+    def compute_sample_gradients(
+        self, weight: Array, input: Array, target: Array, class_weight: Array | None
+    ) -> Gradients:
+        class_spread = np.expand_dims(weight, self._get_batched_class_axis(input))
+        by_input = self._select_at_label(-class_spread * self._get_class_weight(input, class_weight), input, target)
         if class_weight is None:
             return by_input, None, None
         products = self._select_at_label(-class_spread * input, input, target)
         if self.reduction == "mean":
-            mean = self._reduce_losses(self.sample_losses(input, target, class_weight), input, target, class_weight)
-            products = products - self._divisor_gradient(class_spread, mean, input, target)
+            mean = self._reduce_losses(
+                self.compute_sample_losses(input, target, class_weight), input, target, class_weight
+            )
+            products = products - self._compute_divisor_gradient(class_spread, mean, input, target)
         return by_input, None, self._sum_by_class(products, input)
 
-    def sample_gradient_magnitudes(
+    def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        class_spread = np.expand_dims(weight, self._batched_class_axis(input))
-        by_input = self._select_at_label(np.abs(class_spread * self._class_weight(input, class_weight)), input, target)
+        class_spread = np.expand_dims(weight, self._get_batched_class_axis(input))
+        by_input = self._select_at_label(
+            np.abs(class_spread * self._get_class_weight(input, class_weight)), input, target
+        )
         if class_weight is None:
             return by_input, None, None
         magnitudes = self._select_at_label(class_spread * np.abs(input), input, target)
         if self.reduction == "mean":
             mean = np.abs(
-                self._reduce_losses(self.sample_losses(input, target, class_weight), input, target, class_weight)
+                self._reduce_losses(
+                    self.compute_sample_losses(input, target, class_weight), input, target, class_weight
+                )
             )
-            magnitudes = magnitudes + self._divisor_gradient(class_spread, mean, input, target)
+            magnitudes = magnitudes + self._compute_divisor_gradient(class_spread, mean, input, target)
         return by_input, None, self._sum_by_class(magnitudes, input)
 
     @declare_bug("the sign was left out")
@@ -237,7 +249,7 @@ class NllLoss(ClassLoss):
         is_counted = target != self.ignore_index
         labels = torch.where(is_counted, target, 0)
         label_weights = weight[labels] * is_counted
-        class_axis = self._class_axis(tuple(input.shape))
+        class_axis = self._get_class_axis(tuple(input.shape))
         losses = -label_weights * input.gather(class_axis, labels.unsqueeze(class_axis)).squeeze(class_axis)
         if self.reduction == "none":
             return losses
@@ -294,16 +306,16 @@ class CrossEntropy(ClassLoss):
         super().check_values(shapes, *values)
 
     @staticmethod
-    def _target_is_labels(input: Array, target: Array) -> bool:
+    def _is_target_labels(input: Array, target: Array) -> bool:
         return input.ndim != target.ndim
 
-    def _target_rates(self, input: Array, target: Array) -> Array:
+    def _compute_target_rates(self, input: Array, target: Array) -> Array:
         """Return q / w."""
-        classes = input.shape[self._batched_class_axis(input)]
+        classes = input.shape[self._get_batched_class_axis(input)]
         is_counted: Any = 1
-        if self._target_is_labels(input, target):
-            is_counted = np.expand_dims(target != self.ignore_index, self._batched_class_axis(input))
-            target = self._one_hot(input, target)
+        if self._is_target_labels(input, target):
+            is_counted = np.expand_dims(target != self.ignore_index, self._get_batched_class_axis(input))
+            target = self._make_one_hot(input, target)
         if target.dtype.kind != "c":
             target = target.astype(input.dtype, copy=False)
         if not self.label_smoothing:
@@ -311,87 +323,91 @@ class CrossEntropy(ClassLoss):
         smoothed_target = (1 - self.label_smoothing) * target + self.label_smoothing / classes * is_counted
         return smoothed_target.astype(target.dtype, copy=False)
 
-    def _class_coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
-        return self._target_rates(input, target) * self._class_weight(input, weight)
+    def _compute_class_coefficients(self, input: Array, target: Array, weight: Array | None) -> Array:
+        return self._compute_target_rates(input, target) * self._get_class_weight(input, weight)
 
-    def sensitive_argument(self, input: Array, target: Array, weight: Array | None) -> SensitiveArgument:
-        return SensitiveArgument(input, self._batched_class_axis(input))
+    def get_sensitive_argument(self, input: Array, target: Array, weight: Array | None) -> SensitiveArgument:
+        return SensitiveArgument(input, self._get_batched_class_axis(input))
 
-    def sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        logarithms = log_softmax(input, self._batched_class_axis(input))
-        return -(self._class_coefficients(input, target, weight) * logarithms).sum(axis=self._batched_class_axis(input))
+    def compute_sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        logarithms = log_softmax(input, self._get_batched_class_axis(input))
+        return -(self._compute_class_coefficients(input, target, weight) * logarithms).sum(
+            axis=self._get_batched_class_axis(input)
+        )
 
-    def reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
+    def compute_reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
         if self.reduction != "mean":
             return 1
         input, target, weight = inputs
-        if not self._target_is_labels(input, target):
+        if not self._is_target_labels(input, target):
             return count_elements(losses.shape[1:])
-        label_weights = self._one_hot(input, target) * self._class_weight(input, weight)
+        label_weights = self._make_one_hot(input, target) * self._get_class_weight(input, weight)
         return label_weights.reshape(label_weights.shape[0], -1).sum(axis=1)
 
-    def implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        log_magnitudes = estimate_implemented_log_softmax_magnitude(input, self._batched_class_axis(input))
-        return (np.abs(self._class_coefficients(input, target, weight)) * log_magnitudes).sum(
-            axis=self._batched_class_axis(input)
+    def estimate_implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        log_magnitudes = estimate_implemented_log_softmax_magnitude(input, self._get_batched_class_axis(input))
+        return (np.abs(self._compute_class_coefficients(input, target, weight)) * log_magnitudes).sum(
+            axis=self._get_batched_class_axis(input)
         )
 
-    def loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        log_magnitudes = estimate_log_softmax_magnitude(input, self._batched_class_axis(input))
-        return (np.abs(self._class_coefficients(input, target, weight)) * log_magnitudes).sum(
-            axis=self._batched_class_axis(input)
+    def estimate_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        log_magnitudes = estimate_log_softmax_magnitude(input, self._get_batched_class_axis(input))
+        return (np.abs(self._compute_class_coefficients(input, target, weight)) * log_magnitudes).sum(
+            axis=self._get_batched_class_axis(input)
         )
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array, class_weight: Array | None) -> Gradients:
-        class_axis = self._batched_class_axis(input)
+    def compute_sample_gradients(
+        self, weight: Array, input: Array, target: Array, class_weight: Array | None
+    ) -> Gradients:
+        class_axis = self._get_batched_class_axis(input)
         logarithms, p = log_softmax(input, class_axis), softmax(input, class_axis)
-        return self._partial_gradients_from(weight, logarithms, p, input, target, class_weight)
+        return self._compute_partial_gradients_from(weight, logarithms, p, input, target, class_weight)
 
-    def _partial_gradients_from(
+    def _compute_partial_gradients_from(
         self, weight: Array, logarithms: Array, p: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        class_axis = self._batched_class_axis(input)
+        class_axis = self._get_batched_class_axis(input)
         class_spread = np.expand_dims(weight, class_axis)
-        q = self._class_coefficients(input, target, class_weight)
+        q = self._compute_class_coefficients(input, target, class_weight)
         by_input = class_spread * (q.sum(axis=class_axis, keepdims=True) * p - q)
         by_target = None
-        if not self._target_is_labels(input, target):
+        if not self._is_target_labels(input, target):
             by_target = (
-                -class_spread * (1 - self.label_smoothing) * self._class_weight(input, class_weight) * logarithms
+                -class_spread * (1 - self.label_smoothing) * self._get_class_weight(input, class_weight) * logarithms
             )
         if class_weight is None:
             return by_input, by_target, None
-        products = -class_spread * self._target_rates(input, target) * logarithms
-        if self.reduction == "mean" and self._target_is_labels(input, target):
+        products = -class_spread * self._compute_target_rates(input, target) * logarithms
+        if self.reduction == "mean" and self._is_target_labels(input, target):
             losses = -(q * logarithms).sum(axis=class_axis)
             mean = self._reduce_losses(losses, input, target, class_weight)
-            products = products - self._divisor_gradient(class_spread, mean, input, target)
+            products = products - self._compute_divisor_gradient(class_spread, mean, input, target)
         return by_input, by_target, self._sum_by_class(products, input)
 
-    def sample_gradient_magnitudes(
+    def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, class_weight: Array | None
     ) -> Gradients:
-        class_axis = self._batched_class_axis(input)
+        class_axis = self._get_batched_class_axis(input)
         class_spread = np.expand_dims(weight, class_axis)
-        q = np.abs(self._class_coefficients(input, target, class_weight))
+        q = np.abs(self._compute_class_coefficients(input, target, class_weight))
         logarithms, p = np.abs(log_softmax(input, class_axis)), softmax(input, class_axis)
         product = q.sum(axis=class_axis, keepdims=True) * p
-        by_input = class_spread * (np.abs(product - q) + (0 if self._target_is_exact(input, target) else product + q))
+        by_input = class_spread * (np.abs(product - q) + (0 if self._is_target_exact(input, target) else product + q))
         by_target = None
-        if not self._target_is_labels(input, target):
-            by_target = class_spread * np.abs(self._class_weight(input, class_weight)) * logarithms
+        if not self._is_target_labels(input, target):
+            by_target = class_spread * np.abs(self._get_class_weight(input, class_weight)) * logarithms
         if class_weight is None:
             return by_input, by_target, None
-        products = class_spread * np.abs(self._target_rates(input, target)) * logarithms
-        if self.reduction == "mean" and self._target_is_labels(input, target):
+        products = class_spread * np.abs(self._compute_target_rates(input, target)) * logarithms
+        if self.reduction == "mean" and self._is_target_labels(input, target):
             losses = (q * logarithms).sum(axis=class_axis)
             mean = np.abs(self._reduce_losses(losses, input, target, class_weight))
-            products = products + self._divisor_gradient(class_spread, mean, input, target)
+            products = products + self._compute_divisor_gradient(class_spread, mean, input, target)
         return by_input, by_target, self._sum_by_class(products, input)
 
-    def _target_is_exact(self, input: Array, target: Array) -> bool:
+    def _is_target_exact(self, input: Array, target: Array) -> bool:
         """Return whether the part subtracted from p is 1 or 0, which does not round."""
-        return self._target_is_labels(input, target) and not self.label_smoothing
+        return self._is_target_labels(input, target) and not self.label_smoothing
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients with the errors of log p, of p and of their products.
@@ -404,14 +420,14 @@ class CrossEntropy(ClassLoss):
         + log S, are off by a rounding of L too, for which `MEAN_ROUNDING` stands.
         """
         input, target, class_weight = inputs
-        class_axis = self._batched_class_axis(input)
+        class_axis = self._get_batched_class_axis(input)
         logarithms, p = log_softmax(input, class_axis), softmax(input, class_axis)
         log_sum = input.max(axis=class_axis, keepdims=True) - logarithms.max(axis=class_axis, keepdims=True)
         relative_errors = estimate_log_softmax_magnitude(input, class_axis) + MEAN_ROUNDING * np.abs(log_sum) + 2
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         logarithms_with_errors = log_softmax_with_errors(errors, input, class_axis)
-        results = self._partial_gradients_from(weight, logarithms_with_errors, p, input, target, class_weight)
-        magnitudes = self.sample_gradient_magnitudes(np.abs(weight), *inputs)
+        results = self._compute_partial_gradients_from(weight, logarithms_with_errors, p, input, target, class_weight)
+        magnitudes = self.estimate_sample_gradient_magnitudes(np.abs(weight), *inputs)
         terms = self.summand_count + 1, self.summand_count + 1, count_elements(weight.shape[1:]) + 1
         by_input, *other_gradients = (
             None if result is None else errors(result, magnitude, count)
@@ -419,7 +435,9 @@ class CrossEntropy(ClassLoss):
         )
         assert by_input is not None
         # Next to 1 the error of p is that of the difference 1 - p, of which p itself holds no digits.
-        scale = np.abs(self._class_coefficients(input, target, class_weight)).sum(axis=class_axis, keepdims=True)
+        scale = np.abs(self._compute_class_coefficients(input, target, class_weight)).sum(
+            axis=class_axis, keepdims=True
+        )
         scale = scale * np.abs(np.expand_dims(weight, class_axis))
         largest_error = -2 * scale * np.expm1(logarithms)
         return errors(
@@ -428,16 +446,20 @@ class CrossEntropy(ClassLoss):
 
     @declare_bug("the target was not subtracted: p was taken for p - [c = y]")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
-        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
-        q = self._class_coefficients(*inputs).sum(axis=class_axis, keepdims=True)
+        input, class_axis = inputs[0], self._get_batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(
+            self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs), class_axis
+        )
+        q = self._compute_class_coefficients(*inputs).sum(axis=class_axis, keepdims=True)
         return class_spread * q * softmax(input, class_axis), *self.backward(gradient, output, *inputs)[1:]
 
     @declare_bug("only the diagonal of the Jacobian of softmax was used: q (p - 1) for p - q")
     def softmax_jacobian_diagonal_only(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
-        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
-        by_input = class_spread * self._class_coefficients(*inputs) * (softmax(input, class_axis) - 1)
+        input, class_axis = inputs[0], self._get_batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(
+            self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs), class_axis
+        )
+        by_input = class_spread * self._compute_class_coefficients(*inputs) * (softmax(input, class_axis) - 1)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
     @declare_bug_named(
@@ -445,7 +467,7 @@ class CrossEntropy(ClassLoss):
         "p - q, which already holds the Jacobian of softmax, was multiplied by its diagonal p (1 - p) again",
     )
     def diagonal_on_top(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        p = softmax(inputs[0], self._batched_class_axis(inputs[0]))
+        p = softmax(inputs[0], self._get_batched_class_axis(inputs[0]))
         by_input, *other_gradients = self.backward(gradient, output, *inputs)
         assert by_input is not None
         return by_input * p * (1 - p), *other_gradients
@@ -456,13 +478,15 @@ class CrossEntropy(ClassLoss):
         lambda shapes: shapes[-1] is not None,
     )
     def missing_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        input, class_axis = inputs[0], self._batched_class_axis(inputs[0])
-        class_spread = np.expand_dims(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), class_axis)
-        q = self._target_rates(*inputs[:2]).sum(axis=class_axis, keepdims=True)
+        input, class_axis = inputs[0], self._get_batched_class_axis(inputs[0])
+        class_spread = np.expand_dims(
+            self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs), class_axis
+        )
+        q = self._compute_target_rates(*inputs[:2]).sum(axis=class_axis, keepdims=True)
         return class_spread * q * softmax(input, class_axis), *self.backward(gradient, output, *inputs)[1:]
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
-        class_axis = self._class_axis(tuple(input.shape))
+        class_axis = self._get_class_axis(tuple(input.shape))
         has_labels = input.ndim != target.ndim
         if not has_labels:
             target = target.to(input.dtype)

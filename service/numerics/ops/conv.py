@@ -77,7 +77,7 @@ class _ConvGeometry:
         )
         return rows, columns
 
-    def window_at(self, padded: Array, offset: tuple[int, int]) -> Array:
+    def get_window(self, padded: Array, offset: tuple[int, int]) -> Array:
         """Return the view (..., out_h, out_w) of a padded input (..., H, W) at an offset."""
         rows, columns = self._window_slices
         return padded[..., rows[offset[0]], columns[offset[1]]]
@@ -253,14 +253,14 @@ class Conv2d(Convolution):
         OpExample(((1, 2, 4, 4), (2, 2, 1, 1), None), {"padding": "valid"}),
     )
 
-    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         _check_ranks(input, weight)
         channels, out_channels = _to_four_dimensions(input)[1], _to_four_dimensions(weight)[0]
         self._check_channels(channels, out_channels, _to_four_dimensions(weight)[1])
         expected_bias = (out_channels,) if len(weight) == 4 else ()
         if bias is not None and bias != expected_bias:
             raise ShapeError(f"a bias of shape {list(expected_bias)}")
-        output_lengths = self._geometry_of(input, weight).output
+        output_lengths = self._get_geometry(input, weight).output
         if min(output_lengths) < 1:
             raise ShapeError("a kernel no larger than the padded input")
         return (*input[:-3], out_channels, *output_lengths) if len(weight) == 4 else output_lengths
@@ -272,19 +272,19 @@ class Conv2d(Convolution):
             expected = channels // self.groups
             raise ShapeError(f"a weight of shape (out, {expected}, kh, kw) for {channels} input channels")
 
-    def _geometry_of(self, input: Shape, weight: Shape) -> _ConvGeometry:
-        before, after = self._padding_widths(self._kernel_extent(weight))
+    def _get_geometry(self, input: Shape, weight: Shape) -> _ConvGeometry:
+        before, after = self._compute_padding_widths(self._compute_kernel_extent(weight))
         return _make_geometry(input[-2:], weight[-2:], to_pair(self.stride), to_pair(self.dilation), before, after)
 
     def without_padding(self, weight: Array) -> tuple[Convolution, list[tuple[int, int]]]:
-        before, after = self._padding_widths(self._kernel_extent(weight.shape))
+        before, after = self._compute_padding_widths(self._compute_kernel_extent(weight.shape))
         return replace(self, padding=0), [*zip(before, after, strict=True)]
 
-    def _kernel_extent(self, weight: Shape) -> tuple[int, ...]:
+    def _compute_kernel_extent(self, weight: Shape) -> tuple[int, ...]:
         """Return the distance of the kernel's last offset from its first."""
         return tuple((k - 1) * d for k, d in zip(weight[-2:], to_pair(self.dilation), strict=True))
 
-    def _padding_widths(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _compute_padding_widths(self, extent: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.padding == "same":
             if to_pair(self.stride) != (1, 1):
                 raise ShapeError('stride 1 where padding is "same"')
@@ -296,9 +296,9 @@ class Conv2d(Convolution):
 
     def forward(self, input: Array, weight: Array, bias: Array | None) -> Array:
         x, w = self._group_channels(input, weight)
-        geometry = self._geometry_of(x.shape, w.shape)
+        geometry = self._get_geometry(x.shape, w.shape)
         total = _correlate(geometry, geometry.pad_input(x), w)
-        shape = self.output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
+        shape = self.infer_output_shape(input.shape[1:], weight.shape[1:], None if bias is None else bias.shape[1:])
         output = total.reshape(total.shape[:1] + shape)
         if bias is None:
             return output
@@ -323,13 +323,13 @@ class Conv2d(Convolution):
         if position == _BIAS_POSITION:
             return None
         x, w = self._group_channels(input, weight)
-        geometry = self._geometry_of(x.shape, w.shape)
+        geometry = self._get_geometry(x.shape, w.shape)
         return _expand_convolution(geometry, position, x[0], w[0, 0])
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         input_labels, weight_labels, *bias_labels = drop_missing(values)
         grouped_input, grouped_weight = self._group_channels(input_labels, weight_labels)
-        geometry = self._geometry_of(grouped_input.shape, grouped_weight.shape)
+        geometry = self._get_geometry(grouped_input.shape, grouped_weight.shape)
         rows, columns = geometry.axis_windows
         padded_labels = geometry.pad_input(take_min_over_axes(grouped_input, 3), np.inf)
         window_labels = windows.take_window_minimum(windows.take_window_minimum(padded_labels, -1, columns), -2, rows)
@@ -337,7 +337,7 @@ class Conv2d(Convolution):
         labels = take_elementwise_min(
             window_labels, channel_labels, *(label.reshape(-1, *channel_labels.shape[1:]) for label in bias_labels)
         )
-        return labels.reshape(len(labels), *self.output_shape(*get_declared_shapes(inputs)))
+        return labels.reshape(len(labels), *self.infer_output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         by_bias = None
@@ -354,27 +354,27 @@ class Conv2d(Convolution):
     def compute_input_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
         """Return the gradient of the input. The values of `input` do not matter."""
         x, w = self._group_channels(input, weight)
-        geometry = self._geometry_of(x.shape, w.shape)
+        geometry = self._get_geometry(x.shape, w.shape)
         g = self._group_gradient_rows(gradient, x, w)
         tiles = max(len(gradient), len(x), len(w))
         padded = geometry.pad_input(x[:1])
         by_padded = np.zeros((tiles, *padded.shape[1:]), dtype=np.result_type(gradient, w))
         for offset in iterate_interruptibly(geometry.kernel_offsets):
             by_window = np.swapaxes(w[..., *offset], -1, -2) @ g
-            window = geometry.window_at(by_padded, offset)
+            window = geometry.get_window(by_padded, offset)
             window[...] += by_window.reshape((len(by_window), *window.shape[1:]))
         return geometry.crop_padding(by_padded).reshape((tiles, *input.shape[1:]))
 
     def compute_weight_gradient(self, gradient: Array, input: Array, weight: Array) -> Array:
         """Return the gradient of the weight. The values of `weight` do not matter."""
         x, w = self._group_channels(input, weight)
-        geometry = self._geometry_of(x.shape, w.shape)
+        geometry = self._get_geometry(x.shape, w.shape)
         padded = geometry.pad_input(x)
         tiles = max(len(gradient), len(x), len(w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
         transposed = np.swapaxes(self._group_gradient_rows(gradient, x, w), -1, -2)
         for offset in iterate_interruptibly(geometry.kernel_offsets):
-            products = _flatten_plane(geometry.window_at(padded, offset)) @ transposed
+            products = _flatten_plane(geometry.get_window(padded, offset)) @ transposed
             by_weight[..., *offset] = np.swapaxes(products, -1, -2).sum(axis=1)
         return by_weight.reshape((tiles, *weight.shape[1:]))
 
@@ -394,7 +394,7 @@ class Conv2d(Convolution):
         output
             Shape of the result: that of an input of the convolution.
         """
-        geometry = self._geometry_of(output, weight)
+        geometry = self._get_geometry(output, weight)
         rows, columns = replace(geometry, output=(values.shape[-2], values.shape[-1])).axis_windows
         least_values = windows.take_min_over_holding_windows(
             windows.take_min_over_holding_windows(values, -2, rows), -1, columns
@@ -421,11 +421,11 @@ class Conv2d(Convolution):
             weight.reshape(-1, 1, self.groups, w[0] // self.groups, *w[1:]),
         )
 
-    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
         magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
         return Rounding(magnitude, count_elements(_to_four_dimensions(weight.shape[1:])[1:]) + (bias is not None))
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
@@ -442,7 +442,7 @@ class Conv2d(Convolution):
         assert input is not None
         assert weight is not None
         kernel = count_elements(_to_four_dimensions(weight)[1:])
-        geometry = self._geometry_of(input, weight)
+        geometry = self._get_geometry(input, weight)
         padded = count_elements(input[:-2]) * math.prod(
             length + b + a
             for length, b, a in zip(input[-2:], geometry.padding_before, geometry.padding_after, strict=True)
@@ -453,7 +453,7 @@ class Conv2d(Convolution):
             count_elements(output) * (kernel + offsets), max(count_elements(output), padded), 3 * offsets
         )
 
-    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
+    def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the joins along both axes, and the elements of all arrays.
 
         The channels of each group are joined together.
@@ -461,7 +461,7 @@ class Conv2d(Convolution):
         input, weight = shapes[0], shapes[1]
         assert input is not None
         assert weight is not None
-        rows, columns = self._geometry_of(input, weight).axis_windows
+        rows, columns = self._get_geometry(input, weight).axis_windows
         images = count_elements(_to_four_dimensions(input)[:1]) * self.groups
         joins = (
             rows.required_length * (columns.join_count + columns.required_length)
@@ -469,7 +469,7 @@ class Conv2d(Convolution):
         )
         return images * joins + count_elements(input) + count_elements(weight) + count_elements(output)
 
-    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+    def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the work of the whole convolution, which is one call.
 
         PyTorch copies the windows of the input first.
@@ -477,7 +477,7 @@ class Conv2d(Convolution):
         return _TORCH_WORK_FACTOR * self.estimate_cost(output, *shapes).work
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        before, after = self._padding_widths(self._kernel_extent(weight.shape))
+        before, after = self._compute_padding_widths(self._compute_kernel_extent(weight.shape))
         if before != after:
             # PyTorch warns when it has to pad by itself, for an even kernel.
             input = torch.nn.functional.pad(input, (before[1], after[1], before[0], after[0]))
@@ -494,7 +494,7 @@ def _correlate(geometry: _ConvGeometry, padded: Array, w: Array) -> Array:
     kernel = w[..., 0, :, :] if w.shape[3:5] == (1, 1) else None
     total: Array | None = None
     for i, j in iterate_interruptibly(geometry.kernel_offsets):
-        window = geometry.window_at(padded, (i, j))
+        window = geometry.get_window(padded, (i, j))
         product = (
             w[..., i, j] @ _flatten_plane(window) if kernel is None else kernel[..., i : i + 1, j : j + 1] * window
         )
@@ -521,7 +521,7 @@ def _expand_convolution(geometry: _ConvGeometry, position: int, x: Array, w: Arr
     kernel = w if position == 0 else flat_indices(w)
     shape = (x.shape[0], *w.shape[:2], *geometry.output)
     channel_offsets = list(product(range(x.shape[2]), geometry.kernel_offsets))
-    input_windows = [geometry.window_at(padded[:, :, channel, None], offset) for channel, offset in channel_offsets]
+    input_windows = [geometry.get_window(padded[:, :, channel, None], offset) for channel, offset in channel_offsets]
     weights = [kernel[:, :, channel, i, j, None, None] for channel, (i, j) in channel_offsets]
     return (
         ProductExpansion(shape, input_windows, weights)

@@ -59,10 +59,10 @@ class Conv1d(Convolution):
         OpExample(((1, 2, 5), (2, 2, 4), (2,)), {"padding": "same"}),
     )
 
-    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         if len(input) not in (2, 3) or len(weight) != 3:
             raise ShapeError("input (B, C, L) or (C, L) with weight (out, C/groups, k)")
-        shape = self._as_conv2d.output_shape((*input[:-1], 1, input[-1]), (*weight[:-1], 1, weight[-1]), bias)
+        shape = self._as_conv2d.infer_output_shape((*input[:-1], 1, input[-1]), (*weight[:-1], 1, weight[-1]), bias)
         return (*shape[:-2], shape[-1])
 
     @property
@@ -105,14 +105,16 @@ class Conv1d(Convolution):
         assert by_weight is not None
         return by_input[..., 0, :], by_weight[..., 0, :], by_bias
 
-    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
-        magnitude, terms = self._as_conv2d.forward_rounding(*self._add_row_axis(output, input, weight), bias)
+    def estimate_forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+        magnitude, terms = self._as_conv2d.estimate_forward_rounding(*self._add_row_axis(output, input, weight), bias)
         return Rounding(magnitude[..., 0, :], terms)
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
-        roundings = self._as_conv2d.backward_rounding(*self._add_row_axis(gradient, output, input, weight), bias)
+        roundings = self._as_conv2d.estimate_backward_rounding(
+            *self._add_row_axis(gradient, output, input, weight), bias
+        )
         return tuple(
             Rounding(rounding.magnitude[..., 0, :], rounding.term_count)
             if position < 2 and rounding is not None
@@ -121,16 +123,20 @@ class Conv1d(Convolution):
         )
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
-        return self._as_conv2d.estimate_cost((*output[:-1], 1, output[-1]), *self._shapes_with_row_axis(shapes))
+        return self._as_conv2d.estimate_cost((*output[:-1], 1, output[-1]), *self._add_row_axis_to_shapes(shapes))
 
-    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
-        return self._as_conv2d.propagation_elements((*output[:-1], 1, output[-1]), *self._shapes_with_row_axis(shapes))
+    def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._as_conv2d.count_propagation_elements(
+            (*output[:-1], 1, output[-1]), *self._add_row_axis_to_shapes(shapes)
+        )
 
-    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
-        return self._as_conv2d.longest_call_work((*output[:-1], 1, output[-1]), *self._shapes_with_row_axis(shapes))
+    def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._as_conv2d.estimate_longest_call_work(
+            (*output[:-1], 1, output[-1]), *self._add_row_axis_to_shapes(shapes)
+        )
 
     @staticmethod
-    def _shapes_with_row_axis(shapes: tuple[Shape | None, ...]) -> list[Shape | None]:
+    def _add_row_axis_to_shapes(shapes: tuple[Shape | None, ...]) -> list[Shape | None]:
         return [shape if shape is None or len(shape) < 2 else (*shape[:-1], 1, shape[-1]) for shape in shapes]
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:

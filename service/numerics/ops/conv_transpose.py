@@ -56,7 +56,7 @@ class ConvTranspose2d(Convolution):
         """Return the convolution whose adjoint this op is."""
         return Conv2d(stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
 
-    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         if len(input) not in (3, 4) or len(weight) != 4 or weight[0] != input[-3]:
             raise ShapeError("input (B, C, H, W) or (C, H, W) with weight (C, out/groups, kh, kw)")
         if weight[0] % self.groups:
@@ -64,12 +64,12 @@ class ConvTranspose2d(Convolution):
         channels = weight[1] * self.groups
         if bias is not None and bias != (channels,):
             raise ShapeError(f"a bias of shape {[channels]}")
-        lengths = tuple(self._output_length(input[-2 + i], weight[-2 + i], i) for i in range(2))
+        lengths = tuple(self._compute_output_length(input[-2 + i], weight[-2 + i], i) for i in range(2))
         if min(lengths) < 1:
             raise ShapeError(f"an input that padding={self.padding} does not cut off whole")
         return (*input[:-3], channels, *lengths)
 
-    def _output_length(self, length: int, kernel: int, axis: int) -> int:
+    def _compute_output_length(self, length: int, kernel: int, axis: int) -> int:
         stride, dilation, output_padding = (
             to_pair(attribute)[axis] for attribute in (self.stride, self.dilation, self.output_padding)
         )
@@ -90,7 +90,7 @@ class ConvTranspose2d(Convolution):
 
     def _forward_without_bias(self, x: Array, weight: Array) -> Array:
         """Return the output without the bias."""
-        shape = self.output_shape(x.shape[1:], weight.shape[1:], None)
+        shape = self.infer_output_shape(x.shape[1:], weight.shape[1:], None)
         x = self._extend_with_zeros(x)
         return self._adjoint_convolution.compute_input_gradient(x, np.zeros((1, *shape), dtype=x.dtype), weight)
 
@@ -100,7 +100,7 @@ class ConvTranspose2d(Convolution):
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         input_labels, weight_labels, *bias_labels = drop_missing(values)
-        shape = self.output_shape(*get_declared_shapes(inputs))
+        shape = self.infer_output_shape(*get_declared_shapes(inputs))
         window_labels = take_min_over_axes(
             input_labels.reshape(len(input_labels), -1, self.groups, *self._group_shape(input_labels)), 3
         )
@@ -130,13 +130,13 @@ class ConvTranspose2d(Convolution):
             by_bias = gradient.sum(axis=sample_axes)
         return by_input, by_weight, by_bias
 
-    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
         magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
         return Rounding(
             magnitude, count_elements(weight.shape[3:]) * weight.shape[1] // self.groups + (bias is not None)
         )
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
@@ -150,14 +150,14 @@ class ConvTranspose2d(Convolution):
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
         return self._adjoint_convolution.estimate_cost(shapes[0] or (), output, shapes[1])
 
-    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
+    def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         # The values of the windows are set apart by the stride, which makes so many times more windows.
-        return count_elements(to_pair(self.stride)) * self._adjoint_convolution.propagation_elements(
+        return count_elements(to_pair(self.stride)) * self._adjoint_convolution.count_propagation_elements(
             shapes[0] or (), output, shapes[1]
         )
 
-    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
-        return self._adjoint_convolution.longest_call_work(shapes[0] or (), output, shapes[1])
+    def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+        return self._adjoint_convolution.estimate_longest_call_work(shapes[0] or (), output, shapes[1])
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
         y = transpose_in_blocks(

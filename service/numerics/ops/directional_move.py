@@ -32,7 +32,7 @@ class DirectionalMove(Op):
     bugs: ClassVar[Mapping[str, OpBug]] = MappingProxyType({})
     linear_in: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"input": ("moves",), "moves": ("input",)})
 
-    def output_shape(self, input: Shape, moves: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, moves: Shape) -> Shape:
         return input
 
     def forward(self, input: Array, moves: Array) -> Array:
@@ -46,7 +46,7 @@ class DirectionalMove(Op):
         move_sums = (self.unit * moves[:, active_directions]) @ chosen.reshape(active_directions.size, -1)
         return input + move_sums.reshape(-1, *input.shape[1:])
 
-    def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
+    def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         input, _ = inputs
         return self.forward(np.zeros_like(input), direction) if position else direction
 
@@ -58,7 +58,7 @@ class DirectionalMove(Op):
             input_labels, take_min_over_elements(move_labels).reshape(-1, *(1,) * (input_labels.ndim - 1))
         )
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
         _, moves = inputs
         return Rounding(np.abs(output), 1) if moves.any() else None
 

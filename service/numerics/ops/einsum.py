@@ -107,7 +107,7 @@ class Einsum(Op):
         letters, output = self._expand_ellipsis(shapes)
         if len(set(output)) < len(output) or not set(output) <= set("".join(letters)):
             raise ShapeError("an output of different letters, each of which stands in an operand")
-        lengths = self._letter_lengths(letters, shapes)
+        lengths = self._get_letter_lengths(letters, shapes)
         kept_letters = [
             "".join(letter for letter, length in zip(own_letters, shape, strict=True) if length == lengths[letter])
             for own_letters, shape in zip(letters, shapes, strict=True)
@@ -115,7 +115,7 @@ class Einsum(Op):
         return _ParsedEquation(kept_letters, output, lengths)
 
     @staticmethod
-    def _letter_lengths(letters: list[str], shapes: Sequence[Shape]) -> dict[str, int]:
+    def _get_letter_lengths(letters: list[str], shapes: Sequence[Shape]) -> dict[str, int]:
         lengths: dict[str, int] = {}
         for own_letters, shape in zip(letters, shapes, strict=True):
             if len(own_letters) != len(shape):
@@ -130,7 +130,7 @@ class Einsum(Op):
                 lengths[letter] = max(known_length, length)
         return lengths
 
-    def output_shape(self, *shapes: Shape) -> Shape:
+    def infer_output_shape(self, *shapes: Shape) -> Shape:
         parsed = self._parse_equation(shapes)
         return tuple(parsed.axis_lengths[letter] for letter in parsed.output_letters)
 
@@ -164,7 +164,7 @@ class Einsum(Op):
         parsed = self._parse_equation(get_declared_shapes(operands))
         unbroadcast_operands = parsed.drop_broadcast_axes(operands)
         gradients = (
-            self._operand_gradient(
+            self._compute_operand_gradient(
                 gradient, parsed.output_letters, position, parsed.operand_letters, unbroadcast_operands
             )
             for position in range(len(unbroadcast_operands))
@@ -174,7 +174,7 @@ class Einsum(Op):
             for operand_gradient, operand in zip(gradients, operands, strict=True)
         )
 
-    def _operand_gradient(
+    def _compute_operand_gradient(
         self, gradient: Array, out: str, position: int, letters: list[str], operands: Sequence[Array]
     ) -> Array:
         unique_letters = "".join(dict.fromkeys(letters[position]))
@@ -193,11 +193,13 @@ class Einsum(Op):
         np.einsum(f"...{letters[position]}->...{unique_letters}", by_operand)[...] = spread_gradient
         return by_operand
 
-    def forward_rounding(self, output: Array, *operands: Array) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, *operands: Array) -> Rounding:
         products = self._count_products(get_declared_shapes(operands))
         return Rounding(self.forward(*map(np.abs, operands)), products // count_elements(output.shape[1:]))
 
-    def backward_rounding(self, gradient: Array, output: Array, *operands: Array) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(
+        self, gradient: Array, output: Array, *operands: Array
+    ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *map(np.abs, operands))
         products = self._count_products(get_declared_shapes(operands))
         return tuple(

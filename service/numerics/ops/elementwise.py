@@ -48,10 +48,10 @@ class UnaryOp(Op):
 
     Notes
     -----
-    The value is off by u `value_magnitude`, and the gradient by u g `derivative_magnitude`. Both are magnitudes of the
-    textbook's form without the part that cancels. That part is a `Cancellation` of its own, since it is lost at most
-    once. With s = fl(s) and e = 1 - s the textbook's s (1 - s) is off by u s^2, and by s e at most: where e < u / 2 the
-    computed s is 1 and the result 0.
+    The value is off by u `estimate_value_magnitude`, and the gradient by u g `estimate_derivative_magnitude`. Both are
+    magnitudes of the textbook's form without the part that cancels. That part is a `Cancellation` of its own, since it
+    is lost at most once. With s = fl(s) and e = 1 - s the textbook's s (1 - s) is off by u s^2, and by s e at most:
+    where e < u / 2 the computed s is 1 and the result 0.
     """
 
     inputs = ("input",)
@@ -62,74 +62,83 @@ class UnaryOp(Op):
     """Terms whose rounding stands for that of a library function, good to some units in the last place."""
 
     @abstractmethod
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         """Return phi'(x)."""
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
         """Return phi'(x) in its textbook form, on absolute values.
 
         The rounding of the gradient is a part of it.
         """
-        return np.abs(self.derivative(x, y))
+        return np.abs(self.evaluate_derivative(x, y))
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         """Return phi(x) in its textbook form, on absolute values."""
         return np.abs(y)
 
-    def library_function_factor(self, x: Array) -> Array | float:
+    def compute_library_function_factor(self, x: Array) -> Array | float:
         """Return the approximate factor of the library's functions in phi and phi'.
 
         The default is 1.
         """
         return 1.0
 
-    def value_cancellation(self, x: Array, y: Array) -> Cancellation | None:
+    def estimate_value_cancellation(self, x: Array, y: Array) -> Cancellation | None:
         """Return the cancellation in the textbook form of phi(x), or None."""
         return None
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation | None:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation | None:
         """Return the cancellation in the textbook form of phi'(x), or None."""
         return None
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         return input
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         return take_elementwise_min(*drop_missing(values))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (gradient * self.derivative(input, output),)
+        return (gradient * self.evaluate_derivative(input, output),)
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding | None:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding | None:
         if self.rounds_nothing:
             return None
-        return Rounding(self.value_magnitude(input, output), self.library_rounding_terms)
+        return Rounding(self.estimate_value_magnitude(input, output), self.library_rounding_terms)
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding | None, ...]:
         if self.rounds_nothing:
             return (None,)
-        return (Rounding(np.abs(gradient) * self.derivative_magnitude(input, output), self.library_rounding_terms),)
+        return (
+            Rounding(np.abs(gradient) * self.estimate_derivative_magnitude(input, output), self.library_rounding_terms),
+        )
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (x,) = inputs
         output = self.forward(x)
-        rounding = self.forward_rounding(output, x)
+        rounding = self.estimate_forward_rounding(output, x)
         if rounding is None:
             return output
-        function_loss = errors.underflow_loss * self.library_function_factor(x)
-        return self._add_elementwise_errors(errors, output, rounding, function_loss, self.value_cancellation(x, output))
+        function_loss = errors.underflow_loss * self.compute_library_function_factor(x)
+        return self._add_elementwise_errors(
+            errors, output, rounding, function_loss, self.estimate_value_cancellation(x, output)
+        )
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         (x,) = inputs
         (by_input,) = self.backward(gradient, output, x)
-        (rounding,) = self.backward_rounding(gradient, output, x)
+        (rounding,) = self.estimate_backward_rounding(gradient, output, x)
         if by_input is None or rounding is None:
             return (by_input,)
         # The incoming gradient may scale up again the part that the slope loses below the normal numbers.
-        function_loss = np.abs(gradient) * errors.underflow_loss * self.library_function_factor(x)
+        function_loss = np.abs(gradient) * errors.underflow_loss * self.compute_library_function_factor(x)
         return (
             self._add_elementwise_errors(
-                errors, by_input, rounding, function_loss, self.derivative_cancellation(x, output), np.abs(gradient)
+                errors,
+                by_input,
+                rounding,
+                function_loss,
+                self.estimate_derivative_cancellation(x, output),
+                np.abs(gradient),
             ),
         )
 
@@ -150,7 +159,7 @@ class UnaryOp(Op):
 
     @declare_bug("the derivative was not multiplied by the incoming gradient")
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self.derivative(input, output) + 0 * gradient,)
+        return (self.evaluate_derivative(input, output) + 0 * gradient,)
 
     @declare_bug("the derivative of the function was skipped")
     def missing_activation_derivative(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -175,7 +184,7 @@ class Neg(UnaryOp):
     def forward(self, input: Array) -> Array:
         return -input
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return -np.ones_like(x)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -191,7 +200,7 @@ class Exp(UnaryOp):
     def forward(self, input: Array) -> Array:
         return np.exp(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return y
 
     @declare_bug("the gradient was multiplied by the input instead of the output")
@@ -214,10 +223,10 @@ class Expm1(UnaryOp):
     def forward(self, input: Array) -> Array:
         return np.expm1(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return np.exp(x)
 
-    def derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
+    def estimate_derivative_cancellation(self, x: Array, y: Array) -> Cancellation:
         # PyTorch computes y + 1.
         return Cancellation(np.abs(y), np.exp(x))
 
@@ -239,7 +248,7 @@ class Log(UnaryOp):
     def forward(self, input: Array) -> Array:
         return np.log(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return 1 / x
 
     @declare_bug("the gradient was multiplied by the input instead of divided by it")
@@ -263,7 +272,7 @@ class Log1p(UnaryOp):
     def forward(self, input: Array) -> Array:
         return analytic_continuation.log1p(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return 1 / (1 + x)
 
     @declare_bug("the 1 under the logarithm was left out")
@@ -284,10 +293,10 @@ class Sqrt(UnaryOp):
     def forward(self, input: Array) -> Array:
         return np.sqrt(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return 1 / (2 * y)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(0.5)]
 
     @declare_bug("the factor 1/2 was left out")
@@ -308,10 +317,10 @@ class Rsqrt(UnaryOp):
     def forward(self, input: Array) -> Array:
         return 1 / np.sqrt(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return -(y * y * y) / 2
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(0.5)]
 
     @declare_bug("the sign was left out")
@@ -328,13 +337,13 @@ class Sin(UnaryOp):
 
     supports_complex_step = True
 
-    def sensitive_argument(self, input: Array) -> SensitiveArgument:
+    def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
         return SensitiveArgument(input)
 
     def forward(self, input: Array) -> Array:
         return np.sin(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return np.cos(x)
 
     @declare_bug("the sign was wrong")
@@ -351,13 +360,13 @@ class Cos(UnaryOp):
 
     supports_complex_step = True
 
-    def sensitive_argument(self, input: Array) -> SensitiveArgument:
+    def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
         return SensitiveArgument(input)
 
     def forward(self, input: Array) -> Array:
         return np.cos(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return -np.sin(x)
 
     @declare_bug("the sign was left out")
@@ -383,14 +392,14 @@ class Erf(UnaryOp):
     def forward(self, input: Array) -> Array:
         return erf(input)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return 2 / math.sqrt(math.pi) * np.exp(-np.square(x))
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
         # x^2 is off by u x^2. That is the relative error of its exponential.
-        return self.derivative(x, y) * (1 + np.square(x))
+        return self.evaluate_derivative(x, y) * (1 + np.square(x))
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(2 / math.sqrt(math.pi))]
 
     @declare_bug("the constant factor was left out")
@@ -419,21 +428,23 @@ class Pow(UnaryOp):
     )
 
     def forward(self, input: Array) -> Array:
-        return self._power_in_float64(input, self.exponent)
+        return self._raise_in_float64(input, self.exponent)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         if self.exponent == 0:
             return np.zeros_like(x)
-        return self.exponent * self._power_in_float64(x, self.exponent - 1)
+        return self.exponent * self._raise_in_float64(x, self.exponent - 1)
 
-    def value_magnitude(self, x: Array, y: Array) -> Array:
-        return np.abs(y) * (1 + self._exponent_rounding(x, float(self.exponent)))
+    def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
+        return np.abs(y) * (1 + self._estimate_exponent_rounding(x, float(self.exponent)))
 
-    def derivative_magnitude(self, x: Array, y: Array) -> Array:
-        return np.abs(self.derivative(x, y)) * (1 + self._exponent_rounding(x, float(self.exponent - 1)))
+    def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
+        return np.abs(self.evaluate_derivative(x, y)) * (
+            1 + self._estimate_exponent_rounding(x, float(self.exponent - 1))
+        )
 
     @staticmethod
-    def _exponent_rounding(x: Array, exponent: float) -> Array:
+    def _estimate_exponent_rounding(x: Array, exponent: float) -> Array:
         """Return the relative error of the power, in units of u, from a rounded exponent.
 
         PyTorch rounds the exponent to the dtype. A multiple of 1/4 up to 64 is a number of every dtype.
@@ -444,14 +455,14 @@ class Pow(UnaryOp):
         return np.abs(exponent * np.log(np.where(absolute > 0, absolute, 1)))
 
     @staticmethod
-    def _power_in_float64(x: Array, exponent: float) -> Array:
+    def _raise_in_float64(x: Array, exponent: float) -> Array:
         """Return the power, computed in float64 at least.
 
         An odd exponent rounded to float32 may be even.
         """
         return analytic_continuation.raise_to_power(x.astype(np.result_type(x, np.float64)), exponent).astype(x.dtype)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
         return [declare_factor(self.exponent, "exponent")]
 
     @declare_bug("the exponent was not reduced by 1")
@@ -480,20 +491,20 @@ class PiecewiseUnary(UnaryOp):
         """Return the arguments at which the slope jumps. The default is 0 alone."""
         return (0.0,)
 
-    def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
+    def list_subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return the choice of a slope between those beside each kink that is near.
 
         The function has one slope at a time.
         """
         assert input_errors[0] is not None
-        return merge_choices([self._choices_at_kink(kink, input_errors[0], input) for kink in self.kink_positions])
+        return merge_choices([self._list_choices_at_kink(kink, input_errors[0], input) for kink in self.kink_positions])
 
-    def _choices_at_kink(self, kink: float, input_errors: Array, input: Array) -> SubgradientChoices | None:
+    def _list_choices_at_kink(self, kink: float, input_errors: Array, input: Array) -> SubgradientChoices | None:
         x, input_error = input.ravel(), np.broadcast_to(input_errors, input.shape).ravel()
         positions = np.flatnonzero(np.abs(x - kink) <= input_error)
         offset = np.spacing(max(abs(kink), float(np.finfo(np.float64).tiny)))
-        lower_slope, upper_slope = (self._derivative_at(kink + side * offset) for side in (-1, 1))
-        slopes = self.derivative(x[positions], self.forward(input).ravel()[positions])
+        lower_slope, upper_slope = (self._evaluate_derivative_at(kink + side * offset) for side in (-1, 1))
+        slopes = self.evaluate_derivative(x[positions], self.forward(input).ravel()[positions])
         upper_share = (
             np.clip((slopes - lower_slope) / (upper_slope - lower_slope), 0, 1)
             if upper_slope != lower_slope
@@ -503,9 +514,9 @@ class PiecewiseUnary(UnaryOp):
             positions, upper_share, x[positions] == kink, [(0, positions, lower_slope)], [(0, positions, upper_slope)]
         )
 
-    def _derivative_at(self, x: float) -> float:
+    def _evaluate_derivative_at(self, x: float) -> float:
         point = np.array([x])
-        return float(self.derivative(point, self.forward(point))[0])
+        return float(self.evaluate_derivative(point, self.forward(point))[0])
 
 
 @register_op("abs")
@@ -520,7 +531,7 @@ class Abs(PiecewiseUnary):
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         return branch * input
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return np.sign(x)
 
     @declare_bug("the sign was left out")
@@ -546,7 +557,7 @@ class Clamp(PiecewiseUnary):
     )
     rounds_nothing = True
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         if self.min is None and self.max is None:
             raise ShapeError("a min, a max or both, and has neither")
         return input
@@ -571,7 +582,7 @@ class Clamp(PiecewiseUnary):
         low = ends[0] if self.max is None else min(ends)
         return np.select([branch < 0, branch > 0], [low, ends[1]], input).astype(input.dtype, copy=False)
 
-    def derivative(self, x: Array, y: Array) -> Array:
+    def evaluate_derivative(self, x: Array, y: Array) -> Array:
         return (self.select_branch(x) == 0).astype(x.dtype)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

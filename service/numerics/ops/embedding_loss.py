@@ -53,7 +53,7 @@ def _list_vector_indices(vectors: Array, length: int) -> Array:
     return vectors[:, None] * length + np.arange(length)
 
 
-def _dot_product(a: Array, b: Array) -> Array:
+def _compute_dot_product(a: Array, b: Array) -> Array:
     return (a * b).sum(axis=-1)
 
 
@@ -79,26 +79,29 @@ class CosineEmbeddingLoss(VectorPairLoss):
         OpExample(((4,), (4,), ()), {"reduction": "none"}, sign_slots=("target",)),
     )
 
-    def output_shape(self, input1: Shape, input2: Shape, target: Shape) -> Shape:
+    def infer_output_shape(self, input1: Shape, input2: Shape, target: Shape) -> Shape:
         if input1 != input2 or len(input1) not in (1, 2) or target != input1[:-1]:
             raise ShapeError("two inputs (N, D) with a target (N,), or (D,) with ()")
         return target if self.reduction == "none" else ()
 
     @staticmethod
-    def _cosine_and_norms(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    def _compute_cosine_and_norms(a: Array, b: Array) -> tuple[Array, Array, Array]:
         """Return the cosine, p and q."""
-        p, q = _dot_product(a, a) + a.dtype.type(_COSINE_EPSILON), _dot_product(b, b) + a.dtype.type(_COSINE_EPSILON)
-        return _dot_product(a, b) / (np.sqrt(p) * np.sqrt(q)), p, q
+        p, q = (
+            _compute_dot_product(a, a) + a.dtype.type(_COSINE_EPSILON),
+            _compute_dot_product(b, b) + a.dtype.type(_COSINE_EPSILON),
+        )
+        return _compute_dot_product(a, b) / (np.sqrt(p) * np.sqrt(q)), p, q
 
     def select_branch(self, input1: Array, input2: Array, target: Array) -> Array:
-        cosine, _, _ = self._cosine_and_norms(input1, input2)
+        cosine, _, _ = self._compute_cosine_and_norms(input1, input2)
         return np.where(target == 1, 1, np.where((target == -1) & (cosine >= self.margin), -1, 0)).astype(np.int8)
 
-    def subgradient_choices(
+    def list_subgradient_choices(
         self, input_errors: Sequence[Array | None], input1: Array, input2: Array, target: Array
     ) -> SubgradientChoices | None:
         """Return the choice of all or nothing of the cosine's gradient, at the margin."""
-        cosine, p, q = (array[0].reshape(-1) for array in self._cosine_and_norms(input1, input2))
+        cosine, p, q = (array[0].reshape(-1) for array in self._compute_cosine_and_norms(input1, input2))
         vector_errors = (np.broadcast_to(array, input1.shape) for array in input_errors[:2] if array is not None)
         lengths = np.sqrt(np.minimum(p, q))
         cosine_error = _bound_distance_error(*vector_errors).reshape(-1) / lengths + 4 * np.finfo(np.float64).eps
@@ -113,32 +116,32 @@ class CosineEmbeddingLoss(VectorPairLoss):
         ]
         share = (cosine[samples] >= self.margin) * 1.0
         return choose_between_derivatives(
-            self._output_flat_indices(samples), share, cosine[samples] == self.margin, [], derivatives_of_cosine
+            self._get_output_flat_indices(samples), share, cosine[samples] == self.margin, [], derivatives_of_cosine
         )
 
-    def losses_on_branch(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
-        cosine, _, _ = self._cosine_and_norms(input1, input2)
+    def compute_losses_on_branch(self, branch: Array, input1: Array, input2: Array, target: Array) -> Array:
+        cosine, _, _ = self._compute_cosine_and_norms(input1, input2)
         return np.select([branch > 0, branch < 0], [1 - cosine, cosine - self.margin], 0).astype(
             input1.dtype, copy=False
         )
 
-    def loss_magnitudes(self, input1: Array, input2: Array, target: Array) -> Array:
+    def estimate_loss_magnitudes(self, input1: Array, input2: Array, target: Array) -> Array:
         # The product is a sum of D, and each length takes half the error of a sum of D.
-        cosine = self._cosine_magnitude(input1, input2) * math.sqrt(4 + input1.shape[-1])
+        cosine = self._estimate_cosine_magnitude(input1, input2) * math.sqrt(4 + input1.shape[-1])
         return (1 + abs(self.margin) + cosine) * (self.select_branch(input1, input2, target) != 0)
 
-    def implemented_loss_magnitudes(self, input1: Array, input2: Array, target: Array) -> Array:
+    def estimate_implemented_loss_magnitudes(self, input1: Array, input2: Array, target: Array) -> Array:
         return (
             2
-            * (1 + abs(self.margin) + self._cosine_magnitude(input1, input2))
+            * (1 + abs(self.margin) + self._estimate_cosine_magnitude(input1, input2))
             * (self.select_branch(input1, input2, target) != 0)
         )
 
-    def _cosine_magnitude(self, a: Array, b: Array) -> Array:
-        return self._cosine_and_norms(np.abs(a), np.abs(b))[0]
+    def _estimate_cosine_magnitude(self, a: Array, b: Array) -> Array:
+        return self._compute_cosine_and_norms(np.abs(a), np.abs(b))[0]
 
-    def sample_gradients(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
-        cosine, p, q = (array[..., None] for array in self._cosine_and_norms(input1, input2))
+    def compute_sample_gradients(self, weight: Array, input1: Array, input2: Array, target: Array) -> Gradients:
+        cosine, p, q = (array[..., None] for array in self._compute_cosine_and_norms(input1, input2))
         h = (-weight * self.select_branch(input1, input2, target).astype(weight.dtype))[..., None]
         root = np.sqrt(p) * np.sqrt(q)
         by_target = np.zeros(weight.shape[:1] + target.shape[1:], dtype=weight.dtype)
@@ -155,11 +158,13 @@ class CosineEmbeddingLoss(VectorPairLoss):
         a, b = inputs[:2]
         target: Array = inputs[2]
         vector_length = a.shape[-1]
-        product = errors(_dot_product(a, b), _dot_product(np.abs(a), np.abs(b)), vector_length)
-        p, q = (errors(_dot_product(array, array) + _COSINE_EPSILON, terms=vector_length + 1) for array in (a, b))
+        product = errors(_compute_dot_product(a, b), _compute_dot_product(np.abs(a), np.abs(b)), vector_length)
+        p, q = (
+            errors(_compute_dot_product(array, array) + _COSINE_EPSILON, terms=vector_length + 1) for array in (a, b)
+        )
         root = np.sqrt(p) * np.sqrt(q)
         cosine, p, q, root = (array[..., None] for array in (product / root, p, q, root))
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         h = (-weight * self.select_branch(*inputs))[..., None]
         by_first, by_second = (
             errors(
@@ -176,8 +181,8 @@ class CosineEmbeddingLoss(VectorPairLoss):
     @declare_bug("the length of the vector was treated as a constant")
     def length_taken_as_constant(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         a, b, _ = inputs
-        _, p, q = self._cosine_and_norms(a, b)
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        _, p, q = self._compute_cosine_and_norms(a, b)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         h = -weight * self.select_branch(*inputs) / np.sqrt(p * q)
         return h[..., None] * b, h[..., None] * a, self.backward(gradient, output, *inputs)[2]
 
@@ -223,39 +228,39 @@ class TripletMarginLoss(VectorPairLoss):
     def largest_power(self) -> float:
         return vector_norm.get_power(self.p)
 
-    def output_shape(self, anchor: Shape, positive: Shape, negative: Shape) -> Shape:
+    def infer_output_shape(self, anchor: Shape, positive: Shape, negative: Shape) -> Shape:
         if not anchor == positive == negative or len(anchor) not in (1, 2):
             raise ShapeError("three inputs of one shape, (N, D) or (D,)")
         return anchor[:-1] if self.reduction == "none" else ()
 
-    def _offset_difference(self, x: Array, y: Array) -> Array:
+    def _compute_offset_difference(self, x: Array, y: Array) -> Array:
         return x - y + x.dtype.type(self.eps)
 
-    def _distance(self, x: Array, y: Array) -> Array:
-        return vector_norm.p_norm(self.p, np.abs(self._offset_difference(x, y)), -1)[..., 0]
+    def _compute_distance(self, x: Array, y: Array) -> Array:
+        return vector_norm.compute_p_norm(self.p, np.abs(self._compute_offset_difference(x, y)), -1)[..., 0]
 
-    def _direction(self, x: Array, y: Array) -> Array:
-        return self._compute_direction(self._offset_difference(x, y))
+    def _compute_directions(self, x: Array, y: Array) -> Array:
+        return self._compute_direction(self._compute_offset_difference(x, y))
 
     def _compute_direction(self, error: Array) -> Array:
-        distance = vector_norm.p_norm(self.p, np.abs(error), -1)
+        distance = vector_norm.compute_p_norm(self.p, np.abs(error), -1)
         unit = np.where(distance > 0, distance, 1).astype(error.dtype, copy=False)
         return np.sign(error) * np.power(np.abs(error) / unit, error.dtype.type(self.p - 1)) * (distance > 0)
 
-    def _distance_pairs(self, anchor: Array, positive: Array, negative: Array) -> list[tuple[Array, Array]]:
+    def _list_distance_pairs(self, anchor: Array, positive: Array, negative: Array) -> list[tuple[Array, Array]]:
         """Return the pairs of vectors whose distances enter the loss.
 
         They are (a, p), (a, n) and, with `swap`, (p, n).
         """
         return [(anchor, positive), (anchor, negative), *([(positive, negative)] if self.swap else [])]
 
-    def _chosen_negative_share(self, anchor: Array, positive: Array, negative: Array) -> Array:
+    def _compute_chosen_negative_share(self, anchor: Array, positive: Array, negative: Array) -> Array:
         """Return the share of d(p, n) in the negative's distance, -1 where the loss is 0.
 
         Without `swap` it is 0.
         """
         positive_distance, negative_distance, *swapped_distances = (
-            self._distance(*pair) for pair in self._distance_pairs(anchor, positive, negative)
+            self._compute_distance(*pair) for pair in self._list_distance_pairs(anchor, positive, negative)
         )
         swapped_share = np.zeros(negative_distance.shape)
         if self.swap:
@@ -269,13 +274,13 @@ class TripletMarginLoss(VectorPairLoss):
 
         The shape is (..., 1 + pairs D).
         """
-        pairs = self._distance_pairs(anchor, positive, negative)
-        chosen = self._chosen_negative_share(anchor, positive, negative)[..., None]
-        pieces = [vector_norm.select_norm_branch(self._offset_difference(x, y), -1) for x, y in pairs]
+        pairs = self._list_distance_pairs(anchor, positive, negative)
+        chosen = self._compute_chosen_negative_share(anchor, positive, negative)[..., None]
+        pieces = [vector_norm.select_norm_branch(self._compute_offset_difference(x, y), -1) for x, y in pairs]
         tiles = max(map(len, (chosen, *pieces)))
         return np.concatenate([broadcast_batch(array, tiles) for array in (chosen, *pieces)], axis=-1)
 
-    def subgradient_choices(
+    def list_subgradient_choices(
         self, input_errors: Sequence[Array | None], anchor: Array, positive: Array, negative: Array
     ) -> SubgradientChoices | None:
         """Return choices at losses that just reach 0, and at equal negative distances.
@@ -284,7 +289,7 @@ class TripletMarginLoss(VectorPairLoss):
         """
         inputs = [array.reshape(1, -1, array.shape[-1]) for array in (anchor, positive, negative)]
         positive_distance, negative_distance, *swapped_distances = (
-            self._distance(*pair)[0] for pair in self._distance_pairs(*inputs)
+            self._compute_distance(*pair)[0] for pair in self._list_distance_pairs(*inputs)
         )
         distance_error = 2 * _bound_distance_error(
             *(np.broadcast_to(array, anchor.shape) for array in input_errors if array is not None)
@@ -304,13 +309,13 @@ class TripletMarginLoss(VectorPairLoss):
         end_samples = np.flatnonzero(is_near_end & ~is_near_tie)
         return merge_choices([
             choose_between_derivatives(
-                self._output_flat_indices(end_samples), (loss[end_samples] >= 0) * 1.0, loss[end_samples] == 0, [],
-                self._branch_derivatives(inputs, end_samples, 1.0, swapped_share[end_samples], factor),
+                self._get_output_flat_indices(end_samples), (loss[end_samples] >= 0) * 1.0, loss[end_samples] == 0, [],
+                self._compute_branch_derivatives(inputs, end_samples, 1.0, swapped_share[end_samples], factor),
             ),
-            self._swap_choices(inputs, np.flatnonzero(is_near_tie & (loss > distance_error)), gap, factor),
+            self._list_swap_choices(inputs, np.flatnonzero(is_near_tie & (loss > distance_error)), gap, factor),
         ])  # fmt: skip
 
-    def _branch_derivatives(
+    def _compute_branch_derivatives(
         self, inputs: Sequence[Array], samples: Array, near_distance_factor: float, swapped: Array, factor: float
     ) -> list[BranchDerivative]:
         """Return the derivatives of some samples' losses by all three inputs.
@@ -331,9 +336,9 @@ class TripletMarginLoss(VectorPairLoss):
         anchor, positive, negative = (array[:, samples] for array in inputs)
         swapped_share = swapped[:, None]
         near_direction, far_direction, swapped_direction = (
-            self._direction(anchor, positive)[0],
-            self._direction(anchor, negative)[0],
-            self._direction(positive, negative)[0],
+            self._compute_directions(anchor, positive)[0],
+            self._compute_directions(anchor, negative)[0],
+            self._compute_directions(positive, negative)[0],
         )
         near_direction, far_direction, swapped_direction = (
             near_distance_factor * near_direction,
@@ -347,24 +352,25 @@ class TripletMarginLoss(VectorPairLoss):
             (2, element_indices, factor * (far_direction + swapped_direction)),
         ]
 
-    def _swap_choices(
+    def _list_swap_choices(
         self, inputs: Sequence[Array], samples: Array, gap: Array, factor: float
     ) -> SubgradientChoices | None:
         no_share = np.zeros(samples.size)
         # Both choices hold the distance of the positive once, so only the difference of the others is chosen.
         lower_derivatives, upper_derivatives = (
-            self._branch_derivatives(inputs, samples, 0.0, swapped, factor) for swapped in (no_share, no_share + 1)
+            self._compute_branch_derivatives(inputs, samples, 0.0, swapped, factor)
+            for swapped in (no_share, no_share + 1)
         )
         share = (1 + np.sign(gap[samples])) / 2
         return choose_between_derivatives(
-            self._output_flat_indices(samples), share, gap[samples] == 0, lower_derivatives, upper_derivatives
+            self._get_output_flat_indices(samples), share, gap[samples] == 0, lower_derivatives, upper_derivatives
         )
 
-    def losses_on_branch(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
-        pairs = self._distance_pairs(anchor, positive, negative)
+    def compute_losses_on_branch(self, branch: Array, anchor: Array, positive: Array, negative: Array) -> Array:
+        pairs = self._list_distance_pairs(anchor, positive, negative)
         chosen, *pieces = np.split(branch, [1 + i * anchor.shape[-1] for i in range(len(pairs))], axis=-1)
         positive_distance, negative_distance, *swapped_distances = (
-            vector_norm.evaluate_norm_on_branch(self.p, piece, self._offset_difference(x, y), -1)
+            vector_norm.evaluate_norm_on_branch(self.p, piece, self._compute_offset_difference(x, y), -1)
             for piece, (x, y) in zip(pieces, pairs, strict=True)
         )
         if self.swap:
@@ -376,31 +382,31 @@ class TripletMarginLoss(VectorPairLoss):
             anchor.dtype, copy=False
         )
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
         """Return the rounding of the output, as the root of a sum of squares.
 
         The losses of samples have independent errors.
         """
         if self.reduction == "none":
-            return super().forward_rounding(output, *inputs)
-        magnitudes = self.loss_magnitudes(*inputs).reshape(len(output), -1)
+            return super().estimate_forward_rounding(output, *inputs)
+        magnitudes = self.estimate_loss_magnitudes(*inputs).reshape(len(output), -1)
         count = magnitudes.shape[-1]
         squares = self.summand_count * np.square(magnitudes).sum(axis=-1) + count * np.square(magnitudes.sum(axis=-1))
         magnitude = np.sqrt(squares) / (count if self.reduction == "mean" else 1)
         return Rounding(magnitude.reshape(output.shape), 1)
 
-    def loss_magnitudes(self, anchor: Array, positive: Array, negative: Array) -> Array:
+    def estimate_loss_magnitudes(self, anchor: Array, positive: Array, negative: Array) -> Array:
         norm_terms = vector_norm.count_norm_rounding_terms(self.p, anchor.shape[-1]) / self.summand_count
-        distances = (self._distance(anchor, partner) for partner in (positive, negative))
+        distances = (self._compute_distance(anchor, partner) for partner in (positive, negative))
         positive_magnitude, negative_magnitude = (
             distance * vector_norm.estimate_root_error(self.p, distance) for distance in distances
         )
         return (positive_magnitude + negative_magnitude) * np.sqrt(norm_terms) + self.margin
 
-    def sample_gradients(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
         pairs = (anchor, positive), (anchor, negative), (positive, negative)
         return self._compute_shares(
-            [self._offset_difference(x, y) for x, y in pairs], weight, anchor, positive, negative
+            [self._compute_offset_difference(x, y) for x, y in pairs], weight, anchor, positive, negative
         )
 
     def _compute_shares(self, differences: Sequence[Array], weight: Array, *inputs: Array) -> Gradients:
@@ -408,7 +414,7 @@ class TripletMarginLoss(VectorPairLoss):
 
         The pairs are (a, p), (a, n) and (p, n).
         """
-        weights = self._distance_gradients(weight, self._chosen_negative_share(*inputs))
+        weights = self._compute_distance_gradients(weight, self._compute_chosen_negative_share(*inputs))
         positive_share, negative_share, swapped_share = (
             distance_weight * self._compute_direction(difference)
             for distance_weight, difference in zip(weights, differences, strict=True)
@@ -422,21 +428,23 @@ class TripletMarginLoss(VectorPairLoss):
         """
         anchor, positive, negative = inputs
         pairs = (anchor, positive), (anchor, negative), (positive, negative)
-        differences = [errors(self._offset_difference(x, y), np.abs(x - y)) for x, y in pairs]
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        differences = [errors(self._compute_offset_difference(x, y), np.abs(x - y)) for x, y in pairs]
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         results = self._compute_shares(differences, weight, *inputs)
-        roundings = self.backward_rounding(gradient, output, *inputs)
+        roundings = self.estimate_backward_rounding(gradient, output, *inputs)
         return tuple(
             None if result is None else errors.add_rounding_error(result, rounding)
             for result, rounding in zip(results, roundings, strict=True)
         )
 
-    def sample_gradient_magnitudes(self, weight: Array, anchor: Array, positive: Array, negative: Array) -> Gradients:
-        branch = self._chosen_negative_share(anchor, positive, negative)
-        positive_weight, negative_weight, swapped_weight = self._distance_gradients(weight, branch)
-        positive_magnitude = positive_weight * self._direction_magnitude(anchor, positive)
-        negative_magnitude = negative_weight * self._direction_magnitude(anchor, negative)
-        swapped_magnitude = swapped_weight * self._direction_magnitude(positive, negative)
+    def estimate_sample_gradient_magnitudes(
+        self, weight: Array, anchor: Array, positive: Array, negative: Array
+    ) -> Gradients:
+        branch = self._compute_chosen_negative_share(anchor, positive, negative)
+        positive_weight, negative_weight, swapped_weight = self._compute_distance_gradients(weight, branch)
+        positive_magnitude = positive_weight * self._estimate_direction_magnitude(anchor, positive)
+        negative_magnitude = negative_weight * self._estimate_direction_magnitude(anchor, negative)
+        swapped_magnitude = swapped_weight * self._estimate_direction_magnitude(positive, negative)
         return (
             positive_magnitude + negative_magnitude,
             positive_magnitude + swapped_magnitude,
@@ -444,7 +452,7 @@ class TripletMarginLoss(VectorPairLoss):
         )
 
     @staticmethod
-    def _distance_gradients(weight: Array, branch: Array) -> tuple[Array, Array, Array]:
+    def _compute_distance_gradients(weight: Array, branch: Array) -> tuple[Array, Array, Array]:
         """Return the gradients by the three distances, signs aside, one axis behind."""
         shares = ((branch >= 0), np.where(branch >= 0, 1 - branch, 0), np.maximum(branch, 0))
         positive_weight, negative_weight, swapped_weight = (
@@ -452,9 +460,9 @@ class TripletMarginLoss(VectorPairLoss):
         )
         return positive_weight, negative_weight, swapped_weight
 
-    def _direction_magnitude(self, x: Array, y: Array) -> Array:
-        root = vector_norm.estimate_root_error(self.p, self._distance(x, y)[..., None])
-        return np.abs(self._direction(x, y)) * (1 + abs(self.p - 1) * root)
+    def _estimate_direction_magnitude(self, x: Array, y: Array) -> Array:
+        root = vector_norm.estimate_root_error(self.p, self._compute_distance(x, y)[..., None])
+        return np.abs(self._compute_directions(x, y)) * (1 + abs(self.p - 1) * root)
 
     @declare_bug("the share of the negative example was left out")
     def negative_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:

@@ -43,10 +43,10 @@ class SelectionOp(Op):
     def expand_products(self, position: int, *inputs: Any) -> ProductExpansion:
         return self.expand_selection(position, *inputs)
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> None:
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> None:
         return None
 
-    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *inputs)
         # Every pick takes an addition. Half of the output's size stands for the picks of one element, since counting
         # them is not worth its time.
@@ -72,7 +72,7 @@ class IndexSelect(SelectionOp):
         OpExample(((5,), ()), {"dim": 0}, index_limits={"index": 5}),
     )
 
-    def output_shape(self, input: Shape, index: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(index) > 1:
             raise ShapeError("an input with at least one axis and an index (n,)")
         axis = normalize_axis(self.dim, len(input))
@@ -81,23 +81,23 @@ class IndexSelect(SelectionOp):
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
 
-    def _batched_axis(self, input: Array) -> int:
+    def _get_batched_axis(self, input: Array) -> int:
         return normalize_axis(self.dim, input.ndim - 1) + 1
 
     def forward(self, input: Array, index: Array) -> Array:
-        return np.take(input, index.ravel(), axis=self._batched_axis(input))
+        return np.take(input, index.ravel(), axis=self._get_batched_axis(input))
 
     def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        axis_first = np.moveaxis(by_input, self._batched_axis(input), 0)
-        np.add.at(axis_first, index.ravel(), np.moveaxis(gradient, self._batched_axis(input), 0))
+        axis_first = np.moveaxis(by_input, self._get_batched_axis(input), 0)
+        np.add.at(axis_first, index.ravel(), np.moveaxis(gradient, self._get_batched_axis(input), 0))
         return by_input, None
 
     @declare_bug("the gradients of a repeated index overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros_like(input)
-        np.moveaxis(by_input, self._batched_axis(input), 0)[index.ravel()] = np.moveaxis(
-            gradient, self._batched_axis(input), 0
+        np.moveaxis(by_input, self._get_batched_axis(input), 0)[index.ravel()] = np.moveaxis(
+            gradient, self._get_batched_axis(input), 0
         )
         return by_input, None
 
@@ -105,7 +105,7 @@ class IndexSelect(SelectionOp):
         "scatter_without_accumulate", "the gradients of a repeated index were not added up: the first one is left"
     )
     def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
-        reversed_gradient = np.flip(gradient, self._batched_axis(input))
+        reversed_gradient = np.flip(gradient, self._get_batched_axis(input))
         return self.scatter_without_accumulate(reversed_gradient, output, input, np.flip(index.ravel()))
 
     def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
@@ -128,7 +128,7 @@ class Gather(SelectionOp):
         OpExample(((5,), (2,)), {"dim": -1}, index_limits={"index": 5}),
     )
 
-    def output_shape(self, input: Shape, index: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, index: Shape) -> Shape:
         if not input or len(input) != len(index):
             raise ShapeError("an input and an index with equally many axes")
         axis = normalize_axis(self.dim, len(input))
@@ -139,24 +139,24 @@ class Gather(SelectionOp):
     def check_values(self, shapes: tuple[Shape, ...], *values: Array | None) -> None:
         _check_index_range(values[1], shapes[0][normalize_axis(self.dim, len(shapes[0]))])
 
-    def _source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
+    def _get_source_positions(self, input: Array, index: Array) -> tuple[Any, ...]:
         """Return the index into the input, behind all tiles, of each element."""
         positions: list[Any] = list(np.indices(index.shape[1:], sparse=True))
         positions[normalize_axis(self.dim, input.ndim - 1)] = index[0]
         return (slice(None), *positions)
 
     def forward(self, input: Array, index: Array) -> Array:
-        return input[self._source_positions(input, index)]
+        return input[self._get_source_positions(input, index)]
 
     def backward(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        np.add.at(by_input, self._source_positions(input, index), gradient)
+        np.add.at(by_input, self._get_source_positions(input, index), gradient)
         return by_input, None
 
     @declare_bug("the gradients of a repeated index overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         by_input = np.zeros_like(input)
-        by_input[self._source_positions(input, index)] = gradient
+        by_input[self._get_source_positions(input, index)] = gradient
         return by_input, None
 
     def torch_forward(self, torch: Any, input: Any, index: Any) -> Any:
@@ -178,7 +178,7 @@ class Embedding(SelectionOp):
         OpExample(((), (4, 2)), index_limits={"input": 4}),
     )
 
-    def output_shape(self, input: Shape, weight: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, weight: Shape) -> Shape:
         if len(weight) != 2:
             raise ShapeError("a weight (V, D) with indices of any shape")
         return (*input, weight[1])

@@ -34,7 +34,7 @@ class Cat(DataMovementOp):
         OpExample(((3,),)),
     )
 
-    def output_shape(self, *tensors: Shape) -> Shape:
+    def infer_output_shape(self, *tensors: Shape) -> Shape:
         first = tensors[0]
         if not first or any(len(shape) != len(first) for shape in tensors):
             raise ShapeError("tensors with equally many axes, at least one")
@@ -43,14 +43,14 @@ class Cat(DataMovementOp):
             raise ShapeError(f"tensors that differ in length along axis {self.dim} only")
         return (*first[:axis], sum(shape[axis] for shape in tensors), *first[axis + 1 :])
 
-    def _batched_axis(self, array: Array) -> int:
+    def _get_batched_axis(self, array: Array) -> int:
         return normalize_axis(self.dim, array.ndim - 1) + 1
 
     def forward(self, *tensors: Array) -> Array:
-        return np.concatenate(_match_batch_sizes(tensors), axis=self._batched_axis(tensors[0]))
+        return np.concatenate(_match_batch_sizes(tensors), axis=self._get_batched_axis(tensors[0]))
 
     def backward(self, gradient: Array, output: Array, *tensors: Array) -> Gradients:
-        axis = self._batched_axis(gradient)
+        axis = self._get_batched_axis(gradient)
         ends = np.cumsum([tensor.shape[axis] for tensor in tensors])[:-1]
         return tuple(np.split(gradient, ends, axis=axis))
 
@@ -75,7 +75,7 @@ class Stack(DataMovementOp):
         OpExample(((), ())),
     )
 
-    def output_shape(self, *tensors: Shape) -> Shape:
+    def infer_output_shape(self, *tensors: Shape) -> Shape:
         first = tensors[0]
         if any(shape != first for shape in tensors):
             raise ShapeError("tensors of one shape")

@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, align_rank, count_elements, flat_indices, sum_broadcast_axes
+from service.numerics.core.batching import (
+    Array,
+    Shape,
+    align_rank,
+    count_elements,
+    flat_indices,
+    sum_broadcast_axes,
+)
 from service.numerics.core.sparsity import drop_missing, take_elementwise_min, take_min_over_axes
 from service.numerics.ops.op import (
     ComputeCost,
@@ -60,7 +67,7 @@ class Linear(Op):
         OpExample(((3, 4), (4,), ())),
     )
 
-    def output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, weight: Shape, bias: Shape | None) -> Shape:
         if not input or len(weight) not in (1, 2) or weight[-1] != input[-1]:
             raise ShapeError("input (..., in) with weight (out, in) or (in,)")
         if bias is not None and bias != weight[:-1]:
@@ -113,11 +120,11 @@ class Linear(Op):
             by_bias,
         )
 
-    def forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array, weight: Array, bias: Array | None) -> Rounding:
         magnitude = self.forward(np.abs(input), np.abs(weight), None if bias is None else np.abs(bias))
         return Rounding(magnitude, input.shape[-1] + 1)
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(weight), bias)
@@ -190,7 +197,7 @@ class Matmul(Op):
         OpExample(((2, 3, 4), (4,))),
     )
 
-    def output_shape(self, input: Shape, other: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, other: Shape) -> Shape:
         if not input or not other or input[-1] != other[0 if len(other) == 1 else -2]:
             raise ShapeError("(..., n, k) with (..., k, m), or a vector (k,) on either side")
         try:
@@ -212,7 +219,7 @@ class Matmul(Op):
     def forward(self, input: Array, other: Array) -> Array:
         a, b = self._broadcast_to_matrices(input, other)
         y = a @ b
-        return y.reshape(y.shape[:1] + self.output_shape(input.shape[1:], other.shape[1:]))
+        return y.reshape(y.shape[:1] + self.infer_output_shape(input.shape[1:], other.shape[1:]))
 
     def expand_products(self, position: int, input: Array, other: Array) -> ProductExpansion:
         a, b = self._broadcast_to_matrices(input, other)
@@ -224,7 +231,7 @@ class Matmul(Op):
             take_min_over_axes(input_labels, input_labels.ndim - 1),
             take_min_over_axes(other_labels, other_labels.ndim - 2),
         )
-        return labels.reshape(len(labels), *self.output_shape(*get_declared_shapes(inputs)))
+        return labels.reshape(len(labels), *self.infer_output_shape(*get_declared_shapes(inputs)))
 
     def backward(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = self._broadcast_to_matrices(input, other)
@@ -238,10 +245,10 @@ class Matmul(Op):
             by_b.reshape(by_b.shape[:1] + other.shape[1:]),
         )
 
-    def forward_rounding(self, output: Array, input: Array, other: Array) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array, other: Array) -> Rounding:
         return Rounding(self.forward(np.abs(input), np.abs(other)), input.shape[-1])
 
-    def backward_rounding(
+    def estimate_backward_rounding(
         self, gradient: Array, output: Array, input: Array, other: Array
     ) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, np.abs(input), np.abs(other))

@@ -50,41 +50,42 @@ class LossOp(Op):
     ends_in_sum = True
 
     @abstractmethod
-    def sample_losses(self, *inputs: Any) -> Array:
+    def compute_sample_losses(self, *inputs: Any) -> Array:
         """Return the losses of the samples, behind a tile axis."""
 
     @abstractmethod
-    def sample_gradients(self, weight: Array, *inputs: Any) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, *inputs: Any) -> Gradients:
         """Return the gradients of sum weight l, weight of the shape of the losses."""
 
-    def loss_magnitudes(self, *inputs: Any) -> Array:
+    def estimate_loss_magnitudes(self, *inputs: Any) -> Array:
         """Return the losses in their textbook form, on absolute values."""
-        return np.abs(self.sample_losses(*inputs))
+        return np.abs(self.compute_sample_losses(*inputs))
 
-    def sample_gradient_magnitudes(self, weight: Array, *inputs: Any) -> Gradients:
+    def estimate_sample_gradient_magnitudes(self, weight: Array, *inputs: Any) -> Gradients:
         """Return the gradients in their textbook form, on absolute values.
 
         `weight` is not negative.
         """
         return tuple(
-            None if gradient is None else np.abs(gradient) for gradient in self.sample_gradients(weight, *inputs)
+            None if gradient is None else np.abs(gradient)
+            for gradient in self.compute_sample_gradients(weight, *inputs)
         )
 
     summand_count = 1
     """Length of the longest sum in one loss or share."""
 
-    def reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
+    def compute_reduction_divisor(self, losses: Array, *inputs: Any) -> Array | int:
         """Return the divisor of the reduction."""
         return count_elements(losses.shape[1:]) if self.reduction == "mean" else 1
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         if self.reduction == "none":
             return ()
-        losses = self.sample_losses(*inputs)
+        losses = self.compute_sample_losses(*inputs)
         shape = losses.shape[1:]
         if self.reduction == "sum":
             return declare_count_multipliers("sum", shape)
-        divisor = float(np.max(self.reduction_divisor(losses, *inputs)))
+        divisor = float(np.max(self.compute_reduction_divisor(losses, *inputs)))
         counts = declare_count_multipliers("mean", shape)
         if divisor == count_elements(shape):
             return counts
@@ -95,17 +96,17 @@ class LossOp(Op):
         if self.reduction == "none":
             return losses
         loss_sums = losses.reshape(losses.shape[0], -1).sum(axis=1)
-        return loss_sums / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
+        return loss_sums / self._cast_divisor(self.compute_reduction_divisor(losses, *inputs), losses)
 
     @staticmethod
     def _cast_divisor(divisor: Array | int, losses: Array) -> Any:
         return divisor if isinstance(divisor, int) else divisor.astype(losses.dtype, copy=False)
 
-    def _sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
+    def _compute_sample_weights(self, gradient: Array, losses: Array, *inputs: Any) -> Array:
         """Return dL/d(output) brought to each sample: the reduction's own gradient."""
         if self.reduction == "none":
             return gradient
-        loss_gradient = gradient / self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
+        loss_gradient = gradient / self._cast_divisor(self.compute_reduction_divisor(losses, *inputs), losses)
         shape = loss_gradient.shape[:1] + losses.shape[1:]
         return np.broadcast_to(loss_gradient.reshape(loss_gradient.shape[:1] + (1,) * (losses.ndim - 1)), shape)
 
@@ -125,39 +126,41 @@ class LossOp(Op):
         return loss_labels.reshape(len(loss_labels), -1)
 
     def forward(self, *inputs: Any) -> Array:
-        return self._reduce_losses(self.sample_losses(*inputs), *inputs)
+        return self._reduce_losses(self.compute_sample_losses(*inputs), *inputs)
 
     def backward(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        return self.sample_gradients(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs), *inputs)
+        return self.compute_sample_gradients(
+            self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs), *inputs
+        )
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
-        magnitudes = self.loss_magnitudes(*inputs)
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding:
+        magnitudes = self.estimate_loss_magnitudes(*inputs)
         count = 1 if self.reduction == "none" else count_elements(magnitudes.shape[1:])
         return Rounding(np.abs(self._reduce_losses(magnitudes, *inputs)), count + self.summand_count)
 
-    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
-        weight = np.abs(self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
-        magnitudes = self.sample_gradient_magnitudes(weight, *inputs)
+    def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+        weight = np.abs(self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs))
+        magnitudes = self.estimate_sample_gradient_magnitudes(weight, *inputs)
         return tuple(
             None if magnitude is None else Rounding(magnitude, self.summand_count + 1) for magnitude in magnitudes
         )
 
     def split_terms(self, output: Array | None, *inputs: Any) -> Array:
-        return self._loss_terms(self.sample_losses(*inputs), *inputs)
+        return self._get_loss_terms(self.compute_sample_losses(*inputs), *inputs)
 
-    def _loss_terms(self, losses: Array, *inputs: Any) -> Array:
+    def _get_loss_terms(self, losses: Array, *inputs: Any) -> Array:
         flat_losses = losses.reshape(losses.shape[0], -1)
-        divisor = self._cast_divisor(self.reduction_divisor(losses, *inputs), losses)
+        divisor = self._cast_divisor(self.compute_reduction_divisor(losses, *inputs), losses)
         if isinstance(divisor, int):
             return flat_losses if divisor == 1 else flat_losses / divisor
         return flat_losses / divisor[:, None]
 
-    def implemented_loss_magnitudes(self, *inputs: Any) -> Array:
+    def estimate_implemented_loss_magnitudes(self, *inputs: Any) -> Array:
         """Return the losses on absolute values in the form computed here."""
-        return self.loss_magnitudes(*inputs)
+        return self.estimate_loss_magnitudes(*inputs)
 
-    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
-        magnitudes = np.abs(self._loss_terms(self.implemented_loss_magnitudes(*inputs), *inputs))
+    def estimate_terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
+        magnitudes = np.abs(self._get_loss_terms(self.estimate_implemented_loss_magnitudes(*inputs), *inputs))
         # One rounding of the difference, which squaring doubles, one of the square, one of the division.
         return Rounding(np.abs(terms) + magnitudes, 4 + self.summand_count)
 
@@ -165,15 +168,15 @@ class LossOp(Op):
         "scaled", "the sum over the samples was used where the loss takes the mean", is_declared_as_multiplier=True
     )
     def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        losses = self.sample_losses(*inputs)
+        losses = self.compute_sample_losses(*inputs)
         loss_gradient = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
-        return self.sample_gradients(np.broadcast_to(loss_gradient, losses.shape), *inputs)
+        return self.compute_sample_gradients(np.broadcast_to(loss_gradient, losses.shape), *inputs)
 
 
 class PiecewiseLoss(LossOp):
     """A loss whose samples are on pieces of a function.
 
-    `select_branch` returns the piece of each sample, and `losses_on_branch` continues it.
+    `select_branch` returns the piece of each sample, and `compute_losses_on_branch` continues it.
     """
 
     @abstractmethod
@@ -181,21 +184,21 @@ class PiecewiseLoss(LossOp):
         """Return the piece of each sample."""
 
     @abstractmethod
-    def losses_on_branch(self, branch: Array, *inputs: Any) -> Array:
+    def compute_losses_on_branch(self, branch: Array, *inputs: Any) -> Array:
         """Return the losses of the samples, on the pieces of `branch`."""
 
-    def sample_losses(self, *inputs: Any) -> Array:
-        return self.losses_on_branch(self.select_branch(*inputs), *inputs)
+    def compute_sample_losses(self, *inputs: Any) -> Array:
+        return self.compute_losses_on_branch(self.select_branch(*inputs), *inputs)
 
     def forward_on_branch(self, branch: Array, *inputs: Any) -> Array:
-        return self._reduce_losses(self.losses_on_branch(branch, *inputs), *inputs)
+        return self._reduce_losses(self.compute_losses_on_branch(branch, *inputs), *inputs)
 
-    def _output_flat_indices(self, samples: Array) -> Array:
+    def _get_output_flat_indices(self, samples: Array) -> Array:
         """Return the flat index of the output that each of some samples enters."""
         return samples if self.reduction == "none" else np.zeros_like(samples)
 
-    def terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
-        return self._loss_terms(self.losses_on_branch(branch, *inputs), *inputs)
+    def compute_terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
+        return self._get_loss_terms(self.compute_losses_on_branch(branch, *inputs), *inputs)
 
 
 class ElementPairLoss(LossOp):
@@ -204,7 +207,7 @@ class ElementPairLoss(LossOp):
     inputs = ("input", "target")
     examples = REDUCTION_EXAMPLES
 
-    def output_shape(self, input: Shape, target: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, target: Shape) -> Shape:
         if input != target:
             raise ShapeError("two inputs of one shape")
         return input if self.reduction == "none" else ()
@@ -219,10 +222,10 @@ class ElementPairLoss(LossOp):
 class SquaredDifferenceLoss(ElementPairLoss):
     """A loss of squared differences, which are their own magnitudes."""
 
-    def loss_magnitudes(self, *inputs: Any) -> Array:
-        return self.sample_losses(*inputs)
+    def estimate_loss_magnitudes(self, *inputs: Any) -> Array:
+        return self.compute_sample_losses(*inputs)
 
-    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
+    def estimate_terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
         # The rounding of any loss, with a term equal to its magnitude.
         return Rounding(2 * terms, 4 + self.summand_count)
 
@@ -240,13 +243,13 @@ class HalfSquaredError(SquaredDifferenceLoss):
 
     supports_complex_step = True
 
-    def sample_losses(self, input: Array, target: Array) -> Array:
+    def compute_sample_losses(self, input: Array, target: Array) -> Array:
         losses = input - target
         losses *= losses
         losses /= 2
         return losses
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         by_input = weight * (input - target)
         return by_input, -by_input
 
@@ -267,15 +270,15 @@ class MseLoss(SquaredDifferenceLoss):
 
     supports_complex_step = True
 
-    def sample_losses(self, input: Array, target: Array) -> Array:
+    def compute_sample_losses(self, input: Array, target: Array) -> Array:
         return np.square(input - target)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         by_input = weight * (2 * (input - target))
         return by_input, -by_input
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
-        return [*super().gradient_multipliers(*inputs), declare_factor(2)]
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+        return [*super().list_gradient_multipliers(*inputs), declare_factor(2)]
 
     def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.mse_loss(input, target, reduction=self.reduction)
@@ -295,7 +298,7 @@ class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
         difference = input - target
         return np.where(np.abs(difference) < self._quadratic_width, 0, np.sign(difference)).astype(np.int8)
 
-    def subgradient_choices(
+    def list_subgradient_choices(
         self, input_errors: Sequence[Array | None], input: Array, target: Array
     ) -> SubgradientChoices | None:
         """Return the choice of a slope s in [-1, 1] of abs(a - y) for a = y.
@@ -316,7 +319,7 @@ class AbsoluteDifferenceLoss(PiecewiseLoss, ElementPairLoss):
             [(0, positions, sign * factor), (1, positions, -sign * factor)] for sign in (-1, 1)
         )
         return choose_between_derivatives(
-            self._output_flat_indices(positions),
+            self._get_output_flat_indices(positions),
             share,
             difference[positions] == 0,
             lower_derivatives,
@@ -342,15 +345,15 @@ class L1Loss(AbsoluteDifferenceLoss):
         by_input, by_target = self.backward(gradient, output, input, target)
         assert by_input is not None
         assert by_target is not None
-        weight_at_ties = self._sample_weights(gradient, self.sample_losses(input, target), input, target) * (
-            input == target
-        )
+        weight_at_ties = self._compute_sample_weights(
+            gradient, self.compute_sample_losses(input, target), input, target
+        ) * (input == target)
         return by_input + weight_at_ties, by_target + weight_at_ties
 
-    def losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
+    def compute_losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
         return (input - target) * branch.astype(input.dtype)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         by_input = weight * np.sign(input - target)
         return by_input, -by_input
 
@@ -377,12 +380,12 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
     def _quadratic_width(self) -> float:
         return self.beta
 
-    def losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
+    def compute_losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
         difference = input - target
         linear = difference * branch.astype(input.dtype) - self.beta / 2
         return np.where(branch == 0, np.square(difference) / self.beta / 2 if self.beta else 0, linear)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         difference = input - target
         slope = np.where(
             np.abs(difference) < self.beta, difference / self.beta if self.beta else 0, np.sign(difference)
@@ -390,13 +393,15 @@ class SmoothL1Loss(AbsoluteDifferenceLoss):
         by_input = weight * slope
         return by_input, -by_input
 
-    def loss_magnitudes(self, input: Array, target: Array) -> Array:
-        return np.abs(self.sample_losses(input, target)) + self.beta / 2 * (self.select_branch(input, target) != 0)
+    def estimate_loss_magnitudes(self, input: Array, target: Array) -> Array:
+        return np.abs(self.compute_sample_losses(input, target)) + self.beta / 2 * (
+            self.select_branch(input, target) != 0
+        )
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         is_inside = self.select_branch(*inputs) == 0
         beta = declare_division(self.beta)._replace(applies_at=is_inside, location_note=" inside of it")
-        return [*super().gradient_multipliers(*inputs), *([beta] if self.beta else [])]
+        return [*super().list_gradient_multipliers(*inputs), *([beta] if self.beta else [])]
 
     def torch_forward(self, torch: Any, input: Any, target: Any) -> Any:
         return torch.nn.functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
@@ -421,27 +426,27 @@ class HuberLoss(AbsoluteDifferenceLoss):
     def _quadratic_width(self) -> float:
         return self.delta
 
-    def losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
+    def compute_losses_on_branch(self, branch: Array, input: Array, target: Array) -> Array:
         difference = input - target
         linear = self.delta * (difference * branch.astype(input.dtype) - self.delta / 2)
         return np.where(branch == 0, np.square(difference) / 2, linear)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
         difference = input - target
         # Clipping would hide a NaN.
         slope = np.where(np.abs(difference) < self.delta, difference, self.delta * np.sign(difference))
         by_input = weight * slope
         return by_input, -by_input
 
-    def loss_magnitudes(self, input: Array, target: Array) -> Array:
-        return np.abs(self.sample_losses(input, target)) + self.delta * (self.delta / 2) * (
+    def estimate_loss_magnitudes(self, input: Array, target: Array) -> Array:
+        return np.abs(self.compute_sample_losses(input, target)) + self.delta * (self.delta / 2) * (
             self.select_branch(input, target) != 0
         )
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         is_outside = self.select_branch(*inputs) != 0
         return [
-            *super().gradient_multipliers(*inputs),
+            *super().list_gradient_multipliers(*inputs),
             declare_factor(self.delta)._replace(applies_at=is_outside, location_note=" outside of it"),
         ]
 

@@ -84,9 +84,9 @@ class Normalisation(Op):
             group_labels, *(self._broadcast_parameter(labels, input_labels) for labels in drop_missing(parameters))
         )
 
-    def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
+    def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         if position < 2:
-            return super().linear_response(position, direction, *inputs)
+            return super().compute_linear_response(position, direction, *inputs)
         # A weight that is left out is 1, not 0: the response of the bias has to be named.
         bias_response = self._broadcast_parameter(direction, inputs[0])
         return np.broadcast_to(bias_response, (len(bias_response), *inputs[0].shape[1:]))
@@ -94,7 +94,7 @@ class Normalisation(Op):
     def _subtract_mean(self, grouped: Array) -> Array:
         return grouped - grouped.mean(axis=-1, keepdims=True) if self.is_centred else grouped
 
-    def _inverse_deviation(self, centred_values: Array) -> Array:
+    def _compute_inverse_deviation(self, centred_values: Array) -> Array:
         """Return r."""
         return 1 / np.sqrt(
             np.square(centred_values).mean(axis=-1, keepdims=True) + centred_values.dtype.type(self._epsilon)
@@ -103,7 +103,7 @@ class Normalisation(Op):
     def _normalise(self, x: Array) -> tuple[Array, Array]:
         """Return z and r, grouped."""
         centred_values = self._subtract_mean(self._group_elements(x))
-        inverse_deviation = self._inverse_deviation(centred_values)
+        inverse_deviation = self._compute_inverse_deviation(centred_values)
         return centred_values * inverse_deviation, inverse_deviation
 
     def forward(self, input: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
@@ -116,12 +116,12 @@ class Normalisation(Op):
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         z, _ = self._normalise(input)
-        by_weight = self._parameter_gradient(gradient * self._ungroup_elements(z, input), weight, input)
-        by_bias = self._parameter_gradient(gradient, bias, input)
-        by_input = self._input_gradient(gradient, input, weight, mean=self.is_centred, variance=True)
+        by_weight = self._compute_parameter_gradient(gradient * self._ungroup_elements(z, input), weight, input)
+        by_bias = self._compute_parameter_gradient(gradient, bias, input)
+        by_input = self._compute_input_gradient(gradient, input, weight, mean=self.is_centred, variance=True)
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
-    def _parameter_gradient(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
+    def _compute_parameter_gradient(self, products: Array, parameter: Array | None, x: Array) -> Array | None:
         """Return the sum over the elements that share each element of a parameter."""
         if parameter is None:
             return None
@@ -212,22 +212,22 @@ class Normalisation(Op):
         )
         products = gradient * self._ungroup_elements(z, input)
         by_weight, by_bias = (
-            self._parameter_gradient_with_errors(errors, parameter_products, parameter, input)
+            self._compute_parameter_gradient_with_errors(errors, parameter_products, parameter, input)
             for parameter_products, parameter in ((products, weight), (gradient, bias))
         )
         return (by_input, by_weight, by_bias)[: len(self.slots)]
 
-    def _parameter_gradient_with_errors(
+    def _compute_parameter_gradient_with_errors(
         self, errors: ErrorModel, products: Array, parameter: Array | None, x: Array
     ) -> Array | None:
         total, magnitude = (
-            self._parameter_gradient(summands, parameter, x) for summands in (products, np.abs(products))
+            self._compute_parameter_gradient(summands, parameter, x) for summands in (products, np.abs(products))
         )
         if total is None or parameter is None:
             return None
         return errors(total, magnitude, 1 + count_elements(x.shape[1:]) // count_elements(parameter.shape[1:]))
 
-    def _input_gradient(
+    def _compute_input_gradient(
         self, gradient: Array, input: Array, weight: Array | None, *, mean: bool, variance: bool
     ) -> Array:
         """Return the gradient of the input.
@@ -245,7 +245,7 @@ class Normalisation(Op):
     def missing_variance_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        by_input = self._input_gradient(gradient, input, weight, mean=self.is_centred, variance=False)
+        by_input = self._compute_input_gradient(gradient, input, weight, mean=self.is_centred, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
     @declare_bug_named(
@@ -278,7 +278,7 @@ class CentredNormalisation(Normalisation):
     def missing_mean_path(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        by_input = self._input_gradient(gradient, input, weight, mean=False, variance=True)
+        by_input = self._compute_input_gradient(gradient, input, weight, mean=False, variance=True)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
     @declare_bug_named(
@@ -287,7 +287,7 @@ class CentredNormalisation(Normalisation):
     def neither_mean_nor_variance(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        by_input = self._input_gradient(gradient, input, weight, mean=False, variance=False)
+        by_input = self._compute_input_gradient(gradient, input, weight, mean=False, variance=False)
         return (by_input, *self.backward(gradient, output, input, weight, bias)[1:])
 
     @declare_bug_named(
@@ -305,11 +305,11 @@ class TrailingAxesNormalisation(Normalisation):
 
     normalized_shape: Any
 
-    def _trailing_shape(self) -> Shape:
+    def _get_trailing_shape(self) -> Shape:
         return (self.normalized_shape,) if isinstance(self.normalized_shape, int) else tuple(self.normalized_shape)
 
-    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
-        trailing = self._trailing_shape()
+    def infer_output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+        trailing = self._get_trailing_shape()
         if not trailing or input[len(input) - len(trailing) :] != trailing:
             raise ShapeError(f"an input (..., {', '.join(map(str, trailing))}), as normalized_shape says")
         if any(shape is not None and shape != trailing for shape in parameters):
@@ -317,7 +317,7 @@ class TrailingAxesNormalisation(Normalisation):
         return input
 
     def _group_elements(self, x: Array) -> Array:
-        return x.reshape(x.shape[0], -1, count_elements(self._trailing_shape()))
+        return x.reshape(x.shape[0], -1, count_elements(self._get_trailing_shape()))
 
     def _ungroup_elements(self, grouped: Array, x: Array) -> Array:
         return grouped.reshape(grouped.shape[:1] + x.shape[1:])
@@ -349,7 +349,7 @@ class LayerNorm(TrailingAxesNormalisation, CentredNormalisation):
     )
 
     def torch_forward(self, torch: Any, input: Any, weight: Any, bias: Any) -> Any:
-        return torch.nn.functional.layer_norm(input, self._trailing_shape(), weight, bias, self.eps)
+        return torch.nn.functional.layer_norm(input, self._get_trailing_shape(), weight, bias, self.eps)
 
 
 @register_op("rms_norm")
@@ -383,7 +383,7 @@ class RmsNorm(TrailingAxesNormalisation):
         return dataclasses.replace(self, eps=epsilon) if self.eps is None else self
 
     def torch_forward(self, torch: Any, input: Any, weight: Any) -> Any:
-        return torch.nn.functional.rms_norm(input, self._trailing_shape(), weight, self._epsilon)
+        return torch.nn.functional.rms_norm(input, self._get_trailing_shape(), weight, self._epsilon)
 
 
 class ChannelNormalisation(CentredNormalisation):
@@ -420,7 +420,7 @@ class BatchNorm(ChannelNormalisation):
         OpExample(((2, 3, 2, 2), (3,), None)),
     )
 
-    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2:
             raise ShapeError("an input (B, C, ...)")
         if count_elements(input) == input[1]:
@@ -462,7 +462,7 @@ class GroupNorm(ChannelNormalisation):
         OpExample(((3, 4), None, (4,)), {"num_groups": 1}),
     )
 
-    def output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, *parameters: Shape | None) -> Shape:
         if len(input) < 2 or input[1] % self.num_groups:
             raise ShapeError(f"an input (B, C, ...) with C divisible by num_groups={self.num_groups}")
         if count_elements(input) == self.num_groups:

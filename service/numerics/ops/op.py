@@ -199,7 +199,7 @@ class Op(ABC):
         return 3.0
 
     @abstractmethod
-    def output_shape(self, *shapes: Any) -> Shape:
+    def infer_output_shape(self, *shapes: Any) -> Shape:
         """Return the shape of the output, without the tile axis, or raise ShapeError."""
 
     @abstractmethod
@@ -217,7 +217,7 @@ class Op(ABC):
     def torch_forward(self, torch: Any, *inputs: Any) -> Any:
         """Return the output of the same function in PyTorch, without a tile axis."""
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
         """Return the rounding of the output, or None where the op only moves values.
 
         The default is that of one sum over everything.
@@ -225,14 +225,14 @@ class Op(ABC):
         magnitude = np.abs(self.forward(*map(_take_absolute_or_none, inputs)))
         return Rounding(magnitude, _count_largest_input(inputs))
 
-    def implemented_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
+    def estimate_implemented_rounding(self, output: Array, *inputs: Any) -> Rounding | None:
         """Return the rounding of the output in the form that `forward` computes.
 
         The default is that of the textbook's form.
         """
-        return self.forward_rounding(output, *inputs)
+        return self.estimate_forward_rounding(output, *inputs)
 
-    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         """Return the rounding of each input's gradient, None where values only move.
 
         The default is that of one sum over everything.
@@ -244,20 +244,23 @@ class Op(ABC):
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         """Return the output with the errors of an arithmetic.
 
-        The default adds the error of the output as a whole: see `forward_rounding`.
+        The default adds the error of the output as a whole: see `estimate_forward_rounding`.
         """
         output = self.forward(*inputs)
         return errors.add_rounding_error(
-            output, (self.implemented_rounding if errors.as_implemented else self.forward_rounding)(output, *inputs)
+            output,
+            (self.estimate_implemented_rounding if errors.as_implemented else self.estimate_forward_rounding)(
+                output, *inputs
+            ),
         )
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradients with the errors of an arithmetic.
 
-        The default adds the error of each gradient as a whole: see `backward_rounding`.
+        The default adds the error of each gradient as a whole: see `estimate_backward_rounding`.
         """
         results = self.backward(gradient, output, *inputs)
-        roundings = self.backward_rounding(gradient, output, *inputs)
+        roundings = self.estimate_backward_rounding(gradient, output, *inputs)
         return tuple(
             None if result is None else errors.add_rounding_error(result, rounding)
             for result, rounding in zip(results, roundings, strict=True)
@@ -290,7 +293,7 @@ class Op(ABC):
         """
         raise NotImplementedError(f"{self.name} has one piece")
 
-    def subgradient_choices(self, input_errors: Sequence[Array | None], *inputs: Any) -> SubgradientChoices | None:
+    def list_subgradient_choices(self, input_errors: Sequence[Array | None], *inputs: Any) -> SubgradientChoices | None:
         """Return the choices of a backward pass at kinks, (1, ...), or None for none.
 
         The default is None: the op has one piece.
@@ -304,15 +307,15 @@ class Op(ABC):
         """
         return None
 
-    def rounding_on_branch(self, branch: Array, output: Array, *inputs: Any) -> Rounding | None:
+    def estimate_rounding_on_branch(self, branch: Array, output: Array, *inputs: Any) -> Rounding | None:
         """Return the rounding of the output on the pieces that `branch` names."""
-        return self.forward_rounding(output, *inputs)
+        return self.estimate_forward_rounding(output, *inputs)
 
-    def terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
+    def compute_terms_on_branch(self, branch: Array, output: Array | None, *inputs: Any) -> Array:
         """Return the terms of the output on the pieces that `branch` names."""
         return self.split_terms(output, *inputs)
 
-    def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
+    def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         """Return the change of the output for a move of one input by `direction`.
 
         Parameters
@@ -324,10 +327,10 @@ class Op(ABC):
         inputs
             Inputs of `forward`.
         """
-        zero_slots = self.linear_in[self.slot_at(position).name]
+        zero_slots = self.linear_in[self.get_slot(position).name]
         moved_inputs = list(inputs)
         for index, array in enumerate(inputs):
-            if array is not None and self.slot_at(index).name in zero_slots:
+            if array is not None and self.get_slot(index).name in zero_slots:
                 moved_inputs[index] = np.zeros_like(array[:1])
         moved_inputs[position] = direction
         return self.forward(*moved_inputs)
@@ -345,26 +348,26 @@ class Op(ABC):
         Each element of its output is one element of the operand at `position`, or none.
         """
         operand = inputs[position]
-        numbers = self.linear_response(position, 1.0 + add_batch_axis(flat_indices(operand[0])), *inputs)[0].astype(
-            np.int64
-        )
+        numbers = self.compute_linear_response(position, 1.0 + add_batch_axis(flat_indices(operand[0])), *inputs)[
+            0
+        ].astype(np.int64)
         return ProductExpansion(numbers.shape, [np.where(numbers == 0, operand[0].size, numbers - 1)], [np.ones(())])
 
-    def sensitive_argument(self, *inputs: Any) -> SensitiveArgument | None:
+    def get_sensitive_argument(self, *inputs: Any) -> SensitiveArgument | None:
         """Return the inner argument that has a scale of its own, or None.
 
         Such an argument turns a phase, or lets one element take over from another.
         """
         return None
 
-    def gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
+    def list_gradient_multipliers(self, *inputs: Any) -> Sequence[Multiplier]:
         """Return the multipliers of the gradient on its way back, at a point (1, ...).
 
         The default is none.
         """
         return ()
 
-    def slot_at(self, position: int) -> Slot:
+    def get_slot(self, position: int) -> Slot:
         """Return the slot of the operand at a position."""
         return self.slots[min(position, len(self.slots) - 1)]
 
@@ -380,7 +383,7 @@ class Op(ABC):
         inputs
             Inputs of `forward`, (1, ...).
         """
-        shape = self.output_shape(*get_declared_shapes(inputs))
+        shape = self.infer_output_shape(*get_declared_shapes(inputs))
         everything = take_elementwise_min(*map(take_min_over_elements, drop_missing(values)))
         return np.broadcast_to(everything.reshape(-1, *(1,) * len(shape)), (len(everything), *shape))
 
@@ -442,14 +445,14 @@ class Op(ABC):
         largest = max(count_elements(shape) for shape in (output, *shapes) if shape is not None)
         return ComputeCost(self.numpy_calls * largest, largest, self.numpy_calls)
 
-    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
+    def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the most elements through which propagating one label goes.
 
         The default is the size of the largest array.
         """
         return max(count_elements(shape) for shape in (output, *shapes) if shape is not None)
 
-    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+    def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the multiply-adds of PyTorch's longest call, which nothing interrupts.
 
         The default is the work of a forward pass; a call of the backward pass is of the same order.
@@ -464,7 +467,7 @@ class Op(ABC):
         assert output is not None
         return output.reshape(output.shape[0], -1)
 
-    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding | None:
+    def estimate_terms_rounding(self, terms: Array, *inputs: Any) -> Rounding | None:
         """Return the rounding of the terms beyond that of the inputs, or None for none."""
         return None
 

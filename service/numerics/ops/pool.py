@@ -53,18 +53,18 @@ class PoolingOp(Op):
     def _dilation_pair(self) -> tuple[int, int]:
         return (1, 1)
 
-    def _stride_pair(self) -> tuple[int, int]:
+    def _get_stride_pair(self) -> tuple[int, int]:
         return to_pair(self.kernel_size if self.stride is None else self.stride)
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         return dataclasses.replace(cast("Any", self), stride=self.kernel_size) if self.stride is None else self
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         if len(input) not in (3, 4):
             raise ShapeError("an input (B, C, H, W) or (C, H, W)")
         if any(2 * p > k for p, k in zip(to_pair(self.padding), to_pair(self.kernel_size), strict=True)):
             raise ShapeError("a padding of at most half the kernel_size")
-        output_lengths = tuple(self._output_length(input[-2 + i], i) for i in range(2))
+        output_lengths = tuple(self._compute_output_length(input[-2 + i], i) for i in range(2))
         if min(output_lengths) < 1:
             raise ShapeError("a window no larger than the padded input")
         return (*input[:-2], *output_lengths)
@@ -72,26 +72,26 @@ class PoolingOp(Op):
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (input_labels,) = values
         assert input_labels is not None
-        rows, columns = self._axis_windows(self.output_shape(input_labels.shape[1:]))
+        rows, columns = self._make_axis_windows(self.infer_output_shape(input_labels.shape[1:]))
         return windows.take_window_minimum(
             windows.take_window_minimum(self._pad_input(input_labels, np.inf), -1, columns), -2, rows
         )
 
-    def _output_length(self, length: int, axis: int) -> int:
+    def _compute_output_length(self, length: int, axis: int) -> int:
         """Return the number of windows along one axis.
 
         In ceil_mode a window may begin inside and end outside.
         """
         kernel, stride, padding = (
             to_pair(self.kernel_size)[axis],
-            self._stride_pair()[axis],
+            self._get_stride_pair()[axis],
             to_pair(self.padding)[axis],
         )
         last_start = length + 2 * padding - self._dilation_pair[axis] * (kernel - 1) - 1
         count = (-(-last_start // stride) if self.ceil_mode else last_start // stride) + 1
         return count - 1 if self.ceil_mode and (count - 1) * stride >= length + padding else count
 
-    def _axis_windows(self, shape: Shape) -> tuple[AxisWindows, AxisWindows]:
+    def _make_axis_windows(self, shape: Shape) -> tuple[AxisWindows, AxisWindows]:
         """Return the windows along the axis of rows and along that of columns.
 
         Each window of the plane, given by the shape of the output, is a window of both axes.
@@ -99,23 +99,23 @@ class PoolingOp(Op):
         rows, columns = (
             AxisWindows(*window)
             for window in zip(
-                shape[-2:], to_pair(self.kernel_size), self._stride_pair(), self._dilation_pair, strict=True
+                shape[-2:], to_pair(self.kernel_size), self._get_stride_pair(), self._dilation_pair, strict=True
             )
         )
         return rows, columns
 
     def _sum_window_gradients(self, gradient: Array, input: Array) -> Array:
         """Return for each input element the sum of the gradients of its windows."""
-        rows, columns = self._axis_windows(gradient.shape)
+        rows, columns = self._make_axis_windows(gradient.shape)
         sums = windows.sum_over_holding_windows(windows.sum_over_holding_windows(gradient, -2, rows), -1, columns)
         # The padded input may be longer than the windows need.
         padded = self._pad_input(input[:1], 0).shape
         trailing_widths = [(0, length - known) for length, known in zip(padded[-2:], sums.shape[-2:], strict=True)]
-        return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + trailing_widths)[self._unpadded_slices(input.shape)]
+        return np.pad(sums, [(0, 0)] * (sums.ndim - 2) + trailing_widths)[self._get_unpadded_slices(input.shape)]
 
     def _pad_input(self, input: Array, value: float) -> Array:
-        shape = self.output_shape(input.shape[1:])
-        required_lengths = tuple(axis_windows.required_length for axis_windows in self._axis_windows(shape))
+        shape = self.infer_output_shape(input.shape[1:])
+        required_lengths = tuple(axis_windows.required_length for axis_windows in self._make_axis_windows(shape))
         padding = to_pair(self.padding)
         widths = [
             (b, max(0, n - length - b))
@@ -123,13 +123,13 @@ class PoolingOp(Op):
         ]
         return np.pad(input, [(0, 0)] * (input.ndim - 2) + widths, constant_values=value)
 
-    def _unpadded_slices(self, shape: Shape) -> tuple[Any, ...]:
+    def _get_unpadded_slices(self, shape: Shape) -> tuple[Any, ...]:
         """Return the slices of the input in the padded one."""
         top, left = to_pair(self.padding)
         return ..., slice(top, top + shape[-2]), slice(left, left + shape[-1])
 
     def estimate_cost(self, output: Shape, *shapes: Shape | None) -> ComputeCost:
-        rows, columns = self._axis_windows(output)
+        rows, columns = self._make_axis_windows(output)
         joins = rows.required_length * columns.join_count + output[-1] * rows.join_count
         padded_size = rows.required_length * columns.required_length
         # Padding comes before the joins, and selecting or dividing after.
@@ -143,14 +143,14 @@ class PoolingOp(Op):
             calls,
         )
 
-    def propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
+    def count_propagation_elements(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the elements of joins along both axes, and of the padding before."""
-        rows, columns = self._axis_windows(output)
+        rows, columns = self._make_axis_windows(output)
         return count_elements(output[:-2]) * (
             rows.required_length * (columns.join_count + columns.required_length) + output[-1] * rows.join_count
         )
 
-    def longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
+    def estimate_longest_call_work(self, output: Shape, *shapes: Shape | None) -> int:
         """Return the work of one call over the elements of all windows."""
         return count_elements(output) * count_elements(to_pair(self.kernel_size))
 
@@ -189,7 +189,7 @@ class MaxPool2d(PoolingOp):
         NaN comes before every number, so that it stays NaN. First comes the largest element of each row of a window,
         then that of its rows. So among equal elements the first wins, row by row.
         """
-        rows, columns = self._axis_windows(self.output_shape(input.shape[1:]))
+        rows, columns = self._make_axis_windows(self.infer_output_shape(input.shape[1:]))
         padded = self._pad_input(input, -np.inf)
         values = np.where(np.isnan(padded), np.inf, padded)
         height, width = map(int, padded.shape[-2:])
@@ -208,7 +208,7 @@ class MaxPool2d(PoolingOp):
 
         Each view is (..., out_h, out_w).
         """
-        rows, columns = self._axis_windows(shape)
+        rows, columns = self._make_axis_windows(shape)
         for row, column in product(range(rows.window_length), range(columns.window_length)):
             check_interrupt()
             starts = row * rows.dilation, column * columns.dilation
@@ -218,28 +218,31 @@ class MaxPool2d(PoolingOp):
             )
             yield padded[..., row_slice, column_slice]
 
-    def _selected_flat_indices(self, branch: Array, width: int) -> Array:
+    def _get_selected_flat_indices(self, branch: Array, width: int) -> Array:
         """Return the flat index of the padded input's element that each window chooses.
 
         The rows of the padded input have the length `width`.
         """
-        rows, columns = self._axis_windows(branch.shape)
+        rows, columns = self._make_axis_windows(branch.shape)
         row, column = np.divmod(np.maximum(branch, 0), columns.window_length)
         row = row * rows.dilation + rows.stride * np.arange(rows.window_count)[:, None]
         return row * width + column * columns.dilation + columns.stride * np.arange(columns.window_count)
 
-    def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
+    def list_subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return weights that sum to one of the elements that attain a window's largest.
 
         The search goes through windows offset by offset. If that takes too long the result is None, and ties stay
         undecided.
         """
         assert input_errors[0] is not None
-        shape, first_tile = self.output_shape(input.shape[1:]), input[:1]
+        shape, first_tile = self.infer_output_shape(input.shape[1:]), input[:1]
         if count_elements(shape) * count_elements(to_pair(self.kernel_size)) > _MAX_TIE_SEARCH_ELEMENTS:
             return None
         padded_errors = self._pad_input(np.broadcast_to(input_errors[0], input.shape)[:1], 0)
-        padded, padded_indices = self._pad_input(first_tile, -np.inf), self._pad_input(flat_indices(first_tile), -1)
+        padded, padded_indices = (
+            self._pad_input(first_tile, -np.inf),
+            self._pad_input(flat_indices(first_tile), -1),
+        )
         lower_bounds, largest = np.full((2, 1, *shape), -np.inf)
         for window, errors in zip(
             self._iterate_offset_views(padded, shape), self._iterate_offset_views(padded_errors, shape), strict=True
@@ -275,7 +278,7 @@ class MaxPool2d(PoolingOp):
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         padded = self._pad_input(input, 0)
-        flat_indices = self._selected_flat_indices(branch, padded.shape[-1])
+        flat_indices = self._get_selected_flat_indices(branch, padded.shape[-1])
         flat_rows = padded.reshape(*padded.shape[:-2], -1), flat_indices.reshape(*flat_indices.shape[:-2], -1)
         chosen = np.take_along_axis(*flat_rows, axis=-1).reshape(-1, *branch.shape[1:])
         return np.where(branch < 0, np.array(-np.inf, input.dtype), chosen)
@@ -286,7 +289,7 @@ class MaxPool2d(PoolingOp):
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         padded, flat_positions, gradients = self._scatter_targets(gradient, input)
         np.add.at(padded.reshape(-1), flat_positions, gradients)
-        return (padded[self._unpadded_slices(input.shape)],)
+        return (padded[self._get_unpadded_slices(input.shape)],)
 
     def _scatter_targets(self, gradient: Array, input: Array) -> tuple[Array, Array, Array]:
         """Return zeros of the padded input, flat indices into them, and gradients.
@@ -300,15 +303,15 @@ class MaxPool2d(PoolingOp):
             *padded.shape[:-2], 1, 1
         )
         flat_positions, gradients = (
-            self._selected_flat_indices(branch, padded.shape[-1]) + image_offsets,
+            self._get_selected_flat_indices(branch, padded.shape[-1]) + image_offsets,
             np.broadcast_to(gradient, branch.shape),
         )
         return padded, flat_positions[branch >= 0], gradients[branch >= 0]
 
-    def forward_rounding(self, output: Array, input: Array) -> None:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> None:
         return None
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, count_elements(to_pair(self.kernel_size)) - 1),)
@@ -318,7 +321,7 @@ class MaxPool2d(PoolingOp):
         padded, flat_positions, gradients = self._scatter_targets(gradient, input)
         # The last of several values assigned to one position stays.
         padded.reshape(-1)[flat_positions] = gradients
-        return (padded[self._unpadded_slices(input.shape)],)
+        return (padded[self._get_unpadded_slices(input.shape)],)
 
     @declare_bug("the gradient of the maximum went to every element of the window")
     def to_every_element(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -330,19 +333,19 @@ class MaxPool2d(PoolingOp):
         shows_only_at_ties=True,
     )
     def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        shape, values = self.output_shape(input.shape[1:]), self._pad_input(input, -np.inf)
+        shape, values = self.infer_output_shape(input.shape[1:]), self._pad_input(input, -np.inf)
         padded = np.zeros((len(gradient), *values.shape[1:]), dtype=gradient.dtype)
         for window, value in zip(
             self._iterate_offset_views(padded, shape), self._iterate_offset_views(values, shape), strict=True
         ):
             window += np.where(value == output, gradient, 0)
-        return (padded[self._unpadded_slices(input.shape)],)
+        return (padded[self._get_unpadded_slices(input.shape)],)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.max_pool2d(
             input,
             to_pair(self.kernel_size),
-            self._stride_pair(),
+            self._get_stride_pair(),
             to_pair(self.padding),
             to_pair(self.dilation),
             self.ceil_mode,
@@ -376,7 +379,7 @@ class AvgPool2d(PoolingOp):
         OpExample(((1, 4, 4),), {"kernel_size": [2, 1], "divisor_override": 3}),
     )
 
-    def _window_divisors(self, input: Array, shape: Shape) -> Array:
+    def _count_window_divisors(self, input: Array, shape: Shape) -> Array:
         if self.divisor_override is not None:
             return np.full(shape[-2:], self.divisor_override, dtype=input.dtype)
         covered = self._pad_input(np.ones((1, 1, *input.shape[-2:]), dtype=input.dtype), 0)
@@ -384,30 +387,30 @@ class AvgPool2d(PoolingOp):
             # The padding of the request counts, and not the part beyond it in ceil_mode.
             top, left = to_pair(self.padding)
             covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
-        return self._window_totals(covered, shape)[0, 0]
+        return self._sum_window_totals(covered, shape)[0, 0]
 
-    def _window_totals(self, padded: Array, shape: Shape) -> Array:
-        rows, columns = self._axis_windows(shape)
+    def _sum_window_totals(self, padded: Array, shape: Shape) -> Array:
+        rows, columns = self._make_axis_windows(shape)
         return windows.sum_windows(windows.sum_windows(padded, -1, columns), -2, rows)
 
     def forward(self, input: Array) -> Array:
-        shape = self.output_shape(input.shape[1:])
-        return self._window_totals(self._pad_input(input, 0), shape) / self._window_divisors(input, shape)
+        shape = self.infer_output_shape(input.shape[1:])
+        return self._sum_window_totals(self._pad_input(input, 0), shape) / self._count_window_divisors(input, shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        share = gradient / self._window_divisors(input, self.output_shape(input.shape[1:]))
+        share = gradient / self._count_window_divisors(input, self.infer_output_shape(input.shape[1:]))
         return (self._sum_window_gradients(share, input),)
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
         return Rounding(self.forward(np.abs(input)), count_elements(to_pair(self.kernel_size)))
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, count_elements(to_pair(self.kernel_size))),)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        divisors = np.unique(self._window_divisors(input, self.output_shape(input.shape[1:])))
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        divisors = np.unique(self._count_window_divisors(input, self.infer_output_shape(input.shape[1:])))
         if len(divisors) > 1:
             # A divisor that differs from window to window is no factor of the gradient.
             return ()
@@ -415,13 +418,13 @@ class AvgPool2d(PoolingOp):
 
     @declare_bug_named("scaled", "the sum over the window was used where the pool takes the mean")
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return self.backward(gradient * self._window_divisors(input, output.shape[1:]), output, input)
+        return self.backward(gradient * self._count_window_divisors(input, output.shape[1:]), output, input)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.nn.functional.avg_pool2d(
             input,
             to_pair(self.kernel_size),
-            self._stride_pair(),
+            self._get_stride_pair(),
             to_pair(self.padding),
             self.ceil_mode,
             self.count_include_pad,

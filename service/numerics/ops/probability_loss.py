@@ -14,7 +14,7 @@ from service.numerics.core.batching import (
     sum_broadcast_axes,
 )
 from service.numerics.ops import analytic_continuation
-from service.numerics.ops.activation import sigmoid, sigmoid_derivative
+from service.numerics.ops.activation import compute_sigmoid_derivative, sigmoid
 from service.numerics.ops.loss import ElementPairLoss, LossOp, LossReduction, reduce_by_torch
 from service.numerics.ops.op import Gradients, OpExample, ShapeError, declare_bug, declare_bug_named, register_op
 from service.numerics.ops.rounding_errors import ErrorModel
@@ -67,53 +67,53 @@ class BinaryCrossEntropy(WeightedLoss):
 
     inputs = ("input", "target", "weight?")
 
-    def output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, target: Shape, weight: Shape | None) -> Shape:
         if input != target:
             raise ShapeError("an input and a target of one shape")
         self._check_weight(input, weight, "weight")
         return input if self.reduction == "none" else ()
 
     @staticmethod
-    def _clamped_logarithms(p: Array) -> tuple[Array, Array]:
+    def _compute_clamped_logarithms(p: Array) -> tuple[Array, Array]:
         with np.errstate(divide="ignore"):
             return np.maximum(np.log(p), _MIN_LOGARITHM), np.maximum(np.log1p(-p), _MIN_LOGARITHM)
 
-    def sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
-        log_p, log_complement = self._clamped_logarithms(input)
+    def compute_sample_losses(self, input: Array, target: Array, weight: Array | None) -> Array:
+        log_p, log_complement = self._compute_clamped_logarithms(input)
         return _multiply_by_weight(weight, -(target * log_p + (1 - target) * log_complement))
 
-    def implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        log_p, log_complement = self._clamped_logarithms(input)
+    def estimate_implemented_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        log_p, log_complement = self._compute_clamped_logarithms(input)
         return np.abs(_multiply_by_weight(weight, np.abs(target * log_p) + np.abs((1 - target) * log_complement)))
 
-    def loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
-        log_p, log_complement = self._clamped_logarithms(input)
+    def estimate_loss_magnitudes(self, input: Array, target: Array, weight: Array | None) -> Array:
+        log_p, log_complement = self._compute_clamped_logarithms(input)
         magnitudes = np.abs(target * log_p) + np.abs(1 - target) * (np.abs(log_complement) + np.abs(input))
         return np.abs(_multiply_by_weight(weight, magnitudes))
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
-        log_p, log_complement = self._clamped_logarithms(input)
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
+        log_p, log_complement = self._compute_clamped_logarithms(input)
         weighted = _multiply_by_weight(rescale, weight)
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE).astype(input.dtype, copy=False)
-        by_rescale = _compute_weight_gradient(rescale, weight * self.sample_losses(input, target, None))
+        by_rescale = _compute_weight_gradient(rescale, weight * self.compute_sample_losses(input, target, None))
         return weighted * ((input - target) / variance), weighted * (log_complement - log_p), by_rescale
 
-    def sample_gradient_magnitudes(
+    def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None
     ) -> Gradients:
-        log_p, log_complement = self._clamped_logarithms(input)
+        log_p, log_complement = self._compute_clamped_logarithms(input)
         weighted = np.abs(_multiply_by_weight(rescale, weight))
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE)
         # The derivatives of the two logarithms, (1 - y) / (1 - p) and y / p, cancel where p is near y.
         absolute_sum = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
-        by_input = weighted * (absolute_sum / variance + self._undefined_derivative_error(input, target))
+        by_input = weighted * (absolute_sum / variance + self._estimate_undefined_derivative_error(input, target))
         is_clamped = (log_p == _MIN_LOGARITHM) | (log_complement == _MIN_LOGARITHM)
         by_target = weighted * (np.abs(log_complement) + np.abs(log_p)) * np.where(is_clamped, _UNKNOWN_MAGNITUDE, 1)
-        by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None))
+        by_rescale = _compute_weight_gradient(rescale, weight * self.estimate_loss_magnitudes(input, target, None))
         return by_input, by_target, by_rescale
 
     @staticmethod
-    def _undefined_derivative_error(input: Array, target: Array) -> Array:
+    def _estimate_undefined_derivative_error(input: Array, target: Array) -> Array:
         """Return the uncertainty of the derivative where p (1 - p) is below 1e-12.
 
         PyTorch's derivative there is not that of its loss, so it is as uncertain as it is large.
@@ -124,14 +124,14 @@ class BinaryCrossEntropy(WeightedLoss):
 
     @declare_bug("the target was not subtracted: p was taken for p - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         by_input = _multiply_by_weight(inputs[2], weight) / np.maximum(1 - inputs[0], _MIN_VARIANCE)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
     @declare_bug("the gradient p - y of the logits was used for that of the probabilities")
     def gradient_of_logits(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         input, target = inputs[:2]
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         return weight * (input - target), *self.backward(gradient, output, *inputs)[1:]
 
     def torch_forward(self, torch: Any, input: Any, target: Any, weight: Any) -> Any:
@@ -172,7 +172,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         OpExample(((), (), (), None), low=-30, high=30),
     )
 
-    def output_shape(self, input: Shape, target: Shape, weight: Shape | None, pos_weight: Shape | None) -> Shape:
+    def infer_output_shape(self, input: Shape, target: Shape, weight: Shape | None, pos_weight: Shape | None) -> Shape:
         if input != target:
             raise ShapeError("an input and a target of one shape")
         self._check_weight(input, weight, "weight")
@@ -180,11 +180,11 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         return input if self.reduction == "none" else ()
 
     @staticmethod
-    def _negative_log_sigmoid(z: Array) -> Array:
+    def _compute_negative_log_sigmoid(z: Array) -> Array:
         return np.maximum(-z, 0) + np.log1p(np.exp(-np.abs(z)))
 
     @staticmethod
-    def _positive_target_weight(target: Array, pos_weight: Array | None) -> Array:
+    def _compute_positive_target_weight(target: Array, pos_weight: Array | None) -> Array:
         """Return v y."""
         return target if pos_weight is None else _multiply_by_weight(pos_weight, target)
 
@@ -192,12 +192,14 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
     def _log_sigmoid_factor(target: Array, pos_weight: Array | None) -> Array:
         return np.ones_like(target) if pos_weight is None else 1 + _multiply_by_weight(pos_weight - 1, target)
 
-    def sample_losses(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+    def compute_sample_losses(
+        self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None
+    ) -> Array:
         # For z < 0 the parts in z are (1 - y) z - q z = -v y z. Added up first, they do not cancel.
         linear = (
             np.where(
                 analytic_continuation.take_real_part(input) < 0,
-                -self._positive_target_weight(target, pos_weight),
+                -self._compute_positive_target_weight(target, pos_weight),
                 1 - target,
             )
             * input
@@ -205,46 +207,52 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         tail = analytic_continuation.log1p(np.exp(-analytic_continuation.take_absolute_value(input)))
         return _multiply_by_weight(weight, linear + self._log_sigmoid_factor(target, pos_weight) * tail)
 
-    def implemented_loss_magnitudes(
+    def estimate_implemented_loss_magnitudes(
         self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None
     ) -> Array:
-        linear = np.where(input < 0, self._positive_target_weight(target, pos_weight), 1 - target) * input
-        tail = self._log_sigmoid_factor(target, pos_weight) * self._negative_log_sigmoid(input)
+        linear = np.where(input < 0, self._compute_positive_target_weight(target, pos_weight), 1 - target) * input
+        tail = self._log_sigmoid_factor(target, pos_weight) * self._compute_negative_log_sigmoid(input)
         return np.abs(_multiply_by_weight(weight, np.abs(linear) + np.abs(tail)))
 
-    def loss_magnitudes(self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+    def estimate_loss_magnitudes(
+        self, input: Array, target: Array, weight: Array | None, pos_weight: Array | None
+    ) -> Array:
         factor = np.abs(self._log_sigmoid_factor(target, pos_weight))
         if pos_weight is not None:
             factor = factor + np.abs(_multiply_by_weight(pos_weight - 1, target))
-        magnitudes = np.abs((1 - target) * input) + factor * self._negative_log_sigmoid(input)
+        magnitudes = np.abs((1 - target) * input) + factor * self._compute_negative_log_sigmoid(input)
         return np.abs(_multiply_by_weight(weight, magnitudes))
 
-    def _logit_derivative(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
+    def _compute_logit_derivative(self, input: Array, target: Array, pos_weight: Array | None) -> Array:
         """Return the derivative of one element's loss by z, without its weight."""
         tail = self._log_sigmoid_factor(target, pos_weight) * sigmoid(-np.abs(input))
-        return np.where(input < 0, tail - self._positive_target_weight(target, pos_weight), (1 - target) - tail)
+        return np.where(input < 0, tail - self._compute_positive_target_weight(target, pos_weight), (1 - target) - tail)
 
-    def sample_gradients(
+    def compute_sample_gradients(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._negative_log_sigmoid(input), _multiply_by_weight(rescale, weight)
-        by_input = weighted * self._logit_derivative(input, target, pos_weight)
+        t, weighted = self._compute_negative_log_sigmoid(input), _multiply_by_weight(rescale, weight)
+        by_input = weighted * self._compute_logit_derivative(input, target, pos_weight)
         excess = -input if pos_weight is None else _multiply_by_weight(pos_weight - 1, t) - input
-        by_rescale = _compute_weight_gradient(rescale, weight * self.sample_losses(input, target, None, pos_weight))
+        by_rescale = _compute_weight_gradient(
+            rescale, weight * self.compute_sample_losses(input, target, None, pos_weight)
+        )
         return by_input, weighted * excess, by_rescale, _compute_weight_gradient(pos_weight, weighted * target * t)
 
-    def sample_gradient_magnitudes(
+    def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
+        t, weighted = self._compute_negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
         factor_magnitudes = None if pos_weight is None else np.abs(pos_weight) + 2
-        by_input = 2 * weighted * np.abs(self._logit_derivative(input, target, pos_weight))
+        by_input = 2 * weighted * np.abs(self._compute_logit_derivative(input, target, pos_weight))
         if pos_weight is not None:
-            by_input = by_input + weighted * self._factor_magnitude(input, target, pos_weight)
+            by_input = by_input + weighted * self._estimate_factor_magnitude(input, target, pos_weight)
         excess = (
             np.abs(input) if factor_magnitudes is None else _multiply_by_weight(factor_magnitudes, t) + np.abs(input)
         )
-        by_rescale = _compute_weight_gradient(rescale, weight * self.loss_magnitudes(input, target, None, pos_weight))
+        by_rescale = _compute_weight_gradient(
+            rescale, weight * self.estimate_loss_magnitudes(input, target, None, pos_weight)
+        )
         return (
             by_input,
             weighted * excess,
@@ -252,13 +260,13 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
             _compute_weight_gradient(pos_weight, weighted * np.abs(target) * t),
         )
 
-    def _factor_magnitude(self, input: Array, target: Array, pos_weight: Array) -> Array:
+    def _estimate_factor_magnitude(self, input: Array, target: Array, pos_weight: Array) -> Array:
         """Return the magnitude of the summands of q, weighted by s and 1 - s.
 
         q is v y + 1 - y beside s, and 1 + (v - 1) y beside 1 - s. It is exactly 1 where y is 0.
         """
         s, q = sigmoid(input), np.abs(self._log_sigmoid_factor(target, pos_weight))
-        beside_s = np.abs(self._positive_target_weight(target, pos_weight)) + 1 + q
+        beside_s = np.abs(self._compute_positive_target_weight(target, pos_weight)) + 1 + q
         beside_complement = np.abs(_multiply_by_weight(pos_weight - 1, target)) + q
         return (beside_s * s + beside_complement * (1 - s)) * (target != 0)
 
@@ -272,7 +280,9 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         assert by_input is not None
         input, target, rescale, pos_weight = inputs
         weight = np.abs(
-            _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
+            _multiply_by_weight(
+                rescale, self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
+            )
         )
         factor = weight * np.abs(self._log_sigmoid_factor(target, pos_weight))
         by_input = errors(by_input, factor, most=factor * np.exp(-np.abs(input)))
@@ -286,7 +296,9 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
     @declare_bug("the target was not subtracted: s was taken for s - y")
     def missing_one_hot(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         input, target, rescale, pos_weight = inputs
-        weight = _multiply_by_weight(rescale, self._sample_weights(gradient, self.sample_losses(*inputs), *inputs))
+        weight = _multiply_by_weight(
+            rescale, self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
+        )
         by_input = weight * self._log_sigmoid_factor(target, pos_weight) * sigmoid(input)
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 
@@ -294,7 +306,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
     def missing_activation_derivative(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         by_input, *other_gradients = self.backward(gradient, output, *inputs)
         assert by_input is not None
-        return by_input / sigmoid_derivative(inputs[0]), *other_gradients
+        return by_input / compute_sigmoid_derivative(inputs[0]), *other_gradients
 
     @declare_bug_named(
         "channel_factor_missing",
@@ -339,31 +351,31 @@ class KlDiv(ElementPairLoss):
         OpExample(((2, 3), (2, 3)), {"reduction": "none"}, low=0.1, high=2),
     )
 
-    def output_shape(self, input: Shape, target: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape, target: Shape) -> Shape:
         if self.reduction == "batchmean" and not input:
             raise ShapeError("an input with a first axis for reduction='batchmean'")
-        return super().output_shape(input, target)
+        return super().infer_output_shape(input, target)
 
-    def reduction_divisor(self, losses: Array, *inputs: Any) -> int:
+    def compute_reduction_divisor(self, losses: Array, *inputs: Any) -> int:
         if self.reduction == "batchmean":
             return losses.shape[1]
         return count_elements(losses.shape[1:]) if self.reduction == "mean" else 1
 
-    def _target_and_logarithm(self, target: Array) -> tuple[Array, Array]:
+    def _get_target_and_logarithm(self, target: Array) -> tuple[Array, Array]:
         """Return p and log p."""
         if self.log_target:
             return np.exp(target), target
         with np.errstate(divide="ignore"):
             return target, np.log(target)
 
-    def sample_losses(self, input: Array, target: Array) -> Array:
-        p, logarithm = self._target_and_logarithm(target)
+    def compute_sample_losses(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._get_target_and_logarithm(target)
         # p log p is 0 at p = 0.
         losses = np.where(p == 0, -p * input, p * (np.where(p == 0, 0, logarithm) - input))
         return losses.astype(np.result_type(input, target), copy=False)
 
-    def loss_magnitudes(self, input: Array, target: Array) -> Array:
-        p, logarithm = self._target_and_logarithm(target)
+    def estimate_loss_magnitudes(self, input: Array, target: Array) -> Array:
+        p, logarithm = self._get_target_and_logarithm(target)
         return np.abs(p) * self._measure_differences(np.where(p == 0, 0, logarithm), input)
 
     def _measure_differences(self, logarithm: Array, input: Array) -> Array:
@@ -374,13 +386,13 @@ class KlDiv(ElementPairLoss):
         """
         return 2 * np.abs(logarithm - input) if self.log_target else np.abs(logarithm) + np.abs(input)
 
-    def sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
-        p, logarithm = self._target_and_logarithm(target)
+    def compute_sample_gradients(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._get_target_and_logarithm(target)
         by_target = weight * (logarithm - input + 1)
         return -weight * p, by_target * p if self.log_target else by_target
 
-    def sample_gradient_magnitudes(self, weight: Array, input: Array, target: Array) -> Gradients:
-        p, logarithm = self._target_and_logarithm(target)
+    def estimate_sample_gradient_magnitudes(self, weight: Array, input: Array, target: Array) -> Gradients:
+        p, logarithm = self._get_target_and_logarithm(target)
         by_target = weight * (self._measure_differences(logarithm, input) + 1)
         return weight * np.abs(p), by_target * p if self.log_target else by_target
 
@@ -394,7 +406,7 @@ class KlDiv(ElementPairLoss):
         input, target = inputs
         p = np.exp(target)
         p = errors(p, 2 * p + errors.underflow_loss)
-        weight = self._sample_weights(gradient, self.sample_losses(*inputs), *inputs)
+        weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         difference = errors(target - input + 1, np.abs(target - input) + 1)
         return errors(-weight * p), errors(weight * difference * p, terms=3)
 

@@ -57,7 +57,7 @@ class ReductionOp(Op):
         OpExample(((),)),
     )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         return reduce_shape(input, normalize_axes(self.dim, len(input)), self.keepdim)
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
@@ -72,27 +72,27 @@ class ReductionOp(Op):
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (of_input,) = values
         assert of_input is not None
-        return self._shape_result(take_min_over_axes(of_input, self._batched_axes(of_input)), of_input)
+        return self._shape_result(take_min_over_axes(of_input, self._get_batched_axes(of_input)), of_input)
 
-    def _batched_axes(self, input: Array) -> tuple[int, ...]:
+    def _get_batched_axes(self, input: Array) -> tuple[int, ...]:
         """Return the reduced axes behind the tile axis."""
         return shift_past_batch_axis(normalize_axes(self.dim, input.ndim - 1))
 
-    def _reduced_count(self, input: Array) -> int:
-        return count_elements(tuple(input.shape[axis] for axis in self._batched_axes(input)))
+    def _count_reduced(self, input: Array) -> int:
+        return count_elements(tuple(input.shape[axis] for axis in self._get_batched_axes(input)))
 
     def _restore_axes(self, array: Array, input: Array) -> Array:
         return restore_reduced_axes(array, input.shape[1:], normalize_axes(self.dim, input.ndim - 1))
 
     def _shape_result(self, reduced_array: Array, input: Array) -> Array:
-        return reduced_array.reshape(reduced_array.shape[:1] + self.output_shape(input.shape[1:]))
+        return reduced_array.reshape(reduced_array.shape[:1] + self.infer_output_shape(input.shape[1:]))
 
-    def _output_flat_indices(self, input: Array) -> Array:
+    def _get_output_flat_indices(self, input: Array) -> Array:
         """Return for each element of one tile the flat index of its output, flat."""
         kept = reduce_shape(input.shape[1:], normalize_axes(self.dim, input.ndim - 1), True)
         return np.broadcast_to(np.arange(count_elements(kept)).reshape(kept), input.shape[1:]).ravel()
 
-    def _choices_at_maximum(
+    def _list_choices_at_maximum(
         self, input_errors: Array, sizes: Array, signs: Sequence[float], shares: Array, input: Array
     ) -> SubgradientChoices | None:
         """Return choices among the elements that attain a largest signed size, or None.
@@ -113,10 +113,10 @@ class ReductionOp(Op):
         input_errors = np.broadcast_to(input_errors, input.shape)
         threshold = np.max(
             np.abs(sizes) - input_errors if len(signs) > 1 else sizes - input_errors,
-            axis=self._batched_axes(input),
+            axis=self._get_batched_axes(input),
             keepdims=True,
         )
-        largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._batched_axes(input), keepdims=True)
+        largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._get_batched_axes(input), keepdims=True)
         is_near = np.stack([(sign * sizes + input_errors >= threshold)[0].ravel() for sign in signs], axis=1)
         tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
         element_signs = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
@@ -124,7 +124,7 @@ class ReductionOp(Op):
         if len(signs) > 1:
             # At 0 both signs get half of the share, and their gradients cancel.
             weights = np.where((sizes[0].ravel() == 0)[:, None], np.abs(shares[0].ravel())[:, None] / 2, weights)
-        outputs = self._output_flat_indices(input)
+        outputs = self._get_output_flat_indices(input)
         elements, sign_indices = np.nonzero(is_near)
         output_order = np.argsort(outputs[elements], kind="stable")
         elements, sign_indices = elements[output_order], sign_indices[output_order]
@@ -164,16 +164,16 @@ class Sum(ReductionOp):
     linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
-        return self._shape_result(input.sum(axis=self._batched_axes(input), keepdims=True), input)
+        return self._shape_result(input.sum(axis=self._get_batched_axes(input), keepdims=True), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         spread = self._restore_axes(gradient, input)
         return (np.broadcast_to(spread, gradient.shape[:1] + input.shape[1:]),)
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(self.forward(np.abs(input)), max(0, self._reduced_count(input) - 1))
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), max(0, self._count_reduced(input) - 1))
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[None]:
         return (None,)
 
     def split_terms(self, output: Array | None, input: Array) -> Array:
@@ -182,14 +182,14 @@ class Sum(ReductionOp):
     def propagate_to_terms(self, output_labels: Array, values: DependencyLabels, *inputs: Any) -> Array:
         return _flatten_batch_elements(values)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return declare_count_multipliers("sum", tuple(input.shape[axis] for axis in self._batched_axes(input)))
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return declare_count_multipliers("sum", tuple(input.shape[axis] for axis in self._get_batched_axes(input)))
 
     @declare_bug_named(
         "scaled", "the mean was used where the forward pass takes the sum", is_declared_as_multiplier=True
     )
     def averaged(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._restore_axes(gradient, input) / self._reduced_count(input) + 0 * input,)
+        return (self._restore_axes(gradient, input) / self._count_reduced(input) + 0 * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.sum(input, self._torch_dim(input), self.keepdim)
@@ -209,17 +209,17 @@ class Mean(ReductionOp):
 
     def forward(self, input: Array) -> Array:
         return self._shape_result(
-            input.sum(axis=self._batched_axes(input), keepdims=True) / self._reduced_count(input), input
+            input.sum(axis=self._get_batched_axes(input), keepdims=True) / self._count_reduced(input), input
         )
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        spread = self._restore_axes(gradient, input) / self._reduced_count(input)
+        spread = self._restore_axes(gradient, input) / self._count_reduced(input)
         return (np.broadcast_to(spread, gradient.shape[:1] + input.shape[1:]),)
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(self.forward(np.abs(input)), self._reduced_count(input))
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), self._count_reduced(input))
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, 1),)
@@ -230,11 +230,11 @@ class Mean(ReductionOp):
     def propagate_to_terms(self, output_labels: Array, values: DependencyLabels, *inputs: Any) -> Array:
         return _flatten_batch_elements(values)
 
-    def terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
+    def estimate_terms_rounding(self, terms: Array, *inputs: Any) -> Rounding:
         return Rounding(np.abs(terms), 1)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return declare_count_multipliers("mean", tuple(input.shape[axis] for axis in self._batched_axes(input)))
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return declare_count_multipliers("mean", tuple(input.shape[axis] for axis in self._get_batched_axes(input)))
 
     @declare_bug_named("scaled", "the division by the number of elements was left out", is_declared_as_multiplier=True)
     def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
@@ -263,7 +263,7 @@ class Var(ReductionOp):
         OpExample(((2, 3, 4),), {"dim": [0, -1], "keepdim": True}),
     )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         axes = normalize_axes(self.dim, len(input))
         count = count_elements(tuple(input[axis] for axis in axes))
         if count <= self.correction:
@@ -271,18 +271,18 @@ class Var(ReductionOp):
         return reduce_shape(input, axes, self.keepdim)
 
     def _subtract_mean(self, input: Array) -> Array:
-        return input - input.sum(axis=self._batched_axes(input), keepdims=True) / self._reduced_count(input)
+        return input - input.sum(axis=self._get_batched_axes(input), keepdims=True) / self._count_reduced(input)
 
     def forward(self, input: Array) -> Array:
-        squares = np.square(self._subtract_mean(input)).sum(axis=self._batched_axes(input), keepdims=True)
-        return self._shape_result(squares / (self._reduced_count(input) - self.correction), input)
+        squares = np.square(self._subtract_mean(input)).sum(axis=self._get_batched_axes(input), keepdims=True)
+        return self._shape_result(squares / (self._count_reduced(input) - self.correction), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        factor = 2 / (self._reduced_count(input) - self.correction)
+        factor = 2 / (self._count_reduced(input) - self.correction)
         return (self._restore_axes(gradient, input) * (self._subtract_mean(input) * input.dtype.type(factor)),)
 
     def _subtract_mean_with_errors(self, errors: ErrorModel, input: Array) -> Array:
-        axes, count = self._batched_axes(input), self._reduced_count(input)
+        axes, count = self._get_batched_axes(input), self._count_reduced(input)
         last_axes = tuple(range(input.ndim - len(axes), input.ndim))
         grouped = np.moveaxis(input, axes, last_axes).reshape(*self._get_kept_shape(input), count)
         partial_sum_size = np.expand_dims(bound_sum(grouped)[..., 0], axes) / count
@@ -290,7 +290,7 @@ class Var(ReductionOp):
         return input - errors(mean, partial_sum_size + np.abs(mean))
 
     def _get_kept_shape(self, input: Array) -> Shape:
-        return tuple(length for axis, length in enumerate(input.shape) if axis not in self._batched_axes(input))
+        return tuple(length for axis, length in enumerate(input.shape) if axis not in self._get_batched_axes(input))
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         """Return the output with the errors of the mean and of the sum.
@@ -299,10 +299,10 @@ class Var(ReductionOp):
         """
         (input,) = inputs
         squares = np.square(self._subtract_mean_with_errors(errors, input)).sum(
-            axis=self._batched_axes(input), keepdims=True
+            axis=self._get_batched_axes(input), keepdims=True
         )
-        output = self._shape_result(squares / (self._reduced_count(input) - self.correction), input)
-        return errors(output, terms=self._reduced_count(input) + 3)
+        output = self._shape_result(squares / (self._count_reduced(input) - self.correction), input)
+        return errors(output, terms=self._count_reduced(input) + 3)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         """Return the gradient with the errors of the mean and of three operations.
@@ -311,21 +311,21 @@ class Var(ReductionOp):
         """
         (input,) = inputs
         centred = self._subtract_mean_with_errors(errors, input)
-        factor = 2 / (self._reduced_count(input) - self.correction)
+        factor = 2 / (self._count_reduced(input) - self.correction)
         return (errors(self._restore_axes(gradient, input) * (centred * factor), terms=3),)
 
-    def gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
-        return [declare_factor(2), declare_division(self._reduced_count(input) - self.correction)]
+    def list_gradient_multipliers(self, input: Array) -> Sequence[Multiplier]:
+        return [declare_factor(2), declare_division(self._count_reduced(input) - self.correction)]
 
     @declare_bug("N + 1 took the place of the divisor N - correction")
     def divided_by_all(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (
-            self._restore_axes(gradient, input) * self._subtract_mean(input) * 2 / (self._reduced_count(input) + 1),
+            self._restore_axes(gradient, input) * self._subtract_mean(input) * 2 / (self._count_reduced(input) + 1),
         )
 
     @declare_bug("the mean was not subtracted")
     def mean_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._restore_axes(gradient, input) * input * 2 / (self._reduced_count(input) - self.correction),)
+        return (self._restore_axes(gradient, input) * input * 2 / (self._count_reduced(input) - self.correction),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.var(input, self._torch_dim(input), correction=self.correction, keepdim=self.keepdim)
@@ -343,32 +343,32 @@ class Amax(ReductionOp):
 
     def select_branch(self, input: Array) -> Array:
         """Return the share of each element in the largest."""
-        largest = input == input.max(axis=self._batched_axes(input), keepdims=True)
-        return largest / largest.sum(axis=self._batched_axes(input), keepdims=True)
+        largest = input == input.max(axis=self._get_batched_axes(input), keepdims=True)
+        return largest / largest.sum(axis=self._get_batched_axes(input), keepdims=True)
 
-    def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
+    def list_subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return weights that sum to one of the elements that attain the largest."""
         assert input_errors[0] is not None
-        return self._choices_at_maximum(input_errors[0], input, (1.0,), self.select_branch(input), input)
+        return self._list_choices_at_maximum(input_errors[0], input, (1.0,), self.select_branch(input), input)
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
-        return self._shape_result((input * branch).sum(axis=self._batched_axes(input), keepdims=True), input)
+        return self._shape_result((input * branch).sum(axis=self._get_batched_axes(input), keepdims=True), input)
 
     def forward(self, input: Array) -> Array:
-        return self._shape_result(input.max(axis=self._batched_axes(input), keepdims=True), input)
+        return self._shape_result(input.max(axis=self._get_batched_axes(input), keepdims=True), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self._restore_axes(gradient, input) * self.select_branch(input).astype(gradient.dtype),)
 
-    def forward_rounding(self, output: Array, input: Array) -> None:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> None:
         return None
 
-    def rounding_on_branch(self, branch: Array, output: Array, input: Array) -> Rounding:
+    def estimate_rounding_on_branch(self, branch: Array, output: Array, input: Array) -> Rounding:
         # The mean of several equal elements rounds. A single element is only moved.
-        is_mean = np.max(np.abs(branch) * (1 - np.abs(branch)) > 0, axis=self._batched_axes(input), keepdims=True)
-        return Rounding(np.abs(output) * self._shape_result(is_mean, input), self._reduced_count(input))
+        is_mean = np.max(np.abs(branch) * (1 - np.abs(branch)) > 0, axis=self._get_batched_axes(input), keepdims=True)
+        return Rounding(np.abs(output) * self._shape_result(is_mean, input), self._count_reduced(input))
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
         return (Rounding(by_input, 1),)
@@ -407,29 +407,29 @@ class LogSumExp(ReductionOp):
         OpExample(((5,),), {"dim": 0}, low=-40, high=40),
     )
 
-    def sensitive_argument(self, input: Array) -> SensitiveArgument:
-        return SensitiveArgument(input, self._batched_axes(input))
+    def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
+        return SensitiveArgument(input, self._get_batched_axes(input))
 
     def forward(self, input: Array) -> Array:
-        m = analytic_continuation.take_largest_real_part(input, self._batched_axes(input))
+        m = analytic_continuation.take_largest_real_part(input, self._get_batched_axes(input))
         return self._shape_result(
-            m + np.log(np.exp(input - m).sum(axis=self._batched_axes(input), keepdims=True)), input
+            m + np.log(np.exp(input - m).sum(axis=self._get_batched_axes(input), keepdims=True)), input
         )
 
-    def _softmax_weights(self, input: Array) -> Array:
-        e = np.exp(input - input.max(axis=self._batched_axes(input), keepdims=True))
-        return e / e.sum(axis=self._batched_axes(input), keepdims=True)
+    def _compute_softmax_weights(self, input: Array) -> Array:
+        e = np.exp(input - input.max(axis=self._get_batched_axes(input), keepdims=True))
+        return e / e.sum(axis=self._get_batched_axes(input), keepdims=True)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (self._restore_axes(gradient, input) * self._softmax_weights(input),)
+        return (self._restore_axes(gradient, input) * self._compute_softmax_weights(input),)
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
-        largest = input.max(axis=self._batched_axes(input), keepdims=True)
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
+        largest = input.max(axis=self._get_batched_axes(input), keepdims=True)
         # The relative error of an exponential is the error of its argument, and that of the library.
-        carried = (self._softmax_weights(input) * (largest - input + 2)).sum(
-            axis=self._batched_axes(input), keepdims=True
+        carried = (self._compute_softmax_weights(input) * (largest - input + 2)).sum(
+            axis=self._get_batched_axes(input), keepdims=True
         )
-        log_sum_error = self._shape_result(carried, input) + math.sqrt(self._reduced_count(input))
+        log_sum_error = self._shape_result(carried, input) + math.sqrt(self._count_reduced(input))
         return Rounding(np.abs(output) + log_sum_error, 1)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
@@ -441,9 +441,11 @@ class LogSumExp(ReductionOp):
         (input,) = inputs
         output = self.forward(input)
         # Not y - m, which is 0 where y is rounded to m.
-        exponentials = np.exp(input - input.max(axis=self._batched_axes(input), keepdims=True))
-        logarithm = self._shape_result(np.log(exponentials.sum(axis=self._batched_axes(input), keepdims=True)), input)
-        log_sum_error = self.forward_rounding(output, input).magnitude - np.abs(output)
+        exponentials = np.exp(input - input.max(axis=self._get_batched_axes(input), keepdims=True))
+        logarithm = self._shape_result(
+            np.log(exponentials.sum(axis=self._get_batched_axes(input), keepdims=True)), input
+        )
+        log_sum_error = self.estimate_forward_rounding(output, input).magnitude - np.abs(output)
         output = errors(output, MEAN_ROUNDING * np.abs(output), most=logarithm)
         return errors(output, log_sum_error, most=logarithm)
 
@@ -503,20 +505,20 @@ class VectorNorm(ReductionOp):
         if self._order in (0, 1):
             return np.sign(input)
         return (
-            np.sign(input) * self._extreme_norm_shares(input)
+            np.sign(input) * self._compute_extreme_norm_shares(input)
             if np.isinf(self._order)
-            else vector_norm.select_norm_branch(input, self._batched_axes(input))
+            else vector_norm.select_norm_branch(input, self._get_batched_axes(input))
         )
 
     def select_branch_beside(self, branch: Array, *inputs: Any) -> Array:
         (x,) = inputs
         return (
-            vector_norm.choose_piece_beside(branch, x, self._batched_axes(x))
+            vector_norm.choose_piece_beside(branch, x, self._get_batched_axes(x))
             if -np.inf < self._order < 0
             else self.select_branch(x)
         )
 
-    def subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
+    def list_subgradient_choices(self, input_errors: Sequence[Array | None], input: Array) -> SubgradientChoices | None:
         """Return the choices at a vector of 0, or at a tie of the extreme norms.
 
         Notes
@@ -528,8 +530,10 @@ class VectorNorm(ReductionOp):
         assert input_errors[0] is not None
         input_error = np.broadcast_to(input_errors[0], input.shape)
         if self._order == np.inf:
-            return self._choices_at_maximum(input_error, input, (1.0, -1.0), self._extreme_norm_shares(input), input)
-        outputs, x = self._output_flat_indices(input), input[0].ravel()
+            return self._list_choices_at_maximum(
+                input_error, input, (1.0, -1.0), self._compute_extreme_norm_shares(input), input
+            )
+        outputs, x = self._get_output_flat_indices(input), input[0].ravel()
         is_zero = np.abs(x) <= input_error[0].ravel()
         if self._order == 1:
             positions = np.flatnonzero(is_zero)
@@ -538,7 +542,7 @@ class VectorNorm(ReductionOp):
                 outputs[positions], share, x[positions] == 0, [(0, positions, -1.0)], [(0, positions, 1.0)]
             )
         if self._order < 1:
-            return self._choices_at_minimum(input_error, input) if self._order < 0 else None
+            return self._list_choices_at_minimum(input_error, input) if self._order < 0 else None
         has_zero_vector = np.bincount(outputs, is_zero) == np.bincount(outputs)
         positions = np.flatnonzero(has_zero_vector[outputs])
         positions = positions[np.argsort(outputs[positions], kind="stable")]
@@ -554,7 +558,7 @@ class VectorNorm(ReductionOp):
             ball_order=self._order / (self._order - 1),
         )
 
-    def _choices_at_minimum(self, input_error: Array, input: Array) -> SubgradientChoices | None:
+    def _list_choices_at_minimum(self, input_error: Array, input: Array) -> SubgradientChoices | None:
         """Return weights that sum to one of the elements that attain the smallest size.
 
         With p > -inf that size is 0. An element that is 0 stands with both signs. They share the weight that the
@@ -564,12 +568,14 @@ class VectorNorm(ReductionOp):
         assert gradient is not None
         sizes, outputs, x, gradient_shares = (
             np.abs(input),
-            self._output_flat_indices(input),
+            self._get_output_flat_indices(input),
             input[0].ravel(),
             gradient[0].ravel(),
         )
         threshold = (
-            np.min(sizes + input_error, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
+            np.min(sizes + input_error, axis=self._get_batched_axes(input), keepdims=True)
+            if np.isinf(self._order)
+            else 0.0
         )
         may_be_zero, is_near = ((sizes - input_error <= limit)[0].ravel() for limit in (0.0, threshold))
         elements, sign_indices = np.nonzero(
@@ -592,30 +598,30 @@ class VectorNorm(ReductionOp):
             + has_both_signs * np.maximum(1 - weight_sums, 0)[unit_outputs] / np.maximum(counts, 1)[unit_outputs]
         )
         is_smallest = sizes == (
-            np.min(sizes, axis=self._batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
+            np.min(sizes, axis=self._get_batched_axes(input), keepdims=True) if np.isinf(self._order) else 0.0
         )
         return choose_among_elements(
             unit_outputs, unit_outputs, elements, weights, is_smallest[0].ravel()[elements], signs
         )
 
-    def _extreme_norm_shares(self, input: Array) -> Array:
+    def _compute_extreme_norm_shares(self, input: Array) -> Array:
         absolute = np.abs(input)
         extreme = np.max if self._order > 0 else np.min
-        attained = absolute == extreme(absolute, axis=self._batched_axes(input), keepdims=True)
-        return attained / attained.sum(axis=self._batched_axes(input), keepdims=True)
+        attained = absolute == extreme(absolute, axis=self._get_batched_axes(input), keepdims=True)
+        return attained / attained.sum(axis=self._get_batched_axes(input), keepdims=True)
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         if self._order == 0:
             return self._count_nonzero(branch, input)
         if np.isinf(self._order) or self._order == 1:
-            return self._shape_result((input * branch).sum(axis=self._batched_axes(input), keepdims=True), input)
+            return self._shape_result((input * branch).sum(axis=self._get_batched_axes(input), keepdims=True), input)
         return self._shape_result(
-            vector_norm.evaluate_norm_on_branch(self._order, branch, input, self._batched_axes(input)), input
+            vector_norm.evaluate_norm_on_branch(self._order, branch, input, self._get_batched_axes(input)), input
         )
 
     def _count_nonzero(self, elements: Array, input: Array) -> Array:
         """Return the number of elements that are not 0."""
-        return self._shape_result((elements != 0).sum(axis=self._batched_axes(input), keepdims=True), input).astype(
+        return self._shape_result((elements != 0).sum(axis=self._get_batched_axes(input), keepdims=True), input).astype(
             input.dtype
         )
 
@@ -625,28 +631,32 @@ class VectorNorm(ReductionOp):
         absolute = np.abs(input)
         if np.isinf(self._order):
             extreme = np.max if self._order > 0 else np.min
-            return self._shape_result(extreme(absolute, axis=self._batched_axes(input), keepdims=True), input)
-        return self._shape_result(vector_norm.p_norm(self._order, absolute, self._batched_axes(input)), input)
+            return self._shape_result(extreme(absolute, axis=self._get_batched_axes(input), keepdims=True), input)
+        return self._shape_result(
+            vector_norm.compute_p_norm(self._order, absolute, self._get_batched_axes(input)), input
+        )
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         g = self._restore_axes(gradient, input)
         if np.isinf(self._order):
-            return (g * (np.sign(input) * self._extreme_norm_shares(input)).astype(g.dtype),)
+            return (g * (np.sign(input) * self._compute_extreme_norm_shares(input)).astype(g.dtype),)
         if self._order in (0, 1):
             return (g * np.sign(input) * input.dtype.type(self._order),)
         return (
-            g * np.sign(input) * vector_norm.differentiate_norm(self._order, np.abs(input), self._batched_axes(input)),
+            g
+            * np.sign(input)
+            * vector_norm.differentiate_norm(self._order, np.abs(input), self._get_batched_axes(input)),
         )
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
         if np.isinf(self._order) or self._order == 0:
             return Rounding(np.abs(output), 1)
         return Rounding(
             np.abs(output) * vector_norm.estimate_root_error(self._order, output),
-            vector_norm.count_norm_rounding_terms(self._order, self._reduced_count(input)),
+            vector_norm.count_norm_rounding_terms(self._order, self._count_reduced(input)),
         )
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(gradient, output, input)
         assert by_input is not None
         if not np.isfinite(self._order) or self._order == 0:
@@ -684,34 +694,36 @@ class Cumsum(Op):
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         (of_input,) = values
         assert of_input is not None
-        return of_input if of_input.ndim == 1 else np.minimum.accumulate(of_input, axis=self._batched_axis(of_input))
+        return (
+            of_input if of_input.ndim == 1 else np.minimum.accumulate(of_input, axis=self._get_batched_axis(of_input))
+        )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         normalize_axis(self.dim, len(input))
         return input
 
-    def _batched_axis(self, array: Array) -> int:
+    def _get_batched_axis(self, array: Array) -> int:
         return normalize_axis(self.dim, array.ndim - 1) + 1
 
     def forward(self, input: Array) -> Array:
-        return np.cumsum(input, axis=self._batched_axis(input)) if input.ndim > 1 else input
+        return np.cumsum(input, axis=self._get_batched_axis(input)) if input.ndim > 1 else input
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         if input.ndim == 1:
             return (gradient,)
-        axis = self._batched_axis(input)
+        axis = self._get_batched_axis(input)
         return (np.flip(np.cumsum(np.flip(gradient, axis), axis=axis), axis),)
 
-    def _axis_length(self, input: Array) -> int:
-        return input.shape[self._batched_axis(input)] if input.ndim > 1 else 1
+    def _get_axis_length(self, input: Array) -> int:
+        return input.shape[self._get_batched_axis(input)] if input.ndim > 1 else 1
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
-        return Rounding(self.forward(np.abs(input)), self._axis_length(input))
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
+        return Rounding(self.forward(np.abs(input)), self._get_axis_length(input))
 
-    def backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
         (by_input,) = self.backward(np.abs(gradient), output, input)
         assert by_input is not None
-        return (Rounding(by_input, self._axis_length(input)),)
+        return (Rounding(by_input, self._get_axis_length(input)),)
 
     @declare_bug("the sum was taken from the front instead of from the end")
     def from_the_front(self, gradient: Array, output: Array, input: Array) -> Gradients:

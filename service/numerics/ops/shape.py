@@ -39,10 +39,10 @@ class DataMovementOp(Op):
     def expand_products(self, position: int, *inputs: Any) -> ProductExpansion:
         return self.expand_selection(position, *inputs)
 
-    def forward_rounding(self, output: Array, *inputs: Any) -> None:
+    def estimate_forward_rounding(self, output: Array, *inputs: Any) -> None:
         return None
 
-    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         return (None,) * len(inputs)
 
     @declare_bug("the elements came back one position off")
@@ -57,7 +57,7 @@ class ReshapingOp(DataMovementOp):
     """An op that keeps the order of elements, row by row: dL/dx is g reshaped."""
 
     def forward(self, input: Array) -> Array:
-        return input.reshape(input.shape[:1] + self.output_shape(input.shape[1:]))
+        return input.reshape(input.shape[:1] + self.infer_output_shape(input.shape[1:]))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient.reshape(gradient.shape[:1] + input.shape[1:]),)
@@ -80,10 +80,10 @@ class Flatten(ReshapingOp):
         OpExample(((2, 3, 4, 2),), {"start_dim": 1, "end_dim": -2}),
     )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         if not input:
             # In PyTorch a number counts as one axis of one element.
-            return self.output_shape((1,))
+            return self.infer_output_shape((1,))
         start, end = normalize_axis(self.start_dim, len(input)), normalize_axis(self.end_dim, len(input))
         if start > end:
             raise ShapeError(f"a start_dim ({self.start_dim}) not behind end_dim ({self.end_dim})")
@@ -109,7 +109,7 @@ class Reshape(ReshapingOp):
         OpExample(((1,),), {"shape": []}),
     )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         known_count = count_elements(tuple(length for length in self.shape if length != -1))
         free_count = self.shape.count(-1)
         if (
@@ -141,20 +141,20 @@ class Squeeze(ReshapingOp):
         OpExample(((1, 3, 1),), {"dim": []}),
     )
 
-    def _squeezed_axes(self, rank: int) -> tuple[int, ...]:
+    def _get_squeezed_axes(self, rank: int) -> tuple[int, ...]:
         return () if self.dim == [] else normalize_axes(self.dim, rank)
 
     def resolve_shape_defaults(self, *shapes: Shape | None) -> Op:
         input = shapes[0]
         assert input is not None
-        return dataclasses.replace(self, dim=list(self._squeezed_axes(len(input)))) if self.dim is None else self
+        return dataclasses.replace(self, dim=list(self._get_squeezed_axes(len(input)))) if self.dim is None else self
 
-    def output_shape(self, input: Shape) -> Shape:
-        squeezed_axes = self._squeezed_axes(len(input))
+    def infer_output_shape(self, input: Shape) -> Shape:
+        squeezed_axes = self._get_squeezed_axes(len(input))
         return tuple(length for i, length in enumerate(input) if length != 1 or i not in squeezed_axes)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.squeeze(input, self._squeezed_axes(input.ndim))
+        return torch.squeeze(input, self._get_squeezed_axes(input.ndim))
 
 
 @register_op("unsqueeze")
@@ -165,7 +165,7 @@ class Unsqueeze(ReshapingOp):
 
     examples = (OpExample(((3, 4),), {"dim": 1}), OpExample(((3, 4),), {"dim": -1}), OpExample(((),), {"dim": 0}))
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         axis = normalize_axis(self.dim, len(input) + 1)
         return (*input[:axis], 1, *input[axis:])
 
@@ -177,17 +177,17 @@ class PermutingOp(DataMovementOp):
     """An op that permutes the axes: the gradient goes back to their order in x."""
 
     @abstractmethod
-    def _axis_order(self, rank: int) -> tuple[int, ...]:
+    def _get_axis_order(self, rank: int) -> tuple[int, ...]:
         """Return the input axis of each output axis."""
 
-    def output_shape(self, input: Shape) -> Shape:
-        return tuple(input[axis] for axis in self._axis_order(len(input)))
+    def infer_output_shape(self, input: Shape) -> Shape:
+        return tuple(input[axis] for axis in self._get_axis_order(len(input)))
 
     def forward(self, input: Array) -> Array:
-        return input.transpose(0, *shift_past_batch_axis(self._axis_order(input.ndim - 1)))
+        return input.transpose(0, *shift_past_batch_axis(self._get_axis_order(input.ndim - 1)))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        inverse_order = tuple(int(axis) for axis in np.argsort(self._axis_order(input.ndim - 1)))
+        inverse_order = tuple(int(axis) for axis in np.argsort(self._get_axis_order(input.ndim - 1)))
         return (gradient.transpose(0, *shift_past_batch_axis(inverse_order)),)
 
 
@@ -204,7 +204,7 @@ class Transpose(PermutingOp):
         OpExample(((),), {"dim0": 0, "dim1": -1}),
     )
 
-    def _axis_order(self, rank: int) -> tuple[int, ...]:
+    def _get_axis_order(self, rank: int) -> tuple[int, ...]:
         first, second = normalize_axis(self.dim0, rank), normalize_axis(self.dim1, rank)
         order = list(range(rank))
         if rank:
@@ -230,7 +230,7 @@ class Permute(PermutingOp):
         OpExample(((),), {"dims": []}),
     )
 
-    def _axis_order(self, rank: int) -> tuple[int, ...]:
+    def _get_axis_order(self, rank: int) -> tuple[int, ...]:
         order = tuple(normalize_axis(axis, rank) for axis in self.dims)
         if sorted(order) != list(range(rank)):
             raise ShapeError(f"an input with as many axes as dims {self.dims}, each of them once")
@@ -252,21 +252,21 @@ class Flip(DataMovementOp):
         OpExample(((3,),), {"dims": []}),
     )
 
-    def _flipped_axes(self, rank: int) -> tuple[int, ...]:
+    def _get_flipped_axes(self, rank: int) -> tuple[int, ...]:
         return () if self.dims == [] else normalize_axes(self.dims, rank)
 
-    def output_shape(self, input: Shape) -> Shape:
-        self._flipped_axes(len(input))
+    def infer_output_shape(self, input: Shape) -> Shape:
+        self._get_flipped_axes(len(input))
         return input
 
     def forward(self, input: Array) -> Array:
-        return np.flip(input, shift_past_batch_axis(self._flipped_axes(input.ndim - 1)))
+        return np.flip(input, shift_past_batch_axis(self._get_flipped_axes(input.ndim - 1)))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        return (np.flip(gradient, shift_past_batch_axis(self._flipped_axes(input.ndim - 1))),)
+        return (np.flip(gradient, shift_past_batch_axis(self._get_flipped_axes(input.ndim - 1))),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
-        return torch.flip(input, self._flipped_axes(input.ndim))
+        return torch.flip(input, self._get_flipped_axes(input.ndim))
 
 
 @register_op("narrow")
@@ -286,7 +286,7 @@ class Narrow(DataMovementOp):
         OpExample(((5,),), {"dim": 0, "start": 0, "length": 5}),
     )
 
-    def _axis_and_start(self, input: Shape) -> tuple[int, int]:
+    def _get_axis_and_start(self, input: Shape) -> tuple[int, int]:
         """Return axis and start, both counted from 0."""
         if not input:
             raise ShapeError("an input with at least one axis")
@@ -296,20 +296,20 @@ class Narrow(DataMovementOp):
             raise ShapeError(f"start={self.start} and length={self.length} inside axis {self.dim}")
         return axis, start
 
-    def output_shape(self, input: Shape) -> Shape:
-        axis, _ = self._axis_and_start(input)
+    def infer_output_shape(self, input: Shape) -> Shape:
+        axis, _ = self._get_axis_and_start(input)
         return (*input[:axis], self.length, *input[axis + 1 :])
 
-    def _input_slices(self, input: Array) -> tuple[slice, ...]:
-        axis, start = self._axis_and_start(input.shape[1:])
+    def _get_input_slices(self, input: Array) -> tuple[slice, ...]:
+        axis, start = self._get_axis_and_start(input.shape[1:])
         return (slice(None),) * (axis + 1) + (slice(start, start + self.length),)
 
     def forward(self, input: Array) -> Array:
-        return input[self._input_slices(input)]
+        return input[self._get_input_slices(input)]
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
-        by_input[self._input_slices(input)] = gradient
+        by_input[self._get_input_slices(input)] = gradient
         return (by_input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -351,7 +351,7 @@ class Pad(DataMovementOp):
         pairs = list(zip(self.pad[::2], self.pad[1::2], strict=True))
         return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         widths = self._pad_widths(len(input))
         remaining_lengths = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
         padded_shape = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
@@ -359,7 +359,7 @@ class Pad(DataMovementOp):
             raise ShapeError(f"an input that pad={self.pad} does not cut off whole")
         return padded_shape
 
-    def _source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    def _get_source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Return the slices of the input that are kept, and their slices in the output."""
         source, target = [slice(None)], [slice(None)]
         for length, (before, after) in zip(input.shape[1:], self._pad_widths(input.ndim - 1), strict=True):
@@ -369,20 +369,20 @@ class Pad(DataMovementOp):
         return tuple(source), tuple(target)
 
     def forward(self, input: Array) -> Array:
-        source, target = self._source_and_target_slices(input)
-        shape = input.shape[:1] + self.output_shape(input.shape[1:])
+        source, target = self._get_source_and_target_slices(input)
+        shape = input.shape[:1] + self.infer_output_shape(input.shape[1:])
         output = np.full(shape, self._fill_value, dtype=input.dtype)
         output[target] = input[source]
         return output
 
-    def linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
+    def compute_linear_response(self, position: int, direction: Array, *inputs: Any) -> Array:
         return dataclasses.replace(self, value=0.0).forward(direction)
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         return dataclasses.replace(self, value=np.inf).forward(*drop_missing(values))
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        source, target = self._source_and_target_slices(input)
+        source, target = self._get_source_and_target_slices(input)
         by_input = np.zeros(gradient.shape[:1] + input.shape[1:], dtype=gradient.dtype)
         by_input[source] = gradient[target]
         return (by_input,)
@@ -406,7 +406,7 @@ class Expand(DataMovementOp):
         OpExample(((),), {"size": [2, 2]}),
     )
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         new_axis_count = len(self.size) - len(input)
         lengths = [1] * max(new_axis_count, 0) + list(input)
         is_expandable = new_axis_count >= 0 and all(
@@ -422,14 +422,14 @@ class Expand(DataMovementOp):
         )
 
     def forward(self, input: Array) -> Array:
-        shape = self.output_shape(input.shape[1:])
+        shape = self.infer_output_shape(input.shape[1:])
         new_axes = (1,) * (len(shape) - (input.ndim - 1))
         return np.broadcast_to(input.reshape(input.shape[:1] + new_axes + input.shape[1:]), input.shape[:1] + shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (sum_broadcast_axes(gradient, input.shape[1:]),)
 
-    def backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding]:
+    def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding]:
         magnitude = sum_broadcast_axes(np.abs(gradient), inputs[0].shape[1:])
         return (Rounding(magnitude, count_repeats(output.shape[1:], inputs[0].shape[1:])),)
 

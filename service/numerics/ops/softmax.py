@@ -171,15 +171,15 @@ class AxiswiseOp(Op):
     inputs = ("input",)
     examples = _SOFTMAX_EXAMPLES
 
-    def sensitive_argument(self, input: Array) -> SensitiveArgument:
+    def get_sensitive_argument(self, input: Array) -> SensitiveArgument:
         x = self._ensure_axis(input)
-        return SensitiveArgument(x, self._batched_axis(input))
+        return SensitiveArgument(x, self._get_batched_axis(input))
 
-    def output_shape(self, input: Shape) -> Shape:
+    def infer_output_shape(self, input: Shape) -> Shape:
         normalize_axis(self.dim, len(input))
         return input
 
-    def _batched_axis(self, array: Array) -> int:
+    def _get_batched_axis(self, array: Array) -> int:
         return normalize_axis(self.dim, array.ndim - 1) + 1
 
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
@@ -187,7 +187,7 @@ class AxiswiseOp(Op):
         assert input_labels is not None
         axis_labels = self._ensure_axis(input_labels)
         reduced_labels = np.broadcast_to(
-            take_min_over_axes(axis_labels, self._batched_axis(input_labels)), axis_labels.shape
+            take_min_over_axes(axis_labels, self._get_batched_axis(input_labels)), axis_labels.shape
         )
         return reduced_labels.reshape(input_labels.shape)
 
@@ -209,16 +209,16 @@ class Softmax(AxiswiseOp):
     supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
-        return softmax(self._ensure_axis(input), self._batched_axis(input)).reshape(input.shape)
+        return softmax(self._ensure_axis(input), self._get_batched_axis(input)).reshape(input.shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         g, y = self._ensure_axis(gradient), self._ensure_axis(output)
-        by_input = y * (g - (g * y).sum(axis=self._batched_axis(input), keepdims=True))
+        by_input = y * (g - (g * y).sum(axis=self._get_batched_axis(input), keepdims=True))
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (input,) = inputs
-        y = softmax_with_errors(errors, self._ensure_axis(input), axis=self._batched_axis(input))
+        y = softmax_with_errors(errors, self._ensure_axis(input), axis=self._get_batched_axis(input))
         return errors(y, np.abs(y) + errors.underflow_loss).reshape(-1, *input.shape[1:])
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
@@ -227,7 +227,7 @@ class Softmax(AxiswiseOp):
         D over N elements is off by u sqrt(N) sum abs(g y), and y (g - D) by u y (abs(g) + abs(D)).
         """
         (input,) = inputs
-        g, y, axis = self._ensure_axis(gradient), self._ensure_axis(output), self._batched_axis(input)
+        g, y, axis = self._ensure_axis(gradient), self._ensure_axis(output), self._get_batched_axis(input)
         products = g * y
         weighted_mean = errors(
             products.sum(axis=axis, keepdims=True), np.abs(products).sum(axis=axis, keepdims=True), y.shape[axis]
@@ -262,29 +262,29 @@ class LogSoftmax(AxiswiseOp):
     supports_complex_step = True
 
     def forward(self, input: Array) -> Array:
-        return log_softmax(self._ensure_axis(input), self._batched_axis(input)).reshape(input.shape)
+        return log_softmax(self._ensure_axis(input), self._get_batched_axis(input)).reshape(input.shape)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
-        g, axis = self._ensure_axis(gradient), self._batched_axis(input)
+        g, axis = self._ensure_axis(gradient), self._get_batched_axis(input)
         by_input = g - softmax(self._ensure_axis(input), axis) * g.sum(axis=axis, keepdims=True)
         return (by_input.reshape(by_input.shape[:1] + input.shape[1:]),)
 
-    def implemented_rounding(self, output: Array, input: Array) -> Rounding:
+    def estimate_implemented_rounding(self, output: Array, input: Array) -> Rounding:
         x = self._ensure_axis(input)
         return Rounding(
-            estimate_implemented_log_softmax_magnitude(x, self._batched_axis(input)).reshape(output.shape),
-            x.shape[self._batched_axis(input)],
+            estimate_implemented_log_softmax_magnitude(x, self._get_batched_axis(input)).reshape(output.shape),
+            x.shape[self._get_batched_axis(input)],
         )
 
-    def forward_rounding(self, output: Array, input: Array) -> Rounding:
+    def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
         x = self._ensure_axis(input)
-        return Rounding(estimate_log_softmax_magnitude(x, self._batched_axis(input)).reshape(output.shape), 1)
+        return Rounding(estimate_log_softmax_magnitude(x, self._get_batched_axis(input)).reshape(output.shape), 1)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
         (input,) = inputs
         if errors.as_implemented:
             return super().forward_with_errors(errors, input)
-        return log_softmax_with_errors(errors, self._ensure_axis(input), self._batched_axis(input)).reshape(
+        return log_softmax_with_errors(errors, self._ensure_axis(input), self._get_batched_axis(input)).reshape(
             -1, *input.shape[1:]
         )
 
@@ -294,7 +294,7 @@ class LogSoftmax(AxiswiseOp):
         p has the error of a library's exponential, of a rounded y. G is off by u sqrt(N) sum abs(g).
         """
         (input,) = inputs
-        g, axis = self._ensure_axis(gradient), self._batched_axis(input)
+        g, axis = self._ensure_axis(gradient), self._get_batched_axis(input)
         p = np.exp(self._ensure_axis(output))
         p = errors(p, _EXPONENTIAL_ROUNDING * p + errors.underflow_loss)
         total = errors(

@@ -62,7 +62,7 @@ def _continue_from_zero(p: float, branch: Array, x: Array, axes: AxisIndices) ->
     norm.
     """
     is_leaving = np.abs(branch) == _PIECE_FROM_ZERO
-    norm_of_leaving = p_norm(p, np.where(is_leaving, np.abs(x), np.inf), axes)
+    norm_of_leaving = compute_p_norm(p, np.where(is_leaving, np.abs(x), np.inf), axes)
     is_forward = np.all(np.where(is_leaving, np.sign(branch) * x >= 0, True), axis=axes, keepdims=True)
     stays_zero = np.any(branch == 0, axis=axes, keepdims=True)
     return np.where(stays_zero, 0, np.where(is_forward, norm_of_leaving, -norm_of_leaving))
@@ -82,7 +82,7 @@ def continue_absolute(p: float, branch: Array, x: Array, axes: AxisIndices) -> A
     return np.where(is_within, absolute, np.nan).astype(x.dtype, copy=False)
 
 
-def p_norm(p: float, absolute: Array, axes: AxisIndices) -> Array:
+def compute_p_norm(p: float, absolute: Array, axes: AxisIndices) -> Array:
     """Return (sum a^p)^(1/p), 0 for p < 0 where an a is 0.
 
     The axes stay with length 1. The powers are taken relative to the dominant element, so that they stay in range.
@@ -173,7 +173,7 @@ def evaluate_norm_on_branch(p: float, branch: Array, x: Array, axes: AxisIndices
     # Every norm of a single element is its size, which continues through 0 as a line. With p < 0 it is 0 beside a 0.
     is_single = np.isinf(branch).any(axis=axes, keepdims=True) & ((x != 0).sum(axis=axes, keepdims=True) <= 1)
     is_single &= (p > 0) | (x != 0).all(axis=axes, keepdims=True)
-    norm = np.where(is_single, linear, p_norm(p, continue_absolute(p, branch, x, axes), axes))
+    norm = np.where(is_single, linear, compute_p_norm(p, continue_absolute(p, branch, x, axes), axes))
     if p < 0:
         is_leaving = (np.abs(branch) == _PIECE_FROM_ZERO).any(axis=axes, keepdims=True)
         norm = np.where(is_leaving, _continue_from_zero(p, branch, x, axes), norm)

@@ -145,7 +145,7 @@ def _probe_nodes(
                 nested.append(other)
 
         seeds = np.stack([node_columns.seeds.T @ weights for weights in (np.ones(p.size), p, q)])
-        rows_by_node.append(select_rows(point.gradient_responses({name: seeds}, note_nested)))
+        rows_by_node.append(select_rows(point.compute_gradient_responses({name: seeds}, note_nested)))
         if nested:
             return None
     return rows_by_node
@@ -175,5 +175,5 @@ def _probe_columns_singly(point: TiePoint, name: str, columns: NodeColumns, sele
     parts: list[Any] = []
     for start in range(0, columns.units.size, point.batch_size):
         seeds = columns.seeds[start : start + point.batch_size].toarray()
-        parts.append(scipy_sparse.csc_matrix(select_rows(point.gradient_responses({name: seeds})).T))
+        parts.append(scipy_sparse.csc_matrix(select_rows(point.compute_gradient_responses({name: seeds})).T))
     return scipy_sparse.hstack(parts, format="csc")

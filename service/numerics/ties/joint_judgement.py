@@ -99,18 +99,20 @@ class _JointJudge:
 
     def _stack_rows(self, gradients: NamedArrays) -> Array:
         """Stack the rows of gradients, shape (K, rows)."""
-        parts = [rows.rows_of(gradients[name]) for name, rows in self._rows.items()]
+        parts = [rows.select_rows(gradients[name]) for name, rows in self._rows.items()]
         tiles = max(map(len, parts))
         return np.concatenate([np.broadcast_to(part, (tiles, part.shape[1])) for part in parts], axis=1)
 
-    def _rows_by_weights(self, weights: NamedArrays) -> Array:
+    def _compute_rows_by_weights(self, weights: NamedArrays) -> Array:
         """Compute all rows by weights of the choices, shape (K, rows)."""
         if not weights:
             return self._own_gradients[None]
         count, at_once = len(next(iter(weights.values()))), self._point.batch_size
         parts = [
             self._stack_rows(
-                self._point.gradients_by_weights({name: rows[i : i + at_once] for name, rows in weights.items()})
+                self._point.compute_gradients_by_weights(
+                    {name: rows[i : i + at_once] for name, rows in weights.items()}
+                )
             )
             for i in range(0, count, at_once)
         ]
@@ -123,13 +125,15 @@ class _JointJudge:
 
     @cached_attribute
     def _convention_rows(self) -> Array:
-        return self._rows_by_weights(conventions.combine_convention_weights(self._point, self._max_gradients))
+        return self._compute_rows_by_weights(conventions.combine_convention_weights(self._point, self._max_gradients))
 
     @cached_attribute
     def _corner_rows(self) -> Array:
         corners = conventions.draw_corner_weights(self._point, self._seed, self._max_gradients)
         between = conventions.interpolate_choices(self._point, self._seed, self._max_gradients)
-        return np.concatenate([self._convention_rows, self._rows_by_weights(corners), self._rows_by_weights(between)])
+        return np.concatenate(
+            [self._convention_rows, self._compute_rows_by_weights(corners), self._compute_rows_by_weights(between)]
+        )
 
     @cached_attribute
     def _is_felt(self) -> Array:
@@ -186,12 +190,12 @@ class _JointJudge:
         """Return the mask of the rows that derivatives close to the point reach."""
         if not (rows & (np.abs(self._error_in_allowances) > 1)).any():
             return rows
-        nearby = np.concatenate(self._nearby_gradient_rows())
+        nearby = np.concatenate(self._compute_nearby_gradient_rows())
         low, high = nearby.min(axis=0), nearby.max(axis=0)
         slack = self._allowance_unit + _CLOSE_DERIVATIVE_SLACK * np.abs(nearby).max(axis=0)
         return (self._judged >= low - slack) & (self._judged <= high + slack)
 
-    def _nearby_gradient_rows(self) -> list[Array]:
+    def _compute_nearby_gradient_rows(self) -> list[Array]:
         """Compute rows of gradients at points close by, in batches."""
         graph = self._point.graph
         generator = np.random.default_rng([self._seed, 0xC105E])

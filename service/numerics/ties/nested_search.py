@@ -190,7 +190,7 @@ class _NestedSearch:
             by_node = {
                 name: batch[:, self._ends[i] : self._ends[i + 1]] for i, name in enumerate(self._point.choices_by_node)
             }
-            batches.append(self._select_rows(self._point.gradients_by_weights(by_node)))
+            batches.append(self._select_rows(self._point.compute_gradients_by_weights(by_node)))
         residuals = (self._target.judged_values - np.concatenate(batches)) / self._target.allowances
         return np.where(self._target.is_known & np.isfinite(residuals), residuals, 0.0)
 

@@ -14,7 +14,7 @@ from service.numerics.core.batching import Array, broadcast_batch, count_element
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.rounding import SAFETY_FACTOR, MonteCarloRounding, perturb_leaves, root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR, MonteCarloRounding, compute_root_mean_square, perturb_leaves
 from service.numerics.ops.op import BackwardPass, Gradients
 from service.numerics.ops.subgradient_choices import SubgradientChoices
 
@@ -48,7 +48,7 @@ class TiePoint:
         """Backward passes that run at once."""
         return max(1, MAX_PASS_ELEMENTS // max(1, sum(map(count_elements, self.graph.shapes.values()))))
 
-    def gradients_by_weights(self, weights: Mapping[str, Array]) -> NamedArrays:
+    def compute_gradients_by_weights(self, weights: Mapping[str, Array]) -> NamedArrays:
         """Compute gradients by weights, (K, n) by node, or else by the op's own."""
         override = {name: self._make_weighted_backward(name, node_weights) for name, node_weights in weights.items()}
         return self.graph.backward(self.values, override)
@@ -66,7 +66,7 @@ class TiePoint:
 
         return backward
 
-    def gradient_responses(
+    def compute_gradient_responses(
         self, seeds: Mapping[str, Array], observe: Callable[[str, Array], None] | None = None
     ) -> NamedArrays:
         """Return the first-order responses of the gradients to changes of weights.
@@ -99,7 +99,7 @@ class TiePoint:
 
         return backward
 
-    def fixed_choice_backwards(self, weights: Mapping[str, Array] | None = None) -> dict[str, BackwardPass]:
+    def list_fixed_choice_backwards(self, weights: Mapping[str, Array] | None = None) -> dict[str, BackwardPass]:
         """Return backward passes of the nodes that take the same weights despite errors.
 
         Parameters
@@ -118,7 +118,7 @@ class TiePoint:
     ) -> Gradients:
         choices, node = self.choices_by_node[name], self.nodes_by_name[name]
         fixed_inputs = list(inputs)
-        for position, base in enumerate(self.graph.operand_arrays(node, self.values)):
+        for position, base in enumerate(self.graph.get_operand_arrays(node, self.values)):
             at = np.unique(choices.entry_elements[choices.entry_positions == position])
             operand = fixed_inputs[position]
             if at.size and base is not None and operand is not None:
@@ -129,7 +129,7 @@ class TiePoint:
         flat = gradient.reshape(len(gradient), count_elements(gradient.shape[1:]))
         return _add_weight_change(results, choices, (weights - choices.weights) * flat[:, choices.output_indices])
 
-    def extreme_weights(self) -> list[dict[str, Array]]:
+    def list_extreme_weights(self) -> list[dict[str, Array]]:
         """Return the weights that hand back the largest gradients, (n,) by node.
 
         There are two such weights, one for each side.
@@ -201,9 +201,9 @@ def find_tie_point(
             errors[name] = np.maximum(errors.get(name, 0.0), error)
     choices_by_node: dict[str, SubgradientChoices] = {}
     for node in reversed(graph.nodes):
-        inputs = graph.operand_arrays(node, values)
+        inputs = graph.get_operand_arrays(node, values)
         reach = [_bound_operand_error(name, value, errors) for name, value in zip(node.operands, inputs, strict=True)]
-        choices = node.op.subgradient_choices(reach, *inputs)
+        choices = node.op.list_subgradient_choices(reach, *inputs)
         if choices is not None and choices.alternative_count <= max_alternatives:
             choices_by_node[node.name] = choices
     return TiePoint(graph, values, choices_by_node)
@@ -214,7 +214,7 @@ def _estimate_value_errors(graph: Graph, leaves: Mapping[str, Array], precision:
     observer = MonteCarloRounding(precision, np.random.default_rng([seed, precision.significand_bits, 0x71E]))
     sweeps = graph.forward(perturb_leaves(leaves, precision, observer), observer)
     return {
-        name: SAFETY_FACTOR * observer.spread_scale * root_mean_square(samples[1:] - samples[0])[None]
+        name: SAFETY_FACTOR * observer.spread_scale * compute_root_mean_square(samples[1:] - samples[0])[None]
         for name, samples in sweeps.items()
         if len(samples) > 1
     }

@@ -26,7 +26,7 @@ class TieStatus:
     undecided: Array
     impossible: Array
 
-    def reshape_to(self, shape: Shape) -> "TieStatus":
+    def reshape_masks(self, shape: Shape) -> "TieStatus":
         """Return the status with masks of another shape."""
         return TieStatus(
             *(mask.reshape(shape) for mask in (self.excused, self.reachable, self.undecided, self.impossible))
@@ -63,7 +63,7 @@ class JudgedRows:
     is_examined: Array
     directions: Array | None = None
 
-    def rows_of(self, gradients: Array) -> Array:
+    def select_rows(self, gradients: Array) -> Array:
         """Return the judged numbers of gradients of shape (K, ...), shape (K, r)."""
         flat = gradients.reshape(len(gradients), count_elements(gradients.shape[1:]))
         return flat if self.directions is None else flat @ self.directions.reshape(len(self.directions), -1).T

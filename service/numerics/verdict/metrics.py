@@ -62,7 +62,7 @@ def measure_distances(a: Array, b: Array, precision: Precision) -> DistanceMetri
             rms=float(np.ldexp(distance / math.sqrt(a.size), exponent)),
             relative_l2=distance / largest if largest else 0.0,
             cosine=_compute_cosine_similarity(a, b),
-            max_ulp=int(precision.ulp_distance(a, b).max()),
+            max_ulp=int(precision.compute_ulp_distance(a, b).max()),
             worst_index=_find_first_index(difference == difference.max()),
         )
 
@@ -97,7 +97,7 @@ def _scale_by_power_of_two(array: Array) -> tuple[Array, int]:
     return np.ldexp(array, -exponent), exponent
 
 
-def _euclidean_norm(vector: Array) -> float:
+def _compute_euclidean_norm(vector: Array) -> float:
     return math.sqrt(vector @ vector)
 
 
@@ -106,8 +106,8 @@ def _difference_and_largest_norm(a: Array, b: Array) -> tuple[float, float, int]
     pair, exponent = _scale_by_power_of_two(np.stack([a.ravel(), b.ravel()]))
     difference, below = _scale_by_power_of_two(pair[0] - pair[1])
     return (
-        math.ldexp(_euclidean_norm(difference), below),
-        max(_euclidean_norm(pair[0]), _euclidean_norm(pair[1])),
+        math.ldexp(_compute_euclidean_norm(difference), below),
+        max(_compute_euclidean_norm(pair[0]), _compute_euclidean_norm(pair[1])),
         exponent,
     )
 
@@ -116,4 +116,4 @@ def _compute_cosine_similarity(a: Array, b: Array) -> float:
     if not (a.any() and b.any()):
         return float(not (a.any() or b.any()))
     (a, _), (b, _) = _scale_by_power_of_two(a.ravel()), _scale_by_power_of_two(b.ravel())
-    return min(1.0, max(-1.0, float(a @ b) / (_euclidean_norm(a) * _euclidean_norm(b))))
+    return min(1.0, max(-1.0, float(a @ b) / (_compute_euclidean_norm(a) * _compute_euclidean_norm(b))))

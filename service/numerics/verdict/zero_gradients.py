@@ -91,7 +91,7 @@ class Float64Recomputation:
                 for name, source in GRADIENT_SOURCES.items()
             }
 
-    def own_gradients(self, name: str) -> dict[str, Array]:
+    def compute_own_gradients(self, name: str) -> dict[str, Array]:
         """Return the gradient of a tensor by every source."""
         return {source: gradients[name] for source, gradients in self._gradients_by_source.items()}
 
@@ -100,13 +100,13 @@ class Float64Recomputation:
         with np.errstate(all="ignore"):
             return estimate_rounding_allowances(self._graph, self._leaves, PRECISIONS["FP64"], self._seed, self._names)
 
-    def rounding_allowance(self, name: str) -> Array:
+    def estimate_rounding_allowance(self, name: str) -> Array:
         """Return the rounding allowance of each element of a correct gradient."""
         return self._rounding_by_name[name]
 
-    def zero_evidence(self, name: str) -> ZeroEvidence:
+    def collect_zero_evidence(self, name: str) -> ZeroEvidence:
         """Return the evidence on a gradient whose difference says that it may be 0."""
-        gradients, rounding = list(self.own_gradients(name).values()), self.rounding_allowance(name)
+        gradients, rounding = list(self.compute_own_gradients(name).values()), self.estimate_rounding_allowance(name)
         size = float(compute_peer_magnitudes(gradients, rounding, PRECISIONS["FP64"].unit_roundoff).max(initial=0))
         if size > 0 or not all(np.isfinite(gradient).all() for gradient in gradients):
             return ZeroEvidence(size)
@@ -120,7 +120,7 @@ class Float64Recomputation:
         nearby, rounding = (by_name[name] for by_name in self._nearby_gradients)
         if not np.isfinite(nearby).all():
             return np.zeros(rounding.shape, np.bool_)
-        here = self.own_gradients(name)[ANALYTIC]
+        here = self.compute_own_gradients(name)[ANALYTIC]
         same = all(
             euclidean_norm(gradient - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for gradient in nearby
         ) and bool(here.any())

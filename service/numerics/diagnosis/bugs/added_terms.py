@@ -32,9 +32,9 @@ class _WeightDecayBug(GradientBug):
     texts_by_share_ratio: ClassVar[Mapping[float, str]]
     """Bug in words by k / s, after "Matches"."""
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradient plus the fitting multiple of the tensor."""
-        candidate, right, tensor = context.candidates[name], context.right_gradient(name), context.values[name][0]
+        candidate, right, tensor = context.candidates[name], context.get_right_gradient(name), context.values[name][0]
         if candidate.shape != right.shape or not tensor.any():
             return
         factor, residual = fit_scale_factor(candidate - right, tensor)
@@ -59,7 +59,7 @@ class _WeightDecayBug(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient plus usual decays of the tensor; see `GradientBug`."""
-        tensor, right = context.values[name][0], context.right_gradient(name)
+        tensor, right = context.values[name][0], context.get_right_gradient(name)
         ratio = np.max(np.abs(right), initial=0) / max(np.max(np.abs(tensor), initial=0), 1e-300)
         # Smaller decays would not show beside the gradient.
         for factor in (decay for decay in _USUAL_DECAYS if decay > 1e-3 * ratio and tensor.size > 1):
@@ -97,7 +97,7 @@ def _find_decay_factor_in_loss(context: DiagnosisContext, name: str) -> float:
     """Sum the factors s of all uses that hand back s times the tensor itself."""
     tensor, total = context.values[name][0], 0.0
     for edge in iterate_edges_to(context, name):
-        factor, residual = fit_scale_factor(edge.edge_gradient(context), tensor)
+        factor, residual = fit_scale_factor(edge.compute_edge_gradient(context), tensor)
         total += factor if residual <= _SHARE_TOLERANCE else 0.0
     return total
 
@@ -116,9 +116,9 @@ class DetachedGradient(SimulatedBug):
             "written, or reset."
         )
         candidate = context.candidates.get(name)
-        if context.right_gradient(name).any() and (candidate is None or not candidate.any()):
+        if context.get_right_gradient(name).any() and (candidate is None or not candidate.any()):
             yield BugHypothesis(
-                self.name, np.zeros(context.right_gradient(name).shape), text, known_digits=_CERTAIN_DIGITS
+                self.name, np.zeros(context.get_right_gradient(name).shape), text, known_digits=_CERTAIN_DIGITS
             )
 
 
@@ -131,7 +131,7 @@ class ChannelFactorMissing(SimulatedBug):
 
     def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradient times and over each vector that fits an axis."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         kinds_by_vector = _find_multiplying_vectors(context, name)
         for axis, length in enumerate(right.shape):
             for vector, kinds in kinds_by_vector.items():
@@ -166,7 +166,7 @@ _TEXT_WHEN_DIVIDED: Mapping[MultiplierKind, str] = {
 def _find_multiplying_vectors(context: DiagnosisContext, name: str) -> dict[str, list[MultiplierKind]]:
     """Find the vectors that multiply or divide a gradient on its way to a name."""
     kinds: dict[str, list[MultiplierKind]] = {}
-    for node in context.graph.downstream_nodes([name]):
+    for node in context.graph.list_downstream_nodes([name]):
         for operand, slot in zip(node.operands, node.operand_slots, strict=True):
             kind = node.op.multiplying_slots.get(slot.name)
             if kind is not None and isinstance(operand, str) and operand in context.vectors_by_name:

@@ -29,13 +29,13 @@ class _RearrangedGradient(SimulatedBug):
 
     def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the rearranged gradients of the candidate's shape; see `SimulatedBug`."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         candidate_shape = context.candidates.get(name, right).shape
-        for places, predicate in self.rearrangements(right.shape, candidate_shape):
+        for places, predicate in self.iterate_rearrangements(right.shape, candidate_shape):
             text = f"{context.describe_gradient(name)} {predicate}."
             yield BugHypothesis(self.name, right.ravel()[places], text, bug_key=predicate)
 
-    def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
+    def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield indices into the flat right gradient, and a predicate in words.
 
         The indices have the candidate's shape.
@@ -50,7 +50,7 @@ class TransposedGradient(_RearrangedGradient):
     name: ClassVar[str] = "transposed"
     signature: ClassVar[str] = "c = g^T"
 
-    def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
+    def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if len(shape) == 2 and candidate_shape in (shape[::-1], shape) and min(shape) > 1:
             places = np.arange(shape[0] * shape[1]).reshape(shape).T
@@ -59,7 +59,7 @@ class TransposedGradient(_RearrangedGradient):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the transposed gradient of a matrix; see `GradientBug`."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         if right.ndim == 2 and min(right.shape) > 1:
             yield {name: right.T.copy()}
 
@@ -71,7 +71,7 @@ class PermutedAxes(_RearrangedGradient):
     name: ClassVar[str] = "axes_permuted"
     signature: ClassVar[str] = "c = g with its axes in another order"
 
-    def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
+    def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if len(shape) < 3 or len(candidate_shape) != len(shape):
             return
@@ -82,7 +82,7 @@ class PermutedAxes(_RearrangedGradient):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the gradient with its axes in each other order; see `GradientBug`."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         if right.ndim > 2:
             for order in _iterate_other_axis_orders(right.ndim):
                 if _changes_element_order(right.shape, order):
@@ -102,7 +102,7 @@ class WrongMemoryOrder(_RearrangedGradient):
     name: ClassVar[str] = "memory_order"
     signature: ClassVar[str] = "the numbers of c in row order are those of g with its axes in another order"
 
-    def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
+    def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         count = int(np.prod(shape))
         if len(shape) < 2 or count != int(np.prod(candidate_shape)):
@@ -121,7 +121,7 @@ class WrongMemoryOrder(_RearrangedGradient):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the buffer of the gradient written or read column by column."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         if right.ndim > 1 and _changes_element_order(right.shape, tuple(range(right.ndim))[::-1]):
             yield {name: right.ravel(order="F").reshape(right.shape)}
             yield {name: right.ravel(order="F")}
@@ -135,7 +135,7 @@ class ReshapedGradient(_RearrangedGradient):
     name: ClassVar[str] = "reshaped"
     signature: ClassVar[str] = "c has the numbers of g in the same order, and another shape"
 
-    def rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
+    def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if candidate_shape != shape and np.prod(candidate_shape) == np.prod(shape):
             predicate = (
@@ -145,7 +145,7 @@ class ReshapedGradient(_RearrangedGradient):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the gradient with an axis too many, and flat; see `GradientBug`."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         yield {name: right[None].copy()}
         if right.ndim > 1:
             yield {name: right.ravel()}
@@ -158,15 +158,17 @@ class SwappedGradients(GradientBug):
     name: ClassVar[str] = "swapped"
     signature: ClassVar[str] = "c_i = g_j and c_j = g_i for two names"
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradients of names that may have been swapped."""
         candidate, precision = context.candidates[name], context.precisions[name]
         for other in context.gradients:
-            other_gradient = context.right_gradient(other)
+            other_gradient = context.get_right_gradient(other)
             if other == name or other_gradient.shape != candidate.shape or context.graph.loss_name == other:
                 continue
             returned = context.candidates.get(other)
-            if returned is not None and not _is_close(returned, context.right_gradient(name), fit_tolerance(precision)):
+            if returned is not None and not _is_close(
+                returned, context.get_right_gradient(name), fit_tolerance(precision)
+            ):
                 continue
             if returned is None and other not in context.judged_names:
                 continue
@@ -181,7 +183,7 @@ class SwappedGradients(GradientBug):
         """Yield pairs of swapped gradients; see `GradientBug`."""
         for other in context.judged_names:
             if other != name:
-                yield {name: context.right_gradient(other), other: context.right_gradient(name)}
+                yield {name: context.get_right_gradient(other), other: context.get_right_gradient(name)}
 
 
 def _is_close(candidate: Array, hypothetical: Array, fit: float) -> bool:

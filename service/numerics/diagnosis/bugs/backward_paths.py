@@ -32,7 +32,7 @@ def iterate_op_bugs(context: DiagnosisContext, names: Sequence[str]) -> Iterator
     Like all bugs here only at nodes that the names reach, since it does not show elsewhere.
     """
     nodes_by_op: dict[type[Any], list[Node]] = {}
-    for node in context.graph.downstream_nodes(names):
+    for node in context.graph.list_downstream_nodes(names):
         nodes_by_op.setdefault(type(node.op), []).append(node)
     for op, nodes in nodes_by_op.items():
         for op_bug in op.bugs.values():
@@ -106,10 +106,12 @@ class GradientEdge:
         """Describe the edge as a noun phrase."""
         return f"the gradient from {_describe_node(context, self.node)} to {context.format_name(self.operand)}"
 
-    def edge_gradient(self, context: DiagnosisContext) -> Array:
+    def compute_edge_gradient(self, context: DiagnosisContext) -> Array:
         """Compute the gradient along the edge."""
         node, gradients, values = self.node, context.gradients, context.values
-        results = node.op.backward(gradients[node.name], values[node.name], *context.graph.operand_arrays(node, values))
+        results = node.op.backward(
+            gradients[node.name], values[node.name], *context.graph.get_operand_arrays(node, values)
+        )
         shares = [result for at, result in enumerate(results) if at in self.positions and result is not None]
         return np.asarray(sum(share[0] for share in shares))
 
@@ -128,7 +130,7 @@ class GradientEdge:
         If all hand back the same, name none of them.
         """
         name, node, several = context.format_name(self.operand), _describe_node(context, self.node), len(self.positions)
-        first, *others = (edge.edge_gradient(context) for edge in self.split_positions())
+        first, *others = (edge.compute_edge_gradient(context) for edge in self.split_positions())
         if all(np.allclose(first, other, rtol=_SAME_SHARE_TOLERANCE, atol=0) for other in others):
             part = "half" if several == 2 else f"1/{several}"
             edge = self.describe_edge(context)
@@ -139,7 +141,7 @@ class GradientEdge:
 
 def iterate_edges(context: DiagnosisContext, names: Sequence[str]) -> Iterator[GradientEdge]:
     """Yield an edge for each operand with a gradient, at each node."""
-    for node in context.graph.downstream_nodes(names):
+    for node in context.graph.list_downstream_nodes(names):
         positions: dict[str, list[int]] = {}
         for position, operand in enumerate(node.operands):
             if isinstance(operand, str) and operand not in context.graph.leaf_kinds:
@@ -149,7 +151,7 @@ def iterate_edges(context: DiagnosisContext, names: Sequence[str]) -> Iterator[G
 
 def iterate_edges_to(context: DiagnosisContext, name: str) -> Iterator[GradientEdge]:
     """Yield the edges that lead back to one name."""
-    nodes = {node.name: node for node, _ in context.uses_of(name)}
+    nodes = {node.name: node for node, _ in context.get_uses(name)}
     for node in nodes.values():
         positions = tuple(at for at, operand in enumerate(node.operands) if operand == name)
         yield GradientEdge(node, positions, name)
@@ -162,7 +164,7 @@ class CutPath(BackwardBug):
     name: ClassVar[str] = "detached"
     signature: ClassVar[str] = "c = the gradient along the remaining paths"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each cut edge, time step and node; see `BackwardBug`."""
         for edge in iterate_edges(context, names):
             text = partial(self._describe_cut, context, edge)
@@ -171,8 +173,8 @@ class CutPath(BackwardBug):
             )
         for cut, clause in truncated_backpropagation.iterate_time_cuts(context, names):
             yield BackwardOverride(self.name, _override_cutting_all(cut), partial(str, clause))
-        for node in context.graph.downstream_nodes(names):
-            if len({user.name for user, _ in context.uses_of(node.name)}) > 1:
+        for node in context.graph.list_downstream_nodes(names):
+            if len({user.name for user, _ in context.get_uses(node.name)}) > 1:
                 zero_all = partial(multiply_results, 0, range(len(node.operands)))
                 text = partial("no gradient came back through {}".format, _describe_node(context, node))
                 share = partial("the gradient through {}".format, _describe_node(context, node))
@@ -195,7 +197,7 @@ class SingleUseOnly(BackwardBug):
     name: ClassVar[str] = "shared_weight_last_use_only"
     signature: ClassVar[str] = "c = one use's share"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each use that may count alone; see `BackwardBug`."""
         for edge in iterate_edges(context, names):
             for kept in edge.split_positions():
@@ -205,7 +207,7 @@ class SingleUseOnly(BackwardBug):
                     partial(edge.describe_only, context, kept),
                 )
         for name in names:
-            uses = context.uses_of(name)
+            uses = context.get_uses(name)
             for kept in _order_by_likelihood(len(uses)) if len({node.name for node, _ in uses}) > 1 else ():
                 cut = [use for number, use in enumerate(uses) if number != kept]
                 text = partial(self._describe_only_use, context, name, uses[kept][0], len(uses))
@@ -243,7 +245,7 @@ class DoubleCountedUse(BackwardBug):
     name: ClassVar[str] = "double_counted"
     signature: ClassVar[str] = "c = g + one share"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each edge, and last sample, that counts twice."""
         for edge in iterate_edges(context, names):
             yield BackwardOverride(

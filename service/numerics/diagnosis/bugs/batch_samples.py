@@ -30,7 +30,7 @@ class SingleSampleOnly(BackwardBug):
     name: ClassVar[str] = "last_sample_only"
     signature: ClassVar[str] = "c = one sample's share"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each part of a batch that may count alone."""
         for node, positions in _iterate_batch_nodes(context, names):
             for part, words in _iterate_batch_parts(context, node):
@@ -66,13 +66,13 @@ def _iterate_batch_nodes(
 
     The positions are None for all operands.
     """
-    uses = [use for name in names for use in context.uses_of(name)]
+    uses = [use for name in names for use in context.get_uses(name)]
     before_loss = [name for name in context.graph.nodes[-1].source_names if name not in context.graph.leaf_kinds]
-    nodes = {node.name: node for node, _ in (*uses, *(use for name in before_loss for use in context.uses_of(name)))}
+    nodes = {node.name: node for node, _ in (*uses, *(use for name in before_loss for use in context.get_uses(name)))}
     yield from ((node, None) for node in nodes.values())
     for name in names:
-        if len(context.uses_of(name)) > 1:
-            yield from ((node, (position,)) for node, position in context.uses_of(name))
+        if len(context.get_uses(name)) > 1:
+            yield from ((node, (position,)) for node, position in context.get_uses(name))
 
 
 def _count_samples(context: DiagnosisContext, node: Node) -> int:

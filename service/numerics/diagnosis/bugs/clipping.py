@@ -30,9 +30,9 @@ class ClippedGradient(GradientBug):
         "c = clip(g, +- max abs(c)); or one factor below 1 for all tensors together, or to a round norm"
     )
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradient clipped by value, then by norms; see `GradientBug`."""
-        candidate, right = context.candidates[name], context.right_gradient(name)
+        candidate, right = context.candidates[name], context.get_right_gradient(name)
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
         limit = float(np.max(np.abs(candidate), initial=0))
@@ -40,10 +40,10 @@ class ClippedGradient(GradientBug):
         if limit > _NEGLIGIBLE_FRACTION * np.max(np.abs(right), initial=0) and np.count_nonzero(clipped != right) > 1:
             text = f"{context.describe_gradient(name)} is the reference with every element clipped to ±{limit:.6g}."
             yield BugHypothesis(self.name, clipped, text, 1, bug_key=limit)
-        yield from self._hypotheses_by_norm(context, name)
+        yield from self._iterate_norm_hypotheses(context, name)
 
-    def _hypotheses_by_norm(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        right = context.right_gradient(name)
+    def _iterate_norm_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        right = context.get_right_gradient(name)
         factor, residual = fit_scale_factor(context.candidates[name], right)
         if not 0 < factor < 1 - compute_factor_tolerance(context, name, residual):
             return
@@ -66,7 +66,7 @@ class ClippedGradient(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient clipped by value and by round norms."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         sizes = np.sort(np.abs(right).ravel())
         if sizes.size > 5 and 0 < sizes[-5] < sizes[-4]:
             yield {name: np.clip(right, -sizes[-5], sizes[-5])}
@@ -83,7 +83,7 @@ def _compute_joint_candidate_norm(context: DiagnosisContext, name: str, factor: 
     norms = {candidate: _compute_joint_norm(context, [candidate]) for candidate in context.candidates}
     telling = [candidate for candidate, norm in norms.items() if norm > _NEGLIGIBLE_FRACTION * max(norms.values())]
     for candidate in telling:
-        other_factor, residual = fit_scale_factor(context.candidates[candidate], context.right_gradient(candidate))
+        other_factor, residual = fit_scale_factor(context.candidates[candidate], context.get_right_gradient(candidate))
         if not (
             np.isfinite(residual)
             and abs(other_factor / factor - 1)
@@ -98,7 +98,7 @@ def _compute_joint_norm(context: DiagnosisContext, names: Iterable[str]) -> floa
 
     A unit keeps the squares in range.
     """
-    sizes = [np.abs(context.right_gradient(name)) for name in names]
+    sizes = [np.abs(context.get_right_gradient(name)) for name in names]
     unit = max((float(np.max(size, initial=0)) for size in sizes), default=0.0)
     if not 0 < unit < np.inf:
         return unit

@@ -50,7 +50,7 @@ def iterate_known_factors(context: DiagnosisContext, name: str) -> Iterator[Know
 
 
 def _iterate_use_count_factors(context: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
-    uses = len(context.uses_of(name))
+    uses = len(context.get_uses(name))
     if uses > 1:
         yield KnownFactor(
             1 / uses, f"the mean over the {uses} uses of {context.format_name(name)} was taken instead of the sum"

@@ -17,9 +17,9 @@ class _ConstantMoment(BackwardBug):
 
     moment_name: ClassVar[str]
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each such moment, and one for all; see `BackwardBug`."""
-        nodes = context.graph.downstream_nodes(names)
+        nodes = context.graph.list_downstream_nodes(names)
         means = [node for node in nodes if _is_subtracted_mean(context, node)]
         variances = [node for node in nodes if _is_normalising_variance(context, node)]
         for node in self.select_nodes(means, variances):
@@ -69,7 +69,7 @@ def _is_subtracted_mean(context: DiagnosisContext, node: Node) -> bool:
     """Tell whether a mean is subtracted from its own input."""
     return node.op.name == "mean" and any(
         user.op.name == "sub" and user.operands[:2] == (node.operands[0], node.name)
-        for user, _ in context.uses_of(node.name)
+        for user, _ in context.get_uses(node.name)
     )
 
 
@@ -80,8 +80,8 @@ def _is_normalising_variance(context: DiagnosisContext, node: Node) -> bool:
     """
     if node.op.name != "var" and not (node.op.name == "mean" and _is_square(context, node.source_names[0])):
         return False
-    users = [user for user, _ in context.uses_of(node.name)]
-    users += [further for user in users if user.op.name == "add" for further, _ in context.uses_of(user.name)]
+    users = [user for user, _ in context.get_uses(node.name)]
+    users += [further for user in users if user.op.name == "add" for further, _ in context.get_uses(user.name)]
     return any(user.op.name in _ROOT_OPS for user in users)
 
 

@@ -32,10 +32,10 @@ class WrongMultiplier(BackwardBug):
     name: ClassVar[str] = "scaled"
     signature: ClassVar[str] = "c = k g, or one share of g times k, k a multiplier of the gradient at a node"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each multiplier of each node, then of each op."""
         nodes_by_action: dict[tuple[str, str, str], list[WrongBackward | Node]] = {}
-        for node in context.graph.downstream_nodes(names):
+        for node in context.graph.list_downstream_nodes(names):
             for multiplier in iterate_multipliers_at(context, node):
                 for factor, clause in iterate_multiplier_actions(multiplier, node.name == context.graph.loss_name):
                     wrong = partial(_run_backward_with_factor, factor, multiplier)
@@ -66,8 +66,8 @@ class WrongMultiplier(BackwardBug):
 
 def iterate_multipliers_at(context: DiagnosisContext, node: Node) -> Iterator[Multiplier]:
     """Iterate over the numbers that multiply the gradient at a node, and change it."""
-    inputs = context.graph.operand_arrays(node, context.values)
-    for multiplier in node.op.gradient_multipliers(*inputs):
+    inputs = context.graph.get_operand_arrays(node, context.values)
+    for multiplier in node.op.list_gradient_multipliers(*inputs):
         positions, mask = multiplier.operand_positions, multiplier.applies_at
         reached = positions is None or any(isinstance(node.operands[at], str) for at in positions)
         if reached and is_telling_value(multiplier.value) and (mask is None or mask.any()):

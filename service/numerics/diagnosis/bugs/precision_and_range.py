@@ -36,19 +36,23 @@ class LowPrecision(GradientBug):
         "to it"
     )
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the candidate if a lower precision represents it.
 
         Otherwise yield gradients that were rounded midway.
         """
-        candidate, right, precision = context.candidates[name], context.right_gradient(name), context.precisions[name]
+        candidate, right, precision = (
+            context.candidates[name],
+            context.get_right_gradient(name),
+            context.precisions[name],
+        )
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
         for lower in _list_lower_precisions(precision):
             short = lower.is_representable(candidate).all() and error <= _MAX_ROUNDING_ERROR * size
             # The allowance takes sweeps of its own.
-            if short and (np.abs(candidate - right) <= context.rounding_allowance(name, lower)).all():
+            if short and (np.abs(candidate - right) <= context.estimate_rounding_allowance(name, lower)).all():
                 # A number that is short by chance has this many zeros at its end.
                 spare_bits = precision.significand_bits - lower.significand_bits
                 digits = int(np.count_nonzero(candidate)) * spare_bits * _LOG10_OF_2
@@ -58,30 +62,32 @@ class LowPrecision(GradientBug):
                 )
                 yield BugHypothesis(self.name, candidate, text, known_digits=digits)
                 return
-        yield from self._hypotheses_rounded_midway(context, name)
+        yield from self._iterate_midway_hypotheses(context, name)
 
-    def _hypotheses_rounded_midway(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def _iterate_midway_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield gradients with all digits, whose inputs or factors were rounded."""
-        candidate, right = context.candidates[name], context.right_gradient(name)
+        candidate, right = context.candidates[name], context.get_right_gradient(name)
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
         for lower in _list_lower_precisions(context.precisions[name]):
             # FP16 has the digits of TF32, and a shorter range.
             if lower.name == "FP16" or error > _MAX_ROUNDINGS * lower.unit_roundoff * size:
                 continue
-            for rounded_part, gradients in context.reduced_precision_gradients(lower):
+            for rounded_part, gradients in context.compute_reduced_precision_gradients(lower):
                 text = f"Matches exactly: {rounded_part} rounded to {lower.name} on the way."
                 yield BugHypothesis(self.name, gradients[name][0], text, bug_key=(lower.name, rounded_part))
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield gradients rounded at the end, and rounded midway; see `GradientBug`."""
-        precision, size = context.precisions[name], context.right_gradient(name).size
+        precision, size = context.precisions[name], context.get_right_gradient(name).size
         for lower in _list_lower_precisions(precision):
             if size * (precision.significand_bits - lower.significand_bits) <= 48:
                 continue
-            yield {name: lower.round_to_nearest(context.right_gradient(name))}
+            yield {name: lower.round_to_nearest(context.get_right_gradient(name))}
             if lower.name == "FP16":
                 continue
-            yield from ({name: gradients[name][0]} for _, gradients in context.reduced_precision_gradients(lower))
+            yield from (
+                {name: gradients[name][0]} for _, gradients in context.compute_reduced_precision_gradients(lower)
+            )
 
 
 @register_gradient_bug
@@ -96,9 +102,13 @@ class FewDigits(GradientBug):
     name: ClassVar[str] = "few_digits"
     signature: ClassVar[str] = "every number has few decimal digits, and is the right number rounded to them"
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the candidate if it is the right gradient rounded to few digits."""
-        candidate, right, precision = context.candidates[name], context.right_gradient(name), context.precisions[name]
+        candidate, right, precision = (
+            context.candidates[name],
+            context.get_right_gradient(name),
+            context.precisions[name],
+        )
         if candidate.shape != right.shape or not (np.isfinite(candidate).all() and np.isfinite(right).all()):
             return
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
@@ -121,7 +131,7 @@ class FewDigits(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient rounded to three digits; see `GradientBug`."""
-        precision, right = context.precisions[name], context.right_gradient(name)
+        precision, right = context.precisions[name], context.get_right_gradient(name)
         if right.size * precision.significand_bits > _MIN_TELLING_BITS and np.isfinite(right).all():
             yield {name: precision.round_to_nearest(_round_to_decimals(right, _find_decimal_exponents(right), 3))}
 
@@ -176,9 +186,9 @@ def _list_lower_precisions(precision: Precision) -> list[Precision]:
 class _NonFiniteBug(GradientBug):
     """Elements that are not finite although the reference is."""
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the candidate if it is not finite and this bug is the cause."""
-        candidate, right = context.candidates[name], context.right_gradient(name)
+        candidate, right = context.candidates[name], context.get_right_gradient(name)
         nonfinite = ~np.isfinite(candidate)
         if not nonfinite.any() or candidate.shape != right.shape or not np.isfinite(right).all():
             return
@@ -224,7 +234,7 @@ class OverflowBug(_NonFiniteBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient with one infinity; see `GradientBug`."""
-        wrong = context.right_gradient(name).copy()
+        wrong = context.get_right_gradient(name).copy()
         wrong.reshape(-1)[0] = np.inf
         yield {name: wrong}
 
@@ -246,7 +256,7 @@ class NotFiniteBug(_NonFiniteBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient with one NaN; see `GradientBug`."""
-        wrong = context.right_gradient(name).copy()
+        wrong = context.get_right_gradient(name).copy()
         wrong.reshape(-1)[-1] = np.nan
         yield {name: wrong}
 

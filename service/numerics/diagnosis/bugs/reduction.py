@@ -32,11 +32,11 @@ def _iterate_axes_summing_to(given_shape: Shape, shape: Shape) -> Iterator[tuple
 class _MissingSumBug(GradientBug):
     """A gradient that was not summed over the axes of a broadcast."""
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradient, compared with sums of the candidate."""
         if not self.is_candidate(context, name):
             return
-        candidate, right = context.candidates[name], context.right_gradient(name)
+        candidate, right = context.candidates[name], context.get_right_gradient(name)
         for axes in _iterate_axes_summing_to(candidate.shape, right.shape):
             summed = candidate.sum(axis=axes).reshape(right.shape)
             over = f"ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
@@ -57,11 +57,11 @@ class _MissingSumBug(GradientBug):
         """Yield the gradients of results that the name was broadcast to."""
         if not self.is_candidate(context, name):
             return
-        for node, _ in context.uses_of(name):
-            gradient = context.right_gradient(node.name)
+        for node, _ in context.get_uses(name):
+            gradient = context.get_right_gradient(node.name)
             for axes in _iterate_axes_summing_to(gradient.shape, context.graph.shapes[name]):
                 summed = gradient.sum(axis=axes).reshape(context.graph.shapes[name])
-                if np.allclose(summed, context.right_gradient(name), rtol=1e-9, atol=0):
+                if np.allclose(summed, context.get_right_gradient(name), rtol=1e-9, atol=0):
                     yield {name: gradient}
 
 
@@ -75,8 +75,8 @@ class BiasNotSummed(_MissingSumBug):
 
     def is_candidate(self, context: DiagnosisContext, name: str) -> bool:
         """Tell whether the name is added somewhere, as a bias is."""
-        return bool(context.slot_names_of(name) & {"bias"}) or any(
-            node.op.name in ("add", "sub") for node, _ in context.uses_of(name)
+        return bool(context.list_slot_names(name) & {"bias"}) or any(
+            node.op.name in ("add", "sub") for node, _ in context.get_uses(name)
         )
 
 

@@ -27,7 +27,7 @@ class FlippedSign(SimulatedBug):
     def simulate_gradients(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield minus the right gradient; see `SimulatedBug`."""
         text = f"{context.describe_gradient(name)} has the wrong sign: it is minus the reference."
-        yield BugHypothesis(self.name, -context.right_gradient(name), text)
+        yield BugHypothesis(self.name, -context.get_right_gradient(name), text)
 
 
 def fit_scale_factor(candidate: Array, right: Array) -> tuple[float, float]:
@@ -68,9 +68,9 @@ class ScaledGradient(GradientBug):
         "c = k g, or one share of g times k, such as a multiplier of a node that is left out or applied twice"
     )
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the known factors near the fitted one, then the fitted one."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         factor, residual = fit_scale_factor(context.candidates[name], right)
         if not np.isfinite(residual) or factor == 0:
             return
@@ -101,7 +101,7 @@ class ScaledGradient(GradientBug):
         """Yield the right gradient times known factors; see `GradientBug`."""
         telling = {known.value for known in iterate_known_factors(context, name) if not known.is_vague}
         for value in sorted(telling - {1.0})[:: max(1, len(telling) // _MAX_INJECTED_FACTORS)]:
-            yield {name: value * context.right_gradient(name)}
+            yield {name: value * context.get_right_gradient(name)}
 
 
 def _group_factors_by_value(

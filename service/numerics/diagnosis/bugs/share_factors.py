@@ -40,7 +40,7 @@ def iterate_share_factors(
     tuple
         Number of the override, and the gradient with a factor on its share.
     """
-    candidate, right = context.candidates[name], context.right_gradient(name)
+    candidate, right = context.candidates[name], context.get_right_gradient(name)
     cutting = [number for number, override in enumerate(backward_overrides) if override.describe_share is not None]
     if not cutting or not np.isfinite(candidate).all():
         return
@@ -84,7 +84,7 @@ def _make_hypothesis(
     tolerance: float,
 ) -> BugHypothesis:
     assert backward_override.describe_share is not None
-    right, share_name = context.right_gradient(name), backward_override.describe_share()
+    right, share_name = context.get_right_gradient(name), backward_override.describe_share()
     if abs(factor + 1) <= tolerance:
         action = f"{share_name} came with the opposite sign"
         return BugHypothesis("sign_flipped", right - 2 * share, bug_key=backward_override, possible_action=action)

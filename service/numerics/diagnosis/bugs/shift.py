@@ -27,13 +27,13 @@ class ShiftedGradient(GradientBug):
     name: ClassVar[str] = "shifted"
     signature: ClassVar[str] = "c = g moved by one position; or right inside and wrong on the border"
 
-    def hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+    def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield moved gradients, then the wrong border; see `GradientBug`."""
-        yield from self._hypotheses_moved(context, name)
-        yield from self._hypotheses_on_border(context, name)
+        yield from self._iterate_moved_hypotheses(context, name)
+        yield from self._iterate_border_hypotheses(context, name)
 
-    def _hypotheses_moved(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        right = context.right_gradient(name)
+    def _iterate_moved_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        right = context.get_right_gradient(name)
         gradient = context.describe_gradient(name)
         for axes in _iterate_shiftable_axes(right.shape):
             along = f"along ax{'i' if len(axes) == 1 else 'e'}s {', '.join(map(str, axes))}"
@@ -49,8 +49,8 @@ class ShiftedGradient(GradientBug):
             )
             yield BugHypothesis(self.name, np.roll(right, step), text, bug_key=step)
 
-    def _hypotheses_on_border(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
-        candidate, right = context.candidates[name], context.right_gradient(name)
+    def _iterate_border_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
+        candidate, right = context.candidates[name], context.get_right_gradient(name)
         axes = _find_wide_spatial_axes(context, name)
         if not axes or candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
@@ -67,7 +67,7 @@ class ShiftedGradient(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield moved gradients, and one with a wrong border; see `GradientBug`."""
-        right = context.right_gradient(name)
+        right = context.get_right_gradient(name)
         for axes in _iterate_shiftable_axes(right.shape):
             yield {name: shift_by_one(right, axes, 1)}
             if right.size >= _MIN_ROLLED_LENGTH:
@@ -113,7 +113,7 @@ def _find_spatial_axes(context: DiagnosisContext, name: str) -> tuple[int, ...]:
 
     The axes of a convolution's kernel count as well.
     """
-    for node, position in context.uses_of(name):
+    for node, position in context.get_uses(name):
         if isinstance(node.op, Convolution) and position < 2:
             return node.op.kernel_axes
         if isinstance(node.op, PoolingOp):
@@ -123,7 +123,7 @@ def _find_spatial_axes(context: DiagnosisContext, name: str) -> tuple[int, ...]:
 
 def _find_wide_spatial_axes(context: DiagnosisContext, name: str) -> tuple[int, ...]:
     """Find the spatial axes if the tensor has an inside between its borders."""
-    axes, shape = _find_spatial_axes(context, name), context.right_gradient(name).shape
+    axes, shape = _find_spatial_axes(context, name), context.get_right_gradient(name).shape
     return axes if all(shape[axis] >= _MIN_PLANE_LENGTH for axis in axes) else ()
 
 

@@ -24,10 +24,10 @@ class SoftmaxDiagonalOnly(BackwardBug):
     name: ClassVar[str] = "softmax_jacobian_diagonal_only"
     signature: ClassVar[str] = "only the diagonal p (1 - p) of the Jacobian of softmax was used"
 
-    def backward_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
+    def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield both overrides at each quotient by a sum; see `BackwardBug`."""
         sums = {node.name: node.source_names[0] for node in context.graph.nodes if node.op.name == "sum"}
-        for node in context.graph.downstream_nodes(names):
+        for node in context.graph.list_downstream_nodes(names):
             if node.op.name == "div" and sums.get(str(node.operands[1])) == node.operands[0]:
                 yield self._make_override(context, node, _run_diagonal_backward, "only the diagonal p (1 - p)")
                 yield self._make_override(context, node, _run_first_term_backward, "only the first part diag(p)")

@@ -42,7 +42,7 @@ def iterate_time_cuts(context: DiagnosisContext, names: Sequence[str]) -> Iterat
 def _iterate_states(context: DiagnosisContext, name: str) -> Iterator[str]:
     """Iterate over the computed operands of the uses of a weight."""
     nodes = {node.name for node in context.graph.nodes}
-    uses = context.uses_of(name)
+    uses = context.get_uses(name)
     yield from dict.fromkeys(
         source for node, _ in uses for source in node.source_names if source != name and source in nodes
     )
@@ -58,8 +58,8 @@ def _group_uses_by_next_step(context: DiagnosisContext, states: Sequence[str]) -
         node, position = use
         return node.op.name, position, *(source for source in node.source_names if source not in computed)
 
-    kinds = {kind(use) for state in states for use in context.uses_of(state) if use[0].name in leading}
-    uses_by_state = {state: [use for use in context.uses_of(state) if kind(use) in kinds] for state in states}
+    kinds = {kind(use) for state in states for use in context.get_uses(state) if use[0].name in leading}
+    uses_by_state = {state: [use for use in context.get_uses(state) if kind(use) in kinds] for state in states}
     return {state: uses for state, uses in uses_by_state.items() if uses}
 
 

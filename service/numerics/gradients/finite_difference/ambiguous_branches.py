@@ -12,7 +12,7 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.model.graph import Graph, NamedArrays
-from service.numerics.model.rounding import SAFETY_FACTOR, root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR, compute_root_mean_square
 
 _MOVE_PATTERNS = 8
 
@@ -37,7 +37,7 @@ def find_ambiguous_branches(
     """
     ambiguous: NamedArrays = {}
     for node in iterate_interruptibly(graph.nodes):
-        inputs = graph.operand_arrays(node, base)
+        inputs = graph.get_operand_arrays(node, base)
         branch = node.op.select_branch(*inputs)
         if branch is None:
             continue
@@ -65,7 +65,9 @@ def _bound_input_error(operand: object, value: Array | None, sweeps: Mapping[str
     values_in_sweeps = sweeps[operand] if isinstance(operand, str) else value
     if values_in_sweeps.shape[0] == 1:
         return spacing
-    return np.maximum(spacing, SAFETY_FACTOR * scale * root_mean_square(values_in_sweeps[1:] - values_in_sweeps[0]))
+    return np.maximum(
+        spacing, SAFETY_FACTOR * scale * compute_root_mean_square(values_in_sweeps[1:] - values_in_sweeps[0])
+    )
 
 
 def _move_inputs(

@@ -77,8 +77,8 @@ class BasePoint:
             )
         return self._limits[name]
 
-    def operand_arrays(self, node: Node) -> tuple[Array | None, ...]:
+    def get_operand_arrays(self, node: Node) -> tuple[Array | None, ...]:
         """Return the arrays of a node's operands at the point."""
         if node.name not in self._operand_arrays:
-            self._operand_arrays[node.name] = self.graph.operand_arrays(node, self.values)
+            self._operand_arrays[node.name] = self.graph.get_operand_arrays(node, self.values)
         return self._operand_arrays[node.name]

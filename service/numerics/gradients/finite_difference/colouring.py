@@ -59,7 +59,7 @@ class Colouring:
         remainders = [np.arange(length) % period for length, period in zip(self.shape, self.axis_periods, strict=True)]
         return np.ravel_multi_index(np.meshgrid(*remainders, indexing="ij"), self.axis_periods)
 
-    def colours_of(self, elements: Array | None) -> Array:
+    def get_colours(self, elements: Array | None) -> Array:
         """Return the colours of some elements, by flat index; of all by default."""
         return np.arange(self.colour_count) if elements is None else np.unique(self.element_colours.ravel()[elements])
 
@@ -67,7 +67,7 @@ class Colouring:
         """Return 1 at the elements of each colour, 0 elsewhere, (colours, ...)."""
         return (self.element_colours == colours.reshape(-1, *(1,) * len(self.shape))).astype(np.float64)
 
-    def felt_elements(self, colours: Array) -> Array:
+    def find_felt_elements(self, colours: Array) -> Array:
         """Return the flat index of the element of each colour that each term feels.
 
         The shape is (colours, terms), int64. The tensor's size stands for no element.
@@ -123,7 +123,7 @@ def colour_operand(point: BasePoint, node: Node, position: int) -> Colouring:
 
     The elements of one colour share no element of the node's output.
     """
-    inputs = point.operand_arrays(node)
+    inputs = point.get_operand_arrays(node)
     shape = point.graph.shapes[str(node.operands[position])]
     operand_labels = [make_unreached_labels(array) for array in inputs]
     operand_labels[position] = coordinates = _list_signed_coordinates(shape)

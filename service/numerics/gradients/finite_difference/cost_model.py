@@ -64,7 +64,7 @@ def estimate_planning_cost(graph: Graph, names: Sequence[str], direct: bool = Fa
     labels = np.array([2 * max(1, len(graph.shapes[name])) for name in names])
     sizes = np.array([count_elements(graph.shapes[node.name]) for node in graph.nodes], dtype=np.float64)
     name_sizes = np.array([count_elements(graph.shapes[name]) for name in names])
-    elements_through = np.array(graph.propagation_elements(), dtype=np.float64)
+    elements_through = np.array(graph.count_propagation_elements(), dtype=np.float64)
     work = (
         _WORK_PER_LABEL * labels @ (rows @ elements_through + name_sizes)
         + _CALLS_PER_REACHED_NODE * WORK_PER_CALL * rows.sum()
@@ -100,7 +100,7 @@ def _compute_cost(plan: DifferencePlan) -> DifferenceCost:
     one tile, or of the sweeps that measure its noise.
     """
     graph, shapes = plan.graph, plan.graph.shapes
-    paths = [plan.path_of(name) for name in plan.needed_names(plan.names)]
+    paths = [plan.get_path(name) for name in plan.find_needed_names(plan.names)]
     perturbations = [path.perturbation for path in paths if path.perturbation is not None]
     values = sum(count_elements(shapes[node.name]) for node in graph.nodes)
     levels = plan.method.step_count

@@ -128,7 +128,7 @@ class DifferencePlan:
         self._work_by_name: dict[str, dict[object, int]] = {}
         self._paths: dict[str, DifferencePath] = {}
         self._direct_perturbations: dict[str, Perturbation] = {}
-        ordered = self._candidate_names()
+        ordered = self._list_candidate_names()
         # With many names in a long graph the labels of each would go through all of it, only to compare paths.
         self._compares_paths = len(ordered) * len(graph.nodes) <= _MAX_WEIGHED_PAIRS
         for name in iterate_interruptibly(ordered):
@@ -139,28 +139,28 @@ class DifferencePlan:
         """Return the model."""
         return self._point.graph
 
-    def path_of(self, name: str) -> DifferencePath:
+    def get_path(self, name: str) -> DifferencePath:
         """Return the path of a name."""
         return self._paths[name]
 
-    def direct_perturbation(self, name: str) -> Perturbation:
+    def get_direct_perturbation(self, name: str) -> Perturbation:
         """Return the moves of a name in all its readers, kept for later."""
         if name not in self._direct_perturbations:
             self._direct_perturbations[name] = Perturbation(DownstreamGraph(self._point, name), self.method)
         return self._direct_perturbations[name]
 
-    def uncached_perturbation(self, name: str) -> Perturbation:
+    def make_perturbation(self, name: str) -> Perturbation:
         """Return the moves of a name in all its readers, for a single use.
 
         They are kept only if they are already.
         """
         return self._direct_perturbations.get(name) or Perturbation(DownstreamGraph(self._point, name), self.method)
 
-    def direct_path(self, name: str) -> DifferencePath:
+    def get_direct_path(self, name: str) -> DifferencePath:
         """Return the path that moves a name, and nothing else."""
-        return DifferencePath(name, (), self.direct_perturbation(name))
+        return DifferencePath(name, (), self.get_direct_perturbation(name))
 
-    def names_cheaper_directly(self, wanted_elements: Mapping[str, Array]) -> set[str]:
+    def find_names_cheaper_directly(self, wanted_elements: Mapping[str, Array]) -> set[str]:
         """Return the names of so few wanted elements that moving them is cheaper.
 
         Parameters
@@ -172,19 +172,21 @@ class DifferencePlan:
             name for name, elements in wanted_elements.items() if self._is_cheaper_for_elements(name, elements)
         }
         other_paths = (
-            self._paths[name] for name in self.needed_names(wanted_elements, cheaper_names) if name not in cheaper_names
+            self._paths[name]
+            for name in self.find_needed_names(wanted_elements, cheaper_names)
+            if name not in cheaper_names
         )
         return cheaper_names - {pullback.reader_name for path in other_paths for pullback in path.pullbacks}
 
     def _is_cheaper_for_elements(self, name: str, elements: Array) -> bool:
         if not self._paths[name].pullbacks or elements.size == self.wanted_elements[name].size:
             return False
-        direct_perturbation = self.direct_perturbation(name)
-        return direct_perturbation.estimate_work(len(direct_perturbation.colouring.colours_of(elements))) < sum(
+        direct_perturbation = self.get_direct_perturbation(name)
+        return direct_perturbation.estimate_work(len(direct_perturbation.colouring.get_colours(elements))) < sum(
             self._work_by_name[name].values()
         )
 
-    def needed_names(self, names: Iterable[str], direct_names: Collection[str] = ()) -> list[str]:
+    def find_needed_names(self, names: Iterable[str], direct_names: Collection[str] = ()) -> list[str]:
         """Return the names and those that they follow from, each behind the latter.
 
         Names in `direct_names` follow from no others.
@@ -196,10 +198,10 @@ class DifferencePlan:
         return [name for name in self._paths if name in names_in_use]
 
     @staticmethod
-    def _needed_colours(paths: Sequence[DifferencePath], wanted_elements: Mapping[str, Array]) -> dict[str, Array]:
+    def _find_needed_colours(paths: Sequence[DifferencePath], wanted_elements: Mapping[str, Array]) -> dict[str, Array]:
         reader_names = {pullback.reader_name for path in paths for pullback in path.pullbacks}
         return {
-            path.name: perturbation.colouring.colours_of(
+            path.name: perturbation.colouring.get_colours(
                 None
                 if path.name in reader_names or perturbation.through_readers is not None
                 else wanted_elements[path.name]
@@ -233,10 +235,10 @@ class DifferencePlan:
         return self._make_level_plan(self.wanted_elements)
 
     def _make_level_plan(self, wanted_elements: Mapping[str, Array]) -> LevelPlan:
-        direct_names = self.names_cheaper_directly(wanted_elements)
-        names = self.needed_names(wanted_elements, direct_names)
-        paths = [self.direct_path(name) if name in direct_names else self._paths[name] for name in names]
-        return LevelPlan(paths, self._needed_colours(paths, wanted_elements))
+        direct_names = self.find_names_cheaper_directly(wanted_elements)
+        names = self.find_needed_names(wanted_elements, direct_names)
+        paths = [self.get_direct_path(name) if name in direct_names else self._paths[name] for name in names]
+        return LevelPlan(paths, self._find_needed_colours(paths, wanted_elements))
 
     @cached_attribute
     def first_level_evaluations(self) -> int:
@@ -246,16 +248,16 @@ class DifferencePlan:
     @property
     def first_level_work(self) -> int:
         """Return the multiply-adds of a first level of all names."""
-        return self.first_level_work_of(self.names)
+        return self.estimate_first_level_work(self.names)
 
-    def first_level_work_of(self, names: Iterable[str]) -> int:
+    def estimate_first_level_work(self, names: Iterable[str]) -> int:
         """Return the multiply-adds of a first level of some names."""
         costs: dict[object, int] = {}
         for name in names:
             costs |= self._work_by_name[name]
         return sum(costs.values())
 
-    def _candidate_names(self) -> list[str]:
+    def _list_candidate_names(self) -> list[str]:
         """Return all names that may be differenced, each behind those it may follow from."""
         candidates = set(self.names)
         graph = self._point.graph
@@ -265,10 +267,10 @@ class DifferencePlan:
         ]
         for name in iterate_interruptibly(ordered):
             if name in candidates:
-                candidates.update(node.name for node, _ in self._linear_readers(name))
+                candidates.update(node.name for node, _ in self._find_linear_readers(name))
         return [name for name in reversed(ordered) if name in candidates]
 
-    def _linear_readers(self, name: str) -> list[tuple[Node, int]]:
+    def _find_linear_readers(self, name: str) -> list[tuple[Node, int]]:
         """Return the readers that hand back, with the position where they read the name."""
         if self.method.given_step is not None:
             return []
@@ -285,7 +287,7 @@ class DifferencePlan:
         if name == self._point.graph.loss_name:
             self._work_by_name[name] = {}
             return DifferencePath(name, (), None)
-        linear_readers = self._linear_readers(name)
+        linear_readers = self._find_linear_readers(name)
         if not linear_readers:
             return self._make_direct_path(name)
         pullbacks = tuple(self._make_pullback(node, position) for node, position in linear_readers)
@@ -307,14 +309,14 @@ class DifferencePlan:
         return DifferencePath(name, pullbacks, perturbation)
 
     def _is_direct_cheaper(self, name: str, cost: int) -> bool:
-        direct_perturbation = self.direct_perturbation(name)
+        direct_perturbation = self.get_direct_perturbation(name)
         # Its colours are counted only if they may matter, since counting takes time.
         return cost > direct_perturbation.estimate_work(1) and cost > direct_perturbation.estimate_work(
             self._count_wanted_colours(name, direct_perturbation)
         )
 
     def _make_direct_path(self, name: str) -> DifferencePath:
-        perturbation = self.direct_perturbation(name)
+        perturbation = self.get_direct_perturbation(name)
         self._work_by_name[name] = {
             perturbation: perturbation.estimate_work(self._count_wanted_colours(name, perturbation))
         }
@@ -325,7 +327,7 @@ class DifferencePlan:
         return (
             perturbation.colouring.colour_count
             if name not in self.examined_elements
-            else len(perturbation.colouring.colours_of(self.examined_elements[name]))
+            else len(perturbation.colouring.get_colours(self.examined_elements[name]))
         )
 
     def _make_pullback(self, node: Node, position: int) -> LinearPullback:
@@ -335,7 +337,7 @@ class DifferencePlan:
             for operand in node.operands
         )
         cost = node.op.estimate_cost(shapes[node.name], *operand_shapes)
-        products = node.op.expand_products(position, *self._point.operand_arrays(node))
+        products = node.op.expand_products(position, *self._point.get_operand_arrays(node))
         colouring = colour_operand(self._point, node, position) if products is None else None
         return LinearPullback(
             node.name,

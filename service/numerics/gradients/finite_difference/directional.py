@@ -27,7 +27,7 @@ class DirectionalPlan(DifferencePlan):
     No reader hands quotients back, element by element.
     """
 
-    def _linear_readers(self, name: str) -> list[tuple[Node, int]]:
+    def _find_linear_readers(self, name: str) -> list[tuple[Node, int]]:
         return []
 
 

@@ -50,15 +50,15 @@ class DownstreamGraph:
         self._moving_names = {name}
         self.nodes: list[Node] = []
         for node in point.graph.nodes:
-            if self._moving_positions(node):
+            if self._find_moving_positions(node):
                 self._moving_names.add(node.name)
                 self.nodes.append(node)
         self._proportional_names = self._find_proportional_names()
         self._readers_to_loss, self._term_nodes = self._find_terminals()
         self._evaluated_nodes = self._find_needed_nodes()
-        self._operand_names = {node.name: self._operands_of(node) for node in self._evaluated_nodes}
+        self._operand_names = {node.name: self._get_operands(node) for node in self._evaluated_nodes}
 
-    def at_point(self, point: BasePoint) -> "DownstreamGraph":
+    def move_to_point(self, point: BasePoint) -> "DownstreamGraph":
         """Return the same nodes at another point of the model."""
         moved_graph = copy(self)
         moved_graph.point = point
@@ -67,7 +67,7 @@ class DownstreamGraph:
         moved_graph.__dict__.pop("_term_coefficients", None)
         return moved_graph
 
-    def _moving_positions(self, node: Node) -> list[int]:
+    def _find_moving_positions(self, node: Node) -> list[int]:
         """Return the positions of a node's operands that move."""
         is_blind = self.through_readers is not None and node.name not in self.through_readers
         return [
@@ -105,7 +105,7 @@ class DownstreamGraph:
     @cached_attribute
     def upstream_names(self) -> set[str]:
         """Return the names of operands that do not move."""
-        reader_operands = (self._operands_of(node) for node in self.nodes if node.name in self._readers_to_loss)
+        reader_operands = (self._get_operands(node) for node in self.nodes if node.name in self._readers_to_loss)
         all_operands = (
             operand for operands in (*self._operand_names.values(), *reader_operands) for operand in operands
         )
@@ -115,10 +115,12 @@ class DownstreamGraph:
     def first_readers(self) -> list[str]:
         """Return the nodes that read the name and see it move."""
         return [
-            node.name for node in self.nodes if any(node.operands[i] == self.name for i in self._moving_positions(node))
+            node.name
+            for node in self.nodes
+            if any(node.operands[i] == self.name for i in self._find_moving_positions(node))
         ]
 
-    def linear_responses(self, directions: Array) -> NamedArrays:
+    def compute_linear_responses(self, directions: Array) -> NamedArrays:
         """Return the responses of all that moves in proportion, (K, ...), by name.
 
         Parameters
@@ -130,10 +132,10 @@ class DownstreamGraph:
         for node in iterate_interruptibly(self.nodes):
             if node.name in self._proportional_names:
                 first_response, *other_responses = (
-                    node.op.linear_response(
-                        position, responses[str(node.operands[position])], *self.point.operand_arrays(node)
+                    node.op.compute_linear_response(
+                        position, responses[str(node.operands[position])], *self.point.get_operand_arrays(node)
                     )
-                    for position in self._moving_positions(node)
+                    for position in self._find_moving_positions(node)
                 )
                 responses[node.name] = sum(other_responses, start=first_response)
         return responses
@@ -201,13 +203,13 @@ class DownstreamGraph:
         self.evaluate_remaining(moved_values)
         return {name: moved_values[name] for name in (*moved_values, *responses)}
 
-    def leeway_fractions(self, moved_values: NamedArrays) -> Iterator[Array]:
+    def compute_leeway_fractions(self, moved_values: NamedArrays) -> Iterator[Array]:
         """Yield the moves of sensitive arguments as parts of their leeway, (K, ...)."""
         for node in iterate_interruptibly(self._evaluated_nodes):
-            argument_at_point = node.op.sensitive_argument(*self.point.operand_arrays(node))
+            argument_at_point = node.op.get_sensitive_argument(*self.point.get_operand_arrays(node))
             if argument_at_point is not None:
-                moved_argument = node.op.sensitive_argument(
-                    *self._operand_arrays(node, moved_values, self.point.values)
+                moved_argument = node.op.get_sensitive_argument(
+                    *self._get_operand_arrays(node, moved_values, self.point.values)
                 )
                 assert moved_argument is not None
                 # Masked exponents stay masked.
@@ -265,7 +267,7 @@ class DownstreamGraph:
         """
         terms: NamedArrays = {}
         for node in iterate_interruptibly(self._evaluated_nodes):
-            inputs = self._operand_arrays(node, moved_values, upstream)
+            inputs = self._get_operand_arrays(node, moved_values, upstream)
             node = hold(node, inputs)
             is_end = node.name in self._term_nodes
             if node.name not in moved_values and not (
@@ -308,7 +310,7 @@ class DownstreamGraph:
         for node in iterate_interruptibly(self.nodes):
             if node.name not in self._needed_names:
                 continue
-            inputs, moving_positions = self.point.operand_arrays(node), self._moving_positions(node)
+            inputs, moving_positions = self.point.get_operand_arrays(node), self._find_moving_positions(node)
             operand_labels = [
                 labels[str(operand)] if position in moving_positions else make_unreached_labels(array)
                 for position, (operand, array) in enumerate(zip(node.operands, inputs, strict=True))
@@ -320,19 +322,19 @@ class DownstreamGraph:
                 )
         return labels, term_labels
 
-    def _operand_arrays(
+    def _get_operand_arrays(
         self, node: Node, moved_values: NamedArrays, upstream: Mapping[str, Array]
     ) -> tuple[Array | None, ...]:
         return tuple(
             constant if name is None else moved_values[name] if moves else upstream[name]
             for (name, moves), constant in zip(
-                self._operand_names[node.name], self.point.operand_arrays(node), strict=True
+                self._operand_names[node.name], self.point.get_operand_arrays(node), strict=True
             )
         )
 
-    def _operands_of(self, node: Node) -> tuple[tuple[str | None, bool], ...]:
+    def _get_operands(self, node: Node) -> tuple[tuple[str | None, bool], ...]:
         """Return the name of each operand, None for a constant, and whether it moves."""
-        moving_positions = self._moving_positions(node)
+        moving_positions = self._find_moving_positions(node)
         return tuple(
             (operand if isinstance(operand, str) else None, position in moving_positions)
             for position, operand in enumerate(node.operands)
@@ -345,7 +347,7 @@ class DownstreamGraph:
         """
         proportional_names = {self.name}
         for node in self.nodes:
-            moving_positions = self._moving_positions(node)
+            moving_positions = self._find_moving_positions(node)
             sources = {node.operands[position] for position in moving_positions}
             if sources <= proportional_names and _is_jointly_linear(node, moving_positions):
                 proportional_names.add(node.name)
@@ -364,7 +366,7 @@ class DownstreamGraph:
         for node in reversed(self.nodes):
             if node.name not in readers:
                 continue
-            moving_positions = self._moving_positions(node)
+            moving_positions = self._find_moving_positions(node)
             sources = [str(node.operands[position]) for position in moving_positions]
             if all(
                 source_name != self.name and count_elements(shapes[source_name]) == 1 for source_name in sources
@@ -401,7 +403,7 @@ class DownstreamGraph:
         for node in reversed(self.nodes):
             for reader, position in self._readers_to_loss.get(node.name, ()):
                 factor = _multiply_with_errors(
-                    self._reader_coefficient(reader, position, node.name, upstream), factors[reader], observer
+                    self._compute_reader_coefficient(reader, position, node.name, upstream), factors[reader], observer
                 )
                 factors[node.name] = (
                     factor if node.name not in factors else _get_coefficients_or_one(factors[node.name]) + factor
@@ -411,19 +413,21 @@ class DownstreamGraph:
             for name in self._term_nodes
         }
 
-    def _reader_coefficient(self, reader: str, position: int, source: str, upstream: Mapping[str, Array]) -> Array:
+    def _compute_reader_coefficient(
+        self, reader: str, position: int, source: str, upstream: Mapping[str, Array]
+    ) -> Array:
         """Return the response of a node of one element to one of its operands.
 
         The shape is (K or 1, 1), for a move of the operand by 1.
         """
         node, graph = self.point.nodes[reader], self.point.graph
         unmoved_values = {
-            name: upstream[name] for name, moves in self._operands_of(node) if name is not None and not moves
+            name: upstream[name] for name, moves in self._get_operands(node) if name is not None and not moves
         }
-        response = node.op.linear_response(
+        response = node.op.compute_linear_response(
             position,
             np.ones((1, *graph.shapes[source])),
-            *graph.operand_arrays(node, {**self.point.values, **unmoved_values}),
+            *graph.get_operand_arrays(node, {**self.point.values, **unmoved_values}),
         )
         return response.reshape(-1, 1)
 
@@ -433,7 +437,7 @@ class DownstreamGraph:
         self._read_names: set[str] = set()
         for node in reversed(self.nodes):
             if node.name in needed_names:
-                self._read_names.update(str(node.operands[position]) for position in self._moving_positions(node))
+                self._read_names.update(str(node.operands[position]) for position in self._find_moving_positions(node))
                 needed_names |= self._read_names
         self._needed_names = needed_names
         return [node for node in self.nodes if node.name in needed_names]

@@ -164,7 +164,7 @@ class _DifferenceEngine:
         return (
             EXTENDED_ROUNDOFF < _MAX_EXTENDED_ROUNDOFF
             and all(node.op.supports_extended_precision for node in self._point.graph.nodes)
-            and self._plan.first_level_work_of(names) <= _MAX_EXTENDED_WORK
+            and self._plan.estimate_first_level_work(names) <= _MAX_EXTENDED_WORK
         )
 
     @cached_attribute
@@ -272,7 +272,7 @@ class _DifferenceEngine:
         return self._probes[perturbation]
 
     def _make_probe(self, perturbation: Perturbation) -> DifferenceProbe:
-        downstream = perturbation.downstream.at_point(self._point)
+        downstream = perturbation.downstream.move_to_point(self._point)
         return DifferenceProbe(
             downstream, perturbation.colouring, self._plan.method, self._noise_meter, self._generator
         )
@@ -301,12 +301,12 @@ class _DifferenceEngine:
 
     def _add_one_sided_derivatives(self, name: str, difference: Difference) -> Difference:
         """Return a difference with its one-sided derivatives, where they are two."""
-        perturbation = self._plan.uncached_perturbation(name)
+        perturbation = self._plan.make_perturbation(name)
         if not perturbation.downstream.select_downstream(self._ambiguous_branches):
             return difference
         # One perturbation after the other, and none is kept: there may be as many as there are names.
         probe = self._probes.get(perturbation) or self._make_probe(perturbation)
-        blocks = list(probe.split_colours(perturbation.colouring.colours_of(self._plan.wanted_elements[name])))
+        blocks = list(probe.split_colours(perturbation.colouring.get_colours(self._plan.wanted_elements[name])))
         self._expected_evaluations += 2 * self._plan.method.evaluations_per_colour * sum(map(len, blocks))
         sides: list[tuple[Array, Array]] = []
         for sign in (-1.0, 1.0):
@@ -413,7 +413,7 @@ class _EstimateTable:
         A contradiction of another level widens its bound.
         """
         value, bound, rounding, steps = self.best
-        disagreement = self._disagreement()
+        disagreement = self._compute_disagreement()
         has_no_bound = ~np.isfinite(bound)
         # Without a bound there is no value either, except for a given step, which has a single level.
         status = (has_no_bound | (disagreement > 0)) * np.uint8(DifferenceStatus.UNSETTLED)
@@ -427,7 +427,7 @@ class _EstimateTable:
             np.where(has_no_bound, np.nan, steps).reshape(shape),
         )
 
-    def _disagreement(self) -> Array | float:
+    def _compute_disagreement(self) -> Array | float:
         """Return the distance of each value from the range that another level allows.
 
         If two levels exclude each other, one estimate was too bold, and nothing tells which.

@@ -8,7 +8,8 @@ then the loss moves with x_e as it does with y along r_e:
 and both sides have the same limit. So a weight of a million elements needs no more evaluations of the loss than the
 output of its op. No derivative of the op is used, and no transpose of it: the r_ek are read off its forward pass. An op
 may write itself out as sums of products (`Op.expand_products`), whose factors they are. Else they come from responses
-(`Op.linear_response`) to all elements of a colour at once, of which each element k of the output feels one at most.
+(`Op.compute_linear_response`) to all elements of a colour at once, of which each element k of the output feels one at
+most.
 """
 
 import math
@@ -29,7 +30,7 @@ from service.numerics.gradients.finite_difference.quotients import (
     split_squarable,
 )
 from service.numerics.model.graph import Node
-from service.numerics.model.rounding import SAFETY_FACTOR, root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR, compute_root_mean_square
 from service.numerics.ops.op import WORK_PER_CALL, ComputeCost, ProductExpansion
 
 OperandArrays = tuple[Array | None, ...]
@@ -96,7 +97,7 @@ class LinearPullback:
                 self.product_count + _SUMS_PER_PRODUCT * passes
             )
         count = self.colouring.colour_count
-        passes = math.ceil(count / self._colours_per_block(self.colouring))
+        passes = math.ceil(count / self._count_colours_per_block(self.colouring))
         return (
             count * (self.forward_cost.work + _SUMS_PER_PRODUCT * self.output_count)
             + WORK_PER_CALL * (3 + self.forward_cost.calls + _SUMS_PER_PRODUCT) * passes
@@ -107,17 +108,17 @@ class LinearPullback:
     ) -> DifferenceQuotients:
         """Return the operand's quotients from those of the output."""
         node = point.nodes[self.reader_name]
-        inputs = point.operand_arrays(node)
+        inputs = point.get_operand_arrays(node)
         quotient_sum = _QuotientSum(by_output, count_elements(self._output_shape(point, node)))
         quotients = quotient_sum.sum_quotients(self._iterate_products(point, node, inputs))
-        errors = self._factor_errors(point, node, inputs, meter)
+        errors = self._estimate_factor_errors(point, node, inputs, meter)
         return (
             quotients
             if errors is None
             else replace(quotients, rounding_error=quotients.rounding_error + quotient_sum.sum_errors(errors))
         )
 
-    def _factor_errors(
+    def _estimate_factor_errors(
         self, point: BasePoint, node: Node, inputs: OperandArrays, meter: NoiseMeter
     ) -> Iterator[_ProductBlock] | None:
         """Return the errors of the factors, or None for exact ones.
@@ -131,13 +132,15 @@ class LinearPullback:
             if position != self.position
             and isinstance(operand, str)
             and node.operand_slots[position].name not in node.op.linear_in[slot_name]
-            and (errors := meter.rounding_errors(operand)) is not None
+            and (errors := meter.estimate_rounding_errors(operand)) is not None
         }
         if not inexact:
             return None
         if self.product_count:
             # The factors are elements of the other operand.
-            sizes = {position: SAFETY_FACTOR * root_mean_square(errors)[None] for position, errors in inexact.items()}
+            sizes = {
+                position: SAFETY_FACTOR * compute_root_mean_square(errors)[None] for position, errors in inexact.items()
+            }
             return self._iterate_products(
                 point, node, tuple(sizes.get(index, array) for index, array in enumerate(inputs))
             )
@@ -168,14 +171,14 @@ class LinearPullback:
     ) -> Iterator[_ProductBlock]:
         """Yield the responses to the elements of some colours at a time."""
         shape = self._output_shape(point, node)
-        length = self._colours_per_block(colouring)
+        length = self._count_colours_per_block(colouring)
         for start in range(0, colouring.colour_count, length):
             colours = np.arange(start, min(start + length, colouring.colour_count))
             directions = colouring.colour_directions(colours).reshape(-1, *shape)
-            responses = node.op.linear_response(self.position, directions, *inputs).reshape(len(colours), -1)
-            yield _ProductBlock(responses.shape[1:], colouring.felt_elements(colours), responses)
+            responses = node.op.compute_linear_response(self.position, directions, *inputs).reshape(len(colours), -1)
+            yield _ProductBlock(responses.shape[1:], colouring.find_felt_elements(colours), responses)
 
-    def _colours_per_block(self, colouring: Colouring) -> int:
+    def _count_colours_per_block(self, colouring: Colouring) -> int:
         return max(1, MAX_TILE_ELEMENTS // max(self.output_count, count_elements(colouring.shape)))
 
 
@@ -204,7 +207,7 @@ def _iterate_sweep_deviations(
     """Yield the deviations of factors in some sweeps from those at the point."""
     for block, *sweep_blocks in zip(at_point, *blocks_in_sweeps, strict=True):
         deviations = np.stack([sweep_block.factors for sweep_block in sweep_blocks]) - block.factors
-        yield block._replace(factors=SAFETY_FACTOR * root_mean_square(deviations))
+        yield block._replace(factors=SAFETY_FACTOR * compute_root_mean_square(deviations))
 
 
 class _QuotientSum:

@@ -21,7 +21,7 @@ from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
 from service.numerics.gradients.finite_difference.step_scale import draw_search_directions
 from service.numerics.model.graph import Graph, NamedArrays
-from service.numerics.model.rounding import ROUNDING_SWEEPS, SAFETY_FACTOR, MonteCarloRounding, root_mean_square
+from service.numerics.model.rounding import ROUNDING_SWEEPS, SAFETY_FACTOR, MonteCarloRounding, compute_root_mean_square
 from service.numerics.ops.op import Rounding
 
 _DIRECTION_COUNTS = (2, 1)
@@ -76,7 +76,7 @@ class NoiseMeter:
         """Size of the noise in units of the measured spread."""
         self._measured_noise: dict[tuple[DownstreamGraph, bool], tuple[float, Array]] = {}
 
-    def rounding_errors(self, name: str) -> Array | None:
+    def estimate_rounding_errors(self, name: str) -> Array | None:
         """Return the rounding errors of a leaf or node in each sweep, (SWEEPS, ...).
 
         None stands for an exact one.
@@ -130,11 +130,11 @@ class NoiseMeter:
         # Moves run side by side where a pass costs by the call, and one by one where it costs by the element, since a
         # leaf is then moved once.
         passes = np.split(moves, len(moves)) if self._is_wide else [moves]
-        terms = [self._perturbed_terms(downstream, pass_moves) for pass_moves in passes]
+        terms = [self._compute_perturbed_terms(downstream, pass_moves) for pass_moves in passes]
         all_terms = terms[0] if len(terms) == 1 else np.concatenate(terms)
         return _estimate_term_noise(all_terms[: len(directions)] - all_terms[len(directions) :]).max(axis=0)
 
-    def _perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> Array:
+    def _compute_perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> Array:
         """Return the terms at each of the moves, (moves, SWEEPS + 1, terms)."""
         observer = _make_rounding_observer(self._generator, len(moves))
         upstream, moved_values = self.sweeps, self.sweeps[downstream.name] + moves[:1]
@@ -161,7 +161,7 @@ def _estimate_term_noise(differences: Array) -> Array:
         Differences without errors and in the sweeps, (..., SWEEPS + 1, terms).
     """
     deviations = differences[..., 1:, :] - differences[..., :1, :]
-    of_terms = root_mean_square(deviations, axis=-2)
-    independent = math.sqrt(of_terms.shape[-1]) * root_mean_square(of_terms, axis=-1)
-    joint = root_mean_square(np.add.reduce(deviations, axis=-1), axis=-1)
+    of_terms = compute_root_mean_square(deviations, axis=-2)
+    independent = math.sqrt(of_terms.shape[-1]) * compute_root_mean_square(of_terms, axis=-1)
+    joint = compute_root_mean_square(np.add.reduce(deviations, axis=-1), axis=-1)
     return (SAFETY_FACTOR * np.fmax(1.0, joint / independent))[..., None] * of_terms

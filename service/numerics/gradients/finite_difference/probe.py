@@ -96,7 +96,7 @@ class DifferenceProbe:
             The model at the point in that precision.
         """
         extended_probe = copy(self)
-        extended_probe.downstream = self.downstream.at_point(point)
+        extended_probe.downstream = self.downstream.move_to_point(point)
         extended_probe._values = point.values[self.downstream.name][0]
         extended_probe.__dict__.pop("base_terms", None)
         extended_probe._extended_noise_ratio = EXTENDED_ROUNDOFF / UNIT_ROUNDOFF
@@ -118,31 +118,31 @@ class DifferenceProbe:
             {self.downstream.name: np.zeros((1, *self.downstream.shape))}, np.zeros(1)
         )[0][0, 0]
 
-    def element_steps(self, by_element: bool) -> Array | None:
+    def get_element_steps(self, by_element: bool) -> Array | None:
         """Return the move of each element in units of the step; None for 1."""
         return self._element_magnitudes if by_element else None
 
-    def joint_reach(self, by_element: bool) -> float:
+    def get_joint_reach(self, by_element: bool) -> float:
         """Return the reach of all elements together, in units of their parts."""
         if by_element not in self._joint_reaches:
             self._joint_reaches[by_element] = find_step_scale(
-                self.downstream, self._generator, self.element_steps(by_element)
+                self.downstream, self._generator, self.get_element_steps(by_element)
             )
         return self._joint_reaches[by_element]
 
-    def single_reach(self, by_element: bool) -> float:
+    def get_single_reach(self, by_element: bool) -> float:
         """Return the reach of one element.
 
         The joint reach is of all elements. Their moves add up in a unit as random ones do.
         """
         # An element by itself moves by a fraction of its own size at most.
         felt_together = 1 if by_element else self.colouring.felt_together
-        return self.joint_reach(by_element) * 2.0 ** math.floor(math.log2(felt_together) / 2)
+        return self.get_joint_reach(by_element) * 2.0 ** math.floor(math.log2(felt_together) / 2)
 
-    def steps_at(self, level: StepLevel) -> Array:
+    def get_steps(self, level: StepLevel) -> Array:
         """Return the steps of a table, (levels,), in units of the parts."""
         first_step = (
-            self.single_reach(level.scales_by_element) if self.method.given_step is None else self.method.given_step
+            self.get_single_reach(level.scales_by_element) if self.method.given_step is None else self.method.given_step
         )
         return first_step * level.stride_fraction * 2.0 ** -np.arange(self.method.step_count)
 
@@ -153,7 +153,7 @@ class DifferenceProbe:
 
     def make_step_table(self, level: StepLevel, side: OneSidedMove | None = None) -> "StepTable":
         """Return a table of steps, with its noise."""
-        steps, element_steps = self.steps_at(level), self.element_steps(level.scales_by_element)
+        steps, element_steps = self.get_steps(level), self.get_element_steps(level.scales_by_element)
         if np.isnan(steps[0]):
             noise: Array | float = np.nan
         else:
@@ -185,13 +185,13 @@ class StepTable:
     ) -> None:
         self._probe = probe
         self._steps = steps
-        self._element_steps = probe.element_steps(level.scales_by_element)
+        self._element_steps = probe.get_element_steps(level.scales_by_element)
         self._noise = noise
         self._by_element = level.scales_by_element
         self._side = side
         self._widths = probe.step_widths(steps, self._element_steps)
         # In saturation the quotients shrink with the step as those of a smooth function do with h^2.
-        if not steps[0] <= _MAX_STEP_OVER_REACH * probe.joint_reach(level.scales_by_element):
+        if not steps[0] <= _MAX_STEP_OVER_REACH * probe.get_joint_reach(level.scales_by_element):
             self._noise = np.inf
         # The noise is that of the first step, or less, if all steps are as represented.
         self._effective_steps = (np.abs(self._widths) * 2.0 ** np.arange(len(steps))[:, None]).min(axis=0)
@@ -203,7 +203,7 @@ class StepTable:
 
     def compute_quotients(self, colours: Array) -> DifferenceQuotients:
         """Return the quotients of the elements of some colours, 0 at the others."""
-        felt_elements, count = self._probe.colouring.felt_elements(colours), self._probe.element_count
+        felt_elements, count = self._probe.colouring.find_felt_elements(colours), self._probe.element_count
         differences, over_pole = self._difference_terms(colours)
         terms = differences.shape[-1]
         sums = sum_by_felt_element(felt_elements, _arrange_rows_by_step(differences), count)
@@ -221,12 +221,12 @@ class StepTable:
         """
         probe, downstream = self._probe, self._probe.downstream
         directions = probe.colouring.colour_directions(colours).reshape(-1, *downstream.shape)
-        responses = downstream.linear_responses(
+        responses = downstream.compute_linear_responses(
             directions if self._element_steps is None else directions * self._element_steps
         )
         branches = None
         if self._side is not None:
-            side_move = self._side.sign * probe.single_reach(self._by_element) * _ONE_SIDED_MOVE
+            side_move = self._side.sign * probe.get_single_reach(self._by_element) * _ONE_SIDED_MOVE
             branches = downstream.select_branches(responses, side_move, self._side.ambiguous_branches)
         moves = np.multiply.outer(self._steps, probe.method.offsets)
         steps_per_pass = max(1, MAX_TILE_ELEMENTS // (len(colours) * moves.shape[1] * downstream.widest_array))

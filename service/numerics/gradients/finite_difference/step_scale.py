@@ -68,7 +68,7 @@ def find_step_scale(
     has_scale = largest > _SMALLEST_UNIT
     unit = 2.0 ** np.floor(np.log2(largest)) if has_scale else 1.0
     directions = draw_search_directions(_SEARCH_DIRECTIONS, point.shape[1:], generator)
-    responses = downstream.linear_responses(directions if element_steps is None else directions * element_steps)
+    responses = downstream.compute_linear_responses(directions if element_steps is None else directions * element_steps)
     largest_useful_step = _find_largest_useful_step(downstream, responses)
     while True:
         steps = unit * 2.0**_STEP_EXPONENTS
@@ -135,7 +135,7 @@ def _are_steps_calm(downstream: DownstreamGraph, responses: NamedArrays, steps: 
         is_calm &= _holds_in_all_directions(
             is_within if unlimited is None else is_within | unlimited, count, len(steps)
         )
-    for leeway_fraction in downstream.leeway_fractions(moved_values):
+    for leeway_fraction in downstream.compute_leeway_fractions(moved_values):
         is_calm &= _holds_in_all_directions(leeway_fraction <= 1, count, len(steps))
     return is_calm
 

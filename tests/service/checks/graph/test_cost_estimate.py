@@ -80,5 +80,5 @@ def test_estimated_call_of_pytorch_grows_with_the_whole_window():
             },
         }
     ).graph
-    longest, node = graph.longest_call_work()
+    longest, node = graph.estimate_longest_call_work()
     assert (longest, node.name) == (16 * 17 * 5 * 4, "y")

@@ -48,7 +48,7 @@ def test_a_forward_pass_takes_the_calls_and_the_operations_that_are_foreseen(op:
     def forward(*inputs):
         node.op.forward(*inputs)
 
-    inputs = graph.operand_arrays(node, leaves)
+    inputs = graph.get_operand_arrays(node, leaves)
     one = count_operations(forward, *inputs)
     tiles = 50
     tiled = (each if each is None or each.dtype.kind != "f" else each.repeat(tiles, 0) for each in inputs)
@@ -160,7 +160,7 @@ def test_planning_takes_no_more_than_is_foreseen(graph: Graph, leaves: NamedArra
     reached = (
         4
         * WORK_PER_CALL
-        * sum(len(graph.downstream_nodes([name])) for name in graph.shapes if name not in graph.leaf_kinds)
+        * sum(len(graph.list_downstream_nodes([name])) for name in graph.shapes if name not in graph.leaf_kinds)
     )
     assert found.work / FACTOR <= needs
     assert needs <= 2 * FACTOR * found.work + 2 * reached

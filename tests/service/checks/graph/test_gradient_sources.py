@@ -12,7 +12,7 @@ from tests.solved_problems import solve_preset
 
 def test_the_gradients_stand_side_by_side():
     routes = solve_preset("logistic_regression").routes
-    by_hand, by_torch = routes.own_gradients("w").values()
+    by_hand, by_torch = routes.compute_own_gradients("w").values()
     np.testing.assert_allclose(by_hand, by_torch, rtol=1e-12)
     assert routes.evaluations == sum(each.evaluations for each in routes.differences.values()) > 0
 

@@ -20,7 +20,7 @@ def routes_of(body, limits=None, told=None):
 def test_gradient_sources_have_every_name_and_agree(example):
     routes, watch = routes_of(example)
     for name in example["weights"]:
-        by_hand, by_torch = routes.own_gradients(name).values()
+        by_hand, by_torch = routes.compute_own_gradients(name).values()
         np.testing.assert_allclose(by_hand, by_torch, rtol=1e-12)
         np.testing.assert_allclose(routes.differences[name].value, by_hand, rtol=1e-9)
     assert set(watch.stage_seconds) >= {"analytic", "autograd", "finite_difference"}

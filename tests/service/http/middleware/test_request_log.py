@@ -10,7 +10,7 @@ from werkzeug.test import EnvironBuilder
 
 from service.app import create_app
 from service.http import metrics
-from service.http.middleware.request_log import RequestRecord, current_record
+from service.http.middleware.request_log import RequestRecord, get_current_record
 from service.settings import Settings
 from tests.service.checks.graph.sized_requests import make_entangled_request
 
@@ -96,7 +96,7 @@ def test_stream_is_logged_when_it_ends(asked, caplog):
 
     @app.get("/streamed")
     def streamed():
-        record = current_record()
+        record = get_current_record()
 
         def parts():
             yield "one"

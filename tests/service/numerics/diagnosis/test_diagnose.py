@@ -49,7 +49,7 @@ def test_where_nothing_fits_it_is_said_where_the_errors_are() -> None:
 def test_a_diagnosis_takes_no_more_work_than_it_may_and_says_so() -> None:
     scene = MLP.build_context(("w1",))
     wrong = dict.fromkeys(["w1"], np.ones((11, 7), np.bool_))
-    candidates = {"w1": scene.right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}
+    candidates = {"w1": scene.get_right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}
     (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
     assert "too large" not in found.explanation
     scene.graph.__dict__["_total_cost"] = scene.graph.estimate_cost()._replace(work=2**26)

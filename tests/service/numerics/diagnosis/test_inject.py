@@ -26,7 +26,9 @@ def test_every_bug_that_is_planted_is_in_the_catalogue_and_shows():
         assert each.bug_name in describe_bugs()
         assert set(each.candidates) <= set(names)
         if each.bug_name != "low_precision":
-            assert all(is_visible(gradient, scene.right_gradient(name)) for name, gradient in each.candidates.items())
+            assert all(
+                is_visible(gradient, scene.get_right_gradient(name)) for name, gradient in each.candidates.items()
+            )
 
 
 @pytest.mark.parametrize("bug", ["transposed", "missing_activation_derivative", "detached"])

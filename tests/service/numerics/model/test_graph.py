@@ -44,8 +44,8 @@ def test_order_and_shapes():
     assert order.index("p") < order.index("half") < order.index("q") < order.index("loss")
     assert graph.shapes["q"] == (3,)
     assert [node.name for node in graph.listed_nodes] == ["half", "p", "q", "loss"]
-    assert [node.name for node in graph.downstream_nodes(["half"])] == ["q", "loss"]
-    assert graph.downstream_nodes(["loss"]) == []
+    assert [node.name for node in graph.list_downstream_nodes(["half"])] == ["q", "loss"]
+    assert graph.list_downstream_nodes(["loss"]) == []
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "L1", "L2A"])
@@ -130,7 +130,7 @@ def test_all_that_is_wrong_is_said_at_once():
 
 def test_cost_counts_every_node():
     graph = square_of_a_product()
-    assert graph.estimate_cost().work > graph.estimate_cost(graph.downstream_nodes(["half"])).work > 0
+    assert graph.estimate_cost().work > graph.estimate_cost(graph.list_downstream_nodes(["half"])).work > 0
     assert graph.estimate_cost().largest_array == 3 * 4
 
 

@@ -11,5 +11,5 @@ from service.numerics.ops.op import ShapeError
 def get_refusal(name: str, attributes: dict[str, Any], *shapes: Any) -> str:
     """Return the text with which an op refuses shapes."""
     with pytest.raises(ShapeError) as error:
-        OP_REGISTRY[name](**attributes).output_shape(*shapes)
+        OP_REGISTRY[name](**attributes).infer_output_shape(*shapes)
     return str(error.value)

@@ -12,7 +12,7 @@ def test_shapes_that_do_not_broadcast_are_refused(name, shapes):
 
 
 def test_where_takes_all_three_shapes_into_account():
-    assert OP_REGISTRY["where"]().output_shape((3, 1), (4,), ()) == (3, 4)
+    assert OP_REGISTRY["where"]().infer_output_shape((3, 1), (4,), ()) == (3, 4)
     assert "broadcast together" in get_refusal("where", {}, (3,), (4,), ())
 
 

@@ -24,7 +24,7 @@ def test_it_is_the_sum_that_its_text_says():
             w[0, o, c, i, j] * padded[n, first + c, 2 * p + i, q + 2 * j]
             for c, i, j in itertools.product(range(2), range(2), range(3))
         )
-    assert output.shape == op.output_shape((2, 4, 7, 6), (6, 2, 2, 3), (6,)) == expected.shape
+    assert output.shape == op.infer_output_shape((2, 4, 7, 6), (6, 2, 2, 3), (6,)) == expected.shape
     np.testing.assert_allclose(output, expected, rtol=1e-13, atol=1e-14)
 
 
@@ -46,9 +46,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("attributes", "shapes", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused(attributes, shapes, message):
-    assert Conv2d().output_shape(*GOOD) == (2, 6, 4, 3)
+    assert Conv2d().infer_output_shape(*GOOD) == (2, 6, 4, 3)
     with pytest.raises(ShapeError, match=message):
-        Conv2d(**attributes).output_shape(*shapes)
+        Conv2d(**attributes).infer_output_shape(*shapes)
 
 
 def test_cost_counts_products_and_what_padding_makes():

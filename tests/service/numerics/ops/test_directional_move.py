@@ -14,7 +14,7 @@ def test_it_moves_along_the_directions(moves):
     expected = X + 8 * np.einsum("tk,kij->tij", moves, DIRECTIONS)
     np.testing.assert_allclose(OP.forward(X, np.array(moves)), expected, rtol=1e-14)
     np.testing.assert_allclose(
-        OP.linear_response(1, np.array(moves), X, np.zeros((1, 3))), expected - X, rtol=0, atol=1e-13
+        OP.compute_linear_response(1, np.array(moves), X, np.zeros((1, 3))), expected - X, rtol=0, atol=1e-13
     )
 
 
@@ -22,8 +22,8 @@ def test_at_rest_it_is_what_it_was_and_rounds_nothing():
     rest = np.zeros((1, 3))
     assert OP.forward(X, rest) is not None
     assert np.array_equal(OP.forward(X, rest), X)
-    assert OP.forward_rounding(X, X, rest) is None
-    assert OP.forward_rounding(X, X, np.ones((1, 3))) is not None
+    assert OP.estimate_forward_rounding(X, X, rest) is None
+    assert OP.estimate_forward_rounding(X, X, np.ones((1, 3))) is not None
 
 
 def test_a_move_reaches_everything_and_an_element_itself():
@@ -35,7 +35,7 @@ def test_a_move_reaches_everything_and_an_element_itself():
 
 def test_it_is_no_op_of_the_language_and_has_no_gradient():
     assert "along" not in OP_REGISTRY
-    assert OP.output_shape((2, 4), (3,)) == (2, 4)
+    assert OP.infer_output_shape((2, 4), (3,)) == (2, 4)
     assert OP.estimate_cost((2, 4), (2, 4), (3,)).largest_array == 8
     with pytest.raises(NotImplementedError):
         OP.backward(X, X, X, np.zeros((1, 3)))

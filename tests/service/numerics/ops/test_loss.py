@@ -38,4 +38,4 @@ def test_the_terms_sum_to_the_loss(reduction):
 
 def test_two_shapes_are_refused():
     with pytest.raises(ShapeError, match="two inputs of one shape"):
-        HalfSquaredError().output_shape((3,), (1, 3))
+        HalfSquaredError().infer_output_shape((3,), (1, 3))

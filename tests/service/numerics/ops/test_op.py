@@ -11,7 +11,7 @@ class Doubled(Op):
 
     inputs = ("input", "bias?")
 
-    def output_shape(self, input, bias):
+    def infer_output_shape(self, input, bias):
         return input
 
     def forward(self, input, bias):
@@ -79,13 +79,13 @@ def test_what_an_op_need_not_declare_is_safe(doubled):
     """Rounding by default: the op on absolute values, as if all were summed into each."""
     x = np.array([[1.0, -2.0, 3.0]])
     output = doubled().forward(x, None)
-    rounding = doubled().forward_rounding(output, x, None)
+    rounding = doubled().estimate_forward_rounding(output, x, None)
     np.testing.assert_array_equal(rounding.magnitude, [[2, 4, 6]])
     assert rounding.term_count == 3
-    by_input, by_bias = doubled().backward_rounding(-x, output, x, None)
+    by_input, by_bias = doubled().estimate_backward_rounding(-x, output, x, None)
     np.testing.assert_array_equal(by_input.magnitude, [[2, 4, 6]])
     assert by_input.term_count == 3
     assert by_bias is None
     np.testing.assert_array_equal(doubled().split_terms(output, x, None), output)
-    assert doubled().terms_rounding(output) is None
+    assert doubled().estimate_terms_rounding(output) is None
     assert doubled().estimate_cost((3,), (3,), None) == (3, 3, 1)

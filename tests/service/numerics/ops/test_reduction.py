@@ -74,7 +74,7 @@ def test_cumsum_of_a_number_is_the_number():
 
 def test_the_mean_of_several_that_are_largest_rounds_and_one_alone_does_not():
     op = OP_REGISTRY["amax"](dim=1)
-    rounding = op.rounding_on_branch(op.select_branch(X), op.forward(X), X)
+    rounding = op.estimate_rounding_on_branch(op.select_branch(X), op.forward(X), X)
     np.testing.assert_array_equal(rounding.magnitude, [[5, 0]])
 
 

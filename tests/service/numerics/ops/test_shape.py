@@ -10,7 +10,7 @@ Flatten = OP_REGISTRY["flatten"]
 def test_flatten_goes_row_by_row():
     x = np.arange(24.0).reshape(1, 2, 3, 4)
     np.testing.assert_array_equal(Flatten(start_dim=1).forward(x), np.arange(24.0).reshape(1, 2, 12))
-    assert Flatten().output_shape(()) == (1,), "as in PyTorch, a number has one element"
+    assert Flatten().infer_output_shape(()) == (1,), "as in PyTorch, a number has one element"
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_flatten_goes_row_by_row():
 )
 def test_axes_that_are_not_there_are_refused(attributes, message):
     with pytest.raises(ShapeError, match=message):
-        Flatten(**attributes).output_shape((2, 3))
+        Flatten(**attributes).infer_output_shape((2, 3))

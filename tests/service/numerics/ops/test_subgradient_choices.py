@@ -27,7 +27,7 @@ TIED = [
 
 def declared(name, inputs, attributes):
     op, given = OP_REGISTRY[name](**attributes), [np.array([each], np.float64) for each in inputs]
-    return op, given, op.subgradient_choices([np.spacing(np.abs(each)) for each in given], *given)
+    return op, given, op.list_subgradient_choices([np.spacing(np.abs(each)) for each in given], *given)
 
 
 @pytest.mark.parametrize(("name", "inputs", "attributes", "units"), TIED)
@@ -75,8 +75,8 @@ def test_where_nothing_ties_nothing_is_declared(name, inputs, attributes):
 
 def test_a_tie_within_what_inputs_may_be_off_by_is_one():
     op, given = OP_REGISTRY["relu"](), [np.array([[1e-9, 1.0]])]
-    assert op.subgradient_choices([np.full((1, 2), 1e-10)], *given) is None
-    found = op.subgradient_choices([np.full((1, 2), 1e-8)], *given)
+    assert op.list_subgradient_choices([np.full((1, 2), 1e-10)], *given) is None
+    found = op.list_subgradient_choices([np.full((1, 2), 1e-8)], *given)
     assert found is not None
     assert found.weights.tolist() == [0, 1]
     assert not found.is_exact_tie.any()

@@ -24,7 +24,9 @@ def test_columns_that_share_elements_are_taken_one_by_one(monkeypatch):
     for column in range(4):
         chosen = at.choices_by_node["y"].weights.copy()
         chosen[2 * column : 2 * column + 2] = [0, 1]
-        changed = seen_of("x", "w")(at.gradients_by_weights({"y": chosen[None]})) - seen_of("x", "w")(at.own_gradients)
+        changed = seen_of("x", "w")(at.compute_gradients_by_weights({"y": chosen[None]})) - seen_of("x", "w")(
+            at.own_gradients
+        )
         np.testing.assert_array_equal(dense_matrix[:, column], changed[0])
     monkeypatch.setattr(module, "MAX_SINGLE_COLUMNS", 3)
     assert find_choice_responses(at, seen_of("x", "w")) is None

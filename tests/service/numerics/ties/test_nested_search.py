@@ -28,9 +28,7 @@ def parts_of(
         ([3.0, 1e-6], FitResult.UNKNOWN),
     ],
 )
-def test_of_the_largest_of_two_absolutes_what_lies_in_their_diamond_is_explained(
-    judged: list[float], fit: FitResult
-) -> None:
+def test_of_the_largest_of_two_absolutes_what_lies_in_their_diamond_is_explained(judged: list[float], fit: FitResult) -> None:
     (part,) = parts_of(make_nested([0.0, 0.0]), judged)
     assert part.weights == fit
     assert (np.abs(part.residual).max() <= 1) == (fit == FitResult.EXPLAINS)

@@ -6,13 +6,13 @@ from tests.service.numerics.ties.tied_models import make_dense, make_maximum, ma
 def test_other_weights_make_other_gradients():
     at = make_maximum([2.0, 2.0, 1.0])
     assert at.own_gradients["x"].tolist() == [[1.5, 1.5, 0]]
-    found = at.gradients_by_weights({"m": np.array([[1.0, 0.0], [0.25, 0.75]])})
+    found = at.compute_gradients_by_weights({"m": np.array([[1.0, 0.0], [0.25, 0.75]])})
     assert found["x"].tolist() == [[3, 0, 0], [0.75, 2.25, 0]]
 
 
 def test_responses_are_what_weights_change():
     at = make_maximum([2.0, 2.0, 1.0])
-    assert at.gradient_responses({"m": np.array([[1.0, -1.0]])})["x"].tolist() == [[3, -3, 0]]
+    assert at.compute_gradient_responses({"m": np.array([[1.0, -1.0]])})["x"].tolist() == [[3, -3, 0]]
 
 
 def test_held_passes_take_their_own_choice_where_errors_would_lead_off_it():
@@ -21,7 +21,7 @@ def test_held_passes_take_their_own_choice_where_errors_would_lead_off_it():
     node = at.nodes_by_name["m"]
     gradient = np.ones((1,))
     (own,) = node.op.backward(gradient, np.array([2.1]), *moved)
-    (held,) = at.fixed_choice_backwards()["m"](gradient, np.array([2.1]), *moved)
+    (held,) = at.list_fixed_choice_backwards()["m"](gradient, np.array([2.1]), *moved)
     assert own.tolist() == [[0, 1, 0]]
     assert held.tolist() == [[0.5, 0.5, 0]]
 
@@ -40,14 +40,16 @@ def test_a_node_of_too_many_alternatives_is_left_out():
 
 
 def test_the_largest_weights_give_all_to_every_alternative_and_take_one_side_of_two():
-    low, high = make_maximum([2.0, 2.0, 2.0]).extreme_weights()
+    low, high = make_maximum([2.0, 2.0, 2.0]).list_extreme_weights()
     assert low["m"].tolist() == high["m"].tolist() == [1, 1, 1]
-    low, high = make_dense([[1.0, 1.0]]).extreme_weights()
+    low, high = make_dense([[1.0, 1.0]]).list_extreme_weights()
     assert (low["y"] + high["y"]).tolist() == [1, 1, 1, 1]
 
 
 def test_the_largest_weights_do_not_cancel_at_an_element_that_has_both_signs():
     nodes = [("n", "vector_norm", ("x",), {"ord": "inf"}), ("loss", "mul", ("n", 3.0), {})]
     at = make_tie_point(nodes, {"x": [0.0, 0.0]})
-    found = [at.gradients_by_weights({"n": each["n"][None]})["x"][0].tolist() for each in at.extreme_weights()]
+    found = [
+        at.compute_gradients_by_weights({"n": each["n"][None]})["x"][0].tolist() for each in at.list_extreme_weights()
+    ]
     assert sorted(found) == [[-3, -3], [3, 3]]

@@ -5,5 +5,5 @@ from service.numerics.ties import TieStatus
 
 def test_a_standing_is_shaped_and_sampled_as_a_whole():
     standing = TieStatus(*(np.arange(6) == each for each in range(4)))
-    assert standing.reshape_to((2, 3)).undecided[0, 2]
-    assert standing.reshape_to((2, 3)).select_elements(np.array([3, 1])).impossible.tolist() == [True, False]
+    assert standing.reshape_masks((2, 3)).undecided[0, 2]
+    assert standing.reshape_masks((2, 3)).select_elements(np.array([3, 1])).impossible.tolist() == [True, False]

@@ -87,7 +87,7 @@ def known(lines: Any, leaves: Any, weight: Any) -> ZeroEvidence:
     body = {"tensors": {k: v.tolist() for k, v in leaves.items()}, "weights": {"w": np.asarray(weight).tolist()}}
     graph = model_language.build_graph(model_language.parse_check_request(body | {"model": {"nodes": lines}}))
     arrays = {name: add_batch_axis(np.asarray(each, np.float64)) for name, each in {**leaves, "w": weight}.items()}
-    return Float64Recomputation(graph, arrays, ["w"], 0).zero_evidence("w")
+    return Float64Recomputation(graph, arrays, ["w"], 0).collect_zero_evidence("w")
 
 
 @pytest.mark.parametrize("case", NOTHING.values(), ids=NOTHING)
@@ -115,7 +115,7 @@ def test_a_gradient_that_stays_what_it_is_is_small_and_not_nothing(monkeypatch: 
     """However much rounding is allowed."""
     lines, leaves, weight = PRODUCT, {"x": np.array([0.25, 0.5])}, 1.0
     assert known(lines, leaves, weight).largest_magnitude == 0.75
-    monkeypatch.setattr(Float64Recomputation, "rounding_allowance", lambda self, name: np.array(10.0))
+    monkeypatch.setattr(Float64Recomputation, "estimate_rounding_allowance", lambda self, name: np.array(10.0))
     monkeypatch.setattr(
         "service.numerics.verdict.zero_gradients.estimate_rounding_allowances", lambda *args: {"w": np.array(10.0)}
     )

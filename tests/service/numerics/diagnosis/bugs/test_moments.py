@@ -41,6 +41,6 @@ def test_a_moment_that_was_held_constant_is_named(wrong: np.ndarray, names: set[
 def test_only_what_normalises_is_a_moment() -> None:
     scene = WORKED.build_context()
     for bug, held in ((ConstantMean(), "m"), (ConstantVariance(), "v")):
-        first, both = bug.backward_overrides(scene, ["w"])
+        first, both = bug.iterate_overrides(scene, ["w"])
         assert first.wrong_backward_by_node.keys() == {held}
         assert both.wrong_backward_by_node.keys() == {"m", "v"}

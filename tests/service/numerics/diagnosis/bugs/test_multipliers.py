@@ -150,7 +150,9 @@ def test_a_factor_is_told_with_what_was_done(
 
 
 @pytest.mark.parametrize(("op", "attributes", "factor", "words"), COUNTS)
-def test_a_count_is_told_with_what_it_is_of(op: str, attributes: Mapping[str, Any], factor: float, words: str) -> None:
+def test_a_count_is_told_with_what_it_is_of(
+    op: str, attributes: Mapping[str, Any], factor: float, words: str
+) -> None:
     model = worked(op, attributes)
     assert words in explained(model, factor * model.get_gradient("x"))
 

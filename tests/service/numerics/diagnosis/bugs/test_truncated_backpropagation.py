@@ -84,9 +84,7 @@ def test_what_is_not_cut_passes(gated: bool) -> None:
         ((1, 2, 3, 4), "no gradient came back from any step to the one before: every state ({0}0, {0}1, ...)"),
     ],
 )
-def test_a_state_that_was_detached_is_told_for_every_weight_behind_it(
-    gated: bool, at: tuple[int, ...], said: str
-) -> None:
+def test_a_state_that_was_detached_is_told_for_every_weight_behind_it(gated: bool, at: tuple[int, ...], said: str) -> None:
     _, found = model(gated).judge_candidates(detached(gated, at))
     assert found.keys() == {"wi", "wh", *(("wg", "ug") if gated else ())}
     for told in found.values():

@@ -20,7 +20,7 @@ def test_a_node_that_reads_a_name_twice_reads_it_once() -> None:
     )
     point = BasePoint(graph, graph.forward({"x": np.ones((1, 2))}))
     assert [node.name for node in point.readers_by_name["x"]] == ["p"]
-    first, second = point.operand_arrays(point.nodes["p"])
+    first, second = point.get_operand_arrays(point.nodes["p"])
     assert first is second is point.values["x"]
 
 

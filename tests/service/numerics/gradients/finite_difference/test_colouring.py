@@ -38,7 +38,7 @@ def changed_terms(graph, leaves, name, element):
     moved = leaves[name].copy()
     moved.flat[element] += 0.3
     after = graph.forward(leaves | {name: moved})
-    return graph.loss_terms(after)[0] != graph.loss_terms(base)[0]
+    return graph.get_loss_terms(after)[0] != graph.get_loss_terms(base)[0]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -46,7 +46,7 @@ def test_no_term_feels_two_elements_of_a_colour_and_each_says_which(seed):
     graph, leaves = draw_graph(seed)
     for name in ("x", "w"):
         found = colouring_of(graph, leaves, name)
-        felt = found.felt_elements(np.arange(found.colour_count))
+        felt = found.find_felt_elements(np.arange(found.colour_count))
         assert (found.colour_directions(np.arange(found.colour_count)).sum(axis=0) == 1).all(), (
             "each element has one colour"
         )
@@ -73,4 +73,4 @@ def test_a_number_is_one_colour_and_what_is_not_felt_is_none():
     leaves = {"x": np.ones((1, 5)), "s": np.ones(1)}
     assert colouring_of(graph, leaves, "s").colour_count == 1
     found = colouring_of(graph, leaves, "x")
-    assert (found.colour_count, found.felt_elements(np.array([0])).tolist()) == (1, [[0, 1]])
+    assert (found.colour_count, found.find_felt_elements(np.array([0])).tolist()) == (1, [[0, 1]])

@@ -35,16 +35,16 @@ def layers(batch: int = 5, width: int = 40) -> tuple[Graph, dict[str, np.ndarray
 def test_linear_reading_follows_from_the_readers() -> None:
     found = DifferencePlan(*layers(), ["w", "b"])
     assert (
-        found.needed_names(["w", "b"]) == ["s", "r", "z", "b", "w"]
-        or found.path_of("w").pullbacks[0].reader_name == "z"
+        found.find_needed_names(["w", "b"]) == ["s", "r", "z", "b", "w"]
+        or found.get_path("w").pullbacks[0].reader_name == "z"
     )
-    assert found.path_of("w").perturbation is None
-    (pull,) = found.path_of("w").pullbacks
+    assert found.get_path("w").perturbation is None
+    (pull,) = found.get_path("w").pullbacks
     assert (pull.reader_name, pull.position) == ("z", 1)
 
 
 def test_a_tensor_read_both_ways_comes_back_from_the_one_and_moves_in_the_other() -> None:
-    route = DifferencePlan(*layers(), ["z"]).path_of("z")
+    route = DifferencePlan(*layers(), ["z"]).get_path("z")
     if route.pullbacks:
         assert [pull.reader_name for pull in route.pullbacks] == ["r"]
         assert route.perturbation is not None
@@ -68,20 +68,22 @@ def scaled() -> tuple[Graph, dict[str, np.ndarray]]:
 def test_a_number_is_moved_itself_where_what_it_scales_is_felt_together() -> None:
     """One evaluation for c, four thousand for what it scales."""
     found = DifferencePlan(*scaled(), ["c"])
-    assert found.needed_names(["c"]) == ["c"]
+    assert found.find_needed_names(["c"]) == ["c"]
     assert found.first_level_evaluations == ADAPTIVE_METHOD.evaluations_per_colour
 
 
 def test_a_given_step_is_taken_by_the_tensor_itself() -> None:
     found = DifferencePlan(*layers(), ["w"], make_central_method(1e-3))
-    assert found.path_of("w").pullbacks == ()
-    assert found.path_of("w").perturbation is not None
+    assert found.get_path("w").pullbacks == ()
+    assert found.get_path("w").perturbation is not None
 
 
 def test_the_reference_model_takes_a_colour_for_each_layer_of_functions() -> None:
     found = DifferencePlan(*build_reference_model((40, 40), (3, 3)), ["x", "w1", "w2"])
     assert found.first_level_evaluations == 2 * ADAPTIVE_METHOD.evaluations_per_colour
-    assert {name for name in found.needed_names(["x", "w1", "w2"]) if found.path_of(name).perturbation is not None} == {
+    assert {
+        name for name in found.find_needed_names(["x", "w1", "w2"]) if found.get_path(name).perturbation is not None
+    } == {
         "L1",
         "L2",
     }
@@ -146,6 +148,6 @@ def test_a_deep_chain_of_linear_ops_is_no_deep_recursion() -> None:
 
 def test_in_a_long_graph_of_many_names_ways_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, leaves = scaled()
-    assert DifferencePlan(graph, leaves, ["c"]).path_of("c").pullbacks == ()
+    assert DifferencePlan(graph, leaves, ["c"]).get_path("c").pullbacks == ()
     monkeypatch.setattr(difference_plan, "_MAX_WEIGHED_PAIRS", 1)
-    assert DifferencePlan(graph, leaves, ["c"]).path_of("c").pullbacks != ()
+    assert DifferencePlan(graph, leaves, ["c"]).get_path("c").pullbacks != ()

@@ -19,7 +19,7 @@ def directions_of(leaves, name, count=3):
 
 def counted(suffix, directions):
     """Terms as they enter the loss."""
-    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.linear_responses(directions), MOVES)
+    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.compute_linear_responses(directions), MOVES)
     return terms if coefficients is None else terms * coefficients
 
 
@@ -31,7 +31,7 @@ def compared(graph, leaves, name):
     found = counted(suffix, directions)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
     values = graph.hold_branches(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
-    return suffix, found, graph.hold_branches(base)[0].loss_terms(values).reshape(found.shape)
+    return suffix, found, graph.hold_branches(base)[0].get_loss_terms(values).reshape(found.shape)
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
@@ -73,7 +73,7 @@ def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
     )
     base = graph.forward({"x": np.array([[1e20]])})
     suffix = DownstreamGraph(BasePoint(graph, base), "x")
-    (responses,) = (suffix.linear_responses(np.ones((1, 1))),)
+    (responses,) = (suffix.compute_linear_responses(np.ones((1, 1))),)
     assert responses["p"] == 3
     moved = suffix.evaluate_values_at_moves(responses, np.array([1e6]))
     assert moved["p"][0, 0] - 3e20 == pytest.approx(3e6, rel=0.1)
@@ -85,7 +85,9 @@ def test_what_a_term_counts_is_told_beside_it_and_0_is_no_1():
     graph = Graph([Node(name, OP_REGISTRY[op](), operands) for name, op, operands in nodes], {"x": ()})
     base = graph.forward({"x": np.array([2.0])})
     suffix = DownstreamGraph(BasePoint(graph.hold_branches(base)[0], base), "x")
-    terms, coefficients = suffix.evaluate_terms_at_moves(suffix.linear_responses(np.ones((1,))), np.array([0.5]))
+    terms, coefficients = suffix.evaluate_terms_at_moves(
+        suffix.compute_linear_responses(np.ones((1,))), np.array([0.5])
+    )
     assert terms.tolist() == [[[2.5, 2.5]]]
     assert coefficients is not None
     assert sorted(coefficients) == [0, 0.3]
@@ -96,7 +98,7 @@ def test_in_extended_precision_everything_that_moves_is_of_it(name):
     graph, leaves = build_reference_model((6, 5), (3, 2))
     extended = {each: leaf.astype(np.longdouble) for each, leaf in leaves.items()}
     coarse = DownstreamGraph(BasePoint(graph, graph.forward(leaves)), name)
-    suffix = coarse.at_point(BasePoint(graph, graph.forward(extended)))
+    suffix = coarse.move_to_point(BasePoint(graph, graph.forward(extended)))
     terms = counted(suffix, directions_of(leaves, name))
     assert terms.dtype == np.longdouble
     assert counted(coarse, directions_of(leaves, name)).dtype == np.float64
@@ -141,5 +143,5 @@ def test_at_another_point_terms_count_what_they_do_there():
     suffix, moved = (
         DownstreamGraph(BasePoint(graph, graph.forward(leaves | each)), "x") for each in ({}, {"a": np.array([2.0])})
     )
-    first, there = counted(suffix, np.ones((1,))), counted(suffix.at_point(moved.point), np.ones((1,)))
+    first, there = counted(suffix, np.ones((1,))), counted(suffix.move_to_point(moved.point), np.ones((1,)))
     np.testing.assert_allclose(there / first, np.expm1(2) / np.expm1(1))

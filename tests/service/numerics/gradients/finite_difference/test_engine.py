@@ -197,7 +197,7 @@ def test_coloured_it_is_what_it_is_one_element_at_a_time(seed, monkeypatch):
     graph, leaves = draw_graph(seed)
     coloured = finite_difference.differentiate_numerically(graph, leaves, ["x", "w"])
     monkeypatch.setattr(difference_plan, "colour_elements", one_by_one)
-    monkeypatch.setattr(difference_plan.DifferencePlan, "_linear_readers", lambda self, name: [])
+    monkeypatch.setattr(difference_plan.DifferencePlan, "_find_linear_readers", lambda self, name: [])
     for name, expected in finite_difference.differentiate_numerically(graph, leaves, ["x", "w"]).items():
         found = coloured[name]
         assert (np.abs(found.value - expected.value) <= found.error_bound + expected.error_bound).all()

@@ -39,7 +39,7 @@ def pulled(
     position = next(i for i, each in enumerate(node.operand_slots) if each.name == slot)
     if node.operands[position] is None:
         return None
-    inputs = point.operand_arrays(node)
+    inputs = point.get_operand_arrays(node)
     products = node.op.expand_products(position, *inputs)
     if written_out and products is None:
         return None
@@ -54,7 +54,7 @@ def pulled(
     )
     shape = leaves[str(node.operands[position])].shape[1:]
     units = np.eye(count_elements(shape)).reshape(-1, *shape)
-    return found, by_output, node.op.linear_response(position, units, *inputs).reshape(len(units), -1)
+    return found, by_output, node.op.compute_linear_response(position, units, *inputs).reshape(len(units), -1)
 
 
 @pytest.mark.parametrize("written_out", [True, False])

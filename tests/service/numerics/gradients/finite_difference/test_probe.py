@@ -41,10 +41,10 @@ def logarithms(point: list[float]) -> tuple[Graph, dict[str, np.ndarray]]:
 
 def test_a_table_of_steps_halves_and_begins_at_a_fraction_of_the_stride() -> None:
     found = probe(*build_reference_model(), "w1")
-    steps = found.steps_at(StepLevel(2.0**-4))
-    assert steps.tolist() == [found.single_reach(False) * 2.0**-k for k in range(4, 4 + ADAPTIVE_METHOD.step_count)]
+    steps = found.get_steps(StepLevel(2.0**-4))
+    assert steps.tolist() == [found.get_single_reach(False) * 2.0**-k for k in range(4, 4 + ADAPTIVE_METHOD.step_count)]
     given = probe(*build_reference_model(), "w1", make_central_method(0.1))
-    assert given.steps_at(StepLevel(1.0)).tolist() == [0.1, 0.05, 0.025]
+    assert given.get_steps(StepLevel(1.0)).tolist() == [0.1, 0.05, 0.025]
 
 
 def test_quotients_of_a_block_are_zero_outside_it() -> None:
