@@ -153,7 +153,7 @@ def test_a_checker_accepts_what_is_right_and_refuses_what_is_planted(name: str) 
     assert not CHECKERS[name]("mlp", leaves, masks, "float64")
 
 
-def test_what_was_counted_is_shown() -> None:
+def test_benchmark_table_shows_its_counts() -> None:
     counted = json.loads((saved_results.RESULTS / "false_alarms.json").read_text())
     counted["cells"]["mlp, inputs"]["ours"]["counts"]["FP32"]["misses"] = 13
     counted["cells"]["mlp, inputs"]["ours"]["counts"]["TF32"] = {"correct": 7, "alarms": 0, "wrong": 28, "misses": 5}

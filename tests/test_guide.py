@@ -71,7 +71,7 @@ def test_the_job_is_one() -> None:
     assert all(set(step) & {"uses", "run"} for step in document["steps"])
 
 
-def test_what_it_points_to_is_there() -> None:
+def test_links_of_the_guide_exist() -> None:
     titles = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", GUIDE, re.M)
     }

@@ -110,7 +110,9 @@ CHANGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGED)
-def test_what_is_found_is_said(document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str) -> None:
+def test_load_report_lists_its_findings(
+    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
     change(document)
     assert said in " ".join(load.write_markdown(document).split())
 

@@ -68,7 +68,9 @@ CHANGED: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGED)
-def test_what_is_found_is_said(document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str) -> None:
+def test_pressure_report_lists_its_findings(
+    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
     for found in document["rows"].values():
         for each in found.values():
             each["p99"] = 0.5

@@ -105,7 +105,7 @@ def test_in_c(shell: Shell, tmp_path: Path) -> None:
     assert shell(re.sub(r"-(\d\.\d{10})", r"\1", blocks(text, "sh")[1]))[0] == 0
 
 
-def test_what_is_said_of_the_command_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_examples_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = section("The command")
     for name in sorted(set(re.findall(r"`gradcheckd (\w+)", text))):
         with pytest.raises(SystemExit) as ended:

@@ -114,7 +114,7 @@ def test_no_bytes_on_a_socket_are_too_much(served: Server) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nTraceback (most recent call last)",
     ],
 )
-def test_what_would_not_do(answer: bytes) -> None:
+def test_socket_checks_find_wrong_answers(answer: bytes) -> None:
     """A negative control of what is held."""
     with pytest.raises(AssertionError):
         hold(answer)

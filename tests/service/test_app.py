@@ -10,7 +10,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_it_has_the_addresses_of_the_contract_and_serves_no_files():
+def test_app_has_only_the_documented_routes():
     app = create_app()
     assert {rule.rule for rule in app.url_map.iter_rules()} == EXPECTED
 
@@ -31,7 +31,7 @@ def test_an_address_has_one_spelling(path):
 @pytest.mark.parametrize(
     ("path", "methods"), [("/v1/check", {"OPTIONS", "POST"}), ("/v1/ops", {"OPTIONS", "GET", "HEAD"})]
 )
-def test_what_an_address_takes_is_answered_without_a_page(path, methods):
+def test_options_request_is_answered_without_a_page(path, methods):
     response = create_app().test_client().options(path)
     assert (response.status_code, response.data) == (204, b"")
     assert set(response.headers["Allow"].split(", ")) == methods

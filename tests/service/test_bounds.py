@@ -154,7 +154,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("body", "place", "said"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_said_once_at_its_place(body, place, said):
+def test_wrong_bound_is_reported_once_at_its_place(body, place, said):
     with pytest.raises(InvalidRequestError) as error:
         plan_evaluations(body)
     (only,) = error.value.errors

@@ -169,7 +169,7 @@ def test_a_sample_counts_what_it_left_out(change_example, count):
     assert ("examined" in report["summary"]) == (left > 0)
 
 
-def test_what_a_sample_left_out_never_passes_nor_fails(change_example):
+def test_unsampled_elements_never_pass_nor_fail(change_example):
     """One wrong element, found by the seeds that look at it and by no other."""
     right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
     wrong = right.copy()

@@ -61,7 +61,7 @@ def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-def test_it_is_said_first_and_with_which_two_agree(wrong: str, example: dict[str, Any]) -> None:
+def test_disagreement_comes_first_and_names_the_agreeing_sources(wrong: str, example: dict[str, Any]) -> None:
     report = check(example)
     others = [each for each in WRONG if each != wrong]
     assert report["summary"].startswith(

@@ -51,14 +51,14 @@ def test_a_traceback_is_part_of_its_line(written):
     assert "Traceback" in line["exception"]
 
 
-def test_what_is_logged_during_a_request_bears_its_identifier(written):
+def test_log_entries_of_a_request_bear_its_identifier(written):
     with create_app().test_request_context(headers={"X-Request-ID": "run-7"}) as context:
         context.app.preprocess_request()
         assert written("unexpected")["request_id"] == "run-7"
     assert "request_id" not in written("unexpected")
 
 
-def test_what_cannot_be_written_as_json_does_not_stop_the_log(written, caplog):
+def test_unserializable_value_does_not_stop_the_log(written, caplog):
     log = structlog.get_logger("gradcheckd.tests")
     with caplog.at_level(logging.INFO, logger="gradcheckd.tests"):
         log.info("odd", what=object(), big=10**30, half="\ud800")

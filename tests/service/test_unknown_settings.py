@@ -27,5 +27,5 @@ def test_settings_are_known_in_any_case_and_what_is_not_ours_is_not_looked_at():
 @pytest.mark.parametrize(
     ("name", "setting"), [("MAX_BYTE", "MAX_BYTES"), ("maxbytes", "MAX_BYTES"), ("KEY", "KEYS"), ("IMAGE", None)]
 )
-def test_what_was_meant(name, setting):
+def test_misspelt_setting_gets_a_suggestion(name, setting):
     assert suggest_setting(f"OURS_{name}", "OURS_", NAMES) == (None if setting is None else f"OURS_{setting}")

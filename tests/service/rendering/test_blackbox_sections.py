@@ -41,7 +41,7 @@ def test_a_wrong_element_is_shown_with_its_index() -> None:
     assert max(map(len, written.splitlines())) <= 100
 
 
-def test_a_sign_that_was_lost_is_said() -> None:
+def test_flipped_sign_is_reported() -> None:
     words = " ".join(render_text(judge_losses(request(-1.0, **COORDINATES))).split())
     assert "the derivative is -1 times the candidate's" in words
 
@@ -59,13 +59,13 @@ def test_a_sign_that_was_lost_is_said() -> None:
         ({"intercept": "NaN", "factor": "NaN"}, "the candidate is no number along it."),
     ],
 )
-def test_the_candidate_is_compared_in_words_that_say_something(taylor: dict[str, Any], said: str) -> None:
+def test_candidate_comparison_is_described_in_words(taylor: dict[str, Any], said: str) -> None:
     report = judge_losses(request(1.5))
     report["verdicts"]["w"]["taylor"] |= taylor
     assert said in " ".join(render_text(report).split())
 
 
-def test_what_was_not_moved_is_said() -> None:
+def test_unmoved_elements_are_reported() -> None:
     words = " ".join(
         render_text(judge_losses(request(directions={"kind": "coordinates", "count": 1})), has_details=True).split()
     )
@@ -81,7 +81,7 @@ def test_random_directions_are_rows() -> None:
     assert "of the gradient's norm with probability 0.001 at most" in " ".join(written.split())
 
 
-def test_where_noise_hides_it_all_nothing_is_claimed() -> None:
+def test_noisy_loss_makes_no_claim() -> None:
     written = render_text(judge_losses(request(noise=10.0)))
     assert written.startswith("gradcheckd: inconclusive\n")
     assert "inconclusive: " in written
@@ -98,12 +98,12 @@ def test_hundreds_of_names_are_not_told_of_at_length() -> None:
 
 
 @pytest.mark.parametrize(("form", "write"), [("text/plain", render_text), ("text/markdown", render_markdown)])
-def test_it_is_served_in_either_form(form: str, write: Any) -> None:
+def test_judgement_is_served_as_text_and_markdown(form: str, write: Any) -> None:
     body = request(1.5)
     answer = CLIENT.post("/v1/judge", json=body, headers={"Accept": form})
     assert (answer.status_code, answer.mimetype, answer.text) == (200, form, write(judge_losses(body)))
     assert CLIENT.post("/v1/judge", json=body, headers={"Accept": "text/html"}).status_code == 406
 
 
-def test_a_check_is_still_written_as_one() -> None:
+def test_check_report_keeps_its_own_sections() -> None:
     assert "Model" in render_text(make_product_report(["a"]), has_details=True)

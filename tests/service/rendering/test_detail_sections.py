@@ -100,7 +100,7 @@ def test_directions_may_be_worth_nothing():
 
 
 @pytest.mark.parametrize("more", [0, 3])
-def test_of_many_names_the_first_have_details(more):
+def test_details_are_limited_to_the_first_names(more):
     report = dict(make_report("fail"))
     for field in ("verdicts", "discrepancies"):
         report[field] = {f"w{number}": report[field]["w1"] for number in range(MAX_NAMES + more)}

@@ -30,25 +30,25 @@ def make_findings(verdicts):
     ]
 
 
-def test_a_named_bug_is_told_and_not_the_pattern():
+def test_named_bug_replaces_the_pattern():
     assert make_findings({"w": {"diagnoses": [BUG]}}) == [
         (["w"], 0, "probable bug", "sign_flipped \N{EM DASH} dL/dw has the other sign everywhere.")
     ]
 
 
-def test_without_a_named_bug_the_pattern_is_told():
+def test_pattern_is_reported_without_a_named_bug():
     said = "one element, sign flipped: w1[1][1]. No bug that is known here explains this."
     (section,) = build_finding_section(make_report("fail"))
     assert [(block.heading.names, block.text) for block in section.blocks] == [(("w1",), said)]
 
 
-def test_a_search_that_was_not_complete_says_so_beside_the_pattern():
+def test_incomplete_search_is_noted_beside_the_pattern():
     diagnosis = UNKNOWN | {"explanation": UNKNOWN["explanation"] + " Not every bug was tried."}
     ((_, _, _, text),) = make_findings({"w": {"diagnoses": [diagnosis]}})
     assert text == "all elements. No bug that is known here explains this. Not every bug was tried."
 
 
-def test_one_bug_of_ten_gradients_is_told_once():
+def test_common_bug_of_ten_gradients_is_reported_once():
     found = make_findings({f"w{number}": {"diagnoses": [BUG]} for number in range(10)})
     assert found == [
         (
@@ -74,13 +74,13 @@ def test_bugs_that_explain_one_gradient_alike_are_all_told():
     assert [text.split()[0] for *_, text in found] == ["sign_flipped", "transposed"]
 
 
-def test_the_same_pattern_of_several_gradients_is_told_once_and_claims_no_common_bug():
+def test_common_pattern_is_reported_once_without_a_bug():
     ((names, _, _, text),) = make_findings({"a": {"diagnoses": [UNKNOWN]}, "b": {"diagnoses": [UNKNOWN]}})
     assert names == ["a", "b"]
     assert "explains all" not in text
 
 
-def test_a_reason_why_nothing_can_be_told_stands_once():
+def test_common_reason_is_reported_once():
     (section,) = build_finding_section(make_report("inconclusive"))
     (block,) = section.blocks
     assert block.heading.names == ("w1", "w2")
@@ -93,7 +93,7 @@ def test_a_pass_has_no_findings(case):
     assert list(build_finding_section(make_report(case))) == []
 
 
-def test_of_very_many_findings_the_first_are_told():
+def test_findings_beyond_the_limit_are_counted():
     found = make_findings(
         {
             f"w{number}": {"diagnoses": [UNKNOWN], "pattern": f"{number} of 99 elements"}

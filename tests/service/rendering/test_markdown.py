@@ -59,7 +59,7 @@ def test_the_finding_stands_before_the_tables_and_once():
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_every_report_is_whole(case):
+def test_markdown_of_each_report_is_well_formed(case):
     written = render_details(make_report(case))
     assert uneven(written) == []
     assert written.startswith(f"## gradcheckd: {make_report(case)['outcome']}\n\n")
@@ -78,14 +78,14 @@ def test_every_encoding_is_written_the_same(case):
 @pytest.mark.no_cover
 @settings(deadline=None)
 @given(NAME_STRATEGY)
-def test_no_name_breaks_out(name):
+def test_names_cannot_break_out_of_markdown(name):
     written = render_details(make_named_report(name or "name"))
     assert uneven(written) == []
     assert built(written) == built(render_details(make_named_report("name")))
 
 
 @pytest.mark.parametrize("name", NASTY_TEXTS)
-def test_nothing_nasty_breaks_out(name):
+def test_hostile_text_cannot_break_out_of_markdown(name):
     assert built(render_details(make_named_report(name))) == built(render_details(make_named_report("name")))
 
 
@@ -113,7 +113,7 @@ def test_the_check_of_names_can_fail():
         ("a\nb", "`a\\nb`"),
     ],
 )
-def test_a_name_is_code(name, code):
+def test_name_is_written_as_code(name, code):
     assert f"| {code} | fail |" in render_details(make_named_report(name))
 
 
@@ -128,7 +128,7 @@ def test_a_sentence_begins_no_list_and_no_code(start):
     assert not re.search(r"^(    |[-+] |\d+[.)] |---)", written, re.MULTILINE)
 
 
-def test_an_empty_name_is_nothing():
+def test_empty_name_is_omitted():
     assert "|  | fail |" in render_details(make_named_report(""))
 
 
@@ -137,7 +137,7 @@ def test_a_fence_is_longer_than_any_in_it():
 
 
 @pytest.mark.no_cover
-def test_of_hundreds_of_names_as_many_are_there_as_fit_into_a_comment():
+def test_markdown_of_hundreds_of_names_fits_into_a_comment():
     names = [f"encoder.layers.{number}.{'weight' * 20}" for number in range(600)]
     report = make_product_report(names, candidate={"p7": 0.5} | dict.fromkeys(names[-100:], 0.5))
     written = render_markdown(report)

@@ -29,14 +29,14 @@ from service.rendering import number_format
         (number_format.format_index, [], "[]"),
     ],
 )
-def test_a_number(written, number, text):
+def test_number_is_formatted_to_its_digits(written, number, text):
     assert written(number) == text
 
 
 @pytest.mark.parametrize(
     ("numbers", "most"), [([1.0, 3.0], 3.0), ([9.0, "Infinity"], "Infinity"), ([9.0, "NaN"], "NaN")]
 )
-def test_the_largest(numbers, most):
+def test_largest_number_puts_nan_first(numbers, most):
     assert number_format.find_largest(numbers) == most
     assert number_format.find_largest(numbers[::-1]) == most
 
@@ -48,11 +48,11 @@ def test_the_largest(numbers, most):
         ("Infinity", 1.0, 1.0, "Infinity"), (1.0, "NaN", "Infinity", "NaN"), (1.0, 2.0, "Infinity", 0.0),
     ],
 )  # fmt: skip
-def test_how_far_apart(judged, reference, allowed, ratio):
+def test_ratio_is_distance_over_allowed_error(judged, reference, allowed, ratio):
     assert number_format.compute_ratio(judged, reference, allowed) == ratio
 
 
-def test_one_and_several():
+def test_count_has_singular_and_plural_noun():
     assert number_format.format_count(1, "element") == "1 element"
     assert number_format.format_count(0, "element") == "0 elements"
 
@@ -63,5 +63,5 @@ def test_one_and_several():
         (0, "0"), (1e-300, "< 1e-6"), (9.9e-7, "< 1e-6"), (1e-6, "1e-06"), (0.25, "0.25"), (0.9999, "> 0.999"), (1, "1")
     ],
 )  # fmt: skip
-def test_a_probability_is_never_more_certain_than_it_is(probability, text):
+def test_probability_is_never_rounded_to_certainty(probability, text):
     assert number_format.format_probability(probability) == text

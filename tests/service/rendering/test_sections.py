@@ -32,7 +32,7 @@ def list_titles(report, *, has_details):
     return [section.heading.text for section in list_sections(report, has_details=has_details)]
 
 
-def test_the_order_is_that_in_which_a_reader_asks():
+def test_sections_follow_their_order():
     assert list_titles(make_report("fail"), has_details=False) == ["", "", "Verdicts", "fail", "Model", ""]
     report = make_report("intermediates") | {"verdicts": make_report("fail")["verdicts"]}
     found = list_sections(report)
@@ -90,14 +90,14 @@ def test_every_pair_has_a_row_and_every_name_its_first():
     assert table.rows[3][8] == "[1, 1]"
 
 
-def test_of_many_names_the_pairs_of_the_first_are_there():
+def test_discrepancies_are_limited_to_the_first_names():
     report = make_product_report([f"w{number}" for number in range(21)], include=[])
     blocks = find_section(report, "Discrepancies").blocks
     assert len(blocks[0].rows) == 60
     assert blocks[1].text == "1 more tensor in the JSON report."
 
 
-def test_a_node_is_a_call():
+def test_node_is_written_as_a_call():
     lines = list_model(make_report("pass"))
     assert lines[1] == "L1 = flatten(C1, start_dim=0, end_dim=-1)"
     assert lines[3] == "L2 = mul(L1A, w2)"
@@ -106,7 +106,7 @@ def test_a_node_is_a_call():
     ]
 
 
-def test_of_many_nodes_the_first_are_listed():
+def test_model_is_limited_to_the_first_nodes():
     many = {"model": {"nodes": [{"name": "n", "op": "tanh", "inputs": ["x"]}] * (MAX_NODES + 5)}}
     lines = list_model(make_report("pass") | many)
     assert len(lines) == MAX_NODES + 1

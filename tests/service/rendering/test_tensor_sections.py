@@ -63,7 +63,7 @@ def test_a_large_tensor_is_said_to_be_large():
 @pytest.mark.parametrize(
     ("count", "kind"), [(0, Table), (1, Table), (MAX_ELEMENTS, Table), (MAX_ELEMENTS + 1, Paragraph)]
 )
-def test_the_limit_is_the_limit(count, kind):
+def test_tensor_at_the_size_limit_is_printed(count, kind):
     found = {"intermediates": {"n": dict.fromkeys(("value", "analytic", "autograd"), np.zeros(count))}}
     (block,) = blocks(build_intermediate_sections(found))
     assert isinstance(block, kind)
@@ -82,7 +82,7 @@ def test_intermediates_are_there_if_they_are_included():
     assert [block.heading.names[0] for block in found] == ["C1", "L1", "L1A", "L2", "L2A"]
 
 
-def test_of_many_names_the_first_are_printed():
+def test_tensors_are_limited_to_the_first_names():
     many = {"intermediates": {f"n{number}": {"value": 1.0, "analytic": 1.0, "autograd": 1.0} for number in range(23)}}
     found = blocks(build_intermediate_sections(many))
     assert len(found) == 21

@@ -30,7 +30,7 @@ CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
         ("a\\nb", "a\\nb"),
     ],
 )
-def test_what_is_not_seen_or_moves_is_escaped(text, shown):
+def test_invisible_and_control_characters_are_escaped(text, shown):
     assert escape_text(text) == shown
 
 
@@ -47,7 +47,7 @@ def test_width(text, cells):
     assert measure_width(text) == cells
 
 
-def test_what_is_too_long_keeps_both_its_ends():
+def test_elided_text_keeps_both_ends():
     assert elide_middle("encoder.0.weight", 16) == "encoder.0.weight"
     assert elide_middle("encoder.0.weight", 11) == "enco...ight"
     assert elide_middle("名前名前", 7) == "名...前"
@@ -55,7 +55,7 @@ def test_what_is_too_long_keeps_both_its_ends():
 
 @settings(deadline=None)
 @given(NAME_STRATEGY.map(escape_text), st.integers(4, 130))
-def test_what_is_elided_fits_and_is_cut_as_little_as_can_be(text, cells):
+def test_elided_text_fits_and_is_as_long_as_possible(text, cells):
     short = elide_middle(text, cells)
     assert measure_width(short) <= cells
     assert short == text or (measure_width(short) >= cells - 2 and "..." in short)
@@ -63,7 +63,7 @@ def test_what_is_elided_fits_and_is_cut_as_little_as_can_be(text, cells):
 
 @settings(deadline=None)
 @given(NAME_STRATEGY.map(escape_text), st.integers(4, 130))
-def test_what_is_wrapped_fits_and_loses_nothing(text, cells):
+def test_wrapped_text_fits_and_is_complete(text, cells):
     lines = wrap_text(text, cells)
     assert all(measure_width(line) <= cells for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")

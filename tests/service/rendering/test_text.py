@@ -64,7 +64,7 @@ def test_a_pass_is_at_most_five_lines(case, columns):
     assert len(render_details(make_report(case), columns).splitlines()) > 5
 
 
-def test_the_width_is_kept_within_what_can_be_read():
+def test_width_is_limited_to_a_readable_range():
     report = make_report("fail")
     assert render_text(report, 1) == render_text(report, 40)
     assert render_text(report, 1000) == render_text(report, 120)
@@ -92,12 +92,12 @@ def test_the_finding_stands_before_the_tables_and_once():
 
 @settings(deadline=None)
 @given(NAME_STRATEGY)
-def test_no_name_breaks_out(name):
+def test_names_cannot_break_out_of_text(name):
     assert faults(render_details(make_named_report(name))) == []
 
 
 @pytest.mark.parametrize("name", NASTY_TEXTS)
-def test_no_name_adds_a_line_of_its_own(name):
+def test_names_cannot_add_lines(name):
     plain = render_details(make_named_report("name")).split("\n")
     assert len(render_details(make_named_report(name)).split("\n")) == len(plain)
 

@@ -41,19 +41,19 @@ def test_the_legend_is_of_the_columns_that_are_shown():
     assert "missed: " in build_verdict_section(make_report("sample")).blocks[1].text
 
 
-def test_what_fails_comes_first():
+def test_failing_names_come_first():
     assert sort_by_outcome(make_report("not finite")) == ["w2", "w1"]
     failed = find_row(make_report("fail"), "w1")
     assert (failed["outcome"], failed["pass"], failed["fail"], failed["max_rel"]) == ("fail", "3", "1", "2")
     assert float(failed["worst ratio"]) > 1e10
 
 
-def test_of_another_shape_nothing_is_compared():
+def test_candidate_of_another_shape_is_not_compared():
     row = find_row(make_report("another shape"), "w1")
     assert (row["worst ratio"], row["max_rel"], row["detects"]) == ("-", "-", "nothing")
 
 
-def test_of_two_routes_the_farther_counts():
+def test_farther_of_two_sources_counts():
     report = make_report("pass")
     pairs = report["discrepancies"]["w1"]
     most = max(pairs[f"{route}_vs_finite_difference"]["max_rel"] for route in ("analytic", "autograd"))

@@ -99,5 +99,5 @@ def test_the_fields_at_a_path_are_those_of_its_model(model, body, path, expected
 
 
 @pytest.mark.parametrize("path", [("plan", "bounds"), ("plan", "point", "w")])
-def test_what_no_model_describes_has_no_known_fields(path):
+def test_undescribed_value_has_no_known_fields(path):
     assert find_known_fields(JudgeRequest, JUDGE, path) == {}

@@ -178,7 +178,7 @@ SENTENCES = {
 }
 
 
-def test_of_a_reason_the_cause_is_said():
+def test_summary_names_the_cause():
     found = {"w": dataclasses.replace(verdict(Outcome.FAIL, (0, 0, 4)), reason="Another shape. Mend it. Or not.")}
     assert summarize(Outcome.FAIL, found) == "fail: 4 of 4 elements of w. Another shape."
 
@@ -188,12 +188,12 @@ def test_one_sentence(verdicts, sentence):
     assert summarize(max(each.outcome for each in verdicts.values()), verdicts) == sentence
 
 
-def test_it_is_said_whose_gradients_were_judged():
+def test_summary_names_the_judged_source():
     found = {"w": verdict(Outcome.PASS, (1, 0, 0)), "b": verdict(Outcome.PASS, (1, 0, 0))}
     ours = " No candidate was given for b: there our own gradients were judged."
     assert summarize(Outcome.PASS, found, None, ["b"]) == summarize(Outcome.PASS, found) + ours
 
 
-def test_of_many_names_some_are_listed():
+def test_summary_lists_only_the_first_names():
     many = {f"w{i}": verdict(Outcome.PASS, (1, 0, 0)) for i in range(9)}
     assert "w0, w1, w2, w3, w4 and 4 more" in summarize(Outcome.PASS, many)

@@ -117,7 +117,7 @@ def test_there_is_no_pattern_where_no_element_was_compared(example):
         assert "pattern" not in check(example | fields)["verdicts"]["w1"]
 
 
-def test_of_a_sample_no_place_is_exact(example):
+def test_error_pattern_of_a_sample_is_not_exact(example):
     fields = {"finite_difference": {"sample": 3}, "candidate": {"w1": [[-g for g in row] for row in RIGHT_W1]}}
     pattern = check(example | fields)["verdicts"]["w1"]["pattern"]
     assert pattern == "all 3 elements that could be judged, sign flipped"

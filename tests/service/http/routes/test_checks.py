@@ -37,7 +37,7 @@ def test_without_its_record_there_is_no_route(client):
 
 
 @pytest.mark.parametrize(("body", "outcome"), [(BODY, "pass"), (WRONG, "fail")])
-def test_it_is_answered_in_json(client, body, outcome):
+def test_registered_kind_is_answered_in_json(client, body, outcome):
     response = client.post(PATH, json=body)
     assert (response.mimetype, response.json) == ("application/json", {"outcome": outcome, "squared_norm": 25.0})
     assert response.headers["Vary"] == "Accept"
@@ -65,7 +65,7 @@ def test_errors_have_their_places(client, pointer, body, words):
     assert words in response.json["detail"]
 
 
-def test_it_is_described_with_all_its_forms(client):
+def test_registered_kind_is_documented_with_all_its_forms(client):
     document = client.get("/openapi.json").json
     validate(document)
     operation = document["paths"][PATH]["post"]

@@ -40,7 +40,7 @@ X = np.array([0.5, -0.25, 1.0])
     ],
     ids=["drifting", "constant", "deaf", "relu at 0", "a kink near", "noise", "a comparison", "a pole", "wrong"],
 )
-def test_what_to_do_is_said(loss, point, gradient, outcome, said):
+def test_remedy_follows_from_the_cause(loss, point, gradient, outcome, said):
     layout = make_layout(point)
     losses = np.array([loss(each) for each in layout.stack_points("w")])
     _, found = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)

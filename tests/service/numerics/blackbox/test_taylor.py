@@ -21,7 +21,7 @@ def test_below_the_noise_there_is_no_slope():
     assert math.isnan(found)
 
 
-def test_what_grows_is_told_with_its_sign():
+def test_intercept_keeps_its_sign():
     assert taylor.fit_intercept_and_factor(-2.0, 2.0) == (-2.0, -1.0)
     assert taylor.fit_intercept_and_factor(2.0, -2.0) == (2.0, -1.0)
     assert taylor.fit_intercept_and_factor(1.0, 2.0) == (-0.5, 0.5)

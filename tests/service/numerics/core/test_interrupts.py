@@ -16,7 +16,7 @@ def test_no_interrupt_is_checked_without_a_hook():
     assert list(iterate_interruptibly("abc")) == ["a", "b", "c"]
 
 
-def test_who_waits_looks_at_each_pause_and_may_end_it():
+def test_iteration_runs_the_interrupt_check_at_each_pause():
     looks = []
 
     def look():
@@ -32,7 +32,7 @@ def test_who_waits_looks_at_each_pause_and_may_end_it():
     assert len(looks) == 3, "nobody waits any longer"
 
 
-def test_who_waits_inside_is_asked_too():
+def test_nested_interrupt_checks_all_run():
     outer, inner = [], []
     with install_interrupt_check(lambda: outer.append(1)):
         with install_interrupt_check(lambda: inner.append(1)):

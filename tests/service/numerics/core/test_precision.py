@@ -40,7 +40,7 @@ def test_the_largest_distance_is_exact():
 
 @pytest.mark.parametrize("name", ["FP32", "FP16"])
 @given(value=ORDINARY)
-def test_what_a_precision_represents_survives_a_cast(name, value):
+def test_representable_numbers_survive_a_cast(name, value):
     survives = float(NATIVE[name](value)) == value
     assert PRECISIONS[name].is_representable(np.array(value)) == survives
     assert PRECISIONS[name].is_representable(np.array(float(NATIVE[name](value))))

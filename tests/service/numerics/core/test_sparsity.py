@@ -12,7 +12,7 @@ from service.numerics.ops import OP_REGISTRY
 INF = np.inf
 
 
-def test_the_least_wins_and_infinity_is_nothing():
+def test_minimum_of_labels_ignores_infinity():
     values = np.array([[[3.0, INF], [2.0, 5.0]]])
     np.testing.assert_array_equal(take_min_over_axes(values, 1), [[[2, 5]]])
     np.testing.assert_array_equal(take_min_over_axes(values, (1, 2)), [[[2]]])

@@ -69,7 +69,7 @@ def _counted(scene: DiagnosisContext, most: int, names: Sequence[str]) -> tuple[
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
+def test_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
     scene, names = solve_preset(name).build_context(), solve_preset(name).problem.names
     affordable, calls, given = _counted(scene, 2**62, names)
     assert given == len(list(iterate_backward_overrides(scene, names)))
@@ -83,7 +83,7 @@ def test_the_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
-def test_no_more_work_is_taken_than_is_allowed_and_something_is_always_tried(part: float) -> None:
+def test_overrides_stay_within_work_limit_and_include_at_least_one(part: float) -> None:
     scene, names = solve_preset("lstm_step").build_context(), solve_preset("lstm_step").problem.names
     whole, _, every = _counted(scene, 2**62, names)
     some, _, given = _counted(scene, int(part * whole.work_done), names)
@@ -96,7 +96,7 @@ def test_no_more_work_is_taken_than_is_allowed_and_something_is_always_tried(par
     )
 
 
-def test_many_small_nodes_are_no_reason_to_leave_anything_out() -> None:
+def test_small_nodes_leave_out_no_override() -> None:
     """Of T alterations that are swept together a call of a node is shared by all."""
     scene, names = solve_preset("lstm_step").build_context(), solve_preset("lstm_step").problem.names
     affordable, _, given = _counted(scene, 2**62, names)

@@ -7,7 +7,7 @@ from service.numerics import diagnosis
 from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS
 
 
-def test_every_entry_is_under_its_own_name_and_says_what_it_looks_like() -> None:
+def test_registered_bugs_have_unique_names_and_signatures() -> None:
     for catalogue in (GRADIENT_BUGS, BACKWARD_BUGS):
         for name, fault in catalogue.items():
             assert fault.name == name

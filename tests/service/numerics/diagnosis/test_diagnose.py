@@ -13,7 +13,7 @@ def test_explanations_that_a_point_cannot_tell_apart_are_all_reported() -> None:
     assert named == {"w2": {"scaled", "double_counted"}}
 
 
-def test_the_same_mistake_in_several_small_tensors_counts_together() -> None:
+def test_same_bug_in_small_tensors_adds_evidence() -> None:
     """Two numbers of bfloat16 say little; the same factor in all of them is no chance."""
     worked = solve_preset("lenet")
     wrong = {name: -worked.get_gradient(name) for name in ("a1", "k1", "b2")}
@@ -37,7 +37,7 @@ def test_the_same_mistake_in_several_small_tensors_counts_together() -> None:
     assert small.list_bug_names(rounded, "FP32") == {"a": {"sign_flipped"}, "b": {"sign_flipped"}}
 
 
-def test_where_nothing_fits_it_is_said_where_the_errors_are() -> None:
+def test_unknown_bug_reports_error_locations() -> None:
     wrong = MLP.get_gradient("w1").copy()
     wrong[4] *= np.linspace(2, 3, 7)
     _, found = MLP.judge_candidates({"w1": wrong})
@@ -46,7 +46,7 @@ def test_where_nothing_fits_it_is_said_where_the_errors_are() -> None:
     assert 0 < found["w1"][0].relative_residual < 1
 
 
-def test_a_diagnosis_takes_no_more_work_than_it_may_and_says_so() -> None:
+def test_diagnosis_beyond_its_work_limit_says_so() -> None:
     scene = MLP.build_context(("w1",))
     wrong = dict.fromkeys(["w1"], np.ones((11, 7), np.bool_))
     candidates = {"w1": scene.get_right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}

@@ -55,11 +55,11 @@ ALL = slice(None)
         (mask((30,), [1, 3, 5, 8, 29]), "5 of 30 elements are off: scattered"),
     ],
 )
-def test_it_is_said(wrong: np.ndarray, said: str) -> None:
+def test_mask_is_described_by_its_pattern(wrong: np.ndarray, said: str) -> None:
     assert describe_locations(wrong) == said
 
 
-def test_a_border_is_one() -> None:
+def test_border_is_described_exactly_or_in_part() -> None:
     wrong = np.ones((6, 7), np.bool_)
     wrong[1:-1, 1:-1] = False
     assert describe_locations(wrong) == "22 of 42 elements are off: exactly the border"

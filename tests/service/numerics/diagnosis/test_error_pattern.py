@@ -68,14 +68,14 @@ def add_noise(g: np.ndarray) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("relation", CHANGES)
-def test_a_planted_place_and_a_planted_relation_are_named(wrong: np.ndarray, place: str | None, relation: str) -> None:
+def test_planted_place_and_relation_are_described(wrong: np.ndarray, place: str | None, relation: str) -> None:
     if place is None:
         place = f"{np.count_nonzero(wrong)} of {wrong.size} elements"
     assert describe(wrong, CHANGES[relation]) == f"{place}, {relation}"
 
 
 @pytest.mark.parametrize("relation", FITTED_CHANGES)
-def test_a_fitted_number_is_named_from_three_elements_on(relation: str) -> None:
+def test_fitted_number_needs_three_elements(relation: str) -> None:
     change = FITTED_CHANGES[relation]
     assert describe(mask((7, 3), 6), change) == f"exactly the last row (6), {relation}"
     assert describe(mask((7, 3), (6, slice(2))), change) == "exactly the last row (6) of columns 0 to 1"
@@ -91,7 +91,7 @@ def test_few_elements_are_named_one_by_one() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.15, 0.85))
-def test_a_random_set_is_a_count_and_nothing_else(seed: int, share: float) -> None:
+def test_random_set_is_described_by_its_count(seed: int, share: float) -> None:
     wrong = np.random.default_rng(seed).uniform(size=(9, 11)) < share
     # A tenth of a per mille of such sets is regular by chance.
     assert describe(wrong, add_noise, seed) == f"{np.count_nonzero(wrong)} of 99 elements"
@@ -99,7 +99,7 @@ def test_a_random_set_is_a_count_and_nothing_else(seed: int, share: float) -> No
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(CHANGES)), st.integers(0, 6))
-def test_one_element_that_does_not_fit_takes_the_relation_away(seed: int, relation: str, position: int) -> None:
+def test_single_deviating_element_removes_the_relation(seed: int, relation: str, position: int) -> None:
     wrong = mask((7, 3), ALL)
 
     def change(right: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def test_one_element_that_does_not_fit_takes_the_relation_away(seed: int, relati
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 19))
-def test_one_element_more_or_less_takes_the_place_away(seed: int, position: int) -> None:
+def test_single_changed_element_removes_the_exact_place(seed: int, position: int) -> None:
     wrong = mask((8, 9), slice(2, 6))
     toggled = wrong.copy()
     toggled.ravel()[3 * position + 1] ^= True
@@ -120,7 +120,7 @@ def test_one_element_more_or_less_takes_the_place_away(seed: int, position: int)
     assert describe(toggled, add_noise, seed) == f"{np.count_nonzero(toggled)} of 72 elements"
 
 
-def test_where_elements_are_undecided_no_place_is_exact() -> None:
+def test_undecided_elements_remove_the_exact_place() -> None:
     wrong, undecided = mask((8, 9), slice(2, 6)), mask((8, 9), (0, 0))
     assert describe(wrong, CHANGES["doubled"], undecided=undecided) == "36 of 71 elements, doubled"
     assert describe(wrong, CHANGES["doubled"], undecided=~wrong) == "all 36 elements that could be judged, doubled"
@@ -128,7 +128,7 @@ def test_where_elements_are_undecided_no_place_is_exact() -> None:
 
 
 @pytest.mark.parametrize("relation", ["sign flipped", "doubled", "halved"])
-def test_a_gradient_within_its_allowance_has_no_sign_and_no_size(relation: str) -> None:
+def test_gradient_within_its_allowance_has_no_relation(relation: str) -> None:
     right = np.full(5, 1e-3)
     judged = CHANGES[relation](right)
     wrong = np.ones(5, np.bool_)
@@ -136,7 +136,7 @@ def test_a_gradient_within_its_allowance_has_no_sign_and_no_size(relation: str) 
     assert describe_error_pattern("w", judged, right, np.full(5, 4e-4), wrong) == "all elements"
 
 
-def test_a_constant_gradient_off_by_a_constant_is_off_by_a_factor() -> None:
+def test_constant_gradient_with_constant_error_is_described_by_a_factor() -> None:
     """Of both, the factor is named: what was added to numbers that do not differ cannot be told from it."""
     right, wrong = np.full(5, 2.0), np.ones(5, np.bool_)
     assert describe_error_pattern("w", right + 1, right, 1e-12 * right, wrong) == "all elements, times 3/2"
@@ -144,7 +144,7 @@ def test_a_constant_gradient_off_by_a_constant_is_off_by_a_factor() -> None:
     assert describe_error_pattern("w", zero + 1, zero, np.full(5, 1e-12), wrong) == "all elements"
 
 
-def test_what_is_not_finite_in_part_has_nothing_in_common() -> None:
+def test_partly_nonfinite_errors_have_no_relation() -> None:
     right, wrong = np.arange(1.0, 6.0), np.ones(5, np.bool_)
     judged = np.where(right > 2, np.nan, -right)
     assert describe_error_pattern("w", judged, right, 1e-12 * right, wrong) == "all elements"

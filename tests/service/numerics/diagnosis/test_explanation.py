@@ -17,7 +17,7 @@ def said(*matches: HypothesisMatch, others: tuple[HypothesisMatch, ...] = ()) ->
     return {each.bug_name: each.explanation for each in found}
 
 
-def test_an_explanation_lists_some_actions_and_counts_the_others() -> None:
+def test_explanation_lists_first_actions_and_counts_the_others() -> None:
     stories = [match("cut", bug_key=number, possible_action=f"story {number}") for number in range(7)]
     assert said(*stories[:1]) == {"cut": "Matches exactly: story 0."}
     assert said(*stories[:2])["cut"].endswith("exactly: story 0, or story 1.")
@@ -25,7 +25,7 @@ def test_an_explanation_lists_some_actions_and_counts_the_others() -> None:
     assert said(*stories)["cut"].endswith("or story 3, or one of 3 more bugs was made with the same gradient.")
 
 
-def test_a_fact_about_the_numbers_proves_the_action() -> None:
+def test_fact_is_reported_beside_its_action() -> None:
     fact = match(
         "scaled", fact="dL/dw is exactly 2 times the reference", fallback_ending="none is known.", fitted_constants=1
     )
@@ -34,13 +34,13 @@ def test_a_fact_about_the_numbers_proves_the_action() -> None:
     assert said(story, fact)["scaled"] == "Matches exactly: it was. dL/dw is exactly 2 times the reference."
 
 
-def test_what_is_fitted_is_no_explanation_beside_what_needs_no_fit() -> None:
+def test_match_without_fit_outranks_fitted_match() -> None:
     exact, fitted = match("cut", bug_key=1, possible_action="exact"), match("decay", fact="fitted.", fitted_constants=1)
     assert said(fitted) == {"decay": "fitted."}
     assert said(exact, fitted).keys() == {"cut"}
 
 
-def test_of_two_that_match_what_fits_far_worse_is_not_told() -> None:
+def test_far_worse_match_is_omitted() -> None:
     exact, near = (
         match("cut", bug_key=1, possible_action="exact", fit=1e-16),
         match("lost", bug_key=2, possible_action="near", fit=1e-8),
@@ -56,12 +56,12 @@ def test_of_two_that_match_what_fits_far_worse_is_not_told() -> None:
     assert said(one, other) == {"cut": "Matches exactly: one."}
 
 
-def test_what_explains_more_gradients_is_told_before_what_explains_fewer() -> None:
+def test_match_of_more_gradients_comes_first() -> None:
     both, one = match("cut", bug_key=1, possible_action="both"), match("cut", bug_key=2, possible_action="one")
     assert said(one, both, others=(both,)) == {"cut": "Matches exactly: both."}
 
 
-def test_what_another_gradient_speaks_against_is_told_last_and_with_that() -> None:
+def test_contradicted_match_comes_last_with_its_contradiction() -> None:
     spared = match("cut", bug_key=1, possible_action="spared", unchanged_gradients=("dL/dv", "dL/du"))
     assert said(spared)["cut"].endswith(
         "exactly: spared. But the same bug would change dL/dv and 1 more too, and your candidate does not show that."
@@ -70,7 +70,7 @@ def test_what_another_gradient_speaks_against_is_told_last_and_with_that() -> No
     assert said(spared, match("cut", bug_key=2, possible_action="other")) == {"cut": "Matches exactly: other."}
 
 
-def test_chance_is_told_of_nothing() -> None:
+def test_chance_match_is_omitted() -> None:
     assert said(match("cut", possible_action="s", digits=13.0)) == {}
     few = match("cut", possible_action="s", digits=8.0)
     assert said(few, others=(few,)).keys() == {"cut"}

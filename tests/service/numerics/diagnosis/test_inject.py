@@ -12,13 +12,13 @@ def scene_and_names():
     return worked.build_context(), worked.problem.names
 
 
-def test_the_catalogue_has_the_bugs_of_gradients_of_the_backward_pass_and_of_ops():
+def test_catalogue_lists_gradient_backward_and_op_bugs():
     of_ops = {mutant.bug_name for op in OP_REGISTRY.values() for mutant in op.bugs.values()}
     assert set(describe_bugs()) == {*GRADIENT_BUGS, *BACKWARD_BUGS, *of_ops}
     assert describe_bugs()["sign_flipped"] == GRADIENT_BUGS["sign_flipped"].signature
 
 
-def test_every_bug_that_is_planted_is_in_the_catalogue_and_shows():
+def test_injected_bugs_are_in_the_catalogue_and_visible():
     scene, names = scene_and_names()
     found = list(inject_bugs(scene, names))
     assert len({each.bug_name for each in found}) > 20
@@ -32,7 +32,7 @@ def test_every_bug_that_is_planted_is_in_the_catalogue_and_shows():
 
 
 @pytest.mark.parametrize("bug", ["transposed", "missing_activation_derivative", "detached"])
-def test_of_one_bug_nothing_but_that_is_planted(bug):
+def test_injecting_one_bug_yields_only_that_bug(bug):
     scene, names = scene_and_names()
     one = list(inject_bugs(scene, names, bug))
     assert {each.bug_name for each in one} == {bug}
@@ -41,7 +41,7 @@ def test_of_one_bug_nothing_but_that_is_planted(bug):
     ]
 
 
-def test_what_shows_is_of_another_shape_or_far_off_or_no_number():
+def test_visible_candidate_differs_in_shape_or_value_or_is_nonfinite():
     right = np.array([1.0, -2.0])
     assert not is_visible(right, right)
     assert not is_visible(right * (1 + 1e-5), right)

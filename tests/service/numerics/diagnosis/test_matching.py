@@ -18,28 +18,28 @@ def digits_of(made: np.ndarray, seen: np.ndarray, constants: int = 0, precision:
     return None if found is None else found.predicted_digits
 
 
-def test_what_was_made_is_recognised_to_the_last_digit() -> None:
+def test_exact_match_predicts_all_digits() -> None:
     assert digits_of(2 * RIGHT, 2 * RIGHT) == pytest.approx(4 * 15.7, abs=1)
 
 
-def test_what_is_off_by_more_than_the_arithmetic_is_not() -> None:
+def test_match_tolerates_only_rounding_of_the_arithmetic() -> None:
     assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-7)) is not None
     assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5)) is None
     assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5), precision="FP32") is not None
 
 
-def test_what_makes_no_difference_explains_nothing() -> None:
+def test_hypothesis_equal_to_reference_is_no_match() -> None:
     wrong = RIGHT * (1 + 1e-7)
     assert digits_of(RIGHT, wrong) is None
     assert digits_of(RIGHT * (1 + 1e-8), wrong) is None
 
 
-def test_an_element_that_is_right_either_way_says_nothing() -> None:
+def test_unchanged_element_predicts_no_digits() -> None:
     made = np.array([2.0, -2.0, 0.5, 3.0])
     assert digits_of(made, made) == pytest.approx(15.7, abs=0.5)
 
 
-def test_an_element_of_0_says_little() -> None:
+def test_zero_element_predicts_one_digit() -> None:
     made = RIGHT * [1, 1, 0, 0]
     assert digits_of(made, made) == 2
 
@@ -51,7 +51,7 @@ def test_fitted_constants_take_the_best_elements_away() -> None:
 
 
 @pytest.mark.parametrize(("precision", "needed"), [("FP64", 1), ("FP32", 2), ("FP16", 4), ("BF16", 6)])
-def test_so_many_elements_are_enough_in_an_arithmetic(precision: str, needed: int) -> None:
+def test_number_of_elements_beyond_chance_depends_on_arithmetic(precision: str, needed: int) -> None:
     """As rounding leaves them, when the sign is wrong."""
     roundoff = PRECISIONS[precision].unit_roundoff
 
@@ -75,7 +75,7 @@ def test_sizes_at_both_ends_of_the_range_do_not_overflow() -> None:
         assert is_beyond_chance(found.predicted_digits)
 
 
-def test_what_is_seen_through_a_sum_is_all_news() -> None:
+def test_summed_comparison_counts_all_predicted_digits() -> None:
     found = CandidateMatcher(np.ones((2, 4)), RIGHT, FP64).match_hypothesis(
         BugHypothesis("bug", RIGHT, "", compared_gradient=RIGHT.copy())
     )
@@ -87,19 +87,19 @@ def test_another_shape_is_no_match() -> None:
     assert CandidateMatcher(np.ones((2, 2)), RIGHT, FP64).match_hypothesis(BugHypothesis("bug", RIGHT, "")) is None
 
 
-def test_only_what_is_near_is_looked_at_closer() -> None:
+def test_prefilter_keeps_only_near_gradients() -> None:
     target = CandidateMatcher(2 * RIGHT, RIGHT, FP64)
     assert target.may_match(np.array([RIGHT, 2 * RIGHT, 2.1 * RIGHT])).tolist() == [False, True, False]
 
 
-def test_the_fit_is_looser_where_the_arithmetic_is() -> None:
+def test_fit_tolerance_grows_with_unit_roundoff() -> None:
     fits = [fit_tolerance(PRECISIONS[name]) for name in ("FP64", "FP32", "FP16", "BF16")]
     assert fits == sorted(fits)
     assert fits[0] == 1e-6
 
 
 @np.errstate(all="ignore")  # as a check computes
-def test_an_infinity_beside_large_numbers_is_no_match_and_takes_none_away() -> None:
+def test_infinity_beside_large_numbers_is_no_match() -> None:
     """The squares of 1e217 leave float64, unless the unit keeps them in range."""
     right = 1e217 * RIGHT
     wrong = np.array([np.inf, *(2 * right[1:])])
@@ -111,5 +111,5 @@ def test_an_infinity_beside_large_numbers_is_no_match_and_takes_none_away() -> N
 
 
 @np.errstate(all="ignore")
-def test_a_prediction_without_a_norm_is_no_match() -> None:
+def test_prediction_with_overflowing_norm_is_no_match() -> None:
     assert digits_of(np.full(4, 1e300), 2 * RIGHT) is None

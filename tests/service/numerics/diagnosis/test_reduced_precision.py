@@ -17,7 +17,7 @@ def made(precision: str) -> dict[str, dict[str, np.ndarray]]:
     return {what: {name: each[0] for name, each in gradients.items()} for what, gradients in found}
 
 
-def test_what_was_rounded_is_said_and_the_gradients_have_all_digits() -> None:
+def test_reduced_precision_names_rounded_products() -> None:
     inputs, products = made("TF32").values()
     for each in (inputs, products):
         _, found = MLP.judge_candidates({"w1": each["w1"]}, "FP32")
@@ -26,7 +26,7 @@ def test_what_was_rounded_is_said_and_the_gradients_have_all_digits() -> None:
         assert not PRECISIONS["TF32"].is_representable(each["w1"]).all()
 
 
-def test_the_gradient_of_a_bias_is_a_sum_and_keeps_its_digits() -> None:
+def test_bias_gradient_keeps_its_digits_in_reduced_precision() -> None:
     _, products = made("BF16").values()
     assert not PRECISIONS["BF16"].is_representable(products["b2"]).any()
     assert 0 < np.abs(products["b2"] - MLP.get_gradient("b2")).max() < 1e-2

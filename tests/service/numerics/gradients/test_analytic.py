@@ -9,7 +9,7 @@ from tests.op_graphs import build_reference_example, build_reference_model
 
 @pytest.mark.parametrize("sizes", [((3, 3), (2, 2)), ((7, 4), (3, 2)), ((2, 5), (2, 5))])
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_truth_to_the_last_digits(sizes, seed):
+def test_analytic_gradient_is_exact_to_rounding(sizes, seed):
     graph, leaves = build_reference_model(*sizes, seed)
     found = analytic.differentiate_analytically(graph, leaves)
     for name, expected in truth.compute_rounded_gradients(graph, leaves).items():
@@ -17,7 +17,7 @@ def test_it_is_the_truth_to_the_last_digits(sizes, seed):
         np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-12, atol=1e-15 * np.abs(expected).max())
 
 
-def test_it_has_every_value_and_gradient_without_a_tile_axis():
+def test_analytic_result_has_all_arrays_without_batch_axis():
     graph, leaves = build_reference_example()
     found = analytic.differentiate_analytically(graph, leaves)
     assert found.values.keys() == found.gradients.keys() == set(graph.shapes)

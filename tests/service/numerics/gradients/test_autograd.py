@@ -13,7 +13,7 @@ LOSS = OP_REGISTRY["half_squared_error"](reduction="sum")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_truth_to_the_last_digits(seed):
+def test_autograd_gradient_is_exact_to_rounding(seed):
     graph, leaves = build_reference_model((6, 5), (3, 2), seed)
     found = autograd.differentiate_by_torch(graph, leaves)
     for name, expected in truth.compute_rounded_gradients(graph, leaves).items():
@@ -48,7 +48,7 @@ def test_a_node_of_constants_alone_has_a_gradient():
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_it_runs_in_half_precision_and_answers_in_float32(name):
+def test_autograd_gradient_of_half_precision_is_float32(name):
     graph, leaves = build_reference_example()
     narrow = {each: DTYPES[name].round_array(leaf) for each, leaf in leaves.items()}
     found = autograd.differentiate_by_torch(graph, narrow, dtype=name)
@@ -94,7 +94,7 @@ class Underivable(type(OP_REGISTRY["tanh"]())):
     ("op", "words", "position"),
     [(Refused, r"PyTorch refuses node 't' \(tanh\): ", 1), (Underivable, "PyTorch refuses the backward pass: ", None)],
 )
-def test_what_pytorch_refuses_is_named(op, words, position):
+def test_error_of_pytorch_names_the_node(op, words, position):
     nodes = [Node("p", OP_REGISTRY["mul"](), ("x", 2.0)), Node("t", op(), ("p",))]
     graph = Graph([*nodes, Node("loss", LOSS, ("t", 0.0))], {"x": ()})
     with pytest.raises(InvalidModelError, match=words) as found:

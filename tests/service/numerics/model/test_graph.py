@@ -115,14 +115,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("nodes", "shapes", "message", "position", "leaf"), BROKEN.values(), ids=BROKEN)
-def test_what_cannot_be_run_is_said_with_its_place(nodes, shapes, message, position, leaf):
+def test_invalid_graph_reports_the_place(nodes, shapes, message, position, leaf):
     with pytest.raises(InvalidModelError, match=message) as caught:
         build(*nodes, **shapes)
     (error,) = caught.value.errors
     assert (error.node, error.leaf) == (position, leaf)
 
 
-def test_all_that_is_wrong_is_said_at_once():
+def test_invalid_graph_reports_all_errors_at_once():
     with pytest.raises(InvalidModelError) as caught:
         build(("a", MUL, ("x", "p")), ("b", MUL, ("y", "q")), ("loss", LOSS, ("a", "b")), x=(2,), y=(2,))
     assert [error.leaf for error in caught.value.errors] == ["p", "q"]
@@ -159,7 +159,7 @@ def kinds(node, **leaves):
         ("bool", "takes integers as input; 'i' is of truths"),
     ],
 )
-def test_each_slot_takes_its_kind(kind, message):
+def test_slot_refuses_operands_of_another_kind(kind, message):
     kinds((EMBEDDING, ("i", "table")), i="index")
     with pytest.raises(InvalidModelError, match=message) as caught:
         kinds((EMBEDDING, ("i", "table")), i=kind)
@@ -191,7 +191,7 @@ def test_a_slot_may_take_several():
 
 
 @pytest.mark.parametrize(("count", "more"), [(8, ""), (2000, " and 1992 more")])
-def test_of_many_operands_a_message_lists_the_first(count: int, more: str):
+def test_error_lists_only_the_first_operands(count: int, more: str):
     nodes = [Node("e", OP_REGISTRY["einsum"](equation=",".join(["i"] * count) + "->i"), ("w",) * count)]
     with pytest.raises(InvalidModelError) as caught:
         Graph([*nodes, Node("loss", OP_REGISTRY["sum"](), ("e",))], {"w": (1,)})

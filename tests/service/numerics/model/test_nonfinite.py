@@ -18,7 +18,7 @@ def found(nodes, name=None, **leaves):
         return nonfinite.find_origin(graph, route.values, route.gradients, name)
 
 
-def test_of_finite_inputs_the_first_node():
+def test_first_nonfinite_node_of_finite_inputs_is_the_origin():
     nodes = [("a", "exp", ("x",)), ("b", "mul", ("a", "x")), ("c", "log", ("b",))]
     begins = found(nodes, x=[1.0, 1000.0])
     assert (begins.node.name, begins.index, begins.value, begins.gradient_name) == ("a", (1,), np.inf, None)
@@ -33,7 +33,7 @@ def test_on_the_way_back_the_node_that_made_it_of_a_finite_gradient():
     assert found(nodes, "y", x=[[-1.0, 0.0]], y=[[2.0, 2.0]]) is None, "nothing infinite is on its way"
 
 
-def test_a_sum_of_finite_contributions_is_no_nodes():
+def test_overflowing_sum_of_gradients_has_no_origin_node():
     nodes = [("a", "mul", ("x", "y")), ("b", "mul", ("x", "y")), ("c", "add", ("a", "b"))]
     assert found(nodes, "x", x=[0.0], y=[1.5e308]) is None
     with pytest.raises(AssertionError):

@@ -34,7 +34,7 @@ def narrowed(leaves, dtype):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("name", "dtype"), [("FP64", np.float64), ("FP32", np.float32)])
-def test_what_rounding_does_to_a_correct_gradient_is_allowed(family, seed, name, dtype):
+def test_rounding_allowance_covers_correct_gradients(family, seed, name, dtype):
     graph, leaves = problem(family, seed)
     narrow = narrowed(leaves, dtype)
     wide = narrowed(narrow, np.float64)
@@ -50,7 +50,7 @@ def test_what_rounding_does_to_a_correct_gradient_is_allowed(family, seed, name,
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_not_much_more_is_allowed(seed):
+def test_rounding_allowance_is_not_much_larger_than_needed(seed):
     graph, leaves = problem("ordinary", seed)
     for name in ("FP64", "FP32"):
         u = PRECISIONS[name].unit_roundoff
@@ -142,7 +142,7 @@ def test_each_product_of_a_sum_underflows_by_itself():
     assert error.max() > 6 * 2.0**-25, "more than one such rounding"
 
 
-def test_only_what_is_asked_for_is_worked_out():
+def test_rounding_allowance_covers_only_requested_names():
     graph, leaves = build_preset_graph(problem("ordinary", 0)[1])
     assert set(estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], 0, ["w1"])) == {"w1"}
 

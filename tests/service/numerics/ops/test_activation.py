@@ -86,6 +86,6 @@ def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
     assert (apart > allowed / 3).any(), "and it is not far more than is needed"
 
 
-def test_what_is_no_number_is_on_no_piece_of_relu() -> None:
+def test_nan_is_on_no_piece_of_relu() -> None:
     x = np.array([np.nan, -1.0, 2.0, np.inf, -np.inf])
     np.testing.assert_array_equal(OP_REGISTRY["relu"]().forward(x), [np.nan, 0, 2, np.inf, 0])

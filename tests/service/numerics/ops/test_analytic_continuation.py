@@ -35,7 +35,7 @@ def test_absolute_goes_by_the_real_part():
     np.testing.assert_array_equal(found.imag, np.sign(REAL) * OFF)
 
 
-def test_the_largest_is_real():
+def test_largest_element_is_chosen_by_real_part():
     x = np.array([[[1 + 9j, 2 - 1j], [0 + 7j, 5 + 0j]]])
     np.testing.assert_array_equal(analytic_continuation.take_largest_real_part(x, (1, 2)), [[[5.0]]])
     assert analytic_continuation.take_largest_real_part(x, 2).dtype == np.float64

@@ -19,7 +19,7 @@ NAME = "scaled_dot_product_attention"
         ({}, ((3, 4), (5, 4), (5, 2), (4, 5)), "broadcasts to [3, 5]"),
     ],
 )
-def test_what_does_not_fit_is_refused(attributes, shapes, words):
+def test_attention_refuses_mismatched_inputs(attributes, shapes, words):
     assert words in get_refusal(NAME, attributes, *shapes)
 
 
@@ -28,7 +28,7 @@ def inputs():
     return generator.normal(size=(1, 3, 4)), generator.normal(size=(1, 3, 4)), generator.normal(size=(1, 3, 2))
 
 
-def test_what_is_masked_counts_for_nothing():
+def test_masked_keys_have_no_effect():
     query, key, value = inputs()
     op = OP_REGISTRY[NAME](is_causal=True)
     output = op.forward(query, key, value, None)
@@ -39,7 +39,7 @@ def test_what_is_masked_counts_for_nothing():
     np.testing.assert_array_equal(OP_REGISTRY[NAME]().forward(query, key, value, mask), output)
 
 
-def test_a_row_that_is_masked_whole_is_zero_and_has_no_gradient():
+def test_fully_masked_row_is_zero_with_zero_gradient():
     query, key, value = inputs()
     mask = np.ones((1, 3, 3), dtype=bool)
     mask[0, 1] = False

@@ -16,7 +16,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("nll_loss", ((3, 4), (3,), ()), "a weight of shape [4]"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, shapes, words):
+def test_class_loss_refuses_mismatched_inputs(name, shapes, words):
     assert words in get_refusal(name, {}, *shapes)
 
 
@@ -45,7 +45,7 @@ def test_probabilities_have_no_label_to_ignore():
     assert "labels of shape [2]" in get_refusal("cross_entropy", {"ignore_index": 1}, (2, 4), (2, 4), None)
 
 
-def test_a_confident_answer_keeps_its_digits():
+def test_confident_prediction_keeps_its_digits():
     """-log p of p = 1 - 4e-44 is 4e-44, not 0; and nothing overflows at 1e8."""
     op = OP_REGISTRY["cross_entropy"]()
     x = np.array([[[0.0, -100.0]]])

@@ -9,7 +9,7 @@ from service.numerics.ops.op import ShapeError
 Conv2d = OP_REGISTRY["conv2d"]
 
 
-def test_it_is_the_sum_that_its_text_says():
+def test_conv2d_equals_its_documented_sum():
     """The sum written out with loops, beside strides, dilation and padding that differ by axis."""
     generator = np.random.default_rng(0)
     x, w = generator.normal(size=(1, 2, 4, 7, 6)), generator.normal(size=(1, 6, 2, 2, 3))
@@ -45,7 +45,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("attributes", "shapes", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_refused(attributes, shapes, message):
+def test_conv2d_refuses_mismatched_inputs(attributes, shapes, message):
     assert Conv2d().infer_output_shape(*GOOD) == (2, 6, 4, 3)
     with pytest.raises(ShapeError, match=message):
         Conv2d(**attributes).infer_output_shape(*shapes)

@@ -8,7 +8,7 @@ ConvTranspose2d, Conv2d = OP_REGISTRY["conv_transpose2d"], OP_REGISTRY["conv2d"]
 
 
 @pytest.mark.parametrize("attributes", [{}, {"stride": 2, "padding": 1}, {"stride": [3, 1], "dilation": [1, 2]}])
-def test_it_is_the_adjoint_of_the_convolution(attributes):
+def test_conv_transpose_is_the_adjoint_of_the_convolution(attributes):
     """<conv(y), x> = <y, conv^T(x)> for any x and y, by which the adjoint is defined."""
     generator = np.random.default_rng(0)
     w = generator.normal(size=(1, 3, 2, 2, 3))
@@ -29,5 +29,5 @@ def test_it_is_the_adjoint_of_the_convolution(attributes):
         ({"padding": 3}, ((3, 2, 2), (3, 2, 2, 2), None), "padding=3 does not cut off"),
     ],
 )
-def test_what_does_not_fit_is_refused(attributes, shapes, words):
+def test_conv_transpose_refuses_mismatched_inputs(attributes, shapes, words):
     assert words in get_refusal("conv_transpose2d", attributes, *shapes)

@@ -10,7 +10,7 @@ X = np.random.default_rng(1).normal(size=(1, 2, 4))
 
 
 @pytest.mark.parametrize("moves", [[[0.0, 0.0, 0.0]], [[0.5, 0.0, 0.0]], [[1.0, -2.0, 3.0], [0.0, 1.0, 0.0]]])
-def test_it_moves_along_the_directions(moves):
+def test_directional_move_moves_along_its_directions(moves):
     expected = X + 8 * np.einsum("tk,kij->tij", moves, DIRECTIONS)
     np.testing.assert_allclose(OP.forward(X, np.array(moves)), expected, rtol=1e-14)
     np.testing.assert_allclose(
@@ -33,7 +33,7 @@ def test_a_move_reaches_everything_and_an_element_itself():
     assert np.array_equal(spread, [[[3, 4, 5, 5], [5, 5, 5, 5]]])
 
 
-def test_it_is_no_op_of_the_language_and_has_no_gradient():
+def test_directional_move_is_not_registered_and_has_no_gradient():
     assert "along" not in OP_REGISTRY
     assert OP.infer_output_shape((2, 4), (3,)) == (2, 4)
     assert OP.estimate_cost((2, 4), (2, 4), (3,)).largest_array == 8

@@ -20,7 +20,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("ij,jk->ik", ((2, 3, 1), (3, 5)), "2 axes for 'ij'"),
     ],
 )
-def test_what_does_not_fit_is_refused(equation, shapes, words):
+def test_einsum_refuses_mismatched_inputs(equation, shapes, words):
     assert words in get_refusal("einsum", {"equation": equation}, *shapes)
 
 

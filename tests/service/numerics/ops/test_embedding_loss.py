@@ -16,7 +16,7 @@ Cosine, Triplet = OP_REGISTRY["cosine_embedding_loss"], OP_REGISTRY["triplet_mar
         ("triplet_margin_loss", ((3, 4), (3, 4), (3,)), "three inputs of one shape"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, shapes, words):
+def test_embedding_loss_refuses_mismatched_inputs(name, shapes, words):
     assert words in get_refusal(name, {}, *shapes)
 
 

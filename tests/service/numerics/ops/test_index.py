@@ -17,7 +17,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("embedding", {}, ((2,), (5,)), "a weight (V, D)"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
+def test_index_ops_refuse_mismatched_inputs(name, attributes, shapes, words):
     assert words in get_refusal(name, attributes, *shapes)
 
 
@@ -42,7 +42,7 @@ def test_an_index_out_of_range_is_refused_with_the_range(name, beyond):
         op.check_values(shapes, *values)
 
 
-def test_what_is_picked_several_times_gets_the_sum():
+def test_repeated_index_accumulates_its_gradient():
     index, table = np.array([[2, 0, 2, 2]]), np.zeros((1, 3, 1))
     g = np.array([1.0, 10, 100, 1000]).reshape(1, 4, 1)
     _, by_table = OP_REGISTRY["embedding"]().backward(g, g, index, table)

@@ -16,11 +16,11 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("stack", {"dim": 3}, ((2, 3), (2, 3)), "an axis from -3 to 2"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
+def test_join_refuses_mismatched_inputs(name, attributes, shapes, words):
     assert words in get_refusal(name, attributes, *shapes)
 
 
-def test_each_takes_back_its_part():
+def test_joined_inputs_get_their_part_of_the_gradient():
     parts = [np.zeros((1, 2, n)) for n in (1, 3, 2)]
     op = OP_REGISTRY["cat"](dim=1)
     g = np.arange(12.0).reshape(1, 2, 6)

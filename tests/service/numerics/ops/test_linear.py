@@ -14,5 +14,5 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("matmul", {}, ((2, 3, 4), (3, 4, 5)), "leading axes that broadcast together"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
+def test_linear_ops_refuse_mismatched_inputs(name, attributes, shapes, words):
     assert words in get_refusal(name, attributes, *shapes)

@@ -24,7 +24,7 @@ def test_an_operand_of_one_element_is_a_number_and_a_longer_one_is_none() -> Non
     assert declare_scalar_multiplier("factor", np.full((1, 2), 0.8), (0,)) == []
 
 
-def test_a_factor_multiplies_and_a_division_divides() -> None:
+def test_factor_multiplies_and_division_divides() -> None:
     assert declare_factor(3, "exponent") == Multiplier("factor", "exponent", 3.0)
     assert declare_division(4) == Multiplier("division", "division by", 4.0)
 
@@ -59,7 +59,7 @@ def test_a_mean_is_over_the_batch_a_sample_or_everything(shape: tuple[int, ...],
         (5e-324, False),
     ],
 )
-def test_what_changes_nothing_or_everything_is_not_told(value: float, plain: bool) -> None:
+def test_multiplier_of_one_or_zero_is_not_reported(value: float, plain: bool) -> None:
     assert is_telling_value(value) == plain
 
 

@@ -19,7 +19,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("group_norm", {"num_groups": 3}, ((1, 3), None, None), "more than one element in each group"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, shapes, words):
+def test_norm_refuses_mismatched_inputs(name, attributes, shapes, words):
     assert words in get_refusal(name, attributes, *shapes)
 
 

@@ -47,7 +47,7 @@ def test_an_op_is_registered_under_its_name_with_its_slots(doubled):
         ("mask?:float|bool", Slot("mask", optional=True, variadic=False, kinds=("float", "bool"))),
     ],
 )
-def test_a_slot_is_written_in_short(text, slot):
+def test_slot_is_parsed_from_its_short_form(text, slot):
     assert Slot.parse(text) == slot
 
 
@@ -63,7 +63,7 @@ def test_pieces_are_for_ops_that_have_them(doubled):
         doubled().forward_on_branch(np.zeros(3), np.zeros(3), None)
 
 
-def test_a_name_is_taken_once(doubled):
+def test_registering_a_taken_name_is_refused(doubled):
     with pytest.raises(ValueError, match="an op named 'doubled' is registered already"):
         register_op("doubled")(type("Another", (Doubled,), {}))
 
@@ -75,7 +75,7 @@ def test_ops_of_the_same_attributes_are_equal_and_cannot_be_changed():
         flatten().start_dim = 2
 
 
-def test_what_an_op_need_not_declare_is_safe(doubled):
+def test_op_defaults_are_safe(doubled):
     """Rounding by default: the op on absolute values, as if all were summed into each."""
     x = np.array([[1.0, -2.0, 3.0]])
     output = doubled().forward(x, None)

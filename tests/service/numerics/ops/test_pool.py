@@ -14,11 +14,11 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ({"kernel_size": 5}, (1, 4, 4), "a window no larger"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, shape, words):
+def test_pool_refuses_mismatched_inputs(name, attributes, shape, words):
     assert words in get_refusal(name, attributes, shape)
 
 
-def test_of_equal_elements_the_first_is_taken():
+def test_max_pool_takes_the_first_of_equals():
     op = OP_REGISTRY["max_pool2d"](kernel_size=2)
     x = np.array([[[[1.0, 3.0], [3.0, 3.0]]]])
     np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0][0, 0], [[0, 1], [0, 0]])
@@ -44,7 +44,7 @@ def test_a_window_of_nothing_but_padding_is_minus_infinity_as_in_pytorch():
     np.testing.assert_array_equal(op.backward(np.ones((1, 1, 1, 1)), op.forward(x), x)[0], 0)
 
 
-def test_a_window_with_what_is_no_number_has_no_largest() -> None:
+def test_max_pool_window_with_nan_has_no_maximum() -> None:
     x = np.array([[[[np.nan, 2.0, 3.0, -1.0], [5.0, 1.0, 0.0, 1.0]]]])
     pooled = OP_REGISTRY["max_pool2d"](kernel_size=2).forward(x)
     np.testing.assert_array_equal(pooled, [[[[np.nan, 3.0]]]])

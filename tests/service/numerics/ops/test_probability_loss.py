@@ -17,7 +17,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
         ("kl_div", ((3,), (4,)), "of one shape"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, shapes, words):
+def test_probability_loss_refuses_mismatched_inputs(name, shapes, words):
     assert words in get_refusal(name, {}, *shapes)
 
 
@@ -36,17 +36,17 @@ def test_logits_of_any_size_by_50_digits(z, y):
     np.testing.assert_allclose(op.forward(x, target, None, None)[0, 0], exact, rtol=1e-14)
 
 
-def test_the_logarithms_do_not_go_below_minus_100():
+def test_binary_cross_entropy_clamps_logarithms_at_minus_100():
     op = OP_REGISTRY["binary_cross_entropy"](reduction="none")
     assert op.forward(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]]), None).tolist() == [[100, 100]]
 
 
-def test_where_the_target_is_0_the_divergence_is_0():
+def test_kl_div_of_zero_target_is_zero():
     op = OP_REGISTRY["kl_div"](reduction="none")
     np.testing.assert_array_equal(op.forward(np.array([[-3.0, -1.0]]), np.array([[0.0, 1.0]])), [[0, 1]])
 
 
-def test_a_saturated_probability_is_in_doubt():
+def test_saturated_probability_has_a_wide_allowance():
     """PyTorch divides by 1e-12 at least; its derivative there is not that of its loss, and no verdict rests on it."""
     op = OP_REGISTRY["binary_cross_entropy"](reduction="none")
     p, y, g = np.array([[0.5, 1 - 1e-14]]), np.zeros((1, 2)), np.ones((1, 2))

@@ -18,11 +18,11 @@ X = np.array([[[1.0, 5.0, 5.0], [-2.0, 0.0, 1.0]]])
         ("logsumexp", {"dim": 5}, ", not 5"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, attributes, words):
+def test_reduction_refuses_mismatched_inputs(name, attributes, words):
     assert words in get_refusal(name, attributes, (3, 4))
 
 
-def test_the_largest_share_where_they_are_equal():
+def test_amax_shares_gradient_among_equal_elements():
     op = OP_REGISTRY["amax"](dim=1)
     (by_x,) = op.backward(np.ones((1, 2)), op.forward(X), X)
     np.testing.assert_array_equal(by_x[0], [[0, 0.5, 0.5], [0, 0, 1]])

@@ -8,7 +8,7 @@ from service.numerics.ops import OP_REGISTRY
 
 
 @pytest.mark.parametrize("name", ["FP64", "FP32"])
-def test_an_error_is_never_more_than_what_can_be_lost(name):
+def test_rounding_error_never_exceeds_its_bound(name):
     """Also where the errors are larger than those of the precision, and are scaled back."""
     precision = PRECISIONS[name]
     observer, ones = MonteCarloRounding(precision, np.random.default_rng(0)), np.ones((1, 1000))

@@ -69,11 +69,11 @@ def test_own_weights_hand_back_what_the_backward_pass_does(name, inputs, attribu
         ("tanh", [[0.0]], {}),
     ],
 )
-def test_where_nothing_ties_nothing_is_declared(name, inputs, attributes):
+def test_inputs_without_ties_declare_no_choices(name, inputs, attributes):
     assert declared(name, inputs, attributes)[2] is None
 
 
-def test_a_tie_within_what_inputs_may_be_off_by_is_one():
+def test_tie_within_input_errors_is_declared():
     op, given = OP_REGISTRY["relu"](), [np.array([[1e-9, 1.0]])]
     assert op.list_subgradient_choices([np.full((1, 2), 1e-10)], *given) is None
     found = op.list_subgradient_choices([np.full((1, 2), 1e-8)], *given)
@@ -93,6 +93,6 @@ def test_merged_choices_keep_their_entries_apart():
     assert merge_choices([None]) is None
 
 
-def test_a_unit_of_one_alternative_is_none():
+def test_unit_with_one_alternative_is_no_choice():
     zeros = np.zeros(1, np.int64)
     assert choose_among_elements(zeros, zeros, zeros, np.ones(1), np.ones(1, np.bool_)) is None

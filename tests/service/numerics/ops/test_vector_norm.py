@@ -15,7 +15,7 @@ def triplet(leaves, **attributes):
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 4])
 @pytest.mark.parametrize("leaves", [CLOSE, APART], ids=["equal", "equal in two of three"])
-def test_a_positive_at_the_anchor_does_not_fail(p, leaves):
+def test_positive_at_the_anchor_does_not_fail(p, leaves):
     """The distance is that of eps from 0, and turns round within it."""
     assert triplet(leaves, p=p, margin=9)["outcome"] != "fail"
 
@@ -77,7 +77,7 @@ def norm_of(x, order, dtype="float64", **more):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("order", [2, 3, 1.5, 0.5, -1, -2])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_no_size_of_a_vector_is_a_fault(dtype, order, sign):
+def test_vector_norm_passes_at_any_size(dtype, order, sign):
     """PyTorch takes powers as they are."""
     exponent = sign * (300 if dtype == "float64" else 30)
     report = norm_of([[10.0**exponent, -(10.0**exponent)], [3.0 * 10.0**exponent, 1.0]], order, dtype, dim=1)

@@ -33,7 +33,7 @@ def data(each: AxisWindows, *lead: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("each", MANY, ids=str)
-def test_each_window_is_joined_as_it_is_defined(each):
+def test_joined_windows_equal_their_definition(each):
     array = data(each, 2, 3)
     np.testing.assert_array_equal(
         windows.take_window_minimum(array, -1, each),
@@ -45,7 +45,7 @@ def test_each_window_is_joined_as_it_is_defined(each):
 
 
 @pytest.mark.parametrize("each", MANY, ids=str)
-def test_of_equal_elements_the_first_is_the_largest(each):
+def test_window_maximum_takes_the_first_of_equals(each):
     array = data(each, 4)
     places = np.broadcast_to(np.arange(array.shape[-1]), array.shape)
     largest, at = windows.take_window_maximum(array, places, -1, each)
@@ -55,7 +55,7 @@ def test_of_equal_elements_the_first_is_the_largest(each):
 
 
 @pytest.mark.parametrize("each", MANY, ids=str)
-def test_each_element_gets_what_the_windows_that_hold_it_have(each):
+def test_elements_gather_from_the_windows_that_hold_them(each):
     values = data(each, 2)[:, : each.window_count]
     total, least = np.zeros((2, each.required_length)), np.full((2, each.required_length), np.inf)
     for p, own in enumerate(held(each)):
@@ -76,7 +76,7 @@ def test_any_axis_may_have_windows():
 
 
 @pytest.mark.parametrize("each", [*MANY, AxisWindows(400, 120), AxisWindows(50, 1000, 7, 2)], ids=str)
-def test_it_takes_the_joins_that_are_foreseen(each):
+def test_window_joins_are_counted_as_estimated(each):
     array = data(each)
     for work in (windows.take_window_minimum, windows.sum_windows):
         found = count_operations(work, array, -1, each)

@@ -16,7 +16,7 @@ def test_kinds_of_ops_have_conventions_of_their_own():
     assert len(conventions.combine_convention_weights(make_nested([0.0, 0.0]), 5)["m"]) == 5
 
 
-def test_of_many_kinds_one_at_a_time_differs():
+def test_conventions_of_many_ops_differ_in_one_op_at_a_time():
     ops = [("r", "relu"), ("a", "abs"), ("e", "leaky_relu"), ("c", "clamp")]
     nodes = [(name, op, ("x",), {"min": 0.0} if op == "clamp" else {}) for name, op in ops]
     nodes += [("s", "add", ("r", "a"), {}), ("t", "add", ("e", "c"), {}), ("u", "add", ("s", "t"), {})]

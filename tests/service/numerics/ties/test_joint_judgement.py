@@ -27,7 +27,7 @@ def test_weights_that_do_not_explain_none(candidate):
     assert not standing.reachable[:2].any()
 
 
-def test_what_only_the_judged_arithmetic_leaves_open_excuses_and_accuses_of_nothing():
+def test_tie_of_judged_arithmetic_alone_excuses_and_accuses_no_element():
     at = make_maximum([2.0, 2.0, 1.0])
     wrong = stood(at, [3, 3, 0], kinks=False)
     assert not (wrong.impossible | wrong.undecided | wrong.reachable).any()
@@ -42,7 +42,7 @@ def test_choices_that_multiply_are_left_open_where_none_is_found():
     assert stood(make_nested([0.0, 0.0]), [2.0, -2.0]).undecided.all()
 
 
-def test_a_kink_that_no_choice_reaches_is_left_open_unless_it_is_our_own():
+def test_unreachable_kink_stays_open_unless_it_is_a_known_one():
     at = make_tie_point([("y", "tanh", ("x",), {}), ("loss", "sum", ("y",), {})], {"x": [0.0]})
     assert not stood(at, [1.0]).undecided.any()
     assert stood(at, [0.9]).undecided.all()

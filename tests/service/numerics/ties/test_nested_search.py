@@ -28,13 +28,13 @@ def parts_of(
         ([3.0, 1e-6], FitResult.UNKNOWN),
     ],
 )
-def test_of_the_largest_of_two_absolutes_what_lies_in_their_diamond_is_explained(judged: list[float], fit: FitResult) -> None:
+def test_maximum_of_absolutes_explains_values_in_their_diamond(judged: list[float], fit: FitResult) -> None:
     (part,) = parts_of(make_nested([0.0, 0.0]), judged)
     assert part.weights == fit
     assert (np.abs(part.residual).max() <= 1) == (fit == FitResult.EXPLAINS)
 
 
-def test_where_nothing_multiplies_it_is_known_that_no_choice_explains() -> None:
+def test_linear_choices_prove_that_no_choice_explains() -> None:
     assert [each.weights for each in parts_of(make_maximum([2.0, 2.0, 1.0]), [1.0, 2.0, 0.0])] == [FitResult.EXPLAINS]
     assert [each.weights for each in parts_of(make_maximum([2.0, 2.0, 1.0]), [3.0, 3.0, 0.0])] == [FitResult.IMPOSSIBLE]
 

@@ -29,7 +29,7 @@ def test_weights_beyond_explain_nothing(size, units, weights):
     assert fit_weights(np.eye(3) * size, np.array(weights) * size, units)[0] == FitResult.IMPOSSIBLE
 
 
-def test_what_lies_between_is_not_known():
+def test_residual_between_bounds_is_undecided():
     """One element is off by more than is allowed, and all together by less than so many might be."""
     a, b = np.zeros((9, 3)), np.array([2.0, *[0.0] * 8])
     assert fit_weights(a, b, SIMPLEX)[0] == FitResult.UNKNOWN
@@ -43,7 +43,7 @@ def test_a_simplex_and_a_ball_are_fitted_together():
 
 
 @pytest.mark.parametrize("order", [1.0, np.inf, 3.0])
-def test_the_order_of_a_ball_counts(order):
+def test_weight_fit_depends_on_the_order_of_a_ball(order):
     corner = np.array([1.0, 1.0, 1.0]) / np.linalg.norm([1, 1, 1], order)
     units = [ChoiceUnit(np.arange(3), order)]
     assert fit_weights(np.eye(3) * 1e6, corner * 1e6, units)[0] == FitResult.EXPLAINS

@@ -23,7 +23,7 @@ def judged(candidate, seed=0, count=4, bound=BOUND, **fields):
     return directional.judge_directions(given, reference, GRADIENT.shape, projection.euclidean_norm(GRADIENT))
 
 
-def test_a_pass_says_what_it_is_worth_and_counts_no_element():
+def test_directional_pass_reports_detection_limit_and_counts_no_element():
     found = judged(GRADIENT)
     assert (found.outcome, len(found.direction_results), found.worst_elements) == (Outcome.PASS, 4, ())
     assert (found.element_count, found.unexamined_count, set(found.outcome_counts.values())) == (35, 35, {0})
@@ -31,7 +31,7 @@ def test_a_pass_says_what_it_is_worth_and_counts_no_element():
     assert f"an error of {found.detection_limit.relative_l2:.1e} of the gradient's norm is missed" in found.reason
 
 
-def test_one_wrong_element_fails_every_direction_it_stands_out_in():
+def test_wrong_element_fails_each_direction_that_shows_it():
     wrong = GRADIENT.copy()
     wrong[2, 3] *= 1 + 1e-4
     found = judged(wrong)
@@ -42,7 +42,7 @@ def test_one_wrong_element_fails_every_direction_it_stands_out_in():
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_what_is_not_finite_fails(number):
+def test_nonfinite_direction_fails(number):
     wrong = GRADIENT.copy()
     wrong[0, 0] = number
     found = judged(wrong)
@@ -54,7 +54,7 @@ def test_what_is_not_finite_fails(number):
     assert "no error is sure" in missing.reason
 
 
-def test_a_bound_that_hides_what_must_be_found_is_inconclusive():
+def test_bound_above_the_detection_limit_is_inconclusive():
     size = projection.euclidean_norm(GRADIENT)
     wide = judged(GRADIENT, bound=size * 1e-4, peer_magnitude=size)
     assert wide.outcome == Outcome.INCONCLUSIVE
@@ -73,7 +73,7 @@ def frequency_of_passing(candidate, count, seeds):
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_stated_probability_is_never_exceeded(count):
+def test_miss_probability_is_never_exceeded(count):
     """With 1000 seeds: at the error that a report names, and at smaller ones, whose probabilities can be measured.
 
     The automatic allowance counts bound and rounding once for what may hide an error and once for what is allowed: here

@@ -33,7 +33,7 @@ def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **
         ([5, 5, 3], [1, 2, 4], 1e-9, (Partition(2, (T, D), (A,)), Partition(1, (A, D), (T,)))),
     ],
 )
-def test_it_is_said_who_agrees(
+def test_partition_names_agreeing_sources(
     by_hand: list[float], by_torch: list[float], bound: float, sides: tuple[Partition]
 ) -> None:
     found = dispute(by_hand, by_torch, bound)
@@ -56,7 +56,7 @@ def test_it_is_said_who_agrees(
         (1.0, 2.0, False),
     ],
 )
-def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: float, apart: bool) -> None:
+def test_common_nan_is_no_disagreement(by_hand: float, by_torch: float, apart: bool) -> None:
     """Where the loss is not finite, and so there is no difference either."""
     nothing = np.array([np.nan])
     reference = Reference(nothing, np.array([np.inf]), nothing, PRECISIONS["FP64"])
@@ -64,17 +64,17 @@ def test_what_neither_has_a_number_for_is_no_dispute(by_hand: float, by_torch: f
     assert found == ((Partition(1, (), (A, T)),) if apart else ())
 
 
-def test_only_what_was_examined_counts() -> None:
+def test_unexamined_elements_are_no_disagreement() -> None:
     assert dispute([1, 2, 9], [1, 2, 3]).partition_elements(np.array([0, 1])) == ()
 
 
-def test_at_a_kink_each_may_follow_a_convention_of_its_own() -> None:
+def test_conventions_at_a_kink_are_no_disagreement() -> None:
     left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
     assert dispute([0, 2, 3], [1, 2, 3], left_derivative=left, right_derivative=right).partition_elements() == ()
     assert dispute([0, 2, 3], [1, 2, 3]).partition_elements()
 
 
-def test_what_the_range_of_the_dtype_takes_is_no_dispute() -> None:
+def test_out_of_range_values_are_no_disagreement() -> None:
     found = dispute([np.inf, 2, 7], [1, 5, 3])
     excused = dataclasses.replace(found, excused_by_range=np.array([True, True, False]))
     assert np.count_nonzero(found.disputed) == 3

@@ -59,7 +59,7 @@ ELEMENTS = {
 
 
 @pytest.mark.parametrize(("candidate", "against", "cause"), ELEMENTS.values(), ids=ELEMENTS)
-def test_the_outcome_of_an_element(candidate, against, cause):
+def test_element_outcome_follows_from_error_and_allowance(candidate, against, cause):
     verdict = judged(candidate, against)
     assert verdict.outcome == cause.outcome
     assert cause.description.cause in verdict.reason
@@ -69,7 +69,7 @@ def test_the_outcome_of_an_element(candidate, against, cause):
     assert find_failing_elements(np.array(candidate), against)[1] == (cause.outcome == Outcome.FAIL)
 
 
-def test_what_is_negligible_in_its_tensor_need_not_be_certain_and_is_counted():
+def test_negligible_elements_are_counted_apart_when_uncertain():
     small = reference([1.0, 1e-9], bound=1e-10)
     verdict = judged([1.0, 1e-9], small)
     assert (verdict.outcome, verdict.negligible_count, verdict.outcome_counts[Outcome.PASS]) == (Outcome.PASS, 1, 2)
@@ -78,14 +78,14 @@ def test_what_is_negligible_in_its_tensor_need_not_be_certain_and_is_counted():
     assert (wrong.outcome, wrong.negligible_count) == (Outcome.FAIL, 0), "it is judged all the same"
 
 
-def test_what_may_be_large_within_what_is_allowed_is_not_negligible():
+def test_element_possibly_large_within_its_allowance_is_not_negligible():
     """However small its difference is."""
     for bound, outcome in ((1e-9, Outcome.PASS), (2e-6, Outcome.INCONCLUSIVE)):
         verdict = judged([1.0, 0.0], reference([1.0, 0.0], bound=[1e-12, bound]))
         assert (verdict.outcome, verdict.negligible_count) == (outcome, int(outcome == Outcome.PASS))
 
 
-def test_a_candidate_of_zeros_fails_where_there_is_surely_a_gradient():
+def test_zero_candidate_fails_beside_a_certain_gradient():
     hidden = reference([1.0, 1.0, 1.0, 1.0], rounding=1.1, disputed_between_sources=np.zeros(4, np.bool_))
     verdict = judged([0, 0, 0, 0], hidden)
     assert (verdict.outcome, verdict.outcome_counts[Outcome.FAIL]) == (Outcome.FAIL, 4)
@@ -97,14 +97,14 @@ def test_a_candidate_of_zeros_fails_where_there_is_surely_a_gradient():
     )
 
 
-def test_at_a_kink_nothing_is_promised():
+def test_kink_element_is_not_promised():
     sides = {"left_derivative": np.array([NAN, 0.0]), "right_derivative": np.array([NAN, 2.0])}
     verdict = judged([1.0, 1.5], reference([1.0, 0.0], **sides))
     assert (verdict.outcome, verdict.kink_count, verdict.negligible_count) == (Outcome.PASS, 1, 0)
     assert verdict.smallest_detectable_error < 1e-11
 
 
-def test_what_passes_as_nothing_is_told_with_its_bounds():
+def test_pass_as_zero_reports_its_bounds():
     verdict = judged([0, 0], ZERO)
     assert (verdict.zero_tolerance, verdict.smallest_detectable_error, verdict.negligible_count) == (
         1e9 + 1e-13,
@@ -115,14 +115,14 @@ def test_what_passes_as_nothing_is_told_with_its_bounds():
 
 
 @pytest.mark.parametrize(("given", "cause"), [(None, Cause.OUT_OF_RANGE), (False, Cause.EXCEEDS_ALLOWED_ERROR)])
-def test_what_the_range_takes_is_excused_in_our_own_routes_and_not_in_a_number_of_the_client(given, cause):
+def test_out_of_range_value_is_excused_in_own_sources_and_not_in_candidate(given, cause):
     disputed = None if given is None else np.array([given, given])
     lost = reference([1.0, 2.0], out_of_range=np.array([False, True]), disputed_between_sources=disputed)
     assert cause.description.cause in judged([1, 3], lost).reason
     assert Cause.OUT_OF_RANGE.description.cause in judged([1, INF], lost).reason
 
 
-def test_a_gradient_of_zeros_passes_as_zeros_and_nothing_else():
+def test_zero_gradient_passes_only_as_zero():
     zeros = reference([0.0, 0.0], bound=0.0, rounding=0.0)
     assert judged([0, 0], zeros).outcome == Outcome.PASS
     assert judged([0, 5e-324], zeros).outcome == Outcome.FAIL
@@ -130,7 +130,7 @@ def test_a_gradient_of_zeros_passes_as_zeros_and_nothing_else():
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-8, 1e8, 1e300])
-def test_no_scale_is_special(scale):
+def test_element_outcome_does_not_depend_on_scale(scale):
     against = reference(np.array([1.0, 2.0]) * scale, bound=1e-10 * scale, rounding=0.0)
     assert judged([scale, 2 * scale], against).outcome == Outcome.PASS
     assert judged([scale, 2.0001 * scale], against).outcome == Outcome.FAIL
@@ -138,7 +138,7 @@ def test_no_scale_is_special(scale):
 
 
 @given(st.lists(st.floats(-1e3, 1e3).filter(lambda g: abs(g) > 1e-3), min_size=1, max_size=6), st.data())
-def test_an_error_that_must_be_found_is_never_passed(values, data):
+def test_error_above_the_promise_never_passes(values, data):
     against = reference(values, bound=data.draw(st.floats(1e-14, 1e-2)), rounding=0.0)
     position = data.draw(st.integers(0, len(values) - 1))
     wrong = np.array(values)
@@ -147,7 +147,7 @@ def test_an_error_that_must_be_found_is_never_passed(values, data):
         assert judged(wrong, against).outcome != Outcome.PASS
 
 
-def test_what_a_pass_is_worth():
+def test_pass_reports_smallest_detectable_error():
     """Twice what is allowed: what is off by all of it on one side has as far to go on the other."""
     verdict = judged([1, 2], reference([1.0, 2.0], bound=1e-6, rounding=0.0))
     assert verdict.smallest_detectable_error == pytest.approx(2e-6, rel=2e-6)
@@ -155,7 +155,7 @@ def test_what_a_pass_is_worth():
     assert judged([1, 2.1], reference([1.0, 2.0], bound=[1e-6, 1e-5])).smallest_detectable_error < 3e-6
 
 
-def test_the_worst_are_listed_first_failing_then_by_ratio():
+def test_worst_elements_are_sorted_by_failure_then_ratio():
     values = np.arange(1.0, 21).reshape(4, 5)
     candidate = values.copy()
     candidate[1, 2] += 1e-6
@@ -181,7 +181,7 @@ def test_an_inconclusive_element_does_not_hide_a_failing_one():
     assert verdict.outcome_counts == {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.FAIL: 1}
 
 
-def test_of_two_routes_the_worse_counts_and_is_named():
+def test_worse_of_two_sources_decides_and_is_named():
     by_hand, by_torch = np.array([1.0, 2.0]), np.array([1.0, 2.5])
     verdict = judge_gradient({"analytic": by_hand, "autograd": by_torch}, ONE)
     assert verdict.outcome == Outcome.FAIL

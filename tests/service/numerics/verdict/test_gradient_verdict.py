@@ -71,7 +71,7 @@ def test_the_promise_covers_passing_elements_that_no_mask_takes_out(mask):
     assert nothing.zero_tolerance == (0.1 if mask == "is_zero" else None)
 
 
-def test_a_sample_counts_the_rest_and_names_elements_by_their_place_in_the_tensor():
+def test_sample_counts_unexamined_elements_and_reports_tensor_indices():
     judged = entries({"a": [AGREES, WRONG]}, {"a": np.array([1.0, 1.5])}, flat_indices=[1, 5])
     verdict = assemble_elementwise_verdict(dataclasses.replace(judged, tensor_shape=(2, 3)), explain)
     assert (verdict.element_count, verdict.unexamined_count) == (6, 4)
@@ -80,7 +80,7 @@ def test_a_sample_counts_the_rest_and_names_elements_by_their_place_in_the_tenso
     assert verdict.worst_elements[0].error_ratio == pytest.approx(5)
 
 
-def test_the_worst_are_failures_first_then_by_ratio_and_nan_before_all_numbers():
+def test_worst_elements_put_failures_then_nan_then_ratio_first():
     values = np.array([1.0, 1.2, np.nan, 1.1, 1.4])
     judged = entries({"a": [AGREES, WRONG, WRONG, AGREES, UNCERTAIN]}, {"a": values})
     worst = assemble_elementwise_verdict(judged, explain).worst_elements
@@ -90,12 +90,12 @@ def test_the_worst_are_failures_first_then_by_ratio_and_nan_before_all_numbers()
     assert len(assemble_elementwise_verdict(many, explain).worst_elements) == MAX_WORST_ELEMENTS
 
 
-def test_an_element_that_may_be_off_by_nothing_has_an_infinite_ratio_if_it_is_off():
+def test_error_with_zero_allowance_has_infinite_ratio():
     judged = entries({"a": [WRONG, AGREES]}, {"a": np.array([2.0, 1.0])}, allowed_error=[0.0, 0.0])
     assert [result.error_ratio for result in list_results(judged)] == [np.inf, 0]
 
 
-def test_each_result_is_of_the_source_with_the_worst_outcome_and_then_the_largest_ratio():
+def test_listed_result_is_of_the_worst_source():
     judged = entries(
         {"a": [AGREES, WRONG, AGREES], "b": [UNCERTAIN, AGREES, AGREES]},
         {"a": np.array([1.0, 1.2, 1.01]), "b": np.array([1.0, 9.0, 1.02])},

@@ -18,7 +18,7 @@ PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
 
 
 @given(PAIRS)
-def test_it_agrees_with_the_plain_formulas(pair):
+def test_metrics_agree_with_plain_formulas(pair):
     a, b = pair
     found = measure_distances(a, b, FP64)
     d = np.abs(a - b)
@@ -43,7 +43,7 @@ def test_the_largest_relative_difference_is_rounded_once(a, b, exponent):
 
 
 @given(PAIRS)
-def test_it_is_symmetric(pair):
+def test_metrics_are_symmetric(pair):
     a, b = pair
     assert measure_distances(a, b, FP64) == measure_distances(b, a, FP64)
     same = measure_distances(a, a, FP64)
@@ -83,7 +83,7 @@ def test_a_nan_makes_every_metric_nan_and_is_the_worst():
     assert found.worst_index == (1, 0)
 
 
-def test_an_infinity():
+def test_infinity_makes_distances_infinite_or_nan():
     found = measure_distances(np.array([1.0, np.inf]), np.array([5.0, 2.0]), FP64)
     assert (found.max_abs, found.rms, found.max_ulp) == (math.inf,) * 3
     assert math.isnan(found.relative_l2)
@@ -91,7 +91,7 @@ def test_an_infinity():
     assert math.isnan(measure_distances(np.array([np.inf]), np.array([np.inf]), FP64).max_abs)
 
 
-def test_the_first_of_several_worst_and_a_0d_tensor():
+def test_worst_index_is_the_first_of_equals_and_empty_for_scalars():
     assert measure_distances(np.array([0.0, 2, 2]), np.zeros(3), FP64).worst_index == (1,)
     assert measure_distances(np.array(1.5), np.array(1.0), FP64).worst_index == ()
 

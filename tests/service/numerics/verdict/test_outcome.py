@@ -9,14 +9,14 @@ def test_fail_prevails_over_inconclusive_over_pass():
 
 
 @pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.name)
-def test_every_cause_reads_as_part_of_a_sentence_and_says_what_mends_it(cause):
+def test_cause_descriptions_are_clauses_with_remedies(cause):
     assert cause.outcome is cause.description.outcome
     assert cause.description.cause[0].islower()
     assert not cause.description.cause.endswith(".")
     assert cause.description.remedy.endswith(".")
 
 
-def test_no_two_causes_are_one():
+def test_cause_descriptions_are_distinct():
     """An enum makes members of equal value aliases of each other."""
     assert len(Cause) == len(Cause.__members__) == 13
     assert {cause.outcome for cause in Cause} == set(Outcome)

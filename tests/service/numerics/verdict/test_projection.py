@@ -35,13 +35,13 @@ def test_inner_products_are_within_their_rounding_of_the_exact_ones(count):
         assert bound <= 1e-13 * np.abs(direction * gradient).sum(), "and the rounding is no more than that"
 
 
-def test_what_is_not_finite_has_no_inner_product():
+def test_nonfinite_gradient_has_no_inner_product():
     values, _ = projection.compute_inner_products(np.ones((2, 2)), np.array([np.inf, -np.inf]))
     assert np.isnan(values).all()
     assert np.isinf(projection.compute_directional_allowance(np.ones((2, 2)), np.array([1.0, np.inf]))).all()
 
 
-def test_what_elements_may_be_off_by_covers_the_inner_product():
+def test_directional_allowance_covers_element_errors():
     """A third of all that they may be, all of them and all one way: no sum over their sizes is needed for many."""
     generator = np.random.default_rng(0)
     off = generator.uniform(0, 1, 3000)
@@ -63,7 +63,7 @@ def test_norms_neither_overflow_nor_underflow(unit):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 30])
-def test_the_error_that_is_said_to_be_found_is_the_smallest(count):
+def test_norm_detection_limit_is_the_smallest_found_error(count):
     slack = np.random.default_rng(count).uniform(1, 2, count) * 1e-9
     found = projection.compute_norm_detection_limit(slack, 3.0)
     assert (
@@ -79,7 +79,7 @@ def test_the_error_that_is_said_to_be_found_is_the_smallest(count):
         )
 
 
-def test_a_direction_without_a_difference_says_nothing():
+def test_direction_without_difference_detects_no_error():
     assert projection.compute_norm_detection_limit(
         np.array([1e-9, np.inf]), 1.0
     ) == projection.compute_norm_detection_limit(np.array([1e-9]), 1.0)

@@ -18,25 +18,25 @@ def test_allowed_is_the_bound_and_the_rounding_or_the_tolerance_alone():
     assert reference([2.0], 1e-9, 2e-9, tolerance=Tolerance(1e-3, 0.5)).allowed_error == pytest.approx(0.502)
 
 
-def test_what_is_negligible_is_small_beside_the_largest_whatever_it_is_within_what_is_allowed():
+def test_negligible_element_is_small_at_any_value_within_its_allowance():
     found = reference([1.0, 2e-6, 0.5e-6, 0.5e-6, 0.0], [0.0, 0.0, 0.0, 1e-6, 1e-7])
     assert found.is_negligible.tolist() == [False, False, True, False, True]
     assert found.is_undecided(found.value).tolist() == [False, False, False, True, False]
 
 
-def test_of_a_sample_the_largest_may_be_none_that_was_looked_at():
+def test_largest_magnitude_of_a_sample_includes_unexamined_elements():
     assert reference([1e-7], 0.0).is_negligible.tolist() == [False]
     assert reference([1e-7], 0.0, peer_magnitude=1.0).is_negligible.tolist() == [True]
 
 
-def test_what_has_no_reference_has_no_size():
+def test_missing_reference_has_no_known_magnitude():
     found = reference([np.nan, 3.0, 1.0], [0.0, np.inf, 0.0])
     assert found.is_missing.tolist() == [True, True, False]
     assert found.known_magnitudes.tolist() == [0.0, 0.0, 1.0]
     assert found.is_negligible.tolist() == [False, False, False]
 
 
-def test_nothing_is_known_of_a_difference_within_its_bound():
+def test_difference_within_its_bound_has_no_known_magnitude():
     found = reference([1e-12, 2.0], [1e-11, 1e-11])
     assert found.known_magnitudes.tolist() == [0.0, 2.0]
     assert reference([1e-12], 1e-11).largest_magnitude == 0
@@ -53,7 +53,7 @@ def test_nothing_is_known_of_a_difference_within_its_bound():
         (1e-15, 2e-15, True),
     ],
 )
-def test_a_gradient_that_is_nothing_passes_as_nothing(nothing, judged, undecided):
+def test_zero_gradient_passes_as_zero(nothing, judged, undecided):
     found = reference([0.0], 1e6, zero_tolerance=None if nothing is None else np.array([nothing]))
     assert found.is_undecided(np.array([judged])).tolist() == [undecided]
     assert found.is_zero(np.array([judged])).tolist() == [not undecided]
@@ -76,7 +76,7 @@ def test_along_directions_all_have_the_size_of_the_gradient():
     )
 
 
-def test_what_a_tolerance_hides_is_negligible():
+def test_element_below_the_tolerance_is_negligible():
     found = reference([1.0, 1e-3], 1e-12, tolerance=Tolerance(0.0, 1e-3))
     assert found.is_negligible.tolist() == [False, True]
     assert found.is_undecided(found.value).tolist() == [False, False]
@@ -101,7 +101,7 @@ def test_zeros_are_a_gradient_between_sides_that_have_0_between_them(left: float
     assert found.is_absent(np.zeros(3)) is absent
 
 
-def test_a_kink_excuses_what_lies_between_and_either_convention():
+def test_kink_excuses_values_between_sides_and_conventions():
     sides = {"left_derivative": np.array([0.0, np.nan]), "right_derivative": np.array([1.0, np.nan])}
     found = reference([0.5, 0.5], 1e-12, convention_gradients=(np.array([-7.0, 0.5]),), **sides)
     assert found.is_kink.tolist() == [True, False]
@@ -109,7 +109,7 @@ def test_a_kink_excuses_what_lies_between_and_either_convention():
         assert found.is_excused_by_kink(np.array([judged, judged])).tolist() == [excused, False]
 
 
-def test_of_some_elements_it_is_the_same():
+def test_selected_elements_keep_their_reference():
     found = reference(
         [[1.0, 2.0], [3.0, 4.0]], [[0.1, 0.2], [0.3, 0.4]], zero_tolerance=np.ones((2, 2)), peer_magnitude=3.0
     )

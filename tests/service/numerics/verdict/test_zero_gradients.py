@@ -91,7 +91,7 @@ def known(lines: Any, leaves: Any, weight: Any) -> ZeroEvidence:
 
 
 @pytest.mark.parametrize("case", NOTHING.values(), ids=NOTHING)
-def test_what_is_nothing_everywhere_is_told_at_other_points(case: Any) -> None:
+def test_zero_everywhere_is_recognised_at_nearby_points(case: Any) -> None:
     found = known(*case)
     assert found.largest_magnitude == 0
     assert found.zero_nearby is not None
@@ -99,19 +99,19 @@ def test_what_is_nothing_everywhere_is_told_at_other_points(case: Any) -> None:
 
 
 @pytest.mark.parametrize("case", HERE.values(), ids=HERE)
-def test_what_is_nothing_at_this_point_is_exactly_that(case: Any) -> None:
+def test_zero_at_this_point_is_recognised_as_exact(case: Any) -> None:
     found = known(*case)
     assert found.zero_exactly is not None
     assert found.zero_exactly.all()
 
 
 @pytest.mark.parametrize("case", HIDDEN.values(), ids=HIDDEN)
-def test_what_is_hidden_is_neither(case: Any) -> None:
+def test_gradient_hidden_by_rounding_is_no_zero(case: Any) -> None:
     found = known(*case)
     assert found.largest_magnitude > 0 or not np.any([found.zero_nearby, found.zero_exactly])
 
 
-def test_a_gradient_that_stays_what_it_is_is_small_and_not_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_gradient_is_small_and_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much rounding is allowed."""
     lines, leaves, weight = PRODUCT, {"x": np.array([0.25, 0.5])}, 1.0
     assert known(lines, leaves, weight).largest_magnitude == 0.75
@@ -123,7 +123,7 @@ def test_a_gradient_that_stays_what_it_is_is_small_and_not_nothing(monkeypatch: 
     assert (found.largest_magnitude, found.zero_nearby, found.zero_exactly) == (0, False, False)
 
 
-def test_nothing_is_known_where_other_points_are_out_of_the_domain() -> None:
+def test_zero_evidence_is_missing_where_nearby_points_leave_the_domain() -> None:
     lines = chain(
         ("p", "mul", ["x", "w"], {}), ("s", "sqrt", ["p"], {}), ("d", "sub", ["s", "s"], {}), ("loss", "sum", ["d"], {})
     )
@@ -146,7 +146,7 @@ def difference(value: Any, bound: float, rounding: float) -> Any:
     )
 
 
-def test_how_far_from_nothing_a_number_may_be() -> None:
+def test_zero_tolerance_depends_on_evidence_and_bound() -> None:
     flags = ZeroEvidence(0.0, np.array([True, False, False]), np.array([False, True, False]))
     rounding = np.full(3, 1e-16)
     assert find_zero_tolerance(ZeroEvidence(1.0), difference(np.zeros(3), 1e-15, 1e-16), rounding) is None
@@ -161,7 +161,7 @@ def test_how_far_from_nothing_a_number_may_be() -> None:
     assert switched_off.tolist() == [-INF, 1e-300, -INF]
 
 
-def test_along_directions_all_of_the_gradient_has_to_be_nothing() -> None:
+def test_zero_along_directions_needs_all_elements_zero() -> None:
     rounding = np.full(2, 1e-16)
     for elsewhere, exactly, expected in (
         ([True, True, True], [False, True, False], INF),
@@ -195,7 +195,7 @@ def test_true_zeros_pass_as_zeros_and_as_what_rounding_makes_of_them(case: Any, 
 
 
 @pytest.mark.parametrize("case", HERE.values(), ids=HERE)
-def test_what_is_nothing_at_this_point_alone_passes_as_nothing_alone(case: Any) -> None:
+def test_zero_at_this_point_passes_only_as_zero(case: Any) -> None:
     assert outcome(case, 0, "FP64") == "pass"
     assert outcome(case, 0, "BF16") == "pass"
     assert outcome(case, 1e-3, "BF16") != "pass"
@@ -204,5 +204,5 @@ def test_what_is_nothing_at_this_point_alone_passes_as_nothing_alone(case: Any) 
 @pytest.mark.parametrize("along", [{}, {"finite_difference": {"projections": 3}}], ids=["by element", "along"])
 @pytest.mark.parametrize("case", HIDDEN.values(), ids=HIDDEN)
 @pytest.mark.parametrize("candidate", [0, 0.01, 1e-17])
-def test_what_is_hidden_does_not_pass(case: Any, candidate: float, along: Any) -> None:
+def test_gradient_hidden_by_rounding_does_not_pass(case: Any, candidate: float, along: Any) -> None:
     assert outcome(case, candidate, "FP64", **along) != "pass"

@@ -50,7 +50,7 @@ def channels(op: str) -> SolvedProblem:
         ("div", "this divisor was left out", "this divisor was applied once too often"),
     ],
 )
-def test_a_factor_of_channels_is_named_by_the_vector_that_it_is(op: str, times: str, over: str) -> None:
+def test_missing_channel_factor_names_the_multiplying_vector(op: str, times: str, over: str) -> None:
     worked = channels(op)
     right, s = worked.get_gradient("h"), worked.get_value("s")
     for candidate, how, done in ((right * s, "times", times), (right / s, "over", over)):
@@ -61,7 +61,7 @@ def test_a_factor_of_channels_is_named_by_the_vector_that_it_is(op: str, times: 
         assert not {times, over} - {done} & {told.explanation}
 
 
-def test_a_vector_that_multiplies_nothing_on_the_way_is_no_factor() -> None:
+def test_vector_outside_the_path_is_no_missing_factor() -> None:
     worked = channels("mul")
     assert worked.list_bug_names({"h": worked.get_gradient("h") * worked.get_value("t")}) == {"h": {"unknown"}}
     right = NORM.get_gradient("normal")
@@ -100,7 +100,7 @@ def decayed(scale: float) -> SolvedProblem:
         (0.4, None),
     ],
 )
-def test_what_was_done_to_a_decay_that_the_loss_has_follows_from_its_size(ratio: float, said: str | None) -> None:
+def test_size_of_decay_term_tells_the_action(ratio: float, said: str | None) -> None:
     worked = decayed(0.28)
     found = worked.judge_candidates({"w": worked.get_gradient("w") + ratio * 0.28 * worked.get_value("w")})[1]["w"]
     told = [each.explanation for each in found if each.bug_name.startswith("weight_decay")]

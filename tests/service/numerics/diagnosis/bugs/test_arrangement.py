@@ -7,7 +7,7 @@ from tests.solved_problems import solve_preset
 MLP, LENET = solve_preset("mlp_classifier"), solve_preset("lenet")
 
 
-def test_a_transpose_is_named_by_its_shape() -> None:
+def test_transposed_gradient_is_named_by_its_shape() -> None:
     right = MLP.get_gradient("w1")
     verdicts, found = MLP.judge_candidates({"w1": right.T})
     assert [each.bug_name for each in found["w1"]] == ["transposed", "memory_order"]
@@ -15,13 +15,13 @@ def test_a_transpose_is_named_by_its_shape() -> None:
 
 
 @pytest.mark.parametrize("order", ["F", "C"])
-def test_a_buffer_that_was_read_in_the_other_order_is_named(order: str) -> None:
+def test_wrong_memory_order_is_named(order: str) -> None:
     right = MLP.get_gradient("w1")
     other = {"F": right.ravel(order="F").reshape(right.shape), "C": right.ravel().reshape(right.shape, order="F")}
     assert MLP.list_bug_names({"w1": other[order]}) == {"w1": {"memory_order"}}
 
 
-def test_a_flat_buffer_is_named_whichever_its_order() -> None:
+def test_flat_gradient_is_named_in_either_order() -> None:
     right = MLP.get_gradient("w1")
     assert MLP.list_bug_names({"w1": right.ravel()}) == {"w1": {"reshaped"}}
     assert MLP.list_bug_names({"w1": right.T.ravel()}) == {"w1": {"memory_order"}}
@@ -37,5 +37,5 @@ def test_gradients_in_each_others_place_are_named() -> None:
     assert MLP.list_bug_names({"w1": MLP.get_gradient("w2"), "w2": 2 * MLP.get_gradient("w2")})["w1"] == {"unknown"}
 
 
-def test_a_kernel_that_was_read_backwards_is_named() -> None:
+def test_reversed_kernel_is_named() -> None:
     assert LENET.list_bug_names({"k2": LENET.get_gradient("k2")[..., ::-1, ::-1]})["k2"] == {"kernel_flipped"}

@@ -21,23 +21,23 @@ def by_hand(*, derivative: bool = True, one_hot: bool = True, last_only: bool = 
     return {"w1": by_hidden.T @ x, "b1": by_hidden.sum(0), "w2": by_logits.T @ active, "b2": by_logits.sum(0)}
 
 
-def test_what_is_right_by_hand_passes() -> None:
+def test_handwritten_correct_gradient_passes() -> None:
     verdicts, found = MLP.judge_candidates(by_hand())
     assert {each.outcome.wire_name for each in verdicts.values()} == {"pass"}
     assert not found
 
 
-def test_a_derivative_left_out_shows_behind_it_alone() -> None:
+def test_missing_derivative_changes_only_gradients_behind_it() -> None:
     named = MLP.list_bug_names(by_hand(derivative=False))
     assert named == {"w1": {"missing_activation_derivative"}, "b1": {"missing_activation_derivative"}}
 
 
-def test_a_one_hot_left_out_shows_everywhere() -> None:
+def test_missing_one_hot_changes_all_gradients() -> None:
     named = MLP.list_bug_names(by_hand(one_hot=False))
     assert named == {name: {"missing_one_hot"} for name in ("w1", "b1", "w2", "b2")}
 
 
-def test_a_batch_of_which_one_sample_counts_shows_everywhere() -> None:
+def test_single_counted_sample_changes_all_gradients() -> None:
     named = MLP.list_bug_names(by_hand(last_only=True))
     assert named == {name: {"last_sample_only"} for name in ("w1", "b1", "w2", "b2")}
 

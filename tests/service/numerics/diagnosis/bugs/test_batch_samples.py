@@ -42,10 +42,10 @@ def test_places_of_a_sample_and_rows_of_all_are_found_too() -> None:
     assert "the last of the 15 rows of all samples" in told(share(2, 4))["last_sample_only"]
 
 
-def test_a_sample_that_counts_twice_is_found() -> None:
+def test_double_counted_sample_is_named() -> None:
     assert "the last of the 3 samples in z (linear) counted twice" in told(share() + share(2))["double_counted"]
 
 
-def test_a_part_of_the_samples_is_no_sample() -> None:
+def test_partial_sample_is_not_named_as_single_sample() -> None:
     assert told(share(slice(0, 2))).keys() == {"unknown"}
     assert told(share(2) + 0.3 * share(1)).keys() == {"unknown"}

@@ -13,7 +13,7 @@ def norm(*names: str) -> float:
     return float(np.sqrt(sum(np.square(RIGHT[name]).sum() for name in names)))
 
 
-def test_a_clip_by_value_is_seen_where_several_elements_were_cut() -> None:
+def test_clip_by_value_is_named_from_several_cut_elements() -> None:
     right = RIGHT["w1"]
     most = float(np.sort(np.abs(right).ravel())[-6])
     assert MLP.list_bug_names({"w1": np.clip(right, -most, most)}) == {"w1": {"clipped"}}
@@ -21,7 +21,7 @@ def test_a_clip_by_value_is_seen_where_several_elements_were_cut() -> None:
     assert MLP.list_bug_names({"w1": np.where(np.abs(right) > most, largest * 1.01, right)}) == {"w1": {"unknown"}}
 
 
-def test_one_factor_of_all_tensors_is_a_clip_and_several_are_none() -> None:
+def test_common_factor_of_all_tensors_is_named_as_clip_and_several_factors_are_not() -> None:
     named = MLP.list_bug_names({name: 0.37 * RIGHT[name] for name in ("w1", "w2", "b1")})
     assert all("clipped" in names for names in named.values())
     named = MLP.list_bug_names({name: (0.37 if name == "w1" else 0.41) * RIGHT[name] for name in ("w1", "w2", "b1")})
@@ -29,14 +29,14 @@ def test_one_factor_of_all_tensors_is_a_clip_and_several_are_none() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
-def test_a_clip_of_each_tensor_by_its_own_norm_is_seen_by_the_round_norm(epsilon: float) -> None:
+def test_clip_by_tensor_norm_is_named_by_a_round_norm(epsilon: float) -> None:
     named = MLP.list_bug_names({name: 0.01 * each / (norm(name) + epsilon) for name, each in RIGHT.items()})
     assert all("clipped" in names for names in named.values())
     assert MLP.list_bug_names({"w1": 0.0137 * RIGHT["w1"] / norm("w1")})["w1"] == {"scaled"}
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
-def test_a_clip_by_the_norm_of_all_is_seen_in_one_that_was_sent(epsilon: float) -> None:
+def test_clip_by_joint_norm_is_named_for_a_single_candidate(epsilon: float) -> None:
     factor = 0.1 / (norm(*RIGHT) + epsilon)
     _, found = MLP.judge_candidates({"w2": factor * RIGHT["w2"]})
     (told,) = (each.explanation for each in found["w2"] if each.bug_name == "clipped")
@@ -44,6 +44,6 @@ def test_a_clip_by_the_norm_of_all_is_seen_in_one_that_was_sent(epsilon: float) 
     assert MLP.list_bug_names({"w2": 1.013 * factor * RIGHT["w2"]})["w2"] == {"scaled"}
 
 
-def test_what_is_next_to_nothing_was_neither_clipped_nor_scaled() -> None:
+def test_tiny_gradient_is_named_neither_clipped_nor_scaled() -> None:
     assert MLP.list_bug_names({"w2": np.full(RIGHT["w2"].shape, 1e-17)})["w2"] <= {"detached", "unknown"}
     assert MLP.list_bug_names({"w2": np.full(RIGHT["w2"].shape, 1e-3)}, "FP16") == {"w2": {"unknown"}}

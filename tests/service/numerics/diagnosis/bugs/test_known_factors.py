@@ -19,7 +19,7 @@ def test_uses_of_a_shared_weight_are_one() -> None:
     assert told == "the mean over the 2 uses of w_hidden was taken instead of the sum"
 
 
-def test_of_what_multiplies_nothing_a_fact_is_known_and_no_story() -> None:
+def test_factor_without_multiplier_reports_fact_without_action() -> None:
     (told,) = factors("mlp_classifier", "w1", 7)
     assert told == KnownFactor(told.value, "7 is the length of an axis of x, w1", is_vague=True)
     (told,) = factors("mlp_classifier", "w1", 7**-0.5)
@@ -40,5 +40,5 @@ def test_of_what_multiplies_nothing_a_fact_is_known_and_no_story() -> None:
         (float("inf"), "inf times"),
     ],
 )
-def test_a_factor_reads_well(value: float, words: str) -> None:
+def test_known_factor_is_described_in_words(value: float, words: str) -> None:
     assert describe_factor(value) == words

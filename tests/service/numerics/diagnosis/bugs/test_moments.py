@@ -33,12 +33,12 @@ MEAN, ALONG = G.mean(-1, keepdims=True), UNIT * (G * UNIT).mean(-1, keepdims=Tru
         (RATE * G, {"missing_mean_path", "missing_variance_path"}),
     ],
 )
-def test_a_moment_that_was_held_constant_is_named(wrong: np.ndarray, names: set[str]) -> None:
+def test_constant_moment_is_named(wrong: np.ndarray, names: set[str]) -> None:
     named = WORKED.list_bug_names({"w": wrong})["w"]
     assert named & {"missing_mean_path", "missing_variance_path"} == names
 
 
-def test_only_what_normalises_is_a_moment() -> None:
+def test_moment_without_normalisation_is_not_named() -> None:
     scene = WORKED.build_context()
     for bug, held in ((ConstantMean(), "m"), (ConstantVariance(), "v")):
         first, both = bug.iterate_overrides(scene, ["w"])

@@ -135,7 +135,7 @@ def explained(model: SolvedProblem, candidate: Array) -> str:
 
 @pytest.mark.parametrize("done", DONE)
 @pytest.mark.parametrize(("op", "attributes", "factor", "words", "aside"), FACTORS)
-def test_a_factor_is_told_with_what_was_done(
+def test_wrong_factor_explains_the_action(
     op: str, attributes: Mapping[str, Any], factor: float, words: str, aside: Where, done: str
 ) -> None:
     model = worked(op, attributes)
@@ -150,7 +150,7 @@ def test_a_factor_is_told_with_what_was_done(
 
 
 @pytest.mark.parametrize(("op", "attributes", "factor", "words"), COUNTS)
-def test_a_count_is_told_with_what_it_is_of(
+def test_wrong_count_names_the_counted_elements(
     op: str, attributes: Mapping[str, Any], factor: float, words: str
 ) -> None:
     model = worked(op, attributes)
@@ -159,7 +159,7 @@ def test_a_count_is_told_with_what_it_is_of(
 
 @pytest.mark.parametrize("power", [1, -1])
 @pytest.mark.parametrize(("op", "attributes", "number"), NUMBERS)
-def test_a_number_that_multiplies_no_gradient_is_in_no_story(
+def test_number_outside_the_gradient_is_in_no_explanation(
     op: str, attributes: Mapping[str, Any], number: float, power: int
 ) -> None:
     model = worked(op, attributes)
@@ -181,7 +181,7 @@ def test_two_nodes_with_one_factor_are_both_told() -> None:
     assert "the factor 1.25 of m (mul) was left out, or the division by 0.8 in d (div) was left out" in told
 
 
-def test_a_story_that_another_gradient_speaks_against_is_not_told() -> None:
+def test_action_contradicted_by_another_gradient_is_omitted() -> None:
     nodes = [
         {"name": "p", "op": "mul", "inputs": ["x", "y"]},
         {"name": "m", "op": "mul", "inputs": ["p", 1.25]},
@@ -198,7 +198,7 @@ def test_a_story_that_another_gradient_speaks_against_is_not_told() -> None:
     )
 
 
-def test_where_every_story_is_spoken_against_it_is_said() -> None:
+def test_contradiction_of_all_actions_is_reported() -> None:
     nodes = [
         {"name": "p", "op": "mul", "inputs": ["x", "y"]},
         {"name": "m", "op": "tanh", "inputs": ["p"]},

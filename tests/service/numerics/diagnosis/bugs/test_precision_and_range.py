@@ -10,7 +10,7 @@ from tests.solved_problems import SolvedProblem, solve_preset
 MLP = solve_preset("mlp_classifier")
 
 
-def test_a_gradient_of_float32_that_is_said_to_be_of_float64_is_named() -> None:
+def test_float32_gradient_declared_float64_is_named() -> None:
     right = MLP.get_gradient("w1")
     verdicts, found = MLP.judge_candidates({"w1": right.astype(np.float32).astype(np.float64)})
     assert verdicts["w1"].outcome.wire_name == "fail"
@@ -48,7 +48,7 @@ def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, d
     assert f"dL/dw1 was rounded to {digits}: every element" in found["w1"][0].explanation
 
 
-def test_in_float32_they_are_told_too() -> None:
+def test_few_digits_are_named_in_float32() -> None:
     wrong = written("%.3g", MLP.get_gradient("w1")).astype(np.float32).astype(np.float64)
     _, found = MLP.judge_candidates({"w1": wrong}, "FP32")
     assert [each.bug_name for each in found["w1"]] == ["few_digits"]
@@ -78,7 +78,7 @@ def test_infinities_and_nan_are_told_apart_and_located() -> None:
         assert "1 of 77 elements of dL/dw1 are not finite, the first at index [3, 2]" in found["w1"][0].explanation
 
 
-def test_the_node_that_leaves_the_range_of_the_arithmetic_is_named() -> None:
+def test_overflow_names_the_first_node_out_of_range() -> None:
     worked = SolvedProblem(
         {
             "tensors": {"x": [300.0, 500.0]},

@@ -7,7 +7,7 @@ from tests.solved_problems import solve_preset
 MLP, LENET = solve_preset("mlp_classifier"), solve_preset("lenet")
 
 
-def test_a_bias_that_was_not_summed_over_the_batch_is_named() -> None:
+def test_bias_not_summed_over_batch_is_named() -> None:
     verdicts, found = MLP.judge_candidates({"b1": MLP.get_gradient("hidden")})
     assert [each.bug_name for each in found["b1"]] == ["bias_not_summed", "broadcast_not_reduced"]
     assert found["b1"][0].explanation == (
@@ -17,7 +17,7 @@ def test_a_bias_that_was_not_summed_over_the_batch_is_named() -> None:
     assert verdicts["b1"].outcome.wire_name == "fail"
 
 
-def test_a_bias_of_channels_is_summed_over_what_is_not_last() -> None:
+def test_channel_bias_not_summed_over_other_axes_is_named() -> None:
     assert "bias_not_summed" in LENET.list_bug_names({"a1": LENET.get_gradient("c1")})["a1"]
 
 
@@ -26,6 +26,6 @@ def test_another_shape_whose_sum_is_another_is_unknown() -> None:
     assert named == {"b1": {"unknown"}}
 
 
-def test_a_scalar_that_was_broadcast_is_named() -> None:
+def test_unreduced_broadcast_scalar_is_named() -> None:
     worked = solve_preset("logistic_regression")
     assert "bias_not_summed" in worked.list_bug_names({"b": worked.get_gradient("logit")})["b"]

@@ -36,11 +36,11 @@ def explained(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]
         ),
     ],
 )
-def test_a_factor_is_said_in_the_words_of_the_model(factor: float, said: str) -> None:
+def test_scale_factor_is_explained_by_parts_of_the_model(factor: float, said: str) -> None:
     assert explained(MLP, "w1", factor)["scaled"].startswith(said)
 
 
-def test_all_that_may_have_been_done_is_said() -> None:
+def test_scale_factor_lists_all_possible_actions() -> None:
     told = explained(MLP, "w1", 0.2)["scaled"]
     assert told.endswith(
         ", or the mean over the batch (B = 5) was taken once too often, where the loss takes it. "
@@ -48,20 +48,20 @@ def test_all_that_may_have_been_done_is_said() -> None:
     )
 
 
-def test_a_factor_of_the_loss_that_sums_is_a_mean() -> None:
+def test_factor_of_a_summed_loss_is_explained_as_mean() -> None:
     told = explained(solve_preset("conv_tanh_scale_sigmoid"), "w2", 0.25)["scaled"]
     assert "the mean over the batch (B = 4) was taken where the loss takes the sum" in told
 
 
-def test_a_sign_is_a_sign_and_no_factor() -> None:
+def test_flipped_sign_is_not_named_as_scaled() -> None:
     assert explained(MLP, "w1", -1.0).keys() == {"sign_flipped"}
 
 
-def test_a_factor_near_a_known_one_is_not_that_one() -> None:
+def test_factor_near_a_known_one_is_not_named_as_it() -> None:
     assert "everywhere" in explained(MLP, "w1", 5.001)["scaled"]
 
 
-def test_there_is_no_factor_between_what_is_not_finite_or_nothing() -> None:
+def test_scale_factor_of_nonfinite_or_zero_gradients_is_none() -> None:
     ones = np.ones(3)
     for pair in ((ones, 0 * ones), (0 * ones, ones), (np.inf * ones, ones), (ones, np.ones(4))):
         assert fit_scale_factor(*pair) == (0.0, np.inf)

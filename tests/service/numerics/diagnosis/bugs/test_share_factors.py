@@ -35,13 +35,13 @@ WORKED = SolvedProblem(
         (2.0, "double_counted", "the gradient from b (mul) to w was added twice"),
     ],
 )
-def test_a_factor_of_one_path_is_named_and_said(factor: float, name: str, said: str) -> None:
+def test_factor_of_one_path_is_named_and_explained(factor: float, name: str, said: str) -> None:
     _, found = WORKED.judge_candidates({"w": np.cos(W) + factor * X + 1})
     assert [each.bug_name for each in found["w"]] == [name]
     assert said in found["w"][0].explanation
 
 
-def test_an_added_constant_is_no_factor_of_a_share_that_is_constant() -> None:
+def test_added_constant_is_not_named_as_factor_of_a_constant_share() -> None:
     assert WORKED.list_bug_names({"w": np.cos(W) + X + 1.7}) == {"w": {"unknown"}}
 
 

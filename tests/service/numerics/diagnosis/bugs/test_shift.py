@@ -11,13 +11,13 @@ from tests.solved_problems import SolvedProblem, solve_preset
 MLP, LENET = solve_preset("mlp_classifier"), solve_preset("lenet")
 
 
-def test_a_move_by_one_is_named_and_one_by_two_is_not() -> None:
+def test_shift_by_one_is_named_and_shift_by_two_is_not() -> None:
     right = MLP.get_gradient("w1")
     assert MLP.list_bug_names({"w1": np.roll(right, 1, axis=0)})["w1"] == {"shifted"}
     assert MLP.list_bug_names({"w1": np.roll(right, 2, axis=0)})["w1"] == {"unknown"}
 
 
-def test_of_a_kernel_of_three_one_right_tap_is_no_inside() -> None:
+def test_single_correct_tap_is_not_named_as_correct_interior() -> None:
     generator = np.random.default_rng(3)
     nodes = [
         {"name": "c", "op": "conv2d", "inputs": ["x", "k"]},
@@ -30,7 +30,7 @@ def test_of_a_kernel_of_three_one_right_tap_is_no_inside() -> None:
     assert worked.list_bug_names({"k": flipped})["k"] == {"kernel_flipped"}
 
 
-def test_a_wrong_border_is_named_where_it_is_large_enough_to_be_no_chance() -> None:
+def test_wrong_border_is_named_only_beyond_chance() -> None:
     worked = solve_preset("lenet", "x")
     right = worked.get_gradient("x")
     border = np.ones(right.shape, np.bool_)

@@ -71,7 +71,7 @@ def detached(gated: bool, at: tuple[int, ...]) -> Mapping[str, Array]:
 
 
 @pytest.mark.parametrize("gated", [False, True])
-def test_what_is_not_cut_passes(gated: bool) -> None:
+def test_full_backpropagation_passes(gated: bool) -> None:
     assert model(gated).list_bug_names(detached(gated, ())) == {}
 
 
@@ -84,7 +84,7 @@ def test_what_is_not_cut_passes(gated: bool) -> None:
         ((1, 2, 3, 4), "no gradient came back from any step to the one before: every state ({0}0, {0}1, ...)"),
     ],
 )
-def test_a_state_that_was_detached_is_told_for_every_weight_behind_it(gated: bool, at: tuple[int, ...], said: str) -> None:
+def test_detached_state_is_named_for_each_weight_behind_it(gated: bool, at: tuple[int, ...], said: str) -> None:
     _, found = model(gated).judge_candidates(detached(gated, at))
     assert found.keys() == {"wi", "wh", *(("wg", "ug") if gated else ())}
     for told in found.values():
@@ -150,7 +150,7 @@ def test_back_propagation_that_was_cut_short_is_named_for_every_weight(steps: in
         assert wanted <= {each.bug_name for each in told}
 
 
-def test_of_a_recurrence_every_wrong_backward_pass_is_tried() -> None:
+def test_recurrence_tries_all_wrong_backward_passes() -> None:
     model, _ = recurrent(24, gated=True)
     wrong = model.get_gradient("wi") * np.array([[1.1, 0.7, 1.9], [2.3, 0.2, 1.3]])
     (told,) = model.judge_candidates({"wi": wrong})[1]["wi"]

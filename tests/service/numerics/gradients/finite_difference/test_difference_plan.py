@@ -95,7 +95,7 @@ def test_the_work_of_names_that_share_is_counted_once() -> None:
     assert max(alone) < DifferencePlan(graph, leaves, ["x", "w1"]).first_level_work < sum(alone)
 
 
-def test_of_a_sample_only_its_colours_are_wanted() -> None:
+def test_sample_needs_only_its_own_colours() -> None:
     graph, leaves = build_reference_model((40, 40), (3, 3))
     found = DifferencePlan(graph, leaves, ["x"], make_central_method(1e-3), {"x": np.array([0, 3, 41])})
     assert found.first_level_evaluations == 2 * make_central_method(1e-3).evaluations_per_colour, (

@@ -62,7 +62,7 @@ def test_of_a_residual_of_zero_it_is_that_of_the_points_aside():
     assert (measured.measure_noise("w1", CENTRAL, 2.0**-4) * measured.scale > 1e-20).all()
 
 
-def test_it_is_of_each_term_and_follows_from_the_seed():
+def test_noise_is_measured_per_term_and_repeats_with_the_seed():
     graph, leaves = build_reference_model()
     first, again = (meter(graph, leaves, seed=3).measure_noise("w1", CENTRAL, 2.0**-4) for _ in range(2))
     np.testing.assert_array_equal(first, again)

@@ -29,12 +29,12 @@ def test_noises_of_parts_are_independent_and_roundings_add_up() -> None:
     assert found.rounding_error == pytest.approx(7e-15 + 2 * UNIT_ROUNDOFF), "the sum of the parts is rounded too"
 
 
-def test_of_one_part_it_is_that_part() -> None:
+def test_sum_of_one_quotient_is_that_quotient() -> None:
     part = quotients(1.0, 3e-12, 5e-15)
     assert sum_quotients([part]) is part
 
 
-def test_what_is_exact_has_no_noise() -> None:
+def test_exact_quotient_has_no_noise() -> None:
     found = make_exact_quotients(3, -2.0, 2)
     assert found.values.tolist() == [[-2.0, -2.0]] * 3
     assert (found.noise_floors == 0).all()
@@ -53,7 +53,7 @@ def test_squares_of_the_huge_and_the_tiny_neither_overflow_nor_underflow(unit: f
 
 
 @pytest.mark.parametrize("tiny", [1e-100, 1e-165, 1e-300])
-def test_what_is_tiny_beside_the_largest_is_not_lost(tiny: float) -> None:
+def test_tiny_value_beside_the_largest_is_kept(tiny: float) -> None:
     """1e-300 in units of 1e200 is 0."""
     found = sum_squares_by_felt_element(np.array([0, 1]), np.array([1e200, tiny]), 2)
     np.testing.assert_allclose(found, [1e200, tiny])
