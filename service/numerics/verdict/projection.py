@@ -81,7 +81,8 @@ def euclidean_norms(vectors: Array) -> Array:
     unit = np.where((largest == 0) | ~np.isfinite(largest), 1.0, largest)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = largest * np.sqrt(np.square(vectors / unit[..., None]).sum(axis=-1))
-    return np.where((largest == 0) | ~np.isfinite(largest), largest, norms)
+    sizes: Array = np.where((largest == 0) | ~np.isfinite(largest), largest, norms)
+    return sizes
 
 
 @dataclass(frozen=True)
