@@ -9,22 +9,22 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def round_to_bfloat16(wide: Array) -> Array:
+def round_to_bfloat16(values: Array) -> Array:
     """Round to the nearest bfloat16, ties to even, in the float32 that holds it.
 
     Notes
     -----
     Rounding through float32 would round twice. Rounding float64 to odd first keeps the sticky bit.
     """
-    narrow = wide.astype(np.float32)
-    finite = np.isfinite(narrow) & np.isfinite(wide)
-    inexact = finite & (narrow.astype(np.float64) != wide)
-    away = inexact & (np.abs(narrow.astype(np.float64)) > np.abs(wide))
-    bits = narrow.view(np.uint32).copy()
-    bits -= away.astype(np.uint32)
+    float32_values = values.astype(np.float32)
+    finite = np.isfinite(float32_values) & np.isfinite(values)
+    inexact = finite & (float32_values.astype(np.float64) != values)
+    is_rounded_away = inexact & (np.abs(float32_values.astype(np.float64)) > np.abs(values))
+    bits = float32_values.view(np.uint32).copy()
+    bits -= is_rounded_away.astype(np.uint32)
     bits |= inexact.astype(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return np.where(finite, rounded.view(np.float32), narrow)
+    return np.where(finite, rounded.view(np.float32), float32_values)
 
 
 def bfloat16_to_float32(bits: Array) -> Array:
@@ -57,10 +57,10 @@ class Datatype:
 
         The array takes the memory of a bytearray, which the caller gives away.
         """
-        stored = np.frombuffer(raw, self.storage_dtype)
+        storage_array = np.frombuffer(raw, self.storage_dtype)
         if self.name == "BF16":
-            return bfloat16_to_float32(stored)
-        return stored.astype(self.storage_dtype.newbyteorder("="), copy=not stored.flags.writeable)
+            return bfloat16_to_float32(storage_array)
+        return storage_array.astype(self.storage_dtype.newbyteorder("="), copy=not storage_array.flags.writeable)
 
     def to_storage(self, array: Array) -> Array:
         """Return the stored elements, little-endian and row-major; bfloat16 comes in float32."""

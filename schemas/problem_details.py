@@ -119,15 +119,15 @@ def place_validation_errors(error: ValidationError, body: object, known_fields: 
 
 def _describe_cut_part(path: Sequence[str | int]) -> str:
     """Name the part of a path at which its pointer has to end."""
-    overlong = next(filter(_is_overlong, path), None)
-    return "" if overlong is None else f"{quote_name(str(overlong))}: "
+    overlong_part = next(filter(_is_overlong, path), None)
+    return "" if overlong_part is None else f"{quote_name(str(overlong_part))}: "
 
 
 def _get_value_at(path: Sequence[str | int], body: object) -> object:
-    here: Any = body
+    value: Any = body
     for part in path:
-        here = here[part]
-    return here
+        value = value[part]
+    return value
 
 
 def _describe_given(value: object) -> str:
@@ -149,16 +149,16 @@ def to_short_json(value: object) -> str:
 def _locate_in_body(location: Sequence[str | int], body: object, *, missing: bool) -> list[str | int]:
     """Return the path into the body of a location of pydantic, without the tags of unions."""
     path: list[str | int] = []
-    here = body
-    tagged: object = None
+    value = body
+    tagged_value: object = None
     for position, part in enumerate(location):
-        if isinstance(here, dict) and here is not tagged and cast("dict[str, Any]", here).get("op") == part:
-            tagged = cast("Any", here)  # the tag comes first, once; a field may have its name
+        if isinstance(value, dict) and value is not tagged_value and cast("dict[str, Any]", value).get("op") == part:
+            tagged_value = cast("Any", value)  # the tag comes first, once; a field may have its name
             continue
-        if isinstance(here, dict) and part in here:
-            here = cast("dict[str | int, Any]", here)[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(cast("list[Any]", here)):
-            here = cast("list[Any]", here)[part]
+        if isinstance(value, dict) and part in value:
+            value = cast("dict[str | int, Any]", value)[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(cast("list[Any]", value)):
+            value = cast("list[Any]", value)[part]
         elif not (missing and position == len(location) - 1):
             continue
         path.append(part)
@@ -216,8 +216,8 @@ def _describe_error(error: ErrorDetails, path: Sequence[str | int], body: object
 def describe_unknown(kind: str, name: str, known_names: list[str]) -> str:
     """Say that a name is unknown, and suggest a similar name or list the known ones."""
     text = f"unknown {kind} {quote_name(name)}"
-    if near := difflib.get_close_matches(name[:100], known_names, n=1):
-        return f"{text}; did you mean {near[0]!r}?"
+    if similar_names := difflib.get_close_matches(name[:100], known_names, n=1):
+        return f"{text}; did you mean {similar_names[0]!r}?"
     return f"{text}; known here: {', '.join(known_names)}" if known_names else text
 
 

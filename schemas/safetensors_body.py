@@ -112,8 +112,8 @@ def _shorten_reason(reason: str) -> str:
     """Cut a long message in its middle."""
     if len(reason) <= _MAX_REASON_CHARACTERS:
         return reason
-    half = (_MAX_REASON_CHARACTERS - 3) // 2
-    return f"{reason[:half]}...{reason[-half:]}"
+    half_length = (_MAX_REASON_CHARACTERS - 3) // 2
+    return f"{reason[:half_length]}...{reason[-half_length:]}"
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,21 +130,21 @@ def _group_by_section(
 ) -> dict[str, dict[str, RawTensor]]:
     sections: dict[str, dict[str, RawTensor]] = {name: {} for name in known_sections}
     errors: list[PlacedError] = []
-    for full, entry in entries.items():
+    for full_name, entry in entries.items():
         # A name may have slashes: it begins behind the first one.
-        section, slash, name = full.partition("/")
+        section, slash, name = full_name.partition("/")
         if slash and section in sections:
             sections[section][name] = RawTensor(entry["dtype"], entry["shape"], entry["data"])
         else:
-            errors.append(error_at(_describe_sections(known_sections, quote_name(full)), *full.split("/", 1)))
+            errors.append(error_at(_describe_sections(known_sections, quote_name(full_name)), *full_name.split("/", 1)))
     if errors:
         raise InvalidRequestError(errors)
     return sections
 
 
 def _describe_sections(sections: tuple[str, ...], given_name: str) -> str:
-    *others, last = (f"{name}/..." for name in sections)
-    names = f"{', '.join(others)} or {last}" if others else last
+    *other_names, last = (f"{name}/..." for name in sections)
+    names = f"{', '.join(other_names)} or {last}" if other_names else last
     return f"a tensor is named {names}, as in {(*sections, *sections)[1]}/w1; {given_name} is not"
 
 
@@ -157,8 +157,8 @@ def encode_report(report: CheckReport, text: str | None = None) -> bytes:
         for name, routes in fields[part].items()
         for route, tensor in routes.items()
     }
-    rest = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
-    return to_safetensors(tensors, rest, {} if text is None else {TEXT_ENTRY: text})
+    other_fields = {name: value for name, value in fields.items() if name not in _TENSOR_FIELDS}
+    return to_safetensors(tensors, other_fields, {} if text is None else {TEXT_ENTRY: text})
 
 
 def to_safetensors(

@@ -90,15 +90,19 @@ def make_tensor_schema(*, finite: bool) -> dict[str, Any]:
     number: dict[str, Any] = {"type": "number"}
     if not finite:
         number = {"anyOf": [number, {"enum": list(NONFINITE_SPELLINGS)}]}
-    nested: dict[str, Any] = {"type": "array", "items": {}, "description": "Numbers, nested to the shape; not ragged."}
+    nested_schema: dict[str, Any] = {
+        "type": "array",
+        "items": {},
+        "description": "Numbers, nested to the shape; not ragged.",
+    }
     shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": MAX_DIMENSIONS}
     common = {"datatype": {"enum": list(BY_ANY_NAME)}, "shape": shape}
     return {
         "description": "A tensor: a number, nested lists of numbers, or an object with its datatype and shape.",
         "anyOf": [
             number,
-            nested,
-            _make_object_schema({**common, "data": {"anyOf": [number, {"type": "boolean"}, nested]}}),
+            nested_schema,
+            _make_object_schema({**common, "data": {"anyOf": [number, {"type": "boolean"}, nested_schema]}}),
             _make_object_schema({**common, "b64": {"type": "string", "contentEncoding": "base64"}}),
         ],
     }
@@ -160,24 +164,28 @@ _ACCEPTED_FORMS = "a number, nested lists of numbers, or an object with datatype
 
 def _check_types(types: set[type], leaves: list[Any], shape: tuple[int, ...]) -> None:
     """Refuse elements that neither are numbers nor spell one, with the index of the first."""
-    for kind, what in ((type(None), "null"), (dict, "an object")):
+    for kind, type_text in ((type(None), "null"), (dict, "an object")):
         if kind in types:
-            raise _make_stray_error(what, [type(leaf) is kind for leaf in leaves], shape)
-    strange = [isinstance(leaf, str) and leaf not in NONFINITE_SPELLINGS for leaf in leaves] if str in types else []
-    if any(strange):
-        text = leaves[strange.index(True)]
-        raise _make_stray_error("a string", strange, shape, f": {text if len(text) <= 20 else text[:20] + '...'!r}")
+            raise _make_stray_error(type_text, [type(leaf) is kind for leaf in leaves], shape)
+    is_unknown_text = (
+        [isinstance(leaf, str) and leaf not in NONFINITE_SPELLINGS for leaf in leaves] if str in types else []
+    )
+    if any(is_unknown_text):
+        text = leaves[is_unknown_text.index(True)]
+        raise _make_stray_error(
+            "a string", is_unknown_text, shape, f": {text if len(text) <= 20 else text[:20] + '...'!r}"
+        )
     if bool in types and len(types) > 1:
         raise _make_stray_error("true or false", [type(leaf) is bool for leaf in leaves], shape)
 
 
 def _make_stray_error(
-    problem_text: str, is_stray: list[bool], shape: tuple[int, ...], given: str = ""
+    problem_text: str, is_stray: list[bool], shape: tuple[int, ...], given_text: str = ""
 ) -> PydanticCustomError:
     if not shape:
-        return make_tensor_error(f"{problem_text} where a tensor belongs{given}; one is {_ACCEPTED_FORMS}")
+        return make_tensor_error(f"{problem_text} where a tensor belongs{given_text}; one is {_ACCEPTED_FORMS}")
     return make_tensor_error(
-        f"{problem_text} among numbers{given}, at index {_find_first_index(np.reshape(is_stray, shape))}"
+        f"{problem_text} among numbers{given_text}, at index {_find_first_index(np.reshape(is_stray, shape))}"
     )
 
 
@@ -224,20 +232,20 @@ def _cast_elements(array: Array, types: set[type], datatype: Datatype) -> Array:
         return _round_to_datatype(array.astype(np.float64), datatype)
     if types != {int} or array.dtype != np.int64:
         raise make_tensor_error(f"datatype {datatype.name} takes integers that fit it")
-    narrow = array.astype(datatype.storage_dtype.newbyteorder("="))
-    if not np.array_equal(narrow, array):
+    narrowed = array.astype(datatype.storage_dtype.newbyteorder("="))
+    if not np.array_equal(narrowed, array):
         raise make_tensor_error(f"an integer that does not fit {datatype.name}")
-    return narrow
+    return narrowed
 
 
-def _round_to_datatype(wide: Array, datatype: Datatype) -> Array:
+def _round_to_datatype(values: Array, datatype: Datatype) -> Array:
     """Round float64 to a float datatype; bfloat16 stays in the float32 that holds it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = round_to_bfloat16(wide) if datatype.name == "BF16" else wide.astype(datatype.storage_dtype)
-    lost = np.isfinite(wide) & ~np.isfinite(narrow)
-    if lost.any():
-        raise make_tensor_error(f"a number too large for {datatype.name} at flat index {int(np.argmax(lost))}")
-    return narrow
+        rounded = round_to_bfloat16(values) if datatype.name == "BF16" else values.astype(datatype.storage_dtype)
+    is_overflow = np.isfinite(values) & ~np.isfinite(rounded)
+    if is_overflow.any():
+        raise make_tensor_error(f"a number too large for {datatype.name} at flat index {int(np.argmax(is_overflow))}")
+    return rounded
 
 
 def _find_first_index(mask: Array) -> list[int]:
@@ -268,16 +276,16 @@ def encode_tensor(array: Array, encoding: Encoding, datatype: Datatype | None = 
     if encoding != "nested":
         datatype = datatype or _find_datatype(array.dtype.name)
         return _encode_base64(array, datatype) if encoding == "b64" else Tensor(array, datatype, is_integral=False)
-    wide = np.asarray(array, dtype=np.float64, order="C")
-    if not wide.ndim:
+    float64_array = np.asarray(array, dtype=np.float64, order="C")
+    if not float64_array.ndim:
         return encode_number(float(array))
-    return wide if np.isfinite(wide).all() else to_nested_list(wide)
+    return float64_array if np.isfinite(float64_array).all() else to_nested_list(float64_array)
 
 
 def to_nested_list(array: Array) -> list[Any]:
     """Return an array of one axis or more as nested lists, with NaN and infinities spelled."""
-    wide = np.asarray(array, dtype=np.float64)
-    return wide.tolist() if np.isfinite(wide).all() else _encode_numbers(wide.tolist())
+    float64_array = np.asarray(array, dtype=np.float64)
+    return float64_array.tolist() if np.isfinite(float64_array).all() else _encode_numbers(float64_array.tolist())
 
 
 def _encode_base64(array: Array, datatype: Datatype) -> dict[str, Any]:

@@ -148,5 +148,5 @@ class Settings(BaseSettings):
 
 def _find_present_name(variable: str) -> str | None:
     """Return the present name of a variable with an old name; None for all others."""
-    present = RENAMED_SETTINGS.get(variable.lower().removeprefix(PREFIX.lower()))
-    return f"{PREFIX}{present.upper()}" if present and variable.upper().startswith(PREFIX) else None
+    present_name = RENAMED_SETTINGS.get(variable.lower().removeprefix(PREFIX.lower()))
+    return f"{PREFIX}{present_name.upper()}" if present_name and variable.upper().startswith(PREFIX) else None

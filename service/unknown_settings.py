@@ -35,5 +35,5 @@ def find_unknown_settings(environment: Mapping[str, str], prefix: str, names: Co
 
 def suggest_setting(name: str, prefix: str, names: Collection[str]) -> str | None:
     """Return the setting that a variable most likely misspells, or None."""
-    alike = difflib.get_close_matches(name.upper().removeprefix(prefix).lower(), names, 1, _SIMILARITY_CUTOFF)
-    return f"{prefix}{alike[0].upper()}" if alike else None
+    similar_names = difflib.get_close_matches(name.upper().removeprefix(prefix).lower(), names, 1, _SIMILARITY_CUTOFF)
+    return f"{prefix}{similar_names[0].upper()}" if similar_names else None

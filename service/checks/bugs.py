@@ -73,7 +73,7 @@ def _simulate_for_model(
 ) -> list[PlantedBug]:
     if bug is None:
         with clock.name_stage(_SIMULATION_STAGE):
-            return [_build_entry(simulated) for simulated in _drop_duplicates(_iterate_simulated_bugs(problem))]
+            return [_build_entry(simulated_bug) for simulated_bug in _drop_duplicates(_iterate_simulated_bugs(problem))]
     routes = compute_gradients(problem, plan, StageTimer(), limits)
     with clock.name_stage(_SIMULATION_STAGE):
         return _simulate_named_bug(problem, routes, bug, limits)
@@ -98,11 +98,11 @@ def _iterate_simulated_bugs(problem: Problem, bug: str | None = None) -> Iterato
 def _drop_duplicates(bugs_made: Iterable[InjectedBug]) -> Iterator[InjectedBug]:
     """Yield the first of the bugs with one name and one explanation."""
     known = set[tuple[str, str]]()
-    for simulated in bugs_made:
+    for simulated_bug in bugs_made:
         # One after the other: each has gradients of its own.
-        if (simulated.bug_name, simulated.explanation) not in known:
-            known.add((simulated.bug_name, simulated.explanation))
-            yield simulated
+        if (simulated_bug.bug_name, simulated_bug.explanation) not in known:
+            known.add((simulated_bug.bug_name, simulated_bug.explanation))
+            yield simulated_bug
 
 
 def _build_entry(simulated: InjectedBug) -> PlantedBug:
@@ -116,29 +116,32 @@ def _build_entry(simulated: InjectedBug) -> PlantedBug:
 def _simulate_named_bug(problem: Problem, routes: GradientSources, bug: str, limits: Limits) -> list[PlantedBug]:
     """Return the candidates with a bug, of those that a check fails and names."""
     judge = Judge(problem, routes)
-    planted, was_made = dict[str, PlantedBug](), False
+    planted_bugs, was_made = dict[str, PlantedBug](), False
     elements_left = min(limits.elements, limits.bytes // _BYTES_PER_ELEMENT)
-    for simulated in iterate_interruptibly(islice(_iterate_simulated_bugs(problem, bug), _MAX_CANDIDATES)):
+    for simulated_bug in iterate_interruptibly(islice(_iterate_simulated_bugs(problem, bug), _MAX_CANDIDATES)):
         was_made = True
-        if simulated.explanation in planted:
+        if simulated_bug.explanation in planted_bugs:
             continue
-        explanation = _explain_if_named(judge.with_candidate(simulated.candidates), simulated, routes.evaluations)
+        explanation = _explain_if_named(
+            judge.with_candidate(simulated_bug.candidates), simulated_bug, routes.evaluations
+        )
         if explanation is None:
             continue
-        elements_left -= sum(gradient.size for gradient in simulated.candidates.values())
-        if elements_left < 0 and planted:
+        elements_left -= sum(gradient.size for gradient in simulated_bug.candidates.values())
+        if elements_left < 0 and planted_bugs:
             break
         candidate = {
-            name: encode_tensor(gradient, problem.request.encoding) for name, gradient in simulated.candidates.items()
+            name: encode_tensor(gradient, problem.request.encoding)
+            for name, gradient in simulated_bug.candidates.items()
         }
-        planted[simulated.explanation] = {
-            **_build_entry(simulated),
+        planted_bugs[simulated_bug.explanation] = {
+            **_build_entry(simulated_bug),
             "explanation": explanation,
             "candidate": candidate,
         }
-    if not planted:
+    if not planted_bugs:
         raise InvalidRequestError([error_at(_describe_impossible_bug(problem, bug, was_made=was_made), "bug")])
-    return list(planted.values())
+    return list(planted_bugs.values())
 
 
 def _explain_if_named(judge: Judge, simulated: InjectedBug, evaluations: int) -> str | None:
@@ -146,17 +149,19 @@ def _explain_if_named(judge: Judge, simulated: InjectedBug, evaluations: int) ->
     verdicts = {name: judge.verdict(name) for name in simulated.candidates}
     if any(verdict.outcome != Outcome.FAIL for verdict in verdicts.values()):
         return None
-    named = diagnose_failures(judge.problem, judge, verdicts, evaluations)
+    diagnoses = diagnose_failures(judge.problem, judge, verdicts, evaluations)
     explanations = [
-        [finding.explanation for finding in named.get(name, ()) if finding.bug_name == simulated.bug_name]
+        [finding.explanation for finding in diagnoses.get(name, ()) if finding.bug_name == simulated.bug_name]
         for name in simulated.candidates
     ]
     return explanations[0][0] if all(explanations) else None
 
 
 def _describe_impossible_bug(problem: Problem, bug: str, was_made: bool) -> str:
-    possible = list(
-        dict.fromkeys(simulated.bug_name for simulated in _drop_duplicates(_iterate_simulated_bugs(problem)))
+    possible_names = list(
+        dict.fromkeys(simulated_bug.bug_name for simulated_bug in _drop_duplicates(_iterate_simulated_bugs(problem)))
     )
-    why = "would not be told from a right gradient or from another bug" if was_made else "cannot be made"
-    return f"{quote_name(bug)} {why} in this model at this point; those that can: {', '.join(possible) or 'none'}"
+    reason = "would not be told from a right gradient or from another bug" if was_made else "cannot be made"
+    return (
+        f"{quote_name(bug)} {reason} in this model at this point; those that can: {', '.join(possible_names) or 'none'}"
+    )

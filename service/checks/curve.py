@@ -56,16 +56,18 @@ def compute_curve(
                 return _build_report(problem, flat, clock.track_progress(progress))
 
 
-def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
+def _check_budget(problem: Problem, flat_index: int, limits: Limits) -> None:
     """Refuse a curve that would take too much, before anything is allocated."""
     check_model_size(problem, limits)
     (name,), graph = problem.names, problem.graph
-    before = finite_difference.estimate_planning_cost(graph, problem.names)
-    differences = max(before.memory_bytes, numerics.estimate_curve_bytes(graph, name))
+    planning_cost = finite_difference.estimate_planning_cost(graph, problem.names)
+    differences = max(planning_cost.memory_bytes, numerics.estimate_curve_bytes(graph, name))
     check_memory(problem, limits, differences, "curve", _REMEDY, "model")
-    check_work(problem, limits, numerics.estimate_curve_work(graph, name) + before.work, "curve", _REMEDY, "model")
+    check_work(
+        problem, limits, numerics.estimate_curve_work(graph, name) + planning_cost.work, "curve", _REMEDY, "model"
+    )
     plan = finite_difference.plan_differences(
-        graph, problem.float64_leaves, problem.names, problem.method, {name: np.array([flat])}
+        graph, problem.float64_leaves, problem.names, problem.method, {name: np.array([flat_index])}
     )
     differences = numerics.estimate_curve_bytes(graph, name) + finite_difference.estimate_cost(plan).memory_bytes
     check_memory(problem, limits, differences, "curve", _REMEDY, "model")
@@ -74,34 +76,34 @@ def _check_budget(problem: Problem, flat: int, limits: Limits) -> None:
     )
 
 
-def _build_report(problem: Problem, flat: int, progress: DifferenceProgress) -> CurveReport:
+def _build_report(problem: Problem, flat_index: int, progress: DifferenceProgress) -> CurveReport:
     (name,) = problem.names
     gradient = analytic.differentiate_analytically(problem.graph, problem.leaves, dtype=problem.dtype).gradients[name]
-    curve = numerics.compute_step_curve(problem.graph, problem.float64_leaves, name, flat, progress)
+    curve = numerics.compute_step_curve(problem.graph, problem.float64_leaves, name, flat_index, progress)
     progress(name, curve.evaluations, curve.evaluations)
     report: CurveReport = {
-        "analytic": encode_number(float(gradient.flat[flat])),
+        "analytic": encode_number(float(gradient.flat[flat_index])),
         "steps": curve.steps.tolist(),
         "forward": _encode_numbers(curve.forward),
         "central": _encode_numbers(curve.central),
-        "engine": _difference_element(problem, flat, progress),
+        "engine": _difference_element(problem, flat_index, progress),
     }
     if curve.complex_step is not None:
         report["complex_step"] = _encode_numbers(curve.complex_step)
     return report
 
 
-def _difference_element(problem: Problem, flat: int, progress: DifferenceProgress) -> EngineDifference:
+def _difference_element(problem: Problem, flat_index: int, progress: DifferenceProgress) -> EngineDifference:
     """Compute the difference of the element by the engine."""
     (name,) = problem.names
-    elements = {name: np.array([flat])}
+    elements = {name: np.array([flat_index])}
     difference = finite_difference.differentiate_numerically(
         problem.graph, problem.float64_leaves, problem.names, problem.method, problem.request.seed, progress, elements
     )[name]
     return {
-        "value": encode_number(float(difference.value.flat[flat])),
-        "error_bound": encode_number(float(difference.error_bound.flat[flat])),
-        "step": encode_number(float(difference.steps.flat[flat])),
+        "value": encode_number(float(difference.value.flat[flat_index])),
+        "error_bound": encode_number(float(difference.error_bound.flat[flat_index])),
+        "step": encode_number(float(difference.steps.flat[flat_index])),
     }
 
 

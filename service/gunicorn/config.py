@@ -95,8 +95,10 @@ def when_ready(server: Any) -> None:
     limits = {socket.SO_RCVTIMEO: _settings.max_stall_seconds, socket.SO_SNDTIMEO: _settings.send_timeout_seconds}
     for listener in server.LISTENERS:
         for option, seconds in limits.items():
-            whole = int(seconds)
-            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
+            whole_seconds = int(seconds)
+            listener.sock.setsockopt(
+                socket.SOL_SOCKET, option, struct.pack("ll", whole_seconds, int(1e6 * (seconds - whole_seconds)))
+            )
 
 
 def post_worker_init(worker: Any) -> None:

@@ -13,13 +13,13 @@ _MAX_CONNECTIONS = 1000
 
 def raise_descriptor_limit() -> int:
     """Raise the soft limit on descriptors to the hard one or to plenty; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _TARGET_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _TARGET_LIMIT)
-    if soft == resource.RLIM_INFINITY:
+    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted_limit = _TARGET_LIMIT if hard_limit == resource.RLIM_INFINITY else min(hard_limit, _TARGET_LIMIT)
+    if soft_limit == resource.RLIM_INFINITY:
         return _TARGET_LIMIT
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)
+    if soft_limit < wanted_limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted_limit, hard_limit))
+    return max(soft_limit, wanted_limit)
 
 
 def compute_max_lingering(limit: int) -> int:

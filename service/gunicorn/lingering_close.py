@@ -44,30 +44,30 @@ class LingeringConnections:
             connection.close()
             return
         if len(self) >= self._limit:
-            self._end(next(iter(self._deadlines)))
+            self._end_connection(next(iter(self._deadlines)))
         self._deadlines[connection] = time.monotonic() + _LINGER_SECONDS
         self._get_selector().register(connection, selectors.EVENT_READ, self._discard_input)
 
     def _discard_input(self, connection: socket.socket) -> None:
         try:
-            more = connection.recv_into(self._discard_buffer)
+            received_count = connection.recv_into(self._discard_buffer)
         except BlockingIOError:
             return
         except OSError:  # reset
-            more = 0
-        if more:
+            received_count = 0
+        if received_count:
             # As for a body that is read, a client that keeps sending gets more time.
-            self._deadlines[connection] += more / MIN_BYTES_PER_SECOND
+            self._deadlines[connection] += received_count / MIN_BYTES_PER_SECOND
         else:
-            self._end(connection)
+            self._end_connection(connection)
 
     def end_overdue(self) -> None:
         """Close the connections whose time is over; the loop calls it at each turn."""
         now = time.monotonic()
         for connection in [connection for connection, deadline in self._deadlines.items() if deadline < now]:
-            self._end(connection)
+            self._end_connection(connection)
 
-    def _end(self, connection: socket.socket) -> None:
+    def _end_connection(self, connection: socket.socket) -> None:
         del self._deadlines[connection]
         self._get_selector().unregister(connection)
         connection.close()

@@ -54,8 +54,8 @@ class AllocatedDict(_MmapedDict):
 
     def _init_value(self, key: str) -> None:
         # The client would double a file that is too small; here it is large enough before.
-        needed = self._used + 4 * (len(key.encode()) + 32)
-        while needed > self._capacity:
+        needed_bytes = self._used + 4 * (len(key.encode()) + 32)
+        while needed_bytes > self._capacity:
             self._grow(2 * self._capacity)
         _MmapedDict._init_value(self, key)
 
@@ -68,9 +68,9 @@ class AllocatedDict(_MmapedDict):
             # The file keeps its counts for the other processes; this one goes on from them in memory.
             self.in_memory = True
             _warn_once(self._fname)
-        counted = bytes(self._m)
+        content = bytes(self._m)
         self._m = mmap.mmap(-1, capacity)
-        self._m[: len(counted)] = counted
+        self._m[: len(content)] = content
         self._capacity = capacity
 
     def close(self) -> None:

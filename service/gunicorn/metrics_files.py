@@ -24,12 +24,12 @@ _SUMMED_KINDS = ("counter", "histogram")
 
 def make_metrics_directory() -> Path | None:
     """Make a directory for metrics; return None if none can be written or has room."""
-    for place in ("/dev/shm", tempfile.gettempdir()):
+    for parent in ("/dev/shm", tempfile.gettempdir()):
         with contextlib.suppress(OSError):
-            made = Path(tempfile.mkdtemp(prefix="gradcheckd-", dir=place))
-            if _has_room(made):
-                return made
-            shutil.rmtree(made, ignore_errors=True)
+            directory = Path(tempfile.mkdtemp(prefix="gradcheckd-", dir=parent))
+            if _has_room(directory):
+                return directory
+            shutil.rmtree(directory, ignore_errors=True)
     return None
 
 
@@ -59,13 +59,13 @@ def merge_dead_worker(directory_path: Path, pid: int) -> None:
     client: Any = multiprocess
     client.mark_process_dead(pid, str(directory_path))
     for kind in _SUMMED_KINDS:
-        dead = directory_path / f"{kind}_{pid}.db"
-        if dead.exists():
+        dead_file = directory_path / f"{kind}_{pid}.db"
+        if dead_file.exists():
             # A worker that was killed during a write may leave an unreadable file, which no scrape could read.
             with contextlib.suppress(RuntimeError, ValueError, struct.error):
-                if not _add_counts(dead, directory_path / f"{kind}_dead.db"):
+                if not _add_counts(dead_file, directory_path / f"{kind}_dead.db"):
                     continue
-            dead.unlink()
+            dead_file.unlink()
 
 
 def _add_counts(dead: Path, total: Path) -> bool:

@@ -74,8 +74,8 @@ class Worker(ThreadWorker):
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Do one turn of the loop."""
-        waiting = self._unfinished_heads or self._lingering or self._is_paused()
-        super().wait_for_and_dispatch_events(min(timeout, _TICK_SECONDS) if waiting else timeout)
+        must_poll = self._unfinished_heads or self._lingering or self._is_paused()
+        super().wait_for_and_dispatch_events(min(timeout, _TICK_SECONDS) if must_poll else timeout)
         self._lingering.end_overdue()
         if self.nr_conns >= self.worker_connections:
             self._close_idle_connections()
@@ -107,9 +107,9 @@ class Worker(ThreadWorker):
         began longest ago.
         """
         for _ in range(max(1, self.worker_connections // _IDLE_CLOSE_DIVISOR)):
-            waiting = self.keepalived_conns or self.pending_conns
-            if waiting:
-                conn = waiting.popleft()
+            idle_connections = self.keepalived_conns or self.pending_conns
+            if idle_connections:
+                conn = idle_connections.popleft()
                 self.poller.unregister(conn.sock)
             elif self._unfinished_heads:
                 conn = next(iter(self._unfinished_heads))
@@ -153,10 +153,10 @@ class Worker(ThreadWorker):
     def handle(self, conn: TConn) -> Any:
         """Handle a request in a thread; a connection that is not kept lingers."""
         with set_arrival(self._arrived.pop(conn, None)):
-            kept = super().handle(conn)
-        if not kept:
+            is_kept_alive = super().handle(conn)
+        if not is_kept_alive:
             conn.close = partial(self._lingering.add, conn.sock)
-        return kept
+        return is_kept_alive
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Enable or disable accepting.
@@ -199,6 +199,6 @@ def _is_head_complete(head: bytes) -> bool:
 
 def _has_client_closed(connection: socket.socket) -> bool:
     """Tell whether the client has closed its sending side."""
-    watch = select.poll()
-    watch.register(connection, select.POLLRDHUP)
-    return bool(watch.poll(0))
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP)
+    return bool(poller.poll(0))

@@ -73,14 +73,14 @@ def end_overdue_connections(max_slow_answers: int) -> None:
     """
     now = time.monotonic()
     pending = list(_PENDING_BY_CONNECTION.items())
-    slow = [
+    slow_connections = [
         (state.started, connection)
         for connection, state in pending
         if state.shutdown_mode == socket.SHUT_RDWR and now - state.started > _SLOW_AFTER_SECONDS
     ]
-    late = [connection for connection, state in pending if state.deadline < now]
-    excess = sorted(slow, key=lambda item: item[0])[: max(0, len(slow) - max_slow_answers)]
-    for connection in {*late, *(connection for _, connection in excess)}:
+    overdue_connections = [connection for connection, state in pending if state.deadline < now]
+    excess = sorted(slow_connections, key=lambda item: item[0])[: max(0, len(slow_connections) - max_slow_answers)]
+    for connection in {*overdue_connections, *(connection for _, connection in excess)}:
         _end_connection(connection)
 
 

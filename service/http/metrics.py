@@ -86,6 +86,6 @@ def write_exposition() -> str:
 def _collect_registry() -> CollectorRegistry:
     if DIRECTORY_VARIABLE not in os.environ:
         return REGISTRY
-    merged = CollectorRegistry()
-    MultiProcessCollector(merged)
-    return merged
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry

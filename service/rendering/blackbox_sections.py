@@ -48,8 +48,8 @@ def _build_detail_section(name: str, verdict: JudgedVerdict, *, has_details: boo
 def _describe_noise(report: JudgeReport) -> str:
     size = number_format.format_magnitude(report["noise"])
     evaluations = number_format.format_count(report["evaluations"], "evaluation")
-    repeated = "repeatable" if report["deterministic"] else "not quite repeatable at one point"
-    return f"{size} (standard deviation); {evaluations}, {repeated}"
+    repeat_note = "repeatable" if report["deterministic"] else "not quite repeatable at one point"
+    return f"{size} (standard deviation); {evaluations}, {repeat_note}"
 
 
 def _build_verdict_section(report: JudgeReport) -> Section:
@@ -106,17 +106,18 @@ def _describe_factor(taylor: Taylor) -> str:
 
 
 def _format_miss_probability(verdict: JudgedVerdict) -> str:
-    missed, elements = verdict["missed"], verdict["elements"]
-    single = missed["single_element"]
+    missed_report, elements = verdict["missed"], verdict["elements"]
+    single = missed_report["single_element"]
     text = (
         f"one element off by {number_format.format_magnitude(single['relative_error'])} of itself with probability "
         f"{number_format.format_probability(single['probability'])}"
     )
-    if "relative_l2" in missed:
-        if missed["relative_l2"] == "Infinity":
+    if "relative_l2" in missed_report:
+        if missed_report["relative_l2"] == "Infinity":
             return f"{text}; no error is sure to be found along these directions."
-        error = f"an error of {number_format.format_magnitude(missed['relative_l2'])} of the gradient's norm"
-        return f"{text}; {error} with probability {number_format.format_probability(missed['probability'])} at most."
+        error = f"an error of {number_format.format_magnitude(missed_report['relative_l2'])} of the gradient's norm"
+        probability = number_format.format_probability(missed_report["probability"])
+        return f"{text}; {error} with probability {probability} at most."
     total = number_format.format_count(elements["total"], "element")
     unexamined = f"; {elements['not_examined']} of {total} not looked at" if elements["not_examined"] else ""
     return f"{text}{unexamined}."

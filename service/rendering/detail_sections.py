@@ -90,10 +90,10 @@ def build_direction_table(
     directions: Sequence[DirectionReport | JudgedDirection], *, has_details: bool = False
 ) -> Iterator[Block]:
     """Build a row for each of the worst three random directions; with details, for the first twenty."""
-    ordered = list(enumerate(directions))
+    ranked_directions = list(enumerate(directions))
     if not has_details:
         # NaN sorts before every ratio, as in the worst elements.
-        ordered.sort(key=lambda pair: (pair[1]["outcome"] != "fail", -_rank_direction(pair[1])))
+        ranked_directions.sort(key=lambda pair: (pair[1]["outcome"] != "fail", -_rank_direction(pair[1])))
     rows = [
         (
             str(number),
@@ -105,7 +105,7 @@ def build_direction_table(
             number_format.format_ratio(compute_direction_ratio(direction)),
             direction["outcome"],
         )
-        for number, direction in ordered[: MAX_DIRECTIONS if has_details else _MAX_WORST]
+        for number, direction in ranked_directions[: MAX_DIRECTIONS if has_details else _MAX_WORST]
     ]
     if rows:
         columns = _make_comparison_columns(Column("direction"))
@@ -142,9 +142,12 @@ def _describe_omitted_rows(shown_count: int, count: int, noun: str) -> Iterator[
 def _describe_miss_probability(missed: MissedInSample | MissedAlong, verdict: Verdict) -> str:
     probability = number_format.format_probability(missed["probability"])
     if "wrong_elements" in missed:
-        wrong, elements = number_format.format_count(missed["wrong_elements"], "wrong element"), verdict["elements"]
+        wrong_count, elements = (
+            number_format.format_count(missed["wrong_elements"], "wrong element"),
+            verdict["elements"],
+        )
         unexamined = f"{elements['not_examined']} of {number_format.format_count(elements['total'], 'element')}"
-        return f"{unexamined}; {wrong} would be missed with probability {probability}."
+        return f"{unexamined}; {wrong_count} would be missed with probability {probability}."
     if missed["relative_l2"] == "Infinity":
         return "any single element; no error is sure to be found along these directions."
     error = f"an error of {number_format.format_rounded_up(missed['relative_l2'])} of the gradient's norm"

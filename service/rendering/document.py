@@ -69,10 +69,10 @@ class Table:
 
     def without_columns(self, positions: frozenset[int]) -> "Table":
         """Return the table without the columns at some positions."""
-        kept = [position for position in range(len(self.columns)) if position not in positions]
+        kept_positions = [position for position in range(len(self.columns)) if position not in positions]
         return Table(
-            [self.columns[position] for position in kept],
-            [[row[position] for position in kept] for row in self.rows],
+            [self.columns[position] for position in kept_positions],
+            [[row[position] for position in kept_positions] for row in self.rows],
             self.heading,
         )
 

@@ -21,23 +21,23 @@ def build_finding_section(report: CheckReport | JudgeReport) -> Iterator[Section
     groups: dict[tuple[str, ...], list[str]] = {}
     paragraphs: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for name in sort_by_outcome(report):
-        found = _describe_finding(report["verdicts"][name])
-        key = tuple(_remove_name(text, name) for _, text in found)
-        if found:
+        finding = _describe_finding(report["verdicts"][name])
+        key = tuple(_remove_name(text, name) for _, text in finding)
+        if finding:
             groups.setdefault(key, []).append(name)
-            paragraphs.setdefault(key, found)
+            paragraphs.setdefault(key, finding)
     blocks = [block for key, names in groups.items() for block in _write_group(names, paragraphs[key])]
     if len(blocks) > MAX_GROUPS:
-        more = number_format.format_count(len(blocks) - MAX_GROUPS, "more finding")
-        blocks[MAX_GROUPS:] = [Paragraph(f"{more} in the JSON report.")]
+        omission_note = number_format.format_count(len(blocks) - MAX_GROUPS, "more finding")
+        blocks[MAX_GROUPS:] = [Paragraph(f"{omission_note} in the JSON report.")]
     if blocks:
         yield Section(Heading(), blocks)
 
 
 def _remove_name(text: str, name: str) -> str:
     """Make the same finding on two tensors the same text: each names its gradient and its elements."""
-    own = re.escape(DisplayName(name))
-    return re.sub(rf"dL/d{own}(?!\w)|(?<!\w){own}(?=\[)", _GENERIC_NAME, text)
+    escaped_name = re.escape(DisplayName(name))
+    return re.sub(rf"dL/d{escaped_name}(?!\w)|(?<!\w){escaped_name}(?=\[)", _GENERIC_NAME, text)
 
 
 def has_named_bug(verdict: Verdict | JudgedVerdict) -> bool:
@@ -46,10 +46,12 @@ def has_named_bug(verdict: Verdict | JudgedVerdict) -> bool:
 
 
 def _write_group(names: list[str], paragraphs: list[tuple[str, str]]) -> Iterator[Paragraph]:
-    listed = tuple(map(DisplayName, names[:_MAX_LISTED_NAMES]))
+    listed_names = tuple(map(DisplayName, names[:_MAX_LISTED_NAMES]))
     for heading, text in paragraphs:
-        shared = f" The same explains all {len(names)} gradients." if len(names) > 1 and heading == _BUG_HEADING else ""
-        yield Paragraph(text + shared, Heading(heading, listed, len(names) - len(listed)))
+        shared_note = (
+            f" The same explains all {len(names)} gradients." if len(names) > 1 and heading == _BUG_HEADING else ""
+        )
+        yield Paragraph(text + shared_note, Heading(heading, listed_names, len(names) - len(listed_names)))
 
 
 def _describe_finding(verdict: Verdict | JudgedVerdict) -> list[tuple[str, str]]:

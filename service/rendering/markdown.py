@@ -47,16 +47,16 @@ def render_markdown(
     Details are all pairs of gradients, full gradients and every check that passed.
     """
     parts = [f"## gradcheckd: {_escape_markdown(report['outcome'])}\n"]
-    room, omitted = MAX_LENGTH - len(parts[0]) - len(_TRUNCATION_NOTE), 0
+    free_characters, omitted_count = MAX_LENGTH - len(parts[0]) - len(_TRUNCATION_NOTE), 0
     for section in build_sections(report, has_details=has_details):
         part = "\n".join(_write_section(section))
-        if len(part) < room:
+        if len(part) < free_characters:
             parts.append(part)
-            room -= len(part) + 1
+            free_characters -= len(part) + 1
         else:
-            omitted += 1
-    if omitted:
-        parts.append(_TRUNCATION_NOTE.format(number_format.format_count(omitted, "section")))
+            omitted_count += 1
+    if omitted_count:
+        parts.append(_TRUNCATION_NOTE.format(number_format.format_count(omitted_count, "section")))
     return "\n".join(parts)
 
 
@@ -75,8 +75,8 @@ def _write_section(section: Section) -> Iterator[str]:
 
 def _write_heading(heading: Heading) -> str:
     names = ", ".join(filter(None, map(_write_code, heading.names)))
-    more = f" and {heading.more_names} more" if heading.more_names else ""
-    return ": ".join(part for part in (names + more, _escape_markdown(heading.text)) if part)
+    omission_note = f" and {heading.more_names} more" if heading.more_names else ""
+    return ": ".join(part for part in (names + omission_note, _escape_markdown(heading.text)) if part)
 
 
 def _write_block(block: Block) -> Iterator[str]:
@@ -95,8 +95,8 @@ def _write_table(table: Table) -> Iterator[str]:
     yield _write_row(column.head for column in table.columns)
     yield _write_row(map(_write_rule, table.columns))
     yield from (_write_row(map(_write_cell, row)) for row in table.rows[:MAX_ROWS])
-    if more := table.rows[MAX_ROWS:]:
-        yield f"\n{len(more)} more rows are in the report as JSON and as text."
+    if omitted_rows := table.rows[MAX_ROWS:]:
+        yield f"\n{len(omitted_rows)} more rows are in the report as JSON and as text."
 
 
 def _write_rule(column: Column) -> str:
@@ -122,9 +122,9 @@ def _write_code(display_name: DisplayName) -> str:
 
 
 def _write_fenced(lines: Sequence[str]) -> Iterator[str]:
-    shown = [elide_middle(escape_text(line), _MAX_LINE_LENGTH) for line in lines]
-    fence = "`" * max(3, *(_count_longest_run(line) + 1 for line in shown))
-    yield from (f"{fence}text", *shown, fence)
+    escaped_lines = [elide_middle(escape_text(line), _MAX_LINE_LENGTH) for line in lines]
+    fence = "`" * max(3, *(_count_longest_run(line) + 1 for line in escaped_lines))
+    yield from (f"{fence}text", *escaped_lines, fence)
 
 
 def _count_longest_run(text: str) -> int:

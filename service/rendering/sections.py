@@ -33,9 +33,9 @@ def build_sections(report: CheckReport | JudgeReport, *, has_details: bool = Fal
 def build_check_sections(report: CheckReport, *, has_details: bool = False) -> Iterator[Section]:
     """Build the sections of a check."""
     summary = report["summary"].removeprefix(f"{report['outcome']}: ")
-    closing = _describe_loss_and_cost(report, has_details=has_details)
+    closing_section = _describe_loss_and_cost(report, has_details=has_details)
     is_short = report["outcome"] == "pass" and not has_details
-    yield Section(Heading(), [Paragraph(summary), closing] if is_short else [Paragraph(summary)])
+    yield Section(Heading(), [Paragraph(summary), closing_section] if is_short else [Paragraph(summary)])
     if not is_short:
         yield from build_finding_section(report)
         yield build_verdict_section(report)
@@ -46,7 +46,7 @@ def build_check_sections(report: CheckReport, *, has_details: bool = False) -> I
     yield from build_intermediate_sections(report)
     if not is_short:
         yield _build_model(report)
-        yield Section(Heading(), [closing])
+        yield Section(Heading(), [closing_section])
 
 
 def _describe_loss_and_cost(report: CheckReport, *, has_details: bool) -> Paragraph:
@@ -119,11 +119,14 @@ def _build_model(report: CheckReport) -> Section:
 
 def _format_node(node: Mapping[str, Any]) -> str:
     """Write a node as a call: `L1 = flatten(C1, start_dim=0, end_dim=-1)`."""
-    named = {name: value for name, value in node.items() if name not in ("name", "op", "inputs")}
+    attributes = {name: value for name, value in node.items() if name not in ("name", "op", "inputs")}
     inputs = cast("list[Any] | dict[str, Any]", node["inputs"])
     if isinstance(inputs, dict):
-        inputs, named = [], inputs | named
-    arguments = [*map(_format_operand, inputs), *(f"{name}={_format_operand(value)}" for name, value in named.items())]
+        inputs, attributes = [], inputs | attributes
+    arguments = [
+        *map(_format_operand, inputs),
+        *(f"{name}={_format_operand(value)}" for name, value in attributes.items()),
+    ]
     return f"{DisplayName(node['name'])} = {node['op']}({', '.join(arguments)})"
 
 

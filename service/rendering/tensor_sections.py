@@ -19,8 +19,8 @@ MAX_ELEMENTS = 36
 def build_gradient_sections(report: CheckReport) -> Iterator[Section]:
     """Build the gradients of each tensor by every route."""
     gradients = report["gradients"]
-    ordered = {name: gradients[name] for name in sort_by_outcome(report) if name in gradients}
-    yield from _build_sections("Gradients", ordered)
+    ordered_gradients = {name: gradients[name] for name in sort_by_outcome(report) if name in gradients}
+    yield from _build_sections("Gradients", ordered_gradients)
 
 
 def build_intermediate_sections(report: CheckReport) -> Iterator[Section]:
@@ -62,10 +62,10 @@ def _build_table(arrays: Mapping[str, Array], sizes: tuple[int, ...], heading: H
     columns = (Column("index", is_text=True), *(Column(_format_route(route)) for route in known))
     rows = [
         (
-            number_format.format_index(place),
-            *(_format_number(route, float(array[place])) for route, array in known.items()),
+            number_format.format_index(index),
+            *(_format_number(route, float(array[index])) for route, array in known.items()),
         )
-        for place in np.ndindex(sizes)
+        for index in np.ndindex(sizes)
     ]
     return Table(columns, rows, heading)
 
@@ -99,8 +99,8 @@ def get_shape(tensor: Any) -> tuple[int, ...]:
 def _get_nested_shape(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list):
         return ()
-    inside = cast("list[Any]", value)
-    return (len(inside), *(_get_nested_shape(inside[0]) if inside else ()))
+    items = cast("list[Any]", value)
+    return (len(items), *(_get_nested_shape(items[0]) if items else ()))
 
 
 def to_array(tensor: Any) -> Array:
@@ -109,5 +109,5 @@ def to_array(tensor: Any) -> Array:
         return cast("Array", tensor)
     if math.prod(get_shape(tensor)) == 0:
         return np.empty(get_shape(tensor))
-    decoded = tensor if isinstance(tensor, Tensor) else Tensor.decode_any(tensor)
-    return decoded.array.astype(np.float64)
+    decoded_tensor = tensor if isinstance(tensor, Tensor) else Tensor.decode_any(tensor)
+    return decoded_tensor.array.astype(np.float64)

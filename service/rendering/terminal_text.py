@@ -57,9 +57,9 @@ def wrap_text(text: str, cells: int) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         for piece in _split_word(word, cells):
-            longer = f"{lines[-1]} {piece}" if lines[-1] else piece
-            if measure_width(longer) <= cells:
-                lines[-1] = longer
+            extended_line = f"{lines[-1]} {piece}" if lines[-1] else piece
+            if measure_width(extended_line) <= cells:
+                lines[-1] = extended_line
             else:
                 lines.append(piece)
     return lines

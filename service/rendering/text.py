@@ -35,8 +35,10 @@ def render_text(
         Function that builds the sections; by default those of a check or of a judgement by losses.
     """
     columns = max(MIN_COLUMNS, min(columns, MAX_COLUMNS))
-    first, *rest = (_write_section(section, columns) for section in build_sections(report, has_details=has_details))
-    return "\n".join([f"gradcheckd: {report['outcome']}\n{first}", *rest])
+    first, *other_sections = (
+        _write_section(section, columns) for section in build_sections(report, has_details=has_details)
+    )
+    return "\n".join([f"gradcheckd: {report['outcome']}\n{first}", *other_sections])
 
 
 def _write_section(section: Section, columns: int) -> str:
@@ -51,10 +53,10 @@ def _write_section(section: Section, columns: int) -> str:
 
 
 def _write_heading(heading: Heading, columns: int) -> str:
-    most = columns * 2 // 3 // max(len(heading.names), 1)
-    names = ", ".join(elide_middle(name, most) for name in heading.names)
-    more = f" and {heading.more_names} more" if heading.more_names else ""
-    return ": ".join(part for part in (names + more, escape_text(heading.text)) if part)
+    max_width = columns * 2 // 3 // max(len(heading.names), 1)
+    names = ", ".join(elide_middle(name, max_width) for name in heading.names)
+    omission_note = f" and {heading.more_names} more" if heading.more_names else ""
+    return ": ".join(part for part in (names + omission_note, escape_text(heading.text)) if part)
 
 
 def _write_block(block: Block, columns: int) -> Iterator[str]:
@@ -94,13 +96,13 @@ def _measure_columns(rows: Sequence[Sequence[str]]) -> list[int]:
 def _drop_columns(table: Table, columns: int) -> Table:
     """Leave out the columns that readers miss least until the others fit beside each other."""
     ranks = {position: column.drop_rank for position, column in enumerate(table.columns) if column.drop_rank}
-    dropped: set[int] = set()
+    dropped_positions: set[int] = set()
     for position in sorted(ranks, key=lambda position: -ranks[position]):
-        shown = table.without_columns(frozenset(dropped))
-        if _measure_table(_fit_widths(_measure_columns(_list_rows(shown)), shown, columns)) <= columns:
-            return shown
-        dropped.add(position)
-    return table.without_columns(frozenset(dropped))
+        shown_table = table.without_columns(frozenset(dropped_positions))
+        if _measure_table(_fit_widths(_measure_columns(_list_rows(shown_table)), shown_table, columns)) <= columns:
+            return shown_table
+        dropped_positions.add(position)
+    return table.without_columns(frozenset(dropped_positions))
 
 
 def _measure_table(widths: Sequence[int]) -> int:
@@ -109,14 +111,14 @@ def _measure_table(widths: Sequence[int]) -> int:
 
 def _fit_widths(widths: Sequence[int], table: Table, columns: int) -> list[int]:
     """Return widths of columns that fit beside each other: those of words give way, the widest first."""
-    fitting = list(widths)
-    excess = _measure_table(fitting) - columns
+    fitted_widths = list(widths)
+    excess = _measure_table(fitted_widths) - columns
     words = [position for position, column in enumerate(table.columns) if column.is_text]
-    for position in sorted(words, key=lambda position: -fitting[position]):
-        less = max(0, min(excess, fitting[position] - _MIN_COLUMN_WIDTH))
-        fitting[position] -= less
-        excess -= less
-    return fitting
+    for position in sorted(words, key=lambda position: -fitted_widths[position]):
+        reduction = max(0, min(excess, fitted_widths[position] - _MIN_COLUMN_WIDTH))
+        fitted_widths[position] -= reduction
+        excess -= reduction
+    return fitted_widths
 
 
 def _pad_cell(cell: str, cell_width: int, *, align_left: bool) -> str:

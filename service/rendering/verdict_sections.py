@@ -42,10 +42,10 @@ def build_verdict_section(report: CheckReport) -> Section:
 
 def build_table_section(table: Table, legends: dict[str, str]) -> Section:
     """Build a section of a table of tensors, without empty columns, and with the legends of the others."""
-    shown = hide_empty_columns(table)
-    heads = [column.head for column in shown.columns]
+    shown_table = hide_empty_columns(table)
+    heads = [column.head for column in shown_table.columns]
     legend = "; ".join(f"{head}: {words}" for head, words in legends.items() if head in heads)
-    return Section(Heading("Verdicts"), [shown, Paragraph(f"{legend}.")])
+    return Section(Heading("Verdicts"), [shown_table, Paragraph(f"{legend}.")])
 
 
 def hide_empty_columns(table: Table) -> Table:

@@ -127,9 +127,9 @@ class Clock:
             return remedy()
 
     @contextmanager
-    def _end_at(self, at: float) -> Generator[None]:
-        before, self._deadline = self._deadline, at
+    def _end_at(self, deadline: float) -> Generator[None]:
+        outer_deadline, self._deadline = self._deadline, deadline
         try:
             yield
         finally:
-            self._deadline = before
+            self._deadline = outer_deadline

@@ -24,9 +24,9 @@ class StageTimer:
     @contextmanager
     def time_stage(self, name: str) -> Generator[None]:
         """Count the time spent inside to a stage."""
-        before = time.perf_counter()
+        start = time.perf_counter()
         yield
-        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - before
+        self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + time.perf_counter() - start
 
     @property
     def elapsed_seconds(self) -> float:

@@ -49,22 +49,22 @@ def _describe_disagreements(
         if verdict.direction_results is not None
         else verdict.element_count - verdict.unexamined_count
     )
-    more = f" (and in {len(disagreements) - 1} other)" if len(disagreements) > 1 else ""
+    omission_note = f" (and in {len(disagreements) - 1} other)" if len(disagreements) > 1 else ""
     return (
         f"Our own gradients disagree: at {partition.element_count} of {total} {_name_units([verdict])} of "
-        f"{escape_name(name)}{more}, {_describe_partition(partition)}. This is a bug of this service, so no candidate "
-        "fails there: please report it with the request."
+        f"{escape_name(name)}{omission_note}, {_describe_partition(partition)}. This is a bug of this service, so no "
+        "candidate fails there: please report it with the request."
     )
 
 
 def _describe_partition(partition: Partition) -> str:
-    dissenting = _join_source_names(partition.dissenting)
+    dissenting_names = _join_source_names(partition.dissenting)
     if partition.agreeing:
         verb = "does" if len(partition.dissenting) == 1 else "do"
-        return f"{_join_source_names(partition.agreeing)} agree and {dissenting} {verb} not"
+        return f"{_join_source_names(partition.agreeing)} agree and {dissenting_names} {verb} not"
     if len(partition.dissenting) == 2:
-        return f"{dissenting} differ and the finite difference cannot tell which is right"
-    return f"{dissenting} all disagree"
+        return f"{dissenting_names} differ and the finite difference cannot tell which is right"
+    return f"{dissenting_names} all disagree"
 
 
 def _join_source_names(names: Sequence[str]) -> str:
@@ -73,18 +73,19 @@ def _join_source_names(names: Sequence[str]) -> str:
 
 
 def _summarize_verdicts(outcome: Outcome, verdicts: Mapping[str, GradientVerdict]) -> str:
-    leading = {name: verdict for name, verdict in verdicts.items() if verdict.outcome == outcome}
+    deciding_verdicts = {name: verdict for name, verdict in verdicts.items() if verdict.outcome == outcome}
     if outcome == Outcome.PASS:
-        return _describe_pass(leading)
-    count, total = _count_outcome(list(leading.values()), outcome)
+        return _describe_pass(deciding_verdicts)
+    count, total = _count_outcome(list(deciding_verdicts.values()), outcome)
     text = (
-        f"{outcome.wire_name}: {count} of {total} {_name_units(list(leading.values()))} of {_join_names(list(leading))}"
+        f"{outcome.wire_name}: {count} of {total} {_name_units(list(deciding_verdicts.values()))} of "
+        f"{_join_names(list(deciding_verdicts))}"
     )
-    if named_result := _find_worst(leading, outcome):
-        is_directional = next(iter(leading.values())).direction_results is not None
+    if named_result := _find_worst(deciding_verdicts, outcome):
+        is_directional = next(iter(deciding_verdicts.values())).direction_results is not None
         return f"{text}; {_describe_worst(*named_result, directional=is_directional)}."
     # The remedy is a sentence of its own, and stands in the verdict.
-    cause, _, _ = next(iter(leading.values())).reason.partition(". ")
+    cause, _, _ = next(iter(deciding_verdicts.values())).reason.partition(". ")
     return f"{text}. {cause.removesuffix('.')}."
 
 
@@ -106,35 +107,39 @@ def _rank_ratio(ratio: float) -> float:
 
 
 def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
-    passing, names = list(verdicts.values()), _join_names(list(verdicts))
+    passing_verdicts, names = list(verdicts.values()), _join_names(list(verdicts))
     zeros = _describe_zero_gradients(verdicts)
-    if passing[0].direction_results is not None:
-        count = len(passing[0].direction_results)
-        directions = f"{count} random direction{'s' if count != 1 else ''}{' each' if len(passing) > 1 else ''}"
-        missed = _describe_miss_probability(passing)
-        return f"pass: the gradient along {directions} of {names} agrees with the finite difference{missed}.{zeros}"
-    count, _ = _count_outcome(passing, Outcome.PASS)
-    worth = _describe_detectable_error(passing) + _describe_miss_probability(passing)
-    text = f"pass: all {count} {_name_units(passing)} of {names} agree with the finite difference{worth}"
+    if passing_verdicts[0].direction_results is not None:
+        count = len(passing_verdicts[0].direction_results)
+        directions = (
+            f"{count} random direction{'s' if count != 1 else ''}{' each' if len(passing_verdicts) > 1 else ''}"
+        )
+        miss_text = _describe_miss_probability(passing_verdicts)
+        return f"pass: the gradient along {directions} of {names} agrees with the finite difference{miss_text}.{zeros}"
+    count, _ = _count_outcome(passing_verdicts, Outcome.PASS)
+    detection_text = _describe_detectable_error(passing_verdicts) + _describe_miss_probability(passing_verdicts)
+    text = (
+        f"pass: all {count} {_name_units(passing_verdicts)} of {names} agree with the finite difference{detection_text}"
+    )
     return f"{text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
 
 
 def _describe_detectable_error(verdicts: Sequence[GradientVerdict]) -> str:
     """Name the error that is found in every element that counts, and the others."""
-    counted = [verdict for verdict in verdicts if np.isfinite(verdict.smallest_detectable_error)]
-    if not counted:
+    promised_verdicts = [verdict for verdict in verdicts if np.isfinite(verdict.smallest_detectable_error)]
+    if not promised_verdicts:
         return ""
-    worth = _round_up(max(verdict.smallest_detectable_error for verdict in counted))
-    others = [
+    detectable_error = _round_up(max(verdict.smallest_detectable_error for verdict in promised_verdicts))
+    exceptions = [
         f"{count} {kind}"
         for kind, count in (
-            ("negligible", sum(verdict.negligible_count for verdict in counted)),
-            ("at kinks", sum(verdict.kink_count for verdict in counted)),
+            ("negligible", sum(verdict.negligible_count for verdict in promised_verdicts)),
+            ("at kinks", sum(verdict.kink_count for verdict in promised_verdicts)),
         )
         if count
     ]
-    but = f" in any but {' and '.join(others)}" if others else ""
-    return f"; a relative error of {worth} would have been found{but}"
+    exception_text = f" in any but {' and '.join(exceptions)}" if exceptions else ""
+    return f"; a relative error of {detectable_error} would have been found{exception_text}"
 
 
 def _round_up(number: float) -> str:
@@ -198,9 +203,13 @@ def _describe_miss_probability(verdicts: Sequence[GradientVerdict]) -> str:
             f"; an error of {_round_up(worst.relative_l2)} of a gradient's norm would have been missed with "
             f"probability {worst.probability:.1g}"
         )
-    most = max((limit.probability for limit in limits if isinstance(limit, SampleMissRate)), default=0)
-    probability = f"{most:.3g}" if most < 0.9995 else "above 0.999"
-    return f" in those; a single wrong element would have been missed with probability {probability}" if most else ""
+    largest_probability = max((limit.probability for limit in limits if isinstance(limit, SampleMissRate)), default=0)
+    probability = f"{largest_probability:.3g}" if largest_probability < 0.9995 else "above 0.999"
+    return (
+        f" in those; a single wrong element would have been missed with probability {probability}"
+        if largest_probability
+        else ""
+    )
 
 
 def _name_units(verdicts: Sequence[GradientVerdict]) -> str:
@@ -219,13 +228,13 @@ def _count_outcome(verdicts: Sequence[GradientVerdict], outcome: Outcome) -> tup
 
 
 def _describe_worst(name: str, worst: ElementResult, *, directional: bool) -> str:
-    place = (
+    location = (
         f"the first is direction {worst.index[0]} of {escape_name(name)}, along which"
         if directional
         else f"the worst is {_format_element(name, worst)}, where"
     )
     value = _format_value(worst.judged_value)
-    return f"{place} the {worst.source} gradient is {value} and {_describe_reference(worst)}"
+    return f"{location} the {worst.source} gradient is {value} and {_describe_reference(worst)}"
 
 
 def _format_element(name: str, worst: ElementResult) -> str:

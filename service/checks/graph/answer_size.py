@@ -53,14 +53,14 @@ def estimate_answer_size(problem: Problem, encoding: Encoding) -> AnswerSize:
     names = sum(map(len, shapes))
     model = len(orjson.dumps(model_language.graph_to_dict(problem.graph)))
     text_bytes = _CHARACTERS_PER_NAME * (1 + len(problem.names)) + _BYTES_PER_NAME_CHARACTER * names + model
-    written = sum(tensors) + text_bytes + _CHARACTERS_PER_DIRECTION * entries + _CHARACTERS_PER_KINK * kinks
-    return AnswerSize(written, max(tensors) // 3, 2 * text_bytes + _BYTES_PER_OBJECT * (entries + kinks))
+    written_bytes = sum(tensors) + text_bytes + _CHARACTERS_PER_DIRECTION * entries + _CHARACTERS_PER_KINK * kinks
+    return AnswerSize(written_bytes, max(tensors) // 3, 2 * text_bytes + _BYTES_PER_OBJECT * (entries + kinks))
 
 
 def check_answer_size(problem: Problem, limits: Limits, encoding: Encoding) -> int:
     """Refuse an answer that is too large, and return its bytes, at most."""
-    smaller = "" if encoding == "binary" else ", ask for it in the safetensors format (Accept)"
-    remedy = f"Leave `gradients` or `intermediates` out{smaller}, or name fewer tensors in `with_respect_to`"
+    binary_remedy = "" if encoding == "binary" else ", ask for it in the safetensors format (Accept)"
+    remedy = f"Leave `gradients` or `intermediates` out{binary_remedy}, or name fewer tensors in `with_respect_to`"
     return check_answer_bytes(estimate_answer_size(problem, encoding).written_bytes, limits, remedy, "include")
 
 
@@ -79,11 +79,11 @@ def _may_have_kinks(problem: Problem) -> bool:
 def _estimate_gradient_bytes(problem: Problem, name: str, encoding: Encoding) -> int:
     """Return the bytes of the gradients of one name in the answer."""
     shape = problem.graph.shapes[name]
-    reported, wide = (
+    reported_bytes, float64_bytes = (
         _estimate_reported_tensor_bytes(problem, shape, encoding),
         estimate_tensor_bytes(shape, encoding, 8),
     )
-    total = 2 * reported + 2 * wide + (wide if "allowances" in problem.request.include else 0)
+    total = 2 * reported_bytes + 2 * float64_bytes + (float64_bytes if "allowances" in problem.request.include else 0)
     candidate = problem.candidate.get(name)
     if candidate is not None:
         # Of whatever shape, and of no narrower type than it came in.
@@ -99,10 +99,10 @@ def estimate_tensor_bytes(shape: Shape, encoding: Encoding, width: int) -> int:
     """Return the bytes of an encoded tensor, at most."""
     count = count_elements(shape)
     if encoding == "nested":
-        lists, within = 0, 1
+        lists, rows = 0, 1
         for length in shape:
-            lists += within
-            within *= length
+            lists += rows
+            rows *= length
         return _CHARACTERS_PER_NUMBER * count + _CHARACTERS_PER_LIST * lists + _CHARACTERS_PER_LIST
     # Of each three bytes four characters; and what stands beside them.
     return (width * count if encoding == "binary" else 4 * (width * count + 2) // 3) + 200 + 24 * len(shape)

@@ -21,9 +21,9 @@ def plan_within_limits(problem: Problem, limits: Limits) -> DifferencePlan:
     check_model_size(problem, limits)
     check_longest_call(problem, limits)
     plan, estimate = estimate_check(problem, limits)
-    over = estimate.describe_excess(limits)
-    if over is not None or plan is None:
-        detail = f"the check would take about {over}. {suggest_reductions(problem, limits)}"
+    excess = estimate.describe_excess(limits)
+    if excess is not None or plan is None:
+        detail = f"the check would take about {excess}. {suggest_reductions(problem, limits)}"
         raise InvalidRequestError([error_at(detail, *locate_size_field(problem))], "over-budget")
     return plan
 
@@ -37,10 +37,10 @@ def check_tensor_sizes(request: ParsedCheckRequest, limits: Limits) -> None:
         sum(tensor.array.size for tensor in tensors.values())
         for tensors in (request.tensors | request.weights, request.candidate or {})
     )
-    for elements, place in ((tensors, "model"), (candidate, "candidate")):
+    for elements, field in ((tensors, "model"), (candidate, "candidate")):
         if elements > limits.elements:
-            detail = f"the {place} would hold {elements} elements or more at once; the limit is {limits.elements}"
-            raise InvalidRequestError([error_at(detail, place)], "over-budget")
+            detail = f"the {field} would hold {elements} elements or more at once; the limit is {limits.elements}"
+            raise InvalidRequestError([error_at(detail, field)], "over-budget")
     _check_dimensions(request, limits)
 
 
@@ -60,9 +60,10 @@ def check_model_size(problem: Problem, limits: Limits) -> None:
     shapes = problem.graph.shapes
     if errors := [
         ModelError(
-            f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken", at
+            f"its result would have {len(shapes[node.name])} dimensions; at most {limits.dimensions} are taken",
+            position,
         )
-        for at, node in enumerate(problem.graph.listed_nodes)
+        for position, node in enumerate(problem.graph.listed_nodes)
         if len(shapes[node.name]) > limits.dimensions
     ]:
         raise model_language.to_request_error(InvalidModelError(errors), problem.request)
@@ -81,14 +82,18 @@ _CALL_WORK_PER_SECOND = 25 * 10**7
 def check_longest_call(problem: Problem, limits: Limits) -> None:
     """Refuse a model with too long a call of PyTorch: nothing interrupts one."""
     longest, node = problem.graph.estimate_longest_call_work()
-    most = max(_MIN_CALL_WORK, int(_CALL_WORK_PER_SECOND * limits.seconds))
-    if longest > most:
+    max_work = max(_MIN_CALL_WORK, int(_CALL_WORK_PER_SECOND * limits.seconds))
+    if longest > max_work:
         detail = (
             f"PyTorch would take about {format_estimate(longest)} operations for it in one call, which nothing can "
-            f"interrupt; the limit is {format_estimate(most)}. {SMALLER_MODEL_REMEDY}"
+            f"interrupt; the limit is {format_estimate(max_work)}. {SMALLER_MODEL_REMEDY}"
         )
-        place = next(at for at, listed_node in enumerate(problem.graph.listed_nodes) if listed_node.name == node.name)
-        errors = model_language.to_request_error(InvalidModelError([ModelError(detail, place)]), problem.request).errors
+        position = next(
+            index for index, listed_node in enumerate(problem.graph.listed_nodes) if listed_node.name == node.name
+        )
+        errors = model_language.to_request_error(
+            InvalidModelError([ModelError(detail, position)]), problem.request
+        ).errors
         raise InvalidRequestError(errors, "over-budget")
 
 

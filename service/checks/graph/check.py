@@ -61,16 +61,16 @@ def check(
     InvalidRequestError
         With every error of the request.
     """
-    watch = StageTimer()
+    stage_timer = StageTimer()
     limits = limits or Limits()
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
         with clock.refuse_on_timeout(SMALLER_MODEL_REMEDY, "with_respect_to"):
             request, problem = parse_problem(body, limits, model_language.parse_check_request)
-        place = locate_size_field(problem)
+        size_field = locate_size_field(problem)
         with (
-            clock.refuse_on_timeout(partial(suggest_reductions, problem, limits), *place),
-            watch.time_stage("finite_difference"),
+            clock.refuse_on_timeout(partial(suggest_reductions, problem, limits), *size_field),
+            stage_timer.time_stage("finite_difference"),
             clock.name_stage("the differences were being planned"),
         ):
             plan = plan_within_limits(problem, limits)
@@ -79,12 +79,12 @@ def check(
             reserve_answer_bytes(check_answer_size(problem, limits, form))
         # Overflow and NaN are findings here: the verdicts look for them in the results.
         remedy = partial(_suggest_within_time, problem, plan, limits, clock)
-        with clock.refuse_on_timeout(remedy, *place), np.errstate(all="ignore"):
-            routes = compute_gradients(problem, plan, watch, limits, progress)
-            findings, judge = _judge_all(problem, routes, watch, clock)
+        with clock.refuse_on_timeout(remedy, *size_field), np.errstate(all="ignore"):
+            routes = compute_gradients(problem, plan, stage_timer, limits, progress)
+            findings, judge = _judge_all(problem, routes, stage_timer, clock)
             with clock.name_stage("the report was being written"):
                 return build_report(
-                    problem, routes, judge, findings, watch, form, defer_tensors=reserve_answer_bytes is not None
+                    problem, routes, judge, findings, stage_timer, form, defer_tensors=reserve_answer_bytes is not None
                 )
 
 
@@ -93,17 +93,17 @@ def _suggest_within_time(problem: Problem, plan: DifferencePlan, limits: Limits,
 
 
 def _judge_all(
-    problem: Problem, routes: GradientSources, watch: StageTimer, clock: Clock
+    problem: Problem, routes: GradientSources, stage_timer: StageTimer, clock: Clock
 ) -> tuple[CheckResults, Judge]:
     """Judge every name, and diagnose the failures as far as there is time."""
     judge = Judge(problem, routes)
-    with watch.time_stage("verdict"), clock.name_stage("the verdicts were being found"):
+    with stage_timer.time_stage("verdict"), clock.name_stage("the verdicts were being found"):
         verdicts = {name: judge.verdict(name) for name in iterate_interruptibly(problem.names)}
         disputes = {
             name: partitions
             for name in iterate_interruptibly(problem.names)
             if (partitions := judge.find_disagreement(name))
         }
-    with watch.time_stage("diagnosis"), clock.limit_to_fraction(_DIAGNOSIS_TIME_FRACTION):
+    with stage_timer.time_stage("diagnosis"), clock.limit_to_fraction(_DIAGNOSIS_TIME_FRACTION):
         diagnoses = diagnose_failures(problem, judge, verdicts, routes.evaluations)
     return CheckResults(verdicts, disputes, diagnoses), judge

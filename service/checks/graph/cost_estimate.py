@@ -45,29 +45,27 @@ class CostEstimate(NamedTuple):
 
     def describe_excess(self, limits: Limits) -> str | None:
         """Describe the part of the cost that exceeds a limit; return None if none does."""
-        counted = "" if self.evaluations is None else f" ({self.evaluations} evaluations of the loss)"
+        note = "" if self.evaluations is None else f" ({self.evaluations} evaluations of the loss)"
         if self.work > limits.work:
-            return f"{format_estimate(self.work)} operations{counted}; the limit is {format_estimate(limits.work)}"
+            return f"{format_estimate(self.work)} operations{note}; the limit is {format_estimate(limits.work)}"
         if self.bytes > limits.bytes:
-            return (
-                f"{format_estimate(self.bytes)} bytes of memory{counted}; the limit is {format_estimate(limits.bytes)}"
-            )
+            return f"{format_estimate(self.bytes)} bytes of memory{note}; the limit is {format_estimate(limits.bytes)}"
         return None
 
 
 def estimate_check(problem: Problem, limits: Limits) -> tuple[DifferencePlan | None, CostEstimate]:
     """Estimate a check, and return the plan that the estimate is of, if there is one."""
-    before = estimate_planning_cost(problem)
-    foreseen = CostEstimate(
-        None, estimate_other_work(problem) + before.work, estimate_bytes(problem, before.memory_bytes)
+    planning_cost = estimate_planning_cost(problem)
+    estimate = CostEstimate(
+        None, estimate_other_work(problem) + planning_cost.work, estimate_bytes(problem, planning_cost.memory_bytes)
     )
-    many = problem.projection_count is not None and foreseen.bytes > limits.bytes
-    if many or foreseen.work > limits.work or before.memory_bytes > limits.bytes:
-        return None, foreseen
+    exceeds_memory = problem.projection_count is not None and estimate.bytes > limits.bytes
+    if exceeds_memory or estimate.work > limits.work or planning_cost.memory_bytes > limits.bytes:
+        return None, estimate
     plan = _plan_differences(problem)
     needs = finite_difference.estimate_cost(plan)
-    most = max(foreseen.bytes, estimate_bytes(problem, needs.memory_bytes))
-    return plan, CostEstimate(plan.first_level_evaluations, foreseen.work + needs.work, most, needs.work)
+    largest_bytes = max(estimate.bytes, estimate_bytes(problem, needs.memory_bytes))
+    return plan, CostEstimate(plan.first_level_evaluations, estimate.work + needs.work, largest_bytes, needs.work)
 
 
 def count_model_elements(problem: Problem) -> int:
@@ -91,7 +89,7 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
     graph, elements = problem.graph, count_model_elements(problem)
     element_counts = [count_elements(graph.shapes[name]) for name in problem.names]
     # Directions are drawn before all else.
-    held = (
+    kept_numbers = (
         _ROUTE_ARRAYS_PER_VALUE * elements
         + _NUMBERS_PER_DIFFERENCE * sum(element_counts)
         + (problem.projection_count or 0) * sum(element_counts)
@@ -99,12 +97,17 @@ def estimate_bytes(problem: Problem, differences: int) -> int:
     scratch = (ROUNDING_SWEEPS + 1) * max(
         node.op.scratch_arrays * graph.estimate_cost([node]).largest_array for node in graph.nodes
     )
-    judging = _BYTES_PER_NUMBER * (
+    judging_bytes = _BYTES_PER_NUMBER * (
         _ROUNDING_ARRAYS_PER_VALUE * elements + _NUMBERS_PER_JUDGED_ELEMENT * max(element_counts)
     )
     answer = estimate_answer_size(problem, problem.request.encoding)
-    writing = answer.written_bytes + answer.object_bytes + _SERIALIZATION_COPIES * answer.largest_tensor_bytes
-    return _BASE_BYTES + _BYTES_PER_NUMBER * (held + scratch) + answer.object_bytes + max(differences, judging, writing)
+    writing_bytes = answer.written_bytes + answer.object_bytes + _SERIALIZATION_COPIES * answer.largest_tensor_bytes
+    return (
+        _BASE_BYTES
+        + _BYTES_PER_NUMBER * (kept_numbers + scratch)
+        + answer.object_bytes
+        + max(differences, judging_bytes, writing_bytes)
+    )
 
 
 def estimate_planning_cost(problem: Problem) -> finite_difference.DifferenceCost:

@@ -30,23 +30,25 @@ def diagnose_failures(
     evaluations
         Evaluations of the loss by the check: a diagnosis takes no more.
     """
-    failed = [
+    failed_names = [
         name for name, verdict in verdicts.items() if verdict.outcome == Outcome.FAIL and name in problem.candidate
     ]
     try:
-        return _diagnose(problem, judge, failed, evaluations)
+        return _diagnose_names(problem, judge, failed_names, evaluations)
     except OutOfTimeError:
-        return {name: [diagnosis.NO_TIME_EXPLANATION] for name in failed}
+        return {name: [diagnosis.NO_TIME_EXPLANATION] for name in failed_names}
 
 
-def _diagnose(
-    problem: Problem, judge: Judge, failed: Sequence[str], evaluations: int
+def _diagnose_names(
+    problem: Problem, judge: Judge, failed_names: Sequence[str], evaluations: int
 ) -> dict[str, list[BugExplanation]]:
-    wrong = {name: _find_wrong_elements(problem, judge, name) for name in failed if not judge.find_disagreement(name)}
-    if not wrong:
+    wrong_elements = {
+        name: _find_wrong_elements(problem, judge, name) for name in failed_names if not judge.find_disagreement(name)
+    }
+    if not wrong_elements:
         return {}
     return diagnosis.diagnose_gradients(
-        build_context(problem), wrong, evaluations * problem.graph.estimate_cost().total_work
+        build_context(problem), wrong_elements, evaluations * problem.graph.estimate_cost().total_work
     )
 
 

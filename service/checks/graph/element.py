@@ -15,9 +15,9 @@ from service.numerics.model.graph import Graph
 def choose_element_name(request: CurveRequest[NodeBase], graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
     """Return the name to differentiate by, and append errors of the element."""
     spec = request.element
-    wrong = why_not_differentiable(graph, spec.name)
-    if wrong is not None:
-        errors.append(error_at(wrong, "element", "name"))
+    reason = why_not_differentiable(graph, spec.name)
+    if reason is not None:
+        errors.append(error_at(reason, "element", "name"))
     else:
         errors.extend(_find_index_errors(spec, graph.shapes[spec.name]))
     return (spec.name,)
@@ -27,8 +27,8 @@ def compute_flat_index(spec: ElementSpec, graph: Graph) -> int:
     """Return the flat index of an existing element."""
     shape = graph.shapes[spec.name]
     # A negative number counts from the end, as NumPy has it.
-    within = [number % length for number, length in zip(spec.index, shape, strict=True)]
-    return int(np.ravel_multi_index(within, shape)) if shape else 0
+    index = [number % length for number, length in zip(spec.index, shape, strict=True)]
+    return int(np.ravel_multi_index(index, shape)) if shape else 0
 
 
 def _find_index_errors(spec: ElementSpec, shape: Shape) -> Iterator[PlacedError]:

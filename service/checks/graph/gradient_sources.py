@@ -30,12 +30,14 @@ class DirectionalDifference:
 
         And what its inner products may be off by: those of the gradients of our own, one of which is like it.
         """
-        off = [
+        allowances = [
             projection.compute_inner_products(self.directions, gradient)[1]
             for gradient in gradients
             if np.isfinite(gradient).all()
         ]
-        return projection.compute_directional_allowance(self.directions, rounding) + np.max(off, axis=0, initial=0)
+        return projection.compute_directional_allowance(self.directions, rounding) + np.max(
+            allowances, axis=0, initial=0
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from service.numerics.verdict import projection
 def compute_gradients(
     problem: Problem,
     plan: DifferencePlan,
-    watch: StageTimer,
+    stage_timer: StageTimer,
     limits: Limits,
     on_progress: DifferenceProgress | None = None,
 ) -> GradientSources:
@@ -26,7 +26,7 @@ def compute_gradients(
     ----------
     problem, plan, limits
         The problem, the plan of its differences, and its limits.
-    watch
+    stage_timer
         Timer of the stages.
     on_progress
         Callback for the progress of the finite differences, called a last time at their end; None by default.
@@ -38,17 +38,21 @@ def compute_gradients(
     """
     clock = current_clock(limits.seconds)
     with clock.enforce_deadline():
-        return _compute_by_each_route(problem, plan, watch, clock, on_progress)
+        return _compute_by_each_route(problem, plan, stage_timer, clock, on_progress)
 
 
 def _compute_by_each_route(
-    problem: Problem, plan: DifferencePlan, watch: StageTimer, clock: Clock, on_progress: DifferenceProgress | None
+    problem: Problem,
+    plan: DifferencePlan,
+    stage_timer: StageTimer,
+    clock: Clock,
+    on_progress: DifferenceProgress | None,
 ) -> GradientSources:
     by_source: dict[str, ComputedGradients] = {}
     for name, source in GRADIENT_SOURCES.items():
-        with watch.time_stage(name), clock.name_stage(source.activity):
+        with stage_timer.time_stage(name), clock.name_stage(source.activity):
             by_source[name] = _compute_by_source(problem, source)
-    with watch.time_stage("finite_difference"):
+    with stage_timer.time_stage("finite_difference"):
         progress = clock.track_progress(on_progress)
         progress(problem.names[0], 0, plan.first_level_evaluations)
         routes = GradientSources(by_source, *_compute_differences(problem, plan, progress))

@@ -58,11 +58,11 @@ class Judge:
         """
         candidate = self.problem.candidate[name].array.astype(np.float64)
         if name not in self._routes.directional_differences:
-            reference, standing = self._build_reference(name), self._standings.get(name, {})
-            return elementwise.find_failing_elements(candidate, reference, standing.get(CANDIDATE_ROUTE))
+            reference, tie_status_by_source = self._build_reference(name), self._standings.get(name, {})
+            return elementwise.find_failing_elements(candidate, reference, tie_status_by_source.get(CANDIDATE_ROUTE))
         gradients = self._routes.compute_own_gradients(name)
-        apart = np.ptp([gradient.astype(np.float64) for gradient in gradients.values()], axis=0)
-        return ~(np.abs(candidate - gradients[ANALYTIC].astype(np.float64)) <= 2 * apart)
+        ranges = np.ptp([gradient.astype(np.float64) for gradient in gradients.values()], axis=0)
+        return ~(np.abs(candidate - gradients[ANALYTIC].astype(np.float64)) <= 2 * ranges)
 
     def find_disagreement(self, name: str) -> tuple[Partition, ...]:
         """Return the sources that agree and dissent; nothing where all agree.
@@ -73,14 +73,14 @@ class Judge:
 
     def verdict(self, name: str) -> GradientVerdict:
         """Judge the candidate, or our own gradients; name the origin of non-finite ones."""
-        verdict = self._judge(name)
+        verdict = self._judge_name(name)
         if verdict.outcome == Outcome.PASS:
             return verdict
-        begins = self._references.find_nonfinite_origin(name)
+        nonfinite_origin = self._references.find_nonfinite_origin(name)
         return (
             verdict
-            if begins is None
-            else dataclasses.replace(verdict, reason=f"{verdict.reason} {_describe_origin(begins)}")
+            if nonfinite_origin is None
+            else dataclasses.replace(verdict, reason=f"{verdict.reason} {_describe_origin(nonfinite_origin)}")
         )
 
     def compute_allowed_error(self, name: str) -> Array:
@@ -106,26 +106,26 @@ class Judge:
         for route, judged in judged_by_route.items():
             values = judged.astype(np.float64)
             outcomes = elementwise.find_element_outcomes(values, reference, ties.get(route))
-            known: Array = outcomes != Outcome.INCONCLUSIVE
+            is_known: Array = outcomes != Outcome.INCONCLUSIVE
             if examined is not None:
                 # What was not looked at is not known to be right.
-                known.ravel()[np.setdiff1d(np.arange(known.size), examined)] = False
-            wrong = (outcomes == Outcome.FAIL) & known
-            if wrong.any():
+                is_known.ravel()[np.setdiff1d(np.arange(is_known.size), examined)] = False
+            is_wrong = (outcomes == Outcome.FAIL) & is_known
+            if is_wrong.any():
                 return error_pattern.describe_error_pattern(
-                    escape_name(name), values, reference.value, reference.allowed_error, wrong, known
+                    escape_name(name), values, reference.value, reference.allowed_error, is_wrong, is_known
                 )
         return None
 
-    def _judge(self, name: str) -> GradientVerdict:
+    def _judge_name(self, name: str) -> GradientVerdict:
         candidate = self.problem.candidate.get(name)
         if candidate is not None and not self.has_comparable_candidate(name):
             return elementwise.judge_shape_mismatch(candidate.array.shape, self.problem.graph.shapes[name])
         judged_by_route, reference = self._build_comparison(name)
-        found = self._judge_routes(judged_by_route, reference, name)
+        verdict = self._judge_routes(judged_by_route, reference, name)
         if candidate is None:
-            return found
-        return self._add_precision_hint(found, name, judged_by_route[CANDIDATE_ROUTE], reference)
+            return verdict
+        return self._add_precision_hint(verdict, name, judged_by_route[CANDIDATE_ROUTE], reference)
 
     def _build_comparison(self, name: str) -> tuple[Mapping[str, Array], Reference]:
         """Return the gradients that are judged, by route, and what they are judged against."""
@@ -184,11 +184,11 @@ class Judge:
         if plain_verdict.outcome != Outcome.FAIL or lower is None or reference.tolerance is not None:
             return plain_verdict
         at_lower = self._references.build_reference(name, PRECISIONS[lower])
-        fails = elementwise.find_failing_elements(
+        is_failing = elementwise.find_failing_elements(
             candidate, at_lower, self._find_lower_precision_standings(PRECISIONS[lower]).get(name)
         ).ravel()
         examined = self.problem.get_examined_elements(name)
-        if (fails if examined is None else fails[examined]).any():
+        if (is_failing if examined is None else is_failing[examined]).any():
             return plain_verdict
         hint = f'It would not fail as {lower}: if it was computed so, give "candidate_dtype": "{lower}".'
         return dataclasses.replace(plain_verdict, reason=f"{plain_verdict.reason} {hint}")

@@ -84,11 +84,11 @@ def build_graph(request: CheckRequest[NodeBase]) -> Graph:
     InvalidRequestError
         If names or shapes do not fit.
     """
-    listed = _get_nodes(request)
+    listed_nodes = _get_nodes(request)
     tensors = request.tensors | request.weights
     leaves = {name: tensor.array.shape for name, tensor in tensors.items()}
     dtype = DTYPES[request.dtype]
-    nodes = [_build_node(node, position, dtype) for position, node in enumerate(listed)]
+    nodes = [_build_node(node, position, dtype) for position, node in enumerate(listed_nodes)]
     try:
         graph = Graph(nodes, leaves, _find_leaf_kinds(request, nodes))
         graph.check_values({name: tensor.array for name, tensor in tensors.items()})
@@ -124,8 +124,8 @@ def _check_preset_shapes(graph: Graph, request: CheckRequest[NodeBase]) -> None:
 
 def to_request_error(errors: InvalidModelError, request: CheckRequest[NodeBase]) -> InvalidRequestError:
     """Locate the errors of a model in its request."""
-    listed, leaves = _get_nodes(request), request.tensors.keys() | request.weights.keys()
-    return InvalidRequestError([_place_error(error, request, listed, leaves) for error in errors.errors])
+    listed_nodes, leaves = _get_nodes(request), request.tensors.keys() | request.weights.keys()
+    return InvalidRequestError([_place_error(error, request, listed_nodes, leaves) for error in errors.errors])
 
 
 _SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": "bool"}
@@ -133,11 +133,11 @@ _SLOT_KIND_BY_DATATYPE_KIND = {"float": "float", "integer": "index", "boolean": 
 
 def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> dict[str, str]:
     """Return the kinds of the leaves that are no floats, as declared or as used."""
-    wanted = _find_wanted_kinds(nodes)
+    wanted_kinds = _find_wanted_kinds(nodes)
     kinds = {
         name: _SLOT_KIND_BY_DATATYPE_KIND[tensor.datatype.kind]
         if tensor.datatype is not None
-        else _infer_bare_kind(tensor, wanted[name])
+        else _infer_bare_kind(tensor, wanted_kinds[name])
         for name, tensor in request.tensors.items()
     }
     return {name: kind for name, kind in kinds.items() if kind != "float"}
@@ -145,12 +145,12 @@ def _find_leaf_kinds(request: CheckRequest[NodeBase], nodes: Sequence[Node]) -> 
 
 def _find_wanted_kinds(nodes: Sequence[Node]) -> Mapping[str, set[tuple[str, ...]]]:
     """Return the kinds of the slots that use each name."""
-    wanted: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+    wanted_kinds: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
     for node in nodes:
         for operand, slot in zip(node.operands, node.operand_slots, strict=True):
             if isinstance(operand, str):
-                wanted[operand].add(slot.kinds)
-    return wanted
+                wanted_kinds[operand].add(slot.kinds)
+    return wanted_kinds
 
 
 def _infer_bare_kind(tensor: Tensor, wanted_kinds: set[tuple[str, ...]]) -> str:
@@ -176,40 +176,40 @@ def _get_nodes(request: CheckRequest[NodeBase]) -> Sequence[NodeBase]:
 def _build_node(node: NodeBase, position: int, dtype: ComputeDtype) -> Node:
     op_type = OP_REGISTRY[cast("Any", node).op]
     op = op_type(**{attribute.name: getattr(node, attribute.name) for attribute in _list_attributes(op_type)})
-    built = Node(
+    graph_node = Node(
         node.name,
         op.resolve_dtype_defaults(float(np.finfo(dtype.storage_dtype).eps)),
         _parse_operands(node, op_type, position),
     )
     if not dtype.is_narrow:
-        return built
-    for constant in built.round_constants(dtype.precision.round_number).operands:
+        return graph_node
+    for constant in graph_node.round_constants(dtype.precision.round_number).operands:
         if isinstance(constant, float) and not math.isfinite(constant):
             detail = f"a number too large for dtype {dtype.name}"
             raise InvalidRequestError([error_at(detail, "model", "nodes", position, "inputs")])
-    return built
+    return graph_node
 
 
 def _parse_operands(node: NodeBase, op: type[Op], position: int) -> tuple[Operand, ...]:
     """Return the operands in slot order, from either form of `inputs`."""
-    takes = f"{op.name} takes {', '.join(map(_describe_slot, op.slots))}"
-    where = ("model", "nodes", position, "inputs")
+    expected_text = f"{op.name} takes {', '.join(map(_describe_slot, op.slots))}"
+    path = ("model", "nodes", position, "inputs")
     inputs = {
         name: operands
-        for name, operands in _group_by_slot(node.inputs, op.slots, takes, where).items()
+        for name, operands in _group_by_slot(node.inputs, op.slots, expected_text, path).items()
         if operands != [None]
     }
     if nulls := [name for name, operands in inputs.items() if None in operands]:
-        raise InvalidRequestError([error_at(f"{takes}; null is none of {', '.join(nulls)}", *where)])
+        raise InvalidRequestError([error_at(f"{expected_text}; null is none of {', '.join(nulls)}", *path)])
     if missing := [slot.name for slot in op.slots if not slot.optional and not inputs.get(slot.name)]:
-        raise InvalidRequestError([error_at(f"{takes}; {', '.join(missing)} is missing", *where)])
-    parsed: list[Operand] = []
+        raise InvalidRequestError([error_at(f"{expected_text}; {', '.join(missing)} is missing", *path)])
+    parsed_operands: list[Operand] = []
     for slot in op.slots:
         operands = inputs.get(slot.name, [None])
         if len(operands) != 1 and not slot.variadic:
-            raise InvalidRequestError([error_at(f"{takes}; {slot.name} is one tensor", *where)])
-        parsed.extend(operands)
-    return tuple(parsed)
+            raise InvalidRequestError([error_at(f"{expected_text}; {slot.name} is one tensor", *path)])
+        parsed_operands.extend(operands)
+    return tuple(parsed_operands)
 
 
 def _describe_slot(slot: Slot) -> str:
@@ -217,22 +217,24 @@ def _describe_slot(slot: Slot) -> str:
 
 
 def _group_by_slot(
-    inputs: Any, slots: tuple[Slot, ...], takes: str, path: tuple[str | int, ...]
+    inputs: Any, slots: tuple[Slot, ...], expected_text: str, path: tuple[str | int, ...]
 ) -> dict[str, list[Operand]]:
     """Return the operands by the name of their slot."""
     names = [slot.name for slot in slots]
     if isinstance(inputs, dict):
         by_name = cast("dict[str, Any]", inputs)
-        if unknown := [name for name in by_name if name not in names]:
-            raise InvalidRequestError([error_at(f"{takes}; not this", *path, name) for name in unknown])
+        if unknown_slots := [name for name in by_name if name not in names]:
+            raise InvalidRequestError([error_at(f"{expected_text}; not this", *path, name) for name in unknown_slots])
         return {name: _as_list(operand) for name, operand in by_name.items()}
-    listed = cast("list[Any]", inputs)
-    if slots[-1].variadic and len(listed) >= len(slots):
-        rest = [operand for slot_operands in listed[len(slots) - 1 :] for operand in _as_list(slot_operands)]
-        listed = [*listed[: len(slots) - 1], rest]
-    if len(listed) > len(slots):
-        raise InvalidRequestError([error_at(f"{takes}; {len(listed)} inputs were given", *path)])
-    return {name: _as_list(operand) for name, operand in zip(names, listed, strict=False)}
+    listed_operands = cast("list[Any]", inputs)
+    if slots[-1].variadic and len(listed_operands) >= len(slots):
+        last_operands = [
+            operand for slot_operands in listed_operands[len(slots) - 1 :] for operand in _as_list(slot_operands)
+        ]
+        listed_operands = [*listed_operands[: len(slots) - 1], last_operands]
+    if len(listed_operands) > len(slots):
+        raise InvalidRequestError([error_at(f"{expected_text}; {len(listed_operands)} inputs were given", *path)])
+    return {name: _as_list(operand) for name, operand in zip(names, listed_operands, strict=False)}
 
 
 def _as_list(operand: Any) -> list[Operand]:
@@ -257,8 +259,8 @@ def _describe_model(request: CheckRequest[NodeBase]) -> str:
     """Name the preset that an error speaks of, if the client wrote no nodes."""
     if not isinstance(request.model, str):
         return ""
-    meant = "" if "model" in request.model_fields_set else ", which is meant where no `model` is given"
-    return f" (in the preset {request.model}{meant})"
+    default_note = "" if "model" in request.model_fields_set else ", which is meant where no `model` is given"
+    return f" (in the preset {request.model}{default_note})"
 
 
 def _find_path_beside_preset(
@@ -267,11 +269,11 @@ def _find_path_beside_preset(
     if error.leaf is not None:
         return ("weights" if error.leaf in preset.weights else "tensors", error.leaf)
     tensors = request.tensors | request.weights
-    behind = [] if error.node is None else _find_leaves_behind(nodes, error.node, tensors)
+    leaves_behind = [] if error.node is None else _find_leaves_behind(nodes, error.node, tensors)
     # Where a shape has the dimensions of the example it is less likely at fault than where it has not.
     example = {**preset.tensors, **preset.weights}
-    odd = [name for name in behind if tensors[name].array.ndim != Tensor.decode(example[name]).array.ndim]
-    for name in (odd or behind)[:1]:
+    odd = [name for name in leaves_behind if tensors[name].array.ndim != Tensor.decode(example[name]).array.ndim]
+    for name in (odd or leaves_behind)[:1]:
         return ("weights" if name in request.weights else "tensors", name)
     return ("model",)
 
@@ -282,12 +284,12 @@ def _find_leaves_behind(nodes: Sequence[NodeBase], position: int, leaves: Collec
     Its last input comes before the others.
     """
     by_name = {node.name: node for node in nodes}
-    pending, behind = [nodes[position].name], list[str]()
+    pending, leaves_behind = [nodes[position].name], list[str]()
     while pending:
         read = [name for value in by_name[pending.pop(0)].inputs for name in _as_list(value) if isinstance(name, str)]
-        behind.extend(name for name in reversed(read) if name in leaves and name not in behind)
+        leaves_behind.extend(name for name in reversed(read) if name in leaves and name not in leaves_behind)
         pending.extend(name for name in read if name in by_name and name not in pending)
-    return behind
+    return leaves_behind
 
 
 def graph_to_dict(graph: Graph) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def check_entry_counts(body: object, limits: Limits) -> None:
     by_path: dict[tuple[str, ...], int] = {(name,): limits.names for name in (*_TENSOR_FIELDS, "with_respect_to")}
     check_counts(fields, by_path | {("model", "nodes"): limits.nodes})
     entries = count_nested_entries({name: value for name, value in fields.items() if name not in _TENSOR_FIELDS})
-    most = _MAX_ENTRIES_PER_NODE * limits.nodes
-    if entries > most:
-        detail = f"tensors aside, the request has {entries} entries; at most {most} are taken"
+    max_entries = _MAX_ENTRIES_PER_NODE * limits.nodes
+    if entries > max_entries:
+        detail = f"tensors aside, the request has {entries} entries; at most {max_entries} are taken"
         raise InvalidRequestError([error_at(detail)])

@@ -177,8 +177,8 @@ def _find_weight_errors(request: ParsedCheckRequest) -> Iterator[PlacedError]:
 
 def _find_candidate_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:
     for name, tensor in iterate_interruptibly((request.candidate or {}).items()):
-        if wrong := why_not_differentiable(graph, name):
-            yield error_at(wrong, "candidate", name)
+        if reason := why_not_differentiable(graph, name):
+            yield error_at(reason, "candidate", name)
         elif tensor.datatype is not None and tensor.datatype.kind != "float":
             yield error_at(f"a gradient is of floats; datatype {tensor.datatype.name} was given", "candidate", name)
 
@@ -190,25 +190,28 @@ def why_not_differentiable(graph: Graph, name: str) -> str | None:
     names = [
         node_name for node_name in graph.shapes if node_name != graph.loss_name and node_name not in graph.leaf_kinds
     ]
-    others = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
+    known_names = f"{', '.join(map(quote_name, names[:20]))}{', ...' if len(names) > 20 else ''}"
     if name not in graph.shapes:
-        return f"there is no tensor, weight or node {quote_name(name)}; there are: {others}"
+        return f"there is no tensor, weight or node {quote_name(name)}; there are: {known_names}"
     if name == graph.loss_name:
-        return f"this is the loss; its gradient with respect to itself is 1; name another: {others}"
-    return f"this tensor is not of floats, and has no gradient; name another: {others}"
+        return f"this is the loss; its gradient with respect to itself is 1; name another: {known_names}"
+    return f"this tensor is not of floats, and has no gradient; name another: {known_names}"
 
 
 def _find_requested_name_errors(request: ParsedCheckRequest, graph: Graph) -> Iterator[PlacedError]:
     for position, name in enumerate(iterate_interruptibly(request.with_respect_to or ())):
-        if wrong := why_not_differentiable(graph, name):
-            yield error_at(wrong, "with_respect_to", position)
+        if reason := why_not_differentiable(graph, name):
+            yield error_at(reason, "with_respect_to", position)
 
 
 def _choose_names(request: ParsedCheckRequest, graph: Graph, errors: list[PlacedError]) -> tuple[str, ...]:
     """Return the names to differentiate by, and append an error if there are none."""
-    requested = request.with_respect_to
-    chosen: list[str] = [*(request.weights if requested is None else requested), *(request.candidate or {})]
-    names = tuple(dict.fromkeys(chosen))
+    requested_names = request.with_respect_to
+    chosen_names: list[str] = [
+        *(request.weights if requested_names is None else requested_names),
+        *(request.candidate or {}),
+    ]
+    names = tuple(dict.fromkeys(chosen_names))
     if not names:
         errors.append(error_at("nothing to judge: name a weight, a tensor or a node", "with_respect_to"))
     return names
@@ -224,5 +227,7 @@ def _choose_method(request: ParsedCheckRequest) -> DifferenceMethod:
             detail = "adaptive finds its own steps; a step goes with method central or forward"
             raise InvalidRequestError([error_at(detail, "finite_difference", "step")])
         return finite_difference.ADAPTIVE_METHOD
-    named = finite_difference.make_central_method if spec.method == "central" else finite_difference.make_forward_method
-    return named(spec.step)
+    make_method = (
+        finite_difference.make_central_method if spec.method == "central" else finite_difference.make_forward_method
+    )
+    return make_method(spec.step)

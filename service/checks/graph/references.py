@@ -33,17 +33,23 @@ class ReferenceCache:
 
     def find_comparable_values(self, name: str, gradient: Array) -> Array:
         """Return a gradient, or its inner products with the tensor's directions."""
-        along = self._routes.directional_differences.get(name)
-        return gradient.astype(np.float64) if along is None else along.project_gradient(gradient)
+        directional_difference = self._routes.directional_differences.get(name)
+        return (
+            gradient.astype(np.float64)
+            if directional_difference is None
+            else directional_difference.project_gradient(gradient)
+        )
 
     def build_reference(self, name: str, precision: Precision) -> Reference:
         """Return the reference of a gradient in a precision."""
-        along = self._routes.directional_differences.get(name)
-        difference = self._routes.differences[name] if along is None else along.difference
-        left, right, beyond = difference.left_derivative, difference.right_derivative, 0.0
-        if along is not None:
-            left, right, beyond = directional.find_one_sided_derivatives(difference)
-        size, nothing = self._estimate_size(name, difference)
+        directional_difference = self._routes.directional_differences.get(name)
+        difference = (
+            self._routes.differences[name] if directional_difference is None else directional_difference.difference
+        )
+        left, right, kink_slack = difference.left_derivative, difference.right_derivative, 0.0
+        if directional_difference is not None:
+            left, right, kink_slack = directional.find_one_sided_derivatives(difference)
+        size, zero_tolerance = self._estimate_size(name, difference)
         return Reference(
             difference.value,
             difference.error_bound,
@@ -56,19 +62,19 @@ class ReferenceCache:
                 for gradient in self._routes.compute_own_gradients(name).values()
             ),
             peer_magnitude=size,
-            zero_tolerance=nothing,
-            is_directional=along is not None,
-            kink_slack=beyond,
+            zero_tolerance=zero_tolerance,
+            is_directional=directional_difference is not None,
+            kink_slack=kink_slack,
         )
 
     def find_disagreement(self, name: str) -> Disagreement:
         """Compare our own gradients with the difference; excuse the dtype's range."""
         if name not in self._disagreements:
-            comparable = {
+            comparable_gradients = {
                 source: self.find_comparable_values(name, gradient)
                 for source, gradient in self._routes.compute_own_gradients(name).items()
             }
-            disagreement = Disagreement(comparable, self.build_reference(name, self._problem.dtype.precision))
+            disagreement = Disagreement(comparable_gradients, self.build_reference(name, self._problem.dtype.precision))
             self._disagreements[name] = dataclasses.replace(
                 disagreement, excused_by_range=self._find_out_of_range(name, disagreement)
             )
@@ -87,9 +93,9 @@ class ReferenceCache:
                 for gradient in gradients
                 if np.isfinite(gradient).all()
             ]
-            least = min(norms, default=0.0) - projection.euclidean_norm(rounding)
-            if least > 0:
-                return least
+            smallest_norm = min(norms, default=0.0) - projection.euclidean_norm(rounding)
+            if smallest_norm > 0:
+                return smallest_norm
         return 0.0
 
     def _iterate_own_gradients(self, name: str) -> Iterator[tuple[Collection[Array], Array]]:
@@ -110,12 +116,12 @@ class ReferenceCache:
         it did where both routes are right in float64. In float64 itself at least one of them has to be right, or
         neither has a number.
         """
-        lost = ~np.all([np.isfinite(gradient) for gradient in disagreement.gradients.values()], axis=0)
-        if not (lost | disagreement.disputed).any():
+        is_out_of_range = ~np.all([np.isfinite(gradient) for gradient in disagreement.gradients.values()], axis=0)
+        if not (is_out_of_range | disagreement.disputed).any():
             return None
-        strained = self._squares_may_overflow(name)
+        may_overflow = self._squares_may_overflow(name)
         if self._problem.dtype.is_narrow:
-            lost |= disagreement.disputed & strained
+            is_out_of_range |= disagreement.disputed & may_overflow
             reference, routes = (
                 self.build_reference(name, PRECISIONS["FP64"]),
                 self._float64_recomputation.compute_own_gradients(name).values(),
@@ -129,14 +135,14 @@ class ReferenceCache:
             )
         else:
             # Nothing tells which of them is right where there is no difference, as where a probability rounds to 1.
-            lost = disagreement.disputed & (strained | disagreement.reference.is_missing)
+            is_out_of_range = disagreement.disputed & (may_overflow | disagreement.reference.is_missing)
             routes = disagreement.gradients.values()
             right = np.any(
                 [~elementwise.find_failing_elements(gradient, disagreement.reference) for gradient in routes], axis=0
             )
             right |= ~np.any([np.isfinite(gradient) for gradient in routes], axis=0)
-        lost &= right
-        return lost if lost.any() else None
+        is_out_of_range &= right
+        return is_out_of_range if is_out_of_range.any() else None
 
     def _squares_may_overflow(self, name: str) -> bool:
         """Return whether powers of intermediate numbers may leave the dtype's range.
@@ -167,7 +173,7 @@ class ReferenceCache:
         return self._sizes[name]
 
     def _compute_size(self, name: str, difference: Difference) -> tuple[float, Array | None]:
-        along = self._routes.directional_differences.get(name)
+        directional_difference = self._routes.directional_differences.get(name)
         with np.errstate(invalid="ignore"):
             nonzero = np.isfinite(difference.error_bound) & (np.abs(difference.value) > difference.error_bound)
         if not nonzero.any():
@@ -177,11 +183,13 @@ class ReferenceCache:
             )
             rounding = (
                 rounding
-                if along is None
-                else along.project_rounding(rounding, self._float64_recomputation.compute_own_gradients(name).values())
+                if directional_difference is None
+                else directional_difference.project_rounding(
+                    rounding, self._float64_recomputation.compute_own_gradients(name).values()
+                )
             )
             return known.largest_magnitude, find_zero_tolerance(known, difference, rounding)
-        if along is not None:
+        if directional_difference is not None:
             return self.estimate_norm(name), None
         if self._problem.get_examined_elements(name) is None:
             return 0.0, None
@@ -194,14 +202,14 @@ class ReferenceCache:
 
     def _compute_rounding(self, name: str, precision: Precision) -> Array:
         """Return the rounding of a correct gradient, by element or along directions."""
-        along, rounding = (
+        directional_difference, rounding = (
             self._routes.directional_differences.get(name),
             self._compute_element_rounding(name, precision),
         )
         return (
             rounding
-            if along is None
-            else along.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
+            if directional_difference is None
+            else directional_difference.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
         )
 
     def _compute_element_rounding(self, name: str, precision: Precision) -> Array:

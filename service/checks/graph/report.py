@@ -54,7 +54,7 @@ def build_report(
     routes: GradientSources,
     judge: Judge,
     results: CheckResults,
-    watch: StageTimer,
+    stage_timer: StageTimer,
     encoding: Encoding,
     *,
     defer_tensors: bool = False,
@@ -64,7 +64,7 @@ def build_report(
     include = problem.request.include
     verdicts = results.verdicts
     outcome = gradient_verdict.combine_outcomes([verdict.outcome for verdict in verdicts.values()])
-    with watch.time_stage("verdict"):
+    with stage_timer.time_stage("verdict"):
         discrepancies = {
             name: _build_discrepancies(problem, routes, judge, name) for name in iterate_interruptibly(problem.names)
         }
@@ -84,8 +84,8 @@ def build_report(
         "intermediates": _build_intermediates(problem, routes, encode) if "intermediates" in include else {},
         "cost": {
             "loss_evaluations": routes.evaluations,
-            "seconds": watch.elapsed_seconds,
-            "stages": cast("Any", watch.stage_seconds),
+            "seconds": stage_timer.elapsed_seconds,
+            "stages": cast("Any", stage_timer.stage_seconds),
         },
         "model": {"nodes": model_language.graph_to_dict(problem.graph)},
     }
@@ -211,12 +211,12 @@ def _build_kinks(difference: Difference) -> list[Kink]:
     if difference.left_derivative is None or difference.right_derivative is None:
         return []
     left, right = difference.left_derivative.ravel(), difference.right_derivative.ravel()
-    places = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
+    positions = np.flatnonzero(np.isfinite(left) & np.isfinite(right))[:_MAX_KINKS]
     return [
         {
-            "index": list(gradient_verdict.unravel_index(int(place), difference.value.shape)),
-            "left": encode_number(float(left[place])),
-            "right": encode_number(float(right[place])),
+            "index": list(gradient_verdict.unravel_index(int(position), difference.value.shape)),
+            "left": encode_number(float(left[position])),
+            "right": encode_number(float(right[position])),
         }
-        for place in places
+        for position in positions
     ]

@@ -34,16 +34,16 @@ def is_small_check(body: object | None, limits: Limits) -> bool:
     """
     if body is None:
         return False
-    small = replace(
+    small_limits = replace(
         limits,
         elements=min(limits.elements, MAX_ESTIMATED_BYTES // _BYTES_AN_ELEMENT),
         bytes=min(limits.bytes, MAX_ESTIMATED_BYTES),
         work=min(limits.work, MAX_ESTIMATED_WORK),
     )
     try:
-        _, problem = parse_problem(body, small, model_language.parse_check_request)
-        check_model_size(problem, small)
+        _, problem = parse_problem(body, small_limits, model_language.parse_check_request)
+        check_model_size(problem, small_limits)
     except InvalidRequestError as error:
         return error.reason != "over-budget"
-    plan, estimate = estimate_check(problem, small)
-    return plan is not None and estimate.describe_excess(small) is None
+    plan, estimate = estimate_check(problem, small_limits)
+    return plan is not None and estimate.describe_excess(small_limits) is None

@@ -60,9 +60,9 @@ class _SuggestionBudget:
     def spend_planning(self, problem: Problem) -> bool:
         """Return whether the budget allows planning a problem, and spend it if so."""
         work = estimate_planning_cost(problem).work
-        covered = work <= self.planning_work
-        self.planning_work -= work if covered else 0
-        return covered
+        is_covered = work <= self.planning_work
+        self.planning_work -= work if is_covered else 0
+        return is_covered
 
 
 def _iterate_until_deadline(suggestions: Iterable[str]) -> Iterator[str]:
@@ -82,28 +82,30 @@ def _suggest_alternatives(problem: Problem, limits: Limits) -> Iterator[str]:
 def _suggest_fewer_names(problem: Problem, budget: _SuggestionBudget) -> Iterator[str]:
     """Suggest as many of the smallest tensors as fit; keep those with a candidate."""
     shapes = problem.graph.shapes
-    kept = [name for name in problem.names if name in problem.candidate]
-    others = sorted((name for name in problem.names if name not in kept), key=lambda name: count_elements(shapes[name]))
-    low, high, fitting = 0 if kept else 1, len(others) - 1, None
+    judged_names = [name for name in problem.names if name in problem.candidate]
+    other_names = sorted(
+        (name for name in problem.names if name not in judged_names), key=lambda name: count_elements(shapes[name])
+    )
+    low, high, fitting_names = 0 if judged_names else 1, len(other_names) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        names = tuple(name for name in problem.names if name in {*kept, *others[:middle]})
+        names = tuple(name for name in problem.names if name in {*judged_names, *other_names[:middle]})
         estimate = _estimate_if_fitting(dataclasses.replace(problem, names=names), budget)
         low, high = (middle + 1, high) if estimate else (low, middle - 1)
-        fitting = (names, estimate) if estimate else fitting
-    if fitting is not None:
-        names, estimate = fitting
-        listed = ", ".join(map(quote_name, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        yield f"fewer tensors: {listed} alone would take about {_describe_cost(estimate)}"
+        fitting_names = (names, estimate) if estimate else fitting_names
+    if fitting_names is not None:
+        names, estimate = fitting_names
+        names_text = ", ".join(map(quote_name, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        yield f"fewer tensors: {names_text} alone would take about {_describe_cost(estimate)}"
 
 
 def _suggest_part(problem: Problem, budget: _SuggestionBudget, part: str, counts: tuple[int, ...]) -> Iterator[str]:
     """Return the first of some numbers of elements, or of directions, that fits."""
     spec = problem.request.finite_difference
     largest = max(count_elements(problem.graph.shapes[name]) for name in problem.names)
-    requested = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
+    requested_count = {"sample": spec.sample or largest, "projections": spec.projections or counts[0] + 1}[part]
     for count in counts:
-        if count < requested and (estimate := _estimate_if_fitting(_select_part(problem, part, count), budget)):
+        if count < requested_count and (estimate := _estimate_if_fitting(_select_part(problem, part, count), budget)):
             yield f'"finite_difference": {{"{part}": {count}}} would take about {_describe_cost(estimate)}'
             return
 

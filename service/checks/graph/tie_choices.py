@@ -53,15 +53,19 @@ class TieChoices:
 
     def _compute_rounding(self, precision: Precision, point: TiePoint) -> NamedArrays:
         problem = self._problem
-        ways = point.list_extreme_weights() if point.choices_by_node else []
+        extreme_weights = point.list_extreme_weights() if point.choices_by_node else []
         every = [
             estimate_rounding_allowances(
-                problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names, held
+                problem.graph, problem.float64_leaves, precision, problem.request.seed, problem.names, fixed_backwards
             )
-            for held in (point.list_fixed_choice_backwards(), *map(point.list_fixed_choice_backwards, ways))
+            for fixed_backwards in (
+                point.list_fixed_choice_backwards(),
+                *map(point.list_fixed_choice_backwards, extreme_weights),
+            )
         ]
         sizes = [
-            point.compute_gradients_by_weights({name: weights[None] for name, weights in way.items()}) for way in ways
+            point.compute_gradients_by_weights({name: weights[None] for name, weights in node_weights.items()})
+            for node_weights in extreme_weights
         ]
         return {
             name: np.max([allowances[name] for allowances in every], axis=0)
@@ -79,7 +83,7 @@ class TieChoices:
         reference = self._references.build_reference(name, problem.get_precision(name))
         if not reference.is_kink.any():
             return reference
-        coarsest = _find_coarsest(problem.get_precision(other) for other in problem.names)
+        coarsest = _find_coarsest(problem.get_precision(other_name) for other_name in problem.names)
         rounding = self._compute_piece_rounding(name, reference.precision, coarsest)
         return dataclasses.replace(reference, rounding=np.where(reference.is_kink, rounding, reference.rounding))
 
@@ -134,43 +138,48 @@ class TieChoices:
             name: dataclasses.replace(self._references.build_reference(name, precisions[name]), tolerance=tolerance)
             for name in gradients
         }
-        kinked = any(reference.is_kink.any() for reference in references.values())
-        if not kinked and not any(
+        has_kinks = any(reference.is_kink.any() for reference in references.values())
+        if not has_kinks and not any(
             elementwise.find_failing_elements(gradients[name], reference).any()
             for name, reference in references.items()
         ):
             return {}
         coarsest = _find_coarsest(precisions.values())
-        if not kinked and not self.find_choices(coarsest).choices_by_node:
+        if not has_kinks and not self.find_choices(coarsest).choices_by_node:
             return {}
         rows: dict[str, JudgedRows] = {}
         for name, reference in references.items():
             on_pieces = dataclasses.replace(
                 reference, rounding=self._compute_piece_rounding(name, precisions[name], coarsest)
             )
-            along = self._routes.directional_differences.get(name)
-            rows[name] = self._build_rows(name, gradients[name], on_pieces, None if along is None else along.directions)
+            directional_difference = self._routes.directional_differences.get(name)
+            rows[name] = self._build_rows(
+                name,
+                gradients[name],
+                on_pieces,
+                None if directional_difference is None else directional_difference.directions,
+            )
         status_by_name = ties.judge_at_ties(self.find_choices(coarsest), rows, self._problem.request.seed)
         return {name: status.reshape_masks(gradients[name].shape) for name, status in status_by_name.items()}
 
     def _compute_piece_rounding(self, name: str, precision: Precision, coarsest: Precision) -> Array:
         """Return the rounding on the pieces, by element or along directions."""
-        rounding, along = (
+        rounding, directional_difference = (
             self.compute_rounding(name, precision, coarsest),
             self._routes.directional_differences.get(name),
         )
         return (
             rounding
-            if along is None
-            else along.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
+            if directional_difference is None
+            else directional_difference.project_rounding(rounding, self._routes.compute_own_gradients(name).values())
         )
 
     def _build_rows(self, name: str, gradient: Array, reference: Reference, directions: Array | None) -> JudgedRows:
         examined = np.ones(gradient.shape, np.bool_)
-        some = self._problem.get_examined_elements(name)
-        if some is not None:
+        examined_elements = self._problem.get_examined_elements(name)
+        if examined_elements is not None:
             examined = np.zeros(gradient.size, np.bool_)
-            examined[some] = True
+            examined[examined_elements] = True
         return JudgedRows(gradient, reference.allowed_error, reference.is_kink, examined, directions)
 
 

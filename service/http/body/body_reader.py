@@ -78,16 +78,16 @@ def read_body(request: Request, reservation: Reservation, limit: int, deadline: 
 
 def _read_until_deadline(request: Request, deadline: BodyDeadline) -> Generator[bytes]:
     """Yield the pieces of a body until its end or its deadline; each piece extends the time."""
-    connection, extended = request.environ.get("gunicorn.socket"), time.monotonic() + deadline.seconds
+    connection, extended_deadline = request.environ.get("gunicorn.socket"), time.monotonic() + deadline.seconds
     while True:
-        moment = min(extended, deadline.latest)
-        with limit_reading(connection, moment):
-            piece = _read_piece(request, moment, deadline)
+        next_deadline = min(extended_deadline, deadline.latest)
+        with limit_reading(connection, next_deadline):
+            piece = _read_piece(request, next_deadline, deadline)
         if not piece:
             return
         yield piece
-        extended += len(piece) / MIN_BYTES_PER_SECOND
-        if time.monotonic() > min(extended, deadline.latest):
+        extended_deadline += len(piece) / MIN_BYTES_PER_SECOND
+        if time.monotonic() > min(extended_deadline, deadline.latest):
             raise _make_timeout_error(deadline)
 
 

@@ -72,10 +72,10 @@ _FOUR_BYTE_LEAD = 0xF0
 
 def _estimate_parsed_bytes(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]]) -> int:
     """Return the most bytes of memory that the parsed objects take."""
-    built = sum(size * int(counts[ord(character)]) for character, size in _PARSED_BYTES_PER_CHARACTER.items())
+    object_bytes = sum(size * int(counts[ord(character)]) for character, size in _PARSED_BYTES_PER_CHARACTER.items())
     # An escape may stand for any character.
-    widest = counts[_FOUR_BYTE_LEAD:].any() or counts[ord("\\")]
-    return built + len(raw) * (4 if widest else 2 if counts[0x80:].any() else 1)
+    has_wide_characters = counts[_FOUR_BYTE_LEAD:].any() or counts[ord("\\")]
+    return object_bytes + len(raw) * (4 if has_wide_characters else 2 if counts[0x80:].any() else 1)
 
 
 def _describe_excess(subject: str, counts: np.ndarray[Any, np.dtype[np.intp]], built: int, max_bytes: int) -> str:
@@ -97,8 +97,8 @@ def _is_too_deep(raw: bytes, counts: np.ndarray[Any, np.dtype[np.intp]], max_dep
     """Tell whether JSON is too deep, before it is parsed; text that is not JSON may get either answer."""
     if sum(counts[byte] for byte in _OPENING) <= max_depth:
         return False
-    unescaped = _ESCAPE_PATTERN.sub(b"", raw) if b"\\" in raw else raw
-    brackets = np.frombuffer(_STRING_PATTERN.sub(b"", unescaped.translate(None, _NON_STRUCTURAL_BYTES)), np.uint8)
+    unescaped_text = _ESCAPE_PATTERN.sub(b"", raw) if b"\\" in raw else raw
+    brackets = np.frombuffer(_STRING_PATTERN.sub(b"", unescaped_text.translate(None, _NON_STRUCTURAL_BYTES)), np.uint8)
     steps = np.where(np.isin(brackets, list(_OPENING)), np.int8(1), np.int8(-1))
     return bool(np.cumsum(steps, dtype=np.int32).max(initial=0) > max_depth)
 

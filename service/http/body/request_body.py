@@ -162,10 +162,10 @@ def negotiate_media_type(request: Request, *served: str) -> str:
     header = request.headers.get("Accept", "").strip()
     # A parameter chooses no media type: a charset after one, as some clients add it, changes nothing.
     ranges = MIMEAccept([(value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes])
-    chosen = ranges.best_match(served, default="") if header else served[0]
-    if not chosen:
+    media_type = ranges.best_match(served, default="") if header else served[0]
+    if not media_type:
         raise NotAcceptable(f"Served here: {', '.join(served)}; the request accepts {quote_name(header)}.")
-    return chosen
+    return media_type
 
 
 def get_accepted_range(request: Request, media_type: str) -> str:

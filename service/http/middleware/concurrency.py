@@ -76,8 +76,12 @@ class ConcurrencyLimiter:
         CapacityError
             If the queue is full, or no place became free in time.
         """
-        turn = self._acquire_or_queue()
-        if turn is not None and not turn.wait(max(0.0, self._wait_seconds - waited)) and self._leave_queue(turn):
+        turn_event = self._acquire_or_queue()
+        if (
+            turn_event is not None
+            and not turn_event.wait(max(0.0, self._wait_seconds - waited))
+            and self._leave_queue(turn_event)
+        ):
             raise self._make_capacity_error(f"and none became free within {self._wait_seconds:g} s")
         return Permit(self)
 
@@ -97,17 +101,17 @@ class ConcurrencyLimiter:
                 return None
             if len(self._queue) >= self._queue_limit:
                 raise self._make_capacity_error(f"and {len(self._queue)} of at most {self._queue_limit} requests wait")
-            turn = threading.Event()
-            self._queue.append(turn)
+            turn_event = threading.Event()
+            self._queue.append(turn_event)
             self._queue_gauge.inc()
-            return turn
+            return turn_event
 
-    def _leave_queue(self, turn: threading.Event) -> bool:
+    def _leave_queue(self, turn_event: threading.Event) -> bool:
         """Leave the queue; return False if a place was handed over after all."""
         with self._lock:
-            if turn.is_set():
+            if turn_event.is_set():
                 return False
-            self._queue.remove(turn)
+            self._queue.remove(turn_event)
             self._queue_gauge.dec()
             return True
 
@@ -162,9 +166,11 @@ _COMPUTE_LIMITER, _SMALL_CHECKS_KEY, _READ_LIMITER = "gradcheckd.checks", "gradc
 
 def register(app: Flask, settings: Settings) -> None:
     """Create the limiters of an application."""
-    waiting, seconds = settings.max_queued, settings.max_wait_seconds
-    app.extensions[_COMPUTE_LIMITER] = ConcurrencyLimiter("checks", settings.max_checks, waiting, seconds)
-    app.extensions[_SMALL_CHECKS_KEY] = ConcurrencyLimiter("small checks", settings.max_small_checks, waiting, seconds)
+    max_queued, seconds = settings.max_queued, settings.max_wait_seconds
+    app.extensions[_COMPUTE_LIMITER] = ConcurrencyLimiter("checks", settings.max_checks, max_queued, seconds)
+    app.extensions[_SMALL_CHECKS_KEY] = ConcurrencyLimiter(
+        "small checks", settings.max_small_checks, max_queued, seconds
+    )
     app.extensions[_READ_LIMITER] = ConcurrencyLimiter("bodies", settings.max_concurrent_reads)
 
 
@@ -199,13 +205,13 @@ def _acquire_in_lanes(app: Flask, is_small: Callable[[], bool] | None, since: fl
 
 def _acquire_small(lane: ConcurrencyLimiter, is_small: Callable[[], bool]) -> Permit | None:
     """Take a place in the lane; return None for a check that is not small."""
-    permit, small = lane.acquire(), False
+    permit, is_recognised_small = lane.acquire(), False
     try:
-        small = is_small()
+        is_recognised_small = is_small()
     finally:
-        if not small:
+        if not is_recognised_small:
             permit.release()
-    return permit if small else None
+    return permit if is_recognised_small else None
 
 
 def acquire_read() -> Permit:

@@ -139,8 +139,8 @@ def _end_request(response: Response) -> Response:
 
 
 def _write_server_timing(record: RequestRecord) -> str:
-    spent = record.stage_seconds | {"total": time.perf_counter() - record.started}
-    return ", ".join(f"{stage};dur={1e3 * seconds:.3f}" for stage, seconds in spent.items())
+    seconds_by_stage = record.stage_seconds | {"total": time.perf_counter() - record.started}
+    return ", ".join(f"{stage};dur={1e3 * seconds:.3f}" for stage, seconds in seconds_by_stage.items())
 
 
 def _make_finisher(record: RequestRecord, status: int) -> Callable[[], None]:

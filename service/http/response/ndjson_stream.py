@@ -50,9 +50,9 @@ def stream_report(
             reservation.resize(len(line))
             return line
 
-    running = BackgroundJob(make_last_line)
-    running.wait_until_started()
-    response = Response(_NdjsonResponse(running, reservation), mimetype=NDJSON)
+    background_job = BackgroundJob(make_last_line)
+    background_job.wait_until_started()
+    response = Response(_NdjsonResponse(background_job, reservation), mimetype=NDJSON)
     # Without the header, a proxy that collects answers would keep the progress back.
     response.headers["X-Accel-Buffering"] = "no"
     return response

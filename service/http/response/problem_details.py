@@ -51,8 +51,8 @@ def status_to_reason(status: HTTPStatus) -> str:
 
 def _invalid_request_to_problem(error: InvalidRequestError) -> ProblemDetails:
     first = error.errors[0]
-    place = f"{first['pointer']}: " if first["pointer"] else ""
-    detail = place + first["detail"]
+    location_prefix = f"{first['pointer']}: " if first["pointer"] else ""
+    detail = location_prefix + first["detail"]
     if len(error.errors) > 1:
         detail = f"{len(error.errors)} places of the request are wrong; the first: {detail}"
     return make_problem(422, "Invalid request", detail, error.errors)

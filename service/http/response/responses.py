@@ -44,8 +44,8 @@ class ReportRenderer:
 
         None where it is none in which a report is written.
         """
-        declared, parameters = parse_options_header(value)
-        media_type = declared.lower()
+        media_type, parameters = parse_options_header(value)
+        media_type = media_type.lower()
         if media_type not in RENDERERS:
             return None
         columns = parameters.get("columns", "")

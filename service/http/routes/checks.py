@@ -115,12 +115,16 @@ def _choose_renderer(kind: CheckKind[Any], media_type: str) -> ReportRenderer | 
         return None
     if media_type in RENDERERS:
         return ReportRenderer.from_media_type(get_accepted_range(request, media_type), kind.build_sections)
-    wanted = get_accept_parameter(request, media_type, "report") if media_type in (NDJSON, SAFETENSORS) else None
-    if wanted is None:
+    text_media_type = (
+        get_accept_parameter(request, media_type, "report") if media_type in (NDJSON, SAFETENSORS) else None
+    )
+    if text_media_type is None:
         return None
-    renderer = ReportRenderer.from_media_type(wanted, kind.build_sections)
+    renderer = ReportRenderer.from_media_type(text_media_type, kind.build_sections)
     if renderer is None:
-        raise NotAcceptable(f"A report for reading is {' or '.join(RENDERERS)}; you asked for {quote_name(wanted)}.")
+        raise NotAcceptable(
+            f"A report for reading is {' or '.join(RENDERERS)}; you asked for {quote_name(text_media_type)}."
+        )
     return renderer
 
 

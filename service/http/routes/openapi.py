@@ -58,8 +58,8 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         for method in sorted(methods):
             identifier = operation.identifier or f"{method.lower()}_{rule.endpoint.replace('.', '_')}"
-            described = _operation_to_dict(operation, references, identifier)
-            paths.setdefault(rule.rule, {})[method.lower()] = described
+            operation_object = _operation_to_dict(operation, references, identifier)
+            paths.setdefault(rule.rule, {})[method.lower()] = operation_object
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,37 +94,41 @@ def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[st
 
 def _operation_to_dict(operation: Operation, references: dict[Any, Any], identifier: str) -> dict[str, Any]:
     # An operation with a body describes 400 itself, in place of the malformed head.
-    listed = (MALFORMED_HEAD_PROBLEM, *(() if operation.is_open else (AUTHENTICATION_PROBLEM,)), *operation.problems)
+    listed_problems = (
+        MALFORMED_HEAD_PROBLEM,
+        *(() if operation.is_open else (AUTHENTICATION_PROBLEM,)),
+        *operation.problems,
+    )
     problems = {
         str(status): {"description": text, "content": {MEDIA_TYPE: {"schema": references[id(ProblemDetails)]}}}
-        for status, text in listed
+        for status, text in listed_problems
     }
     answer = {operation.media_type: {"schema": references[id(operation.answer_type)]}}
     answer |= _formats_to_dict(operation.answer_formats, references)
-    described: dict[str, Any] = {
+    operation_object: dict[str, Any] = {
         "operationId": identifier,
         "summary": operation.summary,
         "responses": {"200": {"description": "The answer.", "content": answer}} | problems,
     }
     if operation.is_open:
-        described["security"] = []
+        operation_object["security"] = []
     if operation.body_type is not None:
         content: dict[str, Any] = {"schema": references[id(operation.body_type)]}
         if operation.examples is not None:
             content["examples"] = operation.examples()
         forms = {JSON: content, **_formats_to_dict(operation.body_formats, references)}
-        described["requestBody"] = {"required": True, "content": forms}
-    return described
+        operation_object["requestBody"] = {"required": True, "content": forms}
+    return operation_object
 
 
 def _formats_to_dict(formats: Mapping[str, BodyFormat], references: dict[Any, Any]) -> dict[str, Any]:
     """Return the descriptions of forms beside JSON, by media type."""
-    described: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for media_type, form in formats.items():
         schema: dict[str, Any] = {"type": "string", "description": form.description}
         if form.is_binary:
             schema["format"] = "binary"
         if form.line_type is not None:
             schema["contentSchema"] = references[id(form.line_type)]
-        described[media_type] = {"schema": schema}
-    return described
+        content[media_type] = {"schema": schema}
+    return content

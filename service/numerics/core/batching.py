@@ -60,11 +60,11 @@ def sum_broadcast_axes(gradient: Array, shape: Shape) -> Array:
     If y[i, j] = f(b[j]), b's element j is used once for every i, so dL/db[j] = sum_i dL/dy[i, j] df/db. The tile
     axis is never summed.
     """
-    leading = gradient.ndim - 1 - len(shape)
-    if leading:
-        gradient = gradient.sum(axis=tuple(range(1, 1 + leading)))
-    stretched = tuple(axis for axis, size in enumerate(shape, start=1) if size == 1 and gradient.shape[axis] != 1)
-    return gradient.sum(axis=stretched, keepdims=True) if stretched else gradient
+    leading_count = gradient.ndim - 1 - len(shape)
+    if leading_count:
+        gradient = gradient.sum(axis=tuple(range(1, 1 + leading_count)))
+    stretched_axes = tuple(axis for axis, size in enumerate(shape, start=1) if size == 1 and gradient.shape[axis] != 1)
+    return gradient.sum(axis=stretched_axes, keepdims=True) if stretched_axes else gradient
 
 
 def is_broadcastable(operand: Shape, result: Shape) -> bool:

@@ -22,9 +22,9 @@ class OutOfTimeError(Exception):
 
 def check_interrupt() -> None:
     """Call the installed checks, which may look at the clock."""
-    look = _INTERRUPT_CHECK.get()
-    if look is not None:
-        look()
+    check = _INTERRUPT_CHECK.get()
+    if check is not None:
+        check()
 
 
 def iterate_interruptibly(items: Iterable[Item]) -> Iterator[Item]:

@@ -99,8 +99,8 @@ def iterate_overridden_gradients(
     tuple
         A batch of overrides, and their gradients, shape (overrides, ...), by name.
     """
-    remaining, batch_size = iter(backward_overrides), _choose_batch_size(graph)
-    while batch := list(islice(remaining, batch_size)):
+    remaining_overrides, batch_size = iter(backward_overrides), _choose_batch_size(graph)
+    while batch := list(islice(remaining_overrides, batch_size)):
         gradients = graph.backward(values, _batch_overrides(graph, batch))
         yield batch, {name: broadcast_batch(gradients[name], len(batch)) for name in names}
 
@@ -108,11 +108,12 @@ def iterate_overridden_gradients(
 def _batch_overrides(graph: Graph, backward_overrides: Sequence[BackwardOverride]) -> dict[str, BackwardPass]:
     by_node: dict[str, dict[int, WrongBackward]] = {}
     for tile, override in enumerate(backward_overrides):
-        for name, wrong in override.wrong_backward_by_node.items():
-            by_node.setdefault(name, {})[tile] = wrong
+        for name, wrong_backward in override.wrong_backward_by_node.items():
+            by_node.setdefault(name, {})[tile] = wrong_backward
     nodes = {node.name: node for node in graph.nodes}
     return {
-        name: partial(_splice_backward, nodes[name], wrong, len(backward_overrides)) for name, wrong in by_node.items()
+        name: partial(_splice_backward, nodes[name], wrong_backward, len(backward_overrides))
+        for name, wrong_backward in by_node.items()
     }
 
 
@@ -143,7 +144,7 @@ def _select_batch_entry(right: Gradients, tile: int) -> Gradients:
 
 
 def _join_batch_entries(right: Array, wrong_by_tile: Mapping[int, Array | None], tiles: int) -> Array:
-    joined = np.repeat(right, tiles, axis=0) if len(right) == 1 else right.copy()
-    for tile, wrong in wrong_by_tile.items():
-        joined[tile] = 0 if wrong is None else wrong[0]
-    return joined
+    joined_result = np.repeat(right, tiles, axis=0) if len(right) == 1 else right.copy()
+    for tile, wrong_result in wrong_by_tile.items():
+        joined_result[tile] = 0 if wrong_result is None else wrong_result[0]
+    return joined_result

@@ -59,53 +59,53 @@ def _describe_index_product(wrong: Array) -> str | None:
     reached = [
         np.flatnonzero(wrong.any(axis=tuple(_iterate_other_axes(axis, wrong.ndim)))) for axis in range(wrong.ndim)
     ]
-    if not wrong.any() or wrong.sum() != np.prod([len(places) for places in reached], dtype=np.int64):
+    if not wrong.any() or wrong.sum() != np.prod([len(axis_positions) for axis_positions in reached], dtype=np.int64):
         return None
     parts: list[str] = []
-    for axis, places in enumerate(reached):
+    for axis, axis_positions in enumerate(reached):
         length = wrong.shape[axis]
-        if len(places) == length:
+        if len(axis_positions) == length:
             continue
-        if (sequence := _describe_sequence(places, length)) is None:
+        if (sequence := _describe_sequence(axis_positions, length)) is None:
             return None
-        parts.append(_format_along_axis(axis, wrong.ndim, sequence, is_last=places[0] == length - 1))
+        parts.append(_format_along_axis(axis, wrong.ndim, sequence, is_last=axis_positions[0] == length - 1))
     return (" of " if wrong.ndim == 2 else " at ").join(parts) or None
 
 
 def _iterate_other_axes(axis: int, axes: int) -> Iterator[int]:
-    return (other for other in range(axes) if other != axis)
+    return (other_axis for other_axis in range(axes) if other_axis != axis)
 
 
-def _describe_sequence(places: Array, length: int) -> tuple[str, str] | None:
+def _describe_sequence(positions: Array, length: int) -> tuple[str, str] | None:
     """Describe a set of indices by the words before and behind the counted noun.
 
     None if the set follows no rule.
 
     The rules: one index, all from one to another, every k-th, or up to four indices.
     """
-    first, last = int(places[0]), int(places[-1])
-    if len(places) == 1:
+    first, last = int(positions[0]), int(positions[-1])
+    if len(positions) == 1:
         return "", str(first)
-    steps = np.unique(np.diff(places))
+    steps = np.unique(np.diff(positions))
     if len(steps) == 1 and steps[0] == 1:
-        half = length % 2 == 0 and 2 * len(places) == length
-        aside = {0: " (the first half)", length // 2: " (the second half)"}.get(first, "") if half else ""
-        return "s", f"{first} to {last}{aside}"
+        is_half = length % 2 == 0 and 2 * len(positions) == length
+        half_note = {0: " (the first half)", length // 2: " (the second half)"}.get(first, "") if is_half else ""
+        return "s", f"{first} to {last}{half_note}"
     step = int(steps[0])
-    regular = len(steps) == 1 and len(places) >= _MIN_SEQUENCE_LENGTH
+    regular = len(steps) == 1 and len(positions) >= _MIN_SEQUENCE_LENGTH
     if regular and first < step and last + step >= length and step - 2 < len(_ORDINALS):
         return f"every {_ORDINALS[step - 2]}", f"from {first} on" if first else ""
     if regular:
         return "s", f"{first} to {last} in steps of {step}"
-    return ("s", ", ".join(map(str, places))) if len(places) <= _MAX_INDICES_LISTED else None
+    return ("s", ", ".join(map(str, positions))) if len(positions) <= _MAX_INDICES_LISTED else None
 
 
 def _format_counted(noun: str, sequence: tuple[str, str]) -> str:
-    before, behind = sequence
-    if before.startswith("every"):
-        return f"{before} {noun} {behind}".rstrip()
+    text_before, text_behind = sequence
+    if text_before.startswith("every"):
+        return f"{text_before} {noun} {text_behind}".rstrip()
     plural = {"index": "indices"}.get(noun, f"{noun}s")
-    return f"{plural if before else noun} {behind}"
+    return f"{plural if text_before else noun} {text_behind}"
 
 
 def _format_along_axis(axis: int, axes: int, sequence: tuple[str, str], *, is_last: bool = False) -> str:
@@ -156,7 +156,7 @@ def _iterate_enclosing_parts(wrong: Array) -> Iterator[str]:
                 yield f"some of {_format_along_axis(axis, wrong.ndim, sequence)}"
     if wrong.ndim > 1 and wrong[..., 1:-1, 1:-1].size and not wrong[..., 1:-1, 1:-1].any():
         yield "some along the border of the last two axes, and none inside"
-    places = np.flatnonzero(wrong)
-    if 2 * (places[-1] - places[0] + 1) <= wrong.size:
+    positions = np.flatnonzero(wrong)
+    if 2 * (positions[-1] - positions[0] + 1) <= wrong.size:
         row = ", counted row by row" if wrong.ndim > 1 else ""
-        yield f"some of elements {places[0]} to {places[-1]}{row}"
+        yield f"some of elements {positions[0]} to {positions[-1]}{row}"

@@ -130,9 +130,13 @@ def _choose_matches(
     ]
     preferred = preferred or [match for match in fitting if match.hypothesis.possible_action is None] or fitting
     first_rank = min(_rank_match(match, evidence) for match in preferred)
-    equal = [match for match in preferred if _rank_match(match, evidence) == first_rank]
-    least = min(match.relative_residual for match in equal)
-    return [match for match in equal if match.relative_residual <= max(_EQUAL_FIT_RATIO * least, negligible_residual)]
+    equal_matches = [match for match in preferred if _rank_match(match, evidence) == first_rank]
+    smallest_residual = min(match.relative_residual for match in equal_matches)
+    return [
+        match
+        for match in equal_matches
+        if match.relative_residual <= max(_EQUAL_FIT_RATIO * smallest_residual, negligible_residual)
+    ]
 
 
 def _make_explanation(chosen: Sequence[HypothesisMatch], group: Sequence[HypothesisMatch]) -> BugExplanation:
@@ -154,13 +158,15 @@ def _make_explanation(chosen: Sequence[HypothesisMatch], group: Sequence[Hypothe
 
 
 def _join_actions(actions: Sequence[str]) -> str:
-    more = len(actions) - _MAX_ACTIONS_LISTED
-    if more <= 1:
+    omitted_count = len(actions) - _MAX_ACTIONS_LISTED
+    if omitted_count <= 1:
         return ", or ".join(actions)
-    return ", or ".join((*actions[:_MAX_ACTIONS_LISTED], f"one of {more} more bugs was made with the same gradient"))
+    return ", or ".join(
+        (*actions[:_MAX_ACTIONS_LISTED], f"one of {omitted_count} more bugs was made with the same gradient")
+    )
 
 
 def _describe_unchanged(names: Sequence[str]) -> Iterator[str]:
     if names:
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"But the same bug would change {names[0]}{others} too, and your candidate does not show that."
+        omission_note = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"But the same bug would change {names[0]}{omission_note} too, and your candidate does not show that."

@@ -83,7 +83,8 @@ def inject_gradient_bugs(
         for name in names:
             for candidates in bug.inject(context, name):
                 if bug.name == _SUBTLE_BUG or all(
-                    is_visible(candidate, context.get_right_gradient(other)) for other, candidate in candidates.items()
+                    is_visible(candidate, context.get_right_gradient(candidate_name))
+                    for candidate_name, candidate in candidates.items()
                 ):
                     yield InjectedBug(bug.name, candidates, f"{context.describe_gradient(name)}: {bug.signature}")
 

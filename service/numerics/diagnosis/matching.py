@@ -168,14 +168,14 @@ class CandidateMatcher:
 
 
 def _count_predicted_digits(residual: Array, predicted_change: Array, predicted: Array, constants: int) -> float:
-    least = np.maximum(residual, np.abs(predicted) * 10.0**-_MAX_DIGITS_PER_ELEMENT)
+    min_residual = np.maximum(residual, np.abs(predicted) * 10.0**-_MAX_DIGITS_PER_ELEMENT)
     with np.errstate(divide="ignore", invalid="ignore"):
-        digits = np.where(predicted_change > 0, np.log10(predicted_change / least), 0)
+        digits = np.where(predicted_change > 0, np.log10(predicted_change / min_residual), 0)
     # Wrong elements are 0 often enough, from whatever bug.
-    most = np.where(
+    max_digits = np.where(
         np.abs(predicted) <= _CANCELLED_FRACTION * predicted_change, _MAX_DIGITS_OF_ZERO, _MAX_DIGITS_PER_ELEMENT
     )
-    digits = np.clip(np.nan_to_num(digits, nan=0.0, posinf=_MAX_DIGITS_PER_ELEMENT), 0, most).ravel()
+    digits = np.clip(np.nan_to_num(digits, nan=0.0, posinf=_MAX_DIGITS_PER_ELEMENT), 0, max_digits).ravel()
     if constants >= digits.size:
         return 0.0
     return float(np.sort(digits)[: digits.size - constants].sum())

@@ -191,9 +191,9 @@ class Graph:
             first = tuple(None if array is None else array[:1] for array in self.get_operand_arrays(node, values))
             nodes.append(node.hold_branch(first))
             self._evaluate_nodes(nodes[-1:], values, observer)
-        held = copy(self)
-        held.nodes = nodes
-        return held, values
+        fixed_graph = copy(self)
+        fixed_graph.nodes = nodes
+        return fixed_graph, values
 
     def resolve_shape_defaults(self) -> "Graph":
         """Return the graph with the attributes spelled out that follow from shapes."""
@@ -206,25 +206,25 @@ class Graph:
             )
             for node in self.listed_nodes
         }
-        spelled = copy(self)
-        spelled.listed_nodes = tuple(nodes.values())
-        spelled.nodes = [nodes[node.name] for node in self.nodes]
-        return spelled
+        resolved_graph = copy(self)
+        resolved_graph.listed_nodes = tuple(nodes.values())
+        resolved_graph.nodes = [nodes[node.name] for node in self.nodes]
+        return resolved_graph
 
     def round_constants(self, nearest: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants rounded as its leaves are."""
-        rounded = copy(self)
-        rounded.nodes = [node.round_constants(nearest) for node in self.nodes]
-        return rounded
+        rounded_graph = copy(self)
+        rounded_graph.nodes = [node.round_constants(nearest) for node in self.nodes]
+        return rounded_graph
 
     def map_numbers(self, change: Callable[[float], float]) -> "Graph":
         """Return the graph with its constants and the floats among its attributes changed.
 
         The listed nodes stay as they are.
         """
-        changed = copy(self)
-        changed.nodes = [node.map_numbers(change) for node in self.nodes]
-        return changed
+        mapped_graph = copy(self)
+        mapped_graph.nodes = [node.map_numbers(change) for node in self.nodes]
+        return mapped_graph
 
     def check_values(self, leaves: Mapping[str, Array]) -> None:
         """Refuse values that an op does not take, such as an index out of range.
@@ -287,11 +287,11 @@ class Graph:
 
     def list_downstream_nodes(self, names: Iterable[str]) -> list[Node]:
         """Return the nodes that read any of the names, directly or through others."""
-        reached = set(names)
+        reached_names = set(names)
         nodes: list[Node] = []
         for node in self.nodes:
-            if not reached.isdisjoint(node.source_names):
-                reached.add(node.name)
+            if not reached_names.isdisjoint(node.source_names):
+                reached_names.add(node.name)
                 nodes.append(node)
         return nodes
 
@@ -430,15 +430,15 @@ def _make_numeric_array(operand: Operand) -> Array | None:
 
 def _check_names(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
     known = set(leaves) | {node.name for node in nodes}
-    seen: set[str] = set()
+    seen_names: set[str] = set()
     errors: list[ModelError] = []
     for position, node in enumerate(nodes):
         if node.name in leaves:
             text = f"a node may not take the name of a tensor or weight: {quote_name(node.name)}"
             errors.append(ModelError(text, position, node.name))
-        if node.name in seen:
+        if node.name in seen_names:
             errors.append(ModelError(f"two nodes are named {quote_name(node.name)}", position))
-        seen.add(node.name)
+        seen_names.add(node.name)
         errors.extend(
             ModelError(
                 f"node {quote_name(node.name)} reads {quote_name(source)}, which is no tensor, weight or node here",
@@ -467,31 +467,31 @@ def _order_nodes(nodes: Sequence[Node]) -> list[Node]:
 
 def _join_names_as_chain(names: list[str]) -> str:
     """Write names as a chain; leave the middle of a long one out."""
-    shown = [quote_name(name)[1:-1] for name in names]
-    return " -> ".join(shown if len(shown) <= 10 else [*shown[:5], "...", *shown[-4:]])
+    quoted_names = [quote_name(name)[1:-1] for name in names]
+    return " -> ".join(quoted_names if len(quoted_names) <= 10 else [*quoted_names[:5], "...", *quoted_names[-4:]])
 
 
 def _check_reachability(nodes: Sequence[Node], leaves: Mapping[str, Shape]) -> None:
     by_name = {node.name: node for node in nodes}
-    reached: set[str] = set()
+    reached_names: set[str] = set()
     pending = [nodes[-1].name]
     while pending:
         name = pending.pop()
-        if name not in reached:
-            reached.add(name)
+        if name not in reached_names:
+            reached_names.add(name)
             pending.extend(by_name[name].source_names if name in by_name else ())
     loss = nodes[-1].name
     errors = [
         ModelError(f"node {quote_name(node.name)} does not reach the loss {quote_name(loss)}", position)
         for position, node in enumerate(nodes)
-        if node.name not in reached
+        if node.name not in reached_names
     ]
     errors += [
         ModelError(
             f"{quote_name(leaf)} does not reach the loss {quote_name(loss)}: no node on the way reads it", leaf=leaf
         )
         for leaf in leaves
-        if leaf not in reached
+        if leaf not in reached_names
     ]
     if errors:
         raise InvalidModelError(errors)
@@ -507,9 +507,9 @@ def _check_operand_kinds(nodes: Sequence[Node], leaves: Mapping[str, Shape], kin
             kind = _find_operand_kind(operand, slot, kinds)
             if operand is None or kind in slot.kinds:
                 continue
-            takes = " or ".join(_KIND_DESCRIPTIONS[kind] for kind in slot.kinds)
+            expected_text = " or ".join(_KIND_DESCRIPTIONS[kind] for kind in slot.kinds)
             message = (
-                f"node {quote_name(node.name)} ({node.op.name}) takes {takes} as {slot.name}; "
+                f"node {quote_name(node.name)} ({node.op.name}) takes {expected_text} as {slot.name}; "
                 f"{quote_name(operand)} is of {_KIND_DESCRIPTIONS[kind]}"
             )
             leaf = operand if isinstance(operand, str) and operand in leaves else None
@@ -526,10 +526,10 @@ def _find_operand_kind(operand: Operand, slot: Slot, kinds: Mapping[str, str]) -
 
 
 def _compute_node_shapes(
-    order: Sequence[Node], listed: Sequence[Node], leaves: Mapping[str, Shape]
+    order: Sequence[Node], listed_nodes: Sequence[Node], leaves: Mapping[str, Shape]
 ) -> dict[str, Shape]:
     """Compute the shape of every node; skip nodes behind an invalid one."""
-    position = {node.name: index for index, node in enumerate(listed)}
+    position = {node.name: index for index, node in enumerate(listed_nodes)}
     shapes: dict[str, Shape] = dict(leaves)
     errors: list[ModelError] = []
     for node in iterate_interruptibly(order):
@@ -554,11 +554,13 @@ _MAX_OPERANDS_LISTED = 8
 
 
 def _describe_shape_error(node: Node, operand_shapes: Sequence[Shape | None], error: ShapeError) -> str:
-    got = [
+    shape_texts = [
         f"{slot.name} {quote_name(operand)} of shape {list(shape)}"
         for slot, operand, shape in zip(node.operand_slots, node.operands, operand_shapes, strict=True)
         if shape is not None
     ]
-    more = f" and {len(got) - _MAX_OPERANDS_LISTED} more" if len(got) > _MAX_OPERANDS_LISTED else ""
-    listed = ", ".join(got[:_MAX_OPERANDS_LISTED])
-    return f"node {quote_name(node.name)} ({node.op.name}) takes {error}; got {listed}{more}"
+    omission_note = (
+        f" and {len(shape_texts) - _MAX_OPERANDS_LISTED} more" if len(shape_texts) > _MAX_OPERANDS_LISTED else ""
+    )
+    operands_text = ", ".join(shape_texts[:_MAX_OPERANDS_LISTED])
+    return f"node {quote_name(node.name)} ({node.op.name}) takes {error}; got {operands_text}{omission_note}"

@@ -77,6 +77,6 @@ def _find_in_gradients(
 
 
 def _make_origin(node: Node, array: Array, gradient_name: str | None = None) -> NonFiniteOrigin:
-    place = int(np.argmin(np.isfinite(array)))
-    index = tuple(int(i) for i in np.unravel_index(place, array.shape))
+    flat_position = int(np.argmin(np.isfinite(array)))
+    index = tuple(int(i) for i in np.unravel_index(flat_position, array.shape))
     return NonFiniteOrigin(node, index, float(array[index]), gradient_name)

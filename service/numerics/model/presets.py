@@ -208,28 +208,28 @@ def _make_embedding_bag() -> Preset:
 
 
 def _make_lstm_nodes(step: int, hidden: str, cell: str) -> tuple[Mapping[str, Any], ...]:
-    def name(what: str) -> str:
-        return f"{what}{step}"
+    def name_node(suffix: str) -> str:
+        return f"{suffix}{step}"
 
-    def gate(which: int, label: str, activation: str) -> tuple[Mapping[str, Any], ...]:
+    def make_gate(number: int, label: str, activation: str) -> tuple[Mapping[str, Any], ...]:
         return (
-            _make_node(name(f"{label}_part"), "narrow", name("gates"), dim=1, start=3 * which, length=3),
-            _make_node(name(label), activation, name(f"{label}_part")),
+            _make_node(name_node(f"{label}_part"), "narrow", name_node("gates"), dim=1, start=3 * number, length=3),
+            _make_node(name_node(label), activation, name_node(f"{label}_part")),
         )
 
     return (
-        _make_node(name("from_x"), "linear", name("x"), "w_input", "bias"),
-        _make_node(name("from_h"), "linear", hidden, "w_hidden"),
-        _make_node(name("gates"), "add", name("from_x"), name("from_h")),
-        *gate(0, "input", "sigmoid"),
-        *gate(1, "forget", "sigmoid"),
-        *gate(2, "candidate", "tanh"),
-        *gate(3, "output", "sigmoid"),
-        _make_node(name("kept"), "mul", name("forget"), cell),
-        _make_node(name("new"), "mul", name("input"), name("candidate")),
-        _make_node(name("c"), "add", name("kept"), name("new")),
-        _make_node(name("c_active"), "tanh", name("c")),
-        _make_node(name("h"), "mul", name("output"), name("c_active")),
+        _make_node(name_node("from_x"), "linear", name_node("x"), "w_input", "bias"),
+        _make_node(name_node("from_h"), "linear", hidden, "w_hidden"),
+        _make_node(name_node("gates"), "add", name_node("from_x"), name_node("from_h")),
+        *make_gate(0, "input", "sigmoid"),
+        *make_gate(1, "forget", "sigmoid"),
+        *make_gate(2, "candidate", "tanh"),
+        *make_gate(3, "output", "sigmoid"),
+        _make_node(name_node("kept"), "mul", name_node("forget"), cell),
+        _make_node(name_node("new"), "mul", name_node("input"), name_node("candidate")),
+        _make_node(name_node("c"), "add", name_node("kept"), name_node("new")),
+        _make_node(name_node("c_active"), "tanh", name_node("c")),
+        _make_node(name_node("h"), "mul", name_node("output"), name_node("c_active")),
     )
 
 

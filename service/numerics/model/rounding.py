@@ -54,8 +54,8 @@ class MonteCarloRounding:
     ) -> None:
         self.as_implemented = as_implemented
         # Functions of half precision are computed in single precision, and rounded.
-        narrow = precision.min_exponent > PRECISIONS["FP32"].min_exponent
-        self.underflow_loss = 0.0 if narrow else 2.0**precision.min_exponent / precision.unit_roundoff
+        has_narrow_range = precision.min_exponent > PRECISIONS["FP32"].min_exponent
+        self.underflow_loss = 0.0 if has_narrow_range else 2.0**precision.min_exponent / precision.unit_roundoff
         self._unit_roundoff = precision.unit_roundoff
         self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
         self._smallest_normal = 2.0**precision.min_exponent
@@ -182,14 +182,18 @@ def estimate_rounding_allowances(
     """
     generator = np.random.default_rng([seed, precision.significand_bits])
     observer = MonteCarloRounding(precision, generator)
-    wanted = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
+    requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
     rounds = [
-        _measure_spreads(graph, leaves, precision, observer, wanted, backward_overrides)
+        _measure_spreads(graph, leaves, precision, observer, requested_names, backward_overrides)
         for _ in range(ROUNDING_ROUNDS if observer.spread_scale == 1 else 1)
     ]
-    spread = {name: compute_root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in wanted}
-    by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, wanted)
-    return {name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in wanted}
+    spread = {
+        name: compute_root_mean_square(np.array([gradients[name] for gradients in rounds])) for name in requested_names
+    }
+    by_numbers = _estimate_constant_allowances(graph, leaves, precision, generator, requested_names)
+    return {
+        name: SAFETY_FACTOR * observer.spread_scale * spread[name] + by_numbers.get(name, 0) for name in requested_names
+    }
 
 
 def _measure_spreads(
@@ -226,9 +230,9 @@ def _exceeds_leeway(graph: Graph, values: NamedArrays, scale: float) -> bool:
             where=np.isfinite(exponent_values),
             out=np.zeros(argument.values[1:].shape),
         )
-        moved = scale * compute_root_mean_square(moves)
+        move_sizes = scale * compute_root_mean_square(moves)
         # Every leeway is 1 at least, and seldom asked for.
-        if (moved > 1).any() and (moved > argument.first_tile.leeway).any():
+        if (move_sizes > 1).any() and (move_sizes > argument.first_tile.leeway).any():
             return True
     return False
 

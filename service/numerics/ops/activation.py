@@ -382,8 +382,8 @@ class Softplus(PiecewiseUnary, CurvedActivation):
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         z = input * input.dtype.type(self.beta)
         # log(1 + exp(z)) = max(z, 0) + log1p(exp(-abs(z)))
-        curved = (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / input.dtype.type(self.beta)
-        return np.where(branch, input, curved)
+        curved_piece = (np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))) / input.dtype.type(self.beta)
+        return np.where(branch, input, curved_piece)
 
     def evaluate_derivative(self, x: Array, y: Array) -> Array:
         z = x * x.dtype.type(self.beta)
@@ -391,8 +391,8 @@ class Softplus(PiecewiseUnary, CurvedActivation):
 
     def estimate_value_magnitude(self, x: Array, y: Array) -> Array:
         # b x is off by u b abs(x), and the result by s times that over b.
-        curved = np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
-        return np.where(self.select_branch(x), 0, curved)
+        curved_magnitude = np.abs(y) + np.abs(x) * sigmoid(x * self.beta)
+        return np.where(self.select_branch(x), 0, curved_magnitude)
 
     def estimate_derivative_magnitude(self, x: Array, y: Array) -> Array:
         z = x * self.beta

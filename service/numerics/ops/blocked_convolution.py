@@ -70,8 +70,8 @@ def transpose_in_blocks(
             widths = columns_before, columns_after, rows_above, rows_below
             padded_block = functional.pad(block, widths)
             total = padded_block if total is None else total + padded_block
-    cropped = total[:, :, padding[0] : lengths[0] - padding[0], padding[1] : lengths[1] - padding[1]]
-    return cropped if bias is None else cropped + bias[:, None, None]
+    cropped_output = total[:, :, padding[0] : lengths[0] - padding[0], padding[1] : lengths[1] - padding[1]]
+    return cropped_output if bias is None else cropped_output + bias[:, None, None]
 
 
 def _measure_kernel_extent(weight: Any, dilation: Pair) -> Pair:

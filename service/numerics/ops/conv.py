@@ -372,9 +372,9 @@ class Conv2d(Convolution):
         padded = geometry.pad_input(x)
         tiles = max(len(gradient), len(x), len(w))
         by_weight = np.empty((tiles, *w.shape[2:]), dtype=np.result_type(gradient, x))
-        transposed = np.swapaxes(self._group_gradient_rows(gradient, x, w), -1, -2)
+        transposed_rows = np.swapaxes(self._group_gradient_rows(gradient, x, w), -1, -2)
         for offset in iterate_interruptibly(geometry.kernel_offsets):
-            products = _flatten_plane(geometry.get_window(padded, offset)) @ transposed
+            products = _flatten_plane(geometry.get_window(padded, offset)) @ transposed_rows
             by_weight[..., *offset] = np.swapaxes(products, -1, -2).sum(axis=1)
         return by_weight.reshape((tiles, *weight.shape[1:]))
 

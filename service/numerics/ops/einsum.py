@@ -131,8 +131,8 @@ class Einsum(Op):
         return lengths
 
     def infer_output_shape(self, *shapes: Shape) -> Shape:
-        parsed = self._parse_equation(shapes)
-        return tuple(parsed.axis_lengths[letter] for letter in parsed.output_letters)
+        equation = self._parse_equation(shapes)
+        return tuple(equation.axis_lengths[letter] for letter in equation.output_letters)
 
     def _evaluate_einsum(self, letters: list[str], output: str, *arrays: Array) -> Array:
         batch_letter = min(_LETTERS - set("".join(letters)) - set(output))
@@ -233,7 +233,9 @@ def _take_min_onto_output(out: str, letters: str, values: Array) -> Array:
     absent_axes = tuple(position + 1 for position, letter in enumerate(unique) if letter not in out)
     kept_letters = [letter for letter in unique if letter in out]
     least_values = diagonal.min(axis=absent_axes) if absent_axes else diagonal
-    ordered = least_values.transpose(0, *(1 + kept_letters.index(letter) for letter in out if letter in kept_letters))
+    ordered_values = least_values.transpose(
+        0, *(1 + kept_letters.index(letter) for letter in out if letter in kept_letters)
+    )
     return np.expand_dims(
-        ordered, tuple(1 + position for position, letter in enumerate(out) if letter not in kept_letters)
+        ordered_values, tuple(1 + position for position, letter in enumerate(out) if letter not in kept_letters)
     )

@@ -572,10 +572,10 @@ class Clamp(PiecewiseUnary):
         return tuple(ends) if len(ends) < 2 or ends[0] < ends[1] else ()
 
     def select_branch(self, input: Array) -> Array:
-        below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)
+        is_below = np.zeros(input.shape, np.int8) if self.min is None else (input < self.min).astype(np.int8)
         above = np.zeros(input.shape, np.int8) if self.max is None else (input > self.max).astype(np.int8)
         # PyTorch gives max where min > max.
-        return np.where(above > 0, 1, -below)
+        return np.where(above > 0, 1, -is_below)
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         ends = (0.0 if self.min is None else self.min, 0.0 if self.max is None else self.max)

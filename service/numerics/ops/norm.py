@@ -76,9 +76,10 @@ class Normalisation(Op):
     def propagate_dependencies(self, values: DependencyLabels, *inputs: Any) -> Array:
         input_labels, *parameters = values
         assert input_labels is not None
-        grouped = self._group_elements(input_labels)
+        grouped_labels = self._group_elements(input_labels)
         group_labels = self._ungroup_elements(
-            np.broadcast_to(take_min_over_axes(grouped, grouped.ndim - 1), grouped.shape), input_labels
+            np.broadcast_to(take_min_over_axes(grouped_labels, grouped_labels.ndim - 1), grouped_labels.shape),
+            input_labels,
         )
         return take_elementwise_min(
             group_labels, *(self._broadcast_parameter(labels, input_labels) for labels in drop_missing(parameters))
@@ -146,26 +147,26 @@ class Normalisation(Op):
         ----------
         Higham 2002, section 1.9 and problem 1.10, for the variance in two passes and in one.
         """
-        grouped = self._group_elements(x)
-        mean, mean_magnitude = np.zeros((1, 1, 1)), np.abs(grouped).mean(axis=-1, keepdims=True)
+        groups = self._group_elements(x)
+        mean, mean_magnitude = np.zeros((1, 1, 1)), np.abs(groups).mean(axis=-1, keepdims=True)
         if self.is_centred:
-            mean = grouped.mean(axis=-1, keepdims=True)
-            mean = errors(mean, bound_sum(grouped) / grouped.shape[-1] + np.abs(mean))
-        centred_values = grouped - mean
+            mean = groups.mean(axis=-1, keepdims=True)
+            mean = errors(mean, bound_sum(groups) / groups.shape[-1] + np.abs(mean))
+        centred_values = groups - mean
         variance = np.square(centred_values).mean(axis=-1, keepdims=True)
         variance_error = variance
         if self.is_centred:
             deviations = np.sqrt(variance)
             one_pass = variance + 2 * np.square(mean)
             variance_error = variance_error + np.minimum(
-                one_pass / math.sqrt(grouped.shape[-1]), 2 * deviations * mean_magnitude
+                one_pass / math.sqrt(groups.shape[-1]), 2 * deviations * mean_magnitude
             )
-        variance = errors(variance, variance_error, grouped.shape[-1])
+        variance = errors(variance, variance_error, groups.shape[-1])
         inverse_deviation = errors(
             1 / np.sqrt(variance + centred_values.dtype.type(self._epsilon)), terms=_RECIPROCAL_ROOT_ROUNDINGS
         )
         own_error = (
-            np.sqrt(np.square(centred_values) + np.square(grouped) + np.square(mean))
+            np.sqrt(np.square(centred_values) + np.square(groups) + np.square(mean))
             if self.is_centred
             else np.abs(centred_values)
         )

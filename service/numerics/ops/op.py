@@ -282,9 +282,9 @@ class Op(ABC):
         inputs
             Inputs of `forward` after the move.
         """
-        beside = self.select_branch(*inputs)
-        assert beside is not None
-        return beside
+        base_branch = self.select_branch(*inputs)
+        assert base_branch is not None
+        return base_branch
 
     def forward_on_branch(self, branch: Array, *inputs: Any) -> Array:
         """Return the output on the pieces of `branch`, continued beyond their ends.
@@ -384,8 +384,8 @@ class Op(ABC):
             Inputs of `forward`, (1, ...).
         """
         shape = self.infer_output_shape(*get_declared_shapes(inputs))
-        everything = take_elementwise_min(*map(take_min_over_elements, drop_missing(values)))
-        return np.broadcast_to(everything.reshape(-1, *(1,) * len(shape)), (len(everything), *shape))
+        smallest_label = take_elementwise_min(*map(take_min_over_elements, drop_missing(values)))
+        return np.broadcast_to(smallest_label.reshape(-1, *(1,) * len(shape)), (len(smallest_label), *shape))
 
     def propagate_to_terms(self, output_labels: Array, values: DependencyLabels, *inputs: Any) -> Array:
         """Return for each term the least label that reaches it, (K, n).
@@ -596,8 +596,8 @@ def register_op(name: str) -> _OpDecorator:
         cls.bugs = _collect_bugs(cls)
         if any(slot.variadic for slot in cls.slots[:-1]):
             raise ValueError(f"{name}: only the last slot may take several tensors")
-        declared: Any = dataclass(frozen=True, kw_only=True)(cls)
-        OP_REGISTRY[name] = declared
-        return declared
+        op_class: Any = dataclass(frozen=True, kw_only=True)(cls)
+        OP_REGISTRY[name] = op_class
+        return op_class
 
     return register

@@ -52,9 +52,9 @@ def bound_product(a: Array, b: Array) -> Array:
     squares = total
     for start, stop in pairwise(_list_piece_ends(a.shape[-1])):
         piece, count = slice(start, stop), stop - start
-        left, right = a[..., piece], b[..., piece, :]
-        next_total = total + left @ right
-        squared_terms = np.square(left) @ np.square(right)
+        left_factor, right_factor = a[..., piece], b[..., piece, :]
+        next_total = total + left_factor @ right_factor
+        squared_terms = np.square(left_factor) @ np.square(right_factor)
         squares = squares + count / 3 * (total * total + total * next_total + next_total * next_total)
         squares = squares + (1 + count / 6) * squared_terms
         total = next_total

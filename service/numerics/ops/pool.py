@@ -280,8 +280,8 @@ class MaxPool2d(PoolingOp):
         padded = self._pad_input(input, 0)
         flat_indices = self._get_selected_flat_indices(branch, padded.shape[-1])
         flat_rows = padded.reshape(*padded.shape[:-2], -1), flat_indices.reshape(*flat_indices.shape[:-2], -1)
-        chosen = np.take_along_axis(*flat_rows, axis=-1).reshape(-1, *branch.shape[1:])
-        return np.where(branch < 0, np.array(-np.inf, input.dtype), chosen)
+        selected_values = np.take_along_axis(*flat_rows, axis=-1).reshape(-1, *branch.shape[1:])
+        return np.where(branch < 0, np.array(-np.inf, input.dtype), selected_values)
 
     def forward(self, input: Array) -> Array:
         return self.forward_on_branch(self.select_branch(input), input)
@@ -382,12 +382,12 @@ class AvgPool2d(PoolingOp):
     def _count_window_divisors(self, input: Array, shape: Shape) -> Array:
         if self.divisor_override is not None:
             return np.full(shape[-2:], self.divisor_override, dtype=input.dtype)
-        covered = self._pad_input(np.ones((1, 1, *input.shape[-2:]), dtype=input.dtype), 0)
+        is_covered = self._pad_input(np.ones((1, 1, *input.shape[-2:]), dtype=input.dtype), 0)
         if self.count_include_pad:
             # The padding of the request counts, and not the part beyond it in ceil_mode.
             top, left = to_pair(self.padding)
-            covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
-        return self._sum_window_totals(covered, shape)[0, 0]
+            is_covered[..., : input.shape[-2] + 2 * top, : input.shape[-1] + 2 * left] = 1
+        return self._sum_window_totals(is_covered, shape)[0, 0]
 
     def _sum_window_totals(self, padded: Array, shape: Shape) -> Array:
         rows, columns = self._make_axis_windows(shape)

@@ -93,22 +93,24 @@ class BinaryCrossEntropy(WeightedLoss):
 
     def compute_sample_gradients(self, weight: Array, input: Array, target: Array, rescale: Array | None) -> Gradients:
         log_p, log_complement = self._compute_clamped_logarithms(input)
-        weighted = _multiply_by_weight(rescale, weight)
+        scaled_weight = _multiply_by_weight(rescale, weight)
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE).astype(input.dtype, copy=False)
         by_rescale = _compute_weight_gradient(rescale, weight * self.compute_sample_losses(input, target, None))
-        return weighted * ((input - target) / variance), weighted * (log_complement - log_p), by_rescale
+        return scaled_weight * ((input - target) / variance), scaled_weight * (log_complement - log_p), by_rescale
 
     def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None
     ) -> Gradients:
         log_p, log_complement = self._compute_clamped_logarithms(input)
-        weighted = np.abs(_multiply_by_weight(rescale, weight))
+        scaled_weight = np.abs(_multiply_by_weight(rescale, weight))
         variance = np.maximum(input * (1 - input), _MIN_VARIANCE)
         # The derivatives of the two logarithms, (1 - y) / (1 - p) and y / p, cancel where p is near y.
         absolute_sum = np.abs(target * (1 - input)) + np.abs((1 - target) * input)
-        by_input = weighted * (absolute_sum / variance + self._estimate_undefined_derivative_error(input, target))
+        by_input = scaled_weight * (absolute_sum / variance + self._estimate_undefined_derivative_error(input, target))
         is_clamped = (log_p == _MIN_LOGARITHM) | (log_complement == _MIN_LOGARITHM)
-        by_target = weighted * (np.abs(log_complement) + np.abs(log_p)) * np.where(is_clamped, _UNKNOWN_MAGNITUDE, 1)
+        by_target = (
+            scaled_weight * (np.abs(log_complement) + np.abs(log_p)) * np.where(is_clamped, _UNKNOWN_MAGNITUDE, 1)
+        )
         by_rescale = _compute_weight_gradient(rescale, weight * self.estimate_loss_magnitudes(input, target, None))
         return by_input, by_target, by_rescale
 
@@ -231,22 +233,27 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
     def compute_sample_gradients(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._compute_negative_log_sigmoid(input), _multiply_by_weight(rescale, weight)
-        by_input = weighted * self._compute_logit_derivative(input, target, pos_weight)
+        t, scaled_weight = self._compute_negative_log_sigmoid(input), _multiply_by_weight(rescale, weight)
+        by_input = scaled_weight * self._compute_logit_derivative(input, target, pos_weight)
         excess = -input if pos_weight is None else _multiply_by_weight(pos_weight - 1, t) - input
         by_rescale = _compute_weight_gradient(
             rescale, weight * self.compute_sample_losses(input, target, None, pos_weight)
         )
-        return by_input, weighted * excess, by_rescale, _compute_weight_gradient(pos_weight, weighted * target * t)
+        return (
+            by_input,
+            scaled_weight * excess,
+            by_rescale,
+            _compute_weight_gradient(pos_weight, scaled_weight * target * t),
+        )
 
     def estimate_sample_gradient_magnitudes(
         self, weight: Array, input: Array, target: Array, rescale: Array | None, pos_weight: Array | None
     ) -> Gradients:
-        t, weighted = self._compute_negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
+        t, scaled_weight = self._compute_negative_log_sigmoid(input), np.abs(_multiply_by_weight(rescale, weight))
         factor_magnitudes = None if pos_weight is None else np.abs(pos_weight) + 2
-        by_input = 2 * weighted * np.abs(self._compute_logit_derivative(input, target, pos_weight))
+        by_input = 2 * scaled_weight * np.abs(self._compute_logit_derivative(input, target, pos_weight))
         if pos_weight is not None:
-            by_input = by_input + weighted * self._estimate_factor_magnitude(input, target, pos_weight)
+            by_input = by_input + scaled_weight * self._estimate_factor_magnitude(input, target, pos_weight)
         excess = (
             np.abs(input) if factor_magnitudes is None else _multiply_by_weight(factor_magnitudes, t) + np.abs(input)
         )
@@ -255,9 +262,9 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         )
         return (
             by_input,
-            weighted * excess,
+            scaled_weight * excess,
             by_rescale,
-            _compute_weight_gradient(pos_weight, weighted * np.abs(target) * t),
+            _compute_weight_gradient(pos_weight, scaled_weight * np.abs(target) * t),
         )
 
     def _estimate_factor_magnitude(self, input: Array, target: Array, pos_weight: Array) -> Array:

@@ -89,8 +89,8 @@ class ReductionOp(Op):
 
     def _get_output_flat_indices(self, input: Array) -> Array:
         """Return for each element of one tile the flat index of its output, flat."""
-        kept = reduce_shape(input.shape[1:], normalize_axes(self.dim, input.ndim - 1), True)
-        return np.broadcast_to(np.arange(count_elements(kept)).reshape(kept), input.shape[1:]).ravel()
+        kept_shape = reduce_shape(input.shape[1:], normalize_axes(self.dim, input.ndim - 1), True)
+        return np.broadcast_to(np.arange(count_elements(kept_shape)).reshape(kept_shape), input.shape[1:]).ravel()
 
     def _list_choices_at_maximum(
         self, input_errors: Array, sizes: Array, signs: Sequence[float], shares: Array, input: Array
@@ -118,7 +118,7 @@ class ReductionOp(Op):
         )
         largest = np.max(np.abs(sizes) if len(signs) > 1 else sizes, axis=self._get_batched_axes(input), keepdims=True)
         is_near = np.stack([(sign * sizes + input_errors >= threshold)[0].ravel() for sign in signs], axis=1)
-        tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
+        is_tied = np.stack([(sign * sizes == largest)[0].ravel() for sign in signs], axis=1)
         element_signs = np.sign(sizes[0].ravel()) if len(signs) > 1 else 1.0
         weights = np.maximum(np.multiply.outer(shares[0].ravel() * element_signs, signs), 0)
         if len(signs) > 1:
@@ -134,7 +134,7 @@ class ReductionOp(Op):
             outputs[elements],
             elements,
             weights[alternatives],
-            tied[alternatives],
+            is_tied[alternatives],
             np.array(signs)[sign_indices],
         )
 
@@ -284,8 +284,8 @@ class Var(ReductionOp):
     def _subtract_mean_with_errors(self, errors: ErrorModel, input: Array) -> Array:
         axes, count = self._get_batched_axes(input), self._count_reduced(input)
         last_axes = tuple(range(input.ndim - len(axes), input.ndim))
-        grouped = np.moveaxis(input, axes, last_axes).reshape(*self._get_kept_shape(input), count)
-        partial_sum_size = np.expand_dims(bound_sum(grouped)[..., 0], axes) / count
+        groups = np.moveaxis(input, axes, last_axes).reshape(*self._get_kept_shape(input), count)
+        partial_sum_size = np.expand_dims(bound_sum(groups)[..., 0], axes) / count
         mean = input.sum(axis=axes, keepdims=True) / count
         return input - errors(mean, partial_sum_size + np.abs(mean))
 
@@ -426,10 +426,10 @@ class LogSumExp(ReductionOp):
     def estimate_forward_rounding(self, output: Array, input: Array) -> Rounding:
         largest = input.max(axis=self._get_batched_axes(input), keepdims=True)
         # The relative error of an exponential is the error of its argument, and that of the library.
-        carried = (self._compute_softmax_weights(input) * (largest - input + 2)).sum(
+        carried_error = (self._compute_softmax_weights(input) * (largest - input + 2)).sum(
             axis=self._get_batched_axes(input), keepdims=True
         )
-        log_sum_error = self._shape_result(carried, input) + math.sqrt(self._count_reduced(input))
+        log_sum_error = self._shape_result(carried_error, input) + math.sqrt(self._count_reduced(input))
         return Rounding(np.abs(output) + log_sum_error, 1)
 
     def forward_with_errors(self, errors: ErrorModel, *inputs: Any) -> Array:
@@ -607,8 +607,8 @@ class VectorNorm(ReductionOp):
     def _compute_extreme_norm_shares(self, input: Array) -> Array:
         absolute = np.abs(input)
         extreme = np.max if self._order > 0 else np.min
-        attained = absolute == extreme(absolute, axis=self._get_batched_axes(input), keepdims=True)
-        return attained / attained.sum(axis=self._get_batched_axes(input), keepdims=True)
+        attains_extreme = absolute == extreme(absolute, axis=self._get_batched_axes(input), keepdims=True)
+        return attains_extreme / attains_extreme.sum(axis=self._get_batched_axes(input), keepdims=True)
 
     def forward_on_branch(self, branch: Array, input: Array) -> Array:
         if self._order == 0:

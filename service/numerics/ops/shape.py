@@ -87,8 +87,8 @@ class Flatten(ReshapingOp):
         start, end = normalize_axis(self.start_dim, len(input)), normalize_axis(self.end_dim, len(input))
         if start > end:
             raise ShapeError(f"a start_dim ({self.start_dim}) not behind end_dim ({self.end_dim})")
-        merged = count_elements(input[start : end + 1])
-        return (*input[:start], merged, *input[end + 1 :])
+        merged_length = count_elements(input[start : end + 1])
+        return (*input[:start], merged_length, *input[end + 1 :])
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
         return torch.flatten(input, self.start_dim, self.end_dim)
@@ -344,7 +344,7 @@ class Pad(DataMovementOp):
     def round_constants(self, nearest: Callable[[float], float]) -> Op:
         return dataclasses.replace(self, value=nearest(self._fill_value))
 
-    def _pad_widths(self, rank: int) -> list[tuple[int, int]]:
+    def _get_pad_widths(self, rank: int) -> list[tuple[int, int]]:
         """Return the (before, behind) widths of each axis."""
         if len(self.pad) % 2 or len(self.pad) > 2 * rank:
             raise ShapeError(f"a pad of (before, behind) pairs for {rank} axes at most, not {self.pad}")
@@ -352,7 +352,7 @@ class Pad(DataMovementOp):
         return [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
 
     def infer_output_shape(self, input: Shape) -> Shape:
-        widths = self._pad_widths(len(input))
+        widths = self._get_pad_widths(len(input))
         remaining_lengths = [length + min(b, 0) + min(a, 0) for length, (b, a) in zip(input, widths, strict=True)]
         padded_shape = tuple(length + b + a for length, (b, a) in zip(input, widths, strict=True))
         if any(length < 1 for length in remaining_lengths) or any(length < 1 for length in padded_shape):
@@ -362,7 +362,7 @@ class Pad(DataMovementOp):
     def _get_source_and_target_slices(self, input: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Return the slices of the input that are kept, and their slices in the output."""
         source, target = [slice(None)], [slice(None)]
-        for length, (before, after) in zip(input.shape[1:], self._pad_widths(input.ndim - 1), strict=True):
+        for length, (before, after) in zip(input.shape[1:], self._get_pad_widths(input.ndim - 1), strict=True):
             first, last = max(0, -before), length - max(0, -after)
             source.append(slice(first, last))
             target.append(slice(max(0, before), max(0, before) + last - first))
@@ -410,15 +410,15 @@ class Expand(DataMovementOp):
         new_axis_count = len(self.size) - len(input)
         lengths = [1] * max(new_axis_count, 0) + list(input)
         is_expandable = new_axis_count >= 0 and all(
-            requested in (-1 if i >= new_axis_count else requested, input_length)
-            or (input_length == 1 and requested > 0)
-            for i, (requested, input_length) in enumerate(zip(self.size, lengths, strict=True))
+            requested_length in (-1 if i >= new_axis_count else requested_length, input_length)
+            or (input_length == 1 and requested_length > 0)
+            for i, (requested_length, input_length) in enumerate(zip(self.size, lengths, strict=True))
         )
         if not is_expandable or 0 in self.size or -1 in self.size[: max(new_axis_count, 0)]:
             raise ShapeError(f"an input that can be repeated to size {self.size}")
         return tuple(
-            input_length if requested == -1 else requested
-            for requested, input_length in zip(self.size, lengths, strict=True)
+            input_length if requested_length == -1 else requested_length
+            for requested_length, input_length in zip(self.size, lengths, strict=True)
         )
 
     def forward(self, input: Array) -> Array:

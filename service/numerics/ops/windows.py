@@ -225,5 +225,5 @@ def _make_join(operation: np.ufunc) -> JoinOperation:
 
 
 def _keep_first_larger(first: WindowPieces, second: WindowPieces) -> WindowPieces:
-    larger = second[0] > first[0]
-    return tuple(np.where(larger, new, old) for old, new in zip(first, second, strict=True))
+    is_second_larger = second[0] > first[0]
+    return tuple(np.where(is_second_larger, new, old) for old, new in zip(first, second, strict=True))

@@ -60,17 +60,17 @@ def make_node_columns(choices: SubgradientChoices) -> NodeColumns:
     pair = (counts == 2) & (choices.ball_order is None)
     first = np.append(True, choices.units[1:] != choices.units[:-1])
     # A choice between two has the column of the second minus the first.
-    at = np.flatnonzero(~pair | ~first)
-    rows, places, values = np.arange(at.size), at, np.ones(at.size)
-    minus = np.flatnonzero(pair[at])
+    alternatives = np.flatnonzero(~pair | ~first)
+    rows, column_alternatives, values = np.arange(alternatives.size), alternatives, np.ones(alternatives.size)
+    minus = np.flatnonzero(pair[alternatives])
     seeds = scipy_sparse.csr_matrix(
         (
             np.concatenate([values, -np.ones(minus.size)]),
-            (np.concatenate([rows, minus]), np.concatenate([places, at[minus] - 1])),
+            (np.concatenate([rows, minus]), np.concatenate([column_alternatives, alternatives[minus] - 1])),
         ),
-        shape=(at.size, choices.alternative_count),
+        shape=(alternatives.size, choices.alternative_count),
     )
-    return NodeColumns(seeds, at, choices.units[at], pair[at])
+    return NodeColumns(seeds, alternatives, choices.units[alternatives], pair[alternatives])
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,15 @@ def find_choice_responses(point: TiePoint, select_rows: RowSelector) -> ChoiceRe
     ):
         return None
     labels = [_draw_column_labels(node_columns.units.size) for node_columns in columns]
-    probed = _probe_nodes(point, names, columns, labels, select_rows)
-    if probed is None:
+    probed_rows = _probe_nodes(point, names, columns, labels, select_rows)
+    if probed_rows is None:
         return None
-    parts = [_separate_columns(rows, label) for rows, label in zip(probed, labels, strict=True)]
-    alone = [number for number, part in enumerate(parts) if part is None]
-    needed = sum(columns[number].units.size for number in alone)
-    if needed > MAX_SINGLE_COLUMNS or needed > MAX_PASS_BATCHES * point.batch_size:
+    parts = [_separate_columns(rows, label) for rows, label in zip(probed_rows, labels, strict=True)]
+    mixed_columns = [number for number, part in enumerate(parts) if part is None]
+    needed_columns = sum(columns[number].units.size for number in mixed_columns)
+    if needed_columns > MAX_SINGLE_COLUMNS or needed_columns > MAX_PASS_BATCHES * point.batch_size:
         return None
-    for number in alone:
+    for number in mixed_columns:
         parts[number] = _probe_columns_singly(point, names[number], columns[number], select_rows)
     matrix = scipy_sparse.hstack(parts, format="csc")
     return ChoiceResponses(matrix, names, columns) if np.isfinite(matrix.data).all() else None
@@ -156,18 +156,18 @@ def _separate_columns(rows: Array, labels: tuple[Array, Array]) -> Any:
 
     None if some share an element.
     """
-    once, by_first, by_second = rows
-    at = np.flatnonzero(np.any(rows != 0, axis=0))
-    if not np.all(once[at]) or not np.isfinite(rows[:, at]).all():
+    plain_rows, by_first, by_second = rows
+    positions = np.flatnonzero(np.any(rows != 0, axis=0))
+    if not np.all(plain_rows[positions]) or not np.isfinite(rows[:, positions]).all():
         return None
-    first, second = by_first[at] / once[at], by_second[at] / once[at]
+    first, second = by_first[positions] / plain_rows[positions], by_second[positions] / plain_rows[positions]
     count = labels[0].size
     number = np.clip(np.floor((first - 1) * count), 0, count - 1).astype(np.int64)
-    alike = np.abs(first - labels[0][number]) <= _SAME_QUOTIENT_TOLERANCE
-    alike &= np.abs(second - labels[1][number]) <= _SAME_QUOTIENT_TOLERANCE
-    if not alike.all():
+    is_alike = np.abs(first - labels[0][number]) <= _SAME_QUOTIENT_TOLERANCE
+    is_alike &= np.abs(second - labels[1][number]) <= _SAME_QUOTIENT_TOLERANCE
+    if not is_alike.all():
         return None
-    return scipy_sparse.csc_matrix((once[at], (at, number)), shape=(once.size, count))
+    return scipy_sparse.csc_matrix((plain_rows[positions], (positions, number)), shape=(plain_rows.size, count))
 
 
 def _probe_columns_singly(point: TiePoint, name: str, columns: NodeColumns, select_rows: RowSelector) -> Any:

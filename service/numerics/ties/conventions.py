@@ -23,15 +23,15 @@ def list_node_conventions(choices: SubgradientChoices) -> list[Array]:
     """
     op_weights = choices.weights
     counts = np.bincount(choices.units, choices.is_exact_tie)[choices.units]
-    several = choices.is_exact_tie & (counts > 1)
-    if choices.ball_order is not None or not several.any():
+    is_open = choices.is_exact_tie & (counts > 1)
+    if choices.ball_order is not None or not is_open.any():
         return [op_weights]
     conventions = [op_weights]
-    at = np.flatnonzero(several)
-    _, first = np.unique(choices.units[at], return_index=True)
-    last = np.append(first[1:], at.size) - 1
-    open_units = np.isin(choices.units, choices.units[at])
-    for chosen in (at[first], at[last]):
+    open_positions = np.flatnonzero(is_open)
+    _, first = np.unique(choices.units[open_positions], return_index=True)
+    last = np.append(first[1:], open_positions.size) - 1
+    open_units = np.isin(choices.units, choices.units[open_positions])
+    for chosen in (open_positions[first], open_positions[last]):
         weights = np.where(open_units, 0.0, op_weights)
         weights[chosen] = 1.0
         conventions.append(weights)
@@ -47,7 +47,7 @@ def combine_convention_weights(point: TiePoint, max_count: int = MAX_CONVENTIONS
     by_node = {name: list_node_conventions(choices) for name, choices in point.choices_by_node.items()}
     kinds = sorted({_get_op_name(point, name) for name, conventions in by_node.items() if len(conventions) > 1})
     combinations = list(_iterate_combinations(len(kinds)))[:max_count]
-    by_kind = {kind: [combination[at] for combination in combinations] for at, kind in enumerate(kinds)}
+    by_kind = {kind: [combination[kind_index] for combination in combinations] for kind_index, kind in enumerate(kinds)}
     first_only = [0] * len(combinations)
     return {
         name: np.stack(
@@ -69,15 +69,15 @@ def _iterate_combinations(kinds: int) -> Iterator[tuple[int, ...]]:
 
     Equal ones first, then mixed ones within the limit.
     """
-    yield from ((way,) * kinds for way in range(4 if kinds else 1))
+    yield from ((convention,) * kinds for convention in range(4 if kinds else 1))
     if kinds < 2:
         return
     if 4**kinds <= MAX_CONVENTIONS:
         yield from (combination for combination in product(range(4), repeat=kinds) if len(set(combination)) > 1)
         return
-    others = ((at, way) for at in range(kinds) for way in range(1, 4))
-    for _, (at, way) in zip(range(MAX_CONVENTIONS - 4), others, strict=False):
-        yield tuple(way if position == at else 0 for position in range(kinds))
+    deviations = ((kind_index, convention) for kind_index in range(kinds) for convention in range(1, 4))
+    for _, (kind_index, convention) in zip(range(MAX_CONVENTIONS - 4), deviations, strict=False):
+        yield tuple(convention if position == kind_index else 0 for position in range(kinds))
 
 
 def draw_corner_weights(point: TiePoint, seed: int, max_count: int = _RANDOM_CORNERS) -> NamedArrays:

@@ -130,9 +130,13 @@ class _JointJudge:
     @cached_attribute
     def _corner_rows(self) -> Array:
         corners = conventions.draw_corner_weights(self._point, self._seed, self._max_gradients)
-        between = conventions.interpolate_choices(self._point, self._seed, self._max_gradients)
+        inner_weights = conventions.interpolate_choices(self._point, self._seed, self._max_gradients)
         return np.concatenate(
-            [self._convention_rows, self._compute_rows_by_weights(corners), self._compute_rows_by_weights(between)]
+            [
+                self._convention_rows,
+                self._compute_rows_by_weights(corners),
+                self._compute_rows_by_weights(inner_weights),
+            ]
         )
 
     @cached_attribute
@@ -142,14 +146,14 @@ class _JointJudge:
 
     def judge_rows(self) -> TieStatus:
         """Judge all rows."""
-        concerned = self._is_known & (self._is_felt | self._kinks)
+        concerned_rows = self._is_known & (self._is_felt | self._kinks)
         is_explained = np.abs(self._judged - self._convention_rows) <= self._allowance_unit
-        if is_explained[:, concerned].all(axis=1).any():
-            return self._make_explained(concerned)
+        if is_explained[:, concerned_rows].all(axis=1).any():
+            return self._make_explained(concerned_rows)
         responses = find_choice_responses(self._point, self._stack_rows)
         if responses is None:
-            return self._search_nested(concerned)
-        return self._fit_independent_parts(responses, concerned)
+            return self._search_nested(concerned_rows)
+        return self._fit_independent_parts(responses, concerned_rows)
 
     def _search_nested(self, concerned: Array) -> TieStatus:
         """Search for weights if choices multiply, or are too many to be told apart."""
@@ -158,41 +162,43 @@ class _JointJudge:
         parts = search_weights(self._point, self._stack_rows, target, self._seed) if has_choices else None
         if parts is None:
             return self._make_undecided(concerned)
-        reached = np.zeros(self._judged.shape, np.bool_)
+        is_reached = np.zeros(self._judged.shape, np.bool_)
         for part in parts:
-            reached[part.rows] = True
-        status = _PartialTieStatus(*(mask.copy() for mask in vars(self._make_undecided(concerned & ~reached)).values()))
-        is_near = self._is_near_derivatives(concerned & reached)
+            is_reached[part.rows] = True
+        status = _PartialTieStatus(
+            *(mask.copy() for mask in vars(self._make_undecided(concerned & ~is_reached)).values())
+        )
+        is_near = self._is_near_derivatives(concerned & is_reached)
         for part in parts:
             self._record_fit(status, part.weights, part.residual, part.rows, is_near)
         return TieStatus(**vars(status))
 
     def _make_explained(self, rows: Array) -> TieStatus:
-        nothing = np.zeros(rows.shape, np.bool_)
-        return TieStatus(rows & self._is_near_derivatives(rows), rows, nothing, nothing)
+        no_rows = np.zeros(rows.shape, np.bool_)
+        return TieStatus(rows & self._is_near_derivatives(rows), rows, no_rows, no_rows)
 
     def _make_undecided(self, rows: Array) -> TieStatus:
         """Make the status of rows that are undecided.
 
         A row that no choice moves is decided if the gradient by the ops' own choices explains it.
         """
-        nothing = np.zeros(rows.shape, np.bool_)
-        alone = ~self._is_felt & (np.abs(self._error_in_allowances) <= 1)
-        return TieStatus(nothing, rows & self._is_within_reach, rows & self._kinks & ~alone, nothing)
+        no_rows = np.zeros(rows.shape, np.bool_)
+        is_unaffected = ~self._is_felt & (np.abs(self._error_in_allowances) <= 1)
+        return TieStatus(no_rows, rows & self._is_within_reach, rows & self._kinks & ~is_unaffected, no_rows)
 
     @cached_attribute
     def _is_within_reach(self) -> Array:
         low, high = self._corner_rows.min(axis=0), self._corner_rows.max(axis=0)
-        beyond = _REACH_SPANS * (high - low) + self._allowance_unit
-        return (self._judged >= low - beyond) & (self._judged <= high + beyond)
+        slack = _REACH_SPANS * (high - low) + self._allowance_unit
+        return (self._judged >= low - slack) & (self._judged <= high + slack)
 
     def _is_near_derivatives(self, rows: Array) -> Array:
         """Return the mask of the rows that derivatives close to the point reach."""
         if not (rows & (np.abs(self._error_in_allowances) > 1)).any():
             return rows
-        nearby = np.concatenate(self._compute_nearby_gradient_rows())
-        low, high = nearby.min(axis=0), nearby.max(axis=0)
-        slack = self._allowance_unit + _CLOSE_DERIVATIVE_SLACK * np.abs(nearby).max(axis=0)
+        nearby_rows = np.concatenate(self._compute_nearby_gradient_rows())
+        low, high = nearby_rows.min(axis=0), nearby_rows.max(axis=0)
+        slack = self._allowance_unit + _CLOSE_DERIVATIVE_SLACK * np.abs(nearby_rows).max(axis=0)
         return (self._judged >= low - slack) & (self._judged <= high + slack)
 
     def _compute_nearby_gradient_rows(self) -> list[Array]:
@@ -203,26 +209,28 @@ class _JointJudge:
         batches: list[Array] = []
         at_once = max(1, min(_CLOSE_POINTS // 2, self._point.batch_size // 2))
         for _ in range(0, _CLOSE_POINTS // 2, at_once):
-            moved = {name: _perturb_leaf(leaf, at_once, generator) for name, leaf in leaves.items()}
-            batches.append(self._stack_rows(graph.backward(graph.forward(moved))))
+            moved_leaves = {name: _perturb_leaf(leaf, at_once, generator) for name, leaf in leaves.items()}
+            batches.append(self._stack_rows(graph.backward(graph.forward(moved_leaves))))
         return [np.where(np.isfinite(batch), batch, self._own_gradients) for batch in batches]
 
     def _fit_independent_parts(self, responses: ChoiceResponses, concerned_rows: Array) -> TieStatus:
         """Fit the weights of each part of the choices that shares no row with another."""
-        felt = self._scale_felt_columns(responses)
+        effective_columns = self._scale_felt_columns(responses)
         count = self._judged.size
-        rows, columns = felt.matrix.nonzero()
-        reached = np.zeros(count, np.bool_)
-        reached[rows] = True
-        nodes = count + int(felt.units.max(initial=-1)) + 1
-        links = scipy_sparse.csr_matrix((np.ones(rows.size), (rows, count + felt.units[columns])), shape=(nodes, nodes))
+        rows, columns = effective_columns.matrix.nonzero()
+        is_reached = np.zeros(count, np.bool_)
+        is_reached[rows] = True
+        nodes = count + int(effective_columns.units.max(initial=-1)) + 1
+        links = scipy_sparse.csr_matrix(
+            (np.ones(rows.size), (rows, count + effective_columns.units[columns])), shape=(nodes, nodes)
+        )
         parts: Array = scipy_csgraph.connected_components(links, directed=False)[1]
-        undecided = self._make_undecided(concerned_rows & ~reached)
-        status = _PartialTieStatus(*(mask.copy() for mask in vars(undecided).values()))
-        is_near = self._is_near_derivatives(concerned_rows & reached)
-        part_of_columns = parts[count + felt.units]
-        for part, part_rows in _group_rows_by_part(parts[:count], reached):
-            part_columns = felt.select_columns(np.flatnonzero(part_of_columns == part))
+        undecided_status = self._make_undecided(concerned_rows & ~is_reached)
+        status = _PartialTieStatus(*(mask.copy() for mask in vars(undecided_status).values()))
+        is_near = self._is_near_derivatives(concerned_rows & is_reached)
+        part_of_columns = parts[count + effective_columns.units]
+        for part, part_rows in _group_rows_by_part(parts[:count], is_reached):
+            part_columns = effective_columns.select_columns(np.flatnonzero(part_of_columns == part))
             fit, residual = self._fit_columns(part_columns, part_rows)
             self._record_fit(status, fit, residual, part_rows, is_near)
         return TieStatus(**vars(status))
@@ -232,8 +240,8 @@ class _JointJudge:
         scale = scipy_sparse.diags(np.where(self._is_known, 1 / self._allowance_unit, 0.0))
         columns = _ResponseColumns((scale @ responses.matrix).tocsc(), *_describe_columns(self._point, responses))
         sizes = np.abs(columns.matrix).max(axis=0).toarray().ravel() if columns.units.size else np.zeros(0)
-        felt = np.unique(columns.units[sizes > _MIN_FELT_CHANGE])
-        return columns.select_columns(np.flatnonzero(np.isin(columns.units, felt)))
+        effective_units = np.unique(columns.units[sizes > _MIN_FELT_CHANGE])
+        return columns.select_columns(np.flatnonzero(np.isin(columns.units, effective_units)))
 
     def _fit_columns(self, columns: "_ResponseColumns", rows: Array) -> tuple[FitResult, Array]:
         """Fit weights of some columns to some rows; return the answer and the residual."""
@@ -245,9 +253,9 @@ class _JointJudge:
         units: list[ChoiceUnit] = []
         freedom, start = 0, 0
         for unit in np.unique(columns.units):
-            at = np.flatnonzero(columns.units == unit)
-            ball, is_pair = columns.ball_orders[at[0]], bool(columns.is_pair[at[0]])
-            part, weight = matrix[:, at], columns.weights[at]
+            unit_columns = np.flatnonzero(columns.units == unit)
+            ball, is_pair = columns.ball_orders[unit_columns[0]], bool(columns.is_pair[unit_columns[0]])
+            part, weight = matrix[:, unit_columns], columns.weights[unit_columns]
             if is_pair:
                 part, weight = np.concatenate([0 * part, part], axis=1), np.append(1 - weight, weight)
             parts.append(part)
@@ -271,9 +279,9 @@ class _JointJudge:
             status.reachable[rows] = self._is_within_reach[rows]
         # Without a kink in float64, a choice that is open in the judged arithmetic alone excuses, and never accuses.
         if self._kinks[rows].any():
-            wrong = (np.abs(residual) > 1) if fit == FitResult.IMPOSSIBLE else np.zeros(rows.shape, np.bool_)
-            status.impossible[rows] = wrong
-            status.undecided[rows] = ~wrong
+            is_wrong = (np.abs(residual) > 1) if fit == FitResult.IMPOSSIBLE else np.zeros(rows.shape, np.bool_)
+            status.impossible[rows] = is_wrong
+            status.undecided[rows] = ~is_wrong
 
 
 @dataclass

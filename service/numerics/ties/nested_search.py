@@ -98,17 +98,19 @@ class _NestedSearch:
     @property
     def is_affordable(self) -> bool:
         """True if there is room for a step, and its matrix is not too large."""
-        few = self._count <= _MAX_ALTERNATIVES and self._count * self._target.judged_values.size <= _MAX_MATRIX_ENTRIES
-        return few and self._steps > 0
+        has_few_alternatives = (
+            self._count <= _MAX_ALTERNATIVES and self._count * self._target.judged_values.size <= _MAX_MATRIX_ENTRIES
+        )
+        return has_few_alternatives and self._steps > 0
 
     def find_parts(self) -> list[IndependentPart]:
         """Find the parts, and weights that explain them."""
         first, second = self._join_weights(conventions.interpolate_choices(self._point, self._seed, 2))
         base, matrix = self._linearise_at(first)
-        _, other = self._linearise_at(second)
+        _, other_matrix = self._linearise_at(second)
         parts: list[IndependentPart] = []
-        for rows, columns in self._split_parts(np.abs(matrix) + np.abs(other)):
-            a, b = matrix[np.ix_(rows, columns)], other[np.ix_(rows, columns)]
+        for rows, columns in self._split_parts(np.abs(matrix) + np.abs(other_matrix)):
+            a, b = matrix[np.ix_(rows, columns)], other_matrix[np.ix_(rows, columns)]
             units, residual, fit = self._list_units(columns), base[rows], FitResult.UNKNOWN
             is_linear = np.abs(a - b).max() <= _DISTINCT_WEIGHT * np.abs(a).max()
             if is_linear and not self._is_underdetermined(rows, columns, units):
@@ -148,18 +150,18 @@ class _NestedSearch:
 
     def _take_step(self, weights: Array, residual: Array, matrix: Array, parts: Any) -> Array:
         """Take a step, of each part the fraction with the least residual."""
-        proposed = weights.copy()
+        proposed_weights = weights.copy()
         for part in parts:
             a, part_weights = matrix[np.ix_(part.rows, part.alternatives)], weights[part.alternatives]
             part_residual, scale = residual[part.rows], float(np.abs(a).max())
             # A weight that no row feels as yet stays in its place; near a solution the hold vanishes.
-            hold = min(_MIN_WEIGHT * scale, float(np.abs(part_residual).max())) * np.eye(part_weights.size)
-            proposed[part.alternatives] = find_nearest(
-                np.concatenate([a, hold]),
-                np.concatenate([part_residual + a @ part_weights, hold @ part_weights]),
+            damping = min(_MIN_WEIGHT * scale, float(np.abs(part_residual).max())) * np.eye(part_weights.size)
+            proposed_weights[part.alternatives] = find_nearest(
+                np.concatenate([a, damping]),
+                np.concatenate([part_residual + a @ part_weights, damping @ part_weights]),
                 part.units,
             )
-        trials = weights + _STEP_FRACTIONS[:, None] * (proposed - weights)
+        trials = weights + _STEP_FRACTIONS[:, None] * (proposed_weights - weights)
         residuals = self._compute_residuals(trials)
         next_weights = weights.copy()
         for part in parts:
@@ -218,16 +220,16 @@ class _NestedSearch:
         units, balls = self._unit_of_alternatives
         choice_units: list[ChoiceUnit] = []
         for unit in np.unique(units[columns]):
-            at = np.flatnonzero(units[columns] == unit)
-            ball = balls[columns[at[0]]]
-            choice_units.append(ChoiceUnit(at, None if np.isnan(ball) else float(ball)))
+            unit_columns = np.flatnonzero(units[columns] == unit)
+            ball = balls[columns[unit_columns[0]]]
+            choice_units.append(ChoiceUnit(unit_columns, None if np.isnan(ball) else float(ball)))
         return choice_units
 
-    def _split_parts(self, felt: Array) -> Iterator[tuple[Array, Array]]:
+    def _split_parts(self, is_effective: Array) -> Iterator[tuple[Array, Array]]:
         """Yield the rows and columns of each part, linked by shared rows and units."""
         units, _ = self._unit_of_alternatives
-        rows, columns = np.nonzero(felt > _MIN_RESPONSE)
-        count = len(felt)
+        rows, columns = np.nonzero(is_effective > _MIN_RESPONSE)
+        count = len(is_effective)
         total = count + int(units[-1]) + 1
         links = sparse.csr_matrix((np.ones(rows.size), (rows, count + units[columns])), shape=(total, total))
         parts: Array = csgraph.connected_components(links, directed=False)[1]

@@ -119,11 +119,11 @@ class TiePoint:
         choices, node = self.choices_by_node[name], self.nodes_by_name[name]
         fixed_inputs = list(inputs)
         for position, base in enumerate(self.graph.get_operand_arrays(node, self.values)):
-            at = np.unique(choices.entry_elements[choices.entry_positions == position])
+            elements = np.unique(choices.entry_elements[choices.entry_positions == position])
             operand = fixed_inputs[position]
-            if at.size and base is not None and operand is not None:
+            if elements.size and base is not None and operand is not None:
                 fixed = operand.reshape(len(operand), -1).copy()
-                fixed[:, at] = base.reshape(-1)[at]
+                fixed[:, elements] = base.reshape(-1)[elements]
                 fixed_inputs[position] = fixed.reshape(operand.shape)
         results = node.op.backward(gradient, output, *fixed_inputs)
         flat = gradient.reshape(len(gradient), count_elements(gradient.shape[1:]))
@@ -150,9 +150,9 @@ def _choose_extreme_weights(choices: SubgradientChoices, side: int) -> Array:
     negative: Array = (
         np.bincount(choices.entry_alternatives, choices.entry_coefficients < 0, choices.alternative_count) > 0
     )
-    both: Array = np.bincount(choices.units, negative) * np.bincount(choices.units, ~negative) > 0
-    other: Array = negative == bool(side)
-    left_out: Array = (pair & first) | (~pair & both[choices.units] & other)
+    has_both_signs: Array = np.bincount(choices.units, negative) * np.bincount(choices.units, ~negative) > 0
+    is_other_sign: Array = negative == bool(side)
+    left_out: Array = (pair & first) | (~pair & has_both_signs[choices.units] & is_other_sign)
     return np.where(left_out, 0.0, 1.0)
 
 
@@ -161,19 +161,19 @@ def _add_weight_change(results: Gradients, choices: SubgradientChoices, change: 
 
     The change, shape (K, n), is multiplied by the upstream gradients.
     """
-    added: list[Array | None] = []
+    changed_results: list[Array | None] = []
     for position, result in enumerate(results):
         entries = choices.entry_positions == position
         if result is None or not entries.any():
-            added.append(result)
+            changed_results.append(result)
             continue
         total = (
             broadcast_batch(result, max(len(result), len(change))).reshape(-1, count_elements(result.shape[1:])).copy()
         )
         parts = change[:, choices.entry_alternatives[entries]] * choices.entry_coefficients[entries]
         np.add.at(total.T, choices.entry_elements[entries], parts.T)
-        added.append(total.reshape(-1, *result.shape[1:]))
-    return tuple(added)
+        changed_results.append(total.reshape(-1, *result.shape[1:]))
+    return tuple(changed_results)
 
 
 def find_tie_point(

@@ -79,20 +79,25 @@ def find_nearest(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
 
 def _solve_least_squares(a: Array, b: Array, units: list[ChoiceUnit]) -> Array:
     """Solve for the weights of the least squares, which are nearly feasible."""
-    heavy = _SUM_CONSTRAINT_WEIGHT * max(1.0, float(np.abs(a).max(initial=0)))
+    constraint_weight = _SUM_CONSTRAINT_WEIGHT * max(1.0, float(np.abs(a).max(initial=0)))
     simplexes = [unit for unit in units if unit.ball_order is None]
     sums = np.zeros((len(simplexes), a.shape[1]))
     for row, unit in enumerate(simplexes):
-        sums[row, unit.columns] = heavy
-    whole, right = np.concatenate([a, sums]), np.concatenate([b, np.full(len(simplexes), heavy)])
-    free = np.zeros(a.shape[1], np.bool_)
+        sums[row, unit.columns] = constraint_weight
+    extended_matrix, extended_target = (
+        np.concatenate([a, sums]),
+        np.concatenate([b, np.full(len(simplexes), constraint_weight)]),
+    )
+    free_weights = np.zeros(a.shape[1], np.bool_)
     for unit in units:
-        free[unit.columns] = unit.ball_order is not None
-    weights: Array = _solve_bounded_least_squares(whole, right, free)
+        free_weights[unit.columns] = unit.ball_order is not None
+    weights: Array = _solve_bounded_least_squares(extended_matrix, extended_target, free_weights)
     # A second solve over the free weights restores the digits that the solver lost.
-    free |= weights > 0
-    if free.any():
-        weights[free] += np.linalg.lstsq(whole[:, free], right - whole @ weights, rcond=None)[0]
+    free_weights |= weights > 0
+    if free_weights.any():
+        weights[free_weights] += np.linalg.lstsq(
+            extended_matrix[:, free_weights], extended_target - extended_matrix @ weights, rcond=None
+        )[0]
     return weights
 
 
@@ -110,16 +115,18 @@ def _solve_bounded_least_squares(a: Array, b: Array, either_sign: Array) -> Any:
 
 def _project_to_feasible(weights: Array, units: list[ChoiceUnit]) -> Array:
     """Project nearly feasible weights to feasible ones."""
-    feasible = np.zeros_like(weights)
+    feasible_weights = np.zeros_like(weights)
     for unit in units:
         unit_weights = weights[unit.columns]
         if unit.ball_order is not None:
-            feasible[unit.columns] = unit_weights / max(1.0, float(np.linalg.norm(unit_weights, unit.ball_order)))
+            feasible_weights[unit.columns] = unit_weights / max(
+                1.0, float(np.linalg.norm(unit_weights, unit.ball_order))
+            )
             continue
         unit_weights = np.maximum(unit_weights, 0)
         total = unit_weights.sum()
-        feasible[unit.columns] = unit_weights / total if total > 0 else 1 / unit_weights.size
-    return feasible
+        feasible_weights[unit.columns] = unit_weights / total if total > 0 else 1 / unit_weights.size
+    return feasible_weights
 
 
 def _compute_duality_gap(slope: Array, weights: Array, units: list[ChoiceUnit]) -> float:

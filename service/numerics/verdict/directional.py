@@ -33,8 +33,10 @@ def find_one_sided_derivatives(difference: Difference) -> tuple[Array | None, Ar
         return None, None, 0.0
     spans = _measure_span(difference.left_derivative, difference.right_derivative, difference.value)
     spans = spans[np.isfinite(spans)]
-    beyond = max(float(spans.max()), _KINK_SLACK_SPANS * float(np.sqrt(np.square(spans).mean()))) if spans.size else 0.0
-    return difference.left_derivative, difference.right_derivative, beyond
+    kink_slack = (
+        max(float(spans.max()), _KINK_SLACK_SPANS * float(np.sqrt(np.square(spans).mean()))) if spans.size else 0.0
+    )
+    return difference.left_derivative, difference.right_derivative, kink_slack
 
 
 def _measure_span(*numbers: Array) -> Array:
@@ -91,10 +93,10 @@ def _compute_passing_errors(reference: Reference) -> Array:
 
 
 def _describe_detection_limit(limit: NormDetectionLimit, count: int) -> str:
-    compared = f"The check compared {count} random direction{'s' if count != 1 else ''}, and no single element"
+    comparison_text = f"The check compared {count} random direction{'s' if count != 1 else ''}, and no single element"
     if not np.isfinite(limit.relative_l2):
-        return f"{compared}: no error is sure to be found."
+        return f"{comparison_text}: no error is sure to be found."
     return (
-        f"{compared}: an error of {limit.relative_l2:.1e} of the gradient's norm is missed with probability "
+        f"{comparison_text}: an error of {limit.relative_l2:.1e} of the gradient's norm is missed with probability "
         f"{limit.probability:.1g}."
     )

@@ -60,9 +60,9 @@ class Disagreement:
     def _find_differing(self, first: str, second: str) -> Array:
         a, b = self.gradients[first], self.gradients[second]
         with np.errstate(invalid="ignore"):
-            near = np.abs(a - b) <= 2 * self.reference.rounding
-        undecidable = self.reference.is_missing & np.isfinite(a) & np.isfinite(b)
-        return self._without_excused(~near & ~_are_nonfinite_alike(a, b) & ~self.reference.is_kink & ~undecidable)
+            is_near = np.abs(a - b) <= 2 * self.reference.rounding
+        is_undecidable = self.reference.is_missing & np.isfinite(a) & np.isfinite(b)
+        return self._without_excused(~is_near & ~_are_nonfinite_alike(a, b) & ~self.reference.is_kink & ~is_undecidable)
 
     @cached_attribute
     def _off_difference(self) -> dict[str, Array]:
@@ -98,12 +98,12 @@ class Disagreement:
         distinct, sizes = np.unique(patterns, axis=1, return_counts=True)
         counts: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
         for pattern, size in zip(distinct.T.tolist(), sizes.tolist(), strict=True):
-            sides = self._split(pattern)
+            sides = self._split_sources(pattern)
             counts[sides] = counts.get(sides, 0) + size
         partitions = [Partition(count, *sides) for sides, count in counts.items()]
-        return tuple(sorted(partitions, key=self._rank))
+        return tuple(sorted(partitions, key=self._rank_partition))
 
-    def _split(self, pattern: list[bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _split_sources(self, pattern: list[bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Split the sources at an element into those that agree and those that dissent.
 
         Parameters
@@ -112,17 +112,25 @@ class Disagreement:
             Failures of the sources against the difference, then differences of the pairs of sources.
         """
         sources, pairs = tuple(self.gradients), tuple(self._differing_pairs)
-        off = {source for source, fails in zip(sources, pattern[: len(sources)], strict=True) if fails}
-        apart = {pair for pair, differs in zip(pairs, pattern[len(sources) :], strict=True) if differs}
-        if off and len(off) < len(sources):
-            near = tuple(source for source in sources if source not in off)
-            return (*near, DIFFERENCE), tuple(source for source in sources if source in off)
+        failing_sources = {
+            source for source, is_failing in zip(sources, pattern[: len(sources)], strict=True) if is_failing
+        }
+        differing_pairs = {
+            pair for pair, is_differing in zip(pairs, pattern[len(sources) :], strict=True) if is_differing
+        }
+        if failing_sources and len(failing_sources) < len(sources):
+            agreeing_sources = tuple(source for source in sources if source not in failing_sources)
+            return (*agreeing_sources, DIFFERENCE), tuple(source for source in sources if source in failing_sources)
         # Every source fails, or the difference is near all of them and too uncertain to tell which of them is right.
-        voters = (*sources, DIFFERENCE) if off else tuple(s for s in sources if any(s in pair for pair in apart))
-        agreeing = _find_largest_agreement(sources, apart)
-        return agreeing, tuple(source for source in voters if source not in agreeing)
+        deciding_sources = (
+            (*sources, DIFFERENCE)
+            if failing_sources
+            else tuple(s for s in sources if any(s in pair for pair in differing_pairs))
+        )
+        agreeing = _find_largest_agreement(sources, differing_pairs)
+        return agreeing, tuple(source for source in deciding_sources if source not in agreeing)
 
-    def _rank(self, partition: Partition) -> tuple[object, ...]:
+    def _rank_partition(self, partition: Partition) -> tuple[object, ...]:
         """Return the sort key: most elements first, then those with an agreement."""
         names = (*self.gradients, DIFFERENCE)
         count = len(partition.dissenting)
@@ -134,11 +142,11 @@ class Disagreement:
         )
 
 
-def _find_largest_agreement(sources: tuple[str, ...], apart: set[tuple[str, str]]) -> tuple[str, ...]:
+def _find_largest_agreement(sources: tuple[str, ...], differing_pairs: set[tuple[str, str]]) -> tuple[str, ...]:
     """Return the largest group of sources without a differing pair; () if none."""
     for size in range(len(sources), 1, -1):
         for group in combinations(sources, size):
-            if apart.isdisjoint(combinations(group, 2)):
+            if differing_pairs.isdisjoint(combinations(group, 2)):
                 return group
     return ()
 

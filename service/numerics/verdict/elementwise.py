@@ -27,27 +27,31 @@ JUST_ABOVE_ONE = 1 + 2.0**-40
 def _find_element_causes(judged: Array, reference: Reference, ties: TieStatus | None = None) -> Array:
     """Return the cause of each element's outcome, as positions in `CAUSES`."""
     with np.errstate(invalid="ignore", over="ignore"):
-        exceeds = ~(np.abs(judged - reference.value) <= reference.allowed_error) & ~reference.is_excused_by_kink(judged)
+        exceeds_allowance = ~(
+            np.abs(judged - reference.value) <= reference.allowed_error
+        ) & ~reference.is_excused_by_kink(judged)
     if ties is not None:
-        exceeds &= ~(ties.excused & reference.is_kink)
-    undecided, of_candidate = reference.is_undecided(judged), reference.disputed_between_sources is not None
-    lost = ~np.isfinite(judged) if of_candidate else ~np.isfinite(judged) | exceeds
+        exceeds_allowance &= ~(ties.excused & reference.is_kink)
+    is_undecided, of_candidate = reference.is_undecided(judged), reference.disputed_between_sources is not None
+    is_nonfinite = ~np.isfinite(judged) if of_candidate else ~np.isfinite(judged) | exceeds_allowance
     return assign_causes(
         judged.shape,
         (
-            (undecided, Cause.TOO_UNCERTAIN),
+            (is_undecided, Cause.TOO_UNCERTAIN),
             (ties and ties.undecided, Cause.SUBGRADIENT_UNDECIDED),
-            (undecided if of_candidate and reference.is_absent(judged) else None, Cause.GRADIENT_MISSING),
-            (exceeds, Cause.EXCEEDS_ALLOWED_ERROR),
-            (ties and exceeds & ties.reachable, Cause.OUTSIDE_KINK_SIDES),
-            (ties and ~exceeds & ties.impossible, Cause.NO_CONSISTENT_SUBGRADIENT),
+            (is_undecided if of_candidate and reference.is_absent(judged) else None, Cause.GRADIENT_MISSING),
+            (exceeds_allowance, Cause.EXCEEDS_ALLOWED_ERROR),
+            (ties and exceeds_allowance & ties.reachable, Cause.OUTSIDE_KINK_SIDES),
+            (ties and ~exceeds_allowance & ties.impossible, Cause.NO_CONSISTENT_SUBGRADIENT),
             (
-                exceeds & reference.is_between_sides(judged, reference.kink_slack) if reference.kink_slack else None,
+                exceeds_allowance & reference.is_between_sides(judged, reference.kink_slack)
+                if reference.kink_slack
+                else None,
                 Cause.OUTSIDE_KINK_SIDES,
             ),
-            (undecided if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
+            (is_undecided if reference.tolerance is not None else None, Cause.TOLERANCE_TOO_FINE),
             (~np.isfinite(judged), Cause.NOT_FINITE),
-            (None if reference.out_of_range is None else lost & reference.out_of_range, Cause.OUT_OF_RANGE),
+            (None if reference.out_of_range is None else is_nonfinite & reference.out_of_range, Cause.OUT_OF_RANGE),
             (reference.disputed_between_sources, Cause.SOURCES_DISAGREE),
             (reference.is_missing | np.isnan(reference.allowed_error), Cause.NO_REFERENCE),
         ),
@@ -178,5 +182,5 @@ def _compute_detectable_errors(reference: Reference) -> Array:
     From there it may move by 2 allowed and pass, if it was off by as much on the other side.
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        least = np.abs(reference.value) - reference.allowed_error
-        return np.where(least > 0, 2 * JUST_ABOVE_ONE * reference.allowed_error / least, np.inf)
+        min_magnitudes = np.abs(reference.value) - reference.allowed_error
+        return np.where(min_magnitudes > 0, 2 * JUST_ABOVE_ONE * reference.allowed_error / min_magnitudes, np.inf)

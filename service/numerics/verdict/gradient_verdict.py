@@ -150,7 +150,7 @@ class JudgedEntries:
     def make_result(self, source: str, position: int) -> ElementResult:
         """Collect the numbers of one entry."""
         return ElementResult(
-            index=self._locate(position),
+            index=self._get_tensor_index(position),
             source=source,
             reference=float(self.reference[position]),
             judged_value=float(self.values[source][position]),
@@ -160,7 +160,7 @@ class JudgedEntries:
             outcome=CAUSES[int(self.causes[source][position])].outcome,
         )
 
-    def _locate(self, position: int) -> tuple[int, ...]:
+    def _get_tensor_index(self, position: int) -> tuple[int, ...]:
         if self.is_directional:
             return (position,)
         flat = position if self.flat_indices is None else int(self.flat_indices[position])
@@ -181,19 +181,19 @@ def assemble_elementwise_verdict(
     entries: JudgedEntries, explain_cause: CauseExplainer, max_worst: int = MAX_WORST_ELEMENTS
 ) -> GradientVerdict:
     """Assemble the verdict on a gradient with compared elements, all or a sample."""
-    total, compared = count_elements(entries.tensor_shape), entries.reference.size
-    promised = entries.has_passed & ~entries.is_negligible & ~entries.is_zero & ~entries.is_kink
+    total, compared_count = count_elements(entries.tensor_shape), entries.reference.size
+    is_promised = entries.has_passed & ~entries.is_negligible & ~entries.is_zero & ~entries.is_kink
     return GradientVerdict(
         outcome=Outcome(int(entries.outcomes.max())),
         reason=explain_outcome(entries, explain_cause),
         element_count=total,
         outcome_counts={outcome: int(np.count_nonzero(entries.outcomes == outcome)) for outcome in Outcome},
-        smallest_detectable_error=float(entries.detectable_errors[promised].max()) if promised.any() else np.inf,
+        smallest_detectable_error=float(entries.detectable_errors[is_promised].max()) if is_promised.any() else np.inf,
         worst_elements=_select_worst(entries, max_worst),
-        unexamined_count=total - compared,
+        unexamined_count=total - compared_count,
         negligible_count=int(np.count_nonzero(entries.is_negligible & entries.has_passed)),
         kink_count=int(np.count_nonzero(entries.is_kink & ~entries.is_negligible & entries.has_passed)),
-        detection_limit=None if entries.flat_indices is None else SampleMissRate(1, 1 - compared / total),
+        detection_limit=None if entries.flat_indices is None else SampleMissRate(1, 1 - compared_count / total),
         zero_tolerance=_find_zero_tolerance(entries),
     )
 
@@ -238,11 +238,11 @@ def explain_outcome(entries: JudgedEntries, explain_cause: CauseExplainer) -> st
         return f"Every {entries.unit} agrees {Cause.AGREES.description.cause}."
     parts: list[str] = []
     for source, causes in entries.causes.items():
-        leading = next((cause for cause in np.unique(causes) if CAUSES[int(cause)].outcome == outcome), None)
-        if leading is not None:
-            concerned = causes == leading
-            meaning, remedy = explain_cause(CAUSES[int(leading)], concerned)
-            count = int(np.count_nonzero(concerned))
+        leading_cause = next((cause for cause in np.unique(causes) if CAUSES[int(cause)].outcome == outcome), None)
+        if leading_cause is not None:
+            has_cause = causes == leading_cause
+            meaning, remedy = explain_cause(CAUSES[int(leading_cause)], has_cause)
+            count = int(np.count_nonzero(has_cause))
             parts.append(f"{count} of {causes.size} {entries.unit}s of the {source} gradient: {meaning}. {remedy}")
     return " ".join(parts)
 
@@ -254,13 +254,13 @@ def _find_zero_tolerance(entries: JudgedEntries) -> float | None:
 
 def _select_worst(entries: JudgedEntries, max_worst: int) -> tuple[ElementResult, ...]:
     """Return the worst entries: failing ones first, then by ratio."""
-    ranked: list[tuple[bool, float, ElementResult]] = []
+    ranked_results: list[tuple[bool, float, ElementResult]] = []
     for source in entries.values:
         passes = find_outcomes(entries.causes[source]) != Outcome.FAIL
         ranks = entries.rank_errors(source)
-        ranked += [
+        ranked_results += [
             (bool(passes[position]), -float(ranks[position]), entries.make_result(source, int(position)))
             for position in np.lexsort((-ranks, passes))[:max_worst]
         ]
-    ranked.sort(key=lambda candidate: candidate[:2])
-    return tuple(result for _, _, result in ranked[:max_worst])
+    ranked_results.sort(key=lambda candidate: candidate[:2])
+    return tuple(result for _, _, result in ranked_results[:max_worst])

@@ -72,10 +72,10 @@ def _measure_nonfinite(a: Array, b: Array) -> DistanceMetrics:
     not_numbers = np.isnan(a) | np.isnan(b)
     if not_numbers.any():
         return DistanceMetrics(**values, worst_index=_find_first_index(not_numbers))
-    differ = (a != b) & ~(np.isfinite(a) & np.isfinite(b))
-    if differ.any():
+    is_different = (a != b) & ~(np.isfinite(a) & np.isfinite(b))
+    if is_different.any():
         values |= dict.fromkeys(_INFINITE_BESIDE_INFINITY, math.inf)
-        return DistanceMetrics(**values, worst_index=_find_first_index(differ))
+        return DistanceMetrics(**values, worst_index=_find_first_index(is_different))
     return DistanceMetrics(**values, worst_index=_find_first_index(~np.isfinite(a)))
 
 

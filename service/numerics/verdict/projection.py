@@ -40,13 +40,13 @@ def compute_inner_products(directions: Array, gradient: Array) -> tuple[Array, A
     """
     gradient = gradient.astype(np.float64).ravel()
     roundings = (_PAIRWISE_SUM_ROUNDINGS + math.log2(gradient.size)) * _UNIT_ROUNDOFF
-    values, off = np.empty(len(directions)), np.empty(len(directions))
+    values, rounding_errors = np.empty(len(directions)), np.empty(len(directions))
     with np.errstate(over="ignore", invalid="ignore"):
         for position, direction in enumerate(iterate_interruptibly(directions)):
             products = direction.ravel() * gradient
             values[position] = products.sum()
-            off[position] = roundings * np.abs(products, out=products).sum() + gradient.size * 2.0**-1075
-    return values, off
+            rounding_errors[position] = roundings * np.abs(products, out=products).sum() + gradient.size * 2.0**-1075
+    return values, rounding_errors
 
 
 def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
@@ -58,13 +58,13 @@ def compute_directional_allowance(directions: Array, rounding: Array) -> Array:
     and more: passed with probability 2e-9. The smaller of the two.
     """
     rounding = rounding.ravel()
-    most = _ROUNDING_DEVIATIONS * euclidean_norm(rounding)
+    norm_bound = _ROUNDING_DEVIATIONS * euclidean_norm(rounding)
     sums = (
         [np.abs(direction.ravel()) @ rounding for direction in iterate_interruptibly(directions)]
-        if math.isfinite(most)
+        if math.isfinite(norm_bound)
         else [np.inf]
     )
-    return np.minimum(np.array(sums), np.full(len(directions), most))
+    return np.minimum(np.array(sums), np.full(len(directions), norm_bound))
 
 
 def euclidean_norm(vector: Array) -> float:
@@ -77,12 +77,12 @@ def euclidean_norm(vector: Array) -> float:
 
 def euclidean_norms(vectors: Array) -> Array:
     """Return the norms along the last axis, (...), as `euclidean_norm` has them."""
-    largest = np.abs(vectors).max(axis=-1, initial=0)
-    unit = np.where((largest == 0) | ~np.isfinite(largest), 1.0, largest)
+    largest: Array = np.asarray(np.abs(vectors).max(axis=-1, initial=0))
+    is_scalable = (largest != 0) & np.isfinite(largest)
+    units = np.where(is_scalable, largest, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = largest * np.sqrt(np.square(vectors / unit[..., None]).sum(axis=-1))
-    sizes: Array = np.where((largest == 0) | ~np.isfinite(largest), largest, norms)
-    return sizes
+        norms = units * np.sqrt(np.square(vectors / units[..., None]).sum(axis=-1))
+    return np.where(is_scalable, norms, largest)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,10 @@ class Reference:
 
     def is_excused_by_kink(self, judged: Array) -> Array:
         """Return where a gradient is between the sides of a kink, or on a convention."""
-        accepted = self.is_between_sides(judged, 0.0)
+        is_accepted = self.is_between_sides(judged, 0.0)
         for convention in self.convention_gradients:
-            accepted |= np.abs(judged - convention) <= 2 * self.rounding
-        return self.is_kink & accepted
+            is_accepted |= np.abs(judged - convention) <= 2 * self.rounding
+        return self.is_kink & is_accepted
 
     def is_between_sides(self, judged: Array, slack: float) -> Array:
         """Return where a gradient is between the sides of a kink, or within the slack."""
@@ -94,8 +94,8 @@ class Reference:
             np.minimum(self.left_derivative, self.right_derivative),
             np.maximum(self.left_derivative, self.right_derivative),
         )
-        off = self.allowed_error + slack
-        return self.is_kink & (judged >= low - off) & (judged <= high + off)
+        max_distance = self.allowed_error + slack
+        return self.is_kink & (judged >= low - max_distance) & (judged <= high + max_distance)
 
     def select_elements(self, examined: Array) -> "Reference":
         """Return the reference of some elements, by flat index: every array has one axis."""
@@ -135,10 +135,10 @@ class Reference:
         """Size of each difference; at a kink, of what lies nearest to 0 between the sides."""
         if self.left_derivative is None or self.right_derivative is None:
             return self._magnitudes
-        nearest = np.fmin(np.abs(self.left_derivative), np.abs(self.right_derivative)) * (
+        nearest_sides = np.fmin(np.abs(self.left_derivative), np.abs(self.right_derivative)) * (
             self.left_derivative * self.right_derivative > 0
         )
-        return np.where(self.is_kink, nearest, self._magnitudes)
+        return np.where(self.is_kink, nearest_sides, self._magnitudes)
 
     @cached_attribute
     def known_magnitudes(self) -> Array:
@@ -167,10 +167,12 @@ class Reference:
         if self.is_directional:
             return np.zeros(self.value.shape, np.bool_)
         with np.errstate(invalid="ignore", over="ignore"):
-            small = self._magnitudes + self.allowed_error <= self.precision.negligible_fraction * self.largest_magnitude
+            is_small = (
+                self._magnitudes + self.allowed_error <= self.precision.negligible_fraction * self.largest_magnitude
+            )
             if self.tolerance is not None:
-                return small | (self._magnitudes <= 2 * self.allowed_error)
-        return small & (self.largest_magnitude > 0)
+                return is_small | (self._magnitudes <= 2 * self.allowed_error)
+        return is_small & (self.largest_magnitude > 0)
 
     @cached_attribute
     def _error_scale(self) -> Array:
@@ -185,10 +187,10 @@ class Reference:
         if self.tolerance is not None:
             return self.error_bound > self.allowed_error
         with np.errstate(invalid="ignore"):
-            hidden = ~self.is_negligible & (
+            is_hidden = ~self.is_negligible & (
                 self.allowed_error > self.precision.detectable_error * self._error_scale / 2
             )
-            return hidden & ~self.is_zero(judged)
+            return is_hidden & ~self.is_zero(judged)
 
     def is_zero(self, judged: Array) -> Array:
         """Return where both the gradient and the judged number are 0, by the evidence."""
@@ -207,8 +209,8 @@ class Reference:
         if self.is_directional or self.tolerance is not None or judged.any():
             return False
         rounding = euclidean_norm(np.where(self.is_missing, 0, self.rounding))
-        surely = np.where(
+        certain_magnitudes = np.where(
             self.known_magnitudes > 0, self._least_magnitudes - np.where(self.is_missing, 0, self.error_bound), 0
         )
-        surely = np.maximum(surely, 0)
-        return euclidean_norm(surely) > rounding / 2
+        certain_magnitudes = np.maximum(certain_magnitudes, 0)
+        return euclidean_norm(certain_magnitudes) > rounding / 2

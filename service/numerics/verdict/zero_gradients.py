@@ -117,14 +117,15 @@ class Float64Recomputation:
 
         A gradient that is one number at all of them is small and known, and not 0.
         """
-        nearby, rounding = (by_name[name] for by_name in self._nearby_gradients)
-        if not np.isfinite(nearby).all():
+        nearby_gradients, rounding = (by_name[name] for by_name in self._nearby_gradients)
+        if not np.isfinite(nearby_gradients).all():
             return np.zeros(rounding.shape, np.bool_)
-        here = self.compute_own_gradients(name)[ANALYTIC]
-        same = all(
-            euclidean_norm(gradient - here) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(here) for gradient in nearby
-        ) and bool(here.any())
-        return np.asarray((np.abs(nearby) <= rounding).all(axis=0) & (not same))
+        base_gradient = self.compute_own_gradients(name)[ANALYTIC]
+        is_unchanged = all(
+            euclidean_norm(gradient - base_gradient) <= _SAME_GRADIENT_TOLERANCE * euclidean_norm(base_gradient)
+            for gradient in nearby_gradients
+        ) and bool(base_gradient.any())
+        return np.asarray((np.abs(nearby_gradients) <= rounding).all(axis=0) & (not is_unchanged))
 
     @cached_attribute
     def _nearby_gradients(self) -> tuple[NamedArrays, NamedArrays]:
@@ -132,12 +133,12 @@ class Float64Recomputation:
         generator = np.random.default_rng([self._seed, 0x0E])
         leaves: NamedArrays = {}
         for name, leaf in self._leaves.items():
-            away = (
+            displacements = (
                 generator.uniform(-_NEARBY_DISTANCE, _NEARBY_DISTANCE, (_NEARBY_POINTS, *leaf.shape[1:]))
                 if leaf.dtype.kind == "f"
                 else 0
             )
-            leaves[name] = leaf if leaf.dtype.kind != "f" else leaf * (1 + away)
+            leaves[name] = leaf if leaf.dtype.kind != "f" else leaf * (1 + displacements)
         first = {name: leaf[:1] for name, leaf in leaves.items()}
         with np.errstate(all="ignore"):
             gradients = self._graph.backward(self._graph.forward(leaves))
@@ -159,13 +160,13 @@ def find_zero_tolerance(evidence: ZeroEvidence, difference: Difference, rounding
     """
     if evidence.zero_nearby is None or evidence.zero_exactly is None:
         return None
-    elsewhere, exactly = evidence.zero_nearby, evidence.zero_exactly
-    if elsewhere.shape != difference.value.shape:
-        elsewhere, exactly = elsewhere.all(), (exactly | elsewhere).all()
-    cancels = difference.error_bound <= _CANCELLATION_RATIO * np.fmax(difference.rounding_error, rounding)
-    here = np.where(exactly & (rounding < _UNDERFLOW_ALLOWANCE), rounding, -np.inf)
-    here = np.where(exactly & cancels, difference.error_bound + rounding, here)
-    return np.where(elsewhere & cancels, np.inf, here)
+    is_zero_nearby, is_exact_zero = evidence.zero_nearby, evidence.zero_exactly
+    if is_zero_nearby.shape != difference.value.shape:
+        is_zero_nearby, is_exact_zero = is_zero_nearby.all(), (is_exact_zero | is_zero_nearby).all()
+    is_cancelling = difference.error_bound <= _CANCELLATION_RATIO * np.fmax(difference.rounding_error, rounding)
+    exact_tolerance = np.where(is_exact_zero & (rounding < _UNDERFLOW_ALLOWANCE), rounding, -np.inf)
+    exact_tolerance = np.where(is_exact_zero & is_cancelling, difference.error_bound + rounding, exact_tolerance)
+    return np.where(is_zero_nearby & is_cancelling, np.inf, exact_tolerance)
 
 
 def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_roundoff: float) -> Array:
@@ -176,10 +177,12 @@ def compute_peer_magnitudes(gradients: Sequence[Array], rounding: Array, unit_ro
     distance below depends on the agreement of the sources.
     """
     finite = np.array([np.where(np.isfinite(gradient), gradient, 0) for gradient in gradients])
-    least, most = np.abs(finite).min(axis=0), np.abs(finite).max(axis=0)
-    apart = np.ptp(finite, axis=0).max(initial=0) / (most.max(initial=0) or 1)
-    small = most.any() and (most <= _choose_rounding_fraction(apart, unit_roundoff) * rounding).all()
-    return most if small else np.where(least > rounding, least, 0)
+    smallest, largest = np.abs(finite).min(axis=0), np.abs(finite).max(axis=0)
+    relative_difference = np.ptp(finite, axis=0).max(initial=0) / (largest.max(initial=0) or 1)
+    is_rounding_only = (
+        largest.any() and (largest <= _choose_rounding_fraction(relative_difference, unit_roundoff) * rounding).all()
+    )
+    return largest if is_rounding_only else np.where(smallest > rounding, smallest, 0)
 
 
 def _choose_rounding_fraction(relative_difference: float, unit_roundoff: float) -> float:

@@ -138,15 +138,15 @@ class ChannelFactorMissing(SimulatedBug):
                 values = context.vectors_by_name[vector]
                 if values.size != length:
                     continue
-                broadcast = values.reshape(-1, *(1,) * (right.ndim - 1 - axis))
+                broadcast_values = values.reshape(-1, *(1,) * (right.ndim - 1 - axis))
                 factor = f"{context.format_name(vector)} along axis {axis}"
                 fact = f"{context.describe_gradient(name)} is the reference"
                 yield self._make_hypothesis(
-                    right * broadcast, f"{fact} times {factor}", [_TEXT_WHEN_MULTIPLIED[kind] for kind in kinds]
+                    right * broadcast_values, f"{fact} times {factor}", [_TEXT_WHEN_MULTIPLIED[kind] for kind in kinds]
                 )
                 if values.all():
                     yield self._make_hypothesis(
-                        right / broadcast, f"{fact} over {factor}", [_TEXT_WHEN_DIVIDED[kind] for kind in kinds]
+                        right / broadcast_values, f"{fact} over {factor}", [_TEXT_WHEN_DIVIDED[kind] for kind in kinds]
                     )
 
     def _make_hypothesis(self, gradient: Array, fact: str, actions: Sequence[str]) -> BugHypothesis:

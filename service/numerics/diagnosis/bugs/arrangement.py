@@ -31,9 +31,9 @@ class _RearrangedGradient(SimulatedBug):
         """Yield the rearranged gradients of the candidate's shape; see `SimulatedBug`."""
         right = context.get_right_gradient(name)
         candidate_shape = context.candidates.get(name, right).shape
-        for places, predicate in self.iterate_rearrangements(right.shape, candidate_shape):
+        for flat_positions, predicate in self.iterate_rearrangements(right.shape, candidate_shape):
             text = f"{context.describe_gradient(name)} {predicate}."
-            yield BugHypothesis(self.name, right.ravel()[places], text, bug_key=predicate)
+            yield BugHypothesis(self.name, right.ravel()[flat_positions], text, bug_key=predicate)
 
     def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield indices into the flat right gradient, and a predicate in words.
@@ -53,9 +53,9 @@ class TransposedGradient(_RearrangedGradient):
     def iterate_rearrangements(self, shape: Shape, candidate_shape: Shape) -> Iterator[tuple[Array, str]]:
         """Yield flat indices and a predicate; see `_RearrangedGradient`."""
         if len(shape) == 2 and candidate_shape in (shape[::-1], shape) and min(shape) > 1:
-            places = np.arange(shape[0] * shape[1]).reshape(shape).T
-            if places.shape == candidate_shape:
-                yield places, "is the transpose of the reference"
+            flat_positions = np.arange(shape[0] * shape[1]).reshape(shape).T
+            if flat_positions.shape == candidate_shape:
+                yield flat_positions, "is the transpose of the reference"
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the transposed gradient of a matrix; see `GradientBug`."""
@@ -91,8 +91,8 @@ class PermutedAxes(_RearrangedGradient):
 
 def _changes_element_order(shape: Shape, order: tuple[int, ...]) -> bool:
     """Tell whether an order of axes moves elements, and not only axes of length 1."""
-    longer = [axis for axis in order if shape[axis] > 1]
-    return longer != sorted(longer)
+    long_axes = [axis for axis in order if shape[axis] > 1]
+    return long_axes != sorted(long_axes)
 
 
 @register_gradient_bug
@@ -115,9 +115,9 @@ class WrongMemoryOrder(_RearrangedGradient):
             predicate = f"is the reference, written with its axes in the order {list(order)} and read row by row"
             yield flat.transpose(order).reshape(candidate_shape), predicate
             if candidate_shape == shape:
-                back = np.argsort(order)
+                inverse_order = np.argsort(order)
                 predicate = f"is the reference, written row by row and read with its axes in the order {list(order)}"
-                yield flat.reshape(lengths).transpose(back), predicate
+                yield flat.reshape(lengths).transpose(inverse_order), predicate
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the buffer of the gradient written or read column by column."""
@@ -161,19 +161,19 @@ class SwappedGradients(GradientBug):
     def iterate_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
         """Yield the right gradients of names that may have been swapped."""
         candidate, precision = context.candidates[name], context.precisions[name]
-        for other in context.gradients:
-            other_gradient = context.get_right_gradient(other)
-            if other == name or other_gradient.shape != candidate.shape or context.graph.loss_name == other:
+        for other_name in context.gradients:
+            other_gradient = context.get_right_gradient(other_name)
+            if other_name == name or other_gradient.shape != candidate.shape or context.graph.loss_name == other_name:
                 continue
-            returned = context.candidates.get(other)
-            if returned is not None and not _is_close(
-                returned, context.get_right_gradient(name), fit_tolerance(precision)
+            other_candidate = context.candidates.get(other_name)
+            if other_candidate is not None and not _is_close(
+                other_candidate, context.get_right_gradient(name), fit_tolerance(precision)
             ):
                 continue
-            if returned is None and other not in context.judged_names:
+            if other_candidate is None and other_name not in context.judged_names:
                 continue
-            first, second = context.describe_gradient(name), context.describe_gradient(other)
-            if returned is None:
+            first, second = context.describe_gradient(name), context.describe_gradient(other_name)
+            if other_candidate is None:
                 text = f"{first} is the reference of {second}: one was handed over for the other."
             else:
                 text = f"{first} and {second} were swapped: each is the reference of the other."
@@ -181,9 +181,9 @@ class SwappedGradients(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield pairs of swapped gradients; see `GradientBug`."""
-        for other in context.judged_names:
-            if other != name:
-                yield {name: context.get_right_gradient(other), other: context.get_right_gradient(name)}
+        for other_name in context.judged_names:
+            if other_name != name:
+                yield {name: context.get_right_gradient(other_name), other_name: context.get_right_gradient(name)}
 
 
 def _is_close(candidate: Array, hypothetical: Array, fit: float) -> bool:

@@ -38,12 +38,12 @@ def iterate_op_bugs(context: DiagnosisContext, names: Sequence[str]) -> Iterator
         for op_bug in op.bugs.values():
             if op_bug.is_declared_as_multiplier:
                 continue
-            affected = [node for node in nodes if op_bug.applies(_list_output_and_input_shapes(context, node))]
-            for node in affected:
+            affected_nodes = [node for node in nodes if op_bug.applies(_list_output_and_input_shapes(context, node))]
+            for node in affected_nodes:
                 yield _make_op_bug_override(op_bug, [node], partial(_describe_op_bug_at, context, node, op_bug))
-            if len(affected) > 1:
+            if len(affected_nodes) > 1:
                 yield _make_op_bug_override(
-                    op_bug, affected, partial("at every {} {}".format, op.name, op_bug.explanation)
+                    op_bug, affected_nodes, partial("at every {} {}".format, op.name, op_bug.explanation)
                 )
 
 
@@ -112,7 +112,9 @@ class GradientEdge:
         results = node.op.backward(
             gradients[node.name], values[node.name], *context.graph.get_operand_arrays(node, values)
         )
-        shares = [result for at, result in enumerate(results) if at in self.positions and result is not None]
+        shares = [
+            result for position, result in enumerate(results) if position in self.positions and result is not None
+        ]
         return np.asarray(sum(share[0] for share in shares))
 
     def split_positions(self) -> Iterator["GradientEdge"]:
@@ -122,21 +124,29 @@ class GradientEdge:
 
     def exclude_positions(self, other: "GradientEdge") -> "GradientEdge":
         """Return the edge without the positions of another."""
-        return replace(self, positions=tuple(at for at in self.positions if at not in other.positions))
+        return replace(
+            self, positions=tuple(position for position in self.positions if position not in other.positions)
+        )
 
     def describe_only(self, context: DiagnosisContext, counted: "GradientEdge") -> str:
         """Describe that one of several positions counts alone.
 
         If all hand back the same, name none of them.
         """
-        name, node, several = context.format_name(self.operand), _describe_node(context, self.node), len(self.positions)
-        first, *others = (edge.compute_edge_gradient(context) for edge in self.split_positions())
-        if all(np.allclose(first, other, rtol=_SAME_SHARE_TOLERANCE, atol=0) for other in others):
-            part = "half" if several == 2 else f"1/{several}"
+        name, node, position_count = (
+            context.format_name(self.operand),
+            _describe_node(context, self.node),
+            len(self.positions),
+        )
+        first_share, *other_shares = (edge.compute_edge_gradient(context) for edge in self.split_positions())
+        if all(
+            np.allclose(first_share, other_share, rtol=_SAME_SHARE_TOLERANCE, atol=0) for other_share in other_shares
+        ):
+            part = "half" if position_count == 2 else f"1/{position_count}"
             edge = self.describe_edge(context)
-            return f"only {part} of {edge} counted: one of the {several} operands of {node} that are {name}"
+            return f"only {part} of {edge} counted: one of the {position_count} operands of {node} that are {name}"
         slot = self.node.operand_slots[counted.positions[0]].name
-        return f"only one of the {several} operands of {node} that are {name} counted ({slot})"
+        return f"only one of the {position_count} operands of {node} that are {name} counted ({slot})"
 
 
 def iterate_edges(context: DiagnosisContext, names: Sequence[str]) -> Iterator[GradientEdge]:
@@ -153,7 +163,7 @@ def iterate_edges_to(context: DiagnosisContext, name: str) -> Iterator[GradientE
     """Yield the edges that lead back to one name."""
     nodes = {node.name: node for node, _ in context.get_uses(name)}
     for node in nodes.values():
-        positions = tuple(at for at, operand in enumerate(node.operands) if operand == name)
+        positions = tuple(position for position, operand in enumerate(node.operands) if operand == name)
         yield GradientEdge(node, positions, name)
 
 
@@ -171,8 +181,8 @@ class CutPath(BackwardBug):
             yield BackwardOverride(
                 self.name, _override_with_factor(0, edge), text, partial(edge.describe_edge, context)
             )
-        for cut, clause in truncated_backpropagation.iterate_time_cuts(context, names):
-            yield BackwardOverride(self.name, _override_cutting_all(cut), partial(str, clause))
+        for cut_uses, clause in truncated_backpropagation.iterate_time_cuts(context, names):
+            yield BackwardOverride(self.name, _override_cutting_all(cut_uses), partial(str, clause))
         for node in context.graph.list_downstream_nodes(names):
             if len({user.name for user, _ in context.get_uses(node.name)}) > 1:
                 zero_all = partial(multiply_results, 0, range(len(node.operands)))
@@ -200,18 +210,18 @@ class SingleUseOnly(BackwardBug):
     def iterate_overrides(self, context: DiagnosisContext, names: Sequence[str]) -> Iterator[BackwardOverride]:
         """Yield an override for each use that may count alone; see `BackwardBug`."""
         for edge in iterate_edges(context, names):
-            for kept in edge.split_positions():
+            for kept_edge in edge.split_positions():
                 yield BackwardOverride(
                     self.name,
-                    _override_with_factor(0, edge.exclude_positions(kept)),
-                    partial(edge.describe_only, context, kept),
+                    _override_with_factor(0, edge.exclude_positions(kept_edge)),
+                    partial(edge.describe_only, context, kept_edge),
                 )
         for name in names:
             uses = context.get_uses(name)
-            for kept in _order_by_likelihood(len(uses)) if len({node.name for node, _ in uses}) > 1 else ():
-                cut = [use for number, use in enumerate(uses) if number != kept]
-                text = partial(self._describe_only_use, context, name, uses[kept][0], len(uses))
-                yield BackwardOverride(self.name, _override_cutting_all(cut), text)
+            for kept_position in _order_by_likelihood(len(uses)) if len({node.name for node, _ in uses}) > 1 else ():
+                cut_uses = [use for number, use in enumerate(uses) if number != kept_position]
+                text = partial(self._describe_only_use, context, name, uses[kept_position][0], len(uses))
+                yield BackwardOverride(self.name, _override_cutting_all(cut_uses), text)
 
     @staticmethod
     def _describe_only_use(context: DiagnosisContext, name: str, kept_use: Node, uses: int) -> str:
@@ -227,7 +237,7 @@ def _order_by_likelihood(count: int) -> Iterator[int]:
     The last, the first, then the others, up to a number.
     """
     last = count - 1
-    order = dict.fromkeys(use for nth in range(count) for use in (last - nth, nth))
+    order = dict.fromkeys(use for position in range(count) for use in (last - position, position))
     return islice(iter(order), _MAX_USES)
 
 

@@ -35,8 +35,8 @@ class SingleSampleOnly(BackwardBug):
         for node, positions in _iterate_batch_nodes(context, names):
             for part, words in _iterate_batch_parts(context, node):
                 text = partial(_describe_only_sample, context, node, words)
-                wrong = partial(_run_backward_with_sample_weights, node, part, (0, 1), positions)
-                yield BackwardOverride(self.name, {node.name: wrong}, text)
+                wrong_backward = partial(_run_backward_with_sample_weights, node, part, (0, 1), positions)
+                yield BackwardOverride(self.name, {node.name: wrong_backward}, text)
 
 
 def _describe_only_sample(context: DiagnosisContext, node: Node, words: str) -> str:
@@ -54,9 +54,9 @@ def iterate_double_counted_samples(
     for node, positions in _iterate_batch_nodes(context, names):
         samples = _count_samples(context, node)
         if samples > 1:
-            wrong = partial(_run_backward_with_sample_weights, node, (samples - 1,), (1, 2), positions)
+            wrong_backward = partial(_run_backward_with_sample_weights, node, (samples - 1,), (1, 2), positions)
             location = f"{context.format_name(node.name)} ({node.op.name})"
-            yield {node.name: wrong}, f"the last of the {samples} samples in {location} counted twice"
+            yield {node.name: wrong_backward}, f"the last of the {samples} samples in {location} counted twice"
 
 
 def _iterate_batch_nodes(
@@ -93,15 +93,15 @@ def _describe_sample(sample: int, samples: int) -> str:
 def _iterate_batch_parts(context: DiagnosisContext, node: Node) -> Iterator[BatchPart]:
     """Yield samples, and places of samples that are rows, the likeliest first."""
     samples = _count_samples(context, node)
-    chosen = [samples - 1, 0, *(range(1, samples - 1) if samples <= _MAX_SAMPLES_TRIED else ())]
-    for sample in chosen if samples > 1 else ():
+    chosen_samples = [samples - 1, 0, *(range(1, samples - 1) if samples <= _MAX_SAMPLES_TRIED else ())]
+    for sample in chosen_samples if samples > 1 else ():
         yield (sample,), f"{_describe_sample(sample, samples)} of the {samples} samples"
     shape = context.graph.shapes[node.name]
     if len(shape) == 3 and shape[1] > 1 and not isinstance(node.op, Convolution):
-        places = shape[1]
-        yield (_ALL_INDICES, places - 1), f"last of the {places} places of each sample"
-        yield (_ALL_INDICES, 0), f"first of the {places} places of each sample"
-        yield (samples - 1, places - 1), f"last of the {samples * places} rows of all samples"
+        place_count = shape[1]
+        yield (_ALL_INDICES, place_count - 1), f"last of the {place_count} places of each sample"
+        yield (_ALL_INDICES, 0), f"first of the {place_count} places of each sample"
+        yield (samples - 1, place_count - 1), f"last of the {samples * place_count} rows of all samples"
 
 
 def _run_backward_with_sample_weights(
@@ -130,11 +130,11 @@ def _run_backward_with_sample_weights(
         )
     if positions is None:
         return results
-    return tuple(results[at] if at in positions else result for at, result in enumerate(right))
+    return tuple(results[position] if position in positions else result for position, result in enumerate(right))
 
 
 def _weight_part(array: Array, part: tuple[int | slice, ...], weights: tuple[int, int]) -> Array:
-    others, chosen = weights
-    counted = others * array
-    counted[(_ALL_INDICES, *part)] = chosen * array[(_ALL_INDICES, *part)]
-    return counted
+    other_weight, chosen_weight = weights
+    weighted_array = other_weight * array
+    weighted_array[(_ALL_INDICES, *part)] = chosen_weight * array[(_ALL_INDICES, *part)]
+    return weighted_array

@@ -36,10 +36,13 @@ class ClippedGradient(GradientBug):
         if candidate.shape != right.shape or not np.isfinite(candidate).all():
             return
         limit = float(np.max(np.abs(candidate), initial=0))
-        clipped = np.clip(right, -limit, limit)
-        if limit > _NEGLIGIBLE_FRACTION * np.max(np.abs(right), initial=0) and np.count_nonzero(clipped != right) > 1:
+        clipped_gradient = np.clip(right, -limit, limit)
+        if (
+            limit > _NEGLIGIBLE_FRACTION * np.max(np.abs(right), initial=0)
+            and np.count_nonzero(clipped_gradient != right) > 1
+        ):
             text = f"{context.describe_gradient(name)} is the reference with every element clipped to ±{limit:.6g}."
-            yield BugHypothesis(self.name, clipped, text, 1, bug_key=limit)
+            yield BugHypothesis(self.name, clipped_gradient, text, 1, bug_key=limit)
         yield from self._iterate_norm_hypotheses(context, name)
 
     def _iterate_norm_hypotheses(self, context: DiagnosisContext, name: str) -> Iterator[BugHypothesis]:
@@ -56,8 +59,10 @@ class ClippedGradient(GradientBug):
         tolerance = float(np.clip(compute_factor_tolerance(context, name, residual), *_NORM_TOLERANCES))
         names_by_owner = {"it": [name], "all gradients": context.judged_names}
         for owner, names in names_by_owner.items():
-            norm = factor * (full := _compute_joint_norm(context, names))
-            if _is_round_number(norm * (1 + _CLIP_NORM_EPSILON / full), tolerance) or _is_round_number(norm, tolerance):
+            norm = factor * (full_norm := _compute_joint_norm(context, names))
+            if _is_round_number(norm * (1 + _CLIP_NORM_EPSILON / full_norm), tolerance) or _is_round_number(
+                norm, tolerance
+            ):
                 text = (
                     f"Matches clipping by the norm: {context.describe_gradient(name)} is {factor:.6g} times the "
                     f"reference, which brings the norm of {owner} to {norm:.4g}."
@@ -73,16 +78,18 @@ class ClippedGradient(GradientBug):
         if right.size > 1 and right.any():
             for names in ([name], context.judged_names):
                 norm = _compute_joint_norm(context, names)
-                below = 10.0 ** np.floor(np.log10(norm) - 0.1)
-                yield {name: right * (below / norm)}
-                yield {name: right * (below / (norm + _CLIP_NORM_EPSILON))}
+                round_norm = 10.0 ** np.floor(np.log10(norm) - 0.1)
+                yield {name: right * (round_norm / norm)}
+                yield {name: right * (round_norm / (norm + _CLIP_NORM_EPSILON))}
 
 
 def _compute_joint_candidate_norm(context: DiagnosisContext, name: str, factor: float) -> float | None:
     """Return the joint norm of several candidates that share a factor, or None."""
     norms = {candidate: _compute_joint_norm(context, [candidate]) for candidate in context.candidates}
-    telling = [candidate for candidate, norm in norms.items() if norm > _NEGLIGIBLE_FRACTION * max(norms.values())]
-    for candidate in telling:
+    significant_candidates = [
+        candidate for candidate, norm in norms.items() if norm > _NEGLIGIBLE_FRACTION * max(norms.values())
+    ]
+    for candidate in significant_candidates:
         other_factor, residual = fit_scale_factor(context.candidates[candidate], context.get_right_gradient(candidate))
         if not (
             np.isfinite(residual)
@@ -90,7 +97,7 @@ def _compute_joint_candidate_norm(context: DiagnosisContext, name: str, factor: 
             <= max(compute_factor_tolerance(context, name, residual), _NORM_TOLERANCES[0])
         ):
             return None
-    return factor * _compute_joint_norm(context, telling) if len(telling) > 1 else None
+    return factor * _compute_joint_norm(context, significant_candidates) if len(significant_candidates) > 1 else None
 
 
 def _compute_joint_norm(context: DiagnosisContext, names: Iterable[str]) -> float:

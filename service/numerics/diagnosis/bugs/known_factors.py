@@ -50,10 +50,11 @@ def iterate_known_factors(context: DiagnosisContext, name: str) -> Iterator[Know
 
 
 def _iterate_use_count_factors(context: DiagnosisContext, name: str) -> Iterator[KnownFactor]:
-    uses = len(context.get_uses(name))
-    if uses > 1:
+    use_count = len(context.get_uses(name))
+    if use_count > 1:
         yield KnownFactor(
-            1 / uses, f"the mean over the {uses} uses of {context.format_name(name)} was taken instead of the sum"
+            1 / use_count,
+            f"the mean over the {use_count} uses of {context.format_name(name)} was taken instead of the sum",
         )
 
 
@@ -82,8 +83,8 @@ def _iterate_factor_and_reciprocal(value: float, text: str) -> Iterator[KnownFac
 
 
 def _join_names(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMES_LISTED
-    return ", ".join(names[:_MAX_NAMES_LISTED]) + (f" and {more} more" if more > 0 else "")
+    omitted_count = len(names) - _MAX_NAMES_LISTED
+    return ", ".join(names[:_MAX_NAMES_LISTED]) + (f" and {omitted_count} more" if omitted_count > 0 else "")
 
 
 def describe_factor(value: float) -> str:
@@ -103,7 +104,7 @@ def describe_factor(value: float) -> str:
 
 def format_factor(value: float) -> str:
     """Format a number with enough digits to tell its size from 1."""
-    off = abs(value) - 1
-    if 0 < abs(off) < _ONE_TOLERANCE:
-        return f"{'-' if value < 0 else ''}(1 {'+' if off > 0 else '-'} {abs(off):.3g})"
+    excess = abs(value) - 1
+    if 0 < abs(excess) < _ONE_TOLERANCE:
+        return f"{'-' if value < 0 else ''}(1 {'+' if excess > 0 else '-'} {abs(excess):.3g})"
     return f"{value:.6g}"

@@ -81,7 +81,7 @@ def _is_normalising_variance(context: DiagnosisContext, node: Node) -> bool:
     if node.op.name != "var" and not (node.op.name == "mean" and _is_square(context, node.source_names[0])):
         return False
     users = [user for user, _ in context.get_uses(node.name)]
-    users += [further for user in users if user.op.name == "add" for further, _ in context.get_uses(user.name)]
+    users += [later_user for user in users if user.op.name == "add" for later_user, _ in context.get_uses(user.name)]
     return any(user.op.name in _ROOT_OPS for user in users)
 
 

@@ -38,15 +38,15 @@ class WrongMultiplier(BackwardBug):
         for node in context.graph.list_downstream_nodes(names):
             for multiplier in iterate_multipliers_at(context, node):
                 for factor, clause in iterate_multiplier_actions(multiplier, node.name == context.graph.loss_name):
-                    wrong = partial(_run_backward_with_factor, factor, multiplier)
+                    wrong_backward = partial(_run_backward_with_factor, factor, multiplier)
                     text = partial(
                         clause.format, at=f"{context.format_name(node.name)} ({node.op.name}){multiplier.location_note}"
                     )
-                    yield BackwardOverride(self.name, {node.name: wrong}, text)
+                    yield BackwardOverride(self.name, {node.name: wrong_backward}, text)
                     if multiplier.kind in ("factor", "division"):
                         action = clause.rpartition("{at} ")[2]
                         key = (node.op.name, multiplier.label, action)
-                        nodes_by_action.setdefault(key, []).extend((node, wrong))
+                        nodes_by_action.setdefault(key, []).extend((node, wrong_backward))
         yield from self._override_every_node(nodes_by_action)
 
     def _override_every_node(
@@ -55,10 +55,10 @@ class WrongMultiplier(BackwardBug):
         """Yield the same action at every node of an op, as if the op itself was wrong."""
         for (op, label, action), nodes_and_passes in nodes_by_action.items():
             overrides: dict[str, WrongBackward] = {}
-            for node, wrong in zip(nodes_and_passes[::2], nodes_and_passes[1::2], strict=True):
+            for node, wrong_backward in zip(nodes_and_passes[::2], nodes_and_passes[1::2], strict=True):
                 assert isinstance(node, Node)
-                assert not isinstance(wrong, Node)
-                overrides[node.name] = wrong
+                assert not isinstance(wrong_backward, Node)
+                overrides[node.name] = wrong_backward
             if len(overrides) > 1:
                 text = f"at every {op} the {label.removesuffix(' by')} {action}"
                 yield BackwardOverride(self.name, overrides, partial(str, text))
@@ -69,8 +69,8 @@ def iterate_multipliers_at(context: DiagnosisContext, node: Node) -> Iterator[Mu
     inputs = context.graph.get_operand_arrays(node, context.values)
     for multiplier in node.op.list_gradient_multipliers(*inputs):
         positions, mask = multiplier.operand_positions, multiplier.applies_at
-        reached = positions is None or any(isinstance(node.operands[at], str) for at in positions)
-        if reached and is_telling_value(multiplier.value) and (mask is None or mask.any()):
+        reaches_operand = positions is None or any(isinstance(node.operands[position], str) for position in positions)
+        if reaches_operand and is_telling_value(multiplier.value) and (mask is None or mask.any()):
             yield multiplier
 
 
@@ -105,6 +105,6 @@ def _run_backward_with_factor(scale: float, multiplier: Multiplier, right: Gradi
     # Made here and not before: one array for each action of each node would be too many.
     factor: Array | float = scale if mask is None else np.where(mask, scale, 1.0)
     return tuple(
-        result if result is None or (positions is not None and at not in positions) else result * factor
-        for at, result in enumerate(right)
+        result if result is None or (positions is not None and position not in positions) else result * factor
+        for position, result in enumerate(right)
     )

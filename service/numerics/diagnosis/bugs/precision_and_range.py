@@ -50,9 +50,12 @@ class LowPrecision(GradientBug):
             return
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
         for lower in _list_lower_precisions(precision):
-            short = lower.is_representable(candidate).all() and error <= _MAX_ROUNDING_ERROR * size
+            is_representable = lower.is_representable(candidate).all() and error <= _MAX_ROUNDING_ERROR * size
             # The allowance takes sweeps of its own.
-            if short and (np.abs(candidate - right) <= context.estimate_rounding_allowance(name, lower)).all():
+            if (
+                is_representable
+                and (np.abs(candidate - right) <= context.estimate_rounding_allowance(name, lower)).all()
+            ):
                 # A number that is short by chance has this many zeros at its end.
                 spare_bits = precision.significand_bits - lower.significand_bits
                 digits = int(np.count_nonzero(candidate)) * spare_bits * _LOG10_OF_2
@@ -114,18 +117,18 @@ class FewDigits(GradientBug):
         error, size = _compute_error_and_gradient_norms(candidate - right, right)
         if not 0 < error <= _MAX_FEW_DIGITS_ERROR * size:
             return
-        written, exponents = candidate != 0, _find_decimal_exponents(candidate)
-        for kind, places in (("significant digits", exponents), ("decimals", np.full(candidate.shape, -1.0))):
-            count = _find_fewest_digits(candidate, right, places, precision)
+        is_nonzero, exponents = candidate != 0, _find_decimal_exponents(candidate)
+        for kind, digit_positions in (("significant digits", exponents), ("decimals", np.full(candidate.shape, -1.0))):
+            count = _find_fewest_digits(candidate, right, digit_positions, precision)
             if count is None:
                 continue
-            digits = np.clip(precision.significand_bits * _LOG10_OF_2 - (exponents - places + count), 0, None)
+            digits = np.clip(precision.significand_bits * _LOG10_OF_2 - (exponents - digit_positions + count), 0, None)
             text = (
                 f"{context.describe_gradient(name)} was rounded to {count} {kind}: every element is the reference "
                 "rounded so. It may have been printed, or stored as text."
             )
             yield BugHypothesis(
-                self.name, candidate, text, known_digits=float(digits[written & (candidate != right)].sum())
+                self.name, candidate, text, known_digits=float(digits[is_nonzero & (candidate != right)].sum())
             )
             return
 
@@ -167,8 +170,8 @@ def _find_fewest_digits(candidate: Array, right: Array, exponents: Array, precis
     fewest = None
     for count in range(min(int(precision.significand_bits * _LOG10_OF_2) - 1, math.floor(max_count)), 1, -1):
         remainder = np.abs(candidate - _round_to_decimals(candidate, exponents, count))
-        short = remainder <= 2 * precision.unit_roundoff * np.abs(candidate)
-        if not short.all():
+        is_rounded = remainder <= 2 * precision.unit_roundoff * np.abs(candidate)
+        if not is_rounded.all():
             break
         fewest = count
     return fewest
@@ -179,8 +182,12 @@ def _list_lower_precisions(precision: Precision) -> list[Precision]:
 
     Fewer digits first, and of two with equal digits the one with the shorter range.
     """
-    lower = (other for other in PRECISIONS.values() if other.significand_bits < precision.significand_bits)
-    return sorted(lower, key=lambda other: (other.significand_bits, -other.min_exponent))
+    lower = (
+        precision_below
+        for precision_below in PRECISIONS.values()
+        if precision_below.significand_bits < precision.significand_bits
+    )
+    return sorted(lower, key=lambda precision_below: (precision_below.significand_bits, -precision_below.min_exponent))
 
 
 class _NonFiniteBug(GradientBug):
@@ -234,9 +241,9 @@ class OverflowBug(_NonFiniteBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient with one infinity; see `GradientBug`."""
-        wrong = context.get_right_gradient(name).copy()
-        wrong.reshape(-1)[0] = np.inf
-        yield {name: wrong}
+        wrong_gradient = context.get_right_gradient(name).copy()
+        wrong_gradient.reshape(-1)[0] = np.inf
+        yield {name: wrong_gradient}
 
 
 @register_gradient_bug
@@ -256,9 +263,9 @@ class NotFiniteBug(_NonFiniteBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient with one NaN; see `GradientBug`."""
-        wrong = context.get_right_gradient(name).copy()
-        wrong.reshape(-1)[-1] = np.nan
-        yield {name: wrong}
+        wrong_gradient = context.get_right_gradient(name).copy()
+        wrong_gradient.reshape(-1)[-1] = np.nan
+        yield {name: wrong_gradient}
 
 
 def find_overflow(context: DiagnosisContext, precision: Precision) -> tuple[str, float] | None:

@@ -24,8 +24,8 @@ def _iterate_axes_summing_to(given_shape: Shape, shape: Shape) -> Iterator[tuple
         return
     for count in range(1, len(given_shape) + 1):
         for axes in combinations(range(len(given_shape)), count):
-            left = tuple(length for axis, length in enumerate(given_shape) if axis not in axes)
-            if _drop_unit_axes(left) == _drop_unit_axes(shape) and any(given_shape[axis] > 1 for axis in axes):
+            kept_lengths = tuple(length for axis, length in enumerate(given_shape) if axis not in axes)
+            if _drop_unit_axes(kept_lengths) == _drop_unit_axes(shape) and any(given_shape[axis] > 1 for axis in axes):
                 yield axes
 
 
@@ -38,13 +38,14 @@ class _MissingSumBug(GradientBug):
             return
         candidate, right = context.candidates[name], context.get_right_gradient(name)
         for axes in _iterate_axes_summing_to(candidate.shape, right.shape):
-            summed = candidate.sum(axis=axes).reshape(right.shape)
-            over = f"ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
+            summed_candidate = candidate.sum(axis=axes).reshape(right.shape)
+            axes_text = f"ax{'is' if len(axes) == 1 else 'es'} {', '.join(map(str, axes))}"
             text = (
-                f"{context.describe_gradient(name)} was not summed over {over}: it has shape {list(candidate.shape)}, "
-                f"and its sum is the reference, of shape {list(right.shape)}. {self.cause_text}"
+                f"{context.describe_gradient(name)} was not summed over {axes_text}: it has shape "
+                f"{list(candidate.shape)}, and its sum is the reference, of shape {list(right.shape)}. "
+                f"{self.cause_text}"
             )
-            yield BugHypothesis(self.name, right, text, compared_gradient=summed)
+            yield BugHypothesis(self.name, right, text, compared_gradient=summed_candidate)
 
     cause_text: ClassVar[str]
     """Sentence for the reason why the sum is due."""
@@ -60,8 +61,8 @@ class _MissingSumBug(GradientBug):
         for node, _ in context.get_uses(name):
             gradient = context.get_right_gradient(node.name)
             for axes in _iterate_axes_summing_to(gradient.shape, context.graph.shapes[name]):
-                summed = gradient.sum(axis=axes).reshape(context.graph.shapes[name])
-                if np.allclose(summed, context.get_right_gradient(name), rtol=1e-9, atol=0):
+                summed_gradient = gradient.sum(axis=axes).reshape(context.graph.shapes[name])
+                if np.allclose(summed_gradient, context.get_right_gradient(name), rtol=1e-9, atol=0):
                     yield {name: gradient}
 
 

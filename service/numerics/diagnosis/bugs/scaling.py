@@ -42,8 +42,8 @@ def fit_scale_factor(candidate: Array, right: Array) -> tuple[float, float]:
     c_unit, g_unit = np.abs(candidate).max(), np.abs(right).max()
     c, g = (candidate / c_unit).ravel(), (right / g_unit).ravel()
     factor = float(c @ g) / float(g @ g)
-    off = c - factor * g
-    return factor * float(c_unit / g_unit), float(np.sqrt(off @ off) / np.sqrt(c @ c))
+    residual = c - factor * g
+    return factor * float(c_unit / g_unit), float(np.sqrt(residual @ residual) / np.sqrt(c @ c))
 
 
 _FACTOR_ERROR_MULTIPLE = 4.0
@@ -77,11 +77,11 @@ class ScaledGradient(GradientBug):
         tolerance = compute_factor_tolerance(context, name, residual)
         sign = "minus " if factor < 0 else ""
         known_factors = iterate_known_factors(context, name)
-        for size, fitting in _group_factors_by_value(known_factors, abs(factor), tolerance).items():
+        for size, fitting_factors in _group_factors_by_value(known_factors, abs(factor), tolerance).items():
             fact = f"{context.describe_gradient(name)} is exactly {sign}{describe_factor(size)} the reference"
             value = float(np.copysign(size, factor))
-            actions = [known.explanation for known in fitting if not known.is_vague]
-            hint = fitting[0].explanation if not actions else ""
+            actions = [known.explanation for known in fitting_factors if not known.is_vague]
+            hint = fitting_factors[0].explanation if not actions else ""
             for action in actions or [None]:
                 yield BugHypothesis(
                     self.name,
@@ -99,8 +99,8 @@ class ScaledGradient(GradientBug):
 
     def inject(self, context: DiagnosisContext, name: str) -> Iterator[Mapping[str, Array]]:
         """Yield the right gradient times known factors; see `GradientBug`."""
-        telling = {known.value for known in iterate_known_factors(context, name) if not known.is_vague}
-        for value in sorted(telling - {1.0})[:: max(1, len(telling) // _MAX_INJECTED_FACTORS)]:
+        telling_values = {known.value for known in iterate_known_factors(context, name) if not known.is_vague}
+        for value in sorted(telling_values - {1.0})[:: max(1, len(telling_values) // _MAX_INJECTED_FACTORS)]:
             yield {name: value * context.get_right_gradient(name)}
 
 
@@ -114,6 +114,8 @@ def _group_factors_by_value(
     groups: dict[float, list[KnownFactor]] = {}
     for known in factors:
         if abs(factor / known.value - 1) <= tolerance and known.value != 1:
-            same = next((v for v in groups if abs(v / known.value - 1) < _SAME_FACTOR_TOLERANCE), known.value)
-            groups.setdefault(same, []).append(known)
+            group_value = next(
+                (group for group in groups if abs(group / known.value - 1) < _SAME_FACTOR_TOLERANCE), known.value
+            )
+            groups.setdefault(group_value, []).append(known)
     return groups

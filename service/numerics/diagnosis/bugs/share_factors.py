@@ -41,11 +41,13 @@ def iterate_share_factors(
         Number of the override, and the gradient with a factor on its share.
     """
     candidate, right = context.candidates[name], context.get_right_gradient(name)
-    cutting = [number for number, override in enumerate(backward_overrides) if override.describe_share is not None]
-    if not cutting or not np.isfinite(candidate).all():
+    cutting_positions = [
+        number for number, override in enumerate(backward_overrides) if override.describe_share is not None
+    ]
+    if not cutting_positions or not np.isfinite(candidate).all():
         return
     tolerance = _FACTOR_ROUNDINGS * context.precisions[name].unit_roundoff
-    for number, factor in _fit_shares(candidate - right, right, resulting_gradients, cutting):
+    for number, factor in _fit_shares(candidate - right, right, resulting_gradients, cutting_positions):
         # 0 and 2 are other bugs: a path that was cut, and one that was counted twice.
         if min(abs(factor), abs(factor - 2)) > max(tolerance, _WHOLE_TOLERANCE):
             share = right - resulting_gradients[number]
@@ -65,14 +67,14 @@ def _fit_shares(
     rows = (right - resulting_gradients[cutting_overrides]).reshape(len(cutting_overrides), -1) / unit
     target = difference.ravel() / unit
     products, sizes, total = rows @ target, np.einsum("ij,ij->i", rows, rows), float(target @ target)
-    whole = right.ravel() / unit
+    scaled_right = right.ravel() / unit
     # A factor of all of g is no factor of a share, and other bugs add a constant as well.
-    parts = np.square(rows @ whole) < (1 - _WHOLE_TOLERANCE) * sizes * float(whole @ whole)
+    parts = np.square(rows @ scaled_right) < (1 - _WHOLE_TOLERANCE) * sizes * float(scaled_right @ scaled_right)
     parts &= np.ptp(rows, axis=1) > _WHOLE_TOLERANCE * np.abs(rows).max(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         remainders = total - np.square(products) / sizes
-        for at in map(int, np.flatnonzero(parts & (remainders <= _SHARE_FIT_TOLERANCE**2 * total))):
-            yield cutting_overrides[at], 1 + float(products[at] / sizes[at])
+        for row in map(int, np.flatnonzero(parts & (remainders <= _SHARE_FIT_TOLERANCE**2 * total))):
+            yield cutting_overrides[row], 1 + float(products[row] / sizes[row])
 
 
 def _make_hypothesis(

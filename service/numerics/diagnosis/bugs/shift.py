@@ -38,8 +38,11 @@ class ShiftedGradient(GradientBug):
         for axes in _iterate_shiftable_axes(right.shape):
             along = f"along ax{'i' if len(axes) == 1 else 'e'}s {', '.join(map(str, axes))}"
             for steps in _iterate_unit_steps(axes):
-                by = " and ".join(f"{step:+d}" for step in dict.fromkeys(steps))
-                text = f"{gradient} is the reference moved by {by} {along}: an offset or a padding may be off by one."
+                steps_text = " and ".join(f"{step:+d}" for step in dict.fromkeys(steps))
+                text = (
+                    f"{gradient} is the reference moved by {steps_text} {along}: an offset or a padding may be off by "
+                    "one."
+                )
                 for moved in _shift_with_fills(right, axes, steps):
                     yield BugHypothesis(self.name, moved, text, bug_key=(axes, steps))
         for step in (1, -1) if right.ndim > 1 and right.size >= _MIN_ROLLED_LENGTH else ():
@@ -93,10 +96,10 @@ def _shift_with_fills(right: Array, axes: tuple[int, ...], steps: tuple[int, ...
         zeros = shift_by_one(zeros, (axis,), step)
     yield zeros
     if right.size >= _MIN_ROLLED_LENGTH:
-        places: list[Array] = [np.arange(length) for length in right.shape]
+        axis_positions: list[Array] = [np.arange(length) for length in right.shape]
         for axis, step in zip(axes, steps, strict=True):
-            places[axis] = np.clip(places[axis] - step, 0, right.shape[axis] - 1)
-        yield right[np.ix_(*places)]
+            axis_positions[axis] = np.clip(axis_positions[axis] - step, 0, right.shape[axis] - 1)
+        yield right[np.ix_(*axis_positions)]
         yield np.roll(right, steps, axes)
 
 

@@ -20,12 +20,12 @@ def iterate_time_cuts(context: DiagnosisContext, names: Sequence[str]) -> Iterat
 
     For each state alone, then for all.
     """
-    seen: set[tuple[str, ...]] = set()
+    seen_states: set[tuple[str, ...]] = set()
     for name in names:
         states = tuple(_iterate_states(context, name))
-        if len(states) < 2 or states in seen:
+        if len(states) < 2 or states in seen_states:
             continue
-        seen.add(states)
+        seen_states.add(states)
         by_state = _group_uses_by_next_step(context, states)
         for state, uses in by_state.items():
             state_name = context.format_name(state)
@@ -53,13 +53,13 @@ def _group_uses_by_next_step(context: DiagnosisContext, states: Sequence[str]) -
     leading = _find_nodes_leading_to_states(context, set(states))
     computed = {node.name for node in context.graph.nodes}
 
-    def kind(use: tuple[Node, int]) -> tuple[object, ...]:
+    def describe_use(use: tuple[Node, int]) -> tuple[object, ...]:
         """Return the part of a use that is equal at every step: op, position and weights."""
         node, position = use
         return node.op.name, position, *(source for source in node.source_names if source not in computed)
 
-    kinds = {kind(use) for state in states for use in context.get_uses(state) if use[0].name in leading}
-    uses_by_state = {state: [use for use in context.get_uses(state) if kind(use) in kinds] for state in states}
+    kinds = {describe_use(use) for state in states for use in context.get_uses(state) if use[0].name in leading}
+    uses_by_state = {state: [use for use in context.get_uses(state) if describe_use(use) in kinds] for state in states}
     return {state: uses for state, uses in uses_by_state.items() if uses}
 
 

@@ -83,6 +83,6 @@ def _move_inputs(
             moved_inputs.append(array)
             continue
         signs = np.where(generator.random((_MOVE_PATTERNS, *array.shape[1:])) < 0.5, -1.0, 1.0)
-        same = np.ones((1, *array.shape[1:]))
-        moved_inputs.append(array + size * np.concatenate([signs, -signs, same, -same]))
+        unmoved = np.ones((1, *array.shape[1:]))
+        moved_inputs.append(array + size * np.concatenate([signs, -signs, unmoved, -unmoved]))
     return moved_inputs

@@ -136,13 +136,13 @@ def _count_terms(graph: Graph) -> int:
     They belong to the chain of ops of one element that ends in the loss.
     """
     nodes = {node.name: node for node in graph.nodes}
-    terms, pending, seen = 0, [graph.loss_name], {graph.loss_name}
+    terms, pending, seen_names = 0, [graph.loss_name], {graph.loss_name}
     while pending:
         node = nodes[pending.pop()]
         sources = [name for name in node.source_names if name in nodes and count_elements(graph.shapes[name]) == 1]
         terms += graph.estimate_cost([node]).largest_array if node.op.ends_in_sum else 1
-        pending += [name for name in sources if name not in seen]
-        seen.update(sources)
+        pending += [name for name in sources if name not in seen_names]
+        seen_names.update(sources)
     return terms
 
 

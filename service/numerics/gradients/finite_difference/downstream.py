@@ -474,7 +474,7 @@ def _is_jointly_linear(node: Node, positions: Sequence[int]) -> bool:
     linear_in = node.op.linear_in
     if any(slot not in linear_in for slot in slots):
         return False
-    return all(other in linear_in[slot] for i, slot in enumerate(slots) for other in slots[i + 1 :])
+    return all(other_slot in linear_in[slot] for index, slot in enumerate(slots) for other_slot in slots[index + 1 :])
 
 
 def _move_linearly(base: Array, response: Array, moves: Array) -> Array:
