@@ -16,7 +16,8 @@ NOTHING = ExternalProgram("unicorn", ("no-such-program",), "unicorn", "tests/non
 def collect(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Collect the tests of the browser with the programs of one folder alone."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/browser"]
-    environment = os.environ | {"PATH": str(path), "REQUIRE_TOOLS": ""} | environment
+    alone = {"PATH": str(path), "REQUIRE_TOOLS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environment = os.environ | alone | environment
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,7 @@
 """service/gunicorn/README.md names every private hook of gunicorn that is used, for the version that was looked at."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -51,6 +52,11 @@ def read_sources() -> dict[str, str]:
     return {path.name: path.read_text() for path in PACKAGE.glob("*.py")}
 
 
+@functools.cache  # inspect parses the whole module for each class
+def read_class_sources(cls: type) -> list[str]:
+    return [inspect.getsource(base) for base in cls.__mro__[:-1]]
+
+
 def is_in_gunicorn(hook: str) -> bool:
     """Tell whether the installed gunicorn has a hook: a member of a class, or an attribute that the class assigns."""
     if hook.startswith("environ["):
@@ -60,8 +66,9 @@ def is_in_gunicorn(hook: str) -> bool:
         return hasattr(importlib.import_module(module), name)
     owner, name = hook.split(".")
     cls = getattr(importlib.import_module(CLASSES[owner]), owner)
-    sources = [inspect.getsource(base) for base in cls.__mro__[:-1]]
-    return hasattr(cls, name) or any(re.search(rf"self\.{name}\b.* = |self\.{name} = ", source) for source in sources)
+    return hasattr(cls, name) or any(
+        re.search(rf"self\.{name}\b.* = |self\.{name} = ", source) for source in read_class_sources(cls)
+    )
 
 
 def iterate_class_hooks(tree: ast.Module) -> Iterator[str]:
