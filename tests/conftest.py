@@ -16,9 +16,10 @@ from tests import trials
 from tests.external_programs import BROWSER, list_missing
 
 # The same examples each time: what gates a landing does not depend on luck. HYPOTHESIS_PROFILE=fresh looks for more.
-settings.register_profile("fixed", derandomize=True)
+# A test with a number of examples of its own takes it from `settings.default.max_examples`.
+settings.register_profile("fixed", derandomize=True, max_examples=100)
+settings.register_profile("tenth", derandomize=True, max_examples=100 // trials.TENTH)
 settings.register_profile("fresh")
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run without a program that is required."""
+    """Refuse to run without a program that is required; choose the number of examples before tests are imported."""
     list_missing()
+    settings.load_profile(trials.choose_profile(config.getoption("--trials"), os.environ))
 
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], kept: list[pytest.Item]) -> None:
@@ -39,6 +41,7 @@ def _leave_out(config: pytest.Config, items: list[pytest.Item], kept: list[pytes
     items[:] = kept
 
 
+@pytest.hookimpl(trylast=True)  # behind the plugin of hypothesis, which marks the property tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the trials, leave out those that are not selected, and the tests of the browser where there is none."""
     trials.mark_trials(items)

@@ -33,6 +33,7 @@ def test_every_document_is_in_the_site_and_in_the_readme() -> None:
     assert names - linked == {"client"}
 
 
+@pytest.mark.long
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     options = ["--quiet", "--fail-on-warning", "--keep-going", "--doctree-dir", str(tmp_path / "doctrees")]
     completed = subprocess.run(

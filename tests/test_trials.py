@@ -1,13 +1,15 @@
 """`make test` runs a fixed tenth of the trials, and the rest run in `make test-all`: together all, each once."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from tests.trials import IN_FULL, SELECTIONS, TENTH, TRIALS, Selection, choose_tenth, select
+from tests.trials import IN_FULL, LEFT_OUT, SELECTIONS, TENTH, TRIALS, Selection, choose_profile, choose_tenth, select
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,8 +24,10 @@ def names_a_test(beginning: str) -> bool:
 
 def run_pytest(*arguments: str) -> list[str]:
     """Collect tests with the real configuration, and return their node ids."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    plugins = ("-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *plugins, *arguments]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
     return [line for line in done.stdout.splitlines() if "::" in line]
 
@@ -66,20 +70,32 @@ def test_the_tenth_is_the_same_each_time_and_of_each_file_by_itself() -> None:
 
 @pytest.fixture(scope="module")
 def collected() -> dict[Selection, list[str]]:
-    """Node ids of the tests of two files, of which one has trials, by selection."""
-    folder = "tests/service/numerics/blackbox"
-    files = (f"{folder}/test_candidate_judge.py", f"{folder}/test_layout.py")
+    """Node ids of the tests of three files, of which one has trials and one property tests, by selection."""
+    folder = "tests/service/numerics"
+    files = (f"{folder}/blackbox/test_candidate_judge.py", f"{folder}/blackbox/test_layout.py", PROPERTY_FILE)
     return {selection: run_pytest(*files, f"--trials={selection}") for selection in SELECTIONS}
 
 
-def test_the_two_commands_run_each_test_once(collected: dict[Selection, list[str]]) -> None:
-    assert sorted(collected["tenth"] + collected["rest"]) == sorted(collected["all"])
+PROPERTY_FILE = "tests/service/numerics/core/test_batching.py"
+
+
+def list_property_tests() -> set[str]:
+    """The node ids of the property tests of a file."""
+    names = re.findall(r"^@given.*\n(?:@.*\n)*def (\w+)", (ROOT / PROPERTY_FILE).read_text(), re.MULTILINE)
+    return {f"{PROPERTY_FILE}::{name}" for name in names}
+
+
+def test_the_two_commands_run_each_test_once_and_a_property_test_twice(collected: dict[Selection, list[str]]) -> None:
+    twice = list_property_tests()
+    assert len(twice) == 2
+    assert sorted(collected["tenth"] + collected["rest"]) == sorted([*collected["all"], *twice])
     assert len(set(collected["all"])) == len(collected["all"])
 
 
-def test_the_rest_are_trials_alone(collected: dict[Selection, list[str]]) -> None:
-    assert collected["rest"]
-    assert all(name.startswith(tuple(TRIALS)) for name in collected["rest"])
+def test_the_rest_are_trials_and_property_tests_alone(collected: dict[Selection, list[str]]) -> None:
+    others = set(collected["rest"]) - list_property_tests()
+    assert others
+    assert all(name.startswith(tuple(TRIALS)) for name in others)
     assert [name for name in collected["tenth"] if name.startswith(tuple(TRIALS))]
 
 
@@ -94,12 +110,31 @@ class _Item:
         return name if name in self.markers else None
 
 
-def test_what_installs_is_left_to_the_gate() -> None:
-    items = [_Item("a::b"), _Item("a::c", "installs"), *(_Item(f"a::{number}", "trial") for number in range(10))]
+@pytest.mark.parametrize("marker", LEFT_OUT)
+def test_what_takes_long_is_left_to_the_gate(marker: str) -> None:
+    items = [_Item("a::b"), _Item("a::c", marker), *(_Item(f"a::{number}", "trial") for number in range(10))]
     names = {selection: [item.nodeid for item in select(items, selection)] for selection in SELECTIONS}
     assert len(names["all"]) == 12
     assert ("a::b" in names["tenth"], "a::c" in names["tenth"], len(names["tenth"])) == (True, False, 2)
     assert ("a::b" in names["rest"], "a::c" in names["rest"], len(names["rest"])) == (False, True, 10)
+
+
+@pytest.mark.parametrize(
+    ("selection", "environment", "profile"),
+    [
+        ("tenth", {}, "tenth"),
+        ("rest", {}, "fixed"),
+        ("all", {}, "fixed"),
+        ("tenth", {"HYPOTHESIS_PROFILE": "fresh"}, "fresh"),
+    ],
+)
+def test_property_tests_have_a_tenth_of_their_examples(
+    selection: Selection, environment: dict[str, str], profile: str
+) -> None:
+    assert choose_profile(selection, environment) == profile
+    tenth, fixed = settings.get_profile("tenth"), settings.get_profile("fixed")
+    assert TENTH * tenth.max_examples == fixed.max_examples == 100
+    assert (tenth.derandomize, fixed.derandomize) == (True, True)
 
 
 def test_the_gate_begins_with_make_test_and_runs_the_rest_and_the_documentation() -> None:

@@ -3,11 +3,13 @@
 `make test` runs a fixed tenth of them and `make test-all` runs the others too, once each. A test is a trial by the
 table below or by `@pytest.mark.trial`; `pytest --trials=tenth` and `--trials=rest` select as these two commands do, and
 plain `pytest` runs all.
+
+A property test draws its own samples: `make test` gives it a tenth of its examples, `make test-all` then all of them.
 """
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import pytest
@@ -16,6 +18,8 @@ Selection = Literal["all", "tenth", "rest"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 TENTH = 10
 """Consecutive trials of a file, one of which is in the tenth."""
+LEFT_OUT = ("installs", "long")
+"""Markers of tests that `make test` leaves to `make test-all` as a whole."""
 
 TRIALS: dict[str, str] = {
     "tests/browser/test_page.py": "a page in a browser, at several widths and schemes, seconds each",
@@ -33,6 +37,7 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
     "tests/service/numerics/gradients/finite_difference/test_magnitudes.py": "inputs of many magnitudes",
     "tests/service/numerics/ops/test_vector_norm.py::test_small_triplets": "triplets of many sizes",
+    "tests/service/numerics/verdict/test_directional.py::test_the_stated_probability": "errors along a thousand seeds",
     "tests/service/test_bounds.py::test_under_bounds_right_gradients": "gradients at random, within bounds",
     "tests/service/test_check_parts.py::test_an_error_is_missed_as_often": "hundreds of samples of elements",
     "tests/test_against_pytorch.py": "attributes and dtypes of losses",
@@ -91,14 +96,21 @@ def choose_tenth(node_ids: Iterable[str]) -> set[str]:
     }
 
 
+def choose_profile(selection: Selection, environment: Mapping[str, str]) -> str:
+    """Choose the profile of the property tests: that of the environment, or that of the selection."""
+    return environment.get("HYPOTHESIS_PROFILE", "tenth" if selection == "tenth" else "fixed")
+
+
 def select(items: list[pytest.Item], selection: Selection) -> list[pytest.Item]:
     """Return the tests to run: all, those of `make test`, or those that it leaves.
 
-    It leaves tests that install packages, too.
+    It leaves tests that bear a marker of `LEFT_OUT`, too. Both commands run each property test that is not left.
     """
     if selection == "all":
         return items
     trials = {item.nodeid for item in items if item.get_closest_marker("trial")}
     left = trials - choose_tenth(item.nodeid for item in items if item.nodeid in trials)
-    left |= {item.nodeid for item in items if item.get_closest_marker("installs")}
-    return [item for item in items if (item.nodeid in left) == (selection == "rest")]
+    left |= {item.nodeid for item in items if any(map(item.get_closest_marker, LEFT_OUT))}
+    if selection == "tenth":
+        return [item for item in items if item.nodeid not in left]
+    return [item for item in items if item.nodeid in left or item.get_closest_marker("hypothesis")]

@@ -48,6 +48,7 @@ def test_answers_are_those_that_are_described() -> None:
     assert set(ASKED.statuses) >= {200, 422}
 
 
+@pytest.mark.long
 @INTERFACE.parametrize()
 @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_each_operation_by_its_examples_and_its_keywords(case: schemathesis.Case) -> None:

@@ -166,7 +166,7 @@ def taken_apart_or_refused(raw: bytes) -> None:
     assert sum(len(each.raw) for tensors in sections.values() for each in tensors.values()) <= len(raw)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3, deadline=None)
 @given(st.binary(max_size=100) | mutated() | st.builds(frame_body, HEADER, st.binary(max_size=16)))
 def test_no_bytes_break_it(raw: bytes) -> None:
     taken_apart_or_refused(raw)

@@ -39,6 +39,7 @@ def grown(*arguments: str) -> int:
     return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is set")
 def test_blocks_of_a_convolution_leave_no_holes() -> None:
     assert grown("mapped") < LITTLE

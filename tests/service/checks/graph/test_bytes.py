@@ -47,6 +47,7 @@ def test_no_check_takes_more_than_is_estimated() -> None:
     assert all(estimated < 4 * taken for name, (estimated, taken) in found.items() if name.startswith("drawn"))
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_without_blocks_a_large_kernel_takes_several_times_as_much() -> None:
     name, elements = "conv2d, large kernel", 32_000

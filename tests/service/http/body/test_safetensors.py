@@ -204,7 +204,11 @@ def test_the_other_fields_are_json(fields, status, words):
     assert words in response.json["detail"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples * 3 // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(raw=st.binary(max_size=100) | mutated(), path=st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]))
 def test_no_bytes_break_it(raw, path):
     assert posted(raw, path).status_code in (400, 422)

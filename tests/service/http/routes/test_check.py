@@ -258,7 +258,11 @@ FIELD = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples * 3 // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(field=FIELD, value=JSON)
 def test_no_value_of_a_field_breaks_a_check(example, field, value):
     response = CLIENT.post("/v1/check", data=json.dumps(example | {field: value}), content_type="application/json")
@@ -276,7 +280,11 @@ NODE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples * 3 // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(nodes=st.lists(NODE, max_size=4))
 def test_no_graph_breaks_it(example, nodes):
     body = json.dumps(example | {"model": {"nodes": nodes}})
@@ -284,7 +292,7 @@ def test_no_graph_breaks_it(example, nodes):
     assert response.status_code in (200, 400, 422), response.text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 2, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_it(body):
     response = CLIENT.post("/v1/check", data=body, content_type="application/json")

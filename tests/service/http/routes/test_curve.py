@@ -174,7 +174,11 @@ def test_the_examples_can_be_posted():
         assert posted(example["value"]).status_code == 200
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples * 3 // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     element=JSON
     | st.fixed_dictionaries(
@@ -190,7 +194,7 @@ def test_no_element_breaks_it(example, element):
     assert response.status_code in (200, 400, 422), response.text
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(field=FIELD, value=JSON)
 def test_no_value_of_a_field_breaks_a_curve(example, field, value):
     body = json.dumps(example | {"element": ELEMENT} | {field: value})
