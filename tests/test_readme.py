@@ -75,7 +75,7 @@ def test_readme_c_example_fails_with_the_same_bug(environment: dict[str, str], t
     ):
         program.write_text(text)
         completed = subprocess.run(
-            ["sh", "-eu", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            ["sh", "-eu", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
         )
         assert completed.returncode == status, completed.stdout + completed.stderr
         assert ("missing_activation_derivative" in completed.stdout) is is_named
@@ -84,7 +84,7 @@ def test_readme_c_example_fails_with_the_same_bug(environment: dict[str, str], t
 def test_readme_curl_gets_a_report_for_reading(address: str) -> None:
     (command,) = find_blocks(read_section(README, "By curl"), "sh")
     script = command.replace("http://127.0.0.1:8000", address)
-    completed = subprocess.run(["sh", "-eu", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    completed = subprocess.run(["sh", "-eu", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert completed.stdout.startswith("gradcheckd: fail"), completed.stdout + completed.stderr
 
 

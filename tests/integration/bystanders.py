@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.integration import raw_http
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 
 
 @dataclass
@@ -56,7 +56,7 @@ def run_bystanders(bystanders: list[Bystander]) -> Iterator[None]:
         for each in bystanders:
             each.done.set()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=PATIENCE)
         for each in bystanders:
             each.connection.close()
 

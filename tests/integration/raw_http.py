@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.integration.conftest import ROOT, Server
+from tests.integration.conftest import PATIENCE, ROOT, Server
 
 EXAMPLE_BODY = (ROOT / "examples" / "reference.json").read_bytes()
 EXPECTED_LOSS = {"analytic": 2.3767862745225306, "autograd": 2.3767862745225306}
@@ -25,7 +25,7 @@ WHOLE_REQUEST = make_head(f"Content-Length: {len(EXAMPLE_BODY)}") + EXAMPLE_BODY
 
 
 def open_connection(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
 
 
 def read_answer(connection: socket.socket) -> tuple[int, bytes]:
@@ -107,7 +107,7 @@ def find_worker(server: Server, connection: socket.socket) -> int | None:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for what must come, however long that takes on this machine."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)

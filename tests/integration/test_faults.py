@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration import raw_http
 from tests.integration.bystanders import Bystander, expect_undisturbed, make_bystanders_per_worker, run_bystanders
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 
 MEBIBYTE = 2**20
 
@@ -121,7 +121,7 @@ def test_sigterm_under_load_cuts_no_answer_short(start_server: Callable[..., Ser
         until(lambda: all(each.error for each in found))
     # Between answers connections are closed, which tells a client to ask again elsewhere.
     assert all(isinstance(each.error, ConnectionError) for each in found), [each.error for each in found]
-    assert server.process.wait(timeout=60) == 0
+    assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def all_answered(found: list[Bystander]) -> None:
@@ -130,7 +130,7 @@ def all_answered(found: list[Bystander]) -> None:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for what must come, however long that takes here."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)

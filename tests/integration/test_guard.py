@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 from tests.integration.raw_http import wait_until
 
 JSON = {"Content-Type": "application/json"}
@@ -45,11 +45,13 @@ def long_check(size: int) -> bytes:
 
 
 def post(server: Server, body: bytes) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/check", content=body, headers=JSON, timeout=120)
+    return httpx.post(f"{server.url}/v1/check", content=body, headers=JSON, timeout=PATIENCE)
 
 
 def metric(server: Server, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics", timeout=30).text, re.MULTILINE)
+    found = re.search(
+        rf"^{re.escape(name)} (\S+)$", httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text, re.MULTILINE
+    )
     return float(found.group(1)) if found else 0.0
 
 
@@ -63,7 +65,7 @@ def children(server: Server) -> set[int]:
 
 
 def connected(server: Server, content: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     connection.sendall(content)
     return connection
 
@@ -128,7 +130,7 @@ def _answers_before_a_check_ends(server: Server, path: str) -> bool:
         return busy(server), metric(server, 'gradcheckd_checks_total{outcome="pass"}')
 
     before = state()
-    assert httpx.get(f"{server.url}{path}", timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}{path}", timeout=PATIENCE).status_code == 200
     return before[0] == 2 and state() == before
 
 
@@ -148,7 +150,7 @@ def test_incomplete_requests_delay_no_other(patient: Server) -> None:
     with ExitStack() as opened:
         halves = [opened.enter_context(each) for each in _halves(patient)]
         wait_until(lambda: metric(patient, 'gradcheckd_busy_places{of="bodies"}') == 8)
-        assert httpx.get(f"{patient.url}/health/ready", timeout=60).status_code == 200
+        assert httpx.get(f"{patient.url}/health/ready", timeout=PATIENCE).status_code == 200
         halves[-1].setblocking(False)
         with pytest.raises(BlockingIOError):
             halves[-1].recv(1)
@@ -199,7 +201,7 @@ def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(small: Server) ->
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", small.port))
-        size, asked = len(httpx.get(f"{small.url}/openapi.json", timeout=60).content), 100
+        size, asked = len(httpx.get(f"{small.url}/openapi.json", timeout=PATIENCE).content), 100
         assert asked * size > 16 * 2**20, "more than the kernel keeps"
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
         wait_until(lambda: "was cut off" in small.log.read_text())
@@ -253,7 +255,7 @@ def _written_by(server: Server) -> set[Path]:
 
 def _once_it_stops(server: Server, act: Callable[[], Any]) -> Any:
     """What an act comes to when the service has been told to stop, and knows."""
-    wait_until(lambda: httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 503)
+    wait_until(lambda: httpx.get(f"{server.url}/health/ready", timeout=PATIENCE).status_code == 503)
     return act()
 
 
@@ -266,12 +268,12 @@ def test_sigterm_finishes_what_runs_and_refuses_what_is_new(
         wait_until(lambda: busy(server) == 1)
         server.process.terminate()
         refused = _once_it_stops(server, lambda: post(server, json.dumps(example).encode()))
-        alive = httpx.get(f"{server.url}/health/live", timeout=30).status_code
+        alive = httpx.get(f"{server.url}/health/live", timeout=PATIENCE).status_code
         assert not running.done()
         assert running.result().json()["outcome"] == "pass"
     assert (refused.status_code, refused.headers["Retry-After"], alive) == (503, "1", 200)
     assert "is stopping" in refused.json()["detail"]
-    assert server.process.wait(timeout=60) == 0
+    assert server.process.wait(timeout=PATIENCE) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/health/live")
 
@@ -281,7 +283,7 @@ def test_service_survives_the_end_of_a_worker(start_server: Callable[..., Server
     body, before = json.dumps(example).encode(), children(server)
     os.kill(min(before), signal.SIGTERM)
     for _ in range(20):
-        assert httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 200
+        assert httpx.get(f"{server.url}/health/ready", timeout=PATIENCE).status_code == 200
         assert post(server, body).status_code == 200
     wait_until(lambda: len(children(server)) == 2 and min(before) not in children(server))
 
@@ -292,7 +294,7 @@ def test_every_line_of_the_log_is_json_and_a_request_has_one(
     server = start_server(GRADCHECKD_KEYS="sesame")
     forged = "/nowhere%0a%7B%22event%22:%22forged%22%7D"
     keyed = {"Authorization": "Bearer sesame", "X-Request-ID": "run-7"}
-    assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=60).status_code == 200
+    assert httpx.post(f"{server.url}/v1/check", json=example, headers=keyed, timeout=PATIENCE).status_code == 200
     assert httpx.get(f"{server.url}{forged}").status_code == 401
     connected(server, b"NONSENSE\r\n\r\n").close()
     assert server.stop() == 0

@@ -18,7 +18,7 @@ import pytest
 
 from tests.deployment.test_memory import LOADED, OF_IMAGE, needed
 from tests.integration import raw_http
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 
 AT_ONCE = 12
 JSON, SAFETENSORS = "application/json", "application/vnd.safetensors"
@@ -65,9 +65,9 @@ def test_no_body_takes_more_than_is_given(
 
     def post(_: int) -> int:
         """Send the body until there is room for it, as a client should."""
-        headers, deadline = {"Content-Type": content_type}, time.monotonic() + 240
+        headers, deadline = {"Content-Type": content_type}, time.monotonic() + PATIENCE
         while True:
-            status = httpx.post(f"{small.url}/v1/check", content=body, headers=headers, timeout=120).status_code
+            status = httpx.post(f"{small.url}/v1/check", content=body, headers=headers, timeout=PATIENCE).status_code
             if status != 503 or time.monotonic() > deadline:
                 return status
             time.sleep(0.2)
@@ -116,12 +116,12 @@ def test_large_answers_that_nobody_takes_and_large_kernels_fit_beside_each_other
         for _ in range(36):
             connection = opened.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.settimeout(240)
+            connection.settimeout(PATIENCE)
             connection.connect(("127.0.0.1", server.port))
             connection.sendall(large)
             statuses.append(int(connection.recv(16).split()[1]))
         with raw_http.open_connection(server) as connection:
-            connection.settimeout(240)
+            connection.settimeout(PATIENCE)
             connection.sendall(with_a_large_kernel(100))
             assert raw_http.read_answer(connection)[0] == 200
         raw_http.send_example(server)

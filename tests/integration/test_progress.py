@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.integration import raw_http
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 from tests.integration.raw_http import wait_until
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -70,10 +70,10 @@ def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
     patient: Server, long_check: dict[str, Any], example: dict[str, Any]
 ) -> None:
     worker = worker_of(patient)
-    httpx.post(f"{patient.url}/v1/check", json=example, headers=NDJSON, timeout=60)
+    httpx.post(f"{patient.url}/v1/check", json=example, headers=NDJSON, timeout=PATIENCE)
     wait_until(lambda: not computes(worker))  # the thread of that check has ended
     before = threads(worker)
-    with httpx.stream("POST", f"{patient.url}/v1/check", json=long_check, headers=NDJSON, timeout=60) as response:
+    with httpx.stream("POST", f"{patient.url}/v1/check", json=long_check, headers=NDJSON, timeout=PATIENCE) as response:
         assert response.headers["Content-Type"] == "application/x-ndjson"
         assert response.headers["Transfer-Encoding"] == "chunked"
         lines = response.iter_lines()
@@ -85,7 +85,7 @@ def test_lines_come_while_it_runs_and_a_client_that_goes_away_stops_it(
         wait_until(lambda: computes(worker))
     wait_until(lambda: threads(worker) <= before)
     wait_until(lambda: not computes(worker))
-    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=60).json()["outcome"] == "pass"
+    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=PATIENCE).json()["outcome"] == "pass"
 
 
 def test_a_client_that_does_not_wait_for_a_plain_answer_stops_its_check(
@@ -100,7 +100,7 @@ def test_a_client_that_does_not_wait_for_a_plain_answer_stops_its_check(
     (line,) = of_status(499, patient)
     assert line["outcome"] == "cancelled"
     wait_until(lambda: not computes(worker))
-    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=60).json()["outcome"] == "pass"
+    assert httpx.post(f"{patient.url}/v1/check", json=example, timeout=PATIENCE).json()["outcome"] == "pass"
 
 
 def test_the_last_line_is_the_report(client: httpx.Client, example: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def test_out_of_time_is_a_line_once_it_has_begun(
     start_server: Callable[..., Server], long_check: dict[str, Any]
 ) -> None:
     server = start_server(GRADCHECKD_MAX_WORK=str(10**13), GRADCHECKD_MAX_SECONDS="0.5")
-    response = httpx.post(f"{server.url}/v1/check", json=long_check, headers=NDJSON, timeout=60)
+    response = httpx.post(f"{server.url}/v1/check", json=long_check, headers=NDJSON, timeout=PATIENCE)
     assert response.status_code == 200
     last = json.loads(response.text.splitlines()[-1])
     assert (last["event"], last["problem"]["status"]) == ("problem", 422)

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 from service.settings import PREFIX, RENAMED_SETTINGS
-from tests.integration.conftest import ROOT
+from tests.integration.conftest import PATIENCE, ROOT
 
 COMMAND = ("-m", "gunicorn", "--config", "python:service.gunicorn.config", "service.app:create_app()")
 
@@ -17,7 +17,7 @@ def test_a_service_with_settings_of_old_names_ends_at_its_start_and_gives_the_pr
         env=os.environ | {"PORT": "0", "WEB_CONCURRENCY": "1"} | old,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ended.returncode == 1

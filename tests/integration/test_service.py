@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from openapi_spec_validator import validate
 
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 from tests.tensor_bodies import encode_request, read_body
 
 CORRECT = {"w1": [[-0.1342557202950444, -0.18325792430503762], [-0.2812623323250241, -0.3302645363350174]]}
@@ -51,7 +51,7 @@ def test_the_same_request_has_the_same_answer_in_every_worker(
     server = start_server(WEB_CONCURRENCY="2")
 
     def answer(_: int) -> str:
-        report = httpx.post(f"{server.url}/v1/check", json=example, timeout=60).json()
+        report = httpx.post(f"{server.url}/v1/check", json=example, timeout=PATIENCE).json()
         del report["cost"]["seconds"], report["cost"]["stages"]
         return json.dumps(report)
 
@@ -116,10 +116,10 @@ def test_a_body_too_large_is_refused_announced_or_not(strict: Server) -> None:
             yield b" " * 100
 
     for content in (b" " * 3000, chunks()):
-        response = httpx.post(f"{strict.url}/v1/check", content=content, headers=headers, timeout=30)
+        response = httpx.post(f"{strict.url}/v1/check", content=content, headers=headers, timeout=PATIENCE)
         assert response.status_code == 413
         assert "1000 bytes" in response.json()["detail"]
-    small = httpx.post(f"{strict.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=30)
+    small = httpx.post(f"{strict.url}/v1/check", content=iter([b"{", b"}"]), headers=headers, timeout=PATIENCE)
     assert small.status_code == 422
 
 
@@ -127,7 +127,7 @@ def test_client_that_is_still_sending_gets_the_refusal(strict: Server) -> None:
     """A connection that is closed while there is something to read is reset, and the answer lost."""
     head = b"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     piece = bytes(2**18)
-    with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=PATIENCE) as connection:
         connection.sendall(head % 2**30)
         for _ in range(40):
             connection.sendall(piece)
@@ -142,7 +142,7 @@ def test_a_binary_body_has_a_limit_of_its_own_announced_or_not(strict: Server) -
                 f"{strict.url}/v1/check",
                 content=content,
                 headers={"Content-Type": "application/vnd.safetensors"},
-                timeout=30,
+                timeout=PATIENCE,
             )
             assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
             assert ("2000 bytes" in response.json()["detail"]) is (status == 413)
@@ -158,7 +158,7 @@ def test_tensors_come_and_go_as_bytes(client: httpx.Client, example: dict[str, A
 
 
 def test_a_check_over_time_is_stopped(strict: Server, example: dict[str, Any]) -> None:
-    response = httpx.post(f"{strict.url}/v1/check", json=example, timeout=30)
+    response = httpx.post(f"{strict.url}/v1/check", json=example, timeout=PATIENCE)
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/with_respect_to"
     assert "out of time" in response.json()["detail"]
@@ -171,7 +171,7 @@ def test_sigterm_lets_a_request_finish(start_server: Callable[..., Server], exam
         f"POST /v1/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     ).encode()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.sendall(head + body[:10])
         time.sleep(0.5)
         server.process.terminate()
@@ -179,4 +179,4 @@ def test_sigterm_lets_a_request_finish(start_server: Callable[..., Server], exam
         connection.sendall(body[10:])
         answer = b"".join(iter(lambda: connection.recv(2**16), b""))
     assert answer.startswith(b"HTTP/1.1 200")
-    assert server.process.wait(timeout=60) == 0
+    assert server.process.wait(timeout=PATIENCE) == 0

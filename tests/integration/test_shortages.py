@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.integration import raw_http
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 from tests.integration.test_faults import until
 
 DESCRIPTORS = 256
@@ -90,8 +90,8 @@ def test_a_full_shm_ends_neither_worker_nor_master(filled: Server) -> None:
         raw_http.send_example(filled)
         # Each is another row of the metrics.
         for method, path in (("PUT", "/v1/check"), ("DELETE", "/"), ("PATCH", "/v1/ops"), ("GET", "/none")):
-            assert httpx.request(method, f"{filled.url}{path}", timeout=60).status_code in {404, 405}
-    assert "gradcheckd_requests_total" in httpx.get(f"{filled.url}/metrics", timeout=60).text
+            assert httpx.request(method, f"{filled.url}{path}", timeout=PATIENCE).status_code in {404, 405}
+    assert "gradcheckd_requests_total" in httpx.get(f"{filled.url}/metrics", timeout=PATIENCE).text
     assert raw_http.list_workers(filled) == before
     assert filled.process.poll() is None
 
@@ -104,11 +104,11 @@ def test_with_a_full_shm_a_worker_that_ends_is_followed_by_another(filled: Serve
     for _ in range(20):
         raw_http.send_example(filled)
     assert left in raw_http.list_workers(filled)
-    assert httpx.get(f"{filled.url}/metrics", timeout=60).status_code == 200
+    assert httpx.get(f"{filled.url}/metrics", timeout=PATIENCE).status_code == 200
 
 
 def test_a_shm_that_is_full_from_the_beginning_is_not_used(start_server: Callable[..., Server]) -> None:
     server = start_server(*of_own_shm("cat /dev/zero > /dev/shm/filling 2> /dev/null;"), WEB_CONCURRENCY="1")
     raw_http.send_example(server)
     assert not list(Path(f"/proc/{server.process.pid}/root/dev/shm").glob("gradcheckd-*"))
-    assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=60).text
+    assert 'gradcheckd_checks_total{outcome="pass"}' in httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text

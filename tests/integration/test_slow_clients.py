@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration import raw_http
 from tests.integration.bystanders import expect_undisturbed
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 
 MANY = 30
 """More than the threads that a worker would have without care for slow clients, and no more than it reads at once."""
@@ -67,7 +67,7 @@ def cut_off(connection: socket.socket) -> bool:
 )
 def test_slow_clients_are_cut_off_and_others_served(hurried: Server, beginning: bytes, drop: bytes) -> None:
     with raw_http.open_many(hurried, MANY, beginning) as slow, dripping(slow, drop), expect_undisturbed(hurried):
-        assert httpx.get(f"{hurried.url}/health/live", timeout=30).status_code == 200
+        assert httpx.get(f"{hurried.url}/health/live", timeout=PATIENCE).status_code == 200
         assert all(map(cut_off, slow))
     raw_http.send_example(hurried)
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration import raw_http
 from tests.integration.bystanders import expect_undisturbed
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 from tests.integration.test_memory import bytes_of
 
 MANY = 80
@@ -36,7 +36,7 @@ def asking(server: Server) -> socket.socket:
     """A connection on which much was asked for, and that takes little at a time."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(60)
+    connection.settimeout(PATIENCE)
     connection.connect(("127.0.0.1", server.port))
     connection.sendall(ASKED)
     return connection
@@ -65,13 +65,13 @@ def sipping(server: Server, count: int) -> Iterator[list[socket.socket]]:
 
 
 def unfinished(server: Server) -> int:
-    metrics = httpx.get(f"{server.url}/metrics", timeout=30).text
+    metrics = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
     (count,) = re.findall(r"^gradcheckd_unfinished_answers_total (\d+)", metrics, re.MULTILINE)
     return int(count)
 
 
 def wait_for(server: Server, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while unfinished(server) < count:
         assert time.monotonic() < deadline, f"{unfinished(server)} of {count} were cut off"
         time.sleep(0.1)
@@ -118,7 +118,7 @@ def begun(server: Server, request: bytes) -> tuple[socket.socket, bytes]:
     """A connection that has sent a request and taken no more than the head of its answer."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(120)
+    connection.settimeout(PATIENCE)
     connection.connect(("127.0.0.1", server.port))
     connection.sendall(request)
     head = b""
@@ -160,7 +160,7 @@ def test_answers_that_nobody_takes_are_held_in_a_budget(start_server: Callable[.
         )
         statuses: list[int] = []
         found[budget] = grown(server, statuses)
-        held = httpx.get(f"{server.url}/metrics", timeout=30).text
+        held = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
         assert "gradcheckd_held_answer_bytes 0.0" in held, "they have gone"
         assert set(statuses) == ({200, 503} if budget < 2**30 else {200})
     assert found[4 * ANSWER] < 12 * ANSWER, "the budget, and what a check takes"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.integration import raw_http
-from tests.integration.conftest import Server
+from tests.integration.conftest import PATIENCE, Server
 
 BYTES = {
     "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
@@ -91,7 +91,7 @@ def test_log_names_an_unreadable_request_without_its_bytes(server: Server) -> No
     with raw_http.open_connection(server) as connection:
         connection.sendall(b"the-secret-of-line-17\r\n\r\n")
         assert raw_http.read_answer(connection)[0] == 400
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while unreadable(server) == before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert unreadable(server) == before + 1

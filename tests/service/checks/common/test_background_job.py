@@ -48,7 +48,7 @@ def test_long_job_reports_ten_steps_a_second_in_order():
 
 
 def test_steps_come_while_it_runs():
-    running = begun(counting(200, 0.005))
+    running = begun(counting(200, 0.1))
     steps = running.iterate_steps()
     next(steps)
     assert 0 < next(steps).evaluations_done < 199
@@ -89,7 +89,7 @@ def test_stopped_job_ends_at_its_next_step_and_leaves_no_thread(caplog):
         for done in range(10**6):
             told("w", done, 10**6)
             reached.append(done)
-            time.sleep(0.001)
+            time.sleep(0.01)
 
     before = threading.active_count()
     running = begun(job)

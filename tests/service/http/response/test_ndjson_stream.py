@@ -163,7 +163,7 @@ def test_a_slow_reader_keeps_no_place(example):
         assert json.loads(unread.text.splitlines()[-1])["report"]["outcome"] == "pass"
 
 
-def until(holds, seconds=10):
+def until(holds, seconds=240):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
