@@ -8,6 +8,7 @@ import pytest
 from benchmarks.report_snapshot import compare_records, write_record
 
 
+@pytest.mark.trial
 def test_the_same_code_gives_the_same_record_twice(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     write_record(before, graphs=2)

@@ -58,6 +58,7 @@ def valid(point: TiePoint, names: Any, generator: np.random.Generator) -> dict[s
     return {name: gradients[name][0] for name in names}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("datatype", "narrow"), [(None, np.float64), ("FP32", np.float32)])
 def test_valid_choices_never_fail_and_most_pass(datatype: str | None, narrow: Any) -> None:
     found: Counter[Outcome] = Counter()

@@ -33,6 +33,8 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/blackbox/test_central_derivatives.py": "bounds of smooth losses, in every arithmetic",
     "tests/service/numerics/blackbox/test_line_derivatives.py": "bounds of smooth losses, on lines at random",
     "tests/service/numerics/blackbox/test_networks.py": "networks at random, beside kinks",
+    "tests/service/numerics/blackbox/test_noise.py::test_known_noise": "noise at random, two hundred times each",
+    "tests/service/numerics/blackbox/test_one_sided_extrapolation.py::test_a_smooth_loss": "thousands of phases",
     "tests/service/numerics/blackbox/test_promises.py": "errors of the size that a report promises to find",
     "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
     "tests/service/numerics/gradients/finite_difference/test_magnitudes.py": "inputs of many magnitudes",
