@@ -9,6 +9,7 @@ from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
 from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, ToleranceSpec
+from schemas.outputs import Cotangents, OutputName, OutputShape, OutputShapes
 from schemas.report import (
     Diagnosis,
     Elements,
@@ -89,6 +90,16 @@ class PlanRequest(StrictModel):
         "less; on it, to one side alone.",
         examples=[{"w1": {"min": 0}}],
     )
+    outputs: OutputShapes | None = Field(
+        default=None,
+        description="Shapes of the outputs of a vector-valued function, by name. The answer then has cotangents and "
+        "tangents too. Without outputs, the function is a loss.",
+        examples=[{"y": [2, 3]}],
+    )
+    cotangents: Cotangents | None = Field(
+        default=None,
+        description="Your own cotangents by the name of the output, in place of `outputs`; by default random ones.",
+    )
     encoding: RequestedEncoding = Field(default="nested", description="Encoding of the points of the answer.")
 
 
@@ -114,6 +125,12 @@ class Plan(StrictModel):
     point: Points
     scale: dict[Name, Tensor]
     bounds: dict[Name, BoundsSpec] = Field(default_factory=dict[Name, BoundsSpec])
+    outputs: dict[OutputName, OutputShape] = Field(
+        default_factory=dict[str, Any], description="Shapes of the outputs of the function, by name; none of a loss."
+    )
+    cotangents: dict[OutputName, Tensor] = Field(
+        default_factory=dict[str, Tensor], description="Cotangents of the outputs, by name."
+    )
     evaluations: Annotated[int, Ge(1)]
     checks: dict[str, str] = Field(description="Checksums of its other parts.")
 
@@ -142,6 +159,9 @@ class JudgeRequest(StrictModel):
     )
 
 
+FiniteAnswerTensor = Annotated[Any, WithJsonSchema(make_tensor_schema(finite=True))]
+
+
 class PlanAnswer(TypedDict):
     """The points of evaluation."""
 
@@ -149,8 +169,20 @@ class PlanAnswer(TypedDict):
     evaluations: Annotated[int, Field(description="Number of points.")]
     order: Annotated[list[str], Field(description="Names of the tensors, in the order of the request.")]
     points: Annotated[
-        list[dict[str, Annotated[Any, WithJsonSchema(make_tensor_schema(finite=True))]]],
+        list[dict[str, FiniteAnswerTensor]],
         Field(description="Tensors of each point, by name."),
+    ]
+    cotangents: NotRequired[
+        Annotated[dict[str, FiniteAnswerTensor], Field(description="Cotangents of the outputs, by name.")]
+    ]
+    tangents: NotRequired[
+        Annotated[
+            list[dict[str, FiniteAnswerTensor]],
+            Field(
+                description="Tangents of the directions: tensors in the order of the request, then the direction. Each "
+                "has the one tensor that its direction moves; the others are 0."
+            ),
+        ]
     ]
 
 

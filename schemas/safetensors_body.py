@@ -23,6 +23,10 @@ from schemas.tensor import Tensor
 SAFETENSORS = "application/vnd.safetensors"
 SECTIONS = ("tensors", "weights", "candidate")
 """Fields of a check's request whose tensors are tensors of the body, named section/name."""
+OPTIONAL_SECTIONS = frozenset({"candidate", "cotangents", "values", "vjp", "jvp", "jacobian"})
+"""Fields that a request without such tensors leaves out."""
+NESTED_SECTIONS = frozenset({"vjp", "jacobian"})
+"""Fields whose tensors are named section/output/name. Names of outputs have no slash."""
 FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY = "request", "report", "text"
 """Entries of the metadata: other fields of a request, other fields of an answer, both JSON text, and a text report."""
 _TENSOR_FIELDS = ("gradients", "intermediates")
@@ -40,10 +44,10 @@ class NotSafetensorsError(ValueError):
 
 @dataclass(frozen=True)
 class RequestParts:
-    """The parts of a body: the metadata entry `request`, and tensors by section and name."""
+    """The parts of a body: the metadata entry `request`, and tensors by section, output if it has any, and name."""
 
     fields_text: str
-    sections: dict[str, dict[str, RawTensor]]
+    sections: dict[str, dict[str, Any]]
 
     def merge_fields(self, fields: object) -> dict[str, Any]:
         """Merge the tensors and the other fields.
@@ -67,7 +71,9 @@ class RequestParts:
             if name in by_name
         ]:
             raise InvalidRequestError(duplicates)
-        return by_name | {name: tensors for name, tensors in self.sections.items() if tensors or name != "candidate"}
+        return by_name | {
+            name: tensors for name, tensors in self.sections.items() if tensors or name not in OPTIONAL_SECTIONS
+        }
 
 
 def decode_request(body: bytes, sections: tuple[str, ...] = SECTIONS) -> RequestParts:
@@ -125,18 +131,23 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return by_name
 
 
-def _group_by_section(
-    entries: dict[str, dict[str, Any]], known_sections: tuple[str, ...]
-) -> dict[str, dict[str, RawTensor]]:
-    sections: dict[str, dict[str, RawTensor]] = {name: {} for name in known_sections}
+def _group_by_section(entries: dict[str, dict[str, Any]], known_sections: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    sections: dict[str, dict[str, Any]] = {name: {} for name in known_sections}
     errors: list[PlacedError] = []
     for full_name, entry in entries.items():
         # A name may have slashes: it begins behind the first one.
         section, slash, name = full_name.partition("/")
-        if slash and section in sections:
-            sections[section][name] = RawTensor(entry["dtype"], entry["shape"], entry["data"])
-        else:
+        output, has_output, inner_name = name.partition("/")
+        tensor = RawTensor(entry["dtype"], entry["shape"], entry["data"])
+        if not slash or section not in sections:
             errors.append(error_at(_describe_sections(known_sections, quote_name(full_name)), *full_name.split("/", 1)))
+        elif section not in NESTED_SECTIONS:
+            sections[section][name] = tensor
+        elif has_output:
+            sections[section].setdefault(output, {})[inner_name] = tensor
+        else:
+            detail = f"a tensor is named {section}/OUTPUT/NAME, as in {section}/y/w1; {quote_name(full_name)} is not"
+            errors.append(error_at(detail, section, name))
     if errors:
         raise InvalidRequestError(errors)
     return sections

@@ -31,7 +31,9 @@ _GRAPH_BODY = BinaryBody(
     "Tensors named tensors/x, weights/w1, candidate/w1 (F64, F32, F16, BF16, I64, I32, BOOL), and in the metadata "
     "entry `request` the other fields as JSON text; it may be left out."
 )
-_PLAN_BODY = BinaryBody(f"Tensors named point/w1 (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("point",))
+_PLAN_BODY = BinaryBody(
+    f"Tensors named point/w1 and cotangents/y (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("cotangents", "point")
+)
 _JUDGE_BODY = BinaryBody(f"Tensors named candidate/w1 (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("candidate",))
 
 
@@ -151,8 +153,9 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         binary_body=_PLAN_BODY,
         to_document=_get_plan_document,
         binary_answer=BinaryAnswer(
-            "All points of each tensor as one, points/w1, of one dimension more, in the order of the request; in the "
-            "metadata entry `report` the plan, the number of evaluations and that order as JSON text.",
+            "All points of each tensor as one, points/w1, of one dimension more, in the order of the request, and of a "
+            "function with outputs cotangents/y and tangents/w1, the directions of w1 first; in the metadata entry "
+            "`report` the plan, the number of evaluations and that order as JSON text.",
             _write_binary_plan,
         ),
         operation_id="post_blackbox_post_plan",

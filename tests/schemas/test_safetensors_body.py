@@ -122,6 +122,27 @@ def test_the_other_fields_are_an_object(fields: Any) -> None:
         decode_request(make_body({})).merge_fields(fields)
 
 
+JUDGED_SECTIONS = ("values", "candidate", "vjp", "jvp", "jacobian")
+
+
+def test_products_of_outputs_are_named_by_output_and_tensor() -> None:
+    names = ["values/y", "vjp/y/w", "vjp/y/a/b", "vjp/z/w", "jvp/y", "jacobian/y/w"]
+    parts = decode_request(make_body({name: make_entry(np.ones(1)) for name in names}), JUDGED_SECTIONS)
+    merged = parts.merge_fields({})
+    assert {section: list(tensors) for section, tensors in merged.items()} == {
+        "values": ["y"], "vjp": ["y", "z"], "jvp": ["y"], "jacobian": ["y"],
+    }  # fmt: skip
+    assert list(merged["vjp"]["y"]) == ["w", "a/b"]
+
+
+@pytest.mark.parametrize("section", ["vjp", "jacobian"])
+def test_a_product_without_its_tensor_is_refused_at_its_output(section: str) -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        decode_request(make_body({f"{section}/y": make_entry(np.ones(1))}), JUDGED_SECTIONS)
+    assert [each["pointer"] for each in error.value.errors] == [f"/{section}/y"]
+    assert f"as in {section}/y/w1" in error.value.errors[0]["detail"]
+
+
 def test_very_many_entries_are_refused_by_their_number() -> None:
     header = {f"weights/{number}": info("F64", [0], 0, 0) for number in range(10**5)}
     with pytest.raises(NotSafetensorsError, match="at most"):

@@ -1,7 +1,7 @@
 """From tensors on the wire to a layout of evaluations, within the limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from schemas.datatype import DATATYPES, Datatype
 from schemas.plan import BoundsSpec
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from schemas.tensor import Tensor
+from service.checks.blackbox.outputs import OutputRequest
+from service.checks.blackbox.plan_size import SizeLimit, check_plan_size
 from service.checks.blackbox.scales_and_bounds import (
     MoveSettings,
     build_bounded_point,
@@ -20,22 +22,13 @@ from service.numerics.blackbox.domain import MAX_LATTICE_SPACING
 from service.numerics.blackbox.lattice import compute_lattice_spacing
 from service.numerics.blackbox.layout import (
     DEFAULT_DIRECTIONS,
-    EVALUATIONS_BEFORE_STEPS,
     EvaluationLayout,
-    count_separate_near_lines,
     lay_out_evaluations,
 )
 from service.numerics.blackbox.lines import TensorPoint
-from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, STEP_SCHEDULES
+from service.numerics.blackbox.schedule import STEP_SCHEDULES
 from service.numerics.core.batching import Array
 from service.numerics.verdict.gradient_verdict import unravel_index
-
-BINARY_SIZE_FACTOR = 8
-"""Factor on the numbers that the points may hold in the safetensors format, 8 bytes each at most, over JSON."""
-_NUMBERS_PER_TENSOR = 8
-"""Overhead of each tensor of each point, in numbers."""
-_BYTES_PER_NUMBER = 24
-"""Memory of each number of the points while the safetensors format is written."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,8 @@ class EvaluationPlan:
         Moves of the elements away from bounds, powers of two, by name, shape (elements,).
     bounds
         Bounds of the request, by name.
+    cotangents
+        Cotangents of the outputs, float64 in their shapes, by name; none of a loss.
     """
 
     layout: EvaluationLayout
@@ -64,6 +59,7 @@ class EvaluationPlan:
     direction_count: int
     step_sizes: Mapping[str, Array]
     bounds: Mapping[str, BoundsSpec]
+    cotangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
 def build_evaluation_plan(
@@ -74,6 +70,7 @@ def build_evaluation_plan(
     count: int | None,
     seed: int,
     limits: Limits,
+    outputs: OutputRequest | None = None,
     size_factor: int = 1,
     path_prefix: tuple[str, ...] = (),
 ) -> EvaluationPlan:
@@ -93,6 +90,8 @@ def build_evaluation_plan(
         Seed of the directions.
     limits
         Limits of the request.
+    outputs
+        Outputs of the function; none by default, as of a loss.
     size_factor
         Factor on the number of elements that the points may hold; 1 by default.
     path_prefix
@@ -103,6 +102,7 @@ def build_evaluation_plan(
     InvalidRequestError
         All errors of the point, its moves and its size.
     """
+    outputs = outputs or OutputRequest()
     _check_tensors(tensors, settings, limits, path_prefix)
     datatypes = {name: tensor.datatype or DATATYPES["FP64"] for name, tensor in tensors.items()}
     step_sizes: dict[str, Array] = {}
@@ -121,8 +121,7 @@ def build_evaluation_plan(
     if count is None:
         count = DEFAULT_DIRECTIONS if random else largest_size
     count = count if random else min(count, largest_size)
-    max_numbers = min(limits.elements * size_factor, limits.bytes // _BYTES_PER_NUMBER)
-    _check_point_size(points, random, count, max_numbers, size_factor, path_prefix)
+    check_plan_size(points, outputs, random=random, count=count, limit=SizeLimit(limits, size_factor, path_prefix))
     layout = lay_out_evaluations(points, random=random, count=count, seed=seed)
     if errors := [
         error
@@ -130,7 +129,8 @@ def build_evaluation_plan(
         for error in _find_unusable_scales(layout, name, step_sizes[name], datatypes[name], path_prefix)
     ]:
         raise InvalidRequestError(errors)
-    return EvaluationPlan(layout, datatypes, random, count, step_sizes, settings.bounds)
+    cotangents = outputs.choose_cotangents(seed)
+    return EvaluationPlan(layout, datatypes, random, count, step_sizes, settings.bounds, cotangents)
 
 
 def _check_tensors(
@@ -147,58 +147,6 @@ def _check_tensors(
     errors += settings.find_errors(tensors, path_prefix)
     if errors:
         raise InvalidRequestError(errors)
-
-
-def count_evaluations(points: Mapping[str, TensorPoint], count: int, *, random: bool) -> int:
-    """Return the number of evaluations of the loss."""
-    return (
-        EVALUATIONS_BEFORE_STEPS
-        + NEAR_POINT_COUNT * count_separate_near_lines(len(points))
-        + sum(
-            2 * len(point.schedule.exponents) * (count if random else min(count, point.values.size))
-            for point in points.values()
-        )
-    )
-
-
-def _count_numbers(points: Mapping[str, TensorPoint], count: int, *, random: bool) -> int:
-    """Return the numbers of all points, with the overhead of their tensors."""
-    point_numbers = sum(point.values.size + _NUMBERS_PER_TENSOR for point in points.values())
-    return count_evaluations(points, count, random=random) * point_numbers
-
-
-def _check_point_size(
-    points: Mapping[str, TensorPoint],
-    random: bool,
-    count: int,
-    max_numbers: int,
-    size_factor: int,
-    path_prefix: tuple[str, ...],
-) -> None:
-    """Refuse points with too many numbers, and give the number of directions that would fit."""
-    numbers = _count_numbers(points, count, random=random)
-    if numbers <= max_numbers:
-        return
-    low, high = 0, count
-    while high - low > 1:
-        midpoint = (low + high) // 2
-        low, high = (
-            (midpoint, high) if _count_numbers(points, midpoint, random=random) <= max_numbers else (low, midpoint)
-        )
-    fitting_count = (
-        f"a count of {low} would fit" if low else "not one direction would fit: name fewer or smaller tensors"
-    )
-    binary_note = (
-        f"; with Accept: application/vnd.safetensors {BINARY_SIZE_FACTOR} times as many may"
-        if size_factor == 1 and not path_prefix
-        else ""
-    )
-    evaluations = count_evaluations(points, count, random=random)
-    detail = (
-        f"{evaluations} points of all tensors would hold {numbers} numbers; at most {max_numbers} may{binary_note}. Of "
-        f"directions, {fitting_count}"
-    )
-    raise InvalidRequestError([error_at(detail, *path_prefix, "directions", "count")], "over-budget")
 
 
 def _find_unusable_scales(

@@ -16,6 +16,7 @@ def build_plan_examples() -> dict[str, Any]:
     return {
         "coordinates": {"value": example},
         "random": {"value": example | {"directions": {"kind": "random"}}},
+        "outputs": {"value": example | {"outputs": {"y": [2], "total": []}}},
         "bounds": {"value": example | {"scale": {"w": [0.5, 0.25]}, "bounds": {"w": {"min": [0, "-Infinity"]}}}},
     }
 

@@ -6,9 +6,10 @@ from schemas.plan import JudgeReport
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.tensor import Tensor
 from service.checks.blackbox import parse
-from service.checks.blackbox.evaluation_plan import BINARY_SIZE_FACTOR, EvaluationPlan
+from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.losses import read_losses
 from service.checks.blackbox.plan_codec import decode_plan
+from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
 from service.checks.blackbox.report import build_judge_report
 from service.checks.common.deadline import Clock, current_clock
 from service.checks.common.limits import Limits

@@ -4,7 +4,9 @@ from schemas.plan import JudgeRequest, PlanRequest
 from service.checks.common.limits import Limits
 from service.checks.common.request_validation import validate_request
 
-_CHECKSUMS_PER_TENSOR, _OTHER_CHECKSUMS = 3, 5
+_PLAN_FIELDS = ("point", "scale", "bounds", "outputs", "cotangents")
+_CHECKSUMS_PER_NAME, _OTHER_CHECKSUMS = 4, 6
+"""Checksums of a tensor and an output together, and those of the whole plan."""
 
 
 def parse_plan_request(body: object, limits: Limits) -> PlanRequest:
@@ -15,7 +17,7 @@ def parse_plan_request(body: object, limits: Limits) -> PlanRequest:
     InvalidRequestError
         All errors of the form.
     """
-    return validate_request(body, PlanRequest, {(name,): limits.names for name in ("point", "scale", "bounds")})
+    return validate_request(body, PlanRequest, {(name,): limits.names for name in _PLAN_FIELDS})
 
 
 def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
@@ -26,6 +28,6 @@ def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
     InvalidRequestError
         All errors of the form.
     """
-    paths = (("candidate",), ("plan", "point"), ("plan", "scale"), ("plan", "bounds"))
-    checksums = _CHECKSUMS_PER_TENSOR * limits.names + _OTHER_CHECKSUMS
-    return validate_request(body, JudgeRequest, dict.fromkeys(paths, limits.names) | {("plan", "checks"): checksums})
+    fields = (("candidate",), *(("plan", name) for name in _PLAN_FIELDS))
+    checksums = _CHECKSUMS_PER_NAME * limits.names + _OTHER_CHECKSUMS
+    return validate_request(body, JudgeRequest, dict.fromkeys(fields, limits.names) | {("plan", "checks"): checksums})

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from schemas.datatype import DATATYPES
+from schemas.datatype import DATATYPES, round_to_bfloat16
 from schemas.plan import PLAN_VERSION, BoundsSpec, Plan
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at
 from schemas.tensor import Tensor, encode_number, encode_tensor
 from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
+from service.checks.blackbox.outputs import OutputRequest
 from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.common.limits import Limits
 from service.numerics.core.batching import Array
@@ -45,6 +46,9 @@ def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
     }
     if evaluation_plan.bounds:
         plan["bounds"] = {name: _encode_bounds(bounds) for name, bounds in evaluation_plan.bounds.items()}
+    if evaluation_plan.cotangents:
+        plan["outputs"] = {name: list(array.shape) for name, array in evaluation_plan.cotangents.items()}
+        plan["cotangents"] = {name: _encode_cotangent(array) for name, array in evaluation_plan.cotangents.items()}
     return plan | {"checks": _compute_checksums(evaluation_plan)}
 
 
@@ -58,6 +62,13 @@ def _encode_scale(sizes: Array, shape: tuple[int, ...]) -> Any:
     _, exponents = np.frexp(sizes)
     is_narrow = np.abs(exponents).max() < _NARROW_EXPONENT_LIMIT
     return encode_tensor(sizes.reshape(shape), "b64", DATATYPES["BF16" if is_narrow else "FP64"])
+
+
+def _encode_cotangent(cotangent: Array) -> Any:
+    """Encode a cotangent in the narrowest datatype that holds its numbers; random ones have 8 significant bits."""
+    with np.errstate(over="ignore"):
+        narrow = bool((round_to_bfloat16(cotangent) == cotangent).all())
+    return encode_tensor(cotangent, "b64", DATATYPES["BF16" if narrow else "FP64"])
 
 
 def _encode_bounds(bounds: BoundsSpec) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
     if len(plan.order) != len(plan.point) or set(plan.order) != plan.point.keys():
         detail = "was altered: it has each name of the point once, in the order of the request"
         raise InvalidRequestError([error_at(detail, "plan", "order")])
-    if errors := _find_missing_scales(plan):
+    if errors := [*_find_missing_scales(plan), *_find_unmatched_cotangents(plan)]:
         raise InvalidRequestError(errors)
     rebuilt_plan = build_evaluation_plan(
         {name: plan.point[name] for name in plan.order},
@@ -105,6 +116,7 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         count=plan.directions.count,
         seed=int(plan.seed),
         limits=limits,
+        outputs=OutputRequest(plan.outputs, plan.cotangents),
         size_factor=size_factor,
         path_prefix=("plan",),
     )
@@ -116,6 +128,16 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
 def _find_missing_scales(plan: Plan) -> list[PlacedError]:
     return [
         error_at("is missing: the plan was altered", "plan", "scale", name) for name in plan.point.keys() - plan.scale
+    ]
+
+
+def _find_unmatched_cotangents(plan: Plan) -> list[PlacedError]:
+    if plan.outputs.keys() != plan.cotangents.keys():
+        return [error_at("was altered: there is one cotangent for each of its outputs", "plan", "cotangents")]
+    return [
+        error_at(f"was altered: its shape is {list(tensor.array.shape)}", "plan", "cotangents", name)
+        for name, tensor in plan.cotangents.items()
+        if tensor.array.shape != plan.outputs[name]
     ]
 
 
@@ -168,6 +190,11 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
         checks[f"scale/{name}"] = _compute_checksum("", np.ascontiguousarray(plan.step_sizes[name], "<f8").tobytes())
         for array in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
             directions_hash.update(np.ascontiguousarray(array, "<f8").tobytes())
+    if plan.cotangents:
+        shapes = {name: array.shape for name, array in plan.cotangents.items()}
+        checks["outputs"] = _compute_checksum(json.dumps(shapes, sort_keys=True))
+    for name, array in plan.cotangents.items():
+        checks[f"cotangents/{name}"] = _compute_checksum("", np.ascontiguousarray(array, "<f8").tobytes())
     for name, bounds in plan.bounds.items():
         checks[f"bounds/{name}"] = _compute_checksum(json.dumps(_encode_bounds(bounds), sort_keys=True))
     return checks | {_DIRECTIONS_CHECKSUM: directions_hash.hexdigest()[:16]}

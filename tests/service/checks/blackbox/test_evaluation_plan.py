@@ -1,7 +1,8 @@
 import numpy as np
 
 from schemas.tensor import Tensor
-from service.checks.blackbox.evaluation_plan import build_evaluation_plan, count_evaluations
+from service.checks.blackbox.evaluation_plan import build_evaluation_plan
+from service.checks.blackbox.plan_size import count_evaluations
 from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.common.limits import Limits
 

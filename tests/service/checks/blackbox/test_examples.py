@@ -5,7 +5,7 @@ from service.checks.blackbox.plan import plan_evaluations
 
 def test_each_example_of_a_plan_is_planned():
     counts = {name: plan_evaluations(example["value"]).evaluations for name, example in build_plan_examples().items()}
-    assert set(counts) == {"coordinates", "random", "bounds"}
+    assert set(counts) == {"coordinates", "random", "outputs", "bounds"}
     assert all(counts.values())
 
 

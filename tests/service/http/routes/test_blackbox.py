@@ -66,6 +66,22 @@ def test_the_order_of_the_request_is_kept_in_every_form():
     assert list(json.loads(report.data)["verdicts"]) == ["z", "a"]
 
 
+def test_cotangents_and_tangents_come_in_safetensors():
+    entries = {"point/w": make_entry(np.array([0.5, 1.5])), "cotangents/y": make_entry(np.float32([2.0, -1.0, 0.5]))}
+    raw = make_body(entries, {"request": json.dumps({"directions": {"kind": "random", "count": 3}})})
+    answer = CLIENT.post("/v1/plan", data=raw, headers={"Content-Type": BINARY, "Accept": BINARY})
+    assert answer.status_code == 200
+    tensors, metadata = read_body(answer.data)
+    assert list(tensors) == ["points/w", "cotangents/y", "tangents/w"]
+    assert tensors["cotangents/y"][:2] == ("F64", [3])
+    assert np.frombuffer(tensors["cotangents/y"][2]).tolist() == [2.0, -1.0, 0.5]
+    assert tensors["tangents/w"][:2] == ("F64", [3, 2])
+    report = json.loads(metadata["report"])
+    assert set(report) == {"plan", "evaluations", "order"}
+    request = {"point": {"w": [0.5, 1.5]}, "cotangents": {"y": [2.0, -1.0, 0.5]}, "directions": {"count": 3}}
+    assert CLIENT.post("/v1/plan", json=request).json["plan"] == report["plan"]
+
+
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
 def test_the_examples_can_be_posted_and_what_comes_is_as_described(path):
     document = CLIENT.get("/openapi.json").json
