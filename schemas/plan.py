@@ -9,7 +9,16 @@ from pydantic_core import core_schema
 from typing_extensions import NotRequired, TypedDict
 
 from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, ToleranceSpec
-from schemas.outputs import Cotangents, OutputName, OutputShape, OutputShapes
+from schemas.outputs import (
+    Cotangents,
+    DirectionalProducts,
+    JudgementPart,
+    OutputName,
+    OutputShape,
+    OutputShapes,
+    Values,
+    VectorProducts,
+)
 from schemas.report import (
     Diagnosis,
     Elements,
@@ -136,17 +145,45 @@ class Plan(StrictModel):
 
 
 class JudgeRequest(StrictModel):
-    """Losses at the points of a plan, and the gradient to judge by them."""
+    """Losses or values at the points of a plan, and the derivatives to judge by them."""
 
     plan: Plan = Field(description="The plan of `POST /v1/plan`.")
-    losses: Losses
-    candidate: dict[Name, AnyTensor] = Field(
-        description="The client's own gradient, for each tensor of the plan.",
+    losses: Losses | None = Field(
+        default=None,
+        description="The losses, of a plan without outputs.",
+    )
+    values: Values | None = Field(
+        default=None, description="The values of all outputs by name, of a plan with outputs."
+    )
+    candidate: dict[Name, AnyTensor] | None = Field(
+        default=None,
+        description="The client's own gradient of a loss, for each tensor of the plan.",
         examples=[{"w1": [[-0.1342, -0.1833], [-0.2813, -0.3303]]}],
     )
+    vjp: VectorProducts | None = Field(
+        default=None,
+        description="Vector-Jacobian products of outputs with their cotangents: by output, then for each tensor.",
+        examples=[{"y": {"w1": [[-0.1342, -0.1833], [-0.2813, -0.3303]]}}],
+    )
+    jvp: DirectionalProducts | None = Field(
+        default=None,
+        description="Jacobian-vector products with the tangents, by output: the directions come first.",
+    )
+    jacobian: VectorProducts | None = Field(
+        default=None,
+        description="Jacobians, by output, then for each tensor, of the shape of the output and then that of the "
+        "tensor. They need directions of kind coordinates, and stand in place of vjp.",
+    )
+    include: list[JudgementPart] = Field(
+        default_factory=list[JudgementPart],
+        description="derivatives: numerical derivatives with their error bounds, of directions of kind coordinates. "
+        "With them, nothing need be judged.",
+    )
+    encoding: RequestedEncoding = Field(default="nested", description="Encoding of the derivatives of the answer.")
     candidate_dtype: Arithmetic | None = Field(
         default=None,
-        description="Arithmetic in which the candidate was computed; by default its datatype, or else the point's.",
+        description="Arithmetic in which the judged derivatives were computed; by default their datatype, or else the "
+        "point's.",
     )
     tolerance: ToleranceSpec | None = Field(
         default=None,

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 
-from schemas.plan import JudgeReport
+from schemas.plan import JudgeReport, JudgeRequest
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.tensor import Tensor
 from service.checks.blackbox import parse
 from service.checks.blackbox.evaluation_plan import EvaluationPlan
+from service.checks.blackbox.judge_fields import check_fields
 from service.checks.blackbox.losses import read_losses
 from service.checks.blackbox.plan_codec import decode_plan
 from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
+from service.checks.blackbox.products import read_products
 from service.checks.blackbox.report import build_judge_report
+from service.checks.blackbox.values import read_values
 from service.checks.common.deadline import Clock, current_clock
 from service.checks.common.limits import Limits
 from service.checks.graph.problem import choose_precision
@@ -43,13 +46,28 @@ def judge_losses(body: object, limits: Limits | None = None) -> JudgeReport:
 def _judge_request(body: object, limits: Limits, clock: Clock) -> JudgeReport:
     request = parse.parse_judge_request(body, limits)
     plan = decode_plan(request.plan, limits, BINARY_SIZE_FACTOR)
-    if errors := [*_find_candidate_errors(request.candidate, plan)]:
+    check_fields(request, plan)
+    if plan.cotangents:
+        return _judge_outputs(request, plan, limits, clock)
+    return _judge_candidate(request, plan, clock)
+
+
+def _judge_outputs(request: JudgeRequest, plan: EvaluationPlan, limits: Limits, clock: Clock) -> JudgeReport:
+    shapes = {name: array.shape for name, array in plan.cotangents.items()}
+    read_products(request, plan, limits)
+    values = read_values(request.values or {}, plan.layout, shapes)
+    raise NotImplementedError(values, clock)
+
+
+def _judge_candidate(request: JudgeRequest, plan: EvaluationPlan, clock: Clock) -> JudgeReport:
+    given = request.candidate or {}
+    if errors := [*_find_candidate_errors(given, plan)]:
         raise InvalidRequestError(errors)
-    losses = read_losses(request.losses, plan.layout)
-    candidates = {name: tensor.array for name, tensor in request.candidate.items()}
+    losses = read_losses(request.losses or [], plan.layout)
+    candidates = {name: tensor.array for name, tensor in given.items()}
     precisions = {
         name: choose_precision(tensor, request.candidate_dtype, PRECISIONS[plan.datatypes[name].name])
-        for name, tensor in request.candidate.items()
+        for name, tensor in given.items()
     }
     tolerance_request = request.tolerance
     tolerance = None if tolerance_request is None else Tolerance(tolerance_request.rtol, tolerance_request.atol)

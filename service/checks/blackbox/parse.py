@@ -5,6 +5,7 @@ from service.checks.common.limits import Limits
 from service.checks.common.request_validation import validate_request
 
 _PLAN_FIELDS = ("point", "scale", "bounds", "outputs", "cotangents")
+_JUDGED_FIELDS = ("candidate", "values", "vjp", "jvp", "jacobian")
 _CHECKSUMS_PER_NAME, _OTHER_CHECKSUMS = 4, 6
 """Checksums of a tensor and an output together, and those of the whole plan."""
 
@@ -28,6 +29,6 @@ def parse_judge_request(body: object, limits: Limits) -> JudgeRequest:
     InvalidRequestError
         All errors of the form.
     """
-    fields = (("candidate",), *(("plan", name) for name in _PLAN_FIELDS))
+    fields = (*((name,) for name in _JUDGED_FIELDS), *(("plan", name) for name in _PLAN_FIELDS))
     checksums = _CHECKSUMS_PER_NAME * limits.names + _OTHER_CHECKSUMS
     return validate_request(body, JudgeRequest, dict.fromkeys(fields, limits.names) | {("plan", "checks"): checksums})
