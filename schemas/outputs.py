@@ -5,12 +5,21 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, Field, GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from schemas.check import Name
 from schemas.problem_details import MAX_NAME_LENGTH
 from schemas.raw_tensor import MAX_DIMENSIONS, make_tensor_error, validate_shape
-from schemas.report import Diagnosis, Elements, MissedInSample, Number, OutcomeName, WorstElement
+from schemas.report import (
+    Diagnosis,
+    Elements,
+    MissedAlong,
+    MissedInSample,
+    Number,
+    OutcomeName,
+    Pattern,
+    WorstElement,
+)
 from schemas.tensor import AnyTensor, Tensor, make_tensor_schema
 
 JudgementPart = Literal["derivatives"]
@@ -66,6 +75,19 @@ DirectionalProducts = Annotated[dict[OutputName, AnyTensor], MinLen(1)]
 AnyAnswerTensor = Annotated[Any, WithJsonSchema(_TENSOR_SCHEMA)]
 
 
+class SingleElement(TypedDict):
+    """The probability that one wrong element passes."""
+
+    relative_error: Annotated[Number, Field(description="Its error, relative to itself.")]
+    probability: float
+
+
+class MissedProduct(MissedInSample):
+    """The misses of a Jacobian, or of its products: elements that were not moved, and a single error below noise."""
+
+    single_element: NotRequired[SingleElement]
+
+
 class JudgedProduct(TypedDict):
     """The verdict on a Jacobian, or on Jacobian-vector products, element by element of the output."""
 
@@ -81,17 +103,20 @@ class JudgedProduct(TypedDict):
         ),
     ]
     diagnoses: list[Diagnosis]
+    pattern: NotRequired[Pattern]
     noise: Annotated[
         Number, Field(description="Standard deviation of an evaluation of the output, absolute; the largest.")
     ]
-    missed: MissedInSample
+    missed: Annotated[
+        MissedProduct | MissedAlong, Field(description="Along random directions, of a row of the Jacobian.")
+    ]
     without_value: Annotated[int, Field(description="Points of these directions at which the output has no value.")]
 
 
 class DotTest(TypedDict):
     """A vector-Jacobian product and a Jacobian-vector product against each other."""
 
-    name: Annotated[str, Field(description="Output and tensor.")]
+    name: Annotated[str, Field(description="Names of the output and the tensor, output/tensor.")]
     direction: Annotated[int, Field(description="Direction of the tensor with the largest difference.")]
     vjp: Annotated[Number, Field(description="Inner product of the vector-Jacobian product with the tangent.")]
     jvp: Annotated[Number, Field(description="Inner product of the cotangent with the Jacobian-vector product.")]

@@ -12,10 +12,14 @@ from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, Tole
 from schemas.outputs import (
     Cotangents,
     DirectionalProducts,
+    DotTest,
+    JudgedProduct,
     JudgementPart,
+    NumericalDerivative,
     OutputName,
     OutputShape,
     OutputShapes,
+    SingleElement,
     Values,
     VectorProducts,
 )
@@ -237,13 +241,6 @@ class JudgedDirection(TypedDict):
     outcome: OutcomeName
 
 
-class SingleElement(TypedDict):
-    """The probability that one wrong element passes."""
-
-    relative_error: Annotated[Number, Field(description="Its error, relative to itself.")]
-    probability: float
-
-
 class MissedRandom(MissedAlong):
     """The misses of random directions: any error at most, a single wrong element exactly."""
 
@@ -296,13 +293,30 @@ class JudgedVerdict(TypedDict):
 
 
 class JudgeReport(TypedDict):
-    """The verdict on gradients by losses; `taylor` and `missed` are those of the worst tensor."""
+    """The verdict on derivatives by losses or values; `taylor` and `missed` are those of the worst gradient."""
 
     outcome: OutcomeName
     summary: Annotated[str, Field(description="One sentence or two for a person.")]
-    verdicts: dict[str, JudgedVerdict]
-    noise: Annotated[Number, Field(description="Standard deviation of an evaluation of the loss, absolute.")]
-    deterministic: Annotated[bool, Field(description="Whether the loss was the same each time at the base.")]
-    taylor: Taylor
-    missed: MissedRandom | MissedCoordinates
+    verdicts: Annotated[
+        dict[str, JudgedVerdict | JudgedProduct],
+        Field(
+            description="By the name of the tensor; of outputs by output/tensor (vjp, jacobian), or by output (jvp)."
+        ),
+    ]
+    noise: Annotated[
+        Number, Field(description="Standard deviation of an evaluation, absolute; of outputs, the largest.")
+    ]
+    deterministic: Annotated[bool, Field(description="Whether the function was the same each time at the base.")]
+    taylor: NotRequired[Annotated[Taylor, Field(description="Of gradients: of a loss, or of vjp.")]]
+    missed: NotRequired[Annotated[MissedRandom | MissedCoordinates, Field(description="Of gradients, as taylor.")]]
+    outputs: NotRequired[Annotated[dict[str, list[int]], Field(description="Shapes of the outputs of the plan.")]]
+    dot_tests: NotRequired[
+        Annotated[list[DotTest], Field(description="vjp and jvp against each other, where both were given.")]
+    ]
+    derivatives: NotRequired[
+        Annotated[
+            dict[str, NumericalDerivative],
+            Field(description="Numerical derivatives by the name of the tensor, or by output/tensor, if included."),
+        ]
+    ]
     evaluations: int

@@ -13,7 +13,7 @@ from schemas.bugs import BugsAnswer
 from schemas.curve import CurveReport
 from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
 from schemas.report import CheckReport
-from schemas.safetensors_body import SAFETENSORS, encode_report, reorder_header, to_safetensors
+from schemas.safetensors_body import SAFETENSORS, encode_judgement, encode_report, reorder_header, to_safetensors
 from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
 from service.checks.blackbox.judge import judge_losses
 from service.checks.blackbox.plan import PlanResult, plan_evaluations
@@ -34,7 +34,11 @@ _GRAPH_BODY = BinaryBody(
 _PLAN_BODY = BinaryBody(
     f"Tensors named point/w1 and cotangents/y (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("cotangents", "point")
 )
-_JUDGE_BODY = BinaryBody(f"Tensors named candidate/w1 (F64, F32, F16, BF16), {_METADATA_NOTE}.", ("candidate",))
+_JUDGE_BODY = BinaryBody(
+    "Tensors named candidate/w1, or of outputs values/y, vjp/y/w1, jvp/y and jacobian/y/w1 (F64, F32, F16, BF16), "
+    f"{_METADATA_NOTE}.",
+    ("values", "candidate", "vjp", "jvp", "jacobian"),
+)
 
 
 def _build_preset_examples(change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
@@ -64,7 +68,9 @@ def _run_plan(body: object, options: RunOptions) -> PlanResult:
 
 
 def _run_judge(body: object, options: RunOptions) -> JudgeReport:
-    return judge_losses(body, options.limits)
+    # Text needs no encoding, as in a check.
+    encoding = None if options.form == "json" else "binary"
+    return judge_losses(body, options.limits, encoding=encoding, reserve_answer_bytes=options.reserve_answer_bytes)
 
 
 def _run_bugs(body: object, options: RunOptions) -> BugsAnswer:
@@ -145,7 +151,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
     CheckKind(
         name="plan",
         path="/v1/plan",
-        summary="Plan where a loss that only you can evaluate is to be evaluated",
+        summary="Plan where a function that only you can evaluate is to be evaluated",
         request_type=PlanRequest,
         answer_type=PlanAnswer,
         run=_run_plan,
@@ -163,12 +169,18 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
     CheckKind(
         name="judge",
         path="/v1/judge",
-        summary="Judge a gradient by the losses at the points of a plan",
+        summary="Judge derivatives by the values of a function at the points of a plan",
         request_type=JudgeRequest,
         answer_type=JudgeReport,
         run=_run_judge,
         build_examples=build_judge_examples,
         binary_body=_JUDGE_BODY,
+        binary_answer=BinaryAnswer(
+            "Tensors derivatives/w1/value and derivatives/w1/error_bound, or of outputs derivatives/y/w1/value, ..., "
+            "if they are included; in the metadata entry `report` the rest of the report as JSON text, and in `text` "
+            "what that of a check has.",
+            encode_judgement,
+        ),
         build_sections=build_judgement_sections,
         collect_facts=_collect_judge_facts,
         operation_id="post_blackbox_post_judge",

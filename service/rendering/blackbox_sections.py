@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 
+from schemas.outputs import JudgedProduct
 from schemas.plan import JudgedVerdict, JudgeReport, Taylor
 from service.rendering import number_format
 from service.rendering.detail_sections import build_direction_table, build_worst_element_table, limit_sections
 from service.rendering.document import Block, Column, DisplayName, Heading, Paragraph, Section, Table
 from service.rendering.finding_sections import build_finding_section, has_named_bug
+from service.rendering.output_sections import (
+    build_derivative_section,
+    build_dot_test_section,
+    build_product_row,
+    split_name,
+)
 from service.rendering.verdict_sections import (
     build_table_section,
     format_detectable_error,
@@ -26,10 +33,13 @@ _FACTOR_MEANINGS = {
 
 
 def build_judgement_sections(report: JudgeReport, *, has_details: bool = False) -> Iterator[Section]:
-    """Build the sections of a judgement by losses."""
+    """Build the sections of a judgement by losses, or by the values of outputs."""
     summary = report["summary"].removeprefix(f"{report['outcome']}: ")
-    yield Section(Heading(), [Paragraph(summary), Paragraph(_describe_noise(report), Heading("noise of the loss"))])
-    if has_details or report["outcome"] != "pass":
+    function = "outputs" if "outputs" in report else "loss"
+    yield Section(
+        Heading(), [Paragraph(summary), Paragraph(_describe_noise(report), Heading(f"noise of the {function}"))]
+    )
+    if report["verdicts"] and (has_details or report["outcome"] != "pass"):
         yield from build_finding_section(report)
         yield _build_verdict_section(report)
         names = [
@@ -38,10 +48,14 @@ def build_judgement_sections(report: JudgeReport, *, has_details: bool = False) 
         yield from limit_sections(
             [_build_detail_section(name, report["verdicts"][name], has_details=has_details) for name in names]
         )
+    yield from build_dot_test_section(report, has_details=has_details)
+    yield from build_derivative_section(report, has_details=has_details)
 
 
-def _build_detail_section(name: str, verdict: JudgedVerdict, *, has_details: bool) -> Section:
+def _build_detail_section(name: str, verdict: JudgedVerdict | JudgedProduct, *, has_details: bool) -> Section:
     blocks = [*_build_details(verdict, has_details=has_details)]
+    if "directions" not in verdict and "/" not in name:
+        blocks.append(Paragraph("the direction, then that of the output", Heading("index")))
     return Section(Heading(verdict["outcome"], (DisplayName(name),)), blocks)
 
 
@@ -53,15 +67,22 @@ def _describe_noise(report: JudgeReport) -> str:
 
 
 def _build_verdict_section(report: JudgeReport) -> Section:
+    has_outputs = "outputs" in report
     columns = (
-        Column("name", is_text=True), Column("outcome", is_text=True), Column("elements"), Column("directions"),
+        *(Column(head, is_text=True) for head in (("output", "tensor") if has_outputs else ("name",))),
+        Column("outcome", is_text=True), Column("elements"), Column("directions"),
         Column("pass"), Column("fail"), Column("inconclusive"), Column("worst ratio"), Column("detects"),
     )  # fmt: skip
-    rows = [(DisplayName(name), *_build_row(report["verdicts"][name])) for name in sort_by_outcome(report)]
+    rows = [
+        (*(split_name(name) if has_outputs else (DisplayName(name),)), *_build_row(report["verdicts"][name]))
+        for name in sort_by_outcome(report)
+    ]
     return build_table_section(Table(columns, rows), _LEGENDS)
 
 
-def _build_row(verdict: JudgedVerdict) -> tuple[str, ...]:
+def _build_row(verdict: JudgedVerdict | JudgedProduct) -> tuple[str, ...]:
+    if "directions" not in verdict:
+        return build_product_row(verdict)
     directions = verdict["directions"]
     outcomes = [direction["outcome"] for direction in directions]
     return (
@@ -74,14 +95,15 @@ def _build_row(verdict: JudgedVerdict) -> tuple[str, ...]:
     )
 
 
-def _build_details(verdict: JudgedVerdict, *, has_details: bool) -> Iterator[Block]:
+def _build_details(verdict: JudgedVerdict | JudgedProduct, *, has_details: bool) -> Iterator[Block]:
     if verdict["outcome"] != "pass":
         if has_details or (verdict["outcome"] == "fail" and not has_named_bug(verdict)):
             yield Paragraph(verdict["reason"], Heading("reason"))
-        yield Paragraph(_describe_remainder(verdict["taylor"]), Heading("Taylor remainder"))
+        if "taylor" in verdict:
+            yield Paragraph(_describe_remainder(verdict["taylor"]), Heading("Taylor remainder"))
         yield from build_worst_element_table(verdict["worst"], has_details=has_details)
     # The table of the worst elements has the directions of single elements.
-    random = [direction for direction in verdict["directions"] if "index" not in direction]
+    random = [direction for direction in verdict.get("directions", []) if "index" not in direction]
     yield from build_direction_table(random, has_details=has_details)
     yield Paragraph(_format_miss_probability(verdict), Heading("missed"))
 
@@ -105,19 +127,22 @@ def _describe_factor(taylor: Taylor) -> str:
     return f"{times}the candidate is off by {intercept} of itself"
 
 
-def _format_miss_probability(verdict: JudgedVerdict) -> str:
-    missed_report, elements = verdict["missed"], verdict["elements"]
-    single = missed_report["single_element"]
-    text = (
-        f"one element off by {number_format.format_magnitude(single['relative_error'])} of itself with probability "
-        f"{number_format.format_probability(single['probability'])}"
-    )
-    if "relative_l2" in missed_report:
-        if missed_report["relative_l2"] == "Infinity":
-            return f"{text}; no error is sure to be found along these directions."
-        error = f"an error of {number_format.format_magnitude(missed_report['relative_l2'])} of the gradient's norm"
-        probability = number_format.format_probability(missed_report["probability"])
-        return f"{text}; {error} with probability {probability} at most."
-    total = number_format.format_count(elements["total"], "element")
-    unexamined = f"; {elements['not_examined']} of {total} not looked at" if elements["not_examined"] else ""
-    return f"{text}{unexamined}."
+def _format_miss_probability(verdict: JudgedVerdict | JudgedProduct) -> str:
+    missed, elements = verdict["missed"], verdict["elements"]
+    parts: list[str] = []
+    if "single_element" in missed:
+        single = missed["single_element"]
+        parts.append(
+            f"one element off by {number_format.format_magnitude(single['relative_error'])} of itself with probability "
+            f"{number_format.format_probability(single['probability'])}"
+        )
+    if "relative_l2" in missed:
+        if missed["relative_l2"] == "Infinity":
+            return f"{'; '.join([*parts, 'no error is sure to be found along these directions'])}."
+        size = number_format.format_magnitude(missed["relative_l2"])
+        probability = number_format.format_probability(missed["probability"])
+        parts.append(f"an error of {size} of the gradient's norm with probability {probability} at most")
+    elif elements["not_examined"]:
+        total = number_format.format_count(elements["total"], "element")
+        parts.append(f"{elements['not_examined']} of {total} not looked at")
+    return f"{'; '.join(parts) or 'every element was looked at'}."

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from schemas.outputs import JudgedProduct
 from schemas.plan import JudgedVerdict, JudgeReport
 from schemas.report import CheckReport, Diagnosis, Verdict
 from service.rendering import number_format
@@ -40,7 +41,7 @@ def _remove_name(text: str, name: str) -> str:
     return re.sub(rf"dL/d{escaped_name}(?!\w)|(?<!\w){escaped_name}(?=\[)", _GENERIC_NAME, text)
 
 
-def has_named_bug(verdict: Verdict | JudgedVerdict) -> bool:
+def has_named_bug(verdict: Verdict | JudgedVerdict | JudgedProduct) -> bool:
     """Tell whether a bug of the catalogue explains the gradient."""
     return any(diagnosis["name"] != _UNKNOWN_BUG for diagnosis in verdict["diagnoses"])
 
@@ -54,7 +55,7 @@ def _write_group(names: list[str], paragraphs: list[tuple[str, str]]) -> Iterato
         yield Paragraph(text + shared_note, Heading(heading, listed_names, len(names) - len(listed_names)))
 
 
-def _describe_finding(verdict: Verdict | JudgedVerdict) -> list[tuple[str, str]]:
+def _describe_finding(verdict: Verdict | JudgedVerdict | JudgedProduct) -> list[tuple[str, str]]:
     """Return the paragraphs on one tensor, each with its heading."""
     diagnoses = verdict["diagnoses"]
     if has_named_bug(verdict):

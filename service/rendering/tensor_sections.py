@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from schemas.datatype import Array
+from schemas.plan import JudgeReport
 from schemas.report import CheckReport
 from schemas.tensor import Tensor
 from service.rendering import number_format
@@ -26,6 +27,11 @@ def build_gradient_sections(report: CheckReport) -> Iterator[Section]:
 def build_intermediate_sections(report: CheckReport) -> Iterator[Section]:
     """Build the values of the nodes, and the gradients with respect to them."""
     yield from _build_sections("Intermediates", report["intermediates"])
+
+
+def build_derivative_tables(report: JudgeReport) -> Iterator[Section]:
+    """Build the numerical derivatives of a judgement with their error bounds."""
+    yield from _build_sections("Derivatives and their error bounds", report.get("derivatives", {}))
 
 
 def _build_sections(title: str, tensors: Mapping[str, Any]) -> Iterator[Section]:

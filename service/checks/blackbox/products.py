@@ -1,6 +1,6 @@
 """Products of a Jacobian that a client computed, and the Jacobian itself, against the outputs and tensors of a plan."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from schemas.plan import JudgeRequest
@@ -68,6 +68,7 @@ def read_products(request: JudgeRequest, plan: EvaluationPlan, limits: Limits) -
     if errors:
         raise InvalidRequestError(errors)
     check_pair_count(products, limits)
+    check_jacobian_size(plan, limits, "jacobian", products.jacobian)
     return products
 
 
@@ -86,7 +87,7 @@ def check_pair_count(products: GivenProducts, limits: Limits) -> None:
             raise InvalidRequestError([error_at(detail, field_name)], "over-budget")
 
 
-def check_jacobian_size(plan: EvaluationPlan, limits: Limits, field_name: str) -> None:
+def check_jacobian_size(plan: EvaluationPlan, limits: Limits, field_name: str, outputs: Iterable[str]) -> None:
     """Refuse a Jacobian with more numbers than points may hold.
 
     Parameters
@@ -97,6 +98,8 @@ def check_jacobian_size(plan: EvaluationPlan, limits: Limits, field_name: str) -
         Limits of the request.
     field_name
         Field of the request to blame.
+    outputs
+        Names of the outputs; none of a loss.
 
     Raises
     ------
@@ -104,13 +107,13 @@ def check_jacobian_size(plan: EvaluationPlan, limits: Limits, field_name: str) -
         The estimate, and the limit.
     """
     columns = [point.values.size for point in plan.layout.points.values()]
-    rows = [array.size for array in plan.cotangents.values()] or [1]
+    rows = [plan.cotangents[name].size for name in outputs] if plan.cotangents else [1]
     numbers = count_tensor_numbers([row * column for row in rows for column in columns])
     most = compute_most_numbers(limits, BINARY_SIZE_FACTOR)
     if numbers > most:
         detail = (
-            f"the derivatives of all outputs by all tensors hold {numbers} numbers; at most {most} may. Check fewer or "
-            "smaller outputs at once"
+            f"the derivatives of these outputs by all tensors hold {numbers} numbers; at most {most} may. Check "
+            "fewer or smaller outputs at once"
         )
         raise InvalidRequestError([error_at(detail, field_name)], "over-budget")
 
