@@ -138,6 +138,9 @@ class Plan(StrictModel):
     point: Points
     scale: dict[Name, Tensor]
     bounds: dict[Name, BoundsSpec] = Field(default_factory=dict[Name, BoundsSpec])
+    output_order: list[OutputName] = Field(
+        default_factory=list[str], description="Names of the outputs in the order of the request, which reports follow."
+    )
     outputs: dict[OutputName, OutputShape] = Field(
         default_factory=dict[str, Any], description="Shapes of the outputs of the function, by name; none of a loss."
     )

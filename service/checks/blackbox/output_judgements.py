@@ -113,12 +113,12 @@ class _OneOutput:
         noises = [0.0, judgements.noise]
         if self.output in self.products.vjp:
             noises += self._judge_gradients(judge, judgements)
-        for name, tensor in self.products.jacobian.get(self.output, {}).items():
-            noises.append(self._judge_jacobian(judge, judgements, name, tensor))
+        if self.output in self.products.jacobian:
+            noises += [self._judge_jacobian(judge, judgements, name) for name in self.plan.layout.points]
         if self.output in self.products.jvp:
             noises.append(self._judge_directional(judge, judgements))
         if self.output in self.products.vjp and self.output in self.products.jvp:
-            judgements.dot_tests += [self._run_dot_test(name) for name in self.products.vjp[self.output]]
+            judgements.dot_tests += [self._run_dot_test(name) for name in self.plan.layout.points]
         if self.request.include:
             noises += [self._differentiate(judge, judgements, name) for name in self.plan.layout.points]
         judgements.noise = float(np.nanmax(noises))
@@ -133,7 +133,8 @@ class _OneOutput:
             judgements.gradients[f"{self.output}/{name}"] = replace(judgement, verdict=verdict)
         return [float(judgement.noise.deviation) for judgement in judged.values()]
 
-    def _judge_jacobian(self, judge: OutputJudge, judgements: OutputJudgements, name: str, tensor: Tensor) -> float:
+    def _judge_jacobian(self, judge: OutputJudge, judgements: OutputJudgements, name: str) -> float:
+        tensor = self.products.jacobian[self.output][name]
         judgement = judge.judge_jacobian(name, tensor.array, self._choose_precision(name, tensor))
         verdict = self._explain(judgements, f"{self.output}/{name}", [name], judgement.verdict)
         judgements.jacobians[f"{self.output}/{name}"] = replace(judgement, verdict=verdict)

@@ -47,6 +47,7 @@ def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
     if evaluation_plan.bounds:
         plan["bounds"] = {name: _encode_bounds(bounds) for name, bounds in evaluation_plan.bounds.items()}
     if evaluation_plan.cotangents:
+        plan["output_order"] = list(evaluation_plan.cotangents)
         plan["outputs"] = {name: list(array.shape) for name, array in evaluation_plan.cotangents.items()}
         plan["cotangents"] = {name: _encode_cotangent(array) for name, array in evaluation_plan.cotangents.items()}
     return plan | {"checks": _compute_checksums(evaluation_plan)}
@@ -116,7 +117,10 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         count=plan.directions.count,
         seed=int(plan.seed),
         limits=limits,
-        outputs=OutputRequest(plan.outputs, plan.cotangents),
+        outputs=OutputRequest(
+            {name: plan.outputs[name] for name in plan.output_order},
+            {name: plan.cotangents[name] for name in plan.output_order},
+        ),
         size_factor=size_factor,
         path_prefix=("plan",),
     )
@@ -134,6 +138,8 @@ def _find_missing_scales(plan: Plan) -> list[PlacedError]:
 def _find_unmatched_cotangents(plan: Plan) -> list[PlacedError]:
     if plan.outputs.keys() != plan.cotangents.keys():
         return [error_at("was altered: there is one cotangent for each of its outputs", "plan", "cotangents")]
+    if len(plan.output_order) != len(plan.outputs) or set(plan.output_order) != plan.outputs.keys():
+        return [error_at("was altered: it has each output once, in the order of the request", "plan", "output_order")]
     return [
         error_at(f"was altered: its shape is {list(tensor.array.shape)}", "plan", "cotangents", name)
         for name, tensor in plan.cotangents.items()
@@ -191,8 +197,8 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
         for array in (layout.lines[name].moves.starts, layout.lines[name].moves.directions):
             directions_hash.update(np.ascontiguousarray(array, "<f8").tobytes())
     if plan.cotangents:
-        shapes = {name: array.shape for name, array in plan.cotangents.items()}
-        checks["outputs"] = _compute_checksum(json.dumps(shapes, sort_keys=True))
+        shapes = [(name, array.shape) for name, array in plan.cotangents.items()]
+        checks["outputs"] = _compute_checksum(json.dumps(shapes))
     for name, array in plan.cotangents.items():
         checks[f"cotangents/{name}"] = _compute_checksum("", np.ascontiguousarray(array, "<f8").tobytes())
     for name, bounds in plan.bounds.items():

@@ -9,8 +9,16 @@ def test_each_example_of_a_plan_is_planned():
     assert all(counts.values())
 
 
-def test_the_example_of_a_judgement_passes_and_its_negative_fails():
-    (example,) = build_judge_examples().values()
-    request = example["value"]
-    assert judge_losses(request)["outcome"] == "pass"
-    assert judge_losses(request | {"candidate": {"w": [0.5, -0.5]}})["outcome"] == "fail"
+WRONG = {
+    "coordinates": {"candidate": {"w": [0.5, -0.5]}},
+    "products": {"vjp": {"y": {"w": [0.5, -0.5]}}},
+    "jacobian": {"jacobian": {"y": {"w": [[1.0, 0.0], [0.5, -1.5]]}}},
+}
+
+
+def test_each_example_of_a_judgement_passes_and_its_negative_fails():
+    examples = build_judge_examples()
+    assert examples.keys() == WRONG.keys()
+    for name, example in examples.items():
+        assert judge_losses(example["value"])["outcome"] == "pass"
+        assert judge_losses(example["value"] | WRONG[name])["outcome"] == "fail"

@@ -1,6 +1,7 @@
 """Judgements of products of a function with two outputs: right ones pass, and every planted error is found."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -231,11 +232,11 @@ def test_a_datatype_declares_the_arithmetic():
     assert judge_losses(body)["outcome"] == "pass"
 
 
-def test_the_order_of_the_outputs_changes_no_verdict():
+def test_a_client_may_order_its_objects_as_it_likes():
     body = BODIES["random", ("vjp", "jvp")]
     other = copy.deepcopy(body)
     for holder in (other["plan"]["outputs"], other["plan"]["cotangents"], other["values"], other["vjp"], other["jvp"]):
         items = list(reversed(holder.items()))
         holder.clear()
         holder.update(items)
-    assert judge_losses(other)["verdicts"] == judge_losses(body)["verdicts"]
+    assert json.dumps(judge_losses(other)) == json.dumps(judge_losses(body))

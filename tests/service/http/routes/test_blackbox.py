@@ -1,13 +1,28 @@
 """`POST /v1/plan`, `POST /v1/judge` over HTTP."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
 from service.app import create_app
-from tests.service.checks.blackbox.plan_requests import EXAMPLE_POINT, compute_gradient, compute_loss, make_plan_request
+from tests.service.checks.blackbox.output_requests import (
+    compute_jacobian,
+    compute_jvp,
+    compute_vjp,
+    evaluate_plan,
+    make_output_request,
+    plan_outputs,
+)
+from tests.service.checks.blackbox.plan_requests import (
+    EXAMPLE_POINT,
+    compute_gradient,
+    compute_loss,
+    make_judge_request,
+    make_plan_request,
+)
 from tests.tensor_bodies import make_body, make_entry, read_body
 
 CLIENT = create_app().test_client()
@@ -80,6 +95,79 @@ def test_cotangents_and_tangents_come_in_safetensors():
     assert set(report) == {"plan", "evaluations", "order"}
     request = {"point": {"w": [0.5, 1.5]}, "cotangents": {"y": [2.0, -1.0, 0.5]}, "directions": {"count": 3}}
     assert CLIENT.post("/v1/plan", json=request).json["plan"] == report["plan"]
+
+
+def post_outputs(products, **fields):
+    """Post a judgement in safetensors, with these tensors and fields."""
+    result = plan_outputs("coordinates")
+    values = {f"values/{name}": make_entry(np.array(value)) for name, value in evaluate_plan(result).items()}
+    entries = values | {name: make_entry(np.array(array)) for name, array in products(result).items()}
+    raw = make_body(entries, {"request": json.dumps({"plan": dict(result.plan)} | fields)})
+    return partial(CLIENT.post, "/v1/judge", data=raw, content_type=BINARY)
+
+
+def name_products(field, by_output):
+    """The tensors of products by tensor under their names in safetensors."""
+    return {
+        f"{field}/{output}/{name}": array
+        for output, by_tensor in by_output.items()
+        for name, array in by_tensor.items()
+    }
+
+
+def test_products_of_outputs_are_judged_in_json_and_in_safetensors():
+    both = make_output_request("coordinates", "vjp", "jvp")
+    in_json = CLIENT.post("/v1/judge", json=both)
+    assert (in_json.status_code, in_json.json["outcome"]) == (200, "pass")
+    in_binary = post_outputs(
+        lambda result: (
+            name_products("vjp", compute_vjp(result))
+            | {f"jvp/{output}": array for output, array in compute_jvp(result).items()}
+        )
+    )()
+    assert in_binary.json == in_json.json
+    jacobian = post_outputs(lambda _: name_products("jacobian", compute_jacobian()))()
+    assert jacobian.json == CLIENT.post("/v1/judge", json=make_output_request("coordinates", "jacobian")).json
+    negative = {"y": {name: -block for name, block in compute_jacobian()["y"].items()}}
+    wrong = post_outputs(lambda _: name_products("jacobian", negative))()
+    assert (wrong.status_code, wrong.json["outcome"]) == (200, "fail")
+
+
+def test_derivatives_come_in_json_in_safetensors_and_as_text():
+    request = make_output_request("coordinates") | {"include": ["derivatives"]}
+    in_json = CLIENT.post("/v1/judge", json=request)
+    assert in_json.status_code == 200
+    post = post_outputs(lambda _: {}, include=["derivatives"])
+    for accepted, text in ((BINARY, None), (f'{BINARY}; report="text/plain"', "Numerical derivatives")):
+        answer = post(headers={"Accept": accepted})
+        assert answer.mimetype == BINARY
+        tensors, metadata = read_body(answer.data)
+        assert tensors["derivatives/y/w/value"][:2] == ("F64", [2, 3, 2, 2])
+        assert len(tensors) == 8
+        for name, (_, shape, raw) in tensors.items():
+            _, output, tensor, part = name.split("/")
+            expected = in_json.json["derivatives"][f"{output}/{tensor}"][part]
+            assert np.frombuffer(raw).reshape(shape).tolist() == expected
+        assert json.loads(metadata["report"]) == {
+            name: value for name, value in in_json.json.items() if name != "derivatives"
+        }
+        assert (text or "") in metadata.get("text", "")
+    as_text = CLIENT.post("/v1/judge", json=request, headers={"Accept": "text/plain"}).text
+    assert "total/b  [3]" in as_text
+
+
+def test_a_judgement_comes_in_safetensors_without_tensors_too():
+    answer = CLIENT.post("/v1/judge", json=make_judge_request(), headers={"Accept": BINARY})
+    tensors, metadata = read_body(answer.data)
+    assert not tensors
+    assert json.loads(metadata["report"]) == CLIENT.post("/v1/judge", json=make_judge_request()).json
+
+
+def test_a_derivative_that_is_unknown_is_spelled():
+    request = make_output_request("coordinates", directions={"kind": "coordinates", "count": 1})
+    answer = CLIENT.post("/v1/judge", json=request | {"include": ["derivatives"]})
+    derivative = answer.json["derivatives"]["total/b"]
+    assert derivative["value"].count("NaN") == derivative["error_bound"].count("Infinity") == 2
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
