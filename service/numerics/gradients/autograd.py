@@ -3,6 +3,7 @@
 No other module imports torch.
 """
 
+import threading
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +40,34 @@ def _import_torch() -> Any:
     # The import takes seconds, for which checks without this gradient should not wait.
     import torch
 
-    torch.set_num_threads(1)
     return torch
+
+
+class _OneThread:
+    """A context in which PyTorch computes with one thread, which no other program of the process notices.
+
+    PyTorch has one number for all threads of a process: the first context sets it, and the last one restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._threads_before = threading.Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        torch = _import_torch()
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._threads_before = torch.get_num_threads()
+                torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                _import_torch().set_num_threads(self._threads_before)
+
+
+_ONE_THREAD = _OneThread()
 
 
 def differentiate_by_torch(
@@ -67,7 +94,7 @@ def differentiate_by_torch(
     requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
     torch = _import_torch()
     values: dict[str, Any] = {}
-    with torch.enable_grad():
+    with _ONE_THREAD, torch.enable_grad():
         for name, leaf in iterate_interruptibly(leaves.items()):
             values[name] = _make_leaf_tensor(torch, leaf, dtype).requires_grad_(name in requested_names)
         for node in iterate_interruptibly(graph.nodes):

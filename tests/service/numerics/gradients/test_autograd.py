@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from service.numerics.core.batching import add_batch_axis
 from service.numerics.core.precision import DTYPES
@@ -101,3 +102,16 @@ def test_error_of_pytorch_names_the_node(op, words, position):
         autograd.differentiate_by_torch(graph, {"x": np.ones(1)})
     assert found.value.errors[0].node == position
     assert "\n" not in str(found.value)
+
+
+def test_the_number_of_threads_is_restored_by_the_last_that_computes() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with autograd._ONE_THREAD:
+            with autograd._ONE_THREAD:
+                assert torch.get_num_threads() == 1
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
