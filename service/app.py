@@ -35,7 +35,9 @@ class _Application(Flask):
         return response
 
 
-def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]] = CHECK_KINDS) -> Flask:
+def create_app(
+    settings: Settings | None = None, kinds: Iterable[CheckKind[Any]] = CHECK_KINDS, *, keeps_records: bool = True
+) -> Flask:
     """Make the WSGI application.
 
     Parameters
@@ -44,6 +46,8 @@ def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]]
         Settings of the service; those of the environment by default.
     kinds
         Kinds of check, each of which gets a route; all that the service has by default.
+    keeps_records
+        False to write no log and to count nothing, in the process of another program.
     """
     app = _Application("gradcheckd", static_folder=None)
     app.url_map.strict_slashes = True
@@ -54,18 +58,19 @@ def create_app(settings: Settings | None = None, kinds: Iterable[CheckKind[Any]]
         app.register_blueprint(checks.build_blueprint(kind))
     for part in (catalogue, health, metrics, openapi, pages):
         app.register_blueprint(part.blueprint)
-    _register_middleware(app, settings)
+    _register_middleware(app, settings, keeps_records=keeps_records)
     return app
 
 
-def _register_middleware(app: Flask, settings: Settings) -> None:
+def _register_middleware(app: Flask, settings: Settings, *, keeps_records: bool) -> None:
     """Register the middleware of all routes: the first acts first before a view, and last after it."""
-    logs.configure_logging()
-    request_log.register(app)
+    if keeps_records:
+        logs.configure_logging()
+    request_log.register(app, keeps_records=keeps_records)
     cors.register(app, settings)
     auth.register(app, settings)
     shutdown.register(app)
-    concurrency.register(app, settings)
-    memory_quota.register(app, settings)
+    concurrency.register(app, settings, is_measured=keeps_records)
+    memory_quota.register(app, settings, is_measured=keeps_records)
     problem_details.register(app)
     disconnect.register(app)

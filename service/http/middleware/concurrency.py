@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import ClassVar
 
@@ -40,18 +41,28 @@ class ConcurrencyLimiter:
         Number of requests that may wait for a place, 0 by default.
     wait_seconds
         Longest wait for a place in seconds, 1 by default.
+    is_measured
+        True if the metrics show the places, the default.
     """
 
-    def __init__(self, resource: str, limit: int, queue_limit: int = 0, wait_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        resource: str,
+        limit: int,
+        queue_limit: int = 0,
+        wait_seconds: float = 1.0,
+        *,
+        is_measured: bool = True,
+    ) -> None:
         self._resource, self._limit, self._queue_limit, self._wait_seconds = resource, limit, queue_limit, wait_seconds
         self._lock = threading.Lock()
         self._queue: deque[threading.Event] = deque()
         self._in_use = 0
-        metrics.PERMIT_LIMIT.labels(resource).set(limit)
-        self._in_use_gauge, self._queue_gauge = (
-            metrics.PERMITS_IN_USE.labels(resource),
-            metrics.QUEUED_REQUESTS.labels(resource),
-        )
+        self._in_use_gauge = self._queue_gauge = metrics.UnseenGauge()
+        if is_measured:
+            metrics.PERMIT_LIMIT.labels(resource).set(limit)
+            self._in_use_gauge = metrics.PERMITS_IN_USE.labels(resource)
+            self._queue_gauge = metrics.QUEUED_REQUESTS.labels(resource)
 
     @property
     def in_use(self) -> int:
@@ -164,14 +175,13 @@ class Permit:
 _COMPUTE_LIMITER, _SMALL_CHECKS_KEY, _READ_LIMITER = "gradcheckd.checks", "gradcheckd.small", "gradcheckd.bodies"
 
 
-def register(app: Flask, settings: Settings) -> None:
-    """Create the limiters of an application."""
+def register(app: Flask, settings: Settings, *, is_measured: bool = True) -> None:
+    """Create the limiters of an application, which the metrics show by default."""
+    make = partial(ConcurrencyLimiter, is_measured=is_measured)
     max_queued, seconds = settings.max_queued, settings.max_wait_seconds
-    app.extensions[_COMPUTE_LIMITER] = ConcurrencyLimiter("checks", settings.max_checks, max_queued, seconds)
-    app.extensions[_SMALL_CHECKS_KEY] = ConcurrencyLimiter(
-        "small checks", settings.max_small_checks, max_queued, seconds
-    )
-    app.extensions[_READ_LIMITER] = ConcurrencyLimiter("bodies", settings.max_concurrent_reads)
+    app.extensions[_COMPUTE_LIMITER] = make("checks", settings.max_checks, max_queued, seconds)
+    app.extensions[_SMALL_CHECKS_KEY] = make("small checks", settings.max_small_checks, max_queued, seconds)
+    app.extensions[_READ_LIMITER] = make("bodies", settings.max_concurrent_reads)
 
 
 def acquire_compute(is_small: Callable[[], bool] | None = None) -> Permit:

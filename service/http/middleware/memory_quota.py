@@ -32,7 +32,9 @@ class ByteQuota:
         Gauge of the reserved bytes; that of bodies by default.
     """
 
-    def __init__(self, limit: int, content: str = "bodies", gauge: Gauge = metrics.BUFFERED_BODY_BYTES) -> None:
+    def __init__(
+        self, limit: int, content: str = "bodies", gauge: Gauge | metrics.UnseenGauge = metrics.BUFFERED_BODY_BYTES
+    ) -> None:
         self._limit, self._content, self._gauge, self._reserved_bytes = limit, content, gauge, 0
         self._lock = threading.Lock()
 
@@ -108,10 +110,15 @@ class Reservation:
 _BODY_QUOTA, _ANSWER_QUOTA = "gradcheckd.room", "gradcheckd.answers"
 
 
-def register(app: Flask, settings: Settings) -> None:
-    """Create the quotas of an application for bodies and for answers."""
-    app.extensions[_BODY_QUOTA] = ByteQuota(settings.max_buffered_body_bytes)
-    app.extensions[_ANSWER_QUOTA] = ByteQuota(settings.max_answer_bytes, "answers", metrics.BUFFERED_ANSWER_BYTES)
+def register(app: Flask, settings: Settings, *, is_measured: bool = True) -> None:
+    """Create the quotas of an application for bodies and for answers, which the metrics show by default."""
+    unseen = None if is_measured else metrics.UnseenGauge()
+    app.extensions[_BODY_QUOTA] = ByteQuota(
+        settings.max_buffered_body_bytes, gauge=unseen or metrics.BUFFERED_BODY_BYTES
+    )
+    app.extensions[_ANSWER_QUOTA] = ByteQuota(
+        settings.max_answer_bytes, "answers", unseen or metrics.BUFFERED_ANSWER_BYTES
+    )
 
 
 def reserve_body() -> Reservation:

@@ -53,6 +53,8 @@ class RequestRecord:
         Bytes of the body that were read.
     evaluations
         Evaluations of the loss, with or without a report.
+    is_kept
+        True if the log and the metrics show the request.
     """
 
     identifier: str
@@ -62,6 +64,7 @@ class RequestRecord:
     refusal_reason: str | None = None
     body_bytes: int = 0
     evaluations: int = 0
+    is_kept: bool = True
     _reported_evaluations: int = 0
 
     def track_progress(self, forward: DifferenceProgress | None = None) -> DifferenceProgress:
@@ -86,13 +89,13 @@ class RequestRecord:
         self.log_facts |= facts.log_fields
         for stage, seconds in facts.stage_seconds.items():
             self.add_stage_time(stage, seconds)
-        if is_counted:
+        if is_counted and self.is_kept:
             metrics.CHECKS.labels(facts.log_fields["outcome"]).inc()
 
     def record_cancellation(self, *, is_counted: bool) -> None:
         """Record that the client has left before its answer; `is_counted` as for `record_answer`."""
         self.record_disconnect()
-        if is_counted:
+        if is_counted and self.is_kept:
             metrics.CHECKS.labels(CANCELLED_OUTCOME).inc()
 
     def record_disconnect(self) -> None:
@@ -102,7 +105,8 @@ class RequestRecord:
     def add_stage_time(self, stage: str, seconds: float) -> None:
         """Record the time of a stage."""
         self.stage_seconds[stage] = seconds
-        _get_stage_histogram(stage).observe(seconds)
+        if self.is_kept:
+            _get_stage_histogram(stage).observe(seconds)
 
 
 def get_current_record() -> RequestRecord:
@@ -110,15 +114,19 @@ def get_current_record() -> RequestRecord:
     return g.record
 
 
-def register(app: Flask) -> None:
-    """Record every request; the first registration records all of it."""
-    app.before_request(_begin_request)
+def register(app: Flask, *, keeps_records: bool = True) -> None:
+    """Record every request; the first registration records all of it.
+
+    With `keeps_records` the log and the metrics show it, which is the default.
+    """
+    app.before_request(partial(_begin_request, keeps_records))
     app.after_request(_end_request)
 
 
-def _begin_request() -> None:
-    identifier = request.headers.get(REQUEST_ID_HEADER, "")
-    g.record = RequestRecord(identifier if _REQUEST_ID_PATTERN.fullmatch(identifier) else make_request_id())
+def _begin_request(keeps_records: bool) -> None:
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    identifier = given if _REQUEST_ID_PATTERN.fullmatch(given) else make_request_id()
+    g.record = RequestRecord(identifier, is_kept=keeps_records)
 
 
 def make_request_id() -> str:
@@ -130,6 +138,8 @@ def _end_request(response: Response) -> Response:
     record = get_current_record()
     response.headers[REQUEST_ID_HEADER] = record.identifier
     response.headers["Server-Timing"] = _write_server_timing(record)
+    if not record.is_kept:
+        return response
     finish = _make_finisher(record, response.status_code)
     if response.is_streamed:
         response.call_on_close(finish)
