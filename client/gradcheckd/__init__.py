@@ -2,9 +2,10 @@
 
     report = gradcheckd.check(tensors={"x": x, "y": y}, weights={"w1": w1}, candidate={"w1": my_gradient})
 
-Functions here ask the service at `url`, by default that in the environment variable GRADCHECKD_URL, or else the one at
-http://127.0.0.1:8000; `key`, by default that in GRADCHECKD_API_KEY, is a key of it. A `Service` keeps its connection
-for many checks, and has them as methods.
+Functions here ask the service at `url`, by default that in the environment variable GRADCHECKD_URL. Without either,
+the service runs in this process if it is installed here, and else it is expected at http://127.0.0.1:8000. `key`, by
+default that in GRADCHECKD_API_KEY, is a key of the service. The functions share one connection; a `Service` has one of
+its own, and the functions as methods.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from gradcheckd.errors import (
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.report_parts import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
 from gradcheckd.service import Service
+from gradcheckd.shared_connections import share_connection
 from gradcheckd.signatures import CheckParameters, FunctionParameters, copy_signature
 
 try:
@@ -65,15 +67,13 @@ __all__ = [
 @copy_signature(Service.check)
 def check(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Check gradients by three independent routes; further parameters are those of `Service.check`."""
-    with Service(url, key) as service:
-        return service.check(**request)
+    return Service.from_connection(share_connection(url, key)).check(**request)
 
 
 @copy_signature(Service.assert_gradients)
 def assert_gradients(*, url: str | None = None, key: str | None = None, **request: Unpack[CheckParameters]) -> Report:
     """Raise an AssertionError unless gradients pass; further parameters are those of `Service.check`."""
-    with Service(url, key) as service:
-        return service.assert_gradients(**request)
+    return Service.from_connection(share_connection(url, key)).assert_gradients(**request)
 
 
 @copy_signature(Service.check_function)
@@ -87,8 +87,7 @@ def check_function(
     **options: Unpack[FunctionParameters],
 ) -> BlackBoxReport:
     """Judge the gradient of a function that stays here; further parameters are those of `Service.check_function`."""
-    with Service(url, key) as service:
-        return service.check_function(loss, point, gradient, **options)
+    return Service.from_connection(share_connection(url, key)).check_function(loss, point, gradient, **options)
 
 
 @copy_signature(Service.assert_function)
@@ -102,5 +101,4 @@ def assert_function(
     **options: Unpack[FunctionParameters],
 ) -> BlackBoxReport:
     """Raise an AssertionError unless the gradient of a function passes; as `check_function`."""
-    with Service(url, key) as service:
-        return service.assert_function(loss, point, gradient, **options)
+    return Service.from_connection(share_connection(url, key)).assert_function(loss, point, gradient, **options)

@@ -1,4 +1,4 @@
-"""HTTP to a service: its address, its key, further attempts, and errors with their remedy."""
+"""Requests to a service: its address, its key, further attempts, and errors with their remedy."""
 
 import os
 import random
@@ -14,28 +14,24 @@ from typing import Any, Self
 import httpx
 
 from gradcheckd import wire
-from gradcheckd.errors import (
-    AnswerTimeoutError,
-    GradcheckdError,
-    ProblemError,
-    RequestError,
-    UnexpectedAnswerError,
-    UnreachableError,
-    describe_error,
-    hide_frames,
-)
+from gradcheckd.errors import ProblemError, RequestError, UnexpectedAnswerError, hide_frames
+from gradcheckd.http_client import ProcessClient
+from gradcheckd.http_errors import DEFAULT_URL, ErrorExplainer
+from gradcheckd.in_process import IN_PROCESS, is_installed, make_transport
 from gradcheckd.wire import Body
 
 __tracebackhide__ = hide_frames
 
 URL_VARIABLE = "GRADCHECKD_URL"
 KEY_VARIABLE = "GRADCHECKD_API_KEY"
-DEFAULT_URL = "http://127.0.0.1:8000"
+_LOCAL_BASE = "http://localhost"
+"""Begin of the addresses of requests that stay in this process."""
+# gunicorn closes a connection that was idle for 2 s: a request that meets the end of one would be lost.
+_POOL_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=1.5)
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _FULL_STATUS = 503
 _MAX_TIMEOUT_SECONDS = 1e6
 """Operating systems refuse longer times, or never end them."""
-_REDUCTION_HINT = ', or ask for a part: finite_difference={"sample": 20} or {"projections": 5}.'
 _FIRST_RETRY_SECONDS, _MAX_RETRY_PAUSE_SECONDS = 0.25, 8.0
 # The characters of a bearer token, RFC 6750.
 _KEY_PATTERN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -47,7 +43,8 @@ class Connection:
     Parameters
     ----------
     url
-        Address of the service; by default GRADCHECKD_URL, or else http://127.0.0.1:8000.
+        Address of the service; by default GRADCHECKD_URL. Without either, the service runs in this process if it is
+        installed here, and else it is expected at http://127.0.0.1:8000.
     key
         Key of the service, if it needs one; by default GRADCHECKD_API_KEY.
     timeout
@@ -64,13 +61,13 @@ class Connection:
     def __init__(
         self, url: str | None = None, key: str | None = None, *, timeout: float = 150.0, retry_seconds: float = 30.0
     ) -> None:
-        self.url = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
-        self._key = key or os.environ.get(KEY_VARIABLE)
+        self.url, self._key = choose_address(url), choose_key(key)
         self._retry_seconds, self._timeout = _validate_retry_seconds(retry_seconds), _validate_timeout(timeout)
-        if not re.match(r"https?://[^/]", self.url):
+        self._base = _LOCAL_BASE if self.url == IN_PROCESS else self.url
+        if not re.match(r"https?://[^/]", self._base):
             raise RequestError(f"The address of a service is like {DEFAULT_URL}; {self.url!r} was given.")
-        limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
-        self._client = httpx.Client(timeout=limits, headers=_make_headers(self._key))
+        self._headers = _make_headers(self._key)
+        self._client = ProcessClient(self._make_client)
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +76,18 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _make_client(self) -> httpx.Client:
+        if self.url == IN_PROCESS:
+            # No proxy of the environment stands between.
+            return httpx.Client(transport=make_transport(self._timeout), headers=self._headers, trust_env=False)
+        limits = httpx.Timeout(self._timeout, connect=min(self._timeout, 10.0))
+        return httpx.Client(timeout=limits, limits=_POOL_LIMITS, headers=self._headers)
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether the connection was closed."""
+        return self._client.is_closed
 
     def close(self) -> None:
         """Close the connection."""
@@ -117,16 +126,16 @@ class Connection:
         """Prepare a request for text that works when this connection is closed, too."""
         return RepeatableRequest(self.url, path, body, self._timeout, self._retry_seconds, self._key)
 
-    def _explain_errors(self, path: str) -> "_ErrorExplainer":
-        return _ErrorExplainer(self.url, path, self._timeout)
+    def _explain_errors(self, path: str) -> "ErrorExplainer":
+        return ErrorExplainer(self.url, path, self._timeout)
 
     def _send_request(self, method: str, path: str, body: Body | None, accept: str) -> httpx.Response:
         """Send a request; return the answer, which the caller reads and closes."""
         if self._client.is_closed:
             raise RequestError("This Service has been closed, and asks no more. Make another, or close it later.")
         headers = {"Accept": accept} | ({"Content-Type": body.media_type} if body else {})
-        request = self._client.build_request(
-            method, self.url + path, content=body.content if body else None, headers=headers
+        request = self._client.get().build_request(
+            method, self._base + path, content=body.content if body else None, headers=headers
         )
         response = self._send_with_retries(request)
         try:
@@ -140,7 +149,7 @@ class Connection:
         """Send a request until the service has room for it, or the time for further attempts ends."""
         deadline, max_pause = time.monotonic() + self._retry_seconds, _FIRST_RETRY_SECONDS
         while True:
-            response = self._client.send(request, stream=True)
+            response = self._client.get().send(request, stream=True)
             if response.status_code != _FULL_STATUS:
                 return response
             # Clients that were refused together must not come back together.
@@ -167,38 +176,6 @@ class Connection:
         )
 
 
-class _ErrorExplainer:
-    """A context that replaces errors of httpx by errors of this package, which say as much and the remedy."""
-
-    def __init__(self, url: str, path: str, timeout: float) -> None:
-        self._url, self._path, self._timeout = url, path, timeout
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-            raise self._to_client_error(error) from None
-
-    def _to_client_error(self, error: httpx.HTTPError | httpx.InvalidURL) -> GradcheckdError:
-        if isinstance(error, httpx.InvalidURL):
-            return RequestError(
-                f"The address of a service is like {DEFAULT_URL}; {self._url!r} is not: {describe_error(error)}."
-            )
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-            return UnreachableError(self._url, str(error) or "no connection in time")
-        if isinstance(error, httpx.TimeoutException):
-            return AnswerTimeoutError(
-                f"{self._url} did not answer within {self._timeout:g} s. Give it longer (timeout=..., `--timeout`)"
-                f"{_REDUCTION_HINT if self._path == '/v1/check' else '.'}"
-            )
-        return UnexpectedAnswerError(
-            f"The answer of {self._url} broke off: {describe_error(error)}. See the log of the service."
-        )
-
-
 @dataclass(frozen=True)
 class RepeatableRequest:
     """A request, to repeat for another form of its answer.
@@ -222,6 +199,18 @@ class RepeatableRequest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self.path, self.body, self.timeout, self.retry_seconds)
+
+
+def choose_address(url: str | None) -> str:
+    """Choose the given address, that of the environment, the application in this process, or else the default."""
+    if named := url or os.environ.get(URL_VARIABLE):
+        return named.rstrip("/")
+    return IN_PROCESS if is_installed() else DEFAULT_URL
+
+
+def choose_key(key: str | None) -> str | None:
+    """Choose the given key, or that of the environment."""
+    return key or os.environ.get(KEY_VARIABLE)
 
 
 def _validate_timeout(seconds: object) -> float:

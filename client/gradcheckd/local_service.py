@@ -17,12 +17,6 @@ import httpx
 
 from gradcheckd.errors import GradcheckdError
 
-HOW_TO_INSTALL = (
-    "The service is not installed here. Any of these brings one:\n"
-    "  pip install .                                  in a checkout of gradcheckd: `gradcheckd serve` works then\n"
-    "  make serve                                     in a checkout: sets itself up\n"
-    "  docker run --rm -p 8000:8000 gradcheckd        once `docker build -t gradcheckd .` has made the image"
-)
 _GUNICORN_CONFIG = "service.gunicorn.config"
 _START_TIMEOUT_SECONDS = 120.0
 """Some machines of continuous integration load torch from a cold disk."""

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Generator
-from contextlib import ExitStack
 
 import pytest
 
-from gradcheckd import local_service
 from gradcheckd.connection import URL_VARIABLE
 from gradcheckd.errors import GradcheckdError, GradientError, shorten_text
+from gradcheckd.in_process import is_installed
 from gradcheckd.report import BlackBoxReport, Report
 from gradcheckd.service import Service
 
@@ -20,17 +19,14 @@ _SECTION_TITLE = "gradcheckd"
 def gradcheckd(request: pytest.FixtureRequest) -> Generator[Service]:
     """Yield a service: `check`, `assert_gradients`, `check_function`, `assert_function`.
 
-    The service is that at GRADCHECKD_URL. Without that, the fixture starts one for the session if the service is
-    installed, and else skips the test.
+    The service is that at GRADCHECKD_URL. Without that, it runs in this process if it is installed here, and else the
+    fixture skips the test.
     """
-    with ExitStack() as stack:
-        url = os.environ.get(URL_VARIABLE)
-        if not url:
-            if not local_service.is_installed():
-                pytest.skip(f"{URL_VARIABLE} is not set, and no service is installed here that could be started")
-            url = stack.enter_context(local_service.run_service())
-        reports = request.config.stash.setdefault(_REPORTS_KEY, [])
-        yield stack.enter_context(Service(url, on_report=reports.append))
+    if not (os.environ.get(URL_VARIABLE) or is_installed()):
+        pytest.skip(f"{URL_VARIABLE} is not set, and no service is installed here")
+    reports = request.config.stash.setdefault(_REPORTS_KEY, [])
+    with Service(on_report=reports.append) as service:
+        yield service
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,13 +28,13 @@ ReportT = TypeVar("ReportT", Report, BlackBoxReport)
 
 
 class Service:
-    """A client of one service, for one thread at a time; a context manager that closes it.
+    """A client of one service; a context manager that closes it.
 
     Parameters
     ----------
     url, key, timeout, retry_seconds
         Address and key of the service, seconds to wait for an answer, and seconds for which to repeat a request while
-        the service is full.
+        the service is full. Without an address, the service runs in this process if it is installed here.
     on_report
         Function to call with every report.
     """
@@ -51,6 +51,13 @@ class Service:
         self.connection = Connection(url, key, timeout=timeout, retry_seconds=retry_seconds)
         self._on_report = on_report
 
+    @classmethod
+    def from_connection(cls, connection: Connection) -> Self:
+        """Make a client that uses a connection."""
+        service = cls.__new__(cls)
+        service.connection, service._on_report = connection, None
+        return service
+
     def __enter__(self) -> Self:
         return self
 
@@ -65,7 +72,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Return the address of the service."""
+        """Return the address of the service, or "in this process"."""
         return self.connection.url
 
     def check(

@@ -20,14 +20,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gradcheckd import RequestError, local_service, wire
+from gradcheckd import GradcheckdError, RequestError, local_service, wire
 from gradcheckd.arrays import TypedTensor, to_tensor
 from gradcheckd.command import main, run_command
 from gradcheckd.command.request_files import parse_numbers
 from gradcheckd.progress import follow_progress
 from tests.client.conftest import W1
 from tests.client.test_connection import answering
-from tests.client.test_pytest_plugin import listening
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -543,6 +542,37 @@ def test_the_command_ends_with_its_status(monkeypatch: pytest.MonkeyPatch, capsy
         run_command()
     assert ended.value.code == 3
     assert capsys.readouterr().err.startswith("gradcheckd: nothing: ")
+
+
+def listening(port: int) -> bool:
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(int(line.split()[1].split(":")[1], 16) == port and line.split()[3] == "0A" for line in lines)
+
+
+def test_without_an_address_the_service_runs_in_the_command(
+    said: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = EXAMPLES / "wrong_sign.json"
+    over_http = said("check", str(example))
+    monkeypatch.delenv("GRADCHECKD_URL")
+    status, out, err = said("check", str(example))
+    assert (status, without_times(out)) == (1, without_times(over_http[1]))
+    assert err == over_http[2], "the service says nothing of its own"
+
+
+def test_a_service_is_run_for_a_block() -> None:
+    with local_service.run_service() as url:
+        port = int(url.rpartition(":")[2])
+        assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+    assert not listening(port)
+
+
+def test_a_service_that_does_not_start_is_an_error_with_its_log() -> None:
+    with (
+        pytest.raises(GradcheckdError, match=r"(?s)was started, and ended with status.*max_checks"),
+        local_service.run_service(GRADCHECKD_MAX_CHECKS="none"),
+    ):
+        pass
 
 
 def test_serving_becomes_the_service() -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def test_right_again_and_something_else_is_wrong(gradcheckd):
 def run(tmp_path: Path) -> Run:
     """Run pytest on a file, with the plugin and without anything of ours."""
 
-    def run(text: str = TESTS, *, path: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(text: str = TESTS, *options: str, path: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         (tmp_path / "test_mine.py").write_text(text)
         environment = {name: each for name, each in os.environ.items() if not name.startswith("GRADCHECKD")}
         environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT / "client"), path])} | variables
@@ -54,7 +53,7 @@ def run(tmp_path: Path) -> Run:
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         command += ["-p", "gradcheckd.pytest_plugin"]
         return subprocess.run(
-            [*command, "test_mine.py"],
+            [*command, *(("-p", "xdist.plugin") if options else ()), *options, "test_mine.py"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -144,42 +143,29 @@ def test_an_error_of_ones_own_shows_every_frame(run: Run, url: str) -> None:
     assert "blackbox.py:" in run(text, GRADCHECKD_URL=url).stdout
 
 
-STARTED = """
-import os, pathlib
-
-
+IN_PROCESS = """
 def test_first(gradcheckd):
-    pathlib.Path("url").write_text(gradcheckd.url)
-    assert gradcheckd.check(weights={"w": [1.0]}, model=[{"name": "l", "op": "sum", "inputs": ["w"]}]).passed
+    assert gradcheckd.url == "in this process"
+    assert gradcheckd.check_function(lambda x: float((x**2).sum()), [1.0], [2.0]).passed
 
 
 def test_second(gradcheckd):
-    assert gradcheckd.url == pathlib.Path("url").read_text()
-    raise KeyboardInterrupt
+    gradcheckd.assert_function(lambda x: float((x**2).sum()), [1.0], [3.0])
 """
 
 
-def test_plugin_starts_one_service_and_stops_it_even_after_an_interrupt(run: Run, tmp_path: Path) -> None:
-    done = run(STARTED, path=str(ROOT))
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
-    assert "KeyboardInterrupt" in done.stdout
-    port = (tmp_path / "url").read_text().rsplit(":", 1)[1]
-    deadline = time.monotonic() + 60
-    while listening(int(port)):
-        assert time.monotonic() < deadline, "it is still there"
-        time.sleep(0.05)
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_without_an_address_the_service_runs_in_the_process_of_the_tests(run: Run, options: tuple[str, ...]) -> None:
+    done = run(IN_PROCESS, *options, path=str(ROOT))
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "GradientError: x " in done.stdout
+    assert ".py:" not in done.stdout.replace("test_mine.py:", ""), "no frame is shown but the test's own"
 
 
-def listening(port: int) -> bool:
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return any(int(line.split()[1].split(":")[1], 16) == port and line.split()[3] == "0A" for line in lines)
-
-
-def test_service_that_does_not_start_is_an_error_with_its_log(run: Run) -> None:
-    done = run(STARTED, path=str(ROOT), GRADCHECKD_MAX_CHECKS="none")
+def test_a_limit_that_is_none_is_an_error_that_names_it(run: Run) -> None:
+    done = run(IN_PROCESS, path=str(ROOT), GRADCHECKD_MAX_SECONDS="none")
     assert done.returncode == 1
-    assert "The service was started, and ended with status" in done.stdout
-    assert "max_checks" in done.stdout
+    assert "cannot run in this process: GRADCHECKD_MAX_SECONDS: " in done.stdout
 
 
 def test_the_report_of_a_service_that_is_gone_is_its_summary(run: Run) -> None:

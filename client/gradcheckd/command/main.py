@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 import gradcheckd
 from gradcheckd.command import catalogue_commands, check_commands, serve_command
-from gradcheckd.connection import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
+from gradcheckd.connection import KEY_VARIABLE, URL_VARIABLE
 from gradcheckd.errors import GradcheckdError
+from gradcheckd.http_errors import DEFAULT_URL
 
 ERROR_STATUS = 3
 _INTERRUPTED_STATUS = 130
@@ -188,7 +189,11 @@ def _add_request_command(commands: Any, name: str, handler: CommandHandler, help
         name, help=help_text, description=help_text, epilog=_STATUS_HELP
     )
     command.set_defaults(run=handler)
-    command.add_argument("--url", help=f"address of the service ({URL_VARIABLE}, default {DEFAULT_URL})")
+    command.add_argument(
+        "--url",
+        help=f"address of the service ({URL_VARIABLE}; by default the service runs in the command itself if it is "
+        f"installed here, and else is expected at {DEFAULT_URL})",
+    )
     command.add_argument(
         "--key", help=f"key of the service; better set {KEY_VARIABLE}, which no list of processes shows"
     )

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from gradcheckd import local_service
 from gradcheckd.errors import GradcheckdError
+from gradcheckd.in_process import HOW_TO_INSTALL
 
 SETTINGS_HELP = "All settings of the service are environment variables, GRADCHECKD_...: see its README."
 _VARIABLE_BY_OPTION = {"host": "HOST", "port": "PORT", "workers": "WEB_CONCURRENCY"}
@@ -20,7 +21,7 @@ def serve_service(arguments: Namespace) -> int:
         It is not installed; with the ways to install it.
     """
     if not local_service.is_installed():
-        raise GradcheckdError(local_service.HOW_TO_INSTALL)
+        raise GradcheckdError(HOW_TO_INSTALL)
     settings = {
         variable: str(getattr(arguments, option))
         for option, variable in _VARIABLE_BY_OPTION.items()

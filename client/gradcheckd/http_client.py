@@ -1,0 +1,38 @@
+"""A client of HTTP that each process makes for itself."""
+
+import os
+from collections.abc import Callable
+
+import httpx
+
+
+class ProcessClient:
+    """A client of HTTP, made anew in a process that was forked: two processes cannot share a connection.
+
+    Parameters
+    ----------
+    make_client
+        Function that makes the client of a process.
+    """
+
+    def __init__(self, make_client: Callable[[], httpx.Client]) -> None:
+        self._make_client = make_client
+        # Clients of parents are kept, so that no destructor speaks on a connection that is theirs.
+        self._clients = {os.getpid(): make_client()}
+        self._is_closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether the client was closed."""
+        return self._is_closed
+
+    def get(self) -> httpx.Client:
+        """Return the client of this process."""
+        process = os.getpid()
+        return self._clients.get(process) or self._clients.setdefault(process, self._make_client())
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self._is_closed = True
+        if client := self._clients.get(os.getpid()):
+            client.close()

@@ -1,0 +1,52 @@
+"""The application for a client in its own process; tests/client/test_in_process.py asks it as a client does."""
+
+import threading
+import time
+from typing import Any
+
+import prometheus_client.values
+import pytest
+
+from service.in_process import InProcessApplication, count_in_memory, read_settings
+
+
+def test_an_answer_that_comes_too_late_is_closed() -> None:
+    closed = threading.Event()
+    application = InProcessApplication()
+
+    class Late:
+        def close(self) -> None:
+            closed.set()
+
+    def answer_late(*_: Any) -> Any:
+        time.sleep(0.2)
+        return Late()
+
+    application._app = answer_late  # type: ignore[assignment]
+    with pytest.raises(TimeoutError):
+        application({}, lambda *_: None, 0.01)
+    assert closed.wait(60)
+
+
+def test_an_error_of_the_application_itself_is_raised() -> None:
+    application = InProcessApplication()
+    with pytest.raises(KeyError):
+        application({}, lambda *_: None, 10)
+
+
+def test_settings_of_any_spelling_are_read() -> None:
+    settings = read_settings({"gradcheckd_max_depth": "7", "GRADCHECKD_MAX_QUEUED": "0", "PATH": "/"})
+    assert (settings.max_depth, settings.max_queued) == (7, 8)
+
+
+def test_a_limit_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^GRADCHECKD_MAX_SECONDS: .*number.*Correct the variable, or unset it$"):
+        read_settings({"GRADCHECKD_MAX_SECONDS": "long"})
+
+
+def test_metrics_are_declared_in_memory_and_those_of_others_as_before() -> None:
+    client: Any = prometheus_client.values
+    before = client.ValueClass
+    with count_in_memory():
+        assert client.ValueClass is client.MutexValue
+    assert client.ValueClass is before
