@@ -104,7 +104,7 @@ def _make_candidates(model: str, leaves: Leaves, number: int) -> Iterator[tuple[
 
 
 def _plant_error(error: Any, right: Gradients) -> Gradients:
-    return right | {error.name: error.mask(right[error.name].shape)}
+    return right | {error.name: error.make_mask(right[error.name].shape)}
 
 
 def measure_document(seed: int, problems: int = SERVICE_PROBLEMS) -> Mapping[str, Any]:
