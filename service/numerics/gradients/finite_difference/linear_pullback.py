@@ -20,9 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, Shape, align_rank, count_elements
+from service.numerics.core.equal_numbers import count_equal_numbers
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.colouring import Colouring
+from service.numerics.gradients.finite_difference.group_sum import GroupSum
 from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter
 from service.numerics.gradients.finite_difference.quotients import (
     DifferenceQuotients,
@@ -215,6 +217,9 @@ class _QuotientSum:
 
     def __init__(self, by_output: DifferenceQuotients, count: int) -> None:
         self._count = count
+        # Elements with the same quotient are equal, and so are their errors, which then add up.
+        equal = count_equal_numbers(by_output.values[-1])
+        by_output = replace(by_output, noise=by_output.noise * np.sqrt(equal))
         unit = float(by_output.noise.max(initial=0))
         self._unit = unit if 0 < unit < np.inf else 1.0
         self._by_output = by_output
@@ -252,9 +257,9 @@ class _QuotientSum:
         return sums[0]
 
     def _accumulate_rows(self, sums: Array, index: Array, rows: Sequence[Array]) -> None:
-        flat = index.ravel()
         # A product is of one element along these axes of the output.
         shared_axes = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
+        group_sum = GroupSum(index.ravel(), self._count + 1)
         for total, row in zip(sums, rows, strict=False):
             row = np.add.reduce(row, axis=shared_axes) if shared_axes else row
-            total += np.bincount(flat, row.ravel(), self._count + 1)[:-1]
+            total += group_sum.sum_row(row.ravel())[:-1]

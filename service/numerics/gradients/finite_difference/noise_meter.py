@@ -19,6 +19,7 @@ from service.numerics.core.batching import Array, broadcast_batch, count_element
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.downstream import DownstreamGraph
+from service.numerics.gradients.finite_difference.repeat_rounding import RepeatRounding
 from service.numerics.gradients.finite_difference.step_scale import draw_search_directions
 from service.numerics.model.graph import Graph, NamedArrays
 from service.numerics.model.rounding import ROUNDING_SWEEPS, SAFETY_FACTOR, MonteCarloRounding, compute_root_mean_square
@@ -51,8 +52,8 @@ def evaluate_with_sweeps(
     return BasePoint(held_graph, {name: values[:1] for name, values in sweeps.items()}), sweeps
 
 
-def _make_rounding_observer(generator: np.random.Generator, groups: int = 1) -> MonteCarloRounding:
-    return MonteCarloRounding(PRECISIONS["FP64"], generator, groups, as_implemented=True)
+def _make_rounding_observer(generator: np.random.Generator) -> MonteCarloRounding:
+    return MonteCarloRounding(PRECISIONS["FP64"], generator, as_implemented=True)
 
 
 class NoiseMeter:
@@ -136,7 +137,7 @@ class NoiseMeter:
 
     def _compute_perturbed_terms(self, downstream: DownstreamGraph, moves: Array) -> Array:
         """Return the terms at each of the moves, (moves, SWEEPS + 1, terms)."""
-        observer = _make_rounding_observer(self._generator, len(moves))
+        observer = RepeatRounding(self._generator, len(moves))
         upstream, moved_values = self.sweeps, self.sweeps[downstream.name] + moves[:1]
         if len(moves) > 1:
             upstream = {name: _repeat_in_batch(self.sweeps[name], len(moves)) for name in downstream.upstream_names}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.core.batching import Array
+from service.numerics.gradients.finite_difference.group_sum import GroupSum
 
 UNIT_ROUNDOFF = 2.0**-53
 _NOISE_GROWTH = 2.0 ** np.arange(16)[:, None]
@@ -93,8 +94,8 @@ def sum_by_felt_element(felt_elements: Array, rows: Array, count: int) -> Array:
     count
         Number of elements.
     """
-    flat_elements = felt_elements.ravel()
-    sums = [np.bincount(flat_elements, np.ascontiguousarray(row).ravel(), count + 1) for row in rows]
+    group_sum = GroupSum(felt_elements.ravel(), count + 1)
+    sums = [group_sum.sum_row(np.ascontiguousarray(row).ravel()) for row in rows]
     return np.array(sums)[:, :count]
 
 
