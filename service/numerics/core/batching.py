@@ -21,6 +21,9 @@ MAX_TILE_ELEMENTS = 2**15
 The finite difference evaluates, and its cost model estimates, by this one size.
 """
 
+_BLOCK_LENGTH = 64
+"""Numbers along an axis that one running sum adds."""
+
 
 def count_elements(shape: Shape) -> int:
     """Return the exact number of elements."""
@@ -60,11 +63,35 @@ def sum_broadcast_axes(gradient: Array, shape: Shape) -> Array:
     If y[i, j] = f(b[j]), b's element j is used once for every i, so dL/db[j] = sum_i dL/dy[i, j] df/db. The tile
     axis is never summed.
     """
-    leading_count = gradient.ndim - 1 - len(shape)
-    if leading_count:
-        gradient = gradient.sum(axis=tuple(range(1, 1 + leading_count)))
-    stretched_axes = tuple(axis for axis, size in enumerate(shape, start=1) if size == 1 and gradient.shape[axis] != 1)
-    return gradient.sum(axis=stretched_axes, keepdims=True) if stretched_axes else gradient
+    leading = gradient.ndim - 1 - len(shape)
+    if leading:
+        summed = sum_by_blocks(gradient, tuple(range(1, 1 + leading)))
+        gradient = summed.reshape(gradient.shape[:1] + gradient.shape[1 + leading :])
+    stretched = tuple(axis for axis, size in enumerate(shape, start=1) if size == 1 and gradient.shape[axis] != 1)
+    return sum_by_blocks(gradient, stretched) if stretched else gradient
+
+
+def sum_by_blocks(array: Array, axes: tuple[int, ...]) -> Array:
+    """Sum over some axes, which stay with length 1.
+
+    NumPy adds pairwise along the last axis alone, and runs along the others. A running sum of n equal numbers is off
+    by as much as n roundings, since all of them round alike. Here it never runs over more than a block.
+    """
+    last = array.ndim - 1
+    for axis in axes:
+        while array.shape[axis] > _BLOCK_LENGTH and axis != last:
+            array = _sum_blocks(array, axis)
+    return array.sum(axis=axes, keepdims=True)
+
+
+def _sum_blocks(array: Array, axis: int) -> Array:
+    """Return the sums of the blocks along an axis, in its place."""
+    along = np.moveaxis(array, axis, 0)
+    whole = len(along) - len(along) % _BLOCK_LENGTH
+    sums = along[:whole].reshape(-1, _BLOCK_LENGTH, *along.shape[1:]).sum(axis=1)
+    if whole < len(along):
+        sums = np.concatenate([sums, along[whole:].sum(axis=0, keepdims=True)])
+    return np.moveaxis(sums, 0, axis)
 
 
 def is_broadcastable(operand: Shape, result: Shape) -> bool:

@@ -22,6 +22,7 @@ from service.numerics.ops.op import (
     declare_bug_named,
     register_op,
 )
+from service.numerics.ops.rounding_errors import count_running_terms
 
 
 def _check_index_range(index: Array | None, length: int) -> None:
@@ -46,14 +47,18 @@ class SelectionOp(Op):
     def estimate_forward_rounding(self, output: Array, *inputs: Any) -> None:
         return None
 
+    def _scatter(self, gradient: Array, output: Array, *inputs: Any) -> Array:
+        """Return the one gradient that `backward` returns."""
+        (by_values,) = (each for each in self.backward(gradient, output, *inputs) if each is not None)
+        return by_values
+
     def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:
         magnitudes = self.backward(np.abs(gradient), output, *inputs)
         # Every pick takes an addition. Half of the output's size stands for the picks of one element, since counting
         # them is not worth its time.
-        return tuple(
-            None if magnitude is None else Rounding(magnitude, max(1, count_elements(output.shape[1:]) // 2))
-            for magnitude in magnitudes
-        )
+        terms = max(1, count_elements(output.shape[1:]) // 2)
+        terms = count_running_terms(terms, gradient, lambda ones: self._scatter(ones, output, *inputs))
+        return tuple(None if magnitude is None else Rounding(magnitude, terms) for magnitude in magnitudes)
 
 
 @register_op("index_select")

@@ -25,6 +25,7 @@ from service.numerics.ops.op import (
     register_op,
 )
 from service.numerics.ops.pair_attributes import NotNegative, NotNegativePair, Positive, PositivePair, to_pair
+from service.numerics.ops.rounding_errors import count_running_terms
 from service.numerics.ops.subgradient_choices import SubgradientChoices, choose_among_elements
 from service.numerics.ops.windows import AxisWindows
 
@@ -312,9 +313,13 @@ class MaxPool2d(PoolingOp):
         return None
 
     def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        (by_input,) = self.backward(np.abs(gradient), output, input)
-        assert by_input is not None
-        return (Rounding(by_input, count_elements(to_pair(self.kernel_size)) - 1),)
+        def scatter(each: Array) -> Array:
+            (by_input,) = self.backward(each, output[:1] if len(each) == 1 else output, input[: len(each)])
+            assert by_input is not None
+            return by_input
+
+        terms = count_elements(to_pair(self.kernel_size)) - 1
+        return (Rounding(scatter(np.abs(gradient)), count_running_terms(terms, gradient, scatter)),)
 
     @declare_bug("the gradients of several windows overwrote each other instead of adding up: the last one is left")
     def scatter_without_accumulate(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.batching import Array, Shape, count_elements, sum_by_blocks
 from service.numerics.core.sparsity import take_min_over_axes
 from service.numerics.ops import analytic_continuation, vector_norm
 from service.numerics.ops.axes import (
@@ -164,7 +164,7 @@ class Sum(ReductionOp):
     linear_in = MappingProxyType({"input": ()})
 
     def forward(self, input: Array) -> Array:
-        return self._shape_result(input.sum(axis=self._get_batched_axes(input), keepdims=True), input)
+        return self._shape_result(sum_by_blocks(input, self._get_batched_axes(input)), input)
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:
         spread = self._restore_axes(gradient, input)
@@ -209,7 +209,7 @@ class Mean(ReductionOp):
 
     def forward(self, input: Array) -> Array:
         return self._shape_result(
-            input.sum(axis=self._get_batched_axes(input), keepdims=True) / self._count_reduced(input), input
+            sum_by_blocks(input, self._get_batched_axes(input)) / self._count_reduced(input), input
         )
 
     def backward(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -14,9 +14,13 @@ cap, section 2.1: fl(a + b) is the number nearest to a + b, and a and b are numb
 than min(abs(a), abs(b)).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from service.numerics.core.batching import Array
+from service.numerics.core.equal_numbers import find_longest_repeat
 
 MEAN_ROUNDING = 0.4
 """Part of u abs(x) that stands for a number x that is rounded once, and nothing else.
@@ -80,3 +84,29 @@ class ErrorModel(Protocol):
     def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
         """Return the array with the error of a result as a whole; none for None."""
         ...
+
+
+def count_running_terms(terms: int, gradient: Array, scatter: Callable[[Array], Array]) -> int:
+    """Return the number of terms that stands for the running sums of a scatter.
+
+    Programs add one number after the other. Those that are equal round alike, so that n of them are off by up to
+    2/3 n u, and not by the root of n: each addition rounds by half a spacing of the sum so far, at most. The allowance
+    for m terms is 3.46 sqrt(m) u, six root mean squares of uniform errors.
+
+    Parameters
+    ----------
+    terms
+        Number of terms of the longest sum, if all numbers differ.
+    gradient
+        Gradients that are added, behind a tile axis.
+    scatter
+        The sums of such gradients.
+    """
+    equal = find_longest_repeat(gradient[0])
+    if equal**2 > _EQUAL_TERMS * terms:
+        equal = min(equal, int(scatter(np.ones_like(gradient[:1])).max(initial=0)))
+    return max(terms, equal**2 // _EQUAL_TERMS)
+
+
+_EQUAL_TERMS = 27
+"""Equal numbers of which the running sum is off by as much as that of so many that differ: (3.46 / (2/3))^2."""
