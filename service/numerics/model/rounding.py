@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape, count_elements
+from service.numerics.core.equal_numbers import find_equal_numbers
 from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
 from service.numerics.ops.op import BackwardPass, Gradients
@@ -39,6 +40,8 @@ _SMALLEST_AMPLITUDE = 2.0**-30
 
 _LARGEST_RANDOM_INTEGER = 2.0**7
 """Size of the random integers that errors are made of."""
+_SHARED_PART = 0.8
+"""Part of the error of a number that is common to all that equal it."""
 
 
 class MonteCarloRounding:
@@ -96,7 +99,7 @@ class MonteCarloRounding:
         self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
     ) -> Array:
         """Add errors of about u sqrt(terms), at most `most`, to an array (K or 1, ...)."""
-        error = _sample_random_integers(self._generator, (self._tiles, *array.shape[1:]))
+        error = self.sample_errors(array)
         # What underflows is each product of a sum by itself.
         scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
         root = math.sqrt(terms)
@@ -108,6 +111,30 @@ class MonteCarloRounding:
         error += array
         error[:: ROUNDING_SWEEPS + 1] = array[:: ROUNDING_SWEEPS + 1]
         return error
+
+    def sample_errors(self, array: Array) -> Array:
+        """Return random integers in place of errors, one for each number of each sweep."""
+        return self._sample_integers(array.shape[1:])
+
+    def _sample_integers(self, shape: Shape) -> Array:
+        return _sample_random_integers(self._generator, (self._tiles, *shape))
+
+
+class SharedRounding(MonteCarloRounding):
+    """An observer that also knows that equal numbers of one array are off alike.
+
+    Most of the error of each is that of all that equal it, and the rest its own: a library may compute them in other
+    orders. Their squares add up to one.
+    """
+
+    def sample_errors(self, array: Array) -> Array:
+        """Return random integers in place of errors."""
+        own = super().sample_errors(array)
+        groups = find_equal_numbers(array[0])
+        if groups is None:
+            return own
+        shared = self._sample_integers((int(groups.max()) + 1,))[:, groups.ravel()].reshape(own.shape)
+        return _SHARED_PART * shared + math.sqrt(1 - _SHARED_PART**2) * own
 
 
 def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:
@@ -181,7 +208,7 @@ def estimate_rounding_allowances(
         numbers, or an argument its leeway.
     """
     generator = np.random.default_rng([seed, precision.significand_bits])
-    observer = MonteCarloRounding(precision, generator)
+    observer = SharedRounding(precision, generator)
     requested_names = [name for name in graph.shapes if name not in graph.leaf_kinds] if names is None else list(names)
     rounds = [
         _measure_spreads(graph, leaves, precision, observer, requested_names, backward_overrides)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients.finite_difference.repeat_rounding import RepeatRounding
-from service.numerics.model.rounding import ROUNDING_SWEEPS, root_mean_square
+from service.numerics.model.rounding import ROUNDING_SWEEPS, compute_root_mean_square
 
 COUNT = 2**12
 
@@ -18,7 +18,7 @@ def test_the_sum_of_equal_numbers_is_off_by_as_many_errors(groups: int, tiles: s
         array = np.repeat(values[None], length, axis=0)
         errors = observer(array) - array[:1]
         assert (errors[:: ROUNDING_SWEEPS + 1] == 0).all()
-        sums.append(root_mean_square(errors.sum(axis=1)))
+        sums.append(compute_root_mean_square(errors.sum(axis=1)))
     assert 0.3 * COUNT**0.5 < sums[0] / sums[1] < 3 * COUNT**0.5
 
 
