@@ -47,14 +47,69 @@ def judged(request: dict[str, Any]) -> dict[str, Any]:
     return {"plan": dict(found.plan), "losses": losses, "candidate": slopes}
 
 
+OUTPUTS = {"y": [2], "s": []}
+OUTPUT_PLANS = [
+    {"point": POINT, "outputs": OUTPUTS, "directions": {"kind": "coordinates", "count": 2}},
+    {"point": POINT, "cotangents": {"y": [0.5, -2.0], "s": 1.0}, "seed": 3, "directions": {"count": 2}},
+]
+
+
+def judged_outputs(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Judgements of the products of y = (sum of sines, sum of w) and s = the product of both."""
+    result = plan_evaluations(request)
+    points = [tensor.array for tensor in result.points.values()]
+    sums = [sum(float(np.sin(array[number]).sum()) for array in points) for number in range(result.evaluations)]
+    weights = [float(array.sum()) for array in points[0]]
+    values = {"y": [list(pair) for pair in zip(sums, weights, strict=True)], "s": np.multiply(sums, weights).tolist()}
+    jacobian = {"y": {}, "s": {}}
+    for number, (name, tensor) in enumerate(POINT.items()):
+        cosines = np.cos(Tensor.decode(tensor).array)
+        linear = np.full(cosines.shape, 1.0 - number)
+        jacobian["y"][name] = np.stack([cosines, linear])
+        jacobian["s"][name] = cosines * weights[0] + linear * sums[0]
+    cotangents = {name: tensor.array for name, tensor in result.cotangents.items()}
+    vjp = {
+        output: {
+            name: np.tensordot(cotangents[output], block, cotangents[output].ndim).tolist()
+            for name, block in by_tensor.items()
+        }
+        for output, by_tensor in jacobian.items()
+    }
+    jvp = {
+        output: [
+            np.tensordot(by_tensor[name], tangent, tangent.ndim).tolist()
+            for name, tangents in result.tangents.items()
+            for tangent in tangents.array
+        ]
+        for output, by_tensor in jacobian.items()
+    }
+    blocks = {
+        output: {name: block.tolist() for name, block in by_tensor.items()} for output, by_tensor in jacobian.items()
+    }
+    body = {"plan": dict(result.plan), "values": values}
+    products: list[dict[str, Any]] = [{"vjp": vjp, "jvp": jvp}, {"vjp": vjp, "tolerance": {"rtol": 1e-3}}, {"jvp": jvp}]
+    if request["directions"].get("kind") == "coordinates":
+        products += [{"jacobian": blocks, "include": ["derivatives"]}, {"include": ["derivatives"], "encoding": "b64"}]
+    return [body | given for given in products]
+
+
+JUDGEMENTS = [*map(judged, PLANS), *(body for request in OUTPUT_PLANS for body in judged_outputs(request))]
+
+
+def test_the_judgements_of_outputs_pass_unchanged(counting_application: CountingApplication) -> None:
+    client = counting_application.app.test_client()
+    outcomes = [client.post("/v1/judge", json=body).json["outcome"] for body in JUDGEMENTS]  # type: ignore[index]
+    assert outcomes == ["pass"] * (len(outcomes) - 4) + ["inconclusive"] + ["pass"] * 3
+
+
 ADDRESSED = (
     st.tuples(st.just("/v1/check"), mutate_requests_with_options(CHECKS))
     | st.tuples(st.just("/v1/curve"), mutate_requests_with_options(list(map(of_first_weight, CHECKS))))
     | st.tuples(
         st.just("/v1/bugs"), mutate_requests_with_options([*CHECKS, *(each | {"bug": "transposed"} for each in CHECKS)])
     )
-    | st.tuples(st.just("/v1/plan"), mutate_requests(PLANS))
-    | st.tuples(st.just("/v1/judge"), mutate_requests(list(map(judged, PLANS))))
+    | st.tuples(st.just("/v1/plan"), mutate_requests([*PLANS, *OUTPUT_PLANS]))
+    | st.tuples(st.just("/v1/judge"), mutate_requests(JUDGEMENTS))
 )
 
 

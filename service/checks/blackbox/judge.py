@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
+
 from schemas.plan import JudgeReport, JudgeRequest
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.tensor import Encoding, Tensor
@@ -75,7 +77,8 @@ def _judge_outputs(
     products = read_products(request, plan, limits)
     shapes = {name: array.shape for name, array in plan.cotangents.items()}
     values = read_values(request.values or {}, plan.layout, shapes)
-    with clock.name_stage("the products were being judged"):
+    # Overflow and NaN are findings here, as in a check.
+    with clock.name_stage("the products were being judged"), np.errstate(all="ignore"):
         judgements = judge_products(request, plan, products, values, _choose_tolerance(request))
     return build_output_report(plan, judgements, request.relative_error, encode)
 
