@@ -10,12 +10,15 @@ its own, and the functions as methods.
 
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any, Unpack
+from typing import Any, Unpack, cast, overload
 
+from gradcheckd.derivatives import Derivatives
 from gradcheckd.errors import (
     AnswerTimeoutError,
+    FunctionError,
     GradcheckdError,
     GradientError,
+    InconclusiveGradientWarning,
     ProblemError,
     RequestError,
     TensorError,
@@ -23,11 +26,22 @@ from gradcheckd.errors import (
     UnreachableError,
     hide_frames,
 )
+from gradcheckd.function_methods import Inconclusive
 from gradcheckd.report import BlackBoxReport, Report
-from gradcheckd.report_parts import Diagnosis, Discrepancy, Elements, Gradient, Judged, Kink, Loss, Verdict
+from gradcheckd.report_parts import (
+    Diagnosis,
+    Discrepancy,
+    DotTestResult,
+    Elements,
+    Gradient,
+    Judged,
+    Kink,
+    Loss,
+    Verdict,
+)
 from gradcheckd.service import Service
 from gradcheckd.shared_connections import share_connection
-from gradcheckd.signatures import CheckParameters, FunctionParameters, copy_signature
+from gradcheckd.signatures import CheckParameters, FunctionOptions, FunctionParameters, copy_signature
 
 try:
     __version__ = metadata.version("gradcheckd")
@@ -39,12 +53,16 @@ __tracebackhide__ = hide_frames
 __all__ = [
     "AnswerTimeoutError",
     "BlackBoxReport",
+    "Derivatives",
     "Diagnosis",
     "Discrepancy",
+    "DotTestResult",
     "Elements",
+    "FunctionError",
     "GradcheckdError",
     "Gradient",
     "GradientError",
+    "InconclusiveGradientWarning",
     "Judged",
     "Kink",
     "Loss",
@@ -61,6 +79,7 @@ __all__ = [
     "assert_gradients",
     "check",
     "check_function",
+    "check_hessian",
 ]
 
 
@@ -76,29 +95,77 @@ def assert_gradients(*, url: str | None = None, key: str | None = None, **reques
     return Service.from_connection(share_connection(url, key)).assert_gradients(**request)
 
 
-@copy_signature(Service.check_function)
-def check_function(
-    loss: Callable[[Any], Any],
+@overload
+def check_function(  # pyright: ignore[reportOverlappingOverload]
+    function: Callable[..., Any],
     point: Any,
-    gradient: Any,
+    candidate: None = None,
+    *,
+    vjp: None = None,
+    jvp: None = None,
+    jacobian: None = None,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Unpack[FunctionOptions],
+) -> Derivatives: ...
+
+
+@overload
+def check_function(
+    function: Callable[..., Any],
+    point: Any,
+    candidate: Any = None,
     *,
     url: str | None = None,
     key: str | None = None,
     **options: Unpack[FunctionParameters],
-) -> BlackBoxReport:
-    """Judge the gradient of a function that stays here; further parameters are those of `Service.check_function`."""
-    return Service.from_connection(share_connection(url, key)).check_function(loss, point, gradient, **options)
+) -> BlackBoxReport: ...
+
+
+@copy_signature(Service.check_function)
+def check_function(
+    function: Callable[..., Any],
+    point: Any,
+    candidate: Any = None,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> BlackBoxReport | Derivatives:
+    """Judge gradients of a function that stays here; further parameters are those of `Service.check_function`."""
+    service = Service.from_connection(share_connection(url, key))
+    return cast("BlackBoxReport | Derivatives", service.check_function(function, point, candidate, **options))
 
 
 @copy_signature(Service.assert_function)
 def assert_function(
-    loss: Callable[[Any], Any],
+    function: Callable[..., Any],
     point: Any,
-    gradient: Any,
+    candidate: Any = None,
     *,
+    inconclusive: Inconclusive = "raise",
     url: str | None = None,
     key: str | None = None,
     **options: Unpack[FunctionParameters],
 ) -> BlackBoxReport:
-    """Raise an AssertionError unless the gradient of a function passes; as `check_function`."""
-    return Service.from_connection(share_connection(url, key)).assert_function(loss, point, gradient, **options)
+    """Raise an AssertionError unless gradients of a function pass; as `check_function`.
+
+    With `inconclusive="warn"` an undecided check warns instead, with an `InconclusiveGradientWarning`.
+    """
+    service = Service.from_connection(share_connection(url, key))
+    return service.assert_function(function, point, candidate, inconclusive=inconclusive, **options)
+
+
+@copy_signature(Service.check_hessian)
+def check_hessian(
+    gradient: Callable[..., Any],
+    point: Any,
+    hvp: Any = None,
+    hessian: Any = None,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    **options: Unpack[FunctionOptions],
+) -> BlackBoxReport | Derivatives:
+    """Judge second derivatives by differences of a gradient; parameters are those of `Service.check_hessian`."""
+    return Service.from_connection(share_connection(url, key)).check_hessian(gradient, point, hvp, hessian, **options)

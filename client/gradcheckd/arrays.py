@@ -7,6 +7,7 @@ import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -124,6 +125,20 @@ def get_dtype_name(dtype: object) -> str:
         ) from None
 
 
+def encode_arithmetic(dtype: object) -> str | None:
+    """Encode the arithmetic of a gradient, which has the name of the datatype of tensors on the wire.
+
+    Raises
+    ------
+    TensorError
+        The value is no datatype.
+    """
+    if dtype is None:
+        return None
+    name = get_dtype_name(dtype)
+    return BY_NUMPY_NAME[name].name if name in BY_NUMPY_NAME else name
+
+
 def to_number(value: Any, subject: str) -> float:
     """Convert a number, or an array of one element of any library, to a float.
 
@@ -132,7 +147,7 @@ def to_number(value: Any, subject: str) -> float:
     TensorError
         The value is neither.
     """
-    if _is_array(value):
+    if is_array(value):
         array, name = _read_array(value, subject)
         if array.size != 1:
             raise TensorError(f"{subject} an array of shape {array.shape}; it must return one number.")
@@ -155,12 +170,13 @@ def _describe_value(value: object) -> str:
 def _holds_arrays(items: Sequence[Any]) -> bool:
     """Tell whether lists end in arrays, as `[layer.grad for layer in layers]` does, instead of in numbers."""
     return any(
-        _holds_arrays(cast("Sequence[Any]", item)) if isinstance(item, list | tuple) else _is_array(item)
+        _holds_arrays(cast("Sequence[Any]", item)) if isinstance(item, list | tuple) else is_array(item)
         for item in items
     )
 
 
-def _is_array(value: object) -> bool:
+def is_array(value: object) -> bool:
+    """Tell whether a value is an array of some library."""
     return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
 
 
@@ -170,7 +186,7 @@ def _stack_items(items: Sequence[Any], subject: str) -> TypedTensor:
     def unwrap_arrays(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [unwrap_arrays(item) for item in cast("Sequence[Any]", value)]
-        array, name = _read_array(value, subject) if _is_array(value) else (value, "")
+        array, name = _read_array(value, subject) if is_array(value) else (value, "")
         names.add(name)
         return array
 
@@ -206,10 +222,12 @@ def _to_typed_tensor(array: Array, name: str, subject: str) -> TypedTensor:
         array, name = array.astype(np.int64), "int64"
     datatype = BY_NUMPY_NAME.get(name)
     if datatype is None:
-        raise TensorError(
-            f"{subject}: its datatype is {name}; one of {', '.join(BY_NUMPY_NAME)} can be sent. "
-            "Convert it first, for instance with .astype('float64')."
+        remedy = (
+            "Give its real part and its imaginary part as two tensors."
+            if name.startswith("complex")
+            else "Convert it first, for instance with .astype('float64')."
         )
+        raise TensorError(f"{subject}: its datatype is {name}; one of {', '.join(BY_NUMPY_NAME)} can be sent. {remedy}")
     return TypedTensor(datatype, np.asarray(array, dtype=datatype.storage_dtype, order="C"))
 
 
@@ -230,14 +248,21 @@ def _read_array(value: Any, subject: str) -> tuple[Array, str]:
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16), _BFLOAT16
     # bfloat16 of the package ml_dtypes, as jax has it: NumPy knows its bits alone.
-    return (array.view(np.uint16) if array.dtype.name == _BFLOAT16 else array), array.dtype.name
+    name = _get_numpy_name(array.dtype)
+    return (array.view(np.uint16) if name == _BFLOAT16 else array), name
+
+
+@cache
+def _get_numpy_name(dtype: np.dtype[Any]) -> str:
+    # NumPy makes the name anew each time, which takes as long as a small function of a caller.
+    return dtype.name
 
 
 def _to_array(value: Any) -> Array | None:
     if hasattr(value, "detach"):
-        # A tensor of torch has a history, and may be on another device.
-        value = value.detach().cpu()
-        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        # A tensor of torch has a history and a device; some hold their numbers negated, or, for zeros, none at all.
+        dense = value.detach().to_dense()
+        return (dense.float() if str(dense.dtype) == "torch.bfloat16" else dense).numpy(force=True)
     if hasattr(value, "__array__"):
         return np.asarray(value)
     return np.from_dlpack(value) if hasattr(value, "__dlpack__") else None

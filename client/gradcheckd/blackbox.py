@@ -1,97 +1,107 @@
-"""A loss that only the caller can evaluate: plan, evaluate, judge."""
+"""Requests for the check of a function that only the caller can evaluate: the plan, and the judgement."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
-
 from gradcheckd import wire
-from gradcheckd.arrays import Array, TypedTensor, UntypedTensor, to_number, to_tensor
+from gradcheckd.arrays import Array, TypedTensor, to_tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import RequestError, TensorError, hide_frames
+from gradcheckd.errors import RequestError, hide_frames
+from gradcheckd.function_evaluation import PointValues
+from gradcheckd.function_forms import TensorForm
 from gradcheckd.wire import JSON, SAFETENSORS
 
 __tracebackhide__ = hide_frames
 
-EvaluationProgress = Callable[[int, int], None]
-"""Called with the evaluations done, and the evaluations in all."""
-UNNAMED_TENSOR = "x"
-"""Name of a tensor that came without a name."""
+_BOUND_SIDES = frozenset({"min", "max"})
 
 
 @dataclass(frozen=True)
 class PlannedPoints:
-    """A plan, to return unchanged, and its points: by name, stacked along the first axis."""
+    """A plan, to return unchanged, and its points: by name, stacked along the first axis.
+
+    Attributes
+    ----------
+    plan
+        Plan of the service.
+    evaluations
+        Number of points.
+    points
+        Points by name, shape (evaluations, *tensor).
+    cotangents
+        Cotangents by output, of its shape; none without outputs.
+    tangents
+        Tangents by the tensor that they move, shape (directions, *tensor), in the order of the directions; none
+        without outputs.
+    """
 
     plan: Mapping[str, Any]
     evaluations: int
     points: Mapping[str, Array]
+    cotangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    tangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
-@dataclass(frozen=True)
-class FunctionProblem:
-    """A loss, the point, and the gradient there, each tensor with a name."""
+def request_plan(
+    connection: Connection,
+    point: TensorForm,
+    outputs: TensorForm | None,
+    cotangents: Mapping[str, TypedTensor] | None,
+    fields: Mapping[str, Any],
+) -> PlannedPoints:
+    """Request the points at which to evaluate a function.
 
-    loss: Callable[[Mapping[str, Any]], Any]
-    point: Mapping[str, Any]
-    gradient: Mapping[str, Any]
-
-    @classmethod
-    def from_arguments(cls, loss: Callable[[Any], Any], point: Any, gradient: Any) -> "FunctionProblem":
-        """Read a loss, a point and a gradient: of one tensor, or of many by name; the gradient may be a function.
-
-        Raises
-        ------
-        TensorError
-            Only one of point and gradient has names, or the loss is no function.
-        """
-        if not callable(loss):
-            raise TensorError(f"The loss is a function of the point; {type(loss).__qualname__} was given.")
-        gradient_value = gradient(point) if callable(gradient) and not hasattr(gradient, "__array__") else gradient
-        if isinstance(point, Mapping) != isinstance(gradient_value, Mapping):
-            raise TensorError(
-                "Point and gradient are two arrays, or two mappings of names to arrays; "
-                f"{type(point).__qualname__} and {type(gradient_value).__qualname__} were given."
-            )
-        if isinstance(point, Mapping):
-            return cls(loss, cast("Mapping[str, Any]", point), cast("Mapping[str, Any]", gradient_value))
-        return cls(
-            lambda tensors: loss(tensors[UNNAMED_TENSOR]), {UNNAMED_TENSOR: point}, {UNNAMED_TENSOR: gradient_value}
-        )
-
-
-def request_plan(connection: Connection, point: Mapping[str, Any], fields: Mapping[str, Any]) -> PlannedPoints:
-    """Request the points at which to evaluate the loss.
+    Parameters
+    ----------
+    connection
+        Connection to the service.
+    point
+        Point of the caller.
+    outputs
+        Outputs at the base, or None for a function that returns one number.
+    cotangents
+        Cotangents of the caller, by output; None for random ones.
+    fields
+        Other fields of the request.
 
     Raises
     ------
     ProblemError
         The service refuses the request.
     """
-    point_tensors = {name: _widen_to_floats(to_tensor(value, f"point {name!r}")) for name, value in point.items()}
-    arrays, plan_answer = wire.read_safetensors_report(
-        connection.post("/v1/plan", wire.encode_body(fields, {"point": point_tensors}), SAFETENSORS)
+    sections: dict[str, wire.Section] = {"point": point.tensors}
+    if cotangents is not None:
+        sections["cotangents"] = cotangents
+    elif outputs is not None:
+        shapes = {name: list(shape) for name, shape in outputs.shapes.items()}
+        fields = {**fields, "outputs": shapes}
+    arrays, answer = wire.read_safetensors_report(
+        connection.post("/v1/plan", wire.encode_body(fields, sections), SAFETENSORS)
     )
-    points = {name.removeprefix("points/"): array for name, array in arrays.items()}
     with wire.UnexpectedAnswerGuard():
-        return PlannedPoints(plan_answer["plan"], plan_answer["evaluations"], {name: points[name] for name in point})
+        return PlannedPoints(
+            answer["plan"],
+            answer["evaluations"],
+            {name: arrays[f"points/{name}"] for name in point.originals},
+            {name: arrays[f"cotangents/{name}"] for name in outputs.originals} if outputs else {},
+            {name: arrays[f"tangents/{name}"] for name in point.originals} if outputs else {},
+        )
 
 
-def _widen_to_floats(value: TypedTensor | UntypedTensor) -> TypedTensor | UntypedTensor:
-    # The points come back as arrays in any case.
-    return to_tensor(np.asarray(value.value, np.float64), "point") if isinstance(value, UntypedTensor) else value
-
-
-def encode_scales(scale: Any, point: Mapping[str, Any]) -> dict[str, Any] | None:
+def encode_scales(scale: Any, point: TensorForm) -> dict[str, Any] | None:
     """Encode the scales of the moves for a request: by name, each a number or a tensor."""
     if scale is None:
         return None
-    scale_by_name = cast("Mapping[str, Any]", scale) if isinstance(scale, Mapping) else dict.fromkeys(point, scale)
+    scale_by_name: Mapping[str, Any] = dict.fromkeys(point.originals, scale)
+    if isinstance(scale, Mapping):
+        scale_by_name = cast("Mapping[str, Any]", scale)
+    elif point.kind == "tuple" and isinstance(scale, list | tuple):
+        scale_by_name = point.flatten(scale, "scale")
     return {name: to_tensor(value, f"scale {name!r}").as_json() for name, value in scale_by_name.items()}
 
 
-def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> dict[str, Any] | None:
+def encode_bounds(bounds: Any, point: TensorForm) -> dict[str, Any] | None:
     """Encode bounds for a request: by name, each with `min`, `max` or both, numbers or tensors.
 
     Raises
@@ -101,14 +111,14 @@ def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> di
     """
     if bounds is None:
         return None
-    bounds_by_name: object = {UNNAMED_TENSOR: bounds} if unnamed else bounds
-    sides = (
-        list(cast("Mapping[str, Any]", bounds_by_name).values())
-        if isinstance(bounds_by_name, Mapping)
-        else [bounds_by_name]
-    )
+    bounds_by_name = _name_bounds(bounds, point)
+    sides = list(cast("Mapping[str, Any]", bounds_by_name).values()) if isinstance(bounds_by_name, Mapping) else [None]
     if not all(isinstance(side, Mapping) for side in sides):
-        example = '{"min": 0, "max": 1}' if unnamed else f'{{{next(iter(point))!r}: {{"min": 0, "max": 1}}}}'
+        example = (
+            '{"min": 0, "max": 1}'
+            if point.kind == "array"
+            else f'{{{next(iter(point.originals))!r}: {{"min": 0, "max": 1}}}}'
+        )
         raise RequestError(f"bounds have min, max or both, as in bounds={example}; {repr(bounds)[:40]} was given.")
     return {
         name: {side: to_tensor(bound, f"bounds {name!r}, {side}").as_json() for side, bound in sides.items()}
@@ -116,54 +126,58 @@ def encode_bounds(bounds: Any, point: Mapping[str, Any], *, unnamed: bool) -> di
     }
 
 
-def evaluate_losses(
-    problem: FunctionProblem, plan: PlannedPoints, progress: EvaluationProgress | None
-) -> list[float | str | None]:
-    """Evaluate the loss at every point; None where it has no value.
+def _name_bounds(bounds: Any, point: TensorForm) -> object:
+    """Return bounds by name: those of one array, those of each of a tuple, or some by name already."""
+    if point.kind == "array":
+        return {next(iter(point.originals)): bounds}
+    if point.kind == "tuple" and isinstance(bounds, Mapping) and _BOUND_SIDES.issuperset(cast("Any", bounds)):
+        return dict.fromkeys(point.originals, cast("Any", bounds))
+    if point.kind == "tuple" and isinstance(bounds, list | tuple):
+        named = point.flatten(cast("Sequence[Any]", bounds), "bounds")
+        return {name: sides for name, sides in named.items() if sides is not None}
+    return cast("object", bounds)
 
-    Raises
-    ------
-    Exception
-        That of the loss, with a note of the point.
-    TensorError
-        The loss returned neither a number nor, away from the base, None.
+
+def encode_judgement(
+    plan: PlannedPoints, values: PointValues, products: Mapping[str, wire.Section], fields: Mapping[str, Any]
+) -> wire.Body:
+    """Encode the request for a judgement by the values at the points of a plan.
+
+    Parameters
+    ----------
+    plan
+        Plan of the values.
+    values
+        Values of the function.
+    products
+        Gradients and products to judge, by field of the request.
+    fields
+        Other fields of the request.
     """
-    losses: list[float | str | None] = []
-    for index in range(plan.evaluations):
-        point = {name: _restore_form(value, plan.points[name][index]) for name, value in problem.point.items()}
-        try:
-            result = problem.loss(point)
-        except Exception as error:
-            error.add_note(f"gradcheckd: raised by the loss at point {index} of the {plan.evaluations} of the plan")
-            raise
-        # The first point is the base: None there means that somebody forgot to return the loss.
-        is_missing = result is None and losses
-        loss = None if is_missing else to_tensor(to_number(result, "The loss returned"), "loss")
-        losses.append(loss.value if isinstance(loss, UntypedTensor) else None)
-        if progress is not None:
-            progress(index + 1, plan.evaluations)
-    return losses
+    if values.outputs:
+        return wire.encode_body({"plan": plan.plan, **fields}, {"values": values.outputs, **products})
+    return wire.encode_body({"plan": plan.plan, "losses": values.losses, **fields}, products)
 
 
-def _restore_form(original: Any, array: Array) -> Any:
-    """Return a point in the form of the caller's: a tensor of torch, or else a writable array of NumPy."""
-    return original.new_tensor(array) if hasattr(original, "new_tensor") else np.array(array)
-
-
-def request_judgement(
-    connection: Connection,
-    plan: PlannedPoints,
-    losses: list[float | str | None],
-    gradient: Mapping[str, Any],
-    fields: Mapping[str, Any],
-) -> tuple[bytes, wire.Body]:
-    """Request the judgement by the losses; return the answer in JSON and the request's body.
+def request_judgement(connection: Connection, body: wire.Body) -> Mapping[str, Any]:
+    """Request a judgement; return the report as the service sent it.
 
     Raises
     ------
     ProblemError
         The service refuses the request: a loss is not finite, a shape does not fit.
     """
-    gradient_tensors = {name: to_tensor(value, f"gradient {name!r}") for name, value in gradient.items()}
-    body = wire.encode_body({"plan": plan.plan, "losses": losses} | dict(fields), {"candidate": gradient_tensors})
-    return connection.post("/v1/judge", body, JSON), body
+    content = connection.post("/v1/judge", body, JSON)
+    with wire.UnexpectedAnswerGuard():
+        return dict(wire.load_json(content))
+
+
+def request_derivatives(connection: Connection, body: wire.Body) -> tuple[Mapping[str, Array], Mapping[str, Any]]:
+    """Request derivatives; return their arrays by name of the answer, and the report.
+
+    Raises
+    ------
+    ProblemError
+        The service refuses the request.
+    """
+    return wire.read_safetensors_report(connection.post("/v1/judge", body, SAFETENSORS))

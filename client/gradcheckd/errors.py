@@ -1,5 +1,6 @@
 """Errors between a caller and a service; each says what is wrong and how to fix it."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,10 @@ class GradcheckdError(Exception):
 
 class TensorError(GradcheckdError, TypeError):
     """A value that cannot be sent as a tensor."""
+
+
+class FunctionError(GradcheckdError):
+    """A function that is not one of its point alone: it changes its input, or the names or shapes of its outputs."""
 
 
 class RequestError(GradcheckdError, ValueError):
@@ -113,6 +118,10 @@ class GradientError(AssertionError):
         return type(self), (self.report, self._text), vars(self)
 
 
+class InconclusiveGradientWarning(UserWarning):
+    """A gradient that is neither confirmed nor refuted; the message says why."""
+
+
 def _summarize_report(report: Any) -> str:
     """Return the line for a list of failed tests, which cuts its end off: what is wrong stands first."""
     findings = [
@@ -164,3 +173,11 @@ def hide_frames(excinfo: Any) -> bool:
     The caller fixes the errors of this package by their message; in any other error each frame may matter.
     """
     return excinfo is not None and isinstance(excinfo.value, GradcheckdError | GradientError)
+
+
+def count_own_frames() -> int:
+    """Count the frames of this package from the caller of this function on, and the first one of another."""
+    frame, count = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, count = frame.f_back, count + 1
+    return count

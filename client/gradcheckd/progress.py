@@ -54,7 +54,7 @@ def decode_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
     with wire.UnexpectedAnswerGuard():
         parts = {
             part: {
-                name: {route: _decode_array(tensor) for route, tensor in routes.items()}
+                name: {route: decode_array(tensor) for route, tensor in routes.items()}
                 for name, routes in raw[part].items()
             }
             for part in ("gradients", "intermediates")
@@ -62,7 +62,7 @@ def decode_arrays(raw: Mapping[str, Any]) -> dict[str, Any]:
     return dict(raw) | parts
 
 
-def _decode_array(value: Any) -> Any:
+def decode_array(value: Any) -> Any:
     """Decode a tensor of an answer: nested numbers, some of them spelled, or an object with base64."""
     if isinstance(value, Mapping):
         tensor_object = cast("Mapping[str, Any]", value)

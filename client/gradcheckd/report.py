@@ -1,18 +1,22 @@
 """Reports of a service, typed and immutable."""
 
+import math
+import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from gradcheckd import report_parts
 from gradcheckd.arrays import Array
-from gradcheckd.errors import hide_frames
-from gradcheckd.report_parts import Diagnosis, Discrepancy, Gradient, Loss, Outcome, Verdict
+from gradcheckd.errors import FunctionError, GradientError, hide_frames
+from gradcheckd.function_evaluation import MissingValue, describe_exceptions
+from gradcheckd.report_parts import Diagnosis, Discrepancy, DotTestResult, Gradient, Loss, Outcome, Verdict
 from gradcheckd.wire import MARKDOWN, TEXT
 
 __tracebackhide__ = hide_frames
 
+ReportT = TypeVar("ReportT", bound="_BaseReport")
 RenderReport = Callable[[str], str]
 """Requests a report in another form, by its media type."""
 
@@ -113,18 +117,28 @@ class Report(_BaseReport):
 
 @dataclass(frozen=True, eq=False)
 class BlackBoxReport(_BaseReport):
-    """The report on a gradient of a loss that only the caller can evaluate.
+    """The report on gradients of a function that only the caller can evaluate.
+
+    Verdicts have the names of tensors of the point for a candidate, "y/x" (output and tensor) for a vector-Jacobian
+    product or a Jacobian, and "y" for a Jacobian-vector product.
 
     Attributes
     ----------
     noise
-        Standard deviation of one evaluation of the loss, absolute, as estimated.
+        Standard deviation of one evaluation, absolute, as estimated; with outputs the largest of the verdicts.
     deterministic
-        True if the loss was the same each time at the point.
+        True if the function was the same each time at the point.
     evaluations
-        Number of losses that the report follows from.
+        Number of points that the report follows from.
     taylor, missed
-        Remainder along one direction, and probability that an error was missed, of the tensor where they are worst.
+        Remainder along one direction, and probability that an error was missed, of the tensor where they are worst;
+        empty with outputs, whose verdicts have their own.
+    dot_tests
+        Tests of vector-Jacobian products against Jacobian-vector products; empty unless both were given.
+    exceptions
+        Exceptions of the function, each with the number of its point.
+    rounds
+        Rounds of evaluations; more than one where the function had no derivative at the first scale.
     """
 
     noise: float
@@ -132,12 +146,74 @@ class BlackBoxReport(_BaseReport):
     evaluations: int
     taylor: Mapping[str, Any]
     missed: Mapping[str, Any]
+    dot_tests: tuple[DotTestResult, ...] = ()
+    exceptions: tuple[MissingValue, ...] = ()
+    rounds: int = 1
 
     @classmethod
     def read(cls, raw: Mapping[str, Any], renderer: RenderReport, text: str | None = None) -> Self:
         """Read a report of the service, and its text if that came beside."""
-        copied_fields = {name: raw[name] for name in ("deterministic", "evaluations", "taylor", "missed")}
-        return cls(**_read_common_fields(raw, renderer, text), noise=float(raw["noise"]), **copied_fields)
+        common = _read_common_fields(raw, renderer, text)
+        return cls(
+            **common,
+            noise=_read_noise(raw, common["verdicts"]),
+            deterministic=raw["deterministic"],
+            evaluations=raw["evaluations"],
+            taylor=raw.get("taylor", {}),
+            missed=raw.get("missed", {}),
+            dot_tests=tuple(map(report_parts.read_dot_test, raw.get("dot_tests", ()))),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reread_report, (super().__reduce__(), _keep_picklable(self.exceptions), self.rounds)
+
+    def text(self) -> str:
+        """Return the report for a terminal, as the service writes it, with the exceptions of the function."""
+        text = super().text()
+        # A pass follows from the other points.
+        lines = [] if self.passed else describe_exceptions(self.exceptions)
+        return "\n".join([text.rstrip("\n"), "", *lines, ""]) if lines else text
+
+
+def _read_noise(raw: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> float:
+    if "noise" in raw:
+        return float(raw["noise"])
+    return max((verdict.noise for verdict in verdicts.values() if verdict.noise is not None), default=math.nan)
+
+
+def _reread_report(
+    reduced: tuple[Callable[..., BlackBoxReport], tuple[Any, ...]], exceptions: tuple[MissingValue, ...], rounds: int
+) -> BlackBoxReport:
+    read, arguments = reduced
+    return replace(read(*arguments), exceptions=exceptions, rounds=rounds)
+
+
+def _keep_picklable(exceptions: tuple[MissingValue, ...]) -> tuple[MissingValue, ...]:
+    """Replace exceptions that do not go to another process by their texts."""
+    return tuple(
+        (number, error if _is_picklable(error) else FunctionError(repr(error))) for number, error in exceptions
+    )
+
+
+def _is_picklable(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - of any kind, since the exception is one of the caller's own
+        return False
+    return True
+
+
+def require_pass(report: ReportT) -> ReportT:
+    """Return a report that passes.
+
+    Raises
+    ------
+    GradientError
+        The report does not pass.
+    """
+    if not report.passed:
+        raise GradientError(report, report.text())
+    return report
 
 
 def _read_common_fields(raw: Mapping[str, Any], renderer: RenderReport, text: str | None) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Verdict:
 
     `pattern` says in words which elements are wrong, and what they have in common; None where none fails. `missed` is
     the probability that an error was missed where not all elements were looked at; `taylor` is the remainder test of a
-    black box. Both are as the service sent them.
+    black box. Both are as the service sent them. `noise` is the standard deviation of one evaluation of a black box,
+    absolute, and `without_value` the number of points at which it has no value.
     """
 
     outcome: Outcome
@@ -126,6 +127,34 @@ class Verdict:
     missed: Mapping[str, Any] | None = None
     taylor: Mapping[str, Any] | None = None
     pattern: str | None = None
+    noise: float | None = None
+    without_value: int = 0
+
+
+@dataclass(frozen=True)
+class DotTestResult:
+    """A vector-Jacobian product against a Jacobian-vector product: both contracted with the same pair of vectors.
+
+    Attributes
+    ----------
+    name
+        Names of output and tensor, "y/x".
+    direction
+        Number of the direction, the worst one.
+    vjp, jvp
+        Contraction by each product; they are equal to rounding in correct code.
+    allowed
+        Allowed difference.
+    outcome
+        "pass", "fail", or "inconclusive" where a product is not finite.
+    """
+
+    name: str
+    direction: int
+    vjp: float
+    jvp: float
+    allowed: float
+    outcome: Outcome
 
 
 def read_verdict(raw: Mapping[str, Any]) -> Verdict:
@@ -155,6 +184,8 @@ def read_verdict(raw: Mapping[str, Any]) -> Verdict:
         missed=raw.get("missed"),
         taylor=raw.get("taylor"),
         pattern=raw.get("pattern"),
+        noise=float(raw["noise"]) if "noise" in raw else None,
+        without_value=raw.get("without_value", 0),
     )
 
 
@@ -165,6 +196,12 @@ def _read_judged(raw: Mapping[str, Any]) -> Judged:
         outcome=raw["outcome"],
         **{name: float(raw[name]) for name in ("reference", "judged", "error_bound", "allowed")},
     )
+
+
+def read_dot_test(raw: Mapping[str, Any]) -> DotTestResult:
+    """Read a test of two products."""
+    numbers = {name: float(raw[name]) for name in ("vjp", "jvp", "allowed")}
+    return DotTestResult(raw["name"], raw["direction"], **numbers, outcome=raw["outcome"])
 
 
 def read_discrepancy(raw: Mapping[str, Any]) -> Discrepancy:

@@ -2,32 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 from gradcheckd import wire
-from gradcheckd.arrays import BY_NUMPY_NAME, TypedTensor, UntypedTensor, get_dtype_name, to_tensor
-from gradcheckd.blackbox import (
-    EvaluationProgress,
-    FunctionProblem,
-    encode_bounds,
-    encode_scales,
-    evaluate_losses,
-    request_judgement,
-    request_plan,
-)
+from gradcheckd.arrays import TypedTensor, UntypedTensor, encode_arithmetic, get_dtype_name, to_tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import GradientError, RequestError, hide_frames
+from gradcheckd.errors import RequestError, hide_frames
+from gradcheckd.function_methods import FunctionMethods
 from gradcheckd.progress import Progress, decode_arrays, follow_progress
-from gradcheckd.report import BlackBoxReport, Report
-from gradcheckd.signatures import CheckParameters, DtypeLike, FunctionParameters, Tensors, copy_signature
+from gradcheckd.report import BlackBoxReport, Report, require_pass
+from gradcheckd.signatures import CheckParameters, DtypeLike, Tensors, copy_signature
 from gradcheckd.wire import NDJSON, SAFETENSORS, TEXT, TEXT_ENTRY
 
 __tracebackhide__ = hide_frames
 
-ReportT = TypeVar("ReportT", Report, BlackBoxReport)
 
-
-class Service:
+class Service(FunctionMethods):
     """A client of one service; a context manager that closes it.
 
     Parameters
@@ -121,7 +111,7 @@ class Service:
         fields = {
             "model": _encode_model(model),
             "with_respect_to": _check_names("with_respect_to", with_respect_to),
-            "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
+            "candidate_dtype": encode_arithmetic(candidate_dtype),
             "dtype": None if dtype is None else get_dtype_name(dtype),
             "finite_difference": finite_difference,
             "tolerance": tolerance,
@@ -168,92 +158,6 @@ class Service:
             )
         return require_pass(self.check(**request))
 
-    def check_function(
-        self,
-        loss: Callable[[Any], Any],
-        point: Any,
-        gradient: Any,
-        *,
-        directions: str | Mapping[str, Any] | None = None,
-        scale: Any = None,
-        bounds: Mapping[str, Any] | None = None,
-        tolerance: Mapping[str, float] | None = None,
-        seed: int | None = None,
-        candidate_dtype: DtypeLike | None = None,
-        relative_error: float | None = None,
-        progress: EvaluationProgress | None = None,
-    ) -> BlackBoxReport:
-        """Judge the gradient of a function that stays here, by its values at points of the service.
-
-        Parameters
-        ----------
-        loss
-            Takes a point, and returns a number, or None where it has no value (away from the point itself). It may be
-            noisy, or in float32.
-        point
-            Point of the gradient: an array of floats, or a mapping of names to arrays. The loss gets tensors of torch
-            for tensors of torch, and else arrays of NumPy.
-        gradient
-            Your gradient at that point, in the same form; or a function of the point that returns it.
-        directions
-            "random" (4 of each tensor, the default), "coordinates" (each element), or with a `count` as in the request
-            of `POST /v1/plan`.
-        scale
-            Size of the moves: a number for all; or by name a number, or an array with one for each element; or an
-            array, for a point that is one array.
-        bounds
-            The domain of the loss, within which it is evaluated: `{"min": 0, "max": 1}`, one of them or both, each a
-            number or an array of the point's shape, infinite where there is no bound; by name where the point is.
-        tolerance
-            `{"rtol": r, "atol": a}`: allowed error of your gradient, in place of that of rounding.
-        seed, candidate_dtype, relative_error
-            As in the requests of `POST /v1/plan` and `POST /v1/judge`.
-        progress
-            Called with (evaluations done, evaluations in all).
-
-        Raises
-        ------
-        ProblemError
-            The service refuses the request, or a loss is not finite.
-        TensorError
-            Point or gradient cannot be sent.
-        Exception
-            Any error of the loss.
-        """
-        problem = FunctionProblem.from_arguments(loss, point, gradient)
-        plan_fields = {
-            "directions": {"kind": directions} if isinstance(directions, str) else directions,
-            "scale": encode_scales(scale, problem.point),
-            "bounds": encode_bounds(bounds, problem.point, unnamed=not isinstance(point, Mapping)),
-            "seed": seed,
-        }
-        plan = request_plan(self.connection, problem.point, _drop_missing(plan_fields))
-        losses = evaluate_losses(problem, plan, progress)
-        fields = _drop_missing(
-            {
-                "candidate_dtype": _encode_candidate_dtype(candidate_dtype),
-                "tolerance": tolerance,
-                "relative_error": relative_error,
-            }
-        )
-        content, body = request_judgement(self.connection, plan, losses, problem.gradient, fields)
-        with wire.UnexpectedAnswerGuard():
-            report = BlackBoxReport.read(wire.load_json(content), self.connection.prepare_repeat("/v1/judge", body))
-        return self._deliver_report(report)
-
-    @copy_signature(check_function)
-    def assert_function(
-        self, loss: Callable[[Any], Any], point: Any, gradient: Any, **options: Unpack[FunctionParameters]
-    ) -> BlackBoxReport:
-        """Judge the gradient of a function, and raise unless it passes; parameters are those of `check_function`.
-
-        Raises
-        ------
-        GradientError
-            An AssertionError: the gradient is wrong, or the check was inconclusive; its message is the report.
-        """
-        return require_pass(self.check_function(loss, point, gradient, **options))
-
     def models(self) -> list[dict[str, Any]]:
         """List the presets, each with its name, its description, and a request that can be posted."""
         return self._list_catalogue("models")
@@ -266,24 +170,6 @@ class Service:
         answer = self.connection.get_json(f"/v1/{kind}")
         with wire.UnexpectedAnswerGuard():
             return [dict(entry) for entry in answer[kind]]
-
-    def _deliver_report(self, report: ReportT) -> ReportT:
-        if self._on_report is not None:
-            self._on_report(report)
-        return report
-
-
-def require_pass(report: ReportT) -> ReportT:
-    """Return a report that passes.
-
-    Raises
-    ------
-    GradientError
-        The report does not pass.
-    """
-    if not report.passed:
-        raise GradientError(report, report.text())
-    return report
 
 
 def _drop_missing(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,14 +215,6 @@ def _check_names(field: str, names: object) -> list[Any] | None:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise RequestError(f'{field} is a list of names, {field}=["w"]; {_describe_given(names)}.')
     return list(cast("Iterable[Any]", names))
-
-
-def _encode_candidate_dtype(dtype: object) -> str | None:
-    """Encode the arithmetic of a candidate, which has the name of the datatype of tensors on the wire."""
-    if dtype is None:
-        return None
-    name = get_dtype_name(dtype)
-    return BY_NUMPY_NAME[name].name if name in BY_NUMPY_NAME else name
 
 
 def _describe_given(value: object) -> str:

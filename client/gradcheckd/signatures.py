@@ -1,10 +1,10 @@
 """Parameters of a check, for functions that pass them on, so that their signatures show them."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
-from gradcheckd.blackbox import EvaluationProgress
+from gradcheckd.function_evaluation import EvaluationProgress
 from gradcheckd.progress import Progress
 
 Tensors = Mapping[str, Any]
@@ -31,12 +31,13 @@ class CheckParameters(TypedDict, total=False):
     progress: Progress | None
 
 
-class FunctionParameters(TypedDict, total=False):
-    """The parameters of `Service.check_function` behind the gradient."""
+class FunctionOptions(TypedDict, total=False):
+    """The parameters of `Service.check_function` beside function, point and gradients."""
 
+    cotangents: Any
     directions: str | Mapping[str, Any] | None
     scale: Any
-    bounds: Mapping[str, Any] | None
+    bounds: Any
     tolerance: Mapping[str, float] | None
     seed: int | None
     candidate_dtype: DtypeLike | None
@@ -44,8 +45,24 @@ class FunctionParameters(TypedDict, total=False):
     progress: EvaluationProgress | None
 
 
-def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], FunctionT]:
-    """Give a function, at run time, the signature of the function that it passes its parameters to."""
+class FunctionParameters(FunctionOptions, total=False):
+    """The parameters of `Service.check_function` behind the candidate."""
+
+    vjp: Any
+    jvp: Any
+    jacobian: Any
+
+
+def copy_signature(source: Callable[..., Any], without: Collection[str] = ()) -> Callable[[FunctionT], FunctionT]:
+    """Give a function, at run time, the signature of the function that it passes its parameters to.
+
+    Parameters
+    ----------
+    source
+        Function that takes the parameters.
+    without
+        Names of parameters that are not passed on.
+    """
     source_parameters = inspect.signature(source).parameters.values()
 
     def set_signature(function: FunctionT) -> FunctionT:
@@ -53,7 +70,7 @@ def copy_signature(source: Callable[..., Any]) -> Callable[[FunctionT], Function
         kept_parameters = [
             parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        names = {parameter.name for parameter in kept_parameters}
+        names = {*without, *(parameter.name for parameter in kept_parameters)}
         passed_parameters = [
             parameter
             for parameter in source_parameters

@@ -5,7 +5,7 @@ That format is 8 bytes with the length of a header, little-endian; the header, J
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
@@ -31,6 +31,9 @@ _MAX_FIELDS_CHARACTERS = 2**21
 _MAX_POINTER_PARTS = 6
 """A longer pointer helps nobody."""
 _METADATA_KEY = "__metadata__"
+
+Section = Mapping[str, TypedTensor | UntypedTensor] | Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]
+"""Tensors of one field of a request: by name, or by the names of an output and a tensor."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class UnexpectedAnswerGuard:  # as those of contextlib, whose decorator would le
             ) from None
 
 
-def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, TypedTensor | UntypedTensor]]) -> Body:
+def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Section]) -> Body:
     """Encode a request.
 
     Parameters
@@ -87,27 +90,34 @@ def encode_body(fields: Mapping[str, Any], sections: Mapping[str, Mapping[str, T
     fields
         Fields other than tensors.
     sections
-        Tensors, by field and name.
+        Tensors, by field and name, or by field and several names in turn.
 
     Raises
     ------
     RequestError
         A field is not JSON.
     """
-    tensors = {
-        f"{section}/{name}": tensor
-        for section, tensors_by_name in sections.items()
-        for name, tensor in tensors_by_name.items()
-    }
+    tensors = dict(_list_tensors(sections))
     text = _encode_json(dict(fields))
     if any(isinstance(tensor, UntypedTensor) for tensor in tensors.values()) or len(text) > _MAX_FIELDS_CHARACTERS:
         # Only JSON has numbers without a datatype, and room for large fields.
-        nested_tensors = {
-            section: {name: tensor.as_json() for name, tensor in tensors_by_name.items()}
-            for section, tensors_by_name in sections.items()
-        }
-        return Body(_encode_json(dict(fields) | nested_tensors).encode(), JSON)
+        return Body(_encode_json(dict(fields) | _nest_tensors(sections)).encode(), JSON)
     return Body(to_safetensors(cast("dict[str, TypedTensor]", tensors), {"request": text}), SAFETENSORS)
+
+
+def _list_tensors(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, TypedTensor | UntypedTensor]]:
+    for name, part in sections.items():
+        if isinstance(part, Mapping):
+            yield from _list_tensors(cast("Mapping[str, Any]", part), f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", part
+
+
+def _nest_tensors(sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _nest_tensors(cast("Mapping[str, Any]", part)) if isinstance(part, Mapping) else part.as_json()
+        for name, part in sections.items()
+    }
 
 
 def _encode_json(fields: dict[str, Any]) -> str:

@@ -46,6 +46,14 @@ GIVEN = {
     "torch float16": (torch.tensor(VALUES, dtype=torch.float16), "FP16"),
     "torch with a history": (torch.tensor(VALUES, dtype=torch.float64, requires_grad=True) * 1, "FP64"),
     "torch, transposed": (torch.tensor(VALUES).T.contiguous().T, "FP32"),
+    "torch, with the negative bit": (torch.complex(torch.zeros(2, 3), -torch.tensor(VALUES)).conj().imag, "FP32"),
+    "torch, with the conjugate bit": (torch.complex(torch.tensor(VALUES), torch.ones(2, 3)).conj().real, "FP32"),
+    "torch, sparse": (torch.tensor(VALUES).to_sparse(), "FP32"),
+    "torch, sparse, uncoalesced": (
+        torch.tensor(VALUES).to_sparse() * 0.5 + torch.tensor(VALUES).to_sparse() / 2,
+        "FP32",
+    ),
+    "torch, of oneDNN": (torch.tensor(VALUES).to_mkldnn(), "FP32"),
     "jax float32": (jnp.asarray(VALUES, dtype=jnp.float32), "FP32"),
     "DLPack alone": (DlpackOnly(np.array(VALUES)), "FP64"),
     "a list of arrays": ([np.array(row, np.float32) for row in VALUES], "FP32"),
@@ -94,6 +102,13 @@ def test_labels_stay_whole_numbers(dtype: str, datatype: str) -> None:
     assert (taken.datatype.name, taken.array.tolist()) == (datatype, [0, 1, 1])
 
 
+def test_zeros_of_torch_without_memory_are_read() -> None:
+    """As forward mode returns them for outputs that do not depend on an input."""
+    tensor = to_tensor(torch._efficientzerotensor(2, 3), "x")
+    assert isinstance(tensor, TypedTensor)
+    assert (tensor.array.tolist(), tensor.datatype.name) == ([[0.0] * 3] * 2, "FP32")
+
+
 @pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), torch.tensor(0.5)], ids=repr)
 def test_a_number_that_is_an_array_has_no_dimension(value: Any) -> None:
     taken = to_tensor(value, "x")
@@ -127,7 +142,7 @@ REFUSED = {
     "lists in lists without end": (DEEP, "nested too deeply"),
     "no tensor": (object(), r"weights 'w1': object was given. A tensor is an array \(of NumPy"),
     "text among numbers": ([1, "2"], "str among numbers"),
-    "complex numbers": (np.array([1j]), "datatype is complex128; one of float64, float32"),
+    "complex numbers": (np.array([1j]), "datatype is complex128; one of .* Give its real part and its imaginary"),
     "more than 64 bits": (np.array([1], np.uint64), "datatype is uint64"),
     "text": (np.array(["a"]), "datatype is str"),
     "what cannot be read": (Broken(), "no NumPy array could be made of .*Broken: it is on another planet"),

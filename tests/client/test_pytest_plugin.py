@@ -140,7 +140,7 @@ def test_an_answer_that_is_not_ours_shows_no_frame_but_the_tests_own(run: Run) -
 
 def test_an_error_of_ones_own_shows_every_frame(run: Run, url: str) -> None:
     text = "def test_mine(gradcheckd):\n    gradcheckd.check_function(lambda w: 1 / 0, [1.0], [1.0])\n"
-    assert "blackbox.py:" in run(text, GRADCHECKD_URL=url).stdout
+    assert "function_evaluation.py:" in run(text, GRADCHECKD_URL=url).stdout
 
 
 IN_PROCESS = """

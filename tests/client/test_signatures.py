@@ -9,7 +9,7 @@ import pytest
 import gradcheckd
 from gradcheckd import Service
 from gradcheckd.command import main
-from gradcheckd.signatures import CheckParameters, FunctionParameters
+from gradcheckd.signatures import CheckParameters, FunctionOptions, FunctionParameters
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,17 @@ def test_copied_signature_is_the_one_that_the_method_takes(said: Any, function: 
     assert said.__annotations__ == {each.name: each.annotation for each in taken if each.kind is each.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", ["check", "assert_gradients", "check_function", "assert_function"])
+@pytest.mark.parametrize("name", ["check", "assert_gradients", "check_function", "assert_function", "check_hessian"])
 def test_each_says_all_that_it_takes(name: str) -> None:
     theirs = inspect.signature(getattr(Service, name.replace("assert_gradients", "check").replace("assert", "check")))
-    names = set(theirs.parameters)
+    names = {*theirs.parameters, *(["inconclusive"] if name == "assert_function" else [])}
     assert set(inspect.signature(getattr(Service, name)).parameters) == names
     assert set(inspect.signature(getattr(gradcheckd, name)).parameters) == names - {"self"} | {"url", "key"}
+
+
+def test_a_hessian_takes_no_other_gradients() -> None:
+    taken = set(inspect.signature(Service.check_hessian).parameters)
+    assert taken == set(FunctionOptions.__annotations__) | {"self", "gradient", "point", "hvp", "hessian"}
 
 
 def test_misspelt_keyword_is_refused(url: str) -> None:

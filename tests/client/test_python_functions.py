@@ -1,0 +1,34 @@
+"""The page on functions with several outputs shows what its code prints."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "python-functions.md").read_text()
+
+
+def test_each_block_prints_what_stands_below_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```\n\n```console\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == PAGE.count("```python") == 3
+    for code, printed in blocks:
+        exec(compile(code, "python-functions.md", "exec"), names)  # with the names of the blocks before it
+        assert capsys.readouterr().out == printed
+
+
+def test_each_remedy_of_the_page_passes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+    for wrong, right, outcome in (
+        ("2 * z * dmean)", "2 * z * dmean / z.size)", "pass"),
+        ("(np.cos(x) - np.cos(x[::-1]))", "(np.cos(x) + np.cos(x[::-1]))", "pass"),
+    ):
+        assert PAGE.count(wrong) == 1
+        (code,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if wrong in block]
+        names: dict[str, Any] = {}
+        exec("import gradcheckd\nimport numpy as np\n" + code.replace(wrong, right), names)
+        assert names["report"].outcome == outcome
