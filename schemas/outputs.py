@@ -113,7 +113,7 @@ class JudgedProduct(TypedDict):
     without_value: Annotated[int, Field(description="Points of these directions at which the output has no value.")]
 
 
-class DotTest(TypedDict):
+class DotTestEntry(TypedDict):
     """A vector-Jacobian product and a Jacobian-vector product against each other."""
 
     name: Annotated[str, Field(description="Names of the output and the tensor, output/tensor.")]

@@ -12,7 +12,7 @@ from schemas.check import Arithmetic, Name, RequestedEncoding, StrictModel, Tole
 from schemas.outputs import (
     Cotangents,
     DirectionalProducts,
-    DotTest,
+    DotTestEntry,
     JudgedProduct,
     JudgementPart,
     NumericalDerivative,
@@ -314,7 +314,7 @@ class JudgeReport(TypedDict):
     missed: NotRequired[Annotated[MissedRandom | MissedCoordinates, Field(description="Of gradients, as taylor.")]]
     outputs: NotRequired[Annotated[dict[str, list[int]], Field(description="Shapes of the outputs of the plan.")]]
     dot_tests: NotRequired[
-        Annotated[list[DotTest], Field(description="vjp and jvp against each other, where both were given.")]
+        Annotated[list[DotTestEntry], Field(description="vjp and jvp against each other, where both were given.")]
     ]
     derivatives: NotRequired[
         Annotated[

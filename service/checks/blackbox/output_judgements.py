@@ -5,18 +5,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from schemas.outputs import DotTest
+from schemas.outputs import DotTestEntry
 from schemas.plan import JudgeRequest
 from schemas.problem_details import escape_name
 from schemas.tensor import Tensor
 from service.checks.blackbox.derivatives import scatter_derivatives
-from service.checks.blackbox.dot_tests import DotTestSide, run_dot_test
+from service.checks.blackbox.dot_tests import build_dot_test
 from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.missing_values import count_missing_values, explain_missing_base, mark_incomplete_points
 from service.checks.blackbox.outputs import stack_tangents
 from service.checks.blackbox.products import GivenProducts
 from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox.candidate_judge import TensorJudgement
+from service.numerics.blackbox.dot_test import ProductPair
 from service.numerics.blackbox.layout import BASE_REPEATS
 from service.numerics.blackbox.output_judge import OutputJudge, ProductJudgement
 from service.numerics.core.batching import Array
@@ -54,7 +55,7 @@ class OutputJudgements:
     jacobians: dict[str, ProductJudgement] = field(default_factory=dict[str, ProductJudgement])
     directional: dict[str, ProductJudgement] = field(default_factory=dict[str, ProductJudgement])
     missing_counts: dict[str, int] = field(default_factory=dict[str, int])
-    dot_tests: list[DotTest] = field(default_factory=list[DotTest])
+    dot_tests: list[DotTestEntry] = field(default_factory=list[DotTestEntry])
     derivatives: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])
     noise: float = 0.0
     is_deterministic: bool = True
@@ -172,22 +173,17 @@ class _OneOutput:
         least = min(precisions, key=lambda precision: precision.significand_bits)
         return choose_precision(tensor, self.request.candidate_dtype, least)
 
-    def _run_dot_test(self, name: str) -> DotTest:
+    def _run_dot_test(self, name: str) -> DotTestEntry:
         layout, vjp, jvp = self.plan.layout, self.products.vjp[self.output][name], self.products.jvp[self.output]
         first = sum(len(layout.lines[other]) for other in list(layout.points)[: layout.tensor_positions[name]])
         rows = jvp.array[first : first + len(layout.lines[name])].astype(np.float64)
-        tangents = stack_tangents(layout, name)
-        return run_dot_test(
-            f"{self.output}/{name}",
-            DotTestSide(_flatten(vjp.array[None]), _flatten(tangents), self._choose_precision(name, vjp)),
-            DotTestSide(
-                _flatten(rows),
-                _flatten(self.plan.cotangents[self.output][None]),
-                self._choose_directional_precision(jvp),
-            ),
-            self.tolerance,
+        base = self.values[0].ravel()
+        precisions = [self._choose_precision(name, vjp), self._choose_directional_precision(jvp)]
+        pair = ProductPair(
+            cotangent=self.plan.cotangents[self.output].ravel(),
+            base_values=np.where(np.isfinite(base), base, 0.0),
+            gradient=vjp.array.astype(np.float64).ravel(),
+            products=rows.reshape(len(rows), -1).T,
+            precision=min(precisions, key=lambda precision: precision.significand_bits),
         )
-
-
-def _flatten(arrays: Array) -> Array:
-    return arrays.astype(np.float64).reshape(len(arrays), -1)
+        return build_dot_test(layout, self.output, name, pair, stack_tangents(layout, name), self.tolerance)

@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from schemas.outputs import DotTest, JudgedProduct
+from schemas.outputs import DotTestEntry, JudgedProduct
 from schemas.plan import JudgedVerdict, JudgeReport
 from schemas.problem_details import escape_name
 from schemas.report import OutcomeName
@@ -72,7 +72,7 @@ def _combine_outcomes(judgements: OutputJudgements) -> Outcome:
     return gradient_verdict.combine_outcomes(outcomes) if outcomes else Outcome.INCONCLUSIVE
 
 
-def _find_outcome(test: DotTest) -> Outcome:
+def _find_outcome(test: DotTestEntry) -> Outcome:
     return next(outcome for outcome in Outcome if outcome.wire_name == test["outcome"])
 
 
@@ -149,7 +149,7 @@ def _describe_bug(judgements: OutputJudgements) -> Iterator[str]:
         yield bug.explanation
 
 
-def _describe_dot_test(test: DotTest) -> str:
+def _describe_dot_test(test: DotTestEntry) -> str:
     vjp, jvp, allowed = (float(test[part]) for part in ("vjp", "jvp", "allowed"))
     return (
         f"The vjp and the jvp of {escape_name(test['name'])} contradict each other: along direction "

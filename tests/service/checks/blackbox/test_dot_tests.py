@@ -1,70 +1,60 @@
-"""Dot tests of products of one Jacobian."""
+"""Entries of dot tests; tests/service/numerics/blackbox/test_dot_test.py has the tests themselves."""
+
+import copy
 
 import numpy as np
 import pytest
 
-from service.checks.blackbox.dot_tests import DotTestSide, run_dot_test
-from service.numerics.core.precision import PRECISIONS
-from service.numerics.verdict.reference import Tolerance
+from service.checks.blackbox.judge import judge_losses
+from tests.service.checks.blackbox.output_requests import make_output_request
 
-GENERATOR = np.random.default_rng(0)
-JACOBIAN = GENERATOR.standard_normal((5, 7))
-COTANGENT, TANGENTS = GENERATOR.standard_normal(5), GENERATOR.standard_normal((4, 7))
+BODIES = {kind: make_output_request(kind, "vjp", "jvp") for kind in ("random", "coordinates")}
 
 
-def run(jacobian=JACOBIAN, precision="FP64", tolerance=None, vjp=None):
-    vjp = COTANGENT @ jacobian if vjp is None else vjp
-    return run_dot_test(
-        "y/w",
-        DotTestSide(vjp[None], TANGENTS, PRECISIONS[precision]),
-        DotTestSide(TANGENTS @ JACOBIAN.T, COTANGENT[None], PRECISIONS[precision]),
-        tolerance,
-    )
+def run(kind, factor=1.0, **fields):
+    """Dot tests by name, with one element of the vjp of y by b off by a factor."""
+    body = copy.deepcopy(BODIES[kind])
+    body["vjp"]["y"]["b"][1] *= factor
+    return {test["name"]: test for test in judge_losses(body | fields)["dot_tests"]}
 
 
-def test_products_of_one_jacobian_pass():
-    test = run()
-    assert (test["name"], test["outcome"]) == ("y/w", "pass")
-    assert 0 < test["allowed"] < 1e-10
+@pytest.mark.parametrize("kind", BODIES)
+def test_right_products_agree(kind):
+    for test in run(kind).values():
+        assert test["outcome"] == "pass"
+        assert abs(test["vjp"] - test["jvp"]) <= test["allowed"] < 1e-10
 
 
-@pytest.mark.parametrize("error", [1e-10, 1e-4, -2.0])
-def test_products_of_different_jacobians_fail(error):
-    wrong = JACOBIAN.copy()
-    wrong[2, 3] *= 1 + error
-    test = run(wrong)
-    assert test["outcome"] == "fail"
-    assert test["direction"] in range(4)
-    assert abs(test["vjp"] - test["jvp"]) > test["allowed"]
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("factor", [1 + 1e-9, 1.0001, -1.0])
+def test_products_of_different_jacobians_contradict_each_other(kind, factor):
+    tests = run(kind, factor)
+    assert [name for name, test in tests.items() if test["outcome"] == "fail"] == ["y/b"]
+    assert abs(tests["y/b"]["vjp"] - tests["y/b"]["jvp"]) > tests["y/b"]["allowed"]
+    assert kind == "random" or tests["y/b"]["direction"] == 1
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("FP32", np.float32), ("FP16", np.float16)])
-def test_the_rounding_of_the_arithmetic_passes(precision, dtype):
-    rounded = (COTANGENT @ JACOBIAN).astype(dtype).astype(float)
-    assert run(vjp=rounded, precision=precision)["outcome"] == "pass"
-    assert run(vjp=rounded)["outcome"] == "fail"
+@pytest.mark.parametrize("tolerance", [{"rtol": 0.01}, {"atol": 0.5}])
+def test_a_tolerance_comes_on_top_of_rounding(tolerance):
+    assert run("coordinates", 1.001)["y/b"]["outcome"] == "fail"
+    test = run("coordinates", 1.001, tolerance=tolerance)["y/b"]
+    assert test["outcome"] == "pass"
+    assert abs(test["vjp"] - test["jvp"]) <= test["allowed"]
+    assert run("coordinates", 30.0, tolerance=tolerance)["y/b"]["outcome"] == "fail"
 
 
-def test_a_tolerance_comes_on_top():
-    wrong = 1.001 * JACOBIAN
-    assert run(wrong)["outcome"] == "fail"
-    assert run(wrong, tolerance=Tolerance(0.01, 0.0))["outcome"] == "pass"
-    assert run(wrong, tolerance=Tolerance(0.0, 1.0))["outcome"] == "pass"
+def test_a_product_that_is_not_finite_decides_nothing_here():
+    body = copy.deepcopy(BODIES["coordinates"])
+    body["vjp"]["y"]["b"][1] = "NaN"
+    report = judge_losses(body)
+    test = next(test for test in report["dot_tests"] if test["name"] == "y/b")
+    assert (test["outcome"], test["vjp"]) == ("inconclusive", "NaN")
+    assert report["verdicts"]["y/b"]["outcome"] == "fail"
 
 
-def test_a_product_that_is_not_finite_fails():
-    vjp = COTANGENT @ JACOBIAN
-    vjp[0] = np.nan
-    assert run(vjp=vjp)["outcome"] == "fail"
-
-
-def test_an_overflow_says_nothing_of_the_products():
-    vjp = DotTestSide(1e200 * (COTANGENT @ JACOBIAN)[None], 1e200 * TANGENTS, PRECISIONS["FP64"])
-    jvp = DotTestSide(1e200 * TANGENTS @ JACOBIAN.T, 1e200 * COTANGENT[None], PRECISIONS["FP64"])
-    assert run_dot_test("y/w", vjp, jvp, None)["outcome"] == "inconclusive"
-
-
-def test_zeros_agree():
-    zero = np.zeros((1, 7))
-    side = DotTestSide(zero, TANGENTS, PRECISIONS["FP64"])
-    assert run_dot_test("y/w", side, side, None)["outcome"] == "pass"
+def test_an_output_without_a_base_decides_nothing_of_the_others():
+    body = copy.deepcopy(BODIES["random"])
+    body["values"]["y"][0][0][0] = "NaN"
+    tests = {test["name"]: test["outcome"] for test in judge_losses(body)["dot_tests"]}
+    assert tests["total/w"] == tests["total/b"] == "pass"
+    assert np.isfinite([test["allowed"] for test in judge_losses(body)["dot_tests"]]).all()
