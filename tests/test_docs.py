@@ -269,3 +269,21 @@ def test_loss_at_home_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -
         assert capsys.readouterr().out == printed
         exec(script.replace("*= 1.0001", "*= 1"), {})
         assert capsys.readouterr().out != printed, "the comparison must be able to fail"
+
+
+def test_function_with_outputs_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (
+        read_section(DOCS / "functions.md", title)
+        for title in ("A loss that cannot leave home", "A function with outputs")
+    )
+    (definitions,), (script,), (printed,) = (
+        find_blocks(first, "python"), find_blocks(second, "python"), find_blocks(second, "console"),
+    )  # fmt: skip
+    with serve_application() as address:
+        names: dict[str, object] = {}
+        exec(definitions.replace("http://127.0.0.1:8000", address), names)
+        capsys.readouterr()
+        exec(script, names)
+        assert capsys.readouterr().out == printed
+        exec(script.replace("1e-6", "0.0"), names)
+        assert capsys.readouterr().out == printed.replace("fail", "pass"), "the right products pass"
