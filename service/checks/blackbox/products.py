@@ -32,9 +32,6 @@ class GivenProducts:
     jvp: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     jacobian: NestedTensors = field(default_factory=dict[str, Mapping[str, Tensor]])
 
-    def __bool__(self) -> bool:
-        return bool(self.vjp or self.jvp or self.jacobian)
-
 
 def read_products(request: JudgeRequest, plan: EvaluationPlan, limits: Limits) -> GivenProducts:
     """Read the products of a request for a judgement of outputs.
