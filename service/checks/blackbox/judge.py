@@ -74,6 +74,13 @@ def judge_losses(
 def _judge_outputs(
     request: JudgeRequest, plan: EvaluationPlan, limits: Limits, clock: Clock, encode: TensorEncoder
 ) -> JudgeReport:
+    with clock.refuse_on_timeout("Plan fewer directions, or judge fewer outputs at once", "plan"):
+        return _judge_output_values(request, plan, limits, clock, encode)
+
+
+def _judge_output_values(
+    request: JudgeRequest, plan: EvaluationPlan, limits: Limits, clock: Clock, encode: TensorEncoder
+) -> JudgeReport:
     products = read_products(request, plan, limits)
     shapes = {name: array.shape for name, array in plan.cotangents.items()}
     values = read_values(request.values or {}, plan.layout, shapes)

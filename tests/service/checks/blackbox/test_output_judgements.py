@@ -1,12 +1,15 @@
 """Judgements of products of a function with two outputs: right ones pass, and every planted error is found."""
 
 import copy
+import itertools
 import json
 
 import numpy as np
 import pytest
 
+from schemas.problem_details import InvalidRequestError
 from service.checks.blackbox.judge import judge_losses
+from service.checks.common.deadline import Clock
 from tests.service.checks.blackbox.output_requests import (
     compute_jvp,
     compute_vjp,
@@ -240,3 +243,23 @@ def test_a_client_may_order_its_objects_as_it_likes():
         holder.clear()
         holder.update(items)
     assert json.dumps(judge_losses(other)) == json.dumps(judge_losses(body))
+
+
+def find_timeout(pauses):
+    """The error of a judgement whose time is over after so many looks at the clock; None if it ends before."""
+    clock = Clock(pauses, itertools.count().__next__)
+    try:
+        with clock.enforce_deadline():
+            judge_losses(BODIES["random", ("vjp", "jvp")])
+    except InvalidRequestError as error:
+        return f"{error.reason} at {error.errors[0]['pointer']}: {error.errors[0]['detail']}"
+    return None
+
+
+def test_a_judgement_that_runs_out_of_time_is_refused_with_a_remedy():
+    details = [find_timeout(pauses) for pauses in range(1, 400, 7)]
+    assert details[-1] is None
+    judged = [detail for detail in details if detail is not None and "the products were being judged" in detail]
+    assert judged
+    assert all(detail.startswith("out-of-time at /plan: ") for detail in judged)
+    assert all(detail.endswith("Plan fewer directions, or judge fewer outputs at once") for detail in judged)
