@@ -104,7 +104,7 @@ def read_point(point: Any) -> TensorForm:
     kind: FormKind
     originals: dict[str, Any]
     if isinstance(point, Mapping):
-        kind, originals = "mapping", dict(cast("Mapping[str, Any]", point))
+        kind, originals = "mapping", _check_names(cast("Mapping[Any, Any]", point), "The point")
     elif isinstance(point, list | tuple) and _holds_tensors(cast("Sequence[Any]", point)):
         kind, originals = "tuple", _number_items(cast("Sequence[Any]", point), _POINT_PREFIX)
     else:
@@ -129,7 +129,7 @@ def read_outputs(outputs: Any) -> TensorForm:
     kind: FormKind
     originals: dict[str, Any]
     if isinstance(outputs, Mapping):
-        kind, originals = "mapping", dict(cast("Mapping[str, Any]", outputs))
+        kind, originals = "mapping", _check_names(cast("Mapping[Any, Any]", outputs), "The result of the function")
     elif isinstance(outputs, tuple) or (isinstance(outputs, list) and _holds_tensors(cast("Sequence[Any]", outputs))):
         kind, originals = "tuple", _number_items(cast("Sequence[Any]", outputs), _OUTPUT_PREFIX)
     else:
@@ -171,6 +171,13 @@ def read_floats(value: Any, subject: str, remedy: str) -> TypedTensor:
     if tensor.datatype.name.startswith(("INT", "BOOL")):
         raise TensorError(f"{subject}: its datatype is {tensor.datatype.name}, and derivatives need floats. {remedy}")
     return tensor
+
+
+def _check_names(mapping: Mapping[Any, Any], subject: str) -> dict[str, Any]:
+    for name in mapping:
+        if not isinstance(name, str):
+            raise TensorError(f"{subject} is a mapping of names to arrays; as a name {name!r} was given.")
+    return dict(mapping)
 
 
 def _holds_tensors(items: Sequence[Any]) -> bool:

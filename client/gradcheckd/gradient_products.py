@@ -148,7 +148,11 @@ def _call_unchanging(function: Callable[..., Any], name: str, *arguments: tuple[
     """Call a function of arguments in some forms, and refuse changes to them."""
     items = [form.flatten(argument, name) for form, argument in arguments]
     before = [{key: np.array(read_numbers(item)) for key, item in named.items()} for named in items]
-    result = function(*(argument for _, argument in arguments))
+    try:
+        result = function(*(argument for _, argument in arguments))
+    except Exception as error:
+        error.add_note(f"gradcheckd: raised by {name}")
+        raise
     for named, numbers in zip(items, before, strict=True):
         refuse_changes(named, numbers, f"{name} changed its input {{}} in place")
     return result

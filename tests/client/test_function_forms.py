@@ -55,6 +55,7 @@ def test_outputs_have_names_and_shapes(outputs: Any, kind: str, shapes: dict[str
 REFUSED_POINTS = {
     "none": ((), r"The point has no tensor"),
     "no name": ({}, r"The point has no tensor"),
+    "a number as a name": ({1: W}, "The point is a mapping of names to arrays; as a name 1 was given"),
     "integers": (np.arange(3), r"point 'x': its datatype is INT64, and derivatives need floats\. Convert it"),
     "Booleans": ({"m": torch.ones(2, dtype=torch.bool)}, "point 'm': its datatype is BOOL"),
     "labels in a tuple": ((W, torch.arange(2)), "point 'input1': its datatype is INT64"),
@@ -76,6 +77,7 @@ def test_points_without_floats_are_refused(point: Any, message: str) -> None:
 REFUSED_OUTPUTS = {
     "none": ((), "The function returned no output"),
     "integers": ((W, np.arange(2)), r"output 'output1': its datatype is INT64.* Leave it out of the result"),
+    "a number as a name": ({0: W}, "The result of the function is a mapping of names to arrays; as a name 0"),
     "nothing": ({"y": W, "z": None}, "output 'z' is None"),
     "complex": (W * 1j, "output 'y': its datatype is complex128"),
 }

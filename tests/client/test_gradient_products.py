@@ -213,6 +213,12 @@ def test_products_of_another_form_are_refused(given: Any, error: type[Exception]
     assert W.tolist() == [1.0, 2.0, 3.0]
 
 
+def test_an_error_of_a_product_has_a_note() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        compute(GradientArguments(vjp=lambda point, cotangents: 1 / 0))
+    assert caught.value.__notes__ == ["gradcheckd: raised by vjp"]
+
+
 EXCLUSIVE = {
     "candidate and vjp": {"candidate": W, "vjp": vjp},
     "candidate and jvp": {"candidate": W, "jvp": jvp},
