@@ -113,6 +113,11 @@ class PlanRequest(StrictModel):
         default=None,
         description="Your own cotangents by the name of the output, in place of `outputs`; by default random ones.",
     )
+    evaluations: Literal["full", "few"] = Field(
+        default="full",
+        description="few: some of the evaluations first. If these do not suffice for a pass, the judgement is `more`, "
+        "with the other points.",
+    )
     encoding: RequestedEncoding = Field(default="nested", description="Encoding of the points of the answer.")
 
 
@@ -148,6 +153,9 @@ class Plan(StrictModel):
         default_factory=dict[str, Tensor], description="Cotangents of the outputs, by name."
     )
     evaluations: Annotated[int, Ge(1)]
+    first_evaluations: Annotated[int, Ge(1)] | None = Field(
+        default=None, description="Evaluations of the first look, if the plan has one."
+    )
     checks: dict[str, str] = Field(description="Checksums of its other parts.")
 
 
@@ -293,6 +301,20 @@ class JudgedVerdict(TypedDict):
     taylor: Taylor
     missed: MissedRandom | MissedCoordinates
     without_value: Annotated[int, Field(description="Points of this tensor at which the loss has no value.")]
+
+
+class FurtherPoints(TypedDict):
+    """The answer of a first look that does not suffice: the other points of the plan."""
+
+    outcome: Literal["more"]
+    summary: Annotated[str, Field(description="One sentence for a person.")]
+    plan: Annotated[dict[str, Any], Field(description="The plan, to be returned with the values at all points.")]
+    evaluations: Annotated[int, Field(description="Number of these points.")]
+    order: Annotated[list[str], Field(description="Names of the tensors, in the order of the request.")]
+    points: Annotated[
+        list[dict[str, FiniteAnswerTensor]],
+        Field(description="Tensors of each point, by name; their values follow those of the first look."),
+    ]
 
 
 class JudgeReport(TypedDict):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, TensorSpec, serialize
 
 from schemas.datatype import Datatype
 from schemas.json_writer import write_json
-from schemas.plan import JudgeReport
+from schemas.plan import FurtherPoints, JudgeReport
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.raw_tensor import RawTensor
 from schemas.report import CheckReport
@@ -33,6 +33,7 @@ FIELDS_ENTRY, REPORT_ENTRY, TEXT_ENTRY = "request", "report", "text"
 _TENSOR_FIELDS = ("gradients", "intermediates")
 """Fields of a report whose tensors are tensors of the answer, named part/name/route."""
 _DERIVATIVES = "derivatives"
+_POINTS = "points"
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = cast("Any", safetensors).deserialize
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 2**22
@@ -174,14 +175,16 @@ def encode_report(report: CheckReport, text: str | None = None) -> bytes:
     return to_safetensors(tensors, other_fields, {} if text is None else {TEXT_ENTRY: text})
 
 
-def encode_judgement(report: JudgeReport, text: str | None = None) -> bytes:
-    """Write a report of a judgement with "binary" derivatives, and its text for reading if there is one."""
+def encode_judgement(report: JudgeReport | FurtherPoints, text: str | None = None) -> bytes:
+    """Write a report of a judgement with "binary" derivatives or points, and its text for reading if there is one."""
     tensors: dict[str, Tensor] = {
         f"{_DERIVATIVES}/{name}/{part}": cast("Tensor", tensor)
         for name, parts in report.get(_DERIVATIVES, {}).items()
         for part, tensor in parts.items()
     }
-    rest = {name: value for name, value in report.items() if name != _DERIVATIVES}
+    points = cast("Mapping[str, Tensor]", report.get(_POINTS, {}))
+    tensors |= {f"{_POINTS}/{name}": tensor for name, tensor in points.items()}
+    rest = {name: value for name, value in report.items() if name not in (_DERIVATIVES, _POINTS)}
     return to_safetensors(tensors, rest, {} if text is None else {TEXT_ENTRY: text})
 
 

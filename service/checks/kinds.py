@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.bugs import BugsAnswer
 from schemas.curve import CurveReport
-from schemas.plan import JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
+from schemas.plan import FurtherPoints, JudgeReport, JudgeRequest, PlanAnswer, PlanRequest
 from schemas.report import CheckReport
 from schemas.safetensors_body import SAFETENSORS, encode_judgement, encode_report, reorder_header, to_safetensors
 from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
@@ -67,7 +67,7 @@ def _run_plan(body: object, options: RunOptions) -> PlanResult:
     )
 
 
-def _run_judge(body: object, options: RunOptions) -> JudgeReport:
+def _run_judge(body: object, options: RunOptions) -> JudgeReport | FurtherPoints:
     # Text needs no encoding, as in a check.
     encoding = None if options.form == "json" else "binary"
     return judge_losses(body, options.limits, encoding=encoding, reserve_answer_bytes=options.reserve_answer_bytes)
@@ -91,7 +91,9 @@ def _collect_check_facts(report: CheckReport) -> AnswerFacts:
     return AnswerFacts(_collect_outcomes(report), cost["loss_evaluations"], stages)
 
 
-def _collect_judge_facts(report: JudgeReport) -> AnswerFacts:
+def _collect_judge_facts(report: JudgeReport | FurtherPoints) -> AnswerFacts:
+    if report["outcome"] == "more":
+        return AnswerFacts({"outcome": report["outcome"], "evaluations": report["evaluations"]})
     # The evaluations were the client's.
     return AnswerFacts({**_collect_outcomes(report), "evaluations": report["evaluations"]})
 
@@ -171,7 +173,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         path="/v1/judge",
         summary="Judge derivatives by the values of a function at the points of a plan",
         request_type=JudgeRequest,
-        answer_type=JudgeReport,
+        answer_type=JudgeReport | FurtherPoints,
         run=_run_judge,
         build_examples=build_judge_examples,
         binary_body=_JUDGE_BODY,

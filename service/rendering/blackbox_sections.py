@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from schemas.outputs import JudgedProduct
-from schemas.plan import JudgedVerdict, JudgeReport, Taylor
+from schemas.plan import FurtherPoints, JudgedVerdict, JudgeReport, Taylor
 from service.rendering import number_format
 from service.rendering.detail_sections import build_direction_table, build_worst_element_table, limit_sections
 from service.rendering.document import Block, Column, DisplayName, Heading, Paragraph, Section, Table
@@ -32,8 +32,11 @@ _FACTOR_MEANINGS = {
 }
 
 
-def build_judgement_sections(report: JudgeReport, *, has_details: bool = False) -> Iterator[Section]:
+def build_judgement_sections(report: JudgeReport | FurtherPoints, *, has_details: bool = False) -> Iterator[Section]:
     """Build the sections of a judgement by losses, or by the values of outputs."""
+    if report["outcome"] == "more":
+        yield Section(Heading(), [Paragraph(report["summary"].removeprefix("more: "))])
+        return
     summary = report["summary"].removeprefix(f"{report['outcome']}: ")
     function = "outputs" if "outputs" in report else "loss"
     yield Section(

@@ -49,6 +49,8 @@ class EvaluationPlan:
         Moves of the elements away from bounds, powers of two, by name, shape (elements,).
     bounds
         Bounds of the request, by name.
+    has_first_look
+        True if some of the evaluations come first, and may suffice; False by default.
     cotangents
         Cotangents of the outputs, float64 in their shapes, by name; none of a loss.
     """
@@ -59,6 +61,7 @@ class EvaluationPlan:
     direction_count: int
     step_sizes: Mapping[str, Array]
     bounds: Mapping[str, BoundsSpec]
+    has_first_look: bool = False
     cotangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
@@ -70,6 +73,7 @@ def build_evaluation_plan(
     count: int | None,
     seed: int,
     limits: Limits,
+    has_first_look: bool = False,
     outputs: OutputRequest | None = None,
     size_factor: int = 1,
     path_prefix: tuple[str, ...] = (),
@@ -90,6 +94,8 @@ def build_evaluation_plan(
         Seed of the directions.
     limits
         Limits of the request.
+    has_first_look
+        True if some of the evaluations come first; False by default.
     outputs
         Outputs of the function; none by default, as of a loss.
     size_factor
@@ -130,7 +136,7 @@ def build_evaluation_plan(
     ]:
         raise InvalidRequestError(errors)
     cotangents = outputs.choose_cotangents(seed)
-    return EvaluationPlan(layout, datatypes, random, count, step_sizes, settings.bounds, cotangents)
+    return EvaluationPlan(layout, datatypes, random, count, step_sizes, settings.bounds, has_first_look, cotangents)
 
 
 def _check_tensors(

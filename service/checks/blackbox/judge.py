@@ -1,28 +1,34 @@
 """`POST /v1/judge`: from a plan, losses or values, and derivatives to a report, without Flask."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.plan import JudgeReport, JudgeRequest
+from schemas.plan import FurtherPoints, JudgeReport, JudgeRequest
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.tensor import Encoding, Tensor
 from service.checks.blackbox import parse
 from service.checks.blackbox.derivatives import TensorEncoder, build_derivatives, check_derivative_bytes, choose_encoder
 from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.judge_fields import check_fields
+from service.checks.blackbox.looks import Look, build_further_points, choose_look, list_looks, take_first_look
 from service.checks.blackbox.losses import read_losses
 from service.checks.blackbox.output_judgements import judge_products
 from service.checks.blackbox.output_report import build_output_report
 from service.checks.blackbox.plan_codec import decode_plan
 from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
-from service.checks.blackbox.products import check_jacobian_size, read_products
+from service.checks.blackbox.products import check_jacobian_size, read_products, take_first_products
 from service.checks.blackbox.report import build_derivative_report, build_judge_report, difference_loss
-from service.checks.blackbox.values import read_values
+from service.checks.blackbox.values import count_points, read_values
 from service.checks.common.deadline import Clock, current_clock
 from service.checks.common.limits import Limits
 from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox import candidate_judge
+from service.numerics.blackbox.candidate_judge import TensorJudgement
+from service.numerics.blackbox.first_look import add_first_misses
+from service.numerics.blackbox.noise import LossNoise
+from service.numerics.core.batching import Array
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.reference import Tolerance
 
@@ -33,7 +39,7 @@ def judge_losses(
     *,
     encoding: Encoding | None = None,
     reserve_answer_bytes: Callable[[int], None] | None = None,
-) -> JudgeReport:
+) -> JudgeReport | FurtherPoints:
     """Judge derivatives by the losses, or by the values of outputs, at the points of a plan.
 
     Parameters
@@ -47,6 +53,11 @@ def judge_losses(
     reserve_answer_bytes
         Receiver of the largest size of an answer with derivatives, in bytes, before they are computed; may raise to
         refuse it. None by default. With it, tensors are left to `schemas.json_writer`.
+
+    Returns
+    -------
+    dict
+        The report; or the other points of the plan, if the first look at the function does not suffice for a pass.
 
     Raises
     ------
@@ -66,55 +77,112 @@ def judge_losses(
             if reserve_answer_bytes is not None:
                 reserve_answer_bytes(size)
         encode = choose_encoder(form, defer=reserve_answer_bytes is not None)
-        if plan.cotangents:
-            return _judge_outputs(request, plan, limits, clock, encode)
-        return _judge_loss(request, plan, clock, encode)
+        judge = _judge_outputs if plan.cotangents else _judge_loss
+        report = judge(_JudgedRequest(request, plan, _choose_look(request, plan), limits, clock, encode))
+        if report is not None:
+            return report
+        return build_further_points(plan, form, limits, reserve_answer_bytes)
 
 
-def _judge_outputs(
-    request: JudgeRequest, plan: EvaluationPlan, limits: Limits, clock: Clock, encode: TensorEncoder
-) -> JudgeReport:
-    with clock.refuse_on_timeout("Plan fewer directions, or judge fewer outputs at once", "plan"):
-        return _judge_output_values(request, plan, limits, clock, encode)
+@dataclass(frozen=True)
+class _JudgedRequest:
+    """A request with its plan, and the look at the function that it brings the values of."""
+
+    request: JudgeRequest
+    plan: EvaluationPlan
+    look: Look
+    limits: Limits
+    clock: Clock
+    encode: TensorEncoder
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        """The tolerance of the client, if there is one."""
+        spec = self.request.tolerance
+        return None if spec is None else Tolerance(spec.rtol, spec.atol)
 
 
-def _judge_output_values(
-    request: JudgeRequest, plan: EvaluationPlan, limits: Limits, clock: Clock, encode: TensorEncoder
-) -> JudgeReport:
-    products = read_products(request, plan, limits)
+def _choose_look(request: JudgeRequest, plan: EvaluationPlan) -> Look:
+    if not plan.cotangents:
+        return choose_look(plan, len(request.losses or []), "losses")
+    counted = count_points(request.values or {})
+    if counted is None or not plan.has_first_look:
+        # The errors of the values tell more than their number.
+        return list_looks(plan)[0]
+    return choose_look(plan, counted[0], "values", counted[1])
+
+
+def _judge_outputs(judged: _JudgedRequest) -> JudgeReport | None:
+    """Judge outputs; return None if a first look does not suffice."""
+    with judged.clock.refuse_on_timeout("Plan fewer directions, or judge fewer outputs at once", "plan"):
+        return _judge_output_values(judged)
+
+
+def _judge_output_values(judged: _JudgedRequest) -> JudgeReport | None:
+    request, plan, look = judged.request, judged.plan, judged.look
+    products = read_products(request, plan, judged.limits)
     shapes = {name: array.shape for name, array in plan.cotangents.items()}
-    values = read_values(request.values or {}, plan.layout, shapes)
+    values = read_values(request.values or {}, plan.layout, shapes, look)
+    first_plan = take_first_look(plan)
     # Overflow and NaN are findings here, as in a check.
-    with clock.name_stage("the products were being judged"), np.errstate(all="ignore"):
-        judgements = judge_products(request, plan, products, values, _choose_tolerance(request))
-    return build_output_report(plan, judgements, request.relative_error, encode)
+    with judged.clock.name_stage("the products were being judged"), np.errstate(all="ignore"):
+        first = judgements = None
+        if look.kind != "all":
+            first_products = take_first_products(products, plan, first_plan)
+            first = judge_products(request, first_plan, first_products, values, judged.tolerance)
+        if look.kind != "first":
+            judgements = judge_products(request, plan, products, values, judged.tolerance)
+    if judgements is None:
+        plan, judgements = first_plan, first
+    assert judgements is not None
+    if first is not None:
+        judgements = judgements.add_first_misses(first)
+    report = build_output_report(plan, judgements, request.relative_error, judged.encode)
+    return _finish_report(report, look)
 
 
-def _choose_tolerance(request: JudgeRequest) -> Tolerance | None:
-    return None if request.tolerance is None else Tolerance(request.tolerance.rtol, request.tolerance.atol)
+def _finish_report(report: JudgeReport, look: Look) -> JudgeReport | None:
+    """Return the report with the number of evaluations; None if a first look does not suffice."""
+    if look.kind == "first" and report["outcome"] != "pass":
+        return None
+    report["evaluations"] = len(look.evaluations)
+    return report
 
 
-def _judge_loss(request: JudgeRequest, plan: EvaluationPlan, clock: Clock, encode: TensorEncoder) -> JudgeReport:
+def _judge_loss(judged: _JudgedRequest) -> JudgeReport | None:
+    """Judge the gradient of a loss; return None if a first look does not suffice."""
+    request, plan, look = judged.request, judged.plan, judged.look
     given = request.candidate
     if given is not None and (errors := [*_find_candidate_errors(given, plan)]):
         raise InvalidRequestError(errors)
-    losses = read_losses(request.losses or [], plan.layout)
+    losses = read_losses(request.losses or [], plan.layout, look)
+    if look.kind == "first":
+        plan = take_first_look(plan)
     if given is None:
-        with clock.name_stage("the loss was being differenced"):
-            return build_derivative_report(plan, losses, encode)
-    candidates = {name: tensor.array for name, tensor in given.items()}
-    precisions = {
-        name: choose_precision(tensor, request.candidate_dtype, PRECISIONS[plan.datatypes[name].name])
-        for name, tensor in given.items()
-    }
-    with clock.name_stage("the candidate was being judged"):
-        noise, judgements = candidate_judge.judge_candidates(
-            plan.layout, losses, candidates, precisions, request.relative_error, _choose_tolerance(request)
-        )
+        with judged.clock.name_stage("the loss was being differenced"):
+            return _finish_report(build_derivative_report(plan, losses, judged.encode), look)
+    with judged.clock.name_stage("the candidate was being judged"):
+        noise, judgements = _judge_candidates(judged, plan, losses, given)
+        if look.kind != "all":
+            _, first = _judge_candidates(judged, take_first_look(plan), losses, given)
+            judgements = {name: add_first_misses(judgement, first[name]) for name, judgement in judgements.items()}
         report = build_judge_report(plan.layout, losses, noise, judgements, request.relative_error)
         if request.include:
-            report["derivatives"] = build_derivatives(plan, difference_loss(plan, losses)[0], encode)
-        return report
+            report["derivatives"] = build_derivatives(plan, difference_loss(plan, losses)[0], judged.encode)
+        return _finish_report(report, look)
+
+
+def _judge_candidates(
+    judged: _JudgedRequest, plan: EvaluationPlan, losses: Array, given: Mapping[str, Tensor]
+) -> tuple[LossNoise, dict[str, TensorJudgement]]:
+    precisions = {
+        name: choose_precision(tensor, judged.request.candidate_dtype, PRECISIONS[plan.datatypes[name].name])
+        for name, tensor in given.items()
+    }
+    candidates = {name: tensor.array for name, tensor in given.items()}
+    return candidate_judge.judge_candidates(
+        plan.layout, losses, candidates, precisions, judged.request.relative_error, judged.tolerance
+    )
 
 
 def _find_candidate_errors(candidate: Mapping[str, Tensor], evaluation_plan: EvaluationPlan) -> Iterator[PlacedError]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from service.checks.blackbox.products import GivenProducts
 from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox.candidate_judge import TensorJudgement
 from service.numerics.blackbox.dot_test import ProductPair
+from service.numerics.blackbox.first_look import add_first_misses
 from service.numerics.blackbox.layout import BASE_REPEATS
 from service.numerics.blackbox.output_judge import OutputJudge, ProductJudgement
 from service.numerics.core.batching import Array
@@ -25,6 +27,8 @@ from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import PRECISIONS, Precision
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.reference import Tolerance
+
+_Judgement = TypeVar("_Judgement", TensorJudgement, ProductJudgement)
 
 
 @dataclass
@@ -59,6 +63,21 @@ class OutputJudgements:
     derivatives: dict[str, tuple[Array, Array]] = field(default_factory=dict[str, tuple[Array, Array]])
     noise: float = 0.0
     is_deterministic: bool = True
+
+    def add_first_misses(self, first: "OutputJudgements") -> "OutputJudgements":
+        """Return the judgements with the misses of a first look too."""
+
+        def combine(
+            judgements: Mapping[str, _Judgement], first_judgements: Mapping[str, _Judgement]
+        ) -> dict[str, _Judgement]:
+            return {name: add_first_misses(judgement, first_judgements[name]) for name, judgement in judgements.items()}
+
+        return replace(
+            self,
+            gradients=combine(self.gradients, first.gradients),
+            jacobians=combine(self.jacobians, first.jacobians),
+            directional=combine(self.directional, first.directional),
+        )
 
     @property
     def verdicts(self) -> dict[str, GradientVerdict]:
@@ -170,7 +189,7 @@ class _OneOutput:
     def _choose_directional_precision(self, tensor: Tensor) -> Precision:
         """Return the arithmetic of products that depend on all tensors: by default the least precise one."""
         precisions = [PRECISIONS[datatype.name] for datatype in self.plan.datatypes.values()]
-        least = min(precisions, key=lambda precision: precision.significand_bits)
+        least = min(precisions, key=_get_digits)
         return choose_precision(tensor, self.request.candidate_dtype, least)
 
     def _run_dot_test(self, name: str) -> DotTestEntry:
@@ -184,6 +203,10 @@ class _OneOutput:
             base_values=np.where(np.isfinite(base), base, 0.0),
             gradient=vjp.array.astype(np.float64).ravel(),
             products=rows.reshape(len(rows), -1).T,
-            precision=min(precisions, key=lambda precision: precision.significand_bits),
+            precision=min(precisions, key=_get_digits),
         )
         return build_dot_test(layout, self.output, name, pair, stack_tangents(layout, name), self.tolerance)
+
+
+def _get_digits(precision: Precision) -> int:
+    return precision.significand_bits

@@ -11,8 +11,9 @@ from schemas.plan import PlanAnswer
 from schemas.tensor import Encoding, Tensor, encode_tensor
 from service.checks.blackbox import parse
 from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evaluation_plan
+from service.checks.blackbox.looks import list_looks, select_points
 from service.checks.blackbox.outputs import read_output_request, stack_tangents
-from service.checks.blackbox.plan_codec import encode_plan, stack_points
+from service.checks.blackbox.plan_codec import encode_plan
 from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
 from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.common.deadline import current_clock
@@ -140,6 +141,7 @@ def plan_evaluations(
             count=request.directions.count,
             seed=request.seed,
             limits=limits,
+            has_first_look=request.evaluations == "few",
             outputs=outputs,
             size_factor=BINARY_SIZE_FACTOR if binary else 1,
         )
@@ -147,10 +149,11 @@ def plan_evaluations(
             answer_bytes = _estimate_answer_bytes(plan, "binary" if binary else request.encoding)
             reserve_answer_bytes(check_answer_bytes(answer_bytes, limits, _REMEDY, "directions"))
         with clock.name_stage("the points were being made"):
+            evaluations = list_looks(plan)[0].evaluations
             return PlanResult(
                 encode_plan(plan),
-                plan.layout.evaluation_count,
-                stack_points(plan),
+                len(evaluations),
+                select_points(plan, evaluations),
                 request.encoding,
                 {name: _to_float64_tensor(cotangent) for name, cotangent in plan.cotangents.items()},
                 _stack_tangents(plan),

@@ -8,7 +8,6 @@ themselves: another version of NumPy might draw others from the same seed.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from service.checks.blackbox.evaluation_plan import EvaluationPlan, build_evalua
 from service.checks.blackbox.outputs import OutputRequest
 from service.checks.blackbox.scales_and_bounds import MoveSettings
 from service.checks.common.limits import Limits
+from service.numerics.blackbox.first_look import list_first_evaluations
 from service.numerics.core.batching import Array
 
 _SEED_LIMIT = 2**63
@@ -50,6 +50,8 @@ def encode_plan(evaluation_plan: EvaluationPlan) -> dict[str, Any]:
         plan["output_order"] = list(evaluation_plan.cotangents)
         plan["outputs"] = {name: list(array.shape) for name, array in evaluation_plan.cotangents.items()}
         plan["cotangents"] = {name: _encode_cotangent(array) for name, array in evaluation_plan.cotangents.items()}
+    if evaluation_plan.has_first_look:
+        plan["first_evaluations"] = len(list_first_evaluations(evaluation_plan.layout))
     return plan | {"checks": _compute_checksums(evaluation_plan)}
 
 
@@ -117,6 +119,7 @@ def decode_plan(plan: Plan, limits: Limits, size_factor: int) -> EvaluationPlan:
         count=plan.directions.count,
         seed=int(plan.seed),
         limits=limits,
+        has_first_look=plan.first_evaluations is not None,
         outputs=OutputRequest(
             {name: plan.outputs[name] for name in plan.output_order},
             {name: plan.cotangents[name] for name in plan.output_order},
@@ -164,6 +167,10 @@ def _find_altered_parts(plan: Plan, rebuilt_plan: EvaluationPlan) -> list[Placed
     if plan.evaluations != rebuilt_plan.layout.evaluation_count:
         detail = f"was altered: what the plan says makes {rebuilt_plan.layout.evaluation_count} evaluations"
         errors.append(error_at(detail, "plan", "evaluations"))
+    if plan.first_evaluations is not None and plan.first_evaluations != len(
+        list_first_evaluations(rebuilt_plan.layout)
+    ):
+        errors.append(error_at("was altered: a plan is handed back as it came", "plan", "first_evaluations"))
     if not errors and plan.checks.keys() != expected.keys():
         errors.append(error_at("was altered: there are checksums of parts that are not there", "plan", "checks"))
     if not errors and plan.checks[_DIRECTIONS_CHECKSUM] != expected[_DIRECTIONS_CHECKSUM]:
@@ -201,6 +208,9 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
         checks["outputs"] = _compute_checksum(json.dumps(shapes))
     for name, array in plan.cotangents.items():
         checks[f"cotangents/{name}"] = _compute_checksum("", np.ascontiguousarray(array, "<f8").tobytes())
+    if plan.has_first_look:
+        first_bytes = np.ascontiguousarray(list_first_evaluations(layout), "<i8").tobytes()
+        checks["first_evaluations"] = _compute_checksum("", first_bytes)
     for name, bounds in plan.bounds.items():
         checks[f"bounds/{name}"] = _compute_checksum(json.dumps(_encode_bounds(bounds), sort_keys=True))
     return checks | {_DIRECTIONS_CHECKSUM: directions_hash.hexdigest()[:16]}
@@ -208,11 +218,3 @@ def _compute_checksums(plan: EvaluationPlan) -> dict[str, str]:
 
 def _compute_checksum(text: str, raw: bytes = b"") -> str:
     return hashlib.sha256(text.encode() + raw).hexdigest()[:16]
-
-
-def stack_points(plan: EvaluationPlan) -> Mapping[str, Tensor]:
-    """Return all points by tensor, each of shape (evaluations, ...)."""
-    return {
-        name: Tensor(plan.layout.stack_points(name), plan.datatypes[name], is_integral=False)
-        for name in plan.layout.points
-    }

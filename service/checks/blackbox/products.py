@@ -1,7 +1,7 @@
 """Products of a Jacobian that a client computed, and the Jacobian itself, against the outputs and tensors of a plan."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from schemas.plan import JudgeRequest
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
@@ -31,6 +31,20 @@ class GivenProducts:
     vjp: NestedTensors = field(default_factory=dict[str, Mapping[str, Tensor]])
     jvp: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     jacobian: NestedTensors = field(default_factory=dict[str, Mapping[str, Tensor]])
+
+
+def take_first_products(products: GivenProducts, plan: EvaluationPlan, first_plan: EvaluationPlan) -> GivenProducts:
+    """Return the products of the directions of a first look."""
+    rows: list[int] = []
+    start = 0
+    for name, lines in plan.layout.lines.items():
+        rows += range(start, start + len(first_plan.layout.lines[name]))
+        start += len(lines)
+    jvp = {
+        output: Tensor(tensor.array[rows], tensor.datatype, is_integral=tensor.is_integral)
+        for output, tensor in products.jvp.items()
+    }
+    return replace(products, jvp=jvp)
 
 
 def read_products(request: JudgeRequest, plan: EvaluationPlan, limits: Limits) -> GivenProducts:

@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 
 from schemas.problem_details import InvalidRequestError
+from service.checks.blackbox.looks import Look
 from service.checks.blackbox.losses import read_losses
 from service.numerics.blackbox.layout import lay_out_evaluations
 from tests.service.numerics.blackbox.smooth_losses import make_layout, make_point
+
+
+def look_at_all(layout):
+    return Look("all", np.arange(layout.evaluation_count))
 
 
 @pytest.mark.parametrize(
@@ -20,17 +25,17 @@ from tests.service.numerics.blackbox.smooth_losses import make_layout, make_poin
 def test_invalid_loss_is_quoted_as_json(value, said):
     layout = make_layout([1.0, 2.0])
     with pytest.raises(InvalidRequestError) as error:
-        read_losses([value, *[1] * (layout.evaluation_count - 1)], layout)
+        read_losses([value, *[1] * (layout.evaluation_count - 1)], layout, look_at_all(layout))
     assert error.value.errors[0]["detail"].startswith(said)
 
 
 def test_losses_that_are_not_finite_name_their_points():
     layout = make_layout([1.0, 2.0])
     losses = [1] * layout.evaluation_count
-    assert read_losses(losses, layout).tolist() == losses
+    assert read_losses(losses, layout, look_at_all(layout)).tolist() == losses
     losses[19], losses[0] = "-Infinity", True
     with pytest.raises(InvalidRequestError) as error:
-        read_losses(losses, layout)
+        read_losses(losses, layout, look_at_all(layout))
     first, second = error.value.errors
     assert first == {"pointer": "/losses/0", "detail": "must be a number, or null; true was given"}
     assert "at point 19: 'w' moved along direction 0 by +2^-3 of its scale" in second["detail"]
@@ -40,16 +45,19 @@ def test_null_is_a_loss_without_a_value_but_at_the_base():
     layout = make_layout([1.0, 2.0])
     losses = [1.0] * layout.evaluation_count
     losses[3] = losses[-1] = None
-    assert np.flatnonzero(np.isnan(read_losses(losses, layout))).tolist() == [3, layout.evaluation_count - 1]
+    assert np.flatnonzero(np.isnan(read_losses(losses, layout, look_at_all(layout)))).tolist() == [
+        3,
+        layout.evaluation_count - 1,
+    ]
     losses[2] = None
     with pytest.raises(InvalidRequestError) as error:
-        read_losses(losses, layout)
+        read_losses(losses, layout, look_at_all(layout))
     assert [each["pointer"] for each in error.value.errors] == ["/losses/2"]
 
 
 def refusal(losses, layout):
     with pytest.raises(InvalidRequestError) as error:
-        read_losses(losses, layout)
+        read_losses(losses, layout, look_at_all(layout))
     return error.value.errors
 
 
@@ -73,3 +81,14 @@ def test_many_losses_that_are_not_finite_are_one_error_with_the_first(monkeypatc
     assert "the first is number 20: 'Infinity' is not finite, at point 20: somewhere" in error["detail"]
     assert told == [20]
     assert len(refusal([1.0] * 20 + ["NaN"] * 100 + [1.0] * (layout.evaluation_count - 120), layout)) == 100
+
+
+def test_losses_of_a_look_are_put_in_their_places():
+    layout = make_layout([1.0, 2.0])
+    look = Look("first", np.array([0, 1, 2, 19, 40]))
+    losses = read_losses([1.0, 1.0, 1.0, 4.0, 5.0], layout, look)
+    assert losses[[19, 40]].tolist() == [4.0, 5.0]
+    assert np.isnan(losses).sum() == layout.evaluation_count - 5
+    with pytest.raises(InvalidRequestError) as error:
+        read_losses([1.0, 1.0, 1.0, "NaN", 5.0], layout, look)
+    assert "at point 3: 'w' moved along direction 0 by +2^-3 of its scale" in error.value.errors[0]["detail"]

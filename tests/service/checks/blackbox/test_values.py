@@ -8,8 +8,9 @@ import pytest
 from schemas.plan import Plan
 from schemas.problem_details import InvalidRequestError
 from schemas.raw_tensor import RawTensor
+from service.checks.blackbox.looks import Look
 from service.checks.blackbox.plan_codec import decode_plan
-from service.checks.blackbox.values import read_values
+from service.checks.blackbox.values import count_points, read_values
 from service.checks.common.limits import Limits
 from tests.service.checks.blackbox.output_requests import evaluate_plan, plan_outputs, to_wire
 
@@ -22,7 +23,7 @@ COUNT = RESULT.evaluations
 
 
 def read(values):
-    return read_values(values, LAYOUT, SHAPES)
+    return read_values(values, LAYOUT, SHAPES, Look("all", np.arange(COUNT)))
 
 
 def find_errors(values):
@@ -125,3 +126,11 @@ def test_the_point_of_a_wrong_value_is_described():
 
 def test_very_many_wrong_values_are_listed_in_part():
     assert len(find_errors(WIRE | {"y": [[1.0]] * COUNT, "total": ["x"] * COUNT})) == 200
+
+
+def test_points_are_counted_whatever_the_form_of_the_values():
+    assert count_points(WIRE) == (COUNT, "y")
+    assert count_points({"y": {"datatype": "FP64", "shape": [5, 2], "b64": ""}}) == (5, "y")
+    assert count_points({"y": RawTensor("F64", [6, 2], b"")}) == (6, "y")
+    assert count_points({"y": {"datatype": "FP64", "shape": []}, "total": [1.0, 2.0]}) == (2, "total")
+    assert count_points({"y": 3}) is None

@@ -1,0 +1,132 @@
+"""Plans with a first look: fewer points first, and the others if those do not suffice."""
+
+import json
+
+import numpy as np
+import pytest
+
+from schemas.problem_details import InvalidRequestError
+from schemas.tensor import Tensor
+from service.checks.blackbox.judge import judge_losses
+from service.checks.blackbox.plan import plan_evaluations
+from tests.service.checks.blackbox.output_requests import compute_jvp, compute_vjp, evaluate_plan, plan_outputs, to_wire
+from tests.service.checks.blackbox.plan_requests import compute_gradient, compute_loss, make_plan_request
+
+SCALED = {name: (1.001 * np.array(gradient)).tolist() for name, gradient in compute_gradient().items()}
+
+
+def plan_few(kind="random", **fields):
+    return plan_evaluations(make_plan_request(kind, evaluations="few", **fields)).answer
+
+
+def evaluate(points):
+    return [compute_loss(point) for point in points]
+
+
+def judge(answer, losses, candidate=None, **fields):
+    body = {"plan": answer["plan"], "losses": losses, "candidate": candidate or compute_gradient()} | fields
+    return judge_losses(json.loads(json.dumps(body)))
+
+
+@pytest.mark.parametrize("kind", ["random", "coordinates"])
+def test_a_right_gradient_passes_with_the_first_points(kind):
+    answer = plan_few(kind)
+    assert answer["evaluations"] == len(answer["points"]) < answer["plan"]["evaluations"]
+    assert answer["plan"]["first_evaluations"] == answer["evaluations"]
+    report = judge(answer, evaluate(answer["points"]))
+    assert report["outcome"] == "pass"
+    assert report["evaluations"] == answer["evaluations"]
+    if kind == "random":
+        assert report["missed"]["probability"] == pytest.approx(2e-3)
+
+
+def test_a_wrong_gradient_takes_the_other_points_and_fails():
+    answer = plan_few()
+    losses = evaluate(answer["points"])
+    more = judge(answer, losses, SCALED)
+    assert more["outcome"] == "more"
+    assert more["plan"] == answer["plan"]
+    assert more["evaluations"] == len(more["points"]) == answer["plan"]["evaluations"] - len(losses)
+    both = losses + evaluate(more["points"])
+    report = judge(more, both, SCALED)
+    assert report["outcome"] == "fail"
+    assert report["evaluations"] == len(both)
+    full = plan_evaluations(make_plan_request()).answer
+    assert (
+        judge(full, evaluate(full["points"]), SCALED)["verdicts"]["w1"]["directions"]
+        == (report["verdicts"]["w1"]["directions"])
+    )
+
+
+def test_points_of_both_looks_are_those_of_the_full_plan():
+    answer = plan_few()
+    more = judge(answer, evaluate(answer["points"]), SCALED)
+    full = plan_evaluations(make_plan_request()).answer["points"]
+    first_and_further, all_points = (
+        [json.dumps(to_wire(point)) for point in points] for points in (answer["points"] + more["points"], full)
+    )
+    assert sorted(first_and_further) == sorted(all_points)
+
+
+def test_a_pass_of_all_points_states_the_misses_of_both_looks():
+    answer = plan_few(
+        point={"w1": [[0.1, -0.1], [0.2, 0.001]], "b": {"datatype": "FP64", "shape": [2], "data": [0.5, -0.25]}}
+    )
+    losses = evaluate(answer["points"])
+    further = judge(answer, losses, SCALED)
+    report = judge(answer, losses + evaluate(further["points"]))
+    assert report["outcome"] == "pass"
+    assert report["missed"]["probability"] > 1e-3
+
+
+def test_other_numbers_of_losses_are_refused():
+    answer = plan_few()
+    with pytest.raises(InvalidRequestError) as error:
+        judge(answer, evaluate(answer["points"])[:-1])
+    first, whole = answer["evaluations"], answer["plan"]["evaluations"]
+    assert error.value.errors == [
+        {
+            "pointer": "/losses",
+            "detail": f"{first - 1} losses were given; the plan has {first} points of its first look, {whole} in all",
+        }
+    ]
+
+
+def test_an_altered_first_look_is_refused():
+    answer = plan_few()
+    losses = evaluate(answer["points"])
+    with pytest.raises(InvalidRequestError) as error:
+        judge({"plan": answer["plan"] | {"first_evaluations": 24}}, losses)
+    assert error.value.errors[0]["pointer"] == "/plan/first_evaluations"
+    without = {name: value for name, value in answer["plan"].items() if name != "first_evaluations"}
+    with pytest.raises(InvalidRequestError):
+        judge({"plan": without}, losses)
+
+
+def test_outputs_pass_with_the_first_points_and_fail_with_all():
+    full = plan_outputs()
+    few = plan_outputs(evaluations="few")
+    assert few.evaluations < full.evaluations
+    values = to_wire(evaluate_plan(few))
+    vjp, jvp = compute_vjp(few), compute_jvp(few)
+    body = {"plan": dict(few.plan), "values": values}
+    report = judge_losses(to_wire(body | {"vjp": vjp, "jvp": jvp}))
+    assert report["outcome"] == "pass"
+    assert report["evaluations"] == few.evaluations
+    wrong = {"vjp": {"y": {name: 1.001 * np.array(product) for name, product in vjp["y"].items()}}}
+    more = judge_losses(to_wire(body | wrong))
+    assert more["outcome"] == "more"
+    with pytest.raises(InvalidRequestError) as error:
+        judge_losses(
+            to_wire({"plan": dict(few.plan), "values": {"y": values["y"][:-1], "total": values["total"]}} | wrong)
+        )
+    assert "points of its first look" in error.value.errors[0]["detail"]
+
+
+def test_further_points_are_left_as_tensors_for_a_binary_answer():
+    answer, sizes = plan_few(), []
+    body = {"plan": answer["plan"], "losses": evaluate(answer["points"]), "candidate": SCALED}
+    more = judge_losses(json.loads(json.dumps(body)), encoding="binary", reserve_answer_bytes=sizes.append)
+    assert isinstance(more["points"]["w1"], Tensor)
+    assert more["points"]["w1"].array.shape == (more["evaluations"], 2, 2)
+    assert sizes[0] > more["points"]["w1"].array.nbytes

@@ -1,0 +1,97 @@
+"""A first look is a part of its plan, and states the misses of the whole procedure."""
+
+import numpy as np
+import pytest
+
+from service.numerics.blackbox.candidate_judge import judge_candidates
+from service.numerics.blackbox.first_look import add_first_misses, list_first_evaluations, select_first_lines
+from service.numerics.blackbox.layout import lay_out_evaluations
+from service.numerics.core.precision import PRECISIONS
+from service.numerics.verdict.outcome import Outcome
+from tests.service.numerics.blackbox.smooth_losses import make_point
+
+X = np.array([0.3, -1.1, 0.7])
+LOSSES = {
+    "smooth": (lambda x: np.sin(x).sum(), np.cos(X)),
+    "kinked": (lambda x: np.abs(x - X).sum() + x.sum(), np.array([1.5, 0.5, 1.0])),
+    "float32": (lambda x: float(np.float32(np.sin(x).sum())), np.cos(X)),
+}
+
+
+def lay_out(*, random: bool, tensors: int = 1, seed: int = 0):
+    points = {f"w{number}": make_point(X) for number in range(tensors)}
+    return lay_out_evaluations(points, random=random, count=None, seed=seed)
+
+
+def judge(layout, loss, gradient, *, first):
+    losses = np.array([loss(point) for point in layout.stack_points("w0")])
+    if first:
+        unseen = np.setdiff1d(np.arange(layout.evaluation_count), list_first_evaluations(layout))
+        losses[unseen] = np.nan
+        layout = select_first_lines(layout)
+    return judge_candidates(layout, losses, {"w0": gradient}, {"w0": PRECISIONS["FP64"]}, 1e-4)[1]["w0"]
+
+
+@pytest.mark.parametrize(("tensors", "count"), [(1, 23), (2, 35), (5, 71)])
+def test_one_tensor_takes_23_evaluations_and_each_further_one_12(tensors, count):
+    numbers = list_first_evaluations(lay_out(random=True, tensors=tensors))
+    assert len(numbers) == len(set(numbers.tolist())) == count
+    assert (np.diff(numbers) > 0).all()
+
+
+def test_all_elements_are_moved_along_coordinates():
+    layout = lay_out(random=False)
+    assert len(list_first_evaluations(layout)) == 11 + 6 * X.size
+    assert select_first_lines(layout).lines["w0"] is layout.lines["w0"]
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_smooth_loss_passes_at_once_and_any_error_goes_on(random):
+    loss, gradient = LOSSES["smooth"]
+    for seed in range(20):
+        layout = lay_out(random=random, seed=seed)
+        assert judge(layout, loss, gradient, first=True).verdict.outcome == Outcome.PASS
+        wrong = gradient * np.array([1.0, 1.0001, 1.0])
+        assert judge(layout, loss, wrong, first=True).verdict.outcome != Outcome.PASS
+
+
+@pytest.mark.parametrize("random", [True, False])
+@pytest.mark.parametrize("name", ["kinked", "float32"])
+def test_kinks_and_noise_do_not_pass_at_once(name, random):
+    loss, gradient = LOSSES[name]
+    for seed in range(5):
+        assert judge(lay_out(random=random, seed=seed), loss, gradient, first=True).verdict.outcome != Outcome.PASS
+
+
+def test_misses_of_both_looks_add_up():
+    loss, gradient = LOSSES["smooth"]
+    layout = lay_out(random=True)
+    first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
+    limits = [judgement.verdict.detection_limit for judgement in (first, whole)]
+    both = add_first_misses(whole, first)
+    assert both.verdict.detection_limit.probability == sum(limit.probability for limit in limits)
+    assert both.verdict.detection_limit.relative_l2 == max(limit.relative_l2 for limit in limits)
+    assert both.verdict.smallest_detectable_error == both.verdict.detection_limit.relative_l2
+    assert both.single_miss_probability == first.single_miss_probability + whole.single_miss_probability
+    alone = add_first_misses(first, first)
+    assert alone.verdict.detection_limit.probability == 2 * limits[0].probability
+
+
+def test_a_first_look_that_could_not_pass_missed_nothing():
+    loss, gradient = LOSSES["float32"]
+    layout = lay_out(random=True, seed=3)
+    first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
+    if first.verdict.outcome == Outcome.INCONCLUSIVE:
+        assert add_first_misses(whole, first) is whole
+    loss = lambda x: np.abs(x - X).sum() + x.sum()  # noqa: E731
+    first = judge(layout, loss, gradient, first=True)
+    assert first.verdict.outcome == Outcome.INCONCLUSIVE
+    assert add_first_misses(whole, first) is whole
+
+
+def test_a_sample_of_elements_is_the_same_in_both_looks():
+    loss, gradient = LOSSES["smooth"]
+    layout = lay_out(random=False)
+    first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
+    both = add_first_misses(whole, first)
+    assert both.verdict.detection_limit == whole.verdict.detection_limit
