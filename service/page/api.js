@@ -45,7 +45,7 @@ export async function check(body, progress, signal) {
     else if (event.event === "report") return event.report;
     else throw new Problem(event.problem);
   }
-  throw new Error("The answer broke off.");
+  throw new Error("The answer ended early.");
 }
 
 async function* lines(stream) {

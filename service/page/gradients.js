@@ -84,7 +84,7 @@ function maps(seen, offset, choose) {
   });
   return [element("div", { className: "maps" }, ...row), legend(`−${told(most, 3)} `, ` ${told(most, 3)}`, signed(1), -1),
     ...(verdict?.directions ? directions(name, verdict.directions) : []),
-    element("details", { className: "differences", open: seen.few }, element("summary", {}, "What they differ by, on a log scale"), ...differences(seen, what))];
+    element("details", { className: "differences", open: seen.few }, element("summary", {}, "Differences (log scale)"), ...differences(seen, what))];
 }
 
 const largest = (numbers) => numbers.reduce((most, each) => (Number.isFinite(each) ? Math.max(most, Math.abs(each)) : most), 0);
@@ -133,7 +133,7 @@ function legend(low, high, colour, from) {
 /** What was found along random directions, where no element was looked at by itself. */
 function directions(name, found) {
   const rows = found.map((each, number) => [number, told(each.judged, 8), told(each.reference, 8), told(each.error_bound, 2), told(each.allowed, 2), each.outcome]);
-  return [element("p", { className: "quiet" }, "Differences were taken along random directions, not by each element:"),
+  return [element("p", { className: "quiet" }, "The gradients were compared along random directions, not element by element:"),
     table(`Table of the directions of ${name}`, ["direction", "judged", "difference", "± bound", "allowed", "outcome"], rows)];
 }
 
@@ -149,4 +149,4 @@ function read({ name, shape, values, bound, allowed, verdict, oddShape }, at) {
 }
 
 const difference = (value, bound) =>
-  (Number.isNaN(value) ? "finite difference: none was taken" : `finite difference ${told(value, 10)} ± ${told(bound, 2)}`);
+  (Number.isNaN(value) ? "finite difference: none" : `finite difference ${told(value, 10)} ± ${told(bound, 2)}`);

@@ -23,7 +23,7 @@ async function start() {
   state.models = models;
   state.explanations = new Map(bugs.map(({ name, explanation }) => [name, explanation]));
   byId("preset").replaceChildren(...state.models.map((each) => element("option", { value: each.name }, each.name)),
-    element("option", { value: "", disabled: true }, "a model of your own"));
+    element("option", { value: "", disabled: true }, "your own model"));
   await choose(state.models[0].name);
 }
 
@@ -45,7 +45,7 @@ function shown() {
   const { model } = state.request;
   const preset = state.models.find((each) => each.name === (model ?? state.models[0].name));
   byId("preset").value = preset?.name ?? "";
-  byId("description").textContent = preset?.description ?? "The model that the request describes, below.";
+  byId("description").textContent = preset?.description ?? "The model of the request below.";
   byId("bug").value = "";
   showGrids(state.request, changed);
 }
@@ -220,7 +220,7 @@ async function copy(kind) {
     byId("copy").hidden = false;
     byId("copied").value = written;
     byId("copied").select();
-    byId("status").textContent = "The browser does not let the page copy: take it from the field.";
+    byId("status").textContent = "The browser does not allow the page to copy. Copy the text from the field.";
   }
 }
 

@@ -18,7 +18,7 @@ export function showWorst(report) {
     else found.set(key, { ...each, routes: [each.route] });
   }
   const listed = [...found.values()].slice(0, MOST);
-  show("worst", listed.length ? table("Table of the worst elements", HEADS, listed.map(row)) : element("p", { className: "quiet" }, "None was looked at by itself."));
+  show("worst", listed.length ? table("Table of the worst elements", HEADS, listed.map(row)) : element("p", { className: "quiet" }, "No element was compared by itself."));
 }
 
 const worseFirst = (a, b) => (b.outcome === "fail") - (a.outcome === "fail") || numeric(b.ratio) - numeric(a.ratio);
