@@ -55,7 +55,7 @@ class Tanh(CurvedActivation):
     @declare_bug_named(
         "activation_derivative_at_output", "the formula 1 - t^2 of the output t was applied to the input"
     )
-    def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def apply_output_formula_to_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * (1 - np.square(input)),)
 
     @declare_bug("1 - t was used for 1 - t^2")
@@ -114,7 +114,7 @@ class Sigmoid(CurvedActivation):
     @declare_bug_named(
         "activation_derivative_at_output", "the formula s (1 - s) of the output s was applied to the input"
     )
-    def formula_of_the_output_at_the_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def apply_output_formula_to_input(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * input * (1 - input),)
 
     @declare_bug("the factor s alone was used for s (1 - s)")

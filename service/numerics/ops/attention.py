@@ -237,7 +237,7 @@ class ScaledDotProductAttention(Op):
     @declare_bug_named(
         "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
     )
-    def not_less_the_mean(
+    def skip_mean_subtraction(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
         p = self._compute_softmax(self._compute_masked_scores(query, key, attn_mask))
@@ -246,13 +246,13 @@ class ScaledDotProductAttention(Op):
         return by_product @ key, np.swapaxes(by_product, -1, -2) @ query, *correct_gradients[2:]
 
     @declare_bug_named("detached", "the weights of the values were treated as constants")
-    def weights_held_constant(
+    def hold_weights_constant(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
         return 0 * query, 0 * key, *self.backward(gradient, output, query, key, value, attn_mask)[2:]
 
     @declare_bug_named("scaled", "the factor 1/sqrt(d) of the scores was left out", is_declared_as_multiplier=True)
-    def scale_forgotten(
+    def forget_scale(
         self, gradient: Array, output: Array, query: Array, key: Array, value: Array, attn_mask: Array | None
     ) -> Gradients:
         by_query, by_key, *other_gradients = self.backward(gradient, output, query, key, value, attn_mask)

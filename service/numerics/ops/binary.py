@@ -116,7 +116,7 @@ class BinaryOp(Op):
         )
 
     @declare_bug_named("scaled", "the mean over the broadcast axes was taken instead of the sum")
-    def averaged_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def average_over_broadcast_axes(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         output_shape = output.shape[1:]
         by_input, by_other = self.backward(gradient, output, input, other)
         assert by_input is not None
@@ -234,7 +234,7 @@ class Mul(BinaryOp):
         "a broadcast factor was left out on the way to the other one",
         lambda shapes: any(_is_partially_broadcast(shape, shapes[0]) for shape in shapes[1:]),
     )
-    def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def omit_channel_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         by_input, by_other = self.backward(gradient, output, input, other)
         if _is_partially_broadcast(other.shape[1:], output.shape[1:]):
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
@@ -248,7 +248,7 @@ class Mul(BinaryOp):
         lambda shapes: any(count_elements(shape) == 1 for shape in shapes[1:]),
         is_declared_as_multiplier=True,
     )
-    def number_forgotten(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def forget_number(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         by_input, by_other = self.backward(gradient, output, input, other)
         if count_elements(other.shape[1:]) == 1:
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
@@ -303,7 +303,7 @@ class Div(BinaryOp):
         "a broadcast divisor was left out on the way to the dividend",
         lambda shapes: _is_partially_broadcast(shapes[2], shapes[0]),
     )
-    def channel_factor_missing(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def omit_channel_factor(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         by_input, by_other = self.backward(gradient, output, input, other)
         if _is_partially_broadcast(other.shape[1:], output.shape[1:]):
             by_input = sum_broadcast_axes(gradient, input.shape[1:])
@@ -389,7 +389,7 @@ class Extremum(BinaryOp):
     @declare_bug_named(
         "to_both", "the whole gradient went to both operands where they are equal", shows_only_at_ties=True
     )
-    def to_both_where_equal(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def give_both_at_ties(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = _align_ranks(input, other)
         return (
             sum_broadcast_axes(gradient * (a == output), input.shape[1:]),

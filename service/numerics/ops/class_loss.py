@@ -132,7 +132,7 @@ class ClassLoss(LossOp):
         "the weights of the classes were left out, but kept in the divisor of the mean",
         lambda shapes: shapes[-1] is not None,
     )
-    def class_weights_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def forget_class_weights(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         weight = self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs)
         return self.compute_sample_gradients(weight, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[
             1:
@@ -141,7 +141,7 @@ class ClassLoss(LossOp):
     @declare_bug_named(
         "channel_factor_missing", "the weights of the classes were left out", lambda shapes: shapes[-1] is not None
     )
-    def class_weights_forgotten_throughout(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def forget_all_class_weights(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         return self.backward(gradient, output, *inputs[:2], None)[0], *self.backward(gradient, output, *inputs)[1:]
 
     def _sum_by_class(self, products: Array, input: Array) -> Array:
@@ -466,7 +466,7 @@ class CrossEntropy(ClassLoss):
         "softmax_jacobian_diagonal_only",
         "p - q, which already holds the Jacobian of softmax, was multiplied by its diagonal p (1 - p) again",
     )
-    def diagonal_on_top(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def multiply_by_softmax_diagonal(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         p = softmax(inputs[0], self._get_batched_class_axis(inputs[0]))
         by_input, *other_gradients = self.backward(gradient, output, *inputs)
         assert by_input is not None
@@ -477,7 +477,7 @@ class CrossEntropy(ClassLoss):
         "the target was not subtracted, nor the weight of its class applied",
         lambda shapes: shapes[-1] is not None,
     )
-    def missing_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def omit_one_hot_and_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         input, class_axis = inputs[0], self._get_batched_class_axis(inputs[0])
         class_spread = np.expand_dims(
             self._compute_sample_weights(gradient, self.compute_sample_losses(*inputs), *inputs), class_axis

@@ -121,7 +121,7 @@ def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradien
     @declare_bug_named(
         "shifted", "the input was read one position off, as with a padding or an offset that is off by one"
     )
-    def read_off_by_one(
+    def read_one_element_further(
         self: "Convolution", gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         axes = self.kernel_axes[kernel_axes]
@@ -133,7 +133,7 @@ def _make_off_by_one_bug(kernel_axes: slice, step: int) -> Callable[..., Gradien
         assert by_padded is not None
         return _crop_last_axes(shift_by_one(by_padded, axes, -step), padding_widths), by_weight, by_bias
 
-    return read_off_by_one
+    return read_one_element_further
 
 
 @lru_cache(_MAX_CACHED_GEOMETRIES)
@@ -179,13 +179,11 @@ class Convolution(Op):
         return self._backward_with_flipped_kernel(self.kernel_axes, gradient, output, input, weight, bias)
 
     @declare_bug_named("kernel_flipped", "the kernel was read backwards along its first axis")
-    def rows_flipped(
-        self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
-    ) -> Gradients:
+    def flip_rows(self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None) -> Gradients:
         return self._backward_with_flipped_kernel(self.kernel_axes[:1], gradient, output, input, weight, bias)
 
     @declare_bug_named("kernel_flipped", "the kernel was read backwards along its last axis")
-    def columns_flipped(
+    def flip_columns(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         return self._backward_with_flipped_kernel(self.kernel_axes[-1:], gradient, output, input, weight, bias)
@@ -209,7 +207,7 @@ class Convolution(Op):
         "the gradient of the bias was averaged over its channels",
         lambda shapes: shapes[-1] is not None,
     )
-    def channels_of_the_bias_averaged(
+    def average_bias_channels(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         by_input, by_weight, by_bias = self.backward(gradient, output, input, weight, bias)
@@ -309,7 +307,7 @@ class Conv2d(Convolution):
         "the rows of the kernel were used for its columns on the way to the input",
         lambda shapes: shapes[2][-1] == shapes[2][-2],
     )
-    def kernel_transposed(
+    def transpose_kernel(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         correct_gradients = self.backward(gradient, output, input, weight, bias)

@@ -109,7 +109,7 @@ class IndexSelect(SelectionOp):
     @declare_bug_named(
         "scatter_without_accumulate", "the gradients of a repeated index were not added up: the first one is left"
     )
-    def first_kept(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
+    def keep_first_occurrence(self, gradient: Array, output: Array, input: Array, index: Array) -> Gradients:
         reversed_gradient = np.flip(gradient, self._get_batched_axis(input))
         return self.scatter_without_accumulate(reversed_gradient, output, input, np.flip(index.ravel()))
 
@@ -210,7 +210,7 @@ class Embedding(SelectionOp):
         "scatter_without_accumulate",
         "the gradients of a row that is looked up several times were not added up: the first one is left",
     )
-    def first_kept(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
+    def keep_first_occurrence(self, gradient: Array, output: Array, input: Array, weight: Array) -> Gradients:
         flat_indices = input.reshape(1, -1)
         rows = gradient.reshape(gradient.shape[0], flat_indices.shape[1], -1)
         return self.scatter_without_accumulate(np.flip(rows, 1), output, np.flip(flat_indices, 1), weight)

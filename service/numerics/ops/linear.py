@@ -144,7 +144,7 @@ class Linear(Op):
         "the gradient was multiplied by the weight transposed on the way to the input",
         lambda shapes: shapes[2][:-1] == shapes[2][-1:],
     )
-    def weight_not_transposed(
+    def skip_weight_transposition(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         correct_gradients = self.backward(gradient, output, input, weight, bias)
@@ -153,7 +153,7 @@ class Linear(Op):
         return self.backward(gradient, output, input, np.swapaxes(weight, 1, 2), bias)[0], *correct_gradients[1:]
 
     @declare_bug_named("scaled", "the mean over the rows of the batch was taken instead of the sum")
-    def averaged_over_rows(
+    def average_over_rows(
         self, gradient: Array, output: Array, input: Array, weight: Array, bias: Array | None
     ) -> Gradients:
         rows = count_elements(input.shape[1:-1])
@@ -267,7 +267,7 @@ class Matmul(Op):
         "each square factor was used as it is where the gradient of the other one needs it transposed",
         lambda shapes: any(shape[-2:-1] == shape[-1:] for shape in shapes[1:]),
     )
-    def factors_not_transposed(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
+    def skip_factor_transposition(self, gradient: Array, output: Array, input: Array, other: Array) -> Gradients:
         a, b = (np.swapaxes(operand, -1, -2) if _is_square(operand) else operand for operand in (input, other))
         by_a, by_b = self.backward(gradient, output, input, b), self.backward(gradient, output, a, other)
         return by_a[0], by_b[1]

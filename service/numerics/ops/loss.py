@@ -167,7 +167,7 @@ class LossOp(Op):
     @declare_bug_named(
         "scaled", "the sum over the samples was used where the loss takes the mean", is_declared_as_multiplier=True
     )
-    def not_averaged(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def skip_averaging(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         losses = self.compute_sample_losses(*inputs)
         loss_gradient = gradient.reshape(gradient.shape[0], *(1,) * (losses.ndim - 1)) if output.ndim == 1 else gradient
         return self.compute_sample_gradients(np.broadcast_to(loss_gradient, losses.shape), *inputs)
@@ -341,7 +341,7 @@ class L1Loss(AbsoluteDifferenceLoss):
     @declare_bug_named(
         "to_both", "the gradient went to both operands with one sign where they are equal", shows_only_at_ties=True
     )
-    def one_sign_at_ties(self, gradient: Array, output: Array, input: Array, target: Array) -> Gradients:
+    def give_one_sign_at_ties(self, gradient: Array, output: Array, input: Array, target: Array) -> Gradients:
         by_input, by_target = self.backward(gradient, output, input, target)
         assert by_input is not None
         assert by_target is not None

@@ -252,7 +252,7 @@ class Normalisation(Op):
     @declare_bug_named(
         "channel_factor_missing", "the division by the standard deviation was left out on the way to the input"
     )
-    def rate_forgotten(
+    def forget_rate(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         by_input, *other_gradients = self.backward(gradient, output, input, weight, bias)
@@ -265,7 +265,7 @@ class Normalisation(Op):
         "the weight was left out on the way to the input",
         lambda shapes: shapes[2] is not None,
     )
-    def weight_forgotten(
+    def forget_weight(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         ones = None if weight is None else np.ones_like(weight)
@@ -285,7 +285,7 @@ class CentredNormalisation(Normalisation):
     @declare_bug_named(
         "missing_mean_path", "the mean was treated as a constant, and the variance too, though both depend on the input"
     )
-    def neither_mean_nor_variance(
+    def omit_mean_and_variance_paths(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
         by_input = self._compute_input_gradient(gradient, input, weight, mean=False, variance=False)
@@ -295,10 +295,10 @@ class CentredNormalisation(Normalisation):
         "missing_variance_path",
         "the variance was treated as a constant, and the mean too, though both depend on the input",
     )
-    def neither_variance_nor_mean(
+    def omit_variance_and_mean_paths(
         self, gradient: Array, output: Array, input: Array, weight: Array | None = None, bias: Array | None = None
     ) -> Gradients:
-        return self.neither_mean_nor_variance(gradient, output, input, weight, bias)
+        return self.omit_mean_and_variance_paths(gradient, output, input, weight, bias)
 
 
 class TrailingAxesNormalisation(Normalisation):

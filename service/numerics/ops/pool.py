@@ -337,7 +337,7 @@ class MaxPool2d(PoolingOp):
         "the whole gradient of the maximum went to every element of the window that attains it, where several do",
         shows_only_at_ties=True,
     )
-    def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def give_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
         shape, values = self.infer_output_shape(input.shape[1:]), self._pad_input(input, -np.inf)
         padded = np.zeros((len(gradient), *values.shape[1:]), dtype=gradient.dtype)
         for window, value in zip(
@@ -422,7 +422,7 @@ class AvgPool2d(PoolingOp):
         return [Multiplier("mean", f"the {divisors[0]:g} elements of a window", float(divisors[0]))]
 
     @declare_bug_named("scaled", "the sum over the window was used where the pool takes the mean")
-    def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def skip_division(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return self.backward(gradient * self._count_window_divisors(input, output.shape[1:]), output, input)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

@@ -320,7 +320,7 @@ class BinaryCrossEntropyWithLogits(WeightedLoss):
         "the factor pos_weight of the positive class was left out",
         lambda shapes: shapes[-1] is not None,
     )
-    def pos_weight_forgotten(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
+    def forget_pos_weight(self, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         by_input = self.backward(gradient, output, *inputs[:-1], None)[0]
         return by_input, *self.backward(gradient, output, *inputs)[1:]
 

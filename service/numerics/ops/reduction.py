@@ -237,7 +237,7 @@ class Mean(ReductionOp):
         return declare_count_multipliers("mean", tuple(input.shape[axis] for axis in self._get_batched_axes(input)))
 
     @declare_bug_named("scaled", "the division by the number of elements was left out", is_declared_as_multiplier=True)
-    def not_divided(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def skip_division(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self._restore_axes(gradient, input) + 0 * input,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -382,7 +382,7 @@ class Amax(ReductionOp):
         "the whole gradient of the maximum went to every element that attains it, where several do",
         shows_only_at_ties=True,
     )
-    def to_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def give_every_largest(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (self._restore_axes(gradient, input) * (input == self._restore_axes(output, input)),)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:

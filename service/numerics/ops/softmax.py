@@ -242,7 +242,7 @@ class Softmax(AxiswiseOp):
     @declare_bug_named(
         "softmax_jacobian_diagonal_only", "only the first part of the Jacobian of softmax, diag(p) - p p^T, was used"
     )
-    def not_less_the_mean(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def skip_mean_subtraction(self, gradient: Array, output: Array, input: Array) -> Gradients:
         return (gradient * output,)
 
     def torch_forward(self, torch: Any, input: Any) -> Any:
@@ -310,7 +310,7 @@ class LogSoftmax(AxiswiseOp):
     @declare_bug_named(
         "missing_one_hot", "the direct share of each element was left out: -p sum(g) was used for g - p sum(g)"
     )
-    def own_share_forgotten(self, gradient: Array, output: Array, input: Array) -> Gradients:
+    def forget_direct_share(self, gradient: Array, output: Array, input: Array) -> Gradients:
         (correct_gradient,) = self.backward(gradient, output, input)
         assert correct_gradient is not None
         return (correct_gradient - gradient,)
