@@ -539,7 +539,7 @@ def has_pieces(op: type[Op]) -> bool:
     for case in op.examples:
         graph, leaves = build_op_graph(op, case)
         node = graph.nodes[0]
-        if node.op.select_branch(*graph.operand_arrays(node, leaves)) is not None:
+        if node.op.select_branch(*graph.get_operand_arrays(node, leaves)) is not None:
             return True
     return False
 
