@@ -22,7 +22,7 @@ def test_nonzero_difference_needs_no_zero_tolerance(monkeypatch):
     def asked(*_):
         raise AssertionError
 
-    monkeypatch.setattr("service.numerics.verdict.zero_gradients.Float64Recomputation.zero_evidence", asked)
+    monkeypatch.setattr("service.numerics.verdict.zero_gradients.Float64Recomputation.collect_zero_evidence", asked)
     worked = solve_preset("logistic_regression")
     found = ReferenceCache(worked.problem, worked.routes).build_reference("w", PRECISIONS["FP64"])
     assert (found.peer_magnitude, found.zero_tolerance) == (0.0, None)
