@@ -129,12 +129,15 @@ class SharedRounding(MonteCarloRounding):
 
     def sample_errors(self, array: Array) -> Array:
         """Return random integers in place of errors."""
-        own = super().sample_errors(array)
         groups = find_equal_numbers(array[0])
+        errors = super().sample_errors(array)
         if groups is None:
-            return own
-        shared = self._sample_integers((int(groups.max()) + 1,))[:, groups.ravel()].reshape(own.shape)
-        return _SHARED_PART * shared + math.sqrt(1 - _SHARED_PART**2) * own
+            return errors
+        shared = _SHARED_PART * self._sample_integers((int(groups.max()) + 1,))
+        errors *= math.sqrt(1 - _SHARED_PART**2)
+        for error, group_errors in zip(errors, shared, strict=True):
+            error += group_errors[groups]
+        return errors
 
 
 def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:

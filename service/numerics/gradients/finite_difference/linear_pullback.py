@@ -218,8 +218,8 @@ class _QuotientSum:
     def __init__(self, by_output: DifferenceQuotients, count: int) -> None:
         self._count = count
         # Elements with the same quotient are equal, and so are their errors, which then add up.
-        equal = count_equal_numbers(by_output.values[-1])
-        by_output = replace(by_output, noise=by_output.noise * np.sqrt(equal))
+        if (counts := count_equal_numbers(by_output.values[-1])) is not None:
+            by_output = replace(by_output, noise=by_output.noise * np.sqrt(counts))
         unit = float(by_output.noise.max(initial=0))
         self._unit = unit if 0 < unit < np.inf else 1.0
         self._by_output = by_output

@@ -7,7 +7,7 @@ sqrt(n) e of independent errors.
 import numpy as np
 
 from service.numerics.core.batching import Array
-from service.numerics.core.equal_numbers import count_equal_numbers
+from service.numerics.core.equal_numbers import FEW_EQUAL, count_equal_numbers, find_longest_repeat
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.model.rounding import ROUNDING_SWEEPS, MonteCarloRounding
 
@@ -35,9 +35,12 @@ class RepeatRounding(MonteCarloRounding):
     ) -> Array:
         """Add errors of about u sqrt(terms), and more to repeated numbers."""
         tiles = array[:: ROUNDING_SWEEPS + 1]
-        counts = np.array([count_equal_numbers(tile) for tile in tiles])
-        if (counts == 1).all():
+        # A look at all tiles together costs less than one at each, and mostly finds none.
+        are_few = find_longest_repeat(tiles) <= FEW_EQUAL
+        counts = [] if are_few else [count_equal_numbers(tile) for tile in tiles]
+        if all(count is None for count in counts):
             return super().__call__(array, magnitude, terms, most)
-        growth = np.sqrt(counts).repeat(len(array) // len(tiles), axis=0)
+        roots = np.array([np.ones(array.shape[1:]) if count is None else np.sqrt(count) for count in counts])
+        growth = roots.repeat(len(array) // len(tiles), axis=0)
         magnitude = (np.abs(array) if magnitude is None else magnitude) * growth
         return super().__call__(array, magnitude, terms, None if most is None else most * growth)
