@@ -13,13 +13,8 @@ import numpy as np
 
 from service.numerics.core.precision import Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.rounding import (
-    ROUNDING_ROUNDS,
-    SAFETY_FACTOR,
-    MonteCarloRounding,
-    compute_root_mean_square,
-    perturb_leaves,
-)
+from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square, perturb_leaves
+from service.numerics.model.rounding import ROUNDING_ROUNDS, SAFETY_FACTOR
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.axes import normalize_axes
 from service.numerics.ops.op import Op, OpExample

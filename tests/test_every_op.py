@@ -14,7 +14,8 @@ from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import DTYPES, PRECISIONS, ComputeDtype
 from service.numerics.gradients import analytic, autograd, finite_difference
 from service.numerics.model.graph import Graph, InvalidModelError, NamedArrays, Node
-from service.numerics.model.rounding import ROUNDING_SWEEPS, MonteCarloRounding, estimate_rounding_allowances
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS, MonteCarloRounding
+from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 from service.numerics.ops.elementwise import UnaryOp
 from service.numerics.ops.op import BackwardPass, Gradients, Op, OpExample

@@ -9,7 +9,7 @@ from service.numerics.core.batching import count_elements
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferencePlan
 from service.numerics.model.graph import Graph
-from service.numerics.model.rounding import ROUNDING_SWEEPS
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS
 from service.numerics.ops.op import WORK_PER_CALL
 
 _BYTES_PER_NUMBER = 8

@@ -1,30 +1,20 @@
-"""The rounding of a correct pass: Monte Carlo arithmetic with each op's error.
+"""Rounding allowances of correct gradients: their spread in Monte Carlo arithmetic, times a safety factor."""
 
-To every value and every intermediate gradient an error d sqrt(n) (S + t) is added: S is the op on absolute values, n
-the length of its longest sum (`Op.rounding`), d uniform in +-u, and t the smallest normal number, so that below it
-the error is half the spacing of subnormal numbers: that of each product in the sum, for each underflows by itself. The
-spread of the results over some sweeps is what rounding does.
-If u is near float64's own, 1 + d would be rounded away. The amplitude is 2**-30 then, and the spread is scaled back,
-which the linearity of small errors allows.
-
-Source: Parker, Monte Carlo Arithmetic (1997), sections 4 and 6. The local error sqrt(n) S is the statistical form of
-the standard bound for sums, Higham, Accuracy and Stability of Numerical Algorithms (2002), sections 2.6 and 4.2.
-"""
-
-import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from service.numerics.core.batching import Array, Shape, count_elements
-from service.numerics.core.equal_numbers import find_equal_numbers
-from service.numerics.core.precision import PRECISIONS, Precision
-from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.ops.op import BackwardPass, Gradients
-from service.numerics.ops.rounding_errors import Rounding
-
-ROUNDING_SWEEPS = 8
-"""Perturbed sweeps. Before them stands one without errors, in the same tile."""
+from service.numerics.core.batching import Array
+from service.numerics.core.precision import Precision
+from service.numerics.model.graph import Graph, NamedArrays
+from service.numerics.model.monte_carlo import (
+    ROUNDING_SWEEPS,
+    MonteCarloRounding,
+    SharedRounding,
+    compute_root_mean_square,
+    perturb_leaves,
+)
+from service.numerics.ops.op import BackwardPass
 
 ROUNDING_ROUNDS = 2
 """Rounds of sweeps where rounding decides and not the bound of the difference, so in what is narrower than float64.
@@ -35,148 +25,6 @@ probability that Student's t has with n degrees of freedom, 3e-4 for 8 and 2e-5 
 
 SAFETY_FACTOR = 6.0
 """Allowance over root mean square spread."""
-
-_SMALLEST_AMPLITUDE = 2.0**-30
-
-_LARGEST_RANDOM_INTEGER = 2.0**7
-"""Size of the random integers that errors are made of."""
-_SHARED_PART = 0.8
-"""Part of the error of a number that is common to all that equal it."""
-
-
-class MonteCarloRounding:
-    """An observer that adds rounding errors to what a pass computes.
-
-    The first of every ROUNDING_SWEEPS + 1 tiles stays as it is. `spread_scale` brings a measured spread back to the
-    size of the unit roundoff. Errors `as_implemented` are those of the passes here, which may be more careful than the
-    textbook's.
-    """
-
-    def __init__(
-        self, precision: Precision, generator: np.random.Generator, groups: int = 1, as_implemented: bool = False
-    ) -> None:
-        self.as_implemented = as_implemented
-        # Functions of half precision are computed in single precision, and rounded.
-        has_narrow_range = precision.min_exponent > PRECISIONS["FP32"].min_exponent
-        self.underflow_loss = 0.0 if has_narrow_range else 2.0**precision.min_exponent / precision.unit_roundoff
-        self._unit_roundoff = precision.unit_roundoff
-        self._amplitude = max(precision.unit_roundoff, _SMALLEST_AMPLITUDE)
-        self._smallest_normal = 2.0**precision.min_exponent
-        self._generator = generator
-        self._tiles = groups * (ROUNDING_SWEEPS + 1)
-        self.spread_scale = precision.unit_roundoff / self._amplitude
-
-    def forward(self, node: Node, inputs: tuple[Array | None, ...]) -> Array:
-        """Evaluate a node, with errors."""
-        return node.forward_with_errors(self, *inputs)
-
-    def backward(
-        self, node: Node, node_backward: BackwardPass, gradient: Array, output: Array, inputs: tuple[Array | None, ...]
-    ) -> Gradients:
-        """Return the gradients of a node's inputs, with errors added."""
-        if node_backward != node.op.backward:
-            roundings = node.op.estimate_backward_rounding(gradient, output, *inputs)
-            results = node_backward(gradient, output, *inputs)
-            return tuple(
-                None if result is None else self.add_rounding_error(result, rounding)
-                for result, rounding in zip(results, roundings, strict=True)
-            )
-        return node.op.backward_with_errors(self, gradient, output, *inputs)
-
-    def observe_terms(self, node: Node, terms: Array, inputs: tuple[Array | None, ...]) -> Array:
-        """Add the error of the terms of the loss, which only differences look at."""
-        return self.add_rounding_error(terms, node.op.estimate_terms_rounding(terms, *inputs))
-
-    def operation(self, result: Array) -> Array:
-        """Add the error of one operation."""
-        return self.add_rounding_error(result, Rounding(np.abs(result), 1))
-
-    def add_rounding_error(self, array: Array, rounding: Rounding | None) -> Array:
-        """Return an array (K or 1, ...) with errors added: (K, ...)."""
-        return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
-
-    def __call__(
-        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
-    ) -> Array:
-        """Add errors of about u sqrt(terms), at most `most`, to an array (K or 1, ...)."""
-        error = self.sample_errors(array)
-        # What underflows is each product of a sum by itself.
-        scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
-        root = math.sqrt(terms)
-        if most is not None:
-            # The amplitude stands for the unit roundoff, also where it is another.
-            scale = np.minimum(scale, most / (self._unit_roundoff * root))
-        scale *= self._amplitude / _LARGEST_RANDOM_INTEGER * root
-        error *= scale
-        error += array
-        error[:: ROUNDING_SWEEPS + 1] = array[:: ROUNDING_SWEEPS + 1]
-        return error
-
-    def sample_errors(self, array: Array) -> Array:
-        """Return random integers in place of errors, one for each number of each sweep."""
-        return self._sample_integers(array.shape[1:])
-
-    def _sample_integers(self, shape: Shape) -> Array:
-        return _sample_random_integers(self._generator, (self._tiles, *shape))
-
-
-class SharedRounding(MonteCarloRounding):
-    """An observer that also knows that equal numbers of one array are off alike.
-
-    Most of the error of each is that of all that equal it, and the rest its own: a library may compute them in other
-    orders. Their squares add up to one.
-    """
-
-    def sample_errors(self, array: Array) -> Array:
-        """Return random integers in place of errors."""
-        groups = find_equal_numbers(array[0])
-        errors = super().sample_errors(array)
-        if groups is None:
-            return errors
-        shared = _SHARED_PART * self._sample_integers((int(groups.max()) + 1,))
-        errors *= math.sqrt(1 - _SHARED_PART**2)
-        for error, group_errors in zip(errors, shared, strict=True):
-            error += group_errors[groups]
-        return errors
-
-
-def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:
-    """Return random integers between -_LARGEST and _LARGEST, float64.
-
-    They are of 8 bits, which is enough for an error's own size, and eight of them are had for a draw.
-    """
-    count = count_elements(shape)
-    return generator.bit_generator.random_raw(-(-count // 8)).view(np.int8)[:count].reshape(shape).astype(np.float64)
-
-
-def perturb_leaves(leaves: Mapping[str, Array], precision: Precision, observer: MonteCarloRounding) -> NamedArrays:
-    """Perturb each leaf by the error of its representation in a precision.
-
-    A number that the precision represents exactly stays.
-    """
-    rounded: NamedArrays = {}
-    for name, leaf in leaves.items():
-        inexact = ~precision.is_representable(leaf) if leaf.dtype.kind == "f" else np.zeros(leaf.shape, np.bool_)
-        rounded[name] = (
-            observer.add_rounding_error(leaf, Rounding(np.abs(leaf) * inexact, 1)) if inexact.any() else leaf
-        )
-    return rounded
-
-
-_SAFE_MEAN_SQUARE = 2.0**-960
-"""Mean square of which nothing has been lost that counts, though some of the squares may have underflowed."""
-
-
-def compute_root_mean_square(deviations: Array, axis: int = 0) -> Array:
-    """Return the root mean square over an axis; infinite with a NaN in it."""
-    squares = np.add.reduce(np.square(deviations), axis=axis) / deviations.shape[axis]
-    if squares.size and squares.min() > _SAFE_MEAN_SQUARE and squares.max() < np.inf:
-        return np.sqrt(squares)
-    largest = np.abs(deviations).max(axis=axis, initial=0, keepdims=True)
-    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1)
-    with np.errstate(over="ignore"):
-        result = (unit * np.sqrt(np.square(deviations / unit).mean(axis=axis, keepdims=True))).squeeze(axis)
-    return np.where(np.isnan(result), np.inf, result)
 
 
 def estimate_rounding_allowances(

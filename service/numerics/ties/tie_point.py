@@ -14,7 +14,8 @@ from service.numerics.core.batching import Array, broadcast_batch, count_element
 from service.numerics.core.cached_attribute import cached_attribute
 from service.numerics.core.precision import Precision
 from service.numerics.model.graph import Graph, NamedArrays, Node
-from service.numerics.model.rounding import SAFETY_FACTOR, MonteCarloRounding, compute_root_mean_square, perturb_leaves
+from service.numerics.model.monte_carlo import MonteCarloRounding, compute_root_mean_square, perturb_leaves
+from service.numerics.model.rounding import SAFETY_FACTOR
 from service.numerics.ops.op import BackwardPass, Gradients
 from service.numerics.ops.subgradient_choices import SubgradientChoices
 

@@ -12,7 +12,8 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.model.graph import Graph, NamedArrays
-from service.numerics.model.rounding import SAFETY_FACTOR, compute_root_mean_square
+from service.numerics.model.monte_carlo import compute_root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR
 
 _MOVE_PATTERNS = 8
 

@@ -15,7 +15,7 @@ from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, Shape, coun
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan, Perturbation
 from service.numerics.model.graph import Graph, Node
-from service.numerics.model.rounding import ROUNDING_SWEEPS
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS
 from service.numerics.ops.op import WORK_PER_CALL
 
 _BYTES_PER_FLOAT = 8

@@ -13,53 +13,30 @@ most.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.core.batching import MAX_TILE_ELEMENTS, Array, Shape, align_rank, count_elements
-from service.numerics.core.equal_numbers import count_equal_numbers
-from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.colouring import Colouring
-from service.numerics.gradients.finite_difference.group_sum import GroupSum
 from service.numerics.gradients.finite_difference.noise_meter import NoiseMeter
+from service.numerics.gradients.finite_difference.quotient_sum import ProductBlock, QuotientSum
 from service.numerics.gradients.finite_difference.quotients import (
     DifferenceQuotients,
-    estimate_sum_rounding,
-    split_squarable,
 )
 from service.numerics.model.graph import Node
-from service.numerics.model.rounding import SAFETY_FACTOR, compute_root_mean_square
+from service.numerics.model.monte_carlo import compute_root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR
 from service.numerics.ops.op import WORK_PER_CALL, ComputeCost, ProductExpansion
 
 OperandArrays = tuple[Array | None, ...]
 
-_UNDERFLOW_UNIT = 2.0**-1073
-"""Loss of a product and of its error below the normal numbers together."""
 _PULLBACK_SWEEPS = 4
 """Sweeps of the rounding model in which responses are computed again."""
 _SUMS_PER_PRODUCT = 7
 """Sums for each product: quotients of four steps, noise and rounding, and the product itself."""
-
-
-class _ProductBlock(NamedTuple):
-    """Some of the products in which an operand stands.
-
-    Attributes
-    ----------
-    shape
-        Shape of the output.
-    indices, factors
-        Flat indices of the operand's elements and their factors, each (products, ...). The axes behind have length 1
-        where they do not depend on an axis of the output.
-    """
-
-    shape: Shape
-    indices: Array
-    factors: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +88,7 @@ class LinearPullback:
         """Return the operand's quotients from those of the output."""
         node = point.nodes[self.reader_name]
         inputs = point.get_operand_arrays(node)
-        quotient_sum = _QuotientSum(by_output, count_elements(self._output_shape(point, node)))
+        quotient_sum = QuotientSum(by_output, count_elements(self._output_shape(point, node)))
         quotients = quotient_sum.sum_quotients(self._iterate_products(point, node, inputs))
         errors = self._estimate_factor_errors(point, node, inputs, meter)
         return (
@@ -122,7 +99,7 @@ class LinearPullback:
 
     def _estimate_factor_errors(
         self, point: BasePoint, node: Node, inputs: OperandArrays, meter: NoiseMeter
-    ) -> Iterator[_ProductBlock] | None:
+    ) -> Iterator[ProductBlock] | None:
         """Return the errors of the factors, or None for exact ones.
 
         Everything upstream of a factor rounds.
@@ -160,7 +137,7 @@ class LinearPullback:
     def _output_shape(self, point: BasePoint, node: Node) -> Shape:
         return point.graph.shapes[str(node.operands[self.position])]
 
-    def _iterate_products(self, point: BasePoint, node: Node, inputs: OperandArrays) -> Iterator[_ProductBlock]:
+    def _iterate_products(self, point: BasePoint, node: Node, inputs: OperandArrays) -> Iterator[ProductBlock]:
         """Yield all products of the operand's elements, some at a time."""
         products = node.op.expand_products(self.position, *inputs)
         if products is not None:
@@ -170,7 +147,7 @@ class LinearPullback:
 
     def _iterate_responses(
         self, point: BasePoint, node: Node, inputs: OperandArrays, colouring: Colouring
-    ) -> Iterator[_ProductBlock]:
+    ) -> Iterator[ProductBlock]:
         """Yield the responses to the elements of some colours at a time."""
         shape = self._output_shape(point, node)
         length = self._count_colours_per_block(colouring)
@@ -178,20 +155,20 @@ class LinearPullback:
             colours = np.arange(start, min(start + length, colouring.colour_count))
             directions = colouring.colour_directions(colours).reshape(-1, *shape)
             responses = node.op.compute_linear_response(self.position, directions, *inputs).reshape(len(colours), -1)
-            yield _ProductBlock(responses.shape[1:], colouring.find_felt_elements(colours), responses)
+            yield ProductBlock(responses.shape[1:], colouring.find_felt_elements(colours), responses)
 
     def _count_colours_per_block(self, colouring: Colouring) -> int:
         return max(1, MAX_TILE_ELEMENTS // max(self.output_count, count_elements(colouring.shape)))
 
 
-def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[_ProductBlock]:
+def _split_products(products: ProductExpansion, min_elements: int) -> Iterator[ProductBlock]:
     """Yield blocks of products, each of `min_elements` elements or more."""
     length = math.ceil(min_elements / max(1, count_elements(products.shape)))
     for start in range(0, len(products.indices), length):
         block = slice(start, start + length)
         rank = len(products.shape)
         indices, factors = products.indices[block], products.factors[block]
-        yield _ProductBlock(products.shape, _stack_with_rank(indices, rank), _stack_with_rank(factors, rank))
+        yield ProductBlock(products.shape, _stack_with_rank(indices, rank), _stack_with_rank(factors, rank))
 
 
 def _stack_with_rank(arrays: Sequence[Array], rank: int) -> Array:
@@ -204,62 +181,9 @@ def _stack_with_rank(arrays: Sequence[Array], rank: int) -> Array:
 
 
 def _iterate_sweep_deviations(
-    at_point: Iterator[_ProductBlock], blocks_in_sweeps: list[Iterator[_ProductBlock]]
-) -> Iterator[_ProductBlock]:
+    at_point: Iterator[ProductBlock], blocks_in_sweeps: list[Iterator[ProductBlock]]
+) -> Iterator[ProductBlock]:
     """Yield the deviations of factors in some sweeps from those at the point."""
     for block, *sweep_blocks in zip(at_point, *blocks_in_sweeps, strict=True):
         deviations = np.stack([sweep_block.factors for sweep_block in sweep_blocks]) - block.factors
         yield block._replace(factors=SAFETY_FACTOR * compute_root_mean_square(deviations))
-
-
-class _QuotientSum:
-    """Sums of products with the quotients of an output, for each of `count` elements."""
-
-    def __init__(self, by_output: DifferenceQuotients, count: int) -> None:
-        self._count = count
-        # Elements with the same quotient are equal, and so are their errors, which then add up.
-        if (counts := count_equal_numbers(by_output.values[-1])) is not None:
-            by_output = replace(by_output, noise=by_output.noise * np.sqrt(counts))
-        unit = float(by_output.noise.max(initial=0))
-        self._unit = unit if 0 < unit < np.inf else 1.0
-        self._by_output = by_output
-        self._sizes = np.abs(by_output.values[0])
-        self._rounding = by_output.rounding_error + estimate_sum_rounding(self._sizes.size) * self._sizes
-
-    def sum_quotients(self, factors: Iterable[_ProductBlock]) -> DifferenceQuotients:
-        """Return the sums of the factors' products with the quotients, by element."""
-        levels = len(self._by_output.values)
-        sums = np.zeros((levels + 3, self._count))
-        for shape, index, factor in iterate_interruptibly(factors):
-            squares, unsquarable = split_squarable(factor * self._by_output.noise.reshape(shape), self._unit)
-            rows = (
-                *(factor * quotients.reshape(shape) for quotients in self._by_output.values),
-                np.abs(factor) * self._rounding.reshape(shape),
-                squares,
-                *(() if unsquarable is None else (unsquarable,)),
-            )
-            self._accumulate_rows(sums, index, rows)
-        # A product may lose as much to underflow.
-        underflow_loss = self._sizes.size * _UNDERFLOW_UNIT
-        noise = np.sqrt(sums[levels + 1]) * self._unit + sums[levels + 2] + underflow_loss
-        return DifferenceQuotients(sums[:levels], noise, sums[levels])
-
-    def sum_errors(self, errors: Iterable[_ProductBlock]) -> Array:
-        """Return the largest sum of the factors' errors, by element.
-
-        The factors share their upstream nodes, so their errors add up.
-        """
-        sums = np.zeros((1, self._count))
-        # The noise of a quotient near 0 may hide one as large as the noise.
-        largest_quotients = self._sizes + self._by_output.noise + self._by_output.rounding_error
-        for shape, index, error in iterate_interruptibly(errors):
-            self._accumulate_rows(sums, index, (np.abs(error) * largest_quotients.reshape(shape),))
-        return sums[0]
-
-    def _accumulate_rows(self, sums: Array, index: Array, rows: Sequence[Array]) -> None:
-        # A product is of one element along these axes of the output.
-        shared_axes = tuple(axis for axis, length in enumerate(index.shape) if length < rows[0].shape[axis])
-        group_sum = GroupSum(index.ravel(), self._count + 1)
-        for total, row in zip(sums, rows, strict=False):
-            row = np.add.reduce(row, axis=shared_axes) if shared_axes else row
-            total += group_sum.sum_row(row.ravel())[:-1]

@@ -22,7 +22,8 @@ from service.numerics.gradients.finite_difference.downstream import DownstreamGr
 from service.numerics.gradients.finite_difference.repeat_rounding import RepeatRounding
 from service.numerics.gradients.finite_difference.step_scale import draw_search_directions
 from service.numerics.model.graph import Graph, NamedArrays
-from service.numerics.model.rounding import ROUNDING_SWEEPS, SAFETY_FACTOR, MonteCarloRounding, compute_root_mean_square
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS, MonteCarloRounding, compute_root_mean_square
+from service.numerics.model.rounding import SAFETY_FACTOR
 from service.numerics.ops.op import Rounding
 
 _DIRECTION_COUNTS = (2, 1)

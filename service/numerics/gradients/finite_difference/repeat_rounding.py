@@ -9,7 +9,7 @@ import numpy as np
 from service.numerics.core.batching import Array
 from service.numerics.core.equal_numbers import FEW_EQUAL, count_equal_numbers, find_longest_repeat
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.model.rounding import ROUNDING_SWEEPS, MonteCarloRounding
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS, MonteCarloRounding
 
 
 class RepeatRounding(MonteCarloRounding):

@@ -13,7 +13,7 @@ from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, finite_difference
 from service.numerics.gradients.finite_difference import colouring, estimate_planning_cost, noise_meter, step_scale
 from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan
-from service.numerics.model import rounding
+from service.numerics.model import monte_carlo
 from service.numerics.model.graph import Graph, NamedArrays
 from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
@@ -131,7 +131,7 @@ def all_that_is_drawn_counts(monkeypatch):
         own = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *given: own(*given).view(CountingArray))
 
-    counting(rounding, "_sample_random_integers")
+    counting(monte_carlo, "_sample_random_integers")
     counting(colouring, "_list_signed_coordinates")
     counting(step_scale, "draw_search_directions")
     counting(noise_meter, "draw_search_directions")

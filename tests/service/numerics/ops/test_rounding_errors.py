@@ -3,7 +3,8 @@ import pytest
 
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.model.graph import Graph, Node
-from service.numerics.model.rounding import MonteCarloRounding, estimate_rounding_allowances
+from service.numerics.model.monte_carlo import MonteCarloRounding
+from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 
 

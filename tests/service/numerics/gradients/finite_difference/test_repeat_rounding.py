@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from service.numerics.gradients.finite_difference.repeat_rounding import RepeatRounding
-from service.numerics.model.rounding import ROUNDING_SWEEPS, compute_root_mean_square
+from service.numerics.model.monte_carlo import ROUNDING_SWEEPS, compute_root_mean_square
 
 COUNT = 2**12
 
