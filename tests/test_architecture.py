@@ -34,7 +34,7 @@ def imported_by(statement: str) -> set[str]:
             {"torch", "flask", "werkzeug", "service"},
         ),
         (
-            "import gradcheckd, gradcheckd.command, gradcheckd.pytest_plugin",
+            "import gradcheckd, gradcheckd.command, gradcheckd.pytest_plugin, gradcheckd.suite_plugin",
             {"torch", "flask", "pydantic", "service", "schemas", "safetensors"},
         ),
     ],
@@ -84,6 +84,7 @@ PLANTED = [
     ("client/gradcheckd/local.py", "import service.gunicorn.config"),
     ("client/gradcheckd/arrays.py", "import torch"),
     ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
+    ("client/gradcheckd/torch/torch_internals.py", "import gradcheckd.torch.gradient_checkers"),
     ("service/rendering/text.py", "import gradcheckd"),
     ("service/numerics/gradients/analytic.py", "import service.numerics.gradients.autograd"),
     ("service/checks/blackbox/parse.py", "import service.checks.blackbox.plan"),

@@ -1,0 +1,144 @@
+"""The check of first derivatives: the judgement of the service, and torch's comparison where it cannot decide."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gradcheckd
+from gradcheckd.errors import ProblemError, TensorError
+from gradcheckd.report import BlackBoxReport
+from gradcheckd.torch import torch_internals
+from gradcheckd.torch.check_settings import CheckSettings
+from gradcheckd.torch.function_values import as_tuple, is_differentiable, refuse_unfit_inputs
+from gradcheckd.torch.mismatch_error import GradientMismatchError, describe_mismatch, hide_frames
+from gradcheckd.torch.moved_input import UnjudgeableError
+from gradcheckd.torch.small_differences import find_real_failures, get_small_tolerance
+from gradcheckd.torch.torch_comparison import compare_as_torch, run_other_tests
+from gradcheckd.torch.torch_function import TorchFunction
+
+__tracebackhide__ = hide_frames
+
+_UNDECIDED_STATUSES = (413, 422)
+"""Statuses of requests that are too large, or whose point the service does not take."""
+_MAX_LOCATED_SIZE = 256
+"""Numbers of all inputs up to which a wrong one is looked for by itself."""
+
+
+def check_first_order(func: Callable[..., Any], inputs: Any, settings: CheckSettings) -> None:
+    """Check the derivatives of a function.
+
+    Parameters
+    ----------
+    func
+        Function of the inputs; returns a tensor or a tuple of tensors.
+    inputs
+        A tensor or a tuple of tensors and other values.
+    settings
+        Settings of the check.
+
+    Raises
+    ------
+    GradientMismatchError
+        A derivative is wrong.
+    GradcheckError
+        Another of torch's tests fails, or its comparison where the service could not decide.
+    ValueError, RuntimeError
+        The inputs or outputs are none that torch's checker takes.
+    """
+    arguments = as_tuple(inputs)
+    refuse_unfit_inputs(arguments)
+    raw_results = func(*arguments)
+    results = as_tuple(raw_results)
+    outputs = tuple(filter(is_differentiable, results))
+    torch_internals.check_outputs(outputs)
+    reason = _judge(func, arguments, results, settings)
+    if reason is not None:
+        compare_as_torch(func, arguments, raw_results, outputs, settings, reason)
+    run_other_tests(func, arguments, raw_results, outputs, settings)
+
+
+def _judge(
+    func: Callable[..., Any], arguments: tuple[Any, ...], results: tuple[Any, ...], settings: CheckSettings
+) -> str | None:
+    """Judge by the service; return the reason if it cannot decide."""
+    try:
+        function = TorchFunction(func, arguments, results, settings)
+        if settings.check_forward_ad and function.has_sparse_inputs:
+            return "Forward mode of sparse inputs is not judged."
+        return None if function.is_vacuous else _judge_function(function, settings)
+    except (UnjudgeableError, TensorError) as error:
+        return f"{error}."
+    except ProblemError as error:
+        if error.status not in _UNDECIDED_STATUSES:
+            raise
+        return "; ".join(place["detail"] for place in error.errors) or error.detail
+
+
+def _judge_function(function: TorchFunction, settings: CheckSettings) -> str | None:
+    """Judge to rounding, and by the tolerance of the caller, if there is one, only derivatives that do not pass so.
+
+    A tolerance alone would refuse correct derivatives of a size whose rounding exceeds it.
+    """
+    directions = settings.choose_directions(function.size)
+    report = _request_report(function, settings, directions, None)
+    if settings.tolerance is not None and not _passes(report, function):
+        report = _request_report(function, settings, directions, settings.tolerance)
+    if _fails(report, function) and settings.check_forward_ad:
+        report = _judge_small_tangents(report, function, settings, directions)
+    if _fails(report, function):
+        report = _locate_failure(report, function, settings, directions)
+        raise GradientMismatchError(describe_mismatch(report, function), report)
+    return None if _passes(report, function) else _describe_undecided(report)
+
+
+def _judge_small_tangents(
+    report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str
+) -> BlackBoxReport:
+    """Judge forward mode again by the small differences, if it alone fails: a report lists its worst elements alone."""
+    if any("/" in name for name in find_real_failures(report, function.unit_roundoff)):
+        return report
+    forward = replace(settings, check_backward_ad=False)
+    tolerance = get_small_tolerance(function.unit_roundoff, function.tangent_size)
+    located = _request_report(function, forward, directions, tolerance)
+    return report if located.outcome == "fail" else located
+
+
+def _fails(report: BlackBoxReport, function: TorchFunction) -> bool:
+    return bool(report.outcome == "fail" and find_real_failures(report, function.unit_roundoff))
+
+
+def _passes(report: BlackBoxReport, function: TorchFunction) -> bool:
+    is_decided = all(verdict.outcome != "inconclusive" for verdict in report.verdicts.values())
+    return report.outcome == "pass" or (report.outcome == "fail" and is_decided and not _fails(report, function))
+
+
+def _locate_failure(
+    report: BlackBoxReport, function: TorchFunction, settings: CheckSettings, directions: str
+) -> BlackBoxReport:
+    """Judge a wrong derivative again, element by element, if there are not too many."""
+    if directions == "coordinates" or function.size > _MAX_LOCATED_SIZE:
+        return report
+    located = _request_report(function, settings, "coordinates", settings.tolerance)
+    return located if _fails(located, function) else report
+
+
+def _request_report(
+    function: TorchFunction, settings: CheckSettings, directions: str, tolerance: dict[str, float] | None
+) -> BlackBoxReport:
+    function.tangent_inputs.clear()
+    return gradcheckd.check_function(
+        function.evaluate,
+        function.point,
+        vjp=function.compute_vjp if settings.check_backward_ad else None,
+        jvp=function.compute_jvp if settings.check_forward_ad else None,
+        directions=directions,
+        tolerance=tolerance,
+    )
+
+
+def _describe_undecided(report: BlackBoxReport) -> str:
+    """Return the first undecided verdict with its reason."""
+    for name, verdict in report.verdicts.items():
+        if verdict.outcome == "inconclusive":
+            return f"{name}: {verdict.reason}"
+    return report.summary

@@ -1,0 +1,143 @@
+"""Inputs that a check moves: their numbers as real tensors, in the memory that the function reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradcheckd.torch.torch_internals import COMPRESSED_LAYOUTS, MKLDNN, GradcheckError
+
+
+class UnjudgeableError(Exception):
+    """An input that only torch's own comparison takes; the message says why."""
+
+
+@dataclass(frozen=True)
+class MovedInput:
+    """One differentiable input of a function.
+
+    Attributes
+    ----------
+    index
+        Its number among the inputs.
+    tensor
+        Tensor of the caller, by which gradients are taken.
+    memory
+        Its stored numbers, detached, in the memory that the function reads. Functions may capture an input instead of
+        reading their argument, as tests of modules do, so that a copy would not reach them.
+    base
+        These numbers as real ones: complex ones have a last axis of real and imaginary part.
+    positions
+        Flat positions of the stored numbers in the dense tensor; None where all are stored in order.
+    """
+
+    index: int
+    tensor: Tensor
+    memory: Tensor
+    base: Tensor
+    positions: Tensor | None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the input in reports."""
+        return f"input{self.index}"
+
+    def move(self, numbers: Tensor) -> None:
+        """Write real numbers of the shape of the base into the memory."""
+        self.memory.copy_(torch.view_as_complex(numbers) if self.memory.is_complex() else numbers)
+
+    def read_gradient(self, gradient: Tensor | None, *, masked: bool) -> Tensor:
+        """Return a gradient by this input as real numbers of the shape of the base; None is zero.
+
+        Raises
+        ------
+        GradcheckError
+            The gradient has another shape, or, if masked, numbers beside those of a sparse input.
+        """
+        if gradient is None:
+            return torch.zeros_like(self.base)
+        if gradient.shape != self.tensor.shape:
+            raise GradcheckError(
+                f"Analytical gradient has incorrect size: {list(gradient.shape)}; input {self.index} has "
+                f"{list(self.tensor.shape)}."
+            )
+        dense = gradient.detach().to_dense()
+        if self.positions is None:
+            return read_numbers(dense)
+        flat = dense.reshape(-1)
+        if masked and _has_numbers_beside(flat, self.positions):
+            raise GradcheckError(
+                f"The gradient by sparse input {self.index} has numbers where the input has none. With masked=True "
+                "they must be 0; set masked=False for a function that treats missing elements as zeros."
+            )
+        return read_numbers(flat[self.positions])
+
+    def make_tangent(self, numbers: Tensor) -> Tensor:
+        """Return real numbers of the shape of the base as a tangent of the input."""
+        return torch.view_as_complex(numbers) if self.memory.is_complex() else numbers
+
+
+def read_numbers(tensor: Tensor) -> Tensor:
+    """Return a dense tensor as real numbers, detached; complex ones get a last axis of real and imaginary part."""
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return torch.view_as_real(plain) if plain.is_complex() else plain
+
+
+def read_moved_input(index: int, tensor: Tensor, numerical: Tensor) -> MovedInput:
+    """Read an input.
+
+    Parameters
+    ----------
+    index
+        Its number.
+    tensor
+        Tensor of the caller.
+    numerical
+        Tensor for the function at moved points: that of the caller, or, if sparse, one with all elements stored.
+
+    Raises
+    ------
+    UnjudgeableError
+        There is no memory to move in its layout.
+    """
+    if numerical.layout == MKLDNN:
+        raise UnjudgeableError(f"input {index} has the layout of MKLDNN")
+    memory = _get_stored_numbers(numerical)
+    return MovedInput(index, tensor, memory, read_numbers(memory).clone(), _locate_numbers(numerical))
+
+
+def _get_stored_numbers(tensor: Tensor) -> Tensor:
+    if tensor.layout == torch.sparse_coo:
+        return tensor._values().data
+    return tensor.values().data if tensor.layout in COMPRESSED_LAYOUTS else tensor.data
+
+
+def _locate_numbers(tensor: Tensor) -> Tensor | None:
+    """Return the flat positions of the stored numbers of a sparse tensor in its dense form, in their shape."""
+    if tensor.layout == torch.sparse_coo:
+        positions = torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
+        return positions[tuple(tensor._indices())]
+    if tensor.layout not in COMPRESSED_LAYOUTS:
+        return None
+    # Dense form of the numbers 1, 2, ...: where they end up.
+    values = tensor.values()
+    numbers = torch.arange(1, values.numel() + 1, dtype=torch.float64, device=values.device).reshape(values.shape)
+    dense = _replace_values(tensor, numbers).to_dense().reshape(-1)
+    stored = dense.nonzero().reshape(-1)
+    return stored[dense[stored].argsort()].reshape(values.shape)
+
+
+def _replace_values(tensor: Tensor, values: Tensor) -> Tensor:
+    is_by_row = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
+    compressed, plain = (
+        (tensor.crow_indices(), tensor.col_indices()) if is_by_row else (tensor.ccol_indices(), tensor.row_indices())
+    )
+    sparse: Any = torch
+    return sparse.sparse_compressed_tensor(compressed, plain, values, tensor.shape, layout=tensor.layout)
+
+
+def _has_numbers_beside(flat: Tensor, positions: Tensor) -> bool:
+    rest = flat.clone()
+    rest[positions.reshape(-1)] = 0
+    return bool(rest.ne(0).any())

@@ -1,0 +1,77 @@
+"""Differences of amplified rounding are no findings of a suite; those of a planted error are."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import gradcheckd
+from gradcheckd.torch import GradientMismatchError, gradcheck, use_directions
+from gradcheckd.torch.small_differences import find_real_failures
+from tests.client.torch_dropin.planted_functions import draw, square_with
+
+ROUNDOFF = 2.0**-53
+
+
+def scale(factor: float) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: factor * gradient
+
+
+@pytest.mark.parametrize(("directions", "forward"), [("random", False), ("coordinates", False), ("random", True)])
+def test_difference_of_half_the_digits_passes(directions: Any, forward: bool) -> None:
+    func = square_with(scale(1 + 1e-9))
+    assert (
+        gradcheckd.check_function(lambda x: x * x, draw(3), vjp=lambda x, c: 2 * x * c * (1 + 1e-9)).outcome == "fail"
+    )
+    with use_directions(directions):
+        assert gradcheck(func, draw(4, 5), check_forward_ad=forward, check_backward_ad=not forward)
+
+
+@pytest.mark.parametrize("directions", ["random", "coordinates"])
+@pytest.mark.parametrize("forward", [False, True])
+def test_larger_difference_fails(directions: Any, forward: bool) -> None:
+    func = square_with(scale(1 + 1e-7))
+    with use_directions(directions), pytest.raises(GradientMismatchError):
+        gradcheck(func, draw(4, 5), check_forward_ad=forward, check_backward_ad=not forward)
+
+
+def test_both_modes_may_differ_by_half_the_digits() -> None:
+    assert gradcheck(square_with(scale(1 + 1e-9), scale(1 - 1e-9)), draw(3), check_forward_ad=True)
+
+
+def judged(outcome: str, error: float, reference: float = 1.0) -> Any:
+    return SimpleNamespace(outcome=outcome, judged=reference * (1 + error), reference=reference)
+
+
+@pytest.mark.parametrize(("reference", "found"), [(1e-3, ["y/x"]), (1e-10, [])])
+def test_small_element_beside_large_ones_counts_unless_it_is_rounding(reference: float, found: list[str]) -> None:
+    lines = (judged("fail", 1e-4, reference), judged("pass", 0.0, 1e3))
+    report: Any = SimpleNamespace(verdicts={"y/x": SimpleNamespace(outcome="fail", directions=lines)}, dot_tests=())
+    assert find_real_failures(report, ROUNDOFF) == found
+
+
+@pytest.mark.parametrize(
+    ("error", "failed", "listed", "found"),
+    [(1e-9, 1, True, []), (1e-7, 1, True, ["y/x"]), (float("nan"), 1, True, ["y/x"]), (1e-9, 2, False, ["y/x"])],
+)
+def test_verdict_counts_by_its_largest_difference(error: float, failed: int, listed: bool, found: list[str]) -> None:
+    lines = (judged("fail", error), judged("pass", 0.0))
+    verdict = SimpleNamespace(
+        outcome="fail",
+        directions=lines if listed else (),
+        worst=lines,
+        elements=SimpleNamespace(failed=failed),
+    )
+    report: Any = SimpleNamespace(verdicts={"y/x": verdict}, dot_tests=())
+    assert find_real_failures(report, ROUNDOFF) == found
+
+
+@pytest.mark.parametrize(
+    ("jvp", "found"), [(1 + 1e-9, []), (1.001, ["dot test y/x"]), (float("nan"), ["dot test y/x"])]
+)
+def test_dot_test_counts_by_its_difference(jvp: float, found: list[str]) -> None:
+    test = SimpleNamespace(name="y/x", outcome="fail", vjp=1.0, jvp=jvp)
+    report: Any = SimpleNamespace(verdicts={}, dot_tests=(test,))
+    assert find_real_failures(report, ROUNDOFF) == found
