@@ -83,6 +83,7 @@ PLANTED = [
     ("client/gradcheckd/wire.py", "import schemas.safetensors_body"),
     ("client/gradcheckd/local.py", "import service.gunicorn.config"),
     ("client/gradcheckd/arrays.py", "import torch"),
+    ("client/gradcheckd/service.py", "import gradcheckd.torch"),
     ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
     ("client/gradcheckd/torch/torch_internals.py", "import gradcheckd.torch.gradient_checkers"),
     ("service/rendering/text.py", "import gradcheckd"),
