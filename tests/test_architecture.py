@@ -35,7 +35,7 @@ def imported_by(statement: str) -> set[str]:
         ),
         (
             "import gradcheckd, gradcheckd.command, gradcheckd.pytest_plugin, gradcheckd.suite_plugin",
-            {"torch", "flask", "pydantic", "service", "schemas", "safetensors"},
+            {"torch", "jax", "flask", "pydantic", "service", "schemas", "safetensors"},
         ),
     ],
 )
@@ -83,7 +83,9 @@ PLANTED = [
     ("client/gradcheckd/wire.py", "import schemas.safetensors_body"),
     ("client/gradcheckd/local.py", "import service.gunicorn.config"),
     ("client/gradcheckd/arrays.py", "import torch"),
+    ("client/gradcheckd/arrays.py", "import jax"),
     ("client/gradcheckd/service.py", "import gradcheckd.torch"),
+    ("client/gradcheckd/service.py", "import gradcheckd.jax"),
     ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
     ("client/gradcheckd/torch/torch_internals.py", "import gradcheckd.torch.gradient_checkers"),
     ("service/rendering/text.py", "import gradcheckd"),
