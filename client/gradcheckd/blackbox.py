@@ -1,13 +1,14 @@
 """Requests for the check of a function that only the caller can evaluate: the plan, and the judgement."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import gradcheckd
 from gradcheckd import wire
 from gradcheckd.arrays import Array, TypedTensor, to_tensor
 from gradcheckd.connection import Connection
-from gradcheckd.errors import RequestError, hide_frames
+from gradcheckd.errors import GradcheckdError, ProblemError, RequestError, hide_frames
 from gradcheckd.function_evaluation import PointValues
 from gradcheckd.function_forms import TensorForm
 from gradcheckd.wire import JSON, SAFETENSORS
@@ -42,6 +43,11 @@ class PlannedPoints:
     cotangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
     tangents: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
+    @property
+    def has_first_look(self) -> bool:
+        """Tell whether some of the points come first, and others only if those do not suffice."""
+        return self.plan.get("first_evaluations") is not None
+
 
 def request_plan(
     connection: Connection,
@@ -69,6 +75,8 @@ def request_plan(
     ------
     ProblemError
         The service refuses the request.
+    RequestError
+        The service is older, and knows no few evaluations.
     """
     sections: dict[str, wire.Section] = {"point": point.tensors}
     if cotangents is not None:
@@ -76,9 +84,13 @@ def request_plan(
     elif outputs is not None:
         shapes = {name: list(shape) for name, shape in outputs.shapes.items()}
         fields = {**fields, "outputs": shapes}
-    arrays, answer = wire.read_safetensors_report(
-        connection.post("/v1/plan", wire.encode_body(fields, sections), SAFETENSORS)
-    )
+    try:
+        content = connection.post("/v1/plan", wire.encode_body(fields, sections), SAFETENSORS)
+    except ProblemError as error:
+        if "evaluations" in fields and any(place["pointer"] == "/evaluations" for place in error.errors):
+            raise RequestError(_describe_older_service(connection)) from error
+        raise
+    arrays, answer = wire.read_safetensors_report(content)
     with wire.UnexpectedAnswerGuard():
         return PlannedPoints(
             answer["plan"],
@@ -87,6 +99,17 @@ def request_plan(
             {name: arrays[f"cotangents/{name}"] for name in outputs.originals} if outputs else {},
             {name: arrays[f"tangents/{name}"] for name in point.originals} if outputs else {},
         )
+
+
+def _describe_older_service(connection: Connection) -> str:
+    try:
+        version = f"interface {connection.get_json('/openapi.json')['info']['version']}"
+    except (GradcheckdError, KeyError, TypeError):
+        version = "an unknown version"
+    return (
+        f"The service ({connection.url}, {version}) is older than this client (gradcheckd {gradcheckd.__version__}): it "
+        'takes no few evaluations first. Update the service, or give evaluations="full".'
+    )
 
 
 def encode_scales(scale: Any, point: TensorForm) -> dict[str, Any] | None:
@@ -159,17 +182,35 @@ def encode_judgement(
     return wire.encode_body({"plan": plan.plan, "losses": values.losses, **fields}, products)
 
 
-def request_judgement(connection: Connection, body: wire.Body) -> Mapping[str, Any]:
-    """Request a judgement; return the report as the service sent it.
+def request_judgement(
+    connection: Connection, body: wire.Body, plan: PlannedPoints
+) -> Mapping[str, Any] | PlannedPoints:
+    """Request a judgement; return the report as the service sent it, or the plan with further points.
+
+    Parameters
+    ----------
+    connection
+        Connection to the service.
+    body
+        Request of `encode_judgement`.
+    plan
+        Plan of its values.
 
     Raises
     ------
     ProblemError
         The service refuses the request: a loss is not finite, a shape does not fit.
     """
-    content = connection.post("/v1/judge", body, JSON)
+    if not plan.has_first_look:
+        content = connection.post("/v1/judge", body, JSON)
+        with wire.UnexpectedAnswerGuard():
+            return dict(wire.load_json(content))
+    arrays, report = wire.read_safetensors_report(connection.post("/v1/judge", body, SAFETENSORS))
     with wire.UnexpectedAnswerGuard():
-        return dict(wire.load_json(content))
+        if report["outcome"] != "more":
+            return dict(report)
+        points = {name: arrays[f"points/{name}"] for name in plan.points}
+        return replace(plan, plan=report["plan"], evaluations=report["evaluations"], points=points)
 
 
 def request_derivatives(connection: Connection, body: wire.Body) -> tuple[Mapping[str, Array], Mapping[str, Any]]:

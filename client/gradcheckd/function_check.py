@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from gradcheckd import wire
 from gradcheckd.blackbox import (
@@ -45,6 +45,7 @@ class CheckOptions:
     scale: Any = None
     bounds: Any = None
     seed: int | None = None
+    evaluations: Literal["full", "few"] | None = None
     judge_fields: Mapping[str, Any] | None = None
     progress: EvaluationProgress | None = None
 
@@ -93,10 +94,33 @@ class FunctionCheck:
             "bounds": encode_bounds(options.bounds, self._point),
             "seed": options.seed,
         }
+        if self._takes_few_evaluations():
+            # A service that knows no first look takes all other plans.
+            self._plan_fields["evaluations"] = "few"
         self._evaluator = FunctionEvaluator(function, self._point, is_loss=gradients.candidate is not None)
         outputs = self._evaluator.outputs
         given = options.cotangents
         self._cotangents = None if given is None or outputs is None else read_cotangents(given, outputs)
+
+    def _takes_few_evaluations(self) -> bool:
+        """Tell whether a first look may suffice: the caller said so, or is to be spared a request that mostly does not.
+
+        Narrow datatypes allow so much that two directions find too little (service/numerics/blackbox/first_look.py);
+        a tolerance does, too.
+        """
+        evaluations = self._options.evaluations
+        if evaluations not in (None, "full", "few"):
+            raise RequestError(f'evaluations is "full" or "few"; {evaluations!r} was given.')
+        if self._gradients.is_empty:
+            if evaluations == "few":
+                raise RequestError(
+                    'evaluations="few" is for gradients of yours: derivatives take all evaluations. Give candidate, '
+                    'vjp, jvp or jacobian, or evaluations="full".'
+                )
+            return False
+        is_double = all(tensor.datatype.name == "FP64" for tensor in self._point.tensors.values())
+        has_tolerance = "tolerance" in (self._options.judge_fields or {})
+        return evaluations == "few" or (evaluations is None and is_double and not has_tolerance)
 
     @property
     def outputs(self) -> TensorForm | None:
@@ -128,8 +152,13 @@ class FunctionCheck:
 
     def _judge_round(self, plan: PlannedPoints) -> tuple[BlackBoxReport, Scales]:
         products, values = self._evaluate(plan)
-        body = encode_judgement(plan, values, products, self._options.judge_fields or {})
-        raw = request_judgement(self._connection, body)
+        while True:
+            body = encode_judgement(plan, values, products, self._options.judge_fields or {})
+            raw = request_judgement(self._connection, body, plan)
+            if not isinstance(raw, PlannedPoints):
+                break
+            plan = raw
+            values = self._evaluator.evaluate(plan.points, plan.evaluations, self._options.progress, values)
         with wire.UnexpectedAnswerGuard():
             report = BlackBoxReport.read(raw, self._connection.prepare_repeat("/v1/judge", body))
         return replace(report, exceptions=values.exceptions), read_scales(plan, self._point)

@@ -41,6 +41,14 @@ class PointValues:
     outputs: dict[str, TypedTensor]
     exceptions: tuple[MissingValue, ...]
 
+    def __len__(self) -> int:
+        return len(next(iter(self.outputs.values())).array) if self.outputs else len(self.losses)
+
+    def append(self, further: "PointValues") -> "PointValues":
+        """Return these values, and then those at further points."""
+        outputs = {name: _join_tensors(tensor, further.outputs[name]) for name, tensor in self.outputs.items()}
+        return PointValues(self.losses + further.losses, outputs, self.exceptions + further.exceptions)
+
 
 class FunctionEvaluator:
     """Evaluates a function, and keeps its outputs apart from what it may do wrong.
@@ -74,9 +82,13 @@ class FunctionEvaluator:
             self.outputs = _read_base_outputs(result)
 
     def evaluate(
-        self, points: Mapping[str, Array], count: int, progress: EvaluationProgress | None = None
+        self,
+        points: Mapping[str, Array],
+        count: int,
+        progress: EvaluationProgress | None = None,
+        known: PointValues | None = None,
     ) -> PointValues:
-        """Evaluate the function at all points; at the first one the value is known.
+        """Evaluate the function at points, after those with known values; at the first of all its value is known.
 
         Parameters
         ----------
@@ -86,6 +98,8 @@ class FunctionEvaluator:
             Number of points.
         progress
             Called after each evaluation.
+        known
+            Values at the points before these; none by default. They stand first in the result.
 
         Raises
         ------
@@ -96,15 +110,20 @@ class FunctionEvaluator:
         TensorError
             The function returned neither numbers nor arrays of floats.
         """
-        losses: list[Loss] = [self._base_loss]
-        outputs: list[Outputs] = [self.outputs.tensors if self.outputs else {}]
+        first = 0 if known is None else len(known)
+        losses: list[Loss] = []
+        outputs: list[Outputs] = []
         exceptions: list[MissingValue] = []
-        _report_progress(progress, 1, count)
-        for number in range(1, count):
-            place = "the base" if number < BASE_REPEATS else f"point {number} of the {count} of the plan"
+        total = first + count
+        if known is None:
+            losses.append(self._base_loss)
+            outputs.append(self.outputs.tensors if self.outputs else {})
+            _report_progress(progress, 1, total)
+        for number in range(max(first, 1), total):
+            place = "the base" if number < BASE_REPEATS else f"point {number} of the {total} of the plan"
             result = None
             try:
-                result = self._call_function({name: array[number] for name, array in points.items()}, place)
+                result = self._call_function({name: array[number - first] for name, array in points.items()}, place)
             except FunctionError:
                 raise
             except Exception as error:
@@ -116,8 +135,9 @@ class FunctionEvaluator:
                 losses.append(None if result is None and number >= BASE_REPEATS else _read_loss(result))
             else:
                 outputs.append(self._read_outputs(result, place, is_base=number < BASE_REPEATS))
-            _report_progress(progress, number + 1, count)
-        return PointValues(losses if self._is_loss else [], self._stack_outputs(outputs), tuple(exceptions))
+            _report_progress(progress, number + 1, total)
+        values = PointValues(losses if self._is_loss else [], self._stack_outputs(outputs), tuple(exceptions))
+        return values if known is None else known.append(values)
 
     def _call_function(self, arrays: Mapping[str, Array], place: str) -> Any:
         items = {name: restore_point_tensor(original, arrays[name]) for name, original in self._point.originals.items()}
@@ -237,6 +257,12 @@ def _stack_tensors(tensors: list[TypedTensor | None], shape: tuple[int, ...]) ->
     for number, tensor in enumerate(tensors):
         stack[number] = _get_nan(datatype) if tensor is None else _convert_storage(tensor, datatype)
     return TypedTensor(datatype, stack)
+
+
+def _join_tensors(tensor: TypedTensor, further: TypedTensor) -> TypedTensor:
+    """Join the values of one output; float64 holds several datatypes."""
+    datatype = tensor.datatype if tensor.datatype is further.datatype else BY_NAME["FP64"]
+    return TypedTensor(datatype, np.concatenate([_convert_storage(part, datatype) for part in (tensor, further)]))
 
 
 def _get_nan(datatype: Datatype) -> float | int:

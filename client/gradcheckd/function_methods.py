@@ -60,6 +60,7 @@ class FunctionMethods:
         bounds: Any = None,
         tolerance: Mapping[str, float] | None = None,
         seed: int | None = None,
+        evaluations: Literal["full", "few"] | None = None,
         candidate_dtype: DtypeLike | None = None,
         relative_error: float | None = None,
         progress: EvaluationProgress | None = None,
@@ -107,10 +108,16 @@ class FunctionMethods:
             a number or an array of the point's shape, infinite where there is no bound; by name where the point is.
         tolerance
             `{"rtol": r, "atol": a}`: allowed error of your gradient, in place of that of rounding.
+        evaluations
+            "few": evaluate at some of the points first, 23 for one array along random directions and 12 for each
+            further one, and at the others only if these do not suffice for a pass. "full": at all of them, 75 for one
+            array. By default "few" at points in float64 without a tolerance, else "full", which derivatives always
+            take.
         seed, candidate_dtype, relative_error
             As in the requests of `POST /v1/plan` and `POST /v1/judge`.
         progress
-            Called with (evaluations done, evaluations in all) of each round.
+            Called with (evaluations done, evaluations in all) of each round; the second grows where the first
+            evaluations do not suffice.
 
         Returns
         -------
@@ -145,6 +152,7 @@ class FunctionMethods:
             scale=scale,
             bounds=bounds,
             seed=seed,
+            evaluations=evaluations,
             judge_fields={name: value for name, value in fields.items() if value is not None},
             progress=progress,
         )

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from gradcheckd.function_evaluation import EvaluationProgress
 from gradcheckd.progress import Progress
@@ -40,6 +40,7 @@ class FunctionOptions(TypedDict, total=False):
     bounds: Any
     tolerance: Mapping[str, float] | None
     seed: int | None
+    evaluations: Literal["full", "few"] | None
     candidate_dtype: DtypeLike | None
     relative_error: float | None
     progress: EvaluationProgress | None

@@ -29,7 +29,7 @@ def wrong(w: Any) -> Any:
 
 
 def test_a_right_gradient_passes(service: Service) -> None:
-    report = service.check_function(loss, POINT, gradient)
+    report = service.check_function(loss, POINT, gradient, evaluations="full")
     assert (report.outcome, report.passed) == ("pass", True)
     assert report.evaluations == len(report.verdicts["x"].directions) * 14 + 19
     assert report.noise < 1e-15
@@ -40,7 +40,12 @@ def test_a_right_gradient_passes(service: Service) -> None:
 def test_a_wrong_element_is_found(service: Service) -> None:
     told: list[tuple[int, int]] = []
     report = service.check_function(
-        loss, POINT, wrong(POINT), directions="coordinates", progress=lambda *step: told.append(step)
+        loss,
+        POINT,
+        wrong(POINT),
+        directions="coordinates",
+        evaluations="full",
+        progress=lambda *step: told.append(step),
     )
     assert report.outcome == "fail"
     outcomes = {each.index: each.outcome for each in report.verdicts["x"].directions}
@@ -228,3 +233,51 @@ def test_a_loss_that_returns_none_has_no_value_there(service: Service) -> None:
 def test_bounds_of_another_form_are_refused(service: Service, bounds: Any) -> None:
     with pytest.raises(RequestError, match="bounds have min, max or both, as in bounds="):
         service.check_function(lambda at: loss(at["w"]), {"w": POINT}, {"w": gradient(POINT)}, bounds=bounds)
+
+
+def test_few_evaluations_suffice_for_a_right_gradient(service: Service) -> None:
+    calls: list[float] = []
+
+    def counted(w: Any) -> Any:
+        calls.append(0.0)
+        return loss(w)
+
+    report = service.check_function(counted, POINT, gradient)
+    assert report.passed
+    assert len(calls) == report.evaluations == 23
+    assert report.missed["probability"] == pytest.approx(0.002)
+
+
+def test_a_wrong_gradient_takes_all_evaluations(service: Service) -> None:
+    steps: list[tuple[int, int]] = []
+    report = service.check_function(
+        loss, POINT, wrong(POINT), evaluations="few", progress=lambda *step: steps.append(step)
+    )
+    assert report.outcome == "fail"
+    assert report.evaluations == 75
+    assert [done for done, _ in steps] == list(range(1, 76))
+    assert {total for _, total in steps} == {23, 75}
+    full = service.check_function(loss, POINT, wrong(POINT), evaluations="full")
+    assert [each.judged for each in full.verdicts["x"].directions] == [
+        each.judged for each in report.verdicts["x"].directions
+    ]
+
+
+def test_outputs_take_few_evaluations_too(service: Service) -> None:
+    right = service.check_function(np.sin, POINT, vjp=lambda w, c: c * np.cos(w))
+    assert (right.outcome, right.evaluations) == ("pass", 23)
+    flipped = service.check_function(np.sin, POINT, vjp=lambda w, c: -c * np.cos(w))
+    assert (flipped.outcome, flipped.evaluations) == ("fail", 75)
+
+
+def test_a_tolerance_or_float32_takes_all_evaluations_at_once(service: Service) -> None:
+    assert service.check_function(loss, POINT, gradient, tolerance={"rtol": 1e-3}).evaluations == 75
+    single = POINT.astype(np.float32)
+    assert service.check_function(loss, single, gradient(single)).evaluations > 60
+
+
+def test_evaluations_of_another_kind_are_refused(service: Service) -> None:
+    with pytest.raises(RequestError, match='evaluations is "full" or "few"'):
+        service.check_function(loss, POINT, gradient, evaluations="some")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="derivatives take all evaluations"):
+        service.check_function(loss, POINT, evaluations="few")

@@ -26,7 +26,7 @@ from service.checks.common.limits import Limits
 from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox import candidate_judge
 from service.numerics.blackbox.candidate_judge import TensorJudgement
-from service.numerics.blackbox.first_look import add_first_misses
+from service.numerics.blackbox.first_look import combine_looks, suffices
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.core.batching import Array
 from service.numerics.core.precision import PRECISIONS
@@ -136,14 +136,14 @@ def _judge_output_values(judged: _JudgedRequest) -> JudgeReport | None:
         plan, judgements = first_plan, first
     assert judgements is not None
     if first is not None:
-        judgements = judgements.add_first_misses(first)
+        judgements = judgements.combine_looks(first, request.relative_error)
     report = build_output_report(plan, judgements, request.relative_error, judged.encode)
-    return _finish_report(report, look)
+    return _finish_report(report, look, is_enough=judgements.suffices(request.relative_error))
 
 
-def _finish_report(report: JudgeReport, look: Look) -> JudgeReport | None:
+def _finish_report(report: JudgeReport, look: Look, *, is_enough: bool) -> JudgeReport | None:
     """Return the report with the number of evaluations; None if a first look does not suffice."""
-    if look.kind == "first" and report["outcome"] != "pass":
+    if look.kind == "first" and not (is_enough and report["outcome"] == "pass"):
         return None
     report["evaluations"] = len(look.evaluations)
     return report
@@ -160,16 +160,20 @@ def _judge_loss(judged: _JudgedRequest) -> JudgeReport | None:
         plan = take_first_look(plan)
     if given is None:
         with judged.clock.name_stage("the loss was being differenced"):
-            return _finish_report(build_derivative_report(plan, losses, judged.encode), look)
+            return _finish_report(build_derivative_report(plan, losses, judged.encode), look, is_enough=False)
     with judged.clock.name_stage("the candidate was being judged"):
         noise, judgements = _judge_candidates(judged, plan, losses, given)
         if look.kind != "all":
             _, first = _judge_candidates(judged, take_first_look(plan), losses, given)
-            judgements = {name: add_first_misses(judgement, first[name]) for name, judgement in judgements.items()}
+            judgements = {
+                name: combine_looks(judgement, first[name], request.relative_error)
+                for name, judgement in judgements.items()
+            }
         report = build_judge_report(plan.layout, losses, noise, judgements, request.relative_error)
         if request.include:
             report["derivatives"] = build_derivatives(plan, difference_loss(plan, losses)[0], judged.encode)
-        return _finish_report(report, look)
+        is_enough = all(suffices(judgement, request.relative_error) for judgement in judgements.values())
+        return _finish_report(report, look, is_enough=is_enough)
 
 
 def _judge_candidates(

@@ -19,7 +19,7 @@ from service.checks.blackbox.products import GivenProducts
 from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox.candidate_judge import TensorJudgement
 from service.numerics.blackbox.dot_test import ProductPair
-from service.numerics.blackbox.first_look import add_first_misses
+from service.numerics.blackbox.first_look import combine_looks, suffices
 from service.numerics.blackbox.layout import BASE_REPEATS
 from service.numerics.blackbox.output_judge import OutputJudge, ProductJudgement
 from service.numerics.core.batching import Array
@@ -64,13 +64,21 @@ class OutputJudgements:
     noise: float = 0.0
     is_deterministic: bool = True
 
-    def add_first_misses(self, first: "OutputJudgements") -> "OutputJudgements":
-        """Return the judgements with the misses of a first look too."""
+    def suffices(self, sought_error: float) -> bool:
+        """Tell whether these judgements of a first look are enough."""
+        judgements = [*self.gradients.values(), *self.jacobians.values(), *self.directional.values()]
+        return all(suffices(judgement, sought_error) for judgement in judgements)
+
+    def combine_looks(self, first: "OutputJudgements", sought_error: float) -> "OutputJudgements":
+        """Return the judgements of a procedure that begins with a first look."""
 
         def combine(
             judgements: Mapping[str, _Judgement], first_judgements: Mapping[str, _Judgement]
         ) -> dict[str, _Judgement]:
-            return {name: add_first_misses(judgement, first_judgements[name]) for name, judgement in judgements.items()}
+            return {
+                name: combine_looks(judgement, first_judgements[name], sought_error)
+                for name, judgement in judgements.items()
+            }
 
         return replace(
             self,

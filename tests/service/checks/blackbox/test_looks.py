@@ -15,6 +15,9 @@ from tests.service.checks.blackbox.plan_requests import compute_gradient, comput
 SCALED = {name: (1.001 * np.array(gradient)).tolist() for name, gradient in compute_gradient().items()}
 
 
+DOUBLE_POINT = {"w1": [[0.1, -0.1], [0.2, 0.001]], "b": {"datatype": "FP64", "shape": [2], "data": [0.5, -0.25]}}
+
+
 def plan_few(kind="random", **fields):
     return plan_evaluations(make_plan_request(kind, evaluations="few", **fields)).answer
 
@@ -30,7 +33,7 @@ def judge(answer, losses, candidate=None, **fields):
 
 @pytest.mark.parametrize("kind", ["random", "coordinates"])
 def test_a_right_gradient_passes_with_the_first_points(kind):
-    answer = plan_few(kind)
+    answer = plan_few(kind, point=DOUBLE_POINT)
     assert answer["evaluations"] == len(answer["points"]) < answer["plan"]["evaluations"]
     assert answer["plan"]["first_evaluations"] == answer["evaluations"]
     report = judge(answer, evaluate(answer["points"]))
@@ -69,14 +72,18 @@ def test_points_of_both_looks_are_those_of_the_full_plan():
 
 
 def test_a_pass_of_all_points_states_the_misses_of_both_looks():
-    answer = plan_few(
-        point={"w1": [[0.1, -0.1], [0.2, 0.001]], "b": {"datatype": "FP64", "shape": [2], "data": [0.5, -0.25]}}
-    )
+    answer = plan_few(point=DOUBLE_POINT)
     losses = evaluate(answer["points"])
     further = judge(answer, losses, SCALED)
     report = judge(answer, losses + evaluate(further["points"]))
     assert report["outcome"] == "pass"
     assert report["missed"]["probability"] > 1e-3
+
+
+def test_two_directions_of_float32_do_not_suffice():
+    """They would miss the sought error of one element too often."""
+    answer = plan_few()
+    assert judge(answer, evaluate(answer["points"]))["outcome"] == "more"
 
 
 def test_other_numbers_of_losses_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.numerics.blackbox.candidate_judge import judge_candidates
-from service.numerics.blackbox.first_look import add_first_misses, list_first_evaluations, select_first_lines
+from service.numerics.blackbox.first_look import combine_looks, list_first_evaluations, select_first_lines
 from service.numerics.blackbox.layout import lay_out_evaluations
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.outcome import Outcome
@@ -68,12 +68,12 @@ def test_misses_of_both_looks_add_up():
     layout = lay_out(random=True)
     first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
     limits = [judgement.verdict.detection_limit for judgement in (first, whole)]
-    both = add_first_misses(whole, first)
+    both = combine_looks(whole, first, 1e-4)
     assert both.verdict.detection_limit.probability == sum(limit.probability for limit in limits)
     assert both.verdict.detection_limit.relative_l2 == max(limit.relative_l2 for limit in limits)
     assert both.verdict.smallest_detectable_error == both.verdict.detection_limit.relative_l2
     assert both.single_miss_probability == first.single_miss_probability + whole.single_miss_probability
-    alone = add_first_misses(first, first)
+    alone = combine_looks(first, first, 1e-4)
     assert alone.verdict.detection_limit.probability == 2 * limits[0].probability
 
 
@@ -82,16 +82,16 @@ def test_a_first_look_that_could_not_pass_missed_nothing():
     layout = lay_out(random=True, seed=3)
     first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
     if first.verdict.outcome == Outcome.INCONCLUSIVE:
-        assert add_first_misses(whole, first) is whole
+        assert combine_looks(whole, first, 1e-4) is whole
     loss = lambda x: np.abs(x - X).sum() + x.sum()  # noqa: E731
     first = judge(layout, loss, gradient, first=True)
     assert first.verdict.outcome == Outcome.INCONCLUSIVE
-    assert add_first_misses(whole, first) is whole
+    assert combine_looks(whole, first, 1e-4) is whole
 
 
 def test_a_sample_of_elements_is_the_same_in_both_looks():
     loss, gradient = LOSSES["smooth"]
     layout = lay_out(random=False)
     first, whole = (judge(layout, loss, gradient, first=first) for first in (True, False))
-    both = add_first_misses(whole, first)
+    both = combine_looks(whole, first, 1e-4)
     assert both.verdict.detection_limit == whole.verdict.detection_limit
