@@ -467,10 +467,18 @@ import json, sys, threading, _thread, time
 import gradcheckd, numpy as np
 gradcheckd.check_function(lambda x: float((x**2).sum()), [1.0], [2.0])
 model = json.loads({json.dumps(LONG_CHECK["model"])!r})
-threading.Timer(0.2, _thread.interrupt_main).start()
+is_interrupted = threading.Event()
+
+def interrupt():
+    # Python drops an interrupt that comes while it collects garbage.
+    while not is_interrupted.wait(0.2):
+        _thread.interrupt_main()
+
+threading.Thread(target=interrupt, daemon=True).start()
 try:
     gradcheckd.check(weights={{"w": np.linspace(0.1, 1.0, 4096).reshape(64, 64)}}, model=model)
 except KeyboardInterrupt:
+    is_interrupted.set()
     print("interrupted")
 """
     started = time.monotonic()
