@@ -39,7 +39,7 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/gradients/finite_difference/test_linear_pullback.py": "every op and case",
     "tests/service/numerics/gradients/finite_difference/test_magnitudes.py": "inputs of many magnitudes",
     "tests/service/numerics/ops/test_vector_norm.py::test_small_triplets": "triplets of many sizes",
-    "tests/service/numerics/verdict/test_directional.py::test_miss_probability_is_never_exceeded": "errors along a thousand seeds",
+    "tests/service/numerics/verdict/test_directional.py::test_miss_probability_is_never_exceeded": "a thousand seeds",
     "tests/service/test_bounds.py::test_under_bounds_right_gradients": "gradients at random, within bounds",
     "tests/service/test_check_parts.py::test_an_error_is_missed_as_often": "hundreds of samples of elements",
     "tests/test_against_pytorch.py": "attributes and dtypes of losses",

@@ -107,8 +107,8 @@ def _describe_older_service(connection: Connection) -> str:
     except (GradcheckdError, KeyError, TypeError):
         version = "an unknown version"
     return (
-        f"The service ({connection.url}, {version}) is older than this client (gradcheckd {gradcheckd.__version__}): it "
-        'takes no few evaluations first. Update the service, or give evaluations="full".'
+        f"The service ({connection.url}, {version}) is older than this client (gradcheckd {gradcheckd.__version__}): "
+        'it takes no few evaluations first. Update the service, or give evaluations="full".'
     )
 
 
