@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from typing import Any, cast
 
-import gradcheckd
 from gradcheckd import wire
 from gradcheckd.arrays import Array, TypedTensor, to_tensor
 from gradcheckd.connection import Connection
@@ -106,8 +106,12 @@ def _describe_older_service(connection: Connection) -> str:
         version = f"interface {connection.get_json('/openapi.json')['info']['version']}"
     except (GradcheckdError, KeyError, TypeError):
         version = "an unknown version"
+    try:
+        own_version = metadata.version("gradcheckd")
+    except metadata.PackageNotFoundError:
+        own_version = "from its source"
     return (
-        f"The service ({connection.url}, {version}) is older than this client (gradcheckd {gradcheckd.__version__}): "
+        f"The service ({connection.url}, {version}) is older than this client (gradcheckd {own_version}): "
         'it takes no few evaluations first. Update the service, or give evaluations="full".'
     )
 

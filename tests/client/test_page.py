@@ -299,7 +299,9 @@ def test_hundreds_of_names_are_not_all_drawn(service: Service) -> None:
 @pytest.mark.parametrize("factor", [1.0, -1.0])
 def test_a_black_box_is_on_the_page(service: Service, directions: str, factor: float) -> None:
     w = np.array([0.5, -1.5])
-    report = service.check_function(lambda w: float(w @ w), w, 2 * factor * w, directions=directions)
+    report = service.check_function(
+        lambda w: float(w @ w), w, 2 * factor * w, directions=directions, evaluations="full"
+    )
     reader = read(render_page(report))
     assert report.outcome in reader.text
     assert ("direction 3" in reader.text) == (directions == "random")
