@@ -99,10 +99,18 @@ def find_worker(server: Server, connection: socket.socket) -> int | None:
     table = Path("/proc/net/tcp").read_text()
     inodes = re.findall(rf"^ *\d+: \w+:{theirs:04X} \w+:{ours:04X} 01 (?:\S+ +){{5}} *(\d+)", table, re.MULTILINE)
     for worker in list_workers(server):
-        held = {each.readlink().name for each in Path(f"/proc/{worker}/fd").iterdir()}
-        if any(f"socket:[{inode}]" in held for inode in inodes):
+        if any(f"socket:[{inode}]" in list_open_files(worker) for inode in inodes):
             return worker
     return None
+
+
+def list_open_files(process: int) -> set[str]:
+    """List what a process holds open; what it closes during the reading is left out."""
+    held = set[str]()
+    for each in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(each.readlink().name)
+    return held
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
