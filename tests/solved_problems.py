@@ -16,7 +16,8 @@ from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem, build_problem
-from service.numerics.diagnosis import BugExplanation, DiagnosisContext
+from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.model.presets import PRESETS
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome

@@ -12,7 +12,8 @@ import pytest
 from gradcheckd.command import main
 from service.checks.graph.check import check
 from service.numerics.core.precision import PRECISIONS
-from service.numerics.diagnosis import GRADIENT_BUGS, bug
+from service.numerics.diagnosis import bug
+from service.numerics.diagnosis.bugs import GRADIENT_BUGS
 from service.numerics.diagnosis.matching import BugHypothesis
 from service.numerics.gradients.analytic import differentiate_analytically
 from service.numerics.gradients.autograd import differentiate_by_torch

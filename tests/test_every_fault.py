@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS, UNKNOWN_BUG, InjectedBug, describe_bugs, inject
+from service.numerics.diagnosis import inject
+from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS
+from service.numerics.diagnosis.diagnose import UNKNOWN_BUG
+from service.numerics.diagnosis.inject import InjectedBug, describe_bugs
 from service.numerics.model.presets import PRESETS
 from service.numerics.ops import OP_REGISTRY
 from tests.solved_problems import solve_preset as preset_of

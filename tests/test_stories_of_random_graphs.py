@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from schemas.datatype import Array
-from service.numerics.diagnosis import UNKNOWN_BUG, BugExplanation, DiagnosisContext
+from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.diagnose import UNKNOWN_BUG
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.model.graph import Node
 from service.numerics.ops.op import BackwardPass, Gradients
 from tests.solved_problems import SolvedProblem

@@ -10,7 +10,7 @@ from schemas.bugs import BugsAnswer, BugsRequest, CatalogueOfBugs, PlantedBug
 from schemas.check import NodeBase
 from schemas.problem_details import InvalidRequestError, describe_unknown, error_at, quote_name
 from schemas.tensor import encode_tensor
-from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, Clock, current_clock
 from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
@@ -20,10 +20,8 @@ from service.checks.graph.gradients import compute_gradients
 from service.checks.graph.judge import GradientSources, Judge
 from service.checks.graph.parse import parse_problem
 from service.checks.graph.problem import Problem
-from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
-from service.numerics import diagnosis
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.diagnosis import InjectedBug
+from service.numerics.diagnosis.inject import InjectedBug, describe_bugs, inject_bugs
 from service.numerics.gradients.finite_difference import DifferencePlan
 from service.numerics.verdict.outcome import Outcome
 
@@ -36,7 +34,7 @@ _MAX_CANDIDATES = 50
 
 def list_bugs() -> CatalogueOfBugs:
     """Return every bug that a check names, with its explanation."""
-    return {"bugs": [{"name": name, "explanation": text} for name, text in diagnosis.describe_bugs().items()]}
+    return {"bugs": [{"name": name, "explanation": text} for name, text in describe_bugs().items()]}
 
 
 def simulate_bugs(body: object, limits: Limits | None = None) -> BugsAnswer:
@@ -80,7 +78,7 @@ def _simulate_for_model(
 
 
 def _parse_request(body: object) -> BugsRequest[NodeBase]:
-    request, known = model_language.parse_bugs_request(body), list(diagnosis.describe_bugs())
+    request, known = model_language.parse_bugs_request(body), list(describe_bugs())
     if request.bug is not None and request.bug not in known:
         raise InvalidRequestError([error_at(describe_unknown("bug", request.bug, known), "bug")])
     return request
@@ -91,7 +89,7 @@ def _iterate_simulated_bugs(problem: Problem, bug: str | None = None) -> Iterato
     right = {name: context.get_right_gradient(name) for name in problem.names}
     precisions = {name: problem.with_candidate(right).get_precision(name) for name in right}
     return iterate_interruptibly(
-        diagnosis.inject_bugs(replace(context, candidates=right, precisions=precisions), problem.names, bug)
+        inject_bugs(replace(context, candidates=right, precisions=precisions), problem.names, bug)
     )
 
 

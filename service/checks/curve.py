@@ -6,13 +6,12 @@ from schemas.curve import CurveReport, EngineDifference
 from schemas.datatype import Array
 from schemas.report import Number
 from schemas.tensor import encode_number
-from service.checks.common.deadline import current_clock
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, current_clock
 from service.checks.common.limits import Limits
 from service.checks.graph import element, model_language
 from service.checks.graph.budget import check_memory, check_model_size, check_work
 from service.checks.graph.parse import parse_problem
 from service.checks.graph.problem import Problem
-from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
 from service.numerics.gradients import analytic, finite_difference
 from service.numerics.gradients import step_curve as numerics
 from service.numerics.gradients.finite_difference import DifferenceProgress

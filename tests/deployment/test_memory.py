@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.checks.graph.small_checks import MAX_ESTIMATED_BYTES
+from service.checks.common.limits import MAX_SMALL_BYTES
 from service.settings import PREFIX, Settings
 from tests.deployment import files
 
@@ -20,7 +20,7 @@ def needed(environment: dict[str, str]) -> float:
         name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
     }
     settings = Settings.model_validate(Settings().model_dump() | {name: int(value) for name, value in fields.items()})
-    checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * MAX_ESTIMATED_BYTES)
+    checks = 1.25 * (settings.max_checks * settings.max_bytes + settings.max_small_checks * MAX_SMALL_BYTES)
     held = settings.max_buffered_body_bytes + settings.max_answer_bytes
     return int(environment["WEB_CONCURRENCY"]) * (LOADED + held + checks)
 

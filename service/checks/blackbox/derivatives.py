@@ -10,8 +10,8 @@ from schemas.json_writer import defer_tensor
 from schemas.outputs import NumericalDerivative
 from schemas.tensor import Encoding, encode_tensor
 from service.checks.blackbox.evaluation_plan import EvaluationPlan
+from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
 from service.checks.common.limits import Limits
-from service.checks.graph.answer_size import check_answer_bytes, estimate_tensor_bytes
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.lines import TensorLines
 from service.numerics.core.batching import Array, Shape

@@ -21,9 +21,9 @@ from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
 from service.checks.blackbox.products import check_jacobian_size, read_products, take_first_products
 from service.checks.blackbox.report import build_derivative_report, build_judge_report, difference_loss
 from service.checks.blackbox.values import count_points, read_values
+from service.checks.common.candidate_precision import choose_precision
 from service.checks.common.deadline import Clock, current_clock
 from service.checks.common.limits import Limits
-from service.checks.graph.problem import choose_precision
 from service.numerics.blackbox import candidate_judge
 from service.numerics.blackbox.candidate_judge import TensorJudgement
 from service.numerics.blackbox.first_look import combine_looks, suffices

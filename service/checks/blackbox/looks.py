@@ -17,8 +17,8 @@ from schemas.problem_details import InvalidRequestError, error_at
 from schemas.tensor import Encoding, Tensor, encode_tensor
 from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.plan_codec import encode_plan
+from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
 from service.checks.common.limits import Limits
-from service.checks.graph.answer_size import check_answer_bytes, estimate_tensor_bytes
 from service.numerics.blackbox.first_look import list_first_evaluations, select_first_lines
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly

@@ -16,7 +16,7 @@ from service.checks.blackbox.evaluation_plan import EvaluationPlan
 from service.checks.blackbox.missing_values import count_missing_values, explain_missing_base, mark_incomplete_points
 from service.checks.blackbox.outputs import stack_tangents
 from service.checks.blackbox.products import GivenProducts
-from service.checks.graph.problem import choose_precision
+from service.checks.common.candidate_precision import choose_precision
 from service.numerics.blackbox.candidate_judge import TensorJudgement
 from service.numerics.blackbox.dot_test import ProductPair
 from service.numerics.blackbox.first_look import combine_looks, suffices

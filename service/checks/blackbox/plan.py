@@ -16,9 +16,9 @@ from service.checks.blackbox.outputs import read_output_request, stack_tangents
 from service.checks.blackbox.plan_codec import encode_plan
 from service.checks.blackbox.plan_size import BINARY_SIZE_FACTOR
 from service.checks.blackbox.scales_and_bounds import MoveSettings
+from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
 from service.checks.common.deadline import current_clock
 from service.checks.common.limits import Limits
-from service.checks.graph.answer_size import check_answer_bytes, estimate_tensor_bytes
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 

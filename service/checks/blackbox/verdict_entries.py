@@ -13,7 +13,8 @@ from service.checks.common import report_entries
 from service.numerics.blackbox.candidate_judge import TensorJudgement
 from service.numerics.blackbox.output_judge import ProductJudgement
 from service.numerics.core.batching import Shape
-from service.numerics.diagnosis import BugExplanation, error_pattern
+from service.numerics.diagnosis import error_pattern
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, list_results
 from service.numerics.verdict.outcome import Outcome
 

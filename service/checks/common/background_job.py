@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
+from service.numerics.core.difference import DifferenceProgress
 from service.numerics.core.interrupts import install_interrupt_check
-from service.numerics.gradients.finite_difference import DifferenceProgress
 
 JobResult = TypeVar("JobResult")
 

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from schemas.problem_details import InvalidRequestError, error_at, quote_name
+from service.numerics.core.difference import DifferenceProgress
 from service.numerics.core.interrupts import OutOfTimeError, check_interrupt, install_interrupt_check
-from service.numerics.gradients.finite_difference import DifferenceProgress
 
+SMALLER_MODEL_REMEDY = "Take a smaller model"
+"""Remedy for a request that took too long in a part with no better one."""
 _GRACE_FRACTION = 0.25
 """Part of the limit that the search for a remedy may take beyond it."""
 _NOTABLE_SHARE = 0.1

@@ -5,6 +5,13 @@ Their defaults stand here alone, for Python and for the settings of the service.
 
 from dataclasses import dataclass
 
+MAX_SMALL_BODY_BYTES = 2**18
+"""Bytes of the largest body that may be a small check."""
+MAX_SMALL_BYTES = 2**25
+"""Largest memory estimate of a small check: twice that of the smallest model."""
+MAX_SMALL_WORK = 5 * 10**7
+"""Largest estimate of operations of a small check: some tenths of a second as a rule, with the diagnosis."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from schemas.report import Diagnosis, DirectionReport, Elements, MissedAlong, MissedInSample, WorstElement
 from schemas.tensor import encode_number
-from service.numerics import diagnosis
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
@@ -56,7 +56,7 @@ def build_miss_probability(miss: NormDetectionLimit | SampleMissRate) -> MissedA
     return {"relative_l2": encode_number(miss.relative_l2), "probability": miss.probability}
 
 
-def build_diagnoses(diagnoses_found: Iterable[diagnosis.BugExplanation]) -> list[Diagnosis]:
+def build_diagnoses(diagnoses_found: Iterable[BugExplanation]) -> list[Diagnosis]:
     """Build the entries of the probable bugs."""
     return [
         {"name": bug.bug_name, "explanation": bug.explanation, "fit": encode_number(bug.relative_residual)}

@@ -6,18 +6,12 @@ import numpy as np
 
 from schemas.problem_details import escape_name
 from schemas.tensor import encode_number
-from service.numerics.verdict.disagreement import Partition
 from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit
 
 
-def summarize(
-    outcome: Outcome,
-    verdicts: Mapping[str, GradientVerdict],
-    disagreements: Mapping[str, Sequence[Partition]] | None = None,
-    names_without_candidate: Sequence[str] = (),
-) -> str:
+def summarize(outcome: Outcome, verdicts: Mapping[str, GradientVerdict]) -> str:
     """Sum up the verdicts of a check, by name.
 
     Parameters
@@ -26,60 +20,14 @@ def summarize(
         Outcome of the check.
     verdicts
         Verdicts by name.
-    disagreements
-        Partitions of our own gradients by name, where they disagree; none by default. They come first.
-    names_without_candidate
-        Names of the own gradients that were judged beside candidates for other names; none by default.
     """
-    sentences = [_describe_disagreements(disagreements, verdicts)] if disagreements else []
-    sentences.append(_summarize_verdicts(outcome, verdicts))
-    if names_without_candidate:
-        names = _join_names(names_without_candidate)
-        sentences.append(f"No candidate was given for {names}: there our own gradients were judged.")
-    return " ".join(sentences)
-
-
-def _describe_disagreements(
-    disagreements: Mapping[str, Sequence[Partition]], verdicts: Mapping[str, GradientVerdict]
-) -> str:
-    name, (partition, *_) = next(iter(disagreements.items()))
-    verdict = verdicts[name]
-    total = (
-        len(verdict.direction_results)
-        if verdict.direction_results is not None
-        else verdict.element_count - verdict.unexamined_count
-    )
-    omission_note = f" (and in {len(disagreements) - 1} other)" if len(disagreements) > 1 else ""
-    return (
-        f"Our own gradients disagree: at {partition.element_count} of {total} {_name_units([verdict])} of "
-        f"{escape_name(name)}{omission_note}, {_describe_partition(partition)}. This is a bug of this service, so no "
-        "candidate fails there: please report it with the request."
-    )
-
-
-def _describe_partition(partition: Partition) -> str:
-    dissenting_names = _join_source_names(partition.dissenting)
-    if partition.agreeing:
-        verb = "does" if len(partition.dissenting) == 1 else "do"
-        return f"{_join_source_names(partition.agreeing)} agree and {dissenting_names} {verb} not"
-    if len(partition.dissenting) == 2:
-        return f"{dissenting_names} differ and the finite difference cannot tell which is right"
-    return f"{dissenting_names} all disagree"
-
-
-def _join_source_names(names: Sequence[str]) -> str:
-    *first, last = (name.replace("_", " ") for name in names)
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _summarize_verdicts(outcome: Outcome, verdicts: Mapping[str, GradientVerdict]) -> str:
     deciding_verdicts = {name: verdict for name, verdict in verdicts.items() if verdict.outcome == outcome}
     if outcome == Outcome.PASS:
         return _describe_pass(deciding_verdicts)
     count, total = _count_outcome(list(deciding_verdicts.values()), outcome)
     text = (
-        f"{outcome.wire_name}: {count} of {total} {_name_units(list(deciding_verdicts.values()))} of "
-        f"{_join_names(list(deciding_verdicts))}"
+        f"{outcome.wire_name}: {count} of {total} {name_units(list(deciding_verdicts.values()))} of "
+        f"{join_names(list(deciding_verdicts))}"
     )
     if named_result := _find_worst(deciding_verdicts, outcome):
         is_directional = next(iter(deciding_verdicts.values())).direction_results is not None
@@ -107,7 +55,7 @@ def _rank_ratio(ratio: float) -> float:
 
 
 def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
-    passing_verdicts, names = list(verdicts.values()), _join_names(list(verdicts))
+    passing_verdicts, names = list(verdicts.values()), join_names(list(verdicts))
     zeros = _describe_zero_gradients(verdicts)
     if passing_verdicts[0].direction_results is not None:
         count = len(passing_verdicts[0].direction_results)
@@ -119,7 +67,7 @@ def _describe_pass(verdicts: Mapping[str, GradientVerdict]) -> str:
     count, _ = _count_outcome(passing_verdicts, Outcome.PASS)
     detection_text = _describe_detectable_error(passing_verdicts) + _describe_miss_probability(passing_verdicts)
     text = (
-        f"pass: all {count} {_name_units(passing_verdicts)} of {names} agree with the finite difference{detection_text}"
+        f"pass: all {count} {name_units(passing_verdicts)} of {names} agree with the finite difference{detection_text}"
     )
     return f"{text}{_describe_largest_ratio(verdicts)}.{zeros}{_describe_unpromised(verdicts)}"
 
@@ -155,7 +103,7 @@ def _describe_zero_gradients(verdicts: Mapping[str, GradientVerdict]) -> str:
     }
     if not tolerances:
         return ""
-    names, bound = _join_names(list(tolerances)), _round_up(max(tolerances.values()))
+    names, bound = join_names(list(tolerances)), _round_up(max(tolerances.values()))
     return f" The gradient of {names} is 0 within its error bounds, {bound} at most: it has no relative error."
 
 
@@ -170,7 +118,7 @@ def _describe_unpromised(verdicts: Mapping[str, GradientVerdict]) -> str:
     ]
     if not names:
         return ""
-    return f" Every compared element of {_join_names(names)} is negligible: an error in it may have been missed."
+    return f" Every compared element of {join_names(names)} is negligible: an error in it may have been missed."
 
 
 def _describe_largest_ratio(verdicts: Mapping[str, GradientVerdict]) -> str:
@@ -212,7 +160,8 @@ def _describe_miss_probability(verdicts: Sequence[GradientVerdict]) -> str:
     )
 
 
-def _name_units(verdicts: Sequence[GradientVerdict]) -> str:
+def name_units(verdicts: Sequence[GradientVerdict]) -> str:
+    """Name the units that were judged: directions, or elements."""
     if verdicts[0].direction_results is not None:
         return "directions"
     return "examined elements" if any(verdict.unexamined_count for verdict in verdicts) else "elements"
@@ -251,6 +200,7 @@ def _describe_reference(worst: ElementResult) -> str:
     return f"the finite difference {_format_value(worst.reference)} ± {worst.error_bound:.1g}"
 
 
-def _join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
+    """List the first names, and count the others."""
     text = ", ".join(map(escape_name, names[:5]))
     return text + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,17 +5,13 @@ from typing import NamedTuple
 import orjson
 
 from schemas.datatype import BY_ANY_NAME
-from schemas.problem_details import InvalidRequestError, error_at
 from schemas.tensor import Encoding
+from service.checks.common.answer_bytes import check_answer_bytes, estimate_tensor_bytes
 from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.problem import Problem
 from service.numerics.core.batching import Shape, count_elements
 
-_CHARACTERS_PER_NUMBER = 25
-"""Characters of a float64 and the comma behind it, at most: the sign, 17 digits, a point, and an exponent of 5."""
-_CHARACTERS_PER_LIST = 3
-"""Characters of each list within a tensor, and the comma behind it."""
 _CHARACTERS_PER_NAME = 6_000
 """Characters of one name's metrics, verdict and worst elements, at most, without its diagnoses and tensors."""
 _CHARACTERS_PER_DIRECTION, _CHARACTERS_PER_KINK = 200, 200
@@ -64,14 +60,6 @@ def check_answer_size(problem: Problem, limits: Limits, encoding: Encoding) -> i
     return check_answer_bytes(estimate_answer_size(problem, encoding).written_bytes, limits, remedy, "include")
 
 
-def check_answer_bytes(count: int, limits: Limits, remedy: str, *path: str) -> int:
-    """Refuse an answer of so many bytes if they are too many, and return them."""
-    if count > limits.answer_bytes:
-        detail = f"the answer may take up to {count:.1e} bytes; the limit is {limits.answer_bytes:.1e}. {remedy}"
-        raise InvalidRequestError([error_at(detail, *path)], "over-budget")
-    return count
-
-
 def _may_have_kinks(problem: Problem) -> bool:
     return problem.projection_count is None and any(not node.op.supports_complex_step for node in problem.graph.nodes)
 
@@ -93,16 +81,3 @@ def _estimate_gradient_bytes(problem: Problem, name: str, encoding: Encoding) ->
 
 def _estimate_reported_tensor_bytes(problem: Problem, shape: Shape, encoding: Encoding) -> int:
     return estimate_tensor_bytes(shape, encoding, BY_ANY_NAME[problem.dtype.name].storage_dtype.itemsize)
-
-
-def estimate_tensor_bytes(shape: Shape, encoding: Encoding, width: int) -> int:
-    """Return the bytes of an encoded tensor, at most."""
-    count = count_elements(shape)
-    if encoding == "nested":
-        lists, rows = 0, 1
-        for length in shape:
-            lists += rows
-            rows *= length
-        return _CHARACTERS_PER_NUMBER * count + _CHARACTERS_PER_LIST * lists + _CHARACTERS_PER_LIST
-    # Of each three bytes four characters; and what stands beside them.
-    return (width * count if encoding == "binary" else 4 * (width * count + 2) // 3) + 200 + 24 * len(shape)

@@ -1,6 +1,7 @@
 """The limits of a request, enforced before anything is computed."""
 
 from schemas.problem_details import InvalidRequestError, error_at
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY
 from service.checks.common.limits import Limits
 from service.checks.graph import model_language
 from service.checks.graph.cost_estimate import (
@@ -11,7 +12,7 @@ from service.checks.graph.cost_estimate import (
     format_estimate,
 )
 from service.checks.graph.problem import ParsedCheckRequest, Problem
-from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY, locate_size_field, suggest_reductions
+from service.checks.graph.suggestions import locate_size_field, suggest_reductions
 from service.numerics.gradients.finite_difference import DifferencePlan
 from service.numerics.model.graph import InvalidModelError, ModelError
 

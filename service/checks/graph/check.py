@@ -7,7 +7,7 @@ import numpy as np
 
 from schemas.report import CheckReport
 from schemas.tensor import Encoding
-from service.checks.common.deadline import Clock, current_clock
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, Clock, current_clock
 from service.checks.common.limits import Limits
 from service.checks.common.stage_timer import StageTimer
 from service.checks.graph import model_language
@@ -19,12 +19,7 @@ from service.checks.graph.judge import GradientSources, Judge
 from service.checks.graph.parse import parse_problem
 from service.checks.graph.problem import Problem
 from service.checks.graph.report import CheckResults, build_report
-from service.checks.graph.suggestions import (
-    SMALLER_MODEL_REMEDY,
-    locate_size_field,
-    suggest_reductions,
-    suggest_within_time,
-)
+from service.checks.graph.suggestions import locate_size_field, suggest_reductions, suggest_within_time
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.gradients.finite_difference import DifferencePlan, DifferenceProgress
 

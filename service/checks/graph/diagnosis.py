@@ -8,9 +8,10 @@ from schemas.datatype import Array
 from schemas.problem_details import escape_name
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem
-from service.numerics import diagnosis
 from service.numerics.core.interrupts import OutOfTimeError
-from service.numerics.diagnosis import BugExplanation, DiagnosisContext
+from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.diagnose import NO_TIME_EXPLANATION, diagnose_gradients
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 
@@ -36,7 +37,7 @@ def diagnose_failures(
     try:
         return _diagnose_names(problem, judge, failed_names, evaluations)
     except OutOfTimeError:
-        return {name: [diagnosis.NO_TIME_EXPLANATION] for name in failed_names}
+        return {name: [NO_TIME_EXPLANATION] for name in failed_names}
 
 
 def _diagnose_names(
@@ -47,7 +48,7 @@ def _diagnose_names(
     }
     if not wrong_elements:
         return {}
-    return diagnosis.diagnose_gradients(
+    return diagnose_gradients(
         build_context(problem), wrong_elements, evaluations * problem.graph.estimate_cost().total_work
     )
 

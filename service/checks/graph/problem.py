@@ -9,10 +9,11 @@ from schemas.check import CheckRequest, NodeBase
 from schemas.datatype import BY_ANY_NAME, Array
 from schemas.problem_details import InvalidRequestError, PlacedError, error_at, quote_name
 from schemas.tensor import Tensor
+from service.checks.common.candidate_precision import choose_precision
 from service.checks.graph import model_language
 from service.numerics.core.batching import add_batch_axis, count_elements
 from service.numerics.core.interrupts import iterate_interruptibly
-from service.numerics.core.precision import DTYPES, PRECISIONS, ComputeDtype, Precision
+from service.numerics.core.precision import DTYPES, ComputeDtype, Precision
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferenceMethod
 from service.numerics.model.graph import Graph, NamedArrays
@@ -86,13 +87,6 @@ class Problem:
             for name, gradient in candidate.items()
         }
         return replace(self, request=self.request.model_copy(update={"candidate": tensors}))
-
-
-def choose_precision(candidate: Tensor, declared: str | None, default: Precision) -> Precision:
-    """Return the precision of a candidate: as declared, or that of its datatype."""
-    if declared is not None:
-        return PRECISIONS[declared] if declared in PRECISIONS else PRECISIONS[BY_ANY_NAME[declared].name]
-    return default if candidate.datatype is None else PRECISIONS[candidate.datatype.name]
 
 
 def build_problem(

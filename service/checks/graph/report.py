@@ -23,14 +23,14 @@ from schemas.tensor import Encoding, encode_number
 from schemas.tensor import encode_tensor as encode_now
 from service.checks.common import report_entries
 from service.checks.common.stage_timer import StageTimer
-from service.checks.common.summary import summarize
 from service.checks.graph import model_language
 from service.checks.graph.gradient_sources import GradientSources
 from service.checks.graph.judge import Judge
 from service.checks.graph.problem import Problem
+from service.checks.graph.summary import summarize_check
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
-from service.numerics.diagnosis import BugExplanation
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.gradients.finite_difference import Difference
 from service.numerics.verdict import gradient_verdict, metrics
 from service.numerics.verdict.disagreement import Partition
@@ -70,7 +70,7 @@ def build_report(
         }
     report: CheckReport = {
         "outcome": cast("Any", outcome.wire_name),
-        "summary": summarize(outcome, verdicts, results.disagreements, _list_names_without_candidate(problem)),
+        "summary": summarize_check(outcome, verdicts, results.disagreements, _list_names_without_candidate(problem)),
         "loss": {
             "analytic": encode_number(routes.analytic.values[problem.graph.loss_name].item()),
             "autograd": encode_number(routes.autograd.loss.item()),

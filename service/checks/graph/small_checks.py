@@ -3,18 +3,12 @@
 from dataclasses import replace
 
 from schemas.problem_details import InvalidRequestError
-from service.checks.common.limits import Limits
+from service.checks.common.limits import MAX_SMALL_BYTES, MAX_SMALL_WORK, Limits
 from service.checks.graph import model_language
 from service.checks.graph.budget import check_model_size
 from service.checks.graph.cost_estimate import estimate_check
 from service.checks.graph.parse import parse_problem
 
-MAX_BODY_BYTES = 2**18
-"""Bytes of the largest body that may be a small check."""
-MAX_ESTIMATED_BYTES = 2**25
-"""Largest memory estimate of a small check: twice that of the smallest model."""
-MAX_ESTIMATED_WORK = 5 * 10**7
-"""Largest estimate of operations of a small check: some tenths of a second as a rule, with the diagnosis."""
 _BYTES_AN_ELEMENT = 64
 """Bytes of the estimate for each element, at least: more elements than fit need no estimate."""
 
@@ -28,7 +22,7 @@ def is_small_check(body: object | None, limits: Limits) -> bool:
     Parameters
     ----------
     body
-        The request, as parsed from JSON; None for one larger than `MAX_BODY_BYTES`.
+        The request, as parsed from JSON; None for one larger than `MAX_SMALL_BODY_BYTES`.
     limits
         Limits of the request.
     """
@@ -36,9 +30,9 @@ def is_small_check(body: object | None, limits: Limits) -> bool:
         return False
     small_limits = replace(
         limits,
-        elements=min(limits.elements, MAX_ESTIMATED_BYTES // _BYTES_AN_ELEMENT),
-        bytes=min(limits.bytes, MAX_ESTIMATED_BYTES),
-        work=min(limits.work, MAX_ESTIMATED_WORK),
+        elements=min(limits.elements, MAX_SMALL_BYTES // _BYTES_AN_ELEMENT),
+        bytes=min(limits.bytes, MAX_SMALL_BYTES),
+        work=min(limits.work, MAX_SMALL_WORK),
     )
     try:
         _, problem = parse_problem(body, small_limits, model_language.parse_check_request)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from schemas.problem_details import quote_name
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY
 from service.checks.common.limits import Limits
 from service.checks.graph.cost_estimate import (
     CostEstimate,
@@ -20,7 +21,6 @@ from service.numerics.core.interrupts import OutOfTimeError
 from service.numerics.gradients import finite_difference
 from service.numerics.gradients.finite_difference import DifferencePlan
 
-SMALLER_MODEL_REMEDY = "Take a smaller model"
 _MAX_PLANNING_WORK = 10**9
 """Operations that planning the suggestions of a kind may take: about a second."""
 _SPARE_LEVELS = 10

@@ -12,7 +12,7 @@ from werkzeug.http import parse_options_header
 
 from schemas.problem_details import quote_name
 from schemas.safetensors_body import FIELDS_ENTRY, SAFETENSORS, SECTIONS, NotSafetensorsError, decode_request
-from service.checks.graph.small_checks import MAX_BODY_BYTES, MAX_ESTIMATED_BYTES
+from service.checks.common.limits import MAX_SMALL_BODY_BYTES, MAX_SMALL_BYTES
 from service.http.arrival import compute_body_deadline
 from service.http.body.body_reader import BodyDeadline, read_body
 from service.http.body.json_parser import parse_json
@@ -69,10 +69,10 @@ class RequestBody:
             As for `parse`.
         """
         assert self._raw is not None
-        if len(self._raw) > MAX_BODY_BYTES:
+        if len(self._raw) > MAX_SMALL_BODY_BYTES:
             return None
         try:
-            return self._parse(self._raw, min(self._max_bytes, MAX_ESTIMATED_BYTES // _PARSED_JSON_DIVISOR))
+            return self._parse(self._raw, min(self._max_bytes, MAX_SMALL_BYTES // _PARSED_JSON_DIVISOR))
         except RequestEntityTooLarge:
             return None
 

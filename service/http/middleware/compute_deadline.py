@@ -5,8 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 from flask import current_app, request
 
-from service.checks.common.deadline import Clock
-from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, Clock
 from service.http.arrival import measure_since_arrival
 from service.http.middleware.disconnect import cancel_on_disconnect
 from service.numerics.core.interrupts import install_interrupt_check

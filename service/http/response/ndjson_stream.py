@@ -13,7 +13,7 @@ from service.checks.common.background_job import BackgroundJob
 from service.http.middleware.concurrency import Permit
 from service.http.middleware.memory_quota import AnswerReservation
 from service.http.response.problem_details import to_problem_details
-from service.numerics.gradients.finite_difference import DifferenceProgress
+from service.numerics.core.difference import DifferenceProgress
 
 NDJSON = "application/x-ndjson"
 

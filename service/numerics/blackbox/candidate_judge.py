@@ -22,7 +22,7 @@ from service.numerics.blackbox.tensor_verdict import make_verdict
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.core.precision import Precision
-from service.numerics.diagnosis import BugExplanation
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import ElementResult, GradientVerdict
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.reference import Tolerance

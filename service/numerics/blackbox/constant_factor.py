@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from service.numerics.core.batching import Array
-from service.numerics.diagnosis import BugExplanation, format_factor
+from service.numerics.diagnosis.explanation import BugExplanation, format_factor
 
 _MIN_DIGITS = 5.0
 """By which directions must agree beyond the one that fixes the factor: that they do by chance is as improbable."""

@@ -29,7 +29,7 @@ from service.numerics.blackbox.output_contraction import choose_tighter, contrac
 from service.numerics.blackbox.tensor_verdict import make_product_verdict
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import Precision
-from service.numerics.diagnosis import BugExplanation
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import GradientVerdict, JudgedEntries
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit, compute_norm_detection_limit

@@ -11,7 +11,6 @@ from service.numerics.blackbox.lines import TensorLines, TensorPoint
 from service.numerics.blackbox.precision_hint import suggest_lower_precision
 from service.numerics.core.batching import Array, Shape
 from service.numerics.core.precision import PRECISIONS, Precision
-from service.numerics.verdict.elementwise import JUST_ABOVE_ONE
 from service.numerics.verdict.gradient_verdict import (
     ElementResult,
     GradientVerdict,
@@ -22,6 +21,7 @@ from service.numerics.verdict.gradient_verdict import (
 )
 from service.numerics.verdict.outcome import Cause, Outcome
 from service.numerics.verdict.projection import NormDetectionLimit, compute_norm_detection_limit, euclidean_norm
+from service.numerics.verdict.reference import JUST_ABOVE_ONE
 
 _SOURCE = "candidate"
 

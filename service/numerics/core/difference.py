@@ -1,7 +1,8 @@
-"""The finite differences of one tensor, element by element."""
+"""The finite differences of one tensor, element by element, and their progress."""
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from service.numerics.core.batching import Array
 
@@ -53,3 +54,17 @@ class Difference:
     steps: Array
     left_derivative: Array | None = None
     right_derivative: Array | None = None
+
+
+class DifferenceProgress(Protocol):
+    """A callback for the engine's progress between tiles.
+
+    It may raise to stop the engine.
+    """
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Take note of `done` of `total` evaluations of the loss.
+
+        The last of them were for the tensor or node `name`.
+        """
+        ...

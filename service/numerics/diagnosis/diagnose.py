@@ -12,8 +12,8 @@ from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import OutOfTimeError, iterate_interruptibly
 from service.numerics.diagnosis import error_locations
 from service.numerics.diagnosis.batched_backward import AffordableOverrides, iterate_overridden_gradients
-from service.numerics.diagnosis.bug import BACKWARD_BUGS, GRADIENT_BUGS, BackwardOverride
-from service.numerics.diagnosis.bugs import backward_paths, share_factors
+from service.numerics.diagnosis.bug import BackwardOverride
+from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS, backward_paths, share_factors
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.explanation import BugEvidence, BugExplanation, explain_matches
 from service.numerics.diagnosis.matching import BugHypothesis, CandidateMatcher, HypothesisMatch

@@ -15,6 +15,8 @@ _EQUAL_FIT_RATIO = 100.0
 """Ratio of residuals up to which two matches, or a match and a fitted number, fit equally well."""
 _CANDIDATE_ROUNDINGS = 64
 """Roundings of the candidate's arithmetic: of two matches with smaller residuals neither is better."""
+_ONE_TOLERANCE = 5e-6
+"""Distance from 1 below which a number is written as that distance."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +172,11 @@ def _describe_unchanged(names: Sequence[str]) -> Iterator[str]:
     if names:
         omission_note = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"But the same bug would change {names[0]}{omission_note} too, and your candidate does not show that."
+
+
+def format_factor(value: float) -> str:
+    """Format a number with enough digits to tell its size from 1."""
+    excess = abs(value) - 1
+    if 0 < abs(excess) < _ONE_TOLERANCE:
+        return f"{'-' if value < 0 else ''}(1 {'+' if excess > 0 else '-'} {abs(excess):.3g})"
+    return f"{value:.6g}"

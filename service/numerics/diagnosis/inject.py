@@ -8,7 +8,7 @@ import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.diagnosis.batched_backward import iterate_overridden_gradients
-from service.numerics.diagnosis.bug import BACKWARD_BUGS, GRADIENT_BUGS
+from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS
 from service.numerics.diagnosis.context import DiagnosisContext
 from service.numerics.diagnosis.diagnose import iterate_backward_overrides
 from service.numerics.ops import OP_REGISTRY

@@ -18,10 +18,7 @@ from service.numerics.verdict.gradient_verdict import (
     assemble_elementwise_verdict,
 )
 from service.numerics.verdict.outcome import Cause, Outcome, assign_causes, find_outcomes
-from service.numerics.verdict.reference import Reference
-
-JUST_ABOVE_ONE = 1 + 2.0**-40
-"""Factor that takes a detectable error past the limit: a number at its limit passes."""
+from service.numerics.verdict.reference import JUST_ABOVE_ONE, Reference
 
 
 def _find_element_causes(judged: Array, reference: Reference, ties: TieStatus | None = None) -> Array:

@@ -6,7 +6,7 @@ from schemas.problem_details import InvalidRequestError
 from service.checks.bugs import list_bugs, simulate_bugs
 from service.checks.common.limits import Limits
 from service.checks.graph.check import check
-from service.numerics import diagnosis
+from service.numerics.diagnosis.inject import inject_bugs
 from service.numerics.model.presets import PRESETS
 from tests.service.checks.common.counting_clock import end_after_looks
 
@@ -105,14 +105,13 @@ def test_answer_holds_no_more_numbers_than_a_model_may(example):
 @pytest.mark.parametrize("bug", [None, "sign_flipped"])
 def test_planting_has_to_come_to_its_end_in_time(monkeypatch, example, bug):
     """The differences do, and what is planted does not."""
-    planted = diagnosis.inject_bugs
 
     def slow(*given):
-        for each in planted(*given):
+        for each in inject_bugs(*given):
             ticking.look_count += 1000
             yield each
 
-    monkeypatch.setattr("service.checks.bugs.diagnosis.inject_bugs", slow)
+    monkeypatch.setattr("service.checks.bugs.inject_bugs", slow)
     with end_after_looks(900) as ticking:
         detail = refused(example | ({"bug": bug} if bug else {}), Limits())["/with_respect_to"]
     assert detail.startswith("out of time: bugs were being planted when the limit of 900 s was reached. Name fewer")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from service.numerics.core.batching import count_elements
 from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.explanation import format_factor
 
-_ONE_TOLERANCE = 5e-6
 _LOSS_SCALE_EXPONENTS = (8, 24)
 """Least and largest exponent of the usual powers of 2; smaller ones have other reasons more often."""
 _MAX_NAMED_FACTOR = 2.0**53
@@ -100,11 +100,3 @@ def describe_factor(value: float) -> str:
         if number > 1 and abs(number - round(number)) < 1e-9 * number:
             return words.format(round(number))
     return f"{format_factor(value)} times"
-
-
-def format_factor(value: float) -> str:
-    """Format a number with enough digits to tell its size from 1."""
-    excess = abs(value) - 1
-    if 0 < abs(excess) < _ONE_TOLERANCE:
-        return f"{'-' if value < 0 else ''}(1 {'+' if excess > 0 else '-'} {abs(excess):.3g})"
-    return f"{value:.6g}"

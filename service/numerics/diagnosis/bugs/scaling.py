@@ -7,13 +7,9 @@ import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.diagnosis.bug import GradientBug, SimulatedBug, register_gradient_bug
-from service.numerics.diagnosis.bugs.known_factors import (
-    KnownFactor,
-    describe_factor,
-    format_factor,
-    iterate_known_factors,
-)
+from service.numerics.diagnosis.bugs.known_factors import KnownFactor, describe_factor, iterate_known_factors
 from service.numerics.diagnosis.context import DiagnosisContext
+from service.numerics.diagnosis.explanation import format_factor
 from service.numerics.diagnosis.matching import BugHypothesis
 
 

@@ -3,7 +3,7 @@
 Differences are in float64, with an error bound for every element.
 """
 
-from service.numerics.core.difference import Difference, DifferenceStatus
+from service.numerics.core.difference import Difference, DifferenceProgress, DifferenceStatus
 from service.numerics.gradients.finite_difference.cost_model import (
     DifferenceCost,
     estimate_cost,
@@ -15,7 +15,7 @@ from service.numerics.gradients.finite_difference.directional import (
     make_unexamined_difference,
     plan_directional_differences,
 )
-from service.numerics.gradients.finite_difference.engine import DifferenceProgress, differentiate_numerically
+from service.numerics.gradients.finite_difference.engine import differentiate_numerically
 from service.numerics.gradients.finite_difference.method import (
     ADAPTIVE_METHOD,
     DifferenceMethod,

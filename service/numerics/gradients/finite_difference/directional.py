@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from service.numerics.core.batching import Array, Shape
-from service.numerics.core.difference import Difference, DifferenceStatus
+from service.numerics.core.difference import Difference, DifferenceProgress, DifferenceStatus
 from service.numerics.gradients.finite_difference.difference_plan import DifferencePlan
-from service.numerics.gradients.finite_difference.engine import DifferenceProgress, differentiate_numerically
+from service.numerics.gradients.finite_difference.engine import differentiate_numerically
 from service.numerics.gradients.finite_difference.method import ADAPTIVE_METHOD, DifferenceMethod
 from service.numerics.model.graph import Graph, Node
 from service.numerics.ops.directional_move import DirectionalMove

@@ -10,13 +10,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import reduce
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from service.numerics.core.batching import Array
 from service.numerics.core.cached_attribute import cached_attribute
-from service.numerics.core.difference import Difference, DifferenceStatus
+from service.numerics.core.difference import Difference, DifferenceProgress, DifferenceStatus
 from service.numerics.gradients.finite_difference.ambiguous_branches import find_ambiguous_branches
 from service.numerics.gradients.finite_difference.base_point import BasePoint
 from service.numerics.gradients.finite_difference.difference_plan import (
@@ -49,20 +49,6 @@ _MAX_EXTENDED_ROUNDOFF = 1e-18
 """Largest unit roundoff of a true extended precision."""
 _MAX_EXTENDED_WORK = 2**25
 """Multiply-adds of a level in extended precision, which has no library of its own for products of matrices."""
-
-
-class DifferenceProgress(Protocol):
-    """A callback for the engine's progress between tiles.
-
-    It may raise to stop the engine.
-    """
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Take note of `done` of `total` evaluations of the loss.
-
-        The last of them were for the tensor or node `name`.
-        """
-        ...
 
 
 def differentiate_numerically(

@@ -1,7 +1,7 @@
 import math
 
 from service.checks.common import report_entries
-from service.numerics.diagnosis import BugExplanation
+from service.numerics.diagnosis.explanation import BugExplanation
 from service.numerics.verdict.gradient_verdict import ElementResult, SampleMissRate
 from service.numerics.verdict.outcome import Outcome
 from service.numerics.verdict.projection import NormDetectionLimit

@@ -188,12 +188,6 @@ def test_one_sentence(verdicts, sentence):
     assert summarize(max(each.outcome for each in verdicts.values()), verdicts) == sentence
 
 
-def test_summary_names_the_judged_source():
-    found = {"w": verdict(Outcome.PASS, (1, 0, 0)), "b": verdict(Outcome.PASS, (1, 0, 0))}
-    ours = " No candidate was given for b: there our own gradients were judged."
-    assert summarize(Outcome.PASS, found, None, ["b"]) == summarize(Outcome.PASS, found) + ours
-
-
 def test_summary_lists_only_the_first_names():
     many = {f"w{i}": verdict(Outcome.PASS, (1, 0, 0)) for i in range(9)}
     assert "w0, w1, w2, w3, w4 and 4 more" in summarize(Outcome.PASS, many)

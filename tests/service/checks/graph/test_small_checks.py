@@ -5,10 +5,10 @@ import tracemalloc
 import pytest
 
 from schemas.problem_details import InvalidRequestError
-from service.checks.common.limits import Limits
+from service.checks.common.limits import MAX_SMALL_BYTES, MAX_SMALL_WORK, Limits
 from service.checks.graph import model_language, small_checks
 from service.checks.graph.check import check
-from service.checks.graph.small_checks import MAX_ESTIMATED_BYTES, MAX_ESTIMATED_WORK, is_small_check
+from service.checks.graph.small_checks import is_small_check
 from service.numerics.gradients import finite_difference
 from service.settings import Settings
 from tests.service.checks.graph.sized_requests import estimate_request, make_entangled_request
@@ -66,7 +66,7 @@ def test_to_tell_takes_no_more_than_a_small_check_takes(body):
     tracemalloc.start()
     try:
         is_small_check(body, LIMITS)
-        assert tracemalloc.get_traced_memory()[1] < MAX_ESTIMATED_BYTES
+        assert tracemalloc.get_traced_memory()[1] < MAX_SMALL_BYTES
     finally:
         tracemalloc.stop()
 
@@ -86,7 +86,7 @@ def test_estimate_decides_whether_a_check_is_small(monkeypatch, what):
     body = make_entangled_request(6, 6)
     most = getattr(estimate_request(body), what)
     for limit, found in ((most, True), (most - 1, False)):
-        monkeypatch.setattr(small_checks, f"MAX_ESTIMATED_{what.upper()}", limit)
+        monkeypatch.setattr(small_checks, f"MAX_SMALL_{what.upper()}", limit)
         assert is_small_check(body, LIMITS) is found
 
 
@@ -122,4 +122,4 @@ def test_oversized_model_draws_no_sample():
 
 def test_the_setting_says_what_is_small():
     said = Settings.model_fields["max_small_checks"].description or ""
-    assert f"{MAX_ESTIMATED_BYTES // 2**20} MiB and {MAX_ESTIMATED_WORK:.0e} operations" in said
+    assert f"{MAX_SMALL_BYTES // 2**20} MiB and {MAX_SMALL_WORK:.0e} operations" in said

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from service.numerics import diagnosis
-from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS
+from service.numerics.diagnosis import bugs
+from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS
 
 
 def test_registered_bugs_have_unique_names_and_signatures() -> None:
@@ -16,8 +16,8 @@ def test_registered_bugs_have_unique_names_and_signatures() -> None:
 
 
 def test_every_bug_of_a_file_is_in_the_catalogue() -> None:
-    """A file that `service.numerics.diagnosis` does not import registers nothing."""
-    folder = Path(diagnosis.__file__).parent / "bugs"
+    """A file that `service.numerics.diagnosis.bugs` does not import registers nothing."""
+    folder = Path(bugs.__file__).parent
     declared = {
         (f"service.numerics.diagnosis.bugs.{path.stem}", name)
         for path in folder.glob("*.py")

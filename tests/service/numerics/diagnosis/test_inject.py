@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.numerics.diagnosis import BACKWARD_BUGS, GRADIENT_BUGS, describe_bugs, inject_bugs
-from service.numerics.diagnosis.inject import is_visible
+from service.numerics.diagnosis.bugs import BACKWARD_BUGS, GRADIENT_BUGS
+from service.numerics.diagnosis.inject import describe_bugs, inject_bugs, is_visible
 from service.numerics.ops import OP_REGISTRY
 from tests.solved_problems import solve_preset
 
