@@ -5,7 +5,6 @@ from typing import Any
 
 from flask import Flask, Response
 
-from service import logs
 from service.checks.common.check_kind import CheckKind
 from service.checks.kinds import CHECK_KINDS
 from service.http import arrival, metrics
@@ -65,6 +64,9 @@ def create_app(
 def _register_middleware(app: Flask, settings: Settings, *, keeps_records: bool) -> None:
     """Register the middleware of all routes: the first acts first before a view, and last after it."""
     if keeps_records:
+        # The process of another program needs neither this module nor structlog.
+        from service import logs
+
         logs.configure_logging()
     request_log.register(app, keeps_records=keeps_records)
     cors.register(app, settings)

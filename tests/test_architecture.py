@@ -23,7 +23,8 @@ def imported_by(statement: str) -> set[str]:
     [
         ("import service.checks.graph.check", {"torch", "flask", "werkzeug"}),
         ("import service.checks.curve", {"torch", "flask", "werkzeug"}),
-        ("import service.checks.kinds", {"torch", "flask", "werkzeug"}),
+        ("import service.checks.kinds", {"torch", "scipy", "flask", "werkzeug"}),
+        ("import service.app", {"torch", "scipy", "structlog"}),
         ("import service.rendering", {"torch", "flask", "werkzeug"}),
         (
             "import service.numerics.verdict.elementwise, service.numerics.ops",

@@ -1,10 +1,15 @@
 """The kinds of check, one record each.
 
 A new kind costs a folder for its parts and a record here.
+
+The parts of the kinds with a model load at their first use. A client that judges functions in its own process needs
+none of them, nor the ops, and they take longer to load than such a judgement takes. `load_kinds` loads them for a
+server.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -17,12 +22,8 @@ from schemas.safetensors_body import SAFETENSORS, encode_judgement, encode_repor
 from service.checks.blackbox.examples import build_judge_examples, build_plan_examples
 from service.checks.blackbox.judge import judge_losses
 from service.checks.blackbox.plan import PlanResult, plan_evaluations
-from service.checks.bugs import simulate_bugs
 from service.checks.common.check_kind import AnswerFacts, BinaryAnswer, BinaryBody, CheckKind, RunOptions
-from service.checks.curve import compute_curve
-from service.checks.graph import model_language
-from service.checks.graph.check import check
-from service.checks.graph.small_checks import is_small_check
+from service.checks.common.limits import Limits
 from service.rendering.blackbox_sections import build_judgement_sections
 from service.rendering.sections import build_check_sections
 
@@ -43,6 +44,8 @@ _JUDGE_BODY = BinaryBody(
 
 def _build_preset_examples(change: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
     """Return the changed requests of the presets, as OpenAPI has examples."""
+    from service.checks.graph import model_language
+
     return {model["name"]: {"value": change(model["request"])} for model in model_language.list_models()["models"]}
 
 
@@ -51,13 +54,41 @@ def _add_first_element(request: dict[str, Any]) -> dict[str, Any]:
     return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
 
 
+def _load_check_request() -> Any:
+    from service.checks.graph.model_language import CheckRequestSchema
+
+    return CheckRequestSchema
+
+
+def _load_curve_request() -> Any:
+    from service.checks.graph.model_language import CurveRequestSchema
+
+    return CurveRequestSchema
+
+
+def _load_bugs_request() -> Any:
+    from service.checks.graph.model_language import BugsRequestSchema
+
+    return BugsRequestSchema
+
+
 def _run_check(body: object, options: RunOptions) -> CheckReport:
+    from service.checks.graph.check import check
+
     # Text tells the shape alone of large tensors: they need no encoding.
     encoding = None if options.form == "json" else "binary"
     return check(body, options.limits, options.progress, encoding, options.reserve_answer_bytes)
 
 
+def _is_small_check(body: object | None, limits: Limits) -> bool:
+    from service.checks.graph.small_checks import is_small_check
+
+    return is_small_check(body, limits)
+
+
 def _run_curve(body: object, options: RunOptions) -> CurveReport:
+    from service.checks.curve import compute_curve
+
     return compute_curve(body, options.limits, options.progress)
 
 
@@ -74,6 +105,8 @@ def _run_judge(body: object, options: RunOptions) -> JudgeReport | FurtherPoints
 
 
 def _run_bugs(body: object, options: RunOptions) -> BugsAnswer:
+    from service.checks.bugs import simulate_bugs
+
     return simulate_bugs(body, options.limits)
 
 
@@ -109,7 +142,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="check",
         path="/v1/check",
         summary="Check a gradient by three independent routes",
-        request_type=model_language.CheckRequestSchema,
+        load_request_type=_load_check_request,
         answer_type=CheckReport,
         run=_run_check,
         build_examples=_build_preset_examples,
@@ -124,7 +157,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         collect_facts=_collect_check_facts,
         streams_progress=True,
         is_counted=True,
-        is_small=is_small_check,
+        is_small=_is_small_check,
         timeout_path=("with_respect_to",),
         operation_id="post_check_post_check",
     ),
@@ -132,7 +165,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="curve",
         path="/v1/curve",
         summary="Difference the loss by one element with steps from 1e-16 to 1",
-        request_type=model_language.CurveRequestSchema,
+        load_request_type=_load_curve_request,
         answer_type=CurveReport,
         run=_run_curve,
         build_examples=partial(_build_preset_examples, _add_first_element),
@@ -143,7 +176,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="bugs",
         path="/v1/bugs",
         summary="List the bugs that a model can have, or plant one",
-        request_type=model_language.BugsRequestSchema,
+        load_request_type=_load_bugs_request,
         answer_type=BugsAnswer,
         run=_run_bugs,
         build_examples=_build_preset_examples,
@@ -154,7 +187,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="plan",
         path="/v1/plan",
         summary="Plan where a function that only you can evaluate is to be evaluated",
-        request_type=PlanRequest,
+        load_request_type=lambda: PlanRequest,
         answer_type=PlanAnswer,
         run=_run_plan,
         build_examples=build_plan_examples,
@@ -172,7 +205,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="judge",
         path="/v1/judge",
         summary="Judge derivatives by the values of a function at the points of a plan",
-        request_type=JudgeRequest,
+        load_request_type=lambda: JudgeRequest,
         answer_type=JudgeReport | FurtherPoints,
         run=_run_judge,
         build_examples=build_judge_examples,
@@ -189,3 +222,18 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
     ),
 )
 """All kinds, in the order in which the interface was built."""
+
+
+_LATE_MODULES = (
+    "service.checks.bugs",
+    "service.checks.curve",
+    "service.checks.graph.check",
+    "service.checks.graph.small_checks",
+)
+"""Modules that the functions above import."""
+
+
+def load_kinds() -> None:
+    """Load the parts of all kinds, so that no request waits for them."""
+    for name in _LATE_MODULES:
+        import_module(name)

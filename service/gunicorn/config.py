@@ -102,9 +102,11 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Load torch and run the self-check before the first request, not in it."""
+    """Load all kinds of check and torch, and run the self-check, before the first request, not in it."""
+    from service.checks.kinds import load_kinds
     from service.http.routes.health import run_self_check
 
+    load_kinds()
     run_self_check()
     # The objects loaded by now stay: no later collection need look through them.
     gc.collect()

@@ -53,8 +53,9 @@ class Operation:
         One line.
     answer_type
         Type of the answer with status 200.
-    body_type
-        Type of the request's body; None for an operation without one.
+    load_body_type
+        Function that returns the type of the request's body, always the same one; None for an operation without a
+        body.
     problems
         Statuses of the possible problems, each with its meaning.
     examples
@@ -73,7 +74,7 @@ class Operation:
 
     summary: str
     answer_type: Any
-    body_type: Any = None
+    load_body_type: Callable[[], Any] | None = None
     problems: tuple[tuple[int, str], ...] = ()
     examples: Callable[[], dict[str, Any]] | None = None
     body_formats: Mapping[str, BodyFormat] = field(default_factory=dict[str, BodyFormat])

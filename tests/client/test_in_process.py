@@ -362,15 +362,31 @@ report = gradcheckd.check_function(lambda x: float((x**2).sum()), [1.0, 2.0], [2
 """
 
 
-def test_nothing_is_loaded_before_it_is_needed_and_no_torch_for_a_function(tmp_path: Path) -> None:
-    wanted = "print(report.outcome, *loaded, 'service' in sys.modules, 'torch' in sys.modules)"
-    assert run_here(CHECK + wanted, tmp_path) == "pass False False True False\n"
+HEAVY = """
+heavy = "torch", "scipy", "structlog", "service.numerics.ops", "service.numerics.diagnosis.bugs", "service.checks.graph"
+print(*(name in sys.modules for name in heavy))
+"""
+OUTPUTS = """
+report = gradcheckd.check_function(lambda x: x**2, [1.0, 2.0], jacobian=[[2.0, 0.0], [0.0, 4.0]])
+assert report.outcome == "pass"
+"""
 
 
-def test_a_check_of_a_graph_loads_torch(tmp_path: Path) -> None:
-    """The probe sees torch where it is."""
-    graph = "gradcheckd.check(weights={'w': [1.0]}, model=[{'name': 'l', 'op': 'sum', 'inputs': ['w']}])\n"
-    assert run_here(f"{CHECK}{graph}print('torch' in sys.modules)", tmp_path) == "True\n"
+def test_nothing_is_loaded_before_it_is_needed(tmp_path: Path) -> None:
+    wanted = "print(report.outcome, *loaded, 'service' in sys.modules)"
+    assert run_here(CHECK + wanted, tmp_path) == "pass False False True\n"
+
+
+def test_a_function_is_checked_without_the_parts_of_a_model(tmp_path: Path) -> None:
+    assert run_here(CHECK + OUTPUTS + HEAVY, tmp_path) == "False False False False False False\n"
+
+
+def test_a_check_of_a_graph_loads_them(tmp_path: Path) -> None:
+    """The probe sees them where they are."""
+    graph = (
+        "import structlog\ngradcheckd.check(weights={'w': [1.0]}, model=[{'name': 'l', 'op': 'sum', 'inputs': ['w']}])"
+    )
+    assert run_here(f"{CHECK}{graph}{HEAVY}", tmp_path) == "True True True True True True\n"
 
 
 LOGS = """

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from schemas.safetensors_body import SECTIONS
 from service.checks.common.limits import Limits
-from service.numerics.gradients.finite_difference import DifferenceProgress
+from service.numerics.core.difference import DifferenceProgress
 from service.rendering.document import SectionBuilder
 
 ResultT = TypeVar("ResultT")
@@ -97,8 +97,10 @@ class CheckKind(Generic[ResultT]):
         Path of its POST route.
     summary
         One line for the description of the interface.
-    request_type, answer_type
-        Types of the request and of the answer in JSON.
+    load_request_type
+        Function that returns the type of the request in JSON; it may import the modules of the type.
+    answer_type
+        Type of the answer in JSON.
     run
         Function that answers a request, parsed from JSON, with a result.
     build_examples
@@ -129,7 +131,7 @@ class CheckKind(Generic[ResultT]):
     name: str
     path: str
     summary: str
-    request_type: Any
+    load_request_type: Callable[[], Any]
     answer_type: Any
     run: Callable[[object, RunOptions], ResultT]
     build_examples: Callable[[], dict[str, Any]]

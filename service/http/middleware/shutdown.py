@@ -38,5 +38,5 @@ def _refuse_new_work() -> None:
     # Before the body is read: a request that was running when the signal came is finished.
     if is_shutting_down() and request.endpoint:
         operation = get_operation(current_app.view_functions[request.endpoint])
-        if operation is not None and operation.body_type is not None:
+        if operation is not None and operation.load_body_type is not None:
             raise ShutdownError("The service is stopping and takes no new requests. Try again in 1 s.", retry_after=1)

@@ -1,11 +1,9 @@
-"""`GET /v1/ops`, `GET /v1/models`, `GET /v1/bugs`."""
+"""`GET /v1/ops`, `GET /v1/models`, `GET /v1/bugs`. Their contents load at the first request for them."""
 
 from flask import Blueprint, Response
 
 from schemas.bugs import CatalogueOfBugs
 from schemas.report import ModelsAnswer, OpsAnswer
-from service.checks.bugs import list_bugs
-from service.checks.graph import model_language
 from service.http.operations import Operation, describe_operation
 from service.http.response.responses import make_json_response
 
@@ -16,6 +14,8 @@ blueprint = Blueprint("catalogue", __name__)
 @describe_operation(Operation("List the ops of the model language", answer_type=OpsAnswer))
 def get_ops() -> Response:
     """Answer with every op, its inputs, its attributes and the derivation of its backward pass."""
+    from service.checks.graph import model_language
+
     return make_json_response(model_language.list_ops())
 
 
@@ -23,6 +23,8 @@ def get_ops() -> Response:
 @describe_operation(Operation("List the preset models", answer_type=ModelsAnswer))
 def get_models() -> Response:
     """Answer with every preset and a request that can be posted as it is."""
+    from service.checks.graph import model_language
+
     return make_json_response(model_language.list_models())
 
 
@@ -32,4 +34,6 @@ def get_models() -> Response:
 )
 def get_bugs() -> Response:
     """Answer with every bug of the catalogue and its description."""
+    from service.checks.bugs import list_bugs
+
     return make_json_response(list_bugs())

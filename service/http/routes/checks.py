@@ -14,9 +14,8 @@ from schemas.progress import Event
 from schemas.safetensors_body import SAFETENSORS
 from service.checks.common.background_job import CancelledError
 from service.checks.common.check_kind import CheckKind, RunOptions
-from service.checks.common.deadline import current_clock
+from service.checks.common.deadline import SMALLER_MODEL_REMEDY, current_clock
 from service.checks.common.limits import Limits
-from service.checks.graph.suggestions import SMALLER_MODEL_REMEDY
 from service.http.body.request_body import (
     JSON,
     RequestBody,
@@ -33,7 +32,7 @@ from service.http.middleware.request_log import RequestRecord, get_current_recor
 from service.http.operations import COMPUTE_PROBLEMS, BodyFormat, Operation, describe_operation
 from service.http.response.ndjson_stream import NDJSON, stream_report
 from service.http.response.responses import RENDERERS, ReportRenderer, add_vary_header, make_reserved_response
-from service.numerics.gradients.finite_difference import DifferenceProgress
+from service.numerics.core.difference import DifferenceProgress
 
 _TEXT_FORMATS = {
     "text/plain": BodyFormat("The report for reading, 100 columns wide; `columns` sets another width, 40 to 120."),
@@ -57,7 +56,7 @@ def build_blueprint(kind: CheckKind[Any]) -> Blueprint:
     operation = Operation(
         kind.summary,
         answer_type=kind.answer_type,
-        body_type=kind.request_type,
+        load_body_type=kind.load_request_type,
         problems=COMPUTE_PROBLEMS,
         examples=kind.build_examples,
         body_formats={SAFETENSORS: BodyFormat(kind.binary_body.description, is_binary=True)},

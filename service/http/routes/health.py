@@ -7,8 +7,6 @@ from flask import Blueprint, Response
 
 from schemas.problem_details import make_problem
 from schemas.report import Health
-from service.checks.graph import model_language
-from service.checks.graph.check import check
 from service.http.middleware.request_log import get_current_record
 from service.http.middleware.shutdown import ShutdownError, is_shutting_down
 from service.http.operations import Operation, describe_operation
@@ -25,8 +23,12 @@ _self_check_passed = threading.Event()
 def run_self_check() -> bool:
     """Tell whether the reference example passes here, or once did.
 
-    The check also loads the modules that a first request would wait for.
+    The check also loads PyTorch, for which a first check would wait.
     """
+    # A process that never checks a model has no use for these modules.
+    from service.checks.graph import model_language
+    from service.checks.graph.check import check
+
     if not _self_check_passed.is_set():
         try:
             outcome = check(model_language.list_models()["models"][0]["request"])["outcome"]

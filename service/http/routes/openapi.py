@@ -80,7 +80,7 @@ def _build_document(rules: list[Rule]) -> dict[str, Any]:
 def _build_schemas(operations: list[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return the reference of each type by its id, and the definitions of all types."""
     answers: list[Any] = [ProblemDetails, *(answer for operation in operations for answer in operation.answer_types)]
-    bodies: list[Any] = [operation.body_type for operation in operations if operation.body_type is not None]
+    bodies: list[Any] = [load() for operation in operations if (load := operation.load_body_type) is not None]
     adapters: dict[Any, tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = {}
     for answer in answers:
         adapters[id(answer)] = id(answer), "serialization", TypeAdapter(answer)
@@ -112,8 +112,8 @@ def _operation_to_dict(operation: Operation, references: dict[Any, Any], identif
     }
     if operation.is_open:
         operation_object["security"] = []
-    if operation.body_type is not None:
-        content: dict[str, Any] = {"schema": references[id(operation.body_type)]}
+    if operation.load_body_type is not None:
+        content: dict[str, Any] = {"schema": references[id(operation.load_body_type())]}
         if operation.examples is not None:
             content["examples"] = operation.examples()
         forms = {JSON: content, **_formats_to_dict(operation.body_formats, references)}

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -47,3 +50,33 @@ def test_kinds_without_a_verdict_have_no_facts(name):
 def test_checks_alone_are_counted_streamed_and_small():
     for attribute in ("is_counted", "streams_progress", "is_small"):
         assert [kind.name for kind in CHECK_KINDS if getattr(kind, attribute)] == ["check"]
+
+
+LATE_IMPORTS = """
+import sys
+from service.app import create_app
+from service.checks.kinds import CHECK_KINDS, load_kinds
+from service.http.routes.health import run_self_check
+
+if sys.argv[1:]:
+    load_kinds()
+    run_self_check()
+before = set(sys.modules)
+client = create_app(keeps_records=False).test_client()
+for path in ("/openapi.json", "/v1/ops", "/v1/models", "/v1/bugs"):
+    assert client.get(path).status_code == 200
+for kind in CHECK_KINDS:
+    for example in kind.build_examples().values():
+        assert client.post(kind.path, json=example["value"]).status_code == 200
+print(*(name for name in set(sys.modules) - before if name.split(".")[0] in ("service", "schemas", "torch")))
+"""
+
+
+@pytest.mark.parametrize("loads_first", [True, False])
+def test_a_server_has_all_kinds_before_its_first_request(loads_first):
+    """Without `load_kinds` the requests load them: the probe sees it."""
+    command = [sys.executable, "-c", LATE_IMPORTS, *["first"] * loads_first]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], check=True, capture_output=True, text=True)
+    late = set(done.stdout.split())
+    assert {"service.checks.curve", "service.checks.bugs", "service.numerics.ops", "torch"} <= late or loads_first
+    assert not loads_first or late <= {"service.numerics.ties.joint_judgement"}

@@ -245,7 +245,7 @@ def test_the_lane_stays_free_while_there_is_another_place(monkeypatch, example):
         taken.append((get_compute_limiter(app).in_use, get_small_checks(app).in_use))
         return check(body)
 
-    monkeypatch.setattr("service.checks.kinds.check", looking)
+    monkeypatch.setattr("service.checks.graph.check.check", looking)
     assert app.test_client().post("/v1/check", json=example).status_code == 200
     with get_compute_limiter(app).acquire():
         assert app.test_client().post("/v1/check", json=example).status_code == 200

@@ -93,7 +93,7 @@ def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
 
         return check(body, limits, told, encoding, reserve)
 
-    monkeypatch.setattr("service.checks.kinds.check", slow)
+    monkeypatch.setattr("service.checks.graph.check.check", slow)
     monkeypatch.setattr("service.http.middleware.compute_deadline.Clock", partial(Clock, now=ticking))
     client = create_app(Settings(max_seconds=10**4)).test_client()
     *steps, last = lines_of(client.post("/v1/check", json=example, headers=NDJSON))
@@ -108,7 +108,7 @@ def test_unexpected_exception_is_the_last_line_and_is_logged(monkeypatch, caplog
         told("w", 0, 1)
         raise RuntimeError("the secret of line 17")
 
-    monkeypatch.setattr("service.checks.kinds.check", failing)
+    monkeypatch.setattr("service.checks.graph.check.check", failing)
     # At once, as it is written: it says during which request.
     caplog.handler.setFormatter(logs.make_formatter())
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
@@ -143,7 +143,7 @@ def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, exampl
             time.sleep(0.001)
         return check(body)
 
-    monkeypatch.setattr("service.checks.kinds.check", counting)
+    monkeypatch.setattr("service.checks.graph.check.check", counting)
     for steps in ends:
         with client.post("/v1/check", json=example, headers=NDJSON) as response:
             if len(steps) < 10:
@@ -194,7 +194,7 @@ def test_abandoned_stream_is_logged_with_its_cost(monkeypatch, caplog, example):
             told("w", done, 10**6)
             time.sleep(0.001)
 
-    monkeypatch.setattr("service.checks.kinds.check", endless)
+    monkeypatch.setattr("service.checks.graph.check.check", endless)
     cancelled = metrics.CHECKS.labels("cancelled")._value
     before = cancelled.get()
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
