@@ -199,22 +199,21 @@ class OutputJudge:
         """Return the sizes of the rows for every product, (directions x m); None for moves of single elements."""
         if any(lines.moved_elements is not None for lines in self._layout.lines.values()):
             return None
-        sizes = [
-            np.tile(measure_row_sizes(rows[:, where]), where.stop - where.start)
-            for _, where in self._locate_directions()
-        ]
-        return np.concatenate(sizes)
+        places = [where for _, where in self._locate_directions()]
+        return np.concatenate([np.tile(measure_row_sizes(rows[:, at]), at.stop - at.start) for at in places])
 
     def _find_detection_limit(self, rows: Array, comparison: LineComparison) -> NormDetectionLimit | None:
         """Return the largest error of a row of the Jacobian that may have been missed; None without random lines."""
         if any(lines.moved_elements is not None for lines in self._layout.lines.values()):
             return None
-        slack = (comparison.unnoticed_error + comparison.allowance.allowed_error).reshape(rows.shape[1], -1).T
         limits: list[NormDetectionLimit] = []
+        with np.errstate(all="ignore"):
+            slack = (comparison.unnoticed_error + comparison.allowance.allowed_error).reshape(rows.shape[1], -1).T
         for name, where in self._locate_directions():
             lines, sizes = self._layout.lines[name], measure_row_sizes(rows[:, where])
-            own = slack[:, where] * lines.zero_concentration
-            relative = own.max(axis=1) / np.where(sizes == 0, np.nan, sizes)
+            with np.errstate(all="ignore"):
+                own = slack[:, where] * lines.zero_concentration
+                relative = own.max(axis=1) / np.where(sizes == 0, np.nan, sizes)
             if np.isfinite(relative).any():
                 worst = int(np.nanargmax(relative))
                 limits.append(compute_norm_detection_limit(own[worst], float(sizes[worst]), lines.moves.coarseness))

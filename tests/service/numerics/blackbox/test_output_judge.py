@@ -167,3 +167,12 @@ def test_functions_of_random_numbers_are_said_to_be():
     assert judgement.verdict.outcome == Outcome.INCONCLUSIVE
     assert "the seed of what it draws" in judgement.verdict.reason
     assert judgement.noise == pytest.approx(0.1, rel=0.9)
+
+
+@pytest.mark.parametrize("size", [1e308, 5e-324])
+def test_products_at_the_ends_of_the_range_raise_no_warning(size):
+    """Their slack over their size leaves the range; warnings are errors here."""
+    function, x, _ = draw_case(0)
+    judge, layout = make_judge(function.evaluate, x, random=True)
+    products = np.full((len(list_tangents(layout)), 5), size)
+    assert judge.judge_products(products, FP64).verdict.outcome != Outcome.PASS
