@@ -4,8 +4,8 @@ A scalar loss is one function. An output of a vector-valued function is many, on
 noise and a bound of its own, so that small elements do not drown beside large ones.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,13 +15,24 @@ from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
 from service.numerics.blackbox.line_derivatives import difference_lines
 from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
+from service.numerics.blackbox.scattered_values import (
+    difference_scattered_lines,
+    estimate_scattered_noise,
+    make_unknown_noise,
+    put_functions,
+)
 from service.numerics.blackbox.staircase import is_staircase
 from service.numerics.core.batching import Array
 from service.numerics.core.interrupts import iterate_interruptibly
 from service.numerics.verdict.projection import euclidean_norms
 
+DifferenceFunctions = Callable[[EvaluationLayout, str, Array, LossFormat], tuple[LossNoise, DirectionalDerivatives]]
+
 _BLOCK_LINES = 2**14
 """Lines that are differenced at once: their tables take some 40 MB."""
+_MAX_POINT_SETS = 128
+"""Sets of points with values, beyond which the elements of an output are not differenced by groups: a group takes up to
+30 ms, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +76,22 @@ def difference_functions(
         tensor_losses = np.moveaxis(tensor_losses, -1, 0)
     derivatives = difference_lines(layout, name, tensor_losses, losses[0], noise)
     has_stairs = _find_staircases(layout, name, near, tensor_losses, noise)
-    return noise, replace(
-        derivatives, loss_shape=np.where(has_stairs[..., None], LossShape.STAIRS, derivatives.loss_shape)
-    )
+    return noise, _mark_staircases(derivatives, has_stairs)
+
+
+def _difference_scattered_functions(
+    layout: EvaluationLayout, name: str, losses: Array, loss_format: LossFormat
+) -> tuple[LossNoise, DirectionalDerivatives]:
+    """Difference functions, (evaluations, m), each of which lacks values at points of its own."""
+    near = layout.select_near_losses(name, losses)
+    noise = estimate_scattered_noise(layout, name, losses, loss_format)
+    tensor_losses = np.moveaxis(layout.select_tensor_losses(name, losses), -1, 0)
+    derivatives = difference_scattered_lines(layout, name, tensor_losses, losses[0], noise)
+    return noise, _mark_staircases(derivatives, _find_staircases(layout, name, near, tensor_losses, noise))
+
+
+def _mark_staircases(derivatives: DirectionalDerivatives, has_stairs: Array) -> DirectionalDerivatives:
+    return replace(derivatives, loss_shape=np.where(has_stairs[..., None], LossShape.STAIRS, derivatives.loss_shape))
 
 
 def _find_staircases(
@@ -98,12 +122,12 @@ def difference_output(layout: EvaluationLayout, name: str, values: Array) -> Out
         loss_format = find_loss_format(scaled)
         line_count, element_count = len(layout.lines[name]), values.shape[1]
         derivatives = make_unknown_derivatives((element_count, line_count))
-        noise = _make_unknown_noise(element_count, loss_format.unit_roundoff)
-        for elements in _group_elements(layout, name, is_finite):
+        noise = make_unknown_noise(element_count, loss_format.unit_roundoff)
+        for elements, difference in _group_elements(layout, name, is_finite):
             part_format = LossFormat(loss_format.unit_roundoff, loss_format.smallest_nonzero[elements])
-            of_part, part = difference_functions(layout, name, scaled[:, elements], part_format)
-            _put_elements(noise, elements, of_part.scale_by_exponent(exponents[elements]))
-            _put_elements(derivatives, elements, scale_derivatives(part, exponents[elements, None]))
+            of_part, part = difference(layout, name, scaled[:, elements], part_format)
+            put_functions(noise, elements, of_part.scale_by_exponent(exponents[elements]))
+            put_functions(derivatives, elements, scale_derivatives(part, exponents[elements, None]))
     return OutputDerivatives(derivatives, noise)
 
 
@@ -113,31 +137,26 @@ def scale_derivatives(derivatives: DirectionalDerivatives, exponent: Array | int
     return replace(derivatives, **{name: np.ldexp(getattr(derivatives, name), exponent) for name in names})
 
 
-def _make_unknown_noise(count: int, roundoff: float) -> LossNoise:
-    return LossNoise(
-        np.full(count, np.nan), np.full(count, np.inf), np.zeros(count), np.ones(count, np.bool_), roundoff
-    )
+def _group_elements(
+    layout: EvaluationLayout, name: str, is_finite: Array
+) -> Iterator[tuple[Array, DifferenceFunctions]]:
+    """Yield the elements with values at the base, and the function that differences them.
 
-
-def _group_elements(layout: EvaluationLayout, name: str, is_finite: Array) -> Iterator[Array]:
-    """Yield the elements with values at the base, in blocks with values at the same points of the tensor."""
-    count = is_finite.shape[1]
+    They come in blocks with values at the same points of the tensor, or all at once if there are too many such blocks.
+    """
+    based = np.flatnonzero(is_finite[:BASE_REPEATS].all(axis=0))
+    if not len(based):
+        return
     concerned = [
-        layout.select_near_losses(name, is_finite).reshape(-1, count),
-        layout.select_tensor_losses(name, is_finite).reshape(-1, count),
+        select(name, is_finite[:, based]).reshape(-1, len(based))
+        for select in (layout.select_near_losses, layout.select_tensor_losses)
     ]
     sets, group = np.unique(np.packbits(np.concatenate(concerned), axis=0), axis=1, return_inverse=True)
-    has_base = is_finite[:BASE_REPEATS].all(axis=0)
+    if sets.shape[1] > _MAX_POINT_SETS:
+        yield based, _difference_scattered_functions
+        return
     size = max(1, _BLOCK_LINES // len(layout.lines[name]))
     for number in iterate_interruptibly(range(sets.shape[1])):
-        elements = np.flatnonzero((group.ravel() == number) & has_base)
+        elements = based[group.ravel() == number]
         for first in iterate_interruptibly(range(0, len(elements), size)):
-            yield elements[first : first + size]
-
-
-def _put_elements(whole: LossNoise | DirectionalDerivatives, elements: Array, part: object) -> None:
-    """Put the fields of some elements in their places."""
-    for field in fields(whole):
-        values = getattr(whole, field.name)
-        if isinstance(values, np.ndarray):
-            values[elements] = getattr(part, field.name)
+            yield elements[first : first + size], difference_functions

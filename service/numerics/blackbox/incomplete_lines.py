@@ -8,7 +8,7 @@ import numpy as np
 from service.numerics.blackbox.noise import LossFormat, LossNoise, estimate_noise
 from service.numerics.core.batching import Array
 
-_MIN_NEAR_POINTS = 4
+MIN_NEAR_POINTS = 4
 """Near points that follow each other without which noise is not told from what is smooth."""
 
 
@@ -40,6 +40,6 @@ def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
         gaps = np.flatnonzero(np.concatenate([[True], ~finite, [True]]))
         longest_run = int(np.diff(gaps).argmax())
         run = line[gaps[longest_run] : gaps[longest_run + 1] - 1]
-        if len(run) >= _MIN_NEAR_POINTS:
+        if len(run) >= MIN_NEAR_POINTS:
             runs.append(run)
     return runs
