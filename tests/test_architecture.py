@@ -36,7 +36,7 @@ def imported_by(statement: str) -> set[str]:
         ),
         (
             "import gradcheckd, gradcheckd.command, gradcheckd.pytest_plugin, gradcheckd.suite_plugin",
-            {"torch", "jax", "flask", "pydantic", "service", "schemas", "safetensors"},
+            {"torch", "jax", "scipy", "flask", "pydantic", "service", "schemas", "safetensors"},
         ),
     ],
 )
@@ -87,6 +87,8 @@ PLANTED = [
     ("client/gradcheckd/arrays.py", "import jax"),
     ("client/gradcheckd/service.py", "import gradcheckd.torch"),
     ("client/gradcheckd/service.py", "import gradcheckd.jax"),
+    ("client/gradcheckd/arrays.py", "import scipy"),
+    ("client/gradcheckd/service.py", "import gradcheckd.scipy"),
     ("client/gradcheckd/wire.py", "import gradcheckd.connection"),
     ("client/gradcheckd/torch/torch_internals.py", "import gradcheckd.torch.gradient_checkers"),
     ("service/rendering/text.py", "import gradcheckd"),
