@@ -1,0 +1,31 @@
+"""The page on the checkers of jax and scipy shows what its code prints."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "jax-and-scipy.md").read_text()
+
+
+def test_each_block_prints_what_stands_below_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADCHECKD_URL", url)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```\n\n```console\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == PAGE.count("```python") == 2
+    for code, printed in blocks:
+        exec(compile(code, "jax-and-scipy.md", "exec"), names)  # with the names of the block before it
+        assert capsys.readouterr().out == printed
+
+
+def test_the_distances_of_scipy_are_those_of_the_page() -> None:
+    import numpy as np
+    from scipy.optimize import check_grad, rosen, rosen_der
+
+    x0 = np.array([1.2, -0.7, 0.4, 2.0])
+    right, wrong = (check_grad(rosen, lambda x, factor=factor: rosen_der(x) * factor, x0) for factor in (1, 1 + 1e-7))
+    assert (f"{right:.0e}", f"{wrong:.0e}") == ("3e-05", "1e-04")
+    assert "scipy returns 3e-5 for the right gradient and 1e-4 for the\nwrong one" in PAGE
