@@ -129,7 +129,8 @@ def _judge_output_values(judged: _JudgedRequest) -> JudgeReport | None:
         first = judgements = None
         if look.kind != "all":
             first_products = take_first_products(products, plan, first_plan)
-            first = judge_products(request, first_plan, first_products, values, judged.tolerance)
+            first_values = {name: first_plan.layout.keep_taken(array) for name, array in values.items()}
+            first = judge_products(request, first_plan, first_products, first_values, judged.tolerance)
         if look.kind != "first":
             judgements = judge_products(request, plan, products, values, judged.tolerance)
     if judgements is None:
@@ -164,7 +165,9 @@ def _judge_loss(judged: _JudgedRequest) -> JudgeReport | None:
     with judged.clock.name_stage("the candidate was being judged"):
         noise, judgements = _judge_candidates(judged, plan, losses, given)
         if look.kind != "all":
-            _, first = _judge_candidates(judged, take_first_look(plan), losses, given)
+            first_plan = take_first_look(plan)
+            # All losses would be another look: larger steps reach more kinks, and have wider bounds.
+            _, first = _judge_candidates(judged, first_plan, first_plan.layout.keep_taken(losses), given)
             judgements = {
                 name: combine_looks(judgement, first[name], request.relative_error)
                 for name, judgement in judgements.items()

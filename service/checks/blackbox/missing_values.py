@@ -60,11 +60,12 @@ def count_missing_values(
     subject
         Name of the function in a sentence.
     """
-    masks = [np.isnan(layout.select_tensor_losses(name, values)).ravel() for name in names]
+    is_taken = layout.mark_taken()
+    is_missing = np.isnan(values) & is_taken
     return MissingValues(
         subject,
-        sum(int(np.count_nonzero(mask)) for mask in masks),
-        sum(mask.size for mask in masks),
+        sum(int(np.count_nonzero(layout.select_tensor_losses(name, is_missing))) for name in names),
+        sum(int(np.count_nonzero(layout.select_tensor_losses(name, is_taken))) for name in names),
         any(not find_longest_finite_runs(layout.select_near_losses(name, values)) for name in names),
     )
 

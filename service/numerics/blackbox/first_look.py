@@ -70,8 +70,9 @@ def list_first_evaluations(layout: EvaluationLayout) -> Array:
 
 
 def select_first_lines(layout: EvaluationLayout) -> EvaluationLayout:
-    """Return the layout with the lines of the first look alone; its evaluations keep their numbers."""
-    return replace(layout, lines={name: _take_lines(lines) for name, lines in layout.lines.items()})
+    """Return the layout with the lines and evaluations of the first look alone; these keep their numbers."""
+    lines = {name: _take_lines(lines) for name, lines in layout.lines.items()}
+    return replace(layout, lines=lines, taken_evaluations=list_first_evaluations(layout))
 
 
 def _count_first_lines(lines: TensorLines) -> int:

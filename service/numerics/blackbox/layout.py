@@ -55,6 +55,8 @@ class EvaluationLayout:
         Number of the first evaluation for each tensor, then the number of all evaluations.
     tensor_positions
         Position of each tensor in the order of the request.
+    taken_evaluations
+        Numbers of the evaluations that a judgement may use; None, the default, for all.
     """
 
     points: Mapping[str, TensorPoint]
@@ -62,6 +64,7 @@ class EvaluationLayout:
     seed: int
     first_evaluations: tuple[int, ...]
     tensor_positions: Mapping[str, int]
+    taken_evaluations: Array | None = None
 
     @property
     def evaluation_count(self) -> int:
@@ -89,6 +92,17 @@ class EvaluationLayout:
         shape = len(self.lines[name]), len(self.points[name].schedule.steps), 2
         first = self.get_first_evaluation(name)
         return losses[first : first + int(np.prod(shape))].reshape(*shape, *losses.shape[1:])
+
+    def mark_taken(self) -> Array:
+        """Return the mask of the evaluations that a judgement may use, (evaluations,)."""
+        if self.taken_evaluations is None:
+            return np.ones(self.evaluation_count, np.bool_)
+        return np.isin(np.arange(self.evaluation_count), self.taken_evaluations)
+
+    def keep_taken(self, values: Array) -> Array:
+        """Return values, (evaluations, ...), with NaN at evaluations that a judgement may not use."""
+        is_taken = self.mark_taken().reshape(-1, *[1] * (values.ndim - 1))
+        return np.where(is_taken, values, np.nan)
 
     def list_step_offsets(self, name: str) -> Array:
         """Return signed steps of a tensor's losses in units of the moves, (k, levels, 2)."""

@@ -130,6 +130,53 @@ def test_outputs_pass_with_the_first_points_and_fail_with_all():
     assert "points of its first look" in error.value.errors[0]["detail"]
 
 
+def draw_relu_network(seed):
+    generator = np.random.default_rng(seed)
+    a, b, w = generator.normal(size=(64, 3)), generator.normal(size=64), generator.normal(size=64)
+    point = generator.normal(size=3)
+    return point, (lambda x: float(w @ np.maximum(a @ np.array(x) + b, 0))), (w * (a @ point + b > 0)) @ a
+
+
+@pytest.mark.parametrize("has_outputs", [False, True])
+def test_what_fails_at_the_first_look_does_not_pass_with_all_values(has_outputs):
+    """Negative control: with the full plan it passes, by wider bounds."""
+    withheld = 0
+    for seed in range(40):
+        point, function, gradient = draw_relu_network(seed)
+        outcomes = {}
+        for evaluations in ("few", "full"):
+            request = {"point": {"x": point.tolist()}, "seed": seed, "evaluations": evaluations}
+            answer = plan_evaluations(request | ({"cotangents": {"y": 1.0}} if has_outputs else {})).answer
+            values = [function(each["x"]) for each in answer["points"]]
+            wrong = {"x": ((1 + 1e-8) * gradient).tolist()}
+            judged = {"vjp": {"y": wrong}} if has_outputs else {"candidate": wrong}
+            field = (
+                (lambda numbers: {"values": {"y": numbers}}) if has_outputs else (lambda numbers: {"losses": numbers})
+            )
+            report = judge_losses(to_wire({"plan": dict(answer["plan"])} | field(values) | judged))
+            if report["outcome"] == "more":
+                values += [function(each["x"]) for each in report["points"]]
+                report = judge_losses(to_wire({"plan": dict(report["plan"])} | field(values) | judged))
+            outcomes[evaluations] = report["outcome"], report["evaluations"]
+        if outcomes["full"][0] == "pass" and outcomes["few"][1] == outcomes["full"][1]:
+            assert outcomes["few"][0] == "inconclusive"
+            withheld += 1
+    assert withheld >= 3
+
+
+def test_points_beyond_the_first_look_are_not_without_a_value():
+    answer = plan_few(point={"w1": [[0.1, -0.1], [0.2, 0.001]]})
+    loss = lambda point: float(np.sin(point["w1"]).sum())  # noqa: E731
+    gradient = {"w1": np.cos(answer["points"][0]["w1"]).tolist()}
+    losses = [loss(point) for point in answer["points"]]
+    report = judge(answer, losses, gradient)
+    assert (report["outcome"], report["verdicts"]["w1"]["without_value"]) == ("pass", 0)
+    further = judge(answer, losses[:-1] + [None], gradient)
+    assert further["outcome"] == "more"
+    both = losses[:-1] + [None] + [loss(point) for point in further["points"]]
+    assert judge(answer, both, gradient)["verdicts"]["w1"]["without_value"] == 1
+
+
 def test_further_points_are_left_as_tensors_for_a_binary_answer():
     answer, sizes = plan_few(), []
     body = {"plan": answer["plan"], "losses": evaluate(answer["points"]), "candidate": SCALED}

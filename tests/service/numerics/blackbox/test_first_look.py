@@ -1,11 +1,14 @@
 """A first look is a part of its plan, and states the misses of the whole procedure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from service.numerics.blackbox.candidate_judge import judge_candidates
-from service.numerics.blackbox.first_look import combine_looks, list_first_evaluations, select_first_lines
+from service.numerics.blackbox.first_look import combine_looks, list_first_evaluations, select_first_lines, suffices
 from service.numerics.blackbox.layout import lay_out_evaluations
+from service.numerics.blackbox.output_judge import OutputJudge
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.verdict.outcome import Outcome
 from tests.service.numerics.blackbox.smooth_losses import make_point
@@ -87,6 +90,86 @@ def test_a_first_look_that_could_not_pass_missed_nothing():
     first = judge(layout, loss, gradient, first=True)
     assert first.verdict.outcome == Outcome.INCONCLUSIVE
     assert combine_looks(whole, first, 1e-4) is whole
+
+
+def judge_jacobian(layout, function, jacobian, *, first):
+    values = np.array([function(point) for point in layout.stack_points("w0")])
+    if first:
+        values[np.setdiff1d(np.arange(layout.evaluation_count), list_first_evaluations(layout))] = np.nan
+        layout = select_first_lines(layout)
+    return OutputJudge(layout, values, 1e-4).judge_jacobian("w0", jacobian, PRECISIONS["FP64"])
+
+
+def draw_relu_network(seed, outputs=()):
+    """A network with kinks at all distances, and its gradient or Jacobian."""
+    generator = np.random.default_rng(seed)
+    a, b, w = generator.normal(size=(64, 3)), generator.normal(size=64), generator.normal(size=(*outputs, 64))
+    return (lambda x: w @ np.maximum(a @ x + b, 0)), (w * (a @ X + b > 0)) @ a
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_what_fails_at_the_first_look_does_not_pass_at_last(random):
+    """The larger steps of the whole reach kinks, and pass it by wider bounds."""
+    withheld = 0
+    for seed in range(60):
+        layout = lay_out(random=random, seed=seed)
+        loss, gradient = draw_relu_network(seed)
+        first, whole = (judge(layout, loss, (1 + 1e-8) * gradient, first=first) for first in (True, False))
+        both = combine_looks(whole, first, 1e-4)
+        if (first.verdict.outcome, whole.verdict.outcome) != (Outcome.FAIL, Outcome.PASS):
+            assert both.verdict.outcome == whole.verdict.outcome
+            continue
+        withheld += 1
+        assert both.verdict.outcome == Outcome.INCONCLUSIVE
+        assert "the first evaluations disagree with the gradient" in both.verdict.reason
+        failed = [line for line, result in enumerate(first.direction_results) if result.outcome == Outcome.FAIL]
+        outcomes = [result.outcome for result in both.direction_results]
+        assert [line for line, outcome in enumerate(outcomes) if outcome == Outcome.INCONCLUSIVE] == failed
+        assert not both.is_promised[failed].any()
+        if random:
+            assert both.verdict.direction_results == both.direction_results
+        else:
+            counts = both.verdict.outcome_counts
+            assert (counts[Outcome.PASS], counts[Outcome.INCONCLUSIVE]) == (X.size - len(failed), len(failed))
+            undecided = {worst.index for worst in both.verdict.worst_elements if worst.outcome != Outcome.PASS}
+            assert undecided == {(line,) for line in failed}
+    assert withheld >= 3
+
+
+def test_a_jacobian_that_fails_at_the_first_look_does_not_pass_at_last():
+    withheld = 0
+    for seed in range(60):
+        layout = lay_out(random=False, seed=seed)
+        function, jacobian = draw_relu_network(seed, outputs=(2,))
+        first, whole, right = (
+            judge_jacobian(layout, function, factor * jacobian, first=first)
+            for factor, first in ((1 + 1e-8, True), (1 + 1e-8, False), (1, True))
+        )
+        both = combine_looks(whole, first, 1e-4)
+        if (first.verdict.outcome, whole.verdict.outcome) == (Outcome.FAIL, Outcome.PASS):
+            withheld += 1
+            assert suffices(right, 1e-4)
+            assert both.verdict.outcome == Outcome.INCONCLUSIVE
+            assert sum(both.verdict.outcome_counts.values()) == jacobian.size
+            assert both.verdict.outcome_counts[Outcome.INCONCLUSIVE] > 0
+        else:
+            assert both.verdict.outcome == whole.verdict.outcome
+    assert withheld >= 2
+
+
+def test_a_first_look_that_would_not_find_the_error_does_not_suffice():
+    loss, gradient = LOSSES["smooth"]
+    first = judge(lay_out(random=True), loss, gradient, first=True)
+    assert suffices(first, 1e-4)
+    blind = replace(first, single_miss_probability=2e-3)
+    assert not suffices(blind, 1e-4)
+    assert combine_looks(first, blind, 1e-4) is first
+
+
+def test_a_gradient_of_zero_takes_no_more_evaluations():
+    for random in (True, False):
+        first = judge(lay_out(random=random), lambda _: 1.0, np.zeros(3), first=True)
+        assert suffices(first, 1e-4)
 
 
 def test_a_sample_of_elements_is_the_same_in_both_looks():
