@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt clie
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms clean
+.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,9 @@ bounds: $(TEST_STAMP) ## hold the error bounds of the differences against the tr
 
 alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fresh problems, some 6 minutes
 	$(BIN)/python -m benchmarks.false_alarms
+
+few: $(TEST_STAMP) ## count misses of few evaluations against what reports state, on fresh functions, some 15 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.few_evaluations
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info client/build client/*.egg-info

@@ -49,6 +49,7 @@ TRIALS: dict[str, str] = {
     "tests/test_every_fault.py": "every bug in every preset",
     "tests/test_every_op.py": "every case of every op, with and without planted errors",
     "tests/test_false_alarms.py": "a hundred problems of each cell",
+    "tests/test_few_evaluations.py": "a hundred functions of each cell, with planted errors",
     "tests/test_fused.py": "fused ops on many inputs",
     "tests/test_lower_precision.py": "dtypes and models",
     "tests/test_promise.py": "problems and errors at random",
