@@ -226,7 +226,7 @@ class Trial:
         else:
             element = self.generator.choice(np.flatnonzero(wrong))
             wrong[element] *= 1 + self.element_error if kind == "element" else -1
-        return PRECISIONS[self.cell.datatype].round_to_nearest(wrong)
+        return PRECISIONS[self.cell.datatype].round_to_nearest(wrong).astype(self.gradient.dtype)
 
 
 def draw_trial(cell: Cell, seed: int) -> Trial:

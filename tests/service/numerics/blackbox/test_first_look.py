@@ -108,7 +108,7 @@ def draw_relu_network(seed, outputs=()):
 
 
 @pytest.mark.parametrize("random", [True, False])
-def test_what_fails_at_the_first_look_does_not_pass_at_last(random):
+def test_a_failure_at_the_first_look_is_no_pass_at_last(random):
     """The larger steps of the whole reach kinks, and pass it by wider bounds."""
     withheld = 0
     for seed in range(60):
