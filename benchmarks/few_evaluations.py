@@ -132,7 +132,7 @@ def _find_stated_probability(kind: str, right: Procedure) -> float | None:
 
 
 def find_differences(service: Service, trial: Trial) -> list[str]:
-    """Return lines on differences between a trial and the same check by a service, of the right and a wrong gradient."""
+    """Return how a trial differs from the same check by a service, of the right and of a wrong gradient, in lines."""
     wrong = trial.plant_error("norm", trial.run(trial.gradient).limit.relative_l2)
     differences: list[str] = []
     for label, gradient in (("right", trial.gradient), ("wrong", wrong)):

@@ -171,9 +171,9 @@ def test_points_beyond_the_first_look_are_not_without_a_value():
     losses = [loss(point) for point in answer["points"]]
     report = judge(answer, losses, gradient)
     assert (report["outcome"], report["verdicts"]["w1"]["without_value"]) == ("pass", 0)
-    further = judge(answer, losses[:-1] + [None], gradient)
+    further = judge(answer, [*losses[:-1], None], gradient)
     assert further["outcome"] == "more"
-    both = losses[:-1] + [None] + [loss(point) for point in further["points"]]
+    both = [*losses[:-1], None, *map(loss, further["points"])]
     assert judge(answer, both, gradient)["verdicts"]["w1"]["without_value"] == 1
 
 
