@@ -87,10 +87,15 @@ class MonteCarloRounding:
         return array if rounding is None else self(array, rounding.magnitude, rounding.term_count)
 
     def __call__(
-        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
+        self,
+        array: Array,
+        magnitude: Array | None = None,
+        terms: float = 1,
+        most: Array | None = None,
+        rounded: Array | None = None,
     ) -> Array:
         """Add errors of about u sqrt(terms), at most `most`, to an array (K or 1, ...)."""
-        error = self.sample_errors(array)
+        error = self.sample_errors(array if rounded is None else rounded)
         # What underflows is each product of a sum by itself.
         scale = (np.abs(array) if magnitude is None else magnitude) + self._smallest_normal
         root = math.sqrt(terms)
@@ -111,16 +116,25 @@ class MonteCarloRounding:
         return _sample_random_integers(self._generator, (self._tiles, *shape))
 
 
+_ALIKE_BITS = 3
+"""Bits beyond a precision: numbers nearer to each other than an eighth of its spacing round alike."""
+
+
 class SharedRounding(MonteCarloRounding):
     """An observer that also knows that equal numbers of one array are off alike.
 
-    Most of the error of each is that of all that equal it, and the rest its own: a library may compute them in other
-    orders. Their squares add up to one.
+    Numbers are equal that the precision can hardly tell apart: tanh of -9.895 and of -9.897 rounds to -1 with the same
+    error. Most of the error of each is that of all that equal it, and the rest its own: a library may compute them in
+    other orders. Their squares add up to one.
     """
+
+    def __init__(self, precision: Precision, generator: np.random.Generator) -> None:
+        super().__init__(precision, generator)
+        self._dropped_bits = max(0, PRECISIONS["FP64"].significand_bits - precision.significand_bits - _ALIKE_BITS)
 
     def sample_errors(self, array: Array) -> Array:
         """Return random integers in place of errors."""
-        groups = find_equal_numbers(array[0])
+        groups = find_equal_numbers(_round_bits(array[0], self._dropped_bits))
         errors = super().sample_errors(array)
         if groups is None:
             return errors
@@ -129,6 +143,15 @@ class SharedRounding(MonteCarloRounding):
         for error, group_errors in zip(errors, shared, strict=True):
             error += group_errors[groups]
         return errors
+
+
+def _round_bits(array: Array, dropped_bits: int) -> Array:
+    """Round each number to fewer bits of its significand, ties upwards; infinity and NaN stay what they are."""
+    if not dropped_bits:
+        return array
+    bits = np.ascontiguousarray(array, dtype=np.float64).view(np.uint64) + np.uint64(1 << (dropped_bits - 1))
+    bits &= ~np.uint64((1 << dropped_bits) - 1)
+    return bits.view(np.float64)
 
 
 def _sample_random_integers(generator: np.random.Generator, shape: Shape) -> Array:

@@ -119,9 +119,11 @@ class UnaryOp(Op):
         if rounding is None:
             return output
         function_loss = errors.underflow_loss * self.compute_library_function_factor(x)
-        return self._add_elementwise_errors(
-            errors, output, rounding, function_loss, self.estimate_value_cancellation(x, output)
-        )
+        value_cancellation = self.estimate_value_cancellation(x, output)
+        output = errors(output, rounding.magnitude + function_loss, rounding.term_count)
+        if value_cancellation is None:
+            return output
+        return errors(output, value_cancellation.magnitude, rounding.term_count, value_cancellation.largest_error)
 
     def backward_with_errors(self, errors: ErrorModel, gradient: Array, output: Array, *inputs: Any) -> Gradients:
         (x,) = inputs
@@ -131,31 +133,19 @@ class UnaryOp(Op):
             return (by_input,)
         # The incoming gradient may scale up again the part that the slope loses below the normal numbers.
         function_loss = np.abs(gradient) * errors.underflow_loss * self.compute_library_function_factor(x)
-        return (
-            self._add_elementwise_errors(
-                errors,
-                by_input,
-                rounding,
-                function_loss,
-                self.estimate_derivative_cancellation(x, output),
-                np.abs(gradient),
-            ),
-        )
-
-    @staticmethod
-    def _add_elementwise_errors(
-        errors: ErrorModel,
-        result: Array,
-        rounding: Rounding,
-        function_loss: Array | float,
-        cancellation: Cancellation | None,
-        factor: Array | float = 1.0,
-    ) -> Array:
-        """Return a result with the errors of its rounding, functions and cancellation."""
-        result = errors(result, rounding.magnitude + function_loss, rounding.term_count)
+        by_input = errors(by_input, rounding.magnitude + function_loss, rounding.term_count)
+        cancellation = self.estimate_derivative_cancellation(x, output)
         if cancellation is None:
-            return result
-        return errors(result, factor * cancellation.magnitude, rounding.term_count, factor * cancellation.largest_error)
+            return (by_input,)
+        # Slopes are off alike where the outputs round alike, however the incoming gradients differ.
+        slope_errors = errors(
+            np.zeros_like(cancellation.magnitude),
+            cancellation.magnitude,
+            rounding.term_count,
+            cancellation.largest_error,
+            output,
+        )
+        return (by_input + gradient * slope_errors,)
 
     @declare_bug("the derivative was not multiplied by the incoming gradient")
     def not_chained(self, gradient: Array, output: Array, input: Array) -> Gradients:

@@ -64,7 +64,12 @@ class ErrorModel(Protocol):
     spread_scale: float
 
     def __call__(
-        self, array: Array, magnitude: Array | None = None, terms: float = 1, most: Array | None = None
+        self,
+        array: Array,
+        magnitude: Array | None = None,
+        terms: float = 1,
+        most: Array | None = None,
+        rounded: Array | None = None,
     ) -> Array:
         """Return the array with an error of about u sqrt(terms) magnitude added.
 
@@ -78,6 +83,8 @@ class ErrorModel(Protocol):
             Number of terms; 1 by default.
         most
             Upper bound of the error; none by default.
+        rounded
+            Numbers whose rounding is the cause of the error, of the array's shape; the array itself by default.
         """
         ...
 

@@ -4,11 +4,12 @@ import pytest
 from service.numerics.core.batching import add_batch_axis
 from service.numerics.core.precision import PRECISIONS
 from service.numerics.gradients import analytic, autograd
-from service.numerics.model import rounding
+from service.numerics.model import monte_carlo, rounding
 from service.numerics.model.graph import Graph, Node
 from service.numerics.model.rounding import estimate_rounding_allowances
 from service.numerics.ops import OP_REGISTRY
 from tests import truth
+from tests.alarms.problem_cells import WIDE_SOURCES, draw_problem
 from tests.op_graphs import build_preset_graph, build_reference_model
 
 FAMILIES = ("ordinary", "weights", "inputs")
@@ -204,3 +205,26 @@ def test_scores_that_are_masked_do_not_count_as_moved():
     leaves = {name: generator.normal(size=(1, *shape)) for name, shape in shapes.items()}
     allowed = estimate_rounding_allowances(Graph(nodes, shapes), leaves, PRECISIONS["BF16"], 0, ["q", "v"])
     assert all(np.isfinite(each).all() for each in allowed.values())
+
+
+def judge_saturated_bias(seed):
+    """Return the allowance over the error of a bias with eight units whose tanh rounds to -1 + 2^-24."""
+    problem, leaves = draw_problem("mlp", "weights", 625647805)
+    by_hand = {str(source): source for source in WIDE_SOURCES}
+    exact, computed = (
+        by_hand[name].compute_gradients("mlp", leaves, np.random.default_rng(0))["b"][3]
+        for name in ("FP64 by hand", "FP32 by hand")
+    )
+    tiles = {name: leaf[None] for name, leaf in leaves.items()}
+    allowance = estimate_rounding_allowances(problem.graph, tiles, PRECISIONS["FP32"], seed, ["b"])["b"][3]
+    return allowance / abs(computed - exact)
+
+
+def test_slopes_of_alike_outputs_are_off_alike(monkeypatch):
+    """A unit computed eight times over is off by the sum of eight equal errors."""
+    ratios = [judge_saturated_bias(seed) for seed in range(40)]
+    assert min(ratios) > 1.5
+    assert max(ratios) < 4
+    # Negative control: by independent errors a right gradient fails for some seeds.
+    monkeypatch.setattr(monte_carlo, "find_equal_numbers", lambda _: None)
+    assert min(judge_saturated_bias(seed) for seed in range(40)) < 1
