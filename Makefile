@@ -15,7 +15,7 @@ TEST_STAMP := .venv/.test-$(shell cat requirements.txt requirements-dev.txt clie
 BENCH_STAMP := .venv/.bench-$(shell cat requirements.txt requirements-dev.txt requirements-bench.txt client/pyproject.toml | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few clean
+.PHONY: help install serve test test-all lint format unit trials docs fuzz bench load bounds alarms few operators clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ alarms: $(BENCH_STAMP) ## count false alarms and misses beside the peers, on fre
 
 few: $(TEST_STAMP) ## count misses of few evaluations against what reports state, on fresh functions, some 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.few_evaluations
+
+operators: $(BENCH_STAMP) ## judge PyTorch's own operators beside its checkers, some 20 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.operator_database
 
 clean: ## remove what was set up
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .coverage* build *.egg-info client/build client/*.egg-info
