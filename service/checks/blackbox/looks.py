@@ -83,7 +83,9 @@ def take_first_look(plan: EvaluationPlan) -> EvaluationPlan:
 
 
 def _list_further_evaluations(plan: EvaluationPlan) -> Array:
-    return np.setdiff1d(np.arange(plan.layout.evaluation_count), list_first_evaluations(plan.layout))
+    is_further = np.ones(plan.layout.evaluation_count, np.bool_)
+    is_further[list_first_evaluations(plan.layout)] = False
+    return np.flatnonzero(is_further)
 
 
 def select_points(plan: EvaluationPlan, evaluations: Array) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ Losses are those of one function, or of several at the same points. Arrays then 
 for each function; a single loss has none.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -74,16 +75,25 @@ def difference_centrally(
     base
         The loss at the base, (...).
     """
-    usable = np.isfinite(losses).all(axis=(*range(losses.ndim - 3), -1))
-    level_masks, group_numbers = np.unique(usable, axis=0, return_inverse=True)
+    usable: Array = np.logical_and.reduce(np.isfinite(losses), axis=(*range(losses.ndim - 3), losses.ndim - 1))
     derivatives = make_unknown_derivatives(losses.shape[:-2])
-    for number, levels in enumerate(iterate_interruptibly(level_masks)):
-        line_numbers = np.flatnonzero(group_numbers.ravel() == number)
+    for line_numbers, levels in group_equal_rows(usable):
         if np.count_nonzero(levels) >= _MIN_LEVELS:
             copy_into_lines(
                 derivatives, line_numbers, _difference_lines(layout, name, losses, base, noise, line_numbers, levels)
             )
     return derivatives
+
+
+def group_equal_rows(rows: Array) -> Iterator[tuple[Array, Array]]:
+    """Group the equal rows of a table; yield the positions and the row of each group, in the order of the rows."""
+    if len(rows) and (rows == rows[0]).all():
+        # Mostly all are, and to sort them takes long beside a few lines.
+        yield np.arange(len(rows)), rows[0]
+        return
+    distinct_rows, group_numbers = np.unique(rows, axis=0, return_inverse=True)
+    for number, row in enumerate(iterate_interruptibly(distinct_rows)):
+        yield np.flatnonzero(group_numbers.ravel() == number), row
 
 
 def make_unknown_derivatives(shape: Shape) -> DirectionalDerivatives:

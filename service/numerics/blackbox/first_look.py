@@ -64,7 +64,8 @@ def list_first_evaluations(layout: EvaluationLayout) -> Array:
     for name, point in layout.points.items():
         exponents, count = point.schedule.exponents, len(layout.lines[name])
         grid = layout.get_first_evaluation(name) + np.arange(2 * count * len(exponents)).reshape(count, -1, 2)
-        is_first = np.isin(exponents, _FIRST_EXPONENTS[point.schedule.precision.name])
+        first_exponents = _FIRST_EXPONENTS[point.schedule.precision.name]
+        is_first = np.array([exponent in first_exponents for exponent in exponents])
         numbers.append(grid[: _count_first_lines(layout.lines[name])][:, is_first].ravel())
     return np.concatenate(numbers)
 

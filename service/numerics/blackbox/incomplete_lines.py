@@ -34,6 +34,8 @@ def estimate_partial_noise(repeats: Array, lines: Array, loss_format: LossFormat
 
 def find_longest_finite_runs(lines: Array) -> Sequence[Array]:
     """Return the longest run of finite values of each line, (lines, m, ...), if it is long enough."""
+    if np.isfinite(lines).all():
+        return list(lines) if lines.ndim > 1 and lines.shape[1] >= MIN_NEAR_POINTS else []
     runs: list[Array] = []
     is_finite: Array = np.logical_and.reduce(np.isfinite(lines), axis=tuple(range(2, lines.ndim)))
     for line, finite in zip(lines, is_finite, strict=True):

@@ -97,7 +97,9 @@ class EvaluationLayout:
         """Return the mask of the evaluations that a judgement may use, (evaluations,)."""
         if self.taken_evaluations is None:
             return np.ones(self.evaluation_count, np.bool_)
-        return np.isin(np.arange(self.evaluation_count), self.taken_evaluations)
+        is_taken = np.zeros(self.evaluation_count, np.bool_)
+        is_taken[self.taken_evaluations] = True
+        return is_taken
 
     def keep_taken(self, values: Array) -> Array:
         """Return values, (evaluations, ...), with NaN at evaluations that a judgement may not use."""

@@ -12,12 +12,11 @@ from dataclasses import fields
 import numpy as np
 
 from service.numerics.blackbox import central_derivatives
-from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
+from service.numerics.blackbox.central_derivatives import DirectionalDerivatives, group_equal_rows
 from service.numerics.blackbox.layout import EvaluationLayout
 from service.numerics.blackbox.noise import LossNoise
 from service.numerics.blackbox.one_sided_extrapolation import MIN_NODES, OneSidedSamples, extrapolate_one_sided
 from service.numerics.core.batching import Array, Shape
-from service.numerics.core.interrupts import iterate_interruptibly
 
 _DISPLACEMENT_FACTOR = 8.0
 
@@ -46,7 +45,10 @@ def difference_lines(
     is_evaluated = is_evaluated.reshape(offsets.shape) & needs_one_side[:, None]
     losses = losses.reshape(*losses.shape[:-2], -1)
     for side in (1, -1):
-        for lines, points in _group_lines_by_points(is_evaluated & (np.sign(offsets) == side)):
+        is_of_side = is_evaluated & (np.sign(offsets) == side)
+        # Mostly none, and to group lines takes as long as to difference them.
+        is_of_side &= (np.count_nonzero(is_of_side, axis=1) >= MIN_NODES)[:, None]
+        for lines, points in _group_lines_by_points(is_of_side):
             point_order = points[np.argsort(-np.abs(offsets[lines[0], points]), kind="stable")]
             point_order = point_order[np.unique(-np.abs(offsets[lines[0], point_order]), return_index=True)[1]]
             if len(point_order) >= MIN_NODES:
@@ -64,10 +66,9 @@ def _group_lines_by_points(is_evaluated: Array) -> Iterator[tuple[Array, Array]]
 
     Lines without points are in no group.
     """
-    point_masks, group_numbers = np.unique(is_evaluated, axis=0, return_inverse=True)
-    for number, point_mask in enumerate(iterate_interruptibly(point_masks)):
+    for line_numbers, point_mask in group_equal_rows(is_evaluated):
         if point_mask.any():
-            yield np.flatnonzero(group_numbers.ravel() == number), np.flatnonzero(point_mask)
+            yield line_numbers, np.flatnonzero(point_mask)
 
 
 def _keep_better(derivatives: DirectionalDerivatives, lines: Array, alternative: DirectionalDerivatives) -> None:

@@ -137,6 +137,7 @@ def compute_miss_probability(
 ) -> float:
     """Return the probability p(r) of `compute_norm_detection_limit`."""
     error, rounded = relative_error * gradient_norm, coarseness / 2
-    return math.prod(
-        math.erf((line_slack / error + rounded) / math.sqrt(2)) if error else 1.0 for line_slack in slack.tolist()
-    )
+    if not error:
+        return 1.0
+    root = math.sqrt(2)
+    return math.prod([math.erf((line_slack / error + rounded) / root) for line_slack in slack.tolist()])
