@@ -575,6 +575,7 @@ def test_a_service_that_does_not_start_is_an_error_with_its_log() -> None:
         pass
 
 
+@pytest.mark.long
 def test_serving_becomes_the_service() -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -445,7 +445,13 @@ service.close()
 """
 
 
-@pytest.mark.parametrize("first", ["", "check()"], ids=["made before a fork", "used before a fork"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param("", id="made before a fork"),
+        pytest.param("check()", id="used before a fork", marks=pytest.mark.long),
+    ],
+)
 def test_a_client_survives_a_fork(first: str, tmp_path: Path, url: str) -> None:
     # Python warns of any fork beside threads.
     ignored = ("-W", "ignore::DeprecationWarning")
@@ -477,6 +483,7 @@ check({url!r})
     assert run_here(late, tmp_path, "-X", "dev") == ""
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_the_check(tmp_path: Path) -> None:
     code = f"""
 import json, signal, sys, threading, _thread, time

@@ -154,7 +154,9 @@ def test_second(gradcheckd):
 """
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "options", [pytest.param((), id="alone"), pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long)]
+)
 def test_without_an_address_the_service_runs_in_the_process_of_the_tests(run: Run, options: tuple[str, ...]) -> None:
     done = run(IN_PROCESS, *options, path=str(ROOT))
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr

@@ -83,6 +83,7 @@ def test_clients_that_leave_before_the_answer(beside: Server) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "bytes_", [b"\0" * 100, b"GET\r\n\r\n", b"POST /v1/check HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
 )

@@ -197,6 +197,7 @@ def test_request_sent_byte_by_byte_has_a_deadline(small: Server, begun: bytes) -
         assert b"application/problem+json" in answer
 
 
+@pytest.mark.long
 def test_a_client_that_takes_nothing_of_its_answers_is_cut_off(small: Server) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -216,6 +217,7 @@ def test_requests_in_one_go_are_answered_in_their_order(small: Server) -> None:
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"404", b"200"]
 
 
+@pytest.mark.long
 def test_a_client_that_takes_its_time_within_the_limits_is_served(patient: Server, example: dict[str, Any]) -> None:
     body = json.dumps(example).encode()
     content = HEAD + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body

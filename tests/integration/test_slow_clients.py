@@ -55,6 +55,7 @@ def cut_off(connection: socket.socket) -> bool:
     return status in {408, 503}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("beginning", "drop"),
     [

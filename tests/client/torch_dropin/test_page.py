@@ -17,6 +17,7 @@ PAGE = (ROOT / "docs" / "torch.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
+@pytest.mark.long
 def test_suite_of_the_page_has_its_first_finding(tmp_path: Path) -> None:
     (tmp_path / "test_layers.py").write_text(BLOCKS[0])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCHECKD")}

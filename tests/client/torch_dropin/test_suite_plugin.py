@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,25 +81,31 @@ def test_at_a_kink():
 """
 
 
+def run_suite(
+    folder: Path, *options: str, suite: str = SUITE, plugin: str = "gradcheckd.suite_plugin"
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest on a suite, with the plugin and without anything else of ours."""
+    for name, text in (("conftest", CONFTEST), ("helpers", HELPERS), ("test_suite", suite)):
+        (folder / f"{name}.py").write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCHECKD")}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT)]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-p", plugin, *options]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run pytest on a suite, with the plugin and without anything else of ours."""
+    return partial(run_suite, tmp_path)
 
-    def run(
-        *options: str, suite: str = SUITE, plugin: str = "gradcheckd.suite_plugin"
-    ) -> subprocess.CompletedProcess[str]:
-        for name, text in (("conftest", CONFTEST), ("helpers", HELPERS), ("test_suite", suite)):
-            (tmp_path / f"{name}.py").write_text(text)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADCHECKD")}
-        environment |= {
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT)]),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-p", plugin, *options]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    return run
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProcess[str]":
+    """The suite with the plugin, run once for all tests that read its output."""
+    return run_suite(tmp_path_factory.mktemp("judged"), "--gradcheckd")
 
 
 COUNTS = (
@@ -107,9 +114,7 @@ COUNTS = (
 )
 
 
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist.plugin", "-n", "2")])
-def test_suite_is_judged_and_counted(run: Run, workers: tuple[str, ...]) -> None:
-    done = run("--gradcheckd", *workers)
+def expect_judged_and_counted(done: "subprocess.CompletedProcess[str]") -> None:
     assert done.returncode == 1, done.stdout
     assert "1 failed, 5 passed" in done.stdout
     assert "Jacobian mismatch for output 0 with respect to input 0: one element: output0/input0[1]" in done.stdout
@@ -121,18 +126,27 @@ def test_suite_is_judged_and_counted(run: Run, workers: tuple[str, ...]) -> None
     assert "first_order_check.py" not in done.stdout, "frames of ours are left out"
 
 
+def test_suite_is_judged_and_counted(judged: "subprocess.CompletedProcess[str]") -> None:
+    expect_judged_and_counted(judged)
+
+
+@pytest.mark.long
+def test_suite_of_several_processes_is_judged_and_counted(run: Run) -> None:
+    expect_judged_and_counted(run("--gradcheckd", "-p", "xdist.plugin", "-n", "2"))
+
+
 def test_suite_without_the_option_is_its_own(run: Run) -> None:
     done = run()
     assert "6 passed" in done.stdout, done.stdout
     assert "gradcheckd" not in done.stdout
 
 
-def test_failure_of_a_wrong_check_takes_at_most_25_lines(run: Run) -> None:
-    done = run("--gradcheckd", "-k", "slightly")
-    lines = [line for line in done.stdout.splitlines() if line.startswith("E  ")]
+def test_failure_of_a_wrong_check_takes_at_most_25_lines(judged: "subprocess.CompletedProcess[str]") -> None:
+    lines = [line for line in judged.stdout.splitlines() if line.startswith("E  ")]
     assert 5 < len(lines) <= 25
 
 
+@pytest.mark.long
 def test_directions_may_be_chosen(run: Run) -> None:
     suite = """
 import torch

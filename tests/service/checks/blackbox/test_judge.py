@@ -122,7 +122,11 @@ ANY = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=settings.default.max_examples * 3 // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(part=st.sampled_from(sorted(BODY["plan"])), value=ANY)
 def test_whatever_a_plan_says_is_answered_or_refused(part, value):
     with contextlib.suppress(InvalidRequestError):
@@ -162,7 +166,7 @@ def test_altered_bounds_and_scales_are_refused(part, value, place):
 SIDE = ANY | st.floats() | st.lists(st.floats(), min_size=2, max_size=2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 2, deadline=None)
 @given(st.sampled_from(["bounds", "scale"]), st.none() | st.dictionaries(st.sampled_from(["b", "w1", "c"]), SIDE), SIDE)
 def test_whatever_is_asked_for_is_planned_or_refused(field, named, side):
     sides = {"bounds": {"b": {"min": side}, "w1": {"max": side}}, "scale": {"b": side}}
