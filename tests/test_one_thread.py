@@ -20,7 +20,7 @@ CORES = len(os.sched_getaffinity(0))
     [("", CORES, "7"), (AS_PROGRAM, 1, "1")],
     ids=["imported", "run"],
 )
-def test_who_has_one_core(before: str, cores: int, threads: str) -> None:
+def test_only_a_benchmark_run_as_a_program_takes_one_core(before: str, cores: int, threads: str) -> None:
     code = f"{before}import benchmarks.one_thread\n{TOLD}"
     environment = os.environ | {"OMP_NUM_THREADS": "7"}
     command = [sys.executable, "-c", code]

@@ -79,7 +79,7 @@ def test_pressure_report_lists_its_findings(
     assert said in " ".join(memory_attacks.render_markdown(document).split())
 
 
-def test_what_was_kept_saw_the_control_and_fits_into_the_image(document: dict[str, Any]) -> None:
+def test_kept_memory_attacks_saw_the_control_and_fit_into_the_image(document: dict[str, Any]) -> None:
     assert memory_attacks.is_control_seen(document["control"])
     assert list(document["rows"]) == [name for name, *_ in memory_attacks.list_attacks()]
     assert max(found["image"]["bytes"] for found in document["rows"].values()) <= memory_attacks.WANTED_BYTES

@@ -54,7 +54,7 @@ def test_the_tenth_has_one_of_each_ten_trials_of_a_file() -> None:
 
 
 @pytest.mark.parametrize("count", range(1, TENTH))
-def test_of_files_with_fewer_trials_as_many_have_one_as_there_are_trials_in_ten(count: int) -> None:
+def test_short_files_have_a_chosen_trial_in_proportion_to_their_count(count: int) -> None:
     files = [[f"tests/{file}.py::test[{number}]" for number in range(count)] for file in range(2000)]
     chosen = [len(choose_tenth(names)) for names in files]
     assert set(chosen) == {0, 1}
@@ -111,7 +111,7 @@ class _Item:
 
 
 @pytest.mark.parametrize("marker", LEFT_OUT)
-def test_what_takes_long_is_left_to_the_gate(marker: str) -> None:
+def test_long_tests_are_left_to_the_gate(marker: str) -> None:
     items = [_Item("a::b"), _Item("a::c", marker), *(_Item(f"a::{number}", "trial") for number in range(10))]
     names = {selection: [item.nodeid for item in select(items, selection)] for selection in SELECTIONS}
     assert len(names["all"]) == 12

@@ -75,7 +75,7 @@ def test_a_safetensors_file_is_the_request_that_it_holds(module_page: Page) -> N
     assert found["with_respect_to"] == ["w1"]
 
 
-def test_of_other_types_it_keeps_the_datatype_and_of_large_tensors_the_bytes(module_page: Page) -> None:
+def test_read_safetensors_keep_their_datatypes_and_the_bytes_of_large_tensors(module_page: Page) -> None:
     header = {
         "__metadata__": {"request": '{"dtype": "float32"}'},
         "candidate/w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},

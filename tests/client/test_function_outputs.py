@@ -285,7 +285,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("given", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_refused(service: Service, given: Any, error: type[Exception], message: str) -> None:
+def test_arguments_that_do_not_fit_the_function_are_refused(
+    service: Service, given: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         service.check_function(function, (W, B), **given)
 

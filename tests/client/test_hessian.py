@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("given", "options", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_gradient_of_the_point_is_refused(
+def test_gradients_and_options_that_do_not_fit_the_point_are_refused(
     service: Service, given: Any, options: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

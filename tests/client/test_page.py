@@ -128,7 +128,7 @@ def test_without_gradients_there_are_no_maps(service: Service, reference_arrays:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_whatever_a_name_holds_is_shown_and_never_acted_upon(service: Service, name: str) -> None:
+def test_markup_and_control_characters_in_names_are_shown_as_text(service: Service, name: str) -> None:
     nodes = [{"name": "a", "op": "mul", "inputs": [name, name]}, {"name": "loss", "op": "sum", "inputs": ["a"]}]
     report = service.check(weights={name: np.array([1.0, 2.0])}, model=nodes, candidate={name: np.array([5.0, -4.0])})
     reader = read(render_page(report))

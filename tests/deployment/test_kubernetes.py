@@ -20,7 +20,7 @@ def test_a_manifest_is_valid(kind: str) -> None:
     validate(files.find_manifest(kind))
 
 
-def test_there_are_no_other_manifests() -> None:
+def test_manifests_are_exactly_of_the_expected_kinds() -> None:
     assert [each["kind"] for each in files.load_manifests()] == KINDS
 
 

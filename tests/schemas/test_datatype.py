@@ -95,7 +95,7 @@ def test_elements_are_stored_row_by_row() -> None:
         assert datatype.from_storage(stored.tobytes()).tolist() == array.T.ravel().tolist()
 
 
-def test_there_are_the_datatypes_of_the_contract_under_both_names() -> None:
+def test_table_has_every_datatype_of_the_wire_under_both_names() -> None:
     assert set(DATATYPES) == {"FP64", "FP32", "FP16", "BF16", "INT64", "INT32", "BOOL"}
     for name, datatype in DATATYPES.items():
         assert BY_ANY_NAME[name] is datatype

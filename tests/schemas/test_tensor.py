@@ -189,7 +189,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_comes_is_a_tensor_or_refused(wire: Any) -> None:
+def test_any_value_is_decoded_to_a_finite_tensor_or_refused(wire: Any) -> None:
     try:
         tensor = Tensor.decode(wire)
     except PydanticCustomError:

@@ -255,7 +255,7 @@ def test_a_random_direction_is_judged_in_units_of_the_moves():
         assert judged(body, loss, off)["outcome"] == "fail"
 
 
-def test_where_a_loss_has_no_value_the_points_that_are_left_decide():
+def test_points_with_a_value_decide_beside_points_without():
     at = np.array([0.5, -1.5])
 
     def loss(w: Any) -> float | None:
@@ -269,7 +269,7 @@ def test_where_a_loss_has_no_value_the_points_that_are_left_decide():
     assert judged(body, loss, np.exp(at) * [1, 1.001])["outcome"] == "fail"
 
 
-def test_where_too_little_is_left_the_reason_says_so():
+def test_too_few_points_with_a_value_are_inconclusive_with_a_reason():
     at = np.array([0.5, -1.5])
     body = {"point": {"w": at.tolist()}, "directions": {"kind": "coordinates"}}
 

@@ -146,7 +146,7 @@ def test_at_the_edge_of_a_domain_it_does_not_know_and_says_where(op, begins):
     assert "fail" in found <= {"fail", "inconclusive"}
 
 
-def test_where_an_overflow_begins_is_named_in_every_dtype():
+def test_reason_names_the_node_of_the_overflow_in_every_dtype():
     nodes = [node("p", "mul", "x", "x"), node("q", "neg", "p"), node("loss", "half_squared_error", "q", "z")]
     wide = report_of(nodes, [1.0, 1e200], None, [1.0, 1.0])
     assert wide["outcome"] == "inconclusive"

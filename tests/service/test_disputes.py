@@ -84,7 +84,7 @@ def test_no_candidate_is_failed_on_such_evidence(wrong: str, factor: int, exampl
     assert report["summary"].startswith("Our own gradients disagree")
 
 
-def test_where_all_agree_nothing_is_said(example: dict[str, Any]) -> None:
+def test_agreeing_gradients_have_no_dispute(example: dict[str, Any]) -> None:
     report = check(example)
     assert "disputes" not in report
     assert "disagree" not in report["summary"]

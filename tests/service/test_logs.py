@@ -66,7 +66,7 @@ def test_unserializable_value_does_not_stop_the_log(written, caplog):
     assert json.loads(logs.make_formatter().format(record))["what"].startswith("<object")
 
 
-def test_it_is_written_at_once_where_who_serves_says_so():
+def test_log_lines_are_written_at_once_to_standard_error():
     """In a process of its own, since where structlog writes is a matter of the whole process."""
     code = """
 import logging, structlog

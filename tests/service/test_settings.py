@@ -37,7 +37,7 @@ def test_every_setting_says_what_it_is(name):
 
 
 @pytest.mark.parametrize("name", ["max_body_bytes", "max_binary_bytes"])
-def test_there_is_room_for_the_largest_body(name):
+def test_buffer_limit_below_the_largest_body_is_refused(name):
     with pytest.raises(ValidationError, match=r"MAX_BUFFERED_BODY_BYTES is 134217728, .* set it to 134217729"):
         Settings(**{name: 2**27 + 1})
 

@@ -11,7 +11,7 @@ OF_OTHERS = (
 
 
 @pytest.mark.parametrize("name", OF_OTHERS)
-def test_what_a_cluster_tells_and_what_a_client_reads_is_known(name):
+def test_variables_of_a_cluster_and_of_the_client_are_no_unknown_settings(name):
     assert find_unknown_settings({f"OURS_{name}": "1"}, "OURS_", NAMES) == []
 
 

@@ -23,7 +23,7 @@ assert not logger.access_log_enabled
 """
 
 
-def test_whatever_is_logged_is_json_and_once():
+def test_every_log_record_is_one_line_of_json():
     """In a process of its own: the loggers are those of the whole process, and pytest has handlers of its own there."""
     root = Path(__file__).parents[3]
     command = [sys.executable, "-W", "default", "-c", LOG]

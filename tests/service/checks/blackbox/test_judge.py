@@ -128,7 +128,7 @@ ANY = st.recursive(
     deadline=None,
 )
 @given(part=st.sampled_from(sorted(BODY["plan"])), value=ANY)
-def test_whatever_a_plan_says_is_answered_or_refused(part, value):
+def test_any_value_in_a_plan_is_judged_or_refused(part, value):
     with contextlib.suppress(InvalidRequestError):
         judge_losses(changed("plan", part, to=value))
 
@@ -168,7 +168,7 @@ SIDE = ANY | st.floats() | st.lists(st.floats(), min_size=2, max_size=2)
 
 @settings(max_examples=settings.default.max_examples * 3 // 2, deadline=None)
 @given(st.sampled_from(["bounds", "scale"]), st.none() | st.dictionaries(st.sampled_from(["b", "w1", "c"]), SIDE), SIDE)
-def test_whatever_is_asked_for_is_planned_or_refused(field, named, side):
+def test_any_bounds_and_scale_are_planned_or_refused(field, named, side):
     sides = {"bounds": {"b": {"min": side}, "w1": {"max": side}}, "scale": {"b": side}}
     for value in (named, sides[field]):
         body = make_plan_request("coordinates", **{field: value})

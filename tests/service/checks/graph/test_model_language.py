@@ -126,7 +126,7 @@ SUM = {"name": "loss", "op": "sum", "inputs": ["c"]}
         ({"name": "c", "op": "conv2d", "inputs": ["x", "x", []]}, "bias is one tensor"),
     ],
 )
-def test_where_several_are_not_meant(node, words):
+def test_several_tensors_for_one_input_are_refused(node, words):
     assert words in refused(node, SUM)["/model/nodes/0/inputs"]
 
 

@@ -108,7 +108,7 @@ def test_a_failure_has_the_pattern_of_its_wrong_elements(example, change, patter
     assert "pattern" not in verdicts["w2"]
 
 
-def test_there_is_no_pattern_where_no_element_was_compared(example):
+def test_verdicts_without_compared_elements_have_no_error_pattern(example):
     for fields in (
         {"finite_difference": {"projections": 3}, "candidate": {"w1": [[0, 0], [0, 0.5]]}},
         {"candidate": {"w1": [1, 2, 3]}},

@@ -214,6 +214,6 @@ def test_no_bytes_break_it(raw, path):
     assert posted(raw, path).status_code in (400, 422)
 
 
-def test_what_the_bytes_were_made_from_is_taken():
+def test_unchanged_body_of_the_byte_tests_is_well_formed():
     """A valid form, with tensors that the default model does not have."""
     assert posted(VALID).status_code == 422

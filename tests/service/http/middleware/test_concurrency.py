@@ -34,7 +34,7 @@ def wait_until(condition):
     raise AssertionError("it never came to that")
 
 
-def test_there_are_so_many_places_and_no_more():
+def test_limiter_gives_no_more_permits_than_its_capacity():
     slots = ConcurrencyLimiter("tests", 2)
     first, second = slots.acquire(), slots.acquire()
     with pytest.raises(CapacityError, match=r"All 2 places for tests are taken, .* Try again in 1 s"):

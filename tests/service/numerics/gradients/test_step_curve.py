@@ -121,7 +121,7 @@ def test_a_pass_holds_no_more_than_one_evaluation_of_a_large_model_does(monkeypa
 
 
 @pytest.mark.parametrize("op", ["relu", "abs", "softplus"])
-def test_there_is_no_complex_step_through_an_op_of_pieces(op: str) -> None:
+def test_piecewise_ops_have_no_complex_step(op: str) -> None:
     graph, leaves = chain("sin", op, "exp", x=0.4)
     found = compute_step_curve(graph, leaves, "x", 0)
     assert found.complex_step is None
@@ -130,7 +130,7 @@ def test_there_is_no_complex_step_through_an_op_of_pieces(op: str) -> None:
     )
 
 
-def test_what_lies_beside_the_way_does_not_matter() -> None:
+def test_ops_beside_the_path_to_the_loss_do_not_prevent_a_complex_step() -> None:
     """Only the ops between the element and the loss have to be analytic."""
     nodes = [
         Node("bent", OP_REGISTRY["relu"](), ("x",)),
@@ -144,7 +144,7 @@ def test_what_lies_beside_the_way_does_not_matter() -> None:
     np.testing.assert_array_equal(compute_step_curve(graph, leaves, "w", 0).complex_step, np.ones(CURVE_STEPS.size))
 
 
-def test_where_the_loss_is_no_number_nothing_is() -> None:
+def test_step_curve_is_nan_at_a_loss_of_nan() -> None:
     """A complex logarithm has a value left of zero; the real one has none, and no derivative."""
     graph, leaves = chain("log", x=-1.0)
     found = compute_step_curve(graph, leaves, "x", 0)
@@ -152,7 +152,7 @@ def test_where_the_loss_is_no_number_nothing_is() -> None:
         assert np.isnan(differences).all()
 
 
-def test_where_the_loss_ends_at_the_point_one_side_is_missing() -> None:
+def test_step_curve_has_one_side_at_the_edge_of_the_domain() -> None:
     graph, leaves = chain("sqrt", x=0.0)
     found = compute_step_curve(graph, leaves, "x", 0)
     np.testing.assert_allclose(found.forward, CURVE_STEPS**-0.5)

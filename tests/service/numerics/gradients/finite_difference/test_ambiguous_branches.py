@@ -51,7 +51,7 @@ def test_ties_of_a_maximum_and_of_a_pool():
     np.testing.assert_allclose(sides(pooled), [(0, 0, 1), (1, 0, 1), (3, 0, 1)], atol=1e-12)
 
 
-def test_what_rounding_leaves_open_upstream_is_a_kink_too():
+def test_upstream_rounding_across_a_kink_counts_as_a_kink():
     """0.1 + 0.2 - 0.3 is 0, or a rounding error."""
     nodes = [("p", "linear", ("x", "w", None), {}), ("y", "relu", ("p",), {})]
     found = differences(nodes, x=[[0.1, 0.2, -0.3]], w=[[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])["w"]

@@ -24,7 +24,7 @@ def test_a_node_that_reads_a_name_twice_reads_it_once() -> None:
     assert first is second is point.values["x"]
 
 
-def test_of_shapes_takes_no_memory_and_keeps_what_is_no_float() -> None:
+def test_base_point_from_shapes_takes_no_memory_and_keeps_indices() -> None:
     graph = Graph(
         [Node("e", OP_REGISTRY["embedding"](), ("i", "w")), Node("loss", OP_REGISTRY["sum"](), ("e",))],
         {"i": (3,), "w": (1000, 1000)},

@@ -100,7 +100,7 @@ def test_names_that_are_taken_are_avoided():
     assert again.move_names["x"] != first.move_names["x"]
 
 
-def test_of_single_elements_nothing_is_known():
+def test_unexamined_difference_has_no_value_and_an_infinite_bound():
     nothing = finite_difference.make_unexamined_difference((2, 3), 5)
     assert np.isnan(nothing.value).all()
     assert np.isinf(nothing.error_bound).all()

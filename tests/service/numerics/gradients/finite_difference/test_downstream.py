@@ -49,7 +49,7 @@ def test_downstream_pass_equals_the_full_pass_of_random_graphs(seed):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_what_is_linear_as_a_whole_is_taken_together_and_a_product_is_not():
+def test_linear_sums_move_exactly_and_products_do_not():
     """x + 2 x moves in proportion to x; x times x does not."""
     add, mul, total = OP_REGISTRY["add"](), OP_REGISTRY["mul"](), OP_REGISTRY["sum"]()
 
@@ -79,7 +79,7 @@ def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
     assert moved["p"][0, 0] - 3e20 == pytest.approx(3e6, rel=0.1)
 
 
-def test_what_a_term_counts_is_told_beside_it_and_0_is_no_1():
+def test_terms_have_their_coefficients_zero_included():
     nodes = [("a", "relu", ("x",)), ("s", "sum", ("a",)), ("p", "mul", ("s", 0.3)), ("r", "abs", ("s",))]
     nodes += [("q", "mul", ("r", 0.0)), ("loss", "add", ("p", "q"))]
     graph = Graph([Node(name, OP_REGISTRY[op](), operands) for name, op, operands in nodes], {"x": ()})
@@ -118,7 +118,7 @@ def scaled(op, a, b, x):
 
 
 @pytest.mark.parametrize("op", ["sin", "abs"])
-def test_what_terms_count_is_as_uncertain_as_what_is_upstream_of_it(op):
+def test_coefficients_of_terms_carry_the_uncertainty_of_their_inputs(op):
     graph, leaves = scaled(op, 20.0, 20 + 1e-9, 0.7)
     expected = truth.compute_gradients(graph, leaves)["x"]
     found = differentiate_numerically(graph, leaves, ["x"])["x"]

@@ -100,7 +100,7 @@ def test_evaluations_are_counted_and_told_as_they_come():
     assert told[-1][2] == 2 * 9 * 6
 
 
-def test_what_tensors_follow_from_in_common_is_moved_once():
+def test_common_descendants_of_tensors_are_moved_once():
     graph, leaves = build_reference_model((12, 12), (3, 3))
     found = finite_difference.differentiate_numerically(graph, leaves, ["w1", "x"])
     assert found["x"].evaluations == 0
@@ -173,7 +173,7 @@ def test_a_difference_below_the_normal_numbers_says_that_it_is_lost():
     assert abs(found.value[1] + 1) <= found.error_bound[1]
 
 
-def test_where_a_neighbour_is_not_a_number_a_difference_is_right_or_none():
+def test_difference_beside_a_nan_is_right_or_has_an_infinite_bound():
     """Steps are then as small as can be, and are lost in a point that nothing but a sum reads."""
     nodes = [Node("p", OP_REGISTRY["sqrt"](), ("x",)), Node("loss", OP_REGISTRY["sum"](), ("p",))]
     graph = Graph(nodes, {"x": (3,)})
@@ -262,7 +262,7 @@ def test_a_given_step_too_large_for_a_bound_shows_its_difference_all_the_same(me
     ("op", "attributes", "value"),
     [("relu", {}, [1.0]), ("abs", {}, [3.0]), ("max_pool2d", {"kernel_size": [1, 2]}, [[[1.0, 2.0]]])],
 )
-def test_of_ops_that_do_not_round_a_factor_behind_them_is_found_with_a_bound(op, attributes, value):
+def test_factor_behind_an_exact_op_is_found_within_its_bound(op, attributes, value):
     point = np.array([value])
     nodes = [("a", op, ("x",), attributes), ("p", "mul", ("a", "u"), {}), ("loss", "sum", ("p",), {})]
     for seed in range(20):

@@ -158,7 +158,7 @@ def test_a_pole_between_both_ends_of_a_step_is_seen():
     assert np.isfinite(found.error_bound).all()
 
 
-def test_what_a_norm_hides_of_a_pole_is_not_taken_for_nothing():
+def test_slope_hidden_by_the_rounding_of_a_norm_is_within_its_bound():
     """The first element moves a norm of 1e44 by less than its rounding wherever it is, and has a slope of 1e48."""
     nodes = [
         node("p", "pow", "x", exponent=-2.0),

@@ -53,7 +53,7 @@ def test_noise_covers_the_float64_error_and_little_more(w, step):
     assert np.abs(errors).max() <= noise <= 1000 * np.abs(errors).max()
 
 
-def test_of_a_residual_of_zero_it_is_that_of_the_points_aside():
+def test_noise_at_a_residual_of_zero_comes_from_the_neighbouring_points():
     """At the base a fitted model has terms of 0, which have no noise; its differences do."""
     graph, leaves = build_reference_model()
     leaves["y"] = graph.forward(leaves)["L2A"]

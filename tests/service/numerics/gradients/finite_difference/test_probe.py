@@ -73,7 +73,7 @@ def test_each_element_moves_by_a_part_of_its_own_size() -> None:
     assert (bounds <= 1e-6 * truth).all()
 
 
-def test_where_no_step_is_calm_nothing_is_claimed() -> None:
+def test_quotients_are_nan_without_a_usable_step() -> None:
     """One step for 1e-30 and for 1e20: it leaves the domain of the one, or is lost in the other."""
     found = probe(*logarithms([1e-30, 3.0, 1e20]), "x")
     quotients = found.make_step_table(StepLevel(2.0**-4)).compute_quotients(np.arange(found.colouring.colour_count))

@@ -59,7 +59,7 @@ def test_tiny_value_beside_the_largest_is_kept(tiny: float) -> None:
     np.testing.assert_allclose(found, [1e200, tiny])
 
 
-def test_what_has_no_square_is_told_apart_in_no_units() -> None:
+def test_numbers_whose_squares_overflow_or_underflow_are_kept_apart_unscaled() -> None:
     squares, rest = split_squarable(np.array([2.0, -1e-200, 0.0, 1e200]), 2.0)
     assert squares.tolist() == [1, 0, 0, 0]
     assert rest is not None

@@ -36,7 +36,7 @@ def test_a_point_of_zeros_has_a_scale():
     assert 2.0**-5 <= scale_of(graph, base, "w") <= 2.0
 
 
-def test_where_nothing_is_finite_there_is_a_step_all_the_same():
+def test_step_scale_is_positive_and_finite_for_infinite_leaves():
     graph, base = product_under_tanh(1.0, 0.5)
     base = {name: value * np.inf for name, value in base.items()}
     with np.errstate(all="ignore"):
