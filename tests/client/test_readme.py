@@ -63,7 +63,7 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"^E? +", "", text, flags=re.MULTILINE).split())
 
 
-def test_in_python(shell: Shell, tmp_path: Path) -> None:
+def test_readme_python_example_finds_the_bug(shell: Shell, tmp_path: Path) -> None:
     text = section("A failing test in Python")
     named_files(text, tmp_path)
     (command,), (shown,) = blocks(text, "sh"), blocks(text, "text")
@@ -78,7 +78,7 @@ def test_in_python(shell: Shell, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_without_pytest(
+def test_readme_scripts_without_pytest_find_the_bug(
     number: int, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)
@@ -92,7 +92,7 @@ def test_without_pytest(
 
 
 @COMPILER.required_mark
-def test_in_c(shell: Shell, tmp_path: Path) -> None:
+def test_readme_c_example_finds_the_bug(shell: Shell, tmp_path: Path) -> None:
     text = section("A failing test in C")
     named_files(text, tmp_path)
     for command, shown in zip(blocks(text, "sh"), blocks(text, "text"), strict=True):

@@ -95,7 +95,9 @@ def test_bad_input_is_a_problem_document(client: httpx.Client, request_of: dict[
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/check", 405)])
-def test_other_addresses_and_methods(client: httpx.Client, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_methods_are_problem_documents(
+    client: httpx.Client, method: str, path: str, status: int
+) -> None:
     response = client.request(method, path)
     assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
 

@@ -97,56 +97,76 @@ def test_without_bounds_the_largest_step_is_the_part_of_the_scale_that_is_promis
         assert (moved < 1.02).all()
 
 
-def asked(**fields: Any) -> dict[str, Any]:
+def make_plan_request(**fields: Any) -> dict[str, Any]:
     return {"point": {"w": [1.0, 2.0], "b": 0.5}, "directions": {"kind": "coordinates"}} | fields
 
 
 F32 = {"datatype": "FP32", "shape": [2], "data": [1000.0, 0.5]}
 WRONG = {
-    "a scale of 0": (asked(scale={"w": 0}), "/scale/w", "must be above 0; 0 was given"),
-    "a negative scale of an element": (asked(scale={"w": [1, -1]}), "/scale/w", "at index [1] -1 was given"),
-    "a scale of another shape": (asked(scale={"w": [1, 1, 1]}), "/scale/w", "its shape is [3]; the point has [2]"),
-    "a scale that is infinite": (asked(scale={"w": "Infinity"}), "/scale/w", "not a finite number"),
+    "a scale of 0": (make_plan_request(scale={"w": 0}), "/scale/w", "must be above 0; 0 was given"),
+    "a negative scale of an element": (
+        make_plan_request(scale={"w": [1, -1]}),
+        "/scale/w",
+        "at index [1] -1 was given",
+    ),
+    "a scale of another shape": (
+        make_plan_request(scale={"w": [1, 1, 1]}),
+        "/scale/w",
+        "its shape is [3]; the point has [2]",
+    ),
+    "a scale that is infinite": (make_plan_request(scale={"w": "Infinity"}), "/scale/w", "not a finite number"),
     "a scale of truths": (
-        asked(scale={"w": {"datatype": "BOOL", "shape": [2], "data": [True, True]}}),
+        make_plan_request(scale={"w": {"datatype": "BOOL", "shape": [2], "data": [True, True]}}),
         "/scale/w",
         "must be of numbers; datatype BOOL was given",
     ),
-    "a scale without room": (asked(scale={"w": [1, 1e300]}), "/scale/w", "at index [1] 1e+300 was given: that leaves"),
-    "a scale of what is not there": (asked(scale={"z": 1}), "/scale/z", "there is no tensor 'z'"),
+    "a scale without room": (
+        make_plan_request(scale={"w": [1, 1e300]}),
+        "/scale/w",
+        "at index [1] 1e+300 was given: that leaves",
+    ),
+    "a scale of what is not there": (make_plan_request(scale={"z": 1}), "/scale/z", "there is no tensor 'z'"),
     "a scale too small for an element": (
-        asked(point={"w": F32}, scale={"w": [1e-3, 1e-3]}),
+        make_plan_request(point={"w": F32}, scale={"w": [1e-3, 1e-3]}),
         "/scale/w",
         "the scale 0.000976562 is too small: FP32 has no numbers that near to 1000, at index [0]; give 0.25 or more",
     ),
     "a scale too small for all": (
-        asked(point={"w": F32}, scale={"w": 1e-9}),
+        make_plan_request(point={"w": F32}, scale={"w": 1e-9}),
         "/scale/w",
         "the scale 9.31323e-10 is too small",
     ),
-    "bounds of what is not there": (asked(bounds={"z": {"min": 0}}), "/bounds/z", "there is no tensor 'z'"),
-    "bounds that say nothing": (asked(bounds={"w": {}}), "/bounds/w", "have neither min nor max"),
+    "bounds of what is not there": (make_plan_request(bounds={"z": {"min": 0}}), "/bounds/z", "there is no tensor 'z'"),
+    "bounds that say nothing": (make_plan_request(bounds={"w": {}}), "/bounds/w", "have neither min nor max"),
     "bounds of another shape": (
-        asked(bounds={"w": {"max": [3, 3, 3]}}),
+        make_plan_request(bounds={"w": {"max": [3, 3, 3]}}),
         "/bounds/w/max",
         "its shape is [3]; the point has [2]",
     ),
-    "bounds that are no numbers": (asked(bounds={"w": {"min": [0, "NaN"]}}), "/bounds/w/min", "NaN was given"),
-    "bounds that are no object": (asked(bounds={"w": 0}), "/bounds/w", "must be an object"),
-    "an unknown side": (asked(bounds={"w": {"mn": 0}}), "/bounds/w/mn", "did you mean 'min'?"),
+    "bounds that are no numbers": (
+        make_plan_request(bounds={"w": {"min": [0, "NaN"]}}),
+        "/bounds/w/min",
+        "NaN was given",
+    ),
+    "bounds that are no object": (make_plan_request(bounds={"w": 0}), "/bounds/w", "must be an object"),
+    "an unknown side": (make_plan_request(bounds={"w": {"mn": 0}}), "/bounds/w/mn", "did you mean 'min'?"),
     "min not below max": (
-        asked(bounds={"w": {"min": [1, 2], "max": [2, 2]}}),
+        make_plan_request(bounds={"w": {"min": [1, 2], "max": [2, 2]}}),
         "/bounds/w",
         "min must be below max; at index [1] 2 was given, and as max 2",
     ),
     "bounds that exclude the point": (
-        asked(bounds={"w": {"max": 1.5}}),
+        make_plan_request(bounds={"w": {"max": 1.5}}),
         "/bounds/w",
         "exclude the point: at index [1] it is 2, and max is 1.5",
     ),
-    "bounds below which it lies": (asked(bounds={"b": {"min": 0.75}}), "/bounds/b", "it is 0.5, and min is 0.75"),
+    "bounds below which it lies": (
+        make_plan_request(bounds={"b": {"min": 0.75}}),
+        "/bounds/b",
+        "it is 0.5, and min is 0.75",
+    ),
     "no room for a step": (
-        asked(bounds={"w": {"min": [0, 2], "max": [9, 2 + 1e-12]}}),
+        make_plan_request(bounds={"w": {"min": [0, 2], "max": [9, 2 + 1e-12]}}),
         "/bounds/w",
         "leave no room for a step: at index [1] the point is 2, between 2.0 and 2.000000000001",
     ),
@@ -164,7 +184,7 @@ def test_wrong_bound_is_reported_once_at_its_place(body, place, said):
 
 def test_the_scale_that_is_advised_is_taken():
     for least in (0.25, 0.2):
-        body = asked(point={"w": F32}, scale={"w": [least, 1e-3]})
+        body = make_plan_request(point={"w": F32}, scale={"w": [least, 1e-3]})
         if least == 0.25:
             assert plan_evaluations(body).evaluations
         else:
@@ -174,7 +194,7 @@ def test_the_scale_that_is_advised_is_taken():
 
 def test_one_error_for_each_tensor():
     with pytest.raises(InvalidRequestError) as error:
-        plan_evaluations(asked(scale={"w": -1, "b": [1, 2]}, bounds={"w": {"min": 7}, "b": {"max": 0}}))
+        plan_evaluations(make_plan_request(scale={"w": -1, "b": [1, 2]}, bounds={"w": {"min": 7}, "b": {"max": 0}}))
     assert [each["pointer"] for each in error.value.errors] == ["/scale/w", "/scale/b", "/bounds/w", "/bounds/b"]
 
 

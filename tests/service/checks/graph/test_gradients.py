@@ -41,6 +41,6 @@ def test_the_last_that_is_told_is_that_all_is_done(example):
     assert told[-1] == ("w2", routes.evaluations, routes.evaluations)
 
 
-def test_out_of_time_it_ends(example):
+def test_gradients_end_with_an_error_at_the_time_limit(example):
     with pytest.raises(OutOfTimeError):
         routes_of(example, Limits(seconds=0))

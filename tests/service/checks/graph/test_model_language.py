@@ -50,7 +50,7 @@ def test_null_before_an_optional_input_that_is_given_is_written_by_name():
     assert model_language.graph_to_dict(graph)[0]["inputs"] == {"input": "x", "bias": "b"}
 
 
-def test_null_is_no_input_that_is_needed():
+def test_null_for_a_required_input_is_refused():
     place = f"{NODES}/0/inputs"
     assert "weight is missing" in refused(CONV | {"inputs": ["x", None]}, LOSS)[place]
     several = {"name": "c", "op": "cat", "inputs": ["x", None], "dim": 0}

@@ -115,7 +115,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize(("body", "place", "words"), COUNTS.values(), ids=COUNTS)
-def test_a_flood_is_refused_before_each_drop_is_looked_at(body, place, words):
+def test_too_many_entries_are_refused_without_reading_each(body, place, words):
     limits = Limits(names=2, nodes=2)
     check_entry_counts({"tensors": {"a": 1, "b": [0] * 1000}}, limits)
     check_entry_counts([], limits)

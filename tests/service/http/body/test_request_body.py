@@ -79,7 +79,7 @@ def test_a_byte_order_mark_is_ignored(body):
 
 
 @pytest.mark.parametrize("body", [b'{"x": ["NaN"], "y": }', b'["NaN",]', b'{"note": "-Infinity"', b"[infer]"])
-def test_no_spelling_is_explained_where_the_fault_is_another(body):
+def test_spelling_of_numbers_is_explained_only_beside_its_own_error(body):
     detail = posted(body).json["detail"]
     assert detail.startswith("The body is not JSON: ")
     assert "spelled" not in detail

@@ -13,7 +13,7 @@ CLIENT = create_app().test_client()
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_page_is_html_under_the_policy_of_pages_and_kept_no_longer_than_it_holds(path):
+def test_pages_are_html_with_their_security_policy_and_revalidated(path):
     answer = CLIENT.get(path)
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
     assert answer.headers["Content-Security-Policy"] == PAGE_POLICY

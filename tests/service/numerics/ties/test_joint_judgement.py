@@ -6,7 +6,7 @@ from service.numerics.ties import JudgedRows
 from tests.service.numerics.ties.tied_models import make_maximum, make_nested, make_tie_point
 
 
-def stood(at, judged, kinks=True, directions=None, allowed=1e-13):
+def judge_candidate(at, judged, kinks=True, directions=None, allowed=1e-13):
     judged = np.array(judged, np.float64)
     each = np.ones(judged.shape, np.bool_)
     rows = JudgedRows(judged, np.full(judged.shape, allowed), each & kinks, each, directions)
@@ -15,37 +15,37 @@ def stood(at, judged, kinks=True, directions=None, allowed=1e-13):
 
 @pytest.mark.parametrize("candidate", [[3, 0, 0], [0, 3, 0], [1.5, 1.5, 0], [1, 2, 0], [0.3, 2.7, 0]])
 def test_weights_that_sum_to_one_explain_a_maximum(candidate):
-    standing = stood(make_maximum([2.0, 2.0, 1.0]), candidate)
+    standing = judge_candidate(make_maximum([2.0, 2.0, 1.0]), candidate)
     assert standing.excused[:2].all()
     assert not (standing.undecided | standing.impossible).any()
 
 
 @pytest.mark.parametrize("candidate", [[3, 3, 0], [0, 0, 0], [1, 1, 0]])
 def test_weights_that_do_not_explain_none(candidate):
-    standing = stood(make_maximum([2.0, 2.0, 1.0]), candidate)
+    standing = judge_candidate(make_maximum([2.0, 2.0, 1.0]), candidate)
     assert standing.impossible[:2].all()
     assert not standing.reachable[:2].any()
 
 
 def test_tie_of_judged_arithmetic_alone_excuses_and_accuses_no_element():
     at = make_maximum([2.0, 2.0, 1.0])
-    wrong = stood(at, [3, 3, 0], kinks=False)
+    wrong = judge_candidate(at, [3, 3, 0], kinks=False)
     assert not (wrong.impossible | wrong.undecided | wrong.reachable).any()
-    assert stood(at, [1, 2, 0], kinks=False).reachable[:2].all()
+    assert judge_candidate(at, [1, 2, 0], kinks=False).reachable[:2].all()
 
 
 def test_choices_that_multiply_are_left_open_where_none_is_found():
     at = make_nested([0.0, 0.0, -2.0])
-    assert stood(make_nested([2.0, -2.0]), [3, 0]).excused.all()
-    assert not stood(at, [0, 0, -3]).undecided.any()
-    assert stood(make_nested([0.0, 0.0]), [0.4, -0.7]).excused.all()
-    assert stood(make_nested([0.0, 0.0]), [2.0, -2.0]).undecided.all()
+    assert judge_candidate(make_nested([2.0, -2.0]), [3, 0]).excused.all()
+    assert not judge_candidate(at, [0, 0, -3]).undecided.any()
+    assert judge_candidate(make_nested([0.0, 0.0]), [0.4, -0.7]).excused.all()
+    assert judge_candidate(make_nested([0.0, 0.0]), [2.0, -2.0]).undecided.all()
 
 
 def test_unreachable_kink_stays_open_unless_it_is_a_known_one():
     at = make_tie_point([("y", "tanh", ("x",), {}), ("loss", "sum", ("y",), {})], {"x": [0.0]})
-    assert not stood(at, [1.0]).undecided.any()
-    assert stood(at, [0.9]).undecided.all()
+    assert not judge_candidate(at, [1.0]).undecided.any()
+    assert judge_candidate(at, [0.9]).undecided.all()
 
 
 def test_derivatives_close_to_a_smooth_point_do_not_reach_beyond_it():
@@ -57,12 +57,12 @@ def test_derivatives_close_to_a_smooth_point_do_not_reach_beyond_it():
         ("d", "sub", ("a", "b"), {}),
     ]
     at = make_tie_point([*nodes, ("loss", "sum", ("d",), {})], {"x": [0.0]})
-    assert stood(at, [1.0]).excused.all()
+    assert judge_candidate(at, [1.0]).excused.all()
     for slope in (0.5, 2.0):
-        standing = stood(at, [slope])
+        standing = judge_candidate(at, [slope])
         assert standing.reachable.all()
         assert not standing.excused.any()
-    assert stood(at, [2.5]).impossible.all()
+    assert judge_candidate(at, [2.5]).impossible.all()
 
 
 def test_windows_that_share_an_element_may_each_choose_another():
@@ -82,6 +82,6 @@ def test_along_fewer_directions_than_choices_nothing_but_conventions_is_told():
     at = make_tie_point([("y", "abs", ("x",), {}), ("loss", "sum", ("y",), {})], {"x": [0.0] * 4})
     for count, decided in ((2, False), (5, True)):
         along = np.random.default_rng(count).normal(size=(count, 4))
-        assert stood(at, along @ np.ones(4), directions=along).excused.all()
-        assert stood(at, along @ [0.1, 0.2, 0.3, 0.4], directions=along).undecided.any() != decided
-        assert stood(at, along @ [2.1, 0.2, 0.3, 0.4], directions=along).impossible.any() == decided
+        assert judge_candidate(at, along @ np.ones(4), directions=along).excused.all()
+        assert judge_candidate(at, along @ [0.1, 0.2, 0.3, 0.4], directions=along).undecided.any() != decided
+        assert judge_candidate(at, along @ [2.1, 0.2, 0.3, 0.4], directions=along).impossible.any() == decided
