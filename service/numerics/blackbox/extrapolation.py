@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.blackbox import neville
+from service.numerics.blackbox.convergence import bound_slow_convergence
 from service.numerics.blackbox.neville import TableEntries
 from service.numerics.core.batching import Array
 
@@ -86,7 +87,10 @@ def extrapolate_central(quotients: Array, steps: Array, noise: Array, kink_bound
     errors_by_entry = _estimate_entry_errors(values, steps)
     entry_errors = np.stack([errors_by_entry[entry] for entry in entries])
     entry_kink_bounds = np.stack([kink_bounds[:, row - column] for row, column in entries])
-    bounds = entry_errors + CERTAIN_DEVIATIONS * deviations + rounding + entry_kink_bounds
+    certain_errors = CERTAIN_DEVIATIONS * deviations + rounding
+    bounds = entry_errors + certain_errors + entry_kink_bounds
+    slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_errors, strict=True)), np.square(steps))
+    bounds = np.maximum(bounds, np.stack([slow_bounds[entry] for entry in entries]))
     bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
     bounds = np.maximum(

@@ -27,6 +27,8 @@ from service.numerics.core.batching import Array
 _MIN_PAIRS = 2
 _PERSISTENT_POWER = 0.5
 """Power of h between that of what stays and that of what does not."""
+_LEAST_POWER = 0.75
+"""Power of h as which a second difference falls at least where both one-sided derivatives exist."""
 _ALIKE_RATIO, _MIN_ALIKE = 2.0, 4
 _SUSPICION_FACTOR = 1 / 3
 """Part of the certain noise that raises suspicion: two deviations instead of six."""
@@ -109,7 +111,9 @@ def find_kinks(second_differences: Array, steps: Array, noise: Array, base_error
 def _is_base_apart(second_differences: Array, steps: Array, certain_noise: Array) -> Array:
     """Return the lines whose base is apart from its surroundings, (k,)."""
     last_difference, previous_difference = np.abs(second_differences[:, -1]), np.abs(second_differences[:, -2])
-    return (last_difference > certain_noise) & (last_difference > previous_difference * np.sqrt(steps[-1] / steps[-2]))
+    return (last_difference > certain_noise) & (
+        last_difference > previous_difference * (steps[-1] / steps[-2]) ** _LEAST_POWER
+    )
 
 
 def _classify_loss(signed_jumps: Array, is_significant: Array, steps: Array, certain_errors: Array) -> Array:

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.blackbox import neville
+from service.numerics.blackbox.convergence import bound_slow_convergence
 from service.numerics.blackbox.extrapolation import CERTAIN_DEVIATIONS, TABLE_ROUNDING, ExtrapolatedDerivatives
 from service.numerics.blackbox.neville import TableEntries
 from service.numerics.core.batching import Array
@@ -95,6 +96,9 @@ def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
         + rounding
         + base_errors
     )
+    certain_entry_errors = dict(zip(entries, CERTAIN_DEVIATIONS * deviations + rounding + base_errors, strict=True))
+    slow_bounds = bound_slow_convergence(values, certain_entry_errors, nodes)
+    bounds = np.maximum(bounds, np.stack([slow_bounds[entry] for entry in entries]))
     bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     rows = np.array([row for row, _ in entries])
     bounds[rows < _MIN_SETTLED_ROWS] = np.inf
