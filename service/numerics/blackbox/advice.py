@@ -64,4 +64,7 @@ def suggest_remedy(
     if not deterministic:
         return _RANDOM_LOSS_REMEDY
     shapes = reference.loss_shape[concerned_lines]
+    if (shapes == LossShape.ROUGH).any():
+        # Another line of the same loss may show why it is not smooth.
+        shapes = reference.loss_shape
     return next((remedy for shape, remedy in _REMEDY_BY_LOSS_SHAPE.items() if (shapes == shape).any()), usual_remedy)
