@@ -1,24 +1,20 @@
 """The page on the checkers of jax and scipy shows what its code prints."""
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "jax-and-scipy.md").read_text()
+from tests.client.page_blocks import run_blocks
+
+PATH = Path(__file__).parents[2] / "docs" / "jax-and-scipy.md"
+PAGE = PATH.read_text()
 
 
 def test_each_block_prints_what_stands_below_it(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```\n\n```console\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") == 2
-    for code, printed in blocks:
-        exec(compile(code, "jax-and-scipy.md", "exec"), names)  # with the names of the block before it
-        assert capsys.readouterr().out == printed
+    assert run_blocks(PATH, capsys) == 2
 
 
 def test_the_distances_of_scipy_are_those_of_the_page() -> None:

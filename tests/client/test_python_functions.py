@@ -6,19 +6,17 @@ from typing import Any
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python-functions.md").read_text()
+from tests.client.page_blocks import run_blocks
+
+PATH = Path(__file__).parents[2] / "docs" / "python-functions.md"
+PAGE = PATH.read_text()
 
 
 def test_each_block_prints_what_stands_below_it(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GRADCHECKD_URL", url)
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```\n\n```console\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") == 3
-    for code, printed in blocks:
-        exec(compile(code, "python-functions.md", "exec"), names)  # with the names of the blocks before it
-        assert capsys.readouterr().out == printed
+    assert run_blocks(PATH, capsys) == 3
 
 
 def test_each_remedy_of_the_page_passes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

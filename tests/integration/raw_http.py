@@ -99,7 +99,8 @@ def find_worker(server: Server, connection: socket.socket) -> int | None:
     table = Path("/proc/net/tcp").read_text()
     inodes = re.findall(rf"^ *\d+: \w+:{theirs:04X} \w+:{ours:04X} 01 (?:\S+ +){{5}} *(\d+)", table, re.MULTILINE)
     for worker in list_workers(server):
-        if any(f"socket:[{inode}]" in list_open_files(worker) for inode in inodes):
+        held = list_open_files(worker)
+        if any(f"socket:[{inode}]" in held for inode in inodes):
             return worker
     return None
 
