@@ -54,22 +54,10 @@ def _add_first_element(request: dict[str, Any]) -> dict[str, Any]:
     return request | {"element": {"name": name, "index": [0] * np.ndim(weight)}}
 
 
-def _load_check_request() -> Any:
-    from service.checks.graph.model_language import CheckRequestSchema
+def _load_request_type(name: str) -> Any:
+    from service.checks.graph import model_language
 
-    return CheckRequestSchema
-
-
-def _load_curve_request() -> Any:
-    from service.checks.graph.model_language import CurveRequestSchema
-
-    return CurveRequestSchema
-
-
-def _load_bugs_request() -> Any:
-    from service.checks.graph.model_language import BugsRequestSchema
-
-    return BugsRequestSchema
+    return getattr(model_language, name)
 
 
 def _run_check(body: object, options: RunOptions) -> CheckReport:
@@ -142,7 +130,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="check",
         path="/v1/check",
         summary="Check a gradient by three independent routes",
-        load_request_type=_load_check_request,
+        load_request_type=partial(_load_request_type, "CheckRequestSchema"),
         answer_type=CheckReport,
         run=_run_check,
         build_examples=_build_preset_examples,
@@ -165,7 +153,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="curve",
         path="/v1/curve",
         summary="Difference the loss by one element with steps from 1e-16 to 1",
-        load_request_type=_load_curve_request,
+        load_request_type=partial(_load_request_type, "CurveRequestSchema"),
         answer_type=CurveReport,
         run=_run_curve,
         build_examples=partial(_build_preset_examples, _add_first_element),
@@ -176,7 +164,7 @@ CHECK_KINDS: tuple[CheckKind[Any], ...] = (
         name="bugs",
         path="/v1/bugs",
         summary="List the bugs that a model can have, or plant one",
-        load_request_type=_load_bugs_request,
+        load_request_type=partial(_load_request_type, "BugsRequestSchema"),
         answer_type=BugsAnswer,
         run=_run_bugs,
         build_examples=_build_preset_examples,

@@ -83,9 +83,7 @@ def take_first_look(plan: EvaluationPlan) -> EvaluationPlan:
 
 
 def _list_further_evaluations(plan: EvaluationPlan) -> Array:
-    is_further = np.ones(plan.layout.evaluation_count, np.bool_)
-    is_further[list_first_evaluations(plan.layout)] = False
-    return np.flatnonzero(is_further)
+    return np.flatnonzero(~select_first_lines(plan.layout).mark_taken())
 
 
 def select_points(plan: EvaluationPlan, evaluations: Array) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from service.numerics.blackbox.central_derivatives import DirectionalDerivatives
 from service.numerics.blackbox.incomplete_lines import estimate_partial_noise
 from service.numerics.blackbox.kinks import LossShape
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
-from service.numerics.blackbox.line_derivatives import difference_lines
+from service.numerics.blackbox.line_derivatives import BLOCK_LINES, difference_lines
 from service.numerics.blackbox.noise import LossFormat, LossNoise, find_loss_format
 from service.numerics.blackbox.scattered_values import (
     difference_scattered_lines,
@@ -28,8 +28,6 @@ from service.numerics.verdict.projection import euclidean_norms
 
 DifferenceFunctions = Callable[[EvaluationLayout, str, Array, LossFormat], tuple[LossNoise, DirectionalDerivatives]]
 
-_BLOCK_LINES = 2**14
-"""Lines that are differenced at once: their tables take some 40 MB."""
 _MAX_POINT_SETS = 128
 """Sets of points with values, beyond which the elements of an output are not differenced by groups: a group takes up to
 30 ms, whatever its size."""
@@ -155,7 +153,7 @@ def _group_elements(
     if sets.shape[1] > _MAX_POINT_SETS:
         yield based, _difference_scattered_functions
         return
-    size = max(1, _BLOCK_LINES // len(layout.lines[name]))
+    size = max(1, BLOCK_LINES // len(layout.lines[name]))
     for number in iterate_interruptibly(range(sets.shape[1])):
         elements = based[group.ravel() == number]
         for first in iterate_interruptibly(range(0, len(elements), size)):

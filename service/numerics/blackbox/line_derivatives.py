@@ -18,6 +18,8 @@ from service.numerics.blackbox.noise import LossNoise
 from service.numerics.blackbox.one_sided_extrapolation import MIN_NODES, OneSidedSamples, extrapolate_one_sided
 from service.numerics.core.batching import Array, Shape
 
+BLOCK_LINES = 2**14
+"""Lines that callers difference at once: their tables take some 40 MB."""
 _DISPLACEMENT_FACTOR = 8.0
 
 

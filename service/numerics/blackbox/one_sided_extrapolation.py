@@ -90,14 +90,9 @@ def extrapolate_one_sided(samples: OneSidedSamples) -> ExtrapolatedDerivatives:
     deviations, base_errors = _compute_entry_deviations(samples, np.stack([weights[entry] for entry in entries]))
     rounding = np.stack([(np.abs(quotients * weights[entry])).sum(axis=1) for entry in entries]) * TABLE_ROUNDING
     errors_by_entry = _estimate_entry_errors(values, nodes)
-    bounds = (
-        _ERROR_SAFETY * np.stack([errors_by_entry[entry] for entry in entries])
-        + CERTAIN_DEVIATIONS * deviations
-        + rounding
-        + base_errors
-    )
-    certain_entry_errors = dict(zip(entries, CERTAIN_DEVIATIONS * deviations + rounding + base_errors, strict=True))
-    slow_bounds = bound_slow_convergence(values, certain_entry_errors, nodes)
+    certain_entry_errors = CERTAIN_DEVIATIONS * deviations + rounding + base_errors
+    bounds = _ERROR_SAFETY * np.stack([errors_by_entry[entry] for entry in entries]) + certain_entry_errors
+    slow_bounds = bound_slow_convergence(values, dict(zip(entries, certain_entry_errors, strict=True)), nodes)
     bounds = np.maximum(bounds, np.stack([slow_bounds[entry] for entry in entries]))
     bounds[np.isnan(bounds) | ~np.isfinite(entry_values)] = np.inf
     rows = np.array([row for row, _ in entries])

@@ -15,7 +15,7 @@ import numpy as np
 from service.numerics.blackbox.central_derivatives import DirectionalDerivatives, make_unknown_derivatives
 from service.numerics.blackbox.incomplete_lines import MIN_NEAR_POINTS, estimate_partial_noise
 from service.numerics.blackbox.layout import BASE_REPEATS, EvaluationLayout
-from service.numerics.blackbox.line_derivatives import difference_lines
+from service.numerics.blackbox.line_derivatives import BLOCK_LINES, difference_lines
 from service.numerics.blackbox.lines import TensorLines
 from service.numerics.blackbox.noise import LossFormat, LossNoise
 from service.numerics.core.batching import Array, Shape
@@ -24,8 +24,6 @@ from service.numerics.core.interrupts import iterate_interruptibly
 _MAX_FREQUENT_SETS = 24
 """Sets of points that stay as they are."""
 _MIN_WINDOW_LEVELS = 3
-_BLOCK_LINES = 2**14
-"""Lines that are differenced at once."""
 _LINES_AT_ONCE = 16
 """Lines of single elements that are looked through at once: of more of them, nearly every function has one of a set."""
 
@@ -161,7 +159,7 @@ def _split_lines(lines: TensorLines) -> Iterator[Array]:
 def _split_functions(is_counted: Array) -> Iterator[Array]:
     """Yield the positions of the functions with a line that counts, in blocks."""
     functions = np.flatnonzero(is_counted.any(axis=1))
-    size = max(1, _BLOCK_LINES // is_counted.shape[1])
+    size = max(1, BLOCK_LINES // is_counted.shape[1])
     for first in iterate_interruptibly(range(0, len(functions), size)):
         yield functions[first : first + size]
 

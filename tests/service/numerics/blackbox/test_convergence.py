@@ -36,7 +36,7 @@ def test_a_loss_that_is_fast_for_coarse_steps_alone_is_not_slow():
 
 
 @pytest.mark.parametrize("power", [0.2, 0.4, 0.6])
-def test_what_a_slow_power_leaves_is_covered(power):
+def test_the_remainder_of_a_slow_power_is_covered(power):
     values, _ = neville.build_table((2 + NODES**power)[None], NODES)
     for entry, bound in bound_quotients(2 + NODES**power).items():
         assert abs(values[entry][0] - 2) <= bound[0] * (1 + 1e-9) < 100

@@ -48,7 +48,7 @@ def test_blocks_change_nothing(random, monkeypatch):
     layout = lay_out(X, random=random)
     values = evaluate(layout, list(FUNCTIONS.values()))
     whole = difference_output(layout, "x", values).derivatives
-    monkeypatch.setattr(function_differences, "_BLOCK_LINES", 4)
+    monkeypatch.setattr(function_differences, "BLOCK_LINES", 4)
     parts = difference_output(layout, "x", values).derivatives
     for field in fields(DirectionalDerivatives):
         np.testing.assert_array_equal(getattr(parts, field.name), getattr(whole, field.name))
