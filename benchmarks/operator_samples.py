@@ -200,7 +200,7 @@ def _is_fit(sample: OperatorSample) -> bool:
     if not 0 < sum(map(_count_numbers, sample.inputs)) <= MAX_NUMBERS:
         return False
     with torch.no_grad():
-        first, second = (_as_tensors(sample.function(*sample.inputs)) for _ in range(2))
+        first, second = (as_tensors(sample.function(*sample.inputs)) for _ in range(2))
     if not 0 < sum(map(_count_numbers, first)) <= MAX_NUMBERS:
         return False
     pairs = zip(first, second, strict=True)
@@ -211,5 +211,6 @@ def _count_numbers(tensor: torch.Tensor) -> int:
     return tensor.numel() * (2 if tensor.is_complex() else 1)
 
 
-def _as_tensors(output: Any) -> tuple[torch.Tensor, ...]:
+def as_tensors(output: Any) -> tuple[torch.Tensor, ...]:
+    """Return the output of a sample's function as a tuple."""
     return output if isinstance(output, tuple) else (output,)

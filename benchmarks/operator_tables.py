@@ -4,14 +4,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks.operator_checks import FAST, OURS, SLOW
+from benchmarks.planted_operators import KINDS
 from benchmarks.tables import describe_origin, format_number, wrap_prose, write_table
 
 Document = Mapping[str, Any]
 Counts = Mapping[str, Any]
 FORMULA_OFF: Mapping[tuple[str, str], str] = {}
 """Derivatives of torch that are off, by section and sample: why."""
-_CHECKERS = {"gradcheckd": "gradcheckd", "torch, slow": "slow", "torch, fast": "fast"}
-_KINDS = ("one doubled", "sign of one", "all", "one x 1.0001")
+_CHECKERS = {OURS: "gradcheckd", SLOW: "slow", FAST: "fast"}
 
 
 def write_markdown(document: Document) -> str:
@@ -32,7 +33,7 @@ def write_markdown(document: Document) -> str:
             [_describe_rights(name, counts) for name, counts in sections.items()],
         ),
         write_table(
-            ["missed", *_KINDS],
+            ["missed", *KINDS],
             [row for name, counts in sections.items() for row in _describe_misses(name, counts["planted"])],
         ),
         write_table(
@@ -52,12 +53,12 @@ def _describe_rights(name: str, counts: Counts) -> list[str]:
     return [
         name,
         f"{accepted:,}",
-        f"{passes['gradcheckd']:,} ({_format_share(passes['gradcheckd'], accepted)})",
+        f"{passes[OURS]:,} ({_format_share(passes[OURS], accepted)})",
         str(len(others["undecided"])),
         str(len(others["refused"]) - len(off)),
         str(len(off)),
         str(len(others["error"])),
-        f"{passes['torch, slow']:,}",
+        f"{passes[SLOW]:,}",
     ]
 
 
@@ -78,7 +79,7 @@ def _format_share(part: int, whole: int) -> str:
 
 def _describe_misses(name: str, planted: Mapping[str, Counts]) -> Iterable[list[str]]:
     for checker, label in _CHECKERS.items():
-        yield [f"{name}, {label}", *(_format_misses(planted.get(kind, {}).get(checker)) for kind in _KINDS)]
+        yield [f"{name}, {label}", *(_format_misses(planted.get(kind, {}).get(checker)) for kind in KINDS)]
 
 
 def _format_misses(row: Counts | None) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from benchmarks.operator_samples import OperatorSample, Section
+from benchmarks.operator_samples import OperatorSample, Section, as_tensors
 
-DOUBLED, SIGN, ALL, ELEMENT = "one doubled", "sign of one", "all", "one x 1.0001"
+KINDS = DOUBLED, SIGN, ALL, ELEMENT = "one doubled", "sign of one", "all", "one x 1.0001"
 ELEMENT_ERROR = 1e-4
 MATTERING_FRACTION = 1e-2
 """Share of the largest derivative from which on an altered one counts."""
@@ -90,7 +90,7 @@ def _differentiate(function: Callable[..., Any], sample: OperatorSample, section
     inputs = [tensor.detach().clone().requires_grad_() for tensor in sample.inputs]
     if section.is_forward:
         return _push_forward(function, inputs, [_draw_like(tensor, generator) for tensor in inputs])
-    outputs = [output for output in _as_outputs(function(*inputs)) if output.requires_grad]
+    outputs = [output for output in as_tensors(function(*inputs)) if output.requires_grad]
     cotangents = [_draw_like(output, generator) for output in outputs]
     products = _multiply(outputs, inputs, cotangents, create_graph=section.order == 2)
     if section.order == 1:
@@ -104,7 +104,7 @@ def _push_forward(
 ) -> list[torch.Tensor]:
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(*pair) for pair in zip(map(torch.Tensor.detach, inputs), tangents, strict=True)]
-        pairs = [forward_ad.unpack_dual(output) for output in _as_outputs(function(*duals))]
+        pairs = [forward_ad.unpack_dual(output) for output in as_tensors(function(*duals))]
         return [torch.zeros_like(primal) if tangent is None else tangent.clone() for primal, tangent in pairs]
 
 
@@ -125,10 +125,6 @@ def _draw_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     # Bounded away from zero, so that no part of a derivative is hidden.
     drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5
     return drawn.to(tensor.dtype)
-
-
-def _as_outputs(output: Any) -> tuple[torch.Tensor, ...]:
-    return output if isinstance(output, tuple) else (output,)
 
 
 def _scale(tensor: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,168 @@
+"""The counts of `make operators` on functions made by hand: planted errors are wrong, and each finding is counted."""
+
+import types
+
+import pytest
+import torch
+
+from benchmarks import operator_tables
+from benchmarks.operator_checks import ERROR, FAST, OURS, PASS, REFUSED, SLOW, UNDECIDED, check_sample, judge
+from benchmarks.operator_database import SectionCounts
+from benchmarks.operator_samples import MAX_NUMBERS, SAMPLES, SECTIONS, OperatorSample, draw_samples
+from benchmarks.planted_operators import ALL, DOUBLED, ELEMENT, SIGN, draw_errors, plant_error
+
+BY_NAME = {section.name: section for section in SECTIONS}
+FLOAT64, SECOND, FORWARD, FLOAT32 = (BY_NAME[name] for name in ("float64", "second order", "forward mode", "float32"))
+
+
+def make_sample(function, *shapes, dtype=torch.float64, reference=None):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5 for shape in shapes]
+    return OperatorSample(
+        "made",
+        function,
+        tuple(each.to(dtype).requires_grad_() for each in tensors),
+        nondet_tol=0.0,
+        reference=reference,
+    )
+
+
+PRODUCT = make_sample(lambda x, y: torch.sin(x) * y, (3,), (3,))
+
+
+class WrongCube(torch.autograd.Function):
+    """A cube whose gradient is off by 1e-4: torch's checker accepts it."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        ctx.save_for_backward(tensor)
+        return tensor**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * 3.0003 * ctx.saved_tensors[0] ** 2
+
+
+@pytest.mark.parametrize("section", [FLOAT64, SECOND, FORWARD, BY_NAME["complex"]], ids=lambda each: each.name)
+def test_planted_errors_leave_values_alone_and_are_found(section):
+    sample = (
+        PRODUCT if section.dtype == torch.float64 else make_sample(PRODUCT.function, (3,), (3,), dtype=section.dtype)
+    )
+    result = check_sample(sample, section, has_errors=True)
+    assert {judged.outcome for judged in result.rights.values()} == {PASS}
+    assert set(result.planted) == {DOUBLED, SIGN, ALL, ELEMENT}
+    assert all(outcomes[OURS] == REFUSED for outcomes in result.planted.values())
+    assert result.planted[DOUBLED][SLOW] == result.planted[SIGN][SLOW] == REFUSED
+    assert result.planted[ELEMENT][SLOW] == PASS
+    assert set(result.ratios) == {SLOW, FAST}
+    for error in draw_errors(sample, section).values():
+        assert torch.equal(plant_error(sample, section, error)(*sample.inputs), sample.function(*sample.inputs))
+
+
+def test_the_second_derivative_alone_is_wrong():
+    error = draw_errors(PRODUCT, SECOND)[DOUBLED]
+    function = plant_error(PRODUCT, SECOND, error)
+    assert judge(OURS, PRODUCT, FLOAT64, function).outcome == PASS
+    assert judge(OURS, PRODUCT, SECOND, function).outcome == REFUSED
+
+
+def test_an_error_that_changes_nothing_is_not_planted():
+    assert draw_errors(make_sample(lambda x: 0 * x, (3,)), FLOAT64) == {}
+    # The derivative of the one is 1e-9 of the other's, and lost in its rounding.
+    small = make_sample(lambda x: x * torch.tensor([1.0, 1e-9], dtype=torch.float64), (2,))
+    assert float(draw_errors(small, FLOAT64)[DOUBLED].factors[0]) == 2.0
+
+
+def test_a_sample_that_torch_refuses_does_not_count():
+    result = check_sample(make_sample(lambda x: 2 * WrongCube.apply(x) + x.detach(), (3,)), FLOAT64, has_errors=False)
+    assert result.refused_by_torch
+    assert not result.rights
+
+
+def test_the_wider_datatype_decides_in_float32():
+    wide = make_sample(torch.sin, (3,))
+    result = check_sample(make_sample(torch.sin, (3,), dtype=torch.float32, reference=wide), FLOAT32, has_errors=True)
+    assert result.rights[OURS].outcome == PASS
+    assert result.rights[SLOW].outcome == REFUSED
+    assert ELEMENT not in result.planted
+    assert set(result.planted[ALL]) == {OURS}
+
+
+def test_a_kink_at_the_point_is_undecided():
+    base = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    sample = OperatorSample("kink", torch.relu, (base,), nondet_tol=0.0)
+    assert judge(OURS, sample, FLOAT64).outcome == UNDECIDED
+
+
+def test_an_exception_is_no_verdict():
+    def fail(*_):
+        raise ArithmeticError("broken")
+
+    judged = judge(OURS, PRODUCT, FLOAT64, fail)
+    assert (judged.outcome, judged.reason) == (ERROR, "ArithmeticError: broken")
+
+
+def make_operator(functions):
+    """Make an operator with the fields of the database's that are read."""
+    samples = [
+        types.SimpleNamespace(
+            input=[torch.rand(size, dtype=torch.float64, requires_grad=True)],
+            args=(2.0,),
+            kwargs={"scale": torch.ones(size, dtype=torch.float64)},
+            output_process_fn_grad=process,
+        )
+        for size, process in functions
+    ]
+    return types.SimpleNamespace(
+        formatted_name="operator",
+        get_op=lambda: lambda tensors, power, *, scale: (scale * tensors[0] ** power, 3),
+        gradcheck_wrapper=lambda call, *args, **kwargs: call(*args, **kwargs),
+        gradcheck_nondet_tol=0.0,
+        sample_inputs=lambda *_, **__: iter(samples),
+    )
+
+
+def test_samples_are_small_few_and_functions_of_their_tensors():
+    operator = make_operator([(MAX_NUMBERS + 1, None), (0, None), (2, None), (3, lambda output: output[0]), (4, None)])
+    samples = list(draw_samples(operator, FLOAT64, 0))
+    assert [sample.name for sample in samples] == ["operator[2]", "operator[3]"]
+    assert len(samples) == SAMPLES
+    (first,), second = samples[0].function(*samples[0].inputs), samples[1].function(*samples[1].inputs)
+    assert torch.equal(first, samples[0].inputs[0] ** 2)
+    assert torch.equal(second, samples[1].inputs[0] ** 2)
+
+
+def test_a_random_operator_is_left_out():
+    operator = make_operator([(2, lambda output: output[0] * torch.rand(2))])
+    assert list(draw_samples(operator, FLOAT64, 0)) == []
+
+
+def test_counts_of_a_section_name_all_that_does_not_pass(monkeypatch):
+    counts = SectionCounts(FLOAT64)
+    counts.add_operator(
+        make_operator([(2, lambda output: output[0]), (3, lambda output: output[0])]), 0, has_errors=True
+    )
+    wrong = make_operator([(2, lambda output: WrongCube.apply(output[0]))])
+    wrong.formatted_name = "wrong"
+    counts.add_operator(wrong, 0, has_errors=False)
+    counts.add_operator(types.SimpleNamespace(formatted_name="broken"), 0, has_errors=False)
+    document = counts.write_document()
+    assert (document["operators"], document["operators_with_small_samples"], document["accepted"]) == (3, 2, 3)
+    assert document["passes"][OURS] == 2
+    assert list(document["others"]["refused"]) == ["wrong[0]"]
+    assert list(document["failed_draws"]) == ["broken"]
+    assert document["planted"][ALL][SLOW] == {"trials": 1, "undecided": 0, "missed": ["operator[0]"]}
+    assert document["planted"][ALL][OURS] == {"trials": 1, "undecided": 0, "missed": []}
+    whole = {
+        "seed": 0,
+        "error_step": 1,
+        "sections": {"float64": document},
+        "versions": {},
+        "machine": {"cpu": "", "cores": 1},
+    }
+    assert "- float64: refused: wrong." in operator_tables.write_markdown(whole)
+    monkeypatch.setattr(operator_tables, "FORMULA_OFF", {("float64", "wrong"): "by 1e-4"})
+    text = operator_tables.write_markdown(whole)
+    assert "- float64: formula off: wrong." in text
+    assert "| 2       | 2 (100.0 %)" in text
+    assert "float64: refused" not in text
