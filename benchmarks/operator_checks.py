@@ -12,8 +12,8 @@ from benchmarks.operator_samples import OperatorSample, Section
 from benchmarks.planted_operators import ELEMENT, draw_errors, plant_error
 from gradcheckd.torch import gradcheck, gradgradcheck, use_directions
 from gradcheckd.torch.mismatch_error import GradientMismatchError
-from gradcheckd.torch.torch_comparison import listen_to_undecided
 from gradcheckd.torch.torch_internals import GradcheckError
+from gradcheckd.undecided import listen_to_undecided
 
 OURS, SLOW, FAST = "gradcheckd", "torch, slow", "torch, fast"
 CHECKERS = (OURS, SLOW, FAST)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gradcheckd.suite_counts import SuiteCounts
+from gradcheckd.suite_replacement import LIBRARIES, SuiteReplacement
 
 _OPTION, _DIRECTIONS_OPTION = "--gradcheckd", "--gradcheckd-directions"
 _DIRECTIONS = ("automatic", "random", "coordinates")
@@ -21,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         _OPTION,
         dest="gradcheckd",
         action="store_true",
-        help="have gradcheckd judge what the suite gives to torch.autograd.gradcheck and gradgradcheck",
+        help="have gradcheckd judge what the suite gives to torch.autograd.gradcheck and gradgradcheck, "
+        "jax.test_util.check_grads, and scipy.optimize.check_grad",
     )
     group.addoption(
         _DIRECTIONS_OPTION,
@@ -48,15 +50,14 @@ class SuiteSession:
     """
 
     def __init__(self, directions: Any) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise pytest.UsageError(f"{_OPTION} replaces checkers of torch, and torch is not installed here.")
-        # Only now: the import takes a second, and suites without the option need none of it.
-        from gradcheckd.torch.suite_replacement import SuiteReplacement
-
+        if not any(map(importlib.util.find_spec, LIBRARIES)):
+            raise pytest.UsageError(
+                f"{_OPTION} replaces checkers of torch, jax and scipy. None of them is installed here."
+            )
         self.counts = SuiteCounts()
         self._test_name = ""
         self._replacement = SuiteReplacement(self.counts, lambda: self._test_name, directions)
-        self._replacement.install()
+        self._replacement.start()
 
     def pytest_collection_finish(self) -> None:
         """Replace names that a module has imported since, by way of another module."""
@@ -87,4 +88,4 @@ class SuiteSession:
 
     def pytest_unconfigure(self) -> None:
         """Put the suite's own checkers back."""
-        self._replacement.remove()
+        self._replacement.stop()

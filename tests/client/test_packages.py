@@ -66,11 +66,11 @@ def metadata(wheel: Path) -> tuple[dict[str, list[str]], set[str], str]:
     return {name: message.get_all(name, []) for name in message}, names, "".join(points)
 
 
-def test_the_client_depends_on_three_packages_and_has_a_command_and_a_plugin(client: Path) -> None:
+def test_the_client_depends_on_four_packages_and_has_a_command_and_a_plugin(client: Path) -> None:
     about, names, points = metadata(client)
     assert (about["Name"], about["License-Expression"]) == (["gradcheckd"], ["MIT"])
     needed = sorted(each.partition(">")[0] for each in about["Requires-Dist"] if "extra ==" not in each)
-    assert needed == ["httpx", "numpy", "rich"]
+    assert needed == ["httpx", "numpy", "rich", "wrapt"]
     assert "torch" in about["Provides-Extra"]
     assert "[pytest11]\ngradcheckd = gradcheckd.pytest_plugin\ngradcheckd_suite = gradcheckd.suite_plugin" in points
     assert "gradcheckd = gradcheckd.command:run" in points

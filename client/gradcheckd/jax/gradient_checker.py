@@ -1,6 +1,5 @@
 """The replacement of jax's checker, with its signature."""
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +7,17 @@ from typing import Any
 import numpy as np
 
 import gradcheckd
-from gradcheckd.errors import GradientError, InconclusiveGradientWarning, RequestError, hide_frames
+from gradcheckd.directions import choose_directions
+from gradcheckd.errors import GradientError, RequestError, hide_frames
 from gradcheckd.jax.leaf_function import LeafFunction, Leaves, flatten_function, pull_back, push_forward, split_complex
 from gradcheckd.jax.untyped_jax import jax, jnp, test_util
 from gradcheckd.report import BlackBoxReport
+from gradcheckd.undecided import announce_undecided
 
 __tracebackhide__ = hide_frames
 
 Tolerance = float | Mapping[Any, float] | None
 MODES = ("fwd", "rev", "lin")
-_MAX_COORDINATES = 16
-"""Numbers of the point up to which each is moved alone."""
 _DEFAULT_EPS = 1e-4
 """Step of jax's own comparison, by default."""
 
@@ -170,10 +169,8 @@ def _check_level(function: LeafFunction, level: str, modes: tuple[str, ...], com
     if report.outcome == "fail":
         raise DerivativeError(report, report.text(), level)
     if report.outcome == "inconclusive":
-        warnings.warn(
-            f"gradcheckd could not decide on {level}, so that jax's own comparison decides. {report.summary}",
-            InconclusiveGradientWarning,
-            stacklevel=3,
+        announce_undecided(
+            f"gradcheckd could not decide on {level}, so that jax's own comparison decides. {report.summary}"
         )
         _compare_as_jax(function, level, modes, comparison)
 
@@ -199,7 +196,7 @@ def _judge_products(
         _to_numpy(function.point),
         jvp=None if modes == ("rev",) else compute_jvp,
         vjp=compute_vjp if "rev" in modes else None,
-        directions="coordinates" if function.size <= _MAX_COORDINATES else None,
+        directions=choose_directions(function.size),
         tolerance=tolerance,
     )
 

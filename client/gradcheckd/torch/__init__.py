@@ -7,7 +7,7 @@
 Importing this package imports torch, unlike `import gradcheckd`.
 """
 
-from gradcheckd.torch.check_settings import use_directions
+from gradcheckd.directions import use_directions
 from gradcheckd.torch.gradient_checkers import gradcheck, gradgradcheck
 from gradcheckd.torch.mismatch_error import GradientMismatchError
 from gradcheckd.torch.operator_harness import assert_operator, check_operator

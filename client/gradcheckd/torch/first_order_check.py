@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import gradcheckd
+from gradcheckd.directions import choose_directions
 from gradcheckd.errors import ProblemError, TensorError
 from gradcheckd.report import BlackBoxReport
 from gradcheckd.torch import torch_internals
@@ -79,7 +80,7 @@ def _judge_function(function: TorchFunction, settings: CheckSettings) -> str | N
 
     A tolerance alone would refuse correct derivatives of a size whose rounding exceeds it.
     """
-    directions = settings.choose_directions(function.size)
+    directions = choose_directions(function.size, settings.fast_mode)
     report = _request_report(function, settings, directions, None)
     if settings.tolerance is not None and not _passes(report, function):
         report = _request_report(function, settings, directions, settings.tolerance)

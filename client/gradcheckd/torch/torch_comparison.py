@@ -1,30 +1,13 @@
 """Torch's own comparison of an undecided check, with a warning, and its tests of all that numbers do not show."""
 
 import functools
-import inspect
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradcheckd.errors import InconclusiveGradientWarning
 from gradcheckd.torch import torch_internals
 from gradcheckd.torch.check_settings import CheckSettings
 from gradcheckd.torch.function_values import as_tuple, is_complex
-
-UndecidedListener = Callable[[str], None]
-_undecided_listener: ContextVar[UndecidedListener | None] = ContextVar("undecided_listener", default=None)
-
-
-@contextmanager
-def listen_to_undecided(listener: UndecidedListener) -> Generator[None]:
-    """Call a function with the reason of each undecided check within a block, in place of a warning."""
-    token = _undecided_listener.set(listener)
-    try:
-        yield
-    finally:
-        _undecided_listener.reset(token)
+from gradcheckd.undecided import announce_undecided
 
 
 def compare_as_torch(
@@ -61,23 +44,7 @@ def compare_as_torch(
         error.add_note(message)
         raise
     finally:
-        _announce_undecided(message)
-
-
-def _announce_undecided(message: str) -> None:
-    listener = _undecided_listener.get()
-    if listener is None:
-        warnings.warn(message, InconclusiveGradientWarning, stacklevel=_count_own_frames())
-    else:
-        listener(message)
-
-
-def _count_own_frames() -> int:
-    """Count the frames of this package from the caller of this function on, and the first one of another."""
-    frame, count = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__package__") == __package__:
-        frame, count = frame.f_back, count + 1
-    return count
+        announce_undecided(message)
 
 
 def run_other_tests(

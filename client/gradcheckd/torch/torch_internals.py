@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-# The attribute `torch.autograd.gradcheck` is the function, so that an import statement does not reach the module.
-_module: Any = importlib.import_module("torch.autograd.gradcheck")
+# The attribute of this name is the function, so that an import statement does not reach the module.
+MODULE = "torch.autograd.gradcheck"
+_module: Any = importlib.import_module(MODULE)
 
 FIRST_ORDER_CHECKER, SECOND_ORDER_CHECKER = "gradcheck", "gradgradcheck"
 """Names of torch's checkers in their module and in `torch.autograd`."""
@@ -28,8 +29,3 @@ test_zero_grad_output: Any = _module._test_backward_mul_by_grad_output
 NONDETERMINISM_NOTE: str = _module.FAILED_NONDET_MSG
 MKLDNN: Any = getattr(torch, "_mkldnn")  # noqa: B009 - its type is unknown
 COMPRESSED_LAYOUTS = frozenset({torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc})
-
-
-def get_module() -> Any:
-    """Return the module of torch's checkers."""
-    return _module

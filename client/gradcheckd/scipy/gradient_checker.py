@@ -1,15 +1,7 @@
-"""A drop-in replacement of `scipy.optimize.check_grad`.
-
-    from gradcheckd.scipy import check_grad
-
-    check_grad(func, grad, x0)
-
-Importing this module imports scipy, unlike `import gradcheckd`.
-"""
+"""The replacement of scipy's checker, with its signature."""
 
 import copy
 import inspect
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,14 +12,16 @@ from scipy import optimize as typed_optimize
 
 import gradcheckd
 from gradcheckd.derivatives import Derivatives
-from gradcheckd.errors import InconclusiveGradientWarning, RequestError, TensorError, hide_frames
+from gradcheckd.errors import RequestError, TensorError, hide_frames
 from gradcheckd.report import BlackBoxReport, require_pass
+from gradcheckd.undecided import announce_undecided
 
-__all__ = ["check_grad"]
 __tracebackhide__ = hide_frames
 
 Array = npt.NDArray[Any]
 optimize: Any = typed_optimize
+# The attribute may be replaced by the function below.
+_compare_as_scipy = optimize.check_grad
 _DEFAULT_EPSILON = float(np.sqrt(np.finfo(float).eps))
 _ROUNDING_FACTOR = 8
 """Unit roundoffs of its largest terms that a projected gradient may be off by."""
@@ -97,14 +91,10 @@ def check_grad(
     comparison = _compare_whole(func, start, args, gradient) if line is None else _compare_along(line)
     if comparison.report.outcome == "inconclusive":
         deciding = "the distance is uncertain" if comparison.is_known else "scipy's own comparison does"
-        warnings.warn(
-            f"gradcheckd could not decide, so that {deciding}. {comparison.report.summary}",
-            InconclusiveGradientWarning,
-            stacklevel=2,
-        )
+        announce_undecided(f"gradcheckd could not decide, so that {deciding}. {comparison.report.summary}")
         if not comparison.is_known:
             options: dict[str, Any] = {"epsilon": epsilon, "direction": direction, **generator}
-            return float(optimize.check_grad(func, grad, x0, *args, **options))
+            return float(_compare_as_scipy(func, grad, x0, *args, **options))
     if raise_exception and comparison.is_wrong:
         require_pass(comparison.report)
     return comparison.distance
@@ -242,7 +232,7 @@ def _make_generator(rng: Any, seed: Any) -> Any:
 
 def _name_generator(rng: Any, seed: Any) -> dict[str, Any]:
     """Return the parameter of scipy for the two; before version 1.15 it had the seed alone."""
-    has_rng = "rng" in inspect.signature(optimize.check_grad).parameters
+    has_rng = "rng" in inspect.signature(_compare_as_scipy).parameters
     return {"seed": seed} if seed is not None else {"rng" if has_rng else "seed": rng}
 
 
