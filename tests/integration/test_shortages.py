@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration import raw_http
 from tests.integration.conftest import PATIENCE, Server
-from tests.integration.test_faults import until
+from tests.integration.test_failing_clients_and_workers import until
 
 DESCRIPTORS = 256
 MANY = 400

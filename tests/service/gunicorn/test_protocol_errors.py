@@ -1,4 +1,4 @@
-"""What comes in place of a request; tests/integration/test_unreadable.py sends it."""
+"""What comes in place of a request; tests/integration/test_unreadable_requests.py sends it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Parts of the worker; tests/integration/test_guard.py has it at work."""
+"""Parts of the worker; tests/integration/test_many_and_slow_clients.py has it at work."""
 
 import socket
 

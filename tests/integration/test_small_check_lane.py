@@ -12,7 +12,7 @@ import numpy as np
 from tests.integration import raw_http
 from tests.integration.conftest import Server
 from tests.integration.raw_http import list_workers, wait_until
-from tests.integration.test_guard import metric
+from tests.integration.test_many_and_slow_clients import metric
 
 SIZE = 90
 COMPUTED_SECONDS = 0.5
