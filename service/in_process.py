@@ -88,7 +88,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     try:
         return _InProcessSettings(**limits, **_NO_OTHER_CLIENTS)
     except ValidationError as error:
-        wrong = "; ".join(f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        wrong = "; ".join(f"{PREFIX}{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
         raise ValueError(f"{wrong}. Correct the variable, or unset it") from None
 
 

@@ -140,7 +140,7 @@ class Judge:
         no_wider = precision.min_exponent >= self.problem.dtype.precision.min_exponent
         reference = dataclasses.replace(
             self._build_reference(name),
-            disputed_between_sources=dispute.disputed,
+            disputed_between_sources=dispute.disputed_mask,
             tolerance=self._tolerance,
             out_of_range=dispute.excused_by_range if no_wider else None,
         )

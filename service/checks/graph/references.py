@@ -117,11 +117,11 @@ class ReferenceCache:
         neither has a number.
         """
         is_out_of_range = ~np.all([np.isfinite(gradient) for gradient in disagreement.gradients.values()], axis=0)
-        if not (is_out_of_range | disagreement.disputed).any():
+        if not (is_out_of_range | disagreement.disputed_mask).any():
             return None
         may_overflow = self._squares_may_overflow(name)
         if self._problem.dtype.is_narrow:
-            is_out_of_range |= disagreement.disputed & may_overflow
+            is_out_of_range |= disagreement.disputed_mask & may_overflow
             reference, routes = (
                 self.build_reference(name, PRECISIONS["FP64"]),
                 self._float64_recomputation.compute_own_gradients(name).values(),
@@ -135,7 +135,7 @@ class ReferenceCache:
             )
         else:
             # Nothing tells which of them is right where there is no difference, as where a probability rounds to 1.
-            is_out_of_range = disagreement.disputed & (may_overflow | disagreement.reference.is_missing)
+            is_out_of_range = disagreement.disputed_mask & (may_overflow | disagreement.reference.is_missing)
             routes = disagreement.gradients.values()
             right = np.any(
                 [~elementwise.find_failing_elements(gradient, disagreement.reference) for gradient in routes], axis=0

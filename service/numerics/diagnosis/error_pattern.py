@@ -78,7 +78,7 @@ def _describe_relation(judged: Array, reference: Array, allowed_error: Array) ->
         return "infinite"
     if not np.isfinite(judged).any():
         return "not finite"
-    if not all(np.isfinite(each).all() for each in (judged, reference, allowed_error)):
+    if not all(np.isfinite(array).all() for array in (judged, reference, allowed_error)):
         return None
     if not judged.any():
         return "zero"

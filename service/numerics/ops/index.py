@@ -49,7 +49,7 @@ class SelectionOp(Op):
 
     def _scatter(self, gradient: Array, output: Array, *inputs: Any) -> Array:
         """Return the one gradient that `backward` returns."""
-        (by_values,) = (each for each in self.backward(gradient, output, *inputs) if each is not None)
+        (by_values,) = (result for result in self.backward(gradient, output, *inputs) if result is not None)
         return by_values
 
     def estimate_backward_rounding(self, gradient: Array, output: Array, *inputs: Any) -> tuple[Rounding | None, ...]:

@@ -313,8 +313,8 @@ class MaxPool2d(PoolingOp):
         return None
 
     def estimate_backward_rounding(self, gradient: Array, output: Array, input: Array) -> tuple[Rounding]:
-        def scatter(each: Array) -> Array:
-            (by_input,) = self.backward(each, output[:1] if len(each) == 1 else output, input[: len(each)])
+        def scatter(array: Array) -> Array:
+            (by_input,) = self.backward(array, output[:1] if len(array) == 1 else output, input[: len(array)])
             assert by_input is not None
             return by_input
 

@@ -76,7 +76,7 @@ class Disagreement:
         return mask if self.excused_by_range is None else mask & ~self.excused_by_range
 
     @cached_attribute
-    def disputed(self) -> Array:
+    def disputed_mask(self) -> Array:
         """Mask of the elements at which the sources and the difference disagree."""
         masks = [*self._off_difference.values(), *self._differing_pairs.values()]
         return np.logical_or.reduce(masks)
@@ -89,7 +89,7 @@ class Disagreement:
         examined
             Flat indices of the elements that count; all by default.
         """
-        disputed = self.disputed if examined is None else self.disputed.ravel()[examined]
+        disputed = self.disputed_mask if examined is None else self.disputed_mask.ravel()[examined]
         positions = np.flatnonzero(disputed) if examined is None else examined[disputed]
         if not positions.size:
             return ()

@@ -130,7 +130,7 @@ class _DifferenceEngine:
         self._run_level(method.initial_levels[0], self._plan.wanted_elements)
         for levels, select_elements in (
             (method.initial_levels[1:], _EstimateTable.needs_refinement),
-            (method.restart_levels, _EstimateTable.failed),
+            (method.restart_levels, _EstimateTable.find_unbounded_elements),
         ):
             for level in levels:
                 # Elements without a bound need refinement too: if none does, no further level is run.
@@ -376,7 +376,7 @@ class _EstimateTable:
         assert self._best is not None
         return self._best
 
-    def failed(self) -> Array:
+    def find_unbounded_elements(self) -> Array:
         """Return the elements that no level gave a bound."""
         return np.flatnonzero(~np.isfinite(self.best.bound))
 

@@ -38,7 +38,7 @@ def test_partition_names_agreeing_sources(
 ) -> None:
     found = dispute(by_hand, by_torch, bound)
     assert found.partition_elements() == sides
-    assert np.count_nonzero(found.disputed) == sum(each.element_count for each in sides)
+    assert np.count_nonzero(found.disputed_mask) == sum(each.element_count for each in sides)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_conventions_at_a_kink_are_no_disagreement() -> None:
 def test_out_of_range_values_are_no_disagreement() -> None:
     found = dispute([np.inf, 2, 7], [1, 5, 3])
     excused = dataclasses.replace(found, excused_by_range=np.array([True, True, False]))
-    assert np.count_nonzero(found.disputed) == 3
-    assert excused.disputed.tolist() == [False, False, True]
+    assert np.count_nonzero(found.disputed_mask) == 3
+    assert excused.disputed_mask.tolist() == [False, False, True]
     assert excused.partition_elements() == (Partition(1, (T, D), (A,)),)
 
 
