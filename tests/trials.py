@@ -33,8 +33,8 @@ TRIALS: dict[str, str] = {
     "tests/service/checks/graph/test_work_estimates.py": "counts of work of every op, case and preset",
     "tests/service/checks/graph/test_repeated_numbers.py": "models that compute a number 40,000 times",
     "tests/service/checks/graph/test_suggestions.py::test_suggested_size_fits": "sizes that are suggested, computed",
-    "tests/service/checks/test_bugs.py::test_a_check_of_what_was_planted": "every bug of a model",
-    "tests/service/http/body/test_json_parser.py::test_the_estimate": "bodies of many forms, each in a process",
+    "tests/service/checks/test_bugs.py::test_check_of_a_planted_bug": "every bug of a model",
+    "tests/service/http/body/test_json_parser.py::test_memory_estimate": "bodies of many forms, each in a process",
     "tests/service/http/response/test_long_names.py": "every place of a body, with a long name",
     "tests/service/numerics/blackbox/test_alarms.py": "right and wrong gradients at random",
     "tests/service/numerics/blackbox/test_candidate_judge.py": "gradients at random, on losses with noise",
@@ -50,7 +50,7 @@ TRIALS: dict[str, str] = {
     "tests/service/numerics/ops/test_vector_norm.py::test_small_triplets": "triplets of many sizes",
     "tests/service/numerics/verdict/test_directional.py::test_miss_probability_is_never_exceeded": "a thousand seeds",
     "tests/service/test_bounds.py::test_under_bounds_right_gradients": "gradients at random, within bounds",
-    "tests/service/test_partial_checks.py::test_an_error_is_missed_as_often": "hundreds of samples of elements",
+    "tests/service/test_partial_checks.py::test_errors_are_missed": "hundreds of samples of elements",
     "tests/test_against_pytorch.py": "attributes and dtypes of losses",
     "tests/test_bounds.py": "every family of problems, on fixed seeds",
     "tests/test_bugs_by_hand.py": "bugs written by hand",
@@ -86,7 +86,7 @@ def mark_trials(items: Iterable[pytest.Item]) -> None:
             item.add_marker("trial")
 
 
-def _checksum(text: str) -> int:
+def _compute_checksum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
@@ -101,10 +101,10 @@ def choose_tenth(node_ids: Iterable[str]) -> set[str]:
     for node_id in node_ids:
         files[node_id.partition("::")[0]].append(node_id)
     return {
-        min(names[start : start + TENTH], key=_checksum)
+        min(names[start : start + TENTH], key=_compute_checksum)
         for file, names in files.items()
         for start in range(0, len(names), TENTH)
-        if _checksum(file) % TENTH < len(names) - start
+        if _compute_checksum(file) % TENTH < len(names) - start
     }
 
 

@@ -17,13 +17,13 @@ LARGEST = {"FP64": 1 / 8, "FP32": 1 / 8, "FP16": 1 / 4, "BF16": 1 / 2}
 """Step of each datatype, in scales."""
 
 
-def spelled(values: Any) -> Any:
+def spell_numbers(values: Any) -> Any:
     if isinstance(values, list):
-        return [spelled(each) for each in values]
+        return [spell_numbers(value) for value in values]
     return values if np.isfinite(values) else "Infinity" if values > 0 else "-Infinity"
 
 
-def drawn(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any], Any, Any, Any]:
+def draw_request(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any], Any, Any, Any]:
     """A request with a point, scales and bounds of any size, and the point and its bounds."""
     shape = [(), (3,), (2, 2)][generator.integers(3)]
     sizes = 10.0 ** generator.uniform(-3, 2, shape) * (generator.random(shape) < 0.9)
@@ -37,7 +37,7 @@ def drawn(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any]
     body = {
         "point": {"w": {"datatype": datatype, "shape": list(shape), "data": point.tolist()}},
         "directions": {"kind": ["coordinates", "random"][generator.integers(2)]},
-        "bounds": {"w": {"min": spelled(low.tolist()), "max": spelled(high.tolist())}},
+        "bounds": {"w": {"min": spell_numbers(low.tolist()), "max": spell_numbers(high.tolist())}},
         "seed": int(generator.integers(1000)),
     }
     kind = generator.integers(3)
@@ -48,7 +48,7 @@ def drawn(generator: np.random.Generator, datatype: str) -> tuple[dict[str, Any]
     return body, point, np.asarray(low), np.asarray(high)
 
 
-def planned_or_refused(body: dict[str, Any]) -> PlanResult | Sequence[PlacedError]:
+def plan_or_refuse(body: dict[str, Any]) -> PlanResult | Sequence[PlacedError]:
     try:
         return plan_evaluations(body)
     except InvalidRequestError as error:
@@ -56,23 +56,23 @@ def planned_or_refused(body: dict[str, Any]) -> PlanResult | Sequence[PlacedErro
 
 
 @pytest.mark.parametrize("datatype", LARGEST)
-def test_every_point_lies_within_the_bounds_and_steps_have_the_scale_that_was_asked_for(datatype):
+def test_planned_points_lie_within_bounds_with_steps_of_the_scale(datatype):
     generator = np.random.default_rng(7)
     planned = 0
     for _ in range(120):
-        body, at, low, high = drawn(generator, datatype)
-        found = planned_or_refused(body)
-        if not isinstance(found, PlanResult):
-            assert [each["pointer"] for each in found] in (["/bounds/w"], ["/scale/w"])
+        body, at, low, high = draw_request(generator, datatype)
+        result = plan_or_refuse(body)
+        if not isinstance(result, PlanResult):
+            assert [error["pointer"] for error in result] in (["/bounds/w"], ["/scale/w"])
             continue
         planned += 1
-        points = found.points["w"].array
+        points = result.points["w"].array
         assert (points[:3] == at).all()
         assert ((low <= points) & (points <= high)).all()
         assert not (((points == low) | (points == high)) & (points != at)).any(), "on a bound only where the base is"
         assert PRECISIONS[datatype].is_representable(points).all()
         again = plan_evaluations(json.loads(json.dumps(body)))
-        assert again.plan == found.plan
+        assert again.plan == result.plan
         assert again.points["w"].array.tobytes() == points.tobytes()
         scale = body.get("scale", {}).get("w")
         if body["directions"]["kind"] == "coordinates" and scale is not None and np.ndim(scale) == at.ndim:
@@ -192,18 +192,18 @@ def test_the_scale_that_is_advised_is_taken():
                 plan_evaluations(body)
 
 
-def test_one_error_for_each_tensor():
+def test_bounds_errors_are_one_per_tensor():
     with pytest.raises(InvalidRequestError) as error:
         plan_evaluations(make_plan_request(scale={"w": -1, "b": [1, 2]}, bounds={"w": {"min": 7}, "b": {"max": 0}}))
-    assert [each["pointer"] for each in error.value.errors] == ["/scale/w", "/scale/b", "/bounds/w", "/bounds/b"]
+    assert [entry["pointer"] for entry in error.value.errors] == ["/scale/w", "/scale/b", "/bounds/w", "/bounds/b"]
 
 
 def test_one_number_leaves_elements_that_it_is_too_small_for_to_their_own_sizes():
     """As of a modulus of 2e11 beside a thickness of 2e-3: the one has no numbers a thousandth apart."""
-    found = plan_evaluations(
+    plan_result = plan_evaluations(
         {"point": {"w": [2.1e11, 2e-3]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}}
     )
-    points = found.points["w"].array
+    points = plan_result.points["w"].array
     moved = np.abs(points[EVALUATIONS_BEFORE_STEPS:] - points[0]).max(axis=0) * 8
     assert moved[0] == 2.0**38
     assert moved[1] == pytest.approx(2.0**-10, rel=1e-9)
@@ -211,10 +211,10 @@ def test_one_number_leaves_elements_that_it_is_too_small_for_to_their_own_sizes(
         plan_evaluations({"point": {"w": [2.1e11]}, "directions": {"kind": "coordinates"}, "scale": {"w": 1e-3}})
 
 
-def judged(body: dict[str, Any], loss: Any, candidate: Any, **fields: Any) -> Any:
-    found = plan_evaluations(body)
-    losses = [loss(each) for each in found.points["w"].array.astype(np.float64)]
-    request = {"plan": dict(found.plan), "losses": losses, "candidate": {"w": np.asarray(candidate).tolist()}}
+def judge_candidate(body: dict[str, Any], loss: Any, candidate: Any, **fields: Any) -> Any:
+    plan_result = plan_evaluations(body)
+    losses = [loss(point) for point in plan_result.points["w"].array.astype(np.float64)]
+    request = {"plan": dict(plan_result.plan), "losses": losses, "candidate": {"w": np.asarray(candidate).tolist()}}
     return judge_losses(json.loads(json.dumps(request | fields)))
 
 
@@ -229,8 +229,8 @@ def test_a_logarithm_next_to_its_bound_is_judged_with_and_without_a_scale():
         body = {"point": {"w": at.tolist()}, "directions": {"kind": kind}, "bounds": {"w": {"max": end.tolist()}}}
         for more in ({}, {"scale": {"w": 1e-2}}, {"scale": {"w": [1e-3, 0.1]}}):
             right = 1 / (end - at)
-            assert judged(body | more, barrier, right)["outcome"] == "pass"
-            assert judged(body | more, barrier, right * [1.0001, 1])["outcome"] == "fail"
+            assert judge_candidate(body | more, barrier, right)["outcome"] == "pass"
+            assert judge_candidate(body | more, barrier, right * [1.0001, 1])["outcome"] == "fail"
 
 
 def test_on_a_bound_differences_are_of_one_side():
@@ -246,17 +246,19 @@ def test_on_a_bound_differences_are_of_one_side():
 
     slope = 0.5 / np.sqrt(2.01)
     right = np.exp([0.0, 1.0, 2.0]) + np.array([1, -slope, slope])
-    report = judged(body, loss, right)
+    report = judge_candidate(body, loss, right)
     assert report["outcome"] == "pass"
     for element, wrong in enumerate((1.001, 0.999, -1)):
         off = right.copy()
         off[element] *= wrong
-        directions = judged(body, loss, off)["verdicts"]["w"]["directions"]
-        assert [each["outcome"] for each in directions] == ["fail" if i == element else "pass" for i in range(3)]
-    report = judged(body | {"directions": {"kind": "random"}}, loss, right)
+        directions = judge_candidate(body, loss, off)["verdicts"]["w"]["directions"]
+        assert [direction["outcome"] for direction in directions] == [
+            "fail" if i == element else "pass" for i in range(3)
+        ]
+    report = judge_candidate(body | {"directions": {"kind": "random"}}, loss, right)
     assert report["outcome"] == "pass"
     off = right * [1.001, 1, 1]
-    assert judged(body | {"directions": {"kind": "random"}}, loss, off)["outcome"] == "fail"
+    assert judge_candidate(body | {"directions": {"kind": "random"}}, loss, off)["outcome"] == "fail"
 
 
 def test_a_random_direction_is_judged_in_units_of_the_moves():
@@ -268,11 +270,11 @@ def test_a_random_direction_is_judged_in_units_of_the_moves():
         return float(np.sin(w / at).sum())
 
     right = np.cos(1) / at
-    assert judged(body, loss, right)["outcome"] == "pass"
+    assert judge_candidate(body, loss, right)["outcome"] == "pass"
     for element in range(2):
         off = right.copy()
         off[element] *= 1.01
-        assert judged(body, loss, off)["outcome"] == "fail"
+        assert judge_candidate(body, loss, off)["outcome"] == "fail"
 
 
 def test_points_with_a_value_decide_beside_points_without():
@@ -282,31 +284,31 @@ def test_points_with_a_value_decide_beside_points_without():
         return None if w[0] > at[0] + 2.0**-8 else float(np.exp(w).sum())
 
     body = {"point": {"w": at.tolist()}, "directions": {"kind": "coordinates"}}
-    report = judged(body, loss, np.exp(at))
+    report = judge_candidate(body, loss, np.exp(at))
     assert report["outcome"] == "pass"
     assert 0 < report["verdicts"]["w"]["without_value"] < 14
-    assert judged(body, loss, np.exp(at) * [1.001, 1])["outcome"] == "fail"
-    assert judged(body, loss, np.exp(at) * [1, 1.001])["outcome"] == "fail"
+    assert judge_candidate(body, loss, np.exp(at) * [1.001, 1])["outcome"] == "fail"
+    assert judge_candidate(body, loss, np.exp(at) * [1, 1.001])["outcome"] == "fail"
 
 
 def test_too_few_points_with_a_value_are_inconclusive_with_a_reason():
     at = np.array([0.5, -1.5])
     body = {"point": {"w": at.tolist()}, "directions": {"kind": "coordinates"}}
 
-    def nowhere(w: Any) -> float | None:
+    def evaluate_next_to_base(w: Any) -> float | None:
         return None if abs(w[0] - at[0]) > 2.0**-14 else float(np.exp(w).sum())
 
     for candidate in (np.exp(at), -np.exp(at)):
-        verdict = judged(body, nowhere, candidate)["verdicts"]["w"]
+        verdict = judge_candidate(body, evaluate_next_to_base, candidate)["verdicts"]["w"]
         assert verdict["directions"][0]["outcome"] == "inconclusive"
-    verdict = judged(body, nowhere, np.exp(at))["verdicts"]["w"]
+    verdict = judge_candidate(body, evaluate_next_to_base, np.exp(at))["verdicts"]["w"]
     assert "The loss has no value at 12 of the 28 points to which this tensor was moved" in verdict["reason"]
 
-    def alone(w: Any) -> float | None:
+    def evaluate_far_from_base(w: Any) -> float | None:
         return float(np.exp(w).sum()) if (w == at).all() or abs(w - at).max() > 1e-3 else None
 
     for candidate in (np.exp(at), -np.exp(at)):
-        report = judged(body, alone, candidate)
+        report = judge_candidate(body, evaluate_far_from_base, candidate)
         assert report["outcome"] == "inconclusive", "of noise that is not known"
         assert "so that nothing is known of its noise" in report["verdicts"]["w"]["reason"]
         assert report["noise"] == "NaN"
@@ -322,14 +324,14 @@ def test_a_tolerance_is_what_a_gradient_may_be_off_by(kind):
 
     off = np.exp(at) * (1 + 6e-6)
     outcomes = [
-        judged(body, loss, off, tolerance=each)["outcome"]
-        for each in ({"rtol": 1e-4}, {"rtol": 1e-7}, {"rtol": 1e-15}, {"atol": 1e-3}, {"atol": 1e-9}, {})
+        judge_candidate(body, loss, off, tolerance=tolerance)["outcome"]
+        for tolerance in ({"rtol": 1e-4}, {"rtol": 1e-7}, {"rtol": 1e-15}, {"atol": 1e-3}, {"atol": 1e-9}, {})
     ]
     assert outcomes == ["pass", "fail", "inconclusive", "pass", "fail", "inconclusive"]
-    assert "FP32" not in judged(body, loss, off, tolerance={"rtol": 1e-7})["verdicts"]["w"]["reason"]
+    assert "FP32" not in judge_candidate(body, loss, off, tolerance={"rtol": 1e-7})["verdicts"]["w"]["reason"]
 
 
-def problem(generator: np.random.Generator) -> tuple[Any, Any, Any, Any, Any]:
+def draw_problem(generator: np.random.Generator) -> tuple[Any, Any, Any, Any, Any]:
     """A loss that has no value beyond its bounds, its gradient, a point in or on them, and the bounds."""
     n = int(generator.integers(1, 6))
     low = generator.normal(size=n)
@@ -359,7 +361,7 @@ def test_under_bounds_right_gradients_are_not_refused_and_wrong_ones_not_passed(
     generator = np.random.default_rng(20)
     outcomes: dict[bool, list[str]] = {True: [], False: []}
     for number in range(300):
-        loss, gradient, at, low, high = problem(generator)
+        loss, gradient, at, low, high = draw_problem(generator)
         body = {
             "point": {"w": at.tolist()},
             "bounds": {"w": {"min": low.tolist(), "max": high.tolist()}},
@@ -370,7 +372,7 @@ def test_under_bounds_right_gradients_are_not_refused_and_wrong_ones_not_passed(
         off = right.copy()
         off[int(np.abs(right).argmax())] *= 1.001
         for candidate in (right, off):
-            outcomes[candidate is right].append(judged(body, loss, candidate)["outcome"])
+            outcomes[candidate is right].append(judge_candidate(body, loss, candidate)["outcome"])
     assert outcomes[True].count("fail") == 0
     assert outcomes[False].count("pass") == 0
     assert outcomes[True].count("pass") >= 285

@@ -44,7 +44,7 @@ def test_a_limit_that_is_none_is_named() -> None:
         read_settings({"GRADCHECKD_MAX_SECONDS": "long"})
 
 
-def test_metrics_are_declared_in_memory_and_those_of_others_as_before() -> None:
+def test_in_process_metrics_leave_other_metrics_alone() -> None:
     client: Any = prometheus_client.values
     before = client.ValueClass
     with count_in_memory():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def written():
+def write_record():
     """What is written of a record, parsed."""
     logs.configure_logging()
     formatter = logs.make_formatter()
@@ -29,36 +29,36 @@ def written():
     return write
 
 
-def test_a_line_is_an_object(written):
-    line = written("worker %s went", 7)
+def test_a_line_is_an_object(write_record):
+    line = write_record("worker %s went", 7)
     assert line.pop("timestamp").endswith("Z")
     assert line.pop("pid") > 0
     assert line == {"event": "worker 7 went", "level": "error", "logger": "gunicorn.error"}
 
 
 @pytest.mark.parametrize("text", ['\n{"event": "forged"}', "\r\nforged", '"}\x00\x1b[31m', "\u2028forged", "é"])
-def test_no_text_breaks_out_of_its_line(written, text):
-    assert written(text)["event"] == text
-    assert written("%s", text)["event"] == text
+def test_no_text_breaks_out_of_its_line(write_record, text):
+    assert write_record(text)["event"] == text
+    assert write_record("%s", text)["event"] == text
 
 
-def test_a_traceback_is_part_of_its_line(written):
+def test_a_traceback_is_part_of_its_line(write_record):
     try:
         raise RuntimeError("line 17")
     except RuntimeError as error:
-        line = written("unexpected", error=error)
+        line = write_record("unexpected", error=error)
     assert "RuntimeError: line 17" in line["exception"]
     assert "Traceback" in line["exception"]
 
 
-def test_log_entries_of_a_request_bear_its_identifier(written):
+def test_log_entries_of_a_request_bear_its_identifier(write_record):
     with create_app().test_request_context(headers={"X-Request-ID": "run-7"}) as context:
         context.app.preprocess_request()
-        assert written("unexpected")["request_id"] == "run-7"
-    assert "request_id" not in written("unexpected")
+        assert write_record("unexpected")["request_id"] == "run-7"
+    assert "request_id" not in write_record("unexpected")
 
 
-def test_unserializable_value_does_not_stop_the_log(written, caplog):
+def test_unserializable_value_does_not_stop_the_log(write_record, caplog):
     log = structlog.get_logger("gradcheckd.tests")
     with caplog.at_level(logging.INFO, logger="gradcheckd.tests"):
         log.info("odd", what=object(), big=10**30, half="\ud800")
@@ -79,8 +79,8 @@ log.debug("too much")
 logs.configure_logging()
 log.info("still here")
 """
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
-    first, second, third = (json.loads(line) for line in found.stderr.removesuffix("\n").split("\n"))
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    first, second, third = (json.loads(line) for line in process.stderr.removesuffix("\n").split("\n"))
     assert (first["route"], first["note"], first["level"]) == ("/v1/check", "\n\u2028", "info")
     assert first["odd"].startswith("<object")
     assert (second["big"], second["half"]) == (10**30, "\ud800")

@@ -8,14 +8,14 @@ import pytest
 from schemas.problem_details import InvalidRequestError
 from service.checks.common.limits import Limits
 from service.checks.graph.check import check
-from tests.service.checks.common.counting_clock import end_after_looks
-from tests.service.checks.graph.test_check import answered, refused
+from tests.service.checks.common.counting_clock import end_time_after_looks
+from tests.service.checks.graph.test_check import collect_errors, get_report
 
 PROJECTIONS = {"finite_difference": {"projections": 3}}
 
 
 def test_projections_answer_in_directions_and_not_in_elements(change_example):
-    report = answered(change_example(with_respect_to=["x", "w2", "L1"], **PROJECTIONS))
+    report = get_report(change_example(with_respect_to=["x", "w2", "L1"], **PROJECTIONS))
     assert report["outcome"] == "pass"
     for name, total in (("x", 9), ("w2", 4), ("L1", 4)):
         verdict, gradient = report["verdicts"][name], report["gradients"][name]
@@ -32,10 +32,10 @@ def test_projections_answer_in_directions_and_not_in_elements(change_example):
         }
         assert (verdict["worst"], verdict["kinks"]) == ([], [])
         assert len(verdict["directions"]) == 3
-        for each in verdict["directions"]:
-            assert set(each) == {"reference", "judged", "route", "error_bound", "allowed", "outcome"}
-            assert abs(each["reference"] - each["judged"]) <= each["allowed"] < 1e-9
-            assert 0 < each["error_bound"] <= each["allowed"]
+        for direction in verdict["directions"]:
+            assert set(direction) == {"reference", "judged", "route", "error_bound", "allowed", "outcome"}
+            assert abs(direction["reference"] - direction["judged"]) <= direction["allowed"] < 1e-9
+            assert 0 < direction["error_bound"] <= direction["allowed"]
         missed = verdict["missed"]
         assert 0 < missed["relative_l2"] == verdict["smallest_detectable_error"] < 1e-6
         assert 0 < missed["probability"] <= 1e-3
@@ -46,7 +46,7 @@ def test_projections_answer_in_directions_and_not_in_elements(change_example):
 
 
 def test_metrics_without_the_difference_are_whole_and_with_it_not_a_number(change_example):
-    whole, along = answered(change_example()), answered(change_example(**PROJECTIONS))
+    whole, along = get_report(change_example()), get_report(change_example(**PROJECTIONS))
     for name in ("w1", "w2"):
         pairs = along["discrepancies"][name]
         assert pairs["analytic_vs_autograd"] == whole["discrepancies"][name]["analytic_vs_autograd"]
@@ -58,28 +58,28 @@ def test_metrics_without_the_difference_are_whole_and_with_it_not_a_number(chang
 
 @pytest.mark.parametrize("route", ["candidate", "ours"])
 def test_a_wrong_gradient_fails_along_directions(change_example, route):
-    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
+    right = np.array(get_report(change_example())["gradients"]["w1"]["analytic"])
     for error, outcome in ((0, "pass"), (1e-4, "fail"), (1.0, "fail")):
         wrong = right.copy()
         wrong[1, 0] *= 1 + error
-        report = answered(change_example(candidate={"w1": wrong.tolist()}, **PROJECTIONS))
+        report = get_report(change_example(candidate={"w1": wrong.tolist()}, **PROJECTIONS))
         assert report["verdicts"]["w1"]["outcome"] == report["outcome"] == outcome
-        assert {each["route"] for each in report["verdicts"]["w1"]["directions"]} == {"candidate"}
+        assert {direction["route"] for direction in report["verdicts"]["w1"]["directions"]} == {"candidate"}
         assert report["verdicts"]["w2"]["outcome"] == "pass"
     assert "3 of 3 directions of w1; the first is direction 0 of w1, along which" in report["summary"]
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_a_candidate_that_is_not_finite_fails_along_directions(change_example, number):
-    verdict = answered(change_example(candidate={"w1": [[number, 1], [2, 3]]}, **PROJECTIONS))["verdicts"]["w1"]
+    verdict = get_report(change_example(candidate={"w1": [[number, 1], [2, 3]]}, **PROJECTIONS))["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert "not a finite number" in verdict["reason"]
-    assert {each["judged"] for each in verdict["directions"]} <= {"NaN", "Infinity", "-Infinity"}
+    assert {direction["judged"] for direction in verdict["directions"]} <= {"NaN", "Infinity", "-Infinity"}
 
 
 @pytest.mark.parametrize("part", [{"projections": 3}, {"sample": 2}])
-def test_another_shape_is_a_finding_in_a_part_too(change_example, part):
-    report = answered(change_example(candidate={"w1": [1, 2, 3]}, finite_difference=part))
+def test_candidate_of_another_shape_fails_in_a_partial_check(change_example, part):
+    report = get_report(change_example(candidate={"w1": [1, 2, 3]}, finite_difference=part))
     verdict = report["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert "[3] instead of [2, 2]" in verdict["reason"]
@@ -99,38 +99,38 @@ def test_another_shape_is_a_finding_in_a_part_too(change_example, part):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_lower_precision_may_carry_its_rounding_along_directions(change_example, dtype):
     for seed in range(5):
-        report = answered(change_example(dtype=dtype, seed=seed, **PROJECTIONS))
+        report = get_report(change_example(dtype=dtype, seed=seed, **PROJECTIONS))
         assert report["outcome"] in ("pass", "inconclusive")
         assert dtype == "bfloat16" or report["outcome"] == "pass"
     wrong = (2 * np.array(report["gradients"]["w1"]["analytic"])).tolist()
-    assert answered(change_example(dtype=dtype, candidate={"w1": wrong}, **PROJECTIONS))["outcome"] == "fail"
+    assert get_report(change_example(dtype=dtype, candidate={"w1": wrong}, **PROJECTIONS))["outcome"] == "fail"
 
 
 def test_a_hint_of_a_lower_precision_is_given_along_directions(change_example):
-    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
+    right = np.array(get_report(change_example())["gradients"]["w1"]["analytic"])
     narrow = right.astype(np.float32).astype(float).tolist()
-    refused_as = answered(change_example(candidate={"w1": narrow}, **PROJECTIONS))["verdicts"]["w1"]
+    refused_as = get_report(change_example(candidate={"w1": narrow}, **PROJECTIONS))["verdicts"]["w1"]
     assert refused_as["outcome"] == "fail"
     assert '"candidate_dtype": "FP32"' in refused_as["reason"]
     assert (
-        answered(change_example(candidate={"w1": narrow}, candidate_dtype="FP32", **PROJECTIONS))["outcome"] == "pass"
+        get_report(change_example(candidate={"w1": narrow}, candidate_dtype="FP32", **PROJECTIONS))["outcome"] == "pass"
     )
 
 
 def test_a_tolerance_is_of_the_values_along_directions(change_example):
-    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
+    right = np.array(get_report(change_example())["gradients"]["w1"]["analytic"])
     off = (right * 1.001).tolist()
     for tolerance, outcome in (({"rtol": 0.01}, "pass"), ({"rtol": 1e-4}, "fail"), ({"atol": 1e-17}, "inconclusive")):
-        report = answered(change_example(candidate={"w1": off}, tolerance=tolerance, **PROJECTIONS))
+        report = get_report(change_example(candidate={"w1": off}, tolerance=tolerance, **PROJECTIONS))
         assert report["verdicts"]["w1"]["outcome"] == outcome
-        for each in report["verdicts"]["w1"]["directions"]:
-            allowed = tolerance.get("atol", 0) + tolerance.get("rtol", 0) * abs(each["reference"])
-            assert each["allowed"] == pytest.approx(allowed)
+        for direction in report["verdicts"]["w1"]["directions"]:
+            allowed = tolerance.get("atol", 0) + tolerance.get("rtol", 0) * abs(direction["reference"])
+            assert direction["allowed"] == pytest.approx(allowed)
 
 
 def test_both_parts_at_once_are_refused(example):
     body = example | {"finite_difference": {"sample": 2, "projections": 2}}
-    assert "give one of them" in refused(body)["/finite_difference/projections"]
+    assert "give one of them" in collect_errors(body)["/finite_difference/projections"]
     for part in ("sample", "projections"):
         for number in (0, -1, 1.5, True, "1"):
             with pytest.raises(InvalidRequestError):
@@ -138,18 +138,18 @@ def test_both_parts_at_once_are_refused(example):
 
 
 def test_the_same_seed_takes_the_same_part(change_example):
-    def looked_at(part, **fields):
-        report = answered(change_example(finite_difference=part, **fields))["verdicts"]["w1"]
-        return report.get("directions") or sorted(each["index"] for each in report["worst"])
+    def list_examined(part, **fields):
+        report = get_report(change_example(finite_difference=part, **fields))["verdicts"]["w1"]
+        return report.get("directions") or sorted(element["index"] for element in report["worst"])
 
     for part in ({"sample": 2}, {"projections": 2}):
-        assert looked_at(part) == looked_at(part)
-        assert any(looked_at(part) != looked_at(part, seed=seed) for seed in range(1, 9))
+        assert list_examined(part) == list_examined(part)
+        assert any(list_examined(part) != list_examined(part, seed=seed) for seed in range(1, 9))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9, 10**9])
 def test_a_sample_counts_what_it_left_out(change_example, count):
-    report = answered(change_example(finite_difference={"sample": count}, with_respect_to=["x"]))
+    report = get_report(change_example(finite_difference={"sample": count}, with_respect_to=["x"]))
     verdict, looked_at = report["verdicts"]["x"], min(count, 9)
     left = 9 - looked_at
     assert verdict["elements"] == {
@@ -171,15 +171,17 @@ def test_a_sample_counts_what_it_left_out(change_example, count):
 
 def test_unsampled_elements_never_pass_nor_fail(change_example):
     """One wrong element, found by the seeds that look at it and by no other."""
-    right = np.array(answered(change_example())["gradients"]["w1"]["analytic"])
+    right = np.array(get_report(change_example())["gradients"]["w1"]["analytic"])
     wrong = right.copy()
     wrong[0, 1] *= 2
     fails = 0
     for seed in range(40):
-        report = answered(change_example(candidate={"w1": wrong.tolist()}, finite_difference={"sample": 1}, seed=seed))
+        report = get_report(
+            change_example(candidate={"w1": wrong.tolist()}, finite_difference={"sample": 1}, seed=seed)
+        )
         verdict = report["verdicts"]["w1"]
         fails += verdict["outcome"] == "fail"
-        assert sum(verdict["elements"][each] for each in ("pass", "fail", "inconclusive")) == 1
+        assert sum(verdict["elements"][outcome] for outcome in ("pass", "fail", "inconclusive")) == 1
         seen = report["discrepancies"]["w1"]["candidate_vs_analytic"]["max_abs"] > 0
         assert seen == (verdict["outcome"] == "fail"), "metrics leave out what was not looked at"
     missed = verdict["missed"]["probability"]
@@ -197,7 +199,7 @@ LINEAR = {
 
 
 @pytest.mark.no_cover
-def test_an_error_is_missed_as_often_as_is_said():
+def test_errors_are_missed_at_the_stated_rate():
     """Whole checks over 1000 seeds, of a gradient off by so much that two directions miss it now and then."""
     size, off = math.sqrt(1 + 4 + 0.25 + 9), 1.2
     body = LINEAR | {"candidate": {"w": [1.0, -2.0 + off, 0.5, 3.0]}, "finite_difference": {"projections": 2}}
@@ -221,23 +223,23 @@ def test_along_directions_kinks_are_open_to_every_convention_and_decided_by_more
         },
         **PROJECTIONS,
     }
-    assert answered(body)["outcome"] == "pass"
+    assert get_report(body)["outcome"] == "pass"
     for signs, outcome in (([1, 1, 1], "pass"), ([1, -1, 1], "inconclusive"), ([0, 0.5, -1], "inconclusive")):
         for seed in range(5):
             asked = body | {"candidate": {"x": [*signs, 1, -1]}, "seed": seed}
-            assert answered(asked)["outcome"] == outcome
-            assert answered(asked | {"finite_difference": {"projections": 8}})["outcome"] == "pass"
-    assert answered(body | {"candidate": {"x": [50, 0, 0, 1, -1]}})["outcome"] == "fail"
-    assert answered(body | {"candidate": {"x": [0, 0, 0, 50, -1]}})["outcome"] == "fail"
+            assert get_report(asked)["outcome"] == outcome
+            assert get_report(asked | {"finite_difference": {"projections": 8}})["outcome"] == "pass"
+    assert get_report(body | {"candidate": {"x": [50, 0, 0, 1, -1]}})["outcome"] == "fail"
+    assert get_report(body | {"candidate": {"x": [0, 0, 0, 50, -1]}})["outcome"] == "fail"
 
 
-def test_directions_of_a_node_and_in_base64(change_example):
-    report = answered(change_example(with_respect_to=["C1"], encoding="b64", **PROJECTIONS))
+def test_directional_check_takes_a_node_and_base64(change_example):
+    report = get_report(change_example(with_respect_to=["C1"], encoding="b64", **PROJECTIONS))
     assert report["gradients"]["C1"]["finite_difference"]["shape"] == [2, 2]
     assert report["outcome"] == "pass"
 
 
 def test_directions_run_out_of_time_under_the_names_of_the_request(example):
-    with end_after_looks(220):
-        detail = refused(example | PROJECTIONS, Limits())["/finite_difference/projections"]
+    with end_time_after_looks(220):
+        detail = collect_errors(example | PROJECTIONS, Limits())["/finite_difference/projections"]
     assert "evaluations for 'w1'" in detail or "evaluations for 'w2'" in detail

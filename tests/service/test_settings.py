@@ -61,7 +61,7 @@ def test_a_renamed_setting_is_refused_with_its_present_name(monkeypatch, old, ne
         Settings()
 
 
-def test_all_renamed_settings_are_named_at_once_before_anything_else_is_wrong(monkeypatch):
+def test_renamed_settings_are_reported_together_before_other_errors(monkeypatch):
     monkeypatch.setenv(f"{PREFIX}MAX_BODY_BYTES", str(2**28))  # for which the default of the buffer is too small
     for old in RENAMED_SETTINGS:
         monkeypatch.setenv(PREFIX + old.upper(), str(2**28))

@@ -18,12 +18,12 @@ from service.numerics.model.graph import Graph
 from service.numerics.ops.activation import Tanh
 
 
-def _twice(gradient: Any, output: Any, input: Any) -> Any:
+def _double_backward(gradient: Any, output: Any, input: Any) -> Any:
     return (2 * gradient * (1 - output**2),)
 
 
 def _differentiate_analytically(graph: Graph, leaves: Any, names: Sequence[str], dtype: Any) -> ComputedGradients:
-    return analytic.differentiate_analytically(graph, leaves, {"L1A": _twice}, dtype)
+    return analytic.differentiate_analytically(graph, leaves, {"L1A": _double_backward}, dtype)
 
 
 def _differentiate_by_torch(graph: Graph, leaves: Any, names: Sequence[str], dtype: Any) -> ComputedGradients:
@@ -49,7 +49,7 @@ FUNCTIONS = {
 
 
 @pytest.fixture(params=WRONG)
-def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def wrong_source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The source that is wrong in dL/dw1."""
     source = WRONG[request.param]
     if source is not None:
@@ -61,23 +61,27 @@ def wrong(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-def test_disagreement_comes_first_and_names_the_agreeing_sources(wrong: str, example: dict[str, Any]) -> None:
+def test_disagreement_comes_first_and_names_the_agreeing_sources(wrong_source: str, example: dict[str, Any]) -> None:
     report = check(example)
-    others = [each for each in WRONG if each != wrong]
+    others = [source for source in WRONG if source != wrong_source]
     assert report["summary"].startswith(
         "Our own gradients disagree: at 4 of 4 elements of w1, "
-        f"{others[0]} and {others[1]} agree and {wrong} does not. "
+        f"{others[0]} and {others[1]} agree and {wrong_source} does not. "
     )
     assert report["disputes"]["w1"] == [
-        {"elements": 4, "agree": [each.replace(" ", "_") for each in others], "alone": [wrong.replace(" ", "_")]}
+        {
+            "elements": 4,
+            "agree": [other.replace(" ", "_") for other in others],
+            "alone": [wrong_source.replace(" ", "_")],
+        }
     ]
     assert "w2" not in report["disputes"]
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
-def test_no_candidate_is_failed_on_such_evidence(wrong: str, factor: int, example: dict[str, Any]) -> None:
+def test_disputed_sources_fail_no_candidate(wrong_source: str, factor: int, example: dict[str, Any]) -> None:
     right = [[-0.1342557202950444, -0.18325792430504], [-0.28126233232502, -0.33026453633502]]
-    candidate = {"w1": [[factor * each for each in row] for row in right]}
+    candidate = {"w1": [[factor * value for value in row] for row in right]}
     report = check({**example, "candidate": candidate})
     assert report["outcome"] == report["verdicts"]["w1"]["outcome"] == "inconclusive"
     assert report["verdicts"]["w1"]["diagnoses"] == []
@@ -93,11 +97,11 @@ def test_agreeing_gradients_have_no_dispute(example: dict[str, Any]) -> None:
 def test_a_wrong_op_of_pytorch_is_seen(monkeypatch: pytest.MonkeyPatch, example: dict[str, Any]) -> None:
     """A twin with the right value and the wrong derivative."""
 
-    def twin(self: Tanh, torch: Any, input: Any) -> Any:
+    def forward_halved(self: Tanh, torch: Any, input: Any) -> Any:
         value = torch.tanh(input)
         return value.detach() + 0.5 * (value - value.detach())
 
-    monkeypatch.setattr(Tanh, "torch_forward", twin)
+    monkeypatch.setattr(Tanh, "torch_forward", forward_halved)
     assert "analytic and finite difference agree and autograd does not" in check(example)["summary"]
 
 

@@ -14,23 +14,23 @@ from service.checks.bugs import simulate_bugs
 from service.checks.curve import compute_curve
 from service.checks.graph.check import check
 from service.numerics.model.presets import PRESETS
-from tests.service.checks.common.counting_clock import end_after_looks
+from tests.service.checks.common.counting_clock import end_time_after_looks
 
 POINT = {"point": {"w": [0.5, -1.5], "v": [1.0]}, "directions": {"kind": "random", "count": 3}}
 
 
-def worked(name, **fields):
+def make_request(name, **fields):
     return PRESETS[name].example_request | fields
 
 
-def wrong(name):
+def make_flipped_request(name):
     """Every gradient of it with its sign flipped, along with the nodes."""
-    body = worked(name, include=["gradients", "intermediates"])
+    body = make_request(name, include=["gradients", "intermediates"])
     right = check(body)["gradients"]
-    return body | {"candidate": {each: (-gradient["analytic"]).tolist() for each, gradient in right.items()}}
+    return body | {"candidate": {key: (-gradient["analytic"]).tolist() for key, gradient in right.items()}}
 
 
-def judged():
+def make_judge_request():
     posed = plan_evaluations(POINT)
     points = posed.points
     losses = (points["w"].array[:, 0] * points["v"].array[:, 0] ** 2 + points["w"].array[:, 1]).tolist()
@@ -38,16 +38,19 @@ def judged():
 
 
 WORK = {
-    "a check": (check, lambda: worked("mlp_classifier")),
-    "wrong candidates": (check, lambda: wrong("conv_tanh_scale_sigmoid")),
-    "float32": (check, lambda: worked("logistic_regression", dtype="float32")),
-    "a sample": (check, lambda: worked("mlp_classifier", finite_difference={"sample": 3})),
-    "directions": (check, lambda: worked("mlp_classifier", finite_difference={"projections": 3})),
-    "a curve": (compute_curve, lambda: worked("conv_tanh_scale_sigmoid", element={"name": "w1", "index": [0, 1]})),
-    "bugs": (simulate_bugs, lambda: worked("conv_tanh_scale_sigmoid")),
-    "a bug": (simulate_bugs, lambda: worked("conv_tanh_scale_sigmoid", bug="sign_flipped")),
+    "a check": (check, lambda: make_request("mlp_classifier")),
+    "wrong candidates": (check, lambda: make_flipped_request("conv_tanh_scale_sigmoid")),
+    "float32": (check, lambda: make_request("logistic_regression", dtype="float32")),
+    "a sample": (check, lambda: make_request("mlp_classifier", finite_difference={"sample": 3})),
+    "directions": (check, lambda: make_request("mlp_classifier", finite_difference={"projections": 3})),
+    "a curve": (
+        compute_curve,
+        lambda: make_request("conv_tanh_scale_sigmoid", element={"name": "w1", "index": [0, 1]}),
+    ),
+    "bugs": (simulate_bugs, lambda: make_request("conv_tanh_scale_sigmoid")),
+    "a bug": (simulate_bugs, lambda: make_request("conv_tanh_scale_sigmoid", bug="sign_flipped")),
     "a plan": (plan_evaluations, lambda: POINT),
-    "a judgement": (judge_losses, judged),
+    "a judgement": (judge_losses, make_judge_request),
 }
 
 
@@ -57,24 +60,24 @@ def test_whenever_the_time_is_over_the_request_is_refused_soon(answer, body):
     body = body()
     answer(body)
     # Its plan is kept from now on.
-    with end_after_looks(10**9) as ticking:
+    with end_time_after_looks(10**9) as ticking:
         answer(body)
     whole = ticking.look_count
     refused = 0
     for looks in {*range(1, min(12, whole)), *(round(whole * part / 25) for part in range(1, 25))}:
-        with end_after_looks(looks) as ticking:
-            detail = refusal(answer, body)
+        with end_time_after_looks(looks) as ticking:
+            detail = get_refusal(answer, body)
         refused += detail is not None
         assert detail is None or detail.startswith("out of time: ")
         assert detail is None or f"when the limit of {looks} s was reached. " in detail
         # What would fit is looked for in a quarter more, and each refusal is one more look or two.
         assert ticking.look_count <= 1.25 * looks + 5, detail
     assert refused >= (20 if whole > 100 else 1)
-    with end_after_looks(whole):
-        assert refusal(answer, body) is None
+    with end_time_after_looks(whole):
+        assert get_refusal(answer, body) is None
 
 
-def refusal(answer, body):
+def get_refusal(answer, body):
     """Why it is refused; None where it is answered."""
     try:
         answer(body)
@@ -84,10 +87,10 @@ def refusal(answer, body):
 
 
 def test_every_stage_looks_at_the_clock():
-    body, stages = wrong("conv_tanh_scale_sigmoid"), set()
+    body, stages = make_flipped_request("conv_tanh_scale_sigmoid"), set()
     for looks in itertools.count(1):
         try:
-            with end_after_looks(looks):
+            with end_time_after_looks(looks):
                 check(body)
             break
         except InvalidRequestError as error:
@@ -105,24 +108,24 @@ def test_every_stage_looks_at_the_clock():
 
 
 def test_a_diagnosis_ends_with_what_it_has_and_says_so():
-    body, told = wrong("conv_tanh_scale_sigmoid"), {}
-    with end_after_looks(10**9) as ticking:
+    body, told = make_flipped_request("conv_tanh_scale_sigmoid"), {}
+    with end_time_after_looks(10**9) as ticking:
         whole = check(body)
     for looks in range(ticking.look_count // 2, ticking.look_count + 100, 3):
         try:
-            with end_after_looks(looks):
+            with end_time_after_looks(looks):
                 report = check(body)
         except InvalidRequestError:
             continue
         assert report["outcome"] == "fail"
         for name, verdict in report["verdicts"].items():
             assert verdict["diagnoses"], "there is always one"
-            for each in verdict["diagnoses"]:
-                said = each["explanation"]
+            for diagnosis in verdict["diagnoses"]:
+                said = diagnosis["explanation"]
                 ended = "the request ran out of time" in said
-                told.setdefault((each["name"], ended), said)
+                told.setdefault((diagnosis["name"], ended), said)
                 if not ended:
-                    assert each in whole["verdicts"][name]["diagnoses"]
+                    assert diagnosis in whole["verdicts"][name]["diagnoses"]
     assert ("unknown", True) in told
     assert ("sign_flipped", True) in told
     assert ("sign_flipped", False) in told

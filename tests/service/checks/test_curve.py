@@ -8,45 +8,46 @@ from service.checks.common.limits import Limits
 from service.checks.curve import compute_curve
 from service.checks.graph.check import check
 from service.numerics.model.presets import PRESETS
+from service.numerics.ops import OP_REGISTRY
 
 
-def element(name, *index):
+def make_element(name, *index):
     return {"name": name, "index": list(index)}
 
 
-def refused(body, limits=None):
+def collect_errors(body, limits=None):
     with pytest.raises(InvalidRequestError) as error:
         compute_curve(body, limits)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
-def test_the_reference_example(example):
-    answer = compute_curve(example | {"element": element("w1", 0, 0)})
+def test_reference_example_has_its_known_numbers(example):
+    answer = compute_curve(example | {"element": make_element("w1", 0, 0)})
     assert answer["analytic"] == pytest.approx(-0.1342557202950444, rel=1e-15)
     lists = [answer[name] for name in ("steps", "forward", "central", "complex_step")]
-    assert {len(each) for each in lists} == {65}
-    assert all(type(number) is float for each in lists for number in each)
+    assert {len(values) for values in lists} == {65}
+    assert all(type(number) is float for values in lists for number in values)
     engine = answer["engine"]
     assert abs(engine["value"] - answer["analytic"]) <= engine["error_bound"] < 1e-10
     assert 1e-16 < engine["step"] <= 1
 
 
 def test_an_index_may_count_from_the_end(example):
-    first = compute_curve(example | {"element": element("w2", 3)})
-    assert compute_curve(example | {"element": element("w2", -1)}) == first
+    first = compute_curve(example | {"element": make_element("w2", 3)})
+    assert compute_curve(example | {"element": make_element("w2", -1)}) == first
     assert first["analytic"] == pytest.approx(-0.08370645, rel=1e-7)
 
 
 @pytest.mark.parametrize("method", ["adaptive", "central", "forward"])
-def test_the_engine_is_that_of_a_check_by_the_method_asked_for(example, method):
+def test_curve_engine_is_the_difference_of_the_requested_method(example, method):
     body = example | {"finite_difference": {"method": method}}
-    engine = compute_curve(body | {"element": element("w1", 1, 0)})["engine"]
+    engine = compute_curve(body | {"element": make_element("w1", 1, 0)})["engine"]
     gradient = check(body | {"with_respect_to": ["w1"]})["gradients"]["w1"]
     assert abs(engine["value"] - gradient["finite_difference"][1][0]) <= 2 * gradient["error_bound"][1][0]
 
 
 def test_a_step_that_is_given_is_the_step(example):
-    body = example | {"finite_difference": {"method": "central", "step": 1e-3}, "element": element("w1", 0, 1)}
+    body = example | {"finite_difference": {"method": "central", "step": 1e-3}, "element": make_element("w1", 0, 1)}
     answer = compute_curve(body)
     assert answer["engine"]["step"] == 1e-3
     assert answer["engine"]["value"] == pytest.approx(answer["central"][answer["steps"].index(1e-3)], rel=1e-9)
@@ -57,7 +58,7 @@ def test_an_engine_without_an_answer_has_no_step():
         "tensors": {"x": -1.0},
         "weights": {},
         "model": {"nodes": [{"name": "loss", "op": "log", "inputs": ["x"]}]},
-        "element": element("x"),
+        "element": make_element("x"),
     }
     answer = compute_curve(body)
     assert answer["engine"] == {"value": "NaN", "error_bound": "Infinity", "step": "NaN"}
@@ -67,8 +68,8 @@ def test_an_engine_without_an_answer_has_no_step():
 
 def test_the_point_is_rounded_to_the_dtype_and_the_loss_is_not(example):
     """The curve is that of the float64 loss at the rounded point; the analytic gradient alone is of the dtype."""
-    body = example | {"element": element("w1", 0, 0), "dtype": "float32"}
-    rounded = example | {"element": element("w1", 0, 0)}
+    body = example | {"element": make_element("w1", 0, 0), "dtype": "float32"}
+    rounded = example | {"element": make_element("w1", 0, 0)}
     rounded["weights"] = {
         name: np.array(weight, np.float32).astype(float).tolist() for name, weight in example["weights"].items()
     }
@@ -92,31 +93,45 @@ def test_the_point_is_rounded_to_the_dtype_and_the_loss_is_not(example):
     ids=str,
 )
 def test_other_fields_of_a_check_do_not_change_the_curve(example, fields):
-    plain = compute_curve(example | {"element": element("x", 2, 1)})
-    answer = compute_curve(example | fields | {"element": element("x", 2, 1)})
+    plain = compute_curve(example | {"element": make_element("x", 2, 1)})
+    answer = compute_curve(example | fields | {"element": make_element("x", 2, 1)})
     for name in ("analytic", "steps", "forward", "central", "complex_step"):
         assert answer[name] == plain[name]
 
 
-def test_and_what_is_wrong_with_it_is_still_said(example):
-    body = example | {"with_respect_to": ["q"], "candidate": {"r": 1}, "element": element("w1", 0)}
-    assert set(refused(body)) == {"/with_respect_to/0", "/candidate/r", "/element/index"}
+def test_invalid_candidate_is_reported_by_a_curve(example):
+    body = example | {"with_respect_to": ["q"], "candidate": {"r": 1}, "element": make_element("w1", 0)}
+    assert set(collect_errors(body)) == {"/with_respect_to/0", "/candidate/r", "/element/index"}
 
 
-def test_a_model_without_weights(example):
+def test_model_without_weights_has_a_curve(example):
     tensors = example["tensors"] | example["weights"]
-    answer = compute_curve({"tensors": tensors, "weights": {}, "element": element("w1", 0, 0)})
+    answer = compute_curve({"tensors": tensors, "weights": {}, "element": make_element("w1", 0, 0)})
     assert answer["analytic"] == pytest.approx(-0.1342557202950444, rel=1e-15)
 
 
-WITHOUT_COMPLEX_STEP = {
-    "lenet": {"k1", "a1", "k2", "a2", "w1", "b1"},
-    "conv_autoencoder": set(PRESETS["conv_autoencoder"].weights),
-}
-"""ReLU and max_pool2d lie behind some weights of the one, the clamped logarithm of its loss behind all of the other."""
+def find_weights_before_pieces(preset):
+    """Weights from which the loss is reached through an op that takes no complex step, by the nodes of the preset."""
+    weights_by_value, without = {name: {name} for name in preset.weights}, set()
+    for node in preset.nodes:
+        weights = set().union(*(weights_by_value.get(operand, ()) for operand in node["inputs"]))
+        weights_by_value[node["name"]] = weights
+        if not OP_REGISTRY[node["op"]].supports_complex_step:
+            without |= weights
+    return without
 
 
-def middle(weight):
+def test_pieces_lie_behind_some_weights_of_lenet_alone():
+    assert (
+        find_weights_before_pieces(PRESETS["lenet"])
+        == {"k1", "a1", "k2", "a2", "w1", "b1"}
+        < {*PRESETS["lenet"].weights}
+    )
+    assert find_weights_before_pieces(PRESETS["conv_autoencoder"]) == {*PRESETS["conv_autoencoder"].weights}
+    assert find_weights_before_pieces(PRESETS["logistic_regression"]) == set()
+
+
+def find_middle(weight):
     """Index of the element in the middle."""
     return [length // 2 for length in np.shape(weight)]
 
@@ -126,7 +141,7 @@ def test_every_preset_has_curves(preset):
     """The complex step is there where no op of pieces is on the way, and is then the gradient to the last digits."""
     without = set()
     for name, weight in preset.weights.items():
-        answer = compute_curve(preset.example_request | {"element": element(name, *middle(weight))})
+        answer = compute_curve(preset.example_request | {"element": make_element(name, *find_middle(weight))})
         size = max(abs(answer["analytic"]), 1e-3)
         assert abs(answer["central"][answer["steps"].index(1e-5)] - answer["analytic"]) <= 1e-7 * size, name
         assert abs(answer["engine"]["value"] - answer["analytic"]) <= answer["engine"]["error_bound"] + 1e-14 * size
@@ -134,10 +149,10 @@ def test_every_preset_has_curves(preset):
             assert abs(answer["complex_step"][0] - answer["analytic"]) <= 1e-14 * size, name
         else:
             without.add(name)
-    assert without == WITHOUT_COMPLEX_STEP.get(preset.name, set())
+    assert without == find_weights_before_pieces(preset)
 
 
-def large(size):
+def make_large_request(size):
     """A linear layer whose weight has many elements."""
     generator = np.random.default_rng(0)
     nodes = [
@@ -149,12 +164,12 @@ def large(size):
         "tensors": {"x": generator.normal(size=(8, size)).tolist(), "y": np.zeros((8, size)).tolist()},
         "weights": {"w": (generator.normal(size=(size, size)) / size**0.5).tolist()},
         "model": {"nodes": nodes},
-        "element": element("w", 0, 1),
+        "element": make_element("w", 0, 1),
     }
 
 
-def test_an_element_of_a_large_tensor():
-    answer = compute_curve(large(200), Limits(work=25 * 10**7))
+def test_large_tensor_has_a_curve_within_limits():
+    answer = compute_curve(make_large_request(200), Limits(work=25 * 10**7))
     assert answer["complex_step"][0] == pytest.approx(answer["analytic"], rel=1e-13)
 
 
@@ -172,9 +187,9 @@ LIMITS = {
 
 @pytest.mark.parametrize(("limits", "place", "words"), LIMITS.values(), ids=LIMITS)
 def test_curve_keeps_the_limits_of_a_check(example, limits, place, words):
-    assert words in refused(example | {"element": element("w1", 0, 0)}, limits)[place]
+    assert words in collect_errors(example | {"element": make_element("w1", 0, 0)}, limits)[place]
 
 
-def test_same_request_same_numbers(example):
-    body = example | {"element": element("w1", 1, 1)}
+def test_same_request_has_the_same_numbers(example):
+    body = example | {"element": make_element("w1", 1, 1)}
     assert compute_curve(body) == compute_curve(body)

@@ -14,7 +14,7 @@ EXAMPLES = [(kind, name) for kind in CHECK_KINDS for name in kind.build_examples
 
 
 @pytest.mark.parametrize("attribute", ["name", "path", "summary", "operation_id", "run"])
-def test_no_two_kinds_share_what_tells_them_apart(attribute):
+def test_kinds_of_check_are_distinguishable(attribute):
     assert len({getattr(kind, attribute) for kind in CHECK_KINDS}) == len(CHECK_KINDS)
 
 
@@ -28,7 +28,7 @@ def test_every_example_is_answered_without_http(kind, name):
     assert bool(reserved) == (kind.name in ("check", "plan"))
 
 
-def test_facts_of_a_check_and_of_a_judgement():
+def test_log_has_the_facts_of_a_check_and_of_a_judgement():
     for name, own_evaluations in (("check", False), ("judge", True)):
         kind = BY_NAME[name]
         report = kind.run(next(iter(kind.build_examples().values()))["value"], RunOptions(Limits()))

@@ -24,7 +24,7 @@ def test_the_soft_limit_is_raised_and_never_lowered(soft, hard, wanted, monkeypa
     assert len(limits) == (1 if soft == wanted else 2)
 
 
-def test_without_a_limit_there_is_plenty(monkeypatch):
+def test_unlimited_descriptors_are_many(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert file_descriptors.raise_descriptor_limit() == 2**16
 

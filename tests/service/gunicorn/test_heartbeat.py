@@ -43,7 +43,7 @@ def test_heartbeat_is_in_no_file_system():
     beat.close()
 
 
-def test_workers_use_it(monkeypatch):
+def test_workers_use_the_memory_heartbeat(monkeypatch):
     monkeypatch.setattr(base, "WorkerTmp", None)
     heartbeat.install_heartbeat()
     assert base.WorkerTmp is Heartbeat

@@ -29,7 +29,7 @@ def loop():
 
 
 @pytest.fixture
-def pair():
+def connection_ends():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
@@ -51,7 +51,7 @@ def test_late_bytes_are_dropped_until_the_client_closes(loop, socket_pair):
     assert ours.fileno() == -1
 
 
-def test_nobody_is_waited_for_without_end(loop, socket_pair, monkeypatch):
+def test_lingering_close_ends_by_its_deadline(loop, socket_pair, monkeypatch):
     monkeypatch.setattr(lingering_close, "_LINGER_SECONDS", 0.0)
     loop.lingering.add(socket_pair[0])
     loop.turn()
@@ -81,8 +81,8 @@ def test_oldest_of_too_many_connections_is_closed():
     assert [ours.fileno() == -1 for ours, _ in pairs] == [True, False, False]
     assert len(loop.lingering) == 2
     loop.poller.close()
-    for each in (end for pair in pairs for end in pair):
-        each.close()
+    for connection in (end for pair in pairs for end in pair):
+        connection.close()
 
 
 def test_closed_connection_is_released(loop, socket_pair):
@@ -91,7 +91,7 @@ def test_closed_connection_is_released(loop, socket_pair):
     assert len(loop.lingering) == 0
 
 
-def test_a_reset_ends_it(loop):
+def test_reset_ends_the_lingering_close(loop):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname())
         ours, _ = listener.accept()

@@ -32,7 +32,7 @@ LITTLE, MUCH = 24 * 2**20, 48 * 2**20
 """Bytes: measured are 10 MiB where they are mapped, and 71 to 98 where not."""
 
 
-def grown(*arguments: str) -> int:
+def measure_growth(*arguments: str) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CONVOLVED, *arguments]
@@ -42,8 +42,8 @@ def grown(*arguments: str) -> int:
 @pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is set")
 def test_blocks_of_a_convolution_leave_no_holes() -> None:
-    assert grown("mapped") < LITTLE
-    assert grown() > MUCH, "the negative control"
+    assert measure_growth("mapped") < LITTLE
+    assert measure_growth() > MUCH, "the negative control"
 
 
 def test_environment_overrides_the_allocator_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +67,8 @@ print(given_back, grown - allocator.read_resident_bytes(), holes.give_back())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is asked")
 def test_free_pages_below_held_ones_are_returned_once() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    found = subprocess.run([sys.executable, "-c", HOLES], env=environment, check=True, capture_output=True, text=True)
-    first, fallen, second = found.stdout.split()
+    process = subprocess.run([sys.executable, "-c", HOLES], env=environment, check=True, capture_output=True, text=True)
+    first, fallen, second = process.stdout.split()
     assert (first, second) == ("True", "False")
     assert int(fallen) > 48 * 2**20, "so much is not given back of itself: the negative control"
 
@@ -81,9 +81,9 @@ def test_worker_that_has_not_grown_is_left_alone(monkeypatch: pytest.MonkeyPatch
 
 
 def test_unknown_memory_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_: object) -> str:
+    def raise_not_found(*_: object) -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "read_text", absent)
+    monkeypatch.setattr(Path, "read_text", raise_not_found)
     assert memory_allocator.read_resident_bytes() is None
     assert not memory_allocator.FreeHeapPages().give_back()

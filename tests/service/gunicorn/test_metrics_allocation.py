@@ -9,16 +9,16 @@ import pytest
 
 from service.gunicorn import metrics_files
 from service.gunicorn.metrics_allocation import AllocatedDict
-from tests.service.gunicorn.test_metrics_files import COUNT, run, told
+from tests.service.gunicorn.test_metrics_files import COUNT, read_metrics, run
 
 ROOT = Path(__file__).parents[3]
 
 
-def full(*_):
+def raise_no_space(*_):
     raise OSError(28, "No space left on device")
 
 
-def values(place):
+def read_values(place):
     return {key: value for key, value, *_ in AllocatedDict.read_all_values_from_file(str(place))}
 
 
@@ -29,7 +29,7 @@ def test_metrics_file_grows_and_is_readable_by_the_library(tmp_path):
         written.write_value(f"a metric of number {number}", number, 0.0)
     written.close()
     assert not written.in_memory
-    assert values(place) == {f"a metric of number {number}": number for number in range(2000)}
+    assert read_values(place) == {f"a metric of number {number}": number for number in range(2000)}
     stat = place.stat()
     assert 512 * stat.st_blocks >= stat.st_size, "every block is there"
     again = AllocatedDict(str(place))
@@ -38,7 +38,7 @@ def test_metrics_file_grows_and_is_readable_by_the_library(tmp_path):
 
 
 def test_without_room_it_counts_in_memory_and_leaves_no_file(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", raise_no_space)
     place = tmp_path / "counter_1.db"
     written = AllocatedDict(str(place))
     for number in range(2000):
@@ -56,13 +56,13 @@ def test_metrics_file_that_cannot_grow_keeps_its_values(tmp_path, monkeypatch):
     place = tmp_path / "counter_1.db"
     written = AllocatedDict(str(place))
     written.write_value("first", 1, 0.0)
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", raise_no_space)
     for number in range(2000):
         written.write_value(f"a metric of number {number}", number, 0.0)
     written.write_value("first", 2, 0.0)
     assert written.in_memory
     assert (written.read_value("first"), written.read_value("a metric of number 1999")) == ((2.0, 0.0), (1999.0, 0.0))
-    assert values(place)["first"] == 1
+    assert read_values(place)["first"] == 1
     written.close()
 
 
@@ -73,27 +73,27 @@ def test_a_place_that_cannot_be_written_to_is_no_error(tmp_path):
     written.close()
 
 
-def test_the_dead_stay_where_there_is_no_room_for_their_sum(tmp_path, monkeypatch):
+def test_dead_workers_keep_their_files_on_a_full_disk(tmp_path, monkeypatch):
     (_, first), (_, second) = (run(COUNT.format(by=by), tmp_path) for by in (2, 3))
     metrics_files.merge_dead_worker(tmp_path, first)
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", raise_no_space)
     metrics_files.merge_dead_worker(tmp_path, second)
     monkeypatch.undo()
     assert (tmp_path / f"counter_{second}.db").exists()
     assert not list(tmp_path.glob("*.new"))
-    assert told(tmp_path)['tests_done_total{of="a"}'] == 5
+    assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 5
 
 
 def test_the_dead_stay_where_their_sums_cannot_even_be_copied(tmp_path, monkeypatch):
     (_, first), (_, second) = (run(COUNT.format(by=by), tmp_path) for by in (2, 3))
     metrics_files.merge_dead_worker(tmp_path, first)
-    monkeypatch.setattr(metrics_files.shutil, "copy", full)
+    monkeypatch.setattr(metrics_files.shutil, "copy", raise_no_space)
     metrics_files.merge_dead_worker(tmp_path, second)
-    assert told(tmp_path)['tests_done_total{of="a"}'] == 5
+    assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 5
 
 
 def test_a_directory_without_room_is_not_taken(monkeypatch):
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", raise_no_space)
     assert metrics_files.make_metrics_directory() is None
 
 
@@ -116,7 +116,7 @@ print("counted", int(counter.labels("1999")._value.get()))
 
 
 @pytest.fixture
-def small(tmp_path):
+def small_file_system(tmp_path):
     """A file system of 1 MiB."""
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
@@ -130,13 +130,13 @@ def small(tmp_path):
     ["", "from service.gunicorn import metrics_allocation; metrics_allocation.install_allocated_dict()"],
     ids=["client", "ours"],
 )
-def test_a_full_file_system_ends_the_client_alone_and_no_process_of_ours(small, use):
-    code = COUNTED_WHERE_IT_IS_FULL.format(use=use, place=str(small))
-    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(small)}
-    found = subprocess.run(
+def test_a_full_file_system_ends_the_client_alone_and_no_process_of_ours(small_file_system, use):
+    code = COUNTED_WHERE_IT_IS_FULL.format(use=use, place=str(small_file_system))
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(small_file_system)}
+    process = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT, check=False
     )
     if use:
-        assert (found.returncode, found.stdout) == (0, "counted 1\n"), found.stderr
+        assert (process.returncode, process.stdout) == (0, "counted 1\n"), process.stderr
     else:
-        assert found.returncode < 0, "the negative control"
+        assert process.returncode < 0, "the negative control"

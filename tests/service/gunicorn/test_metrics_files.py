@@ -28,35 +28,35 @@ def run(code, place):
     """Run in a process of its own: the client of Prometheus settles at its import where it writes."""
     command = [sys.executable, "-c", f"{code}\nimport os; print(os.getpid())"]
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(place)}
-    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT)
-    *lines, pid = found.stdout.splitlines()
+    process = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT)
+    *lines, pid = process.stdout.splitlines()
     return lines, int(pid)
 
 
-def told(place):
+def read_metrics(place):
     lines, _ = run(TELL, place)
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
 
 
 def test_counts_of_dead_workers_stay_in_one_file(tmp_path):
     pids = [run(COUNT.format(by=by), tmp_path)[1] for by in (2, 3, 4)]
-    before = told(tmp_path)
+    before = read_metrics(tmp_path)
     assert (before['tests_done_total{of="a"}'], before["tests_busy"]) == (9, 9)
     for pid in pids:
         metrics_files.merge_dead_worker(tmp_path, pid)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counter_dead.db", "histogram_dead.db"]
     del before["tests_busy"]
-    assert told(tmp_path) == before
+    assert read_metrics(tmp_path) == before
 
 
 def test_the_living_are_left_alone(tmp_path):
     _, dead = run(COUNT.format(by=2), tmp_path)
     _, living = run(COUNT.format(by=3), tmp_path)
     metrics_files.merge_dead_worker(tmp_path, dead)
-    assert told(tmp_path)["tests_busy"] == 3
+    assert read_metrics(tmp_path)["tests_busy"] == 3
     assert (tmp_path / f"counter_{living}.db").exists()
     metrics_files.merge_dead_worker(tmp_path, dead)
-    assert told(tmp_path)['tests_done_total{of="a"}'] == 5
+    assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 5
 
 
 @pytest.mark.parametrize("torn", [b"", b"\xff" * 64, b"\x40\x00\x00\x00\x00\x00\x00\x00\xff\xff\xff\x7f" + b"\0" * 60])
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_read_does_not_stay_to_break_a_scrape(tmp_path, to
     metrics_files.merge_dead_worker(tmp_path, 1)
     assert not (tmp_path / "counter_1.db").exists()
     metrics_files.merge_dead_worker(tmp_path, pid)
-    assert told(tmp_path)['tests_done_total{of="a"}'] == 2
+    assert read_metrics(tmp_path)['tests_done_total{of="a"}'] == 2
 
 
 def test_a_directory_is_ones_own_and_leaves_nothing_behind():

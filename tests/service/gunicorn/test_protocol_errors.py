@@ -13,7 +13,7 @@ from service.http.metrics import REGISTRY
 from service.http.response.security_headers import ANSWER_HEADERS
 
 
-def told(connection):
+def read_problem(connection):
     head, _, body = connection.recv(2**16).partition(b"\r\n\r\n")
     assert b"Connection: close" in head
     assert b"Content-Type: application/problem+json" in head
@@ -24,18 +24,18 @@ def told(connection):
     return head.decode().splitlines()[0], json.loads(body)
 
 
-def counted(reason):
+def count_refusals(reason):
     return REGISTRY.get_sample_value("gradcheckd_refusals_total", {"reason": reason}) or 0
 
 
 def test_protocol_error_is_a_problem_and_is_counted(socket_pair):
     ours, theirs = socket_pair
-    before = counted("request-timeout")
+    before = count_refusals("request-timeout")
     protocol_errors.send_problem(ours, HTTPStatus.REQUEST_TIMEOUT, "too late")
-    line, document = told(theirs)
+    line, document = read_problem(theirs)
     assert line == "HTTP/1.1 408 Request Timeout"
     assert (document["status"], document["title"], document["detail"]) == (408, "Request Timeout", "too late")
-    assert counted("request-timeout") == before + 1
+    assert count_refusals("request-timeout") == before + 1
     ours.close()
     protocol_errors.send_problem(ours, HTTPStatus.REQUEST_TIMEOUT, "nobody there")
 
@@ -53,21 +53,21 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "words"), ERRORS, ids=[type(each[0]).__name__ for each in ERRORS])
+@pytest.mark.parametrize(("error", "status", "words"), ERRORS, ids=[type(case[0]).__name__ for case in ERRORS])
 def test_an_error_of_the_client_is_named_without_what_it_sent(socket_pair, error, status, words):
     ours, theirs = socket_pair
     protocol_errors.answer_protocol_error(ours, error)
-    line, document = told(theirs)
+    line, document = read_problem(theirs)
     assert line.startswith(f"HTTP/1.1 {status} ")
     assert document["status"] == status
     assert words in document["detail"]
     assert "secret" not in document["detail"]
 
 
-def test_an_error_of_ours_is_in_the_log_alone(socket_pair, caplog):
+def test_internal_error_is_in_the_log_alone(socket_pair, caplog):
     ours, theirs = socket_pair
     protocol_errors.answer_protocol_error(ours, RuntimeError("the secret of line 17"))
-    line, document = told(theirs)
+    line, document = read_problem(theirs)
     assert line == "HTTP/1.1 500 Internal Server Error"
     assert "secret" not in json.dumps(document)
     assert "the secret of line 17" in caplog.text

@@ -18,7 +18,7 @@ def test_reading_ends_when_the_time_is_over_and_writing_does_not(socket_pair):
     assert theirs.recv(3) == b"408"
 
 
-def test_not_before_and_not_after(socket_pair):
+def test_connection_is_ended_only_while_its_deadline_applies(socket_pair):
     ours, theirs = socket_pair
     with limit_reading(ours, time.monotonic() + 60):
         end_overdue_connections(MOST)
@@ -29,7 +29,7 @@ def test_not_before_and_not_after(socket_pair):
     assert ours.recv(4) == b"more"
 
 
-def test_without_a_socket_nobody_can_end_it():
+def test_deadline_without_a_socket_ends_no_connection():
     with limit_reading(None, time.monotonic() - 1):
         end_overdue_connections(MOST)
 
@@ -41,15 +41,15 @@ def test_closed_connection_is_ignored(socket_pair):
 
 
 @pytest.fixture
-def pairs():
+def connections():
     with ExitStack() as opened:
-        yield [[opened.enter_context(each) for each in socket.socketpair()] for _ in range(4)]
+        yield [[opened.enter_context(end) for end in socket.socketpair()] for _ in range(4)]
 
 
-def cut_off(pairs):
+def find_ended(connections):
     """Which connections have ended for who writes."""
     ended = []
-    for at, (ours, _) in enumerate(pairs):
+    for at, (ours, _) in enumerate(connections):
         try:
             ours.send(b"x")
         except BrokenPipeError:
@@ -57,31 +57,31 @@ def cut_off(pairs):
     return ended
 
 
-def test_sending_ends_when_the_time_is_over(pairs):
+def test_sending_ends_when_the_time_is_over(connections):
     now = time.monotonic()
-    with limit_sending(pairs[0][0], now - 1), limit_sending(pairs[1][0], now + 60):
+    with limit_sending(connections[0][0], now - 1), limit_sending(connections[1][0], now + 60):
         end_overdue_connections(MOST)
-        assert cut_off(pairs) == [0]
+        assert find_ended(connections) == [0]
 
 
 @pytest.mark.parametrize(("most", "ended"), [(3, []), (2, [0]), (1, [0, 1])])
-def test_longest_slow_connections_are_closed_first(pairs, monkeypatch, most, ended):
+def test_longest_slow_connections_are_closed_first(connections, monkeypatch, most, ended):
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     with ExitStack() as sending:
-        for ours, _ in pairs[:3]:
+        for ours, _ in connections[:3]:
             sending.enter_context(limit_sending(ours, 2000.0))
             clock += 0.01
         clock += 2
-        sending.enter_context(limit_sending(pairs[3][0], 2000.0))  # which is not slow yet
+        sending.enter_context(limit_sending(connections[3][0], 2000.0))  # which is not slow yet
         end_overdue_connections(most)
-        assert cut_off(pairs) == ended
+        assert find_ended(connections) == ended
 
 
-def test_slow_sender_is_no_slow_reader(pairs, monkeypatch):
+def test_slow_sender_is_no_slow_reader(connections, monkeypatch):
     clock = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    with limit_reading(pairs[0][0], 2000.0):
+    with limit_reading(connections[0][0], 2000.0):
         clock += 2
         end_overdue_connections(0)
-        assert cut_off(pairs) == []
+        assert find_ended(connections) == []

@@ -8,19 +8,21 @@ from service.http import metrics
 from service.settings import Settings
 
 
-def counted(client):
+def read_counts(client):
     response = client.get("/metrics")
     assert (response.status_code, response.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     families = text_string_to_metric_families(response.text)
-    return {(each.name, *sorted(each.labels.values())): each.value for family in families for each in family.samples}
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
+    }
 
 
 def change(act, **settings):
     """What the counts changed by."""
     client = create_app(Settings(**settings)).test_client()
-    before = counted(client)
+    before = read_counts(client)
     act(client)
-    return {name: value - before.get(name, 0) for name, value in counted(client).items()}
+    return {name: value - before.get(name, 0) for name, value in read_counts(client).items()}
 
 
 def test_a_check_is_counted_by_outcome_route_and_stage(example):
@@ -54,17 +56,17 @@ def test_a_refusal_is_counted_by_its_reason(example, reason):
 
 
 def test_unknown_paths_and_methods_make_no_new_series():
-    def ask(client):
+    def request_unknown_paths(client):
         for number in range(5):
             client.open(f"/nowhere{number}", method=f"FOO{number}")
 
-    changed = change(ask)
+    changed = change(request_unknown_paths)
     # Methods are counted by name where there is such a method.
     assert changed["gradcheckd_requests_total", "404", "none", "other"] == 5
     assert not any("FOO" in label or "nowhere" in label for name in changed for label in name)
 
 
-def test_every_metric_says_what_it_is():
+def test_every_metric_has_a_help_text():
     for family in metrics.REGISTRY.collect():
         assert re.fullmatch(r"gradcheckd_\w+", family.name)
         assert family.documentation.endswith(".")
@@ -73,11 +75,11 @@ def test_every_metric_says_what_it_is():
 def test_a_worker_that_ends_during_a_scrape_does_not_break_it(monkeypatch):
     registries = iter([FileNotFoundError, metrics.REGISTRY])
 
-    def counted_then():
-        found = next(registries)
-        if found is FileNotFoundError:
-            raise found
-        return found
+    def build_next_registry():
+        registry = next(registries)
+        if registry is FileNotFoundError:
+            raise registry
+        return registry
 
-    monkeypatch.setattr(metrics, "_collect_registry", counted_then)
+    monkeypatch.setattr(metrics, "_collect_registry", build_next_registry)
     assert "gradcheckd_checks" in metrics.write_exposition()

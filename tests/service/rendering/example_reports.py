@@ -94,5 +94,5 @@ NASTY_TEXTS = [
 NAME_STRATEGY = st.one_of(
     st.text(max_size=300),
     st.lists(st.sampled_from(NASTY_TEXTS), max_size=60).map("".join),
-    st.sampled_from(NASTY_TEXTS).map(lambda each: each * 200),
+    st.sampled_from(NASTY_TEXTS).map(lambda text: text * 200),
 )

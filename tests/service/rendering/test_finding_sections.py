@@ -16,16 +16,20 @@ UNKNOWN = {
 def make_findings(verdicts):
     """The paragraphs on verdicts, each as its names, the count of more names, its heading and its text."""
     template = make_report("fail")["verdicts"]["w1"]
-    found = {
+    full_verdicts = {
         name: template
         | {"pattern": "all elements"}
         | fields
-        | {"diagnoses": [each | {"explanation": each["explanation"].format(name)} for each in fields["diagnoses"]]}
+        | {
+            "diagnoses": [
+                diagnosis | {"explanation": diagnosis["explanation"].format(name)} for diagnosis in fields["diagnoses"]
+            ]
+        }
         for name, fields in verdicts.items()
     }
     return [
         (list(block.heading.names), block.heading.more_names, block.heading.text, block.text)
-        for section in build_finding_section(make_report("fail") | {"verdicts": found})
+        for section in build_finding_section(make_report("fail") | {"verdicts": full_verdicts})
         for block in section.blocks
     ]
 
@@ -49,8 +53,8 @@ def test_incomplete_search_is_noted_beside_the_pattern():
 
 
 def test_common_bug_of_ten_gradients_is_reported_once():
-    found = make_findings({f"w{number}": {"diagnoses": [BUG]} for number in range(10)})
-    assert found == [
+    findings = make_findings({f"w{number}": {"diagnoses": [BUG]} for number in range(10)})
+    assert findings == [
         (
             ["w0", "w1", "w2", "w3", "w4"],
             5,
@@ -60,18 +64,18 @@ def test_common_bug_of_ten_gradients_is_reported_once():
     ]
 
 
-def test_two_bugs_are_told_apart():
+def test_different_bugs_have_their_own_paragraphs():
     other = {"name": "doubled", "explanation": "dL/d{} is twice the reference.", "fit": 1e-15}
-    found = make_findings({"a": {"diagnoses": [BUG]}, "b": {"diagnoses": [other]}, "c": {"diagnoses": [BUG]}})
-    assert [(names, text.split()[0]) for names, _, _, text in found] == [
+    findings = make_findings({"a": {"diagnoses": [BUG]}, "b": {"diagnoses": [other]}, "c": {"diagnoses": [BUG]}})
+    assert [(names, text.split()[0]) for names, _, _, text in findings] == [
         (["a", "c"], "sign_flipped"), (["b"], "doubled")
     ]  # fmt: skip
 
 
-def test_bugs_that_explain_one_gradient_alike_are_all_told():
+def test_equally_fitting_bugs_are_all_named():
     other = {"name": "transposed", "explanation": "dL/d{} is transposed.", "fit": 1e-15}
-    found = make_findings({"w": {"diagnoses": [BUG, other]}})
-    assert [text.split()[0] for *_, text in found] == ["sign_flipped", "transposed"]
+    findings = make_findings({"w": {"diagnoses": [BUG, other]}})
+    assert [text.split()[0] for *_, text in findings] == ["sign_flipped", "transposed"]
 
 
 def test_common_pattern_is_reported_once_without_a_bug():
@@ -94,11 +98,11 @@ def test_a_pass_has_no_findings(case):
 
 
 def test_findings_beyond_the_limit_are_counted():
-    found = make_findings(
+    findings = make_findings(
         {
             f"w{number}": {"diagnoses": [UNKNOWN], "pattern": f"{number} of 99 elements"}
             for number in range(MAX_GROUPS + 3)
         }
     )
-    assert len(found) == MAX_GROUPS + 1
-    assert found[-1][3] == "3 more findings in the JSON report."
+    assert len(findings) == MAX_GROUPS + 1
+    assert findings[-1][3] == "3 more findings in the JSON report."

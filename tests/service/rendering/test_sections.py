@@ -35,12 +35,12 @@ def list_titles(report, *, has_details):
 def test_sections_follow_their_order():
     assert list_titles(make_report("fail"), has_details=False) == ["", "", "Verdicts", "fail", "Model", ""]
     report = make_report("intermediates") | {"verdicts": make_report("fail")["verdicts"]}
-    found = list_sections(report)
-    assert [section.heading.text for section in found] == [
+    titles = list_sections(report)
+    assert [section.heading.text for section in titles] == [
         "", "", "Verdicts", "fail", "Discrepancies", "Gradients", "Intermediates", "Model", ""
     ]  # fmt: skip
-    assert found[0].blocks[0].text == report["summary"].removeprefix("pass: ")
-    assert [section.is_long for section in found] == [False] * 4 + [True] * 4 + [False]
+    assert titles[0].blocks[0].text == report["summary"].removeprefix("pass: ")
+    assert [section.is_long for section in titles] == [False] * 4 + [True] * 4 + [False]
 
 
 def test_a_pass_is_its_summary_and_its_cost():

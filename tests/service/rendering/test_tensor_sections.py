@@ -32,12 +32,12 @@ def test_nested_lists_are_read_as_they_come_from_json():
     assert (get_shape([]), get_shape([[], []]), to_array([]).size) == ((0,), (2, 0), 0)
 
 
-def blocks(found):
-    return [block for section in found for block in section.blocks]
+def list_blocks(sections):
+    return [block for section in sections for block in section.blocks]
 
 
 def test_gradients_stand_side_by_side():
-    first, second = blocks(build_gradient_sections(make_report("fail")))
+    first, second = list_blocks(build_gradient_sections(make_report("fail")))
     assert [column.head for column in first.columns] == [
         "index", "analytic", "autograd", "finite difference", "error bound", "candidate"
     ]  # fmt: skip
@@ -48,14 +48,14 @@ def test_gradients_stand_side_by_side():
 
 
 def test_a_candidate_of_another_shape_has_a_table_of_its_own():
-    ours, theirs, _ = blocks(build_gradient_sections(make_report("another shape")))
+    ours, theirs, _ = list_blocks(build_gradient_sections(make_report("another shape")))
     assert ours.heading.text.startswith("analytic, autograd, finite difference, error bound of shape [2, 2]")
     assert theirs.heading.text == "candidate of shape [3], 3 elements"
     assert [row[1] for row in theirs.rows] == ["1", "2", "3"]
 
 
-def test_a_large_tensor_is_said_to_be_large():
-    (block,) = blocks(build_gradient_sections(make_report("large")))
+def test_large_tensor_is_reported_as_too_large():
+    (block,) = list_blocks(build_gradient_sections(make_report("large")))
     assert isinstance(block, Paragraph)
     assert block.heading.text == "shape [10, 5], 50 elements"
 
@@ -64,13 +64,13 @@ def test_a_large_tensor_is_said_to_be_large():
     ("count", "kind"), [(0, Table), (1, Table), (MAX_ELEMENTS, Table), (MAX_ELEMENTS + 1, Paragraph)]
 )
 def test_tensor_at_the_size_limit_is_printed(count, kind):
-    found = {"intermediates": {"n": dict.fromkeys(("value", "analytic", "autograd"), np.zeros(count))}}
-    (block,) = blocks(build_intermediate_sections(found))
+    report = {"intermediates": {"n": dict.fromkeys(("value", "analytic", "autograd"), np.zeros(count))}}
+    (block,) = list_blocks(build_intermediate_sections(report))
     assert isinstance(block, kind)
 
 
 def test_without_a_difference_by_element_there_is_no_column_of_it():
-    assert [column.head for column in blocks(build_gradient_sections(make_report("projections")))[1].columns] == [
+    assert [column.head for column in list_blocks(build_gradient_sections(make_report("projections")))[1].columns] == [
         "index", "analytic", "autograd"
     ]  # fmt: skip
 
@@ -78,12 +78,12 @@ def test_without_a_difference_by_element_there_is_no_column_of_it():
 def test_intermediates_are_there_if_they_are_included():
     assert list(build_intermediate_sections(make_report("pass"))) == []
     assert list(build_gradient_sections(make_report("nothing included"))) == []
-    found = blocks(build_intermediate_sections(make_report("intermediates")))
-    assert [block.heading.names[0] for block in found] == ["C1", "L1", "L1A", "L2", "L2A"]
+    blocks = list_blocks(build_intermediate_sections(make_report("intermediates")))
+    assert [block.heading.names[0] for block in blocks] == ["C1", "L1", "L1A", "L2", "L2A"]
 
 
 def test_tensors_are_limited_to_the_first_names():
     many = {"intermediates": {f"n{number}": {"value": 1.0, "analytic": 1.0, "autograd": 1.0} for number in range(23)}}
-    found = blocks(build_intermediate_sections(many))
-    assert len(found) == 21
-    assert found[-1].text == "3 more tensors in the JSON report."
+    blocks = list_blocks(build_intermediate_sections(many))
+    assert len(blocks) == 21
+    assert blocks[-1].text == "3 more tensors in the JSON report."

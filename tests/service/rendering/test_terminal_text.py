@@ -36,14 +36,18 @@ def test_invisible_and_control_characters_are_escaped(text, shown):
 
 @settings(deadline=None)
 @given(NAME_STRATEGY)
-def test_plain_text_has_no_control_and_stays_as_it_is(text):
+def test_plain_text_is_unchanged(text):
     once = escape_text(text)
     assert escape_text(once) == once
-    assert not [each for each in once if unicodedata.category(each) in CONTROL or unicodedata.combining(each)]
+    assert not [
+        character
+        for character in once
+        if unicodedata.category(character) in CONTROL or unicodedata.combining(character)
+    ]
 
 
 @pytest.mark.parametrize(("text", "cells"), [("", 0), ("abc", 3), ("名前", 4), ("aé", 2), ("\U0001f600", 2)])
-def test_width(text, cells):
+def test_text_width_counts_terminal_columns(text, cells):
     assert measure_width(text) == cells
 
 

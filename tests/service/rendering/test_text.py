@@ -16,20 +16,25 @@ from tests.service.rendering.example_reports import (
 )
 
 
-def cells(line):
+def count_columns(line):
     """Columns of a terminal, counted without the code that is tested: a wide character is two, a mark none."""
     return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in line
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in line
     )
 
 
-def faults(written, columns=100):
+def find_display_errors(written, columns=100):
     """What a terminal would show otherwise than it is meant."""
-    found = [line for line in written.split("\n") if cells(line) > columns]
-    return found + [each for each in written if each != "\n" and unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl")]
+    errors = [line for line in written.split("\n") if count_columns(line) > columns]
+    return errors + [
+        character
+        for character in written
+        if character != "\n" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl")
+    ]
 
 
-def without_times(written):
+def drop_timings(written):
     return re.sub(r"evaluations\s+in .*?(\n\n|$)", "", written, flags=re.DOTALL)
 
 
@@ -43,7 +48,7 @@ def render_details(report, columns=100):
 def test_every_report_fits_into_a_terminal(case, columns, has_details):
     report = make_report(case)
     written = render_text(report, columns, has_details=has_details)
-    assert faults(written, columns) == []
+    assert find_display_errors(written, columns) == []
     assert written.startswith(f"gradcheckd: {report['outcome']}\n{report['summary'].split()[1]} ")
     assert written.endswith("\n")
     assert not written.endswith("\n\n")
@@ -52,9 +57,9 @@ def test_every_report_fits_into_a_terminal(case, columns, has_details):
 
 @pytest.mark.parametrize("case", REQUESTS)
 def test_every_encoding_is_written_the_same(case):
-    first, second = (without_times(render_details(make_report(case, encoding))) for encoding in ENCODINGS)
+    first, second = (drop_timings(render_details(make_report(case, encoding))) for encoding in ENCODINGS)
     assert first == second
-    assert first != without_times(render_details(make_report("pass" if case == "fail" else "fail")))
+    assert first != drop_timings(render_details(make_report("pass" if case == "fail" else "fail")))
 
 
 @pytest.mark.parametrize("columns", [80, 100, 120])
@@ -82,7 +87,7 @@ def test_columns_give_way_where_there_is_no_room_for_them():
     assert "..." not in render_text(make_report("fail"), 60).partition("Model")[0]
 
 
-def test_the_finding_stands_before_the_tables_and_once():
+def test_finding_is_shown_once_before_the_tables():
     written = render_text(make_report("fail"))
     assert written.count("one element, sign flipped: w1[1][1]") == 1
     assert (
@@ -93,7 +98,7 @@ def test_the_finding_stands_before_the_tables_and_once():
 @settings(deadline=None)
 @given(NAME_STRATEGY)
 def test_names_cannot_break_out_of_text(name):
-    assert faults(render_details(make_named_report(name))) == []
+    assert find_display_errors(render_details(make_named_report(name))) == []
 
 
 @pytest.mark.parametrize("name", NASTY_TEXTS)
@@ -103,11 +108,11 @@ def test_names_cannot_add_lines(name):
 
 
 def test_the_check_of_names_can_fail():
-    assert faults("a\x1b[31m") == ["\x1b"]
-    assert faults("\u202e") == ["\u202e"]
-    assert faults("名" * 60) == ["名" * 60]
-    assert faults("a" * 100 + "\n") == []
-    assert faults("a" * 101) == ["a" * 101]
+    assert find_display_errors("a\x1b[31m") == ["\x1b"]
+    assert find_display_errors("\u202e") == ["\u202e"]
+    assert find_display_errors("名" * 60) == ["名" * 60]
+    assert find_display_errors("a" * 100 + "\n") == []
+    assert find_display_errors("a" * 101) == ["a" * 101]
 
 
 def test_columns_stand_below_each_other():
@@ -117,7 +122,7 @@ def test_columns_stand_below_each_other():
     column = rule.index("  ", 3) + 2
     assert head[column:].startswith("outcome")
     for row in rows:
-        prefix = next(n for n in range(len(row)) if cells(row[:n]) == column)
+        prefix = next(n for n in range(len(row)) if count_columns(row[:n]) == column)
         assert row[prefix:].startswith(("fail", "pass"))
     assert "..." in rows[0]
 
@@ -125,7 +130,7 @@ def test_columns_stand_below_each_other():
 def test_hundreds_of_names_have_a_row_each():
     names = [f"encoder.layers.{number}.weight" for number in range(300)]
     written = render_details(make_product_report(names, include=[]))
-    assert faults(written) == []
+    assert find_display_errors(written) == []
     for name in names:
         assert f"\n  {name} " in written
 
@@ -135,12 +140,12 @@ def test_an_index_of_many_axes_is_cut_and_not_wrapped():
     verdict = report["verdicts"]["w1"]
     worst = verdict["worst"][0] | {"index": [1000] * 32, "judged": -1.23456789012e-300, "allowed": "Infinity"}
     report["verdicts"] = {"w1": verdict | {"worst": [worst]}}
-    assert faults(render_text(report)) == []
+    assert find_display_errors(render_text(report)) == []
 
 
 def test_figures_that_do_not_fit_are_cut():
     huge = {"shape": [1], "datatype": "FP64", "data": [-1.23456789012e-300]}
     gradient = {f"route_of_a_long_name_{number}": huge for number in range(9)}
     report = make_report("pass") | {"gradients": {"w1": gradient}}
-    assert faults(render_details(report)) == []
+    assert find_display_errors(render_details(report)) == []
     assert "..." in render_details(report)

@@ -19,7 +19,7 @@ class CountingClock:
 
 
 @contextmanager
-def end_after_looks(looks: float) -> Generator[CountingClock]:
+def end_time_after_looks(looks: float) -> Generator[CountingClock]:
     """Run what is inside with the time over after so many looks at the clock."""
     ticking = CountingClock()
     with Clock(looks, ticking).enforce_deadline():

@@ -26,7 +26,7 @@ def test_missed_is_an_element_count_or_an_error():
     }
 
 
-def test_a_diagnosis_is_as_it_was_made():
+def test_diagnosis_entry_keeps_its_fields():
     assert report_entries.build_diagnoses([BugExplanation("scaled", "so", math.nan)]) == [
         {"name": "scaled", "explanation": "so", "fit": "NaN"}
     ]

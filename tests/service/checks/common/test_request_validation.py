@@ -37,7 +37,7 @@ class Drawing(StrictModel):
 CIRCLE = {"op": "circle", "radius": 1.0}
 
 
-def errors_of(body, model=Drawing, max_counts=None):
+def collect_errors(body, model=Drawing, max_counts=None):
     with pytest.raises(InvalidRequestError) as refusal:
         validate_request(body, model, max_counts)
     return {error["pointer"]: error["detail"] for error in refusal.value.errors}
@@ -60,13 +60,13 @@ def test_a_valid_request_is_its_model():
     ],
 )
 def test_errors_have_their_places_and_their_remedies(body, pointer, words):
-    assert words in errors_of(body)[pointer]
+    assert words in collect_errors(body)[pointer]
 
 
-def test_counts_come_before_the_form():
+def test_excessive_counts_are_reported_before_invalid_fields():
     body = {"shapes": [1, 2, 3], "named": {"a": 1, "b": 2}}
     limits = {("shapes",): 2, ("named",): 1, ("title", "side"): 0, ("none",): 0}
-    assert errors_of(body, max_counts=limits) == {
+    assert collect_errors(body, max_counts=limits) == {
         "/shapes": "3 are more than the 2 that are taken",
         "/named": "2 are more than the 1 that are taken",
     }

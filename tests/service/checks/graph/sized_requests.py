@@ -19,7 +19,7 @@ def make_problem(body):
 def get_refusal(work, *arguments):
     with pytest.raises(InvalidRequestError) as error:
         work(*arguments)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def draw_tensor(*shape, seed=0):

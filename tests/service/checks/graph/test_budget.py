@@ -6,7 +6,7 @@ from service.checks.graph.check import check
 from tests.service.checks.graph.sized_requests import get_refusal, make_problem
 
 
-def test_the_budget_is_looked_at_before_anything_is_allocated():
+def test_budget_is_checked_before_allocation():
     """16 bytes of request may ask for padding to any size."""
     body = {
         "tensors": {"x": [[1.0]], "y": [[1.0]]},
@@ -27,8 +27,8 @@ def test_the_budget_is_looked_at_before_anything_is_allocated():
 def test_tensors_are_counted_by_themselves_and_so_is_a_candidate(example):
     request = model_language.parse_check_request(example | {"candidate": {"w1": [[1.0] * 10] * 2}})
     budget.check_tensor_sizes(request, Limits(elements=21))
-    found = get_refusal(budget.check_tensor_sizes, request, Limits(elements=20))
-    assert found == {"/model": "the model would hold 21 elements or more at once; the limit is 20"}
+    refusal = get_refusal(budget.check_tensor_sizes, request, Limits(elements=20))
+    assert refusal == {"/model": "the model would hold 21 elements or more at once; the limit is 20"}
     request = model_language.parse_check_request(example | {"candidate": {"w1": [[1.0] * 13] * 2}})
     assert "26 elements" in get_refusal(budget.check_tensor_sizes, request, Limits(elements=25))["/candidate"]
 
@@ -43,7 +43,7 @@ BEYOND = {
 }
 
 
-def of_many_dimensions(node):
+def make_wide_request(node):
     model = {"nodes": [node | {"name": "wider"}, {"name": "loss", "op": "sum", "inputs": ["wider"]}]}
     weight = {"datatype": "FP64", "shape": WIDE, "data": [1.5, 2.5]}
     return {"tensors": {}, "weights": {"w": weight}, "model": model}
@@ -51,8 +51,8 @@ def of_many_dimensions(node):
 
 @pytest.mark.parametrize(("node", "dimensions"), BEYOND.values(), ids=BEYOND)
 def test_a_node_of_too_many_dimensions_is_refused_at_its_place(node, dimensions):
-    found = get_refusal(check, of_many_dimensions(node), Limits())
-    assert found == {"/model/nodes/0": f"its result would have {dimensions} dimensions; at most 24 are taken"}
+    refusal = get_refusal(check, make_wide_request(node), Limits())
+    assert refusal == {"/model/nodes/0": f"its result would have {dimensions} dimensions; at most 24 are taken"}
 
 
 AS_MANY = {
@@ -67,6 +67,6 @@ AS_MANY = {
 
 @pytest.mark.parametrize("node", AS_MANY.values(), ids=AS_MANY)
 def test_as_many_dimensions_as_are_taken_can_be_computed(node):
-    request = of_many_dimensions(node) | {"candidate": {"w": of_many_dimensions(node)["weights"]["w"]}}
+    request = make_wide_request(node) | {"candidate": {"w": make_wide_request(node)["weights"]["w"]}}
     for part in ({}, {"sample": 1}, {"projections": 2}, {"method": "central"}):
         assert check(request | {"finite_difference": part})["verdicts"]["w"]["elements"]["total"] == 2

@@ -25,41 +25,41 @@ BY_W1_00 = -0.1342557202950444
 LOSS = 2.3767862745225306
 
 
-def plain(value: Any) -> Any:
+def parse_as_client(value: Any) -> Any:
     """As a client parses it."""
     return json.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def answered(body: Any) -> Any:
-    return plain(check(body))
+def get_report(body: Any) -> Any:
+    return parse_as_client(check(body))
 
 
-def printed(values: Any, like: list[float]) -> bool:
+def is_printed_alike(values: Any, like: list[float]) -> bool:
     """Whether the values, printed to the digits of `like`, are `like`."""
 
-    def digits(number: float) -> int:
+    def count_digits(number: float) -> int:
         return len(repr(number).split("e")[0].lstrip("-0.").replace(".", ""))
 
-    return all(float(f"{value:.{digits(known)}g}") == known for value, known in zip(values, like, strict=True))
+    return all(float(f"{value:.{count_digits(known)}g}") == known for value, known in zip(values, like, strict=True))
 
 
-def test_every_figure_of_the_reference_example(change_example):
-    report = answered(change_example(with_respect_to=["w1", "w2", "L1"], include=["gradients", "intermediates"]))
+def test_reference_example_has_its_documented_figures(change_example):
+    report = get_report(change_example(with_respect_to=["w1", "w2", "L1"], include=["gradients", "intermediates"]))
     assert report["loss"] == {"analytic": LOSS, "autograd": LOSS}
-    assert printed(report["intermediates"]["L1"]["value"], L1)
-    assert printed(report["intermediates"]["L2"]["value"], L2)
+    assert is_printed_alike(report["intermediates"]["L1"]["value"], L1)
+    assert is_printed_alike(report["intermediates"]["L2"]["value"], L2)
     for route in ROUTES:
-        gradients = {name: each[route] for name, each in report["gradients"].items()}
-        assert printed(gradients["w2"], BY_W2)
+        gradients = {name: gradient[route] for name, gradient in report["gradients"].items()}
+        assert is_printed_alike(gradients["w2"], BY_W2)
         assert np.allclose(gradients["L1"], BY_L1, rtol=0, atol=5e-9)
         assert gradients["w1"][0][0] == pytest.approx(BY_W1_00, rel=1e-15 if route != "finite_difference" else 1e-10)
     assert report["gradients"]["w1"]["analytic"][0][0] == BY_W1_00
     assert report["outcome"] == "pass"
-    assert not printed([0.22783698], [0.22783599]), "the comparison must be able to fail"
+    assert not is_printed_alike([0.22783698], [0.22783599]), "the comparison must be able to fail"
 
 
 def test_the_default_is_every_weight_and_its_three_gradients(example):
-    report = answered(example)
+    report = get_report(example)
     assert list(report["gradients"]) == list(report["verdicts"]) == list(report["discrepancies"]) == ["w1", "w2"]
     for name, gradient in report["gradients"].items():
         assert list(gradient) == [*ROUTES, "error_bound"]
@@ -72,10 +72,10 @@ def test_the_default_is_every_weight_and_its_three_gradients(example):
 
 
 def test_intermediates_are_every_node_but_the_loss(change_example):
-    report = answered(change_example(include=["intermediates"]))
+    report = get_report(change_example(include=["intermediates"]))
     assert report["gradients"] == {}
     assert list(report["intermediates"]) == NODES
-    assert printed(report["intermediates"]["L1"]["analytic"], [0.00011829594, *BY_L1[1:]]) or np.allclose(
+    assert is_printed_alike(report["intermediates"]["L1"]["analytic"], [0.00011829594, *BY_L1[1:]]) or np.allclose(
         report["intermediates"]["L1"]["analytic"], BY_L1, rtol=0, atol=5e-9
     )
     np.testing.assert_allclose(
@@ -83,26 +83,26 @@ def test_intermediates_are_every_node_but_the_loss(change_example):
     )
 
 
-def test_metrics_and_verdicts_alone(change_example):
-    report = answered(change_example(include=[]))
+def test_gradients_may_be_left_out(change_example):
+    report = get_report(change_example(include=[]))
     assert (report["gradients"], report["intermediates"]) == ({}, {})
     assert set(report["verdicts"]) == set(report["discrepancies"]) == {"w1", "w2"}
 
 
 def test_tensors_and_nodes_are_differentiated_too(change_example):
-    report = answered(change_example(with_respect_to=["x", "y", "L1", "C1"]))
+    report = get_report(change_example(with_respect_to=["x", "y", "L1", "C1"]))
     assert report["outcome"] == "pass"
-    shapes = {name: np.shape(each["analytic"]) for name, each in report["gradients"].items()}
+    shapes = {name: np.shape(gradient["analytic"]) for name, gradient in report["gradients"].items()}
     assert shapes == {"x": (3, 3), "y": (4,), "L1": (4,), "C1": (2, 2)}
 
 
 def test_the_resolved_model_spells_out_every_default(example):
-    nodes = answered(example)["model"]["nodes"]
+    nodes = get_report(example)["model"]["nodes"]
     assert nodes[0] == {
         "name": "C1", "op": "conv2d", "inputs": ["x", "w1"],
         "stride": 1, "padding": 0, "dilation": 1, "groups": 1,
     }  # fmt: skip
-    again = answered(example | {"model": {"nodes": nodes}})
+    again = get_report(example | {"model": {"nodes": nodes}})
     assert again["model"]["nodes"] == nodes
     assert again["loss"]["analytic"] == LOSS
 
@@ -130,30 +130,30 @@ def test_defaults_are_spelled_out_and_change_nothing(op):
         {"name": "loss", "op": "mean", "inputs": ["square"]},
     ]
     body = {"tensors": {}, "weights": {"x": x}, "dtype": "float32", "candidate": {"x": x}}
-    first = answered(body | {"model": {"nodes": nodes}})
+    first = get_report(body | {"model": {"nodes": nodes}})
     assert first["model"]["nodes"][0][name] == expected
-    again = answered(body | {"model": first["model"]})
+    again = get_report(body | {"model": first["model"]})
     assert first.pop("cost")["loss_evaluations"] == again.pop("cost")["loss_evaluations"]
     assert again == first
 
 
-def test_in_float32_it_passes_too(change_example):
-    report = answered(change_example(dtype="float32"))
+def test_reference_example_passes_in_float32(change_example):
+    report = get_report(change_example(dtype="float32"))
     assert report["outcome"] == "pass"
     for route in ROUTES:
         assert f"{report['gradients']['w1'][route][0][0]:.4f}" == "-0.1343"
     value = report["gradients"]["w1"]["analytic"][0][0]
     assert float(np.float32(value)) == value, "a float32, widened"
-    assert report["gradients"]["w1"]["analytic"] != answered(change_example())["gradients"]["w1"]["analytic"]
+    assert report["gradients"]["w1"]["analytic"] != get_report(change_example())["gradients"]["w1"]["analytic"]
 
 
 @pytest.mark.parametrize(("dtype", "datatype", "stored"), [("float16", "FP16", "<f2"), ("bfloat16", "BF16", "<u2")])
-def test_in_half_precision(change_example, dtype, datatype, stored):
+def test_reference_example_passes_in_half_precision(change_example, dtype, datatype, stored):
     # In bfloat16 it is decided for some seeds and not for others; it fails for none.
-    outcomes = {answered(change_example(dtype=dtype, seed=seed))["outcome"] for seed in range(4)}
+    outcomes = {get_report(change_example(dtype=dtype, seed=seed))["outcome"] for seed in range(4)}
     assert "pass" in outcomes <= {"pass", "inconclusive"}
-    report = answered(change_example(dtype=dtype))
-    packed = answered(change_example(dtype=dtype, encoding="b64"))["gradients"]["w1"]
+    report = get_report(change_example(dtype=dtype))
+    packed = get_report(change_example(dtype=dtype, encoding="b64"))["gradients"]["w1"]
     assert packed["analytic"]["datatype"] == packed["autograd"]["datatype"] == datatype
     assert packed["finite_difference"]["datatype"] == "FP64"
     raw = np.frombuffer(base64.b64decode(packed["analytic"]["b64"]), stored)
@@ -161,13 +161,13 @@ def test_in_half_precision(change_example, dtype, datatype, stored):
     assert values.astype(float).reshape(2, 2).tolist() == report["gradients"]["w1"]["analytic"]
 
 
-def candidate_of(report: Any, name: str = "w1") -> np.ndarray:
+def get_candidate(report: Any, name: str = "w1") -> np.ndarray:
     return np.array(report["gradients"][name]["autograd"])
 
 
 def test_the_correct_candidate_passes(example):
-    correct = candidate_of(answered(example))
-    report = answered(example | {"candidate": {"w1": correct.tolist()}})
+    correct = get_candidate(get_report(example))
+    report = get_report(example | {"candidate": {"w1": correct.tolist()}})
     assert report["outcome"] == "pass"
     assert report["gradients"]["w1"]["candidate"] == correct.tolist()
     assert "candidate" not in report["gradients"]["w2"]
@@ -180,10 +180,10 @@ def test_the_correct_candidate_passes(example):
 @pytest.mark.parametrize("index", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize("error", [1e-4, -1e-4, "NaN", "Infinity", "-Infinity"])
 def test_single_wrong_element_fails_and_is_named(example, index, error):
-    wrong = candidate_of(answered(example)).tolist()
+    wrong = get_candidate(get_report(example)).tolist()
     row, column = index
     wrong[row][column] = error if isinstance(error, str) else wrong[row][column] + error
-    report = answered(example | {"candidate": {"w1": wrong}})
+    report = get_report(example | {"candidate": {"w1": wrong}})
     verdict = report["verdicts"]["w1"]
     assert (report["outcome"], verdict["outcome"]) == ("fail", "fail")
     assert verdict["elements"] == {
@@ -204,8 +204,8 @@ def test_single_wrong_element_fails_and_is_named(example, index, error):
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 1), (1,), (2, 2, 1), ()])
-def test_another_shape_is_a_finding(example, shape):
-    report = answered(example | {"candidate": {"w1": np.ones(shape).tolist()}})
+def test_candidate_of_another_shape_fails(example, shape):
+    report = get_report(example | {"candidate": {"w1": np.ones(shape).tolist()}})
     verdict = report["verdicts"]["w1"]
     assert verdict["outcome"] == "fail"
     assert f"{list(shape)} instead of [2, 2]" in verdict["reason"]
@@ -214,48 +214,48 @@ def test_another_shape_is_a_finding(example, shape):
     assert not any(key.startswith("candidate") for key in report["discrepancies"]["w1"])
 
 
-def test_a_candidate_adds_its_name(example):
-    report = answered(example | {"candidate": {"L1": BY_L1}, "with_respect_to": ["w2"]})
+def test_candidate_gets_a_verdict_under_its_name(example):
+    report = get_report(example | {"candidate": {"L1": BY_L1}, "with_respect_to": ["w2"]})
     assert list(report["verdicts"]) == ["w2", "L1"]
     assert report["verdicts"]["L1"]["outcome"] == "fail", "seven digits are not what float64 gives"
 
 
 def test_a_candidate_is_judged_by_the_arithmetic_it_was_computed_in(example):
-    correct = candidate_of(answered(example))
+    correct = get_candidate(get_report(example))
     narrow = correct.astype(np.float32).astype(np.float64).tolist()
-    refused = answered(example | {"candidate": {"w1": narrow}})["verdicts"]["w1"]
+    refused = get_report(example | {"candidate": {"w1": narrow}})["verdicts"]["w1"]
     assert refused["outcome"] == "fail"
     assert '"candidate_dtype": "FP32"' in refused["reason"], "and says what would explain it"
     for declared in ({"candidate_dtype": "FP32"}, {"candidate_dtype": "float32"}):
-        assert answered(example | {"candidate": {"w1": narrow}} | declared)["outcome"] == "pass"
+        assert get_report(example | {"candidate": {"w1": narrow}} | declared)["outcome"] == "pass"
     tensor = {"datatype": "FP32", "shape": [2, 2], "data": narrow}
-    assert answered(example | {"candidate": {"w1": tensor}})["outcome"] == "pass"
-    assert answered(example | {"candidate": {"w1": narrow}, "dtype": "float32"})["outcome"] == "pass"
+    assert get_report(example | {"candidate": {"w1": tensor}})["outcome"] == "pass"
+    assert get_report(example | {"candidate": {"w1": narrow}, "dtype": "float32"})["outcome"] == "pass"
     wrong = (correct * 1.01).tolist()
-    report = answered(example | {"candidate": {"w1": wrong}, "candidate_dtype": "FP32"})
+    report = get_report(example | {"candidate": {"w1": wrong}, "candidate_dtype": "FP32"})
     assert report["outcome"] == "fail"
 
 
 def test_a_tolerance_replaces_the_automatic_one(example):
-    off = (candidate_of(answered(example)) * 1.001).tolist()
-    assert answered(example | {"candidate": {"w1": off}})["outcome"] == "fail"
-    assert answered(example | {"candidate": {"w1": off}, "tolerance": {"rtol": 0.01}})["outcome"] == "pass"
-    assert answered(example | {"candidate": {"w1": off}, "tolerance": {"rtol": 1e-4}})["outcome"] == "fail"
-    fine = answered(example | {"candidate": {"w1": off}, "tolerance": {"atol": 1e-17}})
+    off = (get_candidate(get_report(example)) * 1.001).tolist()
+    assert get_report(example | {"candidate": {"w1": off}})["outcome"] == "fail"
+    assert get_report(example | {"candidate": {"w1": off}, "tolerance": {"rtol": 0.01}})["outcome"] == "pass"
+    assert get_report(example | {"candidate": {"w1": off}, "tolerance": {"rtol": 1e-4}})["outcome"] == "fail"
+    fine = get_report(example | {"candidate": {"w1": off}, "tolerance": {"atol": 1e-17}})
     assert fine["verdicts"]["w1"]["outcome"] == "inconclusive"
     assert "Give a larger tolerance" in fine["verdicts"]["w1"]["reason"]
 
 
 @pytest.mark.parametrize("method", ["adaptive", "central", "forward"])
-def test_every_method_passes_what_is_right(example, method):
-    report = answered(example | {"finite_difference": {"method": method}, "tolerance": {"rtol": 1e-4}})
+def test_correct_gradients_pass_by_every_method(example, method):
+    report = get_report(example | {"finite_difference": {"method": method}, "tolerance": {"rtol": 1e-4}})
     assert report["outcome"] == "pass"
 
 
-def test_a_step_of_ones_own(example):
-    report = answered(example | {"finite_difference": {"method": "central", "step": 0.01}})
+def test_given_step_has_a_bound_of_its_truncation(example):
+    report = get_report(example | {"finite_difference": {"method": "central", "step": 0.01}})
     value = np.array(report["gradients"]["w1"]["finite_difference"])
-    truth = candidate_of(report)
+    truth = get_candidate(report)
     assert (np.abs(value - truth) > 1e-5 * np.abs(truth)).any(), "truncation shows"
     assert (np.abs(value - truth) <= np.array(report["gradients"]["w1"]["error_bound"])).all()
 
@@ -263,19 +263,19 @@ def test_a_step_of_ones_own(example):
 @pytest.mark.parametrize("method", ["central", "forward"])
 @pytest.mark.parametrize("step", [0.25, 0.5, 1, 3, 100, 1e6])
 def test_a_step_too_large_for_its_series_never_fails_what_is_right(example, method, step):
-    report = answered(example | {"finite_difference": {"method": method, "step": step}})
+    report = get_report(example | {"finite_difference": {"method": method, "step": step}})
     assert report["outcome"] == "inconclusive"
     assert "no finite difference with a bound" in report["verdicts"]["w1"]["reason"]
 
 
 def test_the_same_request_has_the_same_bytes(example):
-    def timeless(body: Any) -> bytes:
+    def serialize_without_times(body: Any) -> bytes:
         report = check(body)
         del report["cost"]["seconds"], report["cost"]["stages"]
         return orjson.dumps(report, option=orjson.OPT_SERIALIZE_NUMPY)
 
-    assert timeless(example) == timeless(example)
-    assert timeless(example) != timeless(example | {"seed": 1})
+    assert serialize_without_times(example) == serialize_without_times(example)
+    assert serialize_without_times(example) != serialize_without_times(example | {"seed": 1})
 
 
 FORMS: dict[str, Any] = {
@@ -293,15 +293,15 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_a_tensor(example, form):
+def test_every_form_of_a_tensor_is_read(example, form):
     x = np.array(example["tensors"]["x"])
-    report = answered(example | {"tensors": example["tensors"] | {"x": FORMS[form](x)}})
+    report = get_report(example | {"tensors": example["tensors"] | {"x": FORMS[form](x)}})
     assert report["loss"]["analytic"] == LOSS
 
 
 def test_answers_in_base64_are_the_same_numbers(change_example):
-    nested = answered(change_example(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}))
-    packed = answered(
+    nested = get_report(change_example(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}))
+    packed = get_report(
         change_example(with_respect_to=["w1"], dtype="float32", candidate={"w1": [["NaN", 1], [2, 3]]}, encoding="b64")
     )
     datatypes = {"analytic": "FP32", "autograd": "FP32", "finite_difference": "FP64", "error_bound": "FP64"}
@@ -314,10 +314,10 @@ def test_answers_in_base64_are_the_same_numbers(change_example):
 
 
 @pytest.mark.parametrize(("x", "w1"), [((16, 16), (3, 3)), ((5, 9), (2, 4)), ((4, 3), (4, 3)), ((3, 3), (1, 1))])
-def test_other_sizes(x, w1):
+def test_preset_accepts_other_sizes(x, w1):
     generator = np.random.default_rng(0)
     positions = (x[0] - w1[0] + 1) * (x[1] - w1[1] + 1)
-    report = answered(
+    report = get_report(
         {
             "tensors": {"x": generator.normal(size=x).tolist(), "y": generator.uniform(size=positions).tolist()},
             "weights": {"w1": generator.normal(size=w1).tolist(), "w2": generator.normal(size=positions).tolist()},
@@ -328,7 +328,7 @@ def test_other_sizes(x, w1):
 
 
 def test_a_0_d_tensor_is_a_number_and_its_index_empty():
-    report = answered(
+    report = get_report(
         {
             "tensors": {"y": 1},
             "weights": {"w": 0.5},
@@ -348,7 +348,7 @@ def test_a_loss_that_overflows_is_a_finding():
         {"name": "p", "op": "mul", "inputs": ["w", "w"]},
         {"name": "loss", "op": "half_squared_error", "inputs": ["p", "y"]},
     ]
-    report = answered({"tensors": {"y": 1}, "weights": {"w": 1e200}, "model": {"nodes": nodes}})
+    report = get_report({"tensors": {"y": 1}, "weights": {"w": 1e200}, "model": {"nodes": nodes}})
     assert report["outcome"] == "inconclusive"
     assert report["loss"]["analytic"] == "Infinity"
     assert report["gradients"]["w"]["finite_difference"] == "NaN"
@@ -356,39 +356,39 @@ def test_a_loss_that_overflows_is_a_finding():
     assert report["verdicts"]["w"]["smallest_detectable_error"] == "Infinity"
 
 
-def refused(body: Any, limits: Limits | None = None) -> dict[str, str]:
+def collect_errors(body: Any, limits: Limits | None = None) -> dict[str, str]:
     with pytest.raises(InvalidRequestError) as error:
         check(body, limits)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_error_of_pytorch_points_to_its_node(monkeypatch):
-    def refusing(self, torch, input):
+    def raise_error(self, torch, input):
         raise RuntimeError("not today")
 
-    monkeypatch.setattr(OP_REGISTRY["tanh"], "torch_forward", refusing)
+    monkeypatch.setattr(OP_REGISTRY["tanh"], "torch_forward", raise_error)
     nodes = [{"name": "t", "op": "tanh", "inputs": ["w"]}, {"name": "loss", "op": "sum", "inputs": ["t"]}]
     body = {"tensors": {}, "weights": {"w": [1.0, 2.0]}, "model": {"nodes": nodes}}
-    assert refused(body) == {"/model/nodes/0": "PyTorch refuses node 't' (tanh): not today"}
+    assert collect_errors(body) == {"/model/nodes/0": "PyTorch refuses node 't' (tanh): not today"}
 
 
 def test_integers_of_the_shape_of_the_input_are_probabilities():
     """One-hot targets need no conversion."""
 
-    def gradient(target):
+    def compute_gradient(target):
         nodes = [{"name": "loss", "op": "cross_entropy", "inputs": ["w", "y"]}]
         body = {"tensors": {"y": target}, "weights": {"w": [[0.1, 0.9, -0.4], [0.3, 0.2, 0.5]]}}
-        report = answered(body | {"model": {"nodes": nodes}})
+        report = get_report(body | {"model": {"nodes": nodes}})
         assert report["outcome"] == "pass"
         return report["gradients"]["w"]["autograd"]
 
-    assert np.allclose(gradient([[0, 1, 0], [1, 0, 0]]), gradient([1, 0]), rtol=1e-14)
+    assert np.allclose(compute_gradient([[0, 1, 0], [1, 0, 0]]), compute_gradient([1, 0]), rtol=1e-14)
 
 
-def kinked(candidate, x=(0.0, 1.0)):
+def check_relu(candidate, x=(0.0, 1.0)):
     nodes = [{"name": "y", "op": "relu", "inputs": ["x"]}, {"name": "loss", "op": "sum", "inputs": ["y"]}]
     body = {"tensors": {}, "weights": {"x": list(x)}, "model": {"nodes": nodes}}
-    return answered(body | ({} if candidate is None else {"candidate": {"x": candidate}}))
+    return get_report(body | ({} if candidate is None else {"candidate": {"x": candidate}}))
 
 
 @pytest.mark.parametrize(
@@ -396,13 +396,13 @@ def kinked(candidate, x=(0.0, 1.0)):
     [(None, "pass"), ([0.0, 1.0], "pass"), ([1.0, 1.0], "pass"), ([0.5, 1.0], "pass"), ([1.1, 1.0], "fail"),
      ([-0.1, 1.0], "fail"), ([0.5, 0.5], "fail")],
 )  # fmt: skip
-def test_at_a_kink_anything_between_its_sides_is_accepted_and_nothing_beyond(candidate, outcome):
-    report = kinked(candidate)
+def test_candidate_between_the_sides_of_a_kink_passes(candidate, outcome):
+    report = check_relu(candidate)
     assert report["outcome"] == outcome
     assert report["verdicts"]["x"]["kinks"] == [
         {"index": [0], "left": pytest.approx(0, abs=1e-12), "right": pytest.approx(1)}
     ]
-    assert kinked(candidate, x=(1e-9, 1.0))["verdicts"]["x"]["kinks"] == []
+    assert check_relu(candidate, x=(1e-9, 1.0))["verdicts"]["x"]["kinks"] == []
 
 
 def test_convention_of_a_route_is_accepted_where_sides_agree():
@@ -422,11 +422,11 @@ def test_convention_of_a_route_is_accepted_where_sides_agree():
         ([2.0], "inconclusive"),
         ([2.1], "fail"),
     ):
-        assert answered(body | {"candidate": {"x": candidate}})["outcome"] == outcome
+        assert get_report(body | {"candidate": {"x": candidate}})["outcome"] == outcome
 
 
-def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(change_example):
-    report = answered(change_example(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
+def test_sample_examines_its_count_and_reports_its_miss_probability(change_example):
+    report = get_report(change_example(finite_difference={"sample": 3}, with_respect_to=["x", "w2"]))
     verdict = report["verdicts"]["x"]
     assert verdict["elements"] == {
         "total": 9,
@@ -443,39 +443,39 @@ def test_a_sample_looks_at_so_many_and_says_what_that_is_worth(change_example):
     assert report["outcome"] == "pass"
     assert "all 6 examined elements" in report["summary"]
     assert report["discrepancies"]["x"]["analytic_vs_finite_difference"]["max_abs"] < 1e-9
-    assert "missed" not in answered(change_example())["verdicts"]["w1"]
+    assert "missed" not in get_report(change_example())["verdicts"]["w1"]
 
 
 def test_a_sample_finds_what_it_looks_at_and_names_it_by_its_place(change_example):
-    right = answered(change_example())["gradients"]["w1"]["analytic"]
-    found = set()
+    right = get_report(change_example())["gradients"]["w1"]["analytic"]
+    places = set()
     for seed in range(12):
-        wrong = [[-each for each in row] for row in right]
-        report = answered(change_example(candidate={"w1": wrong}, finite_difference={"sample": 1}, seed=seed))
+        wrong = [[-value for value in row] for row in right]
+        report = get_report(change_example(candidate={"w1": wrong}, finite_difference={"sample": 1}, seed=seed))
         verdict = report["verdicts"]["w1"]
         assert verdict["elements"]["fail"] == 1
         (worst,) = verdict["worst"]
         assert worst["judged"] == wrong[worst["index"][0]][worst["index"][1]]
         assert report["discrepancies"]["w1"]["candidate_vs_analytic"]["worst_index"] == worst["index"]
-        found.add(tuple(worst["index"]))
-    assert len(found) > 1
+        places.add(tuple(worst["index"]))
+    assert len(places) > 1
 
 
 def test_a_sample_of_more_than_there_are_is_all(change_example):
-    verdict = answered(change_example(finite_difference={"sample": 100}))["verdicts"]["w1"]
+    verdict = get_report(change_example(finite_difference={"sample": 100}))["verdicts"]["w1"]
     assert verdict["elements"]["not_examined"] == 0
     assert verdict["missed"]["probability"] == 0
 
 
 def test_allowed_errors_are_included_on_request(change_example):
-    report = answered(change_example(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
+    report = get_report(change_example(include=["gradients", "allowances"], candidate={"w1": [[0.0, 0.0], [0.0, 0.0]]}))
     for name, gradient in report["gradients"].items():
-        for each in report["verdicts"][name]["worst"]:
-            assert np.asarray(gradient["allowed"])[tuple(each["index"])] == each["allowed"]
-    assert "allowed" not in answered(change_example())["gradients"]["w1"]
-    tolerant = answered(change_example(include=["gradients", "allowances"], tolerance={"atol": 0.5}))
+        for element in report["verdicts"][name]["worst"]:
+            assert np.asarray(gradient["allowed"])[tuple(element["index"])] == element["allowed"]
+    assert "allowed" not in get_report(change_example())["gradients"]["w1"]
+    tolerant = get_report(change_example(include=["gradients", "allowances"], tolerance={"atol": 0.5}))
     assert (np.asarray(tolerant["gradients"]["w2"]["allowed"]) == 0.5).all()
-    along = answered(change_example(include=["gradients", "allowances"], finite_difference={"projections": 1}))
+    along = get_report(change_example(include=["gradients", "allowances"], finite_difference={"projections": 1}))
     assert along["gradients"]["w2"]["allowed"] == ["Infinity"] * 4
 
 
@@ -499,5 +499,5 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("limits", "place", "words"), LIMITS.values(), ids=LIMITS)
-def test_over_a_limit_it_is_refused_with_the_limit(example, limits, place, words):
-    assert words in refused(example, limits)[place]
+def test_request_over_a_limit_is_refused_with_the_limit(example, limits, place, words):
+    assert words in collect_errors(example, limits)[place]

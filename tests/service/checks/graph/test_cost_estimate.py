@@ -14,15 +14,15 @@ from tests.service.checks.graph.sized_requests import (
 
 
 def test_an_estimate_counts_evaluations_operations_and_bytes():
-    found, report = estimate_request(make_entangled_request(6, 5)), check(make_entangled_request(6, 5))
-    assert found.evaluations == 8 * (6 * 5 + 5)
-    assert found.evaluations <= report["cost"]["loss_evaluations"], "those of a first rung"
+    estimate, report = estimate_request(make_entangled_request(6, 5)), check(make_entangled_request(6, 5))
+    assert estimate.evaluations == 8 * (6 * 5 + 5)
+    assert estimate.evaluations <= report["cost"]["loss_evaluations"], "those of a first rung"
     larger = estimate_request(make_entangled_request(60, 50))
-    assert larger.work > larger.evaluations * 3 * 60 * 50 > 10 * found.work
-    assert larger.bytes > found.bytes > 2**24
+    assert larger.work > larger.evaluations * 3 * 60 * 50 > 10 * estimate.work
+    assert larger.bytes > estimate.bytes > 2**24
 
 
-def chain(length, *shape):
+def make_chain_request(length, *shape):
     """Each node moved by a weight of its own: everything reaches most of the nodes."""
     weights = {f"w{number}": draw_tensor(*shape) for number in range(length)}
     nodes, before = [], "x"
@@ -35,11 +35,11 @@ def chain(length, *shape):
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("body", [chain(150, 2), chain(4, *(2,) * 17)], ids=["nodes", "axes"])
+@pytest.mark.parametrize("body", [make_chain_request(150, 2), make_chain_request(4, *(2,) * 17)], ids=["nodes", "axes"])
 def test_planning_is_weighed_before_it_begins(body, monkeypatch):
     problem = make_problem(body)
     needs = cost_estimate.finite_difference.estimate_planning_cost(problem.graph, problem.names)
-    monkeypatch.setattr(cost_estimate, "_plan_differences", lambda each: pytest.fail("planned"))
+    monkeypatch.setattr(cost_estimate, "_plan_differences", lambda graph: pytest.fail("planned"))
     # Nor is anything planned to say what would fit.
     monkeypatch.setattr(suggestions, "_MAX_PLANNING_WORK", 0)
     for limits in (
@@ -60,9 +60,9 @@ def test_a_model_is_refused_in_which_one_call_of_pytorch_takes_too_long():
         "model": {"nodes": nodes},
         "finite_difference": {"projections": 1},
     }
-    found = get_refusal(check, body, Limits(seconds=60))
-    assert "in one call, which nothing can interrupt" in found["/model/nodes/1"]
-    assert "the limit is 1.5e+10" in str(found)
+    refusal = get_refusal(check, body, Limits(seconds=60))
+    assert "in one call, which nothing can interrupt" in refusal["/model/nodes/1"]
+    assert "the limit is 1.5e+10" in str(refusal)
     limits = Limits(seconds=1)
     check_longest_call(make_problem(make_entangled_request(60, 50)), limits)
 

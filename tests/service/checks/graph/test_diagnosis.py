@@ -8,33 +8,35 @@ from service.checks.graph.check import check
 from service.numerics.model.presets import PRESETS
 
 
-def diagnoses(request: dict[str, Any]) -> dict[str, list[str]]:
+def list_diagnoses(request: dict[str, Any]) -> dict[str, list[str]]:
     report = check(request)
-    return {name: [each["name"] for each in verdict["diagnoses"]] for name, verdict in report["verdicts"].items()}
+    return {
+        name: [diagnosis["name"] for diagnosis in verdict["diagnoses"]] for name, verdict in report["verdicts"].items()
+    }
 
 
-def flipped(**more: Any) -> dict[str, Any]:
+def make_flipped_request(**more: Any) -> dict[str, Any]:
     request = {**PRESETS["mlp_classifier"].example_request, **more}
     report = check({**request, "candidate": {}})
     right = report["gradients"]["w1"]["analytic"]
     return {**request, "candidate": {"w1": (-right).tolist()}}
 
 
-def test_only_what_fails_is_diagnosed() -> None:
-    assert diagnoses(flipped()) == {"w1": ["sign_flipped"], "b1": [], "w2": [], "b2": []}
+def test_only_failing_gradients_are_diagnosed() -> None:
+    assert list_diagnoses(make_flipped_request()) == {"w1": ["sign_flipped"], "b1": [], "w2": [], "b2": []}
 
 
 @pytest.mark.parametrize("part", [{"sample": 9}, {"projections": 3}])
 def test_sampled_gradient_is_diagnosed_whole(part: dict[str, int]) -> None:
-    assert diagnoses(flipped(finite_difference=part))["w1"] == ["sign_flipped"]
+    assert list_diagnoses(make_flipped_request(finite_difference=part))["w1"] == ["sign_flipped"]
 
 
 def test_a_lower_dtype_is_diagnosed_at_its_own_point() -> None:
-    assert diagnoses(flipped(dtype="float32"))["w1"] == ["sign_flipped"]
+    assert list_diagnoses(make_flipped_request(dtype="float32"))["w1"] == ["sign_flipped"]
 
 
-def test_the_time_that_it_takes_is_told() -> None:
-    assert check(flipped())["cost"]["stages"]["diagnosis"] > 0
+def test_diagnosis_time_is_reported() -> None:
+    assert check(make_flipped_request())["cost"]["stages"]["diagnosis"] > 0
 
 
 def test_names_that_are_hostile_stay_in_their_sentence() -> None:

@@ -6,26 +6,26 @@ from service.checks.graph import model_language
 from service.checks.graph.element import choose_element_name, compute_flat_index
 
 
-def graph_and_request(body, name="w1", index=()):
+def parse_curve_problem(body, name="w1", index=()):
     request = model_language.parse_curve_request(body | {"element": {"name": name, "index": list(index)}})
     return model_language.build_graph(request), request
 
 
-def errors_of(name, index, body):
-    graph, request = graph_and_request(body, name, index)
+def collect_errors(name, index, body):
+    graph, request = parse_curve_problem(body, name, index)
     errors = []
     assert choose_element_name(request, graph, errors) == (name,)
-    return {each["pointer"]: each["detail"] for each in errors}
+    return {error["pointer"]: error["detail"] for error in errors}
 
 
 @pytest.mark.parametrize(
     "index", [[0, 0], [0, 1], [1, 0], [1, 1], [-1, -1], [-2, 1], [0, -2]], ids=lambda index: str(index)
 )
 def test_the_flat_index_is_numpys(change_example, index):
-    graph, _ = graph_and_request(change_example())
+    graph, _ = parse_curve_problem(change_example())
     place = compute_flat_index(ElementSpec(name="w1", index=index), graph)
     assert np.arange(4).reshape(2, 2)[tuple(index)] == place
-    assert errors_of("w1", index, change_example()) == {}
+    assert collect_errors("w1", index, change_example()) == {}
 
 
 def test_a_number_has_one_element():
@@ -34,10 +34,10 @@ def test_a_number_has_one_element():
         "weights": {"w": 3.0},
         "model": {"nodes": [{"name": "loss", "op": "mul", "inputs": ["x", "w"]}]},
     }
-    graph, _ = graph_and_request(body)
+    graph, _ = parse_curve_problem(body)
     assert compute_flat_index(ElementSpec(name="w", index=[]), graph) == 0
-    assert errors_of("w", [], body) == {}
-    assert errors_of("w", [0], body) == {
+    assert collect_errors("w", [], body) == {}
+    assert collect_errors("w", [0], body) == {
         "/element/index": "1 number given as index into 'w', whose shape is []: one for each axis is needed, such as []"
     }
 
@@ -55,13 +55,13 @@ REFUSED = {
 
 @pytest.mark.parametrize(("name", "index", "place", "words"), REFUSED.values(), ids=REFUSED)
 def test_missing_element_is_refused_at_its_place(change_example, name, index, place, words):
-    (found,) = errors_of(name, index, change_example()).items()
-    assert found[0] == place
-    assert words in found[1]
+    (error,) = collect_errors(name, index, change_example()).items()
+    assert error[0] == place
+    assert words in error[1]
 
 
-def test_each_axis_that_is_out_of_range_is_said(change_example):
-    assert set(errors_of("w1", [5, -5], change_example())) == {"/element/index/0", "/element/index/1"}
+def test_each_index_out_of_range_is_reported(change_example):
+    assert set(collect_errors("w1", [5, -5], change_example())) == {"/element/index/0", "/element/index/1"}
 
 
 def test_integer_tensor_has_no_curve():
@@ -70,5 +70,5 @@ def test_integer_tensor_has_no_curve():
         {"name": "loss", "op": "sum", "inputs": ["e"]},
     ]
     body = {"tensors": {"i": [1, 0]}, "weights": {"table": [[1, 2], [3, 4]]}, "model": {"nodes": nodes}}
-    detail = errors_of("i", [0], body)["/element/name"]
+    detail = collect_errors("i", [0], body)["/element/name"]
     assert detail == "this tensor is not of floats, and has no gradient; name another: 'table', 'e'"

@@ -14,7 +14,7 @@ def test_the_gradients_stand_side_by_side():
     routes = solve_preset("logistic_regression").routes
     by_hand, by_torch = routes.compute_own_gradients("w").values()
     np.testing.assert_allclose(by_hand, by_torch, rtol=1e-12)
-    assert routes.evaluations == sum(each.evaluations for each in routes.differences.values()) > 0
+    assert routes.evaluations == sum(difference.evaluations for difference in routes.differences.values()) > 0
 
 
 def test_along_directions_a_gradient_is_its_inner_products():

@@ -10,7 +10,7 @@ from service.checks.graph.problem import build_problem
 from service.numerics.core.interrupts import OutOfTimeError
 
 
-def routes_of(body, limits=None, told=None):
+def differentiate_all(body, limits=None, told=None):
     limits = limits or Limits()
     problem, watch = build_problem(model_language.parse_check_request(body)), StageTimer()
     with np.errstate(all="ignore"):
@@ -18,7 +18,7 @@ def routes_of(body, limits=None, told=None):
 
 
 def test_gradient_sources_have_every_name_and_agree(example):
-    routes, watch = routes_of(example)
+    routes, watch = differentiate_all(example)
     for name in example["weights"]:
         by_hand, by_torch = routes.compute_own_gradients(name).values()
         np.testing.assert_allclose(by_hand, by_torch, rtol=1e-12)
@@ -26,8 +26,8 @@ def test_gradient_sources_have_every_name_and_agree(example):
     assert set(watch.stage_seconds) >= {"analytic", "autograd", "finite_difference"}
 
 
-def test_along_directions_there_are_differences_along_these_and_none_by_element(example):
-    routes, _ = routes_of(example | {"finite_difference": {"projections": 3}})
+def test_directional_check_has_no_differences_by_element(example):
+    routes, _ = differentiate_all(example | {"finite_difference": {"projections": 3}})
     assert np.isnan(routes.differences["w1"].value).all()
     along = routes.directional_differences["w1"]
     np.testing.assert_allclose(
@@ -35,12 +35,12 @@ def test_along_directions_there_are_differences_along_these_and_none_by_element(
     )
 
 
-def test_the_last_that_is_told_is_that_all_is_done(example):
+def test_last_progress_reports_completion(example):
     told = []
-    routes, _ = routes_of(example, told=lambda name, done, total: told.append((name, done, total)))
+    routes, _ = differentiate_all(example, told=lambda name, done, total: told.append((name, done, total)))
     assert told[-1] == ("w2", routes.evaluations, routes.evaluations)
 
 
 def test_gradients_end_with_an_error_at_the_time_limit(example):
     with pytest.raises(OutOfTimeError):
-        routes_of(example, Limits(seconds=0))
+        differentiate_all(example, Limits(seconds=0))

@@ -15,7 +15,7 @@ from service.numerics.ops import OP_REGISTRY
 from service.numerics.verdict.outcome import Outcome
 
 
-def routes_of(problem, override=None):
+def differentiate_all(problem, override=None):
     return GradientSources(
         {
             ANALYTIC: analytic.differentiate_analytically(problem.graph, problem.leaves, override),
@@ -25,11 +25,11 @@ def routes_of(problem, override=None):
     )
 
 
-def problem_of(body, **fields):
+def parse_problem(body, **fields):
     return build_problem(model_language.parse_check_request(body | fields))
 
 
-def twice(problem, name):
+def make_doubled_backward(problem, name):
     node = next(node for node in problem.graph.nodes if node.name == name)
     return {name: lambda gradient, output, *inputs: node.op.backward(2 * gradient, output, *inputs)}
 
@@ -38,17 +38,17 @@ CANDIDATE = {"candidate": {"w1": [[0.0, 0.0], [0.0, 0.0]]}}
 
 
 def test_without_a_candidate_both_routes_are_judged(example):
-    problem = problem_of(example)
-    assert Judge(problem, routes_of(problem)).verdict("w1").outcome == Outcome.PASS
-    wrong = Judge(problem, routes_of(problem, twice(problem, "L1A"))).verdict("w1")
+    problem = parse_problem(example)
+    assert Judge(problem, differentiate_all(problem)).verdict("w1").outcome == Outcome.PASS
+    wrong = Judge(problem, differentiate_all(problem, make_doubled_backward(problem, "L1A"))).verdict("w1")
     assert wrong.outcome == Outcome.FAIL
-    assert {each.source for each in wrong.worst_elements if each.outcome == Outcome.FAIL} == {"analytic"}
+    assert {element.source for element in wrong.worst_elements if element.outcome == Outcome.FAIL} == {"analytic"}
 
 
 def test_no_candidate_fails_on_the_evidence_of_routes_that_disagree(example):
-    problem = problem_of(example, **CANDIDATE)
-    assert Judge(problem, routes_of(problem)).verdict("w1").outcome == Outcome.FAIL
-    disputed = Judge(problem, routes_of(problem, twice(problem, "L1A"))).verdict("w1")
+    problem = parse_problem(example, **CANDIDATE)
+    assert Judge(problem, differentiate_all(problem)).verdict("w1").outcome == Outcome.FAIL
+    disputed = Judge(problem, differentiate_all(problem, make_doubled_backward(problem, "L1A"))).verdict("w1")
     assert disputed.outcome == Outcome.INCONCLUSIVE
     assert "disagree among themselves" in disputed.reason
 
@@ -87,29 +87,29 @@ def test_a_gradient_that_rounding_alone_keeps_from_zero_passes():
     ],
 )
 def test_the_arithmetic_that_is_judged(example, fields, name):
-    problem = problem_of(example, **CANDIDATE | fields)
+    problem = parse_problem(example, **CANDIDATE | fields)
     assert problem.get_precision("w1").name == name
     assert problem.get_precision("w2").name == problem.dtype.precision.name
 
 
 def test_a_candidate_is_comparable_if_its_shape_fits(example):
-    problem = problem_of(example, **CANDIDATE)
-    judge = Judge(problem, routes_of(problem))
+    problem = parse_problem(example, **CANDIDATE)
+    judge = Judge(problem, differentiate_all(problem))
     assert judge.has_comparable_candidate("w1")
     assert not judge.has_comparable_candidate("w2")
     other = dataclasses.replace(
         problem, request=problem.request.model_copy(update={"candidate": {"w1": Tensor(np.ones(3), None, False)}})
     )
-    assert not Judge(other, routes_of(problem)).has_comparable_candidate("w1")
-    assert Judge(other, routes_of(problem)).verdict("w1").outcome == Outcome.FAIL
+    assert not Judge(other, differentiate_all(problem)).has_comparable_candidate("w1")
+    assert Judge(other, differentiate_all(problem)).verdict("w1").outcome == Outcome.FAIL
 
 
 def test_a_hint_is_given_only_where_it_is_true(example):
-    correct = routes_of(problem_of(example)).analytic.gradients["w1"]
+    correct = differentiate_all(parse_problem(example)).analytic.gradients["w1"]
     narrow = correct.astype(np.float32).astype(np.float64)
     for candidate, hinted in ((narrow, True), (narrow * 1.1, False), (correct, False)):
-        problem = problem_of(example, candidate={"w1": candidate.tolist()})
-        assert ("candidate_dtype" in Judge(problem, routes_of(problem)).verdict("w1").reason) == hinted
+        problem = parse_problem(example, candidate={"w1": candidate.tolist()})
+        assert ("candidate_dtype" in Judge(problem, differentiate_all(problem)).verdict("w1").reason) == hinted
 
 
 NARROW = {
@@ -119,7 +119,7 @@ NARROW = {
 }
 
 
-def narrow(op, x, attributes, dtype="float16", **fields):
+def check_narrow_op(op, x, attributes, dtype="float16", **fields):
     nodes = [{"name": "out", "op": op, "inputs": ["x"], **attributes}, {"name": "loss", "op": "sum", "inputs": ["out"]}]
     body = {"tensors": {}, "weights": {"x": x}, "dtype": dtype, "model": {"nodes": nodes}}
     return check(body | fields)["verdicts"]["x"]
@@ -127,44 +127,44 @@ def narrow(op, x, attributes, dtype="float16", **fields):
 
 @pytest.mark.parametrize("case", NARROW.values(), ids=NARROW)
 def test_a_range_that_is_too_small_is_no_wrong_gradient(case):
-    found = narrow(*case)
-    assert found["outcome"] == "inconclusive"
-    assert "because of the range of the dtype alone" in found["reason"]
+    report = check_narrow_op(*case)
+    assert report["outcome"] == "inconclusive"
+    assert "because of the range of the dtype alone" in report["reason"]
 
 
-def test_but_what_is_not_finite_in_float64_either_is(monkeypatch):
+def test_gradient_nonfinite_in_float64_too_fails(monkeypatch):
     op = OP_REGISTRY["tanh"]
-    assert narrow("tanh", [0.5], {})["outcome"] == "pass"
+    assert check_narrow_op("tanh", [0.5], {})["outcome"] == "pass"
     monkeypatch.setattr(op, "torch_forward", lambda self, torch, input: torch.tanh(input) * torch.inf)
     for dtype in ("float16", "float64"):
-        assert narrow("tanh", [0.5], {}, dtype)["outcome"] == "fail"
+        assert check_narrow_op("tanh", [0.5], {}, dtype)["outcome"] == "fail"
 
 
-def test_nor_is_it_excused_in_a_candidate():
+def test_nonfinite_candidate_of_small_range_fails():
     candidate = {"x": {"datatype": "FP16", "shape": [2], "data": ["Infinity", 0.02]}}
-    assert narrow("pow", [0.3, 0.5], {"exponent": 10}, candidate=candidate)["outcome"] == "fail"
+    assert check_narrow_op("pow", [0.3, 0.5], {"exponent": 10}, candidate=candidate)["outcome"] == "fail"
 
 
 EXP = ("exp", [100.0], {}, "float32")
 
 
-def judged_as(given, datatype=None):
+def judge_candidate(given, datatype=None):
     candidate = [given] if datatype is None else {"datatype": datatype, "shape": [1], "data": [given]}
-    found = narrow(*EXP, candidate={"x": candidate})
-    return found["outcome"], found["reason"]
+    report = check_narrow_op(*EXP, candidate={"x": candidate})
+    return report["outcome"], report["reason"]
 
 
 @pytest.mark.parametrize("given", ["Infinity", "NaN"])
 @pytest.mark.parametrize("datatype", [None, "FP32", "FP16", "BF16"])
 def test_overflow_of_the_dtype_is_inconclusive_in_a_candidate_too(given, datatype):
-    outcome, reason = judged_as(given, datatype)
+    outcome, reason = judge_candidate(given, datatype)
     assert outcome == "inconclusive"
     assert "because of the range of the dtype alone" in reason
     assert "fault of this service" not in reason
 
 
-def test_but_not_in_one_of_a_larger_range_nor_in_a_number():
-    assert judged_as("Infinity", "FP64")[0] == "fail"
-    assert judged_as(2.6881171418161356e43)[0] == "pass"
-    assert judged_as(2.6881171418161356e43, "FP64")[0] == "pass"
-    assert judged_as(2.7e43)[0] == judged_as(0.0)[0] == judged_as(-2.6881171418161356e43)[0] == "fail"
+def test_overflow_is_excused_in_a_candidate_of_the_narrow_dtype_alone():
+    assert judge_candidate("Infinity", "FP64")[0] == "fail"
+    assert judge_candidate(2.6881171418161356e43)[0] == "pass"
+    assert judge_candidate(2.6881171418161356e43, "FP64")[0] == "pass"
+    assert judge_candidate(2.7e43)[0] == judge_candidate(0.0)[0] == judge_candidate(-2.6881171418161356e43)[0] == "fail"

@@ -14,28 +14,28 @@ LOSS = {"name": "loss", "op": "half_squared_error", "inputs": ["c", "y"]}
 LEAVES = {"tensors": {"x": [[1, 2], [3, 4]], "y": [[1.0]]}, "weights": {"w": [[1, 1], [1, 1]]}}
 
 
-def graph_of(*nodes, **fields):
+def parse_graph(*nodes, **fields):
     return model_language.build_graph(
         model_language.parse_check_request(LEAVES | {"model": {"nodes": list(nodes)}} | fields)
     )
 
 
-def refused(*nodes, **fields):
+def collect_errors(*nodes, **fields):
     with pytest.raises(InvalidRequestError) as error:
-        graph_of(*nodes, **fields)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+        parse_graph(*nodes, **fields)
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_inputs_in_a_row_by_name_and_constants_are_the_same():
     for inputs in (["x", "w"], {"weight": "w", "input": "x"}):
-        assert graph_of(CONV | {"inputs": inputs}, LOSS).nodes[0].operands == ("x", "w", None)
-    biased = graph_of(CONV | {"inputs": {"input": "x", "bias": 0.5, "weight": "w"}}, LOSS)
+        assert parse_graph(CONV | {"inputs": inputs}, LOSS).nodes[0].operands == ("x", "w", None)
+    biased = parse_graph(CONV | {"inputs": {"input": "x", "bias": 0.5, "weight": "w"}}, LOSS)
     assert biased.nodes[0].operands == ("x", "w", 0.5)
 
 
 @pytest.mark.parametrize("inputs", [["x", "w", None], {"input": "x", "weight": "w", "bias": None}])
 def test_null_stands_for_what_is_left_out(inputs):
-    graph = graph_of(CONV | {"inputs": inputs}, LOSS)
+    graph = parse_graph(CONV | {"inputs": inputs}, LOSS)
     assert graph.nodes[0].operands == ("x", "w", None)
     assert model_language.graph_to_dict(graph)[0]["inputs"] == ["x", "w"]
 
@@ -45,20 +45,20 @@ def test_null_before_an_optional_input_that_is_given_is_written_by_name():
         {"name": "n", "op": "layer_norm", "inputs": ["x", None, "b"], "normalized_shape": 2},
         {"name": "loss", "op": "sum", "inputs": ["n"]},
     ]
-    graph = graph_of(*nodes, tensors={"x": [[1, 2], [3, 4]]}, weights={"b": [1, 1]})
+    graph = parse_graph(*nodes, tensors={"x": [[1, 2], [3, 4]]}, weights={"b": [1, 1]})
     assert graph.nodes[0].operands == ("x", None, "b")
     assert model_language.graph_to_dict(graph)[0]["inputs"] == {"input": "x", "bias": "b"}
 
 
 def test_null_for_a_required_input_is_refused():
     place = f"{NODES}/0/inputs"
-    assert "weight is missing" in refused(CONV | {"inputs": ["x", None]}, LOSS)[place]
+    assert "weight is missing" in collect_errors(CONV | {"inputs": ["x", None]}, LOSS)[place]
     several = {"name": "c", "op": "cat", "inputs": ["x", None], "dim": 0}
-    assert "null is none of tensors" in refused(several, LOSS)[place]
+    assert "null is none of tensors" in collect_errors(several, LOSS)[place]
 
 
 def test_attributes_come_with_their_defaults():
-    op = graph_of(CONV | {"padding": [1, 0], "stride": 3}, LOSS).nodes[0].op
+    op = parse_graph(CONV | {"padding": [1, 0], "stride": 3}, LOSS).nodes[0].op
     assert (op.padding, op.stride, op.dilation, op.groups) == ([1, 0], 3, 1, 1)
 
 
@@ -99,7 +99,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("nodes", "place", "words"), WRONG.values(), ids=WRONG)
 def test_model_error_points_to_its_place(nodes, place, words):
-    assert words in refused(*nodes)[place]
+    assert words in collect_errors(*nodes)[place]
 
 
 CAT = {"name": "c", "op": "cat"}
@@ -127,7 +127,7 @@ SUM = {"name": "loss", "op": "sum", "inputs": ["c"]}
     ],
 )
 def test_several_tensors_for_one_input_are_refused(node, words):
-    assert words in refused(node, SUM)["/model/nodes/0/inputs"]
+    assert words in collect_errors(node, SUM)["/model/nodes/0/inputs"]
 
 
 INTEGERS = {"datatype": "INT64", "shape": [2], "data": [0, 1]}
@@ -135,7 +135,7 @@ TRUTHS = {"datatype": "BOOL", "shape": [2], "data": [True, False]}
 TABLE = [[1.0, 2.0], [3.0, 4.0]]
 
 
-def kinds_of(op, inputs, tensors, **attributes):
+def list_kinds(op, inputs, tensors, **attributes):
     node = {"name": "c", "op": op, "inputs": inputs, **attributes}
     body = {"tensors": tensors, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}}
     return model_language.build_graph(model_language.parse_check_request(body)).leaf_kinds
@@ -154,8 +154,8 @@ def kinds_of(op, inputs, tensors, **attributes):
         ("add", ["table", "i"], {"i": [0, 1]}, {}),
     ],
 )
-def test_bare_integers_become_what_their_use_wants(op, inputs, tensors, expected):
-    assert kinds_of(op, inputs, tensors) == expected
+def test_bare_integers_take_the_kind_of_their_slot(op, inputs, tensors, expected):
+    assert list_kinds(op, inputs, tensors) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_bare_integers_become_what_their_use_wants(op, inputs, tensors, expected
 )
 def test_wrong_kind_of_operand_is_refused_at_the_tensor(op, inputs, tensors, words):
     with pytest.raises(InvalidRequestError) as error:
-        kinds_of(op, inputs, tensors)
+        list_kinds(op, inputs, tensors)
     (placed,) = error.value.errors
     assert placed["pointer"] == f"/tensors/{next(iter(tensors))}"
     assert words in placed["detail"]
@@ -195,9 +195,9 @@ def test_defaults_of_the_dtype_are_spelled_out(dtype, eps):
     assert torch.equal(normal(x, [2]), normal(x, [2], eps=eps))
 
 
-def test_a_tensor_that_nothing_reads_is_said_at_the_tensor():
-    found = refused(CONV, LOSS, tensors={"x": [[1, 2], [3, 4]], "y": [[1]], "z": 1})
-    assert list(found) == ["/tensors/z"]
+def test_unread_tensor_is_reported_at_the_tensor():
+    errors = collect_errors(CONV, LOSS, tensors={"x": [[1, 2], [3, 4]], "y": [[1]], "z": 1})
+    assert list(errors) == ["/tensors/z"]
 
 
 BESIDE_PRESET = {
@@ -243,12 +243,12 @@ BESIDE_PRESET = {
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), BESIDE_PRESET.values(), ids=BESIDE_PRESET)
-def test_beside_a_preset_it_is_the_tensor_that_is_at_fault(fields, place, words):
+def test_mismatch_with_a_preset_is_reported_at_the_tensor(fields, place, words):
     body = {"tensors": {"x": [[1, 2], [3, 4]], "y": [1] * 4}, "weights": {"w1": [[1]], "w2": [1] * 4}}
     model_language.build_graph(model_language.parse_check_request(body))
     with pytest.raises(InvalidRequestError) as error:
         model_language.build_graph(model_language.parse_check_request(body | fields))
-    assert words in {each["pointer"]: each["detail"] for each in error.value.errors}[place]
+    assert words in {entry["pointer"]: entry["detail"] for entry in error.value.errors}[place]
 
 
 def test_a_graph_of_ones_own_broadcasts_what_a_preset_does_not():
@@ -285,7 +285,7 @@ def test_the_catalogue_of_models_is_that_of_presets():
     assert [entry["name"] for entry in model_language.list_models()["models"]] == list(PRESETS)
 
 
-def constant(op, inputs, dtype="float32", **attributes):
+def make_constant_node(op, inputs, dtype="float32", **attributes):
     """A graph of one node with a constant in it, and the operands and op at which all routes differentiate."""
     node = {"name": "c", "op": op, "inputs": inputs, **attributes}
     body = {"tensors": {}, "weights": {"table": TABLE}, "model": {"nodes": [node, SUM]}, "dtype": dtype}
@@ -294,15 +294,15 @@ def constant(op, inputs, dtype="float32", **attributes):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float32", 0.1 + 1.4901161138336505e-09), ("float64", 0.1)])
-def test_a_constant_is_rounded_as_tensors_are_and_shown_as_it_came(dtype, expected):
-    graph, node = constant("sub", ["table", 0.1], dtype)
+def test_constant_is_rounded_like_tensors_and_shown_unrounded(dtype, expected):
+    graph, node = make_constant_node("sub", ["table", 0.1], dtype)
     assert node.operands == ("table", expected)
     assert model_language.graph_to_dict(graph)[0]["inputs"] == ["table", 0.1]
 
 
 @pytest.mark.parametrize(("op", "attribute"), [("clamp", {"max": 0.1}), ("pad", {"pad": [1, 0], "value": 0.1})])
-def test_a_number_that_stands_beside_elements_is_rounded_too(op, attribute):
-    graph, node = constant(op, ["table"], "bfloat16", **attribute)
+def test_number_beside_elements_is_rounded_too(op, attribute):
+    graph, node = make_constant_node(op, ["table"], "bfloat16", **attribute)
     (name, *_) = reversed(attribute)
     assert getattr(node.op, name) == 0.10009765625
     assert model_language.graph_to_dict(graph)[0][name] == 0.1
@@ -310,9 +310,9 @@ def test_a_number_that_stands_beside_elements_is_rounded_too(op, attribute):
 
 def test_a_constant_beyond_the_dtype_is_refused():
     with pytest.raises(InvalidRequestError) as error:
-        constant("mul", ["table", 1e6], "float16")
+        make_constant_node("mul", ["table", 1e6], "float16")
     assert error.value.errors == [
         {"pointer": "/model/nodes/0/inputs", "detail": "a number too large for dtype float16"}
     ]
     with pytest.raises(InvalidRequestError):
-        constant("mul", ["table", 10**400])
+        make_constant_node("mul", ["table", 10**400])

@@ -6,13 +6,13 @@ from service.checks.graph import element, model_language
 from service.checks.graph.parse import parse_problem
 
 
-def test_the_request_and_its_problem_come_back(example):
+def test_parsing_returns_the_request_and_its_problem(example):
     request, problem = parse_problem(example, Limits(), model_language.parse_check_request)
     assert problem.request is request
     assert problem.names == ("w1", "w2")
 
 
-def test_names_are_chosen_of_a_request_of_its_form(example):
+def test_curve_problem_has_the_name_of_its_element(example):
     body = example | {"element": {"name": "x", "index": [0, 0]}}
     request, problem = parse_problem(body, Limits(), model_language.parse_curve_request, element.choose_element_name)
     assert request.element.name == "x"

@@ -9,25 +9,25 @@ from service.checks.graph.problem import build_problem
 from service.numerics.gradients.finite_difference import ADAPTIVE_METHOD
 
 
-def problem_of(body):
+def parse_problem(body):
     return build_problem(model_language.parse_check_request(body))
 
 
-def refused(work, *arguments):
+def collect_errors(work, *arguments):
     with pytest.raises(InvalidRequestError) as error:
         work(*arguments)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_leaves_are_rounded_to_the_dtype_and_widened_again(change_example):
-    problem = problem_of(change_example(dtype="float32"))
+    problem = parse_problem(change_example(dtype="float32"))
     assert {leaf.dtype for leaf in problem.leaves.values()} == {np.dtype(np.float32)}
     assert {leaf.dtype for leaf in problem.float64_leaves.values()} == {np.dtype(np.float64)}
     assert problem.float64_leaves["w1"][0, 0, 0] == float(np.float32(0.1))
     assert problem.leaves["x"].shape == (1, 3, 3)
 
 
-def embedded(**fields):
+def make_embedding_request(**fields):
     nodes = [
         {"name": "e", "op": "embedding", "inputs": ["i", "table"]},
         {"name": "loss", "op": "sum", "inputs": ["e"]},
@@ -37,28 +37,34 @@ def embedded(**fields):
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_integer_tensor_keeps_its_kind(dtype):
-    problem = problem_of(embedded(dtype=dtype))
+    problem = parse_problem(make_embedding_request(dtype=dtype))
     assert problem.leaves["i"].dtype == problem.float64_leaves["i"].dtype == np.int64
     assert problem.leaves["table"].dtype == (np.float64 if dtype == "float64" else np.float32)
 
 
 def test_only_floats_have_gradients():
-    assert "not of floats" in refused(problem_of, embedded(with_respect_to=["i"]))["/with_respect_to/0"]
-    assert "not of floats" in refused(problem_of, embedded(candidate={"i": [1, 2, 3]}))["/candidate/i"]
+    assert (
+        "not of floats"
+        in collect_errors(parse_problem, make_embedding_request(with_respect_to=["i"]))["/with_respect_to/0"]
+    )
+    assert (
+        "not of floats"
+        in collect_errors(parse_problem, make_embedding_request(candidate={"i": [1, 2, 3]}))["/candidate/i"]
+    )
 
 
-def test_names_are_weights_and_what_is_asked_for_and_what_has_a_candidate(change_example):
-    assert problem_of(change_example()).names == ("w1", "w2")
-    assert problem_of(change_example(with_respect_to=["x", "L1", "x"])).names == ("x", "L1")
-    assert problem_of(change_example(candidate={"y": [1, 2, 3, 4]})).names == ("w1", "w2", "y")
-    assert problem_of(change_example(include=["intermediates"])).reported_names[:2] == ("w1", "w2")
-    assert "L2A" in problem_of(change_example(include=["intermediates"])).reported_names
+def test_reported_names_are_weights_requested_tensors_and_candidates(change_example):
+    assert parse_problem(change_example()).names == ("w1", "w2")
+    assert parse_problem(change_example(with_respect_to=["x", "L1", "x"])).names == ("x", "L1")
+    assert parse_problem(change_example(candidate={"y": [1, 2, 3, 4]})).names == ("w1", "w2", "y")
+    assert parse_problem(change_example(include=["intermediates"])).reported_names[:2] == ("w1", "w2")
+    assert "L2A" in parse_problem(change_example(include=["intermediates"])).reported_names
 
 
-def test_the_method(change_example):
-    assert problem_of(change_example()).method is ADAPTIVE_METHOD
-    assert problem_of(change_example(finite_difference={"method": "central", "step": 0.5})).method.given_step == 0.5
-    assert problem_of(change_example(finite_difference={"method": "forward"})).method.given_step is None
+def test_difference_method_follows_the_request(change_example):
+    assert parse_problem(change_example()).method is ADAPTIVE_METHOD
+    assert parse_problem(change_example(finite_difference={"method": "central", "step": 0.5})).method.given_step == 0.5
+    assert parse_problem(change_example(finite_difference={"method": "forward"})).method.given_step is None
 
 
 INT = {"datatype": "INT64", "shape": [4], "data": [1, 2, 3, 4]}
@@ -92,8 +98,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("fields", "place", "words"), REFUSED.values(), ids=REFUSED)
 def test_invalid_problem_is_refused_at_its_place(change_example, fields, place, words):
-    problem_of(change_example())
-    assert words in refused(problem_of, change_example(**fields))[place]
+    parse_problem(change_example())
+    assert words in collect_errors(parse_problem, change_example(**fields))[place]
 
 
 def test_long_list_of_names_is_shortened(change_example):
@@ -101,7 +107,7 @@ def test_long_list_of_names_is_shortened(change_example):
     nodes = [{"name": "n0", "op": "mul", "inputs": ["t0", "t1"]}]
     nodes += [{"name": f"n{n}", "op": "mul", "inputs": [f"n{n - 1}", f"t{n + 1}"]} for n in range(1, 29)]
     body = {"tensors": tensors, "weights": {}, "model": {"nodes": nodes}, "with_respect_to": ["z"]}
-    assert refused(problem_of, body)["/with_respect_to/0"].endswith("'t19', ...")
+    assert collect_errors(parse_problem, body)["/with_respect_to/0"].endswith("'t19', ...")
 
 
 COUNTS = {
@@ -119,4 +125,4 @@ def test_too_many_entries_are_refused_without_reading_each(body, place, words):
     limits = Limits(names=2, nodes=2)
     check_entry_counts({"tensors": {"a": 1, "b": [0] * 1000}}, limits)
     check_entry_counts([], limits)
-    assert words in refused(check_entry_counts, body, limits)[place]
+    assert words in collect_errors(check_entry_counts, body, limits)[place]

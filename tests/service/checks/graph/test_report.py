@@ -8,35 +8,35 @@ import pytest
 from service.checks.graph.check import check
 
 
-def summary(body):
+def get_summary(body):
     return check(body)["summary"]
 
 
-def test_a_pass_says_what_it_is_worth(example):
-    text = summary(example)
+def test_pass_states_its_detectable_error(example):
+    text = get_summary(example)
     assert text.startswith("pass: all 8 elements of w1, w2 agree with the finite difference; a relative error of ")
     assert float(text.split("relative error of ")[1].split()[0]) < 1e-6
 
 
 def test_a_failure_names_the_worst_element(example):
-    text = summary(example | {"candidate": {"w2": [0.2, 0.3, -0.1, -0.1]}})
+    text = get_summary(example | {"candidate": {"w2": [0.2, 0.3, -0.1, -0.1]}})
     assert text.startswith("fail: 4 of 4 elements of w2; the worst is w2[")
     assert "where the candidate gradient is" in text
 
 
 def test_a_failure_without_a_worst_element_gives_its_reason(example):
-    text = summary(example | {"candidate": {"w2": [0.2]}})
+    text = get_summary(example | {"candidate": {"w2": [0.2]}})
     assert text.startswith("fail: 4 of 4 elements of w2. The candidate has another shape")
 
 
 def test_numbers_are_spelled_as_elsewhere_in_the_report(example):
-    text = summary(example | {"candidate": {"w2": [0.2, "-Infinity", "NaN", 0.1]}})
+    text = get_summary(example | {"candidate": {"w2": [0.2, "-Infinity", "NaN", 0.1]}})
     assert "nan" not in text
     assert "-Infinity" in text or "NaN" in text
 
 
 def test_report_omits_a_missing_finite_difference(example):
-    text = summary(example | {"finite_difference": {"method": "central", "step": 100}})
+    text = get_summary(example | {"finite_difference": {"method": "central", "step": 100}})
     assert text.startswith("inconclusive: 8 of 8 elements of w1, w2; the worst is w")
     assert text.endswith(" and there is no finite difference with a bound.")
 
@@ -44,8 +44,8 @@ def test_report_omits_a_missing_finite_difference(example):
 def test_quotes_of_a_name_are_kept():
     nodes = [{"name": "loss", "op": "half_squared_error", "inputs": ["w'1", "y"]}]
     body = {"tensors": {"y": 0}, "weights": {"w'1": 1}, "model": {"nodes": nodes}}
-    assert summary(body).startswith("pass: all 1 elements of w'1 agree")
-    assert "the worst is w'1," in summary(body | {"candidate": {"w'1": 2}})
+    assert get_summary(body).startswith("pass: all 1 elements of w'1 agree")
+    assert "the worst is w'1," in get_summary(body | {"candidate": {"w'1": 2}})
 
 
 def test_zero_gradient_has_no_detectable_relative_error():
@@ -67,7 +67,7 @@ def test_long_list_of_names_is_shortened(count):
     nodes = [{"name": "p0", "op": "mul", "inputs": ["x", names[0]]}]
     nodes += [{"name": f"p{n}", "op": "mul", "inputs": [f"p{n - 1}", names[n]]} for n in range(1, count)]
     nodes += [{"name": "loss", "op": "half_squared_error", "inputs": [nodes[-1]["name"], "x"]}]
-    text = summary({"tensors": {"x": 1.5}, "weights": dict.fromkeys(names, 0.9), "model": {"nodes": nodes}})
+    text = get_summary({"tensors": {"x": 1.5}, "weights": dict.fromkeys(names, 0.9), "model": {"nodes": nodes}})
     assert ("w0, w1, w2, w3, w4 and 2 more" in text) == (count == 7)
 
 

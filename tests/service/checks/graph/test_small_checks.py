@@ -17,19 +17,19 @@ LIMITS = Limits()
 VAST = 3 * 10**7
 
 
-def chain(length):
+def make_chain_request(length):
     nodes = [{"name": f"n{at}", "op": "tanh", "inputs": [f"n{at - 1}" if at else "w"]} for at in range(length)]
     nodes.append({"name": "loss", "op": "sum", "inputs": [nodes[-1]["name"]]})
     return {"tensors": {}, "weights": {"w": [0.5] * 4}, "model": {"nodes": nodes}, "include": []}
 
 
-def widened(size, **fields):
+def make_wide_request(size, **fields):
     nodes = [{"name": "wide", "op": "expand", "inputs": ["w"], "size": [size]}]
     nodes.append({"name": "loss", "op": "sum", "inputs": ["wide"]})
     return {"tensors": {}, "weights": {"w": [1.0]}, "model": {"nodes": nodes}, "include": [], **fields}
 
 
-def pooled(side, kernel):
+def make_pool_request(side, kernel):
     """Planned at a price that grows with the offsets of the kernel, whatever the model holds."""
     nodes = [
         {"name": "wide", "op": "expand", "inputs": ["w"], "size": [1, 1, side, side]},
@@ -45,13 +45,15 @@ def test_presets_are_small(preset):
 
 
 LARGE = {
-    "elements": widened(2**19),
-    "elements and a sample of them": widened(2**19, with_respect_to=["wide"], finite_difference={"sample": 2**18}),
-    "nodes": chain(900),
+    "elements": make_wide_request(2**19),
+    "elements and a sample of them": make_wide_request(
+        2**19, with_respect_to=["wide"], finite_difference={"sample": 2**18}
+    ),
+    "nodes": make_chain_request(900),
     "scalars that are all entangled": make_entangled_request(40, 40),
-    "the offsets of a kernel": pooled(200, 100),
-    "the answer": {"include": ["gradients"], "encoding": "nested"} | widened(2**17, with_respect_to=["wide"]),
-    "elements without number": widened(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST}),
+    "the offsets of a kernel": make_pool_request(200, 100),
+    "the answer": {"include": ["gradients"], "encoding": "nested"} | make_wide_request(2**17, with_respect_to=["wide"]),
+    "elements without number": make_wide_request(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST}),
 }
 
 
@@ -74,7 +76,7 @@ def test_to_tell_takes_no_more_than_a_small_check_takes(body):
 def test_a_plan_that_is_large_by_itself_is_not_made_to_tell(monkeypatch):
     planned = []
     monkeypatch.setattr(finite_difference, "plan_differences", lambda *_, **__: planned.append(1))
-    assert not is_small_check(pooled(200, 100), LIMITS)
+    assert not is_small_check(make_pool_request(200, 100), LIMITS)
     assert not planned
     with pytest.raises(AttributeError):
         is_small_check(make_entangled_request(6, 6), LIMITS)
@@ -85,9 +87,9 @@ def test_a_plan_that_is_large_by_itself_is_not_made_to_tell(monkeypatch):
 def test_estimate_decides_whether_a_check_is_small(monkeypatch, what):
     body = make_entangled_request(6, 6)
     most = getattr(estimate_request(body), what)
-    for limit, found in ((most, True), (most - 1, False)):
+    for limit, is_small in ((most, True), (most - 1, False)):
         monkeypatch.setattr(small_checks, f"MAX_SMALL_{what.upper()}", limit)
-        assert is_small_check(body, LIMITS) is found
+        assert is_small_check(body, LIMITS) is is_small
 
 
 @pytest.mark.parametrize("field", ["bytes", "work", "elements"])
@@ -96,7 +98,7 @@ def test_request_over_a_limit_is_not_small(field):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, [], {"tensors": {}, "weights": {"w": ["a"]}}, chain(3) | {"with_respect_to": ["none"]}]
+    "body", [{}, [], {"tensors": {}, "weights": {"w": ["a"]}}, make_chain_request(3) | {"with_respect_to": ["none"]}]
 )
 def test_invalid_request_is_small(body):
     assert is_small_check(body, LIMITS)
@@ -110,7 +112,7 @@ def test_unexamined_request_is_not_small():
 
 def test_oversized_model_draws_no_sample():
     """Drawing takes memory for each element, of which a node may have any number."""
-    body = widened(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST})
+    body = make_wide_request(VAST, with_respect_to=["wide"], finite_difference={"sample": VAST})
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequestError, match=r"the model would hold 60000001 elements"):
@@ -120,6 +122,6 @@ def test_oversized_model_draws_no_sample():
         tracemalloc.stop()
 
 
-def test_the_setting_says_what_is_small():
+def test_small_check_limit_is_a_setting():
     said = Settings.model_fields["max_small_checks"].description or ""
     assert f"{MAX_SMALL_BYTES // 2**20} MiB and {MAX_SMALL_WORK:.0e} operations" in said

@@ -10,7 +10,7 @@ W = [[0.7, -0.7 / 3], [0.5, 0.25]]
 """W x is 0 but for rounding in its first element."""
 
 
-def answered(slope_by_w, slope_by_x=None, **fields):
+def check_relu_of_product(slope_by_w, slope_by_x=None, **fields):
     nodes = [
         {"name": "z", "op": "matmul", "inputs": ["w", "x"]},
         {"name": "y", "op": "relu", "inputs": ["z"]},
@@ -25,12 +25,12 @@ def answered(slope_by_w, slope_by_x=None, **fields):
 
 @pytest.mark.parametrize("slope", [0.0, 0.3, 0.5, 1.0])
 def test_one_slope_for_all_tensors_passes_at_a_kink_that_is_computed(slope):
-    assert answered(slope, slope)["outcome"] == "pass"
-    assert answered(slope)["outcome"] == "pass"
+    assert check_relu_of_product(slope, slope)["outcome"] == "pass"
+    assert check_relu_of_product(slope)["outcome"] == "pass"
 
 
 def test_two_slopes_at_one_kink_fail():
-    report = answered(0.3, 0.6)
+    report = check_relu_of_product(0.3, 0.6)
     assert report["outcome"] == "fail"
     assert "no single choice of subgradient at the ties" in report["verdicts"]["w"]["reason"]
     assert "FP32" not in report["verdicts"]["w"]["reason"]
@@ -38,15 +38,15 @@ def test_two_slopes_at_one_kink_fail():
 
 def test_rounding_to_a_lower_precision_is_named_at_a_kink_too():
     """0.3 rounded to float32 is one slope there, and by x and w two in float64."""
-    report = answered(0.3, float(np.float32(0.3)))
+    report = check_relu_of_product(0.3, float(np.float32(0.3)))
     assert report["outcome"] == "fail"
     assert "It would not fail as FP32" in report["verdicts"]["w"]["reason"]
 
 
 def test_a_sample_of_the_elements_is_judged_together():
-    assert answered(0.3, 0.3, finite_difference={"sample": 2})["outcome"] == "pass"
+    assert check_relu_of_product(0.3, 0.3, finite_difference={"sample": 2})["outcome"] == "pass"
 
 
 def test_directions_are_judged_by_conventions():
-    assert answered(1.0, 1.0, finite_difference={"projections": 4})["outcome"] == "pass"
-    assert answered(0.3, 0.9, finite_difference={"projections": 8})["outcome"] == "fail"
+    assert check_relu_of_product(1.0, 1.0, finite_difference={"projections": 4})["outcome"] == "pass"
+    assert check_relu_of_product(0.3, 0.9, finite_difference={"projections": 8})["outcome"] == "fail"

@@ -12,14 +12,14 @@ from service.settings import Settings
 CLIENT = create_app(Settings(max_body_bytes=1000, max_binary_bytes=2000)).test_client()
 
 
-def posted(data, content_type="application/json", **headers):
+def post_check(data, content_type="application/json", **headers):
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return CLIENT.post("/v1/check", data=data, content_type=content_type, headers=headers)
 
 
 @pytest.mark.parametrize(("size", "status"), [(999, 422), (1000, 422), (1001, 413), (10**6, 413)])
 def test_the_limit_is_the_limit(size, status):
-    response = posted(b"{}" + b" " * (size - 2))
+    response = post_check(b"{}" + b" " * (size - 2))
     assert response.status_code == status
     if status == 413:
         assert "the 1000 bytes that are taken as application/json" in response.json["detail"]
@@ -27,7 +27,7 @@ def test_the_limit_is_the_limit(size, status):
 
 @pytest.mark.parametrize(("size", "status"), [(1001, 400), (2000, 400), (2001, 413), (10**6, 413)])
 def test_a_binary_body_has_a_limit_of_its_own(size, status):
-    response = posted(bytes(size), "application/vnd.safetensors")
+    response = post_check(bytes(size), "application/vnd.safetensors")
     assert response.status_code == status
     if status == 413:
         assert "the 2000 bytes that are taken as application/vnd.safetensors" in response.json["detail"]
@@ -35,7 +35,7 @@ def test_a_binary_body_has_a_limit_of_its_own(size, status):
 
 @pytest.mark.parametrize("size", [1001, 2001])
 @pytest.mark.parametrize("content_type", ["application/json", "application/vnd.safetensors"])
-def test_the_limits_hold_for_what_is_not_announced(size, content_type):
+def test_limits_hold_without_a_content_length(size, content_type):
     """As a chunked body comes, its end marked by the server."""
     response = CLIENT.post(
         "/v1/check",
@@ -66,33 +66,33 @@ class Slow(io.RawIOBase):
         return size if self.pieces > 0 else 0
 
 
-def slowly(stream, length=1000, ago=0.0, **settings):
+def post_stream(stream, length=1000, ago=0.0, **settings):
     client = create_app(Settings(**settings)).test_client()
     environ = {"wsgi.input": stream, "wsgi.input_terminated": True, "CONTENT_LENGTH": str(length)}
     with set_arrival(time.monotonic() - ago):
         return client.post("/v1/check", content_type="application/json", environ_overrides=environ)
 
 
-def test_a_body_has_to_come_in_time_however_evenly_it_comes():
-    response = slowly(Slow(0.01), max_body_seconds=0.05)
+def test_steadily_slow_body_is_refused_at_its_deadline():
+    response = post_stream(Slow(0.01), max_body_seconds=0.05)
     assert (response.status_code, response.mimetype) == (408, "application/problem+json")
     assert "within the 0.05 s" in response.json["detail"]
-    assert slowly(Slow(0.001), max_body_seconds=60).status_code == 400, "what comes in time is looked at"
+    assert post_stream(Slow(0.001), max_body_seconds=60).status_code == 400, "what comes in time is looked at"
 
 
-def test_a_body_has_to_be_there_in_the_time_of_its_request_however_much_of_it_came(monkeypatch):
+def test_body_shares_the_deadline_of_its_request(monkeypatch):
     large = {"pieces": 9, "size": 2**16}
-    assert slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=900.0).status_code == 400, "it was read"
+    assert post_stream(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=900.0).status_code == 400, "it was read"
     monkeypatch.setattr(arrival, "MIN_TRANSFER_SECONDS", 0.0)
-    late = slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=900.0)
+    late = post_stream(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=900.0)
     assert (late.status_code, late.mimetype) == (408, "application/problem+json")
     assert "within the 900 s that all of the request may take" in late.json["detail"]
-    assert slowly(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=9000.0).status_code == 400, "it was read"
+    assert post_stream(Slow(0, **large), length=2**19, ago=1000.0, max_seconds=9000.0).status_code == 400, "it was read"
 
 
 def test_received_bytes_extend_the_time_of_a_body():
     large = {"pieces": 9, "size": 2**16}
-    assert slowly(Slow(0.05, **large), length=2**19, max_body_seconds=0.1).status_code == 400, "it was read"
+    assert post_stream(Slow(0.05, **large), length=2**19, max_body_seconds=0.1).status_code == 400, "it was read"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_received_bytes_extend_the_time_of_a_body():
     ],
 )
 @pytest.mark.parametrize("seconds", [60, 1e-6])
-def test_a_body_that_stalls_or_breaks_off(error, status, words, seconds):
-    response = slowly(Slow(0.001, error), max_body_seconds=seconds)
+def test_body_that_stalls_or_breaks_off_is_refused(error, status, words, seconds):
+    response = post_stream(Slow(0.001, error), max_body_seconds=seconds)
     assert response.status_code == (status if seconds == 60 else 408)
     assert (words in response.json["detail"]) is (seconds == 60)
 

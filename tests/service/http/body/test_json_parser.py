@@ -20,19 +20,19 @@ VALUES = st.recursive(
 )
 
 
-def depth(value):
+def measure_depth(value):
     if not isinstance(value, list | dict):
         return 0
-    return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
+    return 1 + max(map(measure_depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
 @given(VALUES, st.booleans())
-def test_depth_is_that_of_the_value_whatever_its_strings_hold(value, spaced):
+def test_nesting_depth_ignores_brackets_in_strings(value, spaced):
     raw = json.dumps(value, indent=1 if spaced else None, ensure_ascii=spaced).encode()
-    assert parse_json(raw, "It", depth(value), MANY) == value
-    if depth(value):
+    assert parse_json(raw, "It", measure_depth(value), MANY) == value
+    if measure_depth(value):
         with pytest.raises(BadRequest, match="It is nested deeper than the"):
-            parse_json(raw, "It", depth(value) - 1, MANY)
+            parse_json(raw, "It", measure_depth(value) - 1, MANY)
 
 
 def test_many_shallow_lists_are_not_deep():
@@ -97,7 +97,7 @@ AT_MOST = {"small integers": 3.0, "empty strings": 6.0, "nulls": 3.0}
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured_bytes():
     """Estimated bytes, and those taken, by unit.
 
     Each is measured in a process of its own, of which the peak is known; without its first megabytes, which every
@@ -109,6 +109,6 @@ def measured():
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_the_estimate_is_no_less_than_what_is_taken(measured, name):
-    estimate, taken = measured[name]
+def test_memory_estimate_is_no_less_than_the_peak(measured_bytes, name):
+    estimate, taken = measured_bytes[name]
     assert taken <= estimate <= AT_MOST.get(name, 2.0) * taken

@@ -6,7 +6,7 @@ from service.settings import Settings
 CLIENT = create_app(Settings(max_body_bytes=1000, max_binary_bytes=2000)).test_client()
 
 
-def posted(data, content_type="application/json", **headers):
+def post_check(data, content_type="application/json", **headers):
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return CLIENT.post("/v1/check", data=data, content_type=content_type, headers=headers)
 
@@ -22,16 +22,16 @@ def posted(data, content_type="application/json", **headers):
         ("", 415),
     ],
 )
-def test_the_content_type(content_type, status):
-    response = posted(b"{}", content_type)
+def test_other_content_types_are_refused(content_type, status):
+    response = post_check(b"{}", content_type)
     assert response.status_code == status
     if status == 415:
         assert "application/json" in response.json["detail"]
 
 
 @pytest.mark.parametrize(("encoding", "status"), [("identity", 422), ("", 422), ("gzip", 415), ("br", 415)])
-def test_the_content_encoding(encoding, status):
-    assert posted(b"{}", Content_Encoding=encoding).status_code == status
+def test_unknown_content_encoding_is_refused(encoding, status):
+    assert post_check(b"{}", Content_Encoding=encoding).status_code == status
 
 
 NOT_JSON = {
@@ -67,20 +67,20 @@ NOT_JSON = {
 
 @pytest.mark.parametrize(("body", "words"), NOT_JSON.values(), ids=NOT_JSON)
 def test_malformed_json_is_refused(body, words):
-    response = posted(body)
+    response = post_check(body)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert words in response.json["detail"]
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"tensors": 1e999}'])
 def test_a_byte_order_mark_is_ignored(body):
-    assert posted(b"\xef\xbb\xbf" + body).json == posted(body).json
-    assert posted(body).status_code == 422
+    assert post_check(b"\xef\xbb\xbf" + body).json == post_check(body).json
+    assert post_check(body).status_code == 422
 
 
 @pytest.mark.parametrize("body", [b'{"x": ["NaN"], "y": }', b'["NaN",]', b'{"note": "-Infinity"', b"[infer]"])
 def test_spelling_of_numbers_is_explained_only_beside_its_own_error(body):
-    detail = posted(body).json["detail"]
+    detail = post_check(body).json["detail"]
     assert detail.startswith("The body is not JSON: ")
     assert "spelled" not in detail
 
@@ -92,7 +92,7 @@ def test_deep_json_is_refused():
         assert "deeper than the 64 levels" in response.json["detail"]
 
 
-def test_as_deep_as_is_taken_may_be_chosen():
+def test_deepest_accepted_nesting_is_parsed():
     client = create_app(Settings(max_depth=3)).test_client()
     for body, status in ((b'{"x": {"y": [1]}}', 422), (b'{"x": {"y": [[1]]}}', 400)):
         assert client.post("/v1/check", data=body, content_type="application/json").status_code == status

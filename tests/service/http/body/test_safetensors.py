@@ -9,27 +9,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.app import create_app
-from tests.schemas.test_safetensors_body import NOT_IN_IT, VALID, mutated
+from tests.schemas.test_safetensors_body import NOT_IN_IT, VALID, draw_mutated_body
 from tests.tensor_bodies import encode_request, make_bfloat16_entry, make_body, make_entry, read_body
 
 CLIENT = create_app().test_client()
 SAFETENSORS = "application/vnd.safetensors"
 
 
-def posted(raw, path="/v1/check", accept="application/json"):
+def post_body(raw, path="/v1/check", accept="application/json"):
     return CLIENT.post(path, data=raw, content_type=SAFETENSORS, headers={"Accept": accept})
 
 
-def timeless(report):
+def drop_times(report):
     return report | {"cost": report["cost"]["loss_evaluations"]}
 
 
-def places(response):
+def collect_errors(response):
     assert (response.status_code, response.mimetype) == (422, "application/problem+json"), response.text
-    return {each["pointer"]: each["detail"] for each in response.json["errors"]}
+    return {error["pointer"]: error["detail"] for error in response.json["errors"]}
 
 
-def changed_entry(example, name, new, **fields):
+def replace_entry(example, name, new, **fields):
     """The reference example with one of its tensors replaced or added."""
     entries, _ = read_body(encode_request(example))
     return make_body(entries | {name: new}, {"request": json.dumps(fields)})
@@ -37,20 +37,24 @@ def changed_entry(example, name, new, **fields):
 
 def test_binary_check_equals_the_json_check(example):
     request = example | {"candidate": {"w2": [0, 0, 0, 0]}, "include": ["gradients", "intermediates"], "seed": 3}
-    assert timeless(posted(encode_request(request)).json) == timeless(CLIENT.post("/v1/check", json=request).json)
-    other = posted(encode_request(request | {"candidate": {"w2": [0, 0, 0, 1]}})).json
-    assert timeless(other) != timeless(posted(encode_request(request)).json), "the comparison must be able to fail"
+    assert drop_times(post_body(encode_request(request)).json) == drop_times(
+        CLIENT.post("/v1/check", json=request).json
+    )
+    other = post_body(encode_request(request | {"candidate": {"w2": [0, 0, 0, 1]}})).json
+    assert drop_times(other) != drop_times(post_body(encode_request(request)).json), (
+        "the comparison must be able to fail"
+    )
 
 
 def test_binary_curve_equals_the_json_curve(example):
     request = example | {"element": {"name": "w1", "index": [0, 1]}}
-    response = posted(encode_request(request), "/v1/curve")
+    response = post_body(encode_request(request), "/v1/curve")
     assert (response.status_code, response.json) == (200, CLIENT.post("/v1/curve", json=request).json)
 
 
 def test_the_answer_holds_the_same_numbers(example):
     request = example | {"candidate": {"w2": [0, 0, 0, 0]}, "include": ["gradients", "intermediates"]}
-    response = posted(encode_request(request), accept=SAFETENSORS)
+    response = post_body(encode_request(request), accept=SAFETENSORS)
     assert (response.status_code, response.headers["Content-Type"]) == (200, SAFETENSORS)
     entries, metadata = read_body(response.data)
     assert set(metadata) == {"report"}
@@ -61,7 +65,7 @@ def test_the_answer_holds_the_same_numbers(example):
         for name, routes in report.pop(part).items()
         for route, values in routes.items()
     }
-    assert timeless(json.loads(metadata["report"])) == timeless(report)
+    assert drop_times(json.loads(metadata["report"])) == drop_times(report)
     assert set(entries) == set(tensors)
     assert {"gradients/w2/candidate", "gradients/w1/error_bound", "intermediates/L1/value"} < set(entries)
     for name, (dtype, shape, raw) in entries.items():
@@ -70,7 +74,7 @@ def test_the_answer_holds_the_same_numbers(example):
 
 @pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_the_report_for_reading_comes_beside_where_it_is_asked_for(example, form, dtype):
+def test_requested_text_report_is_in_the_metadata(example, form, dtype):
     request = example | {"dtype": dtype, "include": ["gradients", "intermediates"]}
     _, metadata = read_body(
         CLIENT.post("/v1/check", json=request, headers={"Accept": f'{SAFETENSORS}; report="{form}"'}).data
@@ -78,17 +82,17 @@ def test_the_report_for_reading_comes_beside_where_it_is_asked_for(example, form
     assert set(metadata) == {"report", "text"}
     alone = CLIENT.post("/v1/check", json=request, headers={"Accept": form}).text
 
-    def without_times(text):
+    def drop_timing_lines(text):
         # The times stand last, on lines that are broken where they end.
         lines, times, _ = text.partition("loss evaluations in")
         assert times
         return lines.splitlines()
 
-    assert len(without_times(alone)) > 20, "with its tensors"
-    assert without_times(metadata["text"]) == without_times(alone)
+    assert len(drop_timing_lines(alone)) > 20, "with its tensors"
+    assert drop_timing_lines(metadata["text"]) == drop_timing_lines(alone)
 
 
-def test_a_json_request_may_be_answered_so_whatever_encoding_it_asks_for(example):
+def test_json_request_may_be_answered_in_safetensors(example):
     for encoding in ("nested", "b64"):
         body = example | {"encoding": encoding}
         entries, _ = read_body(CLIENT.post("/v1/check", json=body, headers={"Accept": SAFETENSORS}).data)
@@ -104,14 +108,14 @@ def test_narrow_datatypes_are_kept_both_ways(example, dtype, name):
     example["weights"]["w2"] = [0.5, -0.25, 0.125, 2.0]
     entries, _ = read_body(encode_request(example))
     (gradients, _) = read_body(
-        posted(make_body(entries, {"request": json.dumps({"dtype": dtype})}), accept=SAFETENSORS).data
+        post_body(make_body(entries, {"request": json.dumps({"dtype": dtype})}), accept=SAFETENSORS).data
     )
     assert gradients["gradients/w2/analytic"][0] == name
     assert gradients["gradients/w2/finite_difference"][0] == "F64"
     as_candidate = make_body(
         entries | {"candidate/w2": gradients["gradients/w2/autograd"]}, {"request": json.dumps({"dtype": dtype})}
     )
-    answer = posted(as_candidate, accept=SAFETENSORS)
+    answer = post_body(as_candidate, accept=SAFETENSORS)
     assert read_body(answer.data)[0]["gradients/w2/candidate"] == gradients["gradients/w2/autograd"]
     assert json.loads(read_body(answer.data)[1]["report"])["outcome"] != "fail"
 
@@ -121,10 +125,10 @@ def test_names_may_have_slashes(example):
     nodes = CLIENT.post("/v1/check", json=example | {"weights": {"w1": [[1, 2], [3, 4]], "w2": [1, 2, 3, 4]}})
     model = nodes.json["model"]
     model["nodes"][3]["inputs"] = ["L1A", "block/0/w2"]
-    entries, _ = read_body(posted(encode_request(example | {"model": model}), accept=SAFETENSORS).data)
+    entries, _ = read_body(post_body(encode_request(example | {"model": model}), accept=SAFETENSORS).data)
     assert "gradients/block/0/w2/analytic" in entries
     wrong = make_body({"weights/block/0/w2": ("U8", [1], b"x"), "weights/w1": make_entry(np.ones((2, 2)))})
-    assert "U8 was given" in places(posted(wrong))["/weights/block~10~1w2"]
+    assert "U8 was given" in collect_errors(post_body(wrong))["/weights/block~10~1w2"]
 
 
 NAN = np.array([1.0, np.nan, np.inf, 1.0])
@@ -133,13 +137,13 @@ NAN = np.array([1.0, np.nan, np.inf, 1.0])
 def test_nonfinite_numbers_are_allowed_in_candidates_alone(example):
     assert (
         "not a finite number at index [1]"
-        in places(posted(changed_entry(example, "weights/w2", make_entry(NAN))))["/weights/w2"]
+        in collect_errors(post_body(replace_entry(example, "weights/w2", make_entry(NAN))))["/weights/w2"]
     )
     assert (
         "only a candidate"
-        in places(posted(changed_entry(example, "tensors/y", make_entry(np.float32(NAN)))))["/tensors/y"]
+        in collect_errors(post_body(replace_entry(example, "tensors/y", make_entry(np.float32(NAN)))))["/tensors/y"]
     )
-    answer = posted(changed_entry(example, "candidate/w2", make_entry(NAN)), accept=SAFETENSORS)
+    answer = post_body(replace_entry(example, "candidate/w2", make_entry(NAN)), accept=SAFETENSORS)
     entries, metadata = read_body(answer.data)
     assert json.loads(metadata["report"])["verdicts"]["w2"]["outcome"] == "fail"
     assert entries["gradients/w2/candidate"][2] == struct.pack("<4d", *NAN)
@@ -164,25 +168,25 @@ BAD = {
 
 
 @pytest.mark.parametrize(("name", "new", "fields", "place", "words"), BAD.values(), ids=BAD)
-def test_an_invalid_request_is_said_at_its_place(example, name, new, fields, place, words):
-    found = places(posted(changed_entry(example, name, new, **fields)))
-    assert list(found) == [place]
-    assert words in found[place]
+def test_invalid_request_is_refused_at_its_place(example, name, new, fields, place, words):
+    errors = collect_errors(post_body(replace_entry(example, name, new, **fields)))
+    assert list(errors) == [place]
+    assert words in errors[place]
 
 
 def test_too_many_tensors_are_counted_before_each_is_looked_at():
     raw = make_body({f"weights/{number}": ("U8", [1], b"x") for number in range(1001)})
-    assert places(posted(raw)) == {"/weights": "1001 are more than the 1000 that are taken"}
+    assert collect_errors(post_body(raw)) == {"/weights": "1001 are more than the 1000 that are taken"}
 
 
 def test_excess_elements_are_not_widened():
     raw = make_body({"weights/w": ("BOOL", [2**22], bytes(2**22))})
-    assert "4194304 elements or more" in places(posted(raw))["/model"]
+    assert "4194304 elements or more" in collect_errors(post_body(raw))["/model"]
 
 
 @pytest.mark.parametrize(("raw", "words"), NOT_IN_IT.values(), ids=NOT_IN_IT)
 def test_malformed_safetensors_are_a_400(raw, words):
-    response = posted(raw)
+    response = post_body(raw)
     assert (response.status_code, response.mimetype) == (400, "application/problem+json")
     assert response.json["detail"].startswith("The body is not in the safetensors format: ")
     assert words in response.json["detail"]
@@ -199,7 +203,7 @@ def test_malformed_safetensors_are_a_400(raw, words):
     ],
 )
 def test_the_other_fields_are_json(fields, status, words):
-    response = posted(make_body({}, {"request": fields}))
+    response = post_body(make_body({}, {"request": fields}))
     assert response.status_code == status
     assert words in response.json["detail"]
 
@@ -209,11 +213,11 @@ def test_the_other_fields_are_json(fields, status, words):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(raw=st.binary(max_size=100) | mutated(), path=st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]))
-def test_no_bytes_break_it(raw, path):
-    assert posted(raw, path).status_code in (400, 422)
+@given(raw=st.binary(max_size=100) | draw_mutated_body(), path=st.sampled_from(["/v1/check", "/v1/curve", "/v1/bugs"]))
+def test_no_bytes_crash_the_parser(raw, path):
+    assert post_body(raw, path).status_code in (400, 422)
 
 
 def test_unchanged_body_of_the_byte_tests_is_well_formed():
     """A valid form, with tensors that the default model does not have."""
-    assert posted(VALID).status_code == 422
+    assert post_body(VALID).status_code == 422

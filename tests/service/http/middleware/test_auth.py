@@ -9,36 +9,36 @@ KEYS = ("first-key_1.~+/==", "second")
 OPEN = ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"]
 
 
-def client(**settings):
+def make_client(**settings):
     return create_app(Settings(**{"keys": ",".join(KEYS)} | settings)).test_client()
 
 
-def bearing(value):
+def make_headers(value):
     return {"Authorization": value}
 
 
 @pytest.mark.parametrize("path", OPEN)
 def test_health_needs_no_key(path):
-    assert client().get(path).status_code == 200
+    assert make_client().get(path).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *(("GET", each) for each in ("/v1/ops", "/v1/models", "/openapi.json", "/metrics", "/nowhere", "/v1/check")),
-        *(("POST", each) for each in ("/v1/check", "/v1/curve", "/v1/bugs", "/health/live")),
-        *(("OPTIONS", each) for each in ("/v1/check", "/v1/ops")),
+        *(("GET", path) for path in ("/v1/ops", "/v1/models", "/openapi.json", "/metrics", "/nowhere", "/v1/check")),
+        *(("POST", path) for path in ("/v1/check", "/v1/curve", "/v1/bugs", "/health/live")),
+        *(("OPTIONS", path) for path in ("/v1/check", "/v1/ops")),
     ],
 )
 def test_other_operations_require_a_key(method, path):
-    response = client().open(path, method=method)
+    response = make_client().open(path, method=method)
     assert (response.status_code, response.mimetype) == (401, "application/problem+json")
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="gradcheckd"'
     assert "Authorization: Bearer KEY" in response.json["detail"]
-    assert client().open(path, method=method, headers=bearing("Bearer second")).status_code != 401
+    assert make_client().open(path, method=method, headers=make_headers("Bearer second")).status_code != 401
 
 
-def test_every_address_is_closed_but_those_that_say_they_are_open():
+def test_routes_need_a_key_unless_marked_open():
     app = create_app(Settings(keys="a"))
     opened = {
         rule.rule for rule in app.url_map.iter_rules() if get_operation(app.view_functions[rule.endpoint]).is_open
@@ -50,15 +50,15 @@ def test_every_address_is_closed_but_those_that_say_they_are_open():
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_each_key_opens(example, key, scheme):
-    assert client().post("/v1/check", json=example, headers=bearing(f"{scheme} {key}")).status_code == 200
+    assert make_client().post("/v1/check", json=example, headers=make_headers(f"{scheme} {key}")).status_code == 200
 
 
 @pytest.mark.parametrize(
     "wrong",
     ["Bearer third", "Bearer secon", "Bearer second1", "Bearer SECOND", "Bearer first-key_1.~+/==,second", "Bearer é"],
 )
-def test_no_other_does_and_none_is_shown(wrong):
-    response = client().get("/v1/ops", headers=bearing(wrong))
+def test_wrong_key_is_refused_and_not_shown(wrong):
+    response = make_client().get("/v1/ops", headers=make_headers(wrong))
     assert response.status_code == 401
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
     assert wrong.removeprefix("Bearer ") not in response.text
@@ -66,8 +66,8 @@ def test_no_other_does_and_none_is_shown(wrong):
 
 
 @pytest.mark.parametrize("value", ["", "second", "Basic second", "Bearer", "Bearer "])
-def test_without_a_key_there_is_none_to_know(value):
-    response = client().get("/v1/ops", headers=bearing(value))
+def test_request_without_a_key_is_unauthorised_without_an_error_code(value):
+    response = make_client().get("/v1/ops", headers=make_headers(value))
     assert response.status_code == 401
     assert "error=" not in response.headers["WWW-Authenticate"]
 
@@ -80,8 +80,11 @@ def test_a_file_has_further_keys(tmp_path):
     file = tmp_path / "keys"
     file.write_text("# of the tests\nthird # since May\n\n  fourth\n")
     assert load_keys(Settings(keys="first, second,", keys_file=str(file))) == ["first", "second", "third", "fourth"]
-    assert client(keys="", keys_file=str(file)).get("/v1/ops", headers=bearing("Bearer fourth")).status_code == 200
-    assert client(keys="", keys_file=str(file)).get("/v1/ops", headers=bearing("Bearer #")).status_code == 401
+    assert (
+        make_client(keys="", keys_file=str(file)).get("/v1/ops", headers=make_headers("Bearer fourth")).status_code
+        == 200
+    )
+    assert make_client(keys="", keys_file=str(file)).get("/v1/ops", headers=make_headers("Bearer #")).status_code == 401
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# none\n"])

@@ -18,10 +18,10 @@ from tests.service.checks.common.counting_clock import CountingClock
 POINT = {"point": {"w": [0.5, -1.5]}, "directions": {"kind": "coordinates"}}
 
 
-def judgement():
-    found = plan_evaluations(POINT)
-    points = found.points["w"].array
-    return {"plan": dict(found.plan), "losses": (points**2).sum(axis=1).tolist(), "candidate": {"w": [1, -3]}}
+def make_judge_request():
+    plan_result = plan_evaluations(POINT)
+    points = plan_result.points["w"].array
+    return {"plan": dict(plan_result.plan), "losses": (points**2).sum(axis=1).tolist(), "candidate": {"w": [1, -3]}}
 
 
 BODIES = {
@@ -29,13 +29,13 @@ BODIES = {
     "/v1/curve": lambda example: example | {"element": {"name": "w1", "index": [0, 0]}},
     "/v1/bugs": lambda example: example,
     "/v1/plan": lambda _: POINT,
-    "/v1/judge": lambda _: judgement(),
+    "/v1/judge": lambda _: make_judge_request(),
 }
 routes = pytest.mark.parametrize(("route", "body"), BODIES.items(), ids=BODIES)
 
 
 @routes
-def test_every_way_in_has_one_clock(monkeypatch, example, route, body):
+def test_every_route_has_a_compute_deadline(monkeypatch, example, route, body):
     monkeypatch.setattr("service.http.middleware.compute_deadline.Clock", partial(Clock, now=CountingClock()))
     app = create_app(Settings(max_seconds=0.5))
     response = app.test_client().post(route, json=body(example))

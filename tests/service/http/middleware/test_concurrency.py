@@ -20,7 +20,7 @@ from service.http.middleware.concurrency import (
 from service.settings import Settings
 
 
-def gauge(name, of):
+def read_gauge(name, of):
     return metrics.REGISTRY.get_sample_value(f"gradcheckd_{name}", {"of": of})
 
 
@@ -39,12 +39,12 @@ def test_limiter_gives_no_more_permits_than_its_capacity():
     first, second = slots.acquire(), slots.acquire()
     with pytest.raises(CapacityError, match=r"All 2 places for tests are taken, .* Try again in 1 s"):
         slots.acquire()
-    assert (slots.in_use, gauge("busy_places", "tests"), gauge("places", "tests")) == (2, 2, 2)
+    assert (slots.in_use, read_gauge("busy_places", "tests"), read_gauge("places", "tests")) == (2, 2, 2)
     first.release()
     with slots.acquire():
         assert slots.in_use == 2
     second.release()
-    assert (slots.in_use, gauge("busy_places", "tests")) == (0, 0)
+    assert (slots.in_use, read_gauge("busy_places", "tests")) == (0, 0)
 
 
 def test_a_place_is_given_back_once_from_whichever_thread():
@@ -64,37 +64,37 @@ def test_a_place_is_given_back_where_the_block_fails_or_a_generator_is_closed():
     with pytest.raises(KeyError), slots.acquire():
         raise KeyError
 
-    def lines(admission):
+    def yield_lines(admission):
         with admission:
             yield "one"
             yield "two"
 
-    streamed = lines(slots.acquire())
+    streamed = yield_lines(slots.acquire())
     assert next(streamed) == "one"
     assert slots.in_use == 1
     streamed.close()
     assert slots.in_use == 0
 
 
-def test_those_who_wait_come_in_their_order():
+def test_waiting_requests_are_served_in_order():
     slots = ConcurrencyLimiter("tests", 1, queue_limit=3, wait_seconds=60)
     held, order = slots.acquire(), []
 
-    def come(number):
+    def wait_in_line(number):
         with slots.acquire():
             order.append(number)
 
-    threads = [threading.Thread(target=come, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=wait_in_line, args=(number,)) for number in range(3)]
     for number, thread in enumerate(threads):
         thread.start()
-        wait_until(lambda number=number: gauge("waiting", "tests") == number + 1)
+        wait_until(lambda number=number: read_gauge("waiting", "tests") == number + 1)
     with pytest.raises(CapacityError, match="3 of at most 3 requests wait"):
         slots.acquire()
     held.release()
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2]
-    assert (slots.in_use, gauge("waiting", "tests"), gauge("busy_places", "tests")) == (0, 0, 0)
+    assert (slots.in_use, read_gauge("waiting", "tests"), read_gauge("busy_places", "tests")) == (0, 0, 0)
 
 
 def test_long_wait_is_refused_and_leaves_the_queue():
@@ -103,7 +103,7 @@ def test_long_wait_is_refused_and_leaves_the_queue():
         for _ in range(2):
             with pytest.raises(CapacityError, match=r"none became free within 0\.01 s"):
                 slots.acquire()
-    assert (slots.in_use, gauge("waiting", "tests")) == (0, 0)
+    assert (slots.in_use, read_gauge("waiting", "tests")) == (0, 0)
 
 
 def test_permit_granted_at_the_last_moment_is_kept():
@@ -119,7 +119,7 @@ def test_permit_granted_at_the_last_moment_is_kept():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.http.middleware.concurrency.threading.Event", LateEvent)
         late = slots.acquire()
-    assert (slots.in_use, gauge("waiting", "tests")) == (1, 0)
+    assert (slots.in_use, read_gauge("waiting", "tests")) == (1, 0)
     late.release()
     assert slots.in_use == 0
 
@@ -161,7 +161,7 @@ LANE = Settings(max_checks=1, max_queued=0)
 FORMS = ["application/json", "text/plain", "application/x-ndjson", "application/vnd.safetensors"]
 
 
-def large():
+def make_large_request():
     """A check that is not small: of as many elements as that one has bytes for, eight times over."""
     nodes = [{"name": "wide", "op": "expand", "inputs": ["w"], "size": [2**19]}]
     nodes.append({"name": "loss", "op": "sum", "inputs": ["wide"]})
@@ -175,7 +175,7 @@ def test_a_small_check_has_a_place_where_all_others_are_taken(example, form):
     headers = {"Accept": form}
     with get_compute_limiter(app).acquire():
         answers = [client.post("/v1/check", json=example, headers=headers, buffered=True) for _ in range(3)]
-        assert {each.status_code for each in answers} == {200}
+        assert {answer.status_code for answer in answers} == {200}
         if form == "application/x-ndjson":
             assert '"outcome":"pass"' in answers[0].text
         assert (get_compute_limiter(app).in_use, get_small_checks(app).in_use) == (1, 0)
@@ -188,11 +188,13 @@ def test_a_large_check_has_none_in_the_lane(form):
     app = create_app(LANE)
     client = app.test_client()
     with get_compute_limiter(app).acquire():
-        refused = client.post("/v1/check", json=large(), headers={"Accept": form})
+        refused = client.post("/v1/check", json=make_large_request(), headers={"Accept": form})
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
         assert "All 1 places for checks are taken" in refused.json["detail"]
         assert get_small_checks(app).in_use == 0
-    assert client.post("/v1/check", json=large(), headers={"Accept": form}, buffered=True).status_code == 200
+    assert (
+        client.post("/v1/check", json=make_large_request(), headers={"Accept": form}, buffered=True).status_code == 200
+    )
     assert count_running(app) == 0
 
 
@@ -230,7 +232,7 @@ def test_lane_does_not_parse_large_bodies():
     assert count_running(app) == 0
 
 
-def test_in_the_lane_too_there_are_so_many_places_and_no_more(example):
+def test_small_check_lane_has_a_fixed_number_of_places(example):
     app = create_app(LANE)
     with get_compute_limiter(app).acquire(), get_small_checks(app).acquire():
         refused = app.test_client().post("/v1/check", json=example)
@@ -241,11 +243,11 @@ def test_in_the_lane_too_there_are_so_many_places_and_no_more(example):
 def test_the_lane_stays_free_while_there_is_another_place(monkeypatch, example):
     app, taken = create_app(LANE), []
 
-    def looking(body, *_):
+    def record_usage(body, *_):
         taken.append((get_compute_limiter(app).in_use, get_small_checks(app).in_use))
         return check(body)
 
-    monkeypatch.setattr("service.checks.graph.check.check", looking)
+    monkeypatch.setattr("service.checks.graph.check.check", record_usage)
     assert app.test_client().post("/v1/check", json=example).status_code == 200
     with get_compute_limiter(app).acquire():
         assert app.test_client().post("/v1/check", json=example).status_code == 200
@@ -261,8 +263,8 @@ def test_wait_for_the_lane_counts_against_the_queue_time():
 def test_both_lanes_are_in_the_metrics():
     app = create_app(LANE)
     with get_compute_limiter(app).acquire(), get_small_checks(app).acquire():
-        assert (gauge("busy_places", "checks"), gauge("busy_places", "small checks")) == (1, 1)
-    assert (gauge("places", "small checks"), gauge("busy_places", "small checks")) == (1, 0)
+        assert (read_gauge("busy_places", "checks"), read_gauge("busy_places", "small checks")) == (1, 1)
+    assert (read_gauge("places", "small checks"), read_gauge("busy_places", "small checks")) == (1, 0)
 
 
 def test_a_request_that_fails_gives_its_place_back(example):

@@ -8,18 +8,18 @@ from service.http.middleware import disconnect
 
 
 @pytest.fixture
-def pair():
+def connection_ends():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
 
 
 @pytest.fixture
-def always(monkeypatch):
+def always_polled(monkeypatch):
     monkeypatch.setattr(disconnect, "_POLL_SECONDS", 0.0)
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_polled")
 def test_connected_client_gets_its_answer(socket_pair):
     ours, theirs = socket_pair
     told = disconnect.cancel_on_disconnect(ours)
@@ -29,7 +29,7 @@ def test_connected_client_gets_its_answer(socket_pair):
     assert ours.recv(10) == b"GET", "a next request is left where it is"
 
 
-@pytest.mark.usefixtures("always")
+@pytest.mark.usefixtures("always_polled")
 @pytest.mark.parametrize("leave", [lambda ours, theirs: theirs.close(), lambda ours, theirs: ours.close()])
 def test_work_for_a_disconnected_client_ends(socket_pair, leave):
     told = disconnect.cancel_on_disconnect(socket_pair[0])

@@ -11,7 +11,7 @@ from service.settings import Settings
 SETTINGS = Settings(max_body_bytes=1000, max_binary_bytes=1000, max_buffered_body_bytes=1000)
 
 
-def room_of(app):
+def get_quota(app):
     return app.extensions["gradcheckd.room"]
 
 
@@ -45,21 +45,21 @@ def test_many_hold_and_give_back_at_once():
                 held.grow(10)
 
     threads = [threading.Thread(target=hold) for _ in range(8)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert room.reserved_bytes == 0
 
 
 def test_a_body_without_room_is_refused_and_the_next_one_answered():
     app = create_app(SETTINGS)
     client = app.test_client()
-    with closing(Reservation(room_of(app))) as held:
+    with closing(Reservation(get_quota(app))) as held:
         held.grow(999)
         response = client.post("/v1/check", data=b"{}", content_type="application/json")
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-        assert room_of(app).reserved_bytes == 999
+        assert get_quota(app).reserved_bytes == 999
     assert client.post("/v1/check", data=b"{}", content_type="application/json").status_code == 422
 
 
@@ -83,19 +83,19 @@ def test_finished_request_releases_its_bytes(path, body, status, accept):
         status = 406
     response = app.test_client().post(path, data=body, content_type="application/json", headers={"Accept": accept})
     assert response.status_code == status
-    assert room_of(app).reserved_bytes == 0
+    assert get_quota(app).reserved_bytes == 0
 
 
-def test_nothing_is_held_of_what_got_no_place():
+def test_refused_body_holds_no_memory():
     app = create_app(SETTINGS.model_copy(update={"max_queued": 0}))
     slots = get_compute_limiter(app)
     with slots.acquire(), slots.acquire(), get_small_checks(app).acquire():
         response = app.test_client().post("/v1/check", data=b"{}", content_type="application/json")
     assert response.status_code == 503
-    assert room_of(app).reserved_bytes == 0
+    assert get_quota(app).reserved_bytes == 0
 
 
-def test_an_answer_holds_what_it_comes_to_and_a_small_one_nothing():
+def test_answer_reserves_its_size_unless_small():
     room = ByteQuota(4 * SMALL_ANSWER_BYTES, "answers")
     with closing(AnswerReservation(room)) as held:
         held.resize(3 * SMALL_ANSWER_BYTES)
@@ -114,13 +114,13 @@ def test_an_answer_holds_what_it_comes_to_and_a_small_one_nothing():
 
 
 @pytest.fixture
-def large(monkeypatch):
+def large_answers(monkeypatch):
     """Every answer is large."""
     monkeypatch.setattr("service.http.middleware.memory_quota.SMALL_ANSWER_BYTES", 10)
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "application/vnd.safetensors"])
-def test_a_check_whose_answer_has_no_room_is_refused_and_the_next_one_answered(example, large, accept):
+def test_a_check_whose_answer_has_no_room_is_refused_and_the_next_one_answered(example, large_answers, accept):
     app = create_app(Settings(max_answer_bytes=10**6))
     room, client = app.extensions["gradcheckd.answers"], app.test_client()
     with closing(AnswerReservation(room)) as held:
@@ -136,7 +136,7 @@ def test_a_check_whose_answer_has_no_room_is_refused_and_the_next_one_answered(e
     assert room.reserved_bytes == 0
 
 
-def test_an_answer_is_held_until_it_is_closed(example, large):
+def test_an_answer_is_held_until_it_is_closed(example, large_answers):
     app = create_app(Settings())
     room = app.extensions["gradcheckd.answers"]
     response = app.test_client().post("/v1/check", json=example, buffered=False)

@@ -5,13 +5,13 @@ from service.http.middleware.shutdown import is_shutting_down, request_shutdown
 
 
 @pytest.fixture
-def told():
+def shutdown_requested():
     request_shutdown()
     yield
     request_shutdown(requested=False)
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("shutdown_requested")
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -32,7 +32,7 @@ def test_while_stopping_no_new_work_is_taken(method, path, status):
         assert "is stopping" in response.json["detail"]
 
 
-def test_before_it_is(example):
+def test_service_is_ready_before_shutdown(example):
     assert not is_shutting_down()
     client = create_app().test_client()
     assert client.get("/health/ready").status_code == 200

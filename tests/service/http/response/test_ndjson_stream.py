@@ -23,7 +23,7 @@ CLIENT = create_app().test_client()
 NDJSON = {"Accept": "application/x-ndjson"}
 
 
-def lines_of(response):
+def read_lines(response):
     assert (response.status_code, response.mimetype) == (200, "application/x-ndjson"), response.text
     assert response.text.endswith("\n")
     return [json.loads(line) for line in response.text.splitlines()]
@@ -41,7 +41,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("fields", REQUESTS.values(), ids=REQUESTS)
 def test_lines_of_progress_and_at_last_the_report(example, fields):
-    *steps, last = lines_of(CLIENT.post("/v1/check", json=example | fields, headers=NDJSON))
+    *steps, last = read_lines(CLIENT.post("/v1/check", json=example | fields, headers=NDJSON))
     report = CLIENT.post("/v1/check", json=example | fields).json
     assert set(last) == {"event", "report"}
     assert last["event"] == "report"
@@ -54,14 +54,14 @@ def test_lines_of_progress_and_at_last_the_report(example, fields):
 
 
 @pytest.mark.parametrize("fields", REQUESTS.values(), ids=REQUESTS)
-def test_done_never_decreases_and_comes_to_be_the_total(example, fields):
+def test_progress_never_decreases_and_ends_at_the_total(example, fields):
     told = []
     check(example | fields, progress=lambda name, done, total: told.append((name, done, total)))
-    done = [each[1] for each in told]
+    done = [step[1] for step in told]
     assert done == sorted(done)
-    assert all(each[1] <= each[2] for each in told)
+    assert all(step[1] <= step[2] for step in told)
     assert told[-1][1] == told[-1][2]
-    assert {each[0] for each in told} <= {"w1", "w2", "L1"}
+    assert {step[0] for step in told} <= {"w1", "w2", "L1"}
 
 
 BEFORE = {
@@ -86,17 +86,17 @@ def test_over_budget_and_out_of_time_at_once_are_plain_problems(example):
 def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
     ticking = CountingClock()
 
-    def slow(body, limits, progress, encoding, reserve):
-        def told(*step):
+    def check_slowly(body, limits, progress, encoding, reserve):
+        def report_slowly(*step):
             progress(*step)
             ticking.look_count += 10**6
 
-        return check(body, limits, told, encoding, reserve)
+        return check(body, limits, report_slowly, encoding, reserve)
 
-    monkeypatch.setattr("service.checks.graph.check.check", slow)
+    monkeypatch.setattr("service.checks.graph.check.check", check_slowly)
     monkeypatch.setattr("service.http.middleware.compute_deadline.Clock", partial(Clock, now=ticking))
     client = create_app(Settings(max_seconds=10**4)).test_client()
-    *steps, last = lines_of(client.post("/v1/check", json=example, headers=NDJSON))
+    *steps, last = read_lines(client.post("/v1/check", json=example, headers=NDJSON))
     assert [step["done"] for step in steps] == [0]
     assert (last["event"], last["problem"]["status"]) == ("problem", 422)
     assert last["problem"]["errors"][0]["pointer"] == "/with_respect_to"
@@ -104,16 +104,16 @@ def test_out_of_time_on_the_way_is_the_last_line(monkeypatch, example):
 
 
 def test_unexpected_exception_is_the_last_line_and_is_logged(monkeypatch, caplog, example):
-    def failing(body, limits, told, encoding, reserve):
+    def raise_after_progress(body, limits, told, encoding, reserve):
         told("w", 0, 1)
         raise RuntimeError("the secret of line 17")
 
-    monkeypatch.setattr("service.checks.graph.check.check", failing)
+    monkeypatch.setattr("service.checks.graph.check.check", raise_after_progress)
     # At once, as it is written: it says during which request.
     caplog.handler.setFormatter(logs.make_formatter())
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
         response = CLIENT.post("/v1/check", json=example, headers=NDJSON | {"X-Request-ID": "mine"})
-        *_, last = lines_of(response)
+        *_, last = read_lines(response)
         response.close()
     assert (last["event"], last["problem"]["status"]) == ("problem", 500)
     assert "secret" not in json.dumps(last)
@@ -123,7 +123,7 @@ def test_unexpected_exception_is_the_last_line_and_is_logged(monkeypatch, caplog
     assert told[-1]["reason"] == "internal-server-error"
 
 
-def test_a_proxy_is_told_to_hand_lines_on(example):
+def test_stream_turns_off_proxy_buffering(example):
     with CLIENT.post("/v1/check", json=example, headers=NDJSON) as response:
         assert response.headers["X-Accel-Buffering"] == "no"
 
@@ -134,7 +134,7 @@ def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, exampl
     places, client = get_compute_limiter(app), app.test_client()
     held, ends = [], [[0, 1], [0, ValueError()], [ValueError()], [0] * 100_000]
 
-    def counting(body, limits, told, encoding, reserve):
+    def record_places(body, limits, told, encoding, reserve):
         for step in steps:
             held.append(places.in_use)
             if isinstance(step, Exception):
@@ -143,7 +143,7 @@ def test_a_check_keeps_its_place_while_it_runs_and_no_longer(monkeypatch, exampl
             time.sleep(0.001)
         return check(body)
 
-    monkeypatch.setattr("service.checks.graph.check.check", counting)
+    monkeypatch.setattr("service.checks.graph.check.check", record_places)
     for steps in ends:
         with client.post("/v1/check", json=example, headers=NDJSON) as response:
             if len(steps) < 10:
@@ -158,12 +158,12 @@ def test_a_slow_reader_keeps_no_place(example):
     app = create_app(Settings(max_checks=1, max_queued=0))
     client = app.test_client()
     with client.post("/v1/check", json=example, headers=NDJSON, buffered=False) as unread:
-        until(lambda: get_compute_limiter(app).in_use == 0)
+        wait_until(lambda: get_compute_limiter(app).in_use == 0)
         assert client.post("/v1/check", json=example).status_code == 200
         assert json.loads(unread.text.splitlines()[-1])["report"]["outcome"] == "pass"
 
 
-def until(holds, seconds=240):
+def wait_until(holds, seconds=240):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -172,14 +172,14 @@ def until(holds, seconds=240):
 
 @pytest.mark.parametrize("read", [0, 1, 2])
 def test_a_client_that_goes_away_stops_the_check(read):
-    def job(told):
+    def run_job(told):
         for done in range(10**6):
             told("w", done, 10**6)
             time.sleep(0.001)
 
     before = threading.active_count()
     places, room = ConcurrencyLimiter("checks", 1), ByteQuota(100)
-    response = stream_report(job, places.acquire(), AnswerReservation(room))
+    response = stream_report(run_job, places.acquire(), AnswerReservation(room))
     lines = iter(response.response)
     assert [json.loads(next(lines))["event"] for _ in range(read)] == ["progress"] * read
     assert threading.active_count() == before + 1
@@ -189,12 +189,12 @@ def test_a_client_that_goes_away_stops_the_check(read):
 
 
 def test_abandoned_stream_is_logged_with_its_cost(monkeypatch, caplog, example):
-    def endless(body, limits, told, encoding, reserve):
+    def check_endlessly(body, limits, told, encoding, reserve):
         for done in range(10**6):
             told("w", done, 10**6)
             time.sleep(0.001)
 
-    monkeypatch.setattr("service.checks.graph.check.check", endless)
+    monkeypatch.setattr("service.checks.graph.check.check", check_endlessly)
     cancelled = metrics.CHECKS.labels("cancelled")._value
     before = cancelled.get()
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
@@ -216,20 +216,20 @@ def test_no_thread_is_left_behind(example):
 
 
 @pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
-def test_the_report_for_reading_comes_beside_its_line_where_it_is_asked_for(example, form):
-    *_, last = lines_of(
+def test_requested_text_report_is_in_the_last_line(example, form):
+    *_, last = read_lines(
         CLIENT.post("/v1/check", json=example, headers={"Accept": f'{NDJSON["Accept"]}; report="{form}"'})
     )
     assert set(last) == {"event", "report", "text"}
     alone = CLIENT.post("/v1/check", json=example, headers={"Accept": form}).text
 
-    def without_times(text):
+    def drop_timing_lines(text):
         return [line for line in text.splitlines() if "loss evaluations in" not in line]
 
-    assert without_times(last["text"]) == without_times(alone)
+    assert drop_timing_lines(last["text"]) == drop_timing_lines(alone)
 
 
-def test_a_form_of_reading_that_there_is_none_of_is_refused(example):
+def test_unknown_text_form_is_refused(example):
     response = CLIENT.post("/v1/check", json=example, headers={"Accept": 'application/x-ndjson; report="text/html"'})
     assert (response.status_code, response.mimetype) == (406, "application/problem+json")
     assert response.json["detail"] == "A report for reading is text/plain or text/markdown; you asked for 'text/html'."

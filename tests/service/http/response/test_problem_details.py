@@ -7,11 +7,11 @@ from werkzeug.exceptions import ServiceUnavailable
 from service.app import create_app
 
 
-def failing(error):
+def make_failing_client(error):
     app = create_app()
 
     @app.get("/fails")
-    def fails():
+    def raise_error():
         raise error
 
     return app.test_client().get("/fails")
@@ -19,7 +19,7 @@ def failing(error):
 
 def test_internal_error_shows_only_an_identifier_that_is_logged(caplog):
     with caplog.at_level(logging.ERROR, logger="gradcheckd"):
-        response = failing(RuntimeError("the secret of line 17"))
+        response = make_failing_client(RuntimeError("the secret of line 17"))
     assert (response.status_code, response.mimetype) == (500, "application/problem+json")
     assert "secret" not in response.text
     assert "Traceback" not in response.text
@@ -38,7 +38,7 @@ def test_internal_error_shows_only_an_identifier_that_is_logged(caplog):
         ("PUT", "/v1/ops", 405),
     ],
 )
-def test_addresses_and_methods(method, path, status):
+def test_unknown_routes_and_methods_are_problems(method, path, status):
     response = create_app().test_client().open(path, method=method)
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
     assert response.json["status"] == status
@@ -50,7 +50,7 @@ def test_addresses_and_methods(method, path, status):
 
 
 def test_headers_that_belong_to_an_error_are_kept():
-    response = failing(ServiceUnavailable("full", retry_after=3))
+    response = make_failing_client(ServiceUnavailable("full", retry_after=3))
     assert response.headers["Retry-After"] == "3"
     assert response.json["title"] == "Service Unavailable"
 

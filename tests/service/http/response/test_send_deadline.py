@@ -20,13 +20,13 @@ class Answer:
 
 
 @pytest.fixture
-def unfinished():
+def count_unfinished_answers():
     """How many answers have not been sent whole since."""
     before = metrics.UNFINISHED_ANSWERS._value.get()
     return lambda: metrics.UNFINISHED_ANSWERS._value.get() - before
 
 
-def test_only_sending_has_a_deadline(socket_pair, unfinished):
+def test_only_sending_has_a_deadline(socket_pair, count_unfinished_answers):
     answer = Answer(b"ab", b"c" * 2**17)
     watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     times = []
@@ -36,11 +36,11 @@ def test_only_sending_has_a_deadline(socket_pair, unfinished):
     assert times == [30.0, 32.0]
     assert socket_pair[0] not in io_deadlines._PENDING_BY_CONNECTION
     watched.close()
-    assert (answer.closed, unfinished()) == (1, 0)
+    assert (answer.closed, count_unfinished_answers()) == (1, 0)
 
 
 @pytest.mark.parametrize(("left", "given"), [(1000.0, 30.0), (20.0, 20.0), (2.0, 5.0), (-1000.0, 5.0)])
-def test_answer_must_be_taken_by_the_deadline_or_within_seconds(socket_pair, left, given):
+def test_answer_has_until_the_deadline_or_some_seconds_to_be_taken(socket_pair, left, given):
     before = time.monotonic()
     for _ in enforce_send_deadline(Answer(b"a"), {"gunicorn.socket": socket_pair[0]}, 30.0, before + left):
         deadline = io_deadlines._PENDING_BY_CONNECTION[socket_pair[0]].deadline
@@ -48,14 +48,14 @@ def test_answer_must_be_taken_by_the_deadline_or_within_seconds(socket_pair, lef
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_answer_is_closed_wherever_it_stopped(socket_pair, begun, unfinished):
+def test_answer_is_closed_wherever_it_stopped(socket_pair, begun, count_unfinished_answers):
     answer = Answer(b"a", b"b")
     watched = enforce_send_deadline(answer, {"gunicorn.socket": socket_pair[0]}, 30.0)
     if begun:
         next(iter(watched))
         assert socket_pair[0] in io_deadlines._PENDING_BY_CONNECTION
     watched.close()
-    assert (answer.closed, unfinished()) == (1, 1)
+    assert (answer.closed, count_unfinished_answers()) == (1, 1)
     assert socket_pair[0] not in io_deadlines._PENDING_BY_CONNECTION
 
 
@@ -65,7 +65,7 @@ def test_answer_without_close_method_is_closed(socket_pair):
     watched.close()
 
 
-def test_without_a_connection_it_is_the_answer_itself():
+def test_answer_without_a_connection_is_unwrapped():
     answer = [b"a"]
     assert enforce_send_deadline(answer, {}, 30.0) is answer
 

@@ -35,12 +35,12 @@ def test_a_loss_at_home_is_judged_in_json():
     answer = CLIENT.post("/v1/plan", json=make_plan_request())
     assert answer.status_code == 200
     assert CLIENT.post("/v1/plan", json=make_plan_request()).data == answer.data
-    request = {"plan": answer.json["plan"], "losses": [compute_loss(each) for each in answer.json["points"]]}
+    request = {"plan": answer.json["plan"], "losses": [compute_loss(point) for point in answer.json["points"]]}
     report = CLIENT.post("/v1/judge", json=request | {"candidate": compute_gradient()})
     assert (report.status_code, report.json["outcome"]) == (200, "pass")
 
 
-def test_and_in_safetensors():
+def test_answers_may_come_in_safetensors():
     entries = {
         "point/w1": make_entry(np.array(EXAMPLE_POINT["w1"])),
         "point/b": make_entry(np.array([0.5, -0.25], np.float32)),
@@ -55,7 +55,7 @@ def test_and_in_safetensors():
     losses = [
         compute_loss({"w1": one, "b": other}) for one, other in zip(w, b.reshape(-1, 2).astype(float), strict=True)
     ]
-    entries = {f"candidate/{name}": make_entry(np.array(each)) for name, each in compute_gradient().items()}
+    entries = {f"candidate/{name}": make_entry(np.array(gradient)) for name, gradient in compute_gradient().items()}
     raw = make_body(
         entries, {"request": json.dumps({"plan": rest["plan"], "losses": losses, "candidate_dtype": "FP64"})}
     )
@@ -73,7 +73,7 @@ def test_the_order_of_the_request_is_kept_in_every_form():
     point = {"z": {"datatype": "FP32", "shape": [1], "data": [0.5]}, "a": [1.5, 2.5]}
     asked = json.loads(CLIENT.post("/v1/plan", data=json.dumps({"point": point}), headers=JSON).data)
     assert asked["order"] == list(asked["points"][0]) == ["z", "a"]
-    losses = [each["z"][0] * each["a"][0] + each["a"][1] ** 2 for each in asked["points"]]
+    losses = [row["z"][0] * row["a"][0] + row["a"][1] ** 2 for row in asked["points"]]
     request = {"plan": asked["plan"], "losses": losses, "candidate": {"a": [0.5, 5.0], "z": [1.5]}}
     # As a client sends it that keeps its objects sorted.
     report = CLIENT.post("/v1/judge", data=json.dumps(request, sort_keys=True), headers=JSON)
@@ -156,7 +156,7 @@ def test_derivatives_come_in_json_in_safetensors_and_as_text():
     assert "total/b  [3]" in as_text
 
 
-def test_a_judgement_comes_in_safetensors_without_tensors_too():
+def test_judgement_without_tensors_may_come_in_safetensors():
     answer = CLIENT.post("/v1/judge", json=make_judge_request(), headers={"Accept": BINARY})
     tensors, metadata = read_body(answer.data)
     assert not tensors
@@ -171,7 +171,7 @@ def test_a_derivative_that_is_unknown_is_spelled():
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/judge"])
-def test_the_examples_can_be_posted_and_what_comes_is_as_described(path):
+def test_documented_examples_are_answered_as_described(path):
     document = CLIENT.get("/openapi.json").json
     operation = document["paths"][path]["post"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]

@@ -4,10 +4,10 @@ CLIENT = create_app().test_client()
 
 
 def test_the_catalogue_is_got_and_the_bugs_of_a_model_are_posted(example):
-    known = {each["name"] for each in CLIENT.get("/v1/bugs").json["bugs"]}
+    known = {bug["name"] for bug in CLIENT.get("/v1/bugs").json["bugs"]}
     answer = CLIENT.post("/v1/bugs", json=example)
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
-    assert {each["name"] for each in answer.json["bugs"]} < known
+    assert {bug["name"] for bug in answer.json["bugs"]} < known
 
 
 def test_planted_gradients_are_accepted_as_candidates(example):
@@ -16,10 +16,12 @@ def test_planted_gradients_are_accepted_as_candidates(example):
             report = CLIENT.post("/v1/check", json=example | {"candidate": planted["candidate"]}).json
             assert report["outcome"] == "fail"
             diagnoses = report["verdicts"][planted["tensor"]]["diagnoses"]
-            assert planted["explanation"] in [each["explanation"] for each in diagnoses if each["name"] == bug]
+            assert planted["explanation"] in [
+                diagnosis["explanation"] for diagnosis in diagnoses if diagnosis["name"] == bug
+            ]
 
 
 def test_an_unknown_bug_is_a_problem_at_its_place(example):
     answer = CLIENT.post("/v1/bugs", json=example | {"bug": "no such bug"})
     assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
-    assert [each["pointer"] for each in answer.json["errors"]] == ["/bug"]
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/bug"]

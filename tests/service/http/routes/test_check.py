@@ -13,26 +13,26 @@ from service.rendering import render_markdown, render_text
 CLIENT = create_app().test_client()
 
 
-def posted(body: Any) -> Any:
+def post_check(body: Any) -> Any:
     return CLIENT.post("/v1/check", json=body)
 
 
-def places(response: Any) -> dict[str, str]:
+def collect_errors(response: Any) -> dict[str, str]:
     assert response.status_code == 422, response.text
     assert response.mimetype == "application/problem+json"
     document = response.json
     assert {"type", "title", "status", "detail", "errors", "total_errors"} == set(document)
-    return {each["pointer"]: each["detail"] for each in document["errors"]}
+    return {error["pointer"]: error["detail"] for error in document["errors"]}
 
 
 def test_a_check_is_answered_as_json(example):
-    response = posted(example)
+    response = post_check(example)
     assert (response.status_code, response.mimetype) == (200, "application/json")
     assert response.json["outcome"] == "pass"
 
 
 def test_a_failed_gradient_is_a_successful_check(example):
-    response = posted(example | {"candidate": {"w2": [0, 0, 0, 0]}})
+    response = post_check(example | {"candidate": {"w2": [0, 0, 0, 0]}})
     assert (response.status_code, response.json["outcome"]) == (200, "fail")
 
 
@@ -78,14 +78,16 @@ def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, where, tensor, 
     body = change_example()
     name = "y" if where == "tensors" else "w2"
     body[where] = body[where] | {name: tensor}
-    found = places(posted(body))
-    assert list(found) == [f"/{where}/{name}"]
-    assert words in found[f"/{where}/{name}"]
+    errors = collect_errors(post_check(body))
+    assert list(errors) == [f"/{where}/{name}"]
+    assert words in errors[f"/{where}/{name}"]
 
 
 def test_each_bad_tensor_has_its_error(change_example):
-    found = places(posted(change_example(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": []})))
-    assert set(found) == {"/tensors/x", "/tensors/y", "/weights/w1", "/weights/w2"}
+    errors = collect_errors(
+        post_check(change_example(tensors={"x": [[1], 2], "y": None}, weights={"w1": "a", "w2": []}))
+    )
+    assert set(errors) == {"/tensors/x", "/tensors/y", "/weights/w1", "/weights/w2"}
 
 
 TANH = {"name": "n", "op": "tanh", "inputs": ["x"]}
@@ -126,26 +128,28 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), FIELDS.values(), ids=FIELDS)
-def test_a_bad_field_is_said_at_its_place(change_example, fields, place, words):
-    found = places(posted(change_example(**fields)))
-    assert list(found) == [place]
-    assert words in found[place]
+def test_bad_field_is_reported_at_its_place(change_example, fields, place, words):
+    errors = collect_errors(post_check(change_example(**fields)))
+    assert list(errors) == [place]
+    assert words in errors[place]
 
 
 @pytest.mark.parametrize("body", ["[]", "1", '"x"', "null", "true", "[[]]"])
-def test_a_body_that_is_no_object(body):
-    assert places(CLIENT.post("/v1/check", data=body, content_type="application/json"))[""] == "must be an object"
+def test_body_that_is_no_object_is_refused(body):
+    assert (
+        collect_errors(CLIENT.post("/v1/check", data=body, content_type="application/json"))[""] == "must be an object"
+    )
 
 
 def test_shapes_that_do_not_fit_are_both_named(change_example):
-    (detail,) = places(posted(change_example(weights={"w1": [[1, 1], [1, 1]], "w2": [1, 2, 3]}))).values()
+    (detail,) = collect_errors(post_check(change_example(weights={"w1": [[1, 1], [1, 1]], "w2": [1, 2, 3]}))).values()
     assert "'L2' (mul)" in detail
     assert "[4]" in detail
     assert "[3]" in detail
 
 
 def test_problem_lists_a_hundred_errors_and_counts_all(change_example):
-    document = posted(change_example(tensors={f"t{number}": None for number in range(300)})).json
+    document = post_check(change_example(tensors={f"t{number}": None for number in range(300)})).json
     assert (len(document["errors"]), document["total_errors"]) == (100, 300)
     assert document["detail"].startswith("300 places of the request are wrong")
 
@@ -161,7 +165,7 @@ def test_problem_lists_a_hundred_errors_and_counts_all(change_example):
         ("application/*, text/plain;q=0.9", 200), ("text/plain;q=0", 406), ("text/html, text/plain;q=0", 406),
     ],
 )  # fmt: skip
-def test_the_answer_is_negotiated(example, accept, status):
+def test_accept_header_chooses_the_form(example, accept, status):
     headers = {} if accept is None else {"Accept": accept}
     response = CLIENT.post("/v1/check", json=example, headers=headers)
     assert response.status_code == status
@@ -189,11 +193,11 @@ def test_a_report_can_be_read(example, accept, form):
 
 def test_the_text_is_of_the_report_that_is_json(example):
     body = example | {"candidate": {"w2": [0, 0, 0, 0]}}
-    report = posted(body).json
+    report = post_check(body).json
     for form, written in (("text/plain", render_text), ("text/markdown", render_markdown)):
         answer = CLIENT.post("/v1/check", json=body, headers={"Accept": form}).text
         assert answer.split("loss evaluations")[0] == written(report).split("loss evaluations")[0]
-        assert answer.split("loss evaluations")[0] != written(posted(example).json).split("loss evaluations")[0]
+        assert answer.split("loss evaluations")[0] != written(post_check(example).json).split("loss evaluations")[0]
 
 
 def read_text(body, accept):
@@ -207,7 +211,7 @@ def test_a_text_has_the_width_that_is_accepted(example, columns):
     body = example | {"candidate": {"w2": [0, 0, 0, 0]}}
     widths = [len(line) for line in read_text(body, f"text/plain; columns={columns}").splitlines()]
     assert columns - 15 < max(widths) <= columns
-    lines = posted_lines(body, f'application/x-ndjson; report="text/plain; columns={columns}"')
+    lines = post_for_lines(body, f'application/x-ndjson; report="text/plain; columns={columns}"')
     assert max(map(len, lines[-1]["text"].splitlines())) == max(widths)
 
 
@@ -218,23 +222,23 @@ def test_a_width_that_is_none_is_not_heeded(example, columns):
 
 
 @pytest.mark.parametrize("form", ["text/plain", "text/markdown"])
-def test_details_come_where_they_are_asked_for(example, form):
+def test_details_are_included_on_request(example, form):
     assert "Discrepancies" not in read_text(example, form)
     assert "Discrepancies" in read_text(example, f"{form}; detail=full")
     written = read_text(example | {"include": ["gradients"]}, form)
     assert "Discrepancies" in written
     assert "Gradients" in written
     assert "Discrepancies" not in read_text(example | {"include": ["intermediates"]}, form)
-    assert "Discrepancies" in posted_lines(example, f'application/x-ndjson; report="{form}; detail=full"')[-1]["text"]
+    assert "Discrepancies" in post_for_lines(example, f'application/x-ndjson; report="{form}; detail=full"')[-1]["text"]
 
 
-def posted_lines(body, accept):
+def post_for_lines(body, accept):
     text = CLIENT.post("/v1/check", json=body, headers={"Accept": accept}).text
     return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/plain", "text/markdown", "text/html"])
-def test_caches_are_told_what_the_answer_depends_on(example, accept):
+def test_vary_header_names_the_accept_header(example, accept):
     for body in (example, {}):
         assert CLIENT.post("/v1/check", json=body, headers={"Accept": accept}).headers["Vary"] == "Accept"
 
@@ -286,7 +290,7 @@ NODE = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(nodes=st.lists(NODE, max_size=4))
-def test_no_graph_breaks_it(example, nodes):
+def test_no_graph_crashes_the_check(example, nodes):
     body = json.dumps(example | {"model": {"nodes": nodes}})
     response = CLIENT.post("/v1/check", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422), response.text
@@ -294,6 +298,6 @@ def test_no_graph_breaks_it(example, nodes):
 
 @settings(max_examples=settings.default.max_examples * 3 // 2, deadline=None)
 @given(st.binary(max_size=200))
-def test_no_bytes_break_it(body):
+def test_no_bytes_crash_the_parser(body):
     response = CLIENT.post("/v1/check", data=body, content_type="application/json")
     assert response.status_code in (400, 422), response.text

@@ -31,7 +31,7 @@ def client():
     return make_client()
 
 
-def test_without_its_record_there_is_no_route(client):
+def test_unregistered_kind_has_no_route(client):
     assert client.post(PATH, json=BODY).status_code == 200
     assert create_app().test_client().post(PATH, json=BODY).status_code == 404
 
@@ -83,7 +83,7 @@ def test_registered_kind_is_documented_with_all_its_forms(client):
 
 
 @pytest.mark.parametrize("example", SQUARED_NORM.build_examples().values())
-def test_its_examples_can_be_posted_as_they_are(client, example):
+def test_examples_of_a_registered_kind_can_be_posted(client, example):
     assert client.post(PATH, json=example["value"]).json["outcome"] == "pass"
 
 
@@ -115,7 +115,7 @@ def test_a_key_is_required_where_there_are_keys():
     assert make_client(keys="a").post(PATH, json=BODY).status_code == 401
 
 
-def test_its_line_in_the_log_has_its_facts(client, caplog):
+def test_log_line_of_a_registered_kind_has_its_facts(client, caplog):
     with caplog.at_level(logging.INFO, logger="gradcheckd"):
         response = client.post(PATH, json=WRONG)
     (line,) = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
@@ -124,14 +124,14 @@ def test_its_line_in_the_log_has_its_facts(client, caplog):
 
 
 @pytest.mark.parametrize(("media_type", "title"), [("text/plain", "gradcheckd: fail"), ("text/markdown", "## gradche")])
-def test_its_report_can_be_read(client, media_type, title):
+def test_report_of_a_registered_kind_is_rendered(client, media_type, title):
     response = client.post(PATH, json=WRONG, headers={"Accept": media_type})
     assert response.mimetype == media_type
     assert response.text.startswith(title)
     assert "The squared norm is 25." in response.text
 
 
-def test_its_progress_is_a_stream(client):
+def test_progress_of_a_registered_kind_is_streamed(client):
     response = client.post(PATH, json=BODY, headers={"Accept": 'application/x-ndjson; report="text/plain"'})
     step, last = map(json.loads, response.text.splitlines())
     assert step == {"event": "progress", "done": 1, "total": 1, "tensor": "v"}

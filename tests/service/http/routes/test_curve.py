@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.app import create_app
 from service.numerics.model.presets import PRESETS
 from service.settings import Settings
-from tests.service.http.routes.test_check import FIELD, FIELDS, JSON, TENSORS, places
+from tests.service.http.routes.test_check import FIELD, FIELDS, JSON, TENSORS, collect_errors
 
 CLIENT = create_app().test_client()
 ELEMENT = {"name": "w1", "index": [0, 0]}
@@ -19,12 +19,12 @@ G = -0.1342557202950444
 """dL/dw1[0, 0] of the reference example."""
 
 
-def posted(body: Any, **headers: str) -> Any:
+def post_curve(body: Any, **headers: str) -> Any:
     return CLIENT.post("/v1/curve", json=body, headers=headers)
 
 
 def test_a_curve_is_answered_as_json(example):
-    response = posted(example | {"element": ELEMENT})
+    response = post_curve(example | {"element": ELEMENT})
     assert (response.status_code, response.mimetype) == (200, "application/json")
     answer = response.json
     assert set(answer) == {"analytic", "steps", "forward", "central", "complex_step", "engine"}
@@ -37,7 +37,7 @@ def test_a_curve_is_answered_as_json(example):
 
 
 def test_curve_falls_and_rises(example):
-    answer = posted(example | {"element": ELEMENT}).json
+    answer = post_curve(example | {"element": ELEMENT}).json
     errors = {step: abs(value - G) for step, value in zip(answer["steps"], answer["central"], strict=True)}
     assert errors[1e-2] / errors[1e-3] == pytest.approx(100, rel=1e-2)
     assert errors[1e-3] / errors[1e-4] == pytest.approx(100, rel=1e-2)
@@ -62,12 +62,12 @@ RELU = {
 
 
 def test_the_complex_step_is_absent_where_an_op_of_pieces_is_on_the_way():
-    assert "complex_step" not in posted(RELU | {"element": {"name": "w", "index": [1]}}).json
-    assert "complex_step" in posted(RELU | {"element": {"name": "active", "index": [1, 1]}}).json
+    assert "complex_step" not in post_curve(RELU | {"element": {"name": "w", "index": [1]}}).json
+    assert "complex_step" in post_curve(RELU | {"element": {"name": "active", "index": [1, 1]}}).json
 
 
 def test_a_number_has_one_element_and_no_index():
-    answer = posted(RELU | {"element": {"name": "s", "index": []}}).json
+    answer = post_curve(RELU | {"element": {"name": "s", "index": []}}).json
     assert answer["analytic"] == 4.25
     assert answer["complex_step"] == pytest.approx([4.25] * 65, rel=1e-15)
 
@@ -84,7 +84,7 @@ def test_nonfinite_numbers_are_strings():
         },
         "element": {"name": "x", "index": [0]},
     }
-    answer = posted(body).json
+    answer = post_curve(body).json
     assert answer["analytic"] == "Infinity"
     assert set(answer["central"]) == {"NaN"}
     assert answer["forward"][-1] == pytest.approx(1, rel=1e-14)
@@ -114,34 +114,34 @@ ELEMENTS = {
 
 
 @pytest.mark.parametrize(("element", "expected"), ELEMENTS.values(), ids=ELEMENTS)
-def test_a_bad_element_is_said_at_its_place(change_example, element, expected):
-    found = places(posted(change_example(element=element)))
-    assert set(found) == set(expected)
+def test_bad_element_is_reported_at_its_place(change_example, element, expected):
+    errors = collect_errors(post_curve(change_example(element=element)))
+    assert set(errors) == set(expected)
     for place, words in expected.items():
-        assert words in found[place]
+        assert words in errors[place]
 
 
-OF_A_CHECK = {name: each for name, each in FIELDS.items() if name != "nothing to judge"}
+OF_A_CHECK = {name: fields for name, fields in FIELDS.items() if name != "nothing to judge"}
 
 
 @pytest.mark.parametrize(("fields", "place", "words"), OF_A_CHECK.values(), ids=OF_A_CHECK)
-def test_a_bad_field_is_said_as_a_check_says_it(change_example, fields, place, words):
-    found = places(posted(change_example(**fields, element=ELEMENT)))
-    assert list(found) == [place]
-    assert words in found[place]
+def test_bad_field_is_reported_as_by_a_check(change_example, fields, place, words):
+    errors = collect_errors(post_curve(change_example(**fields, element=ELEMENT)))
+    assert list(errors) == [place]
+    assert words in errors[place]
 
 
 @pytest.mark.parametrize(("tensor", "words"), TENSORS.values(), ids=TENSORS)
 def test_a_bad_tensor_is_one_error_at_the_tensor(change_example, tensor, words):
     body = change_example(element=ELEMENT)
     body["weights"] = body["weights"] | {"w2": tensor}
-    found = places(posted(body))
-    assert list(found) == ["/weights/w2"]
-    assert words in found["/weights/w2"]
+    errors = collect_errors(post_curve(body))
+    assert list(errors) == ["/weights/w2"]
+    assert words in errors["/weights/w2"]
 
 
 def test_curve_needs_no_candidate(example):
-    assert posted(example | {"with_respect_to": [], "element": ELEMENT}).status_code == 200
+    assert post_curve(example | {"with_respect_to": [], "element": ELEMENT}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_curve_needs_no_candidate(example):
         ({"json": {}}, 422),
     ],
 )
-def test_other_problems_are_those_of_a_check(arguments, status):
+def test_curve_reports_other_problems_as_a_check(arguments, status):
     response = CLIENT.post("/v1/curve", **arguments)
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
     assert CLIENT.get("/v1/curve").status_code == 405
@@ -162,8 +162,8 @@ def test_other_problems_are_those_of_a_check(arguments, status):
 
 def test_the_settings_are_its_limits(example):
     client = create_app(Settings(max_work=10**6)).test_client()
-    found = places(client.post("/v1/curve", json=example | {"element": ELEMENT}))
-    assert "the limit is 1.0e+06" in found["/model"]
+    errors = collect_errors(client.post("/v1/curve", json=example | {"element": ELEMENT}))
+    assert "the limit is 1.0e+06" in errors["/model"]
 
 
 def test_the_examples_can_be_posted():
@@ -171,7 +171,7 @@ def test_the_examples_can_be_posted():
     examples = body["content"]["application/json"]["examples"]
     assert set(examples) == set(PRESETS)
     for example in examples.values():
-        assert posted(example["value"]).status_code == 200
+        assert post_curve(example["value"]).status_code == 200
 
 
 @settings(
@@ -188,7 +188,7 @@ def test_the_examples_can_be_posted():
         }
     )
 )
-def test_no_element_breaks_it(example, element):
+def test_no_element_crashes_the_curve(example, element):
     body = json.dumps(example | {"element": element})
     response = CLIENT.post("/v1/curve", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422), response.text

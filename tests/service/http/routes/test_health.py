@@ -19,11 +19,11 @@ def test_service_is_live_and_ready(client, prefix):
     assert client.get(f"{prefix}/health/ready").json == {"status": "ready"}
 
 
-def broken(*_):
+def raise_error(*_):
     raise RuntimeError("no torch here")
 
 
-@pytest.mark.parametrize("fault", [broken, lambda *_: {"outcome": "inconclusive"}], ids=["error", "outcome"])
+@pytest.mark.parametrize("fault", [raise_error, lambda *_: {"outcome": "inconclusive"}], ids=["error", "outcome"])
 def test_service_is_not_ready_until_the_reference_example_passes(client, monkeypatch, caplog, fault):
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, logger="gradcheckd"):
         patch.setattr("service.checks.graph.check.check", fault)
@@ -37,5 +37,5 @@ def test_service_is_not_ready_until_the_reference_example_passes(client, monkeyp
 
 def test_readiness_is_checked_once(client, monkeypatch):
     assert client.get("/health/ready").status_code == 200
-    monkeypatch.setattr("service.checks.graph.check.check", broken)
+    monkeypatch.setattr("service.checks.graph.check.check", raise_error)
     assert client.get("/health/ready").status_code == 200

@@ -18,12 +18,12 @@ def document():
     return CLIENT.get("/openapi.json").json
 
 
-def validator(document, reference):
+def make_validator(document, reference):
     schema = {"$ref": reference, "components": document["components"]}
     return Draft202012Validator(schema)
 
 
-def schema_of(document, path, method, status="200"):
+def get_schema(document, path, method, status="200"):
     content = document["paths"][path][method]["responses"][status]["content"]
     media_type, body = next(iter(content.items()))
     return media_type, {**body["schema"], "components": document["components"]}
@@ -40,7 +40,7 @@ def test_document_is_valid_and_lists_every_route(document):
 
 
 def test_a_real_report_is_as_described(document, example):
-    media_type, schema = schema_of(document, "/v1/check", "post")
+    media_type, schema = get_schema(document, "/v1/check", "post")
     report = CLIENT.post(
         "/v1/check", json=example | {"include": ["intermediates"], "candidate": {"w2": ["NaN", 1, 2, 3]}}
     ).json
@@ -84,11 +84,13 @@ def test_a_real_line_is_as_described(document, example):
     for line in (*map(json.loads, lines), problem):
         Draft202012Validator(schema).validate(line)
         for field in line:
-            assert not Draft202012Validator(schema).is_valid({key: each for key, each in line.items() if key != field})
+            assert not Draft202012Validator(schema).is_valid(
+                {key: value for key, value in line.items() if key != field}
+            )
 
 
 def test_a_real_curve_is_as_described(document, example):
-    _, schema = schema_of(document, "/v1/curve", "post")
+    _, schema = get_schema(document, "/v1/curve", "post")
     curve = CLIENT.post("/v1/curve", json=example | {"element": {"name": "w1", "index": [0, 1]}}).json
     Draft202012Validator(schema).validate(curve)
     for field in curve:
@@ -99,7 +101,7 @@ def test_a_real_curve_is_as_described(document, example):
 @pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
 def test_a_real_problem_is_as_described(document, path):
     for status, body in (("422", {}), ("415", None)):
-        media_type, schema = schema_of(document, path, "post", status)
+        media_type, schema = get_schema(document, path, "post", status)
         response = CLIENT.post(path, json=body) if body is not None else CLIENT.post(path)
         assert (response.status_code, response.mimetype) == (int(status), media_type)
         Draft202012Validator(schema).validate(response.json)
@@ -119,7 +121,7 @@ def test_document_lists_the_guards_of_an_operation(document, example):
     with get_compute_limiter(full).acquire():
         refused = full.test_client().post("/v1/check", json=example)
     for status, response in (("503", refused), ("401", create_app(Settings(keys="a")).test_client().post("/v1/check"))):
-        media_type, schema = schema_of(document, "/v1/check", "post", status)
+        media_type, schema = get_schema(document, "/v1/check", "post", status)
         assert (response.status_code, response.mimetype) == (int(status), media_type)
         Draft202012Validator(schema).validate(response.json)
 
@@ -132,7 +134,7 @@ def test_an_answer_that_is_text_is_described_as_text(document):
 
 @pytest.mark.parametrize("path", ["/v1/ops", "/v1/models", "/v1/bugs", "/health/live", "/health/ready"])
 def test_answers_match_the_document(document, path):
-    Draft202012Validator(schema_of(document, path, "get")[1]).validate(CLIENT.get(path).json)
+    Draft202012Validator(get_schema(document, path, "get")[1]).validate(CLIENT.get(path).json)
 
 
 @pytest.mark.parametrize("path", ["/v1/check", "/v1/curve"])
@@ -148,6 +150,6 @@ def test_the_request_is_described_op_by_op_with_examples(document, path):
 
 
 def test_planted_bugs_are_as_described(document, example):
-    schema = schema_of(document, "/v1/bugs", "post")[1]
+    schema = get_schema(document, "/v1/bugs", "post")[1]
     for body in (example, example | {"bug": "sign_flipped"}):
         Draft202012Validator(schema).validate(CLIENT.post("/v1/bugs", json=body).json)
