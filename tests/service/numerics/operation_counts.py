@@ -61,57 +61,57 @@ class CountingArray(np.ndarray):
 
     def __getitem__(self, key: Any) -> Any:
         bare = self.view(np.ndarray)
-        found = bare[_unwrap(key)]
-        if _ACTIVE_COUNTS and isinstance(found, np.ndarray) and found.base is None:
+        items = bare[_unwrap(key)]
+        if _ACTIVE_COUNTS and isinstance(items, np.ndarray) and items.base is None:
             # Not a view: elements were picked.
-            _ACTIVE_COUNTS[-1].add(found.size)
-        return _wrap(found)
+            _ACTIVE_COUNTS[-1].add(items.size)
+        return _wrap(items)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
-        bare = [_unwrap(each) for each in inputs]
+        bare = [_unwrap(array) for array in inputs]
         if out is not None:
-            options["out"] = tuple(_unwrap(each) for each in out)
+            options["out"] = tuple(_unwrap(array) for array in out)
         if "where" in options:
             options["where"] = _unwrap(options["where"])
-        found = getattr(ufunc, method)(*bare, **options)
+        result = getattr(ufunc, method)(*bare, **options)
         if _ACTIVE_COUNTS:
-            _ACTIVE_COUNTS[-1].add(_count_ufunc_work(ufunc, bare, found))
+            _ACTIVE_COUNTS[-1].add(_count_ufunc_work(ufunc, bare, result))
         if out is not None and len(out) == 1:
             return out[0]
-        return _wrap(found)
+        return _wrap(result)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         bare_arguments, bare_options = _unwrap(arguments), _unwrap(options)
-        found = function(*bare_arguments, **bare_options)
+        result = function(*bare_arguments, **bare_options)
         if _ACTIVE_COUNTS and function not in _INSPECTING_FUNCTIONS and function not in _VIEW_FUNCTIONS:
-            _ACTIVE_COUNTS[-1].add(_count_function_work(function, bare_arguments, found))
+            _ACTIVE_COUNTS[-1].add(_count_function_work(function, bare_arguments, result))
         if isinstance(options.get("out"), np.ndarray):
             return options["out"]
-        return found if function in _INSPECTING_FUNCTIONS else _wrap(found)
+        return result if function in _INSPECTING_FUNCTIONS else _wrap(result)
 
 
-def _count_ufunc_work(ufunc: np.ufunc, inputs: list[Any], found: Any) -> int:
+def _count_ufunc_work(ufunc: np.ufunc, inputs: list[Any], output: Any) -> int:
     if ufunc is np.matmul:
-        return _get_size(found) * np.shape(inputs[0])[-1]
-    return max(_get_size(found), *map(_get_size, inputs))
+        return _get_size(output) * np.shape(inputs[0])[-1]
+    return max(_get_size(output), *map(_get_size, inputs))
 
 
-def _count_function_work(function: Any, arguments: Any, found: Any) -> int:
+def _count_function_work(function: Any, arguments: Any, output: Any) -> int:
     if function is np.einsum:
         equation, *operands = arguments
         lengths: dict[str, int] = {}
         plain = equation.replace("...", "")
-        for letters, each in zip(plain.partition("->")[0].split(","), operands, strict=True):
-            shape = np.shape(each)
+        for letters, operand in zip(plain.partition("->")[0].split(","), operands, strict=True):
+            shape = np.shape(operand)
             lengths |= dict(zip(letters, shape[len(shape) - len(letters) :], strict=True))
         return int(np.prod([*lengths.values()], dtype=np.int64)) if len(operands) > 1 else max(map(_get_size, operands))
-    return max([_get_size(found), *(_get_size(each) for each in _list_arrays(arguments))])
+    return max([_get_size(output), *(_get_size(array) for array in _list_arrays(arguments))])
 
 
 def _list_arrays(value: Any) -> list[Any]:
     if isinstance(value, np.ndarray):
         return [value]
-    return [each for part in value for each in _list_arrays(part)] if isinstance(value, list | tuple) else []
+    return [array for part in value for array in _list_arrays(part)] if isinstance(value, list | tuple) else []
 
 
 def _get_size(value: Any) -> int:
@@ -124,11 +124,11 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, CountingArray):
         return value.view(np.ndarray)
     if isinstance(value, list):
-        return [_unwrap(each) for each in value]
+        return [_unwrap(item) for item in value]
     if type(value) is tuple:
-        return tuple(_unwrap(each) for each in value)
+        return tuple(_unwrap(item) for item in value)
     if isinstance(value, dict):
-        return {name: _unwrap(each) for name, each in value.items()}
+        return {name: _unwrap(item) for name, item in value.items()}
     return value
 
 
@@ -136,7 +136,7 @@ def _wrap(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.view(CountingArray)
     if isinstance(value, list):
-        return [_wrap(each) for each in value]
+        return [_wrap(item) for item in value]
     return tuple(map(_wrap, value)) if type(value) is tuple else value
 
 
@@ -153,7 +153,7 @@ def count_operations(work: Callable[..., Any], *arguments: Any) -> OperationCoun
 
 def _prepare_argument(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _prepare_argument(each) for name, each in value.items()}
+        return {name: _prepare_argument(item) for name, item in value.items()}
     if isinstance(value, np.ndarray):
         return value.view(CountingArray)
     return tuple(map(_prepare_argument, value)) if type(value) is tuple else value

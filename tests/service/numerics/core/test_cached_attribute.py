@@ -44,17 +44,17 @@ def test_cached_attribute_of_one_instance_blocks_no_other():
             self.waits = waits
 
         @cached_attribute
-        def found(self) -> bool:
+        def is_waiting(self) -> bool:
             if self.waits:
                 inside.set()
                 assert go_on.wait(60)
             return self.waits
 
     slow, quick = Slow(waits=True), Slow(waits=False)
-    thread = threading.Thread(target=lambda: slow.found)
+    thread = threading.Thread(target=lambda: slow.is_waiting)
     thread.start()
     assert inside.wait(60)
-    assert quick.found is False, "worked out while the other one is"
+    assert quick.is_waiting is False, "worked out while the other one is"
     go_on.set()
     thread.join()
-    assert slow.found is True
+    assert slow.is_waiting is True

@@ -20,14 +20,14 @@ def test_groups_are_those_of_equal_numbers() -> None:
 
 
 def test_few_are_none_and_neither_are_numbers_that_do_not_round() -> None:
-    for each in (1.0, 0.0, np.inf, np.nan):
-        numbers = np.full(4 if each == 1 else 100, each)
+    for value in (1.0, 0.0, np.inf, np.nan):
+        numbers = np.full(4 if value == 1 else 100, value)
         assert find_equal_numbers(numbers) is None
         assert count_equal_numbers(numbers) is None
     assert find_equal_numbers(np.empty(0)) is None
 
 
-def test_the_longest_repeat_leaves_out_what_does_not_round() -> None:
+def test_longest_repeat_ignores_exact_numbers() -> None:
     numbers = np.repeat([0.0, 3.0, 1.0, np.inf, np.nan], [30, 6, 5, 20, 10])
     assert find_longest_repeat(numbers) == 6
     for few in (np.zeros(3), np.zeros(300), np.empty(0), np.arange(20.0)):

@@ -44,12 +44,12 @@ def test_nested_interrupt_checks_all_run():
 def test_threads_side_by_side_are_looked_at_apart():
     looks = []
 
-    def beside():
+    def check_beside():
         check_interrupt()
 
     with install_interrupt_check(lambda: looks.append(1)):
         for context in (contextvars.Context(), contextvars.copy_context()):
-            thread = threading.Thread(target=context.run, args=(beside,))
+            thread = threading.Thread(target=context.run, args=(check_beside,))
             thread.start()
             thread.join()
     assert looks == [1], "only what was begun for who waits"

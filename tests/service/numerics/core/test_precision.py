@@ -25,7 +25,7 @@ def test_neighbours_are_one_unit_apart(name, value):
 
 
 @pytest.mark.parametrize(("name", "steps"), [("FP64", 2), ("FP32", 2), ("FP16", 2)])
-def test_the_smallest_numbers_on_both_sides_of_zero(name, steps):
+def test_ulp_distance_counts_across_zero(name, steps):
     tiny = PRECISIONS[name].smallest_subnormal
     assert float(np.nextafter(NATIVE[name](0), NATIVE[name](1))) == tiny
     assert PRECISIONS[name].compute_ulp_distance(np.array(-tiny), np.array(tiny)) == steps
@@ -62,7 +62,7 @@ def test_dtypes_round_to_their_own_precision():
 
 
 @given(value=st.floats(allow_nan=False))
-def test_nearest_is_what_numpy_and_the_bits_say(value):
+def test_rounding_agrees_with_numpy_and_the_bits(value):
     wide = np.array([value])
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(
@@ -87,6 +87,6 @@ def test_nan_and_the_sign_of_zero_survive_rounding():
 @pytest.mark.parametrize(
     ("number", "expected"), [(0.5, 0.5), (1e-30, 1.0016e-30), (0.1, 0.0999755859375), (np.inf, np.inf), (0.0, 0.0)]
 )
-def test_a_number_is_shortened_to_the_digits_whatever_its_exponent(number, expected):
+def test_number_of_any_exponent_is_shortened_to_its_digits(number, expected):
     assert PRECISIONS["FP16"].round_significand(number) == pytest.approx(expected, rel=3e-4)
     assert PRECISIONS["FP64"].round_significand(number) == number

@@ -21,10 +21,10 @@ def test_minimum_of_labels_ignores_infinity():
     assert drop_missing([None, values])[0] is values
 
 
-def spread(name, attributes, values, *inputs):
+def spread_values(name, attributes, values, *inputs):
     """Spread values through an op, whose other inputs are reached by nothing."""
     arrays = [np.ones((1, *shape)) for shape in inputs]
-    others = [np.full_like(each, INF) for each in arrays[1:]]
+    others = [np.full_like(array, INF) for array in arrays[1:]]
     slots = OP_REGISTRY[name].slots
     missing = (None,) * (len(slots) - len(arrays) if not slots[-1].variadic else 0)
     return OP_REGISTRY[name](**attributes).propagate_dependencies(
@@ -58,13 +58,13 @@ EACH = np.arange(12.0).reshape(3, 4)
 )
 def test_a_spread_is_no_wider_than_it_must_be(name, attributes, values, others, expected):
     np.testing.assert_array_equal(
-        spread(name, attributes, values, (3, 4) if len(values) == 3 else (1, 4), *others), expected
+        spread_values(name, attributes, values, (3, 4) if len(values) == 3 else (1, 4), *others), expected
     )
 
 
 def test_a_pool_and_a_transposed_convolution_reach_their_windows():
     picture = np.arange(16.0).reshape(1, 4, 4)
-    pooled = spread("max_pool2d", {"kernel_size": 2}, picture, (1, 4, 4))
+    pooled = spread_values("max_pool2d", {"kernel_size": 2}, picture, (1, 4, 4))
     np.testing.assert_array_equal(pooled, [[[0, 2], [8, 10]]])
-    put = spread("conv_transpose2d", {"stride": 2}, picture[:, :2, :2], (1, 2, 2), (1, 1, 2, 2))
+    put = spread_values("conv_transpose2d", {"stride": 2}, picture[:, :2, :2], (1, 2, 2), (1, 1, 2, 2))
     np.testing.assert_array_equal(put, np.kron(picture[:, :2, :2], np.ones((2, 2))))

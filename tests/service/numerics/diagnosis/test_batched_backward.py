@@ -16,51 +16,55 @@ from service.numerics.ops.op import WORK_PER_CALL, Gradients
 from tests.solved_problems import solve_preset
 
 
-def _altered(node: Any, wrong: Any, gradient: Any, output: Any, *inputs: Any) -> Gradients:
+def _apply_override(node: Any, wrong: Any, gradient: Any, output: Any, *inputs: Any) -> Gradients:
     """A backward pass that makes its wrong results of its right ones."""
     right = node.op.backward(gradient, output, *inputs)
     changed = wrong(right, gradient, output, *inputs)
     return tuple(
-        None if each is None else 0 * each if new is None else new for each, new in zip(right, changed, strict=True)
+        None if result is None else 0 * result if new is None else new
+        for result, new in zip(right, changed, strict=True)
     )
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_together_is_as_one_by_one(name: str) -> None:
+def test_batched_overrides_equal_single_ones(name: str) -> None:
     scene, names = solve_preset(name).build_context(), solve_preset(name).problem.names
     nodes = {node.name: node for node in scene.graph.nodes}
     alterations = list(iterate_backward_overrides(scene, names))[::3]
     for together, made in iterate_overridden_gradients(scene.graph, scene.values, alterations, names):
         for tile, alteration in enumerate(together):
             override = {
-                each: partial(_altered, nodes[each], wrong) for each, wrong in alteration.wrong_backward_by_node.items()
+                node_name: partial(_apply_override, nodes[node_name], wrong)
+                for node_name, wrong in alteration.wrong_backward_by_node.items()
             }
             alone = scene.graph.backward(scene.values, override)
-            for each in names:
-                scale = np.abs(alone[each]).max(initial=0)
-                np.testing.assert_allclose(made[each][tile], alone[each][0], rtol=1e-9, atol=1e-12 * scale)
+            for tensor in names:
+                scale = np.abs(alone[tensor]).max(initial=0)
+                np.testing.assert_allclose(made[tensor][tile], alone[tensor][0], rtol=1e-9, atol=1e-12 * scale)
 
 
-def _counted(scene: DiagnosisContext, most: int, names: Sequence[str]) -> tuple[AffordableOverrides, int, int]:
+def _count_override_calls(
+    scene: DiagnosisContext, most: int, names: Sequence[str]
+) -> tuple[AffordableOverrides, int, int]:
     """What is given of all alterations, how many calls they made, and how many alterations there were."""
     calls, given = 0, 0
     affordable = AffordableOverrides(scene.graph, iterate_backward_overrides(scene, names), most)
 
     of_node = {node.name: scene.graph.estimate_cost([node]).calls for node in scene.graph.nodes}
 
-    def counting(name: str, wrong: Any, *arrays: Any) -> Gradients:
+    def call_and_count(name: str, wrong: Any, *arrays: Any) -> Gradients:
         nonlocal calls
         calls += of_node[name]
         return wrong(*arrays)
 
     alterations = (
         replace(
-            each,
+            override,
             wrong_backward_by_node={
-                name: partial(counting, name, wrong) for name, wrong in each.wrong_backward_by_node.items()
+                name: partial(call_and_count, name, wrong) for name, wrong in override.wrong_backward_by_node.items()
             },
         )
-        for each in affordable
+        for override in affordable
     )
     for together, _ in iterate_overridden_gradients(scene.graph, scene.values, alterations, names):
         calls += sum(of_node.values())
@@ -71,7 +75,7 @@ def _counted(scene: DiagnosisContext, most: int, names: Sequence[str]) -> tuple[
 @pytest.mark.parametrize("name", PRESETS)
 def test_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
     scene, names = solve_preset(name).build_context(), solve_preset(name).problem.names
-    affordable, calls, given = _counted(scene, 2**62, names)
+    affordable, calls, given = _count_override_calls(scene, 2**62, names)
     assert given == len(list(iterate_backward_overrides(scene, names)))
     assert not affordable.is_incomplete
     # A backward pass makes some more calls than a forward one; the rest is the work in the tiles.
@@ -85,19 +89,19 @@ def test_work_of_sweeps_is_that_of_their_calls(name: str) -> None:
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
 def test_overrides_stay_within_work_limit_and_include_at_least_one(part: float) -> None:
     scene, names = solve_preset("lstm_step").build_context(), solve_preset("lstm_step").problem.names
-    whole, _, every = _counted(scene, 2**62, names)
-    some, _, given = _counted(scene, int(part * whole.work_done), names)
+    whole, _, every = _count_override_calls(scene, 2**62, names)
+    some, _, given = _count_override_calls(scene, int(part * whole.work_done), names)
     assert some.is_incomplete
     assert 1 <= given < every
     assert some.work_done <= part * whole.work_done or given == 1
     assert (
-        _counted(scene, int(part * whole.work_done), names)[1:]
-        == _counted(scene, int(part * whole.work_done), names)[1:]
+        _count_override_calls(scene, int(part * whole.work_done), names)[1:]
+        == _count_override_calls(scene, int(part * whole.work_done), names)[1:]
     )
 
 
 def test_small_nodes_leave_out_no_override() -> None:
     """Of T alterations that are swept together a call of a node is shared by all."""
     scene, names = solve_preset("lstm_step").build_context(), solve_preset("lstm_step").problem.names
-    affordable, _, given = _counted(scene, 2**62, names)
+    affordable, _, given = _count_override_calls(scene, 2**62, names)
     assert affordable.work_done < given * 3 * scene.graph.estimate_cost().total_work / 2

@@ -40,27 +40,29 @@ def test_same_bug_in_small_tensors_adds_evidence() -> None:
 def test_unknown_bug_reports_error_locations() -> None:
     wrong = MLP.get_gradient("w1").copy()
     wrong[4] *= np.linspace(2, 3, 7)
-    _, found = MLP.judge_candidates({"w1": wrong})
-    assert [each.bug_name for each in found["w1"]] == ["unknown"]
-    assert found["w1"][0].explanation == ("No known bug explains dL/dw1: 7 of 77 elements are off: exactly row 4.")
-    assert 0 < found["w1"][0].relative_residual < 1
+    _, explanations = MLP.judge_candidates({"w1": wrong})
+    assert [explanation.bug_name for explanation in explanations["w1"]] == ["unknown"]
+    assert explanations["w1"][0].explanation == (
+        "No known bug explains dL/dw1: 7 of 77 elements are off: exactly row 4."
+    )
+    assert 0 < explanations["w1"][0].relative_residual < 1
 
 
 def test_diagnosis_beyond_its_work_limit_says_so() -> None:
     scene = MLP.build_context(("w1",))
     wrong = dict.fromkeys(["w1"], np.ones((11, 7), np.bool_))
     candidates = {"w1": scene.get_right_gradient("w1") * np.linspace(1, 2, 77).reshape(11, 7)}
-    (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
-    assert "too large" not in found.explanation
+    (explanation,) = diagnose_gradients(_replace_candidates(scene, candidates), wrong)["w1"]
+    assert "too large" not in explanation.explanation
     scene.graph.__dict__["_total_cost"] = scene.graph.estimate_cost()._replace(work=2**26)
     try:
-        (found,) = diagnose_gradients(_with(scene, candidates), wrong)["w1"]
+        (explanation,) = diagnose_gradients(_replace_candidates(scene, candidates), wrong)["w1"]
     finally:
         del scene.graph.__dict__["_total_cost"]
-    assert found.explanation.endswith("The model is too large to try every wrong backward pass.")
+    assert explanation.explanation.endswith("The model is too large to try every wrong backward pass.")
 
 
-def _with(scene: object, candidates: dict[str, np.ndarray]) -> object:
+def _replace_candidates(scene: object, candidates: dict[str, np.ndarray]) -> object:
     from dataclasses import replace
 
     return replace(scene, candidates=candidates)

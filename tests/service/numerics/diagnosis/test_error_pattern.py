@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.numerics.diagnosis.error_pattern import describe_error_pattern
-from tests.service.numerics.diagnosis.test_error_locations import ALL, mask
+from tests.service.numerics.diagnosis.test_error_locations import ALL, make_mask
 
 RELATIVE_ALLOWANCE = 1e-10
 Change = Callable[[np.ndarray], np.ndarray]
@@ -50,21 +50,21 @@ def add_noise(g: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
-        (mask((), ()), "its one element"),
-        (mask((3, 4), ALL), "all elements"),
-        (mask((64, 5), slice(16)), "exactly rows 0 to 15"),
-        (mask((32, 5), slice(16)), "exactly rows 0 to 15 (the first half)"),
-        (mask((4, 9), (ALL, slice(None, None, 2))), "exactly every second column"),
-        (mask((4, 9), (ALL, slice(1, None, 3))), "exactly every third column from 1 on"),
-        (mask((7, 3), 6), "exactly the last row (6)"),
-        (mask((7, 3), (ALL, 2)), "exactly the last column (2)"),
-        (mask((9,), slice(0, None, 2)), "exactly every second element"),
-        (mask((2, 3, 5), (ALL, 2)), "exactly the last index (2) of axis 1"),
-        (mask((5, 5), np.triu_indices(5, 1)), "exactly the elements above the diagonal"),
-        (mask((5, 5), np.tril_indices(5)), "exactly the diagonal and the elements below it"),
-        (~mask((6, 5), 2), "exactly all but row 2"),
-        (~mask((6, 5), (2, 1)), "all elements but w[2][1]"),
-        (mask((5, 6), ([0, 1, 2, 3, 4], [1, 4, 3, 5, 0])), None),
+        (make_mask((), ()), "its one element"),
+        (make_mask((3, 4), ALL), "all elements"),
+        (make_mask((64, 5), slice(16)), "exactly rows 0 to 15"),
+        (make_mask((32, 5), slice(16)), "exactly rows 0 to 15 (the first half)"),
+        (make_mask((4, 9), (ALL, slice(None, None, 2))), "exactly every second column"),
+        (make_mask((4, 9), (ALL, slice(1, None, 3))), "exactly every third column from 1 on"),
+        (make_mask((7, 3), 6), "exactly the last row (6)"),
+        (make_mask((7, 3), (ALL, 2)), "exactly the last column (2)"),
+        (make_mask((9,), slice(0, None, 2)), "exactly every second element"),
+        (make_mask((2, 3, 5), (ALL, 2)), "exactly the last index (2) of axis 1"),
+        (make_mask((5, 5), np.triu_indices(5, 1)), "exactly the elements above the diagonal"),
+        (make_mask((5, 5), np.tril_indices(5)), "exactly the diagonal and the elements below it"),
+        (~make_mask((6, 5), 2), "exactly all but row 2"),
+        (~make_mask((6, 5), (2, 1)), "all elements but w[2][1]"),
+        (make_mask((5, 6), ([0, 1, 2, 3, 4], [1, 4, 3, 5, 0])), None),
     ],
 )
 @pytest.mark.parametrize("relation", CHANGES)
@@ -77,14 +77,14 @@ def test_planted_place_and_relation_are_described(wrong: np.ndarray, place: str 
 @pytest.mark.parametrize("relation", FITTED_CHANGES)
 def test_fitted_number_needs_three_elements(relation: str) -> None:
     change = FITTED_CHANGES[relation]
-    assert describe(mask((7, 3), 6), change) == f"exactly the last row (6), {relation}"
-    assert describe(mask((7, 3), (6, slice(2))), change) == "exactly the last row (6) of columns 0 to 1"
-    assert describe(mask((7, 3), (6, 1)), change) == "one element: w[6][1]"
+    assert describe(make_mask((7, 3), 6), change) == f"exactly the last row (6), {relation}"
+    assert describe(make_mask((7, 3), (6, slice(2))), change) == "exactly the last row (6) of columns 0 to 1"
+    assert describe(make_mask((7, 3), (6, 1)), change) == "one element: w[6][1]"
 
 
 def test_few_elements_are_named_one_by_one() -> None:
-    assert describe(mask((2, 2), (1, 1)), CHANGES["sign flipped"]) == "one element, sign flipped: w[1][1]"
-    scattered = mask((5, 6), ([0, 2, 4], [1, 5, 0]))
+    assert describe(make_mask((2, 2), (1, 1)), CHANGES["sign flipped"]) == "one element, sign flipped: w[1][1]"
+    scattered = make_mask((5, 6), ([0, 2, 4], [1, 5, 0]))
     assert describe(scattered, CHANGES["doubled"]) == "3 elements, doubled: w[0][1], w[2][5], w[4][0]"
     assert describe(scattered, add_noise) == "3 elements: w[0][1], w[2][5], w[4][0]"
 
@@ -100,7 +100,7 @@ def test_random_set_is_described_by_its_count(seed: int, share: float) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(CHANGES)), st.integers(0, 6))
 def test_single_deviating_element_removes_the_relation(seed: int, relation: str, position: int) -> None:
-    wrong = mask((7, 3), ALL)
+    wrong = make_mask((7, 3), ALL)
 
     def change(right: np.ndarray) -> np.ndarray:
         changed = CHANGES[relation](right)
@@ -113,7 +113,7 @@ def test_single_deviating_element_removes_the_relation(seed: int, relation: str,
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 19))
 def test_single_changed_element_removes_the_exact_place(seed: int, position: int) -> None:
-    wrong = mask((8, 9), slice(2, 6))
+    wrong = make_mask((8, 9), slice(2, 6))
     toggled = wrong.copy()
     toggled.ravel()[3 * position + 1] ^= True
     assert describe(wrong, add_noise, seed) == "exactly rows 2 to 5"
@@ -121,10 +121,10 @@ def test_single_changed_element_removes_the_exact_place(seed: int, position: int
 
 
 def test_undecided_elements_remove_the_exact_place() -> None:
-    wrong, undecided = mask((8, 9), slice(2, 6)), mask((8, 9), (0, 0))
+    wrong, undecided = make_mask((8, 9), slice(2, 6)), make_mask((8, 9), (0, 0))
     assert describe(wrong, CHANGES["doubled"], undecided=undecided) == "36 of 71 elements, doubled"
     assert describe(wrong, CHANGES["doubled"], undecided=~wrong) == "all 36 elements that could be judged, doubled"
-    assert describe(wrong, CHANGES["doubled"], undecided=mask((8, 9))) == "exactly rows 2 to 5, doubled"
+    assert describe(wrong, CHANGES["doubled"], undecided=make_mask((8, 9))) == "exactly rows 2 to 5, doubled"
 
 
 @pytest.mark.parametrize("relation", ["sign flipped", "doubled", "halved"])
@@ -152,7 +152,7 @@ def test_partly_nonfinite_errors_have_no_relation() -> None:
 
 @pytest.mark.parametrize("shape", [(9,), (3, 3), (2, 5), (2, 2, 2)])
 def test_exact_words_are_those_of_one_set_alone(shape: tuple[int, ...]) -> None:
-    found: dict[str, np.ndarray] = {}
+    sets_by_words: dict[str, np.ndarray] = {}
     for bits in product((False, True), repeat=int(np.prod(shape))):
         wrong = np.array(bits).reshape(shape)
         if not wrong.any():
@@ -160,9 +160,9 @@ def test_exact_words_are_those_of_one_set_alone(shape: tuple[int, ...]) -> None:
         words = describe(wrong, CHANGES["doubled"])
         if " of " in words.partition(" elements")[0] and "exactly" not in words:
             continue
-        assert words not in found, words
-        found[words] = wrong
-    assert len(found) > 100
+        assert words not in sets_by_words, words
+        sets_by_words[words] = wrong
+    assert len(sets_by_words) > 100
 
 
 @pytest.mark.parametrize(("factor", "words"), [(1e310, None), (1e200, None), (1e8, "times 1e+08"), (-3.0, "times -3")])

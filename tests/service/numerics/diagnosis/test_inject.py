@@ -7,7 +7,7 @@ from service.numerics.ops import OP_REGISTRY
 from tests.solved_problems import solve_preset
 
 
-def scene_and_names():
+def build_context_and_names():
     worked = solve_preset("conv_tanh_scale_sigmoid")
     return worked.build_context(), worked.problem.names
 
@@ -19,25 +19,25 @@ def test_catalogue_lists_gradient_backward_and_op_bugs():
 
 
 def test_injected_bugs_are_in_the_catalogue_and_visible():
-    scene, names = scene_and_names()
-    found = list(inject_bugs(scene, names))
-    assert len({each.bug_name for each in found}) > 20
-    for each in found:
-        assert each.bug_name in describe_bugs()
-        assert set(each.candidates) <= set(names)
-        if each.bug_name != "low_precision":
+    scene, names = build_context_and_names()
+    injections = list(inject_bugs(scene, names))
+    assert len({injection.bug_name for injection in injections}) > 20
+    for injection in injections:
+        assert injection.bug_name in describe_bugs()
+        assert set(injection.candidates) <= set(names)
+        if injection.bug_name != "low_precision":
             assert all(
-                is_visible(gradient, scene.get_right_gradient(name)) for name, gradient in each.candidates.items()
+                is_visible(gradient, scene.get_right_gradient(name)) for name, gradient in injection.candidates.items()
             )
 
 
 @pytest.mark.parametrize("bug", ["transposed", "missing_activation_derivative", "detached"])
 def test_injecting_one_bug_yields_only_that_bug(bug):
-    scene, names = scene_and_names()
+    scene, names = build_context_and_names()
     one = list(inject_bugs(scene, names, bug))
-    assert {each.bug_name for each in one} == {bug}
-    assert [each.explanation for each in one] == [
-        each.explanation for each in inject_bugs(scene, names) if each.bug_name == bug
+    assert {injection.bug_name for injection in one} == {bug}
+    assert [injection.explanation for injection in one] == [
+        injection.explanation for injection in inject_bugs(scene, names) if injection.bug_name == bug
     ]
 
 

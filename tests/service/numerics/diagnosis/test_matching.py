@@ -10,44 +10,44 @@ RIGHT = np.array([1.0, -2.0, 0.5, 3.0])
 FP64 = PRECISIONS["FP64"]
 
 
-def digits_of(made: np.ndarray, seen: np.ndarray, constants: int = 0, precision: str = "FP64") -> float | None:
+def match_digits(made: np.ndarray, seen: np.ndarray, constants: int = 0, precision: str = "FP64") -> float | None:
     """Digits of a hypothesis about RIGHT; None where it does not match."""
-    found = CandidateMatcher(seen, RIGHT[: seen.size], PRECISIONS[precision]).match_hypothesis(
+    match = CandidateMatcher(seen, RIGHT[: seen.size], PRECISIONS[precision]).match_hypothesis(
         BugHypothesis("bug", made, "", constants)
     )
-    return None if found is None else found.predicted_digits
+    return None if match is None else match.predicted_digits
 
 
 def test_exact_match_predicts_all_digits() -> None:
-    assert digits_of(2 * RIGHT, 2 * RIGHT) == pytest.approx(4 * 15.7, abs=1)
+    assert match_digits(2 * RIGHT, 2 * RIGHT) == pytest.approx(4 * 15.7, abs=1)
 
 
 def test_match_tolerates_only_rounding_of_the_arithmetic() -> None:
-    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-7)) is not None
-    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5)) is None
-    assert digits_of(2 * RIGHT, 2 * RIGHT * (1 + 1e-5), precision="FP32") is not None
+    assert match_digits(2 * RIGHT, 2 * RIGHT * (1 + 1e-7)) is not None
+    assert match_digits(2 * RIGHT, 2 * RIGHT * (1 + 1e-5)) is None
+    assert match_digits(2 * RIGHT, 2 * RIGHT * (1 + 1e-5), precision="FP32") is not None
 
 
 def test_hypothesis_equal_to_reference_is_no_match() -> None:
     wrong = RIGHT * (1 + 1e-7)
-    assert digits_of(RIGHT, wrong) is None
-    assert digits_of(RIGHT * (1 + 1e-8), wrong) is None
+    assert match_digits(RIGHT, wrong) is None
+    assert match_digits(RIGHT * (1 + 1e-8), wrong) is None
 
 
 def test_unchanged_element_predicts_no_digits() -> None:
     made = np.array([2.0, -2.0, 0.5, 3.0])
-    assert digits_of(made, made) == pytest.approx(15.7, abs=0.5)
+    assert match_digits(made, made) == pytest.approx(15.7, abs=0.5)
 
 
 def test_zero_element_predicts_one_digit() -> None:
     made = RIGHT * [1, 1, 0, 0]
-    assert digits_of(made, made) == 2
+    assert match_digits(made, made) == 2
 
 
 def test_fitted_constants_take_the_best_elements_away() -> None:
     made = 1.3 * RIGHT
-    assert digits_of(made, made, constants=3) == pytest.approx(15.4, abs=0.5)
-    assert digits_of(made, made, constants=4) == 0
+    assert match_digits(made, made, constants=3) == pytest.approx(15.4, abs=0.5)
+    assert match_digits(made, made, constants=4) == 0
 
 
 @pytest.mark.parametrize(("precision", "needed"), [("FP64", 1), ("FP32", 2), ("FP16", 4), ("BF16", 6)])
@@ -55,32 +55,32 @@ def test_number_of_elements_beyond_chance_depends_on_arithmetic(precision: str, 
     """As rounding leaves them, when the sign is wrong."""
     roundoff = PRECISIONS[precision].unit_roundoff
 
-    def said(count: int) -> float:
+    def count_matching_digits(count: int) -> float:
         right = np.linspace(1, 2, count)
         target = CandidateMatcher(-right * (1 + roundoff), right, PRECISIONS[precision])
-        found = target.match_hypothesis(BugHypothesis("bug", -right, ""))
-        assert found is not None
-        return found.predicted_digits
+        match = target.match_hypothesis(BugHypothesis("bug", -right, ""))
+        assert match is not None
+        return match.predicted_digits
 
-    assert is_beyond_chance(said(needed))
-    assert needed == 1 or not is_beyond_chance(said(needed - 1))
+    assert is_beyond_chance(count_matching_digits(needed))
+    assert needed == 1 or not is_beyond_chance(count_matching_digits(needed - 1))
 
 
 def test_sizes_at_both_ends_of_the_range_do_not_overflow() -> None:
     for scale in (1e-300, 1e300):
-        found = CandidateMatcher(-scale * RIGHT, scale * RIGHT, FP64).match_hypothesis(
+        match = CandidateMatcher(-scale * RIGHT, scale * RIGHT, FP64).match_hypothesis(
             BugHypothesis("bug", -scale * RIGHT, "")
         )
-        assert found is not None
-        assert is_beyond_chance(found.predicted_digits)
+        assert match is not None
+        assert is_beyond_chance(match.predicted_digits)
 
 
 def test_summed_comparison_counts_all_predicted_digits() -> None:
-    found = CandidateMatcher(np.ones((2, 4)), RIGHT, FP64).match_hypothesis(
+    match = CandidateMatcher(np.ones((2, 4)), RIGHT, FP64).match_hypothesis(
         BugHypothesis("bug", RIGHT, "", compared_gradient=RIGHT.copy())
     )
-    assert found is not None
-    assert is_beyond_chance(found.predicted_digits)
+    assert match is not None
+    assert is_beyond_chance(match.predicted_digits)
 
 
 def test_another_shape_is_no_match() -> None:
@@ -112,4 +112,4 @@ def test_infinity_beside_large_numbers_is_no_match() -> None:
 
 @np.errstate(all="ignore")
 def test_prediction_with_overflowing_norm_is_no_match() -> None:
-    assert digits_of(np.full(4, 1e300), 2 * RIGHT) is None
+    assert match_digits(np.full(4, 1e300), 2 * RIGHT) is None

@@ -16,12 +16,12 @@ LOSS = OP_REGISTRY["half_squared_error"](reduction="sum")
 @pytest.mark.parametrize("seed", range(3))
 def test_autograd_gradient_is_exact_to_rounding(seed):
     graph, leaves = build_reference_model((6, 5), (3, 2), seed)
-    found = autograd.differentiate_by_torch(graph, leaves)
+    result = autograd.differentiate_by_torch(graph, leaves)
     for name, expected in truth.compute_rounded_gradients(graph, leaves).items():
-        np.testing.assert_allclose(found.gradients[name], expected, rtol=1e-11, atol=1e-14 * np.abs(expected).max())
+        np.testing.assert_allclose(result.gradients[name], expected, rtol=1e-11, atol=1e-14 * np.abs(expected).max())
 
 
-def test_only_what_is_asked_for_is_differentiated():
+def test_only_requested_names_are_differentiated():
     graph, leaves = build_reference_example()
     everything = autograd.differentiate_by_torch(graph, leaves).gradients
     assert everything.keys() == set(graph.shapes)
@@ -35,9 +35,9 @@ def test_a_node_that_hands_its_input_back_has_a_gradient_of_its_own():
     nodes = [Node("flat", OP_REGISTRY["flatten"](), ("x",)), Node("loss", LOSS, ("flat", "p"))]
     nodes.insert(1, Node("p", OP_REGISTRY["mul"](), ("x", 3.0)))
     graph = Graph(nodes, {"x": (2,)})
-    found = autograd.differentiate_by_torch(graph, {"x": add_batch_axis(np.array([1.0, -2.0]))}).gradients
-    np.testing.assert_allclose(found["flat"], [-2, 4])
-    np.testing.assert_allclose(found["x"], [4, -8])
+    result = autograd.differentiate_by_torch(graph, {"x": add_batch_axis(np.array([1.0, -2.0]))}).gradients
+    np.testing.assert_allclose(result["flat"], [-2, 4])
+    np.testing.assert_allclose(result["x"], [4, -8])
 
 
 def test_a_node_of_constants_alone_has_a_gradient():
@@ -51,13 +51,13 @@ def test_a_node_of_constants_alone_has_a_gradient():
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_autograd_gradient_of_half_precision_is_float32(name):
     graph, leaves = build_reference_example()
-    narrow = {each: DTYPES[name].round_array(leaf) for each, leaf in leaves.items()}
-    found = autograd.differentiate_by_torch(graph, narrow, dtype=name)
+    narrow = {key: DTYPES[name].round_array(leaf) for key, leaf in leaves.items()}
+    result = autograd.differentiate_by_torch(graph, narrow, dtype=name)
     wide = autograd.differentiate_by_torch(graph, leaves)
-    for each, gradient in found.gradients.items():
+    for key, gradient in result.gradients.items():
         assert gradient.dtype == np.float32
         assert DTYPES[name].precision.is_representable(gradient.astype(np.float64)).all()
-        np.testing.assert_allclose(gradient, wide.gradients[each], rtol=0.1, atol=0.02)
+        np.testing.assert_allclose(gradient, wide.gradients[key], rtol=0.1, atol=0.02)
 
 
 def test_the_leaves_are_not_written_to():
@@ -98,10 +98,10 @@ class Underivable(type(OP_REGISTRY["tanh"]())):
 def test_error_of_pytorch_names_the_node(op, words, position):
     nodes = [Node("p", OP_REGISTRY["mul"](), ("x", 2.0)), Node("t", op(), ("p",))]
     graph = Graph([*nodes, Node("loss", LOSS, ("t", 0.0))], {"x": ()})
-    with pytest.raises(InvalidModelError, match=words) as found:
+    with pytest.raises(InvalidModelError, match=words) as caught:
         autograd.differentiate_by_torch(graph, {"x": np.ones(1)})
-    assert found.value.errors[0].node == position
-    assert "\n" not in str(found.value)
+    assert caught.value.errors[0].node == position
+    assert "\n" not in str(caught.value)
 
 
 def test_the_number_of_threads_is_restored_by_the_last_that_computes() -> None:

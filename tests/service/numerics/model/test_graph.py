@@ -9,13 +9,13 @@ from tests.op_graphs import build_reference_example
 MUL, TANH, LOSS = OP_REGISTRY["mul"](), OP_REGISTRY["tanh"](), OP_REGISTRY["half_squared_error"](reduction="sum")
 
 
-def build(*nodes, **shapes):
+def build_graph(*nodes, **shapes):
     return Graph([Node(name, op, operands) for name, op, operands in nodes], shapes)
 
 
-def square_of_a_product():
+def make_squared_product():
     """L = (x w)^2 / 2 by a node used twice, listed out of order: dL/dw = sum x^2 w."""
-    return build(
+    return build_graph(
         ("half", MUL, ("p", 0.5)),
         ("p", MUL, ("x", "w")),
         ("q", MUL, ("half", "p")),
@@ -27,7 +27,7 @@ def square_of_a_product():
 
 
 def test_contributions_of_every_use_add_up():
-    graph = square_of_a_product()
+    graph = make_squared_product()
     x, w = np.array([1.0, -2, 3]), 0.5
     values = graph.forward({"x": add_batch_axis(x), "w": add_batch_axis(np.array(w)), "zero": np.zeros((1, 3))})
     q = (x * w) ** 2 / 2
@@ -38,8 +38,8 @@ def test_contributions_of_every_use_add_up():
     np.testing.assert_allclose(gradients["x"][0], q * x * w * w)
 
 
-def test_order_and_shapes():
-    graph = square_of_a_product()
+def test_graph_orders_nodes_and_infers_shapes():
+    graph = make_squared_product()
     order = [node.name for node in graph.nodes]
     assert order.index("p") < order.index("half") < order.index("q") < order.index("loss")
     assert graph.shapes["q"] == (3,)
@@ -117,19 +117,19 @@ BROKEN = {
 @pytest.mark.parametrize(("nodes", "shapes", "message", "position", "leaf"), BROKEN.values(), ids=BROKEN)
 def test_invalid_graph_reports_the_place(nodes, shapes, message, position, leaf):
     with pytest.raises(InvalidModelError, match=message) as caught:
-        build(*nodes, **shapes)
+        build_graph(*nodes, **shapes)
     (error,) = caught.value.errors
     assert (error.node, error.leaf) == (position, leaf)
 
 
 def test_invalid_graph_reports_all_errors_at_once():
     with pytest.raises(InvalidModelError) as caught:
-        build(("a", MUL, ("x", "p")), ("b", MUL, ("y", "q")), ("loss", LOSS, ("a", "b")), x=(2,), y=(2,))
+        build_graph(("a", MUL, ("x", "p")), ("b", MUL, ("y", "q")), ("loss", LOSS, ("a", "b")), x=(2,), y=(2,))
     assert [error.leaf for error in caught.value.errors] == ["p", "q"]
 
 
 def test_cost_counts_every_node():
-    graph = square_of_a_product()
+    graph = make_squared_product()
     assert graph.estimate_cost().work > graph.estimate_cost(graph.list_downstream_nodes(["half"])).work > 0
     assert graph.estimate_cost().largest_array == 3 * 4
 
@@ -138,15 +138,15 @@ RELU, EMBEDDING, CAT = OP_REGISTRY["relu"](), OP_REGISTRY["embedding"](), OP_REG
 
 
 def test_held_to_its_pieces_a_graph_has_no_kinks():
-    graph = build(("r", RELU, ("x",)), ("loss", LOSS, ("r", "zero")), x=(2,), zero=(2,))
+    graph = build_graph(("r", RELU, ("x",)), ("loss", LOSS, ("r", "zero")), x=(2,), zero=(2,))
     base = graph.forward({"x": add_batch_axis(np.array([1.0, -1.0])), "zero": np.zeros((1, 2))})
     held, _ = graph.hold_branches(base)
-    for each, expected in ((graph, [[0.0, 3.0]]), (held, [[-2.0, 0.0]])):
-        assert each.forward_downstream(base, {"x": add_batch_axis(np.array([-2.0, 3.0]))})["r"].tolist() == expected
+    for variant, expected in ((graph, [[0.0, 3.0]]), (held, [[-2.0, 0.0]])):
+        assert variant.forward_downstream(base, {"x": add_batch_axis(np.array([-2.0, 3.0]))})["r"].tolist() == expected
     assert graph.nodes[0].branch is None, "the graph itself is as it was"
 
 
-def kinds(node, **leaves):
+def list_kinds(node, **leaves):
     shapes = dict.fromkeys(leaves, (2,)) | {"table": (3, 2)}
     nodes = [Node("n", *node), Node("loss", OP_REGISTRY["sum"](), ("n",))]
     return Graph(nodes, {name: shapes[name] for name in (*leaves, "table")}, {k: v for k, v in leaves.items() if v})
@@ -160,30 +160,30 @@ def kinds(node, **leaves):
     ],
 )
 def test_slot_refuses_operands_of_another_kind(kind, message):
-    kinds((EMBEDDING, ("i", "table")), i="index")
+    list_kinds((EMBEDDING, ("i", "table")), i="index")
     with pytest.raises(InvalidModelError, match=message) as caught:
-        kinds((EMBEDDING, ("i", "table")), i=kind)
+        list_kinds((EMBEDDING, ("i", "table")), i=kind)
     assert caught.value.errors[0].leaf == "i"
 
 
 def test_a_node_or_a_number_is_of_floats_unless_the_slot_wants_an_index():
-    assert kinds((EMBEDDING, (2, "table"))).shapes["n"] == (2,)
+    assert list_kinds((EMBEDDING, (2, "table"))).shapes["n"] == (2,)
     with pytest.raises(InvalidModelError, match=r"2\.0 is of floats"):
-        kinds((EMBEDDING, (2.0, "table")))
+        list_kinds((EMBEDDING, (2.0, "table")))
 
 
 def test_values_out_of_range_are_refused_at_the_leaf():
-    graph = kinds((EMBEDDING, ("i", "table")), i="index")
+    graph = list_kinds((EMBEDDING, ("i", "table")), i="index")
     graph.check_values({"i": np.array([0, 2]), "table": np.zeros((3, 2))})
     with pytest.raises(InvalidModelError, match="an index from 0 to 2; its values are 0 to 3") as caught:
         graph.check_values({"i": np.array([0, 3]), "table": np.zeros((3, 2))})
     assert (caught.value.errors[0].leaf, caught.value.errors[0].node) == ("i", 0)
     with pytest.raises(InvalidModelError, match="an index from 0 to 2"):
-        kinds((EMBEDDING, (7, "table"))).check_values({"table": np.zeros((3, 2))})
+        list_kinds((EMBEDDING, (7, "table"))).check_values({"table": np.zeros((3, 2))})
 
 
 def test_a_slot_may_take_several():
-    graph = build(("c", CAT, ("x", "y", "x")), ("loss", OP_REGISTRY["sum"](), ("c",)), x=(2,), y=(3,))
+    graph = build_graph(("c", CAT, ("x", "y", "x")), ("loss", OP_REGISTRY["sum"](), ("c",)), x=(2,), y=(3,))
     assert graph.shapes["c"] == (7,)
     assert [slot.name for slot in graph.nodes[0].operand_slots] == ["tensors"] * 3
     values = graph.forward({"x": np.ones((1, 2)), "y": np.zeros((1, 3))})

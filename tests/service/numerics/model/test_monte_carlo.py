@@ -19,7 +19,7 @@ def test_errors_of_equal_numbers_add_up(values: np.ndarray | None, low: float, h
 
 
 @pytest.mark.parametrize(("distance", "low", "high"), [(1e-10, 500.0, 8000.0), (1e-5, 20.0, 300.0)])
-def test_errors_of_numbers_that_round_alike_add_up(distance: float, low: float, high: float) -> None:
+def test_errors_of_equally_rounded_numbers_add_up(distance: float, low: float, high: float) -> None:
     """In float32 numbers 1e-10 apart round to the same one, and numbers 1e-5 apart do not."""
     values = 0.7 + distance * np.random.default_rng(0).uniform(-1, 1, 4096)
     observer = SharedRounding(PRECISIONS["FP32"], np.random.default_rng(0))
@@ -27,7 +27,7 @@ def test_errors_of_numbers_that_round_alike_add_up(distance: float, low: float, 
     assert low < total < high
 
 
-def test_no_numbers_are_alike_in_float64_but_equal_ones() -> None:
+def test_only_equal_float64_numbers_round_alike() -> None:
     values = 0.7 + 2.0**-53 * np.arange(4096)
     observer = SharedRounding(PRECISIONS["FP64"], np.random.default_rng(0))
     total = compute_root_mean_square((observer.operation(values[None]) - values)[1:].sum(axis=1)) / (0.7 * 2.0**-30)

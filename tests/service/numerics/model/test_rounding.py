@@ -15,7 +15,7 @@ from tests.op_graphs import build_preset_graph, build_reference_model
 FAMILIES = ("ordinary", "weights", "inputs")
 
 
-def problem(family, seed):
+def draw_scaled_model(family, seed):
     """The reference model at 6x6/3x3, its weights or inputs scaled over many decades."""
     graph, leaves = build_reference_model((6, 6), (3, 3), seed)
     generator = np.random.default_rng([seed, 7])
@@ -28,7 +28,7 @@ def problem(family, seed):
     return graph, leaves
 
 
-def narrowed(leaves, dtype):
+def round_leaves(leaves, dtype):
     return {name: leaf.astype(dtype) for name, leaf in leaves.items()}
 
 
@@ -36,36 +36,36 @@ def narrowed(leaves, dtype):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("name", "dtype"), [("FP64", np.float64), ("FP32", np.float32)])
 def test_rounding_allowance_covers_correct_gradients(family, seed, name, dtype):
-    graph, leaves = problem(family, seed)
-    narrow = narrowed(leaves, dtype)
-    wide = narrowed(narrow, np.float64)
+    graph, leaves = draw_scaled_model(family, seed)
+    narrow = round_leaves(leaves, dtype)
+    wide = round_leaves(narrow, np.float64)
     allowed = estimate_rounding_allowances(graph, wide, PRECISIONS[name], seed)
     with np.errstate(all="ignore"):
         routes = [
             differentiate(graph, narrow).gradients
             for differentiate in (analytic.differentiate_analytically, autograd.differentiate_by_torch)
         ]
-    for each, expected in truth.compute_rounded_gradients(graph, wide).items():
+    for key, expected in truth.compute_rounded_gradients(graph, wide).items():
         for gradients in routes:
-            assert (np.abs(gradients[each].astype(np.float64) - expected) <= allowed[each]).all(), each
+            assert (np.abs(gradients[key].astype(np.float64) - expected) <= allowed[key]).all(), key
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rounding_allowance_is_not_much_larger_than_needed(seed):
-    graph, leaves = problem("ordinary", seed)
+    graph, leaves = draw_scaled_model("ordinary", seed)
     for name in ("FP64", "FP32"):
         u = PRECISIONS[name].unit_roundoff
         allowed = estimate_rounding_allowances(
-            graph, narrowed(narrowed(leaves, np.float32), np.float64), PRECISIONS[name], seed
+            graph, round_leaves(round_leaves(leaves, np.float32), np.float64), PRECISIONS[name], seed
         )
-        for each, expected in truth.compute_rounded_gradients(graph, leaves, ("w1", "w2", "x")).items():
-            assert (allowed[each] <= 300 * u * np.abs(expected).max()).all()
-            assert (allowed[each] >= u * np.abs(expected)).all()
+        for key, expected in truth.compute_rounded_gradients(graph, leaves, ("w1", "w2", "x")).items():
+            assert (allowed[key] <= 300 * u * np.abs(expected).max()).all()
+            assert (allowed[key] >= u * np.abs(expected)).all()
 
 
 def test_a_gradient_that_is_wrong_by_little_is_not_allowed():
-    graph, leaves = problem("ordinary", 0)
-    leaves = narrowed(narrowed(leaves, np.float32), np.float64)
+    graph, leaves = draw_scaled_model("ordinary", 0)
+    leaves = round_leaves(round_leaves(leaves, np.float32), np.float64)
     allowed = estimate_rounding_allowances(graph, leaves, PRECISIONS["FP32"], 0)
     expected = truth.compute_rounded_gradients(graph, leaves)["w1"]
     wrong = expected.copy()
@@ -75,14 +75,14 @@ def test_a_gradient_that_is_wrong_by_little_is_not_allowed():
 
 
 def test_the_same_seed_gives_the_same_allowance_and_another_a_like_one():
-    graph, leaves = problem("ordinary", 0)
+    graph, leaves = draw_scaled_model("ordinary", 0)
     first, again, other = (estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["w1"], again["w1"])
     assert (first["w1"] != other["w1"]).all()
     np.testing.assert_allclose(first["w1"], other["w1"], rtol=2)
 
 
-def least_of_many():
+def find_least_allowance():
     """The least of two thousand allowances that are the same but for chance, over their mean, in float32."""
     count = 2000
     nodes = [
@@ -93,19 +93,19 @@ def least_of_many():
     leaves = {name: np.full((1, count), value) for name, value in {"x": 1.0, "w": 0.75, "y": 0.0}.items()}
     # Equal numbers would share their errors, and so their luck.
     leaves["w"] = leaves["w"] + 2.0**-22 * np.arange(count)
-    found = estimate_rounding_allowances(Graph(nodes, dict.fromkeys(leaves, (count,))), leaves, PRECISIONS["FP32"], 0)[
-        "x"
-    ]
-    return found.min() / found.mean()
+    allowances = estimate_rounding_allowances(
+        Graph(nodes, dict.fromkeys(leaves, (count,))), leaves, PRECISIONS["FP32"], 0
+    )["x"]
+    return allowances.min() / allowances.mean()
 
 
 def test_no_allowance_is_too_small_by_chance(monkeypatch):
-    assert least_of_many() > 0.45
+    assert find_least_allowance() > 0.45
     monkeypatch.setattr(rounding, "ROUNDING_ROUNDS", 1)
-    assert least_of_many() < 0.4
+    assert find_least_allowance() < 0.4
 
 
-def product(value):
+def make_product(value):
     """L = x w at one point; dL/dw = x."""
     graph = Graph([Node("loss", OP_REGISTRY["mul"](), ("x", "w"))], {"x": (), "w": ()})
     return graph, {"x": add_batch_axis(np.array(value)), "w": add_batch_axis(np.array(0.5))}
@@ -117,11 +117,11 @@ def test_inputs_count_where_the_precision_does_not_have_them():
     nodes = [Node("p", OP_REGISTRY["mul"](), ("x", "w")), Node("loss", OP_REGISTRY["half_squared_error"](), ("p", "y"))]
     graph = Graph(nodes, {"x": (count,), "w": (count,), "y": (count,)})
 
-    def mean_allowed(value):
+    def average_allowance(value):
         leaves = {"x": np.ones((1, count)), "w": np.full((1, count), value), "y": np.zeros((1, count))}
         return estimate_rounding_allowances(graph, leaves, PRECISIONS["FP32"], 0)["x"].mean() / value**2
 
-    assert mean_allowed(0.1) > 1.1 * mean_allowed(0.75)
+    assert average_allowance(0.1) > 1.1 * average_allowance(0.75)
 
 
 def test_each_product_of_a_sum_underflows_by_itself():
@@ -146,12 +146,12 @@ def test_each_product_of_a_sum_underflows_by_itself():
 
 
 def test_rounding_allowance_covers_only_requested_names():
-    graph, leaves = build_preset_graph(problem("ordinary", 0)[1])
+    graph, leaves = build_preset_graph(draw_scaled_model("ordinary", 0)[1])
     assert set(estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], 0, ["w1"])) == {"w1"}
 
 
-def test_a_sweep_that_leaves_the_finite_numbers_allows_anything():
-    graph, leaves = product(0.5)
+def test_nonfinite_rounding_sweep_makes_the_allowance_infinite():
+    graph, leaves = make_product(0.5)
     leaves["x"] = add_batch_axis(np.array(np.inf))
     with np.errstate(all="ignore"):
         assert estimate_rounding_allowances(graph, leaves, PRECISIONS["FP64"], 0)["w"] == np.inf
@@ -164,7 +164,7 @@ def test_a_gradient_that_only_moves_values_has_no_allowance_of_its_own():
     assert estimate_rounding_allowances(graph, {"x": np.ones((1, 1, 1))}, PRECISIONS["FP64"], 0)["x"] == 0
 
 
-def softmax_of_scores(scores):
+def make_softmax_of_scores(scores):
     """Sum of y * softmax(2 q), with scores of 2 q."""
     q = np.array([scores]) / 2
     nodes = [
@@ -174,7 +174,7 @@ def softmax_of_scores(scores):
         Node("loss", OP_REGISTRY["sum"](), ("t",)),
     ]
     leaves = {"q": q, "y": np.arange(1.0, 1 + q.size)[None]}
-    return Graph(nodes, {name: each.shape[1:] for name, each in leaves.items()}), leaves
+    return Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def softmax_of_scores(scores):
     ids=["near in float32", "near in bfloat16", "far apart in bfloat16", "huge in float32", "huge in float64"],
 )
 def test_nothing_bounds_rounding_that_moves_scores_past_one_another(scores, name, resolved):
-    graph, leaves = softmax_of_scores(scores)
+    graph, leaves = make_softmax_of_scores(scores)
     allowed = estimate_rounding_allowances(graph, leaves, PRECISIONS[name], 0, ["q"])["q"]
     assert np.isfinite(allowed).all() == resolved
 
@@ -204,7 +204,7 @@ def test_scores_that_are_masked_do_not_count_as_moved():
     generator = np.random.default_rng(0)
     leaves = {name: generator.normal(size=(1, *shape)) for name, shape in shapes.items()}
     allowed = estimate_rounding_allowances(Graph(nodes, shapes), leaves, PRECISIONS["BF16"], 0, ["q", "v"])
-    assert all(np.isfinite(each).all() for each in allowed.values())
+    assert all(np.isfinite(allowance).all() for allowance in allowed.values())
 
 
 def judge_saturated_bias(seed):
@@ -220,7 +220,7 @@ def judge_saturated_bias(seed):
     return allowance / abs(computed - exact)
 
 
-def test_slopes_of_alike_outputs_are_off_alike(monkeypatch):
+def test_equal_outputs_have_equal_slope_errors(monkeypatch):
     """A unit computed eight times over is off by the sum of eight equal errors."""
     ratios = [judge_saturated_bias(seed) for seed in range(40)]
     assert min(ratios) > 1.5

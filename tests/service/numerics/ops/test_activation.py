@@ -31,7 +31,7 @@ def test_value_and_derivative_have_no_cancellation(name, point):
     output = function.forward(x)
     (derivative,) = function.backward(np.ones(1), output, x)
     with mpmath.workdps(50):
-        value, slope = (float(each(mpmath.mpf(point))) for each in EXACT[name])
+        value, slope = (float(function(mpmath.mpf(point))) for function in EXACT[name])
     np.testing.assert_allclose(output, value, rtol=5e-16, atol=5e-324)
     np.testing.assert_allclose(derivative, slope, rtol=2e-15, atol=5e-324)
 
@@ -47,7 +47,7 @@ def test_nothing_becomes_nan_far_out(name):
 
 
 @pytest.mark.parametrize("point", [-30.0, -8.0, -1e-3, 0.0, 1e-9, 2.0, 25.0])
-def test_softplus_and_gelu_by_50_digits(point):
+def test_softplus_and_gelu_agree_with_50_digits(point):
     x = np.array([point])
     with mpmath.workdps(50):
         z = mpmath.mpf(point)
@@ -80,8 +80,8 @@ def test_the_gelu_of_pytorch_in_float32_is_within_the_allowance():
     leaves = {"x": np.linspace(0.01, 3, count, dtype=np.float32)[None]}
     wide = {"x": leaves["x"].astype(np.float64)}
     allowed = estimate_rounding_allowances(graph, wide, PRECISIONS["FP32"], 0, ["x"])["x"]
-    found, exact = autograd.differentiate_by_torch(graph, leaves), analytic.differentiate_analytically(graph, wide)
-    apart = np.abs(found.gradients["x"] - exact.gradients["x"])
+    result, exact = autograd.differentiate_by_torch(graph, leaves), analytic.differentiate_analytically(graph, wide)
+    apart = np.abs(result.gradients["x"] - exact.gradients["x"])
     assert (apart <= allowed).all()
     assert (apart > allowed / 3).any(), "and it is not far more than is needed"
 

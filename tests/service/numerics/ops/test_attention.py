@@ -23,13 +23,13 @@ def test_attention_refuses_mismatched_inputs(attributes, shapes, words):
     assert words in get_refusal(NAME, attributes, *shapes)
 
 
-def inputs():
+def draw_inputs():
     generator = np.random.default_rng(0)
     return generator.normal(size=(1, 3, 4)), generator.normal(size=(1, 3, 4)), generator.normal(size=(1, 3, 2))
 
 
 def test_masked_keys_have_no_effect():
-    query, key, value = inputs()
+    query, key, value = draw_inputs()
     op = OP_REGISTRY[NAME](is_causal=True)
     output = op.forward(query, key, value, None)
     np.testing.assert_allclose(output[0, 0], value[0, 0], rtol=1e-15), "the first sees only itself"
@@ -40,7 +40,7 @@ def test_masked_keys_have_no_effect():
 
 
 def test_fully_masked_row_is_zero_with_zero_gradient():
-    query, key, value = inputs()
+    query, key, value = draw_inputs()
     mask = np.ones((1, 3, 3), dtype=bool)
     mask[0, 1] = False
     op = OP_REGISTRY[NAME]()
@@ -52,7 +52,7 @@ def test_fully_masked_row_is_zero_with_zero_gradient():
 
 
 def test_scores_of_any_size_do_not_overflow():
-    query, key, value = inputs()
+    query, key, value = draw_inputs()
     with np.errstate(over="raise", invalid="raise"):
         output = OP_REGISTRY[NAME]().forward(query * 1e4, key * 1e4, value, None)
     assert np.isfinite(output).all()

@@ -22,7 +22,7 @@ def test_an_axis_that_is_not_there_is_refused(dim, rank):
 )
 def test_several_axes_come_sorted_and_none_means_all(dim, expected):
     assert normalize_axes(dim, 3) == expected
-    assert shift_past_batch_axis(expected) == tuple(each + 1 for each in expected)
+    assert shift_past_batch_axis(expected) == tuple(axis + 1 for axis in expected)
 
 
 def test_an_axis_named_twice_is_refused():

@@ -17,7 +17,7 @@ def test_where_takes_all_three_shapes_into_account():
 
 
 @pytest.mark.parametrize(("name", "of_larger"), [("maximum", 1.0), ("minimum", 0.0)])
-def test_at_a_tie_each_gets_half(name, of_larger):
+def test_tie_gives_half_to_each_operand(name, of_larger):
     a, b = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0])
     by_a, by_b = OP_REGISTRY[name]().backward(np.ones(3), np.zeros(3), a, b)
     np.testing.assert_array_equal(by_a, [1 - of_larger, 0.5, of_larger])

@@ -23,17 +23,17 @@ SPREAD: dict[str, dict[str, Any]] = CORRELATED | {
 DEFAULTS: dict[str, Any] = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 
 
-def drawn(*shape: int) -> Any:
+def draw_tensor(*shape: int) -> Any:
     return torch.tensor(np.random.default_rng(7).normal(size=shape), requires_grad=True)
 
 
-def gradients_of(output: Any, operands: list[Any]) -> list[Any]:
+def compute_gradients(output: Any, operands: list[Any]) -> list[Any]:
     """The output, and the gradients of a sum of it with weights that tell its elements apart."""
     weights = torch.arange(1.0, output.numel() + 1, dtype=torch.float64).reshape(output.shape)
     return [output, *torch.autograd.grad((output * weights).sum(), operands)]
 
 
-def hold_the_same(ours: list[Any], theirs: list[Any]) -> None:
+def assert_same(ours: list[Any], theirs: list[Any]) -> None:
     for mine, its in zip(ours, theirs, strict=True):
         assert mine.shape == its.shape
         np.testing.assert_allclose(mine.detach(), its.detach(), rtol=1e-12, atol=1e-9 * float(its.detach().abs().max()))
@@ -43,10 +43,10 @@ def hold_the_same(ours: list[Any], theirs: list[Any]) -> None:
 @pytest.mark.parametrize("attributes", CORRELATED.values(), ids=CORRELATED)
 def test_a_correlation_in_blocks_is_the_whole(attributes: Any, copied: int, monkeypatch: Any) -> None:
     given = DEFAULTS | attributes
-    operands = [drawn(2, 4, 13, 12), drawn(6, 4 // given["groups"], 4, 3), drawn(6)]
-    whole = gradients_of(torch.nn.functional.conv2d(*operands, **given), operands)
+    operands = [draw_tensor(2, 4, 13, 12), draw_tensor(6, 4 // given["groups"], 4, 3), draw_tensor(6)]
+    whole = compute_gradients(torch.nn.functional.conv2d(*operands, **given), operands)
     monkeypatch.setattr(blocked_convolution, "MAX_COPIED_NUMBERS", copied)
-    hold_the_same(gradients_of(blocked_convolution.correlate_in_blocks(torch, *operands, **given), operands), whole)
+    assert_same(compute_gradients(blocked_convolution.correlate_in_blocks(torch, *operands, **given), operands), whole)
     bare = blocked_convolution.correlate_in_blocks(torch, *operands[:2], None, **given)
     np.testing.assert_allclose(
         bare.detach(), torch.nn.functional.conv2d(*operands[:2], **given).detach(), rtol=1e-12, atol=1e-12
@@ -57,10 +57,10 @@ def test_a_correlation_in_blocks_is_the_whole(attributes: Any, copied: int, monk
 @pytest.mark.parametrize("attributes", SPREAD.values(), ids=SPREAD)
 def test_a_transposed_one_in_blocks_is_the_whole(attributes: Any, copied: int, monkeypatch: Any) -> None:
     given = DEFAULTS | {"output_padding": (0, 0)} | attributes
-    operands = [drawn(2, 4, 6, 7), drawn(4, 6 // given["groups"], 4, 3), drawn(6)]
-    whole = gradients_of(torch.nn.functional.conv_transpose2d(*operands, **given), operands)
+    operands = [draw_tensor(2, 4, 6, 7), draw_tensor(4, 6 // given["groups"], 4, 3), draw_tensor(6)]
+    whole = compute_gradients(torch.nn.functional.conv_transpose2d(*operands, **given), operands)
     monkeypatch.setattr(blocked_convolution, "MAX_COPIED_NUMBERS", copied)
-    hold_the_same(gradients_of(blocked_convolution.transpose_in_blocks(torch, *operands, **given), operands), whole)
+    assert_same(compute_gradients(blocked_convolution.transpose_in_blocks(torch, *operands, **given), operands), whole)
 
 
 class Counting:
@@ -78,8 +78,8 @@ class Counting:
         return output
 
 
-def test_no_block_copies_more_than_is_said(monkeypatch: Any) -> None:
-    counting, operands = Counting(), [drawn(1, 1, 40, 40), drawn(1, 1, 20, 20)]
+def test_blocks_copy_at_most_their_estimate(monkeypatch: Any) -> None:
+    counting, operands = Counting(), [draw_tensor(1, 1, 40, 40), draw_tensor(1, 1, 20, 20)]
     monkeypatch.setattr(blocked_convolution, "MAX_COPIED_NUMBERS", 5000)
     blocked_convolution.correlate_in_blocks(counting, *operands, None, **DEFAULTS)
     assert max(counting.copied) <= 5000

@@ -62,7 +62,7 @@ def test_labels_and_one_hot_probabilities_are_the_same():
     op = OP_REGISTRY["cross_entropy"](label_smoothing=0.1)
     hot = np.eye(3)[labels]
     np.testing.assert_allclose(op.forward(x, labels, None), op.forward(x, hot, None))
-    by_labels, by_hot = (op.backward(np.ones(1), np.zeros(1), x, each, None)[0] for each in (labels, hot))
+    by_labels, by_hot = (op.backward(np.ones(1), np.zeros(1), x, target, None)[0] for target in (labels, hot))
     np.testing.assert_allclose(by_labels, by_hot, atol=1e-16)
 
 

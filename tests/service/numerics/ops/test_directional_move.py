@@ -18,7 +18,7 @@ def test_directional_move_moves_along_its_directions(moves):
     )
 
 
-def test_at_rest_it_is_what_it_was_and_rounds_nothing():
+def test_zero_move_changes_nothing():
     rest = np.zeros((1, 3))
     assert OP.forward(X, rest) is not None
     assert np.array_equal(OP.forward(X, rest), X)

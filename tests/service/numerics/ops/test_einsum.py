@@ -42,7 +42,7 @@ def test_the_gradient_of_an_einsum_is_its_adjoint(equation):
     """<g, E(da, b)> = <E*(g, b), da> for any g and da, by which the adjoint is defined."""
     generator = np.random.default_rng(0)
     lengths = dict(zip("abcdijk", (2, 3, 4, 5, 3, 4, 2), strict=True))
-    shapes = [tuple(lengths[letter] for letter in each) for each in equation.split("->")[0].split(",")]
+    shapes = [tuple(lengths[letter] for letter in part) for part in equation.split("->")[0].split(",")]
     a, b, da, db = (generator.normal(size=(1, *shape)) for shape in (*shapes, *shapes))
     op = OP_REGISTRY["einsum"](equation=equation)
     output = op.forward(a, b)

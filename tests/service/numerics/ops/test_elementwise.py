@@ -23,7 +23,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_values_and_derivatives_by_50_digits(name):
+def test_values_and_derivatives_agree_with_50_digits(name):
     function, derivative, points = EXACT[name]
     x = np.array(points)
     op = OP_REGISTRY[name]()
@@ -31,8 +31,8 @@ def test_values_and_derivatives_by_50_digits(name):
     (slope,) = op.backward(np.ones_like(x), output, x)
     with mpmath.workdps(50):
         exact = [mpmath.mpf(point) for point in points]
-        values = np.array([float(function(each)) for each in exact])
-        slopes = np.array([float(derivative(each)) for each in exact])
+        values = np.array([float(function(value)) for value in exact])
+        slopes = np.array([float(derivative(value)) for value in exact])
     np.testing.assert_allclose(output, values, rtol=1e-15)
     np.testing.assert_allclose(slope, slopes, rtol=1e-14)
 
@@ -41,7 +41,7 @@ def test_values_and_derivatives_by_50_digits(name):
     ("exponent", "x", "value", "slope"),
     [(2, -3.0, 9, -6), (3, -2.0, -8, 12), (0, 0.0, 1, 0), (1, 0.0, 0, 1), (0.5, 4.0, 2, 0.25), (-1, 0.5, 2, -4)],
 )
-def test_pow_by_hand(exponent, x, value, slope):
+def test_pow_equals_its_formula(exponent, x, value, slope):
     op = OP_REGISTRY["pow"](exponent=exponent)
     at = np.array([x])
     assert op.forward(at) == value
@@ -80,5 +80,5 @@ def test_pow_allows_for_an_exponent_that_the_dtype_rounds():
         np.testing.assert_array_equal(plain.estimate_forward_rounding(plain.forward(x), x).magnitude, plain.forward(x))
 
 
-def test_clamp_wants_an_end():
+def test_clamp_without_bounds_is_refused():
     assert "a min, a max or both" in get_refusal("clamp", {}, (3,))

@@ -23,10 +23,10 @@ def test_embedding_loss_refuses_mismatched_inputs(name, shapes, words):
 @pytest.mark.parametrize(
     ("target", "margin", "loss"), [(1.0, 0.0, 0.4), (-1.0, 0.0, 0.6), (-1.0, 0.5, 0.1), (-1.0, 0.7, 0.0)]
 )
-def test_cosine_by_hand(target, margin, loss):
+def test_cosine_embedding_loss_equals_its_formula(target, margin, loss):
     a, b = np.array([[1.0, 0.0]]), np.array([[3.0, 4.0]])
-    found = Cosine(margin=margin, reduction="none").forward(a, b, np.array([target]))
-    np.testing.assert_allclose(found, loss, atol=1e-12)
+    losses = Cosine(margin=margin, reduction="none").forward(a, b, np.array([target]))
+    np.testing.assert_allclose(losses, loss, atol=1e-12)
 
 
 def test_the_gradient_of_an_angle_is_orthogonal_to_the_vector():
@@ -40,23 +40,23 @@ def test_the_gradient_of_an_angle_is_orthogonal_to_the_vector():
 
 
 @pytest.mark.parametrize(("margin", "swap", "loss"), [(1.0, False, 1.0), (1.0, True, 3.0), (1e-3, False, 1e-3)])
-def test_triplets_by_hand(margin, swap, loss):
+def test_triplet_margin_loss_equals_its_formula(margin, swap, loss):
     """d(a, p) = 3, d(a, n) = 3, d(p, n) = 1 or so: swapped the nearer of the two negatives counts."""
     anchor, positive, negative = np.array([[0.0, 0.0]]), np.array([[3.0, 0.0]]), np.array([[np.sqrt(9 - 0.25), 0.5]])
     far = np.linalg.norm(positive - negative)
     expected = 3 - (far if swap else 3) + margin
-    found = Triplet(margin=margin, swap=swap, reduction="none", eps=0.0).forward(anchor, positive, negative)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    losses = Triplet(margin=margin, swap=swap, reduction="none", eps=0.0).forward(anchor, positive, negative)
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
     assert loss == pytest.approx(expected, rel=0.2)
 
 
 def test_a_triplet_far_enough_apart_has_no_gradient():
     anchor, positive, negative = np.zeros((1, 2)), np.zeros((1, 2)), np.full((1, 2), 50.0)
-    for each in Triplet().backward(np.ones(1), np.zeros(1), anchor, positive, negative):
-        np.testing.assert_array_equal(each, 0)
+    for gradient in Triplet().backward(np.ones(1), np.zeros(1), anchor, positive, negative):
+        np.testing.assert_array_equal(gradient, 0)
 
 
-def test_at_the_kink_the_conventions_are_those_of_pytorch():
+def test_kink_conventions_equal_those_of_pytorch():
     """The margin met exactly is not yet cut off; of two negatives equally near each has half."""
     a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
     np.testing.assert_allclose(Cosine().backward(np.ones(1), np.zeros(1), a, b, np.array([-1.0]))[0], [[0, 1]])

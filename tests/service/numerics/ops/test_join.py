@@ -25,7 +25,7 @@ def test_joined_inputs_get_their_part_of_the_gradient():
     op = OP_REGISTRY["cat"](dim=1)
     g = np.arange(12.0).reshape(1, 2, 6)
     back = op.backward(g, g, *parts)
-    assert [each.shape for each in back] == [part.shape for part in parts]
+    assert [array.shape for array in back] == [part.shape for part in parts]
     np.testing.assert_array_equal(op.forward(*back), g)
     stack = OP_REGISTRY["stack"](dim=-1)
     np.testing.assert_array_equal(stack.forward(*stack.backward(g, g, *[np.zeros((1, 2))] * 6)), g)

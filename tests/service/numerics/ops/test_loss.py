@@ -16,7 +16,7 @@ A, Y = np.array([[1.0, 4.0, -1.0]]), np.array([[2.0, 1.0, -1.0]])
         ("mean", [5.0 / 3], [[-1 / 3, 1, 0]]),
     ],
 )
-def test_half_squared_error_by_hand(reduction, loss, gradient):
+def test_half_squared_error_equals_its_formula(reduction, loss, gradient):
     op = HalfSquaredError(reduction=reduction)
     output = op.forward(A, Y)
     np.testing.assert_allclose(output, loss, rtol=1e-15)
@@ -36,6 +36,6 @@ def test_the_terms_sum_to_the_loss(reduction):
     np.testing.assert_allclose(terms.sum(axis=1), output, rtol=1e-14)
 
 
-def test_two_shapes_are_refused():
+def test_operands_of_different_shapes_are_refused():
     with pytest.raises(ShapeError, match="two inputs of one shape"):
         HalfSquaredError().infer_output_shape((3,), (1, 3))

@@ -14,7 +14,7 @@ from service.numerics.ops.multipliers import (
 )
 
 
-def test_an_operand_of_one_element_is_a_number_and_a_longer_one_is_none() -> None:
+def test_only_an_operand_of_one_element_is_a_multiplier() -> None:
     assert declare_scalar_multiplier("factor", np.full((1, 1, 1), 0.8), (0,)) == [
         Multiplier("factor", "factor", 0.8, (0,))
     ]
@@ -40,8 +40,8 @@ def test_factor_multiplies_and_division_divides() -> None:
         ((5, 1), [5]),
     ],
 )
-def test_a_mean_is_over_the_batch_a_sample_or_everything(shape: tuple[int, ...], counts: list[int]) -> None:
-    assert [each.value for each in declare_count_multipliers("mean", shape)] == counts
+def test_mean_divides_by_batch_sample_or_all_elements(shape: tuple[int, ...], counts: list[int]) -> None:
+    assert [multiplier.value for multiplier in declare_count_multipliers("mean", shape)] == counts
 
 
 @pytest.mark.parametrize(

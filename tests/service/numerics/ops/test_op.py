@@ -25,16 +25,16 @@ class Doubled(Op):
 
 
 @pytest.fixture
-def doubled():
+def doubled_op():
     yield register_op("doubled")(type("Doubled", (Doubled,), {}))
     del OP_REGISTRY["doubled"]
 
 
-def test_an_op_is_registered_under_its_name_with_its_slots(doubled):
-    assert OP_REGISTRY["doubled"] is doubled
-    assert doubled.name == "doubled"
-    assert [slot.name for slot in doubled.slots] == ["input", "bias"]
-    assert [slot.optional for slot in doubled.slots] == [False, True]
+def test_an_op_is_registered_under_its_name_with_its_slots(doubled_op):
+    assert OP_REGISTRY["doubled"] is doubled_op
+    assert doubled_op.name == "doubled"
+    assert [slot.name for slot in doubled_op.slots] == ["input", "bias"]
+    assert [slot.optional for slot in doubled_op.slots] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_only_the_last_slot_may_take_several():
     assert "doubled" not in OP_REGISTRY
 
 
-def test_pieces_are_for_ops_that_have_them(doubled):
-    assert doubled().select_branch(np.zeros(3), None) is None
+def test_pieces_are_for_ops_that_have_them(doubled_op):
+    assert doubled_op().select_branch(np.zeros(3), None) is None
     with pytest.raises(NotImplementedError, match="one piece"):
-        doubled().forward_on_branch(np.zeros(3), np.zeros(3), None)
+        doubled_op().forward_on_branch(np.zeros(3), np.zeros(3), None)
 
 
-def test_registering_a_taken_name_is_refused(doubled):
+def test_registering_a_taken_name_is_refused(doubled_op):
     with pytest.raises(ValueError, match="an op named 'doubled' is registered already"):
         register_op("doubled")(type("Another", (Doubled,), {}))
 
@@ -75,17 +75,17 @@ def test_ops_of_the_same_attributes_are_equal_and_cannot_be_changed():
         flatten().start_dim = 2
 
 
-def test_op_defaults_are_safe(doubled):
+def test_op_defaults_are_safe(doubled_op):
     """Rounding by default: the op on absolute values, as if all were summed into each."""
     x = np.array([[1.0, -2.0, 3.0]])
-    output = doubled().forward(x, None)
-    rounding = doubled().estimate_forward_rounding(output, x, None)
+    output = doubled_op().forward(x, None)
+    rounding = doubled_op().estimate_forward_rounding(output, x, None)
     np.testing.assert_array_equal(rounding.magnitude, [[2, 4, 6]])
     assert rounding.term_count == 3
-    by_input, by_bias = doubled().estimate_backward_rounding(-x, output, x, None)
+    by_input, by_bias = doubled_op().estimate_backward_rounding(-x, output, x, None)
     np.testing.assert_array_equal(by_input.magnitude, [[2, 4, 6]])
     assert by_input.term_count == 3
     assert by_bias is None
-    np.testing.assert_array_equal(doubled().split_terms(output, x, None), output)
-    assert doubled().estimate_terms_rounding(output) is None
-    assert doubled().estimate_cost((3,), (3,), None) == (3, 3, 1)
+    np.testing.assert_array_equal(doubled_op().split_terms(output, x, None), output)
+    assert doubled_op().estimate_terms_rounding(output) is None
+    assert doubled_op().estimate_cost((3,), (3,), None) == (3, 3, 1)

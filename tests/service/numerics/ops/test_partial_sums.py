@@ -24,9 +24,9 @@ def test_terms_that_cancel_in_their_order_have_the_partial_sums_of_an_order_left
     orders = np.random.default_rng(0).permuted(np.tile(terms, (2000, 1)), axis=1)
     by_chance = np.sqrt(np.square(np.cumsum(orders, axis=1)).sum(1).mean())
     in_order = np.sqrt(np.square(np.cumsum(terms)).sum())
-    (found,) = bound_sum(terms)
-    assert found == pytest.approx(by_chance, rel=0.1)
-    assert found > 10 * in_order
+    (bound,) = bound_sum(terms)
+    assert bound == pytest.approx(by_chance, rel=0.1)
+    assert bound > 10 * in_order
 
 
 def test_a_product_of_matrices_has_the_partial_sums_of_its_sums() -> None:

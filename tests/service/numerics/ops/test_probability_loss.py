@@ -21,13 +21,13 @@ def test_probability_loss_refuses_mismatched_inputs(name, shapes, words):
     assert words in get_refusal(name, {}, *shapes)
 
 
-def test_batchmean_wants_a_batch():
+def test_batchmean_without_a_batch_is_refused():
     assert "a first axis" in get_refusal("kl_div", {"reduction": "batchmean"}, (), ())
 
 
 @pytest.mark.parametrize("z", [-800.0, -40.0, 1e-9, 3.0, 40.0, 800.0])
 @pytest.mark.parametrize("y", [0.0, 1.0, 0.3])
-def test_logits_of_any_size_by_50_digits(z, y):
+def test_loss_of_any_logits_agrees_with_50_digits(z, y):
     op = OP_REGISTRY["binary_cross_entropy_with_logits"](reduction="none")
     x, target = np.array([[z]]), np.array([[y]])
     with mpmath.workdps(400):

@@ -8,7 +8,7 @@ from tests.service.numerics.ops.shape_refusals import get_refusal
 X = np.array([[1e8, 1e8 - 3, -1e8, 0.0]])
 
 
-def test_shifted_by_the_largest_nothing_overflows():
+def test_softmax_of_large_scores_does_not_overflow():
     with np.errstate(over="raise", invalid="raise"):
         y, log_y = (OP_REGISTRY[name](dim=0).forward(X) for name in ("softmax", "log_softmax"))
     with mpmath.workdps(50):

@@ -25,15 +25,15 @@ TIED = [
 ]  # fmt: skip
 
 
-def declared(name, inputs, attributes):
-    op, given = OP_REGISTRY[name](**attributes), [np.array([each], np.float64) for each in inputs]
-    return op, given, op.list_subgradient_choices([np.spacing(np.abs(each)) for each in given], *given)
+def list_choices(name, inputs, attributes):
+    op, given = OP_REGISTRY[name](**attributes), [np.array([array], np.float64) for array in inputs]
+    return op, given, op.list_subgradient_choices([np.spacing(np.abs(value)) for value in given], *given)
 
 
 @pytest.mark.parametrize(("name", "inputs", "attributes", "units"), TIED)
 def test_own_weights_hand_back_what_the_backward_pass_does(name, inputs, attributes, units):
     """Aside from the ties a backward pass is the same by all weights: moving off them changes the units alone."""
-    op, given, choices = declared(name, inputs, attributes)
+    op, given, choices = list_choices(name, inputs, attributes)
     assert choices is not None
     assert int(choices.units[-1]) + 1 == units
     output = op.forward(*given)
@@ -70,16 +70,16 @@ def test_own_weights_hand_back_what_the_backward_pass_does(name, inputs, attribu
     ],
 )
 def test_inputs_without_ties_declare_no_choices(name, inputs, attributes):
-    assert declared(name, inputs, attributes)[2] is None
+    assert list_choices(name, inputs, attributes)[2] is None
 
 
 def test_tie_within_input_errors_is_declared():
     op, given = OP_REGISTRY["relu"](), [np.array([[1e-9, 1.0]])]
     assert op.list_subgradient_choices([np.full((1, 2), 1e-10)], *given) is None
-    found = op.list_subgradient_choices([np.full((1, 2), 1e-8)], *given)
-    assert found is not None
-    assert found.weights.tolist() == [0, 1]
-    assert not found.is_exact_tie.any()
+    choices = op.list_subgradient_choices([np.full((1, 2), 1e-8)], *given)
+    assert choices is not None
+    assert choices.weights.tolist() == [0, 1]
+    assert not choices.is_exact_tie.any()
 
 
 def test_merged_choices_keep_their_entries_apart():

@@ -8,7 +8,7 @@ CLOSE = {"anchor": [0.0, 1, 3], "positive": [0.0, 1, 3], "negative": [1.0, 1, 1]
 APART = {"anchor": [0.0, 1, 3], "positive": [0.0, 2, 3], "negative": [1.0, 1, 1]}
 
 
-def triplet(leaves, **attributes):
+def check_triplet(leaves, **attributes):
     nodes = [{"name": "loss", "op": "triplet_margin_loss", "inputs": list(leaves), **attributes}]
     return check({"tensors": {}, "weights": leaves, "model": {"nodes": nodes}})
 
@@ -17,7 +17,7 @@ def triplet(leaves, **attributes):
 @pytest.mark.parametrize("leaves", [CLOSE, APART], ids=["equal", "equal in two of three"])
 def test_positive_at_the_anchor_does_not_fail(p, leaves):
     """The distance is that of eps from 0, and turns round within it."""
-    assert triplet(leaves, p=p, margin=9)["outcome"] != "fail"
+    assert check_triplet(leaves, p=p, margin=9)["outcome"] != "fail"
 
 
 @pytest.mark.parametrize("attributes", [{}, {"p": 1}, {"p": 1.5}, {"p": 0.5}, {"swap": True}])
@@ -26,7 +26,7 @@ def test_small_triplets_do_not_fail(scale, attributes):
     for seed in range(4):
         generator = np.random.default_rng(seed)
         leaves = {name: (generator.normal(size=4) * scale).tolist() for name in CLOSE}
-        assert triplet(leaves, **attributes)["outcome"] != "fail", seed
+        assert check_triplet(leaves, **attributes)["outcome"] != "fail", seed
 
 
 @pytest.mark.parametrize("order", [1.5, 2, 3, 4])
@@ -54,7 +54,7 @@ def test_a_piece_ends_where_the_vector_is_several_times_as_large():
 
 
 @pytest.mark.parametrize("x", [[[0.0, 2.0]], [[0.0, 0.0]]])
-def test_on_one_axis_there_is_a_kink_and_no_end(x):
+def test_norm_of_one_element_is_its_size_on_both_sides(x):
     branch = vector_norm.select_norm_branch(np.array(x), 1)
     np.testing.assert_array_equal(vector_norm.evaluate_norm_on_branch(2, branch, np.array([[0.0, 1e9]]), 1), [[1e9]])
 
@@ -62,11 +62,11 @@ def test_on_one_axis_there_is_a_kink_and_no_end(x):
 def test_exact_numbers_are_not_on_the_border_of_a_piece():
     for size in (0.125, 0.5, 1.0, 2.0, 3.0, 8.0, 10.0):
         ends = np.nextafter(size, 0), np.nextafter(size, np.inf)
-        pieces = [vector_norm.select_norm_branch(np.array([[each, size / 2]]), 1)[0, 1] for each in ends]
+        pieces = [vector_norm.select_norm_branch(np.array([[end, size / 2]]), 1)[0, 1] for end in ends]
         assert pieces[0] == pieces[1]
 
 
-def norm_of(x, order, dtype="float64", **more):
+def check_norm(x, order, dtype="float64", **more):
     nodes = [
         {"name": "n", "op": "vector_norm", "inputs": ["x"], "ord": order, **more},
         {"name": "loss", "op": "sum", "inputs": ["n"]},
@@ -80,7 +80,7 @@ def norm_of(x, order, dtype="float64", **more):
 def test_vector_norm_passes_at_any_size(dtype, order, sign):
     """PyTorch takes powers as they are."""
     exponent = sign * (300 if dtype == "float64" else 30)
-    report = norm_of([[10.0**exponent, -(10.0**exponent)], [3.0 * 10.0**exponent, 1.0]], order, dtype, dim=1)
+    report = check_norm([[10.0**exponent, -(10.0**exponent)], [3.0 * 10.0**exponent, 1.0]], order, dtype, dim=1)
     assert "disputes" not in report
     assert report["outcome"] != "fail"
     routes = report["gradients"]["x"]
@@ -91,21 +91,21 @@ def test_vector_norm_passes_at_any_size(dtype, order, sign):
 
 @pytest.mark.parametrize("order", [-1, -2, -0.5])
 @pytest.mark.parametrize("x", [[0.0, 2.0], [5.0, 0.0], [0.0, 3.0, 4.0], [0.0, 0.0]])
-def test_a_norm_of_negative_order_beside_a_0_does_not_grow_with_what_is_not(x, order):
-    report = norm_of(x, order)
+def test_norm_of_negative_order_beside_a_zero_is_constant(x, order):
+    report = check_norm(x, order)
     assert "disputes" not in report
     assert report["outcome"] == "pass"
     assert np.abs(report["gradients"]["x"]["finite_difference"]).max() < 1e-12
 
 
-def test_a_share_of_a_norm_keeps_its_digits_where_the_norm_has_none():
+def test_norm_gradient_keeps_its_digits_at_extreme_sizes():
     x = np.array([[3e-320, 4e-320]])
     np.testing.assert_allclose(vector_norm.differentiate_norm(2, x, 1), [[0.6, 0.8]], rtol=1e-3)
     np.testing.assert_allclose(vector_norm.differentiate_norm(2, x * 1e20, 1), x / 5e-320, rtol=1e-3)
     np.testing.assert_array_equal(vector_norm.differentiate_norm(0.5, np.array([[0.0, 4.0]]), 1), [[0.0, 1.0]])
 
 
-def of_zeros(order: object, x: list[float], candidate: list[float], projections: int | None = None) -> str:
+def check_norm_of_zeros(order: object, x: list[float], candidate: list[float], projections: int | None = None) -> str:
     nodes = [
         {"name": "n", "op": "vector_norm", "inputs": ["x"], "ord": order},
         {"name": "loss", "op": "mul", "inputs": ["n", 3.0]},
@@ -115,34 +115,34 @@ def of_zeros(order: object, x: list[float], candidate: list[float], projections:
 
 
 @pytest.mark.parametrize("order", [-0.5, -1, -2, -3, "-inf"])
-def test_a_norm_that_is_0_where_an_element_is_has_its_kink_there(order):
+def test_norm_of_negative_order_has_a_kink_at_a_zero_element(order):
     for first in (0.0, 3.0, -3.0, 1.0):
-        assert of_zeros(order, [0.0, 2.0], [first, 0.0]) == "pass"
+        assert check_norm_of_zeros(order, [0.0, 2.0], [first, 0.0]) == "pass"
     for wrong in ([3.5, 0.0], [0.0, 1.0], [3.0, 1.0]):
-        assert of_zeros(order, [0.0, 2.0], wrong) == "fail"
+        assert check_norm_of_zeros(order, [0.0, 2.0], wrong) == "fail"
     # Along each axis by itself it stays 0, though not beside.
-    assert of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]) == "pass"
-    assert of_zeros(order, [0.0, 0.0, 1.0], [1.0, 2.0, 0.0]) == "inconclusive"
-    assert of_zeros(order, [0.0, 0.0, 1.0], [2.0, 2.0, 0.0]) == "fail"
-    assert of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], 3) == "pass"
+    assert check_norm_of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]) == "pass"
+    assert check_norm_of_zeros(order, [0.0, 0.0, 1.0], [1.0, 2.0, 0.0]) == "inconclusive"
+    assert check_norm_of_zeros(order, [0.0, 0.0, 1.0], [2.0, 2.0, 0.0]) == "fail"
+    assert check_norm_of_zeros(order, [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], 3) == "pass"
 
 
-def test_a_smallest_size_is_chosen_among_those_that_attain_it():
+def test_smallest_size_gives_its_gradient_to_any_share_of_ties():
     x = [2.0, -2.0, 3.0]
     for right in ([3.0, 0.0, 0.0], [0.0, -3.0, 0.0], [1.0, -2.0, 0.0]):
-        assert of_zeros("-inf", x, right) == "pass"
+        assert check_norm_of_zeros("-inf", x, right) == "pass"
     for wrong in ([3.0, -3.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]):
-        assert of_zeros("-inf", x, wrong) == "fail"
+        assert check_norm_of_zeros("-inf", x, wrong) == "fail"
 
 
 @pytest.mark.parametrize("order", [-0.5, -1, -2, -3])
-def test_from_0_a_norm_grows_as_that_of_the_elements_that_leave_it(order):
+def test_norm_at_zero_grows_by_the_elements_that_leave_zero(order):
     """Held against its own values close to 0, on both sides."""
     x, beside = np.array([[0.0, 0.0, 2.0]]), np.array([[1e-9, -2e-9, 2.0]])
     branch = vector_norm.choose_piece_beside(vector_norm.select_norm_branch(x, 1), beside, 1)
     expected = vector_norm.compute_p_norm(order, np.abs(beside), 1)
-    found = vector_norm.evaluate_norm_on_branch(order, branch, beside, 1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    norm = vector_norm.evaluate_norm_on_branch(order, branch, beside, 1)
+    np.testing.assert_allclose(norm, expected, rtol=1e-4)
     mirrored = beside * [[-1, -1, 1]]
-    np.testing.assert_array_equal(vector_norm.evaluate_norm_on_branch(order, branch, mirrored, 1), -found)
+    np.testing.assert_array_equal(vector_norm.evaluate_norm_on_branch(order, branch, mirrored, 1), -norm)
     assert vector_norm.evaluate_norm_on_branch(order, branch * [[1, 0, 1]], beside * [[1, 0, 1]], 1) == 0

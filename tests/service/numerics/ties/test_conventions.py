@@ -5,14 +5,14 @@ from tests.service.numerics.ties.tied_models import make_maximum, make_nested, m
 
 
 def test_own_first_last_and_even_are_tried():
-    found = conventions.combine_convention_weights(make_maximum([2.0, 2.0, 2.0, 1.0]))["m"]
-    assert found.tolist() == [[1 / 3] * 3, [1, 0, 0], [0, 0, 1], [1 / 3] * 3]
+    weights = conventions.combine_convention_weights(make_maximum([2.0, 2.0, 2.0, 1.0]))["m"]
+    assert weights.tolist() == [[1 / 3] * 3, [1, 0, 0], [0, 0, 1], [1 / 3] * 3]
 
 
 def test_kinds_of_ops_have_conventions_of_their_own():
-    found = conventions.combine_convention_weights(make_nested([0.0, 0.0]))
-    assert set(found) == {"a", "m"}
-    assert len(np.unique(np.concatenate([*found.values()], axis=1), axis=0)) == 9
+    weights = conventions.combine_convention_weights(make_nested([0.0, 0.0]))
+    assert set(weights) == {"a", "m"}
+    assert len(np.unique(np.concatenate([*weights.values()], axis=1), axis=0)) == 9
     assert len(conventions.combine_convention_weights(make_nested([0.0, 0.0]), 5)["m"]) == 5
 
 

@@ -8,8 +8,8 @@ from tests.service.numerics.ties.tied_models import make_maximum, make_nested, m
 
 def judge_candidate(at, judged, kinks=True, directions=None, allowed=1e-13):
     judged = np.array(judged, np.float64)
-    each = np.ones(judged.shape, np.bool_)
-    rows = JudgedRows(judged, np.full(judged.shape, allowed), each & kinks, each, directions)
+    ones = np.ones(judged.shape, np.bool_)
+    rows = JudgedRows(judged, np.full(judged.shape, allowed), ones & kinks, ones, directions)
     return ties.judge_at_ties(at, {"x": rows}, 1)["x"]
 
 
@@ -34,7 +34,7 @@ def test_tie_of_judged_arithmetic_alone_excuses_and_accuses_no_element():
     assert judge_candidate(at, [1, 2, 0], kinks=False).reachable[:2].all()
 
 
-def test_choices_that_multiply_are_left_open_where_none_is_found():
+def test_products_of_choices_stay_undecided_if_none_is_found():
     at = make_nested([0.0, 0.0, -2.0])
     assert judge_candidate(make_nested([2.0, -2.0]), [3, 0]).excused.all()
     assert not judge_candidate(at, [0, 0, -3]).undecided.any()
@@ -74,11 +74,11 @@ def test_windows_that_share_an_element_may_each_choose_another():
     )  # fmt: skip
     one = np.ones(1, np.bool_)
     right = {"x": 1.0, "y": 0.0, "z": -1.0}
-    rows = {name: JudgedRows(np.array([each]), np.full(1, 1e-13), one, one) for name, each in right.items()}
-    assert all(each.excused.all() for each in ties.judge_at_ties(at, rows, 1).values())
+    rows = {name: JudgedRows(np.array([gradient]), np.full(1, 1e-13), one, one) for name, gradient in right.items()}
+    assert all(judgement.excused.all() for judgement in ties.judge_at_ties(at, rows, 1).values())
 
 
-def test_along_fewer_directions_than_choices_nothing_but_conventions_is_told():
+def test_directions_fewer_than_choices_decide_conventions_alone():
     at = make_tie_point([("y", "abs", ("x",), {}), ("loss", "sum", ("y",), {})], {"x": [0.0] * 4})
     for count, decided in ((2, False), (5, True)):
         along = np.random.default_rng(count).normal(size=(count, 4))

@@ -6,8 +6,8 @@ from tests.service.numerics.ties.tied_models import make_dense, make_maximum, ma
 def test_other_weights_make_other_gradients():
     at = make_maximum([2.0, 2.0, 1.0])
     assert at.own_gradients["x"].tolist() == [[1.5, 1.5, 0]]
-    found = at.compute_gradients_by_weights({"m": np.array([[1.0, 0.0], [0.25, 0.75]])})
-    assert found["x"].tolist() == [[3, 0, 0], [0.75, 2.25, 0]]
+    gradients = at.compute_gradients_by_weights({"m": np.array([[1.0, 0.0], [0.25, 0.75]])})
+    assert gradients["x"].tolist() == [[3, 0, 0], [0.75, 2.25, 0]]
 
 
 def test_responses_are_what_weights_change():
@@ -15,7 +15,7 @@ def test_responses_are_what_weights_change():
     assert at.compute_gradient_responses({"m": np.array([[1.0, -1.0]])})["x"].tolist() == [[3, -3, 0]]
 
 
-def test_held_passes_take_their_own_choice_where_errors_would_lead_off_it():
+def test_held_pass_keeps_its_choice_despite_errors():
     at = make_maximum([2.0, 2.0, 1.0])
     moved = [np.array([[2.0, 2.1, 1.0]])]
     node = at.nodes_by_name["m"]
@@ -39,7 +39,7 @@ def test_a_node_of_too_many_alternatives_is_left_out():
     assert not make_tie_point(nodes, {"x": [0.0, 0.0]}, most=3).choices_by_node
 
 
-def test_the_largest_weights_give_all_to_every_alternative_and_take_one_side_of_two():
+def test_extreme_weights_select_one_alternative_each():
     low, high = make_maximum([2.0, 2.0, 2.0]).list_extreme_weights()
     assert low["m"].tolist() == high["m"].tolist() == [1, 1, 1]
     low, high = make_dense([[1.0, 1.0]]).list_extreme_weights()
@@ -49,7 +49,8 @@ def test_the_largest_weights_give_all_to_every_alternative_and_take_one_side_of_
 def test_the_largest_weights_do_not_cancel_at_an_element_that_has_both_signs():
     nodes = [("n", "vector_norm", ("x",), {"ord": "inf"}), ("loss", "mul", ("n", 3.0), {})]
     at = make_tie_point(nodes, {"x": [0.0, 0.0]})
-    found = [
-        at.compute_gradients_by_weights({"n": each["n"][None]})["x"][0].tolist() for each in at.list_extreme_weights()
+    gradients = [
+        at.compute_gradients_by_weights({"n": weight["n"][None]})["x"][0].tolist()
+        for weight in at.list_extreme_weights()
     ]
-    assert sorted(found) == [[-3, -3], [3, 3]]
+    assert sorted(gradients) == [[-3, -3], [3, 3]]

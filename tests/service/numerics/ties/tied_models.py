@@ -13,9 +13,9 @@ def make_tie_point(
     nodes: list[tuple], leaves: dict[str, object], precision: str = "FP64", most: int = 2**16
 ) -> TiePoint:
     """Point of a model given as (name, op, operands, attributes)."""
-    arrays = {name: np.array([each], np.float64) for name, each in leaves.items()}
+    arrays = {name: np.array([leaf], np.float64) for name, leaf in leaves.items()}
     made = [Node(name, OP_REGISTRY[op](**attributes), operands) for name, op, operands, attributes in nodes]
-    graph = Graph(made, {name: each.shape[1:] for name, each in arrays.items()})
+    graph = Graph(made, {name: array.shape[1:] for name, array in arrays.items()})
     return ties.find_tie_point(graph, arrays, [PRECISIONS[precision]], 1, most)
 
 

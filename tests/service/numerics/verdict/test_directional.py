@@ -13,7 +13,7 @@ GRADIENT = np.random.default_rng(0).normal(size=(5, 7))
 BOUND = 1e-9
 
 
-def judged(candidate, seed=0, count=4, bound=BOUND, **fields):
+def judge_projections(candidate, seed=0, count=4, bound=BOUND, **fields):
     along = projection.sample_directions(count, GRADIENT.shape, seed, "w")
     truth = projection.compute_inner_products(along, GRADIENT)[0]
     reference = Reference(
@@ -24,31 +24,31 @@ def judged(candidate, seed=0, count=4, bound=BOUND, **fields):
 
 
 def test_directional_pass_reports_detection_limit_and_counts_no_element():
-    found = judged(GRADIENT)
-    assert (found.outcome, len(found.direction_results), found.worst_elements) == (Outcome.PASS, 4, ())
-    assert (found.element_count, found.unexamined_count, set(found.outcome_counts.values())) == (35, 35, {0})
-    assert found.smallest_detectable_error == found.detection_limit.relative_l2 < 1e-7
-    assert f"an error of {found.detection_limit.relative_l2:.1e} of the gradient's norm is missed" in found.reason
+    verdict = judge_projections(GRADIENT)
+    assert (verdict.outcome, len(verdict.direction_results), verdict.worst_elements) == (Outcome.PASS, 4, ())
+    assert (verdict.element_count, verdict.unexamined_count, set(verdict.outcome_counts.values())) == (35, 35, {0})
+    assert verdict.smallest_detectable_error == verdict.detection_limit.relative_l2 < 1e-7
+    assert f"an error of {verdict.detection_limit.relative_l2:.1e} of the gradient's norm is missed" in verdict.reason
 
 
 def test_wrong_element_fails_each_direction_that_shows_it():
     wrong = GRADIENT.copy()
     wrong[2, 3] *= 1 + 1e-4
-    found = judged(wrong)
-    assert found.outcome == Outcome.FAIL
-    assert found.unexamined_count == 35
-    assert "directions of the candidate gradient" in found.reason
-    assert "missed" not in found.reason
+    verdict = judge_projections(wrong)
+    assert verdict.outcome == Outcome.FAIL
+    assert verdict.unexamined_count == 35
+    assert "directions of the candidate gradient" in verdict.reason
+    assert "missed" not in verdict.reason
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_nonfinite_direction_fails(number):
     wrong = GRADIENT.copy()
     wrong[0, 0] = number
-    found = judged(wrong)
-    assert found.outcome == Outcome.FAIL
-    assert "not a finite number" in found.reason
-    missing = judged(wrong, bound=np.inf)
+    verdict = judge_projections(wrong)
+    assert verdict.outcome == Outcome.FAIL
+    assert "not a finite number" in verdict.reason
+    missing = judge_projections(wrong, bound=np.inf)
     assert missing.outcome == Outcome.INCONCLUSIVE
     assert missing.detection_limit == projection.NormDetectionLimit(np.inf, 1.0)
     assert "no error is sure" in missing.reason
@@ -56,18 +56,18 @@ def test_nonfinite_direction_fails(number):
 
 def test_bound_above_the_detection_limit_is_inconclusive():
     size = projection.euclidean_norm(GRADIENT)
-    wide = judged(GRADIENT, bound=size * 1e-4, peer_magnitude=size)
+    wide = judge_projections(GRADIENT, bound=size * 1e-4, peer_magnitude=size)
     assert wide.outcome == Outcome.INCONCLUSIVE
-    assert judged(GRADIENT, bound=size * 1e-6, peer_magnitude=size).outcome == Outcome.PASS
+    assert judge_projections(GRADIENT, bound=size * 1e-6, peer_magnitude=size).outcome == Outcome.PASS
 
 
-def wrong_by(relative, seed=3):
+def make_wrong_gradient(relative, seed=3):
     error = np.random.default_rng(seed).normal(size=GRADIENT.shape)
     return GRADIENT + error * (relative * projection.euclidean_norm(GRADIENT) / projection.euclidean_norm(error))
 
 
-def frequency_of_passing(candidate, count, seeds):
-    passed = [judged(candidate, seed, count).outcome == Outcome.PASS for seed in seeds]
+def measure_pass_rate(candidate, count, seeds):
+    passed = [judge_projections(candidate, seed, count).outcome == Outcome.PASS for seed in seeds]
     return float(np.mean(passed))
 
 
@@ -79,12 +79,12 @@ def test_miss_probability_is_never_exceeded(count):
     The automatic allowance counts bound and rounding once for what may hide an error and once for what is allowed: here
     the reference is exact, so that an error passes with the probability of half the slack, and never with more than p.
     """
-    stated = judged(GRADIENT, 0, count).detection_limit
-    assert frequency_of_passing(wrong_by(stated.relative_l2), count, range(1000)) <= 4e-3
+    stated = judge_projections(GRADIENT, 0, count).detection_limit
+    assert measure_pass_rate(make_wrong_gradient(stated.relative_l2), count, range(1000)) <= 4e-3
     slack, size = np.full(count, 2 * BOUND), projection.euclidean_norm(GRADIENT)
     for times in (1, 3):
         relative = times * BOUND / size
-        measured = frequency_of_passing(wrong_by(relative), count, range(1000))
+        measured = measure_pass_rate(make_wrong_gradient(relative), count, range(1000))
         exactly = projection.compute_miss_probability(slack / 2, size, relative)
         deviation = np.sqrt(exactly * (1 - exactly) / 1000)
         assert abs(measured - exactly) < 3.5 * deviation
@@ -94,15 +94,17 @@ def test_miss_probability_is_never_exceeded(count):
         )
 
 
-def difference(left, right, value):
+def make_difference(left, right, value):
     some = np.zeros(len(value))
     return Difference(np.array(value), some + BOUND, some, 0, some, some, np.array(left), np.array(right))
 
 
 def test_beside_a_kink_a_convention_of_its_own_is_not_called_wrong():
-    smooth = dataclasses.replace(difference([0], [0], [0]), left_derivative=None)
+    smooth = dataclasses.replace(make_difference([0], [0], [0]), left_derivative=None)
     assert directional.find_one_sided_derivatives(smooth) == (None, None, 0.0)
-    low, high, beyond = directional.find_one_sided_derivatives(difference([-3.0, np.nan], [4.0, np.nan], [-5.0, 1.0]))
+    low, high, beyond = directional.find_one_sided_derivatives(
+        make_difference([-3.0, np.nan], [4.0, np.nan], [-5.0, 1.0])
+    )
     assert np.array_equal(low, [-3.0, np.nan], equal_nan=True)
     assert np.array_equal(high, [4.0, np.nan], equal_nan=True)
     assert beyond == pytest.approx(90)
@@ -115,4 +117,4 @@ def test_beside_a_kink_a_convention_of_its_own_is_not_called_wrong():
         number: directional.judge_directions({"candidate": np.array([number])}, reference, (2,), 5.0).outcome
         for number in (-5.0, 0.0, 4.0, -4.0, 4.1, 90.0, 95.0, -96.0)
     }
-    assert [each.wire_name for each in outcomes.values()] == ["pass"] * 3 + ["inconclusive"] * 3 + ["fail"] * 2
+    assert [outcome.wire_name for outcome in outcomes.values()] == ["pass"] * 3 + ["inconclusive"] * 3 + ["fail"] * 2

@@ -12,7 +12,7 @@ from service.numerics.verdict.reference import Reference
 A, T, D = "analytic", "autograd", "finite_difference"
 
 
-def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **more: object) -> Disagreement:
+def make_disagreement(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **more: object) -> Disagreement:
     """About a finite difference of 1, 2, 3."""
     value = np.array([1.0, 2.0, 3.0])
     reference = Reference(value, np.full(3, bound), np.full(3, 1e-12), PRECISIONS["FP64"], **more)  # type: ignore[arg-type]
@@ -36,9 +36,9 @@ def dispute(by_hand: list[float], by_torch: list[float], bound: float = 1e-9, **
 def test_partition_names_agreeing_sources(
     by_hand: list[float], by_torch: list[float], bound: float, sides: tuple[Partition]
 ) -> None:
-    found = dispute(by_hand, by_torch, bound)
-    assert found.partition_elements() == sides
-    assert np.count_nonzero(found.disputed_mask) == sum(each.element_count for each in sides)
+    disagreement = make_disagreement(by_hand, by_torch, bound)
+    assert disagreement.partition_elements() == sides
+    assert np.count_nonzero(disagreement.disputed_mask) == sum(side.element_count for side in sides)
 
 
 @pytest.mark.parametrize(
@@ -60,24 +60,26 @@ def test_common_nan_is_no_disagreement(by_hand: float, by_torch: float, apart: b
     """Where the loss is not finite, and so there is no difference either."""
     nothing = np.array([np.nan])
     reference = Reference(nothing, np.array([np.inf]), nothing, PRECISIONS["FP64"])
-    found = Disagreement({A: np.array([by_hand]), T: np.array([by_torch])}, reference).partition_elements()
-    assert found == ((Partition(1, (), (A, T)),) if apart else ())
+    partition = Disagreement({A: np.array([by_hand]), T: np.array([by_torch])}, reference).partition_elements()
+    assert partition == ((Partition(1, (), (A, T)),) if apart else ())
 
 
 def test_unexamined_elements_are_no_disagreement() -> None:
-    assert dispute([1, 2, 9], [1, 2, 3]).partition_elements(np.array([0, 1])) == ()
+    assert make_disagreement([1, 2, 9], [1, 2, 3]).partition_elements(np.array([0, 1])) == ()
 
 
 def test_conventions_at_a_kink_are_no_disagreement() -> None:
     left, right = np.array([0.0, np.nan, np.nan]), np.array([1.0, np.nan, np.nan])
-    assert dispute([0, 2, 3], [1, 2, 3], left_derivative=left, right_derivative=right).partition_elements() == ()
-    assert dispute([0, 2, 3], [1, 2, 3]).partition_elements()
+    assert (
+        make_disagreement([0, 2, 3], [1, 2, 3], left_derivative=left, right_derivative=right).partition_elements() == ()
+    )
+    assert make_disagreement([0, 2, 3], [1, 2, 3]).partition_elements()
 
 
 def test_out_of_range_values_are_no_disagreement() -> None:
-    found = dispute([np.inf, 2, 7], [1, 5, 3])
-    excused = dataclasses.replace(found, excused_by_range=np.array([True, True, False]))
-    assert np.count_nonzero(found.disputed_mask) == 3
+    disagreement = make_disagreement([np.inf, 2, 7], [1, 5, 3])
+    excused = dataclasses.replace(disagreement, excused_by_range=np.array([True, True, False]))
+    assert np.count_nonzero(disagreement.disputed_mask) == 3
     assert excused.disputed_mask.tolist() == [False, False, True]
     assert excused.partition_elements() == (Partition(1, (T, D), (A,)),)
 

@@ -14,26 +14,26 @@ from service.numerics.verdict.reference import Reference, Tolerance
 FP64 = PRECISIONS["FP64"]
 
 
-def reference(value, bound=1e-12, rounding=1e-13, **more):
+def make_reference(value, bound=1e-12, rounding=1e-13, **more):
     value = np.array(value, dtype=np.float64)
     return Reference(value, np.broadcast_to(bound, value.shape), np.broadcast_to(rounding, value.shape), FP64, **more)
 
 
-def judged(candidate, against):
+def judge_candidate(candidate, against):
     return judge_gradient({"candidate": np.array(candidate, dtype=np.float64)}, against)
 
 
 NAN, INF = np.nan, np.inf
-ONE = reference([1.0, 2.0])
-WIDE = reference([1.0, 2.0], bound=[1e-12, 1e-3])
-COARSE = reference([1.0, 2.0], tolerance=Tolerance(rtol=1e-2, atol=0.0))
-FINE = reference([1.0, 2.0], bound=1e-6, tolerance=Tolerance(rtol=1e-9, atol=0.0))
-UNKNOWN = reference([1.0, NAN], bound=[1e-12, INF])
-DISPUTED = reference([1.0, 2.0], disputed_between_sources=np.array([False, True]))
+ONE = make_reference([1.0, 2.0])
+WIDE = make_reference([1.0, 2.0], bound=[1e-12, 1e-3])
+COARSE = make_reference([1.0, 2.0], tolerance=Tolerance(rtol=1e-2, atol=0.0))
+FINE = make_reference([1.0, 2.0], bound=1e-6, tolerance=Tolerance(rtol=1e-9, atol=0.0))
+UNKNOWN = make_reference([1.0, NAN], bound=[1e-12, INF])
+DISPUTED = make_reference([1.0, 2.0], disputed_between_sources=np.array([False, True]))
 # A step that is lost in rounding finds 0 within a bound as wide as one likes.
-NOTHING = reference([0.0, 0.0], bound=[0.0, 1e9], peer_magnitude=2.0)
-ZERO = reference([0.0, 0.0], bound=1e9, zero_tolerance=np.full(2, INF))
-LOST = reference([1.0, 2.0], rounding=[1e-13, INF])
+NOTHING = make_reference([0.0, 0.0], bound=[0.0, 1e9], peer_magnitude=2.0)
+ZERO = make_reference([0.0, 0.0], bound=1e9, zero_tolerance=np.full(2, INF))
+LOST = make_reference([1.0, 2.0], rounding=[1e-13, INF])
 
 ELEMENTS = {
     "exact": ([1, 2], ONE, Cause.AGREES),
@@ -60,7 +60,7 @@ ELEMENTS = {
 
 @pytest.mark.parametrize(("candidate", "against", "cause"), ELEMENTS.values(), ids=ELEMENTS)
 def test_element_outcome_follows_from_error_and_allowance(candidate, against, cause):
-    verdict = judged(candidate, against)
+    verdict = judge_candidate(candidate, against)
     assert verdict.outcome == cause.outcome
     assert cause.description.cause in verdict.reason
     expected = 1 if cause is Cause.AGREES or against is FINE else 0
@@ -70,89 +70,93 @@ def test_element_outcome_follows_from_error_and_allowance(candidate, against, ca
 
 
 def test_negligible_elements_are_counted_apart_when_uncertain():
-    small = reference([1.0, 1e-9], bound=1e-10)
-    verdict = judged([1.0, 1e-9], small)
+    small = make_reference([1.0, 1e-9], bound=1e-10)
+    verdict = judge_candidate([1.0, 1e-9], small)
     assert (verdict.outcome, verdict.negligible_count, verdict.outcome_counts[Outcome.PASS]) == (Outcome.PASS, 1, 2)
     assert verdict.smallest_detectable_error == pytest.approx(2e-10, rel=1e-2)
-    wrong = judged([1.0, 1e-9 + 2e-10], small)
+    wrong = judge_candidate([1.0, 1e-9 + 2e-10], small)
     assert (wrong.outcome, wrong.negligible_count) == (Outcome.FAIL, 0), "it is judged all the same"
 
 
 def test_element_possibly_large_within_its_allowance_is_not_negligible():
     """However small its difference is."""
     for bound, outcome in ((1e-9, Outcome.PASS), (2e-6, Outcome.INCONCLUSIVE)):
-        verdict = judged([1.0, 0.0], reference([1.0, 0.0], bound=[1e-12, bound]))
+        verdict = judge_candidate([1.0, 0.0], make_reference([1.0, 0.0], bound=[1e-12, bound]))
         assert (verdict.outcome, verdict.negligible_count) == (outcome, int(outcome == Outcome.PASS))
 
 
 def test_zero_candidate_fails_beside_a_certain_gradient():
-    hidden = reference([1.0, 1.0, 1.0, 1.0], rounding=1.1, disputed_between_sources=np.zeros(4, np.bool_))
-    verdict = judged([0, 0, 0, 0], hidden)
+    hidden = make_reference([1.0, 1.0, 1.0, 1.0], rounding=1.1, disputed_between_sources=np.zeros(4, np.bool_))
+    verdict = judge_candidate([0, 0, 0, 0], hidden)
     assert (verdict.outcome, verdict.outcome_counts[Outcome.FAIL]) == (Outcome.FAIL, 4)
     assert Cause.GRADIENT_MISSING.description.cause in verdict.reason
-    assert judged([0, 0, 0, 1e-9], hidden).outcome == Outcome.INCONCLUSIVE
-    assert judged([0, 0, 0, 0], dataclasses.replace(hidden, rounding=np.full(4, 2.1))).outcome == Outcome.INCONCLUSIVE
+    assert judge_candidate([0, 0, 0, 1e-9], hidden).outcome == Outcome.INCONCLUSIVE
     assert (
-        judged([0, 0, 0, 0], dataclasses.replace(hidden, disputed_between_sources=None)).outcome == Outcome.INCONCLUSIVE
+        judge_candidate([0, 0, 0, 0], dataclasses.replace(hidden, rounding=np.full(4, 2.1))).outcome
+        == Outcome.INCONCLUSIVE
+    )
+    assert (
+        judge_candidate([0, 0, 0, 0], dataclasses.replace(hidden, disputed_between_sources=None)).outcome
+        == Outcome.INCONCLUSIVE
     )
 
 
 def test_kink_element_is_not_promised():
     sides = {"left_derivative": np.array([NAN, 0.0]), "right_derivative": np.array([NAN, 2.0])}
-    verdict = judged([1.0, 1.5], reference([1.0, 0.0], **sides))
+    verdict = judge_candidate([1.0, 1.5], make_reference([1.0, 0.0], **sides))
     assert (verdict.outcome, verdict.kink_count, verdict.negligible_count) == (Outcome.PASS, 1, 0)
     assert verdict.smallest_detectable_error < 1e-11
 
 
 def test_pass_as_zero_reports_its_bounds():
-    verdict = judged([0, 0], ZERO)
+    verdict = judge_candidate([0, 0], ZERO)
     assert (verdict.zero_tolerance, verdict.smallest_detectable_error, verdict.negligible_count) == (
         1e9 + 1e-13,
         INF,
         0,
     )
-    assert judged([1, 2], ONE).zero_tolerance is None
+    assert judge_candidate([1, 2], ONE).zero_tolerance is None
 
 
 @pytest.mark.parametrize(("given", "cause"), [(None, Cause.OUT_OF_RANGE), (False, Cause.EXCEEDS_ALLOWED_ERROR)])
 def test_out_of_range_value_is_excused_in_own_sources_and_not_in_candidate(given, cause):
     disputed = None if given is None else np.array([given, given])
-    lost = reference([1.0, 2.0], out_of_range=np.array([False, True]), disputed_between_sources=disputed)
-    assert cause.description.cause in judged([1, 3], lost).reason
-    assert Cause.OUT_OF_RANGE.description.cause in judged([1, INF], lost).reason
+    lost = make_reference([1.0, 2.0], out_of_range=np.array([False, True]), disputed_between_sources=disputed)
+    assert cause.description.cause in judge_candidate([1, 3], lost).reason
+    assert Cause.OUT_OF_RANGE.description.cause in judge_candidate([1, INF], lost).reason
 
 
 def test_zero_gradient_passes_only_as_zero():
-    zeros = reference([0.0, 0.0], bound=0.0, rounding=0.0)
-    assert judged([0, 0], zeros).outcome == Outcome.PASS
-    assert judged([0, 5e-324], zeros).outcome == Outcome.FAIL
-    assert judged([0, 0], zeros).smallest_detectable_error == INF
+    zeros = make_reference([0.0, 0.0], bound=0.0, rounding=0.0)
+    assert judge_candidate([0, 0], zeros).outcome == Outcome.PASS
+    assert judge_candidate([0, 5e-324], zeros).outcome == Outcome.FAIL
+    assert judge_candidate([0, 0], zeros).smallest_detectable_error == INF
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-8, 1e8, 1e300])
 def test_element_outcome_does_not_depend_on_scale(scale):
-    against = reference(np.array([1.0, 2.0]) * scale, bound=1e-10 * scale, rounding=0.0)
-    assert judged([scale, 2 * scale], against).outcome == Outcome.PASS
-    assert judged([scale, 2.0001 * scale], against).outcome == Outcome.FAIL
-    assert judged([scale, 0], against).outcome == Outcome.FAIL
+    against = make_reference(np.array([1.0, 2.0]) * scale, bound=1e-10 * scale, rounding=0.0)
+    assert judge_candidate([scale, 2 * scale], against).outcome == Outcome.PASS
+    assert judge_candidate([scale, 2.0001 * scale], against).outcome == Outcome.FAIL
+    assert judge_candidate([scale, 0], against).outcome == Outcome.FAIL
 
 
 @given(st.lists(st.floats(-1e3, 1e3).filter(lambda g: abs(g) > 1e-3), min_size=1, max_size=6), st.data())
 def test_error_above_the_promise_never_passes(values, data):
-    against = reference(values, bound=data.draw(st.floats(1e-14, 1e-2)), rounding=0.0)
+    against = make_reference(values, bound=data.draw(st.floats(1e-14, 1e-2)), rounding=0.0)
     position = data.draw(st.integers(0, len(values) - 1))
     wrong = np.array(values)
     wrong[position] *= 1 + FP64.detectable_error * data.draw(st.sampled_from([-1.0, 1.0]))
     if not against.is_negligible[position]:
-        assert judged(wrong, against).outcome != Outcome.PASS
+        assert judge_candidate(wrong, against).outcome != Outcome.PASS
 
 
 def test_pass_reports_smallest_detectable_error():
     """Twice what is allowed: what is off by all of it on one side has as far to go on the other."""
-    verdict = judged([1, 2], reference([1.0, 2.0], bound=1e-6, rounding=0.0))
+    verdict = judge_candidate([1, 2], make_reference([1.0, 2.0], bound=1e-6, rounding=0.0))
     assert verdict.smallest_detectable_error == pytest.approx(2e-6, rel=2e-6)
-    assert judged([1, 2], WIDE).smallest_detectable_error == pytest.approx(2.2e-12), "of those that pass only"
-    assert judged([1, 2.1], reference([1.0, 2.0], bound=[1e-6, 1e-5])).smallest_detectable_error < 3e-6
+    assert judge_candidate([1, 2], WIDE).smallest_detectable_error == pytest.approx(2.2e-12), "of those that pass only"
+    assert judge_candidate([1, 2.1], make_reference([1.0, 2.0], bound=[1e-6, 1e-5])).smallest_detectable_error < 3e-6
 
 
 def test_worst_elements_are_sorted_by_failure_then_ratio():
@@ -161,9 +165,9 @@ def test_worst_elements_are_sorted_by_failure_then_ratio():
     candidate[1, 2] += 1e-6
     candidate[3, 4] += 1e-4
     candidate[0, 0] = NAN
-    verdict = judged(candidate, reference(values))
+    verdict = judge_candidate(candidate, make_reference(values))
     assert len(verdict.worst_elements) == 10
-    assert [each.index for each in verdict.worst_elements[:3]] == [(0, 0), (3, 4), (1, 2)]
+    assert [element.index for element in verdict.worst_elements[:3]] == [(0, 0), (3, 4), (1, 2)]
     worst = verdict.worst_elements[1]
     assert (worst.source, worst.reference, worst.judged_value) == ("candidate", 20.0, 20.0 + 1e-4)
     assert worst.allowed_error == pytest.approx(1.1e-12)
@@ -174,8 +178,8 @@ def test_worst_elements_are_sorted_by_failure_then_ratio():
 
 
 def test_an_inconclusive_element_does_not_hide_a_failing_one():
-    against = reference([1.0, 2.0], bound=[1e-12, INF])
-    verdict = judged([1.5, 2.0], against)
+    against = make_reference([1.0, 2.0], bound=[1e-12, INF])
+    verdict = judge_candidate([1.5, 2.0], against)
     assert verdict.outcome == Outcome.FAIL
     assert verdict.worst_elements[0].index == (0,)
     assert verdict.outcome_counts == {Outcome.PASS: 0, Outcome.INCONCLUSIVE: 1, Outcome.FAIL: 1}
@@ -192,7 +196,7 @@ def test_worse_of_two_sources_decides_and_is_named():
 
 def test_narrow_gradients_are_judged_as_the_numbers_they_are():
     narrow = np.array([1.0, 0.1], dtype=np.float32)
-    against = reference([1.0, 0.1], rounding=1e-12)
+    against = make_reference([1.0, 0.1], rounding=1e-12)
     assert judge_gradient({"candidate": narrow}, against).outcome == Outcome.FAIL
     assert (
         judge_gradient({"candidate": narrow}, dataclasses.replace(against, rounding=np.full(2, 1e-8))).outcome
@@ -207,7 +211,7 @@ def test_another_shape_fails_with_both_shapes():
     assert verdict.outcome_counts[Outcome.FAIL] == verdict.element_count == 6
 
 
-def test_overall():
+def test_overall_outcome_is_the_worst():
     assert combine_outcomes([Outcome.PASS, Outcome.INCONCLUSIVE]) == Outcome.INCONCLUSIVE
     assert combine_outcomes([Outcome.FAIL, Outcome.INCONCLUSIVE]) == Outcome.FAIL
     assert combine_outcomes([Outcome.PASS]) == Outcome.PASS

@@ -20,17 +20,19 @@ PAIRS = array_shapes(max_dims=3, max_side=4).flatmap(
 @given(PAIRS)
 def test_metrics_agree_with_plain_formulas(pair):
     a, b = pair
-    found = measure_distances(a, b, FP64)
+    distances = measure_distances(a, b, FP64)
     d = np.abs(a - b)
     size = np.maximum(np.abs(a), np.abs(b))
-    assert found.max_abs == d.max()
-    assert found.max_rel == pytest.approx(np.max(np.divide(d, size, out=np.zeros_like(d), where=size > 0)), rel=1e-12)
-    assert found.rms == pytest.approx(math.sqrt(math.fsum((d * d).ravel()) / a.size), rel=1e-9, abs=1e-150)
-    norms = [math.hypot(*each.ravel()) for each in (a, b, a - b)]
-    assert found.relative_l2 == pytest.approx(
+    assert distances.max_abs == d.max()
+    assert distances.max_rel == pytest.approx(
+        np.max(np.divide(d, size, out=np.zeros_like(d), where=size > 0)), rel=1e-12
+    )
+    assert distances.rms == pytest.approx(math.sqrt(math.fsum((d * d).ravel()) / a.size), rel=1e-9, abs=1e-150)
+    norms = [math.hypot(*array.ravel()) for array in (a, b, a - b)]
+    assert distances.relative_l2 == pytest.approx(
         norms[2] / max(*norms[:2]) if max(*norms[:2]) else 0, rel=1e-9, abs=1e-300
     )
-    assert d[found.worst_index] == d.max()
+    assert d[distances.worst_index] == d.max()
 
 
 @pytest.mark.parametrize(("a", "b"), [(10, 11), (1 + 2**-52, 1), (-0.33, math.nextafter(-0.33, 0)), (1e308, -1e308)])
@@ -38,7 +40,7 @@ def test_metrics_agree_with_plain_formulas(pair):
 def test_the_largest_relative_difference_is_rounded_once(a, b, exponent):
     """Between neighbours too, where quotients of each by their size would differ by a rounding as large."""
     exact = abs(Fraction(a) - Fraction(b)) / max(abs(Fraction(a)), abs(Fraction(b)))
-    scaled = [np.array([math.ldexp(each, exponent)]) for each in (a, b)]
+    scaled = [np.array([math.ldexp(value, exponent)]) for value in (a, b)]
     assert measure_distances(*scaled, FP64).max_rel == float(exact)
 
 
@@ -53,7 +55,7 @@ def test_metrics_are_symmetric(pair):
 
 @given(PAIRS, st.integers(-900, 900))
 def test_scaling_both_by_a_power_of_two_changes_no_ratio(pair, exponent):
-    a, b = (np.where(np.abs(each) < 1e-3, 0, each) for each in pair)
+    a, b = (np.where(np.abs(array) < 1e-3, 0, array) for array in pair)
     plain, scaled = measure_distances(a, b, FP64), measure_distances(np.ldexp(a, exponent), np.ldexp(b, exponent), FP64)
     assert scaled.rms == pytest.approx(math.ldexp(plain.rms, exponent), rel=1e-12)
     for name in ("max_rel", "relative_l2", "cosine"):
@@ -63,11 +65,11 @@ def test_scaling_both_by_a_power_of_two_changes_no_ratio(pair, exponent):
 @pytest.mark.parametrize(
     ("a", "b", "cosine"), [([0, 0], [0, 0], 1), ([0, 0], [1, 0], 0), ([1, 0], [0, 1], 0), ([1, 1], [-1, -1], -1)]
 )
-def test_cosine(a, b, cosine):
+def test_cosine_agrees_with_its_formula(a, b, cosine):
     assert measure_distances(np.array(a, float), np.array(b, float), FP64).cosine == pytest.approx(cosine)
 
 
-def test_huge_and_tiny_values():
+def test_metrics_of_huge_and_tiny_values_are_right():
     huge = measure_distances(np.array([1e308]), np.array([-1e308]), FP64)
     assert huge.max_abs == math.inf
     assert huge.max_rel == pytest.approx(2)
@@ -78,16 +80,16 @@ def test_huge_and_tiny_values():
 
 
 def test_a_nan_makes_every_metric_nan_and_is_the_worst():
-    found = measure_distances(np.array([[1.0, np.inf], [np.nan, np.nan]]), np.zeros((2, 2)), FP64)
-    assert all(math.isnan(getattr(found, name)) for name in vars(found) if name != "worst_index")
-    assert found.worst_index == (1, 0)
+    distances = measure_distances(np.array([[1.0, np.inf], [np.nan, np.nan]]), np.zeros((2, 2)), FP64)
+    assert all(math.isnan(getattr(distances, name)) for name in vars(distances) if name != "worst_index")
+    assert distances.worst_index == (1, 0)
 
 
 def test_infinity_makes_distances_infinite_or_nan():
-    found = measure_distances(np.array([1.0, np.inf]), np.array([5.0, 2.0]), FP64)
-    assert (found.max_abs, found.rms, found.max_ulp) == (math.inf,) * 3
-    assert math.isnan(found.relative_l2)
-    assert found.worst_index == (1,)
+    distances = measure_distances(np.array([1.0, np.inf]), np.array([5.0, 2.0]), FP64)
+    assert (distances.max_abs, distances.rms, distances.max_ulp) == (math.inf,) * 3
+    assert math.isnan(distances.relative_l2)
+    assert distances.worst_index == (1,)
     assert math.isnan(measure_distances(np.array([np.inf]), np.array([np.inf]), FP64).max_abs)
 
 

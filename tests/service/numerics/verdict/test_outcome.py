@@ -5,7 +5,7 @@ from service.numerics.verdict.outcome import Cause, Outcome
 
 def test_fail_prevails_over_inconclusive_over_pass():
     assert sorted(Outcome) == [Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL]
-    assert [each.wire_name for each in Outcome] == ["pass", "inconclusive", "fail"]
+    assert [outcome.wire_name for outcome in Outcome] == ["pass", "inconclusive", "fail"]
 
 
 @pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.name)

@@ -65,16 +65,16 @@ def test_norms_neither_overflow_nor_underflow(unit):
 @pytest.mark.parametrize("count", [1, 2, 5, 30])
 def test_norm_detection_limit_is_the_smallest_found_error(count):
     slack = np.random.default_rng(count).uniform(1, 2, count) * 1e-9
-    found = projection.compute_norm_detection_limit(slack, 3.0)
+    limit = projection.compute_norm_detection_limit(slack, 3.0)
     assert (
-        projection.compute_miss_probability(slack, 3.0, found.relative_l2)
-        == found.probability
+        projection.compute_miss_probability(slack, 3.0, limit.relative_l2)
+        == limit.probability
         <= projection.MISS_PROBABILITY
     )
-    assert projection.compute_miss_probability(slack, 3.0, found.relative_l2 * (1 - 1e-9)) > projection.MISS_PROBABILITY
+    assert projection.compute_miss_probability(slack, 3.0, limit.relative_l2 * (1 - 1e-9)) > projection.MISS_PROBABILITY
     # Of one direction P(|N| <= x) is about x sqrt(2 / pi).
     if count == 1:
-        assert found.relative_l2 == pytest.approx(
+        assert limit.relative_l2 == pytest.approx(
             slack[0] / 3 * math.sqrt(2 / math.pi) / projection.MISS_PROBABILITY, rel=1e-5
         )
 

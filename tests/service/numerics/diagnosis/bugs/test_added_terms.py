@@ -12,9 +12,9 @@ MLP, NORM = solve_preset("mlp_classifier"), solve_preset("layer_norm_mlp", "norm
 def test_weight_decay_is_named_with_its_size_and_its_sign() -> None:
     right, own = MLP.get_gradient("w1"), MLP.get_value("w1")
     for factor, name, said in ((1e-3, "added", "plus 0.001 times w1"), (-1e-2, "missing_sign", "minus 0.01 times w1")):
-        _, found = MLP.judge_candidates({"w1": right + factor * own})
-        assert [each.bug_name for each in found["w1"]] == [f"weight_decay_{name}"]
-        assert said in found["w1"][0].explanation
+        _, explanations = MLP.judge_candidates({"w1": right + factor * own})
+        assert [explanation.bug_name for explanation in explanations["w1"]] == [f"weight_decay_{name}"]
+        assert said in explanations["w1"][0].explanation
 
 
 def test_zeros_are_named_and_a_gradient_of_zeros_is_not() -> None:
@@ -22,7 +22,7 @@ def test_zeros_are_named_and_a_gradient_of_zeros_is_not() -> None:
     assert MLP.list_bug_names({"b2": 0 * MLP.get_gradient("b2")})["b2"] == {"detached"}
 
 
-def channels(op: str) -> SolvedProblem:
+def solve_channel_scale(op: str) -> SolvedProblem:
     """A tensor h, whose channels a vector s multiplies or divides, and its gradient."""
     return SolvedProblem(
         {
@@ -51,7 +51,7 @@ def channels(op: str) -> SolvedProblem:
     ],
 )
 def test_missing_channel_factor_names_the_multiplying_vector(op: str, times: str, over: str) -> None:
-    worked = channels(op)
+    worked = solve_channel_scale(op)
     right, s = worked.get_gradient("h"), worked.get_value("s")
     for candidate, how, done in ((right * s, "times", times), (right / s, "over", over)):
         (told,) = worked.judge_candidates({"h": candidate})[1]["h"]
@@ -62,7 +62,7 @@ def test_missing_channel_factor_names_the_multiplying_vector(op: str, times: str
 
 
 def test_vector_outside_the_path_is_no_missing_factor() -> None:
-    worked = channels("mul")
+    worked = solve_channel_scale("mul")
     assert worked.list_bug_names({"h": worked.get_gradient("h") * worked.get_value("t")}) == {"h": {"unknown"}}
     right = NORM.get_gradient("normal")
     # The gain multiplies the gradient behind the norm, and not that at its output.
@@ -70,7 +70,7 @@ def test_vector_outside_the_path_is_no_missing_factor() -> None:
         assert NORM.list_bug_names({"normal": right * factor}) == {"normal": {"unknown"}}
 
 
-def decayed(scale: float) -> SolvedProblem:
+def solve_decayed_loss(scale: float) -> SolvedProblem:
     """A loss with the decay scale w^2 / 2."""
     return SolvedProblem(
         {
@@ -101,14 +101,16 @@ def decayed(scale: float) -> SolvedProblem:
     ],
 )
 def test_size_of_decay_term_tells_the_action(ratio: float, said: str | None) -> None:
-    worked = decayed(0.28)
-    found = worked.judge_candidates({"w": worked.get_gradient("w") + ratio * 0.28 * worked.get_value("w")})[1]["w"]
-    told = [each.explanation for each in found if each.bug_name.startswith("weight_decay")]
-    assert [said in each for each in told] == ([] if said is None else [True])
+    worked = solve_decayed_loss(0.28)
+    explanations = worked.judge_candidates({"w": worked.get_gradient("w") + ratio * 0.28 * worked.get_value("w")})[1][
+        "w"
+    ]
+    told = [explanation.explanation for explanation in explanations if explanation.bug_name.startswith("weight_decay")]
+    assert [said in explanation for explanation in told] == ([] if said is None else [True])
 
 
 def test_half_of_a_product_with_itself_is_no_path_that_was_cut() -> None:
-    worked = decayed(0.28)
+    worked = solve_decayed_loss(0.28)
     (told,) = worked.judge_candidates({"w": worked.get_gradient("w") - 0.14 * worked.get_value("w")})[1]["w"]
     assert told.bug_name == "shared_weight_last_use_only"
     assert "only half of the gradient from q (mul) to w counted" in told.explanation

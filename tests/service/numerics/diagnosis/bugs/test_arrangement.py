@@ -9,8 +9,8 @@ MLP, LENET = solve_preset("mlp_classifier"), solve_preset("lenet")
 
 def test_transposed_gradient_is_named_by_its_shape() -> None:
     right = MLP.get_gradient("w1")
-    verdicts, found = MLP.judge_candidates({"w1": right.T})
-    assert [each.bug_name for each in found["w1"]] == ["transposed", "memory_order"]
+    verdicts, explanations = MLP.judge_candidates({"w1": right.T})
+    assert [explanation.bug_name for explanation in explanations["w1"]] == ["transposed", "memory_order"]
     assert "[7, 11] instead of [11, 7]" in verdicts["w1"].reason
 
 

@@ -7,7 +7,7 @@ from tests.solved_problems import SolvedProblem, solve_preset
 MLP = solve_preset("mlp_classifier")
 
 
-def by_hand(*, derivative: bool = True, one_hot: bool = True, last_only: bool = False) -> dict[str, np.ndarray]:
+def backpropagate(*, derivative: bool = True, one_hot: bool = True, last_only: bool = False) -> dict[str, np.ndarray]:
     """The backward pass of the classifier in NumPy alone, with bugs."""
     x, w1, b1, w2, b2, label = (MLP.get_value(name) for name in ("x", "w1", "b1", "w2", "b2", "label"))
     active = np.tanh(x @ w1.T + b1)
@@ -22,27 +22,27 @@ def by_hand(*, derivative: bool = True, one_hot: bool = True, last_only: bool = 
 
 
 def test_handwritten_correct_gradient_passes() -> None:
-    verdicts, found = MLP.judge_candidates(by_hand())
-    assert {each.outcome.wire_name for each in verdicts.values()} == {"pass"}
-    assert not found
+    verdicts, explanations = MLP.judge_candidates(backpropagate())
+    assert {verdict.outcome.wire_name for verdict in verdicts.values()} == {"pass"}
+    assert not explanations
 
 
 def test_missing_derivative_changes_only_gradients_behind_it() -> None:
-    named = MLP.list_bug_names(by_hand(derivative=False))
+    named = MLP.list_bug_names(backpropagate(derivative=False))
     assert named == {"w1": {"missing_activation_derivative"}, "b1": {"missing_activation_derivative"}}
 
 
 def test_missing_one_hot_changes_all_gradients() -> None:
-    named = MLP.list_bug_names(by_hand(one_hot=False))
+    named = MLP.list_bug_names(backpropagate(one_hot=False))
     assert named == {name: {"missing_one_hot"} for name in ("w1", "b1", "w2", "b2")}
 
 
 def test_single_counted_sample_changes_all_gradients() -> None:
-    named = MLP.list_bug_names(by_hand(last_only=True))
+    named = MLP.list_bug_names(backpropagate(last_only=True))
     assert named == {name: {"last_sample_only"} for name in ("w1", "b1", "w2", "b2")}
 
 
-def shared() -> SolvedProblem:
+def solve_shared_weight() -> SolvedProblem:
     """y = W (W x), whose weight is used twice, beside a residual connection."""
     generator = np.random.default_rng(3)
     return SolvedProblem(
@@ -62,8 +62,8 @@ def shared() -> SolvedProblem:
     )
 
 
-def test_uses_and_paths_are_told_apart() -> None:
-    worked = shared()
+def test_uses_and_paths_are_distinguished() -> None:
+    worked = solve_shared_weight()
     x, w, y = (worked.get_value(name) for name in ("x", "w", "y"))
     once = x @ w.T
     active = 1 / (1 + np.exp(-once))
@@ -71,8 +71,10 @@ def test_uses_and_paths_are_told_apart() -> None:
     last = by_residual.T @ active
     by_once = by_residual @ w * active * (1 - active)
     first, around = by_once.T @ x, by_residual.T @ x
-    _, found = worked.judge_candidates({"w": first + last})
-    assert [(each.bug_name, "residual" in each.explanation) for each in found["w"]] == [("detached", True)]
+    _, explanations = worked.judge_candidates({"w": first + last})
+    assert [(explanation.bug_name, "residual" in explanation.explanation) for explanation in explanations["w"]] == [
+        ("detached", True)
+    ]
     assert "shared_weight_last_use_only" in worked.list_bug_names({"w": last})["w"]
     assert "double_counted" in worked.list_bug_names({"w": first + around + 2 * last})["w"]
     assert worked.list_bug_names({"w": first + around + 3.3 * last})["w"] == {"scaled"}

@@ -21,31 +21,43 @@ WORKED = SolvedProblem(
 BACK = 2 * (X @ W.T - Y)
 
 
-def share(*at: int | slice) -> np.ndarray:
+def compute_share(*at: int | slice) -> np.ndarray:
     rows, back = X[at].reshape(-1, 4), BACK[at].reshape(-1, 2)
     return back.T @ rows
 
 
-def told(candidate: np.ndarray) -> dict[str, str]:
-    return {each.bug_name: each.explanation for each in WORKED.judge_candidates({"w": candidate})[1]["w"]}
+def explain_candidate(candidate: np.ndarray) -> dict[str, str]:
+    return {
+        explanation.bug_name: explanation.explanation
+        for explanation in WORKED.judge_candidates({"w": candidate})[1]["w"]
+    }
 
 
-def test_any_one_sample_is_found_and_said() -> None:
-    assert "the last of the 3 samples" in told(share(2))["last_sample_only"]
-    assert "the first of the 3 samples" in told(share(0))["last_sample_only"]
-    assert "the one at index 1 of the 3 samples" in told(share(1))["last_sample_only"]
+def test_single_missing_sample_is_named() -> None:
+    assert "the last of the 3 samples" in explain_candidate(compute_share(2))["last_sample_only"]
+    assert "the first of the 3 samples" in explain_candidate(compute_share(0))["last_sample_only"]
+    assert "the one at index 1 of the 3 samples" in explain_candidate(compute_share(1))["last_sample_only"]
 
 
 def test_places_of_a_sample_and_rows_of_all_are_found_too() -> None:
-    assert "the last of the 5 places of each sample" in told(share(slice(None), 4))["last_sample_only"]
-    assert "the first of the 5 places of each sample" in told(share(slice(None), 0))["last_sample_only"]
-    assert "the last of the 15 rows of all samples" in told(share(2, 4))["last_sample_only"]
+    assert (
+        "the last of the 5 places of each sample"
+        in explain_candidate(compute_share(slice(None), 4))["last_sample_only"]
+    )
+    assert (
+        "the first of the 5 places of each sample"
+        in explain_candidate(compute_share(slice(None), 0))["last_sample_only"]
+    )
+    assert "the last of the 15 rows of all samples" in explain_candidate(compute_share(2, 4))["last_sample_only"]
 
 
 def test_double_counted_sample_is_named() -> None:
-    assert "the last of the 3 samples in z (linear) counted twice" in told(share() + share(2))["double_counted"]
+    assert (
+        "the last of the 3 samples in z (linear) counted twice"
+        in explain_candidate(compute_share() + compute_share(2))["double_counted"]
+    )
 
 
 def test_partial_sample_is_not_named_as_single_sample() -> None:
-    assert told(share(slice(0, 2))).keys() == {"unknown"}
-    assert told(share(2) + 0.3 * share(1)).keys() == {"unknown"}
+    assert explain_candidate(compute_share(slice(0, 2))).keys() == {"unknown"}
+    assert explain_candidate(compute_share(2) + 0.3 * compute_share(1)).keys() == {"unknown"}

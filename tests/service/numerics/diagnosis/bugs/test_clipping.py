@@ -9,7 +9,7 @@ MLP = solve_preset("mlp_classifier")
 RIGHT = {name: MLP.get_gradient(name) for name in MLP.problem.names}
 
 
-def norm(*names: str) -> float:
+def compute_norm(*names: str) -> float:
     return float(np.sqrt(sum(np.square(RIGHT[name]).sum() for name in names)))
 
 
@@ -30,16 +30,18 @@ def test_common_factor_of_all_tensors_is_named_as_clip_and_several_factors_are_n
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
 def test_clip_by_tensor_norm_is_named_by_a_round_norm(epsilon: float) -> None:
-    named = MLP.list_bug_names({name: 0.01 * each / (norm(name) + epsilon) for name, each in RIGHT.items()})
+    named = MLP.list_bug_names(
+        {name: 0.01 * gradient / (compute_norm(name) + epsilon) for name, gradient in RIGHT.items()}
+    )
     assert all("clipped" in names for names in named.values())
-    assert MLP.list_bug_names({"w1": 0.0137 * RIGHT["w1"] / norm("w1")})["w1"] == {"scaled"}
+    assert MLP.list_bug_names({"w1": 0.0137 * RIGHT["w1"] / compute_norm("w1")})["w1"] == {"scaled"}
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
 def test_clip_by_joint_norm_is_named_for_a_single_candidate(epsilon: float) -> None:
-    factor = 0.1 / (norm(*RIGHT) + epsilon)
-    _, found = MLP.judge_candidates({"w2": factor * RIGHT["w2"]})
-    (told,) = (each.explanation for each in found["w2"] if each.bug_name == "clipped")
+    factor = 0.1 / (compute_norm(*RIGHT) + epsilon)
+    _, explanations = MLP.judge_candidates({"w2": factor * RIGHT["w2"]})
+    (told,) = (explanation.explanation for explanation in explanations["w2"] if explanation.bug_name == "clipped")
     assert "brings the norm of all gradients to 0.1" in told
     assert MLP.list_bug_names({"w2": 1.013 * factor * RIGHT["w2"]})["w2"] == {"scaled"}
 

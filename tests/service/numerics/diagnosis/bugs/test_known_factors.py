@@ -6,23 +6,23 @@ from service.numerics.diagnosis.bugs.known_factors import KnownFactor, describe_
 from tests.solved_problems import solve_preset
 
 
-def factors(name: str, of: str, value: float) -> list[KnownFactor]:
+def find_factors(name: str, of: str, value: float) -> list[KnownFactor]:
     return [
-        each
-        for each in iterate_known_factors(solve_preset(name).build_context(), of)
-        if each.value == pytest.approx(value, rel=1e-12)
+        factor
+        for factor in iterate_known_factors(solve_preset(name).build_context(), of)
+        if factor.value == pytest.approx(value, rel=1e-12)
     ]
 
 
-def test_uses_of_a_shared_weight_are_one() -> None:
-    (told, *_) = (each.explanation for each in factors("lstm_step", "w_hidden", 0.5) if not each.is_vague)
+def test_uses_of_a_shared_weight_count_as_one_factor() -> None:
+    (told, *_) = (factor.explanation for factor in find_factors("lstm_step", "w_hidden", 0.5) if not factor.is_vague)
     assert told == "the mean over the 2 uses of w_hidden was taken instead of the sum"
 
 
 def test_factor_without_multiplier_reports_fact_without_action() -> None:
-    (told,) = factors("mlp_classifier", "w1", 7)
+    (told,) = find_factors("mlp_classifier", "w1", 7)
     assert told == KnownFactor(told.value, "7 is the length of an axis of x, w1", is_vague=True)
-    (told,) = factors("mlp_classifier", "w1", 7**-0.5)
+    (told,) = find_factors("mlp_classifier", "w1", 7**-0.5)
     assert told.is_vague
 
 

@@ -105,13 +105,13 @@ NUMBERS: list[tuple[str, Mapping[str, Any], float]] = [
 DONE = {"was left out": -1, "was applied twice": 1, "was inverted": -2}
 
 
-def worked(op: str, attributes: Mapping[str, Any]) -> SolvedProblem:
+def solve_op(op: str, attributes: Mapping[str, Any]) -> SolvedProblem:
     """A loss through one node `n`, behind which nothing is a factor, so that no other story fits by chance."""
     before = {
         "x2": {"name": "x2", "op": "exp", "inputs": ["x"]},
         "p": {"name": "p", "op": "unsqueeze", "inputs": ["x"], "dim": 0},
     }
-    nodes = [each for name, each in before.items() if name in attributes["inputs"]]
+    nodes = [line for name, line in before.items() if name in attributes["inputs"]]
     nodes += [
         {"name": "n", "op": op, **attributes},
         {"name": "o", "op": "sin", "inputs": ["n"]},
@@ -122,15 +122,15 @@ def worked(op: str, attributes: Mapping[str, Any]) -> SolvedProblem:
     return SolvedProblem({"tensors": tensors, "weights": {"x": X.tolist()}, "model": {"nodes": nodes}})
 
 
-def where(model: SolvedProblem, aside: Where) -> Array:
+def select_elements(model: SolvedProblem, aside: Where) -> Array:
     x = model.get_value("x")
     inside = np.abs(X - T) < 0.7
     return {None: np.ones(x.shape, np.bool_), "below 0": x <= 0, "inside": inside, "outside": ~inside}[aside]
 
 
-def explained(model: SolvedProblem, candidate: Array) -> str:
-    found = model.judge_candidates({"x": candidate})[1]["x"]
-    return " ".join(each.explanation for each in found if each.bug_name == "scaled")
+def explain_scaling(model: SolvedProblem, candidate: Array) -> str:
+    explanations = model.judge_candidates({"x": candidate})[1]["x"]
+    return " ".join(explanation.explanation for explanation in explanations if explanation.bug_name == "scaled")
 
 
 @pytest.mark.parametrize("done", DONE)
@@ -138,9 +138,9 @@ def explained(model: SolvedProblem, candidate: Array) -> str:
 def test_wrong_factor_explains_the_action(
     op: str, attributes: Mapping[str, Any], factor: float, words: str, aside: Where, done: str
 ) -> None:
-    model = worked(op, attributes)
-    candidate = model.get_gradient("x") * np.where(where(model, aside), factor ** DONE[done], 1)
-    told = explained(model, candidate)
+    model = solve_op(op, attributes)
+    candidate = model.get_gradient("x") * np.where(select_elements(model, aside), factor ** DONE[done], 1)
+    told = explain_scaling(model, candidate)
     behind = "" if aside is None else f" {aside}" if aside == "below 0" else f" {aside} of it"
     assert f"{words} n ({op}){behind} {done}" in told
     assert told.startswith("Matches exactly: ")
@@ -153,8 +153,8 @@ def test_wrong_factor_explains_the_action(
 def test_wrong_count_names_the_counted_elements(
     op: str, attributes: Mapping[str, Any], factor: float, words: str
 ) -> None:
-    model = worked(op, attributes)
-    assert words in explained(model, factor * model.get_gradient("x"))
+    model = solve_op(op, attributes)
+    assert words in explain_scaling(model, factor * model.get_gradient("x"))
 
 
 @pytest.mark.parametrize("power", [1, -1])
@@ -162,14 +162,14 @@ def test_wrong_count_names_the_counted_elements(
 def test_number_outside_the_gradient_is_in_no_explanation(
     op: str, attributes: Mapping[str, Any], number: float, power: int
 ) -> None:
-    model = worked(op, attributes)
-    told = explained(model, number**power * model.get_gradient("x"))
+    model = solve_op(op, attributes)
+    told = explain_scaling(model, number**power * model.get_gradient("x"))
     assert told.startswith("dL/dx is ")
     assert f"({op})" not in told
     assert "one factor is missing or extra" in told
 
 
-def test_two_nodes_with_one_factor_are_both_told() -> None:
+def test_nodes_with_equal_factors_are_both_named() -> None:
     nodes = [
         {"name": "m", "op": "mul", "inputs": ["x", 1.25]},
         {"name": "d", "op": "div", "inputs": ["m", 0.8]},
@@ -177,7 +177,7 @@ def test_two_nodes_with_one_factor_are_both_told() -> None:
         {"name": "loss", "op": "logsumexp", "inputs": ["n"], "dim": [0, 1]},
     ]
     model = SolvedProblem({"tensors": {}, "weights": {"x": X.tolist()}, "model": {"nodes": nodes}})
-    told = explained(model, 0.8 * model.get_gradient("x"))
+    told = explain_scaling(model, 0.8 * model.get_gradient("x"))
     assert "the factor 1.25 of m (mul) was left out, or the division by 0.8 in d (div) was left out" in told
 
 
@@ -206,6 +206,6 @@ def test_contradiction_of_all_actions_is_reported() -> None:
     ]
     model = SolvedProblem({"tensors": {}, "weights": {"x": X.tolist(), "y": T.tolist()}, "model": {"nodes": nodes}})
     through = model.get_gradient("m")
-    found = model.judge_candidates({"x": through * T, "y": model.get_gradient("y")})[1]["x"]
-    (told,) = (each for each in found if each.bug_name == "missing_activation_derivative")
+    explanations = model.judge_candidates({"x": through * T, "y": model.get_gradient("y")})[1]["x"]
+    (told,) = (explanation for explanation in explanations if explanation.bug_name == "missing_activation_derivative")
     assert told.explanation.endswith("But the same bug would change dL/dy too, and your candidate does not show that.")

@@ -12,16 +12,16 @@ MLP = solve_preset("mlp_classifier")
 
 def test_float32_gradient_declared_float64_is_named() -> None:
     right = MLP.get_gradient("w1")
-    verdicts, found = MLP.judge_candidates({"w1": right.astype(np.float32).astype(np.float64)})
+    verdicts, explanations = MLP.judge_candidates({"w1": right.astype(np.float32).astype(np.float64)})
     assert verdicts["w1"].outcome.wire_name == "fail"
-    assert [each.bug_name for each in found["w1"]] == ["low_precision"]
-    assert "is a number of FP32" in found["w1"][0].explanation
+    assert [explanation.bug_name for explanation in explanations["w1"]] == ["low_precision"]
+    assert "is a number of FP32" in explanations["w1"][0].explanation
 
 
 def test_float16_is_told_from_float32() -> None:
     wrong = MLP.get_gradient("w1").astype(np.float16).astype(np.float64)
-    _, found = MLP.judge_candidates({"w1": wrong}, "FP32")
-    assert "is a number of FP16" in found["w1"][0].explanation
+    _, explanations = MLP.judge_candidates({"w1": wrong}, "FP32")
+    assert "is a number of FP16" in explanations["w1"][0].explanation
 
 
 def test_short_numbers_that_are_wrong_are_not_a_matter_of_precision() -> None:
@@ -37,31 +37,33 @@ WRITTEN = {
 }
 
 
-def written(form: str, gradient: np.ndarray) -> np.ndarray:
-    return np.array([float(form % each) for each in gradient.ravel()]).reshape(gradient.shape)
+def write_with_format(form: str, gradient: np.ndarray) -> np.ndarray:
+    return np.array([float(form % value) for value in gradient.ravel()]).reshape(gradient.shape)
 
 
 @pytest.mark.parametrize(("form", "digits"), WRITTEN.values(), ids=WRITTEN)
 def test_numbers_that_were_written_down_are_named_with_their_digits(form: str, digits: str) -> None:
-    _, found = MLP.judge_candidates({"w1": written(form, MLP.get_gradient("w1"))})
-    assert [each.bug_name for each in found["w1"]] == ["few_digits"]
-    assert f"dL/dw1 was rounded to {digits}: every element" in found["w1"][0].explanation
+    _, explanations = MLP.judge_candidates({"w1": write_with_format(form, MLP.get_gradient("w1"))})
+    assert [explanation.bug_name for explanation in explanations["w1"]] == ["few_digits"]
+    assert f"dL/dw1 was rounded to {digits}: every element" in explanations["w1"][0].explanation
 
 
 def test_few_digits_are_named_in_float32() -> None:
-    wrong = written("%.3g", MLP.get_gradient("w1")).astype(np.float32).astype(np.float64)
-    _, found = MLP.judge_candidates({"w1": wrong}, "FP32")
-    assert [each.bug_name for each in found["w1"]] == ["few_digits"]
+    wrong = write_with_format("%.3g", MLP.get_gradient("w1")).astype(np.float32).astype(np.float64)
+    _, explanations = MLP.judge_candidates({"w1": wrong}, "FP32")
+    assert [explanation.bug_name for explanation in explanations["w1"]] == ["few_digits"]
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        written("%.6g", 1.001 * MLP.get_gradient("w1")),
-        np.where(np.arange(77).reshape(11, 7) == 5, MLP.get_gradient("w1"), written("%.3g", MLP.get_gradient("w1"))),
+        write_with_format("%.6g", 1.001 * MLP.get_gradient("w1")),
+        np.where(
+            np.arange(77).reshape(11, 7) == 5, MLP.get_gradient("w1"), write_with_format("%.3g", MLP.get_gradient("w1"))
+        ),
         np.sign(MLP.get_gradient("w1")),
-        written("%.1g", MLP.get_gradient("w1")),
-        written("%.6g", MLP.get_gradient("w1")) + 1e-4 * (np.arange(77).reshape(11, 7) == 5),
+        write_with_format("%.1g", MLP.get_gradient("w1")),
+        write_with_format("%.6g", MLP.get_gradient("w1")) + 1e-4 * (np.arange(77).reshape(11, 7) == 5),
     ],
     ids=["another gradient", "all but one", "signs", "hardly any digits", "one digit is another"],
 )
@@ -73,9 +75,11 @@ def test_infinities_and_nan_are_told_apart_and_located() -> None:
     for value, name in ((np.inf, "overflow"), (np.nan, "not_finite")):
         wrong = MLP.get_gradient("w1").copy()
         wrong[3, 2] = value
-        _, found = MLP.judge_candidates({"w1": wrong})
-        assert [each.bug_name for each in found["w1"]] == [name]
-        assert "1 of 77 elements of dL/dw1 are not finite, the first at index [3, 2]" in found["w1"][0].explanation
+        _, explanations = MLP.judge_candidates({"w1": wrong})
+        assert [explanation.bug_name for explanation in explanations["w1"]] == [name]
+        assert (
+            "1 of 77 elements of dL/dw1 are not finite, the first at index [3, 2]" in explanations["w1"][0].explanation
+        )
 
 
 def test_overflow_names_the_first_node_out_of_range() -> None:
@@ -95,6 +99,6 @@ def test_overflow_names_the_first_node_out_of_range() -> None:
     )
     assert find_overflow(worked.build_context(), PRECISIONS["FP16"]) == ("squares", 250000.0)
     assert find_overflow(worked.build_context(), PRECISIONS["FP32"]) is None
-    _, found = worked.judge_candidates({"w": np.array([300.0, np.nan])}, "FP16")
-    assert [each.bug_name for each in found["w"]] == ["overflow"]
-    assert "squares reaches 2.5e+05, beyond the largest number" in found["w"][0].explanation
+    _, explanations = worked.judge_candidates({"w": np.array([300.0, np.nan])}, "FP16")
+    assert [explanation.bug_name for explanation in explanations["w"]] == ["overflow"]
+    assert "squares reaches 2.5e+05, beyond the largest number" in explanations["w"][0].explanation

@@ -8,9 +8,9 @@ MLP, LENET = solve_preset("mlp_classifier"), solve_preset("lenet")
 
 
 def test_bias_not_summed_over_batch_is_named() -> None:
-    verdicts, found = MLP.judge_candidates({"b1": MLP.get_gradient("hidden")})
-    assert [each.bug_name for each in found["b1"]] == ["bias_not_summed", "broadcast_not_reduced"]
-    assert found["b1"][0].explanation == (
+    verdicts, explanations = MLP.judge_candidates({"b1": MLP.get_gradient("hidden")})
+    assert [explanation.bug_name for explanation in explanations["b1"]] == ["bias_not_summed", "broadcast_not_reduced"]
+    assert explanations["b1"][0].explanation == (
         "dL/db1 was not summed over axis 0: it has shape [5, 11], and its sum is the reference, of shape [11]. A bias "
         "is used once for each sample, and its gradient is the sum over them."
     )

@@ -9,10 +9,10 @@ from tests.solved_problems import SolvedProblem, solve_preset
 MLP = solve_preset("mlp_classifier")
 
 
-def explained(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]:
+def explain_factor(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]:
     """What is said of a gradient that is off by a factor, by bug."""
-    _, found = worked.judge_candidates({name: factor * worked.get_gradient(name)})
-    return {each.bug_name: each.explanation for each in found[name]}
+    _, explanations = worked.judge_candidates({name: factor * worked.get_gradient(name)})
+    return {explanation.bug_name: explanation.explanation for explanation in explanations[name]}
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def explained(worked: SolvedProblem, name: str, factor: float) -> dict[str, str]
     ],
 )
 def test_scale_factor_is_explained_by_parts_of_the_model(factor: float, said: str) -> None:
-    assert explained(MLP, "w1", factor)["scaled"].startswith(said)
+    assert explain_factor(MLP, "w1", factor)["scaled"].startswith(said)
 
 
 def test_scale_factor_lists_all_possible_actions() -> None:
-    told = explained(MLP, "w1", 0.2)["scaled"]
+    told = explain_factor(MLP, "w1", 0.2)["scaled"]
     assert told.endswith(
         ", or the mean over the batch (B = 5) was taken once too often, where the loss takes it. "
         "dL/dw1 is exactly 1/5 of the reference."
@@ -49,16 +49,16 @@ def test_scale_factor_lists_all_possible_actions() -> None:
 
 
 def test_factor_of_a_summed_loss_is_explained_as_mean() -> None:
-    told = explained(solve_preset("conv_tanh_scale_sigmoid"), "w2", 0.25)["scaled"]
+    told = explain_factor(solve_preset("conv_tanh_scale_sigmoid"), "w2", 0.25)["scaled"]
     assert "the mean over the batch (B = 4) was taken where the loss takes the sum" in told
 
 
 def test_flipped_sign_is_not_named_as_scaled() -> None:
-    assert explained(MLP, "w1", -1.0).keys() == {"sign_flipped"}
+    assert explain_factor(MLP, "w1", -1.0).keys() == {"sign_flipped"}
 
 
 def test_factor_near_a_known_one_is_not_named_as_it() -> None:
-    assert "everywhere" in explained(MLP, "w1", 5.001)["scaled"]
+    assert "everywhere" in explain_factor(MLP, "w1", 5.001)["scaled"]
 
 
 def test_scale_factor_of_nonfinite_or_zero_gradients_is_none() -> None:

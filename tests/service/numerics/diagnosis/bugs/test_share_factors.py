@@ -36,9 +36,9 @@ WORKED = SolvedProblem(
     ],
 )
 def test_factor_of_one_path_is_named_and_explained(factor: float, name: str, said: str) -> None:
-    _, found = WORKED.judge_candidates({"w": np.cos(W) + factor * X + 1})
-    assert [each.bug_name for each in found["w"]] == [name]
-    assert said in found["w"][0].explanation
+    _, explanations = WORKED.judge_candidates({"w": np.cos(W) + factor * X + 1})
+    assert [explanation.bug_name for explanation in explanations["w"]] == [name]
+    assert said in explanations["w"][0].explanation
 
 
 def test_added_constant_is_not_named_as_factor_of_a_constant_share() -> None:

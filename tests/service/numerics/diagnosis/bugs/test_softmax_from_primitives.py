@@ -19,7 +19,7 @@ P = np.exp(Z) / np.exp(Z).sum(-1, keepdims=True)
 
 @pytest.mark.parametrize(("wrong", "said"), [(G * P * (1 - P), "only the diagonal"), (G * P, "only the first part")])
 def test_truncated_softmax_jacobian_is_named(wrong: np.ndarray, said: str) -> None:
-    _, found = WORKED.judge_candidates({"z": wrong})
-    told = {each.bug_name: each.explanation for each in found["z"]}
+    _, explanations = WORKED.judge_candidates({"z": wrong})
+    told = {explanation.bug_name: explanation.explanation for explanation in explanations["z"]}
     assert said in told["softmax_jacobian_diagonal_only"]
     assert told.keys() <= {"softmax_jacobian_diagonal_only", "detached"}

@@ -15,48 +15,48 @@ from tests.solved_problems import SolvedProblem
 STEPS = 5
 
 
-def leaves(gated: bool) -> dict[str, Array]:
+def draw_leaves(gated: bool) -> dict[str, Array]:
     generator = np.random.default_rng(4)
     shapes = {"h": (3, 2), "wi": (2, 3), "wh": (2, 2), "wo": (2, 2)} | ({"wg": (2, 3), "ug": (2, 2)} if gated else {})
     shapes |= {f"x{step}": (3, 3) for step in range(STEPS)} | {f"t{step}": (3, 2) for step in range(STEPS)}
     return {name: generator.normal(size=shape) for name, shape in shapes.items()}
 
 
-def nodes(gated: bool) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def make_nodes(gated: bool) -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = []
 
-    def node(name: str, op: str, *inputs: str | float) -> str:
-        found.append({"name": name, "op": op, "inputs": list(inputs)})
+    def add_node(name: str, op: str, *inputs: str | float) -> str:
+        nodes.append({"name": name, "op": op, "inputs": list(inputs)})
         return name
 
     state, losses = "h", list[str]()
     for k in range(STEPS):
-        read, kept = node(f"a{k}", "linear", f"x{k}", "wi"), node(f"b{k}", "linear", state, "wh")
-        new = node(f"n{k}", "tanh", node(f"z{k}", "add", read, kept))
+        read, kept = add_node(f"a{k}", "linear", f"x{k}", "wi"), add_node(f"b{k}", "linear", state, "wh")
+        new = add_node(f"n{k}", "tanh", add_node(f"z{k}", "add", read, kept))
         if gated:
-            gate = node(f"e{k}", "linear", f"x{k}", "wg"), node(f"f{k}", "linear", state, "ug")
-            open_ = node(f"g{k}", "sigmoid", node(f"c{k}", "add", *gate))
-            left = node(f"p{k}", "mul", state, open_)
-            new = node(f"h{k}", "add", left, node(f"q{k}", "mul", new, node(f"r{k}", "sub", 1.0, open_)))
+            gate = add_node(f"e{k}", "linear", f"x{k}", "wg"), add_node(f"f{k}", "linear", state, "ug")
+            open_ = add_node(f"g{k}", "sigmoid", add_node(f"c{k}", "add", *gate))
+            left = add_node(f"p{k}", "mul", state, open_)
+            new = add_node(f"h{k}", "add", left, add_node(f"q{k}", "mul", new, add_node(f"r{k}", "sub", 1.0, open_)))
         state = new
-        losses.append(node(f"l{k}", "mse_loss", node(f"o{k}", "linear", state, "wo"), f"t{k}"))
-    for k, each in enumerate(losses[1:-1]):
-        losses[0] = node(f"s{k}", "add", losses[0], each)
-    node("loss", "add", losses[0], losses[-1])
-    return found
+        losses.append(add_node(f"l{k}", "mse_loss", add_node(f"o{k}", "linear", state, "wo"), f"t{k}"))
+    for k, loss in enumerate(losses[1:-1]):
+        losses[0] = add_node(f"s{k}", "add", losses[0], loss)
+    add_node("loss", "add", losses[0], losses[-1])
+    return nodes
 
 
 @lru_cache
-def model(gated: bool) -> SolvedProblem:
-    given = {name: each.tolist() for name, each in leaves(gated).items()}
+def solve_recurrence(gated: bool) -> SolvedProblem:
+    given = {name: leaf.tolist() for name, leaf in draw_leaves(gated).items()}
     weights = {name: given.pop(name) for name in tuple(given) if name.startswith(("w", "u"))}
-    return SolvedProblem({"tensors": given, "weights": weights, "model": {"nodes": nodes(gated)}})
+    return SolvedProblem({"tensors": given, "weights": weights, "model": {"nodes": make_nodes(gated)}})
 
 
-def detached(gated: bool, at: tuple[int, ...]) -> Mapping[str, Array]:
+def differentiate_detached(gated: bool, at: tuple[int, ...]) -> Mapping[str, Array]:
     """Gradients by PyTorch where the state is detached before some steps."""
-    t = {name: torch.tensor(each) for name, each in leaves(gated).items()}
-    weights = {name: each.requires_grad_() for name, each in t.items() if name.startswith(("w", "u"))}
+    t = {name: torch.tensor(leaf) for name, leaf in draw_leaves(gated).items()}
+    weights = {name: tensor.requires_grad_() for name, tensor in t.items() if name.startswith(("w", "u"))}
     state, loss = t["h"], torch.zeros((), dtype=torch.float64)
     for k in range(STEPS):
         state = state.detach() if k in at else state
@@ -67,12 +67,12 @@ def detached(gated: bool, at: tuple[int, ...]) -> Mapping[str, Array]:
         state = new
         loss = loss + torch.nn.functional.mse_loss(state @ t["wo"].T, t[f"t{k}"])
     torch.autograd.backward(loss)
-    return {name: each.grad.numpy() for name, each in weights.items() if each.grad is not None}
+    return {name: weight.grad.numpy() for name, weight in weights.items() if weight.grad is not None}
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_full_backpropagation_passes(gated: bool) -> None:
-    assert model(gated).list_bug_names(detached(gated, ())) == {}
+    assert solve_recurrence(gated).list_bug_names(differentiate_detached(gated, ())) == {}
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -85,19 +85,21 @@ def test_full_backpropagation_passes(gated: bool) -> None:
     ],
 )
 def test_detached_state_is_named_for_each_weight_behind_it(gated: bool, at: tuple[int, ...], said: str) -> None:
-    _, found = model(gated).judge_candidates(detached(gated, at))
-    assert found.keys() == {"wi", "wh", *(("wg", "ug") if gated else ())}
-    for told in found.values():
-        (cut,) = (each.explanation for each in told if each.bug_name == "detached")
+    _, explanations = solve_recurrence(gated).judge_candidates(differentiate_detached(gated, at))
+    assert explanations.keys() == {"wi", "wh", *(("wg", "ug") if gated else ())}
+    for told in explanations.values():
+        (cut,) = (explanation.explanation for explanation in told if explanation.bug_name == "detached")
         # Where a state has one use by the next step, to cut that is another story of the same.
         assert said.format("h" if gated else "n") in cut or f"through b{at[0]} (linear) carried no gradient" in cut
 
 
 def test_states_that_were_detached_in_no_order_have_no_name() -> None:
-    assert model(True).list_bug_names({"wi": detached(True, (1, 3))["wi"]}) == {"wi": {"unknown"}}
+    assert solve_recurrence(True).list_bug_names({"wi": differentiate_detached(True, (1, 3))["wi"]}) == {
+        "wi": {"unknown"}
+    }
 
 
-def recurrent(steps: int, *, gated: bool) -> tuple[SolvedProblem, list[Node]]:
+def solve_tied_recurrence(steps: int, *, gated: bool) -> tuple[SolvedProblem, list[Node]]:
     """A recurrence whose weights are the same at every step, and its nodes."""
     generator = np.random.default_rng(steps)
     tensors = {"h": generator.normal(size=(3, 2)), "t": generator.normal(size=(3, 2))}
@@ -124,34 +126,34 @@ def recurrent(steps: int, *, gated: bool) -> tuple[SolvedProblem, list[Node]]:
     if gated:
         weights["wg"] = generator.normal(size=(2, 3))
     parts = {"tensors": tensors, "weights": weights}
-    body = {part: {name: each.tolist() for name, each in arrays.items()} for part, arrays in parts.items()}
+    body = {part: {name: array.tolist() for name, array in arrays.items()} for part, arrays in parts.items()}
     model = SolvedProblem({**body, "model": {"nodes": nodes}})
     return model, list(model.problem.graph.nodes)
 
 
-def last_steps(model: SolvedProblem, nodes: list[Node], steps: int) -> dict[str, Array]:
+def sum_last_shares(model: SolvedProblem, nodes: list[Node], steps: int) -> dict[str, Array]:
     """Gradients of back-propagation that goes back so many steps and no further: the shares of the last uses."""
     values, gradients = model.routes.analytic.values, model.routes.analytic.gradients
-    found: dict[str, Array] = {}
+    sums: dict[str, Array] = {}
     for weight in model.problem.names:
         users = [node for node in nodes if weight in node.source_names][-steps:]
-        found[weight] = np.sum([gradients[node.name].T @ values[str(node.operands[0])] for node in users], axis=0)
-    return found
+        sums[weight] = np.sum([gradients[node.name].T @ values[str(node.operands[0])] for node in users], axis=0)
+    return sums
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize(("steps", "kept"), [(2, 1), (3, 1), (4, 2), (12, 1), (12, 3), (24, 1), (24, 5)])
 def test_back_propagation_that_was_cut_short_is_named_for_every_weight(steps: int, kept: int, gated: bool) -> None:
-    model, nodes = recurrent(steps, gated=gated)
-    found = model.judge_candidates(last_steps(model, nodes, kept))[1]
+    model, nodes = solve_tied_recurrence(steps, gated=gated)
+    explanations = model.judge_candidates(sum_last_shares(model, nodes, kept))[1]
     wanted = {"detached", "shared_weight_last_use_only"} if kept == 1 else {"detached"}
-    assert found.keys() == set(model.problem.names)
-    for told in found.values():
-        assert wanted <= {each.bug_name for each in told}
+    assert explanations.keys() == set(model.problem.names)
+    for told in explanations.values():
+        assert wanted <= {explanation.bug_name for explanation in told}
 
 
 def test_recurrence_tries_all_wrong_backward_passes() -> None:
-    model, _ = recurrent(24, gated=True)
+    model, _ = solve_tied_recurrence(24, gated=True)
     wrong = model.get_gradient("wi") * np.array([[1.1, 0.7, 1.9], [2.3, 0.2, 1.3]])
     (told,) = model.judge_candidates({"wi": wrong})[1]["wi"]
     assert told.bug_name == "unknown"

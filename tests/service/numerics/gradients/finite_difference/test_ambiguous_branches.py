@@ -9,7 +9,7 @@ from tests.op_graphs import build_reference_model
 SUM = OP_REGISTRY["sum"]()
 
 
-def differences(nodes, **leaves):
+def differentiate_nodes(nodes, **leaves):
     """Differences by all leaves of the sum of the last of the nodes, each (name, op, operands, attributes)."""
     built = [Node(name, OP_REGISTRY[op](**attributes), operands) for name, op, operands, attributes in nodes]
     arrays = {name: np.array(value, dtype=np.float64)[None] for name, value in leaves.items()}
@@ -18,11 +18,11 @@ def differences(nodes, **leaves):
     return finite_difference.differentiate_numerically(graph, arrays, list(leaves))
 
 
-def sides(found):
+def list_kinks(difference):
     """Index, left and right of every kink."""
     return [
-        (i, found.left_derivative.flat[i], found.right_derivative.flat[i])
-        for i in np.flatnonzero(np.isfinite(found.left_derivative))
+        (i, difference.left_derivative.flat[i], difference.right_derivative.flat[i])
+        for i in np.flatnonzero(np.isfinite(difference.left_derivative))
     ]
 
 
@@ -35,46 +35,46 @@ ONE_OP = [
 
 
 @pytest.mark.parametrize(("op", "attributes", "x", "kinks", "slopes"), ONE_OP, ids=[case[0] for case in ONE_OP])
-def test_both_sides_of_a_kink_and_one_beside_it(op, attributes, x, kinks, slopes):
-    found = differences([("y", op, ("x",), attributes)], x=x)["x"]
-    np.testing.assert_allclose(sides(found), kinks, atol=1e-12)
-    for value, bound, slope in zip(found.value, found.error_bound, slopes, strict=True):
+def test_kink_has_both_sides_and_a_point_beside_it_one(op, attributes, x, kinks, slopes):
+    difference = differentiate_nodes([("y", op, ("x",), attributes)], x=x)["x"]
+    np.testing.assert_allclose(list_kinks(difference), kinks, atol=1e-12)
+    for value, bound, slope in zip(difference.value, difference.error_bound, slopes, strict=True):
         if slope is not None:
             assert abs(value - slope) <= bound < 1e-12, "as tight as elsewhere"
 
 
-def test_ties_of_a_maximum_and_of_a_pool():
-    found = differences([("m", "maximum", ("x", "y"), {})], x=[3.0, 1.0], y=[3.0, 2.0])
-    np.testing.assert_allclose(sides(found["x"]), [(0, 0, 1)], atol=1e-12)
-    np.testing.assert_allclose(sides(found["y"]), [(0, 0, 1)], atol=1e-12)
-    pooled = differences([("p", "max_pool2d", ("x",), {"kernel_size": 2})], x=[[[1.0, 1.0], [0.5, 1.0]]])["x"]
-    np.testing.assert_allclose(sides(pooled), [(0, 0, 1), (1, 0, 1), (3, 0, 1)], atol=1e-12)
+def test_ties_of_a_maximum_and_of_a_pool_are_kinks():
+    differences = differentiate_nodes([("m", "maximum", ("x", "y"), {})], x=[3.0, 1.0], y=[3.0, 2.0])
+    np.testing.assert_allclose(list_kinks(differences["x"]), [(0, 0, 1)], atol=1e-12)
+    np.testing.assert_allclose(list_kinks(differences["y"]), [(0, 0, 1)], atol=1e-12)
+    pooled = differentiate_nodes([("p", "max_pool2d", ("x",), {"kernel_size": 2})], x=[[[1.0, 1.0], [0.5, 1.0]]])["x"]
+    np.testing.assert_allclose(list_kinks(pooled), [(0, 0, 1), (1, 0, 1), (3, 0, 1)], atol=1e-12)
 
 
 def test_upstream_rounding_across_a_kink_counts_as_a_kink():
     """0.1 + 0.2 - 0.3 is 0, or a rounding error."""
     nodes = [("p", "linear", ("x", "w", None), {}), ("y", "relu", ("p",), {})]
-    found = differences(nodes, x=[[0.1, 0.2, -0.3]], w=[[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])["w"]
-    np.testing.assert_allclose(sides(found), [(0, 0, 0.1), (1, 0, 0.2), (2, -0.3, 0)], atol=1e-12)
-    np.testing.assert_allclose(found.value[1], 0, atol=1e-12)
+    difference = differentiate_nodes(nodes, x=[[0.1, 0.2, -0.3]], w=[[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]])["w"]
+    np.testing.assert_allclose(list_kinks(difference), [(0, 0, 0.1), (1, 0, 0.2), (2, -0.3, 0)], atol=1e-12)
+    np.testing.assert_allclose(difference.value[1], 0, atol=1e-12)
 
 
 def test_kinks_behind_kinks_and_kinks_that_cancel():
     nodes = [("r", "relu", ("x",), {}), ("y", "relu", ("r",), {})]
-    np.testing.assert_allclose(sides(differences(nodes, x=[0.0, 1.0])["x"]), [(0, 0, 1)], atol=1e-12)
+    np.testing.assert_allclose(list_kinks(differentiate_nodes(nodes, x=[0.0, 1.0])["x"]), [(0, 0, 1)], atol=1e-12)
     nodes = [
         ("m", "neg", ("x",), {}),
         ("a", "relu", ("x",), {}),
         ("b", "relu", ("m",), {}),
         ("y", "sub", ("a", "b"), {}),
     ]
-    np.testing.assert_allclose(sides(differences(nodes, x=[0.0, 1.0])["x"]), [(0, 1, 1)], atol=1e-12)
+    np.testing.assert_allclose(list_kinks(differentiate_nodes(nodes, x=[0.0, 1.0])["x"]), [(0, 1, 1)], atol=1e-12)
 
 
 def test_a_smooth_model_has_none_and_pays_for_none():
     graph, leaves = build_reference_model()
-    found = finite_difference.differentiate_numerically(graph, leaves, ["w1"])["w1"]
-    assert found.left_derivative is None
-    assert found.right_derivative is None
-    kinked = differences([("y", "relu", ("x",), {})], x=[0.5, 1.0])["x"]
+    difference = finite_difference.differentiate_numerically(graph, leaves, ["w1"])["w1"]
+    assert difference.left_derivative is None
+    assert difference.right_derivative is None
+    kinked = differentiate_nodes([("y", "relu", ("x",), {})], x=[0.5, 1.0])["x"]
     assert kinked.left_derivative is None

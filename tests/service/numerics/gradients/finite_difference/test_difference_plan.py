@@ -16,7 +16,7 @@ LINEAR, TANH, MUL, ADD = (OP_REGISTRY[name]() for name in ("linear", "tanh", "mu
 MSE, SUM = OP_REGISTRY["mse_loss"](), OP_REGISTRY["sum"]()
 
 
-def layers(batch: int = 5, width: int = 40) -> tuple[Graph, dict[str, np.ndarray]]:
+def make_layers(batch: int = 5, width: int = 40) -> tuple[Graph, dict[str, np.ndarray]]:
     """Two linear layers with a residual connection and a tied scale."""
     nodes = [
         Node("z", LINEAR, ("x", "w", "b")),
@@ -29,22 +29,22 @@ def layers(batch: int = 5, width: int = 40) -> tuple[Graph, dict[str, np.ndarray
         "x": np.ones((1, batch, 7)), "w": np.ones((1, width, 7)), "b": np.ones((1, width)), "c": np.ones(1),
         "y": np.ones((1, batch, width)),
     }  # fmt: skip
-    return Graph(nodes, {name: each.shape[1:] for name, each in leaves.items()}), leaves
+    return Graph(nodes, {name: leaf.shape[1:] for name, leaf in leaves.items()}), leaves
 
 
 def test_linear_reading_follows_from_the_readers() -> None:
-    found = DifferencePlan(*layers(), ["w", "b"])
+    plan = DifferencePlan(*make_layers(), ["w", "b"])
     assert (
-        found.find_needed_names(["w", "b"]) == ["s", "r", "z", "b", "w"]
-        or found.get_path("w").pullbacks[0].reader_name == "z"
+        plan.find_needed_names(["w", "b"]) == ["s", "r", "z", "b", "w"]
+        or plan.get_path("w").pullbacks[0].reader_name == "z"
     )
-    assert found.get_path("w").perturbation is None
-    (pull,) = found.get_path("w").pullbacks
+    assert plan.get_path("w").perturbation is None
+    (pull,) = plan.get_path("w").pullbacks
     assert (pull.reader_name, pull.position) == ("z", 1)
 
 
-def test_a_tensor_read_both_ways_comes_back_from_the_one_and_moves_in_the_other() -> None:
-    route = DifferencePlan(*layers(), ["z"]).get_path("z")
+def test_tensor_with_linear_and_other_readers_is_pulled_back_and_moved() -> None:
+    route = DifferencePlan(*make_layers(), ["z"]).get_path("z")
     if route.pullbacks:
         assert [pull.reader_name for pull in route.pullbacks] == ["r"]
         assert route.perturbation is not None
@@ -54,7 +54,7 @@ def test_a_tensor_read_both_ways_comes_back_from_the_one_and_moves_in_the_other(
         assert route.perturbation.through_readers is None
 
 
-def scaled() -> tuple[Graph, dict[str, np.ndarray]]:
+def make_scaled_units() -> tuple[Graph, dict[str, np.ndarray]]:
     """c scales 4000 units, all of which the one term feels."""
     nodes = [
         Node("s", MUL, ("r", "c")),
@@ -65,24 +65,24 @@ def scaled() -> tuple[Graph, dict[str, np.ndarray]]:
     return Graph(nodes, {"r": (4000,), "c": ()}), {"r": np.ones((1, 4000)), "c": np.ones(1)}
 
 
-def test_a_number_is_moved_itself_where_what_it_scales_is_felt_together() -> None:
+def test_scalar_is_moved_itself_if_terms_depend_on_all_it_scales() -> None:
     """One evaluation for c, four thousand for what it scales."""
-    found = DifferencePlan(*scaled(), ["c"])
-    assert found.find_needed_names(["c"]) == ["c"]
-    assert found.first_level_evaluations == ADAPTIVE_METHOD.evaluations_per_colour
+    plan = DifferencePlan(*make_scaled_units(), ["c"])
+    assert plan.find_needed_names(["c"]) == ["c"]
+    assert plan.first_level_evaluations == ADAPTIVE_METHOD.evaluations_per_colour
 
 
 def test_a_given_step_is_taken_by_the_tensor_itself() -> None:
-    found = DifferencePlan(*layers(), ["w"], make_central_method(1e-3))
-    assert found.get_path("w").pullbacks == ()
-    assert found.get_path("w").perturbation is not None
+    plan = DifferencePlan(*make_layers(), ["w"], make_central_method(1e-3))
+    assert plan.get_path("w").pullbacks == ()
+    assert plan.get_path("w").perturbation is not None
 
 
 def test_the_reference_model_takes_a_colour_for_each_layer_of_functions() -> None:
-    found = DifferencePlan(*build_reference_model((40, 40), (3, 3)), ["x", "w1", "w2"])
-    assert found.first_level_evaluations == 2 * ADAPTIVE_METHOD.evaluations_per_colour
+    plan = DifferencePlan(*build_reference_model((40, 40), (3, 3)), ["x", "w1", "w2"])
+    assert plan.first_level_evaluations == 2 * ADAPTIVE_METHOD.evaluations_per_colour
     assert {
-        name for name in found.find_needed_names(["x", "w1", "w2"]) if found.get_path(name).perturbation is not None
+        name for name in plan.find_needed_names(["x", "w1", "w2"]) if plan.get_path(name).perturbation is not None
     } == {
         "L1",
         "L2",
@@ -97,13 +97,13 @@ def test_the_work_of_names_that_share_is_counted_once() -> None:
 
 def test_sample_needs_only_its_own_colours() -> None:
     graph, leaves = build_reference_model((40, 40), (3, 3))
-    found = DifferencePlan(graph, leaves, ["x"], make_central_method(1e-3), {"x": np.array([0, 3, 41])})
-    assert found.first_level_evaluations == 2 * make_central_method(1e-3).evaluations_per_colour, (
+    plan = DifferencePlan(graph, leaves, ["x"], make_central_method(1e-3), {"x": np.array([0, 3, 41])})
+    assert plan.first_level_evaluations == 2 * make_central_method(1e-3).evaluations_per_colour, (
         "0 and 3 have one colour"
     )
 
 
-def test_a_plan_of_the_same_structure_is_kept_whatever_the_numbers() -> None:
+def test_plan_is_kept_for_another_point_of_the_same_structure() -> None:
     graph, leaves = build_reference_model(seed=1)
     first = plan_differences(graph, leaves, ["w1"])
     again = plan_differences(*build_reference_model(seed=2), ["w1"])
@@ -124,8 +124,8 @@ def test_an_index_is_part_of_the_structure() -> None:
     ]
     graph = Graph(nodes, {"i": (3,), "w": (5, 2)}, {"i": "index"})
     plans = [
-        plan_differences(graph, {"i": np.array([each]), "w": np.ones((1, 5, 2))}, ["w"])
-        for each in ([0, 1, 2], [0, 0, 2])
+        plan_differences(graph, {"i": np.array([indices]), "w": np.ones((1, 5, 2))}, ["w"])
+        for indices in ([0, 1, 2], [0, 0, 2])
     ]
     assert plans[0] is not plans[1]
 
@@ -147,7 +147,7 @@ def test_a_deep_chain_of_linear_ops_is_no_deep_recursion() -> None:
 
 
 def test_in_a_long_graph_of_many_names_ways_are_not_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, leaves = scaled()
+    graph, leaves = make_scaled_units()
     assert DifferencePlan(graph, leaves, ["c"]).get_path("c").pullbacks == ()
     monkeypatch.setattr(difference_plan, "_MAX_WEIGHED_PAIRS", 1)
     assert DifferencePlan(graph, leaves, ["c"]).get_path("c").pullbacks != ()

@@ -11,12 +11,12 @@ from tests import problem_families
 from tests.op_graphs import build_reference_model
 
 
-def along(graph, leaves, names, count=4, **options):
+def difference_along_directions(graph, leaves, names, count=4, **options):
     """Directions, the differences along them, and the inner products of the analytic gradient."""
     directions = {name: projection.sample_directions(count, graph.shapes[name], 0, name) for name in names}
-    found = finite_difference.differentiate_along_directions(graph, leaves, directions, **options)
+    differences = finite_difference.differentiate_along_directions(graph, leaves, directions, **options)
     gradients = analytic.differentiate_analytically(graph, leaves).gradients
-    return found, {name: projection.compute_inner_products(directions[name], gradients[name]) for name in names}
+    return differences, {name: projection.compute_inner_products(directions[name], gradients[name]) for name in names}
 
 
 METHODS = {
@@ -31,12 +31,14 @@ METHODS = {
 def test_every_method_bounds_the_inner_product(method):
     graph, leaves = build_reference_model((6, 6), (3, 3))
     names = ["x", "w1", "w2", "L1", "y"]
-    found, exact = along(graph, leaves, names, method=method)
+    differences, exact = difference_along_directions(graph, leaves, names, method=method)
     for name in names:
         value, off = exact[name]
-        assert (np.abs(found[name].value - value) <= found[name].error_bound + 20 * off).all()
-        assert found[name].error_bound.max() < 1e-3
-        assert (np.abs(found[name].value - 1.001 * value) > found[name].error_bound).any() or method.name == "forward"
+        assert (np.abs(differences[name].value - value) <= differences[name].error_bound + 20 * off).all()
+        assert differences[name].error_bound.max() < 1e-3
+        assert (
+            np.abs(differences[name].value - 1.001 * value) > differences[name].error_bound
+        ).any() or method.name == "forward"
 
 
 CELLS = [cell for cell in problem_families.CELLS if cell[1] in ("ordinary", "inputs", "weights")]
@@ -46,17 +48,20 @@ CELLS = [cell for cell in problem_families.CELLS if cell[1] in ("ordinary", "inp
 def test_bounds_hold_on_the_families(family, variant):
     for seed in range(2):
         problem = problem_families.draw_problem(family, variant, seed)
-        found, exact = along(problem.graph, problem.leaves, problem.names)
+        differences, exact = difference_along_directions(problem.graph, problem.leaves, problem.names)
         for name, (value, off) in exact.items():
-            assert (np.abs(found[name].value - value) <= found[name].error_bound + 20 * off).all(), (str(problem), name)
+            assert (np.abs(differences[name].value - value) <= differences[name].error_bound + 20 * off).all(), (
+                str(problem),
+                name,
+            )
 
 
-def test_tight_on_ordinary_problems():
+def test_directional_bound_is_tight():
     ratios = []
     for seed in range(5):
         problem = problem_families.draw_problem("mlp", "ordinary", seed)
-        found, exact = along(problem.graph, problem.leaves, problem.names)
-        ratios += [found[name].error_bound / np.abs(value).max() for name, (value, _) in exact.items()]
+        differences, exact = difference_along_directions(problem.graph, problem.leaves, problem.names)
+        ratios += [differences[name].error_bound / np.abs(value).max() for name, (value, _) in exact.items()]
     assert np.median(ratios) < 1e-10
 
 
@@ -81,16 +86,16 @@ def test_large_and_small_tensors_find_a_step():
     for size in (1e-12, 1.0, 1e12):
         graph, leaves = build_reference_model()
         leaves = leaves | {"x": leaves["x"] * size, "w1": leaves["w1"] / size}
-        found, exact = along(graph, leaves, ["x"])
-        assert (found["x"].error_bound < 1e-9 * np.abs(exact["x"][0]).max()).all()
+        differences, exact = difference_along_directions(graph, leaves, ["x"])
+        assert (differences["x"].error_bound < 1e-9 * np.abs(exact["x"][0]).max()).all()
 
 
 def test_a_number_has_directions_too():
     nodes = [Node("p", OP_REGISTRY["mul"](), ("x", "w")), Node("loss", OP_REGISTRY["sum"](), ("p",))]
     leaves = {"x": np.array([[1.0, 2.0, 4.0]]), "w": np.array([0.5])}
-    found, exact = along(Graph(nodes, {"x": (3,), "w": ()}), leaves, ["w"])
-    assert np.allclose(found["w"].value, exact["w"][0], rtol=1e-12)
-    assert np.allclose(found["w"].value, 7 * projection.sample_directions(4, (), 0, "w"), rtol=1e-12)
+    differences, exact = difference_along_directions(Graph(nodes, {"x": (3,), "w": ()}), leaves, ["w"])
+    assert np.allclose(differences["w"].value, exact["w"][0], rtol=1e-12)
+    assert np.allclose(differences["w"].value, 7 * projection.sample_directions(4, (), 0, "w"), rtol=1e-12)
 
 
 def test_names_that_are_taken_are_avoided():

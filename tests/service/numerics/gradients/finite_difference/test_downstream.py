@@ -13,31 +13,31 @@ from tests.random_graphs import draw_graph
 MOVES = np.array([0.5, -0.5, 2.0**-10])
 
 
-def directions_of(leaves, name, count=3):
+def draw_directions(leaves, name, count=3):
     return np.random.default_rng(0).normal(size=(count, *leaves[name].shape[1:]))
 
 
-def counted(suffix, directions):
+def evaluate_weighted_terms(suffix, directions):
     """Terms as they enter the loss."""
     terms, coefficients = suffix.evaluate_terms_at_moves(suffix.compute_linear_responses(directions), MOVES)
     return terms if coefficients is None else terms * coefficients
 
 
-def compared(graph, leaves, name):
+def compare_with_forward(graph, leaves, name):
     """Terms by the suffix, and by a forward pass for each direction and move."""
     base = graph.forward(leaves)
     suffix = DownstreamGraph(BasePoint(graph.hold_branches(base)[0], base), name)
-    directions = directions_of(leaves, name)
-    found = counted(suffix, directions)
+    directions = draw_directions(leaves, name)
+    terms = evaluate_weighted_terms(suffix, directions)
     moved = leaves[name] + directions[:, None] * MOVES.reshape(-1, *(1,) * (leaves[name].ndim - 1))
     values = graph.hold_branches(base)[0].forward(leaves | {name: moved.reshape(-1, *leaves[name].shape[1:])})
-    return suffix, found, graph.hold_branches(base)[0].get_loss_terms(values).reshape(found.shape)
+    return suffix, terms, graph.hold_branches(base)[0].get_loss_terms(values).reshape(terms.shape)
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2", "y"])
 def test_downstream_pass_equals_the_full_pass(name):
-    suffix, found, expected = compared(*build_reference_model((6, 5), (3, 2)), name)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+    suffix, comparison, expected = compare_with_forward(*build_reference_model((6, 5), (3, 2)), name)
+    np.testing.assert_allclose(comparison, expected, rtol=1e-12, atol=1e-15)
     assert suffix.moves_exactly is (name != "y")
 
 
@@ -45,26 +45,26 @@ def test_downstream_pass_equals_the_full_pass(name):
 def test_downstream_pass_equals_the_full_pass_of_random_graphs(seed):
     graph, leaves = draw_graph(seed)
     for name in ("x", "w"):
-        _, found, expected = compared(graph, leaves, name)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        _, comparison, expected = compare_with_forward(graph, leaves, name)
+        np.testing.assert_allclose(comparison, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_linear_sums_move_exactly_and_products_do_not():
     """x + 2 x moves in proportion to x; x times x does not."""
     add, mul, total = OP_REGISTRY["add"](), OP_REGISTRY["mul"](), OP_REGISTRY["sum"]()
 
-    def suffix(op):
+    def make_downstream(op):
         graph = Graph([Node("d", mul, ("x", 2.0)), Node("s", op, ("x", "d")), Node("loss", total, ("s",))], {"x": (3,)})
         leaves = {"x": np.array([[1.0, 2.0, -3.0]])}
         base = graph.forward(leaves)
-        return DownstreamGraph(BasePoint(graph, base), "x"), compared(graph, leaves, "x")
+        return DownstreamGraph(BasePoint(graph, base), "x"), compare_with_forward(graph, leaves, "x")
 
-    sums, (_, found, expected) = suffix(add)
+    sums, (_, terms, expected) = make_downstream(add)
     assert sums.moves_exactly
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
-    products, (_, found, expected) = suffix(mul)
+    np.testing.assert_allclose(terms, expected, rtol=1e-14)
+    products, (_, terms, expected) = make_downstream(mul)
     assert not products.moves_exactly
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    np.testing.assert_allclose(terms, expected, rtol=1e-14)
 
 
 def test_a_step_far_below_the_spacing_of_the_point_is_felt_through_linear_ops():
@@ -94,17 +94,17 @@ def test_terms_have_their_coefficients_zero_included():
 
 
 @pytest.mark.parametrize("name", ["x", "w1", "w2"])
-def test_in_extended_precision_everything_that_moves_is_of_it(name):
+def test_moved_values_keep_extended_precision(name):
     graph, leaves = build_reference_model((6, 5), (3, 2))
-    extended = {each: leaf.astype(np.longdouble) for each, leaf in leaves.items()}
+    extended = {key: leaf.astype(np.longdouble) for key, leaf in leaves.items()}
     coarse = DownstreamGraph(BasePoint(graph, graph.forward(leaves)), name)
     suffix = coarse.move_to_point(BasePoint(graph, graph.forward(extended)))
-    terms = counted(suffix, directions_of(leaves, name))
+    terms = evaluate_weighted_terms(suffix, draw_directions(leaves, name))
     assert terms.dtype == np.longdouble
-    assert counted(coarse, directions_of(leaves, name)).dtype == np.float64
+    assert evaluate_weighted_terms(coarse, draw_directions(leaves, name)).dtype == np.float64
 
 
-def scaled(op, a, b, x):
+def make_cancelling_graph(op, a, b, x):
     """L = op(x) (exp(a) - exp(b)): a term of op(x), which counts a difference that cancels."""
     nodes = [
         Node("large", OP_REGISTRY["exp"](), ("a",)),
@@ -119,11 +119,11 @@ def scaled(op, a, b, x):
 
 @pytest.mark.parametrize("op", ["sin", "abs"])
 def test_coefficients_of_terms_carry_the_uncertainty_of_their_inputs(op):
-    graph, leaves = scaled(op, 20.0, 20 + 1e-9, 0.7)
+    graph, leaves = make_cancelling_graph(op, 20.0, 20 + 1e-9, 0.7)
     expected = truth.compute_gradients(graph, leaves)["x"]
-    found = differentiate_numerically(graph, leaves, ["x"])["x"]
-    off = truth.compute_distance(found.value, expected)
-    assert off <= found.error_bound <= 1e5 * off + 1e-5 * abs(found.value)
+    difference = differentiate_numerically(graph, leaves, ["x"])["x"]
+    off = truth.compute_distance(difference.value, expected)
+    assert off <= difference.error_bound <= 1e5 * off + 1e-5 * abs(difference.value)
 
 
 def test_a_constant_that_terms_count_rounds_once():
@@ -134,14 +134,18 @@ def test_a_constant_that_terms_count_rounds_once():
     for seed in range(20):
         x, c = np.random.default_rng(seed).uniform(1, 2, 2)
         leaves = {"x": np.array([x]), "c": np.array([c])}
-        found = differentiate_numerically(graph, leaves, ["x"])["x"]
-        assert abs(found.value - c) <= found.error_bound <= 1e-11
+        difference = differentiate_numerically(graph, leaves, ["x"])["x"]
+        assert abs(difference.value - c) <= difference.error_bound <= 1e-11
 
 
-def test_at_another_point_terms_count_what_they_do_there():
-    graph, leaves = scaled("sin", 1.0, 0.0, 0.7)
+def test_loss_coefficients_follow_the_point():
+    graph, leaves = make_cancelling_graph("sin", 1.0, 0.0, 0.7)
     suffix, moved = (
-        DownstreamGraph(BasePoint(graph, graph.forward(leaves | each)), "x") for each in ({}, {"a": np.array([2.0])})
+        DownstreamGraph(BasePoint(graph, graph.forward(leaves | change)), "x")
+        for change in ({}, {"a": np.array([2.0])})
     )
-    first, there = counted(suffix, np.ones((1,))), counted(suffix.move_to_point(moved.point), np.ones((1,)))
+    first, there = (
+        evaluate_weighted_terms(suffix, np.ones((1,))),
+        evaluate_weighted_terms(suffix.move_to_point(moved.point), np.ones((1,))),
+    )
     np.testing.assert_allclose(there / first, np.expm1(2) / np.expm1(1))

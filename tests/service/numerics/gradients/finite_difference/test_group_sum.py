@@ -17,11 +17,11 @@ GROUPS = {
 
 @pytest.mark.parametrize("groups", GROUPS.values(), ids=GROUPS)
 @pytest.mark.parametrize("equal", [True, False])
-def test_a_sum_is_off_by_a_few_roundings_however_many_numbers_are_equal(groups: np.ndarray, equal: bool) -> None:
+def test_sum_of_equal_numbers_is_off_by_a_few_roundings(groups: np.ndarray, equal: bool) -> None:
     count = int(groups.max()) + 2
     row = np.full(groups.size, 0.1234567) if equal else np.random.default_rng(1).uniform(0.1, 0.2, groups.size)
-    found = GroupSum(groups, count).sum_row(row)
+    sums = GroupSum(groups, count).sum_row(row)
     for group in range(min(count, 5)):
         exact = math.fsum(row[groups == group])
-        assert abs(found[group] - exact) <= 20 * 2.0**-53 * exact
-    assert found[-1] == 0
+        assert abs(sums[group] - exact) <= 20 * 2.0**-53 * exact
+    assert sums[-1] == 0

@@ -20,7 +20,7 @@ def test_inline_executor_raises_with_the_result() -> None:
         future.result()
 
 
-def test_a_call_is_made_when_its_result_is_asked_for() -> None:
+def test_inline_executor_calls_on_request_of_the_result() -> None:
     calls = []
     results = InlineExecutor().map(calls.append, range(5))
     assert calls == []

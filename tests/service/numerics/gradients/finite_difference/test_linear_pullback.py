@@ -24,19 +24,19 @@ LINEAR = [
 ]
 
 
-def meter_at(point: BasePoint, leaves: NamedArrays) -> NoiseMeter:
+def make_meter(point: BasePoint, leaves: NamedArrays) -> NoiseMeter:
     generator = np.random.default_rng(0)
     return NoiseMeter(*evaluate_with_sweeps(point.graph, leaves, generator), generator)
 
 
-def pulled(
+def compare_pullback(
     op: type[Op], case: OpExample, slot: str, written_out: bool
 ) -> tuple[DifferenceQuotients, DifferenceQuotients, np.ndarray] | None:
     """Quotients of an operand and of the output, and the responses to each element by itself."""
     graph, leaves = build_op_graph(op, case)
     point = BasePoint(graph, graph.forward(leaves))
     node = graph.nodes[0]
-    position = next(i for i, each in enumerate(node.operand_slots) if each.name == slot)
+    position = next(i for i, operand in enumerate(node.operand_slots) if operand.name == slot)
     if node.operands[position] is None:
         return None
     inputs = point.get_operand_arrays(node)
@@ -49,12 +49,12 @@ def pulled(
         generator.normal(size=(3, outputs)), generator.uniform(size=outputs), generator.uniform(size=outputs)
     )
     colouring = None if written_out else colour_operand(point, node, position)
-    found = LinearPullback(node.name, position, 1 if written_out else 0, colouring, 1, outputs).pull_back_quotients(
-        point, by_output, meter_at(point, leaves)
+    quotients = LinearPullback(node.name, position, 1 if written_out else 0, colouring, 1, outputs).pull_back_quotients(
+        point, by_output, make_meter(point, leaves)
     )
     shape = leaves[str(node.operands[position])].shape[1:]
     units = np.eye(count_elements(shape)).reshape(-1, *shape)
-    return found, by_output, node.op.compute_linear_response(position, units, *inputs).reshape(len(units), -1)
+    return quotients, by_output, node.op.compute_linear_response(position, units, *inputs).reshape(len(units), -1)
 
 
 @pytest.mark.parametrize("written_out", [True, False])
@@ -64,33 +64,33 @@ def test_linear_pullback_is_the_sum_over_the_output(
 ) -> None:
     if not written_out:
         monkeypatch.setattr(op, "expand_products", lambda self, position, *inputs: None)
-    done = pulled(op, case, slot, written_out)
+    done = compare_pullback(op, case, slot, written_out)
     if done is None:
         return
-    found, by_output, responses = done
-    np.testing.assert_allclose(found.values, by_output.values @ responses.T, rtol=1e-12, atol=1e-13)
+    quotients, by_output, responses = done
+    np.testing.assert_allclose(quotients.values, by_output.values @ responses.T, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(
-        found.noise, np.sqrt(np.square(responses) @ np.square(by_output.noise)), rtol=1e-12, atol=1e-300
+        quotients.noise, np.sqrt(np.square(responses) @ np.square(by_output.noise)), rtol=1e-12, atol=1e-300
     )
-    np.testing.assert_allclose(found.rounding_error, np.abs(responses) @ by_output.rounding_error, rtol=1e-12)
+    np.testing.assert_allclose(quotients.rounding_error, np.abs(responses) @ by_output.rounding_error, rtol=1e-12)
 
 
 def test_some_ops_are_written_out() -> None:
     """The negative control of the test above: it does not pass because there is nothing to compare."""
-    found = {
+    names = {
         op.name
         for op in OP_REGISTRY.values()
         for slot in op.linear_in
-        if pulled(op, op.examples[0], slot, written_out=True) is not None
+        if compare_pullback(op, op.examples[0], slot, written_out=True) is not None
     }
-    assert found >= {"conv1d", "conv2d", "linear", "matmul"}
+    assert names >= {"conv1d", "conv2d", "linear", "matmul"}
 
 
-def test_in_blocks_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pullback_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     op = OP_REGISTRY["conv2d"]
-    whole = pulled(op, op.examples[3], "weight", written_out=True)
+    whole = compare_pullback(op, op.examples[3], "weight", written_out=True)
     monkeypatch.setattr(pull_module, "MAX_TILE_ELEMENTS", 1)
-    parts = pulled(op, op.examples[3], "weight", written_out=True)
+    parts = compare_pullback(op, op.examples[3], "weight", written_out=True)
     assert whole is not None
     assert parts is not None
     np.testing.assert_allclose(whole[0].values, parts[0].values, rtol=1e-14)
@@ -103,10 +103,10 @@ def test_a_noise_that_is_tiny_beside_others_is_kept() -> None:
     point = BasePoint(graph, graph.forward(leaves))
     by_output = DifferenceQuotients(np.ones((3, 2)), np.array([1.0, 1e-90]), np.ones(2))
     colouring = colour_operand(point, graph.nodes[0], 0)
-    found = LinearPullback("output", 0, 0, colouring, 1, 2).pull_back_quotients(
-        point, by_output, meter_at(point, leaves)
+    quotients = LinearPullback("output", 0, 0, colouring, 1, 2).pull_back_quotients(
+        point, by_output, make_meter(point, leaves)
     )
-    np.testing.assert_allclose(found.noise, [1.0, 1e-210])
+    np.testing.assert_allclose(quotients.noise, [1.0, 1e-210])
 
 
 @pytest.mark.parametrize("written_out", [True, False])
@@ -129,16 +129,16 @@ def test_a_factor_that_upstream_leaves_uncertain_is_an_error(
     by_output = DifferenceQuotients(np.ones((3, 8)), np.zeros(8), np.zeros(8))
     colouring = None if written_out else colour_operand(point, nodes[2], 1)
     pull = LinearPullback("z", 1, 3 if written_out else 0, colouring, 1, 8)
-    found = pull.pull_back_quotients(point, by_output, meter_at(point, leaves))
+    quotients = pull.pull_back_quotients(point, by_output, make_meter(point, leaves))
     truth = 4e-8
-    error = np.abs(found.values[0] - truth)
+    error = np.abs(quotients.values[0] - truth)
     assert (error > 1e-17).all()
-    assert (error <= found.rounding_error).all()
-    assert (found.rounding_error < 1e-14).all()
+    assert (error <= quotients.rounding_error).all()
+    assert (quotients.rounding_error < 1e-14).all()
 
 
 @pytest.mark.parametrize("factor", [1e-180, 1e-10, 1e180])
-def test_noise_far_below_that_of_the_largest_output_comes_back_whole(factor: float) -> None:
+def test_small_noise_beside_a_large_one_is_pulled_back(factor: float) -> None:
     """In units of the largest, 1e150, the other would be 0."""
     graph = Graph(
         [
@@ -151,5 +151,7 @@ def test_noise_far_below_that_of_the_largest_output_comes_back_whole(factor: flo
     leaves = {"x": np.zeros((1, 2)), "c": np.array([[1e-150, factor]])}
     point = BasePoint(graph, graph.forward(leaves))
     by_output = DifferenceQuotients(np.ones((3, 2)), np.array([1e150, 1e-180]), np.zeros(2))
-    found = LinearPullback("p", 0, 1, None, COST, 2).pull_back_quotients(point, by_output, meter_at(point, leaves))
-    np.testing.assert_allclose(found.noise, [1.0, 1e-180 * factor], rtol=1e-12, atol=1e-320)
+    quotients = LinearPullback("p", 0, 1, None, COST, 2).pull_back_quotients(
+        point, by_output, make_meter(point, leaves)
+    )
+    np.testing.assert_allclose(quotients.noise, [1.0, 1e-180 * factor], rtol=1e-12, atol=1e-320)

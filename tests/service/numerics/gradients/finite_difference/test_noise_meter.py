@@ -14,7 +14,7 @@ from tests.op_graphs import build_reference_model
 CENTRAL = (1.0, -1.0)
 
 
-def meter(graph, leaves, seed=0):
+def make_meter(graph, leaves, seed=0):
     generator = np.random.default_rng(seed)
     point, sweeps = evaluate_with_sweeps(graph, leaves, generator)
     measured = NoiseMeter(point, sweeps, generator)
@@ -25,7 +25,7 @@ def meter(graph, leaves, seed=0):
     )
 
 
-def quartic(w):
+def make_quartic(w):
     """L = (w^2)^2 / 2 under float64."""
     nodes = [
         Node("p", OP_REGISTRY["mul"](), ("w", "w")),
@@ -37,9 +37,9 @@ def quartic(w):
 @pytest.mark.parametrize("w", [0.7, 1e-5, 3e7])
 @pytest.mark.parametrize("step", [2.0**-4, 2.0**-12])
 def test_noise_covers_the_float64_error_and_little_more(w, step):
-    graph, leaves = quartic(w)
+    graph, leaves = make_quartic(w)
     h = w * step
-    measured = meter(graph, leaves)
+    measured = make_meter(graph, leaves)
     noise = measured.measure_noise("w", CENTRAL, h)[0] * measured.scale
     generator = np.random.default_rng(1)
     errors = []
@@ -57,21 +57,21 @@ def test_noise_at_a_residual_of_zero_comes_from_the_neighbouring_points():
     """At the base a fitted model has terms of 0, which have no noise; its differences do."""
     graph, leaves = build_reference_model()
     leaves["y"] = graph.forward(leaves)["L2A"]
-    measured = meter(graph, leaves)
+    measured = make_meter(graph, leaves)
     # Of these an error is the square of one in the residuals, about 1e-32.
     assert (measured.measure_noise("w1", CENTRAL, 2.0**-4) * measured.scale > 1e-20).all()
 
 
 def test_noise_is_measured_per_term_and_repeats_with_the_seed():
     graph, leaves = build_reference_model()
-    first, again = (meter(graph, leaves, seed=3).measure_noise("w1", CENTRAL, 2.0**-4) for _ in range(2))
+    first, again = (make_meter(graph, leaves, seed=3).measure_noise("w1", CENTRAL, 2.0**-4) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (4,)
-    assert (meter(graph, leaves, seed=4).measure_noise("w1", CENTRAL, 2.0**-4) != first).all()
+    assert (make_meter(graph, leaves, seed=4).measure_noise("w1", CENTRAL, 2.0**-4) != first).all()
 
 
 def test_a_measurement_serves_steps_that_are_not_much_smaller():
-    measured = meter(*build_reference_model())
+    measured = make_meter(*build_reference_model())
     first = measured.measure_noise("w1", CENTRAL, 2.0**-4)
     assert measured.measure_noise("w1", CENTRAL, 2.0**-9) is first
     assert measured.measure_noise("w1", CENTRAL, 2.0**-2) is not first
@@ -88,7 +88,7 @@ def test_errors_in_common_are_not_taken_for_independent_ones():
     ]
     graph = Graph(nodes, {"a": (), "x": (count,), "y": (count,)})
     leaves = {"a": np.full(1, 0.7), "x": np.ones((1, count)), "y": np.zeros((1, count))}
-    noise = meter(graph, leaves).measure_noise("x", CENTRAL, 2.0**-4)
+    noise = make_meter(graph, leaves).measure_noise("x", CENTRAL, 2.0**-4)
     together = np.linalg.norm(noise)
     assert 2 * noise.mean() * np.sqrt(count) < together * np.sqrt(count) < 4 * noise.sum()
 
@@ -96,6 +96,6 @@ def test_errors_in_common_are_not_taken_for_independent_ones():
 def test_a_wide_model_is_measured_pass_by_pass():
     graph, leaves = build_reference_model((64, 64), (3, 3))
     narrow, wide = build_reference_model((8, 8), (3, 3)), (graph, leaves)
-    for each in (narrow, wide):
-        found = meter(*each).measure_noise("x", CENTRAL, 2.0**-4)
-        assert 1e-17 < np.median(found) * 2.0**-23 < 1e-13
+    for meter in (narrow, wide):
+        noise = make_meter(*meter).measure_noise("x", CENTRAL, 2.0**-4)
+        assert 1e-17 < np.median(noise) * 2.0**-23 < 1e-13

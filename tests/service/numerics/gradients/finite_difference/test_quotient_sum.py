@@ -19,11 +19,11 @@ def sum_into_one_element(values: np.ndarray) -> DifferenceQuotients:
 def test_noise_of_equal_quotients_adds_up(equal: bool) -> None:
     """That of others adds up as the root of their number."""
     values = np.full(COUNT, 0.7) if equal else np.random.default_rng(0).uniform(0.6, 0.8, COUNT)
-    found = sum_into_one_element(values)
-    np.testing.assert_allclose(found.values[:, 0], 2 * values.sum(), rtol=1e-13)
-    assert found.noise[0] == pytest.approx(2 * NOISE * (COUNT if equal else COUNT**0.5), rel=1e-6)
-    assert found.values[:, 1].tolist() == [0, 0]
-    assert found.rounding_error[0] > 2 * COUNT * 1e-12
+    quotients = sum_into_one_element(values)
+    np.testing.assert_allclose(quotients.values[:, 0], 2 * values.sum(), rtol=1e-13)
+    assert quotients.noise[0] == pytest.approx(2 * NOISE * (COUNT if equal else COUNT**0.5), rel=1e-6)
+    assert quotients.values[:, 1].tolist() == [0, 0]
+    assert quotients.rounding_error[0] > 2 * COUNT * 1e-12
 
 
 def test_errors_of_factors_add_up() -> None:

@@ -13,31 +13,31 @@ from service.numerics.gradients.finite_difference.quotients import (
 )
 
 
-def quotients(value: float, noise: float, rounding: float) -> DifferenceQuotients:
+def make_quotients(value: float, noise: float, rounding: float) -> DifferenceQuotients:
     return DifferenceQuotients(np.full((3, 2), value), np.full(2, noise), np.full(2, rounding))
 
 
 def test_the_floor_doubles_with_each_halving_but_for_the_rounding_of_the_sum() -> None:
-    floors = quotients(1.0, 1e-12, 5e-13).noise_floors
+    floors = make_quotients(1.0, 1e-12, 5e-13).noise_floors
     np.testing.assert_allclose(floors[:, 0], np.array([1e-12, 2e-12, 4e-12]) + 5e-13)
 
 
 def test_noises_of_parts_are_independent_and_roundings_add_up() -> None:
-    found = sum_quotients([quotients(1.0, 3e-12, 5e-15), quotients(-1.0, 4e-12, 2e-15)])
-    assert (found.values == 0).all()
-    assert found.noise == pytest.approx(5e-12)
-    assert found.rounding_error == pytest.approx(7e-15 + 2 * UNIT_ROUNDOFF), "the sum of the parts is rounded too"
+    quotients = sum_quotients([make_quotients(1.0, 3e-12, 5e-15), make_quotients(-1.0, 4e-12, 2e-15)])
+    assert (quotients.values == 0).all()
+    assert quotients.noise == pytest.approx(5e-12)
+    assert quotients.rounding_error == pytest.approx(7e-15 + 2 * UNIT_ROUNDOFF), "the sum of the parts is rounded too"
 
 
 def test_sum_of_one_quotient_is_that_quotient() -> None:
-    part = quotients(1.0, 3e-12, 5e-15)
+    part = make_quotients(1.0, 3e-12, 5e-15)
     assert sum_quotients([part]) is part
 
 
 def test_exact_quotient_has_no_noise() -> None:
-    found = make_exact_quotients(3, -2.0, 2)
-    assert found.values.tolist() == [[-2.0, -2.0]] * 3
-    assert (found.noise_floors == 0).all()
+    quotients = make_exact_quotients(3, -2.0, 2)
+    assert quotients.values.tolist() == [[-2.0, -2.0]] * 3
+    assert (quotients.noise_floors == 0).all()
 
 
 def test_sums_leave_out_what_is_felt_by_none() -> None:
@@ -48,15 +48,15 @@ def test_sums_leave_out_what_is_felt_by_none() -> None:
 
 @pytest.mark.parametrize("unit", [1e-300, 1.0, 1e300])
 def test_squares_of_the_huge_and_the_tiny_neither_overflow_nor_underflow(unit: float) -> None:
-    found = sum_squares_by_felt_element(np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]) * unit, 2)
-    np.testing.assert_allclose(found, np.array([5.0, 1.0]) * unit)
+    sums = sum_squares_by_felt_element(np.array([0, 0, 1]), np.array([3.0, 4.0, 1.0]) * unit, 2)
+    np.testing.assert_allclose(sums, np.array([5.0, 1.0]) * unit)
 
 
 @pytest.mark.parametrize("tiny", [1e-100, 1e-165, 1e-300])
 def test_tiny_value_beside_the_largest_is_kept(tiny: float) -> None:
     """1e-300 in units of 1e200 is 0."""
-    found = sum_squares_by_felt_element(np.array([0, 1]), np.array([1e200, tiny]), 2)
-    np.testing.assert_allclose(found, [1e200, tiny])
+    sums = sum_squares_by_felt_element(np.array([0, 1]), np.array([1e200, tiny]), 2)
+    np.testing.assert_allclose(sums, [1e200, tiny])
 
 
 def test_numbers_whose_squares_overflow_or_underflow_are_kept_apart_unscaled() -> None:
