@@ -28,8 +28,9 @@ def make_plan_request(kind: str = "random", **fields: Any) -> dict[str, Any]:
 
 def make_judge_request(kind: str = "random", **fields: Any) -> dict[str, Any]:
     """A request for a judgement that passes, as the client writes it."""
-    found = plan_evaluations(make_plan_request(kind, **fields))
+    plan_result = plan_evaluations(make_plan_request(kind, **fields))
     losses = [
-        compute_loss({name: each.array[at] for name, each in found.points.items()}) for at in range(found.evaluations)
+        compute_loss({name: point.array[at] for name, point in plan_result.points.items()})
+        for at in range(plan_result.evaluations)
     ]
-    return json.loads(json.dumps({"plan": dict(found.plan), "losses": losses, "candidate": compute_gradient()}))
+    return json.loads(json.dumps({"plan": dict(plan_result.plan), "losses": losses, "candidate": compute_gradient()}))

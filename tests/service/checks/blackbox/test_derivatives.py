@@ -103,7 +103,7 @@ def find_errors(body, limits):
     with pytest.raises(InvalidRequestError) as error:
         judge_losses(body, limits)
     assert error.value.reason == "over-budget"
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_an_answer_with_too_many_derivatives_is_refused():

@@ -11,8 +11,8 @@ def test_estimated_plan_size_is_the_size_of_the_plan():
     tensors = {"a": Tensor(np.ones(3), None, is_integral=False), "b": Tensor(np.ones(7), None, is_integral=False)}
     asked = MoveSettings({"a": Tensor(np.array(0.3), None, is_integral=False)}, {})
     for random in (True, False):
-        found = build_evaluation_plan(tensors, asked, random=random, count=5, seed=0, limits=Limits())
-        assert found.layout.points["a"].scale == 0.25
-        assert found.layout.evaluation_count == count_evaluations(
-            found.layout.points, found.direction_count, random=random
+        plan = build_evaluation_plan(tensors, asked, random=random, count=5, seed=0, limits=Limits())
+        assert plan.layout.points["a"].scale == 0.25
+        assert plan.layout.evaluation_count == count_evaluations(
+            plan.layout.points, plan.direction_count, random=random
         )

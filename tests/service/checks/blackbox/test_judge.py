@@ -17,13 +17,13 @@ from tests.service.checks.blackbox.plan_requests import make_judge_request, make
 BODY = make_judge_request()
 
 
-def refused(body, limits=None):
+def collect_errors(body, limits=None):
     with pytest.raises(InvalidRequestError) as error:
         judge_losses(body, limits)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
-def changed(*path, to):
+def change_body(*path, to):
     body = copy.deepcopy(BODY)
     here = body
     for part in path[:-1]:
@@ -38,14 +38,14 @@ def test_a_right_gradient_passes(kind):
     assert report["outcome"] == "pass"
     assert set(report["verdicts"]) == {"w1", "b"}
     for verdict in report["verdicts"].values():
-        assert all(each["outcome"] == "pass" for each in verdict["directions"])
+        assert all(direction["outcome"] == "pass" for direction in verdict["directions"])
         assert verdict["missed"]["single_element"]["relative_error"] == 1e-4
     assert 0 < report["noise"] < 1e-15
     assert report["deterministic"]
 
 
 def test_a_wrong_sign_fails_and_is_named():
-    report = judge_losses(changed("candidate", "w1", to=[[-x for x in row] for row in BODY["candidate"]["w1"]]))
+    report = judge_losses(change_body("candidate", "w1", to=[[-x for x in row] for row in BODY["candidate"]["w1"]]))
     assert (report["outcome"], report["verdicts"]["b"]["outcome"]) == ("fail", "pass")
     assert report["verdicts"]["w1"]["diagnoses"][0]["name"] == "sign_flipped"
     assert "-1 times" in report["summary"]
@@ -80,12 +80,12 @@ ALTERED = {
 
 @pytest.mark.parametrize(("part", "value", "place"), ALTERED.values(), ids=ALTERED)
 def test_an_altered_plan_is_refused_where_it_was_altered(part, value, place):
-    assert place in refused(changed("plan", part, to=value))
+    assert place in collect_errors(change_body("plan", part, to=value))
 
 
 def test_a_moved_point_is_refused():
-    wrong = changed("plan", "point", "b", "b64", to="AAAAPwAAgD8=")
-    assert "/plan/point/b" in refused(wrong)
+    wrong = change_body("plan", "point", "b", "b64", to="AAAAPwAAgD8=")
+    assert "/plan/point/b" in collect_errors(wrong)
 
 
 WRONG = {
@@ -104,16 +104,16 @@ WRONG = {
 
 @pytest.mark.parametrize(("path", "value", "place"), WRONG.values(), ids=WRONG)
 def test_invalid_judge_request_is_refused_at_its_place(path, value, place):
-    assert place in refused(changed(*path, to=value))
+    assert place in collect_errors(change_body(*path, to=value))
 
 
 def test_a_missing_candidate_is_refused():
-    assert "/candidate/b" in refused(BODY | {"candidate": {"w1": BODY["candidate"]["w1"]}})
+    assert "/candidate/b" in collect_errors(BODY | {"candidate": {"w1": BODY["candidate"]["w1"]}})
 
 
 def test_the_limits_hold_for_a_plan_that_is_handed_in():
-    assert "/plan/directions/count" in refused(BODY, Limits(elements=10))
-    assert "/plan/point" in refused(BODY, Limits(names=1))
+    assert "/plan/directions/count" in collect_errors(BODY, Limits(elements=10))
+    assert "/plan/point" in collect_errors(BODY, Limits(names=1))
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -130,7 +130,7 @@ ANY = st.recursive(
 @given(part=st.sampled_from(sorted(BODY["plan"])), value=ANY)
 def test_any_value_in_a_plan_is_judged_or_refused(part, value):
     with contextlib.suppress(InvalidRequestError):
-        judge_losses(changed("plan", part, to=value))
+        judge_losses(change_body("plan", part, to=value))
 
 
 BOUNDED = make_judge_request(
@@ -142,7 +142,7 @@ def test_a_plan_with_bounds_is_opened_as_it_was_sealed():
     assert judge_losses(BOUNDED)["outcome"] == "pass"
     off = copy.deepcopy(BOUNDED)
     off["candidate"]["b"][0] *= 1.001
-    assert [each["outcome"] for each in judge_losses(off)["verdicts"]["b"]["directions"]] == ["fail", "pass"]
+    assert [direction["outcome"] for direction in judge_losses(off)["verdicts"]["b"]["directions"]] == ["fail", "pass"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_plan_with_bounds_is_opened_as_it_was_sealed():
 def test_altered_bounds_and_scales_are_refused(part, value, place):
     body = copy.deepcopy(BOUNDED)
     body["plan"][part] = value
-    assert place in refused(body)
+    assert place in collect_errors(body)
 
 
 SIDE = ANY | st.floats() | st.lists(st.floats(), min_size=2, max_size=2)

@@ -13,7 +13,7 @@ OUTPUTS, LOSS = make_output_request("random", "vjp"), make_judge_request()
 def find_errors(body):
     with pytest.raises(InvalidRequestError) as error:
         judge_losses(body)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def drop(body, *names):

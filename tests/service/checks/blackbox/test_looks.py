@@ -147,7 +147,7 @@ def test_a_failure_at_the_first_look_is_no_pass_with_all_values(has_outputs):
         for evaluations in ("few", "full"):
             request = {"point": {"x": point.tolist()}, "seed": seed, "evaluations": evaluations}
             answer = plan_evaluations(request | ({"cotangents": {"y": 1.0}} if has_outputs else {})).answer
-            values = [function(each["x"]) for each in answer["points"]]
+            values = [function(row["x"]) for row in answer["points"]]
             wrong = {"x": ((1 + 1e-8) * gradient).tolist()}
             judged = {"vjp": {"y": wrong}} if has_outputs else {"candidate": wrong}
             field = (
@@ -155,7 +155,7 @@ def test_a_failure_at_the_first_look_is_no_pass_with_all_values(has_outputs):
             )
             report = judge_losses(to_wire({"plan": dict(answer["plan"])} | field(values) | judged))
             if report["outcome"] == "more":
-                values += [function(each["x"]) for each in report["points"]]
+                values += [function(row["x"]) for row in report["points"]]
                 report = judge_losses(to_wire({"plan": dict(report["plan"])} | field(values) | judged))
             outcomes[evaluations] = report["outcome"], report["evaluations"]
         if outcomes["full"][0] == "pass" and outcomes["few"][1] == outcomes["full"][1]:

@@ -36,7 +36,7 @@ def test_points_of_other_tensors_do_not_count():
     assert reason.startswith("Not known. The output y has no value at 2 of the 56 points")
 
 
-def test_missing_near_points_are_told():
+def test_missing_near_points_are_reported():
     reason = count_missing_values(LAYOUT, ["b"], make_values(*range(3, COUNT))).explain(make_verdict()).reason
     assert "at most of the points next to the base" in reason
 

@@ -195,13 +195,13 @@ def test_a_product_that_is_no_number_fails(field):
     body = copy.deepcopy(BODIES["coordinates", (field,)])
     tensor = np.array(body[field]["y"]["b"])
     tensor[..., 1] = np.nan
-    body[field]["y"]["b"] = to_spelled(tensor)
+    body[field]["y"]["b"] = spell_numbers(tensor)
     assert find_failures(judge_losses(body)) == ["y/b"]
 
 
-def to_spelled(array):
+def spell_numbers(array):
     if array.ndim:
-        return [to_spelled(part) for part in array]
+        return [spell_numbers(part) for part in array]
     return "NaN" if np.isnan(array) else float(array)
 
 

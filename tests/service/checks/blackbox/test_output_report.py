@@ -11,18 +11,18 @@ BOTH = make_output_request("random", "vjp", "jvp")
 JACOBIAN = make_output_request("coordinates", "jacobian", "jvp")
 
 
-def double(body, field, output, name):
+def make_double_request(body, field, output, name):
     body = copy.deepcopy(body)
     body[field][output][name] = [2 * number for number in body[field][output][name]]
     return body
 
 
-def test_verdicts_come_by_output_and_then_by_tensor():
+def test_verdicts_are_ordered_by_output_then_tensor():
     assert list(judge_losses(BOTH)["verdicts"]) == ["y/w", "y/b", "y", "total/w", "total/b", "total"]
 
 
-def test_the_whole_tells_the_worst_of_its_gradients():
-    report = judge_losses(double(BOTH, "vjp", "total", "b"))
+def test_overall_outcome_is_the_worst_of_its_gradients():
+    report = judge_losses(make_double_request(BOTH, "vjp", "total", "b"))
     assert report["taylor"]["name"] == "total/b"
     assert report["missed"] in [verdict["missed"] for verdict in report["verdicts"].values()]
     assert report["summary"].startswith("fail: 4 of 4 directions of total/b")
@@ -40,7 +40,7 @@ def test_each_group_that_fails_has_a_sentence():
     assert summary.count("fail") == 1
 
 
-def test_a_pass_tells_what_each_group_is_worth():
+def test_pass_states_the_detectable_error_of_each_group():
     summary = judge_losses(BOTH)["summary"]
     assert summary.startswith("pass: the gradient along 4 random directions each of y/w, y/b, total/w, total/b agrees")
     assert " All 56 elements of y (jvp), total (jvp) agree" in summary

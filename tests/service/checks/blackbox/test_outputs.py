@@ -20,7 +20,7 @@ SHAPES = {"y": [2, 3], "norm": []}
 def find_errors(body, limits=None, binary=False):
     with pytest.raises(InvalidRequestError) as error:
         plan_evaluations(body, limits, binary=binary)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_plan_of_a_loss_has_no_outputs():
@@ -38,7 +38,7 @@ def test_outputs_change_no_point():
 
 def test_random_cotangents_have_the_shapes_of_the_outputs():
     answer = plan_evaluations(make_plan_request(outputs=SHAPES)).answer
-    assert {name: list(np.shape(each)) for name, each in answer["cotangents"].items()} == SHAPES
+    assert {name: list(np.shape(cotangent)) for name, cotangent in answer["cotangents"].items()} == SHAPES
     other_seed = plan_evaluations(make_plan_request(outputs=SHAPES, seed=4)).answer
     assert answer["cotangents"]["norm"] != other_seed["cotangents"]["norm"]
 
@@ -69,7 +69,7 @@ def test_each_tangent_moves_the_tensor_of_its_direction(kind):
     result = plan_evaluations(make_plan_request(kind, outputs=SHAPES))
     tangents, layout = result.answer["tangents"], decode(result).layout
     names = [name for name in layout.points for _ in range(len(layout.lines[name]))]
-    assert [list(each) for each in tangents] == [[name] for name in names]
+    assert [list(row) for row in tangents] == [[name] for name in names]
     position = 0
     for name, lines in layout.lines.items():
         points = result.points[name].array
@@ -206,7 +206,7 @@ def test_altered_outputs_are_refused(changes, place):
     result = plan_evaluations(make_plan_request(outputs=SHAPES))
     with pytest.raises(InvalidRequestError) as error:
         decode(result, **changes)
-    assert place in {each["pointer"] for each in error.value.errors}
+    assert place in {entry["pointer"] for entry in error.value.errors}
 
 
 def test_outputs_keep_the_order_of_the_request():

@@ -8,8 +8,8 @@ from tests.service.checks.blackbox.plan_requests import make_plan_request
 
 
 def test_a_plan_is_opened_as_it_was_sealed():
-    found = plan_evaluations(make_plan_request("coordinates"))
-    wire = json.loads(json.dumps(dict(found.plan)))
+    plan_result = plan_evaluations(make_plan_request("coordinates"))
+    wire = json.loads(json.dumps(dict(plan_result.plan)))
     again = decode_plan(Plan.model_validate(wire), Limits(), 1)
-    for name, each in found.points.items():
-        assert (again.layout.stack_points(name) == each.array).all()
+    for name, point in plan_result.points.items():
+        assert (again.layout.stack_points(name) == point.array).all()

@@ -16,7 +16,7 @@ POINTS = {name: TensorPoint(np.ones(size), STEP_SCHEDULES["FP32"], 1.0) for name
 
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize("count", [1, 5, 9])
-def test_evaluations_are_counted_as_they_are_laid_out(random, count):
+def test_planned_evaluation_count_equals_the_layout(random, count):
     layout = lay_out_evaluations(POINTS, random=random, count=count, seed=0)
     assert layout.evaluation_count == count_evaluations(POINTS, count, random=random)
 

@@ -19,7 +19,7 @@ BODIES = {
 def find_errors(body, limits=None):
     with pytest.raises(InvalidRequestError) as error:
         judge_losses(body, limits)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def change(field, *path, to):

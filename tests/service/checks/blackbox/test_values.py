@@ -29,7 +29,7 @@ def read(values):
 def find_errors(values):
     with pytest.raises(InvalidRequestError) as error:
         read(values)
-    return {each["pointer"]: each["detail"] for each in error.value.errors}
+    return {entry["pointer"]: entry["detail"] for entry in error.value.errors}
 
 
 def test_nested_lists_are_read_as_they_are():

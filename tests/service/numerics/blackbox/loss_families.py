@@ -37,7 +37,7 @@ class AttentionLoss:
         return ((weights @ v) * self.w.astype(dtype)).sum(axis=(-1, -2), dtype=dtype)
 
     def gradient(self, dtype: type) -> dict[str, Array]:
-        q, k, v, w = (each.astype(dtype) for each in (*self.point.values(), self.w))
+        q, k, v, w = (array.astype(dtype) for array in (*self.point.values(), self.w))
         scale = dtype(1 / np.sqrt(q.shape[-1]))
         a, da = compute_softmax(q @ k.T * scale), w @ v.T
         ds = a * (da - (da * a).sum(axis=-1, keepdims=True))
@@ -59,7 +59,7 @@ class PerceptronLoss:
         }
 
     def loss(self, point: Mapping[str, Array], dtype: type) -> Array:
-        w1, w2, x, y = (each.astype(dtype) for each in (point["w1"], point["w2"], self.x, self.y))
+        w1, w2, x, y = (array.astype(dtype) for array in (point["w1"], point["w2"], self.x, self.y))
         # Some BLAS kernels flag padding that they read and drop: all operands here are finite.
         with np.errstate(invalid="ignore"):
             losses: Array = np.square(np.tanh(x @ w1) @ w2 - y).mean(axis=(-1, -2), dtype=dtype)
@@ -67,7 +67,7 @@ class PerceptronLoss:
         return losses
 
     def gradient(self, dtype: type) -> dict[str, Array]:
-        w1, w2, x, y = (each.astype(dtype) for each in (*self.point.values(), self.x, self.y))
+        w1, w2, x, y = (array.astype(dtype) for array in (*self.point.values(), self.x, self.y))
         h = np.tanh(x @ w1)
         d = 2 * (h @ w2 - y) / dtype(y.size)
         return {"w1": x.T @ ((d @ w2.T) * (1 - h * h)), "w2": h.T @ d}
@@ -88,9 +88,9 @@ class CrossEntropyLoss:
         return (logs - z[..., self.rows, self.labels]).mean(axis=-1, dtype=dtype)
 
     def gradient(self, dtype: type) -> dict[str, Array]:
-        found = compute_softmax(self.point["z"].astype(dtype))
-        found[self.rows, self.labels] -= 1
-        return {"z": found / dtype(len(self.rows))}
+        gradient = compute_softmax(self.point["z"].astype(dtype))
+        gradient[self.rows, self.labels] -= 1
+        return {"z": gradient / dtype(len(self.rows))}
 
 
 class LeastSquaresLoss:
@@ -111,7 +111,7 @@ class LeastSquaresLoss:
         return np.square(residuals).sum(axis=-1, dtype=dtype) / dtype(2)
 
     def gradient(self, dtype: type) -> dict[str, Array]:
-        a, y, w = (each.astype(dtype) for each in (self.a, self.y, self.point["w"]))
+        a, y, w = (array.astype(dtype) for array in (self.a, self.y, self.point["w"]))
         return {"w": a.T @ (a @ w - y)}
 
 
@@ -140,7 +140,7 @@ class LayerNormLoss:
         g, w = self.point["g"].astype(dtype), self.w.astype(dtype)
         rows, inverse = self._normalize_rows(self.point["x"].astype(dtype), dtype)
         d = w * g
-        mean, along = (each.mean(axis=-1, keepdims=True, dtype=dtype) for each in (d, d * rows))
+        mean, along = (array.mean(axis=-1, keepdims=True, dtype=dtype) for array in (d, d * rows))
         return {"x": inverse * (d - mean - rows * along), "g": (w * rows).sum(axis=0, dtype=dtype)}
 
 

@@ -36,12 +36,12 @@ class MixedScaleLoss:
     def gradient(self) -> Array:
         z = self.values / self.units
         if self.kind == 0:
-            found = self.a * np.cos(z + self.b)
+            gradient = self.a * np.cos(z + self.b)
         elif self.kind == 1:
             e = np.exp(z @ self.m - (z @ self.m).max())
-            found = self.m @ (e / e.sum())
+            gradient = self.m @ (e / e.sum())
         elif self.kind == 2:
-            found = 2 * self.a * (self.a * z - self.b)
+            gradient = 2 * self.a * (self.a * z - self.b)
         else:
-            found = self.a * (self.m @ (1 - np.tanh((self.a * z) @ self.m) ** 2))
-        return found / self.units
+            gradient = self.a * (self.m @ (1 - np.tanh((self.a * z) @ self.m) ** 2))
+        return gradient / self.units

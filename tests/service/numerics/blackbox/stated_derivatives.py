@@ -44,5 +44,5 @@ def make_derivatives(value: Array, bound: Array | float = 0.0, **other: object) 
         "may_have_kink": False,
     } | other
     return DirectionalDerivatives(
-        value, **{name: np.broadcast_to(np.asarray(each), value.shape) for name, each in fields.items()}
+        value, **{name: np.broadcast_to(np.asarray(field), value.shape) for name, field in fields.items()}
     )

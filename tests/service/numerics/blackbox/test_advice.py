@@ -42,8 +42,10 @@ X = np.array([0.5, -0.25, 1.0])
 )
 def test_remedy_follows_from_the_cause(loss, point, gradient, outcome, said):
     layout = make_layout(point)
-    losses = np.array([loss(each) for each in layout.stack_points("w")])
-    _, found = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)
-    verdict = found["w"].verdict
+    losses = np.array([loss(row) for row in layout.stack_points("w")])
+    _, results = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS["FP64"]}, 1e-4)
+    verdict = results["w"].verdict
     assert verdict.outcome == outcome
-    assert [each for each in (DRAWN, CONSTANT, KINK, JUMP, USUAL, COORDINATES) if each in verdict.reason] == [said]
+    assert [
+        sentence for sentence in (DRAWN, CONSTANT, KINK, JUMP, USUAL, COORDINATES) if sentence in verdict.reason
+    ] == [said]

@@ -22,16 +22,18 @@ C = np.array([1.0, -2.0, 0.5])
 X = np.array([0.7, -0.3, 0.9])
 
 
-def of_elements(c=C, x=X, sizes=None, reference=None, precision=FP64, tolerance=None):
+def compute_element_allowance(c=C, x=X, sizes=None, reference=None, precision=FP64, tolerance=None):
     point = make_point(x, sizes)
-    found = make_derivatives(c, 1e-10) if reference is None else reference
-    return allowance.compute_element_allowance(make_element_lines(point), point, c, found, precision, tolerance)
+    derivatives = make_derivatives(c, 1e-10) if reference is None else reference
+    return allowance.compute_element_allowance(make_element_lines(point), point, c, derivatives, precision, tolerance)
 
 
-def of_directions(c=C, reference=None, precision=FP64, tolerance=None, count=4):
+def compute_direction_allowance(c=C, reference=None, precision=FP64, tolerance=None, count=4):
     point = make_point(np.zeros(len(c)))
-    found = make_derivatives(np.zeros(count), 1e-10) if reference is None else reference
-    return allowance.compute_direction_allowance(draw_directions(point, count), point, c, found, precision, tolerance)
+    derivatives = make_derivatives(np.zeros(count), 1e-10) if reference is None else reference
+    return allowance.compute_direction_allowance(
+        draw_directions(point, count), point, c, derivatives, precision, tolerance
+    )
 
 
 @pytest.mark.parametrize(("name", "count"), [("FP64", 256), ("FP32", 256), ("TF32", 24), ("FP16", 24), ("BF16", 24)])
@@ -40,28 +42,32 @@ def test_units_are_fewer_of_arithmetics_that_accumulate_in_a_wider_one(name, cou
 
 
 @pytest.mark.parametrize("name", ["FP64", "FP32", "BF16"])
-def test_an_element_is_allowed_what_is_stated(name):
+def test_element_allowance_equals_its_formula(name):
     """Formula (1), of elements that are all moved by 1."""
     precision, bend = PRECISIONS[name], np.array([3.0, 0.0, -7.0])
-    found = of_elements(reference=make_derivatives(C, 1e-3, curvature=bend), precision=precision)
+    allowance = compute_element_allowance(reference=make_derivatives(C, 1e-3, curvature=bend), precision=precision)
     off = choose_allowed_roundoffs(precision) * precision.unit_roundoff
     certain = 1e-3 + off * np.abs(C)
     shared, bent = off * np.sqrt(np.mean(C**2)), off / 16 * np.sqrt(3) * np.abs(bend)
-    np.testing.assert_allclose(found.passing_error, certain, rtol=1e-13)
-    np.testing.assert_allclose(found.allowed_error, certain + shared + bent, rtol=1e-13)
-    assert (found.candidate_derivatives == C).all()
+    np.testing.assert_allclose(allowance.passing_error, certain, rtol=1e-13)
+    np.testing.assert_allclose(allowance.allowed_error, certain + shared + bent, rtol=1e-13)
+    assert (allowance.candidate_derivatives == C).all()
 
 
 @pytest.mark.parametrize("unit", [2.0**-30, 2.0**40])
-def test_a_change_of_the_unit_of_an_element_changes_what_it_is_allowed_alike(unit):
+def test_element_allowance_scales_with_the_unit_of_the_element(unit):
     """x and s in other units, and so the candidate, the derivative, its bound and its bend over s."""
     other, bound, bend = np.array([unit, 1.0, 1.0]), np.full(3, 1e-15), np.array([4.0, 5.0, 6.0])
-    usual = of_elements(sizes=np.ones(3), reference=make_derivatives(C, bound, curvature=bend))
-    found = of_elements(C / other, X * other, other, make_derivatives(C / other, bound / other, curvature=bend / other))
+    usual = compute_element_allowance(sizes=np.ones(3), reference=make_derivatives(C, bound, curvature=bend))
+    allowance = compute_element_allowance(
+        C / other, X * other, other, make_derivatives(C / other, bound / other, curvature=bend / other)
+    )
     for name in ("candidate_derivatives", "passing_error", "allowed_error", "doubtful_error"):
-        np.testing.assert_allclose(getattr(found, name) * other, getattr(usual, name), rtol=1e-12)
-    np.testing.assert_allclose(found.move_sizes, usual.move_sizes * other)
-    larger = of_elements(C / other, X, np.ones(3), make_derivatives(C / other, bound / other, curvature=bend / other))
+        np.testing.assert_allclose(getattr(allowance, name) * other, getattr(usual, name), rtol=1e-12)
+    np.testing.assert_allclose(allowance.move_sizes, usual.move_sizes * other)
+    larger = compute_element_allowance(
+        C / other, X, np.ones(3), make_derivatives(C / other, bound / other, curvature=bend / other)
+    )
     assert larger.allowed_error[1] != pytest.approx(usual.allowed_error[1], rel=1e-5, abs=0), (
         "but not of the candidate alone"
     )
@@ -69,42 +75,47 @@ def test_a_change_of_the_unit_of_an_element_changes_what_it_is_allowed_alike(uni
 
 def test_the_share_of_the_curvature_grows_with_the_bend_and_is_not_certain():
     bends = np.array([0.0, 1e3, -2e3])
-    found = of_elements(np.ones(3), reference=make_derivatives(np.ones(3), curvature=bends))
-    shares = (found.allowed_error - found.allowed_error[0]) / (OFF / 16 * np.sqrt(3))
+    allowance = compute_element_allowance(np.ones(3), reference=make_derivatives(np.ones(3), curvature=bends))
+    shares = (allowance.allowed_error - allowance.allowed_error[0]) / (OFF / 16 * np.sqrt(3))
     np.testing.assert_allclose(shares, np.abs(bends), rtol=1e-10)
-    assert len(set(found.passing_error.tolist())) == 1
+    assert len(set(allowance.passing_error.tolist())) == 1
 
 
 def test_a_bend_of_which_nothing_is_known_allows_nothing_more():
-    known = of_elements(reference=make_derivatives(C, curvature=0.0))
-    unknown = of_elements(reference=make_derivatives(C, curvature=np.array([np.nan, np.inf, -np.inf])))
+    known = compute_element_allowance(reference=make_derivatives(C, curvature=0.0))
+    unknown = compute_element_allowance(reference=make_derivatives(C, curvature=np.array([np.nan, np.inf, -np.inf])))
     assert (unknown.allowed_error == known.allowed_error).all()
 
 
 def test_an_element_that_is_not_finite_does_not_excuse_the_others():
     c = np.array([np.nan, -2.0, 0.5])
-    assert (of_elements(c).allowed_error[1:] <= of_elements().allowed_error[1:]).all()
-    assert np.isfinite(of_elements(c).allowed_error).all()
-    assert np.isnan(of_elements(c).candidate_derivatives[0])
+    assert (compute_element_allowance(c).allowed_error[1:] <= compute_element_allowance().allowed_error[1:]).all()
+    assert np.isfinite(compute_element_allowance(c).allowed_error).all()
+    assert np.isnan(compute_element_allowance(c).candidate_derivatives[0])
 
 
 @pytest.mark.parametrize("bend", [0.0, 1e12])
-def test_a_tolerance_takes_the_place_of_all_of_it(bend):
+def test_tolerance_replaces_the_element_allowance(bend):
     reference = make_derivatives(2 * C, 1e-3, curvature=bend)
-    found = of_elements(reference=reference, tolerance=Tolerance(rtol=0.25, atol=0.125))
-    for each in (found.passing_error, found.allowed_error):
-        assert (each == 0.125 + 0.25 * np.abs(2 * C)).all()
-    assert not found.doubtful_error.any()
-    assert of_elements(reference=reference).doubtful_error.all(), "without one there is something"
+    allowance = compute_element_allowance(reference=reference, tolerance=Tolerance(rtol=0.25, atol=0.125))
+    for error in (allowance.passing_error, allowance.allowed_error):
+        assert (error == 0.125 + 0.25 * np.abs(2 * C)).all()
+    assert not allowance.doubtful_error.any()
+    assert compute_element_allowance(reference=reference).doubtful_error.all(), "without one there is something"
 
 
-def test_along_directions_a_tolerance_takes_the_place_of_all_of_it():
+def test_tolerance_replaces_the_direction_allowance():
     tolerance = Tolerance(rtol=0.25, atol=0.125)
-    quiet, loud = (of_directions(reference=make_derivatives(np.zeros(4), each, curvature=each)) for each in (0.0, 1e3))
+    quiet, loud = (
+        compute_direction_allowance(reference=make_derivatives(np.zeros(4), value, curvature=value))
+        for value in (0.0, 1e3)
+    )
     assert (loud.allowed_error > quiet.allowed_error).all()
     quiet, loud = (
-        of_directions(reference=make_derivatives(np.zeros(4), each, curvature=each), tolerance=tolerance)
-        for each in (0.0, 1e3)
+        compute_direction_allowance(
+            reference=make_derivatives(np.zeros(4), value, curvature=value), tolerance=tolerance
+        )
+        for value in (0.0, 1e3)
     )
     assert (loud.allowed_error == quiet.allowed_error).all()
     assert (quiet.allowed_error <= 2 * np.linalg.norm(0.125 + 0.25 * np.abs(C)) * (1 + 1e-12)).all()
@@ -116,19 +127,21 @@ def test_along_directions_six_deviations_of_the_rounding_are_certain(name):
     """Of an error of U u |c| / 6, that is, N(0, .) along each; and what the inner product itself is rounded by."""
     precision = PRECISIONS[name]
     deviation = choose_allowed_roundoffs(precision) * precision.unit_roundoff * np.linalg.norm(C) / 6
-    found = of_directions(reference=make_derivatives(np.zeros(4), 0.25), precision=precision)
-    np.testing.assert_allclose((found.passing_error - 0.25) / deviation, 6, rtol=0.2 if name == "FP64" else 1e-9)
-    assert (found.passing_error - 0.25 >= 6 * deviation * (1 - 1e-2)).all()
+    allowance = compute_direction_allowance(reference=make_derivatives(np.zeros(4), 0.25), precision=precision)
+    np.testing.assert_allclose((allowance.passing_error - 0.25) / deviation, 6, rtol=0.2 if name == "FP64" else 1e-9)
+    assert (allowance.passing_error - 0.25 >= 6 * deviation * (1 - 1e-2)).all()
 
 
 def test_along_directions_the_largest_bend_counts_for_all():
     bends = np.array([1e3, -1e6, 0.0, np.nan])
-    found = of_directions(reference=make_derivatives(np.zeros(4), curvature=bends))
-    np.testing.assert_allclose(found.allowed_error - found.passing_error, OFF / 16 * 1e6, rtol=1e-9)
+    allowance = compute_direction_allowance(reference=make_derivatives(np.zeros(4), curvature=bends))
+    np.testing.assert_allclose(allowance.allowed_error - allowance.passing_error, OFF / 16 * 1e6, rtol=1e-9)
 
 
 def test_doubtful_error_follows_from_the_loss_and_lets_nothing_pass():
-    small, large = (of_elements(reference=make_derivatives(C, 1e-10, base_magnitude=each)) for each in (1.0, 1e9))
+    small, large = (
+        compute_element_allowance(reference=make_derivatives(C, 1e-10, base_magnitude=value)) for value in (1.0, 1e9)
+    )
     np.testing.assert_allclose(large.doubtful_error, 256 * 2.0**-53 * 1e9 / large.move_sizes, rtol=1e-14)
     assert (large.doubtful_error > 1e4 * large.allowed_error).all()
     assert (small.passing_error == large.passing_error).all()
@@ -137,21 +150,21 @@ def test_doubtful_error_follows_from_the_loss_and_lets_nothing_pass():
 
 def test_doubtful_error_along_a_direction_is_the_norm_of_its_elements():
     for c in (C[:1], np.ones(16)):
-        found = of_directions(c)
-        np.testing.assert_allclose(found.doubtful_error, 256 * 2.0**-53 * np.sqrt(len(c)), rtol=1e-14)
+        allowance = compute_direction_allowance(c)
+        np.testing.assert_allclose(allowance.doubtful_error, 256 * 2.0**-53 * np.sqrt(len(c)), rtol=1e-14)
 
 
 def test_doubtful_error_of_narrow_arithmetic_is_at_most_that_of_float32():
     narrow, single, double = (
-        of_elements(precision=PRECISIONS[name]).doubtful_error for name in ("BF16", "FP32", "FP64")
+        compute_element_allowance(precision=PRECISIONS[name]).doubtful_error for name in ("BF16", "FP32", "FP64")
     )
     assert (narrow == single).all()
     assert (double < single).all()
 
 
-@pytest.mark.parametrize("of", [of_elements, of_directions])
+@pytest.mark.parametrize("of", [compute_element_allowance, compute_direction_allowance])
 def test_a_loss_of_nothing_but_zeros_calls_only_another_candidate_than_zero_undecidable(of):
-    nothing = make_derivatives(np.zeros(3 if of is of_elements else 4), is_constant=True)
+    nothing = make_derivatives(np.zeros(3 if of is compute_element_allowance else 4), is_constant=True)
     assert np.isinf(of(C, reference=nothing).allowed_error).all()
     assert np.isfinite(of(0 * C, reference=nothing).allowed_error).all()
     assert np.isfinite(of(C, reference=replace(nothing, is_constant=~nothing.is_constant)).allowed_error).all()

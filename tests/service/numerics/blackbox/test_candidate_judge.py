@@ -12,9 +12,9 @@ from service.numerics.verdict.outcome import Outcome
 from tests.service.numerics.blackbox.smooth_losses import MAX_FREQUENCIES, add_noise, draw_smooth_loss, make_layout
 
 
-def judged(layout, losses, gradient, precision="FP64", sought=1e-4):
-    noise, found = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS[precision]}, sought)
-    return noise, found["w"]
+def judge_gradient(layout, losses, gradient, precision="FP64", sought=1e-4):
+    noise, results = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS[precision]}, sought)
+    return noise, results["w"]
 
 
 class Fit:
@@ -33,47 +33,47 @@ class Fit:
         return 2 * (x * (1 + 0.1 * x) * self.a - self.y) * (1 + 0.2 * x) * self.a / x.size
 
 
-def trials(count, relative, n=10_000, error=1e-4):
+def run_trials(count, relative, n=10_000, error=1e-4):
     """Of candidates with one wrong element: whether each was found, and the probability stated of missing it."""
     generator = np.random.default_rng(17)
     fit = Fit(generator, n)
-    found, stated = [], []
+    is_found, stated = [], []
     for _ in range(count):
         layout = make_layout(fit.values, seed=int(generator.integers(2**60)))
         losses = add_noise(fit.loss(layout.stack_points("w")), relative, generator)
         candidate = fit.gradient
         candidate[generator.integers(n)] *= 1 + error
-        _, each = judged(layout, losses, candidate, sought=error)
-        found.append(each.verdict.outcome == Outcome.FAIL)
-        stated.append(each.single_miss_probability)
-    return np.array(found), np.array(stated)
+        _, results = judge_gradient(layout, losses, candidate, sought=error)
+        is_found.append(results.verdict.outcome == Outcome.FAIL)
+        stated.append(results.single_miss_probability)
+    return np.array(is_found), np.array(stated)
 
 
-def consistent(found, stated, deviations=3.3):
+def are_misses_consistent(is_found, stated, deviations=3.3):
     """Whether so many misses are within the binomial confidence interval, 99.9 %, of what was stated."""
     expected, spread = stated.sum(), math.sqrt((stated * (1 - stated)).sum())
-    return abs((~found).sum() - expected) <= deviations * spread + 1
+    return abs((~is_found).sum() - expected) <= deviations * spread + 1
 
 
 @pytest.mark.no_cover
 def test_single_element_of_ten_thousand_is_missed_as_often_as_stated():
     """1,000 trials, with noise of which about a third of such errors is hidden."""
-    found, stated = trials(1000, 1e-12)
+    is_found, stated = run_trials(1000, 1e-12)
     assert 0.1 < stated.mean() < 0.9
-    assert consistent(found, stated)
-    assert not consistent(found, np.clip(stated + 0.06, 0, 1)), "and another probability would not be"
-    assert not consistent(found, np.clip(stated - 0.06, 0, 1))
+    assert are_misses_consistent(is_found, stated)
+    assert not are_misses_consistent(is_found, np.clip(stated + 0.06, 0, 1)), "and another probability would not be"
+    assert not are_misses_consistent(is_found, np.clip(stated - 0.06, 0, 1))
 
 
 @pytest.mark.no_cover
-def test_without_noise_it_is_nearly_always_found():
-    found, stated = trials(100, 0.0)
+def test_wrong_element_without_noise_is_nearly_always_found():
+    is_found, stated = run_trials(100, 0.0)
     assert stated.mean() < 0.01
-    assert consistent(found, stated)
+    assert are_misses_consistent(is_found, stated)
 
 
 @pytest.mark.no_cover
-def test_the_error_that_is_said_to_be_found_is_found():
+def test_error_of_the_stated_detectable_size_is_found():
     """Of the norm that is missed with probability 0.001 at most, in any direction."""
     generator = np.random.default_rng(2)
     missed = 0
@@ -81,14 +81,14 @@ def test_the_error_that_is_said_to_be_found_is_found():
         fit = Fit(generator, 100)
         layout = make_layout(fit.values, seed=trial)
         losses = add_noise(fit.loss(layout.stack_points("w")), 10 ** generator.uniform(-16, -9), generator)
-        right = judged(layout, losses, fit.gradient)[1].verdict
+        right = judge_gradient(layout, losses, fit.gradient)[1].verdict
         assert right.detection_limit.probability <= 1e-3
         error = generator.normal(size=100) * (generator.uniform(size=100) < 0.1 + 0.9 * (trial % 2))
         error[0] += 1e-3
         wrong = fit.gradient + error * right.detection_limit.relative_l2 * np.linalg.norm(
             fit.gradient
         ) / np.linalg.norm(error)
-        missed += judged(layout, losses, wrong)[1].verdict.outcome == Outcome.PASS
+        missed += judge_gradient(layout, losses, wrong)[1].verdict.outcome == Outcome.PASS
     assert missed <= 3
 
 
@@ -104,8 +104,8 @@ def test_candidate_right_to_rounding_never_fails(datatype, relative, random):
         layout = make_layout(generator.normal(size=n), datatype, random=random, seed=seed)
         losses = add_noise(loss.loss(layout.stack_points("w")), relative, generator, ("normal", "uniform")[seed % 2])
         gradient = PRECISIONS[datatype].round_to_nearest(loss.gradient(layout.points["w"].values))
-        _, found = judged(layout, losses, gradient, datatype)
-        outcomes.append(found.verdict.outcome)
+        _, result = judge_gradient(layout, losses, gradient, datatype)
+        outcomes.append(result.verdict.outcome)
     assert Outcome.FAIL not in outcomes
     if relative < 1e-7:
         assert np.mean(np.array(outcomes) == Outcome.PASS) > (0.9 if random and datatype != "BF16" else 0.5)
@@ -117,11 +117,11 @@ def test_a_loss_in_float32_fails_nothing_that_is_right():
         fit = Fit(generator, 50)
         layout = make_layout(fit.values, "FP32", seed=seed)
         values = layout.points["w"].values
-        a, y, x = (each.astype(np.float32) for each in (fit.a, fit.y, layout.stack_points("w")))
+        a, y, x = (array.astype(np.float32) for array in (fit.a, fit.y, layout.stack_points("w")))
         losses = (np.square(x * (1 + np.float32(0.1) * x) * a - y).mean(axis=-1)).astype(np.float64)
         gradient = 2 * (values * (1 + 0.1 * values) * fit.a - fit.y) * (1 + 0.2 * values) * fit.a / 50
-        _, found = judged(layout, losses, gradient.astype(np.float32), "FP32")
-        assert found.verdict.outcome == Outcome.PASS
+        _, result = judge_gradient(layout, losses, gradient.astype(np.float32), "FP32")
+        assert result.verdict.outcome == Outcome.PASS
 
 
 BUGS = {"a sign": (-1.0, "sign_flipped"), "twice": (2.0, "scaled"), "nothing": (0.0, "detached")}
@@ -132,12 +132,12 @@ BUGS = {"a sign": (-1.0, "sign_flipped"), "twice": (2.0, "scaled"), "nothing": (
 def test_bugs_that_are_a_factor_are_named(factor, name, random):
     fit = Fit(np.random.default_rng(0), 5)
     layout = make_layout(fit.values, random=random)
-    _, found = judged(layout, fit.loss(layout.stack_points("w")), factor * fit.gradient)
-    assert found.verdict.outcome == Outcome.FAIL
-    assert found.diagnosis.bug_name == name
+    _, result = judge_gradient(layout, fit.loss(layout.stack_points("w")), factor * fit.gradient)
+    assert result.verdict.outcome == Outcome.FAIL
+    assert result.diagnosis.bug_name == name
     if factor:
-        assert found.remainder_test.fit_factor == pytest.approx(1 / factor)
-        assert found.remainder_test.convergence_order == pytest.approx(1, abs=0.1)
+        assert result.remainder_test.fit_factor == pytest.approx(1 / factor)
+        assert result.remainder_test.convergence_order == pytest.approx(1, abs=0.1)
 
 
 def test_a_wrong_element_is_named():
@@ -145,22 +145,22 @@ def test_a_wrong_element_is_named():
     layout = make_layout(fit.values.reshape(2, 3), random=False)
     candidate = fit.gradient
     candidate[4] *= 1 + 1e-6
-    _, found = judged(layout, fit.loss(layout.stack_points("w").reshape(-1, 6)), candidate.reshape(2, 3))
-    assert found.verdict.outcome == Outcome.FAIL
-    assert found.verdict.worst_elements[0].index == (1, 1)
-    assert [each.outcome for each in found.direction_results] == [Outcome.PASS] * 4 + [Outcome.FAIL, Outcome.PASS]
-    assert found.diagnosis is None
+    _, judged = judge_gradient(layout, fit.loss(layout.stack_points("w").reshape(-1, 6)), candidate.reshape(2, 3))
+    assert judged.verdict.outcome == Outcome.FAIL
+    assert judged.verdict.worst_elements[0].index == (1, 1)
+    assert [result.outcome for result in judged.direction_results] == [Outcome.PASS] * 4 + [Outcome.FAIL, Outcome.PASS]
+    assert judged.diagnosis is None
 
 
 @pytest.mark.parametrize("random", [True, False])
 def test_a_constant_loss_and_a_gradient_of_zeros_agree(random):
     layout = make_layout(np.ones(3), random=random)
-    _, found = judged(layout, np.full(layout.evaluation_count, 0.7), np.zeros(3))
-    assert found.verdict.outcome == Outcome.PASS
-    assert found.verdict.smallest_detectable_error == np.inf
-    assert found.single_miss_probability == 1
-    assert found.remainder_test.fit_intercept == 0
-    _, zero = judged(layout, np.zeros(layout.evaluation_count), np.zeros(3))
+    _, result = judge_gradient(layout, np.full(layout.evaluation_count, 0.7), np.zeros(3))
+    assert result.verdict.outcome == Outcome.PASS
+    assert result.verdict.smallest_detectable_error == np.inf
+    assert result.single_miss_probability == 1
+    assert result.remainder_test.fit_intercept == 0
+    _, zero = judge_gradient(layout, np.zeros(layout.evaluation_count), np.zeros(3))
     assert zero.verdict.outcome == Outcome.PASS
 
 
@@ -168,8 +168,8 @@ def test_a_constant_loss_and_a_gradient_of_zeros_agree(random):
 def test_a_gradient_below_the_noise_is_no_pass(random):
     layout = make_layout(np.ones(3), random=random)
     generator = np.random.default_rng(0)
-    _, found = judged(layout, 0.7 + 1e-6 * generator.normal(size=layout.evaluation_count), np.zeros(3))
-    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+    _, result = judge_gradient(layout, 0.7 + 1e-6 * generator.normal(size=layout.evaluation_count), np.zeros(3))
+    assert result.verdict.outcome == Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("candidate", [0.0, 0.5, 1.0])
@@ -180,8 +180,8 @@ def test_at_a_kink_nothing_is_called_wrong_and_nothing_certain(candidate, random
     layout = make_layout(np.zeros(1), random=random)
     losses = np.maximum(layout.stack_points("w")[:, 0], 0) + 0.3
     losses = add_noise(losses, relative, np.random.default_rng(1))
-    _, found = judged(layout, losses, np.array([candidate]))
-    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+    _, result = judge_gradient(layout, losses, np.array([candidate]))
+    assert result.verdict.outcome == Outcome.INCONCLUSIVE
 
 
 def test_a_network_of_rectifiers_is_no_alarm():
@@ -195,7 +195,7 @@ def test_a_network_of_rectifiers_is_no_alarm():
         losses = np.square(np.maximum(hidden, 0) @ v).mean(axis=-1)
         z = inputs @ values
         gradient = inputs.T @ (2 / 20 * (np.maximum(z, 0) @ v)[:, None] * v * (z > 0))
-        outcomes.append(judged(layout, losses, gradient)[1].verdict.outcome)
+        outcomes.append(judge_gradient(layout, losses, gradient)[1].verdict.outcome)
     assert Outcome.FAIL not in outcomes
     assert np.mean(np.array(outcomes) == Outcome.PASS) > 0.5
 
@@ -207,18 +207,18 @@ def test_nonfinite_candidate_fails(random):
     for value in (np.nan, np.inf, 1e308):
         candidate = fit.gradient
         candidate[1] = value
-        _, found = judged(layout, fit.loss(layout.stack_points("w")), candidate)
-        assert found.verdict.outcome == Outcome.FAIL
+        _, result = judge_gradient(layout, fit.loss(layout.stack_points("w")), candidate)
+        assert result.verdict.outcome == Outcome.FAIL
 
 
 def test_a_lower_precision_is_hinted_at():
     fit = Fit(np.random.default_rng(0), 30)
     layout = make_layout(fit.values)
     losses = fit.loss(layout.stack_points("w"))
-    _, found = judged(layout, losses, fit.gradient.astype(np.float32).astype(np.float64))
-    assert '"candidate_dtype": "FP32"' in found.verdict.reason
-    _, found = judged(layout, losses, 2 * fit.gradient)
-    assert "candidate_dtype" not in found.verdict.reason
+    _, result = judge_gradient(layout, losses, fit.gradient.astype(np.float32).astype(np.float64))
+    assert '"candidate_dtype": "FP32"' in result.verdict.reason
+    _, result = judge_gradient(layout, losses, 2 * fit.gradient)
+    assert "candidate_dtype" not in result.verdict.reason
 
 
 @pytest.mark.parametrize("unit", [1e-300, 1e-150, 1e150, 1e300])
@@ -226,9 +226,9 @@ def test_the_size_of_the_loss_changes_nothing(unit):
     fit = Fit(np.random.default_rng(0), 4)
     layout = make_layout(fit.values)
     losses = fit.loss(layout.stack_points("w"))
-    _, expected = judged(layout, losses, fit.gradient)
-    noise, found = judged(layout, losses * unit, fit.gradient * unit)
-    assert found.verdict.outcome == expected.verdict.outcome == Outcome.PASS
+    _, expected = judge_gradient(layout, losses, fit.gradient)
+    noise, result = judge_gradient(layout, losses * unit, fit.gradient * unit)
+    assert result.verdict.outcome == expected.verdict.outcome == Outcome.PASS
     assert noise.deviation < 1e-13 * losses[0] * unit
 
 
@@ -250,8 +250,8 @@ def test_a_loss_that_is_lost_in_rounding_calls_nothing_wrong(random):
     losses = np.log(1 + np.exp(-(z[:, 0] + z[:, 1])))
     assert not losses.any()
     off = np.exp(-60.5)
-    _, found = judged(layout, losses, np.array([-off, -off]))
-    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+    _, result = judge_gradient(layout, losses, np.array([-off, -off]))
+    assert result.verdict.outcome == Outcome.INCONCLUSIVE
 
 
 def test_inconclusive_verdict_claims_no_more_than_it_finds():
@@ -261,9 +261,9 @@ def test_inconclusive_verdict_claims_no_more_than_it_finds():
     for trial in range(300):
         layout = make_layout(fit.values, seed=trial)
         losses = add_noise(fit.loss(layout.stack_points("w")), 1e-6, generator)
-        right = judged(layout, losses, fit.gradient)[1].verdict
+        right = judge_gradient(layout, losses, fit.gradient)[1].verdict
         error = generator.normal(size=100)
         size = right.detection_limit.relative_l2 * np.linalg.norm(fit.gradient)
-        wrong = judged(layout, losses, fit.gradient + error * size / np.linalg.norm(error))[1].verdict
+        wrong = judge_gradient(layout, losses, fit.gradient + error * size / np.linalg.norm(error))[1].verdict
         unnoticed += wrong.outcome != Outcome.FAIL
     assert unnoticed <= 3

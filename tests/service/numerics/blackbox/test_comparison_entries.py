@@ -14,7 +14,7 @@ def make_comparison():
     return rows, compare_candidate(make_element_lines(point), point, rows + 1, reference, PRECISIONS["FP64"])
 
 
-def test_entries_come_by_row_or_by_line():
+def test_comparison_entries_are_ordered_by_row_or_by_line():
     rows, comparison = make_comparison()
     by_row, by_line = flatten_comparison(comparison), flatten_comparison(comparison, transpose=True)
     assert (by_row.candidate_derivatives == rows.ravel() + 1).all()

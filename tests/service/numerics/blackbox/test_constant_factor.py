@@ -19,11 +19,11 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(("factor", "words"), KNOWN.items())
-def test_a_factor_is_found_and_said(factor, words):
-    found = diagnose_factor(D, factor * D, ALLOWED)
-    assert found.bug_name == ("sign_flipped" if factor == -1 else "scaled")
-    assert f"The candidate is {words}" in found.explanation
-    assert found.relative_residual < 1e-8
+def test_constant_factor_is_found(factor, words):
+    factor_diagnosis = diagnose_factor(D, factor * D, ALLOWED)
+    assert factor_diagnosis.bug_name == ("sign_flipped" if factor == -1 else "scaled")
+    assert f"The candidate is {words}" in factor_diagnosis.explanation
+    assert factor_diagnosis.relative_residual < 1e-8
 
 
 def test_no_factor_is_made_up():
@@ -35,7 +35,7 @@ def test_no_factor_is_made_up():
 
 
 @pytest.mark.parametrize("factor", [1e-200, 1e-300, 1e200])
-def test_a_factor_of_any_size_is_told(factor):
+def test_factor_of_any_size_is_found(factor):
     assert f"The candidate is {factor:g} times" in diagnose_factor(D, factor * D, ALLOWED).explanation
     assert f"The candidate is {1 / factor:.6g} times" in diagnose_factor(factor * D, D, factor * ALLOWED).explanation
 

@@ -57,7 +57,7 @@ def test_noise_is_not_slow():
         assert all(bound[0] == 0 for bound in bound_slow_convergence(values, entry_errors, NODES).values())
 
 
-def difference_beside_edge(function, distance, datatype, seed):
+def differentiate_beside_edge(function, distance, datatype, seed):
     """Return the derivative at about this distance from the edge, its bound, and the exact distance."""
     edge = float(np.float32(np.random.default_rng(seed).uniform(0.8, 1.9)))
     layout = make_layout(np.array([edge + distance]), datatype, random=False)
@@ -66,8 +66,8 @@ def difference_beside_edge(function, distance, datatype, seed):
         losses = function(distances)
         if datatype == "FP32":
             losses = losses.astype(np.float32).astype(np.float64)
-        found = difference_functions(layout, "w", losses, find_loss_format(losses))[1]
-    return found.value[0], found.bound[0], distances[0]
+        derivatives = difference_functions(layout, "w", losses, find_loss_format(losses))[1]
+    return derivatives.value[0], derivatives.bound[0], distances[0]
 
 
 @pytest.mark.parametrize("datatype", SMALLEST_STEPS)
@@ -76,7 +76,7 @@ def test_bounds_beside_an_edge_hold(edge, datatype):
     """480 points, from 1/16 to 2^7 smallest steps away from where the values end."""
     function, slope = edge
     for number, octave in enumerate(np.arange(-4, 8, 0.25)):
-        value, bound, distance = difference_beside_edge(
+        value, bound, distance = differentiate_beside_edge(
             function, SMALLEST_STEPS[datatype] * 2.0**octave, datatype, number
         )
         assert abs(value - slope(distance)) <= bound or bound == np.inf
@@ -86,5 +86,5 @@ def test_bounds_beside_an_edge_hold(edge, datatype):
 @pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
 def test_edges_beyond_the_steps_are_decided(edge, datatype):
     function, slope = edge
-    value, bound, distance = difference_beside_edge(function, 0.2, datatype, 5)
+    value, bound, distance = differentiate_beside_edge(function, 0.2, datatype, 5)
     assert abs(value - slope(distance)) <= bound <= abs(slope(distance)) * (1e-7 if datatype == "FP64" else 1e-3)

@@ -41,7 +41,7 @@ def test_the_worst_direction_is_reported():
     assert result.outcome == Outcome.FAIL
 
 
-def test_no_cotangent_leaves_nothing_to_differ_by():
+def test_dot_test_of_zero_cotangents_agrees():
     point = make_point(np.ones(2))
     pair = ProductPair(np.zeros(2), np.ones(2), np.zeros(2), np.ones((2, 3)), FP64)
     assert run_dot_test(draw_directions(point, 3), point, pair).outcome == Outcome.PASS

@@ -38,8 +38,8 @@ def test_functions_together_have_the_differences_of_each_alone(random):
     for position, name in enumerate(names):
         alone = difference_output(layout, "x", evaluate(layout, [FUNCTIONS[name], FUNCTIONS["smooth"]]))
         for field in fields(DirectionalDerivatives):
-            expected, found = (getattr(each.derivatives, field.name) for each in (alone, together))
-            np.testing.assert_array_equal(found[position], expected[0], f"{name}: {field.name}")
+            expected, actual = (getattr(differences.derivatives, field.name) for differences in (alone, together))
+            np.testing.assert_array_equal(actual[position], expected[0], f"{name}: {field.name}")
         np.testing.assert_array_equal(together.noise.deviation[position], alone.noise.deviation[0])
 
 
@@ -56,14 +56,14 @@ def test_blocks_change_nothing(random, monkeypatch):
 
 def test_each_function_has_its_own_shape_and_noise():
     layout = lay_out(X, random=False)
-    found = difference_output(layout, "x", evaluate(layout, list(FUNCTIONS.values())))
+    derivatives = difference_output(layout, "x", evaluate(layout, list(FUNCTIONS.values())))
     by_name = dict(zip(FUNCTIONS, range(len(FUNCTIONS)), strict=True))
-    shapes = found.derivatives.loss_shape
+    shapes = derivatives.derivatives.loss_shape
     assert shapes[by_name["smooth"], 0] == LossShape.SMOOTH
     assert shapes[by_name["kinked"], 0] == LossShape.KINKED
     assert (shapes[by_name["staircase"]] == LossShape.STAIRS).all()
-    assert found.noise.deviation[by_name["smooth"]] < 1e-15
-    assert np.isinf(found.derivatives.bound[by_name["nowhere"]]).all()
+    assert derivatives.noise.deviation[by_name["smooth"]] < 1e-15
+    assert np.isinf(derivatives.derivatives.bound[by_name["nowhere"]]).all()
     truth = np.cos(X)
-    errors = np.abs(found.derivatives.value[by_name["smooth"]] - truth)
-    assert (errors <= found.derivatives.bound[by_name["smooth"]]).all()
+    errors = np.abs(derivatives.derivatives.value[by_name["smooth"]] - truth)
+    assert (errors <= derivatives.derivatives.bound[by_name["smooth"]]).all()

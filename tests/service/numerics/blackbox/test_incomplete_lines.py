@@ -8,20 +8,20 @@ NAN = np.nan
 
 def test_the_longest_run_of_values_is_taken_where_it_is_long_enough():
     lines = np.array([[1.0, 2, NAN, 3, 4, 5, 6, 7], [1, 2, 3, NAN, 5, 6, 7, NAN], np.arange(8.0), np.full(8, NAN)])
-    assert [each.tolist() for each in find_longest_finite_runs(lines)] == [[3, 4, 5, 6, 7], list(range(8))]
+    assert [run.tolist() for run in find_longest_finite_runs(lines)] == [[3, 4, 5, 6, 7], list(range(8))]
 
 
 def test_noise_follows_from_what_is_known():
     generator = np.random.default_rng(0)
     lines = 1 + generator.normal(size=(2, 8)) * 1e-6
     lines[0, 0] = lines[1, 7] = NAN
-    found = estimate_partial_noise(np.ones(3), lines, find_loss_format(lines[np.isfinite(lines)]))
-    assert 3e-7 < found.deviation < 3e-6
+    noise = estimate_partial_noise(np.ones(3), lines, find_loss_format(lines[np.isfinite(lines)]))
+    assert 3e-7 < noise.deviation < 3e-6
 
 
-def test_where_nothing_is_known_it_may_be_of_any_size():
+def test_noise_without_known_losses_is_infinite():
     lines = np.full((2, 8), NAN)
-    found = estimate_partial_noise(np.ones(3), lines, find_loss_format(np.ones(5)))
-    assert found.largest_deviation == np.inf
-    assert np.isnan(found.deviation)
-    assert found.is_deterministic
+    noise = estimate_partial_noise(np.ones(3), lines, find_loss_format(np.ones(5)))
+    assert noise.largest_deviation == np.inf
+    assert np.isnan(noise.deviation)
+    assert noise.is_deterministic

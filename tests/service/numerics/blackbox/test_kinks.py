@@ -7,24 +7,24 @@ from service.numerics.blackbox.schedule import STEP_SCHEDULES
 STEPS = STEP_SCHEDULES["FP64"].steps
 
 
-def second(loss):
+def compute_second_differences(loss):
     return (loss(STEPS) + loss(-STEPS) - 2 * loss(np.zeros(1)))[None]
 
 
-def found(loss, noise=1e-16):
-    return find_kinks(second(loss), STEPS, np.full((1, len(STEPS)), noise), np.zeros(1))
+def find_kinks_of(loss, noise=1e-16):
+    return find_kinks(compute_second_differences(loss), STEPS, np.full((1, len(STEPS)), noise), np.zeros(1))
 
 
 @pytest.mark.parametrize("jump", [1.0, 1e-3, 1e-6])
 def test_a_jump_at_the_base_adds_its_half(jump):
-    kinks = found(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
+    kinks = find_kinks_of(lambda t: np.sin(t) + jump * np.maximum(t, 0) + t**2)
     assert kinks.loss_shape == [LossShape.KINKED]
     assert kinks.may_have_kink == [True]
     assert kinks.added_bound[0, :-2] == pytest.approx(jump / 2, rel=0.01)
 
 
-def test_a_jump_among_the_steps_spares_finer_ones():
-    added = found(lambda t: np.maximum(t - 0.02, 0)).added_bound
+def test_jump_widens_no_bound_of_finer_steps():
+    added = find_kinks_of(lambda t: np.maximum(t - 0.02, 0)).added_bound
     assert added[0, 0] > 0.05
     assert added[0, 4] == 0
 
@@ -33,7 +33,7 @@ def test_a_jump_among_the_steps_spares_finer_ones():
     "loss", [np.exp, np.sin, np.cosh, lambda t: 1 / (1 + 4 * t * t), lambda t: t**4, np.zeros_like]
 )
 def test_a_smooth_loss_adds_nothing(loss):
-    kinks = found(loss)
+    kinks = find_kinks_of(loss)
     assert not kinks.added_bound.any()
     assert kinks.loss_shape == [LossShape.SMOOTH]
     assert kinks.may_have_kink == [False]
@@ -49,7 +49,7 @@ def test_noise_adds_nothing():
 
 
 @pytest.mark.parametrize("distance", [0.3, 0.2, 0.18, 0.1, 0.01])
-def test_a_jump_beside_the_finest_steps_is_added_whatever_its_distance(distance):
+def test_jump_beside_the_finest_steps_widens_the_bound_at_any_distance(distance):
     """At a fifth of a step, four times the next, a pair sees nothing of it; the finest step alone is not looked at."""
     steps = STEP_SCHEDULES["FP32"].steps
     assert steps[-3] == 4 * steps[-2] == 16 * steps[-1]
@@ -77,7 +77,7 @@ NO_KINKS = {
 
 @pytest.mark.parametrize(("loss", "shape"), NO_KINKS.values(), ids=NO_KINKS)
 def test_other_losses_are_not_called_kinks(loss, shape):
-    assert found(loss).loss_shape == [shape]
+    assert find_kinks_of(loss).loss_shape == [shape]
 
 
 def test_a_loss_that_turns_many_times_seldom_has_a_kink_or_a_jump():
@@ -91,15 +91,15 @@ def test_a_loss_that_turns_many_times_seldom_has_a_kink_or_a_jump():
 
 
 def test_a_bend_that_finer_steps_see_is_no_kink():
-    assert found(lambda t: np.sqrt(t**2 + 1e-6)).loss_shape == [LossShape.ROUGH]
-    assert found(lambda t: np.sqrt(t**2 + 1e-16)).loss_shape == [LossShape.KINKED]
+    assert find_kinks_of(lambda t: np.sqrt(t**2 + 1e-6)).loss_shape == [LossShape.ROUGH]
+    assert find_kinks_of(lambda t: np.sqrt(t**2 + 1e-16)).loss_shape == [LossShape.KINKED]
 
 
 @pytest.mark.parametrize("loss", [lambda t: 1 / (t - 1e-6), lambda t: np.sin(t) + (t > 1e-6), lambda t: (t == 0) * 1.0])
 def test_where_the_base_is_apart_nothing_is_known(loss):
-    assert np.isinf(found(loss).added_bound).all()
+    assert np.isinf(find_kinks_of(loss).added_bound).all()
 
 
 @pytest.mark.parametrize("distance", [1e-9, 1e-6, 1e-5, 3e-5, 1e-4])
-def test_beside_a_kink_something_is(distance):
-    assert np.isfinite(found(lambda t: np.sin(t) + np.abs(t - distance)).added_bound).all()
+def test_bound_beside_a_kink_is_finite(distance):
+    assert np.isfinite(find_kinks_of(lambda t: np.sin(t) + np.abs(t - distance)).added_bound).all()

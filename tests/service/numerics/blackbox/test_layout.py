@@ -36,26 +36,28 @@ def test_a_sample_of_elements_is_drawn_from_the_seed():
     assert len(make_layout(np.ones(3), random=False, count=5).lines["w"]) == 3
 
 
-def test_tensors_are_moved_in_the_order_given_and_by_the_same_whatever_it_is():
+def test_order_of_tensors_does_not_change_their_moves():
     points = {"b": make_point(np.ones(2)), "a": make_point(np.array(0.5), "FP32")}
     layouts = [
-        lay_out_evaluations(dict(each), random=True, count=None, seed=0)
-        for each in (points.items(), reversed(points.items()))
+        lay_out_evaluations(dict(items), random=True, count=None, seed=0)
+        for items in (points.items(), reversed(points.items()))
     ]
-    assert [list(each.points) for each in layouts] == [["b", "a"], ["a", "b"]]
+    assert [list(layout.points) for layout in layouts] == [["b", "a"], ["a", "b"]]
     assert (
         layouts[1].get_first_evaluation("b")
         == EVALUATIONS_BEFORE_STEPS + 8 * len(STEP_SCHEDULES["FP32"].steps) + 2 * NEAR_POINT_COUNT
     )
     for name in points:
         count = 8 * len(points[name].schedule.steps)
-        assert np.array_equal(*(each.stack_points(name)[each.get_first_evaluation(name) :][:count] for each in layouts))
-        assert np.array_equal(*(each.stack_points(name)[:EVALUATIONS_BEFORE_STEPS] for each in layouts))
+        assert np.array_equal(
+            *(layout.stack_points(name)[layout.get_first_evaluation(name) :][:count] for layout in layouts)
+        )
+        assert np.array_equal(*(layout.stack_points(name)[:EVALUATIONS_BEFORE_STEPS] for layout in layouts))
     moved = layouts[1].stack_points("a")[layouts[1].get_first_evaluation("b") :]
     assert (moved == 0.5).all(), "one tensor at a time"
 
 
-def test_every_evaluation_is_told_of():
+def test_every_evaluation_is_reported_as_progress():
     layout = make_layout(np.ones(2), count=1)
     told = [layout.describe_evaluation(number) for number in range(layout.evaluation_count)]
     assert told[0] == "the base"

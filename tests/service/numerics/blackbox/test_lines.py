@@ -8,7 +8,7 @@ from service.numerics.blackbox.schedule import NEAR_POINT_COUNT, STEP_SCHEDULES
 FP64 = STEP_SCHEDULES["FP64"]
 
 
-def point(sides, sizes=None, values=None, datatype="FP64"):
+def make_point(sides, sizes=None, values=None, datatype="FP64"):
     sides = np.array(sides)
     values = np.zeros(sides.shape) if values is None else np.asarray(values, float)
     sizes = np.ones(sides.shape) if sizes is None else np.asarray(sizes, float)
@@ -17,7 +17,7 @@ def point(sides, sizes=None, values=None, datatype="FP64"):
 
 
 def test_an_element_on_a_bound_moves_away_from_it_along_every_direction():
-    lines = draw_gaussian_lines(point([1, -1, 0] * 40), 4, 0, "w")
+    lines = draw_gaussian_lines(make_point([1, -1, 0] * 40), 4, 0, "w")
     moves = lines.moves.directions
     assert (moves[:, 0::3] >= 0).all()
     assert (moves[:, 1::3] <= 0).all()
@@ -25,12 +25,12 @@ def test_an_element_on_a_bound_moves_away_from_it_along_every_direction():
     assert (moves[:, 2::3].min(), moves[:, 2::3].max()) != (0, 0)
     assert (lines.sides == 1).all()
     assert (lines.has_half_gaussians, lines.zero_concentration) == (True, 4.2)
-    assert draw_gaussian_lines(point([0, 0]), 4, 0, "w").zero_concentration == 1.0
+    assert draw_gaussian_lines(make_point([0, 0]), 4, 0, "w").zero_concentration == 1.0
 
 
 def test_a_direction_is_standard_where_the_gradient_is_taken_times_the_weights():
     sizes = [2.0**-20, 1.0, 2.0**20]
-    lines = draw_gaussian_lines(point([0, 0, 0], sizes), 200, 1, "w")
+    lines = draw_gaussian_lines(make_point([0, 0, 0], sizes), 200, 1, "w")
     assert lines.direction_weights.tolist() == sizes
     assert np.allclose(lines.directions.std(axis=0), 1, atol=0.15)
     gradient = np.array([3.0, -1.0, 2.0])
@@ -39,7 +39,7 @@ def test_a_direction_is_standard_where_the_gradient_is_taken_times_the_weights()
 
 
 def test_an_element_alone_moves_by_its_size_to_its_side():
-    lines = draw_element_lines(point([1, -1, 0], [0.5, 4.0, 2.0]), 3, 0, "w")
+    lines = draw_element_lines(make_point([1, -1, 0], [0.5, 4.0, 2.0]), 3, 0, "w")
     assert lines.derivative_units.tolist() == [0.5, 4.0, 2.0]
     assert lines.sides.tolist() == [1, -1, 0]
     assert lines.direction_weights.tolist() == [1.0]
@@ -48,21 +48,21 @@ def test_an_element_alone_moves_by_its_size_to_its_side():
 @pytest.mark.parametrize("datatype", STEP_SCHEDULES)
 @pytest.mark.parametrize("line", [0, 1])
 def test_near_points_lie_within_bounds_and_move_what_they_can(datatype, line):
-    one = point([1, -1, 0] * 20, values=np.full(60, 0.5), datatype=datatype)
-    found = place_near_points(one, 3, "w", line, random=True)
-    assert found.shape == (NEAR_POINT_COUNT, 60)
+    one = make_point([1, -1, 0] * 20, values=np.full(60, 0.5), datatype=datatype)
+    points = place_near_points(one, 3, "w", line, random=True)
+    assert points.shape == (NEAR_POINT_COUNT, 60)
     assert one.domain is not None
-    assert one.domain.contains_points(found).all()
-    assert one.schedule.precision.is_representable(found).all()
-    assert (np.ptp(found, axis=0) > 0).mean() > 0.7
+    assert one.domain.contains_points(points).all()
+    assert one.schedule.precision.is_representable(points).all()
+    assert (np.ptp(points, axis=0) > 0).mean() > 0.7
 
 
 def test_an_element_that_is_moved_by_little_still_feels_the_noise():
     one = TensorPoint(np.full(40, 3.0), FP64, 1.0, ElementMoves(np.full(40, 2.0**-33), np.zeros(40, int)))
     for line in range(2):
-        found = place_near_points(one, 0, "w", line, random=False)
-        assert (np.ptp(found, axis=0) > 0).mean() > 0.7
-        assert np.abs(found - 3).max() < 2.0**-36, "no farther than other points"
+        points = place_near_points(one, 0, "w", line, random=False)
+        assert (np.ptp(points, axis=0) > 0).mean() > 0.7
+        assert np.abs(points - 3).max() < 2.0**-36, "no farther than other points"
 
 
 @pytest.mark.no_cover

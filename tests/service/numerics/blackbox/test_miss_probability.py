@@ -25,16 +25,16 @@ def test_among_elements_it_counts_those_that_were_not_moved():
     assert half == pytest.approx(1 - 0.5 / 10)
 
 
-def test_an_element_of_nothing_cannot_be_off_by_a_part_of_itself():
+def test_zero_element_has_no_relative_error():
     assert compute_random_miss_probability(np.zeros(3), np.ones(1), np.ones(1), 0.0, 1e-4) == 1
     assert compute_element_miss_probability(np.zeros(3), np.arange(3), np.ones(3), np.ones(3), 1e-4) == 1
     gradient = np.array([0.0, 1.0])
     assert compute_element_miss_probability(gradient, np.arange(2), np.full(2, 1e-9), np.zeros(2), 1e-4) == 0
 
 
-def test_a_coarse_lattice_may_hide_it():
+def test_coarse_lattice_may_hide_an_error():
     fine, coarse = (
-        compute_random_miss_probability(np.ones(3), np.array([1e-9]), np.zeros(1), each, 1e-4) for each in (0.0, 0.25)
+        compute_random_miss_probability(np.ones(3), np.array([1e-9]), np.zeros(1), value, 1e-4) for value in (0.0, 0.25)
     )
     assert fine < 1e-4
     assert coarse == pytest.approx(math.erf(0.125 / math.sqrt(2)), rel=1e-3)
@@ -44,8 +44,8 @@ def test_many_elements_are_stood_for_by_some():
     generator = np.random.default_rng(0)
     gradient = generator.normal(size=50_000)
     parts = [
-        compute_random_miss_probability(each, np.array([1e-4]), np.zeros(1), 0.0, 1e-4)
-        for each in gradient.reshape(50, -1)
+        compute_random_miss_probability(row, np.array([1e-4]), np.zeros(1), 0.0, 1e-4)
+        for row in gradient.reshape(50, -1)
     ]
     assert compute_random_miss_probability(gradient, np.array([1e-4]), np.zeros(1), 0.0, 1e-4) == pytest.approx(
         np.mean(parts), rel=1e-3

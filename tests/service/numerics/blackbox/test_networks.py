@@ -30,7 +30,7 @@ class Network:
         self.forward, self.slope = ACTIVATIONS[activation]
 
     def losses(self, points, arithmetic):
-        x, y, weight = (each.astype(arithmetic) for each in (self.x, self.y, points.reshape(-1, *self.weight.shape)))
+        x, y, weight = (array.astype(arithmetic) for array in (self.x, self.y, points.reshape(-1, *self.weight.shape)))
         outputs = self.forward(np.einsum("bd,phd->pbh", x, weight))
         return ((outputs - y) ** 2).mean(axis=(1, 2), dtype=arithmetic).astype(float)
 
@@ -40,28 +40,28 @@ class Network:
         return ((2 * (self.forward(z) - self.y) * self.slope(z)).T @ self.x / self.y.size).ravel()
 
 
-def outcomes(count, activation, datatype, arithmetic, change=0.0):
-    generator, found = np.random.default_rng(29), Counter()
+def count_outcomes(count, activation, datatype, arithmetic, change=0.0):
+    generator, counts = np.random.default_rng(29), Counter()
     for number in range(count):
         network = Network(generator, activation)
         gradient = PRECISIONS[datatype].round_to_nearest((1 + change) * network.gradient)
         layout = make_layout(network.weight.ravel(), datatype, random=bool(number % 2), seed=number)
         losses = network.losses(layout.stack_points("w"), ARITHMETICS[arithmetic])
         _, judged = judge_candidates(layout, losses, {"w": gradient}, {"w": PRECISIONS[datatype]}, 1e-4)
-        found[judged["w"].verdict.outcome] += 1
-    return found
+        counts[judged["w"].verdict.outcome] += 1
+    return counts
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("datatype", ARITHMETICS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_right_gradient_of_a_network_does_not_fail_beside_kinks(activation, datatype, arithmetic):
-    found = outcomes(500, activation, datatype, arithmetic)
-    assert found[Outcome.FAIL] == 0
+    counts = count_outcomes(500, activation, datatype, arithmetic)
+    assert counts[Outcome.FAIL] == 0
     if (datatype, arithmetic) != ("FP64", "FP32"):
-        assert found[Outcome.PASS] > 0.9 * found.total()
+        assert counts[Outcome.PASS] > 0.9 * counts.total()
 
 
 def test_wrong_gradient_of_a_network_mostly_fails() -> None:
-    found = outcomes(100, "relu", "FP32", "FP32", change=0.01)
-    assert found[Outcome.FAIL] > 85
+    counts = count_outcomes(100, "relu", "FP32", "FP32", change=0.01)
+    assert counts[Outcome.FAIL] > 85

@@ -35,7 +35,7 @@ def test_the_entry_with_the_smallest_bound_is_chosen_and_a_finer_one_that_contra
 
 
 @pytest.mark.parametrize(("away", "stays"), [(0.0, False), (0.4, False), (1.1, True)])
-def test_finer_quotients_that_stay_away_from_an_entry_are_told(away, stays):
+def test_contradicting_finer_quotients_are_reported(away, stays):
     """An error of 1 may fall to 4 times a quarter of it over a fall of 1/4."""
     quotients, fall, noise = np.array([[1.0, away]]), np.array([0.25]), np.zeros((1, 2))
     entry, row = np.zeros((1, 1)), np.array([0])

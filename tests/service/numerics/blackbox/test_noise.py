@@ -12,13 +12,13 @@ from tests.service.numerics.blackbox.smooth_losses import add_noise, estimate_pl
 @pytest.mark.parametrize("relative", [1e-12, 1e-7, 1e-3])
 def test_known_noise_is_found_within_a_factor(relative, kind):
     generator = np.random.default_rng(0)
-    found = []
+    ratios = []
     for seed in range(200):
         layout = make_layout(generator.normal(size=5) + 2, seed=seed)
         losses = add_noise((layout.stack_points("w") ** 2).sum(axis=1), relative, generator, kind)
-        found.append(estimate_planned_noise(losses).deviation / (relative * losses[0]))
-    assert np.median(found) == pytest.approx(1, abs=0.1)
-    assert 0.2 < min(found) < max(found) < 5
+        ratios.append(estimate_planned_noise(losses).deviation / (relative * losses[0]))
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
+    assert 0.2 < min(ratios) < max(ratios) < 5
 
 
 def test_smooth_loss_has_no_noise():
@@ -39,9 +39,9 @@ def test_losses_that_are_rounded_are_not_taken_for_exact():
     for format, unit in ((np.float32, 2.0**-24), (np.float16, 2.0**-11)):
         losses = np.full(30, float(format(0.3)))
         losses[-1] = float(format(0.7))
-        found = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
-        assert found.deviation == pytest.approx(2 * unit / math.sqrt(12) * losses[0])
-        assert found.is_deterministic
+        noise = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
+        assert noise.deviation == pytest.approx(2 * unit / math.sqrt(12) * losses[0])
+        assert noise.is_deterministic
 
 
 def test_a_loss_that_is_the_same_each_time_is_exact():
@@ -57,51 +57,51 @@ def test_a_loss_that_is_the_same_each_time_is_exact():
 def test_a_loss_that_is_another_each_time_is_noisy():
     losses = np.full(30, 0.1)
     losses[1] += 1e-5
-    found = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
-    assert not found.is_deterministic
-    assert found.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
+    noise = estimate_noise(losses[:3], losses[3:19].reshape(2, 8), find_loss_format(losses))
+    assert not noise.is_deterministic
+    assert noise.deviation == pytest.approx(1e-5 / math.sqrt(3), rel=1e-6)
 
 
 STEPS = STEP_SCHEDULES["FP64"].steps
 
 
-def farther(loss, relative, absolute, seed=0, count=4):
+def compare_deviations(loss, relative, absolute, seed=0, count=4):
     """Deviation that is assumed at each step, (k, levels), and that which is there."""
     generator = np.random.default_rng(seed)
 
-    def noisy(values):
+    def add_noise(values):
         deviation = relative * np.abs(values) + absolute
         return values + deviation * generator.normal(size=values.shape)
 
-    near = noisy(loss(2.0**-20 * np.arange(16.0)))
-    losses = noisy(np.stack([loss(STEPS), loss(-STEPS)], axis=-1) * np.ones((count, 1, 1)))
-    base = float(noisy(loss(np.zeros(1)))[0])
-    found = estimate_noise(
+    near = add_noise(loss(2.0**-20 * np.arange(16.0)))
+    losses = add_noise(np.stack([loss(STEPS), loss(-STEPS)], axis=-1) * np.ones((count, 1, 1)))
+    base = float(add_noise(loss(np.zeros(1)))[0])
+    noise = estimate_noise(
         np.full(3, base), near.reshape(2, 8), find_loss_format(np.concatenate([near, losses.ravel()]))
     )
-    return found.compute_deviation(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
+    return noise.compute_deviation(losses, STEPS, base), relative * np.abs(losses).max(axis=2) + absolute
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_relative_noise_grows_with_the_loss(seed):
     """Of a loss that is nearly 0 at the base, and a hundred times as large at the largest step."""
-    assumed, there = farther(lambda t: 1e-3 + np.sin(t), 1e-6, 0.0, seed)
+    assumed, there = compare_deviations(lambda t: 1e-3 + np.sin(t), 1e-6, 0.0, seed)
     assert (assumed >= there / 3).all()
 
 
 @pytest.mark.parametrize("count", [1, 4, 30])
 @pytest.mark.parametrize("seed", range(5))
-def test_noise_that_does_not_grow_with_the_loss_is_not_said_to(seed, count):
+def test_constant_noise_is_not_called_relative(seed, count):
     """As a solver's, or that of a sum without order, where the loss is nearly 0 at the base."""
-    assumed, there = farther(lambda t: 1e-6 + np.sin(t), 0.0, 1e-6, seed, count)
+    assumed, there = compare_deviations(lambda t: 1e-6 + np.sin(t), 0.0, 1e-6, seed, count)
     assert (there / 4 <= assumed).all()
     assert (assumed <= 40 * there).all(), "and not 100,000 times as much"
 
 
-def test_rounding_grows_with_the_loss_whatever_the_rest_does():
+def test_rounding_noise_grows_with_the_loss():
     losses = np.stack([1e-9 + np.sin(STEPS), 1e-9 - np.sin(STEPS)], axis=-1)[None]
-    found = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses.ravel()))
-    assert (found.compute_deviation(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
+    noise = estimate_noise(np.full(3, 1e-9), np.full((2, 8), 1e-9), find_loss_format(losses.ravel()))
+    assert (noise.compute_deviation(losses, STEPS, 1e-9) >= 2.0**-53 * np.abs(losses).max(axis=2) / 2).all()
 
 
 def test_a_loss_of_zeros_has_no_noise():

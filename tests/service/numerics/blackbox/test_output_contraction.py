@@ -26,7 +26,7 @@ def test_an_element_without_a_cotangent_adds_nothing():
     assert nothing.bound == 0
 
 
-def test_a_product_is_a_staircase_only_if_all_that_changes_is():
+def test_product_is_a_staircase_only_if_all_changing_outputs_are():
     shapes = np.array([[LossShape.STAIRS, LossShape.STAIRS, LossShape.SMOOTH], [LossShape.STAIRS, LossShape.KINKED, 0]])
     derivatives = make_derivatives(np.ones((2, 3)), np.ones((2, 3)), loss_shape=shapes)
     product = contract_derivatives(derivatives, np.ones(2))

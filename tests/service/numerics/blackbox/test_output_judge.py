@@ -160,7 +160,7 @@ def test_factors_and_lower_precisions_are_named():
     assert judge.judge_jacobian("x", jacobian.astype(np.float32), PRECISIONS["FP32"]).verdict.outcome == Outcome.PASS
 
 
-def test_functions_of_random_numbers_are_said_to_be():
+def test_random_functions_are_reported():
     generator = np.random.default_rng(0)
     judge, _ = make_judge(lambda point: point + 0.1 * generator.normal(size=2), np.array([0.3, 0.4]), random=False)
     judgement = judge.judge_jacobian("x", np.eye(2), FP64)

@@ -25,38 +25,38 @@ class Trial:
         self.losses = losses.astype(np.float32).astype(float) if generator.random() < 0.3 else losses
         self.gradient = PRECISIONS[datatype].round_to_nearest(problem.gradient)
 
-    def judged(self, candidate):
+    def judge(self, candidate):
         return judge_candidates(self.layout, self.losses, {"w": candidate}, {"w": PRECISIONS[self.datatype]}, 1e-4)[1][
             "w"
         ]
 
-    def outcome(self, number, value):
+    def find_outcome(self, number, value):
         candidate = self.gradient.copy()
         candidate[number] = value
-        return self.judged(candidate).direction_results[number].outcome
+        return self.judge(candidate).direction_results[number].outcome
 
 
 @pytest.mark.parametrize("datatype", MAX_DECADES)
 def test_no_error_that_would_have_been_found_passes(datatype):
     """80 reports of each datatype; and an element that is 0, doubled or of the other sign does not pass."""
-    generator, found = np.random.default_rng(8), Counter()
+    generator, counts = np.random.default_rng(8), Counter()
     for seed in range(80):
         trial = Trial(generator, datatype, seed)
-        right = trial.judged(trial.gradient)
-        found[right.verdict.outcome] += 1
+        right = trial.judge(trial.gradient)
+        counts[right.verdict.outcome] += 1
         error = right.verdict.smallest_detectable_error
         for number in np.flatnonzero(right.is_promised):
             one, value = right.direction_results[number], trial.gradient[number]
-            found["promised"] += 1
+            counts["promised"] += 1
             assert one.allowed_error < abs(one.reference)
             off = error * np.array([1, -1, 1, -1]) * np.array([one.reference, one.reference, value, value])
             for wrong in [*(value + off), 0.0, 2 * value, -value]:
-                assert trial.outcome(number, wrong) != Outcome.PASS
-            found["half passes"] += trial.outcome(number, value + error * value / 8) == Outcome.PASS
-    assert found[Outcome.FAIL] == 0
-    assert found[Outcome.PASS] > 0.5 * 80
-    assert found["promised"] > 80
-    assert found["half passes"] > 0.1 * found["promised"], "the error that is stated is no larger than need be by far"
+                assert trial.find_outcome(number, wrong) != Outcome.PASS
+            counts["half passes"] += trial.find_outcome(number, value + error * value / 8) == Outcome.PASS
+    assert counts[Outcome.FAIL] == 0
+    assert counts[Outcome.PASS] > 0.5 * 80
+    assert counts["promised"] > 80
+    assert counts["half passes"] > 0.1 * counts["promised"], "the error that is stated is no larger than need be by far"
 
 
 def test_the_error_that_is_missed_along_directions_is_found_there():
@@ -64,7 +64,7 @@ def test_the_error_that_is_missed_along_directions_is_found_there():
     generator, passed, count = np.random.default_rng(9), 0, 0
     for seed in range(250):
         trial = Trial(generator, "FP64", seed, random=True)
-        right = trial.judged(trial.gradient)
+        right = trial.judge(trial.gradient)
         if right.verdict.outcome != Outcome.PASS or not np.isfinite(right.verdict.detection_limit.relative_l2):
             continue
         weights = trial.layout.lines["w"].direction_weights
@@ -72,13 +72,13 @@ def test_the_error_that_is_missed_along_directions_is_found_there():
         error = generator.normal(size=scaled.shape) * (generator.random(scaled.shape) < 0.5)
         error[0] += 1e-3
         size = right.verdict.detection_limit.relative_l2 * np.linalg.norm(scaled) / np.linalg.norm(error)
-        wrong = trial.judged((scaled + error * size) / weights)
+        wrong = trial.judge((scaled + error * size) / weights)
         passed, count = passed + (wrong.verdict.outcome == Outcome.PASS), count + 1
     assert count > 100
     assert passed <= 2
 
 
-def plate(p):
+def compute_plate_loss(p):
     e, nu, t = np.moveaxis(p, -1, 0)
     return 12e3 * (1 - nu**2) / (e * t**3)
 
@@ -88,17 +88,17 @@ def test_no_wrong_element_of_a_plate_in_si_units_passes():
     generator = np.random.default_rng(3)
     for seed in range(100):
         point = np.array([210e9, 0.3, 2e-3]) * generator.uniform(0.5, 1.5, 3)
-        layout, value = make_layout(point, random=False, seed=seed), plate(point)
-        losses = plate(layout.stack_points("w"))
+        layout, value = make_layout(point, random=False, seed=seed), compute_plate_loss(point)
+        losses = compute_plate_loss(layout.stack_points("w"))
         e, nu, t = point
         right = np.array([-value / e, -2 * nu / (1 - nu**2) * value, -3 * value / t])
 
-        def outcome(candidate, layout=layout, losses=losses):
+        def find_outcome(candidate, layout=layout, losses=losses):
             return judge_candidates(layout, losses, {"w": candidate}, {"w": PRECISIONS["FP64"]}, 1e-4)[1][
                 "w"
             ].verdict.outcome
 
-        assert outcome(right) == Outcome.PASS
+        assert find_outcome(right) == Outcome.PASS
         for number in range(3):
             for factor in (0.0, -1.0, 5.0, 1 + 1e-4):
-                assert outcome(np.where(np.arange(3) == number, factor, 1) * right) == Outcome.FAIL
+                assert find_outcome(np.where(np.arange(3) == number, factor, 1) * right) == Outcome.FAIL

@@ -18,7 +18,7 @@ SIZES = np.array([1e13, 1.0, 1e-3, 1.0, 1e5] * 60)
 
 
 @pytest.fixture
-def scattered(monkeypatch):
+def scattered_calls(monkeypatch):
     """Difference every output as if it had too many sets of points, and count the calls for groups of lines."""
     calls = []
 
@@ -54,16 +54,16 @@ def assert_bounds_hold(derivatives, truth):
 
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize(("missing", "known"), [(0.0, 1.0), (0.02, 0.995), (0.1, 0.97), (0.4, 0.1)])
-def test_bounds_hold_wherever_values_are_missing(random, missing, known, scattered):
+def test_bounds_hold_wherever_values_are_missing(random, missing, known, scattered_calls):
     layout, values, truth = make_case(random, missing)
     derivatives = difference_output(layout, "x", values).derivatives
     assert assert_bounds_hold(derivatives, truth).mean() >= known
     # One call for each set of points, of some forty, and not one for each function.
-    assert 0 < len(scattered) < 60
+    assert 0 < len(scattered_calls) < 60
 
 
 @pytest.mark.parametrize("random", [True, False])
-def test_a_wrong_value_would_be_seen(random, scattered):
+def test_a_wrong_value_would_be_seen(random, scattered_calls):
     """The bounds are not so large that everything is within them."""
     layout, values, truth = make_case(random, 0.02)
     derivatives = difference_output(layout, "x", values).derivatives
@@ -84,8 +84,8 @@ def test_lines_with_frequent_sets_are_differenced_as_in_groups(random, missing, 
     np.testing.assert_array_equal(alone.noise.deviation, grouped.noise.deviation)
     if missing == 0:
         for field in fields(grouped.derivatives):
-            expected, found = (getattr(each.derivatives, field.name) for each in (grouped, alone))
-            np.testing.assert_array_equal(found, expected, field.name)
+            expected, actual = (getattr(differences.derivatives, field.name) for differences in (grouped, alone))
+            np.testing.assert_array_equal(actual, expected, field.name)
 
 
 def test_too_many_sets_alone_leave_the_groups(monkeypatch):
@@ -101,7 +101,7 @@ def test_too_many_sets_alone_leave_the_groups(monkeypatch):
     assert calls == [1]
 
 
-def test_lines_of_one_side_stay_among_themselves(scattered):
+def test_lines_of_one_side_stay_among_themselves(scattered_calls):
     """Some elements lie on a bound: their lines have points of one side alone."""
     generator = np.random.default_rng(3)
     function, x = make_saturating_layer(3, SIZES, 20, 300), generator.normal(size=20)
@@ -138,7 +138,7 @@ def test_functions_that_leave_their_domain_elsewhere_are_differenced_as_in_group
     np.testing.assert_allclose(alone.bound[is_known], grouped.bound[is_known], rtol=1e-12)
 
 
-def test_stairs_are_found_where_the_near_points_have_values(scattered):
+def test_stairs_are_found_where_the_near_points_have_values(scattered_calls):
     layout = lay_out(np.array([0.7, -1.2, 0.4]), random=False)
     points = layout.stack_points("x")
     values = np.stack([np.round(np.sin(points).sum(axis=1), 2), np.sin(points).sum(axis=1)], axis=1)

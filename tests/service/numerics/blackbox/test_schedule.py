@@ -26,7 +26,7 @@ def test_the_scale_is_that_of_a_typical_element():
     assert choose_typical_scale(np.array(-8.0), wide) == 8
 
 
-def test_in_a_narrow_datatype_the_largest_element_has_to_move_too():
+def test_move_sizes_of_narrow_datatypes_move_the_largest_element():
     assert choose_typical_scale(np.array([1.0, 1.0, 1000.0]), STEP_SCHEDULES["FP16"]) == 128
 
 
@@ -41,14 +41,14 @@ def test_powers_leave_room_for_steps(number):
 WIDE = STEP_SCHEDULES["FP64"]
 
 
-def moved(*values, random=False, datatype="FP64"):
+def list_move_sizes(*values, random=False, datatype="FP64"):
     return choose_move_sizes(np.array(values, np.float64), STEP_SCHEDULES[datatype], random=random).tolist()
 
 
 def test_elements_of_one_unit_are_moved_by_the_scale_or_by_more():
-    assert moved(1.0, -0.3, 8.0, 1.0, 0.0) == [1, 1, 8, 1, 1]
-    assert moved(0.0, 0.0) == [1, 1]
-    assert moved(1.0, -0.3, 8.0, 1.0, 0.0, random=True) == [1] * 5
+    assert list_move_sizes(1.0, -0.3, 8.0, 1.0, 0.0) == [1, 1, 8, 1, 1]
+    assert list_move_sizes(0.0, 0.0) == [1, 1]
+    assert list_move_sizes(1.0, -0.3, 8.0, 1.0, 0.0, random=True) == [1] * 5
     generator = np.random.default_rng(0)
     share = np.mean(choose_move_sizes(generator.normal(size=100_000), WIDE, random=False) < 0.5)
     assert share < 0.005, "of those next to 0, one in 240"
@@ -56,29 +56,36 @@ def test_elements_of_one_unit_are_moved_by_the_scale_or_by_more():
 
 @pytest.mark.parametrize("random", [True, False])
 def test_elements_of_other_units_are_moved_by_their_own_sizes(random):
-    found = moved(210e9, 0.3, 2e-3, random=random)
-    assert np.array(found) / [210e9, 0.3, 2e-3] == pytest.approx(1, abs=0.5)
-    assert moved(1e12, 1e-12, random=random) == [2.0**40, 2.0**-40]
+    sizes = list_move_sizes(210e9, 0.3, 2e-3, random=random)
+    assert np.array(sizes) / [210e9, 0.3, 2e-3] == pytest.approx(1, abs=0.5)
+    assert list_move_sizes(1e12, 1e-12, random=random) == [2.0**40, 2.0**-40]
 
 
 @pytest.mark.parametrize("left", [2.2e-16, -1.1e-16, 5.5e-17])
 def test_remainder_of_rounding_is_moved_like_zero(left):
-    assert moved(1.0, left, left, 0.7, left) == [1, 1, 1, 0.5, 1] or moved(1.0, left, left, 0.7, left) == [1] * 5
-    assert moved(left)[0] == round_to_power_of_two(abs(left)), "but not where there is nothing of which it was left"
-    assert moved(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"
+    assert (
+        list_move_sizes(1.0, left, left, 0.7, left) == [1, 1, 1, 0.5, 1]
+        or list_move_sizes(1.0, left, left, 0.7, left) == [1] * 5
+    )
+    assert list_move_sizes(left)[0] == round_to_power_of_two(abs(left)), (
+        "but not where there is nothing of which it was left"
+    )
+    assert list_move_sizes(1e6, 1e-12, 1e-3, 1e3, 1e-9)[1] < 1e-11, "nor among numbers of many units"
 
 
 def test_a_zero_among_numbers_of_several_units_is_moved_by_the_smallest():
-    assert moved(0.0, 1e12, 1e-12) == [2.0**-40, 2.0**40, 2.0**-40]
-    assert moved(0.0, 1.0, 2.0, 1.0) == [1, 1, 2, 1]
+    assert list_move_sizes(0.0, 1e12, 1e-12) == [2.0**-40, 2.0**40, 2.0**-40]
+    assert list_move_sizes(0.0, 1.0, 2.0, 1.0) == [1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("extreme", [5e-324, 1e-310, 1.7e308])
 def test_numbers_at_the_ends_of_the_range_are_moved_by_what_leaves_room(extreme):
-    found = np.array([*moved(extreme, 1.0), *moved(extreme, 1.0, random=True), *moved(extreme)])
-    assert (found >= 2.0**-960).all()
-    assert (found <= 2.0**960).all()
+    sizes = np.array(
+        [*list_move_sizes(extreme, 1.0), *list_move_sizes(extreme, 1.0, random=True), *list_move_sizes(extreme)]
+    )
+    assert (sizes >= 2.0**-960).all()
+    assert (sizes <= 2.0**960).all()
 
 
 def test_narrow_datatypes_have_no_room_for_what_rounding_leaves():
-    assert moved(1.0, 1.0, 1e-3, datatype="FP16")[2] == 2.0**-10
+    assert list_move_sizes(1.0, 1.0, 1e-3, datatype="FP16")[2] == 2.0**-10

@@ -24,9 +24,9 @@ SMOOTH = {
 }
 
 
-def outcome(loss, candidate, random, seed=0):
+def find_outcome(loss, candidate, random, seed=0):
     layout = make_layout(X, random=random, seed=seed)
-    losses = np.array([loss(each) for each in layout.stack_points("w")])
+    losses = np.array([loss(point) for point in layout.stack_points("w")])
     return judge_candidates(layout, losses, {"w": candidate}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"].verdict
 
 
@@ -35,20 +35,20 @@ def outcome(loss, candidate, random, seed=0):
 @pytest.mark.parametrize("loss", STAIRCASES.values(), ids=STAIRCASES)
 def test_a_gradient_of_zeros_beside_a_staircase_is_not_decided(loss, decimals, random):
     for seed in range(5):
-        found = outcome(lambda x: loss(x, decimals), np.zeros(3), random, seed)
-        assert found.outcome == Outcome.INCONCLUSIVE
-        assert "is a staircase" in found.reason
+        outcome = find_outcome(lambda x: loss(x, decimals), np.zeros(3), random, seed)
+        assert outcome.outcome == Outcome.INCONCLUSIVE
+        assert "is a staircase" in outcome.reason
 
 
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize("loss", SMOOTH.values(), ids=SMOOTH)
-def test_beside_anything_else_it_is_wrong(loss, random):
-    assert all(outcome(loss, np.zeros(3), random, seed).outcome == Outcome.FAIL for seed in range(5))
+def test_zero_gradient_beside_another_slope_fails(loss, random):
+    assert all(find_outcome(loss, np.zeros(3), random, seed).outcome == Outcome.FAIL for seed in range(5))
 
 
 @pytest.mark.parametrize("random", [True, False])
 def test_beside_a_fine_staircase_other_gradients_are_judged(random):
-    assert outcome(lambda x: np.round(np.sin(x).sum(), 6), -np.cos(X), random).outcome == Outcome.FAIL
+    assert find_outcome(lambda x: np.round(np.sin(x).sum(), 6), -np.cos(X), random).outcome == Outcome.FAIL
 
 
 def test_a_loss_that_hardly_changes_is_no_staircase():

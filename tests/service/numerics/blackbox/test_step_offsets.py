@@ -7,14 +7,14 @@ from service.numerics.blackbox.step_offsets import describe_offset, list_signed_
 
 @pytest.mark.parametrize("schedule", STEP_SCHEDULES.values(), ids=STEP_SCHEDULES)
 def test_steps_are_whole_multiples_of_the_smallest_within_the_largest(schedule):
-    found = list_signed_step_offsets(schedule, np.array([0, 1, -1]))
-    assert found.shape == (3, len(schedule.steps), 2)
-    assert (found[0] == np.stack([schedule.steps, -schedule.steps], axis=-1)).all()
-    assert (found[1] == -found[2]).all()
-    units = found[1] / schedule.smallest_step
+    offsets = list_signed_step_offsets(schedule, np.array([0, 1, -1]))
+    assert offsets.shape == (3, len(schedule.steps), 2)
+    assert (offsets[0] == np.stack([schedule.steps, -schedule.steps], axis=-1)).all()
+    assert (offsets[1] == -offsets[2]).all()
+    units = offsets[1] / schedule.smallest_step
     assert (units == np.rint(units)).all()
     assert units.min() == 1
-    assert found[1].max() == schedule.largest_step
+    assert offsets[1].max() == schedule.largest_step
     assert len(np.unique(units)) >= min(2 * len(schedule.steps), schedule.largest_step / schedule.smallest_step) - 1
 
 

@@ -9,19 +9,19 @@ from service.numerics.verdict.outcome import Outcome
 from tests.service.numerics.blackbox.smooth_losses import make_layout
 
 
-def softmax(z):
+def compute_softmax(z):
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def backward(z):
-    y = softmax(z)
+    y = compute_softmax(z)
     return y * (1 - (y * 1).sum())
 
 
 X = np.array([0.3, -1.2, 0.7, 2.0, 0.1])
 ZEROS = {
-    "the sum of a softmax": (lambda z: softmax(z).sum(axis=-1), X, backward(X)),
+    "the sum of a softmax": (lambda z: compute_softmax(z).sum(axis=-1), X, backward(X)),
     "a norm that is always 1": (
         lambda z: np.sqrt(np.square(z / np.linalg.norm(z, axis=-1, keepdims=True)).sum(-1)),
         X,
@@ -39,7 +39,7 @@ ZEROS = {
 }
 
 
-def judged(loss, point, candidate, random, scale=1.0):
+def judge_candidate(loss, point, candidate, random, scale=1.0):
     layout = make_layout(point, random=random)
     losses = loss(layout.stack_points("w"))
     return judge_candidates(layout, losses, {"w": candidate * np.ones(point.shape)}, {"w": PRECISIONS["FP64"]}, 1e-4)[
@@ -50,19 +50,19 @@ def judged(loss, point, candidate, random, scale=1.0):
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize(("loss", "point", "candidate"), ZEROS.values(), ids=ZEROS)
 def test_a_gradient_of_zero_passes_and_nothing_is_promised(loss, point, candidate, random):
-    found = judged(loss, point, candidate, random)
-    assert found.verdict.outcome == Outcome.PASS
-    assert found.verdict.smallest_detectable_error == np.inf or random
-    assert not found.is_promised.any()
+    verdict = judge_candidate(loss, point, candidate, random)
+    assert verdict.verdict.outcome == Outcome.PASS
+    assert verdict.verdict.smallest_detectable_error == np.inf or random
+    assert not verdict.is_promised.any()
     if not random:
-        assert found.verdict.negligible_count == found.verdict.outcome_counts[Outcome.PASS] == point.size
+        assert verdict.verdict.negligible_count == verdict.verdict.outcome_counts[Outcome.PASS] == point.size
 
 
 @pytest.mark.parametrize("random", [True, False])
 @pytest.mark.parametrize("wrong", [1e-12, 1e-6, 1.0])
-@pytest.mark.parametrize(("loss", "point"), [each[:2] for each in ZEROS.values()], ids=ZEROS)
-def test_another_than_zero_does_not(loss, point, wrong, random):
-    assert judged(loss, point, wrong * (1 + X), random).verdict.outcome != Outcome.PASS
+@pytest.mark.parametrize(("loss", "point"), [zero[:2] for zero in ZEROS.values()], ids=ZEROS)
+def test_nonzero_candidate_at_zero_fails(loss, point, wrong, random):
+    assert judge_candidate(loss, point, wrong * (1 + X), random).verdict.outcome != Outcome.PASS
 
 
 @pytest.mark.parametrize("random", [True, False])
@@ -71,13 +71,15 @@ def test_a_gradient_that_rounding_hides_is_not_zero_where_the_candidate_says_so(
     layout = make_layout(np.array([1e-9, 2e-9]), random=random)
     losses = np.cos(layout.stack_points("w").sum(axis=1) - 1).astype(np.float32).astype(float)
     for candidate in (np.sin(1.0), -np.sin(1.0), 10.0):
-        found = judge_candidates(layout, losses, {"w": np.full(2, candidate)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1]["w"]
-        assert found.verdict.outcome == Outcome.INCONCLUSIVE
+        results = judge_candidates(layout, losses, {"w": np.full(2, candidate)}, {"w": PRECISIONS["FP64"]}, 1e-4)[1][
+            "w"
+        ]
+        assert results.verdict.outcome == Outcome.INCONCLUSIVE
 
 
-def test_what_rounding_left_alone_is_not_moved_enough_to_be_zero():
-    found = judged(lambda z: np.cos(z - 1).sum(axis=-1), np.array([2.2e-16]), -1.0, False)
-    assert found.verdict.outcome == Outcome.INCONCLUSIVE
+def test_rounded_away_move_is_no_zero_gradient():
+    verdict = judge_candidate(lambda z: np.cos(z - 1).sum(axis=-1), np.array([2.2e-16]), -1.0, False)
+    assert verdict.verdict.outcome == Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("random", [True, False])
@@ -85,11 +87,13 @@ def test_zero_is_found_beside_a_tensor_that_is_not(random):
     """An element whose gradient is 0 is negligible beside others, and does not pass if it is wrong."""
     loss = lambda z: np.sin(z[..., 0]) + 0 * z[..., 1]  # noqa: E731
     point = np.array([0.3, 0.5])
-    assert judged(loss, point, np.array([np.cos(0.3), 0]), random).verdict.outcome == Outcome.PASS
-    assert judged(loss, point, np.array([np.cos(0.3), 1e-3]), random).verdict.outcome == Outcome.FAIL
+    assert judge_candidate(loss, point, np.array([np.cos(0.3), 0]), random).verdict.outcome == Outcome.PASS
+    assert judge_candidate(loss, point, np.array([np.cos(0.3), 1e-3]), random).verdict.outcome == Outcome.FAIL
 
 
 @pytest.mark.parametrize("often", [100.0, 300.0, 1000.0])
 def test_a_gradient_is_not_zero_because_the_loss_is_large_elsewhere(often):
-    found = judged(lambda z: np.exp(often * (z - 1)).sum(axis=-1), np.ones(2), -often * np.ones(2), random=False)
-    assert found.verdict.outcome != Outcome.PASS
+    verdict = judge_candidate(
+        lambda z: np.exp(often * (z - 1)).sum(axis=-1), np.ones(2), -often * np.ones(2), random=False
+    )
+    assert verdict.verdict.outcome != Outcome.PASS
